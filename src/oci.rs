@@ -1,0 +1,24 @@
+//! The nouns of the OCI image and distribution specifications, parsed once and valid ever after.
+//!
+//! Pure: no I/O, no HTTP types, no clock. What is in hand is valid (a [`Digest`] is a digest that can be
+//! computed here, a [`RepositoryName`] matches the grammar), so nothing downstream checks again.
+//! Every other room uses these types; this one uses none of them.
+
+mod digest;
+mod error_code;
+mod image;
+mod image_reference;
+pub mod media_type;
+mod name;
+mod reference;
+
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};
+pub use image::{
+    ConfigSummary, Descriptor, History, ImageConfig, ImageConfiguration, ImageIndex, ImageManifest, Platform,
+    RootFs, to_json,
+};
+
+pub use image_reference::{ImageReference, ImageReferenceError, is_host};
+pub use name::{NameError, RepositoryName};
+pub use reference::{Reference, ReferenceError, Tag, TagError};

@@ -1,0 +1,56 @@
+//! The error codes of the distribution-spec, and the JSON body that carries them.
+//!
+//! Both sides of the wire use these: the registry writes them, the client reads them.
+
+use serde::{Deserialize, Serialize};
+
+/// A code of the distribution-spec, section Error Codes. No others are ever sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs, reason = "the specification's own names")]
+pub enum ErrorCode {
+    BlobUnknown,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    SizeInvalid,
+    Unauthorized,
+    Denied,
+    Unsupported,
+    #[serde(rename = "TOOMANYREQUESTS")]
+    TooManyRequests,
+}
+
+/// `{"errors":[…]}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody<C = ErrorCode> {
+    /// At least one error.
+    pub errors: Vec<ErrorDetail<C>>,
+}
+
+/// One error. Readers take `C = String`, because other registries send codes of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail<C = ErrorCode> {
+    /// What kind of error.
+    pub code: C,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_spelled_as_in_the_specification() {
+        let spelled = |code: ErrorCode| serde_json::to_string(&code).unwrap();
+        assert_eq!(spelled(ErrorCode::BlobUploadUnknown), "\"BLOB_UPLOAD_UNKNOWN\"");
+        assert_eq!(spelled(ErrorCode::TooManyRequests), "\"TOOMANYREQUESTS\"");
+    }
+}
