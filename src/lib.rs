@@ -3,5 +3,10 @@
 //! One static binary that is an OCI registry serving an image of itself. The rooms, from the inside out:
 //!
 //! - [`oci`]: the nouns of the OCI specifications, parsed once and valid ever after. Pure.
+//! - [`quine`]: the image computed from an executable's bytes, and nothing else. Pure, but for reading
+//!   `/proc/self/exe`.
+//!
+//! Arrows point one way: `oci ← quine`.
 
 pub mod oci;
+pub mod quine;

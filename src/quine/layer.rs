@@ -1,0 +1,189 @@
+//! The layer: a tar archive with the executable and the few files that an empty container lacks.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use flate2::{Compression, GzBuilder};
+use tar::{EntryType, Header};
+
+use super::{Executable, Segments};
+use crate::oci::{Algorithm, Digest, media_type};
+
+/// How the layer is stored. The form is part of the fixed point: the two have different digests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LayerForm {
+    /// Plain tar. Pulls are local, so compression would only cost time; and no compressor has a say in the digest.
+    #[default]
+    Tar,
+    /// gzip, for slow links.
+    Gzip,
+}
+
+impl LayerForm {
+    /// Both, the default first.
+    pub const ALL: [Self; 2] = [Self::Tar, Self::Gzip];
+
+    /// The word on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tar => "tar",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// The layer's media type.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Tar => media_type::OCI_LAYER_TAR,
+            Self::Gzip => media_type::OCI_LAYER_GZIP,
+        }
+    }
+}
+
+/// The stored layer, and the digest of its uncompressed form.
+pub(super) struct Layer {
+    pub(super) content: Segments,
+    pub(super) digest: Digest,
+    pub(super) diff_id: Digest,
+}
+
+/// The user that the image runs as, and who owns `/data`; an unused number by the custom of distroless images.
+pub(super) const UID: u64 = 65532;
+
+const PASSWD: &[u8] = b"root:x:0:0:root:/:/sbin/nologin\nquinistry:x:65532:65532:quinistry:/:/sbin/nologin\n";
+const GROUP: &[u8] = b"root:x:0:\nquinistry:x:65532:\n";
+
+pub(super) fn build(executable: &Executable, form: LayerForm) -> Layer {
+    let tar = write_tar(executable.bytes()).expect("writing to memory does not fail");
+    let diff_id = tar.digest(Algorithm::Sha256);
+    match form {
+        LayerForm::Tar => Layer { content: tar, digest: diff_id.clone(), diff_id },
+        LayerForm::Gzip => {
+            let gzip = compress(&tar).expect("writing to memory does not fail");
+            Layer { digest: Digest::sha256(&gzip), content: [gzip.into()].into(), diff_id }
+        }
+    }
+}
+
+/// What stands before the executable, the executable itself, shared, and what stands behind it.
+fn write_tar(executable: &Bytes) -> io::Result<Segments> {
+    // Sorted by path, every folder before what is in it: there is one order only.
+    let mut before = tar::Builder::new(Vec::new());
+    append(&mut before, "data/", EntryType::Directory, 0o755, UID, b"")?;
+    append(&mut before, "etc/", EntryType::Directory, 0o755, 0, b"")?;
+    append(&mut before, "etc/group", EntryType::Regular, 0o644, 0, GROUP)?;
+    append(&mut before, "etc/passwd", EntryType::Regular, 0o644, 0, PASSWD)?;
+    // `into_inner` would end the archive here, so the builder is left unfinished and its buffer taken.
+    let mut head = std::mem::take(before.get_mut());
+    head.extend_from_slice(
+        header("quinistry", EntryType::Regular, 0o755, 0, executable.len() as u64)?.as_bytes(),
+    );
+
+    let padding = executable.len().next_multiple_of(512) - executable.len();
+    let mut behind = tar::Builder::new(vec![0; padding]);
+    append(&mut behind, "tmp/", EntryType::Directory, 0o1777, 0, b"")?;
+    let tail = behind.into_inner()?;
+    Ok([head.into(), executable.clone(), tail.into()].into())
+}
+
+fn append(
+    tar: &mut tar::Builder<Vec<u8>>,
+    path: &str,
+    kind: EntryType,
+    mode: u32,
+    owner: u64,
+    content: &[u8],
+) -> io::Result<()> {
+    tar.append(&header(path, kind, mode, owner, content.len() as u64)?, content)
+}
+
+fn header(path: &str, kind: EntryType, mode: u32, owner: u64, size: u64) -> io::Result<Header> {
+    let mut header = Header::new_ustar();
+    header.set_path(path)?;
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(owner);
+    header.set_gid(owner);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_device_major(0)?;
+    header.set_device_minor(0)?;
+    header.set_cksum();
+    Ok(header)
+}
+
+fn compress(tar: &Segments) -> io::Result<Vec<u8>> {
+    // No file name, no time, "unknown" operating system (RFC 1952): the header is the same everywhere. The
+    // compressor is miniz_oxide, portable Rust, so the stream does not depend on the processor either.
+    let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::new(6));
+    for segment in tar.iter() {
+        gzip.write_all(segment)?;
+    }
+    gzip.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn executable() -> Executable {
+        Executable::current().unwrap()
+    }
+
+    #[test]
+    fn tar_holds_the_executable_and_the_four_places() {
+        let layer = build(&executable(), LayerForm::Tar);
+        assert_eq!(layer.digest, layer.diff_id);
+        let content = layer.content.to_bytes();
+        let mut archive = tar::Archive::new(&content[..]);
+        let mut seen = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let header = entry.header().clone();
+            assert!(header.as_ustar().is_some());
+            assert_eq!(header.mtime().unwrap(), 0);
+            let path = entry.path().unwrap().to_str().unwrap().to_owned();
+            if path == "quinistry" {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).unwrap();
+                assert_eq!(content, executable().bytes()[..]);
+            }
+            seen.push((path, header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap()));
+        }
+        let expected = [
+            ("data/", 0o755, 65532),
+            ("etc/", 0o755, 0),
+            ("etc/group", 0o644, 0),
+            ("etc/passwd", 0o644, 0),
+            ("quinistry", 0o755, 0),
+            ("tmp/", 0o1777, 0),
+        ];
+        assert_eq!(seen, expected.map(|(path, mode, id)| (path.to_owned(), mode, id, id)));
+    }
+
+    #[test]
+    fn gzip_is_the_same_tar_behind_a_fixed_header() {
+        let (plain, gzip) = (build(&executable(), LayerForm::Tar), build(&executable(), LayerForm::Gzip));
+        assert_eq!(gzip.diff_id, plain.digest);
+        assert_ne!(gzip.digest, plain.digest);
+        let stored = gzip.content.to_bytes();
+        // Magic, deflate, no flags, no time, then the compressor's own hint, then "unknown" system.
+        assert_eq!(stored[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+        assert_eq!(stored[9], 255);
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&stored[..]).read_to_end(&mut unpacked).unwrap();
+        assert_eq!(unpacked, plain.content.to_bytes());
+    }
+
+    #[test]
+    fn tar_shares_the_executable() {
+        let executable = executable();
+        let tar = write_tar(executable.bytes()).unwrap();
+        assert!(tar.iter().any(|segment| segment.as_ptr() == executable.bytes().as_ptr()));
+        assert_eq!(tar.len() % 512, 0);
+    }
+}
