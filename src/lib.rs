@@ -5,8 +5,15 @@
 //! - [`oci`]: the nouns of the OCI specifications, parsed once and valid ever after. Pure.
 //! - [`quine`]: the image computed from an executable's bytes, and nothing else. Pure, but for reading
 //!   `/proc/self/exe`.
+//! - [`registry`]: HTTP over the above.
+//! - [`cli`]: the program's subcommands, one file each.
 //!
-//! Arrows point one way: `oci ← quine`.
+//! Arrows point one way: `oci ← quine`, `{oci, quine} ← registry`, everything `← cli`.
 
+pub mod cli;
+pub mod nss;
 pub mod oci;
 pub mod quine;
+pub mod registry;
+pub mod shutdown;
+pub mod telemetry;

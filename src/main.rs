@@ -1,0 +1,9 @@
+//! The `quinistry` program: parse, dispatch, exit code. Everything it does is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    quinistry::cli::main(quinistry::cli::Cli::parse())
+}

@@ -1,0 +1,29 @@
+//! Keeps the statically linked C library from loading the host's name-service modules.
+//!
+//! A static glibc answers from `/etc/hosts` and DNS by itself, but where `/etc/nsswitch.conf` names other modules
+//! it loads them from the host, and a module of another glibc version may crash the process. So the order is
+//! fixed before the first look-up. The only module of this crate with `unsafe`.
+
+/// Pins host look-ups to `/etc/hosts` and DNS. To be called once, before other threads exist.
+pub fn pin() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    glibc::pin();
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "the C library offers no other way, and no crate wraps this call")]
+mod glibc {
+    use std::ffi::{c_char, c_int};
+
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
+    }
+
+    pub(super) fn pin() {
+        // SAFETY: both arguments are NUL-terminated and live for ever; glibc copies what it keeps. The call
+        // fails only for a database that it does not know, and then changes nothing.
+        unsafe {
+            __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr());
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Content that is served under its digest: its headers, made once, and the conditions of RFC 9110.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::body;
+use super::error::Error;
+use super::range::{Selection, select};
+use crate::quine::{Blob, Segments};
+
+const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// A blob or manifest, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Entity {
+    content: Segments,
+    length: u64,
+    /// Digest, type, length, entity tag and the rest: the same for every answer, so made once.
+    headers: HeaderMap,
+}
+
+impl Entity {
+    /// A manifest: typed, sent whole.
+    pub(super) fn manifest(blob: &Blob) -> Self {
+        Self::new(blob, &blob.descriptor.media_type)
+    }
+
+    /// A blob: typeless, sent in ranges if asked.
+    pub(super) fn blob(blob: &Blob) -> Self {
+        let mut entity = Self::new(blob, "application/octet-stream");
+        entity.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        entity
+    }
+
+    fn new(blob: &Blob, content_type: &str) -> Self {
+        let value =
+            |text: String| HeaderValue::try_from(text).expect("digests, digits and media types are ASCII");
+        let digest = blob.digest();
+        let headers = HeaderMap::from_iter([
+            (CONTENT_TYPE, value(content_type.into())),
+            (CONTENT_LENGTH, blob.content.len().into()),
+            (DIGEST, value(digest.to_string())),
+            (ETAG, value(format!("\"{digest}\""))),
+        ]);
+        Self { length: blob.content.len(), content: blob.content.clone(), headers }
+    }
+
+    /// Answers GET or HEAD.
+    pub(super) fn answer(&self, request: &Parts) -> Result<Response, Error> {
+        let etag = &self.headers[ETAG];
+        if request.headers.get_all(IF_NONE_MATCH).iter().any(|header| names(header, etag)) {
+            return Ok(self.not_modified());
+        }
+        // Ranges are for GET alone (RFC 9110, 14.2), and for content that is still what the client holds a part of.
+        let may_select = request.method == Method::GET
+            && self.headers.contains_key(ACCEPT_RANGES)
+            && request.headers.get(IF_RANGE).is_none_or(|header| header == etag);
+        let range = request.headers.get(RANGE).filter(|_| may_select).and_then(|header| header.to_str().ok());
+        match range.map_or(Selection::Whole, |header| select(header, self.length)) {
+            Selection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
+            Selection::Whole => Ok(self.with_headers(body::from_segments(self.content.clone()))),
+            Selection::One(range) => {
+                let mut response = self.with_headers(body::from_segments(self.content.slice(range.clone())));
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
+                headers.insert(CONTENT_RANGE, ascii(content_range(&range, self.length)));
+                Ok(response)
+            }
+            Selection::Many(many) => Ok(self.multipart(&many)),
+            Selection::Unsatisfiable => Err(Error::Range { total: self.length }),
+        }
+    }
+
+    fn with_headers(&self, body: Body) -> Response {
+        let mut response = Response::new(body);
+        response.headers_mut().clone_from(&self.headers);
+        response
+    }
+
+    fn not_modified(&self) -> Response {
+        let mut response = self.with_headers(body::none());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        // A 304 says what the 200 would have said, but for the body that it has not (RFC 9110, 15.4.5).
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
+    }
+
+    /// RFC 9110, 14.6. The digest is the boundary: content cannot hold its own hash but by a collision.
+    fn multipart(&self, ranges: &[std::ops::Range<u64>]) -> Response {
+        let boundary = self.headers[DIGEST].to_str().expect("a digest is ASCII").replace(':', "-");
+        let content_type = self.headers[CONTENT_TYPE].to_str().expect("a media type is ASCII");
+        let mut parts = Vec::new();
+        for range in ranges {
+            let header = format!(
+                "\r\n--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {}\r\n\r\n",
+                content_range(range, self.length)
+            );
+            parts.push(header.into());
+            parts.extend(self.content.slice(range.clone()));
+        }
+        parts.push(format!("\r\n--{boundary}--\r\n").into());
+        let content: Segments = parts.into_iter().collect();
+        let length = content.len();
+        let mut response = self.with_headers(body::from_segments(content));
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, length.into());
+        headers.insert(CONTENT_TYPE, ascii(format!("multipart/byteranges; boundary={boundary}")));
+        response
+    }
+}
+
+fn content_range(range: &std::ops::Range<u64>, total: u64) -> String {
+    format!("bytes {}-{}/{total}", range.start, range.end - 1)
+}
+
+fn ascii(text: String) -> HeaderValue {
+    text.try_into().expect("digits, digests and media types are ASCII")
+}
+
+/// Whether an `If-None-Match` header names `etag`. Weak comparison (RFC 9110, 13.1.2).
+fn names(header: &HeaderValue, etag: &HeaderValue) -> bool {
+    let Ok(header) = header.to_str() else { return false };
+    header
+        .split(',')
+        .map(str::trim)
+        .any(|item| item == "*" || item.strip_prefix("W/").unwrap_or(item) == etag)
+}

@@ -1,0 +1,140 @@
+//! The `Range` request header, for one representation of known length (RFC 9110, section 14). Pure.
+
+use std::ops::Range;
+
+/// More ranges than this in one request are answered with the whole: no client asks for so many, and each
+/// costs a part header.
+const MAX_RANGES: usize = 16;
+
+/// What to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Selection {
+    /// 200, everything.
+    Whole,
+    /// 206, these bytes.
+    One(Range<u64>),
+    /// 206, `multipart/byteranges`, in the order asked for.
+    Many(Vec<Range<u64>>),
+    /// 416.
+    Unsatisfiable,
+}
+
+/// Reads a `Range` header for content of `total` bytes.
+pub(super) fn select(header: &str, total: u64) -> Selection {
+    // An unknown unit, or a header that is no range set, is ignored (RFC 9110, 14.2).
+    let Some((unit, set)) = header.split_once('=') else { return Selection::Whole };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return Selection::Whole;
+    }
+    let mut ranges = Vec::new();
+    for (count, spec) in set.split(',').enumerate() {
+        if count == MAX_RANGES {
+            return Selection::Whole;
+        }
+        match parse(spec.trim(), total) {
+            Spec::Bytes(range) => ranges.push(range),
+            Spec::Outside => {}
+            Spec::Malformed => return Selection::Whole,
+        }
+    }
+    // Ranges that add up to more than the whole only serve to multiply work (CVE-2011-3192 and its kind).
+    let wanted: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    match ranges.len() {
+        0 => Selection::Unsatisfiable,
+        1 => Selection::One(ranges.remove(0)),
+        _ if wanted > total => Selection::Whole,
+        _ => Selection::Many(ranges),
+    }
+}
+
+enum Spec {
+    Bytes(Range<u64>),
+    Outside,
+    Malformed,
+}
+
+/// `first-last`, `first-` or `-length`.
+fn parse(spec: &str, total: u64) -> Spec {
+    let Some((first, last)) = spec.split_once('-') else { return Spec::Malformed };
+    let range = match (first, last) {
+        ("", length) => match number(length) {
+            Some(length) => total.saturating_sub(length)..total,
+            None => return Spec::Malformed,
+        },
+        (first, "") => match number(first) {
+            Some(first) => first..total,
+            None => return Spec::Malformed,
+        },
+        (first, last) => match (number(first), number(last)) {
+            // `500-0` is malformed by the RFC; clients and the conformance suite take 416 as the answer to it.
+            (Some(first), Some(last)) => first..last.saturating_add(1).min(total),
+            _ => return Spec::Malformed,
+        },
+    };
+    if range.start < range.end { Spec::Bytes(range) } else { Spec::Outside }
+}
+
+/// Digits only; more than fits saturates, for it lies past any end.
+fn number(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selects_one_range() {
+        for (header, range) in [
+            ("bytes=0-0", 0..1),
+            ("bytes=2-", 2..10),
+            ("bytes=-3", 7..10),
+            ("bytes=-99", 0..10),
+            ("bytes=3-99", 3..10),
+            ("bytes=0-99999999999999999999999", 0..10),
+            ("Bytes= 4-5 ", 4..6),
+            ("bytes=0-1,50-60", 0..2),
+        ] {
+            assert_eq!(select(header, 10), Selection::One(range), "{header}");
+        }
+    }
+
+    #[test]
+    fn selects_many_ranges_in_their_order() {
+        assert_eq!(select("bytes=5-6,0-1", 10), Selection::Many(vec![5..7, 0..2]));
+    }
+
+    #[test]
+    fn says_when_nothing_is_left() {
+        for header in ["bytes=10-", "bytes=10-20", "bytes=5-0", "bytes=-0", "bytes=99999999999999999999-"] {
+            assert_eq!(select(header, 10), Selection::Unsatisfiable, "{header}");
+        }
+        assert_eq!(select("bytes=0-", 0), Selection::Unsatisfiable);
+    }
+
+    #[test]
+    fn ignores_what_is_no_range() {
+        for header in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=a-b",
+            "bytes=1",
+            "lines=0-1",
+            "bytes=--1",
+            "bytes=+1-2",
+            "bytes=0x1-2",
+        ] {
+            assert_eq!(select(header, 10), Selection::Whole, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_ranges_gets_the_whole_once() {
+        assert_eq!(select(&format!("bytes={}", ["0-0"; 1000].join(",")), 10), Selection::Whole);
+        assert_eq!(select("bytes=0-,0-,0-", 10), Selection::Whole);
+    }
+}

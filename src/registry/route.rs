@@ -1,0 +1,196 @@
+//! Which endpoint a path means. Pure, and linear in the length of the path.
+//!
+//! Repository names hold slashes and may hold components called `blobs` or `manifests`, so the endpoint's own
+//! words are matched from the right (distribution-spec, section Endpoints).
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::oci::{DigestError, NameError, RepositoryName};
+
+/// An endpoint, with what the path says about it. Names are parsed; references are left to the handlers, whose
+/// answer to a malformed one differs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// end-1
+    Base,
+    /// `/v2/_catalog`
+    Catalog,
+    /// end-2, end-10
+    Blob { name: RepositoryName, digest: String },
+    /// end-3, end-7, end-9
+    Manifest { name: RepositoryName, reference: String },
+    /// end-4, end-11
+    Uploads { name: RepositoryName },
+    /// end-5, end-6, end-13, end-14
+    Upload { name: RepositoryName },
+    /// end-8
+    Tags { name: RepositoryName },
+    /// end-12
+    Referrers { name: RepositoryName, digest: String },
+}
+
+/// Why a path means no endpoint.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RouteError {
+    /// Nothing of the specification's.
+    #[error("no such endpoint")]
+    Unknown,
+    /// An endpoint in a repository that cannot be.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// An endpoint by a digest that goes on behind a slash.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+}
+
+/// What the last components of a path say, before the name is looked at.
+enum Verb<'a> {
+    Blob(&'a str),
+    Manifest(&'a str),
+    Uploads,
+    Upload,
+    Tags,
+    Referrers(&'a str),
+}
+
+impl Route {
+    /// Reads the path of a request, still percent-encoded.
+    pub(super) fn parse(path: &str) -> Result<Self, RouteError> {
+        let path = path.strip_prefix("/v2").ok_or(RouteError::Unknown)?;
+        match path {
+            "" | "/" => return Ok(Self::Base),
+            "/_catalog" => return Ok(Self::Catalog),
+            _ => {}
+        }
+        let path = path.strip_prefix('/').ok_or(RouteError::Unknown)?;
+        // Split, then decode, each once: an encoded slash belongs to a component, where no grammar allows it.
+        let parts: Vec<Cow<'_, str>> =
+            path.split('/').map(decode).collect::<Option<_>>().ok_or(NameError::Malformed)?;
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        let (name, verb) = match parts[..] {
+            [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
+                (name, Verb::Uploads)
+            }
+            [ref name @ .., "blobs", "uploads", _] => (name, Verb::Upload),
+            [ref name @ .., "tags", "list"] => (name, Verb::Tags),
+            [ref name @ .., "blobs", digest] => (name, Verb::Blob(digest)),
+            [ref name @ .., "manifests", reference] => (name, Verb::Manifest(reference)),
+            [ref name @ .., "referrers", digest] => (name, Verb::Referrers(digest)),
+            // A colon stands in digests alone, so this was meant as one.
+            _ if parts.iter().any(|part| part.contains(':')) => return Err(DigestError::Malformed.into()),
+            _ => return Err(RouteError::Unknown),
+        };
+        // A decoded slash would otherwise join two components into a name that is none.
+        if name.iter().any(|part| part.contains('/')) {
+            return Err(NameError::Malformed.into());
+        }
+        let name: RepositoryName = name.join("/").parse()?;
+        Ok(match verb {
+            Verb::Blob(digest) => Self::Blob { name, digest: digest.into() },
+            Verb::Manifest(reference) => Self::Manifest { name, reference: reference.into() },
+            Verb::Uploads => Self::Uploads { name },
+            Verb::Upload => Self::Upload { name },
+            Verb::Tags => Self::Tags { name },
+            Verb::Referrers(digest) => Self::Referrers { name, digest: digest.into() },
+        })
+    }
+}
+
+/// `None` if the decoded bytes are not UTF-8.
+fn decode(part: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(part).decode_utf8().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> RepositoryName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn knows_the_endpoints() {
+        let manifest = |n: &str, r: &str| Route::Manifest { name: name(n), reference: r.into() };
+        let blob = |n: &str, d: &str| Route::Blob { name: name(n), digest: d.into() };
+        for (path, route) in [
+            ("/v2/", Route::Base),
+            ("/v2", Route::Base),
+            ("/v2/_catalog", Route::Catalog),
+            ("/v2/quinistry/manifests/latest", manifest("quinistry", "latest")),
+            ("/v2/a/b/c/manifests/sha256%3Aab", manifest("a/b/c", "sha256:ab")),
+            ("/v2/a/blobs/sha256:ab", blob("a", "sha256:ab")),
+            ("/v2/a/blobs/uploads/", Route::Uploads { name: name("a") }),
+            ("/v2/a/blobs/uploads", Route::Uploads { name: name("a") }),
+            ("/v2/a/blobs/uploads/0-1", Route::Upload { name: name("a") }),
+            ("/v2/a/tags/list", Route::Tags { name: name("a") }),
+            ("/v2/a/referrers/sha256:ab", Route::Referrers { name: name("a"), digest: "sha256:ab".into() }),
+        ] {
+            assert_eq!(Route::parse(path), Ok(route), "{path}");
+        }
+    }
+
+    #[test]
+    fn reads_names_that_look_like_endpoints_from_the_right() {
+        assert_eq!(
+            Route::parse("/v2/blobs/uploads/manifests/x"),
+            Ok(Route::Manifest { name: name("blobs/uploads"), reference: "x".into() })
+        );
+        assert_eq!(
+            Route::parse("/v2/manifests/manifests/manifests"),
+            Ok(Route::Manifest { name: name("manifests"), reference: "manifests".into() })
+        );
+        assert_eq!(Route::parse("/v2/tags/list/tags/list"), Ok(Route::Tags { name: name("tags/list") }));
+    }
+
+    #[test]
+    fn refuses_names_outside_the_grammar() {
+        for path in [
+            "/v2/../../etc/passwd/manifests/x",
+            "/v2/%2e%2e/manifests/x",
+            "/v2/a%2Fb/manifests/x",
+            "/v2/%252e%252e/manifests/x",
+            "/v2/a%00/manifests/x",
+            "/v2/A/manifests/x",
+            "/v2//manifests/x",
+            "/v2/a//b/manifests/x",
+            "/v2//a/manifests/x",
+            "/v2/a//manifests/x",
+            "/v2/manifests/x",
+            "/v2/%c0%af/manifests/x",
+            "/v2/_uploads/manifests/x",
+        ] {
+            assert!(matches!(Route::parse(path), Err(RouteError::Name(NameError::Malformed))), "{path}");
+        }
+        let long = format!("/v2/{}/manifests/x", vec!["a"; 4000].join("/"));
+        assert_eq!(Route::parse(&long), Err(RouteError::Name(NameError::TooLong)));
+    }
+
+    #[test]
+    fn a_digest_has_no_slash() {
+        for path in ["/v2/a/blobs/sha256:../../x", "/v2/a/manifests/sha256:a/b"] {
+            assert_eq!(Route::parse(path), Err(RouteError::Digest(DigestError::Malformed)), "{path}");
+        }
+    }
+
+    #[test]
+    fn knows_nothing_else() {
+        for path in [
+            "",
+            "/",
+            "*",
+            "/v1/",
+            "/v2x",
+            "/v2/a",
+            "/v2/a/b",
+            "/v2/a/tags",
+            "/v2/_catalog/",
+            "/favicon.ico",
+            "/V2/",
+        ] {
+            assert_eq!(Route::parse(path), Err(RouteError::Unknown), "{path}");
+        }
+    }
+}

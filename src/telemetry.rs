@@ -1,0 +1,46 @@
+//! Logging: lines on standard error, filtered by `RUST_LOG`. Called once, by the command line.
+
+use std::io::{IsTerminal as _, stderr};
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Starts logging. A malformed `RUST_LOG` is reported and replaced by `info`: logs matter most when things go wrong.
+pub fn init() {
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = if wanted.is_empty() { None } else { parse(&wanted) };
+    let complain = filter.is_none() && !wanted.is_empty();
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_target(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    if complain {
+        tracing::warn!(RUST_LOG = ?wanted, "not a filter such as 'info' or 'warn,quinistry=debug'; using 'info'");
+    }
+}
+
+/// Levels and `target=level` pairs, joined by commas. Stricter than [`Targets`], which takes a misspelt level for
+/// the name of a target, and then shows nothing at all.
+fn parse(text: &str) -> Option<Targets> {
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let is_directive = |part: &str| part.contains('=') || is_level(part.trim());
+    text.split(',').all(is_directive).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_no_filter() {
+        for text in ["info", "warn,quinistry=debug", "quinistry::registry=trace", "off"] {
+            assert!(parse(text).is_some(), "{text}");
+        }
+        for text in ["inof", "info,,", "", ",", "quinistry", "quinistry=loud"] {
+            assert!(parse(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The fixed point: whoever runs the image, wherever and however, serves the image.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod circumstances;
+mod containers;
+mod generations;
+
+use support::image::Unpacked;
+use support::server::Server;
+
+/// The image that the program under test serves.
+fn first_generation() -> Unpacked {
+    Unpacked::pull(Server::start().peer)
+}
+
+/// Asserts that a running program serves `image`: says so, and hands it out.
+#[track_caller]
+fn assert_serves(server: &Server, image: &Unpacked) {
+    assert_eq!(server.manifest, image.manifest);
+    let next = Unpacked::pull(server.peer);
+    assert_eq!(next.manifest, image.manifest);
+    assert_eq!(next.process, image.process);
+}

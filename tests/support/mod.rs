@@ -1,0 +1,11 @@
+//! What the test files share.
+
+#![allow(dead_code, reason = "every test file is a program of its own and uses a part of this")]
+#![allow(unreachable_pub, reason = "the same files are modules of several programs")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+pub mod http;
+pub mod image;
+pub mod in_process;
+pub mod server;
+pub mod skip;

@@ -1,0 +1,170 @@
+//! The real program, serving.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::http::{PATIENCE, Peer};
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
+
+/// Arguments that serve on a free port.
+pub const SERVE: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
+
+/// A running program; killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    pub peer: Peer,
+    /// What the line that it starts with says.
+    pub manifest: String,
+    pub config: String,
+    pub layer: String,
+    running: Running,
+}
+
+impl Server {
+    /// Starts the program in an empty folder.
+    pub fn start() -> Self {
+        Self::launch(command(PROGRAM).args(SERVE))
+    }
+
+    /// Starts whatever becomes a serving program.
+    pub fn launch(command: &mut Command) -> Self {
+        let running = Running::start(command);
+        let line = running.line("serving quinistry");
+        let field = |name: &str| {
+            let field = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            field.unwrap_or_else(|| panic!("{name} in {line:?}")).to_owned()
+        };
+        Self {
+            peer: Peer(field("address").parse().unwrap()),
+            manifest: field("manifest"),
+            config: field("config"),
+            layer: field("layer"),
+            running,
+        }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.running.child)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the line of the log that contains `text`.
+    pub fn log_line(&self, text: &str) -> String {
+        self.running.line(text)
+    }
+
+    /// Everything that it has said on standard error so far.
+    pub fn log(&self) -> String {
+        self.running.log.lock().unwrap().clone()
+    }
+
+    /// The names in its working directory.
+    pub fn files(&self) -> Vec<String> {
+        let entries = self.running.folder.path().read_dir().unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Waits for its end.
+    pub fn wait(self) -> (ExitStatus, String) {
+        self.running.wait()
+    }
+}
+
+/// Held while an executable is written and while a process is started. Between fork and exec a child holds every
+/// file of ours open, also one that another test is writing, and such a file cannot be run.
+pub fn no_forks() -> MutexGuard<'static, ()> {
+    static FORKS: Mutex<()> = Mutex::new(());
+    // A test that failed meanwhile has nothing to say about the others.
+    FORKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a command. When this returns, its program runs.
+pub fn spawn(command: &mut Command) -> Child {
+    let _guard = no_forks();
+    command.spawn().unwrap_or_else(|error| panic!("{error}: {command:?}"))
+}
+
+/// A command with nothing of the caller's that would change what the program says.
+pub fn command(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> (ExitStatus, String) {
+    Running::start(command).wait()
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// Complete lines of standard error, until its end.
+    lines: Receiver<String>,
+    log: Arc<Mutex<String>>,
+    folder: TempDir,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let folder = TempDir::new().unwrap();
+        if command.get_current_dir().is_none() {
+            command.current_dir(folder.path());
+        }
+        let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::<Mutex<String>>::default();
+        let (sender, lines) = mpsc::channel();
+        let shared = log.clone();
+        thread::spawn(move || {
+            for line in stderr.lines() {
+                let line = line.unwrap_or_else(|error| format!("({error})"));
+                shared.lock().unwrap().extend([&line, "\n"]);
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, lines, log, folder }
+    }
+
+    fn line(&self, text: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(error) => panic!("waiting for {text:?}: {error}; said: {}", self.log.lock().unwrap()),
+            }
+        }
+    }
+
+    fn wait(mut self) -> (ExitStatus, String) {
+        // The end of standard error comes with the end of the process, and can be waited for with a bound.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(error) => panic!("it does not end: {error}; said: {}", self.log.lock().unwrap()),
+            }
+        }
+        let status = self.child.wait().unwrap();
+        (status, self.log.lock().unwrap().clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
