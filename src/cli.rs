@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::layout::Format;
 use crate::quine::LayerForm;
 use crate::{nss, telemetry};
 
+mod image;
 mod serve;
 
 /// The registry that ships itself.
@@ -29,6 +31,8 @@ pub struct Cli {
 enum Command {
     /// Serve an image of this very executable (the default)
     Serve(serve::Args),
+    /// Print or save this executable's own image
+    Image(image::Args),
 }
 
 /// `--layer`
@@ -49,14 +53,34 @@ impl From<LayerArg> for LayerForm {
     }
 }
 
+/// `--format`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    /// One file that every engine can load
+    Archive,
+    /// A folder
+    OciLayout,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Archive => Self::Archive,
+            FormatArg::OciLayout => Self::OciLayout,
+        }
+    }
+}
+
 /// Runs what the command line asks for. The exit code is 0, 1 for a failure, 3 for an image that is not the
 /// expected one (`serve` only); clap ends usage errors with 2.
 #[must_use]
 pub fn main(cli: Cli) -> ExitCode {
     nss::pin();
     telemetry::init();
+    let done = |()| ExitCode::SUCCESS;
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => args.run(),
+        Command::Image(args) => args.run().map(done),
     };
     result.unwrap_or_else(|error| {
         eprintln!("quinistry: {error:#}");

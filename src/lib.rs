@@ -5,12 +5,14 @@
 //! - [`oci`]: the nouns of the OCI specifications, parsed once and valid ever after. Pure.
 //! - [`quine`]: the image computed from an executable's bytes, and nothing else. Pure, but for reading
 //!   `/proc/self/exe`.
+//! - [`layout`]: images as files: OCI image layouts and archives, written and read.
 //! - [`registry`]: HTTP over the above.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
-//! Arrows point one way: `oci ← quine`, `{oci, quine} ← registry`, everything `← cli`.
+//! Arrows point one way: `oci ← quine`, `oci ← layout`, `{oci, quine} ← registry`, everything `← cli`.
 
 pub mod cli;
+pub mod layout;
 pub mod nss;
 pub mod oci;
 pub mod quine;

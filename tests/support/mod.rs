@@ -6,6 +6,7 @@
 
 pub mod http;
 pub mod image;
+pub mod images;
 pub mod in_process;
 pub mod server;
 pub mod skip;

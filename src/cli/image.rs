@@ -1,0 +1,106 @@
+//! `quinistry image`: this executable's own image, in parts or as a file.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+
+use super::{FormatArg, LayerArg};
+use crate::layout::{DockerImage, SavedImage, Target, Writer};
+use crate::quine::{Blob, Executable, Flavour, Quine, REPOSITORY};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Print the digest of the manifest: the fixed point
+    Digest(Which),
+    /// Print the image's configuration
+    Config(Which),
+    /// Print the image's manifest
+    Manifest(Which),
+    /// Write the image to a file or folder, for `docker load`, `ctr images import`, `kind load`, …
+    Save(Save),
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// How the layer is stored
+    #[arg(long, value_name = "FORM", default_value = "tar")]
+    layer: LayerArg,
+
+    /// Differ from the served image by one label, as an image that is loaded onto Kubernetes nodes must
+    #[arg(long)]
+    bootstrap: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Save {
+    /// Where to; `-` is standard output
+    path: String,
+
+    /// What to write
+    #[arg(long, value_enum, default_value = "archive")]
+    format: FormatArg,
+
+    /// The name under which engines will know the image [default: localhost:8080/quinistry:latest]
+    #[arg(long, value_name = "REF", default_value_t = default_name(), hide_default_value = true)]
+    name: String,
+
+    #[command(flatten)]
+    which: Which,
+}
+
+/// What the README's first example pulls.
+fn default_name() -> String {
+    format!("localhost:8080/{REPOSITORY}:latest")
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match self.what {
+            What::Digest(which) => writeln!(out, "{}", which.quine()?.digest())?,
+            What::Config(which) => print(&mut out, which.quine()?.config())?,
+            What::Manifest(which) => print(&mut out, which.quine()?.manifest())?,
+            What::Save(save) => save.run()?,
+        }
+        Ok(out.flush()?)
+    }
+}
+
+impl Which {
+    fn quine(&self) -> anyhow::Result<Quine> {
+        let flavour = if self.bootstrap { Flavour::Bootstrap } else { Flavour::Served };
+        Ok(Quine::with_flavour(&Executable::current()?, self.layer.into(), flavour))
+    }
+}
+
+/// The exact bytes, so that hashing the output gives the digest.
+fn print(out: &mut impl std::io::Write, blob: &Blob) -> std::io::Result<()> {
+    blob.content.iter().try_for_each(|segment| out.write_all(segment))
+}
+
+impl Save {
+    fn run(self) -> anyhow::Result<()> {
+        let quine = self.which.quine()?;
+        let mut writer = Writer::create(Target::parse(&self.path), self.format.into())?;
+        for blob in [quine.manifest(), quine.config(), quine.layer()] {
+            let mut file = writer.begin_blob(&blob.descriptor)?;
+            blob.content.iter().try_for_each(|segment| file.append(segment))?;
+            file.finish()?;
+        }
+        writer.finish(&[SavedImage {
+            descriptor: quine.manifest().descriptor.clone(),
+            name: Some(self.name),
+            docker: Some(DockerImage {
+                config: quine.config().digest().clone(),
+                layers: vec![quine.layer().digest().clone()],
+            }),
+        }])?;
+        Ok(())
+    }
+}
