@@ -3,16 +3,31 @@
 //! The only room with `anyhow`, standard output and exit codes. What the subcommands do lies in the other
 //! rooms; here are flags, wiring, and words for people. Called by `main` alone.
 
+use std::future::Future;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::layout::Format;
 use crate::quine::LayerForm;
+use crate::shutdown::Signals;
 use crate::{nss, telemetry};
 
+mod completions;
 mod image;
+mod inspect;
+mod list;
+mod login;
+mod own;
+mod progress;
+mod pull;
+mod push;
+mod remote;
 mod serve;
+mod tags;
+mod verify;
 
 /// The registry that ships itself.
 ///
@@ -33,6 +48,22 @@ enum Command {
     Serve(serve::Args),
     /// Print or save this executable's own image
     Image(image::Args),
+    /// Copy an image from a registry into a file or folder
+    Pull(pull::Args),
+    /// Copy an image, by default this executable's own, into a registry
+    Push(push::Args),
+    /// Fetch and hash every byte of an image, and say whether it is this executable's own
+    Verify(verify::Args),
+    /// Show what an image is made of
+    Inspect(inspect::Args),
+    /// List the tags of a repository
+    Tags(tags::Args),
+    /// List the repositories of a registry
+    List(list::Args),
+    /// Store credentials for a registry
+    Login(login::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
 }
 
 /// `--layer`
@@ -81,6 +112,14 @@ pub fn main(cli: Cli) -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => args.run(),
         Command::Image(args) => args.run().map(done),
+        Command::Pull(args) => args.run().map(done),
+        Command::Push(args) => args.run().map(done),
+        Command::Verify(args) => args.run().map(done),
+        Command::Inspect(args) => args.run().map(done),
+        Command::Tags(args) => args.run().map(done),
+        Command::List(args) => args.run().map(done),
+        Command::Login(args) => args.run().map(done),
+        Command::Completions(args) => args.run().map(done),
     };
     result.unwrap_or_else(|error| {
         eprintln!("quinistry: {error:#}");
@@ -88,9 +127,62 @@ pub fn main(cli: Cli) -> ExitCode {
     })
 }
 
+/// The runtime of all subcommands but `serve`: one thread, this one.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")
+}
+
+/// Runs a future to its end, or until somebody wants this program to stop: then it is dropped, and what it was
+/// writing goes with it.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    runtime()?.block_on(async {
+        let mut signals = Signals::listen().context("failed to listen for signals")?;
+        tokio::select! {
+            result = future => result,
+            () = signals.next() => anyhow::bail!("interrupted; nothing is left behind"),
+        }
+    })
+}
+
+/// Writes a result to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn print(result: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(result.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("failed to write standard output"),
+    }
+}
+
+/// A length for people: `5.1 MB`.
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+fn human(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 999.95 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} TB")
+}
+
+/// Text from a registry, made harmless for a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    #[test]
+    fn lengths_are_shown_in_decimal_units() {
+        assert_eq!(super::human(999), "999 B");
+        assert_eq!(super::human(1000), "1.0 kB");
+        assert_eq!(super::human(5_140_000), "5.1 MB");
+        assert_eq!(super::human(999_999), "1.0 MB");
+        assert_eq!(super::human(7_000_000_000_000), "7.0 TB");
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

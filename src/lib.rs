@@ -7,11 +7,14 @@
 //!   `/proc/self/exe`.
 //! - [`layout`]: images as files: OCI image layouts and archives, written and read.
 //! - [`registry`]: HTTP over the above.
+//! - [`client`]: pulling from and pushing to any registry.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
-//! Arrows point one way: `oci ← quine`, `oci ← layout`, `{oci, quine} ← registry`, everything `← cli`.
+//! Arrows point one way: `oci ← quine`, `oci ← layout`, `{oci, quine} ← registry`, `{oci, layout} ← client`,
+//! everything `← cli`.
 
 pub mod cli;
+pub mod client;
 pub mod layout;
 pub mod nss;
 pub mod oci;

@@ -4,9 +4,12 @@
 #![allow(unreachable_pub, reason = "the same files are modules of several programs")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod client;
+pub mod distribution;
 pub mod http;
 pub mod image;
 pub mod images;
 pub mod in_process;
+pub mod scripted_registry;
 pub mod server;
 pub mod skip;

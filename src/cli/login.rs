@@ -1,0 +1,67 @@
+//! `quinistry login`
+
+use std::io::{IsTerminal as _, Read as _, Write as _, stderr, stdin};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::client::{Credentials, DockerConfig, Secret};
+
+use super::remote::Remote;
+
+/// Longer than any token in use, and short enough to hold when somebody pipes the wrong file.
+const MAX_PASSWORD: u64 = 64 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The registry, such as localhost:5000
+    host: String,
+    /// Log in as this user
+    #[arg(short, long, value_name = "USER")]
+    username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+// === impl Args ===
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let config = DockerConfig::from_env()?;
+        let client = self.remote.client()?;
+        if !self.password_stdin && !stdin().is_terminal() {
+            bail!("there is no terminal to ask for a password; give -u USER and --password-stdin");
+        }
+        let username = match self.username {
+            Some(username) => username,
+            None => ask_username()?,
+        };
+        let password = if self.password_stdin {
+            let mut text = String::new();
+            stdin().take(MAX_PASSWORD).read_to_string(&mut text).context("failed to read the password")?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        } else {
+            rpassword::prompt_password("Password: ").context("failed to read the password")?
+        };
+        ensure!(!username.is_empty() && !password.is_empty(), "a user and a password are needed");
+        ensure!(!username.contains(':'), "a user name cannot hold a colon");
+        let password = Secret::new(password);
+        super::block_on(async {
+            let credentials =
+                Credentials::Password { username: username.clone(), password: password.clone() };
+            client.log_in(&self.host, credentials).await?;
+            config.put(&self.host, &username, &password).await?;
+            Ok(())
+        })?;
+        super::print(format!("logged in to {} as {username}\n", self.host))
+    }
+}
+
+fn ask_username() -> anyhow::Result<String> {
+    write!(stderr(), "Username: ").and_then(|()| stderr().flush()).context("failed to ask for a user")?;
+    let mut line = String::new();
+    stdin().read_line(&mut line).context("failed to read the user")?;
+    Ok(line.trim().to_owned())
+}

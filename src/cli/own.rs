@@ -1,0 +1,35 @@
+//! This executable as an image, as the subcommands that deal with registries see it.
+
+use std::io::{Cursor, Read};
+
+use crate::client::{BoxError, PushSource};
+use crate::oci::{Descriptor, Digest};
+use crate::quine::{Executable, LayerForm, Quine};
+
+/// The image of this executable, to be pushed.
+pub(super) fn source(form: LayerForm) -> anyhow::Result<Box<dyn PushSource>> {
+    Ok(Box::new(Own(Quine::new(&Executable::current()?, form))))
+}
+
+/// The manifest digests of this executable's image in all forms.
+pub(super) fn digests() -> anyhow::Result<Vec<Digest>> {
+    let executable = Executable::current()?;
+    Ok(LayerForm::ALL.map(|form| Quine::new(&executable, form).digest().clone()).into())
+}
+
+struct Own(Quine);
+
+impl PushSource for Own {
+    fn root(&self) -> &Descriptor {
+        &self.0.manifest().descriptor
+    }
+
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, BoxError> {
+        let blobs = [self.0.manifest(), self.0.config(), self.0.layer()];
+        let blob = blobs.into_iter().find(|blob| blob.digest() == digest);
+        let content =
+            blob.ok_or_else(|| format!("{digest} is no part of this executable's image"))?.content.clone();
+        let empty: Box<dyn Read + Send> = Box::new(std::io::empty());
+        Ok(content.into_iter().fold(empty, |all, segment| Box::new(all.chain(Cursor::new(segment)))))
+    }
+}

@@ -1,0 +1,52 @@
+//! Progress bars on standard error, if that is a terminal.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal as _, stderr};
+use std::sync::{Arc, Mutex};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::client::{Outcome, Progress};
+use crate::oci::{Descriptor, Digest};
+
+/// Bars for a terminal, silence for everything else.
+pub(super) fn bars() -> Arc<dyn Progress> {
+    if stderr().is_terminal() { Arc::new(Bars::default()) } else { Arc::new(()) }
+}
+
+#[derive(Default)]
+struct Bars {
+    all: MultiProgress,
+    by_blob: Mutex<HashMap<Digest, ProgressBar>>,
+}
+
+impl Progress for Bars {
+    fn begin(&self, blob: &Descriptor) {
+        let style =
+            ProgressStyle::with_template("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}")
+                .expect("a constant template");
+        let mut bars = self.by_blob.lock().expect("nothing panics while it is held");
+        let bar =
+            bars.entry(blob.digest.clone()).or_insert_with(|| self.all.add(ProgressBar::new(blob.size)));
+        bar.set_style(style);
+        bar.set_prefix(blob.digest.hex()[..12].to_owned());
+        bar.set_position(0);
+    }
+
+    fn advance(&self, blob: &Descriptor, bytes: u64) {
+        if let Some(bar) = self.by_blob.lock().expect("nothing panics while it is held").get(&blob.digest) {
+            bar.inc(bytes);
+        }
+    }
+
+    fn end(&self, blob: &Descriptor, outcome: Outcome) {
+        if let Some(bar) = self.by_blob.lock().expect("nothing panics while it is held").remove(&blob.digest)
+        {
+            bar.finish_with_message(match outcome {
+                Outcome::Transferred => "",
+                Outcome::Existing => "is there",
+                Outcome::Mounted => "mounted",
+            });
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A blob as a stream that checks itself, and goes on where a connection broke.
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode};
+
+use crate::oci::{Descriptor, Digest, Hasher, ImageReference};
+
+use super::endpoint::Endpoint;
+use super::request::{self, Call};
+use super::{Client, ClientError, headers, retry};
+
+/// A connection that brought this much before it broke is no worse than the first one: the count of tries
+/// begins anew. It bounds the tries by the blob's size.
+const WORTH_A_TRY: u64 = 1024 * 1024;
+
+/// Reads one blob. What it yields is proven only when [`next`](Self::next) has said that there is no more.
+#[derive(Debug)]
+pub struct BlobStream {
+    client: Client,
+    endpoint: Endpoint,
+    repository: String,
+    what: String,
+    digest: Digest,
+    size: u64,
+    taken: u64,
+    hasher: Option<Hasher>,
+    answer: Option<Response>,
+    /// What a server sends again that has been seen.
+    skip: u64,
+    failures: u32,
+    /// How much had been taken at the last failure.
+    mark: u64,
+}
+
+impl Client {
+    /// Opens a blob of the image's repository.
+    pub async fn blob(&self, image: &ImageReference, blob: &Descriptor) -> Result<BlobStream, ClientError> {
+        let endpoint = self.endpoint(image.host())?;
+        let repository = endpoint.repository(image);
+        let mut stream = BlobStream {
+            client: self.clone(),
+            what: format!("fetch blob {} from {}/{repository}", blob.digest, image.host()),
+            endpoint,
+            repository,
+            digest: blob.digest.clone(),
+            size: blob.size,
+            taken: 0,
+            hasher: Some(Hasher::new(blob.digest.algorithm())),
+            answer: None,
+            skip: 0,
+            failures: 0,
+            mark: 0,
+        };
+        stream.connect().await?;
+        self.remember(image, &blob.digest);
+        Ok(stream)
+    }
+
+    /// A whole small blob, such as a configuration.
+    pub async fn small_blob(&self, image: &ImageReference, blob: &Descriptor) -> Result<Bytes, ClientError> {
+        if blob.size > super::MAX_MANIFEST {
+            let what = format!("fetch blob {}", blob.digest);
+            return Err(ClientError::TooLarge { what, limit: super::MAX_MANIFEST });
+        }
+        let mut stream = self.blob(image, blob).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = stream.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.into())
+    }
+}
+
+// === impl BlobStream ===
+
+impl BlobStream {
+    /// The next piece; `None` once everything has come and hashes to the digest.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while self.hasher.is_some() {
+            let Some(answer) = &mut self.answer else {
+                self.connect().await?;
+                continue;
+            };
+            let result = match request::piece(&self.what, answer).await {
+                Ok(None) if self.taken < self.size => {
+                    let actual = self.taken;
+                    Err(ClientError::Size { what: self.what.clone(), expected: self.size, actual })
+                }
+                result => result,
+            };
+            match result {
+                Ok(Some(mut piece)) => {
+                    let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
+                    self.skip -= known as u64;
+                    let piece = piece.split_off(known);
+                    if !piece.is_empty() {
+                        return self.take(piece).map(Some);
+                    }
+                }
+                Ok(None) => {
+                    let actual = self.hasher.take().expect("looked at above").finish();
+                    self.answer = None;
+                    if actual != self.digest {
+                        let (what, expected) = (self.what.clone(), self.digest.clone());
+                        return Err(ClientError::Digest { what, expected, actual });
+                    }
+                }
+                Err(error) => self.pause(error).await?,
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, piece: Bytes) -> Result<Bytes, ClientError> {
+        self.taken += piece.len() as u64;
+        if self.taken > self.size {
+            return Err(ClientError::Size {
+                what: self.what.clone(),
+                expected: self.size,
+                actual: self.taken,
+            });
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&piece);
+        }
+        Ok(piece)
+    }
+
+    /// After a failure: waits, or gives up.
+    async fn pause(&mut self, error: ClientError) -> Result<(), ClientError> {
+        self.answer = None;
+        if self.taken - self.mark >= WORTH_A_TRY {
+            self.failures = 0;
+        }
+        self.mark = self.taken;
+        self.failures += 1;
+        let wait = retry::wait(self.failures, None).ok_or(error)?;
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    async fn connect(&mut self) -> Result<(), ClientError> {
+        let url = self.endpoint.url(&format!("/v2/{}/blobs/{}", self.repository, self.digest));
+        let mut call =
+            Call::new(&self.what, &self.endpoint, Method::GET, url).scope(&self.repository, "pull");
+        if self.taken > 0 {
+            let range = HeaderValue::try_from(format!("bytes={}-", self.taken)).expect("digits are ASCII");
+            call.headers.insert(RANGE, range);
+        }
+        let wanted: &[_] =
+            if self.taken > 0 { &[StatusCode::OK, StatusCode::PARTIAL_CONTENT] } else { &[StatusCode::OK] };
+        let answer = self.client.send_for(&call, wanted).await?;
+        self.skip = self.taken;
+        if answer.status() == StatusCode::PARTIAL_CONTENT {
+            let range = super::manifest::text(answer.headers(), CONTENT_RANGE.as_str())
+                .and_then(headers::content_range);
+            let fits = range.is_some_and(|(first, _, total)| {
+                first == self.taken && total.is_none_or(|total| total == self.size)
+            });
+            if !fits {
+                let reason = format!("asked for the rest from byte {} and got another part", self.taken);
+                return Err(ClientError::Protocol { what: self.what.clone(), reason });
+            }
+            self.skip = 0;
+        } else if let Some(length) = answer.content_length()
+            && length != self.size
+        {
+            return Err(ClientError::Size { what: self.what.clone(), expected: self.size, actual: length });
+        }
+        self.answer = Some(answer);
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! From a registry's host to its URLs: which scheme, which address.
+//!
+//! A loopback host is spoken to in plain HTTP, as every container engine does, and all others by HTTPS, unless told
+//! otherwise. `localhost` is resolved here, because an image of one file has no `/etc/hosts`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::oci::ImageReference;
+
+use super::ClientError;
+
+/// A registry.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    /// As typed; what credentials are kept under.
+    pub(super) host: String,
+    /// `scheme://host:port/`.
+    pub(super) base: Url,
+    /// Who chose the scheme.
+    pub(super) scheme: Scheme,
+}
+
+/// Which protocol to speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// Plain HTTP on loopback, HTTPS elsewhere.
+    #[default]
+    ByHost,
+    /// Plain HTTP, whatever the host.
+    Http,
+    /// HTTPS, whatever the host.
+    Https,
+}
+
+/// Docker Hub's name, its registry, and its default folder: the one registry whose name is not its address.
+const HUB: (&str, &str, &str) = ("docker.io", "registry-1.docker.io", "library/");
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    pub(super) fn new(host: &str, scheme: Scheme) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Host(host.into());
+        let address = if host == HUB.0 { HUB.1 } else { host };
+        // No user, path or query may hide in what becomes the authority of every URL.
+        if !crate::oci::is_host(address) {
+            return Err(wrong());
+        }
+        let mut base = Url::parse(&format!("https://{address}/")).map_err(|_| wrong())?;
+        let plain = match scheme {
+            Scheme::ByHost => is_loopback(&base),
+            Scheme::Http => true,
+            Scheme::Https => false,
+        };
+        if plain {
+            base = Url::parse(&format!("http://{address}/")).map_err(|_| wrong())?;
+        }
+        Ok(Self { host: host.into(), base, scheme })
+    }
+
+    /// The repository's name in URLs and scopes.
+    pub(super) fn repository(&self, image: &ImageReference) -> String {
+        let name = image.repository().as_str();
+        if self.host == HUB.0 && !name.contains('/') { format!("{}{name}", HUB.2) } else { name.into() }
+    }
+
+    /// `path` is made of parsed names, so it needs no escaping.
+    pub(super) fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url
+    }
+
+    pub(super) fn is_origin_of(&self, url: &Url) -> bool {
+        self.base.origin() == url.origin()
+    }
+
+    /// Whether a token server may be asked, with credentials or without.
+    pub(super) fn may_ask(&self, realm: &Url) -> bool {
+        match realm.scheme() {
+            "https" => true,
+            "http" => self.base.scheme() == "http" && (self.scheme == Scheme::Http || is_loopback(realm)),
+            _ => false,
+        }
+    }
+}
+
+pub(super) fn is_loopback(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Resolves `localhost` by itself and leaves the rest to the system.
+#[derive(Debug)]
+pub(super) struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            if name.as_str() == "localhost" {
+                let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+                return Ok(Box::new(both.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs);
+            }
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(host: &str, scheme: Scheme) -> String {
+        Endpoint::new(host, scheme).unwrap().base.to_string()
+    }
+
+    #[test]
+    fn loopback_is_plain_and_the_rest_is_not() {
+        assert_eq!(base("localhost:5000", Scheme::ByHost), "http://localhost:5000/");
+        assert_eq!(base("127.9.9.9", Scheme::ByHost), "http://127.9.9.9/");
+        assert_eq!(base("[::1]:5000", Scheme::ByHost), "http://[::1]:5000/");
+        assert_eq!(base("localhost.example.com", Scheme::ByHost), "https://localhost.example.com/");
+        assert_eq!(base("10.0.0.1:5000", Scheme::ByHost), "https://10.0.0.1:5000/");
+        assert_eq!(base("10.0.0.1:5000", Scheme::Http), "http://10.0.0.1:5000/");
+        assert_eq!(base("localhost:5000", Scheme::Https), "https://localhost:5000/");
+        assert_eq!(base("docker.io", Scheme::ByHost), "https://registry-1.docker.io/");
+    }
+
+    #[test]
+    fn nothing_hides_in_a_host() {
+        for host in ["u@h.com", "h.com/x", "h.com?x", "h.com#x", "", "h.com:x"] {
+            assert!(Endpoint::new(host, Scheme::ByHost).is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_token_server_is_as_safe_as_the_registry() {
+        let may = |host: &str, scheme, realm: &str| {
+            Endpoint::new(host, scheme).unwrap().may_ask(&realm.parse().unwrap())
+        };
+        assert!(may("a.example.com", Scheme::ByHost, "https://auth.example.net/token"));
+        assert!(!may("a.example.com", Scheme::ByHost, "http://auth.example.net/token"));
+        assert!(!may("a.example.com", Scheme::ByHost, "http://localhost/token"));
+        assert!(may("localhost:5000", Scheme::ByHost, "http://127.0.0.1:5001/token"));
+        assert!(!may("localhost:5000", Scheme::ByHost, "http://auth.example.net/token"));
+        assert!(may("10.0.0.1", Scheme::Http, "http://10.0.0.2/token"));
+        assert!(!may("localhost:5000", Scheme::Http, "ftp://localhost/token"));
+    }
+}

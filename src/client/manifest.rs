@@ -1,0 +1,244 @@
+//! Manifests and indexes: found, fetched, checked against their digest, and put.
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+
+use crate::oci::{Descriptor, Digest, ImageIndex, ImageManifest, ImageReference, Reference, media_type};
+
+use super::request::{self, Call, Payload};
+use super::{Client, ClientError, headers};
+
+/// The longest manifest that is fetched or pushed: what containerd, podman and oras take at most, and what the
+/// distribution-spec tells registries to take at least.
+pub const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+
+/// Everything that is understood; a registry converts to the first one it has, or says what it is.
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+
+const DIGEST_HEADER: &str = "docker-content-digest";
+
+/// A manifest or an index, as the registry sent it; the bytes hash to the descriptor's digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its type, digest and size.
+    pub descriptor: Descriptor,
+    /// The exact bytes.
+    pub bytes: Bytes,
+}
+
+/// What a [`Manifest`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// One image, or one artifact.
+    Image(ImageManifest),
+    /// Several.
+    Index(ImageIndex),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    media_type: Option<String>,
+    schema_version: u32,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    /// Takes bytes that are known to hash to `digest`; `content_type` counts if they do not say their type.
+    pub(super) fn new(digest: Digest, content_type: &str, bytes: Bytes) -> Result<Self, String> {
+        let shape: Shape =
+            serde_json::from_slice(&bytes).map_err(|error| format!("not a manifest: {error}"))?;
+        if shape.schema_version != 2 {
+            return Err(format!(
+                "a manifest of the old schema {}, which nothing uses any more",
+                shape.schema_version
+            ));
+        }
+        let is_index = shape.manifests.is_some();
+        if is_index && (shape.config.is_some() || shape.layers.is_some()) {
+            // Each reader would see another image: CVE-2021-41190.
+            return Err("a document that is both a manifest and an index".into());
+        }
+        let named = shape.media_type.unwrap_or_else(|| headers::essence(content_type));
+        let media_type = match (is_index, named) {
+            (true, named) if media_type::is_manifest(&named) => {
+                return Err(format!("an index that calls itself {named}"));
+            }
+            (false, named) if media_type::is_index(&named) => {
+                return Err(format!("a manifest that calls itself {named}"));
+            }
+            (_, named) if media_type::is_manifest(&named) || media_type::is_index(&named) => named,
+            (true, _) => media_type::OCI_INDEX.into(),
+            (false, _) => media_type::OCI_MANIFEST.into(),
+        };
+        let descriptor = Descriptor { digest, ..Descriptor::of(&media_type, b"") };
+        Ok(Self { descriptor: Descriptor { size: bytes.len() as u64, ..descriptor }, bytes })
+    }
+
+    /// What it says.
+    pub fn document(&self) -> Result<Document, ClientError> {
+        let malformed = |error: serde_json::Error| ClientError::Protocol {
+            what: format!("read manifest {}", self.descriptor.digest),
+            reason: error.to_string(),
+        };
+        if media_type::is_index(&self.descriptor.media_type) {
+            serde_json::from_slice(&self.bytes).map(Document::Index).map_err(malformed)
+        } else {
+            serde_json::from_slice(&self.bytes).map(Document::Image).map_err(malformed)
+        }
+    }
+}
+
+impl Client {
+    /// Fetches a manifest or an index, and checks it against the digest that was asked for, or that the
+    /// registry names.
+    pub async fn manifest(&self, image: &ImageReference) -> Result<Manifest, ClientError> {
+        let what = format!("fetch manifest {image}");
+        let endpoint = self.endpoint(image.host())?;
+        let repository = endpoint.repository(image);
+        let url = endpoint.url(&format!("/v2/{repository}/manifests/{}", image.reference()));
+        let mut call = Call::new(&what, &endpoint, Method::GET, url).scope(&repository, "pull");
+        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        let (headers, bytes) = self.fetch(&call, MAX_MANIFEST).await?;
+        let content_type = text(&headers, CONTENT_TYPE.as_str()).unwrap_or_default();
+        let named = digest_in(&headers);
+        let expected = match image.reference() {
+            Reference::Digest(digest) => Some(digest),
+            Reference::Tag(_) => named,
+        };
+        let digest = match expected {
+            None => Digest::sha256(&bytes),
+            Some(expected) => {
+                let actual = Digest::of(expected.algorithm(), &bytes);
+                if actual != expected {
+                    return Err(ClientError::Digest { what, expected, actual });
+                }
+                expected
+            }
+        };
+        Manifest::new(digest, content_type, bytes).map_err(|reason| ClientError::Protocol { what, reason })
+    }
+
+    /// What a reference stands for at present, by asking for no more than the headers where that suffices.
+    pub async fn resolve(&self, image: &ImageReference) -> Result<Descriptor, ClientError> {
+        match self.head_manifest(image, "pull").await? {
+            Some(Ok(descriptor)) => Ok(descriptor),
+            // Missing, or told without a digest: the answer to a GET says more either way.
+            _ => Ok(self.manifest(image).await?.descriptor),
+        }
+    }
+
+    /// `None`: there is none. `Some(Err(()))`: there may be one, but the headers do not say which.
+    pub(super) async fn head_manifest(
+        &self,
+        image: &ImageReference,
+        actions: &str,
+    ) -> Result<Option<Result<Descriptor, ()>>, ClientError> {
+        let endpoint = self.endpoint(image.host())?;
+        let repository = endpoint.repository(image);
+        let url = endpoint.url(&format!("/v2/{repository}/manifests/{}", image.reference()));
+        let what = format!("look up manifest {image}");
+        let mut call = Call::new(what, &endpoint, Method::HEAD, url).scope(&repository, actions);
+        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        let answer = self.send(&call).await?;
+        let headers = answer.headers();
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::OK => {
+                let media_type =
+                    text(headers, CONTENT_TYPE.as_str()).map(headers::essence).unwrap_or_default();
+                let size = text(headers, CONTENT_LENGTH.as_str()).and_then(|size| size.parse().ok());
+                let known = media_type::is_manifest(&media_type) || media_type::is_index(&media_type);
+                let (Some(digest), Some(size), true) = (digest_in(headers), size, known) else {
+                    return Ok(Some(Err(())));
+                };
+                if image.digest().is_some_and(|wanted| *wanted != digest) {
+                    return Ok(Some(Err(())));
+                }
+                Ok(Some(Ok(Descriptor { digest, size, ..Descriptor::of(&media_type, b"") })))
+            }
+            // Some registries know no HEAD here.
+            StatusCode::METHOD_NOT_ALLOWED => Ok(Some(Err(()))),
+            _ => Err(request::failure(&call.what, answer).await),
+        }
+    }
+
+    /// Puts a manifest or an index under `image`'s tag or digest; everything in it must be there already.
+    pub(super) async fn put_manifest(
+        &self,
+        image: &ImageReference,
+        manifest: &Manifest,
+    ) -> Result<(), ClientError> {
+        let endpoint = self.endpoint(image.host())?;
+        let repository = endpoint.repository(image);
+        let url = endpoint.url(&format!("/v2/{repository}/manifests/{}", image.reference()));
+        let what = format!("put manifest {image}");
+        let mut call = Call::new(&what, &endpoint, Method::PUT, url).scope(&repository, "pull,push");
+        let media_type = HeaderValue::try_from(&manifest.descriptor.media_type)
+            .expect("a manifest's type is one of those that are recognised");
+        call.headers.insert(CONTENT_TYPE, media_type);
+        call.payload = Payload::Bytes(manifest.bytes.clone());
+        let answer =
+            self.send_for(&call, &[StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED]).await?;
+        match digest_in(answer.headers()) {
+            Some(actual)
+                if actual.algorithm() == manifest.descriptor.digest.algorithm()
+                    && actual != manifest.descriptor.digest =>
+            {
+                Err(ClientError::Digest { what, expected: manifest.descriptor.digest.clone(), actual })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn digest_in(headers: &HeaderMap) -> Option<Digest> {
+    text(headers, DIGEST_HEADER)?.parse().ok()
+}
+
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &'static str, content_type: &str) -> Result<String, String> {
+        let bytes = Bytes::from_static(text.as_bytes());
+        Manifest::new(Digest::sha256(&bytes), content_type, bytes)
+            .map(|manifest| manifest.descriptor.media_type)
+    }
+
+    #[test]
+    fn a_document_is_what_its_fields_say() {
+        assert_eq!(read(r#"{"schemaVersion":2,"manifests":[]}"#, "x").unwrap(), media_type::OCI_INDEX);
+        assert_eq!(
+            read(r#"{"schemaVersion":2,"config":{},"layers":[]}"#, "").unwrap(),
+            media_type::OCI_MANIFEST
+        );
+        let docker = "application/vnd.docker.distribution.manifest.v2+json; charset=utf-8";
+        assert_eq!(read(r#"{"schemaVersion":2,"config":{}}"#, docker).unwrap(), media_type::DOCKER_MANIFEST);
+    }
+
+    #[test]
+    fn ambiguous_and_ancient_documents_are_refused() {
+        for (text, content_type) in [
+            (r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#, ""),
+            (r#"{"schemaVersion":2,"manifests":[]}"#, media_type::OCI_MANIFEST),
+            (r#"{"schemaVersion":2,"layers":[]}"#, media_type::DOCKER_LIST),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#, ""),
+            ("[]", ""),
+            ("", ""),
+        ] {
+            assert!(read(text, content_type).is_err(), "{text}");
+        }
+    }
+}

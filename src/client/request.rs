@@ -1,0 +1,262 @@
+//! One request until there is an answer worth having: authorisation, retries, redirects, deadlines.
+//!
+//! Redirects are followed here, for reads only, and `Authorization` stays with the registry's own origin.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION, WWW_AUTHENTICATE};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::endpoint::Endpoint;
+use super::error::errors_in;
+use super::{Cause, Client, ClientError, challenge, retry};
+
+/// Until a connection stands.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until an answer begins, and between two pieces of it.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// While an upload makes no progress; a registry may hash and sync gigabytes before it answers.
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
+/// Registries redirect blobs to a store, and stores once more at most.
+const MAX_REDIRECTS: usize = 5;
+/// Of an answer that only says what went wrong.
+const MAX_ERROR_BODY: u64 = 64 * 1024;
+
+/// A request.
+pub(super) struct Call<'a> {
+    /// Completes "failed to …".
+    pub(super) what: String,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// What the token must allow.
+    pub(super) scopes: Vec<String>,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Payload<'a>,
+    /// Whether this may be repeated as it is.
+    pub(super) repeat: bool,
+}
+
+/// What is sent along.
+pub(super) enum Payload<'a> {
+    Nothing,
+    Bytes(Bytes),
+    /// A stream, opened anew for each try, that counts the bytes it gives; and its length.
+    Stream(&'a OpenStream<'a>, u64),
+}
+
+pub(super) type OpenStream<'a> =
+    dyn Fn(Arc<AtomicU64>) -> Result<reqwest::Body, ClientError> + Send + Sync + 'a;
+
+impl<'a> Call<'a> {
+    pub(super) fn new(what: impl Into<String>, endpoint: &'a Endpoint, method: Method, url: Url) -> Self {
+        Self {
+            what: what.into(),
+            endpoint,
+            method,
+            url,
+            scopes: Vec::new(),
+            headers: HeaderMap::new(),
+            payload: Payload::Nothing,
+            repeat: true,
+        }
+    }
+
+    pub(super) fn scope(mut self, repository: &str, actions: &str) -> Self {
+        self.scopes.push(format!("repository:{repository}:{actions}"));
+        self
+    }
+
+    fn protocol(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::Protocol { what: self.what.clone(), reason: reason.into() }
+    }
+}
+
+impl Client {
+    /// Sends until there is an answer that is neither transient, nor a redirect, nor a challenge.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, ClientError> {
+        let mut attempt = 1;
+        loop {
+            let wait = match self.send_authorised(call).await {
+                Ok(answer) if call.repeat && retry::is_transient(answer.status()) => {
+                    match retry::wait(attempt, Some(answer.headers())) {
+                        Some(wait) => wait,
+                        None => return Ok(answer),
+                    }
+                }
+                Err(error @ ClientError::Connect { hint, .. }) if hint.is_final() => return Err(error),
+                Err(error @ (ClientError::Connect { .. } | ClientError::Timeout { .. })) if call.repeat => {
+                    retry::wait(attempt, None).ok_or(error)?
+                }
+                result => return result,
+            };
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    /// Sends, and wants one of these statuses.
+    pub(super) async fn send_for(
+        &self,
+        call: &Call<'_>,
+        wanted: &[StatusCode],
+    ) -> Result<Response, ClientError> {
+        let answer = self.send(call).await?;
+        if wanted.contains(&answer.status()) {
+            return Ok(answer);
+        }
+        Err(failure(&call.what, answer).await)
+    }
+
+    /// Sends, wants 200, and reads the whole body, from the start again if the connection breaks.
+    pub(super) async fn fetch(&self, call: &Call<'_>, limit: u64) -> Result<(HeaderMap, Bytes), ClientError> {
+        let mut attempt = 1;
+        loop {
+            let answer = self.send_for(call, &[StatusCode::OK]).await?;
+            let headers = answer.headers().clone();
+            match read(&call.what, answer, limit).await {
+                Err(error @ (ClientError::Broken { .. } | ClientError::Timeout { .. })) => {
+                    tokio::time::sleep(retry::wait(attempt, None).ok_or(error)?).await;
+                }
+                result => return Ok((headers, result?)),
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn send_authorised(&self, call: &Call<'_>) -> Result<Response, ClientError> {
+        let known = self.shared.auth.known(call.endpoint, &call.scopes);
+        let answer = self.send_redirected(call, known.as_ref()).await?;
+        // A challenge from where a redirect led is not the registry's: answering it would give the registry's
+        // credentials to whomever it names.
+        if answer.status() != StatusCode::UNAUTHORIZED || !call.endpoint.is_origin_of(answer.url()) {
+            return Ok(answer);
+        }
+        let challenges: Vec<_> = answer
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|field| field.to_str().ok())
+            .flat_map(challenge::parse)
+            .collect();
+        let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY).await.unwrap_or_default());
+        let authorization = self.authorise(call, &challenges, errors).await?;
+        let answer = self.send_redirected(call, Some(&authorization)).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            self.shared.auth.forget(call.endpoint, &call.scopes);
+            let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY).await.unwrap_or_default());
+            let (what, host) = (call.what.clone(), call.endpoint.host.clone());
+            // An anonymous token is refused as often as not; then there was nothing to be wrong.
+            return Err(if self.shared.auth.has_credentials(&host) {
+                ClientError::Refused { what, host, errors }
+            } else {
+                ClientError::NoCredentials { what, host }
+            });
+        }
+        Ok(answer)
+    }
+
+    async fn send_redirected(
+        &self,
+        call: &Call<'_>,
+        authorization: Option<&reqwest::header::HeaderValue>,
+    ) -> Result<Response, ClientError> {
+        let mut url = call.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let own = call.endpoint.is_origin_of(&url);
+            let answer = self.send_once(call, &url, authorization.filter(|_| own)).await?;
+            let follow = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308)
+                && matches!(call.method, Method::GET | Method::HEAD);
+            if !follow {
+                return Ok(answer);
+            }
+            let target = answer.headers().get(LOCATION).and_then(|field| field.to_str().ok());
+            let target = target.ok_or_else(|| call.protocol("a redirect to nowhere"))?;
+            let next = url.join(target).map_err(|_| call.protocol("a redirect to what is no URL"))?;
+            if !matches!(next.scheme(), "http" | "https")
+                || (url.scheme() == "https" && next.scheme() != "https")
+            {
+                return Err(call.protocol("a redirect from https to an unprotected address"));
+            }
+            url = next;
+        }
+        Err(call.protocol(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    async fn send_once(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        authorization: Option<&reqwest::header::HeaderValue>,
+    ) -> Result<Response, ClientError> {
+        let mut request =
+            self.http(url).request(call.method.clone(), url.clone()).headers(call.headers.clone());
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value.clone());
+        }
+        let progress = Arc::new(AtomicU64::new(0));
+        let mut patience = READ_TIMEOUT;
+        match &call.payload {
+            Payload::Nothing if matches!(call.method, Method::POST | Method::PUT) => {
+                request = request.header(CONTENT_LENGTH, 0);
+            }
+            Payload::Nothing => {}
+            Payload::Bytes(bytes) => request = request.body(bytes.clone()),
+            Payload::Stream(open, length) => {
+                patience = UPLOAD_TIMEOUT;
+                request = request.header(CONTENT_LENGTH, *length).body(open(progress.clone())?);
+            }
+        }
+        let sending = request.send();
+        tokio::pin!(sending);
+        let mut before = 0;
+        loop {
+            if let Ok(result) = tokio::time::timeout(patience, &mut sending).await {
+                let host = url_host(url);
+                return result.map_err(|error| ClientError::connect(&host, &error));
+            }
+            let now = progress.load(Ordering::Relaxed);
+            if now == before {
+                return Err(ClientError::Timeout { what: call.what.clone(), seconds: patience.as_secs() });
+            }
+            before = now;
+        }
+    }
+}
+
+/// `host:port` for messages.
+fn url_host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Turns an unwanted answer into an error.
+pub(super) async fn failure(what: &str, answer: Response) -> ClientError {
+    let status = answer.status();
+    let body = read(what, answer, MAX_ERROR_BODY).await.unwrap_or_default();
+    ClientError::Status { what: what.into(), status, errors: errors_in(&body) }
+}
+
+/// A whole body, if it is not longer than `limit`.
+pub(super) async fn read(what: &str, mut answer: Response, limit: u64) -> Result<Bytes, ClientError> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = piece(what, &mut answer).await? {
+        if (body.len() + piece.len()) as u64 > limit {
+            return Err(ClientError::TooLarge { what: what.into(), limit });
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// The next piece of a body.
+pub(super) async fn piece(what: &str, answer: &mut Response) -> Result<Option<Bytes>, ClientError> {
+    match tokio::time::timeout(READ_TIMEOUT, answer.chunk()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) => Err(ClientError::Broken { what: what.into(), source: Cause::of(&error) }),
+        Err(_) => Err(ClientError::Timeout { what: what.into(), seconds: READ_TIMEOUT.as_secs() }),
+    }
+}

@@ -1,0 +1,205 @@
+//! The client's subcommands: what people and scripts see of them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output, Stdio};
+
+use quinistry::oci::Digest;
+use support::client::{honest, image, with_tokens};
+use support::distribution::Distribution;
+use support::images::{Image, Packing, docker_archive};
+use support::scripted_registry::{Answer, ScriptedRegistry};
+
+fn quinistry(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quinistry"));
+    command.args(arguments).stdin(Stdio::null()).env("DOCKER_CONFIG", "/nonexistent");
+    command
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The one line of a failure.
+fn failure(arguments: &[&str]) -> String {
+    let output = quinistry(arguments).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!((text.lines().count(), output.stdout.as_slice()), (1, b"".as_slice()), "{text}");
+    text
+}
+
+#[test]
+fn the_program_carries_an_image_from_a_docker_archive_to_a_registry_and_back() {
+    let Some(registry) = Distribution::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("docker.tar");
+    let plain = Image::new("amd64", &["one", "two"], Packing::Plain);
+    fs::write(&archive, docker_archive(&plain, "x:y")).unwrap();
+    let name = format!("{}/a:b", registry.host);
+    let run = |arguments: &[&str]| {
+        let output = quinistry(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "", "nothing is drawn where there is no terminal");
+        output.stdout
+    };
+    let text = |arguments: &[&str]| String::from_utf8(run(arguments)).unwrap();
+    let pushed = text(&["push", &name, "--image", archive.to_str().unwrap()]);
+    let (_, digest) = pushed.trim_end().split_once('@').unwrap();
+    assert_eq!(pushed, format!("{name}@{digest}\n"));
+    assert_eq!(Digest::sha256(&run(&["inspect", "--raw", &name])).as_str(), digest);
+    let summary = text(&["inspect", &name]);
+    assert!(summary.contains(digest) && summary.contains("linux/amd64"), "{summary}");
+    assert_eq!(text(&["tags", &name]), "b\n");
+    assert_eq!(text(&["list", &registry.host]), "a\n");
+    let verified = text(&["verify", &name, "--expect", digest]);
+    assert!(verified.contains("verified: 3 blobs, ") && verified.contains("fixed point: no"), "{verified}");
+    let path = folder.path().join("back.tar");
+    let pulled = text(&["pull", &name, path.to_str().unwrap()]);
+    assert_eq!(pulled, format!("{}/a@{digest}\n", registry.host));
+    assert_eq!(run(&["pull", &name, "-"]), fs::read(&path).unwrap());
+    let other = Digest::sha256(b"");
+    assert!(failure(&["verify", &name, "--expect", other.as_str()]).contains("another digest"));
+}
+
+#[test]
+fn failures_are_one_line_and_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.tar");
+    let path = path.to_str().unwrap();
+    let error = failure(&["pull", "127.0.0.1:1/x", path]);
+    assert!(error.contains("failed to reach 127.0.0.1:1 (is a registry running there?)"), "{error}");
+    let registry = ScriptedRegistry::start(|request| {
+        let answer = honest(&image(), request);
+        if request.path().contains("/blobs/") { answer.cut_after(20) } else { answer }
+    });
+    let name = format!("{}/a", registry.host);
+    assert!(failure(&["pull", &name, path]).contains("failed to fetch blob"));
+    assert!(failure(&["pull", &name, path, "--format", "oci-layout"]).contains("failed to fetch blob"));
+    assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "no half-written output");
+    assert!(failure(&["push", &name, "--image", "/dev/null"]).contains("/dev/null is not an image"));
+    assert!(failure(&["push", &name, "--image", "/missing"]).contains("/missing"));
+    let registry = ScriptedRegistry::start(|request| honest(&image(), request));
+    let full = failure(&["pull", &format!("{}/a", registry.host), "/dev/full"]);
+    assert!(full.contains("failed to write /dev/full: No space left on device"), "{full}");
+    let error = failure(&["pull", "quinistry", path]);
+    assert!(error.contains("'quinistry' is not the name of an image: no registry host"), "{error}");
+    assert_eq!(quinistry(&["pull"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_closed_standard_output_is_no_panic() {
+    let mut child =
+        quinistry(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_login_is_tried_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = with_tokens();
+    let login = |password: &str| {
+        let mut child = quinistry(&["login", &registry.host, "-u", "user", "--password-stdin"])
+            .env("DOCKER_CONFIG", folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let refused = login("wrong\n");
+    assert!(stderr(&refused).contains("refused the credentials"), "{}", stderr(&refused));
+    assert!(!folder.path().join("config.json").exists());
+    let output = login("hunter2\n");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let inspected = quinistry(&["inspect", "--raw", &format!("{}/a", registry.host)])
+        .env("DOCKER_CONFIG", folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(inspected.stdout, image().manifest);
+}
+
+#[test]
+fn a_credential_helper_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let helper = folder.path().join("docker-credential-scripted");
+    let script = "#!/bin/sh\nread host; printf '{\"ServerURL\":\"%s\",\"Username\":\"user\",\"Secret\":\"hunter2\"}' \"$host\"\n";
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.path().join("config.json"), r#"{"credsStore":"scripted"}"#).unwrap();
+    let registry = with_tokens();
+    let output = quinistry(&["inspect", "--raw", &format!("{}/a", registry.host)])
+        .env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()))
+        .env("DOCKER_CONFIG", folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, image().manifest, "{}", stderr(&output));
+}
+
+#[test]
+fn proxies_are_for_other_hosts_only() {
+    let proxy = ScriptedRegistry::start(|_| Answer::ok(r#"{"repositories":["proxied"]}"#));
+    let registry = ScriptedRegistry::start(|_| Answer::ok(r#"{"repositories":["direct"]}"#));
+    let list = |host: &str| {
+        let mut command = quinistry(&["list", "--plain-http", host]);
+        let output = command.env("http_proxy", format!("http://{}", proxy.host)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(list("registry.invalid"), "proxied\n");
+    assert_eq!(list(&registry.host), "direct\n");
+    assert_eq!(list(&registry.host.replace("127.0.0.1", "localhost")), "direct\n");
+    assert_eq!(proxy.requests()[0].target, "http://registry.invalid/v2/_catalog?n=1000");
+}
+
+#[test]
+fn an_interrupted_pull_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let registry = ScriptedRegistry::start(move |request| {
+        if request.path().contains("/blobs/") {
+            sender.send(()).unwrap();
+            loop {
+                std::thread::park();
+            }
+        }
+        honest(&image(), request)
+    });
+    let path = folder.path().join("out.tar");
+    let mut child = quinistry(&["pull", &format!("{}/a", registry.host), path.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    receiver.recv().unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file");
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_authority_of_ones_own_is_trusted_when_named() {
+    let Some((registry, certificate)) = Distribution::start_tls() else { return };
+    let Some((_other, stranger)) = Distribution::start_tls() else { return };
+    let list = |host: &str, ca: &str| {
+        let output = quinistry(&["list", host, "--ca", ca]).output().unwrap();
+        (output.status.success(), stderr(&output))
+    };
+    let (listed, error) = list(&registry.host, certificate.to_str().unwrap());
+    assert!(listed, "{error}");
+    let (_, error) = list(&registry.host, stranger.to_str().unwrap());
+    assert!(error.contains("then give it with --ca"), "{error}");
+    let (_, error) = list(&registry.host, "/dev/null");
+    assert!(error.contains("failed to read certificates from /dev/null"), "{error}");
+    let plain = ScriptedRegistry::start(|_| Answer::new(400));
+    let (_, error) = list(&plain.host, certificate.to_str().unwrap());
+    assert!(error.contains("then give --plain-http"), "{error}");
+}
