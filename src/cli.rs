@@ -15,6 +15,7 @@ use crate::quine::LayerForm;
 use crate::shutdown::Signals;
 use crate::{nss, telemetry};
 
+mod bootstrap;
 mod completions;
 mod image;
 mod inspect;
@@ -48,6 +49,8 @@ enum Command {
     Serve(serve::Args),
     /// Print or save this executable's own image
     Image(image::Args),
+    /// Raise generations on this machine, each pulled from the one before and proven equal to it
+    Bootstrap(bootstrap::Args),
     /// Copy an image from a registry into a file or folder
     Pull(pull::Args),
     /// Copy an image, by default this executable's own, into a registry
@@ -112,6 +115,7 @@ pub fn main(cli: Cli) -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => args.run(),
         Command::Image(args) => args.run().map(done),
+        Command::Bootstrap(args) => args.run().map(done),
         Command::Pull(args) => args.run().map(done),
         Command::Push(args) => args.run().map(done),
         Command::Verify(args) => args.run().map(done),

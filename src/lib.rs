@@ -8,11 +8,13 @@
 //! - [`layout`]: images as files: OCI image layouts and archives, written and read.
 //! - [`registry`]: HTTP over the above.
 //! - [`client`]: pulling from and pushing to any registry.
+//! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
 //! Arrows point one way: `oci ← quine`, `oci ← layout`, `{oci, quine} ← registry`, `{oci, layout} ← client`,
-//! everything `← cli`.
+//! `{quine, client} ← chain`, everything `← cli`.
 
+pub mod chain;
 pub mod cli;
 pub mod client;
 pub mod layout;

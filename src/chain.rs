@@ -1,0 +1,310 @@
+//! The chain on one machine: generation after generation, each pulled from the one before.
+//!
+//! Generation 1 is a given executable. Each next one is pulled by digest from its predecessor's port on
+//! `localhost`, verified byte by byte, unpacked, run on the next port and asked for its manifest. The first
+//! deviation stops the chain. Prints nothing, and knows no containers: that is Kubernetes' part. Called by
+//! `quinistry bootstrap`.
+
+mod process;
+mod unpack;
+
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::process::{Ended, Process};
+use self::unpack::Unpacked;
+use crate::client::{Client, ClientError, Document};
+use crate::oci::{Descriptor, Digest, ImageManifest, ImageReference, Reference};
+use crate::quine::{LayerForm, Quine, REPOSITORY};
+
+/// Longer than any start on a slow machine: a registry that says nothing for so long never will.
+const ANSWER: Duration = Duration::from_mins(1);
+
+/// What chain to raise.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many generations, at least one.
+    pub generations: u16,
+    /// The port of generation 1; generation *n* listens on `base_port + n - 1`. 0: any free ports.
+    pub base_port: u16,
+    /// How layers are stored.
+    pub form: LayerForm,
+    /// The fixed point: what every generation must serve.
+    pub digest: Digest,
+    /// The executable of generation 1.
+    pub first: PathBuf,
+}
+
+impl Plan {
+    /// The chain that begins with the executable of this process, whose image is `quine`.
+    #[must_use]
+    pub fn of_this_executable(quine: &Quine, generations: u16, base_port: u16) -> Self {
+        Self {
+            generations,
+            base_port,
+            form: quine.form(),
+            digest: quine.digest().clone(),
+            // Not its path: the file may have been moved, replaced or deleted meanwhile.
+            first: "/proc/self/exe".into(),
+        }
+    }
+
+    fn port(&self, generation: u16) -> Option<u16> {
+        if self.base_port == 0 { Some(0) } else { self.base_port.checked_add(generation - 1) }
+    }
+}
+
+/// A generation that has been proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// 1 is the first.
+    pub number: u16,
+    /// Where it listens, on loopback.
+    pub port: u16,
+    /// Its process.
+    pub pid: u32,
+    /// What it serves.
+    pub digest: Digest,
+    /// How much was pulled from its predecessor; 0 for generation 1.
+    pub bytes: u64,
+    /// From the beginning of the pull to the proof.
+    pub elapsed: Duration,
+}
+
+/// Why the chain stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("generation {generation}")]
+pub struct Deviation {
+    /// Which generation is not what it must be.
+    pub generation: u16,
+    /// Why.
+    #[source]
+    pub reason: Reason,
+}
+
+/// What is wrong with a generation.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// There are 65,535 ports.
+    #[error("there is no port for it: choose a lower --base-port or fewer generations")]
+    NoPort,
+    /// Another process listens there.
+    #[error("failed to listen on 127.0.0.1:{port} (choose other ports with --base-port)")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its predecessor did not serve it.
+    #[error("failed to pull {image}")]
+    Pull {
+        /// What was pulled.
+        image: ImageReference,
+        /// Why.
+        source: Box<ClientError>,
+    },
+    /// What its predecessor serves is no image of ours.
+    #[error("{image} is not an image with one layer")]
+    Image {
+        /// What was pulled.
+        image: ImageReference,
+    },
+    /// The layer could not be written to the temporary folder, or is broken.
+    #[error("failed to unpack its layer (choose another place with TMPDIR)")]
+    Unpack(#[source] io::Error),
+    /// The unpacked file cannot be run: a file system mounted `noexec`, or no executable at all.
+    #[error("failed to run {} (is it on a file system mounted noexec? choose another place with TMPDIR)", path.display())]
+    Run {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process ended.
+    #[error("its process ended with {status}{last_words}")]
+    Died {
+        /// How.
+        status: String,
+        /// What it said last, after a colon.
+        last_words: String,
+    },
+    /// It runs, but does not answer for itself.
+    #[error("it does not answer on port {port}")]
+    Silent {
+        /// Where.
+        port: u16,
+        /// Why.
+        source: Box<ClientError>,
+    },
+    /// Nothing came at all.
+    #[error("it gave no answer on port {port} within {} seconds", ANSWER.as_secs())]
+    TimedOut {
+        /// Where.
+        port: u16,
+    },
+    /// It serves another image: no fixed point.
+    #[error("it serves {found}, but the fixed point is {expected}")]
+    DigestDiffers {
+        /// The fixed point.
+        expected: Digest,
+        /// What it serves.
+        found: Digest,
+    },
+}
+
+impl From<Ended> for Reason {
+    fn from(ended: Ended) -> Self {
+        let last_words = ended.last_words.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
+        Self::Died { status: ended.status.to_string(), last_words }
+    }
+}
+
+/// Running generations. Dropped, they are killed.
+#[derive(Debug, Default)]
+pub struct Chain {
+    processes: Vec<Process>,
+}
+
+impl Chain {
+    /// Raises the planned generations one after the other, and tells `proven` of each. On a deviation those
+    /// that run are stopped before the error is returned.
+    ///
+    /// Must run on a thread that lives as long as the chain: the generations' lives are tied to it.
+    pub async fn raise(
+        plan: &Plan,
+        client: &Client,
+        mut proven: impl FnMut(&Generation),
+    ) -> Result<Self, Deviation> {
+        let mut chain = Self::default();
+        let mut predecessor = None;
+        for number in 1..=plan.generations {
+            match chain.add(plan, client, number, predecessor).await {
+                Ok(generation) => {
+                    proven(&generation);
+                    predecessor = Some(generation.port);
+                }
+                Err(reason) => {
+                    chain.stop().await;
+                    return Err(Deviation { generation: number, reason });
+                }
+            }
+        }
+        Ok(chain)
+    }
+
+    async fn add(
+        &mut self,
+        plan: &Plan,
+        client: &Client,
+        number: u16,
+        predecessor: Option<u16>,
+    ) -> Result<Generation, Reason> {
+        let begun = Instant::now();
+        let port = plan.port(number).ok_or(Reason::NoPort)?;
+        // Before the pull: whether the port is free is known at once.
+        let listener = process::bind(port).map_err(|source| Reason::PortTaken { port, source })?;
+        let port = listener.local_addr().map_err(|source| Reason::PortTaken { port, source })?.port();
+
+        let (bytes, process) = match predecessor {
+            None => (0, start(&plan.first, listener, plan.form)?),
+            Some(predecessor) => {
+                let image = image(predecessor, Reference::Digest(plan.digest.clone()));
+                let (layer, bytes) = pull(client, &image).await?;
+                let unpacked = Unpacked::new(&layer, plan.form).map_err(Reason::Unpack)?;
+                // Once it runs its file is not needed any more: the process itself is the backup of its image.
+                (bytes, start(&unpacked.executable(), listener, plan.form)?)
+            }
+        };
+        self.processes.push(process);
+        let process = self.processes.last_mut().expect("it was just added");
+        let digest = prove(process, client, port, &plan.digest).await?;
+        Ok(Generation { number, port, pid: process.pid(), digest, bytes, elapsed: begun.elapsed() })
+    }
+
+    /// Resolves when a generation ends by itself, which none should.
+    pub async fn broken(&mut self) -> Deviation {
+        let ends = self.processes.iter_mut().map(|process| Box::pin(process.ended()));
+        let (ended, index, _) = futures_util::future::select_all(ends).await;
+        let reason = match ended {
+            Ok(ended) => ended.into(),
+            Err(error) => Reason::Died { status: error.to_string(), last_words: String::new() },
+        };
+        Deviation { generation: u16::try_from(index + 1).unwrap_or(u16::MAX), reason }
+    }
+
+    /// Stops all generations and waits until they have ended.
+    pub async fn stop(mut self) {
+        self.processes.iter().for_each(Process::ask_to_stop);
+        for process in &mut self.processes {
+            process.wait_stopped().await;
+        }
+    }
+}
+
+fn start(executable: &Path, listener: TcpListener, form: LayerForm) -> Result<Process, Reason> {
+    Process::start(executable, listener, form)
+        .map_err(|source| Reason::Run { path: executable.into(), source })
+}
+
+fn image(port: u16, reference: Reference) -> ImageReference {
+    let repository = REPOSITORY.parse().expect("our repository's name is one");
+    ImageReference::new(&format!("localhost:{port}"), repository, reference)
+        .expect("localhost and a port are a host")
+}
+
+/// Fetches the whole image, every byte of it checked; returns the layer, and how much was fetched.
+async fn pull(client: &Client, image: &ImageReference) -> Result<(Bytes, u64), Reason> {
+    let failed = |source| Reason::Pull { image: image.clone(), source: Box::new(source) };
+    let manifest = client.manifest(image).await.map_err(failed)?;
+    let Document::Image(ImageManifest { config, layers, .. }) = manifest.document().map_err(failed)? else {
+        return Err(Reason::Image { image: image.clone() });
+    };
+    let [layer] = &layers[..] else { return Err(Reason::Image { image: image.clone() }) };
+    let config = fetch(client, image, &config).await.map_err(failed)?;
+    let layer = fetch(client, image, layer).await.map_err(failed)?;
+    let bytes = (manifest.bytes.len() + config.len() + layer.len()) as u64;
+    Ok((layer, bytes))
+}
+
+/// In memory: an executable that is about to run has to fit there anyway.
+async fn fetch(client: &Client, image: &ImageReference, blob: &Descriptor) -> Result<Bytes, ClientError> {
+    let mut stream = client.blob(image, blob).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.into())
+}
+
+/// Asks a generation what it serves, by tag, as anybody would.
+async fn prove(
+    process: &mut Process,
+    client: &Client,
+    port: u16,
+    expected: &Digest,
+) -> Result<Digest, Reason> {
+    let image = image(port, "latest".parse().expect("'latest' is a reference"));
+    let answer = tokio::select! {
+        // Its death explains more than the broken connection that comes of it.
+        biased;
+        ended = process.ended() => return Err(match ended {
+            Ok(ended) => ended.into(),
+            Err(error) => Reason::Died { status: error.to_string(), last_words: String::new() },
+        }),
+        answer = tokio::time::timeout(ANSWER, client.manifest(&image)) => answer,
+    };
+    let manifest = answer
+        .map_err(|_| Reason::TimedOut { port })?
+        .map_err(|error| Reason::Silent { port, source: Box::new(error) })?;
+    let found = manifest.descriptor.digest;
+    if found == *expected {
+        Ok(found)
+    } else {
+        Err(Reason::DigestDiffers { expected: expected.clone(), found })
+    }
+}

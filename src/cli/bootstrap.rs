@@ -1,0 +1,226 @@
+//! `quinistry bootstrap`: the chain on this machine, shown as it grows.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::LayerArg;
+use crate::chain::{Chain, Deviation, Generation, Plan};
+use crate::client::{Client, Options};
+use crate::quine::{Executable, Quine};
+use crate::shutdown::Signals;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How many generations to raise
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    generations: u16,
+
+    /// Port of generation 1; the others listen on the ports above. 0 picks free ports
+    #[arg(long, value_name = "PORT", default_value_t = 5000)]
+    base_port: u16,
+
+    /// How the layers are stored
+    #[arg(long, value_name = "FORM", default_value = "tar")]
+    layer: LayerArg,
+
+    /// Go on serving all generations until interrupted
+    #[arg(long)]
+    keep: bool,
+
+    /// How to report
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A tree that grows
+    Text,
+    /// One document at the end
+    Json,
+}
+
+/// What `--output json` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    generations: Vec<ReportedGeneration<'a>>,
+    fixed_point: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deviation: Option<ReportedDeviation>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReportedGeneration<'a> {
+    generation: u16,
+    port: u16,
+    pid: u32,
+    digest: &'a str,
+    bytes: u64,
+    milliseconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ReportedDeviation {
+    generation: u16,
+    reason: String,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let highest = u32::from(self.base_port) + u32::from(self.generations) - 1;
+        anyhow::ensure!(
+            self.base_port == 0 || u16::try_from(highest).is_ok(),
+            "{} generations from port {} on would need port {highest}, and the highest is 65535",
+            self.generations,
+            self.base_port,
+        );
+        let executable = Executable::current()?;
+        let quine = Quine::new(&executable, self.layer.into());
+        let plan = Plan::of_this_executable(&quine, self.generations, self.base_port);
+        // The generations' lives are tied to this thread's, and it lives as long as the process.
+        super::runtime()?.block_on(self.raise(&plan))
+    }
+
+    async fn raise(self, plan: &Plan) -> anyhow::Result<()> {
+        let mut signals = Signals::listen().context("failed to listen for signals")?;
+        let client = Client::new(Options::default())?;
+        let mut report = Printer { output: self.output, proven: Vec::new() };
+        let raised = tokio::select! {
+            // Dropping the chain kills what runs of it.
+            () = signals.next() => anyhow::bail!("interrupted; all generations are stopped"),
+            raised = Chain::raise(plan, &client, |generation| report.proven(generation)) => raised,
+        };
+        match raised {
+            Ok(mut chain) => {
+                report.end(None)?;
+                if self.keep {
+                    if self.output == Output::Text {
+                        println!("serving until interrupted (Ctrl-C)");
+                    }
+                    tokio::select! {
+                        () = signals.next() => {}
+                        deviation = chain.broken() => {
+                            chain.stop().await;
+                            return Err(deviation.into());
+                        }
+                    }
+                }
+                chain.stop().await;
+                Ok(())
+            }
+            Err(deviation) => {
+                report.end(Some(&deviation))?;
+                Err(deviation.into())
+            }
+        }
+    }
+}
+
+struct Printer {
+    output: Output,
+    proven: Vec<Generation>,
+}
+
+impl Printer {
+    fn proven(&mut self, generation: &Generation) {
+        if self.output == Output::Text {
+            // A closed standard output must not end the chain; it is noticed at the end.
+            let _ = writeln!(io::stdout(), "{}", line(generation));
+        }
+        self.proven.push(generation.clone());
+    }
+
+    fn end(&self, deviation: Option<&Deviation>) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        match self.output {
+            Output::Text => {
+                if let Some(last) = self.proven.last() {
+                    writeln!(out, "\ndigest: {}", last.digest)?;
+                }
+                writeln!(out, "fixed point: {}", if deviation.is_none() { "yes" } else { "no" })?;
+            }
+            Output::Json => {
+                let report = Report {
+                    generations: self.proven.iter().map(ReportedGeneration::from).collect(),
+                    fixed_point: deviation.is_none(),
+                    deviation: deviation.map(ReportedDeviation::from),
+                };
+                serde_json::to_writer_pretty(&mut out, &report)?;
+                writeln!(out)?;
+            }
+        }
+        Ok(out.flush()?)
+    }
+}
+
+impl<'a> From<&'a Generation> for ReportedGeneration<'a> {
+    fn from(generation: &'a Generation) -> Self {
+        Self {
+            generation: generation.number,
+            port: generation.port,
+            pid: generation.pid,
+            digest: generation.digest.as_str(),
+            bytes: generation.bytes,
+            milliseconds: (generation.elapsed.as_secs_f64() * 1e6).round() / 1e3,
+        }
+    }
+}
+
+impl From<&Deviation> for ReportedDeviation {
+    fn from(deviation: &Deviation) -> Self {
+        let reason =
+            anyhow::Chain::new(&deviation.reason).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        Self { generation: deviation.generation, reason }
+    }
+}
+
+/// One branch of the tree. The digest is shortened to fit a terminal; the end has it whole.
+fn line(generation: &Generation) -> String {
+    let depth = usize::from(generation.number - 1);
+    let branch =
+        if depth == 0 { String::new() } else { format!("{}└─ ", "   ".repeat((depth - 1).min(8))) };
+    let origin = match generation.bytes {
+        0 => "this executable".to_owned(),
+        bytes => format!("pulled {}", super::human(bytes)),
+    };
+    format!(
+        "{branch}generation {}  localhost:{}  pid {}  sha256:{:.12}…  {origin}  {:.0} ms",
+        generation.number,
+        generation.port,
+        generation.pid,
+        generation.digest.hex(),
+        generation.elapsed.as_secs_f64() * 1e3,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::oci::Digest;
+
+    #[test]
+    fn the_tree_grows_to_the_right() {
+        let generation = |number, bytes| Generation {
+            number,
+            port: 4999 + number,
+            pid: 42,
+            digest: Digest::sha256(b""),
+            bytes,
+            elapsed: Duration::from_micros(12_400),
+        };
+        assert_eq!(
+            line(&generation(1, 0)),
+            "generation 1  localhost:5000  pid 42  sha256:e3b0c44298fc…  this executable  12 ms"
+        );
+        assert_eq!(
+            line(&generation(3, 5_100_000)),
+            "   └─ generation 3  localhost:5002  pid 42  sha256:e3b0c44298fc…  pulled 5.1 MB  12 ms"
+        );
+    }
+}
