@@ -1,0 +1,116 @@
+//! The Docker engine that Debian 12 has, 20.10: the oldest in wide use that is still looked after.
+
+use std::process::Command;
+
+use crate::machine::Machine;
+use crate::program::{QUINISTRY, lacks, own_digest};
+
+/// Named in full, since another engine's client may come first in `PATH`.
+const DOCKER: &str = "/usr/bin/docker";
+const DOCKERD: &str = "/usr/sbin/dockerd";
+
+/// Starts the engine, unless something for it is missing.
+fn engine() -> Option<Machine> {
+    if lacks(&[DOCKERD, DOCKER, "containerd", "runc", "iptables"]) {
+        return None;
+    }
+    let mut machine = Machine::start();
+    let mut command = machine.command(DOCKERD);
+    command
+        .args(["--data-root", &machine.path("docker-data"), "--exec-root", &machine.path("docker-exec")])
+        .args(["--host", &host(&machine), "--pidfile", &machine.path("docker.pid")])
+        // A machine inside a container may not lower it, and cannot lay one overlay over another.
+        .args(["--oom-score-adjust", "0", "--storage-driver", "vfs"])
+        .args(["--cgroup-parent", &format!("/{}", machine.name())]);
+    machine.daemon("dockerd", command);
+    machine.until("dockerd", || {
+        let version = docker_command(&machine).arg("version").output().unwrap();
+        version.status.success().then_some(())
+    });
+    Some(machine)
+}
+
+fn host(machine: &Machine) -> String {
+    format!("unix://{}", machine.path("docker.sock"))
+}
+
+fn docker_command(machine: &Machine) -> Command {
+    let mut command = machine.command(DOCKER);
+    command.args(["--host", &host(machine)]);
+    command
+}
+
+fn docker(machine: &Machine, arguments: &[&str]) -> String {
+    machine.run(DOCKER, &[&["--host", &host(machine)], arguments].concat())
+}
+
+/// The digests under which the engine knows an image's repository.
+fn repository_digests(machine: &Machine, image: &str) -> Vec<String> {
+    let digests = docker(machine, &["inspect", "--format", "{{json .RepoDigests}}", image]);
+    serde_json::from_str(&digests).unwrap()
+}
+
+/// The example of the programs that had the idea, with the one thing that they did not reach: one digest.
+fn the_example_pulls_the_same_digest_from_the_child(layer: &str) {
+    let Some(mut machine) = engine() else { return };
+    machine.registry(8080, &["--layer", layer]);
+    let digest = own_digest(layer);
+
+    docker(&machine, &["pull", "localhost:8080/quinistry"]);
+    docker(
+        &machine,
+        &["run", "--detach", "--name", "child", "--publish", "8090:8080", "localhost:8080/quinistry"],
+    );
+    machine.await_registry(8090);
+    docker(&machine, &["pull", "localhost:8090/quinistry"]);
+
+    let expected = [8080, 8090].map(|port| format!("localhost:{port}/quinistry@{digest}"));
+    assert_eq!(repository_digests(&machine, "localhost:8090/quinistry"), expected);
+    docker(&machine, &["stop", "child"]);
+    let exit_code = docker(&machine, &["inspect", "--format", "{{.State.ExitCode}}", "child"]);
+    assert_eq!(exit_code.trim(), "0", "the container's exit code");
+}
+
+#[test]
+fn the_example_pulls_the_same_digest_from_the_child_of_a_tar_image() {
+    the_example_pulls_the_same_digest_from_the_child("tar");
+}
+
+#[test]
+fn the_example_pulls_the_same_digest_from_the_child_of_a_gzip_image() {
+    the_example_pulls_the_same_digest_from_the_child("gzip");
+}
+
+#[test]
+fn the_example_works_with_a_digest_in_place_of_the_tag() {
+    let Some(mut machine) = engine() else { return };
+    machine.registry(8080, &[]);
+    let image = format!("localhost:8080/quinistry@{}", own_digest("tar"));
+    docker(&machine, &["pull", &image]);
+    assert_eq!(repository_digests(&machine, &image).join(" "), image);
+}
+
+#[test]
+fn the_saved_image_loads_and_runs_without_any_registry() {
+    let Some(machine) = engine() else { return };
+    let mut save = machine.command(QUINISTRY);
+    save.args(["image", "save", "-"]);
+    let mut load = docker_command(&machine);
+    load.arg("load");
+    let loaded = Machine::pipe(save, load);
+    assert_eq!(loaded.trim(), "Loaded image: localhost:8080/quinistry:latest");
+
+    docker(&machine, &["run", "--detach", "--publish", "8090:8080", "localhost:8080/quinistry"]);
+    assert_eq!(machine.await_registry(8090), own_digest("tar"));
+}
+
+#[test]
+fn the_image_runs_with_no_rights_at_all() {
+    let Some(mut machine) = engine() else { return };
+    machine.registry(8080, &[]);
+    let hardened =
+        ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", "12345"];
+    let run = ["run", "--detach", "--publish", "8090:8080"];
+    docker(&machine, &[&run[..], &hardened, &["localhost:8080/quinistry"]].concat());
+    assert_eq!(machine.await_registry(8090), own_digest("tar"));
+}
