@@ -59,6 +59,16 @@ fn default_name() -> String {
     format!("localhost:8080/{REPOSITORY}:latest")
 }
 
+/// Host, repository and tag: an engine looks for nothing less, so an image of a shorter name would never be found.
+fn full_name(typed: &str) -> anyhow::Result<String> {
+    let name = super::remote::parse_name(typed)?;
+    anyhow::ensure!(
+        name.digest().is_none(),
+        "'{name}' names a digest, which an image has by itself: name a tag"
+    );
+    Ok(format!("{}/{}:{}", name.host(), name.repository(), name.reference()))
+}
+
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
@@ -86,6 +96,7 @@ fn print(out: &mut impl std::io::Write, blob: &Blob) -> std::io::Result<()> {
 
 impl Save {
     fn run(self) -> anyhow::Result<()> {
+        let name = full_name(&self.name)?;
         let quine = self.which.quine()?;
         let mut writer = Writer::create(Target::parse(&self.path), self.format.into())?;
         for blob in [quine.manifest(), quine.config(), quine.layer()] {
@@ -95,7 +106,7 @@ impl Save {
         }
         writer.finish(&[SavedImage {
             descriptor: quine.manifest().descriptor.clone(),
-            name: Some(self.name),
+            name: Some(name),
             docker: Some(DockerImage {
                 config: quine.config().digest().clone(),
                 layers: vec![quine.layer().digest().clone()],

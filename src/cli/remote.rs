@@ -20,11 +20,13 @@ pub(super) struct Name {
 
 impl Name {
     pub(super) fn parse(&self) -> anyhow::Result<ImageReference> {
-        let Self { reference } = self;
-        reference
-            .parse()
-            .with_context(|| format!("'{}' is not the name of an image", super::plain(reference)))
+        parse_name(&self.reference)
     }
+}
+
+/// The name of an image, as typed.
+pub(super) fn parse_name(typed: &str) -> anyhow::Result<ImageReference> {
+    typed.parse().with_context(|| format!("'{}' is not the name of an image", super::plain(typed)))
 }
 
 #[derive(Debug, clap::Args)]
