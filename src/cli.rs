@@ -17,11 +17,14 @@ use crate::{nss, telemetry};
 
 mod bootstrap;
 mod completions;
+mod crd;
 mod image;
 mod inspect;
 mod list;
 mod login;
+mod operator;
 mod own;
+mod probe;
 mod progress;
 mod pull;
 mod push;
@@ -63,8 +66,14 @@ enum Command {
     Tags(tags::Args),
     /// List the repositories of a registry
     List(list::Args),
+    /// Ask a URL, and succeed if the answer does: a health check without curl
+    Probe(probe::Args),
     /// Store credentials for a registry
     Login(login::Args),
+    /// Raise generations on the nodes of a Kubernetes cluster, as Quinistry resources ask for
+    Operator(operator::Args),
+    /// Print the resource definition of the Kubernetes operator
+    Crd(crd::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -122,7 +131,10 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Inspect(args) => args.run().map(done),
         Command::Tags(args) => args.run().map(done),
         Command::List(args) => args.run().map(done),
+        Command::Probe(args) => args.run().map(done),
         Command::Login(args) => args.run().map(done),
+        Command::Operator(args) => args.run(),
+        Command::Crd(args) => args.run().map(done),
         Command::Completions(args) => args.run().map(done),
     };
     result.unwrap_or_else(|error| {

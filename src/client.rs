@@ -24,6 +24,7 @@ mod headers;
 mod lists;
 mod manifest;
 mod platform;
+mod probe;
 mod progress;
 mod pull;
 mod push;
