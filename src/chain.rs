@@ -157,8 +157,12 @@ pub enum Reason {
     },
 }
 
-impl From<Ended> for Reason {
-    fn from(ended: Ended) -> Self {
+impl Reason {
+    fn died(ended: io::Result<Ended>) -> Self {
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => return Self::Died { status: error.to_string(), last_words: String::new() },
+        };
         let last_words = ended.last_words.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
         Self::Died { status: ended.status.to_string(), last_words }
     }
@@ -230,11 +234,7 @@ impl Chain {
     pub async fn broken(&mut self) -> Deviation {
         let ends = self.processes.iter_mut().map(|process| Box::pin(process.ended()));
         let (ended, index, _) = futures_util::future::select_all(ends).await;
-        let reason = match ended {
-            Ok(ended) => ended.into(),
-            Err(error) => Reason::Died { status: error.to_string(), last_words: String::new() },
-        };
-        Deviation { generation: u16::try_from(index + 1).unwrap_or(u16::MAX), reason }
+        Deviation { generation: u16::try_from(index + 1).unwrap_or(u16::MAX), reason: Reason::died(ended) }
     }
 
     /// Stops all generations and waits until they have ended.
@@ -273,12 +273,7 @@ async fn pull(client: &Client, image: &ImageReference) -> Result<(Bytes, u64), R
 
 /// In memory: an executable that is about to run has to fit there anyway.
 async fn fetch(client: &Client, image: &ImageReference, blob: &Descriptor) -> Result<Bytes, ClientError> {
-    let mut stream = client.blob(image, blob).await?;
-    let mut bytes = Vec::new();
-    while let Some(piece) = stream.next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes.into())
+    client.blob(image, blob).await?.whole().await
 }
 
 /// Asks a generation what it serves, by tag, as anybody would.
@@ -292,10 +287,7 @@ async fn prove(
     let answer = tokio::select! {
         // Its death explains more than the broken connection that comes of it.
         biased;
-        ended = process.ended() => return Err(match ended {
-            Ok(ended) => ended.into(),
-            Err(error) => Reason::Died { status: error.to_string(), last_words: String::new() },
-        }),
+        ended = process.ended() => return Err(Reason::died(ended)),
         answer = tokio::time::timeout(ANSWER, client.manifest(&image)) => answer,
     };
     let manifest = answer

@@ -11,10 +11,11 @@ pub(super) fn source(form: LayerForm) -> anyhow::Result<Box<dyn PushSource>> {
     Ok(Box::new(Own(Quine::new(&Executable::current()?, form))))
 }
 
-/// The manifest digests of this executable's image in all forms.
-pub(super) fn digests() -> anyhow::Result<Vec<Digest>> {
+/// Whether one of these is the manifest digest of this executable's image, in any form. Forms are computed until
+/// one fits, because compressing takes longer than all else.
+pub(super) fn is_among(digests: &[&Digest]) -> anyhow::Result<bool> {
     let executable = Executable::current()?;
-    Ok(LayerForm::ALL.map(|form| Quine::new(&executable, form).digest().clone()).into())
+    Ok(LayerForm::ALL.into_iter().any(|form| digests.contains(&Quine::new(&executable, form).digest())))
 }
 
 struct Own(Quine);

@@ -34,10 +34,8 @@ impl Args {
         let mut writer = Writer::create(target, self.format.into())?;
         let selection = self.platform.unwrap_or_default();
         let progress = super::progress::bars();
-        let saved = super::block_on(async {
-            let saved = client.pull(&image, &selection, &mut writer, &*progress).await?;
-            Ok(saved)
-        })?;
+        let saved =
+            super::block_on(async { Ok(client.pull(&image, &selection, &mut writer, &*progress).await?) })?;
         let pulled = image.with_digest(saved.descriptor.digest.clone());
         writer.finish(&[saved])?;
         if to_stdout { Ok(()) } else { super::print(format!("{pulled}\n")) }

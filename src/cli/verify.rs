@@ -39,8 +39,8 @@ impl Args {
                 report.resolved.digest
             );
         }
-        let own = super::own::digests()?;
-        let is_own = own.iter().any(|own| *own == report.root.digest || report.images.contains(own));
+        let verified: Vec<&Digest> = report.images.iter().chain([&report.root.digest]).collect();
+        let is_own = super::own::is_among(&verified)?;
         super::print(format!(
             "digest: {}\nverified: {} blobs, {}\nfixed point: {}\n",
             report.root.digest,

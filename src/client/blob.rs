@@ -63,12 +63,7 @@ impl Client {
             let what = format!("fetch blob {}", blob.digest);
             return Err(ClientError::TooLarge { what, limit: super::MAX_MANIFEST });
         }
-        let mut stream = self.blob(image, blob).await?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = stream.next().await? {
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(bytes.into())
+        self.blob(image, blob).await?.whole().await
     }
 }
 
@@ -110,6 +105,15 @@ impl BlobStream {
             }
         }
         Ok(None)
+    }
+
+    /// All that is left, in memory and proven: for blobs whose size the caller has found bearable.
+    pub async fn whole(mut self) -> Result<Bytes, ClientError> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.into())
     }
 
     fn take(&mut self, piece: Bytes) -> Result<Bytes, ClientError> {

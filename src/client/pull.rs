@@ -6,7 +6,7 @@ use crate::oci::{Descriptor, ImageIndex, ImageManifest, ImageReference, media_ty
 use super::{Client, ClientError, Document, Manifest, Outcome, Progress, Selection};
 
 /// Indexes in indexes: the specification allows any number, one is in use.
-const MAX_DEPTH: usize = 4;
+pub(super) const MAX_DEPTH: usize = 4;
 /// Images in one index; the largest official ones have some forty.
 const MAX_IMAGES: usize = 1000;
 

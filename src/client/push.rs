@@ -16,12 +16,10 @@ use crate::layout::Layout;
 use crate::oci::{Descriptor, Digest, Hasher, ImageReference, RepositoryName, media_type};
 
 use super::endpoint::Endpoint;
-use super::pull::Blobs as _;
+use super::pull::{Blobs as _, MAX_DEPTH};
 use super::request::{self, Call, Payload};
 use super::{BoxError, Client, ClientError, Document, MAX_MANIFEST, Manifest, Outcome, Progress, retry};
 
-/// Indexes in indexes, as for pulls.
-const MAX_DEPTH: usize = 4;
 /// The size of a piece of an upload.
 const PIECE: usize = 256 * 1024;
 

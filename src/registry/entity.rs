@@ -38,14 +38,12 @@ impl Entity {
     }
 
     fn new(blob: &Blob, content_type: &str) -> Self {
-        let value =
-            |text: String| HeaderValue::try_from(text).expect("digests, digits and media types are ASCII");
         let digest = blob.digest();
         let headers = HeaderMap::from_iter([
-            (CONTENT_TYPE, value(content_type.into())),
+            (CONTENT_TYPE, ascii(content_type.into())),
             (CONTENT_LENGTH, blob.content.len().into()),
-            (DIGEST, value(digest.to_string())),
-            (ETAG, value(format!("\"{digest}\""))),
+            (DIGEST, ascii(digest.to_string())),
+            (ETAG, ascii(format!("\"{digest}\""))),
         ]);
         Self { length: blob.content.len(), content: blob.content.clone(), headers }
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::support::skip;
+use crate::support::skip::{self, Need};
 
 /// The program under test.
 pub(crate) const QUINISTRY: &str = env!("CARGO_BIN_EXE_quinistry");
@@ -24,20 +24,11 @@ pub(crate) fn built(name: &str, version: &str) -> &'static str {
 
 /// Whether this machine lacks root or one of the programs, which is then said: the test must return.
 #[must_use]
-pub(crate) fn lacks(programs: &[&str]) -> bool {
-    if !rustix::process::geteuid().is_root() {
-        skip::missing("root, to raise a machine of its own");
-        return true;
-    }
-    let path = env::var_os("PATH").unwrap_or_default();
-    // Joining a full path to a folder gives the full path.
-    let is_there = |program: &&str| env::split_paths(&path).any(|folder| folder.join(program).is_file());
+pub(crate) fn lacks(programs: &[&'static str]) -> bool {
     let all = ["unshare", "nsenter", "ip", "curl"].iter().chain(programs);
-    let missing: Vec<&str> = all.filter(|program| !is_there(program)).copied().collect();
-    if !missing.is_empty() {
-        skip::missing(&missing.join(" and "));
-    }
-    !missing.is_empty()
+    // Root, to raise a machine of its own.
+    let needs: Vec<Need> = [Need::Root].into_iter().chain(all.map(|program| Need::Tool(program))).collect();
+    skip::lacks(&needs)
 }
 
 /// The digest that the program says its image has.
