@@ -4,8 +4,8 @@
 //! machine and at every hour. Nothing from time, environment, host name, arguments or path enters. That is what
 //! makes it a fixed point: the executable inside the image, run, computes the image that it came in.
 //!
-//! Reads one file, `/proc/self/exe` ([`Executable::current`]); serves and writes nothing. Called by the
-//! registry, the local chain and the command line.
+//! Reads one file, `/proc/self/exe` ([`Executable::current`]), whenever its bytes are needed; serves and writes nothing.
+//! Called by the registry, the local chain and the command line.
 
 mod executable;
 mod image;
@@ -15,7 +15,7 @@ mod segments;
 pub use executable::{Executable, ExecutableError};
 pub use image::{Blob, Flavour, Quine};
 pub use layer::LayerForm;
-pub use segments::Segments;
+pub use segments::{Pieces, Segments};
 
 /// The repository under which every generation serves its image.
 pub const REPOSITORY: &str = "quinistry";

@@ -92,7 +92,7 @@ impl State {
 /// use quinistry::quine::{Executable, LayerForm, Quine};
 /// use quinistry::registry::{State, router};
 ///
-/// let quine = Quine::new(&Executable::current()?, LayerForm::Tar);
+/// let quine = Quine::new(&Executable::current()?, LayerForm::Tar)?;
 /// let app: axum::Router = router(State::new(&quine));
 /// # Ok::<(), quinistry::quine::ExecutableError>(())
 /// ```

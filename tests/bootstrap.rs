@@ -289,8 +289,8 @@ fn a_full_disk_stops_the_chain_with_advice() {
 
 /// Raises a chain whose first generation is `first`.
 fn raise(first: &Path) -> Reason {
-    let executable = Executable::parse(fs::read(PROGRAM).unwrap().into()).unwrap();
-    let quine = Quine::new(&executable, LayerForm::Tar);
+    let executable = Executable::parse([fs::read(PROGRAM).unwrap().into()].into()).unwrap();
+    let quine = Quine::new(&executable, LayerForm::Tar).unwrap();
     let plan = Plan { first: first.into(), ..Plan::of_this_executable(&quine, 2, 0) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = Client::new(Options::default()).unwrap();

@@ -79,7 +79,7 @@ impl Args {
             self.base_port,
         );
         let executable = Executable::current()?;
-        let quine = Quine::new(&executable, self.layer.into());
+        let quine = Quine::new(&executable, self.layer.into())?;
         let plan = Plan::of_this_executable(&quine, self.generations, self.base_port);
         // The generations' lives are tied to this thread's, and it lives as long as the process.
         super::runtime()?.block_on(self.raise(&plan))

@@ -85,13 +85,13 @@ impl Args {
 impl Which {
     fn quine(&self) -> anyhow::Result<Quine> {
         let flavour = if self.bootstrap { Flavour::Bootstrap } else { Flavour::Served };
-        Ok(Quine::with_flavour(&Executable::current()?, self.layer.into(), flavour))
+        Ok(Quine::with_flavour(&Executable::current()?, self.layer.into(), flavour)?)
     }
 }
 
 /// The exact bytes, so that hashing the output gives the digest.
 fn print(out: &mut impl std::io::Write, blob: &Blob) -> std::io::Result<()> {
-    blob.content.iter().try_for_each(|segment| out.write_all(segment))
+    blob.content.pieces().try_for_each(|piece| out.write_all(&piece?))
 }
 
 impl Save {
@@ -101,7 +101,9 @@ impl Save {
         let mut writer = Writer::create(Target::parse(&self.path), self.format.into())?;
         for blob in [quine.manifest(), quine.config(), quine.layer()] {
             let mut file = writer.begin_blob(&blob.descriptor)?;
-            blob.content.iter().try_for_each(|segment| file.append(segment))?;
+            for piece in blob.content.pieces() {
+                file.append(&piece?)?;
+            }
             file.finish()?;
         }
         writer.finish(&[SavedImage {

@@ -1,6 +1,6 @@
 //! This executable as an image, as the subcommands that deal with registries see it.
 
-use std::io::{Cursor, Read};
+use std::io::Read;
 
 use crate::client::{BoxError, PushSource};
 use crate::oci::{Descriptor, Digest};
@@ -8,14 +8,19 @@ use crate::quine::{Executable, LayerForm, Quine};
 
 /// The image of this executable, to be pushed.
 pub(super) fn source(form: LayerForm) -> anyhow::Result<Box<dyn PushSource>> {
-    Ok(Box::new(Own(Quine::new(&Executable::current()?, form))))
+    Ok(Box::new(Own(Quine::new(&Executable::current()?, form)?)))
 }
 
 /// Whether one of these is the manifest digest of this executable's image, in any form. Forms are computed until
 /// one fits, because compressing takes longer than all else.
 pub(super) fn is_among(digests: &[&Digest]) -> anyhow::Result<bool> {
     let executable = Executable::current()?;
-    Ok(LayerForm::ALL.into_iter().any(|form| digests.contains(&Quine::new(&executable, form).digest())))
+    for form in LayerForm::ALL {
+        if digests.contains(&Quine::new(&executable, form)?.digest()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 struct Own(Quine);
@@ -28,9 +33,7 @@ impl PushSource for Own {
     fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, BoxError> {
         let blobs = [self.0.manifest(), self.0.config(), self.0.layer()];
         let blob = blobs.into_iter().find(|blob| blob.digest() == digest);
-        let content =
-            blob.ok_or_else(|| format!("{digest} is no part of this executable's image"))?.content.clone();
-        let empty: Box<dyn Read + Send> = Box::new(std::io::empty());
-        Ok(content.into_iter().fold(empty, |all, segment| Box::new(all.chain(Cursor::new(segment)))))
+        let blob = blob.ok_or_else(|| format!("{digest} is no part of this executable's image"))?;
+        Ok(Box::new(blob.content.reader()))
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use super::LayerArg;
 use crate::oci::Digest;
-use crate::quine::{Executable, LayerForm, Quine, REPOSITORY};
+use crate::quine::{Executable, ExecutableError, LayerForm, Quine, REPOSITORY};
 use crate::registry::{Limits, State, router, serve};
 use crate::shutdown::Signals;
 
@@ -56,7 +56,7 @@ impl Args {
             die_with(parent)?;
         }
         let executable = Executable::current()?;
-        let quine = match choose(&executable, self.layer.map(Into::into), self.expect_digest.as_ref()) {
+        let quine = match choose(&executable, self.layer.map(Into::into), self.expect_digest.as_ref())? {
             Ok(quine) => quine,
             Err(deviation) => {
                 eprintln!("quinistry: {deviation}");
@@ -68,8 +68,6 @@ impl Args {
             }
         };
         lift_file_limit();
-        // The image shares these bytes where it can, and needs them no more where it cannot.
-        drop(executable);
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve(&quine))?;
         Ok(ExitCode::SUCCESS)
     }
@@ -153,21 +151,21 @@ fn choose(
     executable: &Executable,
     form: Option<LayerForm>,
     expected: Option<&Digest>,
-) -> Result<Quine, Deviation> {
-    let Some(expected) = expected else { return Ok(Quine::new(executable, form.unwrap_or_default())) };
+) -> Result<Result<Quine, Deviation>, ExecutableError> {
+    let Some(expected) = expected else { return Quine::new(executable, form.unwrap_or_default()).map(Ok) };
     let forms = match form {
         Some(form) => vec![form],
         None => LayerForm::ALL.to_vec(),
     };
     let mut found = Vec::new();
     for form in forms {
-        let quine = Quine::new(executable, form);
+        let quine = Quine::new(executable, form)?;
         if quine.digest() == expected {
-            return Ok(quine);
+            return Ok(Ok(quine));
         }
         found.push((form, quine.digest().clone()));
     }
-    Err(Deviation { expected: expected.clone(), found })
+    Ok(Err(Deviation { expected: expected.clone(), found }))
 }
 
 /// The executable is not the one that was meant.

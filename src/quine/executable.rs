@@ -4,13 +4,15 @@
 //! program (an emulator or a debugger stands in `/proc/self/exe`), is refused here rather than served.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 
 use bytes::Bytes;
 
-/// The bytes of a static executable of this program, for this build's processor.
+use super::Segments;
+
+/// The content of a static executable of this program, for this build's processor.
 #[derive(Clone, Debug)]
-pub struct Executable(Bytes);
+pub struct Executable(Segments);
 
 /// Why an executable cannot be the image.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,9 @@ pub enum ExecutableError {
     NotOurs,
 }
 
+/// Where an ELF file says what it is: the linker puts program headers and the interpreter's name at its beginning.
+const HEAD: u64 = 64 * 1024;
+
 /// Carried by every executable of this program, because [`Executable::parse`] refers to it.
 const MARK: &[u8] = concat!("quinistry executable ", env!("CARGO_PKG_VERSION"), " 4f6b1d02").as_bytes();
 
@@ -56,33 +61,33 @@ const MACHINE: u16 = if cfg!(target_arch = "x86_64") {
 impl Executable {
     const PATH: &str = "/proc/self/exe";
 
-    /// Reads the executable of this very process, even if its file has been deleted meanwhile.
+    /// The executable of this very process, even if its file has been deleted meanwhile. The kernel lets nobody write
+    /// into a file that is being executed, so it is opened once and read when it is needed.
     pub fn current() -> Result<Self, ExecutableError> {
-        let mut file = File::open(Self::PATH).map_err(ExecutableError::Read)?;
+        let file = File::open(Self::PATH).map_err(ExecutableError::Read)?;
         let length = file.metadata().map_err(ExecutableError::Read)?.len();
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        file.read_to_end(&mut bytes).map_err(ExecutableError::Read)?;
-        Self::parse(bytes.into())
+        Self::parse(Segments::of_file(file, length))
     }
 
-    /// Accepts `bytes` if they are a static executable of this program.
-    pub fn parse(bytes: Bytes) -> Result<Self, ExecutableError> {
-        let elf = Elf::parse(&bytes).ok_or(ExecutableError::NotElf)?;
+    /// Accepts `content` if it is a static executable of this program.
+    pub fn parse(content: Segments) -> Result<Self, ExecutableError> {
+        let head = content.slice(0..HEAD).to_bytes().map_err(ExecutableError::Read)?;
+        let elf = Elf::parse(&head).ok_or(ExecutableError::NotElf)?;
         if elf.machine != MACHINE {
             return Err(ExecutableError::Machine { found: elf.machine, expected: MACHINE });
         }
         if let Some(interpreter) = elf.interpreter {
             return Err(ExecutableError::Interpreter(String::from_utf8_lossy(interpreter).into_owned()));
         }
-        if memchr::memmem::find(&bytes, MARK).is_none() {
+        if !contains(&content, MARK).map_err(ExecutableError::Read)? {
             return Err(ExecutableError::NotOurs);
         }
-        Ok(Self(bytes))
+        Ok(Self(content))
     }
 
     /// The bytes.
     #[must_use]
-    pub fn bytes(&self) -> &Bytes {
+    pub fn content(&self) -> &Segments {
         &self.0
     }
 
@@ -91,6 +96,26 @@ impl Executable {
     pub const fn architecture() -> &'static str {
         if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
     }
+}
+
+/// Whether `mark` is in the content, across pieces too.
+fn contains(content: &Segments, mark: &[u8]) -> io::Result<bool> {
+    let finder = memchr::memmem::Finder::new(mark);
+    let overlap = mark.len() - 1;
+    let mut seam: Vec<u8> = Vec::new();
+    for piece in content.pieces() {
+        let piece: Bytes = piece?;
+        seam.extend_from_slice(&piece[..piece.len().min(overlap)]);
+        if finder.find(&seam).is_some() || finder.find(&piece).is_some() {
+            return Ok(true);
+        }
+        if piece.len() >= overlap {
+            seam = piece[piece.len() - overlap..].into();
+        } else {
+            seam.drain(..seam.len().saturating_sub(overlap));
+        }
+    }
+    Ok(false)
 }
 
 /// The two facts of an ELF header that matter here. System V ABI, chapters 4 and 5.
@@ -159,7 +184,18 @@ pub(super) mod tests {
     }
 
     fn parse(bytes: Vec<u8>) -> Result<Executable, ExecutableError> {
-        Executable::parse(bytes.into())
+        Executable::parse([bytes.into()].into())
+    }
+
+    #[test]
+    fn the_mark_is_found_wherever_pieces_meet() {
+        let whole = elf(MACHINE, 1, MARK);
+        for cut in 120..whole.len() {
+            let (one, other) = whole.split_at(cut);
+            let parts = [one, other].map(Bytes::copy_from_slice);
+            assert!(contains(&parts.into(), MARK).unwrap(), "cut at {cut}");
+        }
+        assert!(!contains(&[Bytes::from_static(&MARK[1..])].into(), MARK).unwrap());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::layer::{self, LayerForm, UID};
-use super::{Executable, Segments, VERSION};
+use super::{Executable, ExecutableError, Segments, VERSION};
 use crate::oci::{
     Descriptor, Digest, History, ImageConfig, ImageConfiguration, ImageManifest, RootFs, media_type, to_json,
 };
@@ -55,15 +55,17 @@ const CREATED: &str = "1970-01-01T00:00:00Z";
 
 impl Quine {
     /// Computes the image that serves itself.
-    #[must_use]
-    pub fn new(executable: &Executable, form: LayerForm) -> Self {
+    pub fn new(executable: &Executable, form: LayerForm) -> Result<Self, ExecutableError> {
         Self::with_flavour(executable, form, Flavour::Served)
     }
 
     /// Computes the image in one of its flavours.
-    #[must_use]
-    pub fn with_flavour(executable: &Executable, form: LayerForm, flavour: Flavour) -> Self {
-        let layer = layer::build(executable, form);
+    pub fn with_flavour(
+        executable: &Executable,
+        form: LayerForm,
+        flavour: Flavour,
+    ) -> Result<Self, ExecutableError> {
+        let layer = layer::build(executable, form).map_err(ExecutableError::Read)?;
         let labels = labels();
         let config = Blob::of(
             media_type::OCI_CONFIG,
@@ -112,7 +114,7 @@ impl Quine {
                 schema_version: 2,
             }),
         );
-        Self { form, manifest, config, layer }
+        Ok(Self { form, manifest, config, layer })
     }
 
     /// How the layer is stored.
@@ -180,13 +182,13 @@ mod tests {
     use crate::oci::ConfigSummary;
 
     fn quine(form: LayerForm) -> Quine {
-        Quine::new(&Executable::current().unwrap(), form)
+        Quine::new(&Executable::current().unwrap(), form).unwrap()
     }
 
     #[test]
     fn is_a_function_of_the_executable_and_the_form() {
         for form in LayerForm::ALL {
-            assert_eq!(quine(form).manifest.content, quine(form).manifest.content);
+            assert_eq!(quine(form).manifest.descriptor, quine(form).manifest.descriptor);
         }
         assert_ne!(quine(LayerForm::Tar).digest(), quine(LayerForm::Gzip).digest());
     }
@@ -196,13 +198,15 @@ mod tests {
         for form in LayerForm::ALL {
             let quine = quine(form);
             for blob in [&quine.manifest, &quine.config, &quine.layer] {
-                assert!(blob.digest().matches(&blob.content.to_bytes()));
+                assert!(blob.digest().matches(&blob.content.to_bytes().unwrap()));
                 assert_eq!(blob.descriptor.size, blob.content.len());
             }
-            let manifest: ImageManifest = serde_json::from_slice(&quine.manifest.content.to_bytes()).unwrap();
+            let manifest: ImageManifest =
+                serde_json::from_slice(&quine.manifest.content.to_bytes().unwrap()).unwrap();
             assert_eq!(manifest.config, quine.config.descriptor);
             assert_eq!(manifest.layers, std::slice::from_ref(&quine.layer.descriptor));
-            let config: ConfigSummary = serde_json::from_slice(&quine.config.content.to_bytes()).unwrap();
+            let config: ConfigSummary =
+                serde_json::from_slice(&quine.config.content.to_bytes().unwrap()).unwrap();
             assert_eq!(
                 (config.os.as_str(), config.architecture.as_str()),
                 ("linux", Executable::architecture())
@@ -214,7 +218,7 @@ mod tests {
     #[test]
     fn config_says_what_an_engine_needs() {
         let config: serde_json::Value =
-            serde_json::from_slice(&quine(LayerForm::Gzip).config.content.to_bytes()).unwrap();
+            serde_json::from_slice(&quine(LayerForm::Gzip).config.content.to_bytes().unwrap()).unwrap();
         let run = &config["config"];
         assert_eq!(run["Entrypoint"], serde_json::json!(["/quinistry"]));
         assert_eq!(run["Cmd"], serde_json::json!(["serve", "--layer", "gzip"]));
@@ -227,8 +231,8 @@ mod tests {
     #[test]
     fn bootstrap_differs_in_the_config_alone() {
         let executable = Executable::current().unwrap();
-        let served = Quine::new(&executable, LayerForm::Tar);
-        let bootstrap = Quine::with_flavour(&executable, LayerForm::Tar, Flavour::Bootstrap);
+        let served = Quine::new(&executable, LayerForm::Tar).unwrap();
+        let bootstrap = Quine::with_flavour(&executable, LayerForm::Tar, Flavour::Bootstrap).unwrap();
         assert_eq!(served.layer.digest(), bootstrap.layer.digest());
         assert_ne!(served.config.digest(), bootstrap.config.digest());
     }

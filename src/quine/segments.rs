@@ -1,25 +1,67 @@
-//! Content in several pieces, so that the layer never copies the executable that it wraps.
+//! Content in several pieces: bytes in memory, and parts of the running executable's file, which are read when they are
+//! needed. So a registry holds no second copy of itself: what it serves are pages that it runs from, and all generations
+//! on a node, whose files are one, share them.
+//!
+//! Reads block, but they are reads of a file that is being executed. Used by the rooms that serve, save and push.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 
-/// Immutable content; clones and slices share the bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Segments(Vec<Bytes>);
+/// How much of a file is read at once: it stays in a processor's cache until it is sent or hashed.
+const PIECE: u64 = 256 * 1024;
+
+/// Immutable content; clones and slices share it.
+#[derive(Clone, Debug, Default)]
+pub struct Segments(Vec<Segment>);
+
+#[derive(Clone, Debug)]
+enum Segment {
+    Memory(Bytes),
+    File(Arc<File>, Range<u64>),
+}
+
+impl Segment {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File(_, range) => range.end - range.start,
+        }
+    }
+
+    /// `range` lies within.
+    fn slice(&self, range: Range<u64>) -> Self {
+        match self {
+            Self::Memory(bytes) => {
+                let at = |offset| usize::try_from(offset).expect("what is in memory has an address");
+                Self::Memory(bytes.slice(at(range.start)..at(range.end)))
+            }
+            Self::File(file, whole) => {
+                Self::File(file.clone(), whole.start + range.start..whole.start + range.end)
+            }
+        }
+    }
+}
+
+// === impl Segments ===
 
 impl Segments {
-    /// The pieces, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
-        self.0.iter()
+    /// The first `length` bytes of a file, which must not change while this lives.
+    #[must_use]
+    pub fn of_file(file: File, length: u64) -> Self {
+        Self(vec![Segment::File(Arc::new(file), 0..length)])
     }
 
     /// The length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.iter().map(|segment| segment.len() as u64).sum()
+        self.0.iter().map(Segment::len).sum()
     }
 
     /// Whether there is nothing in it.
@@ -29,11 +71,12 @@ impl Segments {
     }
 
     /// The hash of the content.
-    #[must_use]
-    pub fn digest(&self, algorithm: Algorithm) -> Digest {
+    pub fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
-        self.iter().for_each(|segment| hasher.update(segment));
-        hasher.finish()
+        for piece in self.pieces() {
+            hasher.update(&piece?);
+        }
+        Ok(hasher.finish())
     }
 
     /// The part of the content at `range`, clamped to what there is.
@@ -41,68 +84,154 @@ impl Segments {
     pub fn slice(&self, range: Range<u64>) -> Self {
         let mut start = 0;
         let mut parts = Vec::new();
-        for segment in self.iter() {
-            let length = segment.len() as u64;
-            let within =
-                |at: u64| usize::try_from(at.saturating_sub(start).min(length)).unwrap_or(segment.len());
+        for segment in &self.0 {
+            let within = |at: u64| at.saturating_sub(start).min(segment.len());
             let (from, to) = (within(range.start), within(range.end));
             if from < to {
                 parts.push(segment.slice(from..to));
             }
-            start += length;
+            start += segment.len();
         }
         Self(parts)
     }
 
-    /// The content in one piece: shared if it is in one already, else copied.
+    /// The pieces, in order, each of a size that memory bears.
     #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
+    pub fn pieces(&self) -> Pieces {
+        Pieces { segments: self.0.clone().into_iter(), file: None }
+    }
+
+    /// The content as a reader.
+    #[must_use]
+    pub fn reader(&self) -> impl Read + Send + use<> {
+        Reader { pieces: self.pieces(), piece: Bytes::new() }
+    }
+
+    /// The content if it is one piece in memory.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&Bytes> {
         match &self.0[..] {
-            [] => Bytes::new(),
-            [one] => one.clone(),
-            many => many.concat().into(),
+            [Segment::Memory(bytes)] => Some(bytes),
+            _ => None,
         }
+    }
+
+    /// The content in one piece: shared if it is one in memory already, else copied.
+    pub fn to_bytes(&self) -> io::Result<Bytes> {
+        if let Some(bytes) = self.as_bytes() {
+            return Ok(bytes.clone());
+        }
+        let mut all = Vec::with_capacity(usize::try_from(self.len()).unwrap_or_default());
+        for piece in self.pieces() {
+            all.extend_from_slice(&piece?);
+        }
+        Ok(all.into())
     }
 }
 
 impl<const N: usize> From<[Bytes; N]> for Segments {
     fn from(segments: [Bytes; N]) -> Self {
-        segments.into_iter().collect()
+        segments.map(|bytes| Self(vec![Segment::Memory(bytes)])).into_iter().collect()
     }
 }
 
-impl FromIterator<Bytes> for Segments {
-    fn from_iter<I: IntoIterator<Item = Bytes>>(segments: I) -> Self {
-        Self(segments.into_iter().filter(|segment| !segment.is_empty()).collect())
+impl FromIterator<Self> for Segments {
+    fn from_iter<I: IntoIterator<Item = Self>>(parts: I) -> Self {
+        Self(parts.into_iter().flat_map(|part| part.0).filter(|segment| segment.len() > 0).collect())
     }
 }
 
-impl IntoIterator for Segments {
-    type Item = Bytes;
-    type IntoIter = std::vec::IntoIter<Bytes>;
+/// Content, piece by piece.
+#[derive(Debug)]
+pub struct Pieces {
+    segments: std::vec::IntoIter<Segment>,
+    /// What is left of the file that is being read.
+    file: Option<(Arc<File>, Range<u64>)>,
+}
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+impl Iterator for Pieces {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.file.as_ref().is_none_or(|(_, rest)| rest.is_empty()) {
+            match self.segments.next()? {
+                Segment::Memory(bytes) => return Some(Ok(bytes)),
+                Segment::File(file, range) => self.file = Some((file, range)),
+            }
+        }
+        let (file, rest) = self.file.as_mut()?;
+        let length = PIECE.min(rest.end - rest.start);
+        let mut piece = vec![0; usize::try_from(length).expect("a piece is small")];
+        let result = file.read_exact_at(&mut piece, rest.start);
+        rest.start += length;
+        Some(result.map(|()| piece.into()))
+    }
+}
+
+struct Reader {
+    pieces: Pieces,
+    piece: Bytes,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.next() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let length = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    fn file(content: &[u8]) -> Segments {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Segments::of_file(file, content.len() as u64)
+    }
 
     #[test]
     fn every_slice_is_that_of_the_whole() {
-        let segments = Segments::from(["ab", "", "cde", "f"].map(Bytes::from));
-        let whole = segments.to_bytes();
+        let memory = ["ab", "", "c"].map(Bytes::from);
+        let segments: Segments = [memory.into(), file(b"de"), file(b""), file(b"f")].into_iter().collect();
+        let whole = segments.to_bytes().unwrap();
         assert_eq!((&whole[..], segments.len()), (&b"abcdef"[..], 6));
         for from in 0..8 {
             for to in 0..8 {
                 let expected = whole.get(from.min(6)..to.min(6)).unwrap_or_default();
-                assert_eq!(segments.slice(from as u64..to as u64).to_bytes(), expected, "{from}..{to}");
+                let slice = segments.slice(from as u64..to as u64);
+                assert_eq!(slice.to_bytes().unwrap(), expected, "{from}..{to}");
+                assert_eq!(slice.len(), expected.len() as u64);
             }
         }
-        assert_eq!(segments.slice(2..u64::MAX).to_bytes(), "cdef");
-        assert_eq!(segments.digest(Algorithm::Sha256), Digest::sha256(b"abcdef"));
+        assert_eq!(segments.slice(2..u64::MAX).to_bytes().unwrap(), "cdef");
+        assert_eq!(segments.digest(Algorithm::Sha256).unwrap(), Digest::sha256(b"abcdef"));
         assert!(Segments::default().is_empty());
+    }
+
+    #[test]
+    fn files_are_read_in_pieces_and_in_order() {
+        let content: Vec<u8> = (0_u32..200_000).flat_map(u32::to_le_bytes).collect();
+        let segments = file(&content);
+        assert!(segments.pieces().all(|piece| piece.unwrap().len() as u64 <= PIECE));
+        assert_eq!(segments.to_bytes().unwrap(), content);
+        let mut read = Vec::new();
+        segments.slice(3..700_001).reader().read_to_end(&mut read).unwrap();
+        assert_eq!(read, content[3..700_001]);
+    }
+
+    #[test]
+    fn a_file_that_is_shorter_than_it_was_is_an_error_and_not_an_end() {
+        let short = Segments::of_file(tempfile::tempfile().unwrap(), 1);
+        assert_eq!(short.to_bytes().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

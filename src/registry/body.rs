@@ -1,6 +1,7 @@
-//! What answers are made of: shared segments, of which nothing is copied on the way to the socket; JSON; nothing.
+//! What answers are made of: content in pieces, read when the socket takes them; JSON; nothing.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,22 +12,14 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http_body::{Frame, SizeHint};
 
-use crate::quine::Segments;
+use crate::quine::{Pieces, Segments};
 
 /// The body that sends `segments`.
-pub(super) fn from_segments(segments: Segments) -> Body {
-    let mut pieces = segments.into_iter();
-    match (pieces.next(), pieces.next()) {
-        (None, _) => Body::empty(),
-        (Some(one), None) => Body::from(one),
-        (Some(first), Some(second)) => {
-            let rest: Vec<Bytes> = [first, second].into_iter().chain(pieces).collect();
-            Body::new(SegmentsBody {
-                left: rest.iter().map(|piece| piece.len() as u64).sum(),
-                rest: rest.into_iter(),
-            })
-        }
+pub(super) fn from_segments(segments: &Segments) -> Body {
+    if let Some(bytes) = segments.as_bytes() {
+        return Body::from(bytes.clone());
     }
+    Body::new(SegmentsBody { left: segments.len(), pieces: segments.pieces() })
 }
 
 /// A 200 with `document` as its body.
@@ -61,21 +54,26 @@ impl http_body::Body for NoBody {
 }
 
 struct SegmentsBody {
-    rest: std::vec::IntoIter<Bytes>,
+    pieces: Pieces,
     left: u64,
 }
 
 impl http_body::Body for SegmentsBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.rest.next();
-        self.left -= next.as_ref().map_or(0, |piece| piece.len() as u64);
-        Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let next = self.pieces.next();
+        if let Some(Err(error)) = &next {
+            // The connection is cut off: half a blob must not look like a whole one.
+            tracing::error!(%error, "failed to read the running executable");
+        }
+        self.left -=
+            next.as_ref().and_then(|piece| piece.as_ref().ok()).map_or(0, |piece| piece.len() as u64);
+        Poll::Ready(next.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {

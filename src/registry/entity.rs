@@ -61,9 +61,9 @@ impl Entity {
         let range = request.headers.get(RANGE).filter(|_| may_select).and_then(|header| header.to_str().ok());
         match range.map_or(Selection::Whole, |header| select(header, self.length)) {
             Selection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
-            Selection::Whole => Ok(self.with_headers(body::from_segments(self.content.clone()))),
+            Selection::Whole => Ok(self.with_headers(body::from_segments(&self.content))),
             Selection::One(range) => {
-                let mut response = self.with_headers(body::from_segments(self.content.slice(range.clone())));
+                let mut response = self.with_headers(body::from_segments(&self.content.slice(range.clone())));
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
@@ -94,19 +94,19 @@ impl Entity {
     fn multipart(&self, ranges: &[std::ops::Range<u64>]) -> Response {
         let boundary = self.headers[DIGEST].to_str().expect("a digest is ASCII").replace(':', "-");
         let content_type = self.headers[CONTENT_TYPE].to_str().expect("a media type is ASCII");
-        let mut parts = Vec::new();
+        let mut parts: Vec<Segments> = Vec::new();
         for range in ranges {
             let header = format!(
                 "\r\n--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {}\r\n\r\n",
                 content_range(range, self.length)
             );
-            parts.push(header.into());
-            parts.extend(self.content.slice(range.clone()));
+            parts.push([header.into()].into());
+            parts.push(self.content.slice(range.clone()));
         }
-        parts.push(format!("\r\n--{boundary}--\r\n").into());
+        parts.push([format!("\r\n--{boundary}--\r\n").into()].into());
         let content: Segments = parts.into_iter().collect();
         let length = content.len();
-        let mut response = self.with_headers(body::from_segments(content));
+        let mut response = self.with_headers(body::from_segments(&content));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let headers = response.headers_mut();
         headers.insert(CONTENT_LENGTH, length.into());

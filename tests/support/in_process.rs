@@ -14,7 +14,7 @@ use super::http::Peer;
 
 /// The image of this test's executable. Computed once.
 pub static QUINE: LazyLock<Quine> =
-    LazyLock::new(|| Quine::new(&Executable::current().unwrap(), LayerForm::Tar));
+    LazyLock::new(|| Quine::new(&Executable::current().unwrap(), LayerForm::Tar).unwrap());
 
 /// A registry on a thread of its own.
 #[derive(Debug)]

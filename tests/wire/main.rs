@@ -60,7 +60,7 @@ fn shown(answer: &Answer) -> String {
         .collect();
     headers.sort();
     let parts = [("MANIFEST", QUINE.manifest()), ("CONFIG", QUINE.config()), ("LAYER", QUINE.layer())];
-    let content = parts.iter().find(|(_, part)| part.content.to_bytes() == answer.body);
+    let content = parts.iter().find(|(_, part)| part.content.to_bytes().unwrap() == answer.body);
     let body = content
         .map_or_else(|| String::from_utf8_lossy(&answer.body).into_owned(), |(n, _)| format!("{n} BYTES"));
     let mut text = format!("{}\n{}\n\n{body}", answer.status, headers.join("\n"));

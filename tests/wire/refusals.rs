@@ -42,12 +42,12 @@ fn a_manifest_that_is_not_there_is_unknown() {
 #[test]
 fn the_sha512_of_what_is_there_is_not_there() {
     use quinistry::oci::{Algorithm, Digest};
-    let digest = Digest::of(Algorithm::Sha512, &QUINE.manifest().content.to_bytes());
+    let digest = Digest::of(Algorithm::Sha512, &QUINE.manifest().content.to_bytes().unwrap());
     shows(
         &manifest(digest.as_str()),
         &error(404, "MANIFEST_UNKNOWN", "manifest is not known to this repository"),
     );
-    let digest = Digest::of(Algorithm::Sha512, &QUINE.config().content.to_bytes());
+    let digest = Digest::of(Algorithm::Sha512, &QUINE.config().content.to_bytes().unwrap());
     shows(&blob(digest.as_str()), &error(404, "BLOB_UNKNOWN", "blob is not known to this repository"));
 }
 
