@@ -22,6 +22,7 @@ mod inspect;
 mod list;
 mod login;
 mod own;
+mod probe;
 mod progress;
 mod pull;
 mod push;
@@ -63,6 +64,8 @@ enum Command {
     Tags(tags::Args),
     /// List the repositories of a registry
     List(list::Args),
+    /// Ask a URL, and succeed if the answer does: a health check without curl
+    Probe(probe::Args),
     /// Store credentials for a registry
     Login(login::Args),
     /// Print a completion script for a shell
@@ -122,6 +125,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Inspect(args) => args.run().map(done),
         Command::Tags(args) => args.run().map(done),
         Command::List(args) => args.run().map(done),
+        Command::Probe(args) => args.run().map(done),
         Command::Login(args) => args.run().map(done),
         Command::Completions(args) => args.run().map(done),
     };

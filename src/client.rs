@@ -24,6 +24,7 @@ mod headers;
 mod lists;
 mod manifest;
 mod platform;
+mod probe;
 mod progress;
 mod pull;
 mod push;
@@ -53,6 +54,9 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// Where credentials are; none: everything is asked anonymously.
     pub config: Option<DockerConfig>,
+    /// For pods of one's own cluster, whose addresses come and go and whose content is not trusted: asked straight,
+    /// once and with little patience; led nowhere else by redirects or challenges; nothing about them is kept.
+    pub peers: bool,
 }
 
 /// A registry client. Clones share connections, tokens and what is known of registries.
@@ -68,6 +72,7 @@ struct Shared {
     /// For all others, through the proxies that the environment names.
     proxied: reqwest::Client,
     scheme: Scheme,
+    peers: bool,
     auth: auth::Auth,
     /// In which repository of which host a blob has been seen, to mount it from there.
     seen: Mutex<HashMap<(String, Digest), RepositoryName>>,
@@ -84,6 +89,7 @@ impl Client {
             (false, None) => Scheme::ByHost,
         };
         let tls = tls::configuration(options.ca.as_deref())?;
+        let patience = if options.peers { request::PEER_CONNECT_TIMEOUT } else { request::CONNECT_TIMEOUT };
         let builder = || {
             reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
@@ -92,7 +98,7 @@ impl Client {
                 // Followed by hand, because credentials must not follow.
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
-                .connect_timeout(request::CONNECT_TIMEOUT)
+                .connect_timeout(patience)
                 .user_agent(concat!("quinistry/", env!("CARGO_PKG_VERSION")))
         };
         let build = |builder: reqwest::ClientBuilder| {
@@ -103,6 +109,7 @@ impl Client {
                 direct: build(builder().no_proxy())?,
                 proxied: build(builder())?,
                 scheme,
+                peers: options.peers,
                 auth: auth::Auth::new(options.config),
                 seen: Mutex::default(),
             }),
@@ -114,10 +121,17 @@ impl Client {
     }
 
     fn http(&self, url: &reqwest::Url) -> &reqwest::Client {
-        if endpoint::is_loopback(url) { &self.shared.direct } else { &self.shared.proxied }
+        if self.shared.peers || endpoint::is_loopback(url) {
+            &self.shared.direct
+        } else {
+            &self.shared.proxied
+        }
     }
 
     fn remember(&self, image: &ImageReference, digest: &Digest) {
+        if self.shared.peers {
+            return;
+        }
         let mut seen = self.shared.seen.lock().expect("nothing panics while it is held");
         seen.insert((image.host().into(), digest.clone()), image.repository().clone());
     }

@@ -46,6 +46,6 @@ impl Remote {
     pub(super) fn client(self) -> anyhow::Result<Client> {
         // Without a home there are no credentials, and none may be needed.
         let config = DockerConfig::from_env().ok();
-        Ok(Client::new(Options { plain_http: self.plain_http, ca: self.ca, config })?)
+        Ok(Client::new(Options { plain_http: self.plain_http, ca: self.ca, config, peers: false })?)
     }
 }

@@ -134,6 +134,9 @@ impl BlobStream {
     /// After a failure: waits, or gives up.
     async fn pause(&mut self, error: ClientError) -> Result<(), ClientError> {
         self.answer = None;
+        if self.client.shared.peers {
+            return Err(error);
+        }
         if self.taken - self.mark >= WORTH_A_TRY {
             self.failures = 0;
         }

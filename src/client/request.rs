@@ -16,6 +16,8 @@ use super::{Cause, Client, ClientError, challenge, retry};
 
 /// Until a connection stands.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where both ends are in one cluster.
+pub(super) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Until an answer begins, and between two pieces of it.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// While an upload makes no progress; a registry may hash and sync gigabytes before it answers.
@@ -78,6 +80,9 @@ impl<'a> Call<'a> {
 impl Client {
     /// Sends until there is an answer that is neither transient, nor a redirect, nor a challenge.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, ClientError> {
+        if self.shared.peers {
+            return self.send_once(call, &call.url, None).await;
+        }
         let mut attempt = 1;
         loop {
             let wait = match self.send_authorised(call).await {
@@ -118,7 +123,9 @@ impl Client {
             let answer = self.send_for(call, &[StatusCode::OK]).await?;
             let headers = answer.headers().clone();
             match read(&call.what, answer, limit).await {
-                Err(error @ (ClientError::Broken { .. } | ClientError::Timeout { .. })) => {
+                Err(error @ (ClientError::Broken { .. } | ClientError::Timeout { .. }))
+                    if !self.shared.peers =>
+                {
                     tokio::time::sleep(retry::wait(attempt, None).ok_or(error)?).await;
                 }
                 result => return Ok((headers, result?)),

@@ -1,0 +1,45 @@
+//! `quinistry probe`: the health check of containers whose image holds nothing but this executable.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio::time::{Instant, sleep};
+
+use crate::client::{Client, Options};
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[arg(value_parser = url, help = "What to ask, for example http://localhost:8080/v2/")]
+    url: Url,
+
+    /// How long to go on asking until the answer is a success
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u32,
+}
+
+fn url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|_| "not a URL")?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("neither http nor https".into()) }
+}
+
+// === impl Args ===
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let client = Client::new(Options::default())?;
+        let status = super::block_on(async {
+            let end = Instant::now() + Duration::from_secs(self.wait.into());
+            loop {
+                match client.probe(&self.url).await {
+                    Ok(status) => return Ok(status),
+                    Err(error) if Instant::now() >= end => return Err(error.into()),
+                    Err(_) => sleep(PAUSE).await,
+                }
+            }
+        })?;
+        super::print(format!("{}: {status}\n", self.url))
+    }
+}
