@@ -17,10 +17,12 @@ use crate::{nss, telemetry};
 
 mod bootstrap;
 mod completions;
+mod crd;
 mod image;
 mod inspect;
 mod list;
 mod login;
+mod operator;
 mod own;
 mod probe;
 mod progress;
@@ -68,6 +70,10 @@ enum Command {
     Probe(probe::Args),
     /// Store credentials for a registry
     Login(login::Args),
+    /// Raise generations on the nodes of a Kubernetes cluster, as Quinistry resources ask for
+    Operator(operator::Args),
+    /// Print the resource definition of the Kubernetes operator
+    Crd(crd::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -127,6 +133,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::List(args) => args.run().map(done),
         Command::Probe(args) => args.run().map(done),
         Command::Login(args) => args.run().map(done),
+        Command::Operator(args) => args.run(),
+        Command::Crd(args) => args.run().map(done),
         Command::Completions(args) => args.run().map(done),
     };
     result.unwrap_or_else(|error| {

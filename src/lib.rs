@@ -9,17 +9,22 @@
 //! - [`registry`]: HTTP over the above.
 //! - [`client`]: pulling from and pushing to any registry.
 //! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
+//! - [`crd`]: the Kubernetes resource, its schema and its vocabulary.
+//! - [`operator`]: raises generations on the nodes of a cluster: observe, plan, build, apply, verify, report.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
 //! Arrows point one way: `oci ← quine`, `oci ← layout`, `{oci, quine} ← registry`, `{oci, layout} ← client`,
-//! `{quine, client} ← chain`, everything `← cli`.
+//! `{quine, client} ← chain`, `{crd, oci, client} ← operator`, everything `← cli`.
 
 pub mod chain;
 pub mod cli;
 pub mod client;
+#[allow(unreachable_pub, reason = "the derive macros of kube repeat the types in private modules")]
+pub mod crd;
 pub mod layout;
 pub mod nss;
 pub mod oci;
+pub mod operator;
 pub mod quine;
 pub mod registry;
 pub mod shutdown;

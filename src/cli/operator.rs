@@ -1,0 +1,80 @@
+//! `quinistry operator`
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::operator::{Operator, router};
+use crate::registry::{Limits, serve};
+use crate::shutdown::Signals;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Look after the resources of this namespace only [default: all namespaces]
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Address and port of /healthz, /readyz and /metrics
+    #[arg(long, value_name = "ADDR", default_value = "[::]:8081")]
+    listen: SocketAddr,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(self.operate())
+    }
+
+    async fn operate(self) -> anyhow::Result<ExitCode> {
+        let mut signals = Signals::listen().context("failed to listen for signals")?;
+        let listener = bind(self.listen).await?;
+        let operator = Operator::from_environment(self.namespace.clone()).await?;
+        tracing::info!(
+            address = %listener.local_addr()?,
+            namespace = self.namespace.as_deref().unwrap_or("all"),
+            "operating"
+        );
+        let (stop, stopped) = watch::channel(false);
+        let until = |mut stopped: watch::Receiver<bool>| async move {
+            // The sender is gone only when the whole ends.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let app = router(operator.clone());
+        let mut admin = tokio::spawn(serve(listener, app, Limits::default(), until(stopped.clone())));
+        let mut run = tokio::spawn(operator.run(until(stopped)));
+        tokio::select! {
+            () = signals.next() => {}
+            ended = &mut run => {
+                ended.context("the operator failed")?;
+                anyhow::bail!("the operator ended by itself");
+            }
+            ended = &mut admin => {
+                ended.context("the listener failed")?;
+                anyhow::bail!("the listener ended by itself");
+            }
+        }
+        tracing::info!("stopping");
+        stop.send_replace(true);
+        tokio::select! {
+            _ = run => {}
+            () = signals.next() => tracing::warn!("asked again; leaving at once"),
+        }
+        admin.abort();
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    // A kernel without IPv6 has no [::] to listen on.
+    let bound = match bound {
+        Err(_) if address.ip() == std::net::Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.with_context(|| format!("failed to listen on {address} (choose another address with --listen)"))
+}

@@ -1,0 +1,223 @@
+//! The `Quinistry` resource: its specification, its status, and the words of both.
+//!
+//! What the API server can check stands in the schema (bounds, patterns, CEL rules), so that a mistake is told to
+//! the person who types it. No async, no client: shared by the operator, `quinistry crd` and the tests. The
+//! descriptions are what `kubectl explain` shows.
+
+mod definition;
+mod network;
+mod pods;
+mod reason;
+mod status;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use definition::{DEFINITION, definition};
+pub use network::{Network, NetworkMode};
+pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
+pub use reason::Reason;
+pub use status::{Deviation, GenerationState, GenerationStatus, MAX_DEVIATIONS, Proof, QuinistryStatus};
+
+/// Most generations of one resource.
+pub const MAX_GENERATIONS: i32 = 16;
+
+/// `sha256:` and 64 lowercase hex digits.
+const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
+
+/// What an image reference is written with; whether it is one, the kubelet says.
+const IMAGE: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
+
+/// A registry that ships itself: generations of it on every node, each pulled from the one before on localhost.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "quinistry.dev",
+    version = "v1alpha1",
+    kind = "Quinistry",
+    plural = "quinistries",
+    shortname = "qn",
+    namespaced,
+    status = "QuinistryStatus",
+    derive = "PartialEq",
+    doc = "A registry that ships itself: generations of it on every node, each pulled from the one before on localhost.",
+    printcolumn(name = "Generations", type_ = "integer", json_path = ".spec.generations"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.digest"),
+    printcolumn(name = "Port", type_ = "integer", json_path = ".spec.basePort"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 57")
+        .message("the name must be at most 57 characters long: '-gen16' is appended for the DaemonSets")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.image) != has(self.seed)").message("exactly one of image and seed must be set"),
+    validation = Rule::new("!has(self.seed) || has(self.digest)").message("digest must be set beside seed"),
+    validation = Rule::new("has(self.digest) || self.network.mode != 'HostNetwork'")
+        .message("digest must be set with HostNetwork: on a node's loopback, nobody else can learn it"),
+    validation = Rule::new("self.basePort + self.generations - 1 <= 65535")
+        .message("basePort + generations - 1 must be at most 65535, the highest port")
+)]
+pub struct QuinistrySpec {
+    /// Bootstrap image of generation 1. Exactly one of image and seed is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE))]
+    pub image: Option<String>,
+
+    /// Generation 0, raised from `ConfigMaps` when no registry holds a bootstrap image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
+
+    /// How many generations to raise on every selected node.
+    #[serde(default = "defaults::generations")]
+    #[schemars(range(min = 1, max = 16))]
+    pub generations: i32,
+
+    /// Host port of generation 1; generation n listens on basePort + n - 1. Cannot be changed.
+    #[serde(default = "defaults::base_port")]
+    #[schemars(range(min = 1026, max = 65535))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("basePort cannot be changed; delete the resource and create it anew"))]
+    pub base_port: i32,
+
+    /// How the generations listen on their nodes.
+    #[serde(default)]
+    pub network: Network,
+
+    /// Manifest digest that every generation must serve. Optional with image: then it is learned from generation 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DIGEST))]
+    pub digest: Option<String>,
+
+    /// When the kubelet pulls the bootstrap image. Children are pinned by digest and pulled if not present.
+    #[serde(default)]
+    pub image_pull_policy: ImagePullPolicy,
+
+    /// Secrets for pulling the bootstrap image; children need none.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<PullSecret>,
+
+    /// Labels of the nodes to run on, beside linux and the image's architecture.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints to tolerate, such as those of control planes.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub tolerations: Vec<Toleration>,
+
+    /// Requests and limits of each generation's container. What is not set here has small defaults.
+    #[serde(default)]
+    pub resources: Resources,
+
+    /// Priority class of the pods; empty for the cluster's default.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub priority_class_name: String,
+
+    /// How changes are rolled out.
+    #[serde(default)]
+    pub rollout: Rollout,
+
+    /// Stop acting on this resource; what runs goes on running.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Generation 0: the same executable, raised from `ConfigMaps` inside an image that every node has.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seed {
+    /// Digest of the executable that the `ConfigMaps` hold.
+    #[schemars(regex(pattern = DIGEST))]
+    pub executable: String,
+
+    /// Images to run it in, tried in order; empty: detected on each node.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub carriers: Vec<String>,
+}
+
+/// When the kubelet pulls an image.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImagePullPolicy {
+    /// At every start.
+    Always,
+    /// When the node does not have it.
+    #[default]
+    IfNotPresent,
+    /// Not at all: it was loaded onto the node.
+    Never,
+}
+
+impl ImagePullPolicy {
+    /// As in a pod.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// A secret in the resource's namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullSecret {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// How changes are rolled out.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// How many nodes of a generation may be without it at once: a number, or a percentage of the nodes.
+    #[serde(default = "defaults::max_unavailable")]
+    #[x_kube(validation = Rule::new("string(self).matches('^([1-9][0-9]{0,3}|[1-9][0-9]?%|100%)$')")
+        .message("maxUnavailable must be a number from 1 to 9999 or a percentage from 1% to 100%"))]
+    pub max_unavailable: IntOrString,
+
+    /// After how many seconds without progress the resource is reported as stuck. Nothing is rolled back.
+    #[serde(default = "defaults::progress_deadline")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub progress_deadline_seconds: i32,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            max_unavailable: defaults::max_unavailable(),
+            progress_deadline_seconds: defaults::progress_deadline(),
+        }
+    }
+}
+
+mod defaults {
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+    pub(super) const fn max_unavailable() -> IntOrString {
+        IntOrString::Int(1)
+    }
+
+    pub(super) const fn progress_deadline() -> i32 {
+        600
+    }
+
+    pub(super) const fn generations() -> i32 {
+        2
+    }
+
+    pub(super) const fn base_port() -> i32 {
+        5000
+    }
+}

@@ -1,0 +1,35 @@
+//! How a generation is reached on its node.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the generations listen on their nodes.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// `HostPort` maps a port of the node to the pod; `HostNetwork` listens on the node's loopback, for clusters whose
+    /// network plugin does not serve host ports on localhost.
+    pub mode: NetworkMode,
+
+    /// Address of the node on which host ports answer: 127.0.0.1, or 0.0.0.0 for all. The registry is open to whoever
+    /// reaches it, and localhost is where the next generation is pulled from.
+    #[serde(rename = "hostIP")]
+    #[schemars(length(max = 15), regex(pattern = r"^(127\.0\.0\.1|0\.0\.0\.0)$"))]
+    pub host_ip: String,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { mode: NetworkMode::HostPort, host_ip: "127.0.0.1".into() }
+    }
+}
+
+/// How a port of the node leads to the pod.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// The network plugin forwards it.
+    #[default]
+    HostPort,
+    /// The pod lives in the node's network.
+    HostNetwork,
+}

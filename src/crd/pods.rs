@@ -1,0 +1,94 @@
+//! What of a pod a person may choose. Smaller than Kubernetes' own types, whose descriptions alone would be more than
+//! the rest of the schema.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A Kubernetes quantity, such as 10m or 24Mi.
+const QUANTITY: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+
+/// Requests and limits of a container.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// What is reserved, such as cpu 10m and memory 24Mi, which are the defaults.
+    #[serde(default)]
+    #[schemars(schema_with = "quantities")]
+    pub requests: BTreeMap<String, IntOrString>,
+
+    /// What must not be exceeded; memory 128Mi is the default.
+    #[serde(default)]
+    #[schemars(schema_with = "quantities")]
+    pub limits: BTreeMap<String, IntOrString>,
+}
+
+/// A taint that the pods tolerate.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.operator == 'Exists' ? self.value == '' : self.key != ''")
+    .message("a toleration with operator Exists has no value, and one with Equal has a key"))]
+pub struct Toleration {
+    /// Key of the taint; empty for all of them.
+    #[serde(default)]
+    #[schemars(length(max = 317))]
+    pub key: String,
+
+    /// Whether the value counts.
+    #[serde(default)]
+    pub operator: TolerationOperator,
+
+    /// Value of the taint.
+    #[serde(default)]
+    #[schemars(length(max = 63))]
+    pub value: String,
+
+    /// What the taint does; empty for anything.
+    #[serde(default)]
+    pub effect: TaintEffect,
+
+    /// How long a `NoExecute` taint is tolerated; for ever if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// Whether a taint's value counts.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TolerationOperator {
+    /// It must be equal.
+    #[default]
+    Equal,
+    /// It does not.
+    Exists,
+}
+
+/// What a taint does.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaintEffect {
+    /// Anything.
+    #[default]
+    #[serde(rename = "")]
+    Any,
+    /// Keeps new pods away.
+    NoSchedule,
+    /// Keeps new pods away if it can.
+    PreferNoSchedule,
+    /// Evicts pods.
+    NoExecute,
+}
+
+fn quantities(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "default": {},
+        "additionalProperties": {
+            "x-kubernetes-int-or-string": true,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "maxLength": 32,
+            "pattern": QUANTITY,
+        },
+    })
+}

@@ -1,0 +1,84 @@
+//! Why: the one list of reasons, for conditions, deviations and Events.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A reason. Spelled as it stands here, in CamelCase, everywhere.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    // === all is well, or on its way ===
+    /// Every generation is proven on every selected node that is ready.
+    AllProven,
+    /// Generations are being raised or replaced.
+    RollingOut,
+    /// Pods run, and are being looked at.
+    Verifying,
+    /// The resource is suspended.
+    Suspended,
+    /// Nothing has been observed yet.
+    Unknown,
+    /// No generation serves anything else.
+    DigestsEqual,
+    /// Nobody else uses the ports.
+    PortsFree,
+    /// Nothing is wrong.
+    AsExpected,
+
+    // === the bootstrap image ===
+    /// Generation 1 cannot be pulled.
+    BootstrapImagePullFailed,
+    /// A moving tag gave two digests.
+    BootstrapDigestDiffers,
+
+    // === the nodes ===
+    /// No node is selected.
+    NoNodes,
+    /// Selected nodes are not ready.
+    NodesNotReady,
+    /// Selected nodes have several processor architectures.
+    MixedArchitectures,
+    /// No node has an image to carry generation 0.
+    NoCarrierImage,
+
+    // === the ports ===
+    /// Another pod holds a port.
+    HostPortConflict,
+    /// A process of the node holds a port.
+    PortTaken,
+    /// The pod answers, but not on its node's localhost.
+    HostPortUnreachable,
+    /// Another resource wants the same ports, and is older.
+    PortConflict,
+
+    // === the pods ===
+    /// Pod Security forbids host ports in this namespace.
+    PodSecurityForbidden,
+    /// An image cannot be pulled from the predecessor.
+    ImagePullFailed,
+    /// An admission plugin turns every pull policy into Always.
+    AlwaysPullImages,
+    /// Containers end again and again.
+    CrashLoop,
+    /// The operator cannot reach pods whose digest it must learn.
+    PodsUnreachable,
+    /// A generation serves another digest.
+    DigestMismatch,
+    /// No progress for longer than allowed.
+    ProgressDeadlineExceeded,
+
+    // === the resource ===
+    /// What the specification says cannot be done.
+    InvalidSpec,
+    /// The API server refuses what is applied.
+    ApplyRejected,
+    /// The namespace is going away.
+    NamespaceTerminating,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,415 @@
+//! The operator: raises generations of quinistry on the nodes of a cluster.
+//!
+//! A pipeline, run for one resource at a time whenever something about it changes: `observe` → `plan` → `build` →
+//! `apply` → `verify` → `report`. `plan` and `build` are pure; the rest takes a client. Nothing is remembered that
+//! could not be seen again, so that it may be restarted at any moment; status is written and never an input.
+//!
+//! This module is the driver: watches, queue, order of the steps, and what to do when one fails. It does not listen to
+//! signals or on sockets; the command line does.
+
+mod admin;
+mod apply;
+mod build;
+mod cache;
+mod error;
+mod events;
+mod identity;
+mod metrics;
+mod observe;
+mod observed;
+mod plan;
+mod report;
+mod select;
+mod verify;
+mod watches;
+mod wire;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::{self, Action as Next};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt as _};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::crd::{GenerationState, Quinistry, QuinistryStatus};
+
+pub use admin::router;
+pub use error::{Category, OperatorError};
+
+use apply::{Applied, apply};
+use cache::Cache;
+use metrics::{Look, Metrics, Write};
+use observed::{DaemonSet, Fetched, Node, Observed, Pod, Rejection};
+use plan::{Action, Plan};
+use verify::Eyes;
+use watches::Requests;
+
+/// How many resources are worked on at once.
+const CONCURRENCY: u16 = 8;
+
+/// When to look again although nothing changed: watches may lose something.
+const SAFETY_NET: Duration = Duration::from_mins(5);
+
+/// When to look again while something is awaited that no watch tells of.
+const WAITING: Duration = Duration::from_secs(5);
+
+/// The longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+
+/// The operator of one cluster.
+pub struct Operator {
+    client: Client,
+    namespace: Option<String>,
+    recorder: Recorder,
+    resources: Store<Quinistry>,
+    /// Resources to look at.
+    requests: Requests,
+    inbox: Mutex<Option<Inbox>>,
+    daemon_sets: Cache<DaemonSet>,
+    pods: Cache<Pod>,
+    nodes: Cache<Node>,
+    eyes: Arc<Eyes>,
+    metrics: Arc<Metrics>,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// What only the one run needs.
+struct Inbox {
+    writer: Writer<Quinistry>,
+    requests: UnboundedReceiver<ObjectRef<Quinistry>>,
+}
+
+// Neither a client nor a recorder says anything of itself.
+impl std::fmt::Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operator").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// What spares work, and is found out again after a restart.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The last status written, and the version of the resource that it was written upon: the cache may lag behind.
+    reported: Option<(Option<String>, QuinistryStatus)>,
+    /// The last apply that was refused, when, and for which generation of the specification.
+    rejected: Option<(Rejection, Instant, Option<i64>)>,
+    failures: u32,
+}
+
+// === impl Operator ===
+
+impl Operator {
+    /// For the cluster that the environment names: a kubeconfig, or a pod's own credentials.
+    pub async fn from_environment(namespace: Option<String>) -> Result<Arc<Self>, OperatorError> {
+        let client =
+            Client::try_default().await.map_err(|error| OperatorError::Cluster(error.to_string()))?;
+        Self::new(client, namespace)
+    }
+
+    /// For a given cluster; of one namespace, or all.
+    pub fn new(client: Client, namespace: Option<String>) -> Result<Arc<Self>, OperatorError> {
+        let (resources, writer) = kube::runtime::reflector::store();
+        // Unbounded, but short: it is emptied every few milliseconds, whatever the reconciler does.
+        let (sender, requests) = unbounded_channel();
+        let reporter =
+            Reporter { controller: identity::MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
+        Ok(Arc::new(Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            namespace,
+            resources,
+            requests: sender,
+            inbox: Mutex::new(Some(Inbox { writer, requests })),
+            daemon_sets: Cache::new(),
+            pods: Cache::new(),
+            nodes: Cache::new(),
+            eyes: Arc::new(Eyes::new()?),
+            metrics: Arc::default(),
+            memory: Mutex::default(),
+        }))
+    }
+
+    /// Runs until `stop` resolves; then finishes what it is at. To be called once.
+    pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send + 'static) {
+        let Some(inbox) = self.inbox.lock().expect("nothing panics while it is held").take() else {
+            return;
+        };
+        let queue = watches::queue(self.clone(), inbox, stop);
+        let config = controller::Config::default().concurrency(CONCURRENCY);
+        controller::applier(
+            |quinistry, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&quinistry).await }),
+            |quinistry, error, operator| operator.after(&quinistry, error),
+            self.clone(),
+            self.resources.clone(),
+            queue,
+            config,
+        )
+        .for_each(|result| async {
+            match result {
+                // Told by the error policy, or gone between the event and now.
+                Ok(_)
+                | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                Err(error) => tracing::error!(%error, "the queue failed"),
+            }
+        })
+        .await;
+    }
+
+    /// Whether all watches have brought their first list.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        use futures_util::FutureExt as _;
+        let resources = self.resources.wait_until_ready().now_or_never().is_some();
+        resources && self.daemon_sets.is_synced() && self.pods.is_synced() && self.nodes.is_synced()
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    async fn reconcile(&self, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+        let started = Instant::now();
+        let result = self.steps(quinistry).await;
+        self.metrics.reconciled(started.elapsed(), result.as_ref().err().map(OperatorError::category));
+        if result.is_ok() {
+            self.remember(quinistry, |memory| memory.failures = 0);
+        }
+        result
+    }
+
+    async fn steps(&self, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+        // Acting on half of the picture would create what is there already.
+        tokio::join!(self.daemon_sets.synced(), self.pods.synced(), self.nodes.synced());
+
+        // observe (no client required), plan and build (pure)
+        let mut observed = self.observe(quinistry);
+        let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
+        if plan.gone {
+            return Ok(Next::await_change());
+        }
+        // observe (client required)
+        if !plan.missing.is_empty() {
+            let missing = plan.missing.iter().copied();
+            observed.refusals =
+                observe::refusals(&self.client, quinistry, missing, &observed.daemon_sets).await?;
+            plan = plan::plan(quinistry, &observed, Timestamp::now());
+        }
+        // verify (client required), and plan with what was seen
+        if self.verify(quinistry, &plan).await {
+            observed.fetched = self.eyes.found(observed.pods.iter().map(|pod| &pod.start));
+            plan = plan::plan(quinistry, &observed, Timestamp::now());
+        }
+        // apply (client required)
+        let failure = self.apply(quinistry, &plan).await;
+        if let Some(rejection) = self.rejection(quinistry) {
+            observed.rejection = Some(rejection);
+            plan = plan::plan(quinistry, &observed, Timestamp::now());
+        }
+        // report (client required): also after a failure, so that what is known is known to people
+        self.report(quinistry, &plan).await?;
+        failure?;
+        self.forget();
+        let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) };
+        Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
+    }
+
+    fn observe(&self, quinistry: &Quinistry) -> Observed {
+        let uid = quinistry.uid().unwrap_or_default();
+        let pods = self.pods.select(|pod| pod.resource == uid);
+        Observed {
+            nodes: self.nodes.select(|_| true),
+            daemon_sets: self.daemon_sets.select(|set| set.owner == uid),
+            fetched: self.eyes.found(pods.iter().map(|pod| &pod.start)),
+            pods,
+            rivals: self.resources.state(),
+            refusals: Vec::new(),
+            rejection: self.rejection(quinistry),
+        }
+    }
+
+    /// Whether anything was looked at.
+    async fn verify(&self, quinistry: &Quinistry, plan: &Plan) -> bool {
+        let (metrics, requests) = (self.metrics.clone(), self.requests.clone());
+        let resource = ObjectRef::from_obj(quinistry);
+        let tell = move |fetched: &Fetched, late| {
+            metrics.looked(match fetched {
+                Fetched::Whole(_) => Look::Whole,
+                Fetched::Corrupt(_) => Look::Corrupt,
+                Fetched::Failed(_) => Look::Failed,
+            });
+            if late {
+                let _ = requests.send(resource.clone());
+            }
+        };
+        self.eyes.look(&plan.verify, Arc::new(tell)).await
+    }
+
+    async fn apply(&self, quinistry: &Quinistry, plan: &Plan) -> Result<(), OperatorError> {
+        for action in &plan.actions {
+            match apply(&self.client, action).await {
+                Ok(applied) => self.applied(quinistry, applied).await,
+                Err(error) => {
+                    let refused = match (&error, action) {
+                        (OperatorError::Apply { source, .. }, Action::Apply(set)) => error::rejection(source)
+                            .map(|(reason, message)| Rejection {
+                                applied: build::applied(set).into(),
+                                reason,
+                                message,
+                            }),
+                        _ => None,
+                    };
+                    let Some(rejection) = refused else { return Err(error) };
+                    tracing::warn!(
+                        namespace = quinistry.namespace(), name = quinistry.name_any(),
+                        reason = %rejection.reason, "refused by the API server: {}", rejection.message
+                    );
+                    let generation = quinistry.metadata.generation;
+                    self.remember(quinistry, |memory| {
+                        memory.rejected = Some((rejection, Instant::now(), generation));
+                    });
+                    // What follows in the plan stands on this.
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn applied(&self, quinistry: &Quinistry, applied: Applied) {
+        match &applied {
+            Applied::Set(set) => {
+                self.metrics.wrote(Write::Apply);
+                self.remember(quinistry, |memory| memory.rejected = None);
+                if let Some((key, view)) = observe::daemon_set((**set).clone()) {
+                    self.daemon_sets.put(key, DaemonSet { accepted: true, ..view });
+                }
+            }
+            Applied::Deleted(_) => self.metrics.wrote(Write::Delete),
+            Applied::Replaced(_) => self.metrics.wrote(Write::Replace),
+            Applied::Nothing => return,
+        }
+        if let Some(event) = events::of_action(&applied) {
+            tracing::info!(
+                namespace = quinistry.namespace(),
+                name = quinistry.name_any(),
+                "{}",
+                event.note.as_deref().unwrap_or_default()
+            );
+            events::publish(&self.recorder, quinistry, vec![event]).await;
+        }
+    }
+
+    async fn report(&self, quinistry: &Quinistry, plan: &Plan) -> Result<(), OperatorError> {
+        let ready = plan.generations.iter().filter(|one| one.state == GenerationState::Ready).count();
+        let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
+        self.metrics.reported(&quinistry.uid().unwrap_or_default(), desired, ready, &plan.words);
+        let version = quinistry.resource_version();
+        let reported = self.remember(quinistry, |memory| memory.reported.clone());
+        // What the cache has may be what was there before the last write.
+        let before = match &reported {
+            Some((upon, status)) if *upon == version => Some(status),
+            _ => quinistry.status.as_ref(),
+        };
+        let status = report::status(quinistry, plan, before, Timestamp::now());
+        if before == Some(&status) {
+            return Ok(());
+        }
+        match report::write(&self.client, quinistry, &status).await {
+            // Deleted in the meantime.
+            Err(error) if error.category() == Category::NotFound => return Ok(()),
+            written => {
+                written?;
+            }
+        }
+        self.metrics.wrote(Write::Status);
+        let news = events::of_change(before, &status);
+        self.remember(quinistry, |memory| memory.reported = Some((version, status)));
+        events::publish(&self.recorder, quinistry, news).await;
+        Ok(())
+    }
+
+    /// The refusal that still holds: of this very specification, and not so long ago that trying again makes sense.
+    fn rejection(&self, quinistry: &Quinistry) -> Option<Rejection> {
+        let generation = quinistry.metadata.generation;
+        self.remember(quinistry, |memory| match &memory.rejected {
+            Some((rejection, at, of)) if *of == generation && at.elapsed() < SAFETY_NET => {
+                Some(rejection.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// After a failure: when to try again.
+    fn after(&self, quinistry: &Quinistry, error: &OperatorError) -> Next {
+        let failures = self.remember(quinistry, |memory| {
+            memory.failures = memory.failures.saturating_add(1);
+            memory.failures
+        });
+        let pause = match error.category() {
+            Category::Conflict => Duration::from_millis(200),
+            Category::Forbidden => Duration::from_mins(1),
+            Category::Invalid => SAFETY_NET,
+            Category::NotFound | Category::Unreachable => {
+                Duration::from_secs(1).saturating_mul(1 << failures.min(7)).min(LONGEST_PAUSE)
+            }
+        };
+        tracing::warn!(
+            namespace = quinistry.namespace(), name = quinistry.name_any(), retry = ?pause,
+            "reconcile failed: {}", one_line(error)
+        );
+        Next::requeue(pause)
+    }
+
+    fn remember<T>(&self, quinistry: &Quinistry, with: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memory = self.memory.lock().expect("nothing panics while it is held");
+        with(memory.entry(quinistry.uid().unwrap_or_default()).or_default())
+    }
+
+    /// Drops what is remembered of resources and pods that are no more.
+    fn forget(&self) {
+        let resources = self.resources.state();
+        let alive: BTreeSet<_> = resources.iter().filter_map(|quinistry| quinistry.uid()).collect();
+        self.memory.lock().expect("nothing panics while it is held").retain(|uid, _| alive.contains(uid));
+        self.metrics.keep(|uid| alive.contains(uid));
+        let pods = self.pods.select(|_| true);
+        if self.eyes.remembered() > pods.len() {
+            self.eyes.keep(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
+        }
+    }
+
+    /// The resource of an object, by UID.
+    fn resource(&self, uid: &str) -> Option<ObjectRef<Quinistry>> {
+        self.resources
+            .find(|quinistry| quinistry.metadata.uid.as_deref() == Some(uid))
+            .map(|quinistry| ObjectRef::from_obj(&*quinistry))
+    }
+}
+
+/// An error with its causes.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Some errors tell their causes by themselves.
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text.replace('\n', " ")
+}
+
+/// Up to a tenth more, by the resource's UID, so that not all are looked at in the same moment.
+fn jittered(duration: Duration, quinistry: &Quinistry) -> Duration {
+    let uid = quinistry.uid().unwrap_or_default();
+    let spread = uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
+    duration + duration / 1000 * spread
+}

@@ -1,0 +1,135 @@
+//! What every DaemonSet must hold, whatever the resource says.
+
+use serde_json::json;
+
+use super::*;
+
+const IMAGE: &str = "registry.example.com/larder:1";
+
+fn quinistry(spec: &Value) -> Quinistry {
+    let mut all = json!({"image": IMAGE});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "apiVersion": "quinistry.dev/v1alpha1",
+        "kind": "Quinistry",
+        "metadata": {"name": "larder", "namespace": "pantry", "uid": "uid-larder"},
+        "spec": all,
+    }))
+    .unwrap()
+}
+
+fn built(spec: &Value, generation: i32, digest: Option<&Digest>) -> Value {
+    let input = Input { generation, image: IMAGE, digest, max_unavailable: 1 };
+    serde_json::to_value(daemon_set(&quinistry(spec), &input)).unwrap()
+}
+
+fn pod_of(set: &Value) -> &Value {
+    &set["spec"]["template"]["spec"]
+}
+
+#[test]
+fn pods_satisfy_restricted_in_all_but_the_port_and_the_probes_host() {
+    for spec in [json!({}), json!({"network": {"mode": "HostNetwork"}})] {
+        let set = built(&spec, 2, None);
+        let pod = pod_of(&set);
+        let container = &pod["containers"][0];
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(pod["enableServiceLinks"], false);
+        assert_eq!(pod["terminationGracePeriodSeconds"], 10);
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["runAsUser"], 65532);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(
+            container["securityContext"],
+            json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
+                "capabilities": {"drop": ["ALL"]}})
+        );
+        assert!(container["resources"]["requests"]["memory"].is_string());
+        assert!(container["resources"]["limits"]["memory"].is_string());
+        assert!(pod.get("volumes").is_none() && pod.get("hostPID").is_none() && pod.get("hostIPC").is_none());
+        assert_eq!(set["spec"]["minReadySeconds"].as_i64().unwrap_or(0), 0);
+        assert!(set["spec"]["updateStrategy"]["rollingUpdate"].get("maxSurge").is_none());
+    }
+}
+
+#[test]
+fn a_host_port_binds_loopback_and_the_kubelet_asks_through_it() {
+    let digest = Digest::sha256(b"image");
+    let set = built(&json!({"basePort": 6000}), 3, Some(&digest));
+    let container = &pod_of(&set)["containers"][0];
+    assert_eq!(
+        container["ports"],
+        json!([{"name": "registry", "containerPort": 8080, "hostPort": 6002, "hostIP": "127.0.0.1", "protocol": "TCP"}])
+    );
+    let asked = &container["readinessProbe"]["httpGet"];
+    assert_eq!((&asked["host"], &asked["port"]), (&json!("127.0.0.1"), &json!(6002)));
+    assert_eq!(asked["path"], format!("/v2/quinistry/manifests/{digest}"));
+    let alive = &container["livenessProbe"]["httpGet"];
+    assert_eq!((alive.get("host"), &alive["port"], &alive["path"]), (None, &json!(8080), &json!("/v2/")));
+    let args = json!(["serve", "--listen", "[::]:8080", "--expect-digest", digest.as_str()]);
+    assert_eq!(container["args"], args);
+}
+
+#[test]
+fn host_network_listens_on_loopback_alone() {
+    let set = built(&json!({"network": {"mode": "HostNetwork"}, "basePort": 6000}), 2, None);
+    let pod = pod_of(&set);
+    assert_eq!(pod["hostNetwork"], true);
+    assert_eq!(pod["containers"][0]["args"], json!(["serve", "--listen", "127.0.0.1:6001"]));
+    assert_eq!(pod["containers"][0]["livenessProbe"]["httpGet"]["host"], "127.0.0.1");
+}
+
+#[test]
+fn pull_policy_and_secrets_are_the_bootstrap_images_alone() {
+    let spec = json!({"imagePullPolicy": "Always", "imagePullSecrets": [{"name": "key"}]});
+    let (first, second) = (built(&spec, 1, None), built(&spec, 2, None));
+    assert_eq!(pod_of(&first)["containers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(pod_of(&first)["imagePullSecrets"], json!([{"name": "key"}]));
+    assert_eq!(pod_of(&second)["containers"][0]["imagePullPolicy"], "IfNotPresent");
+    assert!(pod_of(&second).get("imagePullSecrets").is_none());
+}
+
+#[test]
+fn selectors_hold_the_resource_and_the_generation_and_no_version() {
+    let set = built(&json!({}), 2, None);
+    let selector = json!({"quinistry.dev/resource": "uid-larder", "quinistry/generation": "2"});
+    assert_eq!(set["spec"]["selector"]["matchLabels"], selector);
+    let labels = set["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
+    assert_eq!(labels["quinistry/role"], "child");
+    assert_eq!(labels["k8s-app"], "quinistry");
+    // An upgrade of the operator would re-roll all generations.
+    assert!(labels.keys().all(|key| !key.contains("version") && !key.contains("helm")), "{labels:?}");
+    let text = set.to_string();
+    assert!(!text.contains(concat!("\"", env!("CARGO_PKG_VERSION"), "\"")), "{text}");
+    let owner = &set["metadata"]["ownerReferences"][0];
+    assert_eq!((&owner["uid"], &owner["controller"]), (&json!("uid-larder"), &json!(true)));
+    assert!(owner.get("blockOwnerDeletion").is_none());
+}
+
+#[test]
+fn the_same_gives_the_same_and_anything_else_another_hash() {
+    let digest = Digest::sha256(b"image");
+    let annotation = |spec: &Value, generation, digest| {
+        built(spec, generation, digest)["metadata"]["annotations"][APPLIED].as_str().unwrap().to_owned()
+    };
+    let plain = annotation(&json!({}), 2, None);
+    assert_eq!(plain, annotation(&json!({}), 2, None));
+    for other in [
+        annotation(&json!({}), 3, None),
+        annotation(&json!({}), 2, Some(&digest)),
+        annotation(&json!({"priorityClassName": "high"}), 2, None),
+        annotation(&json!({"resources": {"limits": {"memory": "64Mi"}}}), 2, None),
+        annotation(&json!({"tolerations": [{"operator": "Exists"}]}), 2, None),
+        annotation(&json!({"nodeSelector": {"zone": "a"}}), 2, None),
+    ] {
+        assert_ne!(plain, other);
+    }
+}
+
+#[test]
+fn what_a_person_says_of_resources_is_added_to_the_defaults() {
+    let set = built(&json!({"resources": {"limits": {"cpu": 1, "memory": "64Mi"}}}), 1, None);
+    let resources = &pod_of(&set)["containers"][0]["resources"];
+    assert_eq!(resources["limits"], json!({"cpu": "1", "memory": "64Mi"}));
+    assert_eq!(resources["requests"], json!({"cpu": "10m", "memory": "24Mi"}));
+}

@@ -1,0 +1,105 @@
+//! What can go wrong in a reconcile, one variant per step that takes a client.
+
+use crate::crd::Reason;
+
+/// Why a reconcile failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// No client for the cluster.
+    // kube tells its causes by itself, and then again as sources; once is enough.
+    #[error("failed to find a cluster by a kubeconfig or by a pod's own credentials: {0}")]
+    Cluster(String),
+    /// No client for registries.
+    #[error("failed to make a client for registries")]
+    Registry(#[from] crate::client::ClientError),
+    /// Events could not be listed.
+    #[error("failed to ask why pods are missing")]
+    Observe(#[source] Box<kube::Error>),
+    /// Something could not be changed.
+    #[error("failed to {what}")]
+    Apply {
+        /// What was being done.
+        what: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// Status could not be written.
+    #[error("failed to report status")]
+    Report(#[source] Box<kube::Error>),
+}
+
+/// How the driver goes on after a failure. Also the closed set of labels in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// Somebody else was quicker: at once again.
+    Conflict,
+    /// Rights are missing, or the namespace goes away: slowly again.
+    Forbidden,
+    /// The API server does not take it: not before something changes.
+    Invalid,
+    /// The object or its kind is not there.
+    NotFound,
+    /// Anything else: again, later and later.
+    Unreachable,
+}
+
+impl Category {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Conflict, Self::Forbidden, Self::Invalid, Self::NotFound, Self::Unreachable];
+
+    /// Of an answer of the API server.
+    #[must_use]
+    pub fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => match status.code {
+                409 => Self::Conflict,
+                401 | 403 => Self::Forbidden,
+                400 | 422 => Self::Invalid,
+                404 => Self::NotFound,
+                _ => Self::Unreachable,
+            },
+            _ => Self::Unreachable,
+        }
+    }
+
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Forbidden => "forbidden",
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+// === impl OperatorError ===
+
+impl OperatorError {
+    /// How to go on.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Observe(error) | Self::Report(error) => Category::of(error),
+            Self::Apply { source, .. } => Category::of(source),
+            Self::Cluster(_) | Self::Registry(_) => Category::Unreachable,
+        }
+    }
+}
+
+/// What a refused apply means for the resource; nothing for what may pass by itself.
+#[must_use]
+pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String)> {
+    let kube::Error::Api(status) = error else { return None };
+    let message = status.message.clone();
+    match Category::of(error) {
+        Category::Forbidden if message.contains("being terminated") => {
+            Some((Reason::NamespaceTerminating, message))
+        }
+        Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message)),
+        _ => None,
+    }
+}

@@ -1,0 +1,87 @@
+//! Events: what happened to a resource, for `kubectl describe`. Those that are published follow from the change of
+//! status, so that a state which lasts is told once. A failure to publish is logged and hinders nothing.
+
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource as _, ResourceExt as _};
+
+use super::apply::Applied;
+use crate::crd::{Quinistry, QuinistryStatus};
+
+/// The longest note that the API takes, in bytes.
+const NOTE: usize = 1024;
+
+/// What an Event is about, beside the reasons of conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EventReason {
+    /// A `DaemonSet` was created or changed.
+    GenerationApplied,
+    /// A `DaemonSet` was removed.
+    GenerationDeleted,
+    /// A pod whose pulls backed off was replaced.
+    PodReplaced,
+}
+
+/// The Event for an action, if it did anything.
+#[must_use]
+pub(super) fn of_action(applied: &Applied) -> Option<Event> {
+    let (reason, note) = match applied {
+        Applied::Set(set) => {
+            (EventReason::GenerationApplied, format!("applied DaemonSet {}", set.name_any()))
+        }
+        Applied::Deleted(number) => (EventReason::GenerationDeleted, format!("deleted generation {number}")),
+        Applied::Replaced(pod) => {
+            (EventReason::PodReplaced, format!("replaced pod {pod}: its image can be pulled now"))
+        }
+        Applied::Nothing => return None,
+    };
+    Some(event(EventType::Normal, format!("{reason:?}"), note))
+}
+
+/// The Events for a change of status: Ready that came, and whatever came to be wrong.
+#[must_use]
+pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<Event> {
+    let find = |status: Option<&QuinistryStatus>, kind: &str| {
+        let condition = status?.conditions.iter().find(|condition| condition.type_ == kind)?;
+        Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+    };
+    let mut events = Vec::new();
+    for (kind, bad) in [("Ready", None), ("Progressing", Some("False")), ("Degraded", Some("True"))] {
+        let Some((status, reason, message)) = find(Some(after), kind) else { continue };
+        let earlier = find(before, kind);
+        if earlier.is_some_and(|(old, because, _)| old == status && because == reason) {
+            continue;
+        }
+        match bad {
+            None if status == "True" => events.push(event(EventType::Normal, reason, message)),
+            // The end of progress is told by Ready, and a wish to pause is no warning.
+            Some("False") if status == "False" && matches!(reason.as_str(), "ProgressDeadlineExceeded") => {
+                events.push(event(EventType::Warning, reason, message));
+            }
+            Some("True") if status == "True" => events.push(event(EventType::Warning, reason, message)),
+            _ => {}
+        }
+    }
+    events
+}
+
+fn event(type_: EventType, reason: String, note: String) -> Event {
+    let mut note = note;
+    if note.len() > NOTE {
+        let end = (0..=NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
+        note.truncate(end);
+    }
+    Event { type_, action: "Reconcile".into(), reason, note: Some(note), secondary: None }
+}
+
+/// Publishes. (Client required.)
+pub(super) async fn publish(recorder: &Recorder, quinistry: &Quinistry, events: Vec<Event>) {
+    let about = quinistry.object_ref(&());
+    for event in events {
+        if let Err(error) = recorder.publish(&event, &about).await {
+            tracing::warn!(%error, reason = event.reason, "failed to publish an Event");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! What is told, and how often.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use super::*;
+
+fn status(conditions: &[(&str, &str, &str)]) -> QuinistryStatus {
+    let conditions = conditions.iter().map(|(kind, status, reason)| Condition {
+        type_: (*kind).into(),
+        status: (*status).into(),
+        reason: (*reason).into(),
+        message: "in words".into(),
+        observed_generation: None,
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+    });
+    QuinistryStatus { conditions: conditions.collect(), ..QuinistryStatus::default() }
+}
+
+fn told(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<String> {
+    of_change(before, after).into_iter().map(|event| format!("{:?} {}", event.type_, event.reason)).collect()
+}
+
+#[test]
+fn a_state_that_lasts_is_told_once() {
+    let wrong = status(&[("Ready", "False", "CrashLoop"), ("Degraded", "True", "CrashLoop")]);
+    assert_eq!(told(None, &wrong), ["Warning CrashLoop"]);
+    assert!(told(Some(&wrong), &wrong).is_empty());
+    let worse = status(&[("Ready", "False", "DigestMismatch"), ("Degraded", "True", "DigestMismatch")]);
+    assert_eq!(told(Some(&wrong), &worse), ["Warning DigestMismatch"]);
+    let well = status(&[("Ready", "True", "AllProven"), ("Degraded", "False", "AsExpected")]);
+    assert_eq!(told(Some(&worse), &well), ["Normal AllProven"]);
+}
+
+#[test]
+fn a_pause_is_no_warning_and_a_missed_deadline_is() {
+    let suspended = status(&[("Progressing", "False", "Suspended")]);
+    assert!(told(None, &suspended).is_empty());
+    let stuck = status(&[("Progressing", "False", "ProgressDeadlineExceeded")]);
+    assert_eq!(told(Some(&suspended), &stuck), ["Warning ProgressDeadlineExceeded"]);
+}
+
+#[test]
+fn notes_are_as_long_as_the_api_takes_and_cut_between_letters() {
+    let long = event(EventType::Normal, "Reason".into(), "é".repeat(NOTE));
+    let note = long.note.unwrap();
+    assert!(note.len() <= NOTE && note.chars().all(|letter| letter == 'é'));
+}

@@ -1,0 +1,48 @@
+//! The names that the operator leaves in a cluster, each once.
+//!
+//! All of them end in selectors, field managers or other people's queries, so none may change. Used by every step.
+
+use crate::crd::Quinistry;
+
+/// Field manager of every server-side apply, and reporter of every Event.
+pub(super) const MANAGER: &str = "quinistry-operator";
+
+/// UID of the resource; with [`GENERATION`] the selector of a `DaemonSet`, which cannot be changed for ever.
+pub(super) const RESOURCE: &str = "quinistry.dev/resource";
+
+/// Number of the generation.
+pub(super) const GENERATION: &str = "quinistry/generation";
+
+/// `parent` or `child`.
+pub(super) const ROLE: &str = "quinistry/role";
+
+/// Hash of what was applied, on the `DaemonSet` itself, where it re-rolls nothing: equal means nothing to write.
+pub(super) const APPLIED: &str = "quinistry.dev/applied";
+
+/// Hash of the pod template, on the template. It tells pods of the current template from older ones on each node by
+/// itself, which the counts in a `DaemonSet`'s status cannot while some nodes are not ready.
+pub(super) const TEMPLATE: &str = "quinistry.dev/template";
+
+/// The one container. Its name is a key of server-side apply: another one would add a container.
+pub(super) const CONTAINER: &str = "quinistry";
+
+/// Port within the pod.
+pub(super) const CONTAINER_PORT: i32 = 8080;
+
+/// Name of a generation's `DaemonSet`.
+#[must_use]
+pub(super) fn daemon_set_name(resource: &str, generation: i32) -> String {
+    if generation == 1 { resource.into() } else { format!("{resource}-gen{generation}") }
+}
+
+/// Host port of a generation.
+#[must_use]
+pub(super) fn port(quinistry: &Quinistry, generation: i32) -> i32 {
+    quinistry.spec.base_port + generation - 1
+}
+
+/// `parent` or `child`.
+#[must_use]
+pub(super) const fn role(generation: i32) -> &'static str {
+    if generation == 1 { "parent" } else { "child" }
+}

@@ -1,0 +1,402 @@
+//! What the operator counts, in the Prometheus text format. Labels come from closed sets: no names of objects, so that
+//! the number of series does not grow with the cluster. All series are there from the start: one that came with its
+//! first count would hide that count from `increase`.
+//!
+//! Counted by the driver, shown by `admin`. The chart's alerts are made of these.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::error::Category;
+use super::plan::Words;
+
+/// Upper bounds of the histogram's buckets in seconds; a reconcile without a look at pods takes a millisecond.
+const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// What a condition can be.
+const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
+
+/// A write to the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    /// A `DaemonSet` was created or changed.
+    Apply,
+    /// One was removed.
+    Delete,
+    /// A pod was replaced.
+    Replace,
+    /// Status was written.
+    Status,
+}
+
+/// What came of a look at a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// All bytes are what they should be.
+    Whole,
+    /// Some are not.
+    Corrupt,
+    /// The pod could not be reached.
+    Failed,
+}
+
+/// All counters.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    reconciles: u64,
+    seconds: f64,
+    buckets: [u64; BUCKETS.len()],
+    failures: Counter,
+    writes: Counter,
+    looks: Counter,
+    /// By UID.
+    resources: BTreeMap<String, Resource>,
+}
+
+/// What is known of one resource.
+#[derive(Debug)]
+struct Resource {
+    desired: usize,
+    ready: usize,
+    /// Type and status of each.
+    conditions: [(&'static str, &'static str); 5],
+}
+
+/// Counts by the values of one label.
+#[derive(Debug)]
+struct Counter {
+    label: &'static str,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// What Prometheus reads.
+#[derive(Default)]
+struct Text(String);
+
+// === impl Write ===
+
+impl Write {
+    const ALL: [Self; 4] = [Self::Apply, Self::Delete, Self::Replace, Self::Status];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Delete => "delete",
+            Self::Replace => "replace",
+            Self::Status => "status",
+        }
+    }
+}
+
+// === impl Look ===
+
+impl Look {
+    const ALL: [Self; 3] = [Self::Whole, Self::Corrupt, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Corrupt => "corrupt",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+// === impl Counts ===
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            reconciles: 0,
+            seconds: 0.0,
+            buckets: [0; BUCKETS.len()],
+            failures: Counter::new("reason", Category::ALL.map(Category::as_str)),
+            writes: Counter::new("kind", Write::ALL.map(Write::as_str)),
+            looks: Counter::new("result", Look::ALL.map(Look::as_str)),
+            resources: BTreeMap::new(),
+        }
+    }
+}
+
+impl Counts {
+    fn histogram(&self) -> impl Iterator<Item = (String, f64)> {
+        let bounded = BUCKETS.iter().zip(self.buckets);
+        let buckets = bounded.map(|(bound, count)| (format!("_bucket{{le=\"{bound}\"}}"), as_float(count)));
+        let all = as_float(self.reconciles);
+        buckets.chain([
+            ("_bucket{le=\"+Inf\"}".into(), all),
+            ("_sum".into(), self.seconds),
+            ("_count".into(), all),
+        ])
+    }
+
+    fn conditions(&self) -> impl Iterator<Item = (String, f64)> {
+        let types = Words::default().all().map(|(kind, _)| kind);
+        let series = types.into_iter().flat_map(|kind| STATUSES.map(|status| (kind, status)));
+        series.map(move |one| {
+            let count = self.resources.values().filter(|resource| resource.conditions.contains(&one)).count();
+            (format!("{{type=\"{}\",status=\"{}\"}}", one.0, one.1), as_float(count as u64))
+        })
+    }
+
+    /// The sum over all resources.
+    fn sum(&self, of: impl Fn(&Resource) -> usize) -> u64 {
+        self.resources.values().map(of).sum::<usize>() as u64
+    }
+}
+
+// === impl Counter ===
+
+impl Counter {
+    fn new(label: &'static str, values: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { label, counts: values.into_iter().map(|value| (value, 0)).collect() }
+    }
+
+    fn count(&mut self, value: &'static str) {
+        *self.counts.entry(value).or_default() += 1;
+    }
+
+    fn samples(&self) -> impl Iterator<Item = (String, f64)> {
+        self.counts
+            .iter()
+            .map(move |(value, count)| (format!("{{{}=\"{value}\"}}", self.label), as_float(*count)))
+    }
+}
+
+// === impl Text ===
+
+impl Text {
+    /// Samples of one name: what follows the name, and the value.
+    fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (String, f64)>,
+    ) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (suffix, value) in samples {
+            let _ = writeln!(self.0, "{name}{suffix} {value}");
+        }
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, "gauge", help, [(String::new(), as_float(value))]);
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// A reconcile ended.
+    pub(super) fn reconciled(&self, took: Duration, failure: Option<Category>) {
+        let mut counts = self.lock();
+        let seconds = took.as_secs_f64();
+        counts.reconciles += 1;
+        counts.seconds += seconds;
+        for (bucket, bound) in BUCKETS.iter().enumerate() {
+            if seconds <= *bound {
+                counts.buckets[bucket] += 1;
+            }
+        }
+        if let Some(category) = failure {
+            counts.failures.count(category.as_str());
+        }
+    }
+
+    /// Something was written to the API server.
+    pub(super) fn wrote(&self, write: Write) {
+        self.lock().writes.count(write.as_str());
+    }
+
+    /// A pod was looked at.
+    pub(super) fn looked(&self, look: Look) {
+        self.lock().looks.count(look.as_str());
+    }
+
+    /// A resource wants so many generations, has so many, and is in these conditions.
+    pub(super) fn reported(&self, uid: &str, desired: usize, ready: usize, words: &Words) {
+        let conditions = words.all().map(|(kind, said)| (kind, said.status));
+        self.lock().resources.insert(uid.into(), Resource { desired, ready, conditions });
+    }
+
+    /// Only these resources are left.
+    pub(super) fn keep(&self, alive: impl Fn(&str) -> bool) {
+        self.lock().resources.retain(|uid, _| alive(uid));
+    }
+
+    /// Everything, as Prometheus reads it.
+    #[must_use]
+    pub(super) fn render(&self) -> String {
+        let counts = self.lock();
+        let mut text = Text::default();
+        let reconciles = [(String::new(), as_float(counts.reconciles))];
+        text.family("quinistry_operator_reconciles_total", "counter", "Reconciles.", reconciles);
+        text.family(
+            "quinistry_operator_reconcile_failures_total",
+            "counter",
+            "Reconciles that failed, by what the API server answered.",
+            counts.failures.samples(),
+        );
+        text.family(
+            "quinistry_operator_reconcile_seconds",
+            "histogram",
+            "Duration of reconciles.",
+            counts.histogram(),
+        );
+        text.family(
+            "quinistry_operator_writes_total",
+            "counter",
+            "Writes to the API server.",
+            counts.writes.samples(),
+        );
+        text.family(
+            "quinistry_operator_verifications_total",
+            "counter",
+            "Pods whose every byte was asked for.",
+            counts.looks.samples(),
+        );
+        text.gauge("quinistry_operator_resources", "Resources.", counts.resources.len() as u64);
+        text.gauge(
+            "quinistry_operator_generations_desired",
+            "Generations wanted, over all resources.",
+            counts.sum(|resource| resource.desired),
+        );
+        text.gauge(
+            "quinistry_operator_generations_ready",
+            "Generations proven, over all resources.",
+            counts.sum(|resource| resource.ready),
+        );
+        text.family(
+            "quinistry_operator_conditions",
+            "gauge",
+            "Resources that have the condition at the status.",
+            counts.conditions(),
+        );
+        text.0
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().expect("nothing panics while it is held")
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counters stay far below 2^53")]
+const fn as_float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use super::{Category, Look, Metrics, STATUSES, Words, Write};
+
+    /// All series with their values. Panics where Prometheus would refuse the text.
+    fn series(text: &str) -> BTreeMap<String, f64> {
+        let mut families = BTreeSet::new();
+        let mut family = (String::new(), String::new());
+        let mut series = BTreeMap::new();
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, words) = help.split_once(' ').unwrap();
+                assert!(families.insert(name.to_owned()), "{name} comes twice");
+                assert!(!words.is_empty() && !words.contains('\\'), "{line}");
+                let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).unwrap();
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
+                family = (name.into(), kind.into());
+                continue;
+            }
+            let (left, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = left.split_once('{').unwrap_or((left, "}"));
+            let suffix =
+                name.strip_prefix(&family.0).unwrap_or_else(|| panic!("{line} is not of {}", family.0));
+            let suffixes: &[_] = if family.1 == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            assert!(suffixes.contains(&suffix), "{line}");
+            let labels = labels.strip_suffix('}').unwrap();
+            for label in labels.split(',').filter(|label| !label.is_empty()) {
+                let (label, value) = label.split_once('=').unwrap();
+                assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{line}");
+                let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap();
+                assert!(!value.contains(['"', '\\']), "{line}");
+            }
+            assert!(series.insert(left.to_owned(), value.parse().unwrap()).is_none(), "{left} comes twice");
+        }
+        series
+    }
+
+    #[test]
+    fn what_is_shown_is_what_prometheus_reads() {
+        let metrics = Metrics::default();
+        metrics.reconciled(Duration::from_millis(3), None);
+        metrics.reconciled(Duration::from_mins(1), Some(Category::Forbidden));
+        metrics.wrote(Write::Apply);
+        metrics.looked(Look::Corrupt);
+        let series = series(&metrics.render());
+        let value = |rest: &str| series[&format!("quinistry_operator_{rest}")];
+        assert!((value("reconcile_seconds_sum") - 60.003).abs() < 1e-9);
+        for (name, expected) in [
+            ("reconciles_total", 2.0),
+            ("reconcile_failures_total{reason=\"forbidden\"}", 1.0),
+            ("reconcile_failures_total{reason=\"conflict\"}", 0.0),
+            ("reconcile_seconds_bucket{le=\"0.001\"}", 0.0),
+            ("reconcile_seconds_bucket{le=\"0.005\"}", 1.0),
+            ("reconcile_seconds_bucket{le=\"30\"}", 1.0),
+            ("reconcile_seconds_bucket{le=\"+Inf\"}", 2.0),
+            ("reconcile_seconds_count", 2.0),
+            ("writes_total{kind=\"apply\"}", 1.0),
+            ("verifications_total{result=\"corrupt\"}", 1.0),
+        ] {
+            assert!((value(name) - expected).abs() < f64::EPSILON, "{name}: {}", value(name));
+        }
+    }
+
+    #[test]
+    fn no_count_brings_a_new_series() {
+        let metrics = Metrics::default();
+        let before: Vec<_> = series(&metrics.render()).into_keys().collect();
+        for category in Category::ALL {
+            metrics.reconciled(Duration::ZERO, Some(category));
+        }
+        for write in Write::ALL {
+            metrics.wrote(write);
+        }
+        for look in Look::ALL {
+            metrics.looked(look);
+        }
+        metrics.reported("uid", 3, 2, &Words::default());
+        let after: Vec<_> = series(&metrics.render()).into_keys().collect();
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn conditions_are_counted_over_resources() {
+        let metrics = Metrics::default();
+        let condition = |kind: &str, status: &str| {
+            let name = format!("quinistry_operator_conditions{{type=\"{kind}\",status=\"{status}\"}}");
+            series(&metrics.render())[&name].to_string()
+        };
+        let mut words = Words::default();
+        metrics.reported("a", 3, 0, &words);
+        metrics.reported("b", 2, 0, &words);
+        assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["0", "0", "2"]);
+        words.ready.status = "True";
+        words.fixed_point.status = "False";
+        metrics.reported("a", 3, 3, &words);
+        assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["1", "0", "1"]);
+        assert_eq!(STATUSES.map(|status| condition("FixedPoint", status)), ["0", "1", "1"]);
+        // A resource that is gone is in no condition.
+        metrics.keep(|uid| uid == "b");
+        assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["0", "0", "1"]);
+        assert!(metrics.render().contains("quinistry_operator_resources 1\n"));
+    }
+}

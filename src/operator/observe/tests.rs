@@ -1,0 +1,150 @@
+//! Objects as the API server sends them, fields that nobody reads included.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn wire_pod(change: impl Fn(&mut Value)) -> Pod {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "larder-gen2-x7", "namespace": "pantry", "uid": "p1", "creationTimestamp": "2026-01-02T03:04:05Z",
+            "labels": {"quinistry.dev/resource": "u1", "quinistry/generation": "2"},
+            "annotations": {"quinistry.dev/template": "abc"}, "ownerReferences": [],
+        },
+        "spec": {
+            "volumes": [{"name": "anything"}], "restartPolicy": "Always",
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["shelf"]}]},
+            ]}}},
+            "containers": [
+                {"name": "sidecar", "image": "other"},
+                {"name": "quinistry", "image": "localhost:5000/quinistry@sha256:1", "imagePullPolicy": "IfNotPresent"},
+            ],
+        },
+        "status": {
+            "phase": "Running", "podIP": "10.0.0.7",
+            "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+                {"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-01-02T03:04:07Z"},
+            ],
+            "containerStatuses": [
+                {"name": "sidecar", "restartCount": 9, "imageID": "", "state": {}, "lastState": {}},
+                {"name": "quinistry", "restartCount": 2, "imageID": "localhost:5000/quinistry@sha256:1", "ready": true,
+                    "state": {"running": {"startedAt": "2026-01-02T03:04:06Z"}},
+                    "lastState": {"terminated": {"exitCode": 3, "reason": "Error", "message": "not the expected one"}}},
+            ],
+        },
+    });
+    change(&mut object);
+    let (key, pod) = pod(serde_json::from_value(object).unwrap()).unwrap();
+    assert_eq!(key, "pantry/larder-gen2-x7");
+    pod
+}
+
+fn second(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn of_a_pod_the_registrys_container_counts() {
+    let pod = wire_pod(|_| {});
+    assert_eq!((pod.generation, pod.resource.as_str(), pod.template.as_deref()), (2, "u1", Some("abc")));
+    assert_eq!(pod.start, PodStart { uid: "p1".into(), restarts: 2 });
+    assert_eq!(
+        (pod.image.as_str(), pod.pull_policy.as_str()),
+        ("localhost:5000/quinistry@sha256:1", "IfNotPresent")
+    );
+    assert_eq!(pod.ready, Some(second("2026-01-02T03:04:07Z")));
+    assert_eq!(pod.running, Some(second("2026-01-02T03:04:06Z")));
+    assert_eq!(pod.ended, Some((3, "not the expected one".into())));
+    assert_eq!((pod.waiting, pod.unschedulable, pod.ip.as_deref()), (None, None, Some("10.0.0.7")));
+    assert_eq!(pod.node, "shelf", "before it is scheduled, the node that it is meant for");
+    assert_eq!(wire_pod(|pod| pod["spec"]["nodeName"] = json!("rack")).node, "rack");
+}
+
+#[test]
+fn a_pod_that_has_just_been_made_has_nothing_to_say() {
+    let pod = wire_pod(|pod| pod["status"] = json!({"phase": "Pending"}));
+    assert_eq!((pod.ready, pod.running, pod.ended, pod.ip), (None, None, None, None));
+    assert_eq!(pod.start.restarts, 0);
+}
+
+#[test]
+fn why_a_pod_waits_is_kept_in_the_clusters_words() {
+    let pod = wire_pod(|pod| {
+        pod["status"]["containerStatuses"][1]["state"] =
+            json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
+    });
+    assert_eq!(pod.waiting, Some(("ImagePullBackOff".into(), "Back-off pulling image".into())));
+    let pod = wire_pod(|pod| {
+        pod["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "False",
+            "message": "0/3 nodes are available: 1 node(s) didn't have free ports"}]);
+    });
+    assert!(pod.unschedulable.unwrap().contains("free ports"));
+}
+
+#[test]
+fn pods_and_sets_of_others_are_none_of_ours() {
+    let stranger = json!({"metadata": {"name": "a", "namespace": "b", "uid": "c", "labels": {"app": "d"}}});
+    assert!(pod(serde_json::from_value(stranger.clone()).unwrap()).is_none());
+    assert!(daemon_set(serde_json::from_value(stranger).unwrap()).is_none());
+}
+
+#[test]
+fn a_set_is_settled_when_its_controller_has_seen_the_newest_of_it() {
+    let set = |observed: i64| {
+        let object = json!({
+            "metadata": {
+                "name": "larder", "namespace": "pantry", "generation": 4, "resourceVersion": "77",
+                "labels": {"quinistry/generation": "1"},
+                "ownerReferences": [{"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "larder",
+                    "uid": "u1", "controller": true}],
+                "managedFields": [
+                    {"manager": "quinistry-operator", "operation": "Apply", "time": "2026-01-02T00:00:00Z"},
+                    {"manager": "kcm", "operation": "Update", "subresource": "status", "time": "2026-01-03T00:00:00Z"},
+                ],
+            },
+            "spec": {"template": {}},
+            "status": {"observedGeneration": observed, "desiredNumberScheduled": 3, "numberReady": 1},
+        });
+        daemon_set(serde_json::from_value(object).unwrap()).unwrap().1
+    };
+    assert!(!set(3).settled && set(4).settled);
+    let set = set(4);
+    assert_eq!((set.owner.as_str(), set.generation, set.version, set.desired), ("u1", 1, 77, 3));
+    assert_eq!(set.changed, second("2026-01-02T00:00:00Z"), "the status is no change of the specification");
+}
+
+#[test]
+fn a_node_is_as_ready_as_its_kubelet_says() {
+    let node = |status: &str| {
+        let object = json!({
+            "metadata": {"name": "shelf", "labels": {"zone": "a"}, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"podCIDR": "10.0.0.0/24", "taints": [{"key": "k", "effect": "NoSchedule"}]},
+            "status": {"conditions": [
+                {"type": "MemoryPressure", "status": "False"},
+                {"type": "Ready", "status": status, "lastTransitionTime": "2026-01-02T00:00:00Z"},
+            ], "images": [{"names": ["a"]}]},
+        });
+        super::node(serde_json::from_value(object).unwrap()).unwrap().1
+    };
+    assert!(node("True").ready && !node("False").ready && !node("Unknown").ready);
+    assert_eq!(node("True").since, second("2026-01-02T00:00:00Z"));
+    assert_eq!(node("True").taints, [("k".into(), String::new(), "NoSchedule".into())]);
+    let bare = super::node(serde_json::from_value(json!({"metadata": {"name": "new"}})).unwrap()).unwrap().1;
+    assert!(!bare.ready);
+}
+
+#[test]
+fn a_resource_that_cannot_be_read_says_why_and_a_strange_status_is_none() {
+    let read = |spec: Value, status: Value| {
+        let object = json!({"metadata": {"name": "larder", "annotations": {"a": "b"}}, "spec": spec, "status": status});
+        quinistry(serde_json::from_value(object).unwrap())
+    };
+    let error = read(json!({"image": "a", "generations": "three"}), Value::Null).unwrap_err();
+    assert!(error.contains("specification") && error.contains("three"), "{error}");
+    let read = read(json!({"image": "a"}), json!({"conditions": 7})).unwrap();
+    assert_eq!((read.status, read.metadata.annotations), (None, None));
+    assert_eq!(read.spec.generations, 2);
+}

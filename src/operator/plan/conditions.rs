@@ -1,0 +1,370 @@
+//! The five conditions, from what the chain shows. Pure.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::diagnose::{self, gravity};
+use super::generation::selected;
+use super::ports::Owner;
+use super::{Chain, View};
+use crate::crd::{Deviation, Reason};
+use crate::operator::observed::{Fetched, Pod, Rejection};
+use crate::operator::select;
+
+/// How many nodes a message names.
+const NAMED: usize = 3;
+
+/// One condition, without the times that only the API's form of it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::operator) struct Said {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// Why.
+    pub reason: Reason,
+    /// In words.
+    pub message: String,
+}
+
+/// All conditions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::operator) struct Words {
+    /// Every generation is proven.
+    pub ready: Said,
+    /// Something is on its way.
+    pub progressing: Said,
+    /// Nobody else uses the ports.
+    pub ports_available: Said,
+    /// Every generation serves one digest.
+    pub fixed_point: Said,
+    /// Something is wrong.
+    pub degraded: Said,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        let unknown = said("Unknown", Reason::Unknown, "nothing has been observed yet");
+        Self {
+            ready: unknown.clone(),
+            progressing: unknown.clone(),
+            ports_available: unknown.clone(),
+            fixed_point: unknown.clone(),
+            degraded: unknown,
+        }
+    }
+}
+
+impl Words {
+    /// Nothing can be done with the resource.
+    pub(super) fn refused(reason: Reason, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            ready: said("False", reason, &message),
+            progressing: said("False", reason, &message),
+            degraded: said("True", reason, &message),
+            ..Self::default()
+        }
+    }
+
+    /// With their types, in the order in which they are shown.
+    #[must_use]
+    pub(in crate::operator) fn all(&self) -> [(&'static str, &Said); 5] {
+        // Without `..`, so that a condition that is added is not forgotten here.
+        let Self { ready, progressing, ports_available, fixed_point, degraded } = self;
+        [
+            ("Ready", ready),
+            ("Progressing", progressing),
+            ("PortsAvailable", ports_available),
+            ("FixedPoint", fixed_point),
+            ("Degraded", degraded),
+        ]
+    }
+}
+
+fn said(status: &'static str, reason: Reason, message: impl AsRef<str>) -> Said {
+    Said { status, reason, message: diagnose::shorten(message.as_ref()) }
+}
+
+pub(super) fn words(
+    chain: &Chain<'_>,
+    deviations: &[Deviation],
+    owner: Option<&Owner>,
+    rejection: Option<&Rejection>,
+    acting: bool,
+) -> Words {
+    let ports_available = ports(deviations, owner);
+    let fixed_point = fixed_point(chain, deviations);
+    let degraded = degraded(chain, deviations, &ports_available, &fixed_point, rejection);
+    let done = is_done(chain, rejection);
+    let progressing = progressing(chain, deviations, &ports_available, &degraded, done, acting);
+    let ready = ready(chain, &ports_available, &fixed_point, &degraded, &progressing, done);
+    Words { ready, progressing, ports_available, fixed_point, degraded }
+}
+
+/// Problems that stop the chain; the others are only told.
+const fn stops(reason: Reason) -> bool {
+    !matches!(reason, Reason::NodesNotReady | Reason::MixedArchitectures | Reason::AlwaysPullImages)
+}
+
+fn is_done(chain: &Chain<'_>, rejection: Option<&Rejection>) -> bool {
+    rejection.is_none() && chain.proven() == chain.views.len() && !chain.has_surplus()
+}
+
+fn ports(deviations: &[Deviation], owner: Option<&Owner>) -> Said {
+    if let Some(Owner { name, first, last }) = owner {
+        let message =
+            format!("{name} is older and has ports {first} to {last}; nothing is done until it is gone");
+        return said("False", Reason::PortConflict, message);
+    }
+    let about =
+        |reason| matches!(reason, Reason::HostPortConflict | Reason::PortTaken | Reason::HostPortUnreachable);
+    match told(deviations, about) {
+        Some((reason, message)) => said("False", reason, message),
+        None => said("True", Reason::PortsFree, "no other resource or pod is known to use the ports"),
+    }
+}
+
+fn fixed_point(chain: &Chain<'_>, deviations: &[Deviation]) -> Said {
+    let about = |reason| matches!(reason, Reason::DigestMismatch | Reason::BootstrapDigestDiffers);
+    if let Some((reason, message)) = told(deviations, about) {
+        return said("False", reason, message);
+    }
+    match (&chain.digest, chain.proven()) {
+        (Some(digest), proven) if proven > 0 => said(
+            "True",
+            Reason::DigestsEqual,
+            format!("{proven} of {} generations serve {digest}", chain.views.len()),
+        ),
+        _ => said("Unknown", Reason::Unknown, "no generation is proven yet"),
+    }
+}
+
+fn degraded(
+    chain: &Chain<'_>,
+    deviations: &[Deviation],
+    ports: &Said,
+    fixed_point: &Said,
+    rejection: Option<&Rejection>,
+) -> Said {
+    if let Some(rejection) = rejection {
+        return said("True", rejection.reason, &rejection.message);
+    }
+    for bad in [fixed_point, ports] {
+        if bad.status == "False" {
+            return said("True", bad.reason, &bad.message);
+        }
+    }
+    if let Some(refusal) = chain.observed.refusals.first() {
+        if refusal.message.contains("PodSecurity") {
+            let namespace = chain.quinistry.metadata.namespace.as_deref().unwrap_or_default();
+            let message = format!(
+                "Pod Security forbids host ports here; label the namespace: kubectl label namespace {namespace} \
+                 pod-security.kubernetes.io/enforce=privileged ({})",
+                refusal.message
+            );
+            return said("True", Reason::PodSecurityForbidden, message);
+        }
+        let message = format!("pods of generation {} are refused: {}", refusal.generation, refusal.message);
+        return said("True", Reason::ApplyRejected, message);
+    }
+    let (ready, all) = selected(chain.quinistry, chain.observed);
+    if all.is_empty() {
+        let message =
+            "no node is selected: look at nodeSelector, at tolerations, and at the nodes' architecture";
+        return said("True", Reason::NoNodes, message);
+    }
+    if let Some((reason, message)) = told(deviations, stops) {
+        return said("True", reason, message);
+    }
+    if ready.len() < all.len()
+        && let Some((reason, message)) = told(deviations, |reason| reason == Reason::NodesNotReady)
+    {
+        return said("True", reason, message);
+    }
+    if let Some((reason, message)) = told(deviations, |_| true) {
+        return said("True", reason, message);
+    }
+    let other =
+        chain.observed.nodes.iter().filter(|node| select::misses_by_architecture(chain.quinistry, node));
+    if let Some(node) = other.clone().next() {
+        let message = format!(
+            "{} nodes have another architecture and are left out, such as {}; name one in nodeSelector if that is meant",
+            other.count(),
+            node.name
+        );
+        return said("True", Reason::MixedArchitectures, message);
+    }
+    said("False", Reason::AsExpected, "nothing is wrong")
+}
+
+fn progressing(
+    chain: &Chain<'_>,
+    deviations: &[Deviation],
+    ports: &Said,
+    degraded: &Said,
+    done: bool,
+    acting: bool,
+) -> Said {
+    if chain.quinistry.spec.suspend {
+        return said("False", Reason::Suspended, "suspended: nothing is changed; what runs goes on running");
+    }
+    if done {
+        return said("False", Reason::AllProven, "every generation is proven");
+    }
+    if ports.reason == Reason::PortConflict {
+        return said("False", Reason::PortConflict, &ports.message);
+    }
+    if let Some((reason, message)) = told(deviations, |reason| reason == Reason::BootstrapImagePullFailed) {
+        return said("False", reason, message);
+    }
+    let terminal =
+        matches!(degraded.reason, Reason::ApplyRejected | Reason::NamespaceTerminating | Reason::NoNodes)
+            || matches!(degraded.reason, Reason::DigestMismatch | Reason::BootstrapDigestDiffers);
+    if degraded.status == "True" && terminal {
+        return said("False", degraded.reason, &degraded.message);
+    }
+    let step = step(chain);
+    let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
+    // What is about to be done is progress, however long nothing was wanted before.
+    if !acting && last_progress(chain).is_some_and(|last| chain.now.as_second() - last.as_second() > allowed)
+    {
+        let message = format!("no progress for more than {allowed} seconds: {step}");
+        return said("False", Reason::ProgressDeadlineExceeded, message);
+    }
+    let verifying =
+        chain.views.iter().any(|view| view.is_rolled_out() && !view.is_proven(chain.digest.as_ref()));
+    said("True", if verifying { Reason::Verifying } else { Reason::RollingOut }, step)
+}
+
+/// What the chain is at.
+fn step(chain: &Chain<'_>) -> String {
+    let digest = chain.digest.as_ref();
+    match chain.views.iter().find(|view| !view.is_proven(digest)) {
+        None => "generations that are too many are being removed".into(),
+        Some(view) => {
+            let there = view
+                .nodes
+                .iter()
+                .filter(|node| view.pod_on(node).is_some_and(|pod| pod.ready.is_some()))
+                .count();
+            let learning = if view.is_rolled_out() { ", and is being looked at" } else { "" };
+            format!("generation {} is on {there} of {} nodes{learning}", view.number, view.nodes.len())
+        }
+    }
+}
+
+/// The last sign of life, for want of a status to remember the first one in.
+fn last_progress(chain: &Chain<'_>) -> Option<Timestamp> {
+    let created = chain.quinistry.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let sets = chain.observed.daemon_sets.iter().map(|set| set.created.max(set.changed));
+    let pods = chain.observed.pods.iter().flat_map(|pod| [Some(pod.created), pod.ready]).flatten();
+    created.into_iter().chain(sets).chain(pods).max()
+}
+
+fn ready(
+    chain: &Chain<'_>,
+    ports: &Said,
+    fixed_point: &Said,
+    degraded: &Said,
+    progressing: &Said,
+    done: bool,
+) -> Said {
+    let all = chain.views.len();
+    if ports.reason == Reason::PortConflict {
+        return said("False", Reason::PortConflict, &ports.message);
+    }
+    if fixed_point.status == "False" {
+        return said("False", fixed_point.reason, &fixed_point.message);
+    }
+    if done {
+        let mut message = format!("all {all} generations are proven");
+        if let Some(unseen) = unseen(chain) {
+            message.push_str(&unseen);
+        }
+        return said("True", Reason::AllProven, message);
+    }
+    let (joining, others) = laggards(chain);
+    if !joining.is_empty() && others == 0 && !chain.has_surplus() && chain.digest.is_some() {
+        let message = format!(
+            "all {all} generations are proven, but on nodes that have just joined: {}",
+            names(joining)
+        );
+        return said("True", Reason::AllProven, message);
+    }
+    if degraded.status == "True" && stops(degraded.reason) {
+        return said("False", degraded.reason, &degraded.message);
+    }
+    let message = format!("{} of {all} generations are proven; {}", chain.proven(), progressing.message);
+    said("False", progressing.reason, message)
+}
+
+/// Where the operator's own look is missing from the proof.
+fn unseen(chain: &Chain<'_>) -> Option<String> {
+    let failed = |pod: &&Pod, view: &View<'_>| matches!(view.fetched(pod), Some(Fetched::Failed(_)));
+    let pods = chain.views.iter().flat_map(|view| view.sample().into_iter().filter(|pod| failed(pod, view)));
+    let nodes: Vec<&str> = pods.map(|pod| pod.node.as_str()).collect();
+    (!nodes.is_empty()).then(|| {
+        format!(
+            "; the operator cannot reach pods on {}, for which their kubelet and they themselves vouch",
+            names(nodes)
+        )
+    })
+}
+
+/// Nodes where something is still missing: those that became ready after the last generation had been made, and how
+/// many others. A node that joins a chain that stands does not unmake it.
+fn laggards<'a>(chain: &'a Chain<'_>) -> (Vec<&'a str>, usize) {
+    if !chain.views.iter().all(View::is_current) {
+        return (Vec::new(), 1);
+    }
+    let Some(last) = chain.views.iter().filter_map(|view| view.live).map(|live| live.created).max() else {
+        return (Vec::new(), 1);
+    };
+    let nodes = chain.views.first().map_or(&[][..], |view| view.nodes.as_slice());
+    let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
+    let mut joining = Vec::new();
+    let mut others = 0;
+    for node in nodes {
+        let stands = chain.views.iter().all(|view| view.pod_on(node).is_some_and(|pod| pod.ready.is_some()));
+        let stale = chain.views.iter().any(|view| {
+            view.pods
+                .iter()
+                .any(|pod| pod.node == node.name && !pod.deleting && !view.is_of_current_template(pod))
+        });
+        let young = node.since > last && chain.now.as_second() - node.since.as_second() <= allowed;
+        match (stands, young && !stale) {
+            (true, _) => {}
+            (false, true) => joining.push(node.name.as_str()),
+            (false, false) => others += 1,
+        }
+    }
+    if joining.len() == nodes.len() {
+        // Nothing stands anywhere.
+        others += 1;
+    }
+    (joining, others)
+}
+
+/// The gravest deviation of a kind, in words, with the nodes that share it.
+fn told(deviations: &[Deviation], about: impl Fn(Reason) -> bool) -> Option<(Reason, String)> {
+    let worst = deviations
+        .iter()
+        .filter(|deviation| about(deviation.reason))
+        .max_by_key(|deviation| (gravity(deviation.reason), std::cmp::Reverse(deviation.generation)))?;
+    let same: Vec<&str> = deviations
+        .iter()
+        .filter(|other| other.reason == worst.reason && other.generation == worst.generation)
+        .map(|other| other.node.as_str())
+        .collect();
+    let what =
+        if worst.generation > 0 { format!("generation {} on ", worst.generation) } else { String::new() };
+    Some((worst.reason, format!("{what}{}: {}", names(same), worst.message)))
+}
+
+/// `a, b, c and 4 more`, sorted, so that the same state gives the same words.
+fn names(mut nodes: Vec<&str>) -> String {
+    nodes.sort_unstable();
+    nodes.dedup();
+    let more = nodes.len().saturating_sub(NAMED);
+    nodes.truncate(NAMED);
+    let list = nodes.join(", ");
+    if more > 0 { format!("{list} and {more} more") } else { list }
+}

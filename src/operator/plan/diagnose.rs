@@ -1,0 +1,212 @@
+//! What is wrong with which pod on which node, and why. Pure.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::generation::View;
+use super::{Chain, SUSPICIOUS};
+use crate::crd::{Deviation, Reason};
+use crate::operator::identity::CONTAINER_PORT;
+use crate::operator::observed::{Fetched, Pod};
+use crate::operator::select;
+
+/// How long a message may be; the schema says so too.
+const MESSAGE: usize = 1024;
+
+/// The exit code of `serve` for an image that is not the expected one.
+const DEVIATES: i32 = 3;
+
+/// What `serve` says when it cannot have its port.
+const CANNOT_LISTEN: &str = "failed to listen on";
+
+/// So many restarts of a container that is not Ready are a crash loop, even while it runs for a moment.
+const LOOPING: i32 = 3;
+
+/// The kubelet's reasons for which an image cannot be had.
+const PULL_REASONS: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+];
+
+/// Why host port conflicts keep a pod from its node, in the scheduler's words.
+const NO_FREE_PORTS: &str = "free ports";
+
+/// All deviations, in the order of generations and nodes.
+pub(super) fn deviations(chain: &Chain<'_>) -> Vec<Deviation> {
+    let mut all = Vec::new();
+    for node in
+        chain.observed.nodes.iter().filter(|node| !node.ready && select::selects(chain.quinistry, node))
+    {
+        all.push(deviation(
+            &node.name,
+            0,
+            Reason::NodesNotReady,
+            "the node is not ready; it does not hold up the chain",
+        ));
+    }
+    for view in &chain.views {
+        for pod in &view.pods {
+            if let Some((reason, message)) = pod_problem(chain, view, pod) {
+                all.push(deviation(&pod.node, view.number, reason, &message));
+            }
+        }
+    }
+    all.sort_by(|one, other| {
+        (one.generation, &one.node, one.reason).cmp(&(other.generation, &other.node, other.reason))
+    });
+    all.dedup_by(|one, other| {
+        one.generation == other.generation && one.node == other.node && one.reason == other.reason
+    });
+    all
+}
+
+/// Why a generation failed, if it did: the worst of its pods' problems.
+pub(super) fn failure(chain: &Chain<'_>, view: &View<'_>) -> Option<(Reason, String)> {
+    view.pods
+        .iter()
+        .filter_map(|pod| pod_problem(chain, view, pod))
+        .max_by_key(|(reason, _)| gravity(*reason))
+}
+
+/// Which of several problems is told first.
+pub(super) const fn gravity(reason: Reason) -> u8 {
+    match reason {
+        Reason::BootstrapDigestDiffers => 10,
+        Reason::DigestMismatch => 9,
+        Reason::PodSecurityForbidden => 8,
+        Reason::BootstrapImagePullFailed => 7,
+        Reason::PortTaken | Reason::HostPortConflict => 6,
+        Reason::ImagePullFailed => 5,
+        Reason::HostPortUnreachable => 4,
+        Reason::CrashLoop => 3,
+        Reason::PodsUnreachable => 2,
+        Reason::AlwaysPullImages => 1,
+        _ => 0,
+    }
+}
+
+fn pod_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason, String)> {
+    if pod.deleting {
+        return None;
+    }
+    if let Some(message) = &pod.unschedulable {
+        return message.contains(NO_FREE_PORTS).then(|| (Reason::HostPortConflict, message.clone()));
+    }
+    if !chain.node_is_ready(&pod.node) {
+        return None;
+    }
+    if let Some(problem) = digest_problem(chain, view, pod) {
+        return Some(problem);
+    }
+    if let Some((reason, message)) = &pod.waiting
+        && PULL_REASONS.contains(&reason.as_str())
+    {
+        return pull_problem(chain, view, pod, reason, message);
+    }
+    if pod.ready.is_none() {
+        let loops = pod.waiting.as_ref().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
+        if let Some((code, words)) = &pod.ended {
+            if words.contains(CANNOT_LISTEN) {
+                return Some((Reason::PortTaken, words.trim().into()));
+            }
+            if loops || pod.start.restarts >= LOOPING {
+                let words = if words.is_empty() { "it said nothing" } else { words.trim() };
+                let message =
+                    format!("{} restarts; it ended with exit code {code}: {words}", pod.start.restarts);
+                return Some((Reason::CrashLoop, message));
+            }
+        } else if loops {
+            return Some((Reason::CrashLoop, format!("{} restarts", pod.start.restarts)));
+        }
+        if answers_elsewhere(view, pod, chain.now) {
+            let message = "it answers on its own address, but not on its node's localhost: the network plugin does not \
+                           serve host ports there, or something stands in the way";
+            return Some((Reason::HostPortUnreachable, message.into()));
+        }
+    }
+    let wants =
+        if view.number == 1 { chain.quinistry.spec.image_pull_policy.as_str() } else { "IfNotPresent" };
+    (pod.pull_policy == "Always" && wants != "Always").then(|| {
+        let message =
+            "an admission plugin changed the pull policy to Always: each restart now needs the predecessor";
+        (Reason::AlwaysPullImages, message.into())
+    })
+}
+
+fn digest_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason, String)> {
+    if !view.is_of_current_template(pod) {
+        return None;
+    }
+    if let Some((DEVIATES, words)) = &pod.ended
+        && pod.ready.is_none()
+    {
+        return Some((Reason::DigestMismatch, words.trim().into()));
+    }
+    match view.fetched(pod)? {
+        Fetched::Corrupt(message) => Some((Reason::DigestMismatch, message.clone())),
+        Fetched::Whole(served) if chain.is_learning(view) => {
+            let others = view.served();
+            let differs = others.iter().any(|(_, other)| *other != served);
+            differs.then(|| {
+                let image = chain.quinistry.spec.image.as_deref().unwrap_or_default();
+                (
+                    Reason::BootstrapDigestDiffers,
+                    format!("{image} gave {served} here and another digest elsewhere"),
+                )
+            })
+        }
+        Fetched::Whole(served) => {
+            let expected = chain.digest.as_ref()?;
+            (served != expected)
+                .then(|| (Reason::DigestMismatch, format!("expected {expected}, and it serves {served}")))
+        }
+        // Elsewhere its kubelet and the pod itself vouch for it; here nobody knows yet what it should serve.
+        Fetched::Failed(why) => (chain.is_learning(view) && view.learned().is_none()).then(|| {
+            let message = format!(
+                "the operator cannot ask it what it serves: let it reach port {CONTAINER_PORT} of the pods, or set \
+                 spec.digest ({why})"
+            );
+            (Reason::PodsUnreachable, message)
+        }),
+    }
+}
+
+fn pull_problem(
+    chain: &Chain<'_>,
+    view: &View<'_>,
+    pod: &Pod,
+    reason: &str,
+    message: &str,
+) -> Option<(Reason, String)> {
+    let mut text = if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") };
+    if view.number == 1 {
+        if reason == "ErrImageNeverPull" || chain.observed.daemon_set(2).is_some() {
+            text.push_str(
+                "; if the image was loaded onto the node, load one made by 'quinistry image save --bootstrap': the \
+                 kubelet refuses a loaded image once another pod has pulled the same content",
+            );
+        }
+        return Some((Reason::BootstrapImagePullFailed, text));
+    }
+    // While the predecessor on the node is not there, there is nothing to pull from, and that is told of it.
+    let ready = |other: &Pod| other.node == pod.node && other.ready.is_some();
+    chain.observed.pods_of(view.number - 1).any(ready).then_some((Reason::ImagePullFailed, text))
+}
+
+fn answers_elsewhere(view: &View<'_>, pod: &Pod, now: Timestamp) -> bool {
+    let old = pod.running.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS);
+    old && matches!(view.fetched(pod), Some(Fetched::Whole(_)))
+}
+
+fn deviation(node: &str, generation: i32, reason: Reason, message: &str) -> Deviation {
+    Deviation { node: node.into(), generation, reason, message: shorten(message) }
+}
+
+/// As much as the schema allows.
+pub(super) fn shorten(message: &str) -> String {
+    message.chars().take(MESSAGE).collect()
+}

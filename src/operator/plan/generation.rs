@@ -1,0 +1,228 @@
+//! One generation as it is, against what it should be. Pure.
+
+use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::jiff::Timestamp;
+
+use super::{Chain, LEARNING_SAMPLE, SAMPLE, SUSPICIOUS, diagnose, state};
+use crate::crd::{GenerationStatus, NetworkMode, Proof, Quinistry};
+use crate::oci::Digest;
+use crate::operator::observed::{DaemonSet, Fetched, Node, Observed, Pod};
+use crate::operator::{build, identity, select};
+
+/// How many seconds the controller has for making pods before it is asked why there are none.
+const PATIENCE: i64 = 2;
+
+/// Selected nodes: those that are ready, and all.
+pub(super) fn selected<'a>(quinistry: &Quinistry, observed: &'a Observed) -> (Vec<&'a Node>, Vec<&'a Node>) {
+    let all: Vec<&Node> =
+        observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(quinistry, node)).collect();
+    (all.iter().copied().filter(|node| node.ready).collect(), all)
+}
+
+/// A generation.
+pub(super) struct View<'a> {
+    pub(super) number: i32,
+    /// What it should be; nothing while that is not known.
+    pub(super) wanted: Option<apps::DaemonSet>,
+    pub(super) live: Option<&'a DaemonSet>,
+    /// By name, so that samples stay the same.
+    pub(super) pods: Vec<&'a Pod>,
+    /// Its predecessor is proven, so it may be applied.
+    pub(super) reachable: bool,
+    /// Selected nodes that are ready.
+    pub(super) nodes: Vec<&'a Node>,
+    selected: usize,
+    learning: bool,
+    looks: bool,
+    observed: &'a Observed,
+}
+
+// === impl View ===
+
+impl<'a> View<'a> {
+    pub(super) fn new(
+        quinistry: &Quinistry,
+        observed: &'a Observed,
+        number: i32,
+        wanted: Option<apps::DaemonSet>,
+        reachable: bool,
+        learning: bool,
+    ) -> Self {
+        let (nodes, all) = selected(quinistry, observed);
+        let mut pods: Vec<&Pod> = observed.pods_of(number).collect();
+        pods.sort_by(|one, other| one.name.cmp(&other.name));
+        Self {
+            number,
+            wanted,
+            live: observed.daemon_set(number),
+            pods,
+            reachable,
+            nodes,
+            selected: all.len(),
+            learning,
+            looks: quinistry.spec.network.mode == NetworkMode::HostPort,
+            observed,
+        }
+    }
+
+    /// The live object is what is wanted.
+    pub(super) fn is_current(&self) -> bool {
+        match (&self.wanted, self.live) {
+            (Some(wanted), Some(live)) => {
+                !live.deleting
+                    && live.applied.as_deref() == Some(build::applied(wanted))
+                    && (live.accepted || build::covers(&live.spec, wanted))
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn to_apply(&self) -> Option<&apps::DaemonSet> {
+        let free = self.live.is_none_or(|live| !live.deleting);
+        self.wanted.as_ref().filter(|_| self.reachable && free && !self.is_current())
+    }
+
+    pub(super) fn is_of_current_template(&self, pod: &Pod) -> bool {
+        let Some(wanted) = &self.wanted else { return false };
+        let image = wanted
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.template.spec.as_ref())
+            .and_then(|spec| spec.containers.first())
+            .and_then(|container| container.image.as_deref());
+        pod.template.as_deref() == Some(build::template(wanted)) && Some(pod.image.as_str()) == image
+    }
+
+    /// The pod on a node that counts: of the current template, and staying.
+    pub(super) fn pod_on(&self, node: &Node) -> Option<&'a Pod> {
+        self.pods
+            .iter()
+            .copied()
+            .find(|pod| pod.node == node.name && !pod.deleting && self.is_of_current_template(pod))
+    }
+
+    /// On every selected node that is ready, a pod of the current template is Ready.
+    pub(super) fn is_rolled_out(&self) -> bool {
+        self.is_current()
+            && self.live.is_some_and(|live| live.settled)
+            && !self.nodes.is_empty()
+            && self.nodes.iter().all(|node| self.pod_on(node).is_some_and(|pod| pod.ready.is_some()))
+    }
+
+    /// Ready pods of the current template that the operator looks at.
+    pub(super) fn sample(&self) -> Vec<&'a Pod> {
+        let size = if self.learning { LEARNING_SAMPLE } else { SAMPLE };
+        let ready = |pod: &&Pod| {
+            pod.ready.is_some() && pod.running.is_some() && !pod.deleting && self.is_of_current_template(pod)
+        };
+        self.pods.iter().copied().filter(ready).take(size).collect()
+    }
+
+    /// Pods that have run for a while and are not Ready: either they serve something else, or their node's localhost
+    /// does not lead to them. Asking them tells which.
+    pub(super) fn suspects(&self, now: Timestamp) -> Vec<&'a Pod> {
+        let suspicious = |pod: &&Pod| {
+            pod.ready.is_none()
+                && !pod.deleting
+                && self.is_of_current_template(pod)
+                && pod.running.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS)
+        };
+        self.pods.iter().copied().filter(suspicious).take(SAMPLE).collect()
+    }
+
+    pub(super) fn fetched(&self, pod: &Pod) -> Option<&'a Fetched> {
+        self.observed.fetched.get(&pod.start)
+    }
+
+    /// All digests that current pods were found to serve.
+    pub(super) fn served(&self) -> Vec<(&'a Pod, &'a Digest)> {
+        let current =
+            self.pods.iter().copied().filter(|pod| self.is_of_current_template(pod) && !pod.deleting);
+        current
+            .filter_map(|pod| match self.observed.fetched.get(&pod.start) {
+                Some(Fetched::Whole(digest)) => Some((pod, digest)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// What a bootstrap image turned out to serve; nothing while pods do not agree.
+    pub(super) fn learned(&self) -> Option<Digest> {
+        let served = self.served();
+        let (_, first) = served.first()?;
+        served.iter().all(|(_, digest)| digest == first).then(|| (*first).clone())
+    }
+
+    /// The operator's look at the sample: whether it is done and found nothing wrong. A pod that cannot be reached, say
+    /// because a network policy forbids it, is vouched for by its kubelet and by itself; only the digest cannot be
+    /// learned that way.
+    fn is_looked_at(&self, digest: &Digest) -> bool {
+        self.sample().into_iter().all(|pod| match self.fetched(pod) {
+            None => !self.looks,
+            Some(Fetched::Whole(served)) => served == digest,
+            Some(Fetched::Corrupt(_)) => false,
+            Some(Fetched::Failed(_)) => true,
+        })
+    }
+
+    pub(super) fn is_proven(&self, digest: Option<&Digest>) -> bool {
+        digest.is_some_and(|digest| self.is_rolled_out() && self.is_looked_at(digest))
+    }
+
+    /// Pods are missing on nodes although the controller should have made them.
+    pub(super) fn is_missing_pods(&self, now: Timestamp) -> bool {
+        let due = |live: &DaemonSet| !live.deleting && now.as_second() - live.created.as_second() >= PATIENCE;
+        self.live.is_some_and(due)
+            && self.nodes.iter().any(|node| !self.pods.iter().any(|pod| pod.node == node.name))
+    }
+
+    fn verified(&self, digest: Option<&Digest>) -> usize {
+        let ready = |pod: &Pod| pod.ready.is_some();
+        self.served().into_iter().filter(|(pod, served)| ready(pod) && Some(*served) == digest).count()
+    }
+
+    pub(super) fn status(&self, chain: &Chain<'_>) -> GenerationStatus {
+        let digest = chain.digest.as_ref();
+        let current: Vec<_> =
+            self.pods.iter().filter(|pod| !pod.deleting && self.is_of_current_template(pod)).collect();
+        let ready = current.iter().filter(|pod| pod.ready.is_some() && chain.node_is_ready(&pod.node));
+        let verified = self.verified(digest);
+        let available = ready.clone().count();
+        let mut proofs = Vec::new();
+        if let Some(digest) = digest.filter(|_| available > 0) {
+            let pinned = self.number > 1 || chain.expected.is_some();
+            if pinned {
+                proofs.extend([Proof::Readiness, Proof::SelfAttestation]);
+            }
+            if ready.clone().all(|pod| pod.image_id.ends_with(&format!("@{digest}"))) {
+                proofs.push(Proof::ImageId);
+            }
+            if verified > 0 {
+                proofs.push(Proof::Fetched);
+            }
+        }
+        let failed = diagnose::failure(chain, self).is_some();
+        let name = chain.quinistry.metadata.name.as_deref().unwrap_or_default();
+        GenerationStatus {
+            generation: self.number,
+            daemon_set: identity::daemon_set_name(name, self.number),
+            port: identity::port(chain.quinistry, self.number),
+            image: chain.image(self.number).unwrap_or_default(),
+            state: state(self, self.is_proven(digest), failed),
+            desired: count(self.selected),
+            updated: count(current.len()),
+            available: count(available),
+            verified: count(verified),
+            digest: if chain.is_learning(self) {
+                self.learned().map(|digest| digest.to_string())
+            } else {
+                digest.filter(|_| available > 0).map(ToString::to_string)
+            },
+            proofs,
+        }
+    }
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

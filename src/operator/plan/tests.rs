@@ -1,0 +1,225 @@
+//! A small cluster of values that obeys plans, and what plans must hold in it.
+
+mod failures;
+mod properties;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
+
+use super::super::observed::{DaemonSet, Fetched, Node, Observed, Pod, PodStart};
+use super::super::{build, identity};
+use super::{Action, Plan, plan};
+use crate::crd::{GenerationState, Proof, Quinistry, Reason};
+use crate::oci::Digest;
+
+/// When the tests play.
+const NOW: i64 = 1_800_000_000;
+
+fn at(offset: i64) -> Timestamp {
+    Timestamp::from_second(NOW + offset).unwrap()
+}
+
+fn digest() -> Digest {
+    Digest::sha256(b"the image")
+}
+
+fn quinistry(spec: &serde_json::Value) -> Quinistry {
+    let mut quinistry: Quinistry = serde_json::from_value(json!({
+        "apiVersion": "quinistry.dev/v1alpha1",
+        "kind": "Quinistry",
+        "metadata": {"name": "larder", "namespace": "pantry", "uid": "uid-larder", "generation": 1},
+        "spec": spec,
+    }))
+    .unwrap();
+    quinistry.metadata.creation_timestamp = Some(Time(at(-60)));
+    quinistry
+}
+
+/// Three generations of a bootstrap image whose digest is given.
+fn pinned() -> Quinistry {
+    quinistry(
+        &json!({"image": "registry.example.com/larder:1", "digest": digest().as_str(), "generations": 3}),
+    )
+}
+
+/// The same, with a digest to be learned.
+fn learning() -> Quinistry {
+    quinistry(&json!({"image": "registry.example.com/larder:1", "generations": 3}))
+}
+
+#[derive(Clone)]
+struct World {
+    observed: Observed,
+    now: Timestamp,
+    /// What processes started now serve.
+    serves: Digest,
+    counter: u32,
+}
+
+impl World {
+    fn new(nodes: usize) -> Self {
+        let nodes = (1..=nodes).map(|number| Arc::new(node(&format!("node-{number}")))).collect();
+        let observed = Observed { nodes, ..Observed::default() };
+        Self { observed, now: at(0), serves: digest(), counter: 0 }
+    }
+
+    fn plan(&self, quinistry: &Quinistry) -> Plan {
+        plan(quinistry, &self.observed, self.now)
+    }
+
+    /// Does what the plan says, and nothing else: no pod starts by it.
+    fn obey(&mut self, plan: &Plan) {
+        for action in &plan.actions {
+            match action {
+                Action::Apply(set) => {
+                    let generation =
+                        set.metadata.labels.as_ref().unwrap()[identity::GENERATION].parse().unwrap();
+                    let created = self.observed.daemon_set(generation).map_or(self.now, |set| set.created);
+                    self.observed.daemon_sets.retain(|set| set.generation != generation);
+                    self.observed.daemon_sets.push(Arc::new(DaemonSet {
+                        name: set.metadata.name.clone().unwrap(),
+                        owner: "uid-larder".into(),
+                        namespace: "pantry".into(),
+                        generation,
+                        applied: Some(build::applied(set).into()),
+                        server_generation: 1,
+                        version: 1,
+                        accepted: false,
+                        spec: serde_json::to_value(&set.spec).unwrap(),
+                        settled: true,
+                        desired: 0,
+                        deleting: false,
+                        created,
+                        changed: self.now,
+                    }));
+                }
+                Action::Delete { generation, .. } => {
+                    self.observed.daemon_sets.retain(|set| set.generation != *generation);
+                    self.observed.pods.retain(|pod| pod.generation != *generation);
+                }
+                Action::Replace { uid, .. } => self.observed.pods.retain(|pod| pod.start.uid != *uid),
+            }
+        }
+    }
+
+    /// The controller and the kubelets: a Ready pod of the current template on every ready node.
+    fn run(&mut self) {
+        self.now = Timestamp::from_second(self.now.as_second() + 1).unwrap();
+        for set in self.observed.daemon_sets.clone() {
+            for node in self.observed.nodes.clone().iter().filter(|node| node.ready) {
+                self.start(&set, node);
+            }
+        }
+    }
+
+    fn start(&mut self, set: &DaemonSet, node: &Node) {
+        let template = &set.spec["template"];
+        let hash = template["metadata"]["annotations"][identity::TEMPLATE].as_str().unwrap().to_owned();
+        let on_it = |pod: &Arc<Pod>| pod.generation == set.generation && pod.node == node.name;
+        if self.observed.pods.iter().any(|pod| on_it(pod) && pod.template.as_deref() == Some(&hash)) {
+            return;
+        }
+        self.observed.pods.retain(|pod| !on_it(pod));
+        self.counter += 1;
+        let start = PodStart { uid: format!("uid-{}", self.counter), restarts: 0 };
+        self.observed.pods.push(Arc::new(Pod {
+            name: format!("{}-{}", set.name, self.counter),
+            namespace: "pantry".into(),
+            start,
+            resource: "uid-larder".into(),
+            generation: set.generation,
+            node: node.name.clone(),
+            template: Some(hash),
+            image: template["spec"]["containers"][0]["image"].as_str().unwrap().into(),
+            pull_policy: "IfNotPresent".into(),
+            ip: Some(format!("10.0.0.{}", self.counter)),
+            deleting: false,
+            created: self.now,
+            ready: Some(self.now),
+            running: Some(self.now),
+            image_id: format!("localhost:5000/quinistry@{}", self.serves),
+            waiting: None,
+            ended: None,
+            unschedulable: None,
+        }));
+    }
+
+    /// The operator's look at whatever it asks for.
+    fn look(&mut self, plan: &Plan) {
+        for request in &plan.verify {
+            self.observed.fetched.insert(request.start.clone(), Fetched::Whole(self.serves.clone()));
+        }
+    }
+
+    /// Until nothing changes any more.
+    fn settle(&mut self, quinistry: &Quinistry) -> Plan {
+        for _ in 0..60 {
+            let plan = self.plan(quinistry);
+            if plan.actions.is_empty() && plan.verify.is_empty() && !self.is_idle(&plan) {
+                return plan;
+            }
+            self.obey(&plan);
+            self.run();
+            self.look(&plan);
+            let plan = self.plan(quinistry);
+            self.look(&plan);
+        }
+        self.plan(quinistry)
+    }
+
+    fn is_idle(&self, plan: &Plan) -> bool {
+        let _ = self;
+        plan.words.ready.status != "True"
+            && plan.generations.iter().any(|one| one.state == GenerationState::Rolling)
+    }
+
+    fn change_pods(&mut self, generation: i32, change: impl Fn(&mut Pod)) {
+        for pod in self.observed.pods.iter_mut().filter(|pod| pod.generation == generation) {
+            change(Arc::make_mut(pod));
+        }
+    }
+
+    fn change_node(&mut self, name: &str, change: impl Fn(&mut Node)) {
+        for node in self.observed.nodes.iter_mut().filter(|node| node.name == name) {
+            change(Arc::make_mut(node));
+        }
+    }
+}
+
+fn node(name: &str) -> Node {
+    Node {
+        name: name.into(),
+        ready: true,
+        since: at(-3600),
+        labels: BTreeMap::from([
+            ("kubernetes.io/os".into(), "linux".into()),
+            ("kubernetes.io/arch".into(), build::architecture().into()),
+        ]),
+        taints: Vec::new(),
+    }
+}
+
+fn applied(plan: &Plan) -> Vec<String> {
+    plan.actions
+        .iter()
+        .map(|action| match action {
+            Action::Apply(set) => format!("+{}", set.metadata.name.as_deref().unwrap()),
+            Action::Delete { name, .. } => format!("-{name}"),
+            Action::Replace { name, .. } => format!("~{name}"),
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_degraded(plan: &Plan, reason: Reason) {
+    assert_eq!(
+        (plan.words.degraded.status, plan.words.degraded.reason),
+        ("True", reason),
+        "{:#?}",
+        plan.words
+    );
+}

@@ -1,0 +1,200 @@
+//! What holds of every plan.
+
+use super::*;
+
+/// A small generator, so that a failing case is told by its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// Any state that the cluster may be in, and many in which it cannot.
+fn scramble(random: &mut Random, world: &mut World) {
+    for pod in &mut world.observed.pods {
+        let pod = Arc::make_mut(pod);
+        match random.below(12) {
+            0 => pod.ready = None,
+            1 => pod.template = Some("older".into()),
+            2 => pod.deleting = true,
+            3 => {
+                pod.ready = None;
+                pod.running = None;
+                pod.waiting = Some(("ImagePullBackOff".into(), "nothing there".into()));
+            }
+            4 => pod.ended = Some((3, "another".into())),
+            5 => pod.start.restarts = 4,
+            6 => pod.created = at(-1000),
+            _ => {}
+        }
+    }
+    for node in &mut world.observed.nodes {
+        if random.below(5) == 0 {
+            Arc::make_mut(node).ready = false;
+        }
+    }
+    world.observed.pods.retain(|_| random.below(8) != 0);
+    world.observed.daemon_sets.retain(|_| random.below(8) != 0);
+    for set in &mut world.observed.daemon_sets {
+        match random.below(8) {
+            0 => Arc::make_mut(set).settled = false,
+            1 => Arc::make_mut(set).deleting = true,
+            2 => Arc::make_mut(set).applied = None,
+            _ => {}
+        }
+    }
+    let starts: Vec<_> = world.observed.fetched.keys().cloned().collect();
+    for start in starts {
+        match random.below(10) {
+            0 => drop(world.observed.fetched.remove(&start)),
+            1 => drop(world.observed.fetched.insert(start, Fetched::Whole(Digest::sha256(b"another")))),
+            2 => drop(world.observed.fetched.insert(start, Fetched::Failed("no route".into()))),
+            _ => {}
+        }
+    }
+}
+
+fn cases(mut check: impl FnMut(u64, &mut Random, Quinistry, World)) {
+    for seed in 1..400_u64 {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let before = if random.below(2) == 0 { pinned() } else { learning() };
+        let nodes = usize::try_from(random.below(4)).unwrap();
+        let mut world = World::new(nodes);
+        for _ in 0..random.below(8) {
+            let plan = world.plan(&before);
+            world.obey(&plan);
+            world.run();
+            let plan = world.plan(&before);
+            world.look(&plan);
+        }
+        let mut after = before;
+        after.spec.generations = i32::try_from(random.below(6)).unwrap() + 1;
+        if random.below(4) == 0 {
+            after.spec.image = Some("registry.example.com/larder:2".into());
+        }
+        scramble(&mut random, &mut world);
+        check(seed, &mut random, after, world);
+    }
+}
+
+#[test]
+fn no_generation_is_applied_before_its_predecessor_is_proven() {
+    cases(|seed, _, quinistry, world| {
+        let plan = world.plan(&quinistry);
+        for action in &plan.actions {
+            let Action::Apply(set) = action else { continue };
+            let number: i32 = set.metadata.labels.as_ref().unwrap()[identity::GENERATION].parse().unwrap();
+            if number == 1 {
+                continue;
+            }
+            let before = &plan.generations[usize::try_from(number - 2).unwrap()];
+            // Told apart from the plan's own notion: a pod of the right template, Ready, on every ready node.
+            let hash = world
+                .observed
+                .daemon_set(number - 1)
+                .map(|set| set.spec["template"]["metadata"]["annotations"][identity::TEMPLATE].clone());
+            let hash = hash.expect("a predecessor");
+            for node in world.observed.nodes.iter().filter(|node| node.ready) {
+                let stands = world.observed.pods_of(number - 1).any(|pod| {
+                    pod.node == node.name
+                        && pod.ready.is_some()
+                        && !pod.deleting
+                        && pod.template.as_deref() == hash.as_str()
+                });
+                assert!(stands, "seed {seed}: generation {number} too early on {}", node.name);
+            }
+            assert!(before.available > 0, "seed {seed}");
+        }
+    });
+}
+
+#[test]
+fn deletes_come_from_the_top_one_at_a_time() {
+    cases(|seed, _, quinistry, world| {
+        let plan = world.plan(&quinistry);
+        let deleted: Vec<i32> = plan
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Delete { generation, .. } => Some(*generation),
+                _ => None,
+            })
+            .collect();
+        assert!(deleted.len() <= 1, "seed {seed}: {deleted:?}");
+        for number in deleted {
+            assert!(number > quinistry.spec.generations, "seed {seed}");
+            let higher = world.observed.daemon_sets.iter().any(|set| set.generation > number);
+            assert!(!higher, "seed {seed}: {number} is not the highest");
+        }
+    });
+}
+
+#[test]
+fn an_obeyed_plan_leaves_nothing_to_apply() {
+    cases(|seed, _, quinistry, mut world| {
+        // Deletions come one after the other; everything else at once.
+        for _ in 0..8 {
+            let plan = world.plan(&quinistry);
+            world.obey(&plan);
+        }
+        assert_eq!(world.plan(&quinistry).actions, Vec::new(), "seed {seed}");
+    });
+}
+
+#[test]
+fn status_is_never_read() {
+    cases(|seed, random, quinistry, world| {
+        let mut told = quinistry.clone();
+        told.status = Some(crate::crd::QuinistryStatus {
+            observed_generation: i64::try_from(random.below(9)).unwrap(),
+            ready: "9/9".into(),
+            digest: Some("sha256:nonsense".into()),
+            ..Default::default()
+        });
+        assert!(world.plan(&quinistry) == world.plan(&told), "seed {seed}");
+    });
+}
+
+#[test]
+fn nothing_is_done_while_another_owns_the_ports_or_when_suspended_or_going() {
+    cases(|seed, random, quinistry, mut world| {
+        let mut rival = quinistry.clone();
+        rival.metadata.uid = Some("uid-rival".into());
+        rival.metadata.creation_timestamp = Some(Time(at(-7200)));
+        rival.spec.base_port += i32::try_from(random.below(2)).unwrap();
+        rival.spec.generations = 2;
+        if quinistry.spec.generations > 1 || rival.spec.base_port == quinistry.spec.base_port {
+            world.observed.rivals = vec![Arc::new(rival)];
+            let plan = world.plan(&quinistry);
+            assert_eq!(plan.actions, Vec::new(), "seed {seed}");
+            assert_eq!(plan.words.ports_available.reason, Reason::PortConflict, "seed {seed}");
+            world.observed.rivals.clear();
+        }
+        let mut paused = quinistry.clone();
+        paused.spec.suspend = true;
+        assert_eq!(world.plan(&paused).actions, Vec::new(), "seed {seed}");
+        let mut going = quinistry;
+        going.metadata.deletion_timestamp = Some(Time(at(0)));
+        assert!(world.plan(&going).gone && world.plan(&going).actions.is_empty(), "seed {seed}");
+    });
+}
+
+#[test]
+fn a_running_child_is_never_taken_away() {
+    cases(|seed, _, quinistry, world| {
+        let plan = world.plan(&quinistry);
+        for action in &plan.actions {
+            let Action::Replace { uid, .. } = action else { continue };
+            let pod = world.observed.pods.iter().find(|pod| pod.start.uid == *uid).unwrap();
+            assert!(
+                pod.running.is_none() && pod.ready.is_none() && pod.generation > 1,
+                "seed {seed}: {pod:?}"
+            );
+        }
+    });
+}

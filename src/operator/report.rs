@@ -1,0 +1,74 @@
+//! Report: from a plan to status, and onto the server if it says anything new.
+//!
+//! [`status`] is pure; [`write()`] takes a client. The old status is looked at for one thing only: since when a condition
+//! has been as it is.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+
+use super::error::OperatorError;
+use super::identity::MANAGER;
+use super::plan::Plan;
+use super::wire;
+use crate::crd::{GenerationState, MAX_DEVIATIONS, Quinistry, QuinistryStatus};
+
+/// What is to be said now.
+#[must_use]
+pub(super) fn status(
+    quinistry: &Quinistry,
+    plan: &Plan,
+    before: Option<&QuinistryStatus>,
+    now: Timestamp,
+) -> QuinistryStatus {
+    let generation = quinistry.metadata.generation.unwrap_or_default();
+    let conditions = plan.words.all().map(|(kind, said)| {
+        let earlier = before
+            .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == kind))
+            .filter(|earlier| earlier.status == said.status);
+        Condition {
+            type_: kind.into(),
+            status: said.status.into(),
+            reason: said.reason.to_string(),
+            message: said.message.clone(),
+            observed_generation: Some(generation),
+            last_transition_time: earlier.map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
+        }
+    });
+    let ready = plan.generations.iter().filter(|one| one.state == GenerationState::Ready).count();
+    QuinistryStatus {
+        observed_generation: generation,
+        ready: format!("{ready}/{}", quinistry.spec.generations),
+        digest: plan.digest.clone(),
+        conditions: conditions.into(),
+        generations: plan.generations.clone(),
+        deviations: plan.deviations.iter().take(MAX_DEVIATIONS).cloned().collect(),
+    }
+}
+
+/// Writes status. (Client required.)
+pub(super) async fn write(
+    client: &Client,
+    quinistry: &Quinistry,
+    status: &QuinistryStatus,
+) -> Result<(), OperatorError> {
+    let api: Api<wire::Quinistry> =
+        Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
+    let patch = json!({
+        "apiVersion": <Quinistry as kube::Resource>::api_version(&()),
+        "kind": <Quinistry as kube::Resource>::kind(&()),
+        // A namesake that was made in the meantime must not get it.
+        "metadata": {"uid": quinistry.metadata.uid},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch_status(&quinistry.name_any(), &parameters, &Patch::Apply(&patch))
+        .await
+        .map(drop)
+        .map_err(|error| OperatorError::Report(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! Conditions keep their times, and nothing else is taken from the old status.
+
+use serde_json::json;
+
+use super::super::plan::{Words, plan};
+use super::*;
+use crate::operator::observed::Observed;
+
+fn quinistry() -> Quinistry {
+    serde_json::from_value(json!({
+        "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry",
+        "metadata": {"name": "larder", "namespace": "pantry", "uid": "u1", "generation": 7},
+        "spec": {"image": "registry.example.com/larder:1", "generations": 3},
+    }))
+    .unwrap()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_its_status_flips() {
+    let quinistry = quinistry();
+    let nothing = Plan::default();
+    let first = status(&quinistry, &nothing, None, at(100));
+    assert_eq!(first.conditions.len(), 5, "all are set at the first visit");
+    assert!(first.conditions.iter().all(|one| one.status == "Unknown" && one.observed_generation == Some(7)));
+    assert_eq!(
+        status(&quinistry, &nothing, Some(&first), at(200)),
+        first,
+        "the same is said in the same words"
+    );
+
+    let mut words = Words::default();
+    words.ready.message = "another message".into();
+    words.degraded.status = "True";
+    let changed = status(&quinistry, &Plan { words, ..Plan::default() }, Some(&first), at(300));
+    for (condition, second) in [("Ready", 100), ("Degraded", 300)] {
+        let found = changed.conditions.iter().find(|one| one.type_ == condition).unwrap();
+        assert_eq!(found.last_transition_time, Time(at(second)), "{condition}");
+    }
+}
+
+#[test]
+fn status_says_of_which_specification_it_speaks_and_how_far_it_is() {
+    let quinistry = quinistry();
+    let plan = plan(&quinistry, &Observed::default(), at(0));
+    let status = status(&quinistry, &plan, None, at(0));
+    assert_eq!((status.observed_generation, status.ready.as_str()), (7, "0/3"));
+    assert_eq!(status.generations.len(), 3);
+}

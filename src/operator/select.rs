@@ -1,0 +1,74 @@
+//! Which nodes a resource selects, as the `DaemonSet` controller will decide it, and which of them hold up the chain.
+//! Pure; used by `plan`.
+
+use std::collections::BTreeMap;
+
+use super::build;
+use super::observed::Node;
+use crate::crd::{Quinistry, TaintEffect, Toleration, TolerationOperator};
+
+/// Taints that every `DaemonSet` pod tolerates; the last one with host networking only, but a node that has it is not
+/// ready either.
+const TOLERATED: [&str; 7] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+    "node.kubernetes.io/disk-pressure",
+    "node.kubernetes.io/memory-pressure",
+    "node.kubernetes.io/pid-pressure",
+    "node.kubernetes.io/unschedulable",
+    "node.kubernetes.io/network-unavailable",
+];
+
+const ARCHITECTURE: &str = "kubernetes.io/arch";
+
+/// Whether the resource wants to be on the node.
+#[must_use]
+pub(super) fn selects(quinistry: &Quinistry, node: &Node) -> bool {
+    has(&node.labels, &build::node_selector(quinistry)) && tolerates(&quinistry.spec.tolerations, node)
+}
+
+/// Whether it would, were it not for the node's architecture.
+#[must_use]
+pub(super) fn misses_by_architecture(quinistry: &Quinistry, node: &Node) -> bool {
+    let mut selector = build::node_selector(quinistry);
+    if quinistry.spec.node_selector.contains_key(ARCHITECTURE) {
+        return false;
+    }
+    let ours = selector.remove(ARCHITECTURE);
+    has(&node.labels, &selector)
+        && tolerates(&quinistry.spec.tolerations, node)
+        && node.labels.get(ARCHITECTURE) != ours.as_ref()
+}
+
+/// Whether no node can be selected by both: some label is wanted with two values.
+#[must_use]
+pub(super) fn disjoint(one: &Quinistry, other: &Quinistry) -> bool {
+    let (one, other) = (build::node_selector(one), build::node_selector(other));
+    one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
+}
+
+fn has(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn tolerates(tolerations: &[Toleration], node: &Node) -> bool {
+    node.taints.iter().filter(|(_, _, effect)| effect != "PreferNoSchedule").all(|(key, value, effect)| {
+        TOLERATED.contains(&key.as_str())
+            || tolerations.iter().any(|toleration| {
+                let effect_fits = match toleration.effect {
+                    TaintEffect::Any => true,
+                    TaintEffect::NoSchedule => effect == "NoSchedule",
+                    TaintEffect::NoExecute => effect == "NoExecute",
+                    TaintEffect::PreferNoSchedule => false,
+                };
+                let key_fits = if toleration.key.is_empty() {
+                    toleration.operator == TolerationOperator::Exists
+                } else {
+                    toleration.key == *key
+                };
+                let value_fits =
+                    toleration.operator == TolerationOperator::Exists || toleration.value == *value;
+                effect_fits && key_fits && value_fits
+            })
+    })
+}

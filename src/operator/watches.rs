@@ -1,0 +1,223 @@
+//! The watches: what they bring goes into the caches, and whom it concerns into the queue.
+//!
+//! Requests are gathered for a moment before they are handed on, since a change rarely comes alone. The moment begins
+//! with the first one: a cluster where something always changes must not be put off for ever.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt as _, reflector};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::cache::{Cache, Entry};
+use super::error::Category;
+use super::identity::RESOURCE;
+use super::{Inbox, Operator, observe, one_line, wire};
+use crate::crd::Quinistry;
+
+/// How long requests are gathered.
+const GATHER: Duration = Duration::from_millis(25);
+
+/// Where to put the resources to look at.
+pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Quinistry>>;
+
+/// Starts the watches, and yields the resources to look at until `stop` resolves.
+pub(super) fn queue(
+    operator: Arc<Operator>,
+    inbox: Inbox,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> impl Stream<Item = Result<ObjectRef<Quinistry>, Infallible>> + Send {
+    let Inbox { writer, mut requests } = inbox;
+    let sender = operator.requests.clone();
+    let client = operator.client.clone();
+    let namespace = operator.namespace.as_deref();
+    let owned = watcher::Config::default().labels(RESOURCE);
+    let watches = [
+        tokio::spawn(resources(operator.clone(), api(client.clone(), namespace), writer, sender.clone())),
+        tokio::spawn(follow(
+            operator.clone(),
+            api::<wire::DaemonSet>(client.clone(), namespace),
+            owned.clone(),
+            sender.clone(),
+            |operator| &operator.daemon_sets,
+            observe::daemon_set,
+            |operator, set| operator.resource(&set.owner).into_iter().collect(),
+        )),
+        tokio::spawn(follow(
+            operator.clone(),
+            api::<wire::Pod>(client.clone(), namespace),
+            owned,
+            sender.clone(),
+            |operator| &operator.pods,
+            observe::pod,
+            |operator, pod| operator.resource(&pod.resource).into_iter().collect(),
+        )),
+        tokio::spawn(follow(
+            operator,
+            Api::<wire::Node>::all(client),
+            watcher::Config::default(),
+            sender,
+            |operator| &operator.nodes,
+            observe::node,
+            |operator, _| everyone(operator),
+        )),
+    ];
+    let (gathered, queue) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let first = tokio::select! {
+                () = &mut stop => break,
+                request = requests.recv() => request,
+            };
+            let Some(first) = first else { break };
+            tokio::time::sleep(GATHER).await;
+            let mut all = HashSet::from([first]);
+            while let Ok(request) = requests.try_recv() {
+                all.insert(request);
+            }
+            for request in all {
+                // Nobody listens only when the whole is being dropped.
+                let _ = gathered.send(request);
+            }
+        }
+        // The end of the queue makes the reconciler finish what it is at, and end.
+        watches.iter().for_each(tokio::task::JoinHandle::abort);
+    });
+    stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|request| (Ok(request), queue)) })
+}
+
+fn api<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    }
+}
+
+/// The resources themselves. One that cannot be read does not keep the others from being seen.
+async fn resources(
+    operator: Arc<Operator>,
+    api: Api<wire::Quinistry>,
+    writer: Writer<Quinistry>,
+    requests: Requests,
+) {
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let readable = events.filter_map(|event| async {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                complain::<Quinistry>(&error);
+                return None;
+            }
+        };
+        Some(Ok::<_, watcher::Error>(match event {
+            Event::Apply(object) => Event::Apply(read(object)?),
+            Event::InitApply(object) => Event::InitApply(read(object)?),
+            Event::Delete(object) => Event::Delete(read(object)?),
+            Event::Init => Event::Init,
+            Event::InitDone => Event::InitDone,
+        }))
+    });
+    let mut seen = std::pin::pin!(reflector(writer, readable));
+    // Generations of the specifications, by UID: others care for those, and not for every change of a status.
+    let mut known = HashMap::new();
+    while let Some(event) = seen.next().await {
+        match event {
+            Ok(Event::Apply(quinistry)) => {
+                let uid = quinistry.metadata.uid.clone();
+                if known.insert(uid, quinistry.metadata.generation) == Some(quinistry.metadata.generation) {
+                    let _ = requests.send(ObjectRef::from_obj(&quinistry));
+                    continue;
+                }
+                request_all(&operator, &requests);
+            }
+            Ok(Event::Delete(quinistry)) => {
+                known.remove(&quinistry.metadata.uid);
+                request_all(&operator, &requests);
+            }
+            Ok(Event::InitDone) => request_all(&operator, &requests),
+            Ok(Event::Init | Event::InitApply(_)) | Err(_) => {}
+        }
+    }
+}
+
+/// Another resource may be waiting for ports, or have to give way.
+fn request_all(operator: &Operator, requests: &Requests) {
+    for resource in everyone(operator) {
+        let _ = requests.send(resource);
+    }
+}
+
+fn read(object: wire::Quinistry) -> Option<Quinistry> {
+    let (namespace, name) = (object.metadata.namespace.clone(), object.metadata.name.clone());
+    observe::quinistry(object)
+        .inspect_err(|error| tracing::warn!(namespace, name, "skipping a resource, cannot read {error}"))
+        .ok()
+}
+
+fn everyone(operator: &Operator) -> Vec<ObjectRef<Quinistry>> {
+    operator.resources.state().iter().map(|quinistry| ObjectRef::from_obj(&**quinistry)).collect()
+}
+
+/// Objects of another kind: into their cache, and on to those whom a change concerns.
+async fn follow<K, V: Entry>(
+    operator: Arc<Operator>,
+    api: Api<K>,
+    config: watcher::Config,
+    requests: Requests,
+    cache: impl Fn(&Operator) -> &Cache<V>,
+    view: impl Fn(K) -> Option<(String, V)>,
+    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<Quinistry>>,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+{
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                for changed in cache(&operator).take(event, &view) {
+                    for resource in concerned(&operator, &changed) {
+                        let _ = requests.send(resource);
+                    }
+                }
+            }
+            Err(error) => complain::<K>(&error),
+        }
+    }
+}
+
+/// A watch that fails is begun anew, later and later; meanwhile people should know.
+fn complain<K: Resource>(error: &watcher::Error)
+where
+    K::DynamicType: Default,
+{
+    let kind = K::plural(&K::DynamicType::default()).into_owned();
+    let missing = match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+            Category::of(error) == Category::NotFound
+        }
+        _ => false,
+    };
+    if missing {
+        tracing::warn!(
+            "the cluster does not know {kind} yet: quinistry crd | kubectl apply --server-side -f -"
+        );
+    } else {
+        tracing::warn!("watching {kind} failed, and goes on soon: {}", one_line(error));
+    }
+}
