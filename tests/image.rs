@@ -60,6 +60,19 @@ fn what_is_saved_is_the_image_under_its_name() {
     assert_eq!(only_image(&layout), ("example.com/a/b:latest".into(), digest));
 }
 
+/// That the chart renders the same name is tested with the chart.
+#[test]
+fn a_bootstrap_image_has_the_name_that_the_first_resource_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("q.tar");
+    stdout(&["save", "--bootstrap", archive.to_str().unwrap()]);
+    let (name, _) = only_image(&archive);
+    assert_eq!(name, concat!("ghcr.io/quinistry/quinistry:", env!("CARGO_PKG_VERSION")));
+    let resource = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/generation.yaml")).unwrap();
+    let resource: quinistry::crd::Quinistry = serde_saphyr::from_str(&resource).unwrap();
+    assert_eq!(resource.spec.image, Some(name));
+}
+
 #[test]
 fn failures_are_one_line_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -46,17 +46,29 @@ struct Save {
     #[arg(long, value_enum, default_value = "archive")]
     format: FormatArg,
 
-    /// The name under which engines will know the image [default: localhost:8080/quinistry:latest]
-    #[arg(long, value_name = "REF", default_value_t = default_name(), hide_default_value = true)]
-    name: String,
+    #[arg(long, value_name = "REF", help = name_help())]
+    name: Option<String>,
 
     #[command(flatten)]
     which: Which,
 }
 
-/// What the README's first example pulls.
-fn default_name() -> String {
-    format!("localhost:8080/{REPOSITORY}:latest")
+/// Under which name engines will know the image, if none is given: what the README's first example pulls; for a
+/// bootstrap image, what the Helm chart and `e2e/generation.yaml` ask for, as it is published.
+fn default_name(bootstrap: bool) -> String {
+    if bootstrap {
+        concat!("ghcr.io/quinistry/quinistry:", env!("CARGO_PKG_VERSION")).into()
+    } else {
+        format!("localhost:8080/{REPOSITORY}:latest")
+    }
+}
+
+fn name_help() -> String {
+    format!(
+        "The name under which engines will know the image [default: {}; with --bootstrap: {}]",
+        default_name(false),
+        default_name(true)
+    )
 }
 
 /// Host, repository and tag: an engine looks for nothing less, so an image of a shorter name would never be found.
@@ -96,7 +108,7 @@ fn print(out: &mut impl std::io::Write, blob: &Blob) -> std::io::Result<()> {
 
 impl Save {
     fn run(self) -> anyhow::Result<()> {
-        let name = full_name(&self.name)?;
+        let name = full_name(&self.name.unwrap_or_else(|| default_name(self.which.bootstrap)))?;
         let quine = self.which.quine()?;
         let mut writer = Writer::create(Target::parse(&self.path), self.format.into())?;
         for blob in [quine.manifest(), quine.config(), quine.layer()] {

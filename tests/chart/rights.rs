@@ -1,0 +1,144 @@
+//! Rights: a list, written down here, that the roles are equal to.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::helm::{Helm, chart, of_kind, only};
+
+/// Where resources live.
+const NAMESPACED: &[&str] = &[
+    "quinistry.dev/quinistries: get list watch",
+    "quinistry.dev/quinistries/status: patch",
+    "apps/daemonsets: create delete get list patch watch",
+    "/pods: delete list watch",
+    "events.k8s.io/events: create list patch watch",
+];
+
+/// Beyond namespaces.
+const CLUSTER: &[&str] = &["/nodes: list watch"];
+
+/// `group/resource: verbs`, sorted. Anything else that a rule may hold is a failure.
+fn rights(role: &Value) -> BTreeSet<String> {
+    let words = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        let keys: Vec<_> = rule.as_object().unwrap().keys().collect();
+        assert_eq!(keys.len(), 3, "{rule}");
+        let mut verbs = words(&rule["verbs"]);
+        verbs.sort();
+        for group in words(&rule["apiGroups"]) {
+            for resource in words(&rule["resources"]) {
+                assert!(
+                    rights.insert(format!("{group}/{resource}: {}", verbs.join(" "))),
+                    "{resource} twice"
+                );
+            }
+        }
+    }
+    rights
+}
+
+fn set(lists: &[&[&str]]) -> BTreeSet<String> {
+    lists.concat().into_iter().map(str::to_owned).collect()
+}
+
+fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = of_kind(objects, kind).into_iter().find(|object| object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("{kind} {name}"))
+}
+
+#[test]
+fn the_operator_has_these_rights_and_no_others() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&[]);
+    let role = named(&objects, "ClusterRole", "shelf-quinistry-operator");
+    assert_eq!(rights(role), set(&[NAMESPACED, CLUSTER]));
+    assert!(of_kind(&objects, "Role").is_empty());
+    assert!(of_kind(&objects, "RoleBinding").is_empty());
+    binds(only(&objects, "ClusterRoleBinding"), role);
+}
+
+#[test]
+fn with_one_namespace_to_watch_only_nodes_are_cluster_wide() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&["--set", "watchNamespace=reading-room"]);
+    let role = only(&objects, "Role");
+    assert_eq!(rights(role), set(&[NAMESPACED]));
+    assert_eq!(role["metadata"]["namespace"], "reading-room");
+    let binding = only(&objects, "RoleBinding");
+    assert_eq!(binding["metadata"]["namespace"], "reading-room");
+    binds(binding, role);
+    let cluster = named(&objects, "ClusterRole", "shelf-quinistry-operator-reading-room");
+    assert_eq!(rights(cluster), set(&[CLUSTER]));
+    binds(only(&objects, "ClusterRoleBinding"), cluster);
+}
+
+/// The binding gives this role to the operator's account and to nobody else.
+fn binds(binding: &Value, role: &Value) {
+    assert_eq!(binding["roleRef"]["kind"], role["kind"]);
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    let operator = serde_json::json!([{"kind": "ServiceAccount", "name": "shelf-quinistry-operator", "namespace": "library"}]);
+    assert_eq!(binding["subjects"], operator);
+}
+
+#[test]
+fn people_get_the_resource_and_not_its_status() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&[]);
+    let view = named(&objects, "ClusterRole", "shelf-quinistry-operator-view");
+    let edit = named(&objects, "ClusterRole", "shelf-quinistry-operator-edit");
+    assert_eq!(rights(view), set(&[&["quinistry.dev/quinistries: get list watch"]]));
+    assert_eq!(
+        rights(edit),
+        set(&[&["quinistry.dev/quinistries: create delete deletecollection patch update"]])
+    );
+    let aggregated = |role: &Value, to: &str| {
+        role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{to}")] == "true"
+    };
+    assert!(["view", "edit", "admin"].iter().all(|to| aggregated(view, to)));
+    assert!(["edit", "admin"].iter().all(|to| aggregated(edit, to)) && !aggregated(edit, "view"));
+    let none = helm.objects(&["--set", "rbac.aggregate=false"]);
+    assert_eq!(of_kind(&none, "ClusterRole").len(), 1);
+}
+
+#[test]
+fn roles_and_account_are_switched_apart() {
+    let Some(helm) = Helm::find() else { return };
+    let account = |objects: &[Value]| {
+        only(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let objects = helm.objects(&["--set", "rbac.create=false,watchNamespace=reading-room"]);
+    for kind in ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
+        assert!(of_kind(&objects, kind).is_empty(), "{kind}");
+    }
+    assert_eq!(account(&objects), "shelf-quinistry-operator");
+    assert_eq!(only(&objects, "ServiceAccount")["automountServiceAccountToken"], false);
+
+    let objects = helm.objects(&["--set", "serviceAccount.create=false"]);
+    assert!(of_kind(&objects, "ServiceAccount").is_empty());
+    assert_eq!(account(&objects), "default");
+    assert_eq!(only(&objects, "ClusterRoleBinding")["subjects"][0]["name"], "default");
+
+    let objects = helm.objects(&["--set", "serviceAccount.create=false,serviceAccount.name=keeper"]);
+    assert_eq!(account(&objects), "keeper");
+    assert_eq!(only(&objects, "ClusterRoleBinding")["subjects"][0]["name"], "keeper");
+}
+
+#[test]
+fn each_right_has_its_reason_above_it() {
+    let templates = chart().join("templates");
+    let mut rules = 0;
+    for name in ["_helpers.tpl", "aggregated.yaml", "clusterrole.yaml", "role.yaml"] {
+        let text = std::fs::read_to_string(templates.join(name)).unwrap();
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        for at in (0..lines.len()).filter(|at| lines[*at].starts_with("- apiGroups:")) {
+            assert!(lines[at - 1].starts_with("# "), "{name}: {}", lines[at + 1]);
+            rules += 1;
+        }
+    }
+    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + 2);
+}
