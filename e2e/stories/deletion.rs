@@ -1,0 +1,35 @@
+//! Deleting a resource removes everything of it, in the middle of raising it too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::support::{Stage, Story, When, serving, wait};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+pub fn story() -> Story {
+    Story { name: "deletion", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    stage.apply(&stage.resource("leaf", 3)).await?;
+    stage.until_ready("leaf", DEADLINE).await?;
+    stage.delete("leaf").await?;
+    serving::nowhere(&stage, stage.base_port).await?;
+    stage.say("deleted when Ready");
+
+    // After each of the first steps; the same name again at once, as people do.
+    for set in ["leaf", "leaf-gen2"] {
+        stage.apply(&stage.resource("leaf", 3)).await?;
+        wait::until(&stage.daemon_sets(), set, DEADLINE, &format!("{set} exists"), |_| true).await?;
+        stage.delete("leaf").await?;
+        stage.say(format_args!("deleted when {set} existed"));
+    }
+
+    // And nothing stands in the way of the next one.
+    stage.apply(&stage.resource("leaf", 2)).await?;
+    stage.until_ready("leaf", DEADLINE).await?;
+    serving::everywhere(&stage, stage.base_port..stage.base_port + 2, &stage.world.first.digest).await
+}

@@ -1,0 +1,76 @@
+//! Two generations grow to five, each after its predecessor, and shrink to two, the highest going first. Those that
+//! stay are not touched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+
+use super::support::{Stage, Story, When, daemon_sets, serving, wait};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+
+pub fn story() -> Story {
+    Story {
+        name: "grow_and_shrink",
+        when: When::Together,
+        operator: true,
+        play: |stage| Box::pin(play(stage)),
+    }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    let (port, digest) = (stage.base_port, &stage.world.first.digest);
+    stage.apply(&stage.resource("tree", 2)).await?;
+    stage.until_ready("tree", DEADLINE).await?;
+    let oldest = pods_of_the_oldest(&stage).await?;
+
+    let record = daemon_sets::Record::begin(stage.daemon_sets());
+    stage.apply(&stage.resource("tree", 5)).await?;
+    stage.until_ready("tree", DEADLINE).await?;
+    stage.say("grown from 2 to 5");
+    for generation in 3..5 {
+        let (before, after) = (format!("tree-gen{generation}"), format!("tree-gen{}", generation + 1));
+        let proven = record.place(&before, "rolled out", daemon_sets::is_rolled_out)?;
+        let created = record.place(&after, "at all", |_| true)?;
+        ensure!(proven < created, "{after} was created before {before} was rolled out");
+    }
+    serving::everywhere(&stage, port..port + 5, digest).await?;
+    ensure!(pods_of_the_oldest(&stage).await? == oldest, "growing replaced pods of generations 1 and 2");
+
+    stage.apply(&stage.resource("tree", 2)).await?;
+    stage.until_ready("tree", DEADLINE).await?;
+    let what = "two DaemonSets are left";
+    wait::until_all(&stage.daemon_sets(), &ListParams::default(), DEADLINE, what, |sets| sets.len() == 2)
+        .await?;
+    let all_deleted = || async {
+        let deleted = record.deleted();
+        ensure!(deleted == ["tree-gen5", "tree-gen4", "tree-gen3"], "deleted in this order: {deleted:?}");
+        Ok(())
+    };
+    wait::eventually(Duration::from_secs(10), "the highest generation goes first", all_deleted).await?;
+    let size = stage.world.nodes.len() * 2;
+    let what = "pods of two generations are left";
+    wait::until_all(&stage.pods(), &ListParams::default(), DEADLINE, what, |pods| pods.len() == size).await?;
+    stage.say("shrunk from 5 to 2");
+    serving::everywhere(&stage, port..port + 2, digest).await?;
+    ensure!(pods_of_the_oldest(&stage).await? == oldest, "shrinking replaced pods of generations 1 and 2");
+    serving::nowhere(&stage, port + 2).await
+}
+
+/// Pods of generations 1 and 2 by UID, with their restarts.
+async fn pods_of_the_oldest(stage: &Stage) -> Result<BTreeMap<String, i32>> {
+    let selection = ListParams::default().labels("quinistry/generation in (1,2)");
+    let pods = stage.pods().list(&selection).await?;
+    let restarts = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        statuses.map(|one| one.restart_count).sum()
+    };
+    let pods: BTreeMap<_, _> =
+        pods.iter().map(|pod| (pod.uid().unwrap_or_default(), restarts(pod))).collect();
+    ensure!(pods.len() == stage.world.nodes.len() * 2, "generations 1 and 2 have {} pods", pods.len());
+    Ok(pods)
+}

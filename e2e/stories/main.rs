@@ -1,0 +1,32 @@
+//! Stories on a real cluster, told through its API and from its nodes.
+//!
+//! One story per file; what they share lies in `support`. `e2e/run` builds everything, brings a cluster up and calls
+//! this program inside its network; without a cluster in the environment it says so and does nothing. Arguments:
+//! names of stories (all, if none), `--list`.
+
+#![allow(unreachable_pub, missing_docs, reason = "a program of its own, which nobody links")]
+
+mod bad_resources;
+mod by_hand;
+mod deletion;
+mod grow_and_shrink;
+mod idle;
+mod lifecycle;
+mod raise;
+mod reroll;
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    support::runner::main(&[
+        by_hand::story(),
+        raise::story(),
+        grow_and_shrink::story(),
+        reroll::story(),
+        bad_resources::story(),
+        deletion::story(),
+        idle::story(),
+        lifecycle::story(),
+    ])
+}

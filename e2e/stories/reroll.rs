@@ -1,0 +1,64 @@
+//! A new bootstrap image, from registries on the nodes' own localhost: every generation is replaced, in order, each
+//! only after its predecessor serves the new digest everywhere, and all end on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::api::ListParams;
+use serde_json::json;
+
+use super::support::world::Executable;
+use super::support::{Stage, Story, When, daemon_sets, serving};
+
+const DEADLINE: Duration = Duration::from_mins(3);
+const NAMES: [&str; 3] = ["phoenix", "phoenix-gen2", "phoenix-gen3"];
+
+pub fn story() -> Story {
+    Story { name: "reroll", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    let (first, second) = (&stage.world.first, &stage.world.second);
+    let (old, new) = (stage.base_port + 20, stage.base_port + 21);
+    let nodes = &stage.world.nodes;
+    let _old = try_join_all(nodes.iter().map(|node| node.serve(&first.path, old))).await?;
+    let _new = try_join_all(nodes.iter().map(|node| node.serve(&second.path, new))).await?;
+
+    stage.apply(&from_registry(&stage, old, first)).await?;
+    stage.until_ready("phoenix", DEADLINE).await?;
+    stage.say("raised from registries on the nodes' localhost");
+
+    let record = daemon_sets::Record::begin(stage.daemon_sets());
+    stage.apply(&from_registry(&stage, new, second)).await?;
+    let ready = stage.until_ready("phoenix", DEADLINE).await?;
+    stage.say("replaced");
+    let digest = ready.status.and_then(|status| status.digest);
+    ensure!(digest.as_ref() == Some(&second.digest), "the status says {digest:?}, not {}", second.digest);
+
+    let is_new = |set: &DaemonSet| daemon_sets::image(set).ends_with(&second.digest);
+    for pair in NAMES.windows(2) {
+        let done = record.place(pair[0], "rolled out with the new digest", |set| {
+            is_new(set) && daemon_sets::is_rolled_out(set)
+        })?;
+        let next = record.place(pair[1], "with the new digest", is_new)?;
+        ensure!(done < next, "{} was given the new digest before {} was rolled out", pair[1], pair[0]);
+    }
+    serving::everywhere(&stage, stage.base_port..stage.base_port + 3, &second.digest).await?;
+    for pod in stage.pods().list(&ListParams::default()).await? {
+        let containers = pod.spec.into_iter().flat_map(|spec| spec.containers);
+        for image in containers.filter_map(|container| container.image) {
+            ensure!(image.ends_with(&second.digest), "{:?} still runs {image}", pod.metadata.name);
+        }
+    }
+    Ok(())
+}
+
+/// The resource whose bootstrap image is what an executable serves on a port of each node.
+fn from_registry(stage: &Stage, port: i32, executable: &Executable) -> serde_json::Value {
+    let mut resource = stage.resource("phoenix", 3);
+    resource["spec"]["image"] = json!(format!("localhost:{port}/quinistry@{}", executable.digest));
+    resource
+}

@@ -1,0 +1,63 @@
+//! Nodes of `e2e/cluster`: network namespaces on this machine.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::process::Command;
+
+use super::{Node, shell};
+
+/// One of them.
+pub struct ClusterNode {
+    cluster: String,
+    name: String,
+}
+
+impl ClusterNode {
+    pub fn new(cluster: &str, name: &str) -> Self {
+        Self { cluster: cluster.into(), name: name.into() }
+    }
+
+    /// The script that handles nodes, at which a word is directed.
+    fn script<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<()>> {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/node");
+        let mut command = shell::command([script.to_string_lossy().as_ref(), &self.name, word]);
+        command.env("QUINISTRY_CLUSTER", &self.cluster);
+        async { shell::output(command).await.map(drop) }.boxed()
+    }
+}
+
+impl Node for ClusterNode {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let namespace = format!("--net=/run/netns/{}-{}", self.cluster, self.name);
+        shell::command(["nsenter", &namespace, "--"].iter().chain(words))
+    }
+
+    fn ctr(&self) -> Vec<String> {
+        let socket = format!("/var/lib/quinistry-e2e/{}/{}/containerd.sock", self.cluster, self.name);
+        ["ctr", "-a", &socket, "-n", "k8s.io"].map(str::to_owned).into()
+    }
+
+    /// The nodes share this machine's files.
+    fn put<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
+        async { Ok(file.to_string_lossy().into_owned()) }.boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<()>> {
+        self.script("stop")
+    }
+
+    fn start(&self) -> BoxFuture<'_, Result<()>> {
+        self.script("start")
+    }
+
+    fn wipe(&self) -> BoxFuture<'_, Result<()>> {
+        self.script("wipe")
+    }
+}

@@ -1,0 +1,86 @@
+//! Nodes of a kind cluster: containers that carry the node's name.
+
+use std::path::Path;
+
+use anyhow::Result;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::process::Command;
+
+use super::{Node, shell};
+
+/// Ends every container and its shim; containerd would only detach from them. A shim without a container is left where
+/// there is nobody any more to take it away.
+const STOP: &str = "systemctl stop kubelet
+ctr -n k8s.io tasks ls -q | xargs -r -n1 ctr -n k8s.io tasks kill -s SIGKILL
+systemctl stop containerd
+pkill -KILL containerd-shim || true";
+
+/// What is not part of the node's own image goes: that one holds the sandbox image and kind's own, which no registry
+/// may be there to give again. An image goes with all the names of its digest, one of which the runtime gave it;
+/// importing gave names to archives, which kind's own lose without harm.
+const WIPE: &str = r"systemctl start containerd
+ctr -n k8s.io images ls | awk '
+  { digest[$1] = $3 }
+  /^import-/ { print $1 }
+  /\/quinistry[:@]/ { ours[$3] }
+  END { for (name in digest) if (digest[name] in ours) print name }' | sort -u | xargs -r ctr -n k8s.io images rm --sync
+systemctl stop containerd
+rm -rf /var/lib/kubelet/image_manager /quinistry-e2e";
+
+/// Takes a file from standard input. Never over one that may be running there: that one keeps its content, and the
+/// name leads to the new one, as an earlier run may have left another under the same name.
+const PUT: &str = r#"mkdir -p "${0%/*}" && cat >"$0.$$" && chmod 755 "$0.$$" && mv -f "$0.$$" "$0""#;
+
+/// One of them.
+pub struct KindNode {
+    name: String,
+}
+
+impl KindNode {
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into() }
+    }
+
+    fn script<'a>(&'a self, script: &'a str) -> BoxFuture<'a, Result<()>> {
+        async move { shell::output(self.command(&["sh", "-c", script])).await.map(drop) }.boxed()
+    }
+}
+
+impl Node for KindNode {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        // Behind a proxy kind gives it to its nodes, where it would be asked for the node's own localhost.
+        shell::command(["docker", "exec", "-i", "-e", "no_proxy=*", &self.name].iter().chain(words))
+    }
+
+    fn ctr(&self) -> Vec<String> {
+        ["ctr", "-n", "k8s.io"].map(str::to_owned).into()
+    }
+
+    fn put<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
+        async move {
+            let name = file.file_name().expect("a file has a name").to_string_lossy();
+            let path = format!("/quinistry-e2e/{name}");
+            // Not by `docker cp`, which sees neither what is mounted there nor, in some packagings, this machine's /tmp.
+            shell::output_of(self.command(&["sh", "-c", PUT, &path]), file).await?;
+            Ok(path)
+        }
+        .boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<()>> {
+        self.script(STOP)
+    }
+
+    fn start(&self) -> BoxFuture<'_, Result<()>> {
+        self.script("systemctl start containerd kubelet")
+    }
+
+    fn wipe(&self) -> BoxFuture<'_, Result<()>> {
+        self.script(WIPE)
+    }
+}

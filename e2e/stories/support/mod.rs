@@ -1,0 +1,20 @@
+//! What the stories share: the cluster, its nodes, a stage for each story, and the runner.
+
+#![allow(dead_code, reason = "nodes can do more to themselves than today's stories ask for")]
+
+pub mod cluster;
+pub mod daemon_sets;
+pub mod diagnosis;
+pub mod kind;
+pub mod node;
+pub mod operator;
+pub mod runner;
+pub mod serving;
+pub mod shell;
+pub mod stage;
+pub mod wait;
+pub mod world;
+
+pub use node::Node;
+pub use runner::{Story, When};
+pub use stage::Stage;

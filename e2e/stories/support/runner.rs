@@ -1,0 +1,149 @@
+//! Plays stories: alone first, then side by side, then alone last; says how each went and how long it took.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use futures_util::future::{BoxFuture, join_all};
+
+use super::operator::Operator;
+use super::world::World;
+use super::{Stage, diagnosis};
+
+/// No story takes longer than this.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// When a story is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Alone, before the others: it measures.
+    First,
+    /// Beside others, in a namespace and on ports of its own.
+    Together,
+    /// Alone, after the others: it disturbs them.
+    Last,
+}
+
+/// A story.
+#[derive(Clone, Copy)]
+pub struct Story {
+    /// Its file's name.
+    pub name: &'static str,
+    pub when: When,
+    /// Whether the operator must run.
+    pub operator: bool,
+    pub play: fn(Arc<Stage>) -> BoxFuture<'static, Result<()>>,
+}
+
+/// The program.
+pub fn main(stories: &[Story]) -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--list") {
+        for story in stories {
+            println!("{}", story.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    if let Some(unknown) = wanted.iter().find(|word| !stories.iter().any(|story| story.name == **word)) {
+        eprintln!("there is no story {unknown}");
+        return ExitCode::from(2);
+    }
+    let cast: Vec<(usize, Story)> = stories
+        .iter()
+        .copied()
+        .enumerate()
+        .filter(|(_, story)| wanted.is_empty() || wanted.iter().any(|word| *word == story.name))
+        .collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    match runtime.block_on(play_all(&cast)) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            println!("\n{failed} of {} stories failed", cast.len());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            println!("\n{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How many failed.
+async fn play_all(cast: &[(usize, Story)]) -> Result<usize> {
+    let Some(world) = World::find().await? else {
+        println!("skipped: there is no cluster; e2e/run brings one up");
+        assert!(std::env::var_os("QUINISTRY_TESTS_STRICT").is_none(), "missing: a cluster");
+        return Ok(0);
+    };
+    let operator = if cast.iter().any(|(_, story)| story.operator) {
+        let began = Instant::now();
+        let operator = match Operator::start(&world).await {
+            Ok(operator) => operator,
+            Err(error) => {
+                println!("{}", diagnosis::of_operator(&world, None).await);
+                return Err(error.context("the operator does not start"));
+            }
+        };
+        println!("operator ready in {:.1} s", began.elapsed().as_secs_f32());
+        Some(Arc::new(operator))
+    } else {
+        None
+    };
+    let mut failed = 0;
+    for when in [When::First, When::Together, When::Last] {
+        let plays = cast.iter().filter(|(_, story)| story.when == when);
+        let plays = plays.map(|(number, story)| play(&world, operator.as_ref(), *number, *story));
+        if when == When::Together {
+            failed += join_all(plays).await.into_iter().filter(|good| !good).count();
+        } else {
+            for play in plays {
+                failed += usize::from(!play.await);
+            }
+        }
+    }
+    Ok(failed)
+}
+
+/// Plays one story on a stage of its own; whether it went well.
+async fn play(world: &Arc<World>, operator: Option<&Arc<Operator>>, number: usize, story: Story) -> bool {
+    let began = Instant::now();
+    let stage = match Stage::set(world, operator.cloned(), story.name, number).await {
+        Ok(stage) => Arc::new(stage),
+        Err(error) => {
+            println!("FAILED {}: no stage: {error:#}", story.name);
+            return false;
+        }
+    };
+    // A task, so that a panic is a failure like another.
+    let task = tokio::spawn(tokio::time::timeout(LONGEST, (story.play)(Arc::clone(&stage))));
+    let result = match task.await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(anyhow!("it takes longer than {} s", LONGEST.as_secs())),
+        Err(panic) => Err(panic.into()),
+    };
+    let diagnosis = match &result {
+        Ok(()) => String::new(),
+        Err(_) => stage.diagnosis().await,
+    };
+    let result = match result {
+        Ok(()) => stage.clear().await.context("failed to clean up"),
+        Err(error) if std::env::var_os("QUINISTRY_E2E_KEEP").is_some() => Err(error),
+        Err(error) => {
+            let _ = stage.clear().await;
+            Err(error)
+        }
+    };
+    match result {
+        Ok(()) => println!("ok {} ({:.1} s)", story.name, began.elapsed().as_secs_f32()),
+        Err(ref error) => {
+            println!(
+                "FAILED {} ({:.1} s): {error:#}\n{diagnosis}",
+                story.name,
+                began.elapsed().as_secs_f32()
+            );
+        }
+    }
+    result.is_ok()
+}

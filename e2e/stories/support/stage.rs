@@ -1,0 +1,162 @@
+//! Where one story plays: a namespace of its own, ports of its own, and the words for what it does there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, ValidationDirective};
+use kube::{Api, ResourceExt as _};
+use quinistry::crd::Quinistry;
+use serde_json::{Value, json};
+
+use super::operator::Operator;
+use super::world::World;
+use super::{diagnosis, wait};
+
+/// Ports of stories begin here: below those that clusters give to services and kernels to outgoing connections.
+const FIRST_PORT: usize = 20_000;
+/// Ports of one story: 16 generations, and registries on the nodes.
+const PORTS: usize = 32;
+/// Goes with every server-side apply.
+const MANAGER: &str = "story";
+
+/// One story's place.
+pub struct Stage {
+    pub world: Arc<World>,
+    pub namespace: String,
+    pub base_port: i32,
+    operator: Option<Arc<Operator>>,
+    story: &'static str,
+    began: Instant,
+}
+
+impl Stage {
+    /// Makes the namespace.
+    pub async fn set(
+        world: &Arc<World>,
+        operator: Option<Arc<Operator>>,
+        story: &'static str,
+        number: usize,
+    ) -> Result<Self> {
+        let label = story.replace('_', "-");
+        let api = Api::<Namespace>::all(world.client.clone());
+        // An earlier run may have left its own for a look; its ports are needed now.
+        let leftover = ListParams::default().labels(&format!("quinistry.dev/story={label}"));
+        for namespace in api.list(&leftover).await? {
+            api.delete(&namespace.name_any(), &DeleteParams::default()).await?;
+        }
+        wait::until_none(&api, &leftover, Duration::from_secs(90), "an earlier run's namespace is gone")
+            .await?;
+        let namespace = serde_json::from_value(json!({"metadata": {
+            "generateName": format!("e2e-{label}-"),
+            "labels": {"pod-security.kubernetes.io/enforce": "privileged", "quinistry.dev/story": label},
+        }}))?;
+        let namespace = api.create(&PostParams::default(), &namespace).await?.name_any();
+        let base_port = i32::try_from(FIRST_PORT + number * PORTS).expect("few stories");
+        Ok(Self { world: Arc::clone(world), namespace, base_port, operator, story, began: Instant::now() })
+    }
+
+    /// Tells what is going on.
+    pub fn say(&self, what: impl std::fmt::Display) {
+        println!("{:>16} {:>6.1} s  {what}", self.story, self.began.elapsed().as_secs_f32());
+    }
+
+    pub fn operator(&self) -> &Operator {
+        self.operator.as_deref().expect("the story asks for an operator")
+    }
+
+    pub fn resources(&self) -> Api<Quinistry> {
+        Api::namespaced(self.world.client.clone(), &self.namespace)
+    }
+
+    pub fn daemon_sets(&self) -> Api<DaemonSet> {
+        Api::namespaced(self.world.client.clone(), &self.namespace)
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.world.client.clone(), &self.namespace)
+    }
+
+    /// A resource of this story: the first image, on its ports, on all nodes.
+    pub fn resource(&self, name: &str, generations: i32) -> Value {
+        json!({
+            "apiVersion": "quinistry.dev/v1alpha1",
+            "kind": "Quinistry",
+            "metadata": {"name": name},
+            "spec": {
+                "image": self.world.first.image,
+                "generations": generations,
+                "basePort": self.base_port,
+                "tolerations": [{"operator": "Exists"}],
+            },
+        })
+    }
+
+    /// Applies a resource as `kubectl apply --server-side` does, which refuses unknown fields.
+    pub async fn apply(&self, resource: &Value) -> kube::Result<Quinistry> {
+        let name = resource["metadata"]["name"].as_str().expect("the resource has a name");
+        let mut parameters = PatchParams::apply(MANAGER);
+        parameters.field_validation = Some(ValidationDirective::Strict);
+        self.resources().patch(name, &parameters, &Patch::Apply(resource)).await
+    }
+
+    /// Creates a resource as `kubectl create` and a first `kubectl apply` do, which refuses unknown fields too.
+    pub async fn create(&self, resource: &Value) -> kube::Result<Value> {
+        let url = format!(
+            "/apis/quinistry.dev/v1alpha1/namespaces/{}/quinistries?fieldValidation=Strict",
+            self.namespace
+        );
+        let body = serde_json::to_vec(resource).map_err(kube::Error::SerdeError)?;
+        let request = http::Request::post(url).header("Content-Type", "application/json").body(body);
+        self.world.client.request(request.expect("a request")).await
+    }
+
+    /// Waits until a resource is Ready as it is specified now.
+    pub async fn until_ready(&self, name: &str, deadline: Duration) -> Result<Quinistry> {
+        wait::until(&self.resources(), name, deadline, &format!("{name} is Ready"), is_ready).await
+    }
+
+    /// Deletes a resource, and waits until nothing of it is left.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        self.resources().delete(name, &DeleteParams::default()).await?;
+        self.until_empty(Duration::from_mins(1)).await
+    }
+
+    /// Waits until no resource, `DaemonSet` or pod is left.
+    pub async fn until_empty(&self, deadline: Duration) -> Result<()> {
+        let all = ListParams::default();
+        wait::until_none(&self.resources(), &all, deadline, "all resources are gone").await?;
+        wait::until_none(&self.daemon_sets(), &all, deadline, "all DaemonSets are gone").await?;
+        wait::until_none(&self.pods(), &all, deadline, "all pods are gone").await
+    }
+
+    /// What somebody wants to see when the story fails.
+    pub async fn diagnosis(&self) -> String {
+        diagnosis::of(&self.world, &self.namespace, self.operator.as_deref()).await
+    }
+
+    /// Takes the namespace away, and waits until it is gone.
+    pub async fn clear(&self) -> Result<()> {
+        let api = Api::<Namespace>::all(self.world.client.clone());
+        api.delete(&self.namespace, &DeleteParams::default())
+            .await
+            .context("failed to delete the namespace")?;
+        let selection = ListParams::default().fields(&format!("metadata.name={}", self.namespace));
+        wait::until_none(&api, &selection, Duration::from_secs(90), "the namespace is gone").await
+    }
+}
+
+/// A condition of a resource, if the operator has set it.
+pub fn condition<'a>(resource: &'a Quinistry, kind: &str) -> Option<&'a Condition> {
+    resource.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Whether it is Ready as it is specified now.
+pub fn is_ready(resource: &Quinistry) -> bool {
+    let observed = resource.status.as_ref().map(|status| status.observed_generation);
+    let ready = condition(resource, "Ready");
+    observed == resource.metadata.generation && ready.is_some_and(|ready| ready.status == "True")
+}

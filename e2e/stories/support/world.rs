@@ -1,0 +1,117 @@
+//! What all stories stand on: the cluster's API and nodes, and the images that are made of the executable under test.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures_util::future::try_join_all;
+use k8s_openapi::api::core::v1 as core;
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use super::cluster::ClusterNode;
+use super::kind::KindNode;
+use super::operator::How;
+use super::{Node, shell, wait};
+
+/// An executable, the image that it serves, and its bootstrap image as it is loaded onto every node.
+pub struct Executable {
+    pub path: PathBuf,
+    pub digest: String,
+    pub image: String,
+}
+
+/// The cluster and what was brought to it.
+pub struct World {
+    pub client: Client,
+    pub nodes: Vec<Box<dyn Node>>,
+    pub first: Executable,
+    /// One byte longer: the same program, another fixed point.
+    pub second: Executable,
+    pub root: PathBuf,
+    pub helm: PathBuf,
+    pub operator: How,
+    _files: tempfile::TempDir,
+}
+
+impl World {
+    /// From the environment that `e2e/run` prepares; `None` without one.
+    pub async fn find() -> Result<Option<Arc<Self>>> {
+        let Some(provider) = std::env::var_os("QUINISTRY_E2E_PROVIDER") else { return Ok(None) };
+        let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
+        let cluster = variable("QUINISTRY_E2E_CLUSTER")?;
+        let client = Client::try_default().await.context("no cluster answers at KUBECONFIG")?;
+        let began = Instant::now();
+        let names = ready_nodes(&client, variable("QUINISTRY_E2E_NODES")?.parse()?).await?;
+        let node = |name: &String| -> Result<Box<dyn Node>> {
+            match provider.to_str() {
+                Some("cluster") => Ok(Box::new(ClusterNode::new(&cluster, name))),
+                Some("kind") => Ok(Box::new(KindNode::new(name))),
+                _ => bail!("QUINISTRY_E2E_PROVIDER is neither cluster nor kind"),
+            }
+        };
+        let nodes = names.iter().map(node).collect::<Result<Vec<_>>>()?;
+
+        let files = tempfile::Builder::new().prefix("quinistry-e2e-").tempdir()?;
+        let binary = PathBuf::from(variable("QUINISTRY_E2E_EXECUTABLE")?);
+        let longer = files.path().join("quinistry-second");
+        std::fs::copy(&binary, &longer)?;
+        std::fs::OpenOptions::new().append(true).open(&longer)?.write_all(b"x")?;
+        // The first one under the name that it is given if nobody says anything: what the chart and the sample name.
+        let published = format!("ghcr.io/quinistry/quinistry:{}", env!("CARGO_PKG_VERSION"));
+        let first = prepare(&nodes, &binary, files.path(), &published, &[]).await?;
+        let other = "registry.example.com/quinistry:second";
+        let second = prepare(&nodes, &longer, files.path(), other, &["--name", other]).await?;
+        ensure!(first.digest != second.digest, "a longer executable has the same digest");
+        println!("{} nodes, images loaded in {:.1} s", nodes.len(), began.elapsed().as_secs_f32());
+        Ok(Some(Arc::new(Self {
+            client,
+            nodes,
+            first,
+            second,
+            root: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
+            helm: std::env::var_os("QUINISTRY_E2E_HELM").unwrap_or("helm".into()).into(),
+            operator: How::find()?,
+            _files: files,
+        })))
+    }
+
+    /// How many pods a generation on all nodes has.
+    pub fn size(&self) -> i32 {
+        i32::try_from(self.nodes.len()).expect("few nodes")
+    }
+}
+
+/// All nodes, once all are ready: `kind create --wait` waits for the control plane only.
+async fn ready_nodes(client: &Client, count: usize) -> Result<Vec<String>> {
+    let ready = |node: &core::Node| {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+    };
+    let api = Api::<core::Node>::all(client.clone());
+    let what = format!("{count} nodes are ready");
+    let all = ListParams::default();
+    let nodes = wait::until_all(&api, &all, Duration::from_mins(2), &what, |nodes| {
+        nodes.len() == count && nodes.iter().all(ready)
+    });
+    Ok(nodes.await?.iter().map(kube::ResourceExt::name_any).collect())
+}
+
+/// Asks an executable for its digest and loads its bootstrap image onto every node.
+async fn prepare(
+    nodes: &[Box<dyn Node>],
+    path: &Path,
+    folder: &Path,
+    image: &str,
+    named: &[&str],
+) -> Result<Executable> {
+    let program = path.to_string_lossy();
+    let digest = shell::text(shell::command([program.as_ref(), "image", "digest"])).await?;
+    let archive = folder.join(format!("{}.tar", path.file_name().expect("a file has a name").display()));
+    let save = ["image", "save", "--bootstrap", archive.to_str().context("a plain path")?];
+    shell::output(shell::command([program.as_ref()].iter().chain(&save).chain(named))).await?;
+    try_join_all(nodes.iter().map(|node| node.load(&archive))).await?;
+    Ok(Executable { path: path.into(), digest, image: image.into() })
+}
