@@ -6,12 +6,17 @@
 
 #![allow(unreachable_pub, missing_docs, reason = "a program of its own, which nobody links")]
 
+mod architectures;
 mod bad_resources;
+mod bootstrap_image;
 mod by_hand;
+mod changes_midway;
 mod deletion;
 mod grow_and_shrink;
 mod idle;
 mod lifecycle;
+mod pod_security;
+mod ports;
 mod raise;
 mod reroll;
 mod support;
@@ -26,6 +31,11 @@ fn main() -> ExitCode {
         reroll::story(),
         bad_resources::story(),
         deletion::story(),
+        pod_security::story(),
+        bootstrap_image::story(),
+        ports::story(),
+        changes_midway::story(),
+        architectures::story(),
         idle::story(),
         lifecycle::story(),
     ])

@@ -119,6 +119,26 @@ impl Stage {
         wait::until(&self.resources(), name, deadline, &format!("{name} is Ready"), is_ready).await
     }
 
+    /// Waits until a condition of a resource, as it is specified now, has this status and reason; gives its message.
+    pub async fn until(
+        &self,
+        name: &str,
+        kind: &str,
+        status: &str,
+        reason: &str,
+        deadline: Duration,
+    ) -> Result<String> {
+        let what = format!("{name} has {kind} {status}, {reason}");
+        let resources = self.resources();
+        let resource = wait::until(&resources, name, deadline, &what, |one| {
+            let observed = one.status.as_ref().map(|status| status.observed_generation);
+            let said =
+                condition(one, kind).is_some_and(|said| said.status == status && said.reason == reason);
+            said && observed == one.metadata.generation
+        });
+        Ok(condition(&resource.await?, kind).map(|said| said.message.clone()).unwrap_or_default())
+    }
+
     /// Deletes a resource, and waits until nothing of it is left.
     pub async fn delete(&self, name: &str) -> Result<()> {
         self.resources().delete(name, &DeleteParams::default()).await?;

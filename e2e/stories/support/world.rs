@@ -78,6 +78,14 @@ impl World {
         })))
     }
 
+    /// Whether kubelets ask for credentials of images that another pod has pulled: by default since 1.35.
+    pub async fn verifies_pulls(&self) -> Result<bool> {
+        let version = self.client.apiserver_version().await?;
+        let minor: u32 =
+            version.minor.trim_end_matches('+').parse().context("a minor version is a number")?;
+        Ok((version.major.as_str(), minor) >= ("1", 35))
+    }
+
     /// How many pods a generation on all nodes has.
     pub fn size(&self) -> i32 {
         i32::try_from(self.nodes.len()).expect("few nodes")

@@ -1,0 +1,45 @@
+//! A node of another architecture is named and left out; what runs on the others is raised all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+
+use super::support::{Stage, Story, When};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const STRANGER: &str = "quinistry-story-stranger";
+
+pub fn story() -> Story {
+    // All resources see the node.
+    Story { name: "architectures", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    let nodes = Api::<Node>::all(stage.world.client.clone());
+    let other = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": STRANGER, "labels": {
+        "kubernetes.io/os": "linux", "kubernetes.io/arch": other,
+    }}}))?;
+    nodes.create(&PostParams::default(), &node).await?;
+    let result = told(&stage).await;
+    nodes.delete(STRANGER, &DeleteParams::default()).await?;
+    result?;
+    stage.until("ark", "Degraded", "False", "AsExpected", DEADLINE).await.map(drop)
+}
+
+async fn told(stage: &Stage) -> Result<()> {
+    stage.apply(&stage.resource("ark", 2)).await?;
+    let ready = stage.until_ready("ark", DEADLINE).await?;
+    let message = stage.until("ark", "Degraded", "True", "MixedArchitectures", DEADLINE).await?;
+    stage.say(&message);
+    ensure!(message.contains(STRANGER), "the message does not name the node: {message}");
+    let size = stage.world.size();
+    let all = ready.status.map(|status| status.generations).unwrap_or_default();
+    ensure!(all.iter().all(|one| one.desired == size && one.available == size), "half rolled: {all:?}");
+    Ok(())
+}

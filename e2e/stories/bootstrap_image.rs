@@ -1,0 +1,83 @@
+//! Bootstrap images that cannot be had: nowhere, by no name, and no more although it was loaded onto the node. Each is
+//! told in the kubelet's words, with the remedy, and no child is made meanwhile.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+
+use super::support::{Stage, Story, When, shell};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+
+pub fn story() -> Story {
+    Story {
+        name: "bootstrap_image",
+        when: When::Together,
+        operator: true,
+        play: |stage| Box::pin(play(stage)),
+    }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    // Nobody listens there, so this fails at once, wherever the cluster is.
+    let nowhere = format!("localhost:{}/quinistry:none", stage.base_port + 20);
+    for (name, image, policy, words) in [
+        ("nowhere", nowhere.as_str(), "IfNotPresent", "localhost"),
+        ("nameless", "registry.example.com/UPPER:case", "IfNotPresent", "InvalidImageName"),
+        ("never", "registry.example.com/never:loaded", "Never", "ErrImageNeverPull"),
+    ] {
+        let mut resource = stage.resource(name, 2);
+        resource["spec"]["image"] = json!(image);
+        resource["spec"]["imagePullPolicy"] = json!(policy);
+        stage.apply(&resource).await?;
+        let message = stage.until(name, "Progressing", "False", "BootstrapImagePullFailed", DEADLINE).await?;
+        ensure!(message.contains(words), "{name}: the message does not say {words}: {message}");
+        let sets = stage.daemon_sets().list(&ListParams::default()).await?.items;
+        ensure!(sets.len() == 1, "{name}: a child was made before its parent: {} sets", sets.len());
+        stage.delete(name).await?;
+    }
+    stage.say("nowhere, by no name and never loaded: told");
+    loaded(&stage).await
+}
+
+/// An image that is loaded as it is served, without `--bootstrap`, starts once. Then a child has pulled the same content,
+/// and the kubelet, which since 1.35 notes who pulled what, wants to see credentials for the loaded name.
+async fn loaded(stage: &Stage) -> Result<()> {
+    // Content that no other story pulls.
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("quinistry-plain");
+    std::fs::copy(&stage.world.first.path, &program)?;
+    std::fs::OpenOptions::new().append(true).open(&program)?.write_all(b"plain")?;
+    let archive = folder.path().join("plain.tar");
+    let image = "registry.example.com/quinistry:plain";
+    let [program, file] = [&program, &archive].map(|path| path.to_string_lossy().into_owned());
+    shell::output(shell::command([program.as_str(), "image", "save", "--name", image, &file])).await?;
+    try_join_all(stage.world.nodes.iter().map(|node| node.load(&archive))).await?;
+
+    let mut resource = stage.resource("plain", 2);
+    resource["spec"]["image"] = json!(image);
+    resource["spec"]["imagePullPolicy"] = json!("Never");
+    stage.apply(&resource).await?;
+    stage.until_ready("plain", DEADLINE).await?;
+    let first = ListParams::default().labels("quinistry/generation=1");
+    let pods = stage.pods().list(&first).await?.items;
+    let pod = pods.first().and_then(|pod| pod.metadata.name.clone()).context("generation 1 has pods")?;
+    stage.pods().delete(&pod, &DeleteParams::default()).await?;
+    if !stage.world.verifies_pulls().await? {
+        stage.say("this Kubernetes does not ask who pulled an image, so the rest of the story is not told");
+        return stage.until_ready("plain", DEADLINE).await.map(drop);
+    }
+    let message = stage.until("plain", "Degraded", "True", "BootstrapImagePullFailed", DEADLINE).await?;
+    stage.say(&message);
+    ensure!(message.contains("image save --bootstrap"), "the message does not name the remedy: {message}");
+    // The children go on serving.
+    let second = ListParams::default().labels("quinistry/generation=2");
+    let children = stage.pods().list(&second).await?.items;
+    ensure!(children.len() == stage.world.nodes.len(), "{} children are left", children.len());
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Minds that are changed while generations rise: another image, more generations, fewer, and a pause. Nothing is waited
+//! for that is no longer wanted, and all ends as it was said last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
+use kube::api::ListParams;
+use serde_json::json;
+
+use super::support::{Stage, Story, When, serving, wait};
+
+const DEADLINE: Duration = Duration::from_mins(3);
+
+pub fn story() -> Story {
+    Story {
+        name: "changes_midway",
+        when: When::Together,
+        operator: true,
+        play: |stage| Box::pin(play(stage)),
+    }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    let (first, second) = (&stage.world.first, &stage.world.second);
+    let port = stage.base_port + 20;
+    let _serving = try_join_all(stage.world.nodes.iter().map(|node| node.serve(&second.path, port))).await?;
+
+    // Four are wanted; as soon as the second is there, five of another image are.
+    let mut resource = stage.resource("weather", 4);
+    stage.apply(&resource).await?;
+    there(&stage, "weather-gen2").await?;
+    resource["spec"]["image"] = json!(format!("localhost:{port}/quinistry@{}", second.digest));
+    resource["spec"]["generations"] = json!(5);
+    stage.apply(&resource).await?;
+    there(&stage, "weather-gen3").await?;
+    // And as soon as the third is there, three of the first one.
+    resource["spec"]["image"] = json!(first.image);
+    resource["spec"]["generations"] = json!(3);
+    stage.apply(&resource).await?;
+    let ready = stage.until_ready("weather", DEADLINE).await?;
+    let digest = ready.status.and_then(|status| status.digest);
+    ensure!(digest.as_ref() == Some(&first.digest), "the status says {digest:?}, not {}", first.digest);
+    let sets = stage.daemon_sets().list(&ListParams::default()).await?.items.len();
+    ensure!(sets == 3, "there are {sets} sets");
+    serving::everywhere(&stage, stage.base_port..stage.base_port + 3, &first.digest).await?;
+    stage.say("two changes of mind later, three generations of the first image");
+
+    resource["spec"]["generations"] = json!(4);
+    resource["spec"]["suspend"] = json!(true);
+    stage.apply(&resource).await?;
+    stage.until("weather", "Progressing", "False", "Suspended", DEADLINE).await?;
+    let sets = stage.daemon_sets().list(&ListParams::default()).await?.items.len();
+    ensure!(sets == 3, "suspended, and there are {sets} sets");
+    serving::everywhere(&stage, stage.base_port..stage.base_port + 3, &first.digest).await?;
+    resource["spec"]["suspend"] = json!(false);
+    stage.apply(&resource).await?;
+    stage.until_ready("weather", DEADLINE).await.map(drop)
+}
+
+async fn there(stage: &Stage, name: &str) -> Result<()> {
+    let what = format!("DaemonSet {name} exists");
+    wait::until(&stage.daemon_sets(), name, DEADLINE, &what, |_| true).await.map(drop)
+}
