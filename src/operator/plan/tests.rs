@@ -155,6 +155,20 @@ impl World {
         }
     }
 
+    /// More rounds than any chain here needs: what was done in them, in order.
+    fn play(&mut self, quinistry: &Quinistry) -> Vec<String> {
+        let mut order = Vec::new();
+        for _ in 0..12 {
+            let plan = self.plan(quinistry);
+            order.extend(applied(&plan));
+            self.obey(&plan);
+            self.run();
+            let plan = self.plan(quinistry);
+            self.look(&plan);
+        }
+        order
+    }
+
     /// Until nothing changes any more.
     fn settle(&mut self, quinistry: &Quinistry) -> Plan {
         for _ in 0..60 {
