@@ -21,6 +21,7 @@ mod crd;
 mod image;
 mod inspect;
 mod list;
+mod listen;
 mod login;
 mod operator;
 mod own;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::listen::bind_all;
 use crate::operator::{Operator, router};
 use crate::registry::{Limits, serve};
 use crate::shutdown::Signals;
@@ -30,7 +30,7 @@ impl Args {
 
     async fn operate(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
-        let listener = bind(self.listen).await?;
+        let listener = bind_all(self.listen).await?;
         let operator = Operator::from_environment(self.namespace.clone()).await?;
         tracing::info!(
             address = %listener.local_addr()?,
@@ -65,16 +65,4 @@ impl Args {
         admin.abort();
         Ok(ExitCode::SUCCESS)
     }
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    // A kernel without IPv6 has no [::] to listen on.
-    let bound = match bound {
-        Err(_) if address.ip() == std::net::Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        bound => bound,
-    };
-    bound.with_context(|| format!("failed to listen on {address} (choose another address with --listen)"))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
 use super::LayerArg;
+use super::listen::{bind, bind_all};
 use crate::oci::Digest;
 use crate::quine::{Executable, ExecutableError, LayerForm, Quine, REPOSITORY};
 use crate::registry::{Limits, State, router, serve};
@@ -95,29 +96,11 @@ impl Args {
         if self.listen_stdin {
             return from_stdin().context("standard input is not a listening TCP socket");
         }
-        if let Some(address) = self.listen {
-            return bind(address).await;
-        }
-        match bind((Ipv6Addr::UNSPECIFIED, PORT).into()).await {
-            // A kernel without IPv6; anything else would fail for IPv4 as well.
-            Err(error) if is_no_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, PORT).into()).await,
-            bound => bound,
+        match self.listen {
+            Some(address) => bind(address).await,
+            None => bind_all((Ipv6Addr::UNSPECIFIED, PORT).into()).await,
         }
     }
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on {address} (choose another address with --listen)"))
-}
-
-fn is_no_ipv6(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| {
-        error.kind() == io::ErrorKind::AddrNotAvailable
-            || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
-    })
 }
 
 fn from_stdin() -> io::Result<TcpListener> {
