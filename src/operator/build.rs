@@ -137,10 +137,10 @@ fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) 
     annotations.and_then(|annotations| annotations.get(key)).map_or("", String::as_str)
 }
 
-/// Whether the server's specification has everything that was applied: somebody may have edited it. Resources are
-/// left out, since the server spells quantities in its own way.
+/// Whether the server's specification and labels have everything that was applied: somebody may have edited them.
+/// Resources are left out, since the server spells quantities in its own way.
 #[must_use]
-pub(super) fn covers(live: &Value, wanted: &apps::DaemonSet) -> bool {
+pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &apps::DaemonSet) -> bool {
     fn within(wanted: &Value, live: &Value) -> bool {
         match (wanted, live) {
             (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| {
@@ -154,8 +154,9 @@ pub(super) fn covers(live: &Value, wanted: &apps::DaemonSet) -> bool {
             _ => wanted == live,
         }
     }
+    let mut wanted_labels = wanted.metadata.labels.iter().flatten();
     let wanted = serde_json::to_value(&wanted.spec).expect("a DaemonSet is JSON");
-    within(&wanted, live)
+    wanted_labels.all(|(key, value)| labels.get(key) == Some(value)) && within(&wanted, live)
 }
 
 /// What the server leaves out.

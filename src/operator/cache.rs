@@ -27,7 +27,8 @@ impl Entry for DaemonSet {
     fn succeed(&mut self, earlier: &Self) -> bool {
         self.accepted |= earlier.accepted
             && earlier.server_generation == self.server_generation
-            && earlier.applied == self.applied;
+            && earlier.applied == self.applied
+            && earlier.labels == self.labels;
         // The answer to an apply may be here before the watch tells of an older change. A new object of the same name
         // has a higher version too.
         earlier.version <= self.version

@@ -39,7 +39,8 @@ pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
 
 /// The reduced `DaemonSet`, and its key; nothing for one that is not an operator's.
 pub(super) fn daemon_set(set: wire::DaemonSet) -> Option<(String, DaemonSet)> {
-    let generation = set.labels().get(GENERATION)?.parse().ok()?;
+    // Of the selector, which nobody can change; by a label that somebody changed, it would be one too many.
+    let generation = set.spec["selector"]["matchLabels"][GENERATION].as_str()?.parse().ok()?;
     let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true))?.uid.clone();
     let (namespace, name) = (set.namespace()?, set.name_any());
     let server_generation = set.metadata.generation.unwrap_or_default();
@@ -48,6 +49,7 @@ pub(super) fn daemon_set(set: wire::DaemonSet) -> Option<(String, DaemonSet)> {
         owner,
         generation,
         applied: set.annotations().get(APPLIED).cloned(),
+        labels: set.labels().clone(),
         server_generation,
         version: version.and_then(|version| version.parse().ok()).unwrap_or_default(),
         accepted: false,

@@ -59,6 +59,8 @@ pub(super) struct DaemonSet {
     pub generation: i32,
     /// Hash of what was last applied.
     pub applied: Option<String>,
+    /// Its own labels, not its pods'.
+    pub labels: BTreeMap<String, String>,
     /// `metadata.generation`.
     pub server_generation: i64,
     /// `metadata.resourceVersion`, to tell older from newer.

@@ -97,7 +97,7 @@ fn a_set_is_settled_when_its_controller_has_seen_the_newest_of_it() {
         let object = json!({
             "metadata": {
                 "name": "larder", "namespace": "pantry", "generation": 4, "resourceVersion": "77",
-                "labels": {"quinistry/generation": "1"},
+                "labels": {"quinistry/generation": "7"},
                 "ownerReferences": [{"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "larder",
                     "uid": "u1", "controller": true}],
                 "managedFields": [
@@ -105,7 +105,7 @@ fn a_set_is_settled_when_its_controller_has_seen_the_newest_of_it() {
                     {"manager": "kcm", "operation": "Update", "subresource": "status", "time": "2026-01-03T00:00:00Z"},
                 ],
             },
-            "spec": {"template": {}},
+            "spec": {"selector": {"matchLabels": {"quinistry/generation": "1"}}, "template": {}},
             "status": {"observedGeneration": observed, "desiredNumberScheduled": 3, "numberReady": 1},
         });
         daemon_set(serde_json::from_value(object).unwrap()).unwrap().1

@@ -71,7 +71,7 @@ impl<'a> View<'a> {
             (Some(wanted), Some(live)) => {
                 !live.deleting
                     && live.applied.as_deref() == Some(build::applied(wanted))
-                    && (live.accepted || build::covers(&live.spec, wanted))
+                    && (live.accepted || build::covers(&live.spec, &live.labels, wanted))
             }
             _ => false,
         }

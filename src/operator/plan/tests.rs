@@ -86,6 +86,7 @@ impl World {
                         namespace: "pantry".into(),
                         generation,
                         applied: Some(build::applied(set).into()),
+                        labels: set.metadata.labels.clone().unwrap(),
                         server_generation: 1,
                         version: 1,
                         accepted: false,

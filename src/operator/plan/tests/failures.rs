@@ -416,6 +416,24 @@ fn somebody_elses_edit_is_undone_and_admission_is_left_alone() {
 }
 
 #[test]
+fn somebody_elses_labels_are_undone_too() {
+    let quinistry = pinned();
+    let mut world = standing(&quinistry);
+    let relabel = |world: &mut World, accepted: bool| {
+        let set = world.observed.daemon_sets.iter_mut().find(|set| set.generation == 2).unwrap();
+        let set = Arc::make_mut(set);
+        set.labels.insert("k8s-app".into(), "meddler".into());
+        set.labels.insert("team".into(), "shelves".into());
+        set.accepted = accepted;
+    };
+    relabel(&mut world, false);
+    assert_eq!(applied(&world.plan(&quinistry)), ["+larder-gen2"]);
+    // What admission makes of them at each apply is left alone, or there would be no end.
+    relabel(&mut world, true);
+    assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
+}
+
+#[test]
 fn a_digest_that_cannot_be_learned_is_told() {
     let quinistry = learning();
     let mut world = World::new(3);
