@@ -6,15 +6,22 @@
 
 #![allow(unreachable_pub, missing_docs, reason = "a program of its own, which nobody links")]
 
+mod api_away;
+mod api_faults;
 mod architectures;
+mod bad_children;
 mod bad_resources;
 mod bootstrap_image;
 mod by_hand;
 mod changes_midway;
+mod conflicts;
 mod deletion;
 mod grow_and_shrink;
 mod idle;
 mod lifecycle;
+mod namespace_deleted;
+mod operator_killed;
+mod other_digests;
 mod pod_security;
 mod ports;
 mod raise;
@@ -35,8 +42,15 @@ fn main() -> ExitCode {
         bootstrap_image::story(),
         ports::story(),
         changes_midway::story(),
+        bad_children::story(),
+        other_digests::story(),
         architectures::story(),
         idle::story(),
+        namespace_deleted::story(),
+        api_faults::story(),
+        conflicts::story(),
+        operator_killed::story(),
+        api_away::story(),
         lifecycle::story(),
     ])
 }

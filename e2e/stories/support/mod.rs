@@ -2,13 +2,17 @@
 
 #![allow(dead_code, reason = "nodes can do more to themselves than today's stories ask for")]
 
+pub mod chain_rule;
 pub mod cluster;
 pub mod daemon_sets;
 pub mod diagnosis;
+pub mod fault_proxy;
 pub mod kind;
 pub mod node;
+pub mod observer;
 pub mod operator;
 pub mod process;
+pub mod random;
 pub mod runner;
 pub mod serving;
 pub mod shell;

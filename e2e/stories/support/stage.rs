@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt as _};
 use quinistry::crd::Quinistry;
 use serde_json::{Value, json};
 
-use super::operator::Operator;
+use super::operator::{How, Operator};
 use super::world::World;
 use super::{diagnosis, wait};
 
@@ -66,6 +66,17 @@ impl Stage {
 
     pub fn operator(&self) -> &Operator {
         self.operator.as_deref().expect("the story asks for an operator")
+    }
+
+    /// Whether a story can run operators of its own instead; says so if not.
+    pub fn can_run_operators(&self) -> bool {
+        let can = self.world.local && self.world.operator != How::Elsewhere;
+        if !can {
+            self.say(
+                "skipped: operators beside the stories would not reach the pods, or are somebody else's",
+            );
+        }
+        can
     }
 
     pub fn resources(&self) -> Api<Quinistry> {
@@ -160,6 +171,11 @@ impl Stage {
 
     /// Takes the namespace away, and waits until it is gone.
     pub async fn clear(&self) -> Result<()> {
+        // First what it holds: whoever empties namespaces looks again only when the pods' grace is over.
+        let all = ListParams::default();
+        self.resources().delete_collection(&DeleteParams::background(), &all).await?;
+        self.daemon_sets().delete_collection(&DeleteParams::background(), &all).await?;
+        self.until_empty(Duration::from_mins(1)).await?;
         let api = Api::<Namespace>::all(self.world.client.clone());
         api.delete(&self.namespace, &DeleteParams::default())
             .await

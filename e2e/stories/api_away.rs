@@ -1,0 +1,77 @@
+//! The API server is away in the middle of a rollout. What runs goes on serving, the operator survives, and the rollout
+//! goes on where it was.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::support::observer::Observer;
+use super::support::{Stage, Story, When, operator, serving, shell, wait};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+
+pub fn story() -> Story {
+    Story { name: "api_away", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    if !stage.world.local {
+        stage.say("skipped: the API server of a kind cluster is not this story's to stop");
+        return Ok(());
+    }
+    let helm = stage.operator().in_cluster();
+    let before = if helm { Some(operator::pod(&stage.world).await?) } else { None };
+    let observer = Observer::begin(&stage).await?;
+    stage.apply(&stage.resource("anchor", 4)).await?;
+    let what = "generation 2 is there";
+    wait::until(&stage.daemon_sets(), "anchor-gen2", DEADLINE, what, |_| true).await?;
+
+    api_server("stop").await?;
+    // Whatever happens now, it must come back.
+    let meanwhile = away(&stage).await;
+    api_server("start").await?;
+    meanwhile?;
+    wait::eventually(DEADLINE, "the API server is back", || async {
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        stage.world.client.request_text(request).await.map(drop).context("it is not ready")
+    })
+    .await?;
+    stage.until_ready("anchor", DEADLINE).await?;
+    stage.say("Ready");
+    let ports = stage.base_port..stage.base_port + 4;
+    serving::everywhere(&stage, ports, &stage.world.first.digest).await?;
+    if let Some(before) = before {
+        let after = operator::pod(&stage.world).await?;
+        let same = before.metadata.uid == after.metadata.uid && restarts(&before) == restarts(&after);
+        ensure!(same, "the operator was restarted: its liveness must not depend on the API server");
+    }
+    observer.verdict(&stage).await
+}
+
+/// For a span of time, which is what is tried here.
+async fn away(stage: &Stage) -> Result<()> {
+    let seconds = if stage.world.soak { 30 } else { 8 };
+    let (port, digest) = (stage.base_port, &stage.world.first.digest);
+    let both = tokio::join!(
+        tokio::time::sleep(Duration::from_secs(seconds)),
+        serving::everywhere(stage, port..port + 1, digest)
+    );
+    both.1.context("generation 1 does not serve without an API server")?;
+    stage.say(format_args!("without an API server for {seconds} s; generation 1 went on serving"));
+    Ok(())
+}
+
+async fn api_server(word: &str) -> Result<()> {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/apiserver");
+    let mut command = shell::command([script.to_string_lossy().as_ref(), word]);
+    command.env("QUINISTRY_CLUSTER", std::env::var("QUINISTRY_E2E_CLUSTER")?);
+    shell::output(command).await.map(drop)
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.map(|one| one.restart_count).sum()
+}

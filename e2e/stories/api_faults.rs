@@ -1,0 +1,85 @@
+//! An API server that answers with 429, then with 503, then cuts connections off, while generations rise and are
+//! replaced. The operator asks again without hammering, and all ends as it should, in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use serde_json::json;
+
+use super::support::fault_proxy::{Fault, FaultProxy};
+use super::support::observer::Observer;
+use super::support::process::Process;
+use super::support::{Stage, Story, When, operator, serving, wait};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+const PORT: u16 = 18083;
+/// How often connections are cut off, each time when so much more has happened.
+const CUTS: usize = 5;
+const BETWEEN: usize = 12;
+/// More attempts to write per second than this are a storm: the client begins with some milliseconds between them, and
+/// doubles that.
+const STORM: usize = 20;
+
+pub fn story() -> Story {
+    Story { name: "api_faults", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    if !stage.can_run_operators() {
+        return Ok(());
+    }
+    stage.operator().leave(&stage.world).await?;
+    let folder = tempfile::tempdir()?;
+    let proxy = FaultProxy::start(stage.world.client.clone()).await?;
+    let kubeconfig = folder.path().join("kubeconfig");
+    proxy.kubeconfig(&kubeconfig)?;
+    let mut command = operator::command(&stage.world, PORT);
+    command.env("KUBECONFIG", &kubeconfig);
+    let mut process = Process::start(command, &folder.path().join("log"))?;
+    let result = tell(&stage, &proxy).await;
+    ensure!(process.is_alive(), "the operator ended:\n{}", process.log());
+    result.with_context(|| format!("the operator said:\n{}", process.log()))
+}
+
+async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
+    let second = &stage.world.second;
+    let port = stage.base_port + 20;
+    let _serving = try_join_all(stage.world.nodes.iter().map(|node| node.serve(&second.path, port))).await?;
+    let observer = Observer::begin(stage).await?;
+    let mut resource = stage.resource("reed", 3);
+    stage.apply(&resource).await?;
+    let what = "generation 2 is there";
+    wait::until(&stage.daemon_sets(), "reed-gen2", DEADLINE, what, |_| true).await?;
+    let seconds = if stage.world.soak { 30 } else { 5 };
+    for fault in [Fault::TooManyRequests, Fault::Unavailable] {
+        let before = refused(proxy);
+        proxy.set(fault);
+        // A span of time, which is what is tried here.
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let attempts = refused(proxy) - before;
+        stage.say(format_args!("{fault:?} for {seconds} s: {attempts} attempts to write"));
+        ensure!(attempts < STORM * usize::try_from(seconds)?, "{attempts} attempts within {seconds} s");
+    }
+    proxy.set(Fault::None);
+    stage.until_ready("reed", DEADLINE).await?;
+    stage.say("Ready");
+
+    resource["spec"]["image"] = json!(format!("localhost:{port}/quinistry@{}", second.digest));
+    stage.apply(&resource).await?;
+    for _ in 0..CUTS {
+        observer.until_count(observer.count() + BETWEEN).await;
+        proxy.cut();
+    }
+    let ready = stage.until_ready("reed", DEADLINE).await?;
+    stage.say(format_args!("replaced, with connections cut off {CUTS} times"));
+    let digest = ready.status.and_then(|status| status.digest);
+    ensure!(digest.as_ref() == Some(&second.digest), "the status says {digest:?}, not {}", second.digest);
+    serving::everywhere(stage, stage.base_port..stage.base_port + 3, &second.digest).await?;
+    observer.verdict(stage).await
+}
+
+fn refused(proxy: &FaultProxy) -> usize {
+    proxy.writes().refused.values().sum()
+}

@@ -1,0 +1,120 @@
+//! Others who are quicker, at every step: each write of the operator is refused once as a conflict, and each `DaemonSet`
+//! that it writes is edited by another field manager at once, by force. What the resource says wins in the end, in
+//! order, and without a storm of writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::TryStreamExt as _;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::{ListParams, Patch, PatchParams};
+
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, watcher};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use super::support::fault_proxy::{Fault, FaultProxy};
+use super::support::observer::{Observer, is_operators, version};
+use super::support::process::Process;
+use super::support::{Stage, Story, When, daemon_sets, operator, serving};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+const PORT: u16 = 18084;
+/// How often each set is edited.
+const EDITS: usize = 3;
+const GENERATIONS: i32 = 3;
+/// What the other manager wants to run; nobody has it.
+const OTHER: &str = "localhost:1/meddled:1";
+
+pub fn story() -> Story {
+    Story { name: "conflicts", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    if !stage.can_run_operators() {
+        return Ok(());
+    }
+    stage.operator().leave(&stage.world).await?;
+    let folder = tempfile::tempdir()?;
+    let proxy = FaultProxy::start(stage.world.client.clone()).await?;
+    proxy.set(Fault::Conflicts);
+    let kubeconfig = folder.path().join("kubeconfig");
+    proxy.kubeconfig(&kubeconfig)?;
+    let mut command = operator::command(&stage.world, PORT);
+    command.env("KUBECONFIG", &kubeconfig);
+    let process = Process::start(command, &folder.path().join("log"))?;
+    tell(&stage, &proxy).await.with_context(|| format!("the operator said:\n{}", process.log()))
+}
+
+async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
+    let observer = Observer::begin(stage).await?;
+    let meddler = tokio::spawn(meddle(stage.daemon_sets()));
+    stage.apply(&stage.resource("rope", GENERATIONS)).await?;
+    let meddled =
+        tokio::time::timeout(DEADLINE, meddler).await.context("not all sets were ever written")??;
+    stage.say(format_args!("edited by another manager: {:?}", meddled?));
+    stage.until_ready("rope", DEADLINE).await?;
+    for set in stage.daemon_sets().list(&ListParams::default()).await? {
+        let name = set.name_any();
+        let image = daemon_sets::image(&set);
+        ensure!(image != OTHER, "{name} still has the other image");
+        ensure!(max_unavailable(&set) == Some(IntOrString::Int(1)), "{name}: {:?}", max_unavailable(&set));
+        let label = set.labels().get("k8s-app").map(String::as_str);
+        ensure!(label == Some("quinistry"), "{name} is labelled {label:?}");
+    }
+    let writes = proxy.writes();
+    stage.say(format_args!("forwarded {:?}, refused {:?}", writes.forwarded, writes.refused));
+    // Each generation once, and once more for each edit; some more, as edits and conflicts overlap.
+    let fair = usize::try_from(GENERATIONS)? * (EDITS + 1);
+    let sets = writes.of("daemonsets");
+    ensure!(sets >= fair && sets <= fair * 2, "{sets} writes of DaemonSets, where {fair} would do");
+    let statuses = writes.of("quinistries/status");
+    ensure!(statuses <= fair * 8, "{statuses} writes of status");
+    let digest = &stage.world.first.digest;
+    serving::everywhere(stage, stage.base_port..stage.base_port + GENERATIONS, digest).await?;
+    observer.verdict(stage).await
+}
+
+/// Edits each set as soon as the operator has written it, so and so often; returns when all have had their share.
+async fn meddle(api: Api<DaemonSet>) -> Result<BTreeMap<String, usize>> {
+    let mut edits = BTreeMap::<String, usize>::new();
+    let mut edited = 0;
+    let mut changes = std::pin::pin!(watcher(api.clone(), Config::default()).applied_objects());
+    while let Some(set) = changes.try_next().await? {
+        let name = set.name_any();
+        let done = edits.entry(name.clone()).or_default();
+        // What is older than the last edit says nothing of it yet.
+        if *done < EDITS && is_operators(&set) && version(&set) > edited {
+            *done += 1;
+            edited = edit(&api, &name).await?;
+        }
+        let all = usize::try_from(GENERATIONS)?;
+        if edits.len() == all && edits.values().all(|done| *done == EDITS) {
+            break;
+        }
+    }
+    Ok(edits)
+}
+
+/// Gives the version that comes of it.
+async fn edit(api: &Api<DaemonSet>, name: &str) -> Result<u64> {
+    let patch = json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": name, "labels": {"k8s-app": "meddled"}},
+        "spec": {
+            "updateStrategy": {"rollingUpdate": {"maxUnavailable": 2}},
+            "template": {"spec": {"containers": [{"name": "quinistry", "image": OTHER}]}},
+        },
+    });
+    let set = api.patch(name, &PatchParams::apply("meddler").force(), &Patch::Apply(&patch)).await?;
+    Ok(version(&set))
+}
+
+fn max_unavailable(set: &DaemonSet) -> Option<IntOrString> {
+    set.spec.as_ref()?.update_strategy.as_ref()?.rolling_update.as_ref()?.max_unavailable.clone()
+}

@@ -1,0 +1,86 @@
+//! A namespace is deleted while generations rise in it: all of it goes, the operator does not run against the wall, and
+//! works on for others.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::TryStreamExt as _;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, watcher};
+use kube::{Api, ResourceExt as _};
+use quinistry::crd::Quinistry;
+use serde_json::json;
+
+use super::support::stage::condition;
+use super::support::{Stage, Story, When, wait};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+/// So many refusals in all are no storm: one for each set that was missed, for each status and each step between.
+const REFUSALS: u64 = 12;
+
+pub fn story() -> Story {
+    // It counts at the API server what the operator does.
+    Story { name: "namespace_deleted", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    let client = || stage.world.client.clone();
+    let namespaces = Api::<Namespace>::all(client());
+    let labels = json!({"pod-security.kubernetes.io/enforce": "privileged"});
+    let doomed =
+        serde_json::from_value(json!({"metadata": {"generateName": "e2e-doomed-", "labels": labels}}))?;
+    let doomed = namespaces.create(&PostParams::default(), &doomed).await?.name_any();
+    let resources = Api::<Quinistry>::namespaced(client(), &doomed);
+    let resource = stage.resource("ship", 4);
+    resources.patch("ship", &PatchParams::apply("story"), &Patch::Apply(&resource)).await?;
+    let sets = Api::<DaemonSet>::namespaced(client(), &doomed);
+    wait::until(&sets, "ship-gen2", DEADLINE, "generation 2 is there", |_| true).await?;
+
+    let before = refusals(&stage).await?;
+    let reasons = Arc::<Mutex<BTreeSet<String>>>::default();
+    let notes = tokio::spawn(note(resources.clone(), Arc::clone(&reasons)));
+    namespaces.delete(&doomed, &DeleteParams::default()).await?;
+    let selection = ListParams::default().fields(&format!("metadata.name={doomed}"));
+    wait::until_none(&namespaces, &selection, DEADLINE, "the namespace is gone").await?;
+    notes.abort();
+    // Whether the operator comes to say so before its resource is gone is a race.
+    let reasons = reasons.lock().expect("nothing panics with it").clone();
+    stage.say(format_args!("gone; Degraded was {reasons:?} on the way"));
+
+    // The same ports, at once.
+    stage.apply(&stage.resource("boat", 2)).await?;
+    stage.until_ready("boat", DEADLINE).await?;
+    let refused = refusals(&stage).await? - before;
+    stage.say(format_args!("{refused} writes were refused"));
+    ensure!(refused <= REFUSALS, "the operator runs against the wall: {refused} writes were refused");
+    Ok(())
+}
+
+/// Notes for which reasons it is degraded, for ever.
+async fn note(api: Api<Quinistry>, reasons: Arc<Mutex<BTreeSet<String>>>) {
+    let mut changes = std::pin::pin!(watcher(api, Config::default()).touched_objects());
+    while let Ok(Some(resource)) = changes.try_next().await {
+        let degraded = condition(&resource, "Degraded").filter(|said| said.status == "True");
+        reasons.lock().expect("nothing panics with it").extend(degraded.map(|said| said.reason.clone()));
+    }
+}
+
+/// How many of an operator's writes the API server has refused. The cluster's own controllers write by other verbs.
+async fn refusals(stage: &Stage) -> Result<u64> {
+    let request = http::Request::get("/metrics").body(Vec::new())?;
+    let text = stage.world.client.request_text(request).await?;
+    let refused = |line: &&str| {
+        let has = |part: &str| line.contains(part);
+        line.starts_with("apiserver_request_total{")
+            && has("code=\"4")
+            && ["APPLY", "PATCH", "DELETE"].iter().any(|verb| has(&format!("verb=\"{verb}\"")))
+            && (has("resource=\"quinistries\"") || has("resource=\"daemonsets\""))
+    };
+    let counts = text.lines().filter(refused).filter_map(|line| line.rsplit_once(' '));
+    counts.map(|(_, count)| count.parse::<u64>().context("a counter is a number")).sum()
+}

@@ -1,0 +1,110 @@
+//! The operator dies again and again in the middle of what it does, by SIGKILL and at any moment; the next one finds out
+//! where things stand, goes on, and never breaks the chain rule.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use kube::api::ListParams;
+use serde_json::json;
+
+use super::support::observer::Observer;
+use super::support::process::Process;
+use super::support::random::Random;
+use super::support::stage::is_ready;
+use super::support::{Stage, Story, When, operator, serving};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+/// Where this story's operators answer.
+const PORT: u16 = 18082;
+/// One lives at most until so much more has happened: a rollout of one generation on three nodes is about so much.
+const LIFE: u64 = 60;
+
+pub fn story() -> Story {
+    Story { name: "operator_killed", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    if !stage.can_run_operators() {
+        return Ok(());
+    }
+    stage.operator().leave(&stage.world).await?;
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let result = kill_and_kill(&stage, &log).await;
+    result.with_context(|| {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let last: Vec<&str> = log.lines().rev().take(80).collect();
+        format!("the operators said:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// What somebody wants at a moment.
+struct Wish {
+    generations: i32,
+    second: bool,
+}
+
+async fn kill_and_kill(stage: &Stage, log: &Path) -> Result<()> {
+    let second = &stage.world.second;
+    let port = stage.base_port + 20;
+    let _serving = try_join_all(stage.world.nodes.iter().map(|node| node.serve(&second.path, port))).await?;
+    let (mut random, seed) = Random::new();
+    stage.say(format_args!("QUINISTRY_E2E_SEED={seed} repeats this"));
+    let observer = Observer::begin(stage).await?;
+
+    let (rounds, kills) = if stage.world.soak { (10, 5) } else { (2, 4) };
+    let mut wish = Wish { generations: 3, second: false };
+    for round in 1..=rounds {
+        let mut left = kills;
+        while left > 0 {
+            let done = stage.resources().get_opt("phoenix").await?.is_some_and(|one| is_ready(&one));
+            if left == kills || done || random.below(3) == 0 {
+                wish = another(&mut random, &wish);
+                make(stage, &wish, port).await?;
+            }
+            let operator = Process::start(operator::command(&stage.world, PORT), log)?;
+            let moment = observer.count() + usize::try_from(random.below(LIFE))?;
+            tokio::select! {
+                () = observer.until_count(moment) => {}
+                ready = stage.until_ready("phoenix", DEADLINE) => drop(ready?),
+            }
+            operator.kill().await?;
+            left -= 1;
+        }
+        let operator = Process::start(operator::command(&stage.world, PORT), log)?;
+        let ready = stage.until_ready("phoenix", DEADLINE).await?;
+        operator.kill().await?;
+        let digest = ready.status.and_then(|status| status.digest);
+        let wanted = if wish.second { &second.digest } else { &stage.world.first.digest };
+        ensure!(digest.as_ref() == Some(wanted), "the status says {digest:?}, not {wanted}");
+        let sets = stage.daemon_sets().list(&ListParams::default()).await?.items.len();
+        ensure!(sets == usize::try_from(wish.generations)?, "{sets} sets, not {}", wish.generations);
+        stage.say(format_args!("killed {} times; {} generations Ready", round * kills, wish.generations));
+    }
+    let wanted = if wish.second { &second.digest } else { &stage.world.first.digest };
+    let ports = stage.base_port..stage.base_port + wish.generations;
+    serving::everywhere(stage, ports, wanted).await?;
+    observer.verdict(stage).await
+}
+
+/// Another number of generations, or another image, or both.
+fn another(random: &mut Random, before: &Wish) -> Wish {
+    let second = random.below(2) == 0;
+    let mut generations = 2 + i32::try_from(random.below(3)).expect("a small number");
+    if second == before.second && generations == before.generations {
+        generations = 2 + (generations - 1) % 3;
+    }
+    Wish { generations, second }
+}
+
+async fn make(stage: &Stage, wish: &Wish, port: i32) -> Result<()> {
+    let mut resource = stage.resource("phoenix", wish.generations);
+    if wish.second {
+        resource["spec"]["image"] =
+            json!(format!("localhost:{port}/quinistry@{}", stage.world.second.digest));
+    }
+    stage.apply(&resource).await.map(drop).context("failed to change the resource")
+}

@@ -1,0 +1,217 @@
+//! A proxy between an operator and the API server that answers as an API server in distress does: too many requests, not
+//! available, a conflict at each first try; or it cuts the connections. It also counts what is written.
+//!
+//! Plain HTTP on loopback; it speaks to the API server with the story's own credentials.
+
+use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use kube::Client;
+use kube::client::Body;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What is wrong with the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// 429 to everything, with the wish to be asked again in a second.
+    TooManyRequests,
+    /// 503 to everything.
+    Unavailable,
+    /// 409 to each write at its first attempt.
+    Conflicts,
+}
+
+/// What became of the writes, by method and kind.
+#[derive(Clone, Debug, Default)]
+pub struct Writes {
+    pub forwarded: BTreeMap<String, usize>,
+    pub refused: BTreeMap<String, usize>,
+}
+
+/// The proxy; it ends with this value.
+pub struct FaultProxy {
+    port: u16,
+    state: Arc<State>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct State {
+    client: Client,
+    fault: Mutex<Fault>,
+    writes: Mutex<Writes>,
+    /// Writes that had their conflict and may pass.
+    tried: Mutex<HashSet<(String, Bytes)>>,
+    /// Connections end when it changes.
+    cut: watch::Sender<u64>,
+}
+
+// === impl FaultProxy ===
+
+impl FaultProxy {
+    pub async fn start(client: Client) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let state = Arc::new(State {
+            client,
+            fault: Mutex::new(Fault::None),
+            writes: Mutex::default(),
+            tried: Mutex::default(),
+            cut: watch::Sender::new(0),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
+        Ok(Self { port, state, task })
+    }
+
+    /// Writes a kubeconfig that leads here.
+    pub fn kubeconfig(&self, file: &Path) -> Result<()> {
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "faults", "cluster": {"server": format!("http://127.0.0.1:{}", self.port)}}],
+            "users": [{"name": "operator", "user": {}}],
+            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator"}}],
+            "current-context": "faults",
+        });
+        std::fs::write(file, config.to_string())
+            .with_context(|| format!("failed to write {}", file.display()))
+    }
+
+    /// From now on it is like this; what hangs on the line, such as watches, is cut off and must ask anew.
+    pub fn set(&self, fault: Fault) {
+        *self.state.fault.lock().expect("nothing panics with it") = fault;
+        self.cut();
+    }
+
+    /// Ends all connections, in the middle of what they were saying.
+    pub fn cut(&self) {
+        self.state.cut.send_modify(|count| *count += 1);
+    }
+
+    pub fn writes(&self) -> Writes {
+        self.state.writes.lock().expect("nothing panics with it").clone()
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.cut();
+    }
+}
+
+// === impl Writes ===
+
+impl Writes {
+    /// How many were forwarded whose key contains a word.
+    pub fn of(&self, word: &str) -> usize {
+        self.forwarded.iter().filter(|(key, _)| key.contains(word)).map(|(_, count)| count).sum()
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(converse(stream, Arc::clone(&state)));
+    }
+}
+
+async fn converse(stream: TcpStream, state: Arc<State>) {
+    let mut cut = state.cut.subscribe();
+    let service = service_fn(move |request| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(state.answer(request).await) }
+    });
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // A connection that breaks is the operator's to mend.
+        _ = connection => {}
+        _ = cut.changed() => {}
+    }
+}
+
+// === impl State ===
+
+impl State {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let Ok(body) = body.collect().await else { return refusal(StatusCode::BAD_REQUEST) };
+        let body = body.to_bytes();
+        let key = format!("{} {}", head.method, kind(head.uri.path()));
+        let is_write = !matches!(head.method, Method::GET | Method::HEAD);
+        let fault = *self.fault.lock().expect("nothing panics with it");
+        let refused = match fault {
+            Fault::None => None,
+            Fault::TooManyRequests => Some(StatusCode::TOO_MANY_REQUESTS),
+            Fault::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Fault::Conflicts => {
+                let attempt = (format!("{} {}", head.method, head.uri), body.clone());
+                let mut tried = self.tried.lock().expect("nothing panics with it");
+                // The same write at another time has a first attempt of its own.
+                let first = is_write && !tried.remove(&attempt) && tried.insert(attempt);
+                first.then_some(StatusCode::CONFLICT)
+            }
+        };
+        if is_write {
+            let mut writes = self.writes.lock().expect("nothing panics with it");
+            let counts = if refused.is_some() { &mut writes.refused } else { &mut writes.forwarded };
+            *counts.entry(key).or_default() += 1;
+        }
+        match refused {
+            Some(status) => refusal(status),
+            None => self.forward(head, body).await,
+        }
+    }
+
+    async fn forward(&self, head: http::request::Parts, body: Bytes) -> Response<Body> {
+        let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let mut request = Request::builder().method(head.method.clone()).uri(target);
+        for name in [ACCEPT, CONTENT_TYPE] {
+            if let Some(value) = head.headers.get(&name) {
+                request = request.header(name, value);
+            }
+        }
+        let Ok(request) = request.body(Body::from(body)) else { return refusal(StatusCode::BAD_REQUEST) };
+        match self.client.send(request).await {
+            Ok(mut response) => {
+                for name in [CONNECTION, TRANSFER_ENCODING] {
+                    response.headers_mut().remove(name);
+                }
+                response
+            }
+            Err(_) => refusal(StatusCode::BAD_GATEWAY),
+        }
+    }
+}
+
+/// The collection that a path is about: `daemonsets`, `quinistries/status`.
+fn kind(path: &str) -> String {
+    let words: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let namespaced = words.iter().position(|word| *word == "namespaces").map(|place| place + 2);
+    let kind = namespaced.and_then(|place| words.get(place)).unwrap_or(&path);
+    if path.ends_with("/status") { format!("{kind}/status") } else { (*kind).to_owned() }
+}
+
+/// As the API server words it.
+fn refusal(status: StatusCode) -> Response<Body> {
+    let reason = status.canonical_reason().unwrap_or_default().replace(' ', "");
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "the story says no", "reason": reason, "code": status.as_u16()});
+    let mut response = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response = response.header(RETRY_AFTER, "1");
+    }
+    response.body(Body::from(body.to_string().into_bytes())).expect("a response")
+}

@@ -1,0 +1,253 @@
+//! Watches all that a story's operator does and sees, for as long as the story lasts, and holds it against the chain rule.
+//!
+//! Kinds are watched apart; resource versions put what they say into one order, as all of them lie in one etcd. A watch
+//! that breaks off goes on where it was. One that must begin anew says so, and what changed meanwhile is judged by what
+//! came of it.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use futures_util::StreamExt as _;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1 as core;
+use kube::api::ListParams;
+use kube::runtime::watcher::{self, Event as Seen, watcher};
+use kube::{Api, Resource, ResourceExt};
+use quinistry::crd::Quinistry;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::chain_rule::{Event, Key, Pod, Set, What, violations};
+use super::{Stage, daemon_sets, wait};
+
+/// Field manager of the operator.
+const OPERATOR: &str = "quinistry-operator";
+const RESOURCE: &str = "quinistry.dev/resource";
+const GENERATION: &str = "quinistry/generation";
+const TEMPLATE: &str = "quinistry.dev/template";
+
+/// How soon a watch is tried again; whatever happens meanwhile is heard of late.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// All that has happened in a story's namespace, and to the nodes.
+pub struct Observer {
+    record: Arc<Record>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+struct Record {
+    began: Instant,
+    events: Mutex<Vec<Event>>,
+    count: watch::Sender<usize>,
+}
+
+// === impl Observer ===
+
+impl Observer {
+    /// Begins to watch, and returns when it sees all that is there.
+    pub async fn begin(stage: &Stage) -> Result<Self> {
+        let client = stage.world.client.clone();
+        let record = Arc::new(Record {
+            began: Instant::now(),
+            events: Mutex::default(),
+            count: watch::Sender::new(0),
+        });
+        let nodes = Api::<core::Node>::all(client);
+        let tasks = vec![
+            tokio::spawn(follow(Arc::clone(&record), stage.resources(), resource)),
+            tokio::spawn(follow(Arc::clone(&record), stage.daemon_sets(), set)),
+            tokio::spawn(follow(Arc::clone(&record), stage.pods(), pod)),
+            tokio::spawn(follow(Arc::clone(&record), nodes, node)),
+        ];
+        let observer = Self { record, tasks };
+        let all = observer.tasks.len();
+        wait::eventually(Duration::from_secs(30), "the observer sees", || async {
+            let events = observer.record.events();
+            let sighted = events.iter().filter(|event| matches!(event.what, What::Sighted(_))).count();
+            ensure!(sighted >= all, "{sighted} of {all} kinds are seen");
+            Ok(())
+        })
+        .await?;
+        Ok(observer)
+    }
+
+    /// How much has happened so far.
+    pub fn count(&self) -> usize {
+        *self.record.count.borrow()
+    }
+
+    /// Waits until so much has happened.
+    pub async fn until_count(&self, count: usize) {
+        // The sender lives as long as this.
+        let _ = self.record.count.subscribe().wait_for(|now| *now >= count).await;
+    }
+
+    /// Hears what has been said until now, and tells what breaks the chain rule.
+    pub async fn verdict(&self, stage: &Stage) -> Result<()> {
+        let all = ListParams::default();
+        let sets = stage.daemon_sets().list(&all).await?;
+        let pods = stage.pods().list(&all).await?;
+        let there: BTreeSet<u64> =
+            sets.iter().map(version).chain(pods.iter().map(version)).filter(|version| *version > 0).collect();
+        wait::eventually(Duration::from_secs(30), "the observer has heard all", || async {
+            let heard: BTreeSet<u64> = self.record.events().iter().map(|event| event.version).collect();
+            let missing = there.difference(&heard).count();
+            ensure!(missing == 0, "it has not heard of {missing} of {} objects", there.len());
+            Ok(())
+        })
+        .await?;
+        let events = self.record.events();
+        let (all, found) = (events.len(), violations(events));
+        stage.say(format_args!("{all} events observed, {} against the chain rule", found.len()));
+        if found.is_empty() {
+            return Ok(());
+        }
+        Err(anyhow!("against the chain rule:\n{}", found.join("\n")))
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    fn events(&self) -> Vec<Event> {
+        self.events.lock().expect("nothing panics with it").clone()
+    }
+
+    /// What no object's version stands for comes after all that was heard of before.
+    fn add(&self, version: Option<u64>, what: What) {
+        let mut events = self.events.lock().expect("nothing panics with it");
+        let version = version.or_else(|| events.iter().map(|event| event.version).max()).unwrap_or_default();
+        events.push(Event { version, at: self.began.elapsed(), what });
+        self.count.send_replace(events.len());
+    }
+}
+
+/// Follows one kind. `view` tells what an object means: that it is there, or that it is gone.
+async fn follow<K>(record: Arc<Record>, api: Api<K>, view: fn(&K, bool) -> Option<What>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let kind = std::any::type_name::<K>();
+    let mut known: Vec<K> = Vec::new();
+    let mut listed: Vec<K> = Vec::new();
+    let mut stream = std::pin::pin!(watcher(api, watcher::Config::default()));
+    while let Some(seen) = stream.next().await {
+        match seen {
+            Ok(Seen::Init) => {
+                listed.clear();
+                record.add(None, What::Blind(kind));
+            }
+            Ok(Seen::InitApply(object)) => listed.push(object),
+            Ok(Seen::InitDone) => {
+                let uids: BTreeSet<_> = listed.iter().map(ResourceExt::uid).collect();
+                for gone in known.iter().filter(|object| !uids.contains(&object.uid())) {
+                    if let Some(what) = view(gone, true) {
+                        record.add(None, what);
+                    }
+                }
+                known = std::mem::take(&mut listed);
+                for object in &known {
+                    if let Some(what) = view(object, false) {
+                        record.add(Some(version(object)), what);
+                    }
+                }
+                record.add(None, What::Sighted(kind));
+            }
+            Ok(Seen::Apply(object)) => {
+                known.retain(|other| other.uid() != object.uid());
+                if let Some(what) = view(&object, false) {
+                    record.add(Some(version(&object)), what);
+                }
+                known.push(object);
+            }
+            Ok(Seen::Delete(object)) => {
+                known.retain(|other| other.uid() != object.uid());
+                if let Some(what) = view(&object, true) {
+                    record.add(Some(version(&object)), what);
+                }
+            }
+            // The stream goes on where it was; only not at once.
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    }
+}
+
+/// By which events of all kinds are ordered.
+pub fn version<K: ResourceExt>(object: &K) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+fn resource(object: &Quinistry, gone: bool) -> Option<What> {
+    let uid = object.uid()?;
+    let gone = gone || object.metadata.deletion_timestamp.is_some();
+    Some(if gone { What::ResourceGone(uid) } else { What::Resource(uid) })
+}
+
+fn node(object: &core::Node, gone: bool) -> Option<What> {
+    let name = object.name_any();
+    if gone {
+        return Some(What::NodeGone(name));
+    }
+    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions?.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+    Some(What::Node { name, ready })
+}
+
+fn set(object: &DaemonSet, gone: bool) -> Option<What> {
+    let spec = object.spec.as_ref()?;
+    let key = key(spec.selector.match_labels.as_ref()?)?;
+    if gone {
+        return Some(What::SetGone(key));
+    }
+    let annotations = spec.template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+    Some(What::Set(Set {
+        key,
+        uid: object.uid()?,
+        template: format!("{} {}", annotations?.get(TEMPLATE)?, daemon_sets::image(object)),
+        by_operator: is_operators(object),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+    }))
+}
+
+/// Whether the image that it has now is the operator's word: whoever forces another one upon it takes that field over.
+pub fn is_operators(object: &DaemonSet) -> bool {
+    let path = ["f:spec", "f:template", "f:spec", "f:containers", "k:{\"name\":\"quinistry\"}", "f:image"];
+    object.managed_fields().iter().filter(|fields| fields.manager.as_deref() == Some(OPERATOR)).any(
+        |fields| {
+            let all = fields.fields_v1.as_ref().map(|fields| &fields.0);
+            all.and_then(|all| path.iter().try_fold(all, |value, key| value.get(*key))).is_some()
+        },
+    )
+}
+
+fn pod(object: &core::Pod, gone: bool) -> Option<What> {
+    let uid = object.uid()?;
+    if gone {
+        return Some(What::PodGone(uid));
+    }
+    let spec = object.spec.as_ref()?;
+    let image = spec.containers.first()?.image.as_deref()?;
+    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_ref());
+    Some(What::Pod(Pod {
+        key: key(object.labels())?,
+        uid,
+        node: spec.node_name.clone().unwrap_or_default(),
+        template: format!("{} {image}", object.annotations().get(TEMPLATE)?),
+        ready: conditions
+            .is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True")),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+    }))
+}
+
+fn key(labels: &std::collections::BTreeMap<String, String>) -> Option<Key> {
+    Some((labels.get(RESOURCE)?.clone(), labels.get(GENERATION)?.parse().ok()?))
+}

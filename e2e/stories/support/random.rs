@@ -1,0 +1,25 @@
+//! A small generator: what it chose once it chooses again from the same seed.
+
+/// The seed that decides all that follows.
+pub struct Random(u64);
+
+impl Random {
+    /// From `QUINISTRY_E2E_SEED`, or by the clock; to be told, so that a run can be repeated.
+    pub fn new() -> (Self, u64) {
+        let given = std::env::var("QUINISTRY_E2E_SEED").ok().and_then(|seed| seed.parse().ok());
+        let clock = || {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.map_or(1, |since| u64::from(since.subsec_nanos()))
+        };
+        let seed: u64 = given.unwrap_or_else(clock);
+        // Nothing ever comes of zero.
+        (Self(seed.max(1)), seed.max(1))
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
