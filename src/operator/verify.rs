@@ -83,11 +83,13 @@ impl Eyes {
         self.lock().len()
     }
 
-    /// How long until one of these is to be looked at again; nothing if all are settled or being looked at.
+    /// How long until one of these is to be looked at, at once if it never was; nothing if all are settled or being
+    /// looked at.
     pub(super) fn next(&self, requests: &[VerifyRequest]) -> Option<Duration> {
-        let seen = self.lock();
-        let due = requests.iter().filter_map(|request| seen.get(&request.start)?.due).min();
-        due.map(|due| due.saturating_duration_since(Instant::now()))
+        let (now, seen) = (Instant::now(), self.lock());
+        let due =
+            requests.iter().filter_map(|request| seen.get(&request.start).map_or(Some(now), |seen| seen.due));
+        due.min().map(|due| due.saturating_duration_since(now))
     }
 
     /// Looks at those pods that are due, and returns after a moment at the latest: whether any was. (Client required.)

@@ -8,6 +8,7 @@ pub mod diagnosis;
 pub mod kind;
 pub mod node;
 pub mod operator;
+pub mod process;
 pub mod runner;
 pub mod serving;
 pub mod shell;

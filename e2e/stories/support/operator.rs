@@ -2,15 +2,20 @@
 //! quicker while one works on it and needs a machine that reaches the pods.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
+use tokio::process::Command;
 
+use super::process::Process;
 use super::world::World;
 use super::{shell, wait};
 
@@ -18,6 +23,9 @@ use super::{shell, wait};
 pub const NAMESPACE: &str = "quinistry-system";
 /// Name of the release.
 pub const RELEASE: &str = "quinistry";
+
+/// Where the shared operator answers when it runs beside the stories.
+const PORT: u16 = 18081;
 
 /// How the operator comes to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,20 +52,25 @@ impl How {
 /// A running operator.
 pub struct Operator {
     how: How,
-    beside: Option<Beside>,
-}
-
-struct Beside {
-    process: tokio::process::Child,
+    /// When it runs beside the stories, and is not away.
+    process: Mutex<Option<Process>>,
+    away: AtomicBool,
     log: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Operator {
     pub async fn start(world: &World) -> Result<Self> {
-        let beside = match world.operator {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("log");
+        let process = match world.operator {
             How::Helm => install(world).await.map(|()| None)?,
-            How::Beside => Some(beside(world).await?),
+            How::Beside => {
+                define(world).await?;
+                let process = Process::start(command(world, PORT), &log)?;
+                until_ready(&process, PORT).await?;
+                Some(process)
+            }
             How::Elsewhere => define(world).await.map(|()| None)?,
         };
         let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
@@ -74,7 +87,38 @@ impl Operator {
             },
         )
         .await?;
-        Ok(Self { how: world.operator, beside })
+        let (process, away) = (Mutex::new(process), AtomicBool::new(false));
+        Ok(Self { how: world.operator, process, away, log, _folder: folder })
+    }
+
+    /// Sends it away, so that a story can run its own; the runner calls it back after the story, however that ends.
+    pub async fn leave(&self, world: &World) -> Result<()> {
+        self.away.store(true, Ordering::SeqCst);
+        match self.how {
+            How::Helm => scale(world, 0).await,
+            How::Beside => {
+                let process = self.process.lock().expect("nothing panics with it").take();
+                process.context("it is away already")?.stop().await
+            }
+            How::Elsewhere => bail!("this operator is somebody else's"),
+        }
+    }
+
+    /// Calls it back, if it is away.
+    pub async fn back(&self, world: &World) -> Result<()> {
+        if !self.away.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        match self.how {
+            How::Helm => scale(world, 1).await,
+            How::Beside => {
+                let process = Process::start(command(world, PORT), &self.log)?;
+                until_ready(&process, PORT).await?;
+                *self.process.lock().expect("nothing panics with it") = Some(process);
+                Ok(())
+            }
+            How::Elsewhere => Ok(()),
+        }
     }
 
     /// Whether the chart installed it.
@@ -84,13 +128,14 @@ impl Operator {
 
     /// Its log, when it runs beside.
     pub fn log(&self) -> Option<String> {
-        self.beside.as_ref().and_then(|beside| std::fs::read_to_string(&beside.log).ok())
+        std::fs::read_to_string(&self.log).ok()
     }
 
     /// Memory in bytes: resident, or in the cluster what the kubelet counts, which is a little more.
     pub async fn memory(&self, world: &World) -> Result<u64> {
-        if let Some(beside) = &self.beside {
-            let id = beside.process.id().context("it has ended")?;
+        if self.how == How::Beside {
+            let id = self.process.lock().expect("nothing panics with it").as_ref().and_then(Process::id);
+            let id = id.context("it has ended")?;
             let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
             return Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024);
@@ -157,18 +202,42 @@ async fn define(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn beside(world: &World) -> Result<Beside> {
-    define(world).await?;
+/// How many operators the release runs; waits until it is so.
+async fn scale(world: &World, replicas: i32) -> Result<()> {
+    let deployments = Api::<Deployment>::namespaced(world.client.clone(), NAMESPACE);
+    let selection = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
+    let deployment = deployments.list(&selection).await?.items.into_iter().next();
+    let name = deployment.context("the release has no Deployment")?.name_any();
+    let patch = json!({"spec": {"replicas": replicas}});
+    deployments.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    let what = format!("the release runs {replicas} operators");
+    wait::until(&deployments, &name, Duration::from_mins(1), &what, |deployment| {
+        let status = deployment.status.clone().unwrap_or_default();
+        status.observed_generation >= deployment.metadata.generation
+            && [status.replicas, status.available_replicas] == [Some(replicas).filter(|count| *count > 0); 2]
+    })
+    .await?;
+    if replicas > 0 {
+        return Ok(());
+    }
+    let pods = Api::<Pod>::namespaced(world.client.clone(), NAMESPACE);
+    wait::until_none(&pods, &selection, Duration::from_mins(1), "the operator's pod is gone").await
+}
+
+/// An operator beside the stories, which answers on a port of its own. It reads `KUBECONFIG` as they do, unless it is
+/// given another.
+pub fn command(world: &World, port: u16) -> Command {
     let program = world.first.path.to_string_lossy();
-    let folder = tempfile::tempdir()?;
-    let log = folder.path().join("log");
-    let file = std::fs::File::create(&log)?;
-    let mut command = shell::command([program.as_ref(), "operator", "--listen", "127.0.0.1:18081"]);
-    let process = command.stdout(file.try_clone()?).stderr(file).spawn()?;
+    shell::command([program.as_ref(), "operator", "--listen", &format!("127.0.0.1:{port}")])
+}
+
+/// Waits until an operator beside the stories has seen the cluster.
+pub async fn until_ready(process: &Process, port: u16) -> Result<()> {
+    let url = format!("http://127.0.0.1:{port}/readyz");
     wait::eventually(Duration::from_secs(20), "the operator is ready", || {
-        shell::output(shell::command(["curl", "-sf", "http://127.0.0.1:18081/readyz"]))
+        shell::output(shell::command(["curl", "-sf", &url]))
     })
     .await
-    .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
-    Ok(Beside { process, log, _folder: folder })
+    .map(drop)
+    .with_context(|| process.log())
 }

@@ -11,8 +11,9 @@ use super::operator::Operator;
 use super::world::World;
 use super::{Stage, diagnosis};
 
-/// No story takes longer than this.
+/// No story takes longer than this, nor than the other when all is done in full.
 const LONGEST: Duration = Duration::from_mins(5);
+const LONGEST_SOAK: Duration = Duration::from_mins(30);
 
 /// When a story is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,16 +118,22 @@ async fn play(world: &Arc<World>, operator: Option<&Arc<Operator>>, number: usiz
         }
     };
     // A task, so that a panic is a failure like another.
-    let task = tokio::spawn(tokio::time::timeout(LONGEST, (story.play)(Arc::clone(&stage))));
+    let longest = if world.soak { LONGEST_SOAK } else { LONGEST };
+    let task = tokio::spawn(tokio::time::timeout(longest, (story.play)(Arc::clone(&stage))));
     let result = match task.await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(anyhow!("it takes longer than {} s", LONGEST.as_secs())),
+        Ok(Err(_)) => Err(anyhow!("it takes longer than {} s", longest.as_secs())),
         Err(panic) => Err(panic.into()),
     };
     let diagnosis = match &result {
         Ok(()) => String::new(),
         Err(_) => stage.diagnosis().await,
     };
+    let back = match operator {
+        Some(operator) => operator.back(world).await.context("the operator does not come back"),
+        None => Ok(()),
+    };
+    let result = result.and(back);
     let result = match result {
         Ok(()) => stage.clear().await.context("failed to clean up"),
         Err(error) if std::env::var_os("QUINISTRY_E2E_KEEP").is_some() => Err(error),

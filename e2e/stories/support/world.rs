@@ -33,6 +33,10 @@ pub struct World {
     pub root: PathBuf,
     pub helm: PathBuf,
     pub operator: How,
+    /// Whether the nodes are network namespaces of this machine, so that a process of it reaches the pods.
+    pub local: bool,
+    /// Whether all is done in full, however long that takes.
+    pub soak: bool,
     _files: tempfile::TempDir,
 }
 
@@ -74,6 +78,8 @@ impl World {
             root: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
             helm: std::env::var_os("QUINISTRY_E2E_HELM").unwrap_or("helm".into()).into(),
             operator: How::find()?,
+            local: provider == "cluster",
+            soak: std::env::var_os("QUINISTRY_E2E_SOAK").is_some(),
             _files: files,
         })))
     }

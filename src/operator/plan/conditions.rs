@@ -131,7 +131,7 @@ fn fixed_point(chain: &Chain<'_>, deviations: &[Deviation]) -> Said {
         (Some(digest), proven) if proven > 0 => said(
             "True",
             Reason::DigestsEqual,
-            format!("{proven} of {} generations serve {digest}", chain.views.len()),
+            format!("{digest} is served by {proven} of {}", counted(chain.views.len(), "generation")),
         ),
         _ => said("Unknown", Reason::Unknown, "no generation is proven yet"),
     }
@@ -184,11 +184,11 @@ fn degraded(
     }
     let other =
         chain.observed.nodes.iter().filter(|node| select::misses_by_architecture(chain.quinistry, node));
-    if let Some(node) = other.clone().next() {
+    let other: Vec<&str> = other.map(|node| node.name.as_str()).collect();
+    if !other.is_empty() {
         let message = format!(
-            "{} nodes have another architecture and are left out, such as {}; name one in nodeSelector if that is meant",
-            other.count(),
-            node.name
+            "left out, since the architecture is another one there: {}; name one in nodeSelector if that is meant",
+            names(other)
         );
         return said("True", Reason::MixedArchitectures, message);
     }
@@ -246,7 +246,8 @@ fn step(chain: &Chain<'_>) -> String {
                 .filter(|node| view.pod_on(node).is_some_and(|pod| pod.ready.is_some()))
                 .count();
             let learning = if view.is_rolled_out() { ", and is being looked at" } else { "" };
-            format!("generation {} is on {there} of {} nodes{learning}", view.number, view.nodes.len())
+            let nodes = counted(view.nodes.len(), "node");
+            format!("generation {} is on {there} of {nodes}{learning}", view.number)
         }
     }
 }
@@ -275,7 +276,7 @@ fn ready(
         return said("False", fixed_point.reason, &fixed_point.message);
     }
     if done {
-        let mut message = format!("all {all} generations are proven");
+        let mut message = every_one_is_proven(all);
         if let Some(unseen) = unseen(chain) {
             message.push_str(&unseen);
         }
@@ -283,17 +284,24 @@ fn ready(
     }
     let (joining, others) = laggards(chain);
     if !joining.is_empty() && others == 0 && !chain.has_surplus() && chain.digest.is_some() {
-        let message = format!(
-            "all {all} generations are proven, but on nodes that have just joined: {}",
-            names(joining)
-        );
+        let message =
+            format!("{}, but on nodes that have just joined: {}", every_one_is_proven(all), names(joining));
         return said("True", Reason::AllProven, message);
     }
     if degraded.status == "True" && stops(degraded.reason) {
         return said("False", degraded.reason, &degraded.message);
     }
-    let message = format!("{} of {all} generations are proven; {}", chain.proven(), progressing.message);
+    let message =
+        format!("proven: {} of {}; {}", chain.proven(), counted(all, "generation"), progressing.message);
     said("False", progressing.reason, message)
+}
+
+fn every_one_is_proven(all: usize) -> String {
+    if all == 1 {
+        "the only generation is proven".into()
+    } else {
+        format!("all {all} generations are proven")
+    }
 }
 
 /// Where the operator's own look is missing from the proof.
@@ -360,11 +368,16 @@ fn told(deviations: &[Deviation], about: impl Fn(Reason) -> bool) -> Option<(Rea
 }
 
 /// `a, b, c and 4 more`, sorted, so that the same state gives the same words.
-fn names(mut nodes: Vec<&str>) -> String {
+pub(super) fn names(mut nodes: Vec<&str>) -> String {
     nodes.sort_unstable();
     nodes.dedup();
     let more = nodes.len().saturating_sub(NAMED);
     nodes.truncate(NAMED);
     let list = nodes.join(", ");
     if more > 0 { format!("{list} and {more} more") } else { list }
+}
+
+/// `1 node`, `2 nodes`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

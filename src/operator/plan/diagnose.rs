@@ -1,7 +1,10 @@
 //! What is wrong with which pod on which node, and why. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 
+use super::conditions::{counted, names};
 use super::generation::View;
 use super::{Chain, SUSPICIOUS};
 use crate::crd::{Deviation, Reason};
@@ -115,12 +118,11 @@ fn pod_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason,
             }
             if loops || pod.start.restarts >= LOOPING {
                 let words = if words.is_empty() { "it said nothing" } else { words.trim() };
-                let message =
-                    format!("{} restarts; it ended with exit code {code}: {words}", pod.start.restarts);
+                let message = format!("{}; it ended with exit code {code}: {words}", restarts(pod));
                 return Some((Reason::CrashLoop, message));
             }
         } else if loops {
-            return Some((Reason::CrashLoop, format!("{} restarts", pod.start.restarts)));
+            return Some((Reason::CrashLoop, restarts(pod)));
         }
         if answers_elsewhere(view, pod, chain.now) {
             let message = "it answers on its own address, but not on its node's localhost: the network plugin does not \
@@ -149,15 +151,8 @@ fn digest_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reas
     match view.fetched(pod)? {
         Fetched::Corrupt(message) => Some((Reason::DigestMismatch, message.clone())),
         Fetched::Whole(served) if chain.is_learning(view) => {
-            let others = view.served();
-            let differs = others.iter().any(|(_, other)| *other != served);
-            differs.then(|| {
-                let image = chain.quinistry.spec.image.as_deref().unwrap_or_default();
-                (
-                    Reason::BootstrapDigestDiffers,
-                    format!("{image} gave {served} here and another digest elsewhere"),
-                )
-            })
+            let differs = view.served().iter().any(|(_, other)| *other != served);
+            differs.then(|| (Reason::BootstrapDigestDiffers, which_gave_what(chain, view)))
         }
         Fetched::Whole(served) => {
             let expected = chain.digest.as_ref()?;
@@ -173,6 +168,22 @@ fn digest_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reas
             (Reason::PodsUnreachable, message)
         }),
     }
+}
+
+/// Who knows the digests knows which nodes have the older image.
+fn which_gave_what(chain: &Chain<'_>, view: &View<'_>) -> String {
+    let mut nodes = BTreeMap::<&str, Vec<&str>>::new();
+    for (pod, served) in view.served() {
+        nodes.entry(served.as_str()).or_default().push(&pod.node);
+    }
+    let each: Vec<_> =
+        nodes.into_iter().map(|(digest, nodes)| format!("{digest} on {}", names(nodes))).collect();
+    let image = chain.quinistry.spec.image.as_deref().unwrap_or_default();
+    format!("{image} is not the same everywhere: it gave {}", each.join(", and "))
+}
+
+fn restarts(pod: &Pod) -> String {
+    counted(usize::try_from(pod.start.restarts).unwrap_or_default(), "restart")
 }
 
 fn pull_problem(

@@ -60,6 +60,7 @@ async fn every_byte_is_hashed_and_each_start_is_asked_once() {
 async fn who_cannot_be_reached_is_asked_later_and_later() {
     let eyes = Arc::new(Eyes::new().unwrap());
     let requests = [request(pod(2, 1))];
+    assert_eq!(eyes.next(&requests), Some(Duration::ZERO), "who was never asked is due");
     assert!(eyes.look(&requests, silent()).await);
     let found = eyes.found(requests.iter().map(|request| &request.start));
     assert!(

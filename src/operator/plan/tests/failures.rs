@@ -240,6 +240,36 @@ fn a_moving_tag_gives_two_digests() {
     let plan = world.plan(&quinistry);
     assert_eq!(applied(&plan), [""; 0]);
     assert_eq!(plan.words.fixed_point.reason, Reason::BootstrapDigestDiffers);
+    let message = &plan.words.fixed_point.message;
+    for (digest, node) in [(Digest::sha256(b"another"), "node-1"), (digest(), "node-2")] {
+        assert!(message.contains(&format!("{digest} on {node}")), "{message}");
+    }
+}
+
+#[test]
+fn one_thing_is_told_as_one() {
+    let mut quinistry = pinned();
+    quinistry.spec.generations = 1;
+    let mut world = World::new(2);
+    world.change_node("node-2", |node| {
+        drop(node.labels.insert("kubernetes.io/arch".into(), "riscv64".into()));
+    });
+    let mut messages = Vec::new();
+    let mut hear = |plan: Plan| messages.extend(plan.words.all().map(|(_, said)| said.message.clone()));
+    world.obey(&world.plan(&quinistry));
+    hear(world.plan(&quinistry));
+    hear(world.settle(&quinistry));
+    world.change_pods(1, |pod| {
+        (pod.ready, pod.start.restarts) = (None, 1);
+        pod.waiting = Some(("CrashLoopBackOff".into(), String::new()));
+    });
+    hear(world.plan(&quinistry));
+    for word in ["node", "generation", "restart"] {
+        let many = format!("1 {word}s");
+        assert!(messages.iter().all(|message| !message.contains(&many)), "{messages:#?}");
+        assert!(messages.iter().any(|message| message.contains(&format!("1 {word}"))), "{messages:#?}");
+    }
+    assert!(messages.contains(&"the only generation is proven".into()), "{messages:#?}");
 }
 
 #[test]
