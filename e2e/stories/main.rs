@@ -20,6 +20,7 @@ mod ports;
 mod raise;
 mod reroll;
 mod support;
+mod two_operators;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         changes_midway::story(),
         architectures::story(),
         idle::story(),
+        two_operators::story(),
         lifecycle::story(),
     ])
 }

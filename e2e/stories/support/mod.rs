@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod daemon_sets;
 pub mod diagnosis;
 pub mod kind;
+pub mod lease;
 pub mod node;
 pub mod operator;
 pub mod process;
