@@ -11,9 +11,12 @@ mod admin;
 mod apply;
 mod build;
 mod cache;
+mod connection;
 mod error;
 mod events;
 mod identity;
+mod leader;
+mod memory;
 mod metrics;
 mod observe;
 mod observed;
@@ -24,7 +27,7 @@ mod verify;
 mod watches;
 mod wire;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,16 +37,19 @@ use kube::runtime::controller::{self, Action as Next};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Config, ResourceExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::crd::{GenerationState, Quinistry, QuinistryStatus};
+use crate::crd::{GenerationState, Quinistry};
 
 pub use admin::router;
 pub use error::{Category, OperatorError};
 
 use apply::{Applied, apply};
 use cache::Cache;
+use error::one_line;
+use leader::{Election, Leadership};
+use memory::Memories;
 use metrics::{Look, Metrics, Write};
 use observed::{DaemonSet, Fetched, Node, Observed, Pod, Rejection};
 use plan::{Action, Plan};
@@ -59,13 +65,21 @@ const SAFETY_NET: Duration = Duration::from_mins(5);
 /// When to look again while something is awaited that no watch tells of.
 const WAITING: Duration = Duration::from_secs(5);
 
-/// The longest pause after failures.
-const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+/// What an operator is told from outside.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The only namespace that is looked after; all, if none.
+    pub namespace: Option<String>,
+    /// Name of the Lease, in the namespace that the client works in, by which several operators elect one. Without it
+    /// this one takes itself for the only one.
+    pub lease: Option<String>,
+}
 
 /// The operator of one cluster.
 pub struct Operator {
     client: Client,
     namespace: Option<String>,
+    leadership: Arc<Leadership>,
     recorder: Recorder,
     resources: Store<Quinistry>,
     /// Resources to look at.
@@ -76,13 +90,14 @@ pub struct Operator {
     nodes: Cache<Node>,
     eyes: Arc<Eyes>,
     metrics: Arc<Metrics>,
-    memory: Mutex<HashMap<String, Memory>>,
+    memories: Memories,
 }
 
 /// What only the one run needs.
 struct Inbox {
     writer: Writer<Quinistry>,
     requests: UnboundedReceiver<ObjectRef<Quinistry>>,
+    election: Option<Election>,
 }
 
 // Neither a client nor a recorder says anything of itself.
@@ -92,57 +107,63 @@ impl std::fmt::Debug for Operator {
     }
 }
 
-/// What spares work, and is found out again after a restart.
-#[derive(Debug, Default)]
-struct Memory {
-    /// The last status written, and the version of the resource that it was written upon: the cache may lag behind.
-    reported: Option<(Option<String>, QuinistryStatus)>,
-    /// The last apply that was refused, when, and for which generation of the specification.
-    rejected: Option<(Rejection, Instant, Option<i64>)>,
-    failures: u32,
-}
-
 // === impl Operator ===
 
 impl Operator {
     /// For the cluster that the environment names: a kubeconfig, or a pod's own credentials.
-    pub async fn from_environment(namespace: Option<String>) -> Result<Arc<Self>, OperatorError> {
-        let client =
-            Client::try_default().await.map_err(|error| OperatorError::Cluster(error.to_string()))?;
-        Self::new(client, namespace)
+    pub async fn from_environment(settings: Settings) -> Result<Arc<Self>, OperatorError> {
+        let config = Config::infer().await.map_err(|error| OperatorError::Cluster(error.to_string()))?;
+        Self::new(&config, settings)
     }
 
-    /// For a given cluster; of one namespace, or all.
-    pub fn new(client: Client, namespace: Option<String>) -> Result<Arc<Self>, OperatorError> {
+    /// For a given cluster.
+    pub fn new(config: &Config, settings: Settings) -> Result<Arc<Self>, OperatorError> {
+        let name = identity::own();
+        let (leadership, election) = match settings.lease {
+            None => (Arc::new(Leadership::sole()), None),
+            Some(lease) => {
+                let leadership = Arc::new(Leadership::elected());
+                let client = connection::client(config, Arc::new(Leadership::sole()))?;
+                let election = Election::new(client, lease, name.clone(), leadership.clone());
+                (leadership, Some(election))
+            }
+        };
+        let client = connection::client(config, leadership.clone())?;
         let (resources, writer) = kube::runtime::reflector::store();
         // Unbounded, but short: it is emptied every few milliseconds, whatever the reconciler does.
         let (sender, requests) = unbounded_channel();
-        let reporter =
-            Reporter { controller: identity::MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
+        let reporter = Reporter { controller: identity::MANAGER.into(), instance: Some(name) };
         Ok(Arc::new(Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
-            namespace,
+            namespace: settings.namespace,
+            leadership,
             resources,
             requests: sender,
-            inbox: Mutex::new(Some(Inbox { writer, requests })),
+            inbox: Mutex::new(Some(Inbox { writer, requests, election })),
             daemon_sets: Cache::new(),
             pods: Cache::new(),
             nodes: Cache::new(),
             eyes: Arc::new(Eyes::new()?),
             metrics: Arc::default(),
-            memory: Mutex::default(),
+            memories: Memories::default(),
         }))
     }
 
-    /// Runs until `stop` resolves; then finishes what it is at. To be called once.
-    pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()> + Send + 'static) {
-        let Some(inbox) = self.inbox.lock().expect("nothing panics while it is held").take() else {
-            return;
+    /// Runs until `stop` resolves; then finishes what it is at. Fails when another operator has taken over: what this one
+    /// knows may be from before, so a new one should begin in its place. To be called once.
+    pub async fn run(
+        self: Arc<Self>,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), OperatorError> {
+        let Some(Inbox { writer, requests, election }) =
+            self.inbox.lock().expect("nothing panics while it is held").take()
+        else {
+            return Ok(());
         };
-        let queue = watches::queue(self.clone(), inbox, stop);
+        let queue = watches::queue(self.clone(), writer, requests, stop);
         let config = controller::Config::default().concurrency(CONCURRENCY);
-        controller::applier(
+        let reconciler = controller::applier(
             |quinistry, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&quinistry).await }),
             |quinistry, error, operator| operator.after(&quinistry, error),
             self.clone(),
@@ -157,8 +178,17 @@ impl Operator {
                 | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
                 Err(error) => tracing::error!(%error, "the queue failed"),
             }
-        })
-        .await;
+        });
+        let Some(mut election) = election else {
+            reconciler.await;
+            return Ok(());
+        };
+        tokio::select! {
+            () = reconciler => {}
+            holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::Followed { holder }),
+        }
+        election.release().await;
+        Ok(())
     }
 
     /// Whether all watches have brought their first list.
@@ -169,16 +199,21 @@ impl Operator {
         resources && self.daemon_sets.is_synced() && self.pods.is_synced() && self.nodes.is_synced()
     }
 
-    fn metrics(&self) -> &Metrics {
-        &self.metrics
+    /// What is counted. What is known of resources is the leader's to tell, or it would be told twice.
+    fn metrics(&self) -> String {
+        self.metrics.render(self.leadership.holds())
     }
 
     async fn reconcile(&self, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+        // Whoever comes to lead is asked to look at all of them.
+        if !self.leadership.holds() {
+            return Ok(Next::await_change());
+        }
         let started = Instant::now();
         let result = self.steps(quinistry).await;
         self.metrics.reconciled(started.elapsed(), result.as_ref().err().map(OperatorError::category));
         if result.is_ok() {
-            self.remember(quinistry, |memory| memory.failures = 0);
+            self.memories.succeeded(quinistry);
         }
         result
     }
@@ -207,7 +242,7 @@ impl Operator {
         }
         // apply (client required)
         let failure = self.apply(quinistry, &plan).await;
-        if let Some(rejection) = self.rejection(quinistry) {
+        if let Some(rejection) = self.memories.rejection(quinistry, SAFETY_NET) {
             observed.rejection = Some(rejection);
             plan = plan::plan(quinistry, &observed, Timestamp::now());
         }
@@ -229,7 +264,7 @@ impl Operator {
             pods,
             rivals: self.resources.state(),
             refusals: Vec::new(),
-            rejection: self.rejection(quinistry),
+            rejection: self.memories.rejection(quinistry, SAFETY_NET),
         }
     }
 
@@ -269,10 +304,7 @@ impl Operator {
                         namespace = quinistry.namespace(), name = quinistry.name_any(),
                         reason = %rejection.reason, "refused by the API server: {}", rejection.message
                     );
-                    let generation = quinistry.metadata.generation;
-                    self.remember(quinistry, |memory| {
-                        memory.rejected = Some((rejection, Instant::now(), generation));
-                    });
+                    self.memories.reject(quinistry, Some(rejection));
                     // What follows in the plan stands on this.
                     return Ok(());
                 }
@@ -285,7 +317,7 @@ impl Operator {
         match &applied {
             Applied::Set(set) => {
                 self.metrics.wrote(Write::Apply);
-                self.remember(quinistry, |memory| memory.rejected = None);
+                self.memories.reject(quinistry, None);
                 if let Some((key, view)) = observe::daemon_set((**set).clone()) {
                     self.daemon_sets.put(key, DaemonSet { accepted: true, ..view });
                 }
@@ -309,13 +341,8 @@ impl Operator {
         let ready = plan.generations.iter().filter(|one| one.state == GenerationState::Ready).count();
         let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
         self.metrics.reported(&quinistry.uid().unwrap_or_default(), desired, ready, &plan.words);
-        let version = quinistry.resource_version();
-        let reported = self.remember(quinistry, |memory| memory.reported.clone());
-        // What the cache has may be what was there before the last write.
-        let before = match &reported {
-            Some((upon, status)) if *upon == version => Some(status),
-            _ => quinistry.status.as_ref(),
-        };
+        let reported = self.memories.reported(quinistry);
+        let before = reported.as_ref().or(quinistry.status.as_ref());
         let status = report::status(quinistry, plan, before, Timestamp::now());
         if before == Some(&status) {
             return Ok(());
@@ -329,35 +356,17 @@ impl Operator {
         }
         self.metrics.wrote(Write::Status);
         let news = events::of_change(before, &status);
-        self.remember(quinistry, |memory| memory.reported = Some((version, status)));
+        self.memories.report(quinistry, status);
         events::publish(&self.recorder, quinistry, news).await;
         Ok(())
     }
 
-    /// The refusal that still holds: of this very specification, and not so long ago that trying again makes sense.
-    fn rejection(&self, quinistry: &Quinistry) -> Option<Rejection> {
-        let generation = quinistry.metadata.generation;
-        self.remember(quinistry, |memory| match &memory.rejected {
-            Some((rejection, at, of)) if *of == generation && at.elapsed() < SAFETY_NET => {
-                Some(rejection.clone())
-            }
-            _ => None,
-        })
-    }
-
     /// After a failure: when to try again.
     fn after(&self, quinistry: &Quinistry, error: &OperatorError) -> Next {
-        let failures = self.remember(quinistry, |memory| {
-            memory.failures = memory.failures.saturating_add(1);
-            memory.failures
-        });
-        let pause = match error.category() {
-            Category::Conflict => Duration::from_millis(200),
-            Category::Forbidden => Duration::from_mins(1),
-            Category::Invalid => SAFETY_NET,
-            Category::NotFound | Category::Unreachable => {
-                Duration::from_secs(1).saturating_mul(1 << failures.min(7)).min(LONGEST_PAUSE)
-            }
+        let failures = self.memories.failed(quinistry);
+        let Some(pause) = error.category().pause(failures) else {
+            // Whoever comes to lead looks at it.
+            return Next::await_change();
         };
         tracing::warn!(
             namespace = quinistry.namespace(), name = quinistry.name_any(), retry = ?pause,
@@ -366,16 +375,11 @@ impl Operator {
         Next::requeue(pause)
     }
 
-    fn remember<T>(&self, quinistry: &Quinistry, with: impl FnOnce(&mut Memory) -> T) -> T {
-        let mut memory = self.memory.lock().expect("nothing panics while it is held");
-        with(memory.entry(quinistry.uid().unwrap_or_default()).or_default())
-    }
-
     /// Drops what is remembered of resources and pods that are no more.
     fn forget(&self) {
         let resources = self.resources.state();
         let alive: BTreeSet<_> = resources.iter().filter_map(|quinistry| quinistry.uid()).collect();
-        self.memory.lock().expect("nothing panics while it is held").retain(|uid, _| alive.contains(uid));
+        self.memories.keep(&alive);
         self.metrics.keep(|uid| alive.contains(uid));
         let pods = self.pods.select(|_| true);
         if self.eyes.remembered() > pods.len() {
@@ -389,22 +393,6 @@ impl Operator {
             .find(|quinistry| quinistry.metadata.uid.as_deref() == Some(uid))
             .map(|quinistry| ObjectRef::from_obj(&*quinistry))
     }
-}
-
-/// An error with its causes.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Some errors tell their causes by themselves.
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        source = error.source();
-    }
-    text.replace('\n', " ")
 }
 
 /// Up to a tenth more, by the resource's UID, so that not all are looked at in the same moment.

@@ -27,6 +27,7 @@ mod ports;
 mod raise;
 mod reroll;
 mod support;
+mod two_operators;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         conflicts::story(),
         operator_killed::story(),
         api_away::story(),
+        two_operators::story(),
         lifecycle::story(),
     ])
 }

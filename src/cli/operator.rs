@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 
 use super::listen::bind_all;
-use crate::operator::{Operator, router};
+use crate::operator::{Operator, Settings, router};
 use crate::registry::{Limits, serve};
 use crate::shutdown::Signals;
 
@@ -16,6 +16,14 @@ pub(super) struct Args {
     /// Look after the resources of this namespace only [default: all namespaces]
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
+
+    /// Have one of several operators lead, by a Lease in their own namespace; the others stand by
+    #[arg(long)]
+    leader_elect: bool,
+
+    /// Name of the Lease: the same for operators that would do the same, another for all others
+    #[arg(long, value_name = "NAME", default_value = "quinistry-operator", requires = "leader_elect")]
+    lease_name: String,
 
     /// Address and port of /healthz, /readyz and /metrics
     #[arg(long, value_name = "ADDR", default_value = "[::]:8081")]
@@ -31,7 +39,11 @@ impl Args {
     async fn operate(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
         let listener = bind_all(self.listen).await?;
-        let operator = Operator::from_environment(self.namespace.clone()).await?;
+        let settings = Settings {
+            namespace: self.namespace.clone(),
+            lease: self.leader_elect.then(|| self.lease_name.clone()),
+        };
+        let operator = Operator::from_environment(settings).await?;
         tracing::info!(
             address = %listener.local_addr()?,
             namespace = self.namespace.as_deref().unwrap_or("all"),
@@ -48,7 +60,7 @@ impl Args {
         tokio::select! {
             () = signals.next() => {}
             ended = &mut run => {
-                ended.context("the operator failed")?;
+                ended.context("the operator failed")??;
                 anyhow::bail!("the operator ended by itself");
             }
             ended = &mut admin => {
@@ -59,7 +71,7 @@ impl Args {
         tracing::info!("stopping");
         stop.send_replace(true);
         tokio::select! {
-            _ = run => {}
+            ended = run => ended.context("the operator failed")??,
             () = signals.next() => tracing::warn!("asked again; leaving at once"),
         }
         admin.abort();

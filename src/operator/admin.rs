@@ -32,5 +32,5 @@ async fn ready(State(operator): State<Arc<Operator>>) -> (StatusCode, &'static s
 }
 
 async fn metrics(State(operator): State<Arc<Operator>>) -> ([(http::HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, METRICS)], operator.metrics().render())
+    ([(CONTENT_TYPE, METRICS)], operator.metrics())
 }

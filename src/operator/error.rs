@@ -1,6 +1,13 @@
 //! What can go wrong in a reconcile, one variant per step that takes a client.
 
+use std::time::Duration;
+
+use super::SAFETY_NET;
+use super::leader::NotLeading;
 use crate::crd::Reason;
+
+/// The longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +33,12 @@ pub enum OperatorError {
     /// Status could not be written.
     #[error("failed to report status")]
     Report(#[source] Box<kube::Error>),
+    /// This operator led, and was not heard of for so long that another took over.
+    #[error("{holder} leads now; this operator ends, so that a new one begins with what has happened since")]
+    Followed {
+        /// Who leads.
+        holder: String,
+    },
 }
 
 /// How the driver goes on after a failure. Also the closed set of labels in metrics.
@@ -39,14 +52,16 @@ pub enum Category {
     Invalid,
     /// The object or its kind is not there.
     NotFound,
+    /// Another operator leads, which does it instead.
+    NotLeading,
     /// Anything else: again, later and later.
     Unreachable,
 }
 
 impl Category {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Conflict, Self::Forbidden, Self::Invalid, Self::NotFound, Self::Unreachable];
+    pub const ALL: [Self; 6] =
+        [Self::Conflict, Self::Forbidden, Self::Invalid, Self::NotFound, Self::NotLeading, Self::Unreachable];
 
     /// Of an answer of the API server.
     #[must_use]
@@ -59,7 +74,21 @@ impl Category {
                 404 => Self::NotFound,
                 _ => Self::Unreachable,
             },
+            kube::Error::Service(error) if error.is::<NotLeading>() => Self::NotLeading,
             _ => Self::Unreachable,
+        }
+    }
+
+    /// When to try again after so many failures in a row; nothing if another operator does.
+    pub(super) fn pause(self, failures: u32) -> Option<Duration> {
+        match self {
+            Self::NotLeading => None,
+            Self::Conflict => Some(Duration::from_millis(200)),
+            Self::Forbidden => Some(Duration::from_mins(1)),
+            Self::Invalid => Some(SAFETY_NET),
+            Self::NotFound | Self::Unreachable => {
+                Some(Duration::from_secs(1).saturating_mul(1 << failures.min(7)).min(LONGEST_PAUSE))
+            }
         }
     }
 
@@ -71,6 +100,7 @@ impl Category {
             Self::Forbidden => "forbidden",
             Self::Invalid => "invalid",
             Self::NotFound => "not_found",
+            Self::NotLeading => "not_leading",
             Self::Unreachable => "unreachable",
         }
     }
@@ -86,6 +116,7 @@ impl OperatorError {
             Self::Observe(error) | Self::Report(error) => Category::of(error),
             Self::Apply { source, .. } => Category::of(source),
             Self::Cluster(_) | Self::Registry(_) => Category::Unreachable,
+            Self::Followed { .. } => Category::NotLeading,
         }
     }
 }
@@ -102,4 +133,20 @@ pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String)> {
         Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message)),
         _ => None,
     }
+}
+
+/// An error with its causes.
+pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Some errors tell their causes by themselves.
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text.replace('\n', " ")
 }

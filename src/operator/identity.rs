@@ -2,6 +2,8 @@
 //!
 //! All of them end in selectors, field managers or other people's queries, so none may change. Used by every step.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
 use crate::crd::Quinistry;
 
 /// Field manager of every server-side apply, and reporter of every Event.
@@ -45,4 +47,12 @@ pub(super) fn port(quinistry: &Quinistry, generation: i32) -> i32 {
 #[must_use]
 pub(super) const fn role(generation: i32) -> &'static str {
     if generation == 1 { "parent" } else { "child" }
+}
+
+/// This operator's own name, in Leases and Events: its pod's, which a restarted container keeps, or one by chance.
+#[must_use]
+pub(super) fn own() -> String {
+    // A map's seed is as good as any number by chance, and needs no generator.
+    let chance = || format!("{MANAGER}-{:016x}", RandomState::new().build_hasher().finish());
+    std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(chance)
 }

@@ -232,10 +232,13 @@ impl Metrics {
         self.lock().resources.retain(|uid, _| alive(uid));
     }
 
-    /// Everything, as Prometheus reads it.
+    /// Everything, as Prometheus reads it; of resources nothing, if another operator leads.
     #[must_use]
-    pub(super) fn render(&self) -> String {
-        let counts = self.lock();
+    pub(super) fn render(&self, leads: bool) -> String {
+        let mut counts = self.lock();
+        if !leads {
+            counts.resources.clear();
+        }
         let mut text = Text::default();
         let reconciles = [(String::new(), as_float(counts.reconciles))];
         text.family("quinistry_operator_reconciles_total", "counter", "Reconciles.", reconciles);
@@ -263,6 +266,7 @@ impl Metrics {
             "Pods whose every byte was asked for.",
             counts.looks.samples(),
         );
+        text.gauge("quinistry_operator_leader", "Whether this operator leads.", leads.into());
         text.gauge("quinistry_operator_resources", "Resources.", counts.resources.len() as u64);
         text.gauge(
             "quinistry_operator_generations_desired",
@@ -294,109 +298,4 @@ const fn as_float(count: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-    use std::time::Duration;
-
-    use super::{Category, Look, Metrics, STATUSES, Words, Write};
-
-    /// All series with their values. Panics where Prometheus would refuse the text.
-    fn series(text: &str) -> BTreeMap<String, f64> {
-        let mut families = BTreeSet::new();
-        let mut family = (String::new(), String::new());
-        let mut series = BTreeMap::new();
-        let mut lines = text.lines();
-        while let Some(line) = lines.next() {
-            if let Some(help) = line.strip_prefix("# HELP ") {
-                let (name, words) = help.split_once(' ').unwrap();
-                assert!(families.insert(name.to_owned()), "{name} comes twice");
-                assert!(!words.is_empty() && !words.contains('\\'), "{line}");
-                let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).unwrap();
-                assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
-                family = (name.into(), kind.into());
-                continue;
-            }
-            let (left, value) = line.rsplit_once(' ').unwrap();
-            let (name, labels) = left.split_once('{').unwrap_or((left, "}"));
-            let suffix =
-                name.strip_prefix(&family.0).unwrap_or_else(|| panic!("{line} is not of {}", family.0));
-            let suffixes: &[_] = if family.1 == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
-            assert!(suffixes.contains(&suffix), "{line}");
-            let labels = labels.strip_suffix('}').unwrap();
-            for label in labels.split(',').filter(|label| !label.is_empty()) {
-                let (label, value) = label.split_once('=').unwrap();
-                assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{line}");
-                let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap();
-                assert!(!value.contains(['"', '\\']), "{line}");
-            }
-            assert!(series.insert(left.to_owned(), value.parse().unwrap()).is_none(), "{left} comes twice");
-        }
-        series
-    }
-
-    #[test]
-    fn what_is_shown_is_what_prometheus_reads() {
-        let metrics = Metrics::default();
-        metrics.reconciled(Duration::from_millis(3), None);
-        metrics.reconciled(Duration::from_mins(1), Some(Category::Forbidden));
-        metrics.wrote(Write::Apply);
-        metrics.looked(Look::Corrupt);
-        let series = series(&metrics.render());
-        let value = |rest: &str| series[&format!("quinistry_operator_{rest}")];
-        assert!((value("reconcile_seconds_sum") - 60.003).abs() < 1e-9);
-        for (name, expected) in [
-            ("reconciles_total", 2.0),
-            ("reconcile_failures_total{reason=\"forbidden\"}", 1.0),
-            ("reconcile_failures_total{reason=\"conflict\"}", 0.0),
-            ("reconcile_seconds_bucket{le=\"0.001\"}", 0.0),
-            ("reconcile_seconds_bucket{le=\"0.005\"}", 1.0),
-            ("reconcile_seconds_bucket{le=\"30\"}", 1.0),
-            ("reconcile_seconds_bucket{le=\"+Inf\"}", 2.0),
-            ("reconcile_seconds_count", 2.0),
-            ("writes_total{kind=\"apply\"}", 1.0),
-            ("verifications_total{result=\"corrupt\"}", 1.0),
-        ] {
-            assert!((value(name) - expected).abs() < f64::EPSILON, "{name}: {}", value(name));
-        }
-    }
-
-    #[test]
-    fn no_count_brings_a_new_series() {
-        let metrics = Metrics::default();
-        let before: Vec<_> = series(&metrics.render()).into_keys().collect();
-        for category in Category::ALL {
-            metrics.reconciled(Duration::ZERO, Some(category));
-        }
-        for write in Write::ALL {
-            metrics.wrote(write);
-        }
-        for look in Look::ALL {
-            metrics.looked(look);
-        }
-        metrics.reported("uid", 3, 2, &Words::default());
-        let after: Vec<_> = series(&metrics.render()).into_keys().collect();
-        assert_eq!(before, after);
-    }
-
-    #[test]
-    fn conditions_are_counted_over_resources() {
-        let metrics = Metrics::default();
-        let condition = |kind: &str, status: &str| {
-            let name = format!("quinistry_operator_conditions{{type=\"{kind}\",status=\"{status}\"}}");
-            series(&metrics.render())[&name].to_string()
-        };
-        let mut words = Words::default();
-        metrics.reported("a", 3, 0, &words);
-        metrics.reported("b", 2, 0, &words);
-        assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["0", "0", "2"]);
-        words.ready.status = "True";
-        words.fixed_point.status = "False";
-        metrics.reported("a", 3, 3, &words);
-        assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["1", "0", "1"]);
-        assert_eq!(STATUSES.map(|status| condition("FixedPoint", status)), ["0", "1", "1"]);
-        // A resource that is gone is in no condition.
-        metrics.keep(|uid| uid == "b");
-        assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["0", "0", "1"]);
-        assert!(metrics.render().contains("quinistry_operator_resources 1\n"));
-    }
-}
+mod tests;

@@ -165,7 +165,7 @@ impl Eyes {
             Err(
                 error @ (ClientError::Digest { .. } | ClientError::Size { .. } | ClientError::DiffId { .. }),
             ) => Fetched::Corrupt(error.to_string()),
-            Err(error) => Fetched::Failed(super::one_line(&error)),
+            Err(error) => Fetched::Failed(super::error::one_line(&error)),
         }
     }
 

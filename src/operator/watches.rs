@@ -20,9 +20,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::cache::{Cache, Entry};
-use super::error::Category;
+use super::error::{Category, one_line};
 use super::identity::RESOURCE;
-use super::{Inbox, Operator, observe, one_line, wire};
+use super::{Operator, observe, wire};
 use crate::crd::Quinistry;
 
 /// How long requests are gathered.
@@ -34,10 +34,10 @@ pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Quinistry>>;
 /// Starts the watches, and yields the resources to look at until `stop` resolves.
 pub(super) fn queue(
     operator: Arc<Operator>,
-    inbox: Inbox,
+    writer: Writer<Quinistry>,
+    mut requests: mpsc::UnboundedReceiver<ObjectRef<Quinistry>>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> impl Stream<Item = Result<ObjectRef<Quinistry>, Infallible>> + Send {
-    let Inbox { writer, mut requests } = inbox;
     let sender = operator.requests.clone();
     let client = operator.client.clone();
     let namespace = operator.namespace.as_deref();
@@ -143,22 +143,22 @@ async fn resources(
                     let _ = requests.send(ObjectRef::from_obj(&quinistry));
                     continue;
                 }
-                request_all(&operator, &requests);
+                request_all(&operator);
             }
             Ok(Event::Delete(quinistry)) => {
                 known.remove(&quinistry.metadata.uid);
-                request_all(&operator, &requests);
+                request_all(&operator);
             }
-            Ok(Event::InitDone) => request_all(&operator, &requests),
+            Ok(Event::InitDone) => request_all(&operator),
             Ok(Event::Init | Event::InitApply(_)) | Err(_) => {}
         }
     }
 }
 
-/// Another resource may be waiting for ports, or have to give way.
-fn request_all(operator: &Operator, requests: &Requests) {
+/// Has all of them looked at: one may be waiting for another's ports, or have to give way.
+pub(super) fn request_all(operator: &Operator) {
     for resource in everyone(operator) {
-        let _ = requests.send(resource);
+        let _ = operator.requests.send(resource);
     }
 }
 

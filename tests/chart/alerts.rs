@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
-use quinistry::operator::{Operator, router};
+use quinistry::operator::{Operator, Settings, router};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -16,8 +16,8 @@ const PREFIX: &str = "quinistry_operator_";
 /// What an operator shows that has seen nothing yet.
 async fn shown() -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = kube::Client::try_from(kube::Config::new("http://localhost".parse().unwrap())).unwrap();
-    let app = router(Operator::new(client, None).unwrap());
+    let config = kube::Config::new("http://localhost".parse().unwrap());
+    let app = router(Operator::new(&config, Settings::default()).unwrap());
     let response = app.oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
     String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
 }
@@ -69,7 +69,7 @@ async fn alerts_ask_for_what_the_operator_shows() {
             }
         }
     }
-    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert_eq!(asked.len(), 3, "{asked:?}");
 }
 
 #[test]
@@ -82,6 +82,7 @@ fn alerts_say_what_to_do() {
             names,
             [
                 "QuinistryOperatorDown",
+                "QuinistryLeaderMissing",
                 "QuinistryNotReady",
                 "QuinistryFixedPointBroken",
                 "QuinistryReconcileFails"

@@ -55,6 +55,40 @@ fn never_two_operators_at_once() {
     let spec = &only(&objects, "Deployment")["spec"];
     assert_eq!(spec["replicas"], 1);
     assert_eq!(spec["strategy"], json!({"type": "Recreate"}));
+    for kind in ["PodDisruptionBudget", "Role"] {
+        assert!(of_kind(&objects, kind).is_empty(), "{kind}");
+    }
+}
+
+#[test]
+fn two_operators_elect_one_and_keep_apart() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&["--set", "replicas=2,leaderElection.enabled=true"]);
+    let spec = &only(&objects, "Deployment")["spec"];
+    assert_eq!(spec["replicas"], 2);
+    assert_eq!(spec["strategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}));
+    let container = operator(&objects);
+    assert_eq!(
+        container["args"],
+        json!(["operator", "--leader-elect", "--lease-name=shelf-quinistry-operator"])
+    );
+    // Two operators of one name would both take the Lease for theirs.
+    let name = json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}});
+    assert!(container["env"].as_array().unwrap().contains(&name));
+
+    let labels = &spec["selector"]["matchLabels"];
+    let budget = &only(&objects, "PodDisruptionBudget")["spec"];
+    assert_eq!((&budget["maxUnavailable"], &budget["selector"]["matchLabels"]), (&json!(1), labels));
+    let affinity = &spec["template"]["spec"]["affinity"]["podAntiAffinity"];
+    let term = &affinity["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"];
+    assert_eq!(term["topologyKey"], "kubernetes.io/hostname");
+    assert_eq!(&term["labelSelector"]["matchLabels"], labels);
+
+    // Whoever says something about affinity says all of it.
+    let own = "replicas=2,leaderElection.enabled=true,affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=zone";
+    let affinity =
+        only(&helm.objects(&["--set", own]), "Deployment")["spec"]["template"]["spec"]["affinity"].clone();
+    assert_eq!(affinity["podAntiAffinity"].as_object().unwrap().len(), 1, "{affinity}");
 }
 
 #[test]

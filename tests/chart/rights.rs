@@ -18,19 +18,29 @@ const NAMESPACED: &[&str] = &[
 /// Beyond namespaces.
 const CLUSTER: &[&str] = &["/nodes: list watch"];
 
-/// `group/resource: verbs`, sorted. Anything else that a rule may hold is a failure.
+/// For an election, where the operator is.
+const ELECTION: &[&str] = &[
+    "coordination.k8s.io/leases: create",
+    "coordination.k8s.io/leases/shelf-quinistry-operator: get update",
+];
+
+/// `group/resource: verbs`, sorted, with the name where there is one. Anything else that a rule may hold is a failure.
 fn rights(role: &Value) -> BTreeSet<String> {
     let words = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
     let mut rights = BTreeSet::new();
     for rule in role["rules"].as_array().unwrap() {
-        let keys: Vec<_> = rule.as_object().unwrap().keys().collect();
-        assert_eq!(keys.len(), 3, "{rule}");
+        let name = rule["resourceNames"].as_array().map(|names| match names.as_slice() {
+            [Value::String(name)] => format!("/{name}"),
+            _ => panic!("one name: {rule}"),
+        });
+        assert_eq!(rule.as_object().unwrap().len(), 3 + usize::from(name.is_some()), "{rule}");
+        let name = name.unwrap_or_default();
         let mut verbs = words(&rule["verbs"]);
         verbs.sort();
         for group in words(&rule["apiGroups"]) {
             for resource in words(&rule["resources"]) {
                 assert!(
-                    rights.insert(format!("{group}/{resource}: {}", verbs.join(" "))),
+                    rights.insert(format!("{group}/{resource}{name}: {}", verbs.join(" "))),
                     "{resource} twice"
                 );
             }
@@ -74,6 +84,23 @@ fn with_one_namespace_to_watch_only_nodes_are_cluster_wide() {
     binds(only(&objects, "ClusterRoleBinding"), cluster);
 }
 
+#[test]
+fn the_lease_is_the_operators_own_and_no_other() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&["--set", "leaderElection.enabled=true"]);
+    let role = only(&objects, "Role");
+    assert_eq!(rights(role), set(&[ELECTION]));
+    assert_eq!(role["metadata"]["namespace"], "library");
+    let binding = only(&objects, "RoleBinding");
+    assert_eq!(binding["metadata"]["namespace"], "library");
+    binds(binding, role);
+    // In one namespace with the resources, each role has a name of its own.
+    let same = helm.objects(&["--set", "leaderElection.enabled=true,watchNamespace=library"]);
+    let names: BTreeSet<_> =
+        of_kind(&same, "Role").iter().map(|role| role["metadata"]["name"].clone().to_string()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
 /// The binding gives this role to the operator's account and to nobody else.
 fn binds(binding: &Value, role: &Value) {
     assert_eq!(binding["roleRef"]["kind"], role["kind"]);
@@ -111,7 +138,8 @@ fn roles_and_account_are_switched_apart() {
             .unwrap()
             .to_owned()
     };
-    let objects = helm.objects(&["--set", "rbac.create=false,watchNamespace=reading-room"]);
+    let objects =
+        helm.objects(&["--set", "rbac.create=false,watchNamespace=reading-room,leaderElection.enabled=true"]);
     for kind in ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
         assert!(of_kind(&objects, kind).is_empty(), "{kind}");
     }
@@ -132,7 +160,7 @@ fn roles_and_account_are_switched_apart() {
 fn each_right_has_its_reason_above_it() {
     let templates = chart().join("templates");
     let mut rules = 0;
-    for name in ["_helpers.tpl", "aggregated.yaml", "clusterrole.yaml", "role.yaml"] {
+    for name in ["_helpers.tpl", "aggregated.yaml", "clusterrole.yaml", "lease.yaml", "role.yaml"] {
         let text = std::fs::read_to_string(templates.join(name)).unwrap();
         let lines: Vec<_> = text.lines().map(str::trim).collect();
         for at in (0..lines.len()).filter(|at| lines[*at].starts_with("- apiGroups:")) {
@@ -140,5 +168,5 @@ fn each_right_has_its_reason_above_it() {
             rules += 1;
         }
     }
-    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + 2);
+    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + ELECTION.len() + 2);
 }

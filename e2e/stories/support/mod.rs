@@ -8,6 +8,7 @@ pub mod daemon_sets;
 pub mod diagnosis;
 pub mod fault_proxy;
 pub mod kind;
+pub mod lease;
 pub mod node;
 pub mod observer;
 pub mod operator;

@@ -158,16 +158,25 @@ impl Operator {
 
 /// The operator's pod.
 pub async fn pod(world: &World) -> Result<Pod> {
-    let selection = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
-    let pods = Api::<Pod>::namespaced(world.client.clone(), NAMESPACE);
-    let running = |pod: &Pod| {
+    pods(world, 1).await?.pop().context("one operator runs")
+}
+
+/// The operators' pods, once there are so many and all of them are ready.
+pub async fn pods(world: &World, count: usize) -> Result<Vec<Pod>> {
+    let component = format!("app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator");
+    let selection = ListParams::default().labels(&component);
+    let api = Api::<Pod>::namespaced(world.client.clone(), NAMESPACE);
+    let is_ready = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
         pod.metadata.deletion_timestamp.is_none()
-            && pod.spec.as_ref().is_some_and(|spec| spec.restart_policy.as_deref() == Some("Always"))
+            && conditions
+                .is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
     };
-    let pods = wait::until_all(&pods, &selection, Duration::from_secs(30), "one operator runs", |pods| {
-        pods.iter().filter(|pod| running(pod)).count() == 1
-    });
-    pods.await?.into_iter().find(running).context("one operator runs")
+    let what = format!("the release runs {count} operators");
+    wait::until_all(&api, &selection, Duration::from_mins(1), &what, |pods| {
+        pods.len() == count && pods.iter().all(is_ready)
+    })
+    .await
 }
 
 /// helm, with the release's namespace.

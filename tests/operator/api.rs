@@ -1,7 +1,4 @@
-//! The operator against an API server that only remembers: what it writes, what it leaves alone, and what it does when
-//! it is refused. What plans hold is tested beside them.
-
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+//! As much of an API server as the operator takes: it remembers what is written.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,24 +9,24 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use quinistry::operator::Operator;
 use quinistry::registry::Limits;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 /// As much of an API server as it takes: lists, watches in which nothing happens, and writes.
 #[derive(Clone, Default)]
-struct Api {
-    resource: Arc<Mutex<Value>>,
-    sets: Arc<Mutex<BTreeMap<String, Value>>>,
-    writes: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Api {
+    pub(crate) resource: Arc<Mutex<Value>>,
+    pub(crate) sets: Arc<Mutex<BTreeMap<String, Value>>>,
+    pub(crate) writes: Arc<Mutex<Vec<String>>>,
     /// Answers to the next applies: status codes and messages.
-    refusals: Arc<Mutex<Vec<(u16, &'static str)>>>,
+    pub(crate) refusals: Arc<Mutex<Vec<(u16, &'static str)>>>,
+    /// The only Lease, and how often it was written.
+    pub(crate) lease: Arc<Mutex<Option<Value>>>,
 }
 
 impl Api {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let api = Self::default();
         *api.resource.lock().unwrap() = json!({
             "apiVersion": "quinistry.dev/v1alpha1",
@@ -41,11 +38,11 @@ impl Api {
         api
     }
 
-    fn writes(&self) -> Vec<String> {
+    pub(crate) fn writes(&self) -> Vec<String> {
         self.writes.lock().unwrap().clone()
     }
 
-    fn condition(&self, kind: &str) -> Option<(String, String)> {
+    pub(crate) fn condition(&self, kind: &str) -> Option<(String, String)> {
         let resource = self.resource.lock().unwrap();
         let all = resource["status"]["conditions"].as_array()?;
         let condition = all.iter().find(|condition| condition["type"] == kind)?;
@@ -68,6 +65,9 @@ impl Api {
 
     fn write(&self, path: &str, mut object: Value) -> Response {
         let name = path.rsplit('/').next().unwrap().to_owned();
+        if path.contains("/leases") {
+            return self.write_lease(object);
+        }
         if path.contains("/events") {
             self.writes.lock().unwrap().push("event".into());
             return json_answer(&object);
@@ -81,9 +81,7 @@ impl Api {
         }
         self.writes.lock().unwrap().push(format!("apply {name}"));
         if let Some((code, message)) = self.refusals.lock().unwrap().pop() {
-            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
-                "message": message, "reason": "Refused", "metadata": {}});
-            return (StatusCode::from_u16(code).unwrap(), json_answer(&status)).into_response();
+            return failure(code, message);
         }
         object["metadata"]["uid"] = json!("u2");
         object["metadata"]["generation"] = json!(1);
@@ -92,6 +90,48 @@ impl Api {
         self.sets.lock().unwrap().insert(name, object.clone());
         json_answer(&object)
     }
+
+    /// As the API server does: a version that is not the last one is refused.
+    fn write_lease(&self, mut lease: Value) -> Response {
+        let mut now = self.lease.lock().unwrap();
+        let version =
+            now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str()).map(str::to_owned);
+        if version.as_deref() != lease["metadata"]["resourceVersion"].as_str() {
+            return failure(409, "the object has been modified");
+        }
+        let next = version.and_then(|version| version.parse::<u64>().ok()).unwrap_or_default() + 1;
+        lease["metadata"]["resourceVersion"] = json!(next.to_string());
+        *now = Some(lease.clone());
+        json_answer(&lease)
+    }
+
+    /// Who holds the Lease.
+    pub(crate) fn holder(&self) -> Option<String> {
+        let lease = self.lease.lock().unwrap();
+        lease.as_ref()?["spec"]["holderIdentity"].as_str().map(str::to_owned)
+    }
+
+    /// Listens, until the runtime ends; how to reach it.
+    pub(crate) async fn serve(&self) -> kube::Config {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let app = Router::new().fallback(answer).with_state(self.clone());
+        tokio::spawn(quinistry::registry::serve(listener, app, Limits::default(), std::future::pending()));
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        kube::Config::new(url.parse().unwrap())
+    }
+}
+
+fn failure(code: u16, message: &str) -> Response {
+    let reason = match code {
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "Invalid",
+    };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+        "message": message, "reason": reason, "metadata": {}});
+    (StatusCode::from_u16(code).unwrap(), json_answer(&status)).into_response()
 }
 
 fn json_answer(value: &Value) -> Response {
@@ -106,23 +146,15 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
         return Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())
             .into_response();
     }
+    if uri.path().contains("/leases/") {
+        let lease = api.lease.lock().unwrap().clone();
+        return lease.map_or_else(|| failure(404, "there is no such Lease"), |lease| json_answer(&lease));
+    }
     json_answer(&api.list(uri.path()))
 }
 
-/// Runs an operator until `done`, and for a while longer, so that what it should not do would show.
-async fn operate(api: &Api, done: impl Fn(&Api) -> bool) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let app = Router::new().fallback(answer).with_state(api.clone());
-    let server =
-        tokio::spawn(quinistry::registry::serve(listener, app, Limits::default(), std::future::pending()));
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let operator = Operator::new(client, None).unwrap();
-    let running = tokio::spawn(operator.run(async {
-        let _ = stopped.await;
-    }));
+/// Waits for something to be so.
+pub(crate) async fn until(api: &Api, done: impl Fn(&Api) -> bool) {
     let waiting = async {
         while !done(api) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -131,57 +163,4 @@ async fn operate(api: &Api, done: impl Fn(&Api) -> bool) {
     tokio::time::timeout(Duration::from_secs(20), waiting)
         .await
         .unwrap_or_else(|_| panic!("never done: {:?}, {}", api.writes(), api.resource.lock().unwrap()));
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(5), running)
-        .await
-        .expect("it stops when it is asked to")
-        .unwrap();
-    server.abort();
-}
-
-fn has_reported(api: &Api) -> bool {
-    api.writes().iter().any(|write| write == "status")
-}
-
-#[tokio::test]
-async fn what_has_not_changed_is_not_written() {
-    let api = Api::new();
-    operate(&api, has_reported).await;
-    let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
-    assert_eq!(applies, 1, "{:?}", api.writes());
-    assert_eq!(api.condition("Progressing"), Some(("True".into(), "RollingOut".into())));
-    // Another operator, as after a restart, finds everything as it should be.
-    api.writes.lock().unwrap().clear();
-    operate(&api, |_| true).await;
-    assert_eq!(api.writes(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_refusal_is_told_and_not_repeated() {
-    for (code, message, reason) in [
-        (422, "spec.template.spec.containers[0].image: Required value", "ApplyRejected"),
-        (
-            403,
-            "unable to create new content in namespace pantry because it is being terminated",
-            "NamespaceTerminating",
-        ),
-        (403, "daemonsets.apps is forbidden", "ApplyRejected"),
-    ] {
-        let api = Api::new();
-        *api.refusals.lock().unwrap() = vec![(code, message); 9];
-        operate(&api, has_reported).await;
-        assert_eq!(api.condition("Degraded"), Some(("True".into(), reason.into())));
-        let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
-        assert_eq!(applies, 1, "{:?}", api.writes());
-    }
-}
-
-#[tokio::test]
-async fn a_conflict_is_tried_again() {
-    let api = Api::new();
-    *api.refusals.lock().unwrap() = vec![(409, "the object has been modified")];
-    operate(&api, |api| !api.sets.lock().unwrap().is_empty()).await;
-    let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
-    assert_eq!(applies, 2, "{:?}", api.writes());
 }

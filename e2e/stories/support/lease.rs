@@ -1,0 +1,26 @@
+//! The Lease by which operators elect one.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+
+use super::wait;
+
+/// Waits until somebody holds it of whom something is true, and says who.
+pub async fn until_held(
+    leases: &Api<Lease>,
+    name: &str,
+    deadline: Duration,
+    is: impl Fn(&str) -> bool,
+) -> Result<String> {
+    let what = format!("the right operator holds Lease {name}");
+    let held = |lease: &Lease| holder(lease).is_some_and(|holder| !holder.is_empty() && is(holder));
+    let lease = wait::until(leases, name, deadline, &what, held).await?;
+    Ok(holder(&lease).context("somebody holds it")?.to_owned())
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref()
+}

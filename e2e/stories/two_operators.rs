@@ -1,0 +1,126 @@
+//! Two operators as the chart installs them, on two nodes: one leads. Its node is cut off, and the other one leads within
+//! 20 seconds; it comes back, ends, and stands by.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{ListParams, LogParams};
+use kube::{Api, ResourceExt as _};
+
+use super::support::operator::{self, NAMESPACE, RELEASE, helm};
+use super::support::{Node, Stage, Story, When, lease, wait};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+/// What is promised. Asserted with room, since machines of tests are slow; the story says what it was.
+const PROMISED: Duration = Duration::from_secs(20);
+
+pub fn story() -> Story {
+    Story { name: "two_operators", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    if !stage.operator().in_cluster() {
+        stage.say("skipped: the operator runs beside the stories");
+        return Ok(());
+    }
+    let played = cut_off(&stage).await;
+    // Without values: one operator, as the other stories want it.
+    let words = ["upgrade", RELEASE, "charts/quinistry", "--reset-values", "--wait", "--timeout", "90s"];
+    let restored = helm(&stage.world, &words).await;
+    let alone = operator::pods(&stage.world, 1).await;
+    played?;
+    restored?;
+    alone.map(drop)
+}
+
+async fn cut_off(stage: &Stage) -> Result<()> {
+    let world = &stage.world;
+    let words = [
+        "upgrade",
+        RELEASE,
+        "charts/quinistry",
+        "--wait",
+        "--timeout",
+        "90s",
+        "--set",
+        "replicas=2,leaderElection.enabled=true",
+    ];
+    helm(world, &words).await?;
+    let pods = operator::pods(world, 2).await?;
+    let places: BTreeSet<_> = pods.iter().map(node_of).collect();
+    ensure!(places.len() == 2, "both operators are on {places:?}");
+    let budgets = Api::<PodDisruptionBudget>::namespaced(world.client.clone(), NAMESPACE);
+    let all = ListParams::default();
+    wait::until_all(&budgets, &all, DEADLINE, "one of the two may be disrupted", |budgets| {
+        budgets
+            .iter()
+            .any(|one| one.status.as_ref().is_some_and(|status| status.disruptions_allowed == Some(1)))
+    })
+    .await?;
+
+    let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
+    let name = leases.list(&all).await?.items.first().map(kube::ResourceExt::name_any);
+    let name = name.context("the operators have made a Lease")?;
+    let leader = lease::until_held(&leases, &name, DEADLINE, |_| true).await?;
+    stage.apply(&stage.resource("twins", 2)).await?;
+    stage.until_ready("twins", DEADLINE).await?;
+
+    let pod = pods.iter().find(|pod| pod.name_any() == leader).context("a pod holds the Lease")?;
+    let node =
+        world.nodes.iter().find(|node| Some(node.name()) == node_of(pod)).context("it is on a node")?;
+    node.cut_off().await?;
+    let followed = follow(stage, &leases, &name, &leader).await;
+    let mended = node.mend().await;
+    followed?;
+    mended?;
+    stands_by(stage, &**node, pod).await
+}
+
+/// Somebody else leads soon, and does what is asked for.
+async fn follow(stage: &Stage, leases: &Api<Lease>, name: &str, leader: &str) -> Result<()> {
+    let cut = Instant::now();
+    let next = lease::until_held(leases, name, DEADLINE, |holder| holder != leader).await?;
+    let took = cut.elapsed();
+    stage.say(format_args!("{leader} is cut off; {next} leads after {:.1} s", took.as_secs_f32()));
+    ensure!(took < PROMISED * 2, "it took {took:?}");
+    // Generation 3 goes to all nodes that are ready. The one that is cut off still is, in the eyes of the cluster.
+    stage.apply(&stage.resource("twins", 3)).await?;
+    let what = "the next leader has made generation 3, or told why not";
+    wait::until(&stage.resources(), "twins", DEADLINE, what, |twins| {
+        twins.status.as_ref().map(|status| status.observed_generation) == twins.metadata.generation
+    })
+    .await
+    .map(drop)
+}
+
+/// The former leader finds out, ends, and is started anew; and all is as it should be.
+async fn stands_by(stage: &Stage, node: &dyn Node, pod: &Pod) -> Result<()> {
+    let world = &stage.world;
+    let pods = Api::<Pod>::namespaced(world.client.clone(), NAMESPACE);
+    let name = pod.name_any();
+    let restarts = |pod: &Pod| {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        statuses.into_iter().flatten().map(|status| status.restart_count).sum::<i32>()
+    };
+    let what = format!("the operator on {} has ended and begun anew", node.name());
+    wait::until(&pods, &name, DEADLINE, &what, |pod| {
+        let ready = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        restarts(pod) > 0 && ready.is_some_and(|all| all.iter().all(|one| one.ready))
+    })
+    .await?;
+    let last = LogParams { previous: true, ..LogParams::default() };
+    let said = pods.logs(&name, &last).await?;
+    ensure!(said.contains("leads now"), "the former leader did not say who leads: {said}");
+    stage.until_ready("twins", DEADLINE).await?;
+    stage.say("the former leader has ended by itself, and stands by");
+    Ok(())
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref())
+}

@@ -1,0 +1,135 @@
+//! Leader election: of several operators, at most one writes.
+//!
+//! They agree by a Lease, as Kubernetes' own components do. Whoever holds it renews it every two seconds, and may write
+//! for a few seconds after the last renewal that succeeded, by its own clock; the others take the Lease when they have
+//! seen no renewal for longer than that, by theirs. So one that is killed, cut off or stopped is followed by another
+//! within 16 seconds, and one that wakes up finds its time to have passed before it writes anything.
+//!
+//! Kubernetes cannot refuse a write for coming from a former leader, so the time to write must end before another's
+//! begins: [`guard`] looks at the clock again whenever a write is about to go on, and [`connection`](super::connection)
+//! has the kernel drop what could not be delivered. The reading side needs no Lease: those who wait keep their picture of
+//! the cluster warm.
+//!
+//! `kube-lease-manager` was looked at and left: it renews without saying which version it means, so that a former leader
+//! overwrites the next one's Lease, and it compares the clocks of different machines.
+
+mod candidate;
+mod election;
+mod guard;
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+pub(super) use election::Election;
+pub(super) use guard::Guarded;
+
+/// How long the others wait for a renewal.
+const DURATION: Duration = Duration::from_secs(12);
+
+/// How long after it began a renewal allows to write.
+const VALID: Duration = Duration::from_secs(6);
+
+/// How often it is renewed, and looked at by the others.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// How long one try may take.
+const ATTEMPT: Duration = Duration::from_secs(3);
+
+const _: () = assert!(
+    VALID.as_secs() + super::connection::UNDELIVERED.as_secs() < DURATION.as_secs(),
+    "what the last leader sent has arrived or is lost before the next one begins"
+);
+const _: () =
+    assert!(PERIOD.as_secs() + ATTEMPT.as_secs() < VALID.as_secs(), "one renewal may fail without any harm");
+
+/// Whether this operator may write.
+#[derive(Debug)]
+pub(super) struct Leadership(watch::Sender<Term>);
+
+#[derive(Clone, Copy, Debug)]
+enum Term {
+    /// There is no election.
+    Sole,
+    /// Somebody else leads, or nobody.
+    Follows,
+    /// It leads, as long as no more is known.
+    Until(Instant),
+}
+
+/// A write that would have come from somebody who does not lead.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("another operator leads, or this one could not renew its Lease in time")]
+pub(in crate::operator) struct NotLeading;
+
+// === impl Leadership ===
+
+impl Leadership {
+    /// Of an operator that is the only one.
+    pub(super) fn sole() -> Self {
+        Self(watch::Sender::new(Term::Sole))
+    }
+
+    /// Of one that has yet to be elected.
+    pub(super) fn elected() -> Self {
+        Self(watch::Sender::new(Term::Follows))
+    }
+
+    /// Whether it may write at this moment.
+    pub(super) fn holds(&self) -> bool {
+        match *self.0.borrow() {
+            Term::Sole => true,
+            Term::Follows => false,
+            Term::Until(end) => Instant::now() < end,
+        }
+    }
+
+    fn hold_until(&self, end: Instant) {
+        self.0.send_replace(Term::Until(end));
+    }
+
+    fn give_up(&self) {
+        self.0.send_replace(Term::Follows);
+    }
+
+    /// Does some work as long as it may write, and drops it half done when it may no more.
+    async fn during<T>(&self, work: impl Future<Output = T>) -> Result<T, NotLeading> {
+        let mut work = pin!(work);
+        let mut lapse = pin!(self.lapse());
+        std::future::poll_fn(|context| {
+            // Before the work goes on: after a pause, both the work and the end of its time are due.
+            if !self.holds() {
+                return Poll::Ready(Err(NotLeading));
+            }
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(Ok(done));
+            }
+            lapse.as_mut().poll(context).map(|()| Err(NotLeading))
+        })
+        .await
+    }
+
+    /// Resolves when it may no more write.
+    async fn lapse(&self) {
+        let mut terms = self.0.subscribe();
+        loop {
+            let term = *terms.borrow_and_update();
+            match term {
+                Term::Follows => return,
+                Term::Sole => std::future::pending().await,
+                Term::Until(end) => {
+                    // A renewal extends it, and giving up ends it.
+                    let ended = tokio::time::timeout_at(end.into(), terms.changed()).await.is_err();
+                    if ended {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! What a candidate does about the Lease that it sees. Pure: clocks are parameters, and of others' clocks nothing is
+//! read, only whether the Lease changes.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::ObjectMeta;
+
+use super::DURATION;
+
+/// The longest that a holder is waited for, whatever it has written.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// One that would lead.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    identity: String,
+    /// The version of another's Lease, and when it was first seen.
+    rival: Option<(Option<String>, Instant)>,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    /// There is no Lease.
+    Create(Lease),
+    /// It is this one's, or free, or has run out. Its version goes along, so that only one of several succeeds.
+    Replace(Lease),
+    /// Somebody else holds it.
+    Wait(String),
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    pub(super) fn new(identity: String) -> Self {
+        Self { identity, rival: None }
+    }
+
+    /// What to do about the Lease as it was just seen.
+    pub(super) fn step(&mut self, lease: Option<Lease>, now: Instant, clock: Timestamp) -> Step {
+        let Some(lease) = lease else {
+            return Step::Create(Lease { metadata: ObjectMeta::default(), spec: Some(self.begin(0, clock)) });
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.clone().unwrap_or_default();
+        if holder == self.identity {
+            self.rival = None;
+            let spec = LeaseSpec { renew_time: Some(MicroTime(clock)), ..Self::known(spec) };
+            return Step::Replace(Lease { spec: Some(spec), ..lease });
+        }
+        if !holder.is_empty() && !self.has_run_out(&lease, &spec, now) {
+            return Step::Wait(holder);
+        }
+        self.rival = None;
+        let transitions = spec.lease_transitions.unwrap_or_default().saturating_add(1);
+        Step::Replace(Lease { spec: Some(self.begin(transitions, clock)), ..lease })
+    }
+
+    /// The Lease, given back.
+    pub(super) fn release(&self, lease: Lease, clock: Timestamp) -> Option<Lease> {
+        let spec = lease.spec.clone().unwrap_or_default();
+        (spec.holder_identity.as_deref() == Some(self.identity.as_str())).then(|| {
+            let spec = LeaseSpec {
+                holder_identity: Some(String::new()),
+                renew_time: Some(MicroTime(clock)),
+                ..Self::known(spec)
+            };
+            Lease { spec: Some(spec), ..lease }
+        })
+    }
+
+    fn begin(&self, transitions: i32, clock: Timestamp) -> LeaseSpec {
+        LeaseSpec {
+            acquire_time: Some(MicroTime(clock)),
+            holder_identity: Some(self.identity.clone()),
+            lease_transitions: Some(transitions),
+            renew_time: Some(MicroTime(clock)),
+            ..Self::known(LeaseSpec::default())
+        }
+    }
+
+    /// What an earlier version of this program may have written differently.
+    fn known(spec: LeaseSpec) -> LeaseSpec {
+        LeaseSpec { lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(), ..spec }
+    }
+
+    /// Whether nothing has happened to it for as long as its holder asked for.
+    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: Instant) -> bool {
+        let version = lease.metadata.resource_version.clone();
+        let since = match &self.rival {
+            Some((seen, since)) if *seen == version => *since,
+            _ => {
+                self.rival = Some((version, now));
+                now
+            }
+        };
+        let asked = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let patience = asked.map_or(DURATION, Duration::from_secs).clamp(DURATION, LONGEST);
+        now.saturating_duration_since(since) >= patience
+    }
+}

@@ -1,0 +1,170 @@
+//! The election: sees to the Lease again and again, and tells [`Leadership`] what came of it. What to do is decided in
+//! `candidate`; this is the part that takes a client. Run by the driver.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use super::candidate::{Candidate, Step};
+use super::{ATTEMPT, Leadership, PERIOD, VALID};
+use crate::operator::error::{Category, one_line};
+use crate::operator::identity;
+
+/// When to look again after somebody else was quicker.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// One operator's part in it.
+#[derive(Debug)]
+pub(in crate::operator) struct Election {
+    leases: Api<Lease>,
+    name: String,
+    candidate: Candidate,
+    leadership: Arc<Leadership>,
+    /// The Lease as this operator has written it last, which saves asking for it.
+    written: Option<Lease>,
+    /// Of whom or of what was spoken last, so that each is said once.
+    said: String,
+}
+
+/// What came of a try.
+enum Outcome {
+    Leads,
+    Follows(String),
+    /// Somebody else wrote at the same time.
+    Contested,
+}
+
+// === impl Election ===
+
+impl Election {
+    /// By the Lease of this name in the client's own namespace. The client must not be guarded.
+    pub(in crate::operator) fn new(
+        client: Client,
+        name: String,
+        identity: String,
+        leadership: Arc<Leadership>,
+    ) -> Self {
+        tracing::info!(lease = name, identity, "standing for election");
+        Self {
+            leases: Api::default_namespaced(client),
+            name,
+            candidate: Candidate::new(identity),
+            leadership,
+            written: None,
+            said: String::new(),
+        }
+    }
+
+    /// Goes on until somebody else holds the Lease that this operator held, and returns who. `take_up` is called whenever
+    /// it may write again. (Client required.)
+    pub(in crate::operator) async fn run(&mut self, take_up: impl Fn()) -> String {
+        let mut has_led = false;
+        loop {
+            let (began, led) = (Instant::now(), self.leadership.holds());
+            // Not by how the last one ended: a try that took too long may still have been heard.
+            let outcome = tokio::time::timeout(ATTEMPT, self.attempt()).await;
+            let pause = match outcome {
+                Ok(Ok(Outcome::Leads)) => {
+                    has_led = true;
+                    self.leadership.hold_until(began + VALID);
+                    self.say("leading", || tracing::info!("leading"));
+                    if !led {
+                        take_up();
+                    }
+                    PERIOD
+                }
+                Ok(Ok(Outcome::Follows(holder))) => {
+                    self.leadership.give_up();
+                    if has_led {
+                        return holder;
+                    }
+                    self.say(&holder, || tracing::info!(leader = holder, "following"));
+                    PERIOD
+                }
+                Ok(Ok(Outcome::Contested)) => {
+                    self.leadership.give_up();
+                    AT_ONCE
+                }
+                Ok(Err(error)) => {
+                    let error = one_line(&error);
+                    self.say(&error, || tracing::warn!("cannot see to the Lease, trying on: {error}"));
+                    PERIOD
+                }
+                Err(_) => {
+                    let seconds = ATTEMPT.as_secs();
+                    self.say("slow", || {
+                        tracing::warn!(
+                            "cannot see to the Lease, trying on: no answer within {seconds} seconds"
+                        );
+                    });
+                    PERIOD
+                }
+            };
+            tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
+        }
+    }
+
+    /// Gives the Lease back, so that nobody has to wait until it has run out. To be called when nothing is written any
+    /// more. (Client required.)
+    pub(in crate::operator) async fn release(&mut self) {
+        self.leadership.give_up();
+        let release = async {
+            let lease = match self.written.take() {
+                Some(lease) => Some(lease),
+                None => self.leases.get_opt(&self.name).await?,
+            };
+            if let Some(lease) = lease.and_then(|lease| self.candidate.release(lease, Timestamp::now())) {
+                self.leases.replace(&self.name, &parameters(), &lease).await?;
+            }
+            kube::Result::Ok(())
+        };
+        match tokio::time::timeout(ATTEMPT, release).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if Category::of(&error) == Category::Conflict => {}
+            Ok(Err(error)) => tracing::warn!("failed to give the Lease back: {}", one_line(&error)),
+            Err(_) => tracing::warn!("failed to give the Lease back: no answer"),
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Outcome, kube::Error> {
+        let lease = match self.written.take() {
+            Some(lease) => Some(lease),
+            None => self.leases.get_opt(&self.name).await?,
+        };
+        let written = match self.candidate.step(lease, Instant::now(), Timestamp::now()) {
+            Step::Wait(holder) => return Ok(Outcome::Follows(holder)),
+            Step::Create(mut lease) => {
+                lease.metadata.name = Some(self.name.clone());
+                self.leases.create(&parameters(), &lease).await
+            }
+            Step::Replace(lease) => self.leases.replace(&self.name, &parameters(), &lease).await,
+        };
+        match written {
+            Ok(lease) => {
+                self.written = Some(lease);
+                Ok(Outcome::Leads)
+            }
+            // Deleted in the meantime, or made.
+            Err(error) if matches!(Category::of(&error), Category::Conflict | Category::NotFound) => {
+                Ok(Outcome::Contested)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says something that was not said last.
+    fn say(&mut self, what: &str, say: impl FnOnce()) {
+        if self.said != what {
+            what.clone_into(&mut self.said);
+            say();
+        }
+    }
+}
+
+fn parameters() -> PostParams {
+    PostParams { field_manager: Some(identity::MANAGER.into()), ..PostParams::default() }
+}

@@ -1,0 +1,209 @@
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::jiff::Timestamp;
+
+use super::candidate::{Candidate, Step};
+use super::{DURATION, Guarded, Leadership, PERIOD, VALID};
+use crate::operator::error::Category;
+
+/// The API server's part: a write of the last version succeeds and makes a new one.
+#[derive(Default)]
+struct Server {
+    lease: Option<Lease>,
+    version: u32,
+}
+
+impl Server {
+    fn write(&mut self, mut lease: Lease) -> bool {
+        let now = self.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+        if lease.metadata.resource_version != now {
+            return false;
+        }
+        self.version += 1;
+        lease.metadata.resource_version = Some(self.version.to_string());
+        self.lease = Some(lease);
+        true
+    }
+
+    fn try_once(&mut self, candidate: &mut Candidate, now: Instant) -> bool {
+        match candidate.step(self.lease.clone(), now, Timestamp::UNIX_EPOCH) {
+            Step::Create(lease) | Step::Replace(lease) => self.write(lease),
+            Step::Wait(_) => false,
+        }
+    }
+
+    fn spec(&self) -> LeaseSpec {
+        self.lease.clone().and_then(|lease| lease.spec).unwrap_or_default()
+    }
+}
+
+fn candidate(name: &str) -> Candidate {
+    Candidate::new(name.into())
+}
+
+#[test]
+fn who_comes_first_leads_as_long_as_it_renews() {
+    let mut server = Server::default();
+    let (mut first, mut second) = (candidate("first"), candidate("second"));
+    let mut now = Instant::now();
+    for _ in 0..100 {
+        assert!(server.try_once(&mut first, now));
+        assert!(!server.try_once(&mut second, now));
+        now += PERIOD;
+    }
+    let spec = server.spec();
+    assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("first"), Some(0)));
+}
+
+#[test]
+fn who_is_silent_is_followed_within_sixteen_seconds() {
+    let mut server = Server::default();
+    let (mut first, mut second) = (candidate("first"), candidate("second"));
+    let silent = Instant::now();
+    assert!(server.try_once(&mut first, silent));
+    // At worst it is looked at just before each of these moments.
+    let mut now = silent + PERIOD;
+    while !server.try_once(&mut second, now) {
+        now += PERIOD;
+    }
+    let waited = now - silent;
+    assert!(waited > DURATION && waited <= Duration::from_secs(16), "{waited:?}");
+    assert_eq!(server.spec().lease_transitions, Some(1));
+    // The first one may not have noticed.
+    assert!(!server.try_once(&mut first, now + Duration::from_mins(1)));
+}
+
+#[test]
+fn clocks_of_others_are_not_believed() {
+    let mut server = Server::default();
+    let mut first = candidate("first");
+    let now = Instant::now();
+    // Its clock says 1970, which is long ago.
+    assert!(server.try_once(&mut first, now));
+    assert!(!server.try_once(&mut candidate("second"), now));
+}
+
+#[test]
+fn a_holder_may_ask_for_more_time_but_not_for_ever() {
+    for (asked, waited) in [(Some(30), 30), (Some(i32::MAX), 60), (Some(1), 12), (Some(-1), 12), (None, 12)] {
+        let spec = LeaseSpec {
+            holder_identity: Some("first".into()),
+            lease_duration_seconds: asked,
+            ..LeaseSpec::default()
+        };
+        let mut server = Server::default();
+        assert!(server.write(Lease { spec: Some(spec), ..Lease::default() }));
+        let (mut second, begin) = (candidate("second"), Instant::now());
+        assert!(!server.try_once(&mut second, begin));
+        assert!(!server.try_once(&mut second, begin + Duration::from_secs(waited - 1)), "{asked:?}");
+        assert!(server.try_once(&mut second, begin + Duration::from_secs(waited)), "{asked:?}");
+    }
+}
+
+#[test]
+fn of_several_that_see_it_run_out_one_succeeds() {
+    let mut server = Server::default();
+    let (mut second, mut third) = (candidate("second"), candidate("third"));
+    let now = Instant::now();
+    assert!(server.try_once(&mut candidate("first"), now));
+    for one in [&mut second, &mut third] {
+        assert!(!server.try_once(one, now));
+    }
+    let seen = server.lease.clone();
+    let steps =
+        [&mut second, &mut third].map(|one| one.step(seen.clone(), now + DURATION, Timestamp::UNIX_EPOCH));
+    let wins = steps.into_iter().filter_map(|step| match step {
+        Step::Create(lease) | Step::Replace(lease) => Some(lease),
+        Step::Wait(_) => None,
+    });
+    assert_eq!(wins.map(|lease| server.write(lease)).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn what_is_given_back_is_taken_at_once() {
+    let mut server = Server::default();
+    let first = &mut candidate("first");
+    let now = Instant::now();
+    assert!(server.try_once(first, now));
+    let lease = server.lease.clone().unwrap();
+    assert_eq!(candidate("second").release(lease.clone(), Timestamp::UNIX_EPOCH), None, "it is not its own");
+    let free = first.release(lease, Timestamp::UNIX_EPOCH).unwrap();
+    assert!(server.write(free));
+    assert!(server.try_once(&mut candidate("second"), now));
+}
+
+#[test]
+fn a_container_that_was_restarted_goes_on_leading() {
+    let mut server = Server::default();
+    let now = Instant::now();
+    assert!(server.try_once(&mut candidate("pod"), now));
+    assert!(server.try_once(&mut candidate("pod"), now));
+    assert_eq!(server.spec().lease_transitions, Some(0));
+}
+
+#[tokio::test]
+async fn work_that_wakes_up_too_late_is_not_gone_on_with() {
+    let leadership = Leadership::elected();
+    assert!(!leadership.holds());
+    let polled = std::cell::Cell::new(0);
+    let work = || {
+        std::future::poll_fn(|_| {
+            polled.set(polled.get() + 1);
+            std::task::Poll::Ready(())
+        })
+    };
+    assert!(leadership.during(work()).await.is_err());
+    leadership.hold_until(Instant::now());
+    assert!(leadership.during(work()).await.is_err());
+    assert_eq!(polled.get(), 0, "not even begun");
+    leadership.hold_until(Instant::now() + VALID);
+    assert!(leadership.during(work()).await.is_ok());
+}
+
+#[tokio::test]
+async fn work_is_dropped_when_its_time_is_over_and_not_before() {
+    let leadership = Leadership::elected();
+    let never = std::future::pending::<()>;
+    leadership.hold_until(Instant::now() + Duration::from_millis(50));
+    assert!(leadership.during(never()).await.is_err(), "it has run out");
+    leadership.hold_until(Instant::now() + Duration::from_millis(50));
+    let renewed = async {
+        leadership.hold_until(Instant::now() + VALID);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(leadership.during(renewed).await.is_ok(), "it was renewed meanwhile");
+    leadership.hold_until(Instant::now() + VALID);
+    let (ended, ()) = tokio::join!(leadership.during(never()), async { leadership.give_up() });
+    assert!(ended.is_err(), "it was given up");
+}
+
+#[tokio::test]
+async fn reads_pass_and_writes_only_of_a_leader() {
+    use http::{Method, Request};
+    use kube::client::Body;
+    use tower::{BoxError, ServiceExt as _};
+
+    let leadership = std::sync::Arc::new(Leadership::elected());
+    let passes = async |method: Method| {
+        let server = tower::service_fn(async |_: Request<Body>| Ok::<_, BoxError>(()));
+        let request = Request::builder().method(method).body(Body::empty()).unwrap();
+        match Guarded::new(server, leadership.clone()).oneshot(request).await {
+            Ok(()) => true,
+            Err(error) => {
+                let error = kube::Error::Service(error);
+                assert_eq!(Category::of(&error), Category::NotLeading, "{error}");
+                false
+            }
+        }
+    };
+    let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    for method in writes.clone() {
+        assert!(!passes(method).await);
+    }
+    assert!(passes(Method::GET).await);
+    leadership.hold_until(Instant::now() + VALID);
+    for method in writes {
+        assert!(passes(method).await);
+    }
+}

@@ -1,0 +1,81 @@
+//! What the operator remembers of each resource: it spares work, and is found out again after a restart. Used by the
+//! driver.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt as _;
+
+use super::observed::Rejection;
+use crate::crd::{Quinistry, QuinistryStatus};
+
+/// Of all resources, by UID.
+#[derive(Debug, Default)]
+pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// The last status written, and the version of the resource that it was written upon: the cache may lag behind.
+    reported: Option<(Option<String>, QuinistryStatus)>,
+    /// The last apply that was refused, when, and for which generation of the specification.
+    rejected: Option<(Rejection, Instant, Option<i64>)>,
+    failures: u32,
+}
+
+// === impl Memories ===
+
+impl Memories {
+    /// How often in a row it failed, this time included.
+    pub(super) fn failed(&self, quinistry: &Quinistry) -> u32 {
+        self.of(quinistry, |memory| {
+            memory.failures = memory.failures.saturating_add(1);
+            memory.failures
+        })
+    }
+
+    pub(super) fn succeeded(&self, quinistry: &Quinistry) {
+        self.of(quinistry, |memory| memory.failures = 0);
+    }
+
+    /// The status that was written upon this very version, which the cache may not show yet.
+    pub(super) fn reported(&self, quinistry: &Quinistry) -> Option<QuinistryStatus> {
+        let version = quinistry.resource_version();
+        self.of(quinistry, |memory| match &memory.reported {
+            Some((upon, status)) if *upon == version => Some(status.clone()),
+            _ => None,
+        })
+    }
+
+    pub(super) fn report(&self, quinistry: &Quinistry, status: QuinistryStatus) {
+        let version = quinistry.resource_version();
+        self.of(quinistry, |memory| memory.reported = Some((version, status)));
+    }
+
+    /// The refusal that still holds: of this very specification, and younger than `limit`.
+    pub(super) fn rejection(&self, quinistry: &Quinistry, limit: Duration) -> Option<Rejection> {
+        let generation = quinistry.metadata.generation;
+        self.of(quinistry, |memory| match &memory.rejected {
+            Some((rejection, at, of)) if *of == generation && at.elapsed() < limit => Some(rejection.clone()),
+            _ => None,
+        })
+    }
+
+    /// An apply was refused, or, with nothing, accepted.
+    pub(super) fn reject(&self, quinistry: &Quinistry, rejection: Option<Rejection>) {
+        let generation = quinistry.metadata.generation;
+        self.of(quinistry, |memory| {
+            memory.rejected = rejection.map(|rejection| (rejection, Instant::now(), generation));
+        });
+    }
+
+    /// Forgets resources that are no more.
+    pub(super) fn keep(&self, alive: &BTreeSet<String>) {
+        self.0.lock().expect("nothing panics while it is held").retain(|uid, _| alive.contains(uid));
+    }
+
+    fn of<T>(&self, quinistry: &Quinistry, with: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut all = self.0.lock().expect("nothing panics while it is held");
+        with(all.entry(quinistry.uid().unwrap_or_default()).or_default())
+    }
+}

@@ -1,0 +1,112 @@
+//! Several operators, of which one leads.
+
+use std::time::Duration;
+
+use quinistry::operator::{Operator, OperatorError, Settings};
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::api::{Api, until};
+
+/// An operator that stands for election, and how to stop it.
+struct Standing {
+    running: JoinHandle<Result<(), OperatorError>>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Standing {
+    fn begin(config: &kube::Config) -> Self {
+        let settings = Settings { lease: Some("pantry".into()), ..Settings::default() };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(Operator::new(config, settings).unwrap().run(async {
+            let _ = stopped.await;
+        }));
+        Self { running, stop }
+    }
+
+    async fn end(self) -> Result<(), OperatorError> {
+        let _ = self.stop.send(());
+        tokio::time::timeout(Duration::from_secs(10), self.running).await.expect("it ends").unwrap()
+    }
+}
+
+fn is_reported(api: &Api) -> bool {
+    api.condition("Progressing").is_some()
+}
+
+/// Lets an operator do what it should not.
+async fn a_while() {
+    tokio::time::sleep(Duration::from_millis(700)).await;
+}
+
+#[tokio::test]
+async fn one_leads_and_the_other_follows_when_it_leaves() {
+    let api = Api::new();
+    let config = api.serve().await;
+    let first = Standing::begin(&config);
+    until(&api, is_reported).await;
+    let leader = api.holder().unwrap();
+    let second = Standing::begin(&config);
+    a_while().await;
+    let writes = api.writes();
+    assert_eq!(writes.iter().filter(|write| write.starts_with("apply")).count(), 1, "{writes:?}");
+    assert_eq!(api.holder().as_ref(), Some(&leader));
+
+    // What is gone is made again, by the one that leads by then.
+    first.end().await.unwrap();
+    assert_eq!(api.holder().as_deref(), Some(""));
+    api.sets.lock().unwrap().clear();
+    api.resource.lock().unwrap()["status"] = json!(null);
+    until(&api, |api| api.holder().is_some_and(|holder| !holder.is_empty() && holder != leader)).await;
+    second.end().await.unwrap();
+    let lease = api.lease.lock().unwrap().clone().unwrap();
+    assert_eq!(lease["spec"]["leaseTransitions"], 1, "{lease}");
+}
+
+#[tokio::test]
+async fn nothing_is_written_while_somebody_else_leads() {
+    let api = Api::new();
+    *api.lease.lock().unwrap() = Some(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "pantry", "resourceVersion": "3"},
+        "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 12}}));
+    let config = api.serve().await;
+    let standing = Standing::begin(&config);
+    a_while().await;
+    standing.end().await.unwrap();
+    assert_eq!(api.writes(), Vec::<String>::new());
+    assert_eq!(api.holder().as_deref(), Some("somebody"), "a Lease that is another's is not given back");
+}
+
+#[tokio::test]
+async fn a_leader_that_was_followed_ends_and_writes_nothing_more() {
+    let api = Api::new();
+    let config = api.serve().await;
+    let standing = Standing::begin(&config);
+    until(&api, is_reported).await;
+    {
+        let mut lease = api.lease.lock().unwrap();
+        let lease = lease.as_mut().unwrap();
+        lease["spec"]["holderIdentity"] = json!("somebody");
+        lease["metadata"]["resourceVersion"] = json!("77");
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(10), standing.running).await.unwrap().unwrap();
+    let error = ended.unwrap_err();
+    assert!(matches!(&error, OperatorError::Followed { holder } if holder == "somebody"), "{error}");
+    let writes = api.writes();
+    api.sets.lock().unwrap().clear();
+    a_while().await;
+    assert_eq!(api.writes(), writes);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_deleted_is_made_again() {
+    let api = Api::new();
+    let config = api.serve().await;
+    let standing = Standing::begin(&config);
+    until(&api, is_reported).await;
+    let leader = api.holder();
+    *api.lease.lock().unwrap() = None;
+    until(&api, |api| api.holder() == leader).await;
+    standing.end().await.unwrap();
+}

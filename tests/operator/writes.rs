@@ -1,0 +1,72 @@
+//! What is written, and what is not.
+
+use std::time::Duration;
+
+use quinistry::operator::{Operator, Settings};
+use tokio::sync::oneshot;
+
+use crate::api::{Api, until};
+
+/// Runs an operator until `done`, and for a while longer, so that what it should not do would show.
+async fn operate(api: &Api, done: impl Fn(&Api) -> bool) {
+    let config = api.serve().await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let operator = Operator::new(&config, Settings::default()).unwrap();
+    let running = tokio::spawn(operator.run(async {
+        let _ = stopped.await;
+    }));
+    until(api, done).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), running)
+        .await
+        .expect("it stops when it is asked to")
+        .unwrap()
+        .unwrap();
+}
+
+fn has_reported(api: &Api) -> bool {
+    api.writes().iter().any(|write| write == "status")
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_not_written() {
+    let api = Api::new();
+    operate(&api, has_reported).await;
+    let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
+    assert_eq!(applies, 1, "{:?}", api.writes());
+    assert_eq!(api.condition("Progressing"), Some(("True".into(), "RollingOut".into())));
+    // Another operator, as after a restart, finds everything as it should be.
+    api.writes.lock().unwrap().clear();
+    operate(&api, |_| true).await;
+    assert_eq!(api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_and_not_repeated() {
+    for (code, message, reason) in [
+        (422, "spec.template.spec.containers[0].image: Required value", "ApplyRejected"),
+        (
+            403,
+            "unable to create new content in namespace pantry because it is being terminated",
+            "NamespaceTerminating",
+        ),
+        (403, "daemonsets.apps is forbidden", "ApplyRejected"),
+    ] {
+        let api = Api::new();
+        *api.refusals.lock().unwrap() = vec![(code, message); 9];
+        operate(&api, has_reported).await;
+        assert_eq!(api.condition("Degraded"), Some(("True".into(), reason.into())));
+        let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
+        assert_eq!(applies, 1, "{:?}", api.writes());
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_is_tried_again() {
+    let api = Api::new();
+    *api.refusals.lock().unwrap() = vec![(409, "the object has been modified")];
+    operate(&api, |api| !api.sets.lock().unwrap().is_empty()).await;
+    let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
+    assert_eq!(applies, 2, "{:?}", api.writes());
+}
