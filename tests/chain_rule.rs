@@ -135,6 +135,9 @@ fn a_generation_that_is_made_too_early() {
     half.clone().set(2, "old").breaks_it("generation 1 was never whole");
     // A node that is not ready holds nobody up; none at all is not enough.
     half.clone().node("b", false).set(2, "old").keeps_the_rule();
+    let mut alone = half.clone();
+    alone.push(What::NodeGone("b".into()));
+    alone.set(2, "old").keeps_the_rule();
     half.node("a", false).node("b", false).set(2, "old").breaks_it("never whole");
 }
 

@@ -52,11 +52,10 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 
 async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
     let observer = Observer::begin(stage).await?;
-    let meddler = tokio::spawn(meddle(stage.daemon_sets()));
+    let other = tokio::spawn(meddle(stage.daemon_sets()));
     stage.apply(&stage.resource("rope", GENERATIONS)).await?;
-    let meddled =
-        tokio::time::timeout(DEADLINE, meddler).await.context("not all sets were ever written")??;
-    stage.say(format_args!("edited by another manager: {:?}", meddled?));
+    let edits = tokio::time::timeout(DEADLINE, other).await.context("not all sets were ever written")??;
+    stage.say(format_args!("edited by another manager: {:?}", edits?));
     stage.until_ready("rope", DEADLINE).await?;
     for set in stage.daemon_sets().list(&ListParams::default()).await? {
         let name = set.name_any();
