@@ -211,6 +211,12 @@ impl Operator {
             observed.rejection = Some(rejection);
             plan = plan::plan(quinistry, &observed, Timestamp::now());
         }
+        // Just started, it has yet to look at what may stand there for long: that is no reason to take Ready away.
+        // Whoever answers late, or not at all, makes this run again.
+        if plan.looking && self.remember(quinistry, |memory| memory.reported.is_none()) {
+            failure?;
+            return Ok(Next::requeue(WAITING));
+        }
         // report (client required): also after a failure, so that what is known is known to people
         self.report(quinistry, &plan).await?;
         failure?;
@@ -318,6 +324,7 @@ impl Operator {
         };
         let status = report::status(quinistry, plan, before, Timestamp::now());
         if before == Some(&status) {
+            self.remember(quinistry, |memory| memory.reported = Some((version, status)));
             return Ok(());
         }
         match report::write(&self.client, quinistry, &status).await {

@@ -90,6 +90,8 @@ pub(super) struct Plan {
     pub deviations: Vec<Deviation>,
     /// Pods to look at.
     pub verify: Vec<VerifyRequest>,
+    /// Some of them were never asked, so that what is said here comes of not knowing yet.
+    pub looking: bool,
     /// Whether something is expected to change by itself soon.
     pub waiting: bool,
     /// Generations some of whose pods are missing, so that Events should be asked why.
@@ -132,11 +134,13 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
     );
     // What waits for another resource or for a person changes only when they act.
     let waiting = rival.is_none() && !quinistry.spec.suspend && words.ready.status != "True";
+    let verify = chain.requests();
     Plan {
         actions,
         generations: chain.statuses(),
         digest: chain.digest.as_ref().map(ToString::to_string),
-        verify: chain.requests(),
+        looking: verify.iter().any(|request| !observed.fetched.contains_key(&request.start)),
+        verify,
         waiting,
         missing: chain
             .views

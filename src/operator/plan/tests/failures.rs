@@ -440,6 +440,20 @@ fn somebody_elses_edit_is_undone_and_admission_is_left_alone() {
 }
 
 #[test]
+fn what_was_never_asked_is_told_from_what_does_not_answer() {
+    let quinistry = learning();
+    let mut world = standing(&quinistry);
+    assert!(!world.plan(&quinistry).looking);
+    // As after a restart.
+    let fetched = std::mem::take(&mut world.observed.fetched);
+    let plan = world.plan(&quinistry);
+    assert!(plan.looking && plan.words.ready.status == "False", "{:#?}", plan.words);
+    world.observed.fetched =
+        fetched.into_keys().map(|start| (start, Fetched::Failed("no answer".into()))).collect();
+    assert!(!world.plan(&quinistry).looking);
+}
+
+#[test]
 fn a_digest_that_cannot_be_learned_is_told() {
     let quinistry = learning();
     let mut world = World::new(3);
