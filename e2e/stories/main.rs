@@ -11,13 +11,16 @@ mod bad_resources;
 mod bootstrap_image;
 mod by_hand;
 mod changes_midway;
+mod dead_nodes;
 mod deletion;
 mod grow_and_shrink;
 mod idle;
 mod lifecycle;
 mod pod_security;
 mod ports;
+mod ports_of_nodes;
 mod raise;
+mod removed_nodes;
 mod reroll;
 mod support;
 
@@ -34,9 +37,12 @@ fn main() -> ExitCode {
         pod_security::story(),
         bootstrap_image::story(),
         ports::story(),
+        ports_of_nodes::story(),
         changes_midway::story(),
         architectures::story(),
         idle::story(),
+        removed_nodes::story(),
+        dead_nodes::story(),
         lifecycle::story(),
     ])
 }

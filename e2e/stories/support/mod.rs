@@ -1,13 +1,12 @@
 //! What the stories share: the cluster, its nodes, a stage for each story, and the runner.
 
-#![allow(dead_code, reason = "nodes can do more to themselves than today's stories ask for")]
-
 pub mod cluster;
 pub mod daemon_sets;
 pub mod diagnosis;
 pub mod kind;
 pub mod node;
 pub mod operator;
+pub mod outage;
 pub mod runner;
 pub mod serving;
 pub mod shell;
