@@ -246,6 +246,12 @@ impl Operator {
             observed.rejection = Some(rejection);
             plan = plan::plan(quinistry, &observed, Timestamp::now());
         }
+        // Just started, it has yet to look at what may stand there for long: that is no reason to take Ready away.
+        // Whoever answers late, or not at all, makes this run again.
+        if plan.looking && !self.memories.has_reported(quinistry) {
+            failure?;
+            return Ok(Next::requeue(WAITING));
+        }
         // report (client required): also after a failure, so that what is known is known to people
         self.report(quinistry, &plan).await?;
         failure?;
@@ -345,6 +351,7 @@ impl Operator {
         let before = reported.as_ref().or(quinistry.status.as_ref());
         let status = report::status(quinistry, plan, before, Timestamp::now());
         if before == Some(&status) {
+            self.memories.report(quinistry, status);
             return Ok(());
         }
         match report::write(&self.client, quinistry, &status).await {

@@ -15,6 +15,7 @@ mod bootstrap_image;
 mod by_hand;
 mod changes_midway;
 mod conflicts;
+mod dead_nodes;
 mod deletion;
 mod grow_and_shrink;
 mod idle;
@@ -24,7 +25,9 @@ mod operator_killed;
 mod other_digests;
 mod pod_security;
 mod ports;
+mod ports_of_nodes;
 mod raise;
+mod removed_nodes;
 mod reroll;
 mod support;
 mod two_operators;
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         pod_security::story(),
         bootstrap_image::story(),
         ports::story(),
+        ports_of_nodes::story(),
         changes_midway::story(),
         bad_children::story(),
         other_digests::story(),
@@ -52,6 +56,8 @@ fn main() -> ExitCode {
         conflicts::story(),
         operator_killed::story(),
         api_away::story(),
+        removed_nodes::story(),
+        dead_nodes::story(),
         two_operators::story(),
         lifecycle::story(),
     ])

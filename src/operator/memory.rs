@@ -47,6 +47,11 @@ impl Memories {
         })
     }
 
+    /// Whether anything was reported since this operator has begun.
+    pub(super) fn has_reported(&self, quinistry: &Quinistry) -> bool {
+        self.of(quinistry, |memory| memory.reported.is_some())
+    }
+
     pub(super) fn report(&self, quinistry: &Quinistry, status: QuinistryStatus) {
         let version = quinistry.resource_version();
         self.of(quinistry, |memory| memory.reported = Some((version, status)));

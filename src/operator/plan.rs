@@ -90,6 +90,8 @@ pub(super) struct Plan {
     pub deviations: Vec<Deviation>,
     /// Pods to look at.
     pub verify: Vec<VerifyRequest>,
+    /// Some of them were never asked, so that what is said here comes of not knowing yet.
+    pub looking: bool,
     /// Whether something is expected to change by itself soon.
     pub waiting: bool,
     /// Generations some of whose pods are missing, so that Events should be asked why.
@@ -132,11 +134,13 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
     );
     // What waits for another resource or for a person changes only when they act.
     let waiting = rival.is_none() && !quinistry.spec.suspend && words.ready.status != "True";
+    let verify = chain.requests();
     Plan {
         actions,
         generations: chain.statuses(),
         digest: chain.digest.as_ref().map(ToString::to_string),
-        verify: chain.requests(),
+        looking: verify.iter().any(|request| !observed.fetched.contains_key(&request.start)),
+        verify,
         waiting,
         missing: chain
             .views
@@ -180,14 +184,12 @@ impl<'a> Chain<'a> {
         let mut reachable = true;
         for number in 1..=self.quinistry.spec.generations {
             let image = self.image(number);
-            let input = Input {
-                generation: number,
-                image: image.as_deref().unwrap_or_default(),
-                digest: if number == 1 { self.expected.as_ref() } else { self.digest.as_ref() },
-                max_unavailable,
-            };
+            let digest = if number == 1 { self.expected.as_ref() } else { self.digest.as_ref() };
             // Without a digest there is no child to build, but one from before may be there to look at.
-            let wanted = image.is_some().then(|| build::daemon_set(self.quinistry, &input));
+            let wanted = image.map(|image| {
+                let input = Input { generation: number, image: &image, digest, max_unavailable };
+                self.at_rest(&input).unwrap_or_else(|| build::daemon_set(self.quinistry, &input))
+            });
             let view = View::new(
                 self.quinistry,
                 self.observed,
@@ -220,6 +222,23 @@ impl<'a> Chain<'a> {
         allowed.saturating_add(i32::try_from(absent).unwrap_or(i32::MAX))
     }
 
+    /// What is there already, if it differs in the limit alone and has nothing to replace, as the limit means nothing
+    /// then: nodes come and go, and each time all generations would be written twice, and Ready be lost meanwhile.
+    fn at_rest(&self, input: &Input<'_>) -> Option<apps::DaemonSet> {
+        let live = self.observed.daemon_set(input.generation)?;
+        let max_unavailable = live.spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"].as_i64()?;
+        let max_unavailable =
+            i32::try_from(max_unavailable).ok().filter(|live| *live != input.max_unavailable)?;
+        let same = build::daemon_set(self.quinistry, &Input { max_unavailable, ..input.clone() });
+        let stale = |pod: &Pod| {
+            !pod.deleting
+                && self.node_is_ready(&pod.node)
+                && pod.template.as_deref() != Some(build::template(&same))
+        };
+        let rests = !self.observed.pods_of(input.generation).any(stale);
+        (rests && live.applied.as_deref() == Some(build::applied(&same))).then_some(same)
+    }
+
     fn actions(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         for view in &self.views {
@@ -248,21 +267,23 @@ impl<'a> Chain<'a> {
         Some(Action::Delete { namespace: set.namespace.clone(), name: set.name.clone(), generation: highest })
     }
 
-    /// Pods that never started, whose pulls back off, and that were made before their predecessor on the node became
-    /// Ready. A pod that is younger had its chance, and replacing it again and again would hide what is wrong.
+    /// Pods whose pulls back off, and that were made before their predecessor on the node became Ready: they never
+    /// started, or their node has lost its images since. A pod that is younger had its chance, and replacing it again
+    /// and again would hide what is wrong.
     fn stuck(&self) -> impl Iterator<Item = &'a Pod> {
         let observed = self.observed;
         self.views.iter().filter(|view| view.number > 1 && view.is_current()).flat_map(move |view| {
             view.pods.iter().copied().filter(move |pod| {
-                let waits = pod.waiting.as_ref().is_some_and(|(reason, _)| reason == "ImagePullBackOff");
+                // The kubelet tells of a back-off only when it next looks at the pod, and that is when it is over.
+                let waits = pod.waiting.as_ref().is_some_and(|(reason, _)| {
+                    matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff")
+                });
                 let predecessor = observed
                     .pods_of(view.number - 1)
                     .find(|other| other.node == pod.node && !other.deleting)
                     .and_then(|other| other.ready);
                 waits
                     && !pod.deleting
-                    && pod.start.restarts == 0
-                    && pod.ended.is_none()
                     && view.is_of_current_template(pod)
                     && predecessor.is_some_and(|since| since >= pod.created)
             })

@@ -66,7 +66,10 @@ fn two_operators_elect_one_and_keep_apart() {
     let objects = helm.objects(&["--set", "replicas=2,leaderElection.enabled=true"]);
     let spec = &only(&objects, "Deployment")["spec"];
     assert_eq!(spec["replicas"], 2);
-    assert_eq!(spec["strategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}));
+    assert_eq!(
+        spec["strategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})
+    );
     let container = operator(&objects);
     assert_eq!(
         container["args"],

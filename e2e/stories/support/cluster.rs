@@ -40,8 +40,11 @@ impl Node for ClusterNode {
     }
 
     fn ctr(&self) -> Vec<String> {
-        let socket = format!("/var/lib/quinistry-e2e/{}/{}/containerd.sock", self.cluster, self.name);
-        ["ctr", "-a", &socket, "-n", "k8s.io"].map(str::to_owned).into()
+        // The runtime's own, which is of its version.
+        let folder = format!("/var/lib/quinistry-e2e/{}", self.cluster);
+        let (program, socket) =
+            (format!("{folder}/runtime/ctr"), format!("{folder}/{}/containerd.sock", self.name));
+        [&program, "-a", &socket, "-n", "k8s.io"].map(str::to_owned).into()
     }
 
     /// The nodes share this machine's files.

@@ -1,7 +1,5 @@
 //! What the stories share: the cluster, its nodes, a stage for each story, and the runner.
 
-#![allow(dead_code, reason = "nodes can do more to themselves than today's stories ask for")]
-
 pub mod chain_rule;
 pub mod cluster;
 pub mod daemon_sets;
@@ -12,6 +10,7 @@ pub mod lease;
 pub mod node;
 pub mod observer;
 pub mod operator;
+pub mod outage;
 pub mod process;
 pub mod random;
 pub mod runner;

@@ -62,12 +62,22 @@ impl dyn Node + '_ {
 
     /// Takes the node off the network; its own localhost goes on working.
     pub async fn cut_off(&self) -> Result<()> {
-        self.run(&["sh", "-c", "iptables -I INPUT -i eth0 -j DROP; iptables -I OUTPUT -o eth0 -j DROP; iptables -I FORWARD -o eth0 -j DROP; iptables -I FORWARD -i eth0 -j DROP"]).await.map(drop)
+        self.run(&["sh", "-c", &on_each_way("-I")]).await.map(drop)
     }
 
     /// Undoes `cut_off`.
     pub async fn mend(&self) -> Result<()> {
-        self.run(&["sh", "-c", "iptables -D INPUT -i eth0 -j DROP; iptables -D OUTPUT -o eth0 -j DROP; iptables -D FORWARD -o eth0 -j DROP; iptables -D FORWARD -i eth0 -j DROP"]).await.map(drop)
+        self.run(&["sh", "-c", &on_each_way("-D")]).await.map(drop)
+    }
+
+    /// Drops what is sent to a port of the node's own localhost, before the network plugin's rules see it.
+    pub async fn block(&self, port: i32) -> Result<()> {
+        self.run(&["sh", "-c", &on_loopback("-I", port)]).await.map(drop)
+    }
+
+    /// Undoes `block`.
+    pub async fn unblock(&self, port: i32) -> Result<()> {
+        self.run(&["sh", "-c", &on_loopback("-D", port)]).await.map(drop)
     }
 
     /// Power off and on again.
@@ -102,6 +112,17 @@ impl dyn Node + '_ {
         .await?;
         Ok(Serving { _process: process })
     }
+}
+
+/// Rules that are inserted or deleted; `-w`, since others write rules at the same time.
+fn on_each_way(verb: &str) -> String {
+    let ways = ["INPUT -i", "OUTPUT -o", "FORWARD -i", "FORWARD -o"];
+    ways.map(|way| format!("iptables -w {verb} {way} eth0 -j DROP")).join(" && ")
+}
+
+/// In the table that is asked before the one in which a host port is led to its pod.
+fn on_loopback(verb: &str, port: i32) -> String {
+    format!("iptables -w -t mangle {verb} OUTPUT -o lo -p tcp --dport {port} -j DROP")
 }
 
 /// A registry on a node; it ends with this value.

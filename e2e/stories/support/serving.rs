@@ -13,6 +13,11 @@ pub async fn everywhere(stage: &Stage, ports: std::ops::Range<i32>, digest: &str
     try_join_all(checks).await.map(drop)
 }
 
+/// Checks that every port of one node serves the image of this digest, and all of it.
+pub async fn on(node: &dyn Node, ports: std::ops::Range<i32>, digest: &str) -> Result<()> {
+    try_join_all(ports.map(|port| one(node, port, digest))).await.map(drop)
+}
+
 /// Checks that no node answers on a port any more.
 pub async fn nowhere(stage: &Stage, port: i32) -> Result<()> {
     for node in &stage.world.nodes {

@@ -19,6 +19,8 @@ use super::{Node, shell, wait};
 /// An executable, the image that it serves, and its bootstrap image as it is loaded onto every node.
 pub struct Executable {
     pub path: PathBuf,
+    /// Its bootstrap image, as `image save` wrote it.
+    pub archive: PathBuf,
     pub digest: String,
     pub image: String,
 }
@@ -92,6 +94,18 @@ impl World {
         Ok((version.major.as_str(), minor) >= ("1", 35))
     }
 
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Result<&dyn Node> {
+        let found = self.nodes.iter().find(|node| node.name() == name);
+        found.map(|node| &**node).with_context(|| format!("there is no node {name}"))
+    }
+
+    /// Loads the bootstrap images onto a node that has lost them.
+    pub async fn load(&self, node: &dyn Node) -> Result<()> {
+        node.load(&self.first.archive).await?;
+        node.load(&self.second.archive).await
+    }
+
     /// How many pods a generation on all nodes has.
     pub fn size(&self) -> i32 {
         i32::try_from(self.nodes.len()).expect("few nodes")
@@ -127,5 +141,5 @@ async fn prepare(
     let save = ["image", "save", "--bootstrap", archive.to_str().context("a plain path")?];
     shell::output(shell::command([program.as_ref()].iter().chain(&save).chain(named))).await?;
     try_join_all(nodes.iter().map(|node| node.load(&archive))).await?;
-    Ok(Executable { path: path.into(), digest, image: image.into() })
+    Ok(Executable { path: path.into(), archive, digest, image: image.into() })
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::Chain;
 use super::conditions::{counted, names};
 use super::generation::View;
-use super::{Chain, SUSPICIOUS};
 use crate::crd::{Deviation, Reason};
 use crate::operator::identity::CONTAINER_PORT;
 use crate::operator::observed::{Fetched, Pod};
@@ -209,8 +209,7 @@ fn pull_problem(
 }
 
 fn answers_elsewhere(view: &View<'_>, pod: &Pod, now: Timestamp) -> bool {
-    let old = pod.running.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS);
-    old && matches!(view.fetched(pod), Some(Fetched::Whole(_)))
+    view.had_its_time(pod, now) && matches!(view.fetched(pod), Some(Fetched::Whole(_)))
 }
 
 fn deviation(node: &str, generation: i32, reason: Reason, message: &str) -> Deviation {

@@ -125,9 +125,17 @@ impl<'a> View<'a> {
             pod.ready.is_none()
                 && !pod.deleting
                 && self.is_of_current_template(pod)
-                && pod.running.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS)
+                && self.had_its_time(pod, now)
         };
         self.pods.iter().copied().filter(suspicious).take(SAMPLE).collect()
+    }
+
+    /// It has run for a while, and its kubelet had as long to say what it thinks of it: on a node that comes back, all
+    /// pods count as not Ready until then.
+    pub(super) fn had_its_time(&self, pod: &Pod, now: Timestamp) -> bool {
+        let node = self.observed.node(&pod.node).map(|node| node.since);
+        let since = pod.running.map(|since| node.map_or(since, |node| node.max(since)));
+        since.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS)
     }
 
     pub(super) fn fetched(&self, pod: &Pod) -> Option<&'a Fetched> {

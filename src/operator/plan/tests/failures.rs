@@ -137,6 +137,17 @@ fn a_process_has_the_port_or_localhost_leads_elsewhere() {
     assert_eq!(plan.words.ports_available.reason, Reason::HostPortUnreachable);
     world.observed.fetched.clear();
     assert_eq!(world.plan(&quinistry).verify.len(), 9, "unready pods that run are asked too");
+
+    // The API takes Ready from all pods of a node that is lost, and their kubelet gives it back when it is there again.
+    let mut world = standing(&quinistry);
+    world.now = at(600);
+    world.change_pods(2, |pod| pod.ready = None);
+    for name in ["node-1", "node-2", "node-3"] {
+        world.change_node(name, |node| node.since = at(598));
+    }
+    assert_eq!(world.plan(&quinistry).words.ports_available.status, "True");
+    world.now = at(606);
+    assert_eq!(world.plan(&quinistry).words.ports_available.reason, Reason::HostPortUnreachable);
 }
 
 #[test]
@@ -151,6 +162,36 @@ fn a_node_that_is_not_ready_is_told_and_does_not_hold_up() {
     let rolling = &world.observed.daemon_set(1).unwrap().spec["updateStrategy"]["rollingUpdate"];
     assert_eq!(rolling["maxUnavailable"], json!(2));
     assert!(rolling.get("maxSurge").is_none());
+}
+
+#[test]
+fn a_node_that_comes_and_goes_writes_nothing_while_nothing_is_to_be_replaced() {
+    let mut quinistry = pinned();
+    let mut world = standing(&quinistry);
+    world.change_node("node-2", |node| node.ready = false);
+    let plan = world.plan(&quinistry);
+    assert_eq!(applied(&plan), [""; 0]);
+    assert_eq!(plan.words.ready.status, "True", "{:#?}", plan.words);
+    assert_degraded(&plan, Reason::NodesNotReady);
+
+    // Now the limit matters, and the dead node must not use it up.
+    quinistry.spec.image = Some("registry.example.com/larder:2".into());
+    let limit = |world: &World, generation| {
+        let rolling = &world.observed.daemon_set(generation).unwrap().spec["updateStrategy"]["rollingUpdate"];
+        rolling["maxUnavailable"].clone()
+    };
+    world.obey(&world.plan(&quinistry));
+    assert_eq!(limit(&world, 1), json!(2));
+    // Back in the middle of it, the node counts again; once all is done, its coming and going does not.
+    world.change_node("node-2", |node| node.ready = true);
+    world.obey(&world.plan(&quinistry));
+    assert_eq!(limit(&world, 1), json!(1));
+    world.settle(&quinistry);
+    for ready in [false, true] {
+        world.change_node("node-2", |node| node.ready = ready);
+        let plan = world.plan(&quinistry);
+        assert_eq!((applied(&plan), plan.words.ready.status), (vec![], "True"), "{:#?}", plan.words);
+    }
 }
 
 #[test]
@@ -288,6 +329,19 @@ fn a_pod_that_backs_off_is_replaced_once_there_is_something_to_pull() {
     // One that was made after its predecessor was Ready had its chance.
     world.change_pods(3, |pod| pod.created = at(500));
     assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
+    // One that ran before its node lost its images is no better off than one that never started.
+    world.change_pods(3, |pod| {
+        back_off(pod);
+        pod.start.restarts = 1;
+        pod.ended = Some((137, "The container could not be located".into()));
+    });
+    assert_eq!(world.plan(&quinistry).actions.len(), 3);
+    // Back-off begins with the failure, before the kubelet calls it so.
+    world.change_pods(3, |pod| {
+        back_off(pod);
+        pod.waiting = Some(("ErrImagePull".into(), "connection refused".into()));
+    });
+    assert_eq!(world.plan(&quinistry).actions.len(), 3);
     // Without a predecessor there is nothing to pull, and nothing to blame the child for.
     world.change_pods(3, back_off);
     world.change_pods(2, |pod| pod.ready = None);
@@ -431,6 +485,20 @@ fn somebody_elses_labels_are_undone_too() {
     // What admission makes of them at each apply is left alone, or there would be no end.
     relabel(&mut world, true);
     assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
+}
+
+#[test]
+fn what_was_never_asked_is_told_from_what_does_not_answer() {
+    let quinistry = learning();
+    let mut world = standing(&quinistry);
+    assert!(!world.plan(&quinistry).looking);
+    // As after a restart.
+    let fetched = std::mem::take(&mut world.observed.fetched);
+    let plan = world.plan(&quinistry);
+    assert!(plan.looking && plan.words.ready.status == "False", "{:#?}", plan.words);
+    world.observed.fetched =
+        fetched.into_keys().map(|start| (start, Fetched::Failed("no answer".into()))).collect();
+    assert!(!world.plan(&quinistry).looking);
 }
 
 #[test]

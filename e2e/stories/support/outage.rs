@@ -1,0 +1,170 @@
+//! Nodes that go and come back: what the API says of them, how soon generations are well again there, and that nobody
+//! else noticed.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+
+use super::stage::condition;
+use super::{Node, Stage, operator, serving, shell, wait};
+
+/// The API server notices a dead node by its silence; a new kubelet has certificates to make.
+pub const NOTICED: Duration = Duration::from_secs(90);
+
+/// The goal is 15 s after the node is Ready, and the story says what it took; machines that play it are busy.
+const HEALED: Duration = Duration::from_secs(45);
+
+/// Nodes to which anything may happen while the operator goes on: neither its own nor the control plane's.
+pub async fn victims(stage: &Stage) -> Result<Vec<&dyn Node>> {
+    let taken = operator_node(stage).await?;
+    let control = ListParams::default().labels("node-role.kubernetes.io/control-plane");
+    let control = Api::<core::Node>::all(stage.world.client.clone()).list(&control).await?;
+    let free = |node: &&dyn Node| {
+        Some(node.name()) != taken.as_deref() && control.iter().all(|other| other.name_any() != node.name())
+    };
+    let all: Vec<&dyn Node> = stage.world.nodes.iter().map(|node| &**node).filter(free).collect();
+    ensure!(!all.is_empty(), "no node can be spared: the story takes three");
+    Ok(all)
+}
+
+/// Where the operator runs, if it does in the cluster.
+pub async fn operator_node(stage: &Stage) -> Result<Option<String>> {
+    if !stage.operator().in_cluster() {
+        return Ok(None);
+    }
+    let pod = operator::pod(&stage.world).await?;
+    Ok(Some(pod.spec.and_then(|spec| spec.node_name).context("the operator is on no node")?))
+}
+
+/// What an administrator types; gives what it prints.
+pub async fn kubectl(words: &[&str]) -> Result<String> {
+    shell::text(shell::command(["kubectl"].iter().chain(words))).await
+}
+
+/// Waits until the API says that a node is not Ready.
+pub async fn until_lost(stage: &Stage, node: &dyn Node) -> Result<()> {
+    let nodes = Api::<core::Node>::all(stage.world.client.clone());
+    let what = format!("node {} is not Ready", node.name());
+    wait::until(&nodes, node.name(), NOTICED, &what, |node| last_ready(node).is_none()).await.map(drop)
+}
+
+/// Waits until a node's kubelet has said after a moment that it is Ready, and gives when that was seen.
+pub async fn until_back(stage: &Stage, node: &dyn Node, after: Timestamp) -> Result<Instant> {
+    let nodes = Api::<core::Node>::all(stage.world.client.clone());
+    let what = format!("node {} is Ready", node.name());
+    // The API keeps whole seconds.
+    let fresh = |node: &core::Node| last_ready(node).is_some_and(|at| at.as_second() >= after.as_second());
+    wait::until(&nodes, node.name(), NOTICED, &what, fresh).await?;
+    Ok(Instant::now())
+}
+
+/// When the kubelet last said that it is Ready, unless it is not.
+fn last_ready(node: &core::Node) -> Option<Timestamp> {
+    let conditions = node.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|one| one.type_ == "Ready" && one.status == "True")?;
+    Some(ready.last_heartbeat_time.as_ref()?.0)
+}
+
+/// Waits until a node serves a digest from all generations of a resource, and the API knows; says how long it took.
+pub async fn heal(
+    stage: &Stage,
+    node: &dyn Node,
+    back: Instant,
+    generations: i32,
+    digest: &str,
+) -> Result<()> {
+    let here = ListParams::default().fields(&format!("spec.nodeName={}", node.name()));
+    let what = format!("{generations} generations are Ready on {}", node.name());
+    wait::until_all(&stage.pods(), &here, HEALED, &what, |pods| {
+        pods.len() == usize::try_from(generations).unwrap_or_default() && pods.iter().all(is_ready)
+    })
+    .await?;
+    let (ports, what) = (stage.base_port..stage.base_port + generations, "they serve the digest");
+    wait::eventually(HEALED, what, || serving::on(node, ports.clone(), digest)).await?;
+    let took = back.elapsed();
+    stage.say(format_args!("healed {:.1} s after {} was Ready", took.as_secs_f32(), node.name()));
+    ensure!(took < HEALED, "healing took {} s", took.as_secs());
+    Ok(())
+}
+
+/// Whether it is Ready, and stays.
+pub fn is_ready(pod: &core::Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// Nobody was told of ports that do not answer, which pods that nobody has heard of yet could be taken for.
+pub async fn no_false_alarm(stage: &Stage) -> Result<()> {
+    let events = Api::<core::Event>::namespaced(stage.world.client.clone(), &stage.namespace);
+    let alarms = events.list(&ListParams::default().fields("reason=HostPortUnreachable")).await?.items;
+    let said: Vec<_> = alarms.into_iter().filter_map(|event| event.message).collect();
+    ensure!(said.is_empty(), "false alarm: {said:?}");
+    Ok(())
+}
+
+/// Brings back the nodes that a story has left behind, whatever was done to them, so that the next one has them.
+pub async fn recover(stage: &Stage) -> Result<()> {
+    let nodes = Api::<core::Node>::all(stage.world.client.clone());
+    for node in &stage.world.nodes {
+        let live = nodes.get_opt(node.name()).await?;
+        let well = |live: &core::Node| {
+            last_ready(live).is_some() && live.spec.as_ref().and_then(|spec| spec.unschedulable).is_none()
+        };
+        if live.as_ref().is_some_and(well) {
+            continue;
+        }
+        let _ = node.mend().await;
+        node.restart().await?;
+        stage.world.load(&**node).await?;
+        until_back(stage, &**node, Timestamp::UNIX_EPOCH).await?;
+        kubectl(&["uncordon", node.name()]).await?;
+    }
+    Ok(())
+}
+
+/// What nobody may touch while something else happens: pods on other nodes, by UID with their restarts, and how often
+/// each `DaemonSet` was written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Others {
+    pods: BTreeMap<String, (String, i32)>,
+    sets: BTreeMap<String, Option<i64>>,
+    /// Since when the resource is Ready, or not.
+    ready: Option<Timestamp>,
+}
+
+impl Others {
+    /// All but what is on some nodes.
+    pub async fn than(stage: &Stage, nodes: &[&str], resource: &str) -> Result<Self> {
+        let all = ListParams::default();
+        let restarts = |pod: &core::Pod| {
+            let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            statuses.map(|one| one.restart_count).sum()
+        };
+        let elsewhere = |pod: &core::Pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            node.is_some_and(|node| !nodes.contains(&node))
+        };
+        let pods = stage.pods().list(&all).await?.items.into_iter().filter(elsewhere);
+        let sets = stage.daemon_sets().list(&all).await?;
+        let live = stage.resources().get(resource).await?;
+        let ready = condition(&live, "Ready").context("the resource has a condition Ready")?;
+        ensure!(ready.status == "True", "{resource} is not Ready: {}", ready.message);
+        Ok(Self {
+            pods: pods.map(|pod| (pod.name_any(), (pod.uid().unwrap_or_default(), restarts(&pod)))).collect(),
+            sets: sets.iter().map(|set| (set.name_any(), set.metadata.generation)).collect(),
+            ready: Some(ready.last_transition_time.0),
+        })
+    }
+
+    /// Whether they are as they were.
+    pub async fn unmoved(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
+        let now = Self::than(stage, nodes, resource).await?;
+        (*self == now).then_some(()).ok_or_else(|| anyhow!("others were touched: {self:#?} became {now:#?}"))
+    }
+}
