@@ -34,10 +34,10 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let proxy = FaultProxy::start(stage.world.client.clone()).await?;
     let kubeconfig = folder.path().join("kubeconfig");
-    proxy.kubeconfig(&kubeconfig)?;
+    proxy.kubeconfig(&kubeconfig, &stage.namespace)?;
     let mut command = operator::command(&stage.world, PORT);
     command.env("KUBECONFIG", &kubeconfig);
-    let mut process = Process::start(command, &folder.path().join("log"))?;
+    let mut process = Process::start(&command, &folder.path().join("log"))?;
     let result = tell(&stage, &proxy).await;
     ensure!(process.is_alive(), "the operator ended:\n{}", process.log());
     result.with_context(|| format!("the operator said:\n{}", process.log()))

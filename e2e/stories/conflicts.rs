@@ -43,10 +43,10 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let proxy = FaultProxy::start(stage.world.client.clone()).await?;
     proxy.set(Fault::Conflicts);
     let kubeconfig = folder.path().join("kubeconfig");
-    proxy.kubeconfig(&kubeconfig)?;
+    proxy.kubeconfig(&kubeconfig, &stage.namespace)?;
     let mut command = operator::command(&stage.world, PORT);
     command.env("KUBECONFIG", &kubeconfig);
-    let process = Process::start(command, &folder.path().join("log"))?;
+    let process = Process::start(&command, &folder.path().join("log"))?;
     tell(&stage, &proxy).await.with_context(|| format!("the operator said:\n{}", process.log()))
 }
 

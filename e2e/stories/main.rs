@@ -19,6 +19,7 @@ mod dead_nodes;
 mod deletion;
 mod grow_and_shrink;
 mod idle;
+mod leaders;
 mod lifecycle;
 mod namespace_deleted;
 mod operator_killed;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         api_away::story(),
         removed_nodes::story(),
         dead_nodes::story(),
+        leaders::story(),
         two_operators::story(),
         lifecycle::story(),
     ])

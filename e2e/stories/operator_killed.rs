@@ -65,7 +65,7 @@ async fn kill_and_kill(stage: &Stage, log: &Path) -> Result<()> {
                 wish = another(&mut random, &wish);
                 make(stage, &wish, port).await?;
             }
-            let operator = Process::start(operator::command(&stage.world, PORT), log)?;
+            let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
             let moment = observer.count() + usize::try_from(random.below(LIFE))?;
             tokio::select! {
                 () = observer.until_count(moment) => {}
@@ -74,7 +74,7 @@ async fn kill_and_kill(stage: &Stage, log: &Path) -> Result<()> {
             operator.kill().await?;
             left -= 1;
         }
-        let operator = Process::start(operator::command(&stage.world, PORT), log)?;
+        let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
         let ready = stage.until_ready("phoenix", DEADLINE).await?;
         operator.kill().await?;
         let digest = ready.status.and_then(|status| status.digest);

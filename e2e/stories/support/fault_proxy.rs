@@ -32,6 +32,8 @@ pub enum Fault {
     Unavailable,
     /// 409 to each write at its first attempt.
     Conflicts,
+    /// It takes what it is told, and says nothing.
+    Silent,
 }
 
 /// What became of the writes, by method and kind.
@@ -75,14 +77,14 @@ impl FaultProxy {
         Ok(Self { port, state, task })
     }
 
-    /// Writes a kubeconfig that leads here.
-    pub fn kubeconfig(&self, file: &Path) -> Result<()> {
+    /// Writes a kubeconfig that leads here, and into a namespace.
+    pub fn kubeconfig(&self, file: &Path, namespace: &str) -> Result<()> {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "faults", "cluster": {"server": format!("http://127.0.0.1:{}", self.port)}}],
             "users": [{"name": "operator", "user": {}}],
-            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator"}}],
+            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator", "namespace": namespace}}],
             "current-context": "faults",
         });
         std::fs::write(file, config.to_string())
@@ -115,6 +117,11 @@ impl Drop for FaultProxy {
 // === impl Writes ===
 
 impl Writes {
+    /// How many were forwarded of all kinds but one.
+    pub fn but(&self, kind: &str) -> usize {
+        self.forwarded.values().sum::<usize>() - self.of(kind)
+    }
+
     /// How many were forwarded whose key contains a word.
     pub fn of(&self, word: &str) -> usize {
         self.forwarded.iter().filter(|(key, _)| key.contains(word)).map(|(_, count)| count).sum()
@@ -156,6 +163,7 @@ impl State {
             Fault::None => None,
             Fault::TooManyRequests => Some(StatusCode::TOO_MANY_REQUESTS),
             Fault::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Fault::Silent => std::future::pending().await,
             Fault::Conflicts => {
                 let attempt = (format!("{} {}", head.method, head.uri), body.clone());
                 let mut tried = self.tried.lock().expect("nothing panics with it");

@@ -67,8 +67,8 @@ impl Operator {
             How::Helm => install(world).await.map(|()| None)?,
             How::Beside => {
                 define(world).await?;
-                let process = Process::start(command(world, PORT), &log)?;
-                until_ready(&process, PORT).await?;
+                let mut process = Process::start(&command(world, PORT), &log)?;
+                until_ready(&mut process, PORT).await?;
                 Some(process)
             }
             How::Elsewhere => define(world).await.map(|()| None)?,
@@ -112,8 +112,8 @@ impl Operator {
         match self.how {
             How::Helm => scale(world, 1).await,
             How::Beside => {
-                let process = Process::start(command(world, PORT), &self.log)?;
-                until_ready(&process, PORT).await?;
+                let mut process = Process::start(&command(world, PORT), &self.log)?;
+                until_ready(&mut process, PORT).await?;
                 *self.process.lock().expect("nothing panics with it") = Some(process);
                 Ok(())
             }
@@ -241,12 +241,13 @@ pub fn command(world: &World, port: u16) -> Command {
 }
 
 /// Waits until an operator beside the stories has seen the cluster.
-pub async fn until_ready(process: &Process, port: u16) -> Result<()> {
+pub async fn until_ready(process: &mut Process, port: u16) -> Result<()> {
     let url = format!("http://127.0.0.1:{port}/readyz");
-    wait::eventually(Duration::from_secs(20), "the operator is ready", || {
+    let ready = wait::eventually(Duration::from_secs(20), "the operator is ready", || {
         shell::output(shell::command(["curl", "-sf", &url]))
-    })
-    .await
-    .map(drop)
-    .with_context(|| process.log())
+    });
+    let ready = ready.await.map(drop);
+    // Another one may have answered.
+    let ready = ready.and_then(|()| if process.is_alive() { Ok(()) } else { bail!("it has ended") });
+    ready.with_context(|| process.log())
 }

@@ -16,7 +16,8 @@ pub struct Process {
 impl Process {
     /// Starts a program, with its own environment and arguments. What it says is added to the log, so that one file
     /// tells of all that a story starts after each other.
-    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+    pub fn start(command: &Command, log: &Path) -> Result<Self> {
+        let mut command = bound(command);
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let shown = format!("{:?}", command.as_std());
         command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
@@ -64,4 +65,18 @@ impl Process {
         let id = self.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         kill_process(id.context("the process has ended")?, signal).context("failed to signal the process")
     }
+}
+
+/// The command, made to end with this process, however that ends.
+fn bound(command: &Command) -> Command {
+    let given = command.as_std();
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL", "--"]).arg(given.get_program()).args(given.get_args());
+    for (name, value) in given.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    bound
 }

@@ -1,0 +1,172 @@
+//! Two operators beside the stories, of which one leads: it is killed, stops hearing from the API server, is held for a
+//! while and let go, and asked to end. Each time the other one leads within 20 seconds and goes on with what was begun, and
+//! the former leader writes nothing any more.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use serde_json::json;
+
+use super::support::fault_proxy::{Fault, FaultProxy};
+use super::support::observer::Observer;
+use super::support::process::Process;
+use super::support::random::Random;
+use super::support::{Stage, Story, When, lease, operator, wait};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+/// What is promised. Asserted with room, since machines of tests are slow; the story says what it was.
+const PROMISED: Duration = Duration::from_secs(20);
+/// Ports where the two answer.
+const PORTS: [u16; 2] = [18_083, 18_084];
+/// What may happen before the leader is struck: a rollout of one generation on three nodes is about so much.
+const MOMENT: u64 = 60;
+
+pub fn story() -> Story {
+    Story { name: "leaders", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+/// What befalls a leader.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// SIGKILL.
+    Killed,
+    /// The API server does not answer it, and then does.
+    Unheard,
+    /// SIGSTOP, and SIGCONT when another leads.
+    Held,
+    /// SIGTERM.
+    Dismissed,
+}
+
+/// An operator, and its own line to the API server.
+struct Candidate {
+    name: &'static str,
+    port: u16,
+    proxy: FaultProxy,
+    kubeconfig: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    if !stage.can_run_operators() {
+        return Ok(());
+    }
+    stage.operator().leave(&stage.world).await?;
+    let folder = tempfile::tempdir()?;
+    let mut both = Vec::new();
+    for (name, port) in ["one", "two"].into_iter().zip(PORTS) {
+        let proxy = FaultProxy::start(stage.world.client.clone()).await?;
+        let [kubeconfig, log] =
+            ["kubeconfig", "log"].map(|file| folder.path().join(format!("{name}.{file}")));
+        proxy.kubeconfig(&kubeconfig, &stage.namespace)?;
+        both.push(Candidate { name, port, proxy, kubeconfig, log, process: None });
+    }
+    let result = strike(&stage, &mut both).await;
+    result.with_context(|| {
+        let logs = both.iter().map(|one| format!("{}\n{}", one.name, tail(&one.log)));
+        format!("the operators said: {}", logs.collect::<String>())
+    })
+}
+
+async fn strike(stage: &Stage, both: &mut [Candidate]) -> Result<()> {
+    let second = &stage.world.second;
+    let port = stage.base_port + 20;
+    let _serving = try_join_all(stage.world.nodes.iter().map(|node| node.serve(&second.path, port))).await?;
+    let images = [format!("localhost:{port}/quinistry@{}", second.digest), stage.world.first.image.clone()];
+    let (mut random, seed) = Random::new();
+    stage.say(format_args!("QUINISTRY_E2E_SEED={seed} repeats this"));
+    let observer = Observer::begin(stage).await?;
+    for one in both.iter_mut() {
+        one.begin(stage).await?;
+    }
+    stage.apply(&stage.resource("rowan", 3)).await?;
+    stage.until_ready("rowan", DEADLINE).await?;
+
+    let blows = [Blow::Held, Blow::Killed, Blow::Unheard, Blow::Dismissed];
+    let rounds = if stage.world.soak { 10 } else { 1 };
+    for (round, blow) in (0..rounds).flat_map(|_| blows).enumerate() {
+        // In the midst of replacing three generations.
+        let mut resource = stage.resource("rowan", 3);
+        resource["spec"]["image"] = json!(images[round % 2]);
+        let moment = observer.count() + usize::try_from(random.below(MOMENT))?;
+        stage.apply(&resource).await?;
+        tokio::select! {
+            () = observer.until_count(moment) => {}
+            ready = stage.until_ready("rowan", DEADLINE) => drop(ready?),
+        }
+        befall(stage, both, blow).await?;
+    }
+    observer.verdict(stage).await
+}
+
+/// The leader is struck, and the other one leads and makes the resource Ready; the former leader stands again after that.
+async fn befall(stage: &Stage, both: &mut [Candidate], blow: Blow) -> Result<()> {
+    let leases = Api::<Lease>::namespaced(stage.world.client.clone(), &stage.namespace);
+    let holder = lease::until_held(&leases, "story", DEADLINE, |_| true).await?;
+    let leader = both.iter_mut().find(|one| one.name == holder).context("one of the two leads")?;
+    let struck = Instant::now();
+    let process = leader.process.take().context("the leader runs")?;
+    let left = match blow {
+        Blow::Killed => process.kill().await.map(|()| None)?,
+        Blow::Dismissed => process.stop().await.map(|()| None)?,
+        Blow::Held => process.pause().map(|()| Some(process))?,
+        Blow::Unheard => {
+            leader.proxy.set(Fault::Silent);
+            Some(process)
+        }
+    };
+    let next = lease::until_held(&leases, "story", DEADLINE, |now| now != holder).await?;
+    let took = struck.elapsed();
+    stage.say(format_args!("{holder} is {blow:?}: {next} leads after {:.1} s", took.as_secs_f32()));
+    ensure!(took < PROMISED * 2, "it took {took:?}");
+    stage.until_ready("rowan", DEADLINE).await?;
+    if let Some(mut process) = left {
+        // What was on its way when it was struck has arrived long since.
+        let before = leader.writes();
+        match blow {
+            Blow::Held => process.resume()?,
+            _ => leader.proxy.set(Fault::None),
+        }
+        wait::eventually(DEADLINE, "the former leader ends by itself", || {
+            let alive = process.is_alive();
+            async move { if alive { Err(anyhow::anyhow!("it runs")) } else { Ok(()) } }
+        })
+        .await?;
+        let after = leader.writes();
+        ensure!(before == after, "the former leader has written: {before} writes became {after}");
+        ensure!(tail(&leader.log).contains(&format!("{next} leads now")), "it did not say who leads");
+    }
+    leader.begin(stage).await
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    async fn begin(&mut self, stage: &Stage) -> Result<()> {
+        let mut command = operator::command(&stage.world, self.port);
+        command.args(["--leader-elect", "--lease-name", "story"]);
+        command.env("KUBECONFIG", &self.kubeconfig).env("POD_NAME", self.name);
+        let mut process = Process::start(&command, &self.log)?;
+        operator::until_ready(&mut process, self.port).await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// How many of its writes went through, but for those of the Lease.
+    fn writes(&self) -> usize {
+        self.proxy.writes().but("leases")
+    }
+}
+
+/// The last words of a log.
+fn tail(log: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n") + "\n"
+}
