@@ -1,6 +1,7 @@
 //! A small cluster of values that obeys plans, and what plans must hold in it.
 
 mod failures;
+mod nodes;
 mod properties;
 
 use std::collections::BTreeMap;
