@@ -11,8 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::support::observer::Observer;
 use super::support::{Stage, Story, When, operator, serving, shell, wait};
 
-/// Long: whoever watches asks again later and later, up to half a minute, and here one waits for the other.
-const DEADLINE: Duration = Duration::from_mins(3);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 pub fn story() -> Story {
     Story { name: "api_away", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }

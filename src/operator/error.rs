@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kube::core::Status;
+
 use super::SAFETY_NET;
 use super::leader::NotLeading;
 use crate::crd::Reason;
@@ -136,17 +138,48 @@ pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String)> {
 }
 
 /// An error with its causes.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
+pub(super) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let (words, cause) = match answer(error) {
+            // As kubectl tells it. kube shows all its parts, and then again.
+            Some(status) => (format!("{} ({} {})", status.message, status.code, status.reason), None),
+            None => (error.to_string(), error.source()),
+        };
         // Some errors tell their causes by themselves.
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
+        if !text.contains(&words) {
+            let joint = if text.is_empty() { "" } else { ": " };
+            text = text + joint + &words;
         }
-        source = error.source();
+        next = cause;
     }
     text.replace('\n', " ")
+}
+
+/// What the API server answered, if that is the error.
+fn answer<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Status> {
+    let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+    match boxed.or_else(|| error.downcast_ref()) {
+        Some(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::{OperatorError, one_line};
+
+    #[test]
+    fn an_answer_of_the_api_server_is_told_once_and_in_its_words() {
+        let status = Status::failure("pods are forbidden", "Forbidden").with_code(403).boxed();
+        let source = Box::new(kube::Error::Api(status));
+        let what = String::from("apply DaemonSet larder");
+        let error = OperatorError::Apply { what, source };
+        assert_eq!(one_line(&error), "failed to apply DaemonSet larder: pods are forbidden (403 Forbidden)");
+        let status = Status::failure("away", "ServiceUnavailable").with_code(503).boxed();
+        assert_eq!(one_line(&kube::Error::Api(status)), "away (503 ServiceUnavailable)");
+    }
 }

@@ -5,6 +5,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource as _, ResourceExt as _};
 
 use super::apply::Applied;
+use super::error::one_line;
 use crate::crd::{Quinistry, QuinistryStatus};
 
 /// The longest note that the API takes, in bytes.
@@ -78,7 +79,7 @@ pub(super) async fn publish(recorder: &Recorder, quinistry: &Quinistry, events: 
     let about = quinistry.object_ref(&());
     for event in events {
         if let Err(error) = recorder.publish(&event, &about).await {
-            tracing::warn!(%error, reason = event.reason, "failed to publish an Event");
+            tracing::warn!(reason = event.reason, "failed to publish an Event: {}", one_line(&error));
         }
     }
 }

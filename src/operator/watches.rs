@@ -13,7 +13,8 @@ use futures_util::{Stream, StreamExt as _, stream};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::runtime::{WatchStreamExt as _, reflector};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -27,6 +28,14 @@ use crate::crd::Quinistry;
 
 /// How long requests are gathered.
 const GATHER: Duration = Duration::from_millis(25);
+
+/// The longest pause before a watch that failed begins anew. kube's own is six times as long and comes twice after an
+/// outage, as an API server that is back does not know the old watch's version: all would stand still for minutes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// kube's pauses, but never that long.
+#[derive(Default)]
+struct Soon(DefaultBackoff);
 
 /// Where to put the resources to look at.
 pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Quinistry>>;
@@ -115,7 +124,7 @@ async fn resources(
     writer: Writer<Quinistry>,
     requests: Requests,
 ) {
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let events = watcher(api, watcher::Config::default()).backoff(Soon::default());
     let readable = events.filter_map(|event| async {
         let event = match event {
             Ok(event) => event,
@@ -186,7 +195,7 @@ async fn follow<K, V: Entry>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).backoff(Soon::default()));
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
@@ -219,5 +228,32 @@ where
         );
     } else {
         tracing::warn!("watching {kind} failed, and goes on soon: {}", one_line(error));
+    }
+}
+
+// === impl Soon ===
+
+impl Iterator for Soon {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Soon {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_PAUSE, Soon};
+
+    #[test]
+    fn a_watch_asks_again_later_but_soon() {
+        let pauses: Vec<_> = Soon::default().take(20).collect();
+        assert!(pauses[0] < LONGEST_PAUSE && pauses[19] == LONGEST_PAUSE, "{pauses:?}");
     }
 }
