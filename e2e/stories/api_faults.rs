@@ -10,17 +10,15 @@ use serde_json::json;
 
 use super::support::fault_proxy::{Fault, FaultProxy};
 use super::support::observer::Observer;
-use super::support::process::Process;
-use super::support::{Stage, Story, When, operator, serving, wait};
+use super::support::{Stage, Story, When, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const PORT: u16 = 18083;
 /// How often connections are cut off, each time when so much more has happened.
 const CUTS: usize = 5;
 const BETWEEN: usize = 12;
-/// More attempts to write per second than this are a storm: the client begins with some milliseconds between them, and
-/// doubles that.
-const STORM: usize = 20;
+/// More attempts to write per second than this are a storm: the pause between them begins with two seconds and doubles.
+const STORM: usize = 2;
 
 pub fn story() -> Story {
     Story { name: "api_faults", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
@@ -31,13 +29,8 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         return Ok(());
     }
     stage.operator().leave(&stage.world).await?;
-    let folder = tempfile::tempdir()?;
-    let proxy = FaultProxy::start(stage.world.client.clone()).await?;
-    let kubeconfig = folder.path().join("kubeconfig");
-    proxy.kubeconfig(&kubeconfig, &stage.namespace)?;
-    let mut command = operator::command(&stage.world, PORT);
-    command.env("KUBECONFIG", &kubeconfig);
-    let mut process = Process::start(&command, &folder.path().join("log"))?;
+    let proxy = FaultProxy::start(&stage).await?;
+    let mut process = proxy.operator(&stage.world, PORT, |_| {})?;
     let result = tell(&stage, &proxy).await;
     ensure!(process.is_alive(), "the operator ended:\n{}", process.log());
     result.with_context(|| format!("the operator said:\n{}", process.log()))

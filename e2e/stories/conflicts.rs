@@ -11,7 +11,6 @@ use futures_util::TryStreamExt as _;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{ListParams, Patch, PatchParams};
-
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, watcher};
 use kube::{Api, ResourceExt as _};
@@ -19,8 +18,7 @@ use serde_json::json;
 
 use super::support::fault_proxy::{Fault, FaultProxy};
 use super::support::observer::{Observer, is_operators, version};
-use super::support::process::Process;
-use super::support::{Stage, Story, When, daemon_sets, operator, serving};
+use super::support::{Stage, Story, When, daemon_sets, serving};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const PORT: u16 = 18084;
@@ -39,14 +37,9 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         return Ok(());
     }
     stage.operator().leave(&stage.world).await?;
-    let folder = tempfile::tempdir()?;
-    let proxy = FaultProxy::start(stage.world.client.clone()).await?;
+    let proxy = FaultProxy::start(&stage).await?;
     proxy.set(Fault::Conflicts);
-    let kubeconfig = folder.path().join("kubeconfig");
-    proxy.kubeconfig(&kubeconfig, &stage.namespace)?;
-    let mut command = operator::command(&stage.world, PORT);
-    command.env("KUBECONFIG", &kubeconfig);
-    let process = Process::start(&command, &folder.path().join("log"))?;
+    let process = proxy.operator(&stage.world, PORT, |_| {})?;
     tell(&stage, &proxy).await.with_context(|| format!("the operator said:\n{}", process.log()))
 }
 

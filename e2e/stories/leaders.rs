@@ -2,7 +2,6 @@
 //! while and let go, and asked to end. Each time the other one leads within 20 seconds and goes on with what was begun, and
 //! the former leader writes nothing any more.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use super::support::fault_proxy::{Fault, FaultProxy};
 use super::support::observer::Observer;
-use super::support::process::Process;
+use super::support::process::{Process, last_words};
 use super::support::random::Random;
 use super::support::{Stage, Story, When, lease, operator, wait};
 
@@ -48,8 +47,6 @@ struct Candidate {
     name: &'static str,
     port: u16,
     proxy: FaultProxy,
-    kubeconfig: PathBuf,
-    log: PathBuf,
     process: Option<Process>,
 }
 
@@ -58,18 +55,14 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         return Ok(());
     }
     stage.operator().leave(&stage.world).await?;
-    let folder = tempfile::tempdir()?;
     let mut both = Vec::new();
     for (name, port) in ["one", "two"].into_iter().zip(PORTS) {
-        let proxy = FaultProxy::start(stage.world.client.clone()).await?;
-        let [kubeconfig, log] =
-            ["kubeconfig", "log"].map(|file| folder.path().join(format!("{name}.{file}")));
-        proxy.kubeconfig(&kubeconfig, &stage.namespace)?;
-        both.push(Candidate { name, port, proxy, kubeconfig, log, process: None });
+        let proxy = FaultProxy::start(&stage).await?;
+        both.push(Candidate { name, port, proxy, process: None });
     }
     let result = strike(&stage, &mut both).await;
     result.with_context(|| {
-        let logs = both.iter().map(|one| format!("{}\n{}", one.name, tail(&one.log)));
+        let logs = both.iter().map(|one| format!("{}\n{}\n", one.name, last_words(&one.proxy.log())));
         format!("the operators said: {}", logs.collect::<String>())
     })
 }
@@ -140,7 +133,10 @@ async fn befall(stage: &Stage, both: &mut [Candidate], blow: Blow) -> Result<()>
         .await?;
         let after = leader.writes();
         ensure!(before == after, "the former leader has written: {before} writes became {after}");
-        ensure!(tail(&leader.log).contains(&format!("{next} leads now")), "it did not say who leads");
+        ensure!(
+            last_words(&leader.proxy.log()).contains(&format!("{next} leads now")),
+            "it did not say who leads"
+        );
     }
     leader.begin(stage).await
 }
@@ -149,10 +145,9 @@ async fn befall(stage: &Stage, both: &mut [Candidate], blow: Blow) -> Result<()>
 
 impl Candidate {
     async fn begin(&mut self, stage: &Stage) -> Result<()> {
-        let mut command = operator::command(&stage.world, self.port);
-        command.args(["--leader-elect", "--lease-name", "story"]);
-        command.env("KUBECONFIG", &self.kubeconfig).env("POD_NAME", self.name);
-        let mut process = Process::start(&command, &self.log)?;
+        let mut process = self.proxy.operator(&stage.world, self.port, |command| {
+            command.args(["--leader-elect", "--lease-name", "story"]).env("POD_NAME", self.name);
+        })?;
         operator::until_ready(&mut process, self.port).await?;
         self.process = Some(process);
         Ok(())
@@ -162,11 +157,4 @@ impl Candidate {
     fn writes(&self) -> usize {
         self.proxy.writes().but("leases")
     }
-}
-
-/// The last words of a log.
-fn tail(log: &std::path::Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n") + "\n"
 }

@@ -42,19 +42,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let port = spec.ports.iter().flatten().next().context("the Service has a port")?.port;
     let url =
         format!("test.url=http://{}:{port}/readyz", spec.cluster_ip.context("the Service has an address")?);
-    let words = [
-        "upgrade",
-        RELEASE,
-        "charts/quinistry",
-        "--wait",
-        "--timeout",
-        "90s",
-        "--set",
-        &url,
-        "--set",
-        "logLevel=debug",
-    ];
-    helm(world, &words).await?;
+    operator::upgrade(world, &[&url, "logLevel=debug"]).await?;
     let what = "the upgraded operator is the only one";
     let all = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(world.client.clone(), NAMESPACE);
     wait::until_all(&all, &ListParams::default(), DEADLINE, what, |pods| {

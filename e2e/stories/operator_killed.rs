@@ -11,7 +11,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use super::support::observer::Observer;
-use super::support::process::Process;
+use super::support::process::{Process, last_words};
 use super::support::random::Random;
 use super::support::stage::is_ready;
 use super::support::{Stage, Story, When, operator, serving};
@@ -34,11 +34,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let result = kill_and_kill(&stage, &log).await;
-    result.with_context(|| {
-        let log = std::fs::read_to_string(&log).unwrap_or_default();
-        let last: Vec<&str> = log.lines().rev().take(80).collect();
-        format!("the operators said:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
-    })
+    result.with_context(|| format!("the operators said:\n{}", last_words(&log)))
 }
 
 /// What somebody wants at a moment.

@@ -12,7 +12,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt as _};
 
-use super::support::operator::{self, NAMESPACE, RELEASE, helm};
+use super::support::operator::{self, NAMESPACE};
 use super::support::{Node, Stage, Story, When, lease, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -30,8 +30,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     }
     let played = cut_off(&stage).await;
     // Without values: one operator, as the other stories want it.
-    let words = ["upgrade", RELEASE, "charts/quinistry", "--reset-values", "--wait", "--timeout", "90s"];
-    let restored = helm(&stage.world, &words).await;
+    let restored = operator::upgrade(&stage.world, &[]).await;
     let alone = operator::pods(&stage.world, 1).await;
     played?;
     restored?;
@@ -40,17 +39,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 
 async fn cut_off(stage: &Stage) -> Result<()> {
     let world = &stage.world;
-    let words = [
-        "upgrade",
-        RELEASE,
-        "charts/quinistry",
-        "--wait",
-        "--timeout",
-        "90s",
-        "--set",
-        "replicas=2,leaderElection.enabled=true",
-    ];
-    helm(world, &words).await?;
+    operator::upgrade(world, &["replicas=2", "leaderElection.enabled=true"]).await?;
     let pods = operator::pods(world, 2).await?;
     let places: BTreeSet<_> = pods.iter().map(node_of).collect();
     ensure!(places.len() == 2, "both operators are on {places:?}");

@@ -15,11 +15,7 @@ use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use super::error::OperatorError;
-use super::leader::{Guarded, Leadership};
-
-/// How long sent bytes may stay without acknowledgement, and a connection without establishment. After that the kernel
-/// drops them, and they cannot arrive late.
-pub(super) const UNDELIVERED: Duration = Duration::from_secs(5);
+use super::leader::{Guarded, Leadership, UNDELIVERED};
 
 /// After how long a silent connection is asked whether it is still there. A watch may be silent for minutes.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -5,7 +5,6 @@ use std::time::Duration;
 use kube::core::Status;
 
 use super::SAFETY_NET;
-use super::leader::NotLeading;
 use crate::crd::Reason;
 
 /// The longest pause after failures.
@@ -42,6 +41,11 @@ pub enum OperatorError {
         holder: String,
     },
 }
+
+/// A write that would have come from somebody who does not lead.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("another operator leads, or this one could not renew its Lease in time")]
+pub(super) struct NotLeading;
 
 /// How the driver goes on after a failure. Also the closed set of labels in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::error::NotLeading;
+
 pub(super) use election::Election;
 pub(super) use guard::Guarded;
 
@@ -32,6 +34,9 @@ const DURATION: Duration = Duration::from_secs(12);
 /// How long after it began a renewal allows to write.
 const VALID: Duration = Duration::from_secs(6);
 
+/// How long sent bytes may stay without acknowledgement. After that the kernel drops them, and they cannot arrive late.
+pub(super) const UNDELIVERED: Duration = Duration::from_secs(5);
+
 /// How often it is renewed, and looked at by the others.
 const PERIOD: Duration = Duration::from_secs(2);
 
@@ -39,7 +44,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 const ATTEMPT: Duration = Duration::from_secs(3);
 
 const _: () = assert!(
-    VALID.as_secs() + super::connection::UNDELIVERED.as_secs() < DURATION.as_secs(),
+    VALID.as_secs() + UNDELIVERED.as_secs() < DURATION.as_secs(),
     "what the last leader sent has arrived or is lost before the next one begins"
 );
 const _: () =
@@ -58,11 +63,6 @@ enum Term {
     /// It leads, as long as no more is known.
     Until(Instant),
 }
-
-/// A write that would have come from somebody who does not lead.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("another operator leads, or this one could not renew its Lease in time")]
-pub(in crate::operator) struct NotLeading;
 
 // === impl Leadership ===
 

@@ -13,6 +13,7 @@ mod diagnose;
 mod generation;
 mod ports;
 mod validate;
+mod words;
 
 #[cfg(test)]
 mod tests;

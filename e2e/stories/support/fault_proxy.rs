@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
@@ -20,7 +20,12 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
 use tokio::sync::watch;
+
+use super::process::Process;
+use super::world::World;
+use super::{Stage, operator};
 
 /// What is wrong with the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +50,10 @@ pub struct Writes {
 
 /// The proxy; it ends with this value.
 pub struct FaultProxy {
-    port: u16,
+    kubeconfig: PathBuf,
     state: Arc<State>,
     task: tokio::task::JoinHandle<()>,
+    folder: tempfile::TempDir,
 }
 
 struct State {
@@ -63,32 +69,44 @@ struct State {
 // === impl FaultProxy ===
 
 impl FaultProxy {
-    pub async fn start(client: Client) -> Result<Self> {
+    /// Between the story's API server and whoever reads the kubeconfig, which leads into the story's namespace.
+    pub async fn start(of: &Stage) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        let server = format!("http://{}", listener.local_addr()?);
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "faults", "cluster": {"server": server}}],
+            "users": [{"name": "operator", "user": {}}],
+            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator", "namespace": of.namespace}}],
+            "current-context": "faults",
+        });
+        std::fs::write(&kubeconfig, config.to_string())
+            .with_context(|| format!("failed to write {}", kubeconfig.display()))?;
         let state = Arc::new(State {
-            client,
+            client: of.world.client.clone(),
             fault: Mutex::new(Fault::None),
             writes: Mutex::default(),
             tried: Mutex::default(),
             cut: watch::Sender::new(0),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&state)));
-        Ok(Self { port, state, task })
+        Ok(Self { kubeconfig, state, task, folder })
     }
 
-    /// Writes a kubeconfig that leads here, and into a namespace.
-    pub fn kubeconfig(&self, file: &Path, namespace: &str) -> Result<()> {
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "faults", "cluster": {"server": format!("http://127.0.0.1:{}", self.port)}}],
-            "users": [{"name": "operator", "user": {}}],
-            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator", "namespace": namespace}}],
-            "current-context": "faults",
-        });
-        std::fs::write(file, config.to_string())
-            .with_context(|| format!("failed to write {}", file.display()))
+    /// Starts an operator that knows the API server by this proxy alone, with its own log.
+    pub fn operator(&self, world: &World, port: u16, more: impl FnOnce(&mut Command)) -> Result<Process> {
+        let mut command = operator::command(world, port);
+        command.env("KUBECONFIG", &self.kubeconfig);
+        more(&mut command);
+        Process::start(&command, &self.log())
+    }
+
+    /// Where its operators' words are.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
     }
 
     /// From now on it is like this; what hangs on the line, such as watches, is cut off and must ask anew.

@@ -7,16 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use tokio::process::Command;
 
 use super::process::Process;
-use super::world::World;
+use super::world::{How, World};
 use super::{shell, wait};
 
 /// Namespace of the release, which enforces the strictest Pod Security.
@@ -26,28 +25,6 @@ pub const RELEASE: &str = "quinistry";
 
 /// Where the shared operator answers when it runs beside the stories.
 const PORT: u16 = 18081;
-
-/// How the operator comes to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// In the cluster, by the chart.
-    Helm,
-    /// As a process beside the stories, which must reach the pods.
-    Beside,
-    /// Somebody else sees to it; the definition is applied all the same.
-    Elsewhere,
-}
-
-impl How {
-    pub fn find() -> Result<Self> {
-        match std::env::var("QUINISTRY_E2E_OPERATOR").as_deref() {
-            Ok("helm") | Err(_) => Ok(Self::Helm),
-            Ok("beside") => Ok(Self::Beside),
-            Ok("elsewhere") => Ok(Self::Elsewhere),
-            Ok(other) => bail!("the operator runs by helm, beside or elsewhere, not {other}"),
-        }
-    }
-}
 
 /// A running operator.
 pub struct Operator {
@@ -95,7 +72,11 @@ impl Operator {
     pub async fn leave(&self, world: &World) -> Result<()> {
         self.away.store(true, Ordering::SeqCst);
         match self.how {
-            How::Helm => scale(world, 0).await,
+            // Not as `kubectl scale` does it, which would take the field from Helm.
+            How::Helm => {
+                upgrade(world, &["replicas=0"]).await?;
+                pods(world, 0).await.map(drop)
+            }
             How::Beside => {
                 let process = self.process.lock().expect("nothing panics with it").take();
                 process.context("it is away already")?.stop().await
@@ -110,7 +91,7 @@ impl Operator {
             return Ok(());
         }
         match self.how {
-            How::Helm => scale(world, 1).await,
+            How::Helm => upgrade(world, &[]).await,
             How::Beside => {
                 let mut process = Process::start(&command(world, PORT), &self.log)?;
                 until_ready(&mut process, PORT).await?;
@@ -195,9 +176,16 @@ async fn install(world: &World) -> Result<()> {
     if namespaces.get_opt(NAMESPACE).await?.is_none() {
         namespaces.create(&PostParams::default(), &namespace).await?;
     }
-    let words = ["upgrade", "--install", RELEASE, "charts/quinistry", "--wait", "--timeout", "90s"];
     // No values: the chart's own name of the image is what `image save --bootstrap` has given it.
-    helm(world, &words).await.map(drop)
+    upgrade(world, &[]).await
+}
+
+/// The release with these values, and the chart's own for all others; installs it if it is not there.
+pub async fn upgrade(world: &World, values: &[&str]) -> Result<()> {
+    let words =
+        ["upgrade", "--install", RELEASE, "charts/quinistry", "--reset-values", "--wait", "--timeout", "90s"];
+    let values = values.iter().flat_map(|value| ["--set", value]);
+    helm(world, &words.into_iter().chain(values).collect::<Vec<_>>()).await.map(drop)
 }
 
 /// Applies the definition that the executable prints.
@@ -209,28 +197,6 @@ async fn define(world: &World) -> Result<()> {
     let name = definition["metadata"]["name"].as_str().context("the definition has no name")?;
     crds.patch(name, &PatchParams::apply("story").force(), &Patch::Apply(&definition)).await?;
     Ok(())
-}
-
-/// How many operators the release runs; waits until it is so.
-async fn scale(world: &World, replicas: i32) -> Result<()> {
-    let deployments = Api::<Deployment>::namespaced(world.client.clone(), NAMESPACE);
-    let selection = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
-    let deployment = deployments.list(&selection).await?.items.into_iter().next();
-    let name = deployment.context("the release has no Deployment")?.name_any();
-    let patch = json!({"spec": {"replicas": replicas}});
-    deployments.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    let what = format!("the release runs {replicas} operators");
-    wait::until(&deployments, &name, Duration::from_mins(1), &what, |deployment| {
-        let status = deployment.status.clone().unwrap_or_default();
-        status.observed_generation >= deployment.metadata.generation
-            && [status.replicas, status.available_replicas] == [Some(replicas).filter(|count| *count > 0); 2]
-    })
-    .await?;
-    if replicas > 0 {
-        return Ok(());
-    }
-    let pods = Api::<Pod>::namespaced(world.client.clone(), NAMESPACE);
-    wait::until_none(&pods, &selection, Duration::from_mins(1), "the operator's pod is gone").await
 }
 
 /// An operator beside the stories, which answers on a port of its own. It reads `KUBECONFIG` as they do, unless it is

@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
+/// How many lines are the last words.
+const LINES: usize = 80;
+
 /// A running program, and the file that takes down what it says.
 pub struct Process {
     child: Child,
@@ -65,6 +68,13 @@ impl Process {
         let id = self.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         kill_process(id.context("the process has ended")?, signal).context("failed to signal the process")
     }
+}
+
+/// The last lines of a log, which most often say what went wrong.
+pub fn last_words(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 /// The command, made to end with this process, however that ends.

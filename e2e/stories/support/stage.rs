@@ -12,8 +12,8 @@ use kube::{Api, ResourceExt as _};
 use quinistry::crd::Quinistry;
 use serde_json::{Value, json};
 
-use super::operator::{How, Operator};
-use super::world::World;
+use super::operator::Operator;
+use super::world::{How, World};
 use super::{diagnosis, wait};
 
 /// Ports of stories begin here: below those that clusters give to services and kernels to outgoing connections.

@@ -13,7 +13,6 @@ use kube::{Api, Client};
 
 use super::cluster::ClusterNode;
 use super::kind::KindNode;
-use super::operator::How;
 use super::{Node, shell, wait};
 
 /// An executable, the image that it serves, and its bootstrap image as it is loaded onto every node.
@@ -23,6 +22,28 @@ pub struct Executable {
     pub archive: PathBuf,
     pub digest: String,
     pub image: String,
+}
+
+/// How the operator comes to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// In the cluster, by the chart.
+    Helm,
+    /// As a process beside the stories, which must reach the pods.
+    Beside,
+    /// Somebody else sees to it; the definition is applied all the same.
+    Elsewhere,
+}
+
+impl How {
+    pub fn find() -> Result<Self> {
+        match std::env::var("QUINISTRY_E2E_OPERATOR").as_deref() {
+            Ok("helm") | Err(_) => Ok(Self::Helm),
+            Ok("beside") => Ok(Self::Beside),
+            Ok("elsewhere") => Ok(Self::Elsewhere),
+            Ok(other) => bail!("the operator runs by helm, beside or elsewhere, not {other}"),
+        }
+    }
 }
 
 /// The cluster and what was brought to it.

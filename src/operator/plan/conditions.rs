@@ -2,16 +2,14 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::diagnose::{self, gravity};
+use super::diagnose::gravity;
 use super::generation::selected;
 use super::ports::Owner;
+use super::words::{counted, names, shorten};
 use super::{Chain, View};
 use crate::crd::{Deviation, Reason};
 use crate::operator::observed::{Fetched, Pod, Rejection};
 use crate::operator::select;
-
-/// How many nodes a message names.
-const NAMED: usize = 3;
 
 /// One condition, without the times that only the API's form of it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +78,7 @@ impl Words {
 }
 
 fn said(status: &'static str, reason: Reason, message: impl AsRef<str>) -> Said {
-    Said { status, reason, message: diagnose::shorten(message.as_ref()) }
+    Said { status, reason, message: shorten(message.as_ref()) }
 }
 
 pub(super) fn words(
@@ -365,19 +363,4 @@ fn told(deviations: &[Deviation], about: impl Fn(Reason) -> bool) -> Option<(Rea
     let what =
         if worst.generation > 0 { format!("generation {} on ", worst.generation) } else { String::new() };
     Some((worst.reason, format!("{what}{}: {}", names(same), worst.message)))
-}
-
-/// `a, b, c and 4 more`, sorted, so that the same state gives the same words.
-pub(super) fn names(mut nodes: Vec<&str>) -> String {
-    nodes.sort_unstable();
-    nodes.dedup();
-    let more = nodes.len().saturating_sub(NAMED);
-    nodes.truncate(NAMED);
-    let list = nodes.join(", ");
-    if more > 0 { format!("{list} and {more} more") } else { list }
-}
-
-/// `1 node`, `2 nodes`.
-pub(super) fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

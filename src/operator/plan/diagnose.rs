@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 
 use super::Chain;
-use super::conditions::{counted, names};
 use super::generation::View;
+use super::words::{counted, names, shorten};
 use crate::crd::{Deviation, Reason};
 use crate::operator::identity::CONTAINER_PORT;
 use crate::operator::observed::{Fetched, Pod};
 use crate::operator::select;
-
-/// How long a message may be; the schema says so too.
-const MESSAGE: usize = 1024;
 
 /// The exit code of `serve` for an image that is not the expected one.
 const DEVIATES: i32 = 3;
@@ -214,9 +211,4 @@ fn answers_elsewhere(view: &View<'_>, pod: &Pod, now: Timestamp) -> bool {
 
 fn deviation(node: &str, generation: i32, reason: Reason, message: &str) -> Deviation {
     Deviation { node: node.into(), generation, reason, message: shorten(message) }
-}
-
-/// As much as the schema allows.
-pub(super) fn shorten(message: &str) -> String {
-    message.chars().take(MESSAGE).collect()
 }
