@@ -89,7 +89,11 @@ impl Client {
             (false, None) => Scheme::ByHost,
         };
         let tls = tls::configuration(options.ca.as_deref())?;
-        let patience = if options.peers { request::PEER_CONNECT_TIMEOUT } else { request::CONNECT_TIMEOUT };
+        let (patience, idle) = if options.peers {
+            (request::PEER_CONNECT_TIMEOUT, request::PEER_IDLE_TIMEOUT)
+        } else {
+            (request::CONNECT_TIMEOUT, request::IDLE_TIMEOUT)
+        };
         let builder = || {
             reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
@@ -99,6 +103,7 @@ impl Client {
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .connect_timeout(patience)
+                .pool_idle_timeout(idle)
                 .user_agent(concat!("quinistry/", env!("CARGO_PKG_VERSION")))
         };
         let build = |builder: reqwest::ClientBuilder| {

@@ -48,11 +48,11 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 /// An image that is loaded as it is served, without `--bootstrap`, starts once. Then a child has pulled the same content,
 /// and the kubelet, which since 1.35 notes who pulled what, wants to see credentials for the loaded name.
 async fn loaded(stage: &Stage) -> Result<()> {
-    // Content that no other story pulls.
+    // Content that nothing has pulled before, in no earlier run either: kubelets remember.
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("quinistry-plain");
     std::fs::copy(&stage.world.first.path, &program)?;
-    std::fs::OpenOptions::new().append(true).open(&program)?.write_all(b"plain")?;
+    std::fs::OpenOptions::new().append(true).open(&program)?.write_all(stage.namespace.as_bytes())?;
     let archive = folder.path().join("plain.tar");
     let image = "registry.example.com/quinistry:plain";
     let [program, file] = [&program, &archive].map(|path| path.to_string_lossy().into_owned());

@@ -18,6 +18,10 @@ use super::{Cause, Client, ClientError, challenge, retry};
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same where both ends are in one cluster.
 pub(super) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection is kept that nobody uses.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// The same within one cluster, where there are many to ask, each once: unused ones held half of the operator's memory.
+pub(super) const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Until an answer begins, and between two pieces of it.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// While an upload makes no progress; a registry may hash and sync gigabytes before it answers.
