@@ -86,8 +86,14 @@ impl Leadership {
         }
     }
 
-    fn hold_until(&self, end: Instant) {
-        self.0.send_replace(Term::Until(end));
+    /// Whether it might not write for a while before, however short: what came to be done then was left undone.
+    fn hold_until(&self, end: Instant) -> bool {
+        match self.0.send_replace(Term::Until(end)) {
+            Term::Sole => false,
+            Term::Follows => true,
+            // Asked now and not before: whoever was refused was refused before this.
+            Term::Until(before) => before <= Instant::now(),
+        }
     }
 
     fn give_up(&self) {

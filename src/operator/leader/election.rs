@@ -64,15 +64,14 @@ impl Election {
     pub(in crate::operator) async fn run(&mut self, take_up: impl Fn()) -> String {
         let mut has_led = false;
         loop {
-            let (began, led) = (Instant::now(), self.leadership.holds());
+            let began = Instant::now();
             // Not by how the last one ended: a try that took too long may still have been heard.
             let outcome = tokio::time::timeout(ATTEMPT, self.attempt()).await;
             let pause = match outcome {
                 Ok(Ok(Outcome::Leads)) => {
                     has_led = true;
-                    self.leadership.hold_until(began + VALID);
                     self.say("leading", || tracing::info!("leading"));
-                    if !led {
+                    if self.leadership.hold_until(began + VALID) {
                         take_up();
                     }
                     PERIOD

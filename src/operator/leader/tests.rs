@@ -142,6 +142,19 @@ fn a_container_that_was_restarted_goes_on_leading() {
     assert_eq!(server.spec().lease_transitions, Some(0));
 }
 
+#[test]
+fn a_gap_between_two_renewals_is_noticed() {
+    let leadership = Leadership::elected();
+    let soon = || Instant::now() + VALID;
+    assert!(leadership.hold_until(soon()), "it has just come to lead");
+    assert!(!leadership.hold_until(soon()), "renewed in time");
+    leadership.hold_until(Instant::now());
+    assert!(leadership.hold_until(soon()), "it had run out");
+    leadership.give_up();
+    assert!(leadership.hold_until(soon()), "it was contested");
+    assert!(!Leadership::sole().hold_until(soon()));
+}
+
 #[tokio::test]
 async fn work_that_wakes_up_too_late_is_not_gone_on_with() {
     let leadership = Leadership::elected();
