@@ -82,7 +82,7 @@ async fn strike(stage: &Stage, both: &mut [Candidate]) -> Result<()> {
     stage.until_ready("rowan", DEADLINE).await?;
 
     let blows = [Blow::Held, Blow::Killed, Blow::Unheard, Blow::Dismissed];
-    let rounds = if stage.world.soak { 10 } else { 1 };
+    let rounds = if stage.world.soak { 5 } else { 1 };
     for (round, blow) in (0..rounds).flat_map(|_| blows).enumerate() {
         // In the midst of replacing three generations.
         let mut resource = stage.resource("rowan", 3);
