@@ -9,7 +9,8 @@ use anyhow::{Result, ensure};
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 
-use super::support::{Stage, Story, When, daemon_sets, serving, wait};
+use super::support::observer::Observer;
+use super::support::{Stage, Story, When, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 
@@ -28,16 +29,10 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.until_ready("tree", DEADLINE).await?;
     let oldest = pods_of_the_oldest(&stage).await?;
 
-    let record = daemon_sets::Record::begin(stage.daemon_sets());
+    let observer = Observer::begin(&stage).await?;
     stage.apply(&stage.resource("tree", 5)).await?;
     stage.until_ready("tree", DEADLINE).await?;
     stage.say("grown from 2 to 5");
-    for generation in 3..5 {
-        let (before, after) = (format!("tree-gen{generation}"), format!("tree-gen{}", generation + 1));
-        let proven = record.place(&before, "rolled out", daemon_sets::is_rolled_out)?;
-        let created = record.place(&after, "at all", |_| true)?;
-        ensure!(proven < created, "{after} was created before {before} was rolled out");
-    }
     serving::everywhere(&stage, port..port + 5, digest).await?;
     ensure!(pods_of_the_oldest(&stage).await? == oldest, "growing replaced pods of generations 1 and 2");
 
@@ -46,16 +41,12 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let what = "two DaemonSets are left";
     wait::until_all(&stage.daemon_sets(), &ListParams::default(), DEADLINE, what, |sets| sets.len() == 2)
         .await?;
-    let all_deleted = || async {
-        let deleted = record.deleted();
-        ensure!(deleted == ["tree-gen5", "tree-gen4", "tree-gen3"], "deleted in this order: {deleted:?}");
-        Ok(())
-    };
-    wait::eventually(Duration::from_secs(10), "the highest generation goes first", all_deleted).await?;
     let size = stage.world.nodes.len() * 2;
     let what = "pods of two generations are left";
     wait::until_all(&stage.pods(), &ListParams::default(), DEADLINE, what, |pods| pods.len() == size).await?;
     stage.say("shrunk from 5 to 2");
+    // Each after its predecessor was there, and the highest first when they go.
+    observer.verdict(&stage).await?;
     serving::everywhere(&stage, port..port + 2, digest).await?;
     ensure!(pods_of_the_oldest(&stage).await? == oldest, "shrinking replaced pods of generations 1 and 2");
     serving::nowhere(&stage, port + 2).await

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
-use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::api::ListParams;
 use serde_json::json;
 
+use super::support::observer::Observer;
 use super::support::world::Executable;
-use super::support::{Stage, Story, When, daemon_sets, serving};
+use super::support::{Stage, Story, When, serving};
 
 const DEADLINE: Duration = Duration::from_mins(3);
-const NAMES: [&str; 3] = ["phoenix", "phoenix-gen2", "phoenix-gen3"];
 
 pub fn story() -> Story {
     Story { name: "reroll", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }
@@ -31,21 +30,15 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.until_ready("phoenix", DEADLINE).await?;
     stage.say("raised from registries on the nodes' localhost");
 
-    let record = daemon_sets::Record::begin(stage.daemon_sets());
+    // Not by what the DaemonSets' statuses say, which come after what their pods do.
+    let observer = Observer::begin(&stage).await?;
     stage.apply(&from_registry(&stage, new, second)).await?;
     let ready = stage.until_ready("phoenix", DEADLINE).await?;
     stage.say("replaced");
     let digest = ready.status.and_then(|status| status.digest);
     ensure!(digest.as_ref() == Some(&second.digest), "the status says {digest:?}, not {}", second.digest);
 
-    let is_new = |set: &DaemonSet| daemon_sets::image(set).ends_with(&second.digest);
-    for pair in NAMES.windows(2) {
-        let done = record.place(pair[0], "rolled out with the new digest", |set| {
-            is_new(set) && daemon_sets::is_rolled_out(set)
-        })?;
-        let next = record.place(pair[1], "with the new digest", is_new)?;
-        ensure!(done < next, "{} was given the new digest before {} was rolled out", pair[1], pair[0]);
-    }
+    observer.verdict(&stage).await?;
     serving::everywhere(&stage, stage.base_port..stage.base_port + 3, &second.digest).await?;
     for pod in stage.pods().list(&ListParams::default()).await? {
         let containers = pod.spec.into_iter().flat_map(|spec| spec.containers);
