@@ -12,10 +12,15 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
+use tower::timeout::Timeout;
+use tower::util::MapFuture;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use super::error::OperatorError;
 use super::leader::{Guarded, Leadership, UNDELIVERED};
+
+/// How long a connection may take to be there, encryption included.
+const ESTABLISHED: Duration = Duration::from_secs(10);
 
 /// After how long a silent connection is asked whether it is still there. A watch may be silent for minutes.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -38,7 +43,9 @@ fn make(config: &Config, leadership: Arc<Leadership>) -> kube::Result<Client> {
     tcp.set_keepalive(Some(SILENCE));
     tcp.set_keepalive_interval(Some(UNDELIVERED / 5));
     let tls = config.rustls_https_connector_with_connector(tcp)?;
-    let connections = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(tls);
+    // Also for who takes a connection and then says nothing.
+    let patient = MapFuture::new(Timeout::new(tls, ESTABLISHED), Box::pin);
+    let connections = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(patient);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
