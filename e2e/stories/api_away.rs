@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
 
 use super::support::observer::Observer;
+use super::support::pods::restarts;
 use super::support::{Stage, Story, When, operator, serving, shell, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -69,9 +69,4 @@ async fn api_server(word: &str) -> Result<()> {
     let mut command = shell::command([script.to_string_lossy().as_ref(), word]);
     command.env("QUINISTRY_CLUSTER", std::env::var("QUINISTRY_E2E_CLUSTER")?);
     shell::output(command).await.map(drop)
-}
-
-fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    statuses.map(|one| one.restart_count).sum()
 }

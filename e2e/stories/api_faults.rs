@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::try_join_all;
 use serde_json::json;
 
 use super::support::fault_proxy::{Fault, FaultProxy};
@@ -39,7 +38,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
     let second = &stage.world.second;
     let port = stage.base_port + 20;
-    let _serving = try_join_all(stage.world.nodes.iter().map(|node| node.serve(&second.path, port))).await?;
+    let _serving = stage.world.serve(second, port).await?;
     let observer = Observer::begin(stage).await?;
     let mut resource = stage.resource("reed", 3);
     stage.apply(&resource).await?;
@@ -59,7 +58,7 @@ async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
     stage.until_ready("reed", DEADLINE).await?;
     stage.say("Ready");
 
-    resource["spec"]["image"] = json!(format!("localhost:{port}/quinistry@{}", second.digest));
+    resource["spec"]["image"] = json!(second.at(port));
     stage.apply(&resource).await?;
     for _ in 0..CUTS {
         observer.until_count(observer.count() + BETWEEN).await;

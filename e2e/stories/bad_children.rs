@@ -35,7 +35,7 @@ async fn forged(stage: &Stage) -> Result<()> {
     let (first, second) = (&stage.world.first, &stage.world.second);
     let node = &*stage.world.nodes[1];
     let port = stage.base_port;
-    let name = format!("localhost:{port}/quinistry@{}", first.digest);
+    let name = first.at(port);
     image(node, &["tag", "--force", &second.image, &name]).await?;
     stage.apply(&stage.resource("forged", 3)).await?;
     let message = stage.until("forged", "FixedPoint", "False", "DigestMismatch", DEADLINE).await?;

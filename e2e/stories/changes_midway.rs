@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use futures_util::future::try_join_all;
 use kube::api::ListParams;
 use serde_json::json;
 
@@ -25,13 +24,13 @@ pub fn story() -> Story {
 async fn play(stage: Arc<Stage>) -> Result<()> {
     let (first, second) = (&stage.world.first, &stage.world.second);
     let port = stage.base_port + 20;
-    let _serving = try_join_all(stage.world.nodes.iter().map(|node| node.serve(&second.path, port))).await?;
+    let _serving = stage.world.serve(second, port).await?;
 
     // Four are wanted; as soon as the second is there, five of another image are.
     let mut resource = stage.resource("weather", 4);
     stage.apply(&resource).await?;
     there(&stage, "weather-gen2").await?;
-    resource["spec"]["image"] = json!(format!("localhost:{port}/quinistry@{}", second.digest));
+    resource["spec"]["image"] = json!(second.at(port));
     resource["spec"]["generations"] = json!(5);
     stage.apply(&resource).await?;
     there(&stage, "weather-gen3").await?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::try_join_all;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -35,8 +34,8 @@ async fn die_and_return(stage: &Stage, node: &dyn Node) -> Result<()> {
     let (old, new) = (stage.base_port + 20, stage.base_port + 21);
     // They outlive their node's death, as a registry outside of the cluster would.
     let nodes = &stage.world.nodes;
-    let _old = try_join_all(nodes.iter().map(|node| node.serve(&first.path, old))).await?;
-    let _new = try_join_all(nodes.iter().map(|node| node.serve(&second.path, new))).await?;
+    let _old = stage.world.serve(first, old).await?;
+    let _new = stage.world.serve(second, new).await?;
     stage.apply(&from_registry(stage, old, first)).await?;
     stage.until_ready(NAME, DEADLINE).await?;
 
@@ -91,6 +90,6 @@ async fn back(stage: &Stage, node: &dyn Node, executable: &Executable) -> Result
 /// The resource whose bootstrap image is what an executable serves on a port of each node.
 fn from_registry(stage: &Stage, port: i32, executable: &Executable) -> Value {
     let mut resource = stage.resource(NAME, GENERATIONS);
-    resource["spec"]["image"] = json!(format!("localhost:{port}/quinistry@{}", executable.digest));
+    resource["spec"]["image"] = json!(executable.at(port));
     resource
 }

@@ -10,6 +10,7 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 
 use super::support::observer::Observer;
+use super::support::pods::restarts;
 use super::support::{Stage, Story, When, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -56,10 +57,6 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 async fn pods_of_the_oldest(stage: &Stage) -> Result<BTreeMap<String, i32>> {
     let selection = ListParams::default().labels("quinistry/generation in (1,2)");
     let pods = stage.pods().list(&selection).await?;
-    let restarts = |pod: &k8s_openapi::api::core::v1::Pod| {
-        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        statuses.map(|one| one.restart_count).sum()
-    };
     let pods: BTreeMap<_, _> =
         pods.iter().map(|pod| (pod.uid().unwrap_or_default(), restarts(pod))).collect();
     ensure!(pods.len() == stage.world.nodes.len() * 2, "generations 1 and 2 have {} pods", pods.len());

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::try_join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
@@ -70,8 +69,8 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 async fn strike(stage: &Stage, both: &mut [Candidate]) -> Result<()> {
     let second = &stage.world.second;
     let port = stage.base_port + 20;
-    let _serving = try_join_all(stage.world.nodes.iter().map(|node| node.serve(&second.path, port))).await?;
-    let images = [format!("localhost:{port}/quinistry@{}", second.digest), stage.world.first.image.clone()];
+    let _serving = stage.world.serve(second, port).await?;
+    let images = [second.at(port), stage.world.first.image.clone()];
     let (mut random, seed) = Random::new();
     stage.say(format_args!("QUINISTRY_E2E_SEED={seed} repeats this"));
     let observer = Observer::begin(stage).await?;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::try_join_all;
 use kube::api::ListParams;
 use serde_json::json;
 
@@ -46,7 +45,7 @@ struct Wish {
 async fn kill_and_kill(stage: &Stage, log: &Path) -> Result<()> {
     let second = &stage.world.second;
     let port = stage.base_port + 20;
-    let _serving = try_join_all(stage.world.nodes.iter().map(|node| node.serve(&second.path, port))).await?;
+    let _serving = stage.world.serve(second, port).await?;
     let (mut random, seed) = Random::new();
     stage.say(format_args!("QUINISTRY_E2E_SEED={seed} repeats this"));
     let observer = Observer::begin(stage).await?;
@@ -99,8 +98,7 @@ fn another(random: &mut Random, before: &Wish) -> Wish {
 async fn make(stage: &Stage, wish: &Wish, port: i32) -> Result<()> {
     let mut resource = stage.resource("phoenix", wish.generations);
     if wish.second {
-        resource["spec"]["image"] =
-            json!(format!("localhost:{port}/quinistry@{}", stage.world.second.digest));
+        resource["spec"]["image"] = json!(stage.world.second.at(port));
     }
     stage.apply(&resource).await.map(drop).context("failed to change the resource")
 }

@@ -13,7 +13,7 @@ use quinistry::crd::Quinistry;
 
 use super::support::outage::{self, Others, kubectl};
 use super::support::stage::condition;
-use super::support::{Node, Stage, Story, When, operator, wait};
+use super::support::{Node, Stage, Story, When, operator, pods, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const GENERATIONS: i32 = 3;
@@ -114,13 +114,13 @@ async fn operator_moved(stage: &Stage, from: &str) -> Result<()> {
     if !stage.operator().in_cluster() {
         return Ok(());
     }
-    let pods = Api::<Pod>::namespaced(stage.world.client.clone(), operator::NAMESPACE);
+    let api = Api::<Pod>::namespaced(stage.world.client.clone(), operator::NAMESPACE);
     let elsewhere = |pod: &&Pod| {
         pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| node != from)
     };
     let what = format!("the operator is Ready on another node than {from}");
-    wait::until_all(&pods, &ListParams::default(), DEADLINE, &what, |pods| {
-        pods.iter().filter(elsewhere).any(outage::is_ready)
+    wait::until_all(&api, &ListParams::default(), DEADLINE, &what, |all| {
+        all.iter().filter(elsewhere).any(pods::is_ready)
     })
     .await
     .map(drop)

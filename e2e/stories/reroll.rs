@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use futures_util::future::try_join_all;
 use kube::api::ListParams;
 use serde_json::json;
 
@@ -22,9 +21,8 @@ pub fn story() -> Story {
 async fn play(stage: Arc<Stage>) -> Result<()> {
     let (first, second) = (&stage.world.first, &stage.world.second);
     let (old, new) = (stage.base_port + 20, stage.base_port + 21);
-    let nodes = &stage.world.nodes;
-    let _old = try_join_all(nodes.iter().map(|node| node.serve(&first.path, old))).await?;
-    let _new = try_join_all(nodes.iter().map(|node| node.serve(&second.path, new))).await?;
+    let _old = stage.world.serve(first, old).await?;
+    let _new = stage.world.serve(second, new).await?;
 
     stage.apply(&from_registry(&stage, old, first)).await?;
     stage.until_ready("phoenix", DEADLINE).await?;
@@ -52,6 +50,6 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 /// The resource whose bootstrap image is what an executable serves on a port of each node.
 fn from_registry(stage: &Stage, port: i32, executable: &Executable) -> serde_json::Value {
     let mut resource = stage.resource("phoenix", 3);
-    resource["spec"]["image"] = json!(format!("localhost:{port}/quinistry@{}", executable.digest));
+    resource["spec"]["image"] = json!(executable.at(port));
     resource
 }

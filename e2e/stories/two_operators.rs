@@ -13,6 +13,7 @@ use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt as _};
 
 use super::support::operator::{self, NAMESPACE};
+use super::support::pods::restarts;
 use super::support::{Node, Stage, Story, When, lease, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -92,10 +93,6 @@ async fn stands_by(stage: &Stage, node: &dyn Node, pod: &Pod) -> Result<()> {
     let world = &stage.world;
     let pods = Api::<Pod>::namespaced(world.client.clone(), NAMESPACE);
     let name = pod.name_any();
-    let restarts = |pod: &Pod| {
-        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-        statuses.into_iter().flatten().map(|status| status.restart_count).sum::<i32>()
-    };
     let what = format!("the operator on {} has ended and begun anew", node.name());
     wait::until(&pods, &name, DEADLINE, &what, |pod| {
         let ready = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());

@@ -2,52 +2,29 @@
 
 use std::time::Duration;
 
-use quinistry::operator::{Operator, OperatorError, Settings};
+use quinistry::operator::{OperatorError, Settings};
 use serde_json::json;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::api::{Api, until};
+use crate::running::{Running, a_while};
 
-/// An operator that stands for election, and how to stop it.
-struct Standing {
-    running: JoinHandle<Result<(), OperatorError>>,
-    stop: oneshot::Sender<()>,
-}
-
-impl Standing {
-    fn begin(config: &kube::Config) -> Self {
-        let settings = Settings { lease: Some("pantry".into()), ..Settings::default() };
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(Operator::new(config, settings).unwrap().run(async {
-            let _ = stopped.await;
-        }));
-        Self { running, stop }
-    }
-
-    async fn end(self) -> Result<(), OperatorError> {
-        let _ = self.stop.send(());
-        tokio::time::timeout(Duration::from_secs(10), self.running).await.expect("it ends").unwrap()
-    }
+/// An operator that stands for election.
+fn stand(config: &kube::Config) -> Running {
+    Running::begin(config, Settings { lease: Some("pantry".into()), ..Settings::default() })
 }
 
 fn is_reported(api: &Api) -> bool {
     api.condition("Progressing").is_some()
 }
 
-/// Lets an operator do what it should not.
-async fn a_while() {
-    tokio::time::sleep(Duration::from_millis(700)).await;
-}
-
 #[tokio::test]
 async fn one_leads_and_the_other_follows_when_it_leaves() {
     let api = Api::new();
     let config = api.serve().await;
-    let first = Standing::begin(&config);
+    let first = stand(&config);
     until(&api, is_reported).await;
     let leader = api.holder().unwrap();
-    let second = Standing::begin(&config);
+    let second = stand(&config);
     a_while().await;
     let writes = api.writes();
     assert_eq!(writes.iter().filter(|write| write.starts_with("apply")).count(), 1, "{writes:?}");
@@ -71,7 +48,7 @@ async fn nothing_is_written_while_somebody_else_leads() {
         "metadata": {"name": "pantry", "resourceVersion": "3"},
         "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 12}}));
     let config = api.serve().await;
-    let standing = Standing::begin(&config);
+    let standing = stand(&config);
     a_while().await;
     standing.end().await.unwrap();
     assert_eq!(api.writes(), Vec::<String>::new());
@@ -82,7 +59,7 @@ async fn nothing_is_written_while_somebody_else_leads() {
 async fn a_leader_that_was_followed_ends_and_writes_nothing_more() {
     let api = Api::new();
     let config = api.serve().await;
-    let standing = Standing::begin(&config);
+    let standing = stand(&config);
     until(&api, is_reported).await;
     {
         let mut lease = api.lease.lock().unwrap();
@@ -90,7 +67,7 @@ async fn a_leader_that_was_followed_ends_and_writes_nothing_more() {
         lease["spec"]["holderIdentity"] = json!("somebody");
         lease["metadata"]["resourceVersion"] = json!("77");
     }
-    let ended = tokio::time::timeout(Duration::from_secs(10), standing.running).await.unwrap().unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), standing.task).await.unwrap().unwrap();
     let error = ended.unwrap_err();
     assert!(matches!(&error, OperatorError::Followed { holder } if holder == "somebody"), "{error}");
     let writes = api.writes();
@@ -103,7 +80,7 @@ async fn a_leader_that_was_followed_ends_and_writes_nothing_more() {
 async fn a_lease_that_was_deleted_is_made_again() {
     let api = Api::new();
     let config = api.serve().await;
-    let standing = Standing::begin(&config);
+    let standing = stand(&config);
     until(&api, is_reported).await;
     let leader = api.holder();
     *api.lease.lock().unwrap() = None;

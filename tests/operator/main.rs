@@ -5,4 +5,5 @@
 
 mod api;
 mod election;
+mod running;
 mod writes;

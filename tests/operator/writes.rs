@@ -1,28 +1,17 @@
 //! What is written, and what is not.
 
-use std::time::Duration;
-
-use quinistry::operator::{Operator, Settings};
-use tokio::sync::oneshot;
+use quinistry::operator::Settings;
 
 use crate::api::{Api, until};
+use crate::running::{Running, a_while};
 
 /// Runs an operator until `done`, and for a while longer, so that what it should not do would show.
 async fn operate(api: &Api, done: impl Fn(&Api) -> bool) {
     let config = api.serve().await;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let operator = Operator::new(&config, Settings::default()).unwrap();
-    let running = tokio::spawn(operator.run(async {
-        let _ = stopped.await;
-    }));
+    let running = Running::begin(&config, Settings::default());
     until(api, done).await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(5), running)
-        .await
-        .expect("it stops when it is asked to")
-        .unwrap()
-        .unwrap();
+    a_while().await;
+    running.end().await.unwrap();
 }
 
 fn has_reported(api: &Api) -> bool {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How much older than the API server's the operator's picture may be: a reconcile looks for a second at most before it
-/// writes, and a write that is answered with 429 or 503 is tried again.
+/// writes, and the write takes its time.
 pub const STALE: Duration = Duration::from_secs(5);
 
 /// Something that happened.

@@ -11,6 +11,7 @@ pub mod node;
 pub mod observer;
 pub mod operator;
 pub mod outage;
+pub mod pods;
 pub mod process;
 pub mod random;
 pub mod runner;

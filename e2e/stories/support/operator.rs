@@ -14,6 +14,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::process::Command;
 
+use super::pods::is_ready;
 use super::process::Process;
 use super::world::{How, World};
 use super::{shell, wait};
@@ -147,12 +148,6 @@ pub async fn pods(world: &World, count: usize) -> Result<Vec<Pod>> {
     let component = format!("app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator");
     let selection = ListParams::default().labels(&component);
     let api = Api::<Pod>::namespaced(world.client.clone(), NAMESPACE);
-    let is_ready = |pod: &Pod| {
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-        pod.metadata.deletion_timestamp.is_none()
-            && conditions
-                .is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
-    };
     let what = format!("the release runs {count} operators");
     wait::until_all(&api, &selection, Duration::from_mins(1), &what, |pods| {
         pods.len() == count && pods.iter().all(is_ready)

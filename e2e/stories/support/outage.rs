@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
+use super::pods::{is_ready, restarts};
 use super::stage::condition;
 use super::{Node, Stage, operator, serving, shell, wait};
 
@@ -92,13 +93,6 @@ pub async fn heal(
     Ok(())
 }
 
-/// Whether it is Ready, and stays.
-pub fn is_ready(pod: &core::Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
-}
-
 /// Nobody was told of ports that do not answer, which pods that nobody has heard of yet could be taken for.
 pub async fn no_false_alarm(stage: &Stage) -> Result<()> {
     let events = Api::<core::Event>::namespaced(stage.world.client.clone(), &stage.namespace);
@@ -142,10 +136,6 @@ impl Others {
     /// All but what is on some nodes.
     pub async fn than(stage: &Stage, nodes: &[&str], resource: &str) -> Result<Self> {
         let all = ListParams::default();
-        let restarts = |pod: &core::Pod| {
-            let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-            statuses.map(|one| one.restart_count).sum()
-        };
         let elsewhere = |pod: &core::Pod| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
             node.is_some_and(|node| !nodes.contains(&node))

@@ -13,6 +13,7 @@ use kube::{Api, Client};
 
 use super::cluster::ClusterNode;
 use super::kind::KindNode;
+use super::node::Serving;
 use super::{Node, shell, wait};
 
 /// An executable, the image that it serves, and its bootstrap image as it is loaded onto every node.
@@ -22,6 +23,13 @@ pub struct Executable {
     pub archive: PathBuf,
     pub digest: String,
     pub image: String,
+}
+
+impl Executable {
+    /// Its image, as a registry on a port of each node's localhost has it.
+    pub fn at(&self, port: i32) -> String {
+        format!("localhost:{port}/quinistry@{}", self.digest)
+    }
 }
 
 /// How the operator comes to run.
@@ -105,6 +113,11 @@ impl World {
             soak: std::env::var_os("QUINISTRY_E2E_SOAK").is_some(),
             _files: files,
         })))
+    }
+
+    /// Serves an executable's own image on a port of every node's localhost, until the guards are dropped.
+    pub async fn serve(&self, executable: &Executable, port: i32) -> Result<Vec<Serving>> {
+        try_join_all(self.nodes.iter().map(|node| node.serve(&executable.path, port))).await
     }
 
     /// Whether kubelets ask for credentials of images that another pod has pulled: by default since 1.35.

@@ -1,0 +1,16 @@
+//! What can be read of pods.
+
+use k8s_openapi::api::core::v1::Pod;
+
+/// Whether it is Ready, and stays.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// How often its containers were restarted.
+pub fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.map(|one| one.restart_count).sum()
+}
