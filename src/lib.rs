@@ -27,5 +27,6 @@ pub mod oci;
 pub mod operator;
 pub mod quine;
 pub mod registry;
+pub mod seed;
 pub mod shutdown;
 pub mod telemetry;

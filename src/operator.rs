@@ -26,6 +26,7 @@ mod select;
 mod verify;
 mod watches;
 mod wire;
+pub mod zero;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
