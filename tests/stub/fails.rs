@@ -46,7 +46,7 @@ fn no_pieces() {
 #[test]
 fn a_piece_that_cannot_be_opened() {
     let pod = Pod::of(b"abc", 1);
-    fs::set_permissions(pod.piece(1), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(pod.piece(1), fs::Permissions::from_mode(0o000)).unwrap();
     pod.assert_fails(&mut pod.stubbed(), exit::OPEN_PIECE, &["pieces/001: errno 13 (EACCES)"]);
     fs::remove_dir_all(pod.pieces()).unwrap();
     fs::write(pod.pieces(), "").unwrap();
