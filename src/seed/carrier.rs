@@ -7,17 +7,17 @@
 //!
 //! Each node is without the label [`CARRIER`] at first, and the *main* carrier, the one that most nodes have, is tried
 //! there: so a node that joins needs the API server and nobody else. Where that image is missing the label names another
-//! one, and where there is none at all it says [`NONE`].
+//! one, and where there is none at all it says so, and of which candidates: when those change, they are tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::oci::Digest;
 
-/// Label of a node: the key of its carrier, if that is not the main one, or [`NONE`].
+/// Label of a node: the key of its carrier, if that is not the main one, or [`none`].
 pub const CARRIER: &str = "quinistry.dev/carrier";
 
-/// The label's value on a node without any carrier.
-pub const NONE: &str = "none";
+/// How the label's value begins on a node without any carrier.
+const NONE: &str = "none-";
 
 /// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this order where
 /// nothing is known of a node's images.
@@ -37,6 +37,12 @@ const WELL_KNOWN: [&str; 9] = [
 #[must_use]
 pub fn key(image: &str) -> String {
     Digest::sha256(image.as_bytes()).hex()[..10].into()
+}
+
+/// The label's value on a node that has none of what is known there: with these, nothing is left to be tried.
+#[must_use]
+pub fn none(known: &[String]) -> String {
+    format!("{NONE}{}", key(&known.join(" ")))
 }
 
 /// The one name of an image to use: a tag if it has one, as digests are longer and tell people nothing.
@@ -95,6 +101,8 @@ pub struct Candidate<'a> {
     pub node: &'a str,
     /// Its label [`CARRIER`].
     pub label: Option<&'a str>,
+    /// What the resource names, or what the node says it has: the same whenever it is looked at.
+    pub known: &'a [String],
     /// Its candidates, the best first.
     pub images: Vec<String>,
     /// Something was seen there, so that the images are no guesses.
@@ -131,7 +139,7 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String]) ->
         let mut known = node.images.iter().chain(others).chain([&main]);
         let current = match node.label {
             None => Some(&main),
-            Some(NONE) => {
+            Some(label) if label == none(node.known) => {
                 assignment.without.insert(node.node.into());
                 continue;
             }
@@ -155,7 +163,7 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String]) ->
             }
             None => {
                 assignment.without.insert(node.node.into());
-                Some(NONE.into())
+                Some(none(node.known))
             }
         };
         if label.as_deref() != node.label {
@@ -198,7 +206,7 @@ mod tests {
     fn node<'a>(name: &'a str, images: &[&str]) -> Candidate<'a> {
         let images = candidates(&[], &images.iter().map(ToString::to_string).collect::<Vec<_>>(), &[]);
         let seen = !images.iter().any(|image| image == WELL_KNOWN[0]);
-        Candidate { node: name, label: None, images, seen, failed: None }
+        Candidate { node: name, label: None, known: &[], images, seen, failed: None }
     }
 
     #[test]
@@ -279,10 +287,17 @@ mod tests {
         let first = assign(&nodes(None, Some("a/pause:3")), Some("a/pause:3"), &[]);
         assert_eq!(first.labels, [("n2".to_owned(), Some(second.clone()))]);
         let next = assign(&nodes(Some(&second), Some("b/pause:2")), Some("a/pause:3"), &["b/pause:2".into()]);
-        assert_eq!(next.labels, [("n2".to_owned(), Some(NONE.to_owned()))]);
+        let nothing = none(&[]);
+        assert_eq!(next.labels, [("n2".to_owned(), Some(nothing.clone()))]);
         assert_eq!(next.without, BTreeSet::from(["n2".to_owned()]));
-        let rest = assign(&nodes(Some(NONE), None), Some("a/pause:3"), &[]);
-        assert_eq!((rest.labels.len(), rest.without.len()), (0, 1));
+        let mut rest = nodes(Some(&nothing), None);
+        let assignment = assign(&rest, Some("a/pause:3"), &[]);
+        assert_eq!((assignment.labels.len(), assignment.without.len()), (0, 1));
+        // Something else is there: all are tried again.
+        let known = ["c/pause:1".to_owned()];
+        rest[1].known = &known;
+        let assignment = assign(&rest, Some("a/pause:3"), &[]);
+        assert_eq!((assignment.labels.len(), assignment.without.len()), (1, 0));
     }
 
     #[test]

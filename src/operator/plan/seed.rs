@@ -181,6 +181,7 @@ fn assign(quinistry: &Quinistry, observed: &Observed) -> Assignment {
             let running = observed.running.get(&node.name).map_or(&[][..], Vec::as_slice);
             Candidate {
                 node: &node.name,
+                known: if named.is_empty() { &node.sandboxes } else { named },
                 label: node.labels.get(carrier::CARRIER).map(String::as_str),
                 images: carrier::candidates(named, &node.sandboxes, running),
                 seen: !named.is_empty() || !node.sandboxes.is_empty() || !running.is_empty(),
