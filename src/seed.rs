@@ -9,9 +9,11 @@
 
 pub mod carrier;
 mod cut;
+mod frame;
 pub mod pod;
 
 pub use cut::{Cut, Names, PIECE, Part};
+pub use frame::stub_of;
 
 /// Label of the `ConfigMaps`: which executable, by the beginning of its digest.
 pub const SEED: &str = "quinistry.dev/seed";
