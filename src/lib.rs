@@ -9,6 +9,7 @@
 //! - [`registry`]: HTTP over the above.
 //! - [`client`]: pulling from and pushing to any registry.
 //! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
+//! - [`seed`]: generation 0, which needs no registry: the stub that puts the executable together in a pod.
 //! - [`crd`]: the Kubernetes resource, its schema and its vocabulary.
 //! - [`operator`]: raises generations on the nodes of a cluster: observe, plan, build, apply, verify, report.
 //! - [`seed`]: generation 0: the executable in `ConfigMaps`, and the images that carry it.

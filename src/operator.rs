@@ -20,6 +20,7 @@ mod memory;
 mod metrics;
 mod observe;
 mod observed;
+mod pieces;
 mod plan;
 mod report;
 mod select;
@@ -42,6 +43,7 @@ use kube::{Client, Config, ResourceExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::crd::{GenerationState, Quinistry};
+use crate::seed::Cut;
 
 pub use admin::router;
 pub use error::{Category, OperatorError};
@@ -53,6 +55,7 @@ use leader::{Election, Leadership};
 use memory::Memories;
 use metrics::{Look, Metrics, Write};
 use observed::{DaemonSet, Fetched, Node, Observed, Pod, Rejection};
+use pieces::Pieces;
 use plan::{Action, Plan};
 use verify::Eyes;
 use watches::Requests;
@@ -74,6 +77,10 @@ pub struct Settings {
     /// Name of the Lease, in the namespace that the client works in, by which several operators elect one. Without it
     /// this one takes itself for the only one.
     pub lease: Option<String>,
+    /// This operator's own executable, of which it can restore the pieces.
+    pub own: Option<Cut>,
+    /// What stands on a seed of another executable is left to the operator that is that one.
+    pub hand_over: bool,
 }
 
 /// The operator of one cluster.
@@ -86,9 +93,10 @@ pub struct Operator {
     /// Resources to look at.
     requests: Requests,
     inbox: Mutex<Option<Inbox>>,
-    daemon_sets: Cache<DaemonSet>,
-    pods: Cache<Pod>,
-    nodes: Cache<Node>,
+    daemon_sets: Arc<Cache<DaemonSet>>,
+    pods: Arc<Cache<Pod>>,
+    nodes: Arc<Cache<Node>>,
+    pieces: Pieces,
     eyes: Arc<Eyes>,
     metrics: Arc<Metrics>,
     memories: Memories,
@@ -142,9 +150,10 @@ impl Operator {
             resources,
             requests: sender,
             inbox: Mutex::new(Some(Inbox { writer, requests, election })),
-            daemon_sets: Cache::new(),
-            pods: Cache::new(),
-            nodes: Cache::new(),
+            daemon_sets: Arc::new(Cache::new()),
+            pods: Arc::new(Cache::new()),
+            nodes: Arc::new(Cache::new()),
+            pieces: Pieces::new(settings.own, settings.hand_over),
             eyes: Arc::new(Eyes::new()?),
             metrics: Arc::default(),
             memories: Memories::default(),
@@ -162,7 +171,7 @@ impl Operator {
         else {
             return Ok(());
         };
-        let queue = watches::queue(self.clone(), writer, requests, stop);
+        let queue = watches::queue(&self, writer, requests, stop);
         let config = controller::Config::default().concurrency(CONCURRENCY);
         let reconciler = controller::applier(
             |quinistry, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&quinistry).await }),
@@ -205,7 +214,7 @@ impl Operator {
         self.metrics.render(self.leadership.holds())
     }
 
-    async fn reconcile(&self, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+    async fn reconcile(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
         // Whoever comes to lead is asked to look at all of them.
         if !self.leadership.holds() {
             return Ok(Next::await_change());
@@ -219,13 +228,17 @@ impl Operator {
         result
     }
 
-    async fn steps(&self, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+    async fn steps(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
         // Acting on half of the picture would create what is there already.
         tokio::join!(self.daemon_sets.synced(), self.pods.synced(), self.nodes.synced());
 
-        // observe (no client required), plan and build (pure)
+        // observe (client required for seeds alone), plan and build (pure)
         let mut observed = self.observe(quinistry);
-        let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
+        if quinistry.spec.seed.is_some() || observed.daemon_set(0).is_some() {
+            observed.parts = self.pieces.of(self, quinistry).await?;
+            observed.altered = self.pieces.altered(&self.client, quinistry, &observed.parts).await?;
+        }
+        let mut plan = plan_with_carriers(&self.client, quinistry, &mut observed).await?;
         if plan.gone {
             return Ok(Next::await_change());
         }
@@ -272,6 +285,8 @@ impl Operator {
             rivals: self.resources.state(),
             refusals: Vec::new(),
             rejection: self.memories.rejection(quinistry, SAFETY_NET),
+            own: self.pieces.own(),
+            ..Observed::default()
         }
     }
 
@@ -293,8 +308,9 @@ impl Operator {
     }
 
     async fn apply(&self, quinistry: &Quinistry, plan: &Plan) -> Result<(), OperatorError> {
+        let own = self.pieces.cut(quinistry);
         for action in &plan.actions {
-            match apply(&self.client, action).await {
+            match apply(&self.client, quinistry, own.as_ref(), action).await {
                 Ok(applied) => self.applied(quinistry, applied).await,
                 Err(error) => {
                     let refused = match (&error, action) {
@@ -331,6 +347,8 @@ impl Operator {
             }
             Applied::Deleted(_) => self.metrics.wrote(Write::Delete),
             Applied::Replaced(_) => self.metrics.wrote(Write::Replace),
+            Applied::Restored(_) | Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
+            Applied::Labelled(..) => self.metrics.wrote(Write::Label),
             Applied::Nothing => return,
         }
         if let Some(event) = events::of_action(&applied) {
@@ -389,6 +407,7 @@ impl Operator {
         let alive: BTreeSet<_> = resources.iter().filter_map(|quinistry| quinistry.uid()).collect();
         self.memories.keep(&alive);
         self.metrics.keep(|uid| alive.contains(uid));
+        self.pieces.forget();
         let pods = self.pods.select(|_| true);
         if self.eyes.remembered() > pods.len() {
             self.eyes.keep(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
@@ -401,6 +420,23 @@ impl Operator {
             .find(|quinistry| quinistry.metadata.uid.as_deref() == Some(uid))
             .map(|quinistry| ObjectRef::from_obj(&*quinistry))
     }
+}
+
+/// Plans; where no carrier is known for a node, with what its pods are found to run in. (Client required then.)
+async fn plan_with_carriers(
+    client: &Client,
+    quinistry: &Quinistry,
+    observed: &mut Observed,
+) -> Result<Plan, OperatorError> {
+    let plan = plan::plan(quinistry, observed, Timestamp::now());
+    if plan.strangers.is_empty() || quinistry.spec.suspend {
+        return Ok(plan);
+    }
+    for node in plan.strangers {
+        let running = observe::running(client, &node).await?;
+        observed.running.insert(node, running);
+    }
+    Ok(plan::plan(quinistry, observed, Timestamp::now()))
 }
 
 /// Up to a tenth more, by the resource's UID, so that not all are looked at in the same moment.

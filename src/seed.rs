@@ -1,9 +1,9 @@
 //! Generation 0: a registry that is raised with no registry at all.
 //!
 //! The executable is cut into `ConfigMaps` ([`Cut`]), which the API server keeps. On each node a pod in a *carrier*, an
-//! image that the node has anyway ([`carrier`]), runs the *stub*, a program of a few kilobytes from a `ConfigMap` of its
-//! own: it puts the pieces together in memory, checks their hash, and executes them ([`pod`]). What runs then is the
-//! whole executable, which serves its own image as every generation does.
+//! image that the node has anyway ([`carrier`]), runs the *stub* ([`STUB`]), a program of a few kilobytes from a `ConfigMap`
+//! of its own: it puts the pieces together in memory, checks their hash, and executes them ([`pod`]). What runs then is
+//! the whole executable, which serves its own image as every generation does.
 //!
 //! Pure: no client, no files. Called by `operator`, which owns generation 0, and by `up`, which begins it.
 
@@ -11,9 +11,11 @@ pub mod carrier;
 mod cut;
 mod frame;
 pub mod pod;
+mod stub;
 
 pub use cut::{Cut, Names, PIECE, Part};
 pub use frame::stub_of;
+pub use stub::{STUB, exit};
 
 /// Label of the `ConfigMaps`: which executable, by the beginning of its digest.
 pub const SEED: &str = "quinistry.dev/seed";

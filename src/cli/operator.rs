@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::listen::bind_all;
 use crate::operator::{Operator, Settings, router};
+use crate::quine::Executable;
 use crate::registry::{Limits, serve};
+use crate::seed::{Cut, STUB};
 use crate::shutdown::Signals;
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +27,10 @@ pub(super) struct Args {
     /// Name of the Lease: the same for operators that would do the same, another for all others
     #[arg(long, value_name = "NAME", default_value = "quinistry-operator", requires = "leader_elect")]
     lease_name: String,
+
+    /// Leave the generations above a seed of another executable to the operator that is that executable
+    #[arg(long)]
+    hand_over: bool,
 
     /// Address and port of /healthz, /readyz and /metrics
     #[arg(long, value_name = "ADDR", default_value = "[::]:8081")]
@@ -42,6 +49,8 @@ impl Args {
         let settings = Settings {
             namespace: self.namespace.clone(),
             lease: self.leader_elect.then(|| self.lease_name.clone()),
+            own: own(),
+            hand_over: self.hand_over,
         };
         let operator = Operator::from_environment(settings).await?;
         tracing::info!(
@@ -77,4 +86,14 @@ impl Args {
         admin.abort();
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// This executable as a seed. One that cannot be an image is no piece of any either, and operates all the same.
+fn own() -> Option<Cut> {
+    let executable = Executable::current()
+        .inspect_err(|error| tracing::warn!("no piece of generation 0 can be restored: {error}"))
+        .ok()?;
+    Cut::new("", executable.content().clone(), Bytes::from_static(STUB))
+        .inspect_err(|error| tracing::warn!("no piece of generation 0 can be restored: {error}"))
+        .ok()
 }

@@ -41,6 +41,8 @@ pub enum Reason {
     MixedArchitectures,
     /// No node has an image to carry generation 0.
     NoCarrierImage,
+    /// Pieces of generation 0's executable are missing, and this operator is another executable.
+    SeedIncomplete,
 
     // === the ports ===
     /// Another pod holds a port.

@@ -1,13 +1,19 @@
 //! Apply: carries out the actions of a plan, by server-side apply under one field manager. Takes a client, decides
 //! nothing. Called by the driver.
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, ResourceExt as _};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use serde_json::json;
 
 use super::error::{Category, OperatorError};
 use super::identity::MANAGER;
-use super::plan::Action;
+use super::plan::{Action, DropPart};
 use super::wire;
+use crate::crd::Quinistry;
+use crate::seed::carrier::CARRIER;
+use crate::seed::{Cut, Part};
 
 /// What came of an action.
 #[derive(Debug)]
@@ -18,12 +24,23 @@ pub(super) enum Applied {
     Deleted(i32),
     /// A pod was replaced.
     Replaced(String),
+    /// A piece of a seed was made anew.
+    Restored(String),
+    /// A piece of another seed was removed.
+    Dropped(String),
+    /// A node's carrier was chosen, or its label taken away.
+    Labelled(String, Option<String>),
     /// There was nothing left to do.
     Nothing,
 }
 
-/// Carries out one action. (Client required.)
-pub(super) async fn apply(client: &Client, action: &Action) -> Result<Applied, OperatorError> {
+/// Carries out one action for a resource; pieces are those of `own`, the operator's executable. (Client required.)
+pub(super) async fn apply(
+    client: &Client,
+    quinistry: &Quinistry,
+    own: Option<&Cut>,
+    action: &Action,
+) -> Result<Applied, OperatorError> {
     match action {
         Action::Apply(set) => {
             let sets: Api<wire::DaemonSet> =
@@ -43,13 +60,70 @@ pub(super) async fn apply(client: &Client, action: &Action) -> Result<Applied, O
         }
         Action::Replace { namespace, name, uid } => {
             let pods: Api<wire::Pod> = Api::namespaced(client.clone(), namespace);
-            let parameters = DeleteParams {
-                preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
-                ..DeleteParams::default()
-            };
-            let result = pods.delete(name, &parameters).await.map(|_| Applied::Replaced(name.clone()));
+            let result = pods.delete(name, &only(uid)).await.map(|_| Applied::Replaced(name.clone()));
             gone_is_fine(result, || format!("replace pod {name}"))
         }
+        Action::Restore { part, altered } => match own {
+            Some(own) => restore(client, quinistry, own, *part, altered.as_deref()).await,
+            None => Ok(Applied::Nothing),
+        },
+        Action::Adopt { part } => {
+            let maps = pieces(client, &quinistry.namespace().unwrap_or_default());
+            let owner = quinistry.controller_owner_ref(&());
+            let patch = Patch::Merge(json!({"metadata": {"ownerReferences": [owner]}}));
+            let result = maps.patch_metadata(part, &PatchParams::default(), &patch).await;
+            gone_is_fine(result.map(|_| Applied::Nothing), || format!("adopt ConfigMap {part}"))
+        }
+        Action::Drop(DropPart { namespace, name, uid }) => {
+            let result = pieces(client, namespace).delete(name, &only(uid)).await;
+            gone_is_fine(result.map(|_| Applied::Dropped(name.clone())), || {
+                format!("delete ConfigMap {name}")
+            })
+        }
+        Action::Label { node, label } => {
+            let nodes: Api<wire::Node> = Api::all(client.clone());
+            let patch = Patch::Merge(json!({"metadata": {"labels": {CARRIER: label}}}));
+            let result = nodes.patch_metadata(node, &PatchParams::default(), &patch).await;
+            gone_is_fine(result.map(|_| Applied::Labelled(node.clone(), label.clone())), || {
+                format!("label node {node} with its carrier")
+            })
+        }
+    }
+}
+
+async fn restore(
+    client: &Client,
+    quinistry: &Quinistry,
+    own: &Cut,
+    part: Part,
+    altered: Option<&str>,
+) -> Result<Applied, OperatorError> {
+    let namespace = quinistry.namespace().unwrap_or_default();
+    let name = own.names().of(part);
+    if let Some(uid) = altered {
+        // What it holds cannot be changed.
+        let result = pieces(client, &namespace).delete(&name, &only(uid)).await;
+        gone_is_fine(result.map(|_| Applied::Nothing), || format!("delete the altered ConfigMap {name}"))?;
+    }
+    let map = own
+        .config_map(part, &namespace, quinistry.controller_owner_ref(&()))
+        .map_err(OperatorError::Executable)?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    maps.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map))
+        .await
+        .map(|_| Applied::Restored(name.clone()))
+        .map_err(|source| failed(format!("restore ConfigMap {name}"), source))
+}
+
+fn pieces(client: &Client, namespace: &str) -> Api<PartialObjectMeta<ConfigMap>> {
+    Api::namespaced(client.clone(), namespace)
+}
+
+/// Deletes what has this UID, and no namesake.
+fn only(uid: &str) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid.into()), resource_version: None }),
+        ..DeleteParams::default()
     }
 }
 

@@ -14,10 +14,13 @@ use kube::Resource as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::identity::{self, APPLIED, CONTAINER, CONTAINER_PORT, GENERATION, RESOURCE, ROLE, TEMPLATE};
+use super::identity::{
+    self, APPLIED, CARRIER, CONTAINER, CONTAINER_PORT, GENERATION, MAIN, RESOURCE, ROLE, TEMPLATE,
+};
 use crate::crd::{NetworkMode, Quinistry, TaintEffect, Toleration, TolerationOperator};
 use crate::oci::Digest;
 use crate::quine::REPOSITORY;
+use crate::seed::{self, NAME, Names};
 
 /// User and group of the registry; the image's own, and numeric so that the kubelet can see that it is not root.
 const USER: i64 = 65532;
@@ -40,6 +43,19 @@ pub(super) struct Input<'a> {
     pub digest: Option<&'a Digest>,
     /// `updateStrategy.rollingUpdate.maxUnavailable`.
     pub max_unavailable: i32,
+    /// What generation 0 is made of; nothing for the others.
+    pub seed: Option<Seed<'a>>,
+}
+
+/// What generation 0 is made of. The image is the carrier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seed<'a> {
+    /// The carrier's key, or `main`.
+    pub carrier: &'a str,
+    /// The executable's digest.
+    pub executable: &'a Digest,
+    /// Into how many pieces it was cut.
+    pub pieces: usize,
 }
 
 /// Architecture of the nodes to select: that of this executable, unless the resource names another.
@@ -64,10 +80,17 @@ pub(super) fn node_selector(quinistry: &Quinistry) -> BTreeMap<String, String> {
 /// The whole object, as it is applied.
 #[must_use]
 pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::DaemonSet {
-    let uid = quinistry.metadata.uid.clone().unwrap_or_default();
+    let name = resource_name(quinistry);
+    let uid = quinistry.metadata.uid.as_deref();
     let generation = input.generation.to_string();
-    let selector = BTreeMap::from([(RESOURCE, uid.as_str()), (GENERATION, generation.as_str())].map(owned));
+    let selector = BTreeMap::from_iter(match input.seed {
+        // Generation 0 may be applied before the resource, by whoever reviews it first.
+        Some(seed) => vec![(NAME, name), (GENERATION, &generation), (CARRIER, seed.carrier)],
+        None => vec![(RESOURCE, uid.unwrap_or_default()), (GENERATION, &generation)],
+    });
+    let selector: BTreeMap<_, _> = selector.into_iter().map(owned).collect();
     let mut labels = selector.clone();
+    labels.extend(uid.map(|uid| owned((RESOURCE, uid))));
     labels.extend(
         [
             ("k8s-app", "quinistry"),
@@ -102,10 +125,10 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
     };
     let mut set = apps::DaemonSet {
         metadata: ObjectMeta {
-            name: Some(identity::daemon_set_name(
-                quinistry.metadata.name.as_deref().unwrap_or_default(),
-                input.generation,
-            )),
+            name: Some(match input.seed {
+                Some(seed) => identity::carrier_set_name(name, seed.carrier),
+                None => identity::daemon_set_name(name, input.generation),
+            }),
             namespace: quinistry.metadata.namespace.clone(),
             labels: Some(labels),
             // Without blockOwnerDeletion, which would need more rights where they are enforced.
@@ -118,6 +141,12 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
     let applied = self::hash(&set);
     set.metadata.annotations = Some(BTreeMap::from([owned((APPLIED, &applied))]));
     set
+}
+
+/// The generation that one is of.
+#[must_use]
+pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
+    set.metadata.labels.as_ref()?.get(GENERATION)?.parse().ok()
 }
 
 /// The hash that [`daemon_set`] wrote into an annotation.
@@ -173,16 +202,23 @@ fn is_empty(value: &Value) -> bool {
 
 fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
     let spec = &quinistry.spec;
-    let first = input.generation == 1;
+    let bootstraps = bootstraps(quinistry, input.generation);
     let secrets: Vec<_> = spec
         .image_pull_secrets
         .iter()
-        .filter(|_| first)
+        .filter(|_| bootstraps)
         .map(|secret| core::LocalObjectReference { name: secret.name.clone() })
         .collect();
+    let mut selector = node_selector(quinistry);
+    let carrier = input.seed.map(|seed| seed.carrier);
+    selector.extend(carrier.filter(|key| *key != MAIN).map(|key| owned((CARRIER, key))));
     core::PodSpec {
         containers: vec![container(quinistry, input)],
-        node_selector: Some(node_selector(quinistry)),
+        node_selector: Some(selector),
+        affinity: carrier.filter(|key| *key == MAIN).map(|_| unlabelled()),
+        volumes: input.seed.map(|seed| {
+            seed::pod::volumes(&Names::new(resource_name(quinistry), seed.executable), seed.pieces)
+        }),
         tolerations: some_if_any(spec.tolerations.iter().map(toleration).collect()),
         image_pull_secrets: some_if_any(secrets),
         priority_class_name: some_if_said(&spec.priority_class_name),
@@ -203,6 +239,45 @@ fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
             ..core::PodSecurityContext::default()
         }),
         ..core::PodSpec::default()
+    }
+}
+
+fn resource_name(quinistry: &Quinistry) -> &str {
+    quinistry.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Nodes that say nothing of carriers: a node that joins needs nobody's label.
+fn unlabelled() -> core::Affinity {
+    let requirement =
+        core::NodeSelectorRequirement { key: CARRIER.into(), operator: "DoesNotExist".into(), values: None };
+    let term = core::NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None };
+    core::Affinity {
+        node_affinity: Some(core::NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(core::NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            preferred_during_scheduling_ignored_during_execution: None,
+        }),
+        ..core::Affinity::default()
+    }
+}
+
+/// Whether a generation is started from the bootstrap image, and not from its predecessor or from nothing.
+#[must_use]
+pub(super) fn bootstraps(quinistry: &Quinistry, generation: i32) -> bool {
+    generation == 1 && quinistry.spec.seed.is_none()
+}
+
+/// The pull policy of generation 0: the carrier is there, or another one is looked for.
+pub(super) const NEVER: &str = "Never";
+
+/// When a generation's image is pulled.
+#[must_use]
+pub(super) fn pull_policy(quinistry: &Quinistry, generation: i32) -> &'static str {
+    match generation {
+        0 => NEVER,
+        _ if bootstraps(quinistry, generation) => quinistry.spec.image_pull_policy.as_str(),
+        _ => "IfNotPresent",
     }
 }
 
@@ -234,10 +309,12 @@ fn container(quinistry: &Quinistry, input: &Input<'_>) -> core::Container {
     core::Container {
         name: CONTAINER.into(),
         image: Some(input.image.into()),
-        image_pull_policy: Some(
-            if input.generation == 1 { spec.image_pull_policy.as_str() } else { "IfNotPresent" }.into(),
-        ),
+        image_pull_policy: Some(pull_policy(quinistry, input.generation).into()),
+        command: input.seed.map(|seed| seed::pod::command(seed.executable)),
         args: Some(args),
+        volume_mounts: input.seed.map(|_| seed::pod::mounts()),
+        // Whatever the carrier says.
+        working_dir: input.seed.map(|_| "/".into()),
         ports: Some(vec![core::ContainerPort {
             name: Some("registry".into()),
             container_port: if host_network { port } else { CONTAINER_PORT },

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use super::observed::{DaemonSet, Node, Pod};
+use super::observed::{DaemonSet, Node, Part, Pod};
 
 /// What can be kept.
 pub(super) trait Entry: PartialEq {
@@ -22,6 +22,7 @@ pub(super) trait Entry: PartialEq {
 
 impl Entry for Node {}
 impl Entry for Pod {}
+impl Entry for Part {}
 
 impl Entry for DaemonSet {
     fn succeed(&mut self, earlier: &Self) -> bool {

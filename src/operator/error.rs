@@ -23,6 +23,18 @@ pub enum OperatorError {
     /// Events could not be listed.
     #[error("failed to ask why pods are missing")]
     Observe(#[source] Box<kube::Error>),
+    /// The pieces of a seed cannot be watched.
+    #[error(
+        "failed to watch the ConfigMaps of namespace {namespace}, which hold the pieces of generation 0: the operator \
+         needs get, list, watch, create, patch and delete for them there"
+    )]
+    Pieces {
+        /// Where.
+        namespace: String,
+    },
+    /// The operator's own executable cannot be read.
+    #[error("failed to read this executable, of which generation 0 is made")]
+    Executable(#[source] std::io::Error),
     /// Something could not be changed.
     #[error("failed to {what}")]
     Apply {
@@ -121,7 +133,9 @@ impl OperatorError {
         match self {
             Self::Observe(error) | Self::Report(error) => Category::of(error),
             Self::Apply { source, .. } => Category::of(source),
-            Self::Cluster(_) | Self::Registry(_) => Category::Unreachable,
+            Self::Cluster(_) | Self::Registry(_) | Self::Pieces { .. } | Self::Executable(_) => {
+                Category::Unreachable
+            }
             Self::Followed { .. } => Category::NotLeading,
         }
     }

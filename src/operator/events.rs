@@ -18,8 +18,14 @@ pub(super) enum EventReason {
     GenerationApplied,
     /// A `DaemonSet` was removed.
     GenerationDeleted,
-    /// A pod whose pulls backed off was replaced.
+    /// A pod that could not start was replaced.
     PodReplaced,
+    /// A piece of generation 0 was lost or altered, and made anew.
+    SeedRestored,
+    /// A piece of an executable that is no longer used was removed.
+    SeedDropped,
+    /// A node's carrier was chosen.
+    CarrierChosen,
 }
 
 /// The Event for an action, if it did anything.
@@ -30,8 +36,18 @@ pub(super) fn of_action(applied: &Applied) -> Option<Event> {
             (EventReason::GenerationApplied, format!("applied DaemonSet {}", set.name_any()))
         }
         Applied::Deleted(number) => (EventReason::GenerationDeleted, format!("deleted generation {number}")),
-        Applied::Replaced(pod) => {
-            (EventReason::PodReplaced, format!("replaced pod {pod}: its image can be pulled now"))
+        Applied::Replaced(pod) => (
+            EventReason::PodReplaced,
+            format!("replaced pod {pod}: what it could not start without is there now"),
+        ),
+        Applied::Restored(map) => (EventReason::SeedRestored, format!("restored ConfigMap {map}")),
+        Applied::Dropped(map) => (EventReason::SeedDropped, format!("deleted ConfigMap {map}")),
+        Applied::Labelled(node, Some(label)) => (
+            EventReason::CarrierChosen,
+            format!("labelled node {node} with carrier {label}, as it lacks the one before"),
+        ),
+        Applied::Labelled(node, None) => {
+            (EventReason::CarrierChosen, format!("took node {node}'s label of another carrier away"))
         }
         Applied::Nothing => return None,
     };

@@ -15,7 +15,7 @@ pub(super) const RESOURCE: &str = "quinistry.dev/resource";
 /// Number of the generation.
 pub(super) const GENERATION: &str = "quinistry/generation";
 
-/// `parent` or `child`.
+/// `seed`, `parent` or `child`.
 pub(super) const ROLE: &str = "quinistry/role";
 
 /// Hash of what was applied, on the `DaemonSet` itself, where it re-rolls nothing: equal means nothing to write.
@@ -31,10 +31,30 @@ pub(super) const CONTAINER: &str = "quinistry";
 /// Port within the pod.
 pub(super) const CONTAINER_PORT: i32 = 8080;
 
-/// Name of a generation's `DaemonSet`.
+/// Label of generation 0's pods and `DaemonSets`: the key of the carrier, or [`MAIN`].
+pub(super) const CARRIER: &str = crate::seed::carrier::CARRIER;
+
+/// The carrier of nodes without a label of their own. Not its key, since it stands in a selector, and another image may
+/// come to be the main one.
+pub(super) const MAIN: &str = "main";
+
+/// Name of a generation's `DaemonSet`; of generation 0, that of the main carrier.
 #[must_use]
 pub(super) fn daemon_set_name(resource: &str, generation: i32) -> String {
     if generation == 1 { resource.into() } else { format!("{resource}-gen{generation}") }
+}
+
+/// The same for one carrier of generation 0.
+#[must_use]
+pub(super) fn carrier_set_name(resource: &str, carrier: &str) -> String {
+    let name = daemon_set_name(resource, 0);
+    if carrier == MAIN { name } else { format!("{name}-{carrier}") }
+}
+
+/// The oldest generation that a resource asks for.
+#[must_use]
+pub(super) const fn first(quinistry: &Quinistry) -> i32 {
+    if quinistry.spec.seed.is_some() { 0 } else { 1 }
 }
 
 /// Host port of a generation.
@@ -43,10 +63,14 @@ pub(super) fn port(quinistry: &Quinistry, generation: i32) -> i32 {
     quinistry.spec.base_port + generation - 1
 }
 
-/// `parent` or `child`.
+/// `seed`, `parent` or `child`.
 #[must_use]
 pub(super) const fn role(generation: i32) -> &'static str {
-    if generation == 1 { "parent" } else { "child" }
+    match generation {
+        0 => "seed",
+        1 => "parent",
+        _ => "child",
+    }
 }
 
 /// This operator's own name, in Leases and Events: its pod's, which a restarted container keeps, or one by chance.

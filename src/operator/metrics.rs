@@ -29,6 +29,10 @@ pub(super) enum Write {
     Replace,
     /// Status was written.
     Status,
+    /// A piece of a seed was made or removed.
+    Piece,
+    /// A node was labelled with its carrier.
+    Label,
 }
 
 /// What came of a look at a pod.
@@ -83,7 +87,7 @@ struct Text(String);
 // === impl Write ===
 
 impl Write {
-    const ALL: [Self; 4] = [Self::Apply, Self::Delete, Self::Replace, Self::Status];
+    const ALL: [Self; 6] = [Self::Apply, Self::Delete, Self::Replace, Self::Status, Self::Piece, Self::Label];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -91,6 +95,8 @@ impl Write {
             Self::Delete => "delete",
             Self::Replace => "replace",
             Self::Status => "status",
+            Self::Piece => "piece",
+            Self::Label => "label",
         }
     }
 }

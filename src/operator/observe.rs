@@ -6,17 +6,22 @@
 //! five minutes, and what does not change the reduced form wakes nobody.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
-use super::identity::{APPLIED, CONTAINER, GENERATION, RESOURCE, TEMPLATE, daemon_set_name};
-use super::observed::{DaemonSet, Node, Pod, PodStart, Refusal};
+use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, RESOURCE, TEMPLATE};
+use super::observed::{DaemonSet, Node, Part, Pod, PodStart, Refusal};
 use super::wire;
 use crate::crd::Quinistry;
+use crate::seed::carrier::{self, Running};
+use crate::seed::{NAME, PIECES, SEED};
 
 /// How many Events are asked for.
 const EVENTS: u32 = 20;
@@ -32,15 +37,30 @@ pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
         since: since.unwrap_or(created).max(created),
         labels: node.metadata.labels.take().unwrap_or_default(),
         taints: node.spec.taints.into_iter().map(|taint| (taint.key, taint.value, taint.effect)).collect(),
+        sandboxes: sandboxes(&node.status.images),
         name: name.clone(),
     };
     Some((name, view))
 }
 
+/// In an order that does not depend on their sizes, by which kubelets sort.
+fn sandboxes(images: &[wire::NodeImage]) -> Vec<String> {
+    let names = images.iter().filter_map(|image| {
+        let sandboxes: Vec<_> =
+            image.names.iter().map(String::as_str).filter(|name| carrier::is_sandbox(name)).collect();
+        carrier::name(&sandboxes).map(Into::into)
+    });
+    let mut all: Vec<String> = names.collect();
+    all.sort_unstable();
+    all
+}
+
 /// The reduced `DaemonSet`, and its key; nothing for one that is not an operator's.
 pub(super) fn daemon_set(set: wire::DaemonSet) -> Option<(String, DaemonSet)> {
     // Of the selector, which nobody can change; by a label that somebody changed, it would be one too many.
-    let generation = set.spec["selector"]["matchLabels"][GENERATION].as_str()?.parse().ok()?;
+    let selector = &set.spec["selector"]["matchLabels"];
+    let generation = selector[GENERATION].as_str()?.parse().ok()?;
+    let carrier = selector[CARRIER].as_str().map(Into::into);
     let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true))?.uid.clone();
     let (namespace, name) = (set.namespace()?, set.name_any());
     let server_generation = set.metadata.generation.unwrap_or_default();
@@ -48,6 +68,7 @@ pub(super) fn daemon_set(set: wire::DaemonSet) -> Option<(String, DaemonSet)> {
     let view = DaemonSet {
         owner,
         generation,
+        carrier,
         applied: set.annotations().get(APPLIED).cloned(),
         labels: set.labels().clone(),
         server_generation,
@@ -118,6 +139,50 @@ fn meant_for(spec: &wire::PodSpec) -> Option<String> {
     fields.find(|field| field.key == "metadata.name").and_then(|field| field.values.first().cloned())
 }
 
+/// The reduced `ConfigMap` of a seed, and its key.
+pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> {
+    let metadata = map.metadata;
+    let created = created(&metadata);
+    let labels = metadata.labels.unwrap_or_default();
+    let pieces = metadata.annotations.as_ref().and_then(|all| all.get(PIECES)?.parse().ok());
+    let view = Part {
+        uid: metadata.uid?,
+        resource: labels.get(NAME)?.clone(),
+        seed: labels.get(SEED)?.clone(),
+        pieces: pieces.unwrap_or_default(),
+        owners: metadata.owner_references.into_iter().flatten().map(|owner| owner.uid).collect(),
+        created,
+        deleting: metadata.deletion_timestamp.is_some(),
+        namespace: metadata.namespace?,
+        name: metadata.name?,
+    };
+    Some((format!("{}/{}", view.namespace, view.name), view))
+}
+
+/// The images of pods that run on a node. (Client required.)
+pub(super) async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
+    let pods: Api<wire::Pod> = Api::all(client.clone());
+    let fields = format!("spec.nodeName={node},status.phase=Running");
+    let list = pods
+        .list(&ListParams::default().fields(&fields))
+        .await
+        .map_err(|error| OperatorError::Observe(Box::new(error)))?;
+    let images = list.items.into_iter().flat_map(|pod| {
+        let secret = !pod.spec.image_pull_secrets.is_empty();
+        let started =
+            pod.status.container_statuses.into_iter().filter(|status| status.state.running.is_some());
+        let started: Vec<String> = started.map(|status| status.name).collect();
+        let containers = pod.spec.containers.into_iter();
+        containers
+            .filter(move |container| started.contains(&container.name))
+            .map(move |container| Running { image: container.image, secret })
+    });
+    let mut images: Vec<_> = images.collect();
+    images.sort_unstable();
+    images.dedup();
+    Ok(images)
+}
+
 /// A resource, without what nobody looks at; or what cannot be read of it.
 pub(super) fn quinistry(object: wire::Quinistry) -> Result<Quinistry, String> {
     let wire::Quinistry { mut metadata, spec, status } = object;
@@ -147,27 +212,28 @@ pub(super) async fn refusals(
     client: &Client,
     quinistry: &Quinistry,
     generations: impl IntoIterator<Item = i32>,
-    sets: &[std::sync::Arc<DaemonSet>],
+    sets: &[Arc<DaemonSet>],
 ) -> Result<Vec<Refusal>, OperatorError> {
     let events: Api<wire::Event> =
         Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
     let mut refusals = BTreeMap::new();
     for generation in generations {
-        let name = daemon_set_name(&quinistry.name_any(), generation);
-        let Some(set) = sets.iter().find(|set| set.generation == generation) else { continue };
-        let fields = format!("regarding.kind=DaemonSet,regarding.name={name},reason=FailedCreate");
-        let list = events
-            .list(&ListParams::default().fields(&fields).limit(EVENTS))
-            .await
-            .map_err(|error| OperatorError::Observe(Box::new(error)))?;
-        // An Event outlives its object by an hour, and a namesake must not inherit it.
-        let seen = |event: &wire::Event| {
-            let repeated = event.last_seen.as_ref().map(|time| time.0);
-            repeated.or(event.first_seen.as_ref().map(|time| time.0))
-        };
-        let newest = list.items.into_iter().filter(|event| seen(event) >= Some(set.created)).max_by_key(seen);
-        if let Some(message) = newest.and_then(|event| event.note) {
-            refusals.insert(generation, Refusal { generation, message });
+        for set in sets.iter().filter(|set| set.generation == generation) {
+            let fields = format!("regarding.kind=DaemonSet,regarding.name={},reason=FailedCreate", set.name);
+            let list = events
+                .list(&ListParams::default().fields(&fields).limit(EVENTS))
+                .await
+                .map_err(|error| OperatorError::Observe(Box::new(error)))?;
+            // An Event outlives its object by an hour, and a namesake must not inherit it.
+            let seen = |event: &wire::Event| {
+                let repeated = event.last_seen.as_ref().map(|time| time.0);
+                repeated.or(event.first_seen.as_ref().map(|time| time.0))
+            };
+            let newest =
+                list.items.into_iter().filter(|event| seen(event) >= Some(set.created)).max_by_key(seen);
+            if let Some(message) = newest.and_then(|event| event.note) {
+                refusals.insert(generation, Refusal { generation, message });
+            }
         }
     }
     Ok(refusals.into_values().collect())

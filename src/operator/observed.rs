@@ -3,7 +3,7 @@
 //! Made by `observe`, read by `plan`. The status of a resource is not among it: a plan never depends on what an
 //! earlier one said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::crd::{Quinistry, Reason};
 use crate::oci::Digest;
+use crate::seed::carrier::Running;
 
 /// Everything that concerns one resource.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,47 @@ pub(super) struct Observed {
     pub fetched: BTreeMap<PodStart, Fetched>,
     /// The API server's last word on an apply.
     pub rejection: Option<Rejection>,
+    /// The `ConfigMaps` of its seed, older ones too.
+    pub parts: Vec<Arc<Part>>,
+    /// UIDs of those that do not hold what they should.
+    pub altered: BTreeSet<String>,
+    /// Images of running pods, on nodes where it was asked for them.
+    pub running: BTreeMap<String, Vec<Running>>,
+    /// The operator's own executable.
+    pub own: Own,
+}
+
+/// The operator's own executable, as a seed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    /// Its digest, and into how many pieces it is cut. Nothing when it is not known, as in a build that cannot be an
+    /// image.
+    pub executable: Option<(Digest, usize)>,
+    /// What stands on a seed of another executable is left to the operator which is that one.
+    pub hands_over: bool,
+}
+
+/// One of a seed's `ConfigMaps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID: what it holds cannot change, but there may be another one of its name.
+    pub uid: String,
+    /// Name of the resource.
+    pub resource: String,
+    /// Which executable.
+    pub seed: String,
+    /// Into how many pieces that was cut.
+    pub pieces: usize,
+    /// UIDs of its owners.
+    pub owners: Vec<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// It is going away.
+    pub deleting: bool,
 }
 
 /// A node.
@@ -44,6 +86,8 @@ pub(super) struct Node {
     pub labels: BTreeMap<String, String>,
     /// Its taints: key, value, effect.
     pub taints: Vec<(String, String, String)>,
+    /// The sandbox images that it says it has.
+    pub sandboxes: Vec<String>,
 }
 
 /// One generation's `DaemonSet`.
@@ -57,6 +101,8 @@ pub(super) struct DaemonSet {
     pub namespace: String,
     /// Its generation in the lineage.
     pub generation: i32,
+    /// The carrier, if it is of generation 0: its key or `main`.
+    pub carrier: Option<String>,
     /// Hash of what was last applied.
     pub applied: Option<String>,
     /// Its own labels, not its pods'.
@@ -163,10 +209,15 @@ pub(super) struct Rejection {
 }
 
 impl Observed {
-    /// A generation's `DaemonSet`.
+    /// A generation's `DaemonSet`; of generation 0, any of them.
     #[must_use]
     pub(super) fn daemon_set(&self, generation: i32) -> Option<&DaemonSet> {
-        self.daemon_sets.iter().find(|set| set.generation == generation).map(AsRef::as_ref)
+        self.sets_of(generation).next()
+    }
+
+    /// A generation's `DaemonSets`: generation 0 has one for each carrier.
+    pub(super) fn sets_of(&self, generation: i32) -> impl Iterator<Item = &DaemonSet> {
+        self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
     /// A generation's pods.

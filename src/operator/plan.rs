@@ -12,6 +12,7 @@ mod conditions;
 mod diagnose;
 mod generation;
 mod ports;
+mod seed;
 mod validate;
 mod words;
 
@@ -25,13 +26,15 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::build::{self, Input};
 use super::identity;
-use super::observed::{Fetched, Observed, Pod, PodStart};
+use super::observed::{DaemonSet, Fetched, Node, Observed, Pod, PodStart};
 use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Quinistry, Reason};
 use crate::oci::Digest;
 use crate::quine::REPOSITORY;
+use crate::seed::Part;
 
 pub(super) use conditions::Words;
-use generation::View;
+use generation::{Set, View};
+use seed::Seed;
 
 /// How many pods of a generation the operator fetches from.
 const SAMPLE: usize = 8;
@@ -65,6 +68,38 @@ pub(super) enum Action {
         /// Its UID, so that no other is meant.
         uid: String,
     },
+    /// Make a seed's `ConfigMap` anew, of this operator's own executable.
+    Restore {
+        /// Which.
+        part: Part,
+        /// UID of the one in its place, which holds something else.
+        altered: Option<String>,
+    },
+    /// Make the resource the owner of a seed's `ConfigMap`, which was there before it.
+    Adopt {
+        /// Its name.
+        part: String,
+    },
+    /// Remove a `ConfigMap` of another executable.
+    Drop(DropPart),
+    /// Say which carrier a node has.
+    Label {
+        /// The node.
+        node: String,
+        /// The label's value; nothing takes it away.
+        label: Option<String>,
+    },
+}
+
+/// A `ConfigMap` to remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DropPart {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID, so that no other is meant.
+    pub uid: String,
 }
 
 /// A pod to fetch every byte from.
@@ -97,6 +132,8 @@ pub(super) struct Plan {
     pub waiting: bool,
     /// Generations some of whose pods are missing, so that Events should be asked why.
     pub missing: BTreeSet<i32>,
+    /// Nodes whose pods should be asked for images, as no carrier is known there. Nothing should be done before.
+    pub strangers: Vec<String>,
     /// Nothing is to be done or said: the resource is going away.
     pub gone: bool,
 }
@@ -107,13 +144,14 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
     if quinistry.metadata.deletion_timestamp.is_some() {
         return Plan { gone: true, ..Plan::default() };
     }
-    let digest = match validate::validate(quinistry) {
-        Ok(digest) => digest,
+    let valid = match validate::validate(quinistry) {
+        Ok(valid) => valid,
         Err(message) => {
             return Plan { words: Words::refused(Reason::InvalidSpec, message), ..Plan::default() };
         }
     };
-    let mut chain = Chain::new(quinistry, observed, now, digest);
+    let seed = valid.executable.map(|executable| Seed::new(quinistry, observed, executable));
+    let mut chain = Chain::new(quinistry, observed, now, valid.digest, seed);
     chain.raise();
     let rival = ports::owner(quinistry, observed);
     let mut actions = chain.actions();
@@ -149,6 +187,7 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
             .filter(|view| view.is_missing_pods(now))
             .map(|view| view.number)
             .collect(),
+        strangers: seed::strangers(quinistry, observed),
         words,
         deviations,
         gone: false,
@@ -164,6 +203,10 @@ struct Chain<'a> {
     digest: Option<Digest>,
     /// Given.
     expected: Option<Digest>,
+    seed: Option<Seed<'a>>,
+    /// Selected nodes that are ready and can have generations.
+    ready: Vec<&'a Node>,
+    selected: Vec<&'a Node>,
     views: Vec<View<'a>>,
 }
 
@@ -175,40 +218,77 @@ impl<'a> Chain<'a> {
         observed: &'a Observed,
         now: Timestamp,
         expected: Option<Digest>,
+        seed: Option<Seed<'a>>,
     ) -> Self {
-        Self { quinistry, observed, now, digest: expected.clone(), expected, views: Vec::new() }
+        let selected = generation::selected(quinistry, observed);
+        // Without a carrier a node has nobody to pull from: that is told, and holds up no other node.
+        let barren =
+            |node: &Node| seed.as_ref().is_some_and(|seed| seed.assignment.without.contains(&node.name));
+        let ready = selected.iter().copied().filter(|node| node.ready && !barren(node)).collect();
+        let digest = expected.clone();
+        Self { quinistry, observed, now, digest, expected, seed, ready, selected, views: Vec::new() }
     }
 
     /// Looks at every generation that is wanted, each after the one it depends on.
     fn raise(&mut self) {
-        let max_unavailable = self.max_unavailable();
-        let mut reachable = true;
-        for number in 1..=self.quinistry.spec.generations {
-            let image = self.image(number);
-            let digest = if number == 1 { self.expected.as_ref() } else { self.digest.as_ref() };
-            // Without a digest there is no child to build, but one from before may be there to look at.
-            let wanted = image.map(|image| {
-                let input = Input { generation: number, image: &image, digest, max_unavailable };
-                self.at_rest(&input).unwrap_or_else(|| build::daemon_set(self.quinistry, &input))
-            });
-            let view = View::new(
-                self.quinistry,
-                self.observed,
-                number,
-                wanted,
-                reachable,
-                number == 1 && self.expected.is_none(),
-            );
-            if number == 1 && self.expected.is_none() {
+        let mut reachable = self.seed.as_ref().is_none_or(Seed::is_whole);
+        for number in identity::first(self.quinistry)..=self.quinistry.spec.generations {
+            let learning = self.learns(number);
+            let sets = if number == 0 { self.seed_sets() } else { vec![self.set(number)] };
+            let view = View::new(self, number, sets, reachable, learning);
+            if learning {
                 self.digest = view.learned();
             }
-            reachable = view.is_proven(self.digest.as_ref());
+            let handed_over = self.seed.as_ref().is_some_and(|seed| seed.handed_over);
+            reachable = view.is_proven(self.digest.as_ref()) && !handed_over;
             self.views.push(view);
         }
     }
 
+    fn learns(&self, number: i32) -> bool {
+        number == 1 && self.expected.is_none()
+    }
+
+    /// Without a digest there is no child to build, but one from before may be there to look at.
+    fn set(&self, number: i32) -> Set<'a> {
+        let live = self.observed.daemon_set(number);
+        let digest = if self.learns(number) { None } else { self.digest.as_ref() };
+        let max_unavailable = self.max_unavailable();
+        let wanted = self.image(number).map(|image| {
+            let input = Input { generation: number, image: &image, digest, max_unavailable, seed: None };
+            self.wanted(&input, live)
+        });
+        Set { wanted, live }
+    }
+
+    /// One for each carrier. While nobody knows how many pieces there are, those that are there can be looked at alone.
+    fn seed_sets(&self) -> Vec<Set<'a>> {
+        let Some(seed) = &self.seed else { return Vec::new() };
+        let Some(pieces) = seed.pieces else {
+            return self.observed.sets_of(0).map(|live| Set { wanted: None, live: Some(live) }).collect();
+        };
+        let max_unavailable = self.max_unavailable();
+        let set = |(carrier, image): (&str, &str)| {
+            let live = self.observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(carrier));
+            let seed = Some(build::Seed { carrier, executable: &seed.executable, pieces });
+            let digest = self.expected.as_ref();
+            let input = Input { generation: 0, image, digest, max_unavailable, seed };
+            Set { wanted: Some(self.wanted(&input, live)), live }
+        };
+        seed.carriers().map(set).collect()
+    }
+
+    fn wanted(&self, input: &Input<'_>, live: Option<&DaemonSet>) -> apps::DaemonSet {
+        live.and_then(|live| self.at_rest(input, live))
+            .unwrap_or_else(|| build::daemon_set(self.quinistry, input))
+    }
+
     fn image(&self, number: i32) -> Option<String> {
-        if number == 1 {
+        if number == 0 {
+            let images: Vec<_> = self.seed.iter().flat_map(Seed::carriers).map(|(_, image)| image).collect();
+            return Some(images.join(", "));
+        }
+        if build::bootstraps(self.quinistry, number) {
             return self.quinistry.spec.image.clone();
         }
         let port = identity::port(self.quinistry, number - 1);
@@ -217,16 +297,15 @@ impl<'a> Chain<'a> {
 
     /// The controller counts nodes that are not ready against the limit, and would wait for them for ever.
     fn max_unavailable(&self) -> i32 {
-        let (ready, selected) = generation::selected(self.quinistry, self.observed);
-        let absent = selected.len() - ready.len();
-        let allowed = validate::max_unavailable(&self.quinistry.spec.rollout.max_unavailable, selected.len());
+        let absent = self.selected.len() - self.ready.len();
+        let allowed =
+            validate::max_unavailable(&self.quinistry.spec.rollout.max_unavailable, self.selected.len());
         allowed.saturating_add(i32::try_from(absent).unwrap_or(i32::MAX))
     }
 
     /// What is there already, if it differs in the limit alone and has nothing to replace, as the limit means nothing
     /// then: nodes come and go, and each time all generations would be written twice, and Ready be lost meanwhile.
-    fn at_rest(&self, input: &Input<'_>) -> Option<apps::DaemonSet> {
-        let live = self.observed.daemon_set(input.generation)?;
+    fn at_rest(&self, input: &Input<'_>, live: &DaemonSet) -> Option<apps::DaemonSet> {
         let max_unavailable = live.spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"].as_i64()?;
         let max_unavailable =
             i32::try_from(max_unavailable).ok().filter(|live| *live != input.max_unavailable)?;
@@ -241,19 +320,36 @@ impl<'a> Chain<'a> {
     }
 
     fn actions(&self) -> Vec<Action> {
-        let mut actions = Vec::new();
+        let mut actions = self.seed.as_ref().map(Seed::actions).unwrap_or_default();
         for view in &self.views {
-            if let Some(set) = view.to_apply() {
-                actions.push(Action::Apply(Box::new(set.clone())));
-            }
+            actions.extend(view.to_apply().into_iter().map(|set| Action::Apply(Box::new(set.clone()))));
         }
         actions.extend(self.surplus());
+        actions.extend(self.surplus_seed());
         actions.extend(self.stuck().map(|pod| Action::Replace {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
             uid: pod.start.uid.clone(),
         }));
+        if self.proven() == self.views.len() && !self.views.is_empty() {
+            match &self.seed {
+                Some(seed) => actions.extend(seed.old()),
+                None => actions.extend(seed::leftovers(self.observed)),
+            }
+        }
         actions
+    }
+
+    /// Carriers that no node has any more; all of them, once generation 1 stands on a bootstrap image.
+    fn surplus_seed(&self) -> impl Iterator<Item = Action> {
+        let standing = self.seed.is_some() || self.proven() > 0;
+        let wanted = |set: &DaemonSet| {
+            let mut carriers = self.seed.iter().flat_map(Seed::carriers);
+            carriers.any(|(key, _)| set.carrier.as_deref() == Some(key))
+        };
+        self.observed.sets_of(0).filter(move |set| standing && !set.deleting && !wanted(set)).map(|set| {
+            Action::Delete { namespace: set.namespace.clone(), name: set.name.clone(), generation: 0 }
+        })
     }
 
     /// The highest generation that is one too many, unless it is already on its way out: the next one down waits for
@@ -273,8 +369,12 @@ impl<'a> Chain<'a> {
     /// and again would hide what is wrong.
     fn stuck(&self) -> impl Iterator<Item = &'a Pod> {
         let observed = self.observed;
-        self.views.iter().filter(|view| view.number > 1 && view.is_current()).flat_map(move |view| {
+        let seed = self.seed.as_ref();
+        self.views.iter().filter(|view| view.is_current()).flat_map(move |view| {
             view.pods.iter().copied().filter(move |pod| {
+                if view.number == 0 {
+                    return view.is_of_current_template(pod) && seed.is_some_and(|seed| seed.is_stale(pod));
+                }
                 // The kubelet tells of a back-off only when it next looks at the pod, and that is when it is over.
                 let waits = pod.waiting.as_ref().is_some_and(|(reason, _)| {
                     matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff")
@@ -296,7 +396,7 @@ impl<'a> Chain<'a> {
     }
 
     fn is_learning(&self, view: &View<'_>) -> bool {
-        view.number == 1 && self.expected.is_none()
+        self.learns(view.number)
     }
 
     fn requests(&self) -> Vec<VerifyRequest> {
@@ -336,7 +436,7 @@ impl<'a> Chain<'a> {
 /// Whether a generation with these signs failed.
 fn state(view: &View<'_>, proven: bool, failed: bool) -> GenerationState {
     match () {
-        () if view.live.is_none() && !view.reachable => GenerationState::Waiting,
+        () if !view.exists() && !view.reachable => GenerationState::Waiting,
         () if failed => GenerationState::Failed,
         () if proven => GenerationState::Ready,
         () if view.is_rolled_out() => GenerationState::Verifying,

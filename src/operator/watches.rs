@@ -42,7 +42,7 @@ pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Quinistry>>;
 
 /// Starts the watches, and yields the resources to look at until `stop` resolves.
 pub(super) fn queue(
-    operator: Arc<Operator>,
+    operator: &Arc<Operator>,
     writer: Writer<Quinistry>,
     mut requests: mpsc::UnboundedReceiver<ObjectRef<Quinistry>>,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -58,7 +58,7 @@ pub(super) fn queue(
             api::<wire::DaemonSet>(client.clone(), namespace),
             owned.clone(),
             sender.clone(),
-            |operator| &operator.daemon_sets,
+            operator.daemon_sets.clone(),
             observe::daemon_set,
             |operator, set| operator.resource(&set.owner).into_iter().collect(),
         )),
@@ -67,16 +67,16 @@ pub(super) fn queue(
             api::<wire::Pod>(client.clone(), namespace),
             owned,
             sender.clone(),
-            |operator| &operator.pods,
+            operator.pods.clone(),
             observe::pod,
             |operator, pod| operator.resource(&pod.resource).into_iter().collect(),
         )),
         tokio::spawn(follow(
-            operator,
+            operator.clone(),
             Api::<wire::Node>::all(client),
             watcher::Config::default(),
             sender,
-            |operator| &operator.nodes,
+            operator.nodes.clone(),
             observe::node,
             |operator, _| everyone(operator),
         )),
@@ -183,12 +183,12 @@ fn everyone(operator: &Operator) -> Vec<ObjectRef<Quinistry>> {
 }
 
 /// Objects of another kind: into their cache, and on to those whom a change concerns.
-async fn follow<K, V: Entry>(
+pub(super) async fn follow<K, V: Entry>(
     operator: Arc<Operator>,
     api: Api<K>,
     config: watcher::Config,
     requests: Requests,
-    cache: impl Fn(&Operator) -> &Cache<V>,
+    cache: Arc<Cache<V>>,
     view: impl Fn(K) -> Option<(String, V)>,
     concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<Quinistry>>,
 ) where
@@ -199,7 +199,7 @@ async fn follow<K, V: Entry>(
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                for changed in cache(&operator).take(event, &view) {
+                for changed in cache.take(event, &view) {
                     for resource in concerned(&operator, &changed) {
                         let _ = requests.send(resource);
                     }

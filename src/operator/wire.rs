@@ -3,6 +3,9 @@
 //!
 //! Only shapes. `observe` makes values of them that [`plan`](super::plan) works with.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events;
@@ -53,6 +56,14 @@ pub(super) struct Taint {
 pub(super) struct NodeStatus {
     #[serde(default)]
     pub conditions: Vec<Condition>,
+    #[serde(default)]
+    pub images: Vec<NodeImage>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct NodeImage {
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// Of a node or of a pod.
@@ -100,6 +111,7 @@ pub(super) struct Pod {
 pub(super) struct PodSpec {
     pub node_name: Option<String>,
     pub containers: Vec<Container>,
+    pub image_pull_secrets: Vec<Value>,
     pub affinity: Affinity,
 }
 
@@ -194,6 +206,18 @@ pub(super) struct Running {
 pub(super) struct Terminated {
     pub exit_code: i32,
     pub message: String,
+}
+
+/// A seed's `ConfigMap` with its data.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = core::ConfigMap)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConfigMap {
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub immutable: bool,
+    #[serde(default)]
+    pub binary_data: BTreeMap<String, ByteString>,
 }
 
 /// An Event, whichever API it was made through.

@@ -19,7 +19,7 @@ pub const CARRIER: &str = "quinistry.dev/carrier";
 /// The label's value on a node without any carrier.
 pub const NONE: &str = "none";
 
-/// Sandbox images of common distributions: kubeadm and kind, k3s and RKE2, MicroK8s and Talos. Tried in this order where
+/// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this order where
 /// nothing is known of a node's images.
 const WELL_KNOWN: [&str; 9] = [
     "registry.k8s.io/pause:3.10.1",

@@ -96,6 +96,12 @@ impl Cut {
         Ok(Self { names: Names::new(resource, &digest), executable, digest, stub })
     }
 
+    /// The same executable for a resource of another name.
+    #[must_use]
+    pub fn of(&self, resource: &str) -> Self {
+        Self { names: Names::new(resource, &self.digest), ..self.clone() }
+    }
+
     /// The executable's digest, as in `spec.seed.executable`.
     #[must_use]
     pub const fn digest(&self) -> &Digest {

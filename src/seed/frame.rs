@@ -5,6 +5,8 @@ use std::hint::black_box;
 
 use memchr::memmem;
 
+use super::STUB;
+
 /// What a frame begins with. Followed by the stub's length, in four bytes of which the lowest is first, and the stub.
 const MARK: [u8; 16] = *b"quinistry stub\x9b\x01";
 
@@ -62,6 +64,3 @@ mod tests {
         assert_eq!(stub_of(b""), None);
     }
 }
-
-/// Until `build.rs` makes one.
-const STUB: &[u8] = b"\x7fELF: not built yet";

@@ -26,6 +26,7 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         R::NoCarrierImage => {
             "name an image that the node has with `quinistry up --carrier IMAGE`, or pull one there; then remove the node's label quinistry.dev/carrier"
         }
+        R::SeedIncomplete => "run `quinistry up` again, with the executable that the resource names",
         R::HostPortConflict => "remove the pod that holds the port, or create the resource anew with another basePort",
         R::PortTaken => "stop the process that holds the port, or create the resource anew with another basePort",
         R::HostPortUnreachable => "set network.mode to HostNetwork: the network plugin does not serve host ports on localhost",

@@ -19,7 +19,7 @@ fn quinistry(spec: &Value) -> Quinistry {
 }
 
 fn built(spec: &Value, generation: i32, digest: Option<&Digest>) -> Value {
-    let input = Input { generation, image: IMAGE, digest, max_unavailable: 1 };
+    let input = Input { generation, image: IMAGE, digest, max_unavailable: 1, seed: None };
     serde_json::to_value(daemon_set(&quinistry(spec), &input)).unwrap()
 }
 

@@ -3,10 +3,9 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::diagnose::gravity;
-use super::generation::selected;
 use super::ports::Owner;
 use super::words::{counted, names, shorten};
-use super::{Chain, View};
+use super::{Chain, Seed, View};
 use crate::crd::{Deviation, Reason};
 use crate::operator::observed::{Fetched, Pod, Rejection};
 use crate::operator::select;
@@ -99,7 +98,14 @@ pub(super) fn words(
 
 /// Problems that stop the chain; the others are only told.
 const fn stops(reason: Reason) -> bool {
-    !matches!(reason, Reason::NodesNotReady | Reason::MixedArchitectures | Reason::AlwaysPullImages)
+    !matches!(
+        reason,
+        Reason::NodesNotReady
+            | Reason::MixedArchitectures
+            | Reason::AlwaysPullImages
+            | Reason::NoCarrierImage
+            | Reason::SeedIncomplete
+    )
 }
 
 fn is_done(chain: &Chain<'_>, rejection: Option<&Rejection>) -> bool {
@@ -163,13 +169,16 @@ fn degraded(
         let message = format!("pods of generation {} are refused: {}", refusal.generation, refusal.message);
         return said("True", Reason::ApplyRejected, message);
     }
-    let (ready, all) = selected(chain.quinistry, chain.observed);
+    let (ready, all) = (&chain.ready, &chain.selected);
     if all.is_empty() {
         let message =
             "no node is selected: look at nodeSelector, at tolerations, and at the nodes' architecture";
         return said("True", Reason::NoNodes, message);
     }
     if let Some((reason, message)) = told(deviations, stops) {
+        return said("True", reason, message);
+    }
+    if let Some((reason, message)) = chain.seed.as_ref().and_then(Seed::problem) {
         return said("True", reason, message);
     }
     if ready.len() < all.len()
@@ -236,6 +245,11 @@ fn progressing(
 fn step(chain: &Chain<'_>) -> String {
     let digest = chain.digest.as_ref();
     match chain.views.iter().find(|view| !view.is_proven(digest)) {
+        Some(view) if view.number > 0 && chain.seed.as_ref().is_some_and(|seed| seed.handed_over) => {
+            "generation 0 is raised, and the others follow when the operator is the executable of the seed: run \
+             'quinistry up' again if it has ended"
+                .into()
+        }
         None => "generations that are too many are being removed".into(),
         Some(view) => {
             let there = view
@@ -321,7 +335,7 @@ fn laggards<'a>(chain: &'a Chain<'_>) -> (Vec<&'a str>, usize) {
     if !chain.views.iter().all(View::is_current) {
         return (Vec::new(), 1);
     }
-    let Some(last) = chain.views.iter().filter_map(|view| view.live).map(|live| live.created).max() else {
+    let Some(last) = chain.views.iter().filter_map(View::created).max() else {
         return (Vec::new(), 1);
     };
     let nodes = chain.views.first().map_or(&[][..], |view| view.nodes.as_slice());
@@ -360,7 +374,10 @@ fn told(deviations: &[Deviation], about: impl Fn(Reason) -> bool) -> Option<(Rea
         .filter(|other| other.reason == worst.reason && other.generation == worst.generation)
         .map(|other| other.node.as_str())
         .collect();
-    let what =
-        if worst.generation > 0 { format!("generation {} on ", worst.generation) } else { String::new() };
+    let what = if worst.reason == Reason::NodesNotReady {
+        String::new()
+    } else {
+        format!("generation {} on ", worst.generation)
+    };
     Some((worst.reason, format!("{what}{}: {}", names(same), worst.message)))
 }

@@ -10,7 +10,7 @@ use super::words::{counted, names, shorten};
 use crate::crd::{Deviation, Reason};
 use crate::operator::identity::CONTAINER_PORT;
 use crate::operator::observed::{Fetched, Pod};
-use crate::operator::select;
+use crate::operator::{build, select};
 
 /// The exit code of `serve` for an image that is not the expected one.
 const DEVIATES: i32 = 3;
@@ -32,6 +32,10 @@ const PULL_REASONS: [&str; 7] = [
     "SignatureValidationFailed",
 ];
 
+/// What to do for a node that has nothing to start in.
+const NO_CARRIER: &str = "no image that is there can carry generation 0: put one there, such as the pause image, and take \
+                          the node's label quinistry.dev/carrier away";
+
 /// Why host port conflicts keep a pod from its node, in the scheduler's words.
 const NO_FREE_PORTS: &str = "free ports";
 
@@ -47,6 +51,9 @@ pub(super) fn deviations(chain: &Chain<'_>) -> Vec<Deviation> {
             Reason::NodesNotReady,
             "the node is not ready; it does not hold up the chain",
         ));
+    }
+    for node in chain.seed.iter().flat_map(|seed| &seed.assignment.without) {
+        all.push(deviation(node, 0, Reason::NoCarrierImage, NO_CARRIER));
     }
     for view in &chain.views {
         for pod in &view.pods {
@@ -84,7 +91,7 @@ pub(super) const fn gravity(reason: Reason) -> u8 {
         Reason::HostPortUnreachable => 4,
         Reason::CrashLoop => 3,
         Reason::PodsUnreachable => 2,
-        Reason::AlwaysPullImages => 1,
+        Reason::AlwaysPullImages | Reason::NoCarrierImage => 1,
         _ => 0,
     }
 }
@@ -127,8 +134,7 @@ fn pod_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason,
             return Some((Reason::HostPortUnreachable, message.into()));
         }
     }
-    let wants =
-        if view.number == 1 { chain.quinistry.spec.image_pull_policy.as_str() } else { "IfNotPresent" };
+    let wants = build::pull_policy(chain.quinistry, view.number);
     (pod.pull_policy == "Always" && wants != "Always").then(|| {
         let message =
             "an admission plugin changed the pull policy to Always: each restart now needs the predecessor";
@@ -191,7 +197,13 @@ fn pull_problem(
     message: &str,
 ) -> Option<(Reason, String)> {
     let mut text = if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") };
-    if view.number == 1 {
+    if view.number == 0 {
+        let message = "an admission plugin changed the pull policy to Always, so that the kubelet asks a registry for an \
+                       image that is there: except the namespace from it, or set image in place of seed";
+        // Otherwise the next carrier is tried.
+        return (pod.pull_policy == "Always").then(|| (Reason::AlwaysPullImages, message.into()));
+    }
+    if build::bootstraps(chain.quinistry, view.number) {
         if reason == "ErrImageNeverPull" || chain.observed.daemon_set(2).is_some() {
             text.push_str(
                 "; if the image was loaded onto the node, load one made by 'quinistry image save --bootstrap': the \

@@ -12,19 +12,48 @@ use crate::operator::{build, identity, select};
 /// How many seconds the controller has for making pods before it is asked why there are none.
 const PATIENCE: i64 = 2;
 
-/// Selected nodes: those that are ready, and all.
-pub(super) fn selected<'a>(quinistry: &Quinistry, observed: &'a Observed) -> (Vec<&'a Node>, Vec<&'a Node>) {
-    let all: Vec<&Node> =
-        observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(quinistry, node)).collect();
-    (all.iter().copied().filter(|node| node.ready).collect(), all)
+/// Selected nodes, ready or not.
+pub(super) fn selected<'a>(quinistry: &Quinistry, observed: &'a Observed) -> Vec<&'a Node> {
+    observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(quinistry, node)).collect()
+}
+
+/// A `DaemonSet` of a generation: as it should be, which may not be known yet, and as it is.
+pub(super) struct Set<'a> {
+    pub(super) wanted: Option<apps::DaemonSet>,
+    pub(super) live: Option<&'a DaemonSet>,
+}
+
+// === impl Set ===
+
+impl Set<'_> {
+    /// The live object is what is wanted.
+    fn is_current(&self) -> bool {
+        match (&self.wanted, self.live) {
+            (Some(wanted), Some(live)) => {
+                !live.deleting
+                    && live.applied.as_deref() == Some(build::applied(wanted))
+                    && (live.accepted || build::covers(&live.spec, &live.labels, wanted))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_of_current_template(&self, pod: &Pod) -> bool {
+        let Some(wanted) = &self.wanted else { return false };
+        pod.template.as_deref() == Some(build::template(wanted)) && Some(pod.image.as_str()) == self.image()
+    }
+
+    fn image(&self) -> Option<&str> {
+        let pod = self.wanted.as_ref()?.spec.as_ref()?.template.spec.as_ref()?;
+        pod.containers.first()?.image.as_deref()
+    }
 }
 
 /// A generation.
 pub(super) struct View<'a> {
     pub(super) number: i32,
-    /// What it should be; nothing while that is not known.
-    pub(super) wanted: Option<apps::DaemonSet>,
-    pub(super) live: Option<&'a DaemonSet>,
+    /// One, but of generation 0, which has one for each carrier.
+    sets: Vec<Set<'a>>,
     /// By name, so that samples stay the same.
     pub(super) pods: Vec<&'a Pod>,
     /// Its predecessor is proven, so it may be applied.
@@ -41,56 +70,72 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(super) fn new(
-        quinistry: &Quinistry,
-        observed: &'a Observed,
+        chain: &Chain<'a>,
         number: i32,
-        wanted: Option<apps::DaemonSet>,
+        sets: Vec<Set<'a>>,
         reachable: bool,
         learning: bool,
     ) -> Self {
-        let (nodes, all) = selected(quinistry, observed);
+        let observed = chain.observed;
         let mut pods: Vec<&Pod> = observed.pods_of(number).collect();
         pods.sort_by(|one, other| one.name.cmp(&other.name));
         Self {
             number,
-            wanted,
-            live: observed.daemon_set(number),
+            sets,
             pods,
             reachable,
-            nodes,
-            selected: all.len(),
+            nodes: chain.ready.clone(),
+            selected: chain.selected.len(),
             learning,
-            looks: quinistry.spec.network.mode == NetworkMode::HostPort,
+            looks: chain.quinistry.spec.network.mode == NetworkMode::HostPort,
             observed,
         }
     }
 
-    /// The live object is what is wanted.
+    /// Everything live is what is wanted.
     pub(super) fn is_current(&self) -> bool {
-        match (&self.wanted, self.live) {
-            (Some(wanted), Some(live)) => {
-                !live.deleting
-                    && live.applied.as_deref() == Some(build::applied(wanted))
-                    && (live.accepted || build::covers(&live.spec, &live.labels, wanted))
-            }
-            _ => false,
-        }
+        !self.sets.is_empty() && self.sets.iter().all(Set::is_current)
     }
 
-    pub(super) fn to_apply(&self) -> Option<&apps::DaemonSet> {
-        let free = self.live.is_none_or(|live| !live.deleting);
-        self.wanted.as_ref().filter(|_| self.reachable && free && !self.is_current())
+    /// Anything of it is there.
+    pub(super) fn exists(&self) -> bool {
+        self.lives().next().is_some()
+    }
+
+    fn lives(&self) -> impl Iterator<Item = &'a DaemonSet> {
+        self.sets.iter().filter_map(|set| set.live)
+    }
+
+    /// When the last part of it was made.
+    pub(super) fn created(&self) -> Option<Timestamp> {
+        self.lives().map(|live| live.created).max()
+    }
+
+    /// Of several that run already, one is changed after the other, as the limit is each one's own.
+    pub(super) fn to_apply(&self) -> Vec<&apps::DaemonSet> {
+        let mut changing = false;
+        let due = self.sets.iter().filter(|set| set.live.is_none_or(|live| !live.deleting)).filter(|set| {
+            if set.is_current() {
+                changing |= !self.stands(set);
+                return false;
+            }
+            set.live.is_none() || !std::mem::replace(&mut changing, true)
+        });
+        let due: Vec<_> = due.filter_map(|set| set.wanted.as_ref()).collect();
+        if self.reachable { due } else { Vec::new() }
+    }
+
+    /// Its pods, as far as they are on nodes that are ready, are.
+    fn stands(&self, set: &Set<'_>) -> bool {
+        let mut pods = self.pods.iter().filter(|pod| Some(pod.image.as_str()) == set.image());
+        pods.all(|pod| {
+            !self.nodes.iter().any(|node| node.name == pod.node)
+                || pod.ready.is_some() && set.is_of_current_template(pod)
+        })
     }
 
     pub(super) fn is_of_current_template(&self, pod: &Pod) -> bool {
-        let Some(wanted) = &self.wanted else { return false };
-        let image = wanted
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.template.spec.as_ref())
-            .and_then(|spec| spec.containers.first())
-            .and_then(|container| container.image.as_deref());
-        pod.template.as_deref() == Some(build::template(wanted)) && Some(pod.image.as_str()) == image
+        self.sets.iter().any(|set| set.is_of_current_template(pod))
     }
 
     /// The pod on a node that counts: of the current template, and staying.
@@ -104,7 +149,7 @@ impl<'a> View<'a> {
     /// On every selected node that is ready, a pod of the current template is Ready.
     pub(super) fn is_rolled_out(&self) -> bool {
         self.is_current()
-            && self.live.is_some_and(|live| live.settled)
+            && self.lives().all(|live| live.settled)
             && !self.nodes.is_empty()
             && self.nodes.iter().all(|node| self.pod_on(node).is_some_and(|pod| pod.ready.is_some()))
     }
@@ -180,7 +225,8 @@ impl<'a> View<'a> {
     /// Pods are missing on nodes although the controller should have made them.
     pub(super) fn is_missing_pods(&self, now: Timestamp) -> bool {
         let due = |live: &DaemonSet| !live.deleting && now.as_second() - live.created.as_second() >= PATIENCE;
-        self.live.is_some_and(due)
+        self.exists()
+            && self.lives().all(due)
             && self.nodes.iter().any(|node| !self.pods.iter().any(|pod| pod.node == node.name))
     }
 
@@ -198,7 +244,7 @@ impl<'a> View<'a> {
         let available = ready.clone().count();
         let mut proofs = Vec::new();
         if let Some(digest) = digest.filter(|_| available > 0) {
-            let pinned = self.number > 1 || chain.expected.is_some();
+            let pinned = self.number != 1 || chain.expected.is_some();
             if pinned {
                 proofs.extend([Proof::Readiness, Proof::SelfAttestation]);
             }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::validate::validate;
 use crate::crd::Quinistry;
 use crate::operator::observed::Observed;
-use crate::operator::select;
+use crate::operator::{identity, select};
 
 /// Another resource that owns some of the ports.
 pub(super) struct Owner {
@@ -37,8 +37,8 @@ pub(super) fn owner(quinistry: &Quinistry, observed: &Observed) -> Option<Owner>
             owner.metadata.namespace.as_deref().unwrap_or_default(),
             owner.metadata.name.as_deref().unwrap_or_default()
         ),
-        first: owner.spec.base_port,
-        last: owner.spec.base_port + owner.spec.generations - 1,
+        first: first_port(owner),
+        last: last_port(owner),
     })
 }
 
@@ -50,6 +50,15 @@ fn by_age(one: &Quinistry, other: &Quinistry) -> Ordering {
 }
 
 fn compete(one: &Quinistry, other: &Quinistry) -> bool {
-    let last = |quinistry: &Quinistry| quinistry.spec.base_port + quinistry.spec.generations - 1;
-    one.spec.base_port <= last(other) && other.spec.base_port <= last(one) && !select::disjoint(one, other)
+    first_port(one) <= last_port(other)
+        && first_port(other) <= last_port(one)
+        && !select::disjoint(one, other)
+}
+
+fn first_port(quinistry: &Quinistry) -> i32 {
+    identity::port(quinistry, identity::first(quinistry))
+}
+
+fn last_port(quinistry: &Quinistry) -> i32 {
+    identity::port(quinistry, quinistry.spec.generations)
 }

@@ -3,6 +3,7 @@
 mod failures;
 mod nodes;
 mod properties;
+mod seed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::super::observed::{DaemonSet, Fetched, Node, Observed, Pod, PodStart};
+use super::super::observed::{DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
 use super::super::{build, identity};
 use super::{Action, Plan, plan};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
@@ -19,6 +20,9 @@ use crate::oci::Digest;
 
 /// When the tests play.
 const NOW: i64 = 1_800_000_000;
+
+/// What every node has, unless said otherwise.
+const PAUSE: &str = "registry.example.com/pause:3";
 
 fn at(offset: i64) -> Timestamp {
     Timestamp::from_second(NOW + offset).unwrap()
@@ -58,6 +62,8 @@ struct World {
     now: Timestamp,
     /// What processes started now serve.
     serves: Digest,
+    /// Pods are made, and none of them starts.
+    starts_nothing: bool,
     counter: u32,
 }
 
@@ -65,7 +71,7 @@ impl World {
     fn new(nodes: usize) -> Self {
         let nodes = (1..=nodes).map(|number| Arc::new(node(&format!("node-{number}")))).collect();
         let observed = Observed { nodes, ..Observed::default() };
-        Self { observed, now: at(0), serves: digest(), counter: 0 }
+        Self { observed, now: at(0), serves: digest(), starts_nothing: false, counter: 0 }
     }
 
     fn plan(&self, quinistry: &Quinistry) -> Plan {
@@ -77,15 +83,17 @@ impl World {
         for action in &plan.actions {
             match action {
                 Action::Apply(set) => {
-                    let generation =
-                        set.metadata.labels.as_ref().unwrap()[identity::GENERATION].parse().unwrap();
-                    let created = self.observed.daemon_set(generation).map_or(self.now, |set| set.created);
-                    self.observed.daemon_sets.retain(|set| set.generation != generation);
+                    let generation = build::generation(set).unwrap();
+                    let name = set.metadata.name.clone().unwrap();
+                    let earlier = self.observed.daemon_sets.iter().find(|set| set.name == name);
+                    let created = earlier.map_or(self.now, |set| set.created);
+                    self.observed.daemon_sets.retain(|set| set.name != name);
                     self.observed.daemon_sets.push(Arc::new(DaemonSet {
-                        name: set.metadata.name.clone().unwrap(),
+                        name,
                         owner: "uid-larder".into(),
                         namespace: "pantry".into(),
                         generation,
+                        carrier: set.metadata.labels.as_ref().unwrap().get(identity::CARRIER).cloned(),
                         applied: Some(build::applied(set).into()),
                         labels: set.metadata.labels.clone().unwrap(),
                         server_generation: 1,
@@ -99,11 +107,23 @@ impl World {
                         changed: self.now,
                     }));
                 }
-                Action::Delete { generation, .. } => {
-                    self.observed.daemon_sets.retain(|set| set.generation != *generation);
-                    self.observed.pods.retain(|pod| pod.generation != *generation);
+                Action::Delete { name, .. } => {
+                    self.observed.daemon_sets.retain(|set| set.name != *name);
+                    let of_it = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == name);
+                    self.observed.pods.retain(|pod| !of_it(pod));
                 }
                 Action::Replace { uid, .. } => self.observed.pods.retain(|pod| pod.start.uid != *uid),
+                Action::Restore { part, altered } => self.restore(*part, altered.as_deref()),
+                Action::Adopt { part } => {
+                    for found in self.observed.parts.iter_mut().filter(|found| found.name == *part) {
+                        Arc::make_mut(found).owners.push("uid-larder".into());
+                    }
+                }
+                Action::Drop(part) => self.observed.parts.retain(|found| found.uid != part.uid),
+                Action::Label { node, label } => self.change_node(node, |node| {
+                    node.labels.remove(identity::CARRIER);
+                    node.labels.extend(label.clone().map(|label| (identity::CARRIER.to_owned(), label)));
+                }),
             }
         }
     }
@@ -121,7 +141,20 @@ impl World {
     fn start(&mut self, set: &DaemonSet, node: &Node) {
         let template = &set.spec["template"];
         let hash = template["metadata"]["annotations"][identity::TEMPLATE].as_str().unwrap().to_owned();
-        let on_it = |pod: &Arc<Pod>| pod.generation == set.generation && pod.node == node.name;
+        let made_by = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == set.name);
+        let on_it = |pod: &Arc<Pod>| made_by(pod) && pod.node == node.name;
+        let image = template["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
+        let mut waiting = None;
+        if let Some(carrier) = &set.carrier {
+            if node.labels.get(identity::CARRIER).map_or(identity::MAIN, String::as_str) != carrier {
+                self.observed.pods.retain(|pod| !on_it(pod));
+                return;
+            }
+            if !node.sandboxes.contains(&image) {
+                waiting = Some(("ErrImageNeverPull".to_owned(), String::new()));
+            }
+        }
+        let starts = waiting.is_none() && !self.starts_nothing;
         if self.observed.pods.iter().any(|pod| on_it(pod) && pod.template.as_deref() == Some(&hash)) {
             return;
         }
@@ -136,15 +169,15 @@ impl World {
             generation: set.generation,
             node: node.name.clone(),
             template: Some(hash),
-            image: template["spec"]["containers"][0]["image"].as_str().unwrap().into(),
-            pull_policy: "IfNotPresent".into(),
+            image,
+            pull_policy: template["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap().into(),
             ip: Some(format!("10.0.0.{}", self.counter)),
             deleting: false,
             created: self.now,
-            ready: Some(self.now),
-            running: Some(self.now),
+            ready: starts.then_some(self.now),
+            running: starts.then_some(self.now),
             image_id: format!("localhost:5000/quinistry@{}", self.serves),
-            waiting: None,
+            waiting,
             ended: None,
             unschedulable: None,
         }));
@@ -216,6 +249,7 @@ fn node(name: &str) -> Node {
             ("kubernetes.io/arch".into(), build::architecture().into()),
         ]),
         taints: Vec::new(),
+        sandboxes: vec![PAUSE.into()],
     }
 }
 
@@ -226,6 +260,10 @@ fn applied(plan: &Plan) -> Vec<String> {
             Action::Apply(set) => format!("+{}", set.metadata.name.as_deref().unwrap()),
             Action::Delete { name, .. } => format!("-{name}"),
             Action::Replace { name, .. } => format!("~{name}"),
+            Action::Restore { part, .. } => format!("restore {part:?}"),
+            Action::Adopt { part } => format!("adopt {part}"),
+            Action::Drop(part) => format!("drop {}", part.name),
+            Action::Label { node, label } => format!("{node}: {}", label.as_deref().unwrap_or("-")),
         })
         .collect()
 }

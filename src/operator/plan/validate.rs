@@ -3,21 +3,40 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Digest};
 
-/// The given digest, or what is wrong with the specification.
-pub(super) fn validate(quinistry: &Quinistry) -> Result<Option<Digest>, String> {
+/// What a specification says that can be done.
+#[derive(Debug)]
+pub(super) struct Valid {
+    /// `spec.digest`.
+    pub digest: Option<Digest>,
+    /// `spec.seed.executable`.
+    pub executable: Option<Digest>,
+}
+
+/// What the specification says, or what is wrong with it.
+pub(super) fn validate(quinistry: &Quinistry) -> Result<Valid, String> {
     let spec = &quinistry.spec;
-    if spec.seed.is_some() {
-        return Err("this version cannot raise a seed: set image instead".into());
-    }
-    let image = spec.image.as_deref().unwrap_or_default();
-    if image.is_empty() {
-        return Err("image must be set".into());
-    }
-    if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("image must not have spaces in it".into());
-    }
+    let executable = match (&spec.image, &spec.seed) {
+        (Some(_), Some(_)) | (None, None) => return Err("exactly one of image and seed must be set".into()),
+        (Some(image), None) => {
+            is_image(image, "image")?;
+            None
+        }
+        (None, Some(seed)) => {
+            for carrier in &seed.carriers {
+                is_image(carrier, "each of seed.carriers")?;
+            }
+            let executable = parse(&seed.executable, "seed.executable")?;
+            if executable.algorithm() != Algorithm::Sha256 {
+                return Err("seed.executable must be a sha256 digest".into());
+            }
+            if spec.digest.is_none() {
+                return Err("digest must be set beside seed".into());
+            }
+            Some(executable)
+        }
+    };
     if !(1..=MAX_GENERATIONS).contains(&spec.generations) {
         return Err(format!("generations must be from 1 to {MAX_GENERATIONS}"));
     }
@@ -32,7 +51,7 @@ pub(super) fn validate(quinistry: &Quinistry) -> Result<Option<Digest>, String> 
         return Err("rollout.maxUnavailable must be a number from 1 or a percentage from 1% to 100%".into());
     }
     let digest = match &spec.digest {
-        Some(text) => Some(text.parse::<Digest>().map_err(|error| format!("digest '{text}' is {error}"))?),
+        Some(text) => Some(parse(text, "digest")?),
         None => None,
     };
     if digest.is_none() && spec.network.mode == NetworkMode::HostNetwork {
@@ -40,7 +59,21 @@ pub(super) fn validate(quinistry: &Quinistry) -> Result<Option<Digest>, String> 
             "digest must be set with HostNetwork: on a node's loopback, nobody else can learn it".into()
         );
     }
-    Ok(digest)
+    Ok(Valid { digest, executable })
+}
+
+fn parse(text: &str, what: &str) -> Result<Digest, String> {
+    text.parse().map_err(|error| format!("{what} '{text}' is {error}"))
+}
+
+fn is_image(image: &str, what: &str) -> Result<(), String> {
+    if image.is_empty() {
+        return Err(format!("{what} must be set"));
+    }
+    if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!("{what} must not have spaces in it"));
+    }
+    Ok(())
 }
 
 enum Amount {

@@ -1,0 +1,218 @@
+//! The stub: puts `quinistry` together from the pieces that generation zero's `ConfigMap`s hold, and becomes it.
+//!
+//! ```text
+//! stub sha256:<64 hexadecimal digits> <folder of pieces> <scratch folder> [ARGUMENT...]
+//! ```
+//!
+//! Reads the files `000`, `001`, `002`, … of the folder until one does not exist, into a file in memory, and executes that
+//! as `quinistry ARGUMENT...` with the environment unchanged, provided that all bytes together have the digest.
+//! `/proc/self/exe` then is the whole executable, which is all that a registry of itself needs. Where memory must not be
+//! executed (`vm.memfd_noexec=2`, a security module) the bytes go to a file in the scratch folder, which should be in memory
+//! too; its name is gone before a byte is in it, so nothing is left behind, whatever happens.
+//!
+//! Whatever fails ends with an exit code of its own ([`exit`]) and one line on standard error, where a kubelet finds it
+//! (`terminationMessagePolicy: FallbackToLogsOnError`). Nothing is tried again: the kubelet restarts the container.
+//!
+//! This is a program of its own, without standard library, C library or allocator, because it has to be a few kilobytes
+//! and to run in an image of which nothing is known. `build.rs` compiles it; the library carries it as `seed::STUB`; a
+//! generation zero's pod runs it.
+//!
+//! No builtins: the compiler must not turn the loop of `memcpy` into a call of `memcpy`.
+
+#![no_std]
+#![no_main]
+#![no_builtins]
+#![deny(unsafe_code, missing_docs)]
+#![warn(clippy::pedantic, clippy::unwrap_used)]
+
+mod exit;
+mod line;
+mod sha256;
+#[allow(unsafe_code, reason = "without a C library somebody has to speak to the kernel")]
+mod sys;
+
+use core::convert::Infallible;
+use core::ffi::CStr;
+
+use line::Part::{Code, Digest, Name, Number, Text};
+use line::fail;
+use sha256::Sha256;
+use sys::{Errno, File, Folder, Start};
+
+/// What the program is called from now on, and its file in the scratch folder.
+const NAME: &CStr = c"quinistry";
+
+/// The program's own name, digest, folder of pieces and scratch folder: what comes before the arguments to pass on.
+const OWN: usize = 4;
+
+/// Large enough that system calls cost nothing beside the hashing, small enough for any stack.
+const BUFFER: usize = 64 * 1024;
+
+/// Called by the first instruction; gives the exit code.
+fn main(start: &Start) -> i32 {
+    let Err(code) = run(start);
+    code
+}
+
+fn run(start: &Start) -> Result<Infallible, i32> {
+    let (Some(digest), Some(pieces), Some(scratch)) =
+        (start.argument(1), start.argument(2), start.argument(3))
+    else {
+        return Err(fail(
+            exit::USAGE,
+            &[Text("usage: stub sha256:<digest> <folder of pieces> <scratch folder> [ARGUMENT...]")],
+        ));
+    };
+    let Some(expected) = parse(digest.to_bytes()) else {
+        let parts = [Text("'"), Name(digest), Text("' is not sha256: and 64 lower-case hexadecimal digits")];
+        return Err(fail(exit::NOT_A_DIGEST, &parts));
+    };
+
+    let refused = match File::in_memory(NAME) {
+        Ok(memory) => {
+            assemble(pieces, &expected, &memory)?;
+            match start.execute(&memory, NAME, OWN) {
+                refused @ (Errno::EACCES | Errno::EPERM) => refused,
+                errno => return Err(not_executed(errno, c"memory")),
+            }
+        }
+        Err(refused) => refused,
+    };
+    let (writer, reader) = in_scratch(scratch, refused)?;
+    assemble(pieces, &expected, &writer)?;
+    // What somebody may still write to is not executed.
+    drop(writer);
+    Err(not_executed(start.execute(&reader, NAME, OWN), scratch))
+}
+
+/// Two descriptors, for writing and for reading, of a new file in the scratch folder that has no name any more.
+fn in_scratch(scratch: &CStr, refused: Errno) -> Result<(File, File), i32> {
+    let failed = |code, doing, errno| {
+        let parts = [
+            Text("memory must not be executed here ("),
+            Code(refused),
+            Text("), and "),
+            Name(scratch),
+            Text("/"),
+            Name(NAME),
+            Text(doing),
+            Code(errno),
+            Text("; mount a memory-backed emptyDir there that the pod's user may write to"),
+        ];
+        fail(code, &parts)
+    };
+    let not_created = |errno| failed(exit::CREATE, " cannot be created: ", errno);
+    let not_removed = |errno| failed(exit::REMOVE, " cannot be removed: ", errno);
+
+    let folder = Folder::open(scratch).map_err(not_created)?;
+    let create = || folder.create(NAME, 0o500);
+    let writer = match create() {
+        // An emptyDir outlives the container, and one may have been killed just here.
+        Err(Errno::EEXIST) => {
+            folder.remove(NAME).map_err(not_removed).and_then(|()| create().map_err(not_created))
+        }
+        result => result.map_err(not_created),
+    }?;
+    let reader = folder.read(NAME);
+    let removed = folder.remove(NAME);
+    let reader = reader.map_err(|errno| failed(exit::REOPEN, " cannot be read again: ", errno))?;
+    removed.map_err(not_removed)?;
+    Ok((writer, reader))
+}
+
+/// Writes all pieces to a file, one after the other, and refuses them if they have another digest.
+fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
+    let folder = Folder::open(pieces).map_err(|errno| {
+        fail(
+            exit::OPEN_FOLDER,
+            &[Text("failed to open the folder of pieces "), Name(pieces), Text(": "), Code(errno)],
+        )
+    })?;
+    let mut hash = Sha256::new();
+    let mut buffer = [0; BUFFER];
+    let mut count = 0;
+    // Three digits name no more; and so many would not be stored anywhere.
+    while count < 1000 {
+        let digit = |value: u16| b'0' + (value % 10) as u8;
+        let name = [digit(count / 100), digit(count / 10), digit(count), 0];
+        let name = sys::name(&name).ok_or(exit::BUG)?;
+        let failed = |code, doing, errno| {
+            fail(code, &[Text(doing), Name(pieces), Text("/"), Name(name), Text(": "), Code(errno)])
+        };
+        let piece = match folder.read(name) {
+            Ok(piece) => piece,
+            Err(Errno::ENOENT) => break,
+            Err(errno) => return Err(failed(exit::OPEN_PIECE, "failed to open piece ", errno)),
+        };
+        count += 1;
+        loop {
+            let length = piece
+                .read(&mut buffer)
+                .map_err(|errno| failed(exit::READ_PIECE, "failed to read piece ", errno))?;
+            let bytes = buffer.get(..length).ok_or(exit::BUG)?;
+            if bytes.is_empty() {
+                break;
+            }
+            hash.update(bytes);
+            to.write(bytes).map_err(|errno| {
+                let advice = "; the pod's memory limit or its scratch volume is too small";
+                fail(exit::WRITE, &[Text("failed to write the executable: "), Code(errno), Text(advice)])
+            })?;
+        }
+    }
+    if count == 0 {
+        return Err(fail(exit::NO_PIECES, &[Text("there is no piece 000 in "), Name(pieces), Text(RESTORE)]));
+    }
+    let length = hash.length();
+    let found = hash.finish();
+    if found == *expected {
+        return Ok(());
+    }
+    Err(fail(
+        exit::WRONG_DIGEST,
+        &[
+            Text("expected "),
+            Digest(expected),
+            Text(", found "),
+            Digest(&found),
+            Text(" in "),
+            Number(count.into()),
+            Text(" pieces of "),
+            Name(pieces),
+            Text(", "),
+            Number(length),
+            Text(" bytes"),
+            Text(RESTORE),
+        ],
+    ))
+}
+
+const RESTORE: &str = "; a ConfigMap was altered or is missing; the operator, or 'quinistry up', restores it";
+
+fn not_executed(errno: Errno, place: &CStr) -> i32 {
+    let advice = match errno {
+        Errno::ENOEXEC => "; the pieces are no executable for this machine",
+        Errno::EACCES | Errno::EPERM => "; nothing may be executed from there",
+        _ => "",
+    };
+    let doing = Text("failed to execute quinistry from ");
+    fail(exit::EXECUTE, &[doing, Name(place), Text(": "), Code(errno), Text(advice)])
+}
+
+/// A digest's bytes.
+fn parse(text: &[u8]) -> Option<[u8; 32]> {
+    let pairs = text.strip_prefix(b"sha256:")?.as_chunks::<2>();
+    let mut digest = [0; 32];
+    if pairs.0.len() != digest.len() || !pairs.1.is_empty() {
+        return None;
+    }
+    let value = |digit| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    for (byte, [high, low]) in digest.iter_mut().zip(pairs.0) {
+        *byte = value(*high)? << 4 | value(*low)?;
+    }
+    Some(digest)
+}

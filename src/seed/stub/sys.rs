@@ -1,0 +1,369 @@
+//! The kernel: the stub's first instruction and its system calls, for x86_64 and aarch64.
+//!
+//! The only module of the stub with `unsafe`. What it offers is safe: file descriptors close themselves, strings end where
+//! the kernel's end, and what fails gives an [`Errno`]. It decides nothing. Structures and flags are those of the kernel's
+//! `include/uapi`, numbers those of its tables of system calls.
+
+use core::arch::{asm, global_asm};
+use core::ffi::CStr;
+
+// === the first instruction ===
+
+// The kernel puts the arguments on the stack and gives no return address; a zero frame pointer ends backtraces.
+#[cfg(target_arch = "x86_64")]
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {begin}",
+    "ud2",
+    begin = sym begin,
+);
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "mov x29, xzr",
+    "mov x30, xzr",
+    "mov x0, sp",
+    "bl {begin}",
+    "brk #1",
+    begin = sym begin,
+);
+
+extern "C" fn begin(stack: *mut usize) -> ! {
+    // SAFETY: only `_start` calls this, with the stack as the kernel left it: the number of arguments, as many pointers to
+    // them, a null pointer, the pointers of the environment, a null pointer. All of it is ours, writable, and stays.
+    let start = unsafe { Start { count: *stack, arguments: stack.add(1).cast() } };
+    exit(crate::main(&start))
+}
+
+/// What the program was started with.
+pub(crate) struct Start {
+    count: usize,
+    arguments: *mut *const u8,
+}
+
+impl Start {
+    /// An argument; number 0 is the program's name.
+    pub(crate) fn argument(&self, number: usize) -> Option<&'static CStr> {
+        if number >= self.count {
+            return None;
+        }
+        // SAFETY: there are `count` pointers, each to a string of the kernel's that ends with a zero and stays as it is.
+        unsafe {
+            let first = *self.arguments.add(number);
+            let mut length = 0;
+            while *first.add(length) != 0 {
+                length += 1;
+            }
+            Some(CStr::from_bytes_with_nul_unchecked(core::slice::from_raw_parts(first, length + 1)))
+        }
+    }
+
+    /// Becomes the program in `file`, under this name, with the arguments after the first `skipped` and the same
+    /// environment. Returns only if that fails.
+    pub(crate) fn execute(&self, file: &File, name: &'static CStr, skipped: usize) -> Errno {
+        const EXECVEAT: usize = number(322, 281);
+        const AT_EMPTY_PATH: usize = 0x1000;
+        if skipped == 0 || skipped > self.count {
+            return Errno::EINVAL;
+        }
+        // SAFETY: the name takes the place of the last skipped argument, within the list, which then is one of pointers
+        // to strings with a null pointer at its end, as the environment behind it is. The kernel reads both lists and
+        // writes nothing of ours. Nobody looks at the replaced argument again but through `argument`, and a name is as
+        // good a string as that was.
+        unsafe {
+            let arguments = self.arguments.add(skipped - 1);
+            let kept = *arguments;
+            *arguments = name.as_ptr().cast();
+            let environment = self.arguments.add(self.count + 1);
+            let path = c"".as_ptr() as usize;
+            let result =
+                call(EXECVEAT, [file.0, path, arguments as usize, environment as usize, AT_EMPTY_PATH]);
+            *arguments = kept;
+            result.err().unwrap_or(Errno(0))
+        }
+    }
+}
+
+/// A name as the kernel takes it, of bytes whose only zero is the last. `core` has this too, but as a function that the
+/// linker would bring half of `core` with.
+pub(crate) fn name(bytes: &[u8]) -> Option<&CStr> {
+    let zero = bytes.iter().position(|byte| *byte == 0)?;
+    // SAFETY: the first zero is the last byte.
+    (zero + 1 == bytes.len()).then(|| unsafe { CStr::from_bytes_with_nul_unchecked(bytes) })
+}
+
+// === files ===
+
+/// An open file, closed when dropped, and by the kernel when another program begins.
+pub(crate) struct File(usize);
+
+const AT_FDCWD: usize = -100_isize as usize;
+const O_WRONLY: usize = 0o1;
+const O_CREAT: usize = 0o100;
+const O_EXCL: usize = 0o200;
+const O_PATH: usize = 0o1000_0000;
+
+impl File {
+    /// Makes a file without a name, in memory, that may be executed.
+    pub(crate) fn in_memory(name: &CStr) -> Result<Self, Errno> {
+        const MEMFD_CREATE: usize = number(319, 279);
+        const MFD_CLOEXEC: usize = 1;
+        const MFD_EXEC: usize = 0x10;
+        // SAFETY: the kernel reads the name to its end.
+        let create = |flags| unsafe { call(MEMFD_CREATE, [name.as_ptr() as usize, flags, 0, 0, 0]) };
+        match create(MFD_CLOEXEC | MFD_EXEC) {
+            // Before Linux 6.3 such a file could always be executed, and the flag that asks for it was an unknown one.
+            Err(Errno::EINVAL) => create(MFD_CLOEXEC),
+            result => result,
+        }
+        .map(Self)
+    }
+
+    /// Reads what fits or what is there; 0 at the end.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        const READ: usize = number(0, 63);
+        let (to, length) = (buffer.as_mut_ptr() as usize, buffer.len());
+        // SAFETY: the kernel writes at most `length` bytes, and the buffer is ours alone.
+        again(|| unsafe { call(READ, [self.0, to, length, 0, 0]) })
+    }
+
+    /// Writes all of it.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Errno> {
+        write(self.0, bytes)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        const CLOSE: usize = number(3, 57);
+        // SAFETY: the number is this value's alone, and never used again. What a failure would say, `write` has said.
+        let _ = unsafe { call(CLOSE, [self.0, 0, 0, 0, 0]) };
+    }
+}
+
+/// A folder whose files are named within it, so that no paths need be put together.
+pub(crate) struct Folder(File);
+
+impl Folder {
+    /// Finds a folder. Whether it is one shows when a file in it is asked for.
+    pub(crate) fn open(path: &CStr) -> Result<Self, Errno> {
+        open_at(AT_FDCWD, path, O_PATH, 0).map(Self)
+    }
+
+    /// Opens a file for reading.
+    pub(crate) fn read(&self, name: &CStr) -> Result<File, Errno> {
+        open_at(self.0.0, name, 0, 0)
+    }
+
+    /// Makes a file for writing where there is nothing, not even a symbolic link.
+    pub(crate) fn create(&self, name: &CStr, mode: usize) -> Result<File, Errno> {
+        open_at(self.0.0, name, O_WRONLY | O_CREAT | O_EXCL, mode)
+    }
+
+    /// Removes a file's name.
+    pub(crate) fn remove(&self, name: &CStr) -> Result<(), Errno> {
+        const UNLINKAT: usize = number(263, 35);
+        // SAFETY: the kernel reads the name to its end.
+        unsafe { call(UNLINKAT, [self.0.0, name.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+    }
+}
+
+fn open_at(folder: usize, path: &CStr, flags: usize, mode: usize) -> Result<File, Errno> {
+    const OPENAT: usize = number(257, 56);
+    const O_CLOEXEC: usize = 0o200_0000;
+    let arguments = [folder, path.as_ptr() as usize, flags | O_CLOEXEC, mode, 0];
+    // SAFETY: the kernel reads the path to its end.
+    again(|| unsafe { call(OPENAT, arguments) }).map(File)
+}
+
+/// Writes to standard error. If that fails, nobody is there to be told.
+pub(crate) fn say(bytes: &[u8]) {
+    let _ = write(2, bytes);
+}
+
+fn write(file: usize, mut bytes: &[u8]) -> Result<(), Errno> {
+    const WRITE: usize = number(1, 64);
+    while !bytes.is_empty() {
+        let (from, length) = (bytes.as_ptr() as usize, bytes.len());
+        // SAFETY: the kernel reads at most `length` bytes.
+        let written = again(|| unsafe { call(WRITE, [file, from, length, 0, 0]) })?;
+        // Nothing written and no error: the kernel does not do that to a file, and asking for ever helps nobody.
+        bytes = bytes.get(written..).filter(|_| written > 0).ok_or(Errno(5))?;
+    }
+    Ok(())
+}
+
+/// Ends the program.
+pub(crate) fn exit(code: i32) -> ! {
+    const EXIT_GROUP: usize = number(231, 94);
+    loop {
+        // SAFETY: takes nothing of ours, and does not return.
+        let _ = unsafe { call(EXIT_GROUP, [code as usize, 0, 0, 0, 0]) };
+    }
+}
+
+// === system calls ===
+
+/// Why the kernel refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) usize);
+
+impl Errno {
+    pub(crate) const EPERM: Self = Self(1);
+    pub(crate) const ENOENT: Self = Self(2);
+    const EINTR: Self = Self(4);
+    pub(crate) const ENOEXEC: Self = Self(8);
+    pub(crate) const EACCES: Self = Self(13);
+    pub(crate) const EEXIST: Self = Self(17);
+    const EINVAL: Self = Self(22);
+
+    /// The names of those that a pod is likely to meet.
+    pub(crate) const fn name(self) -> &'static str {
+        match self.0 {
+            1 => " (EPERM)",
+            2 => " (ENOENT)",
+            5 => " (EIO)",
+            8 => " (ENOEXEC)",
+            12 => " (ENOMEM)",
+            13 => " (EACCES)",
+            17 => " (EEXIST)",
+            20 => " (ENOTDIR)",
+            21 => " (EISDIR)",
+            28 => " (ENOSPC)",
+            30 => " (EROFS)",
+            38 => " (ENOSYS)",
+            _ => "",
+        }
+    }
+}
+
+const fn number(x86_64: usize, aarch64: usize) -> usize {
+    if cfg!(target_arch = "x86_64") { x86_64 } else { aarch64 }
+}
+
+/// A signal whose handler returns may interrupt a call, which then is made again.
+fn again(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    loop {
+        match attempt() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// # Safety
+///
+/// As the system call's.
+unsafe fn call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
+    let [a, b, c, d, e] = arguments;
+    let result: usize;
+    // SAFETY: the kernel's calling convention: it keeps all registers but these, and the stack. What it does to memory is
+    // the caller's to answer for; without `nomem` the compiler assumes that it may read and write what has escaped.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            "svc #0",
+            in("x8") number,
+            inlateout("x0") a => result,
+            in("x1") b, in("x2") c, in("x3") d, in("x4") e,
+            options(nostack),
+        );
+    }
+    match result.wrapping_neg() {
+        // The last page of addresses is nobody's; the kernel puts what went wrong there.
+        errno @ 1..=4095 => Err(Errno(errno)),
+        _ => Ok(result),
+    }
+}
+
+// === what the compiler calls ===
+//
+// It may put a call of these wherever memory is copied, filled or compared, and takes for granted that they exist. That it
+// does not find a `memcpy` in the loop of `memcpy` itself, and calls it for ever, is what `no_builtins` in main.rs is for.
+// Nothing large goes through them but the zeros of one buffer, so the plainest form will do.
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    for at in 0..length {
+        // SAFETY: the caller has `length` bytes at both.
+        unsafe { *to.add(at) = *from.add(at) };
+    }
+    to
+}
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    if to.addr().wrapping_sub(from.addr()) >= length {
+        // SAFETY: the caller's argument; what is written lies before what is still to be read, or beyond it.
+        return unsafe { memcpy(to, from, length) };
+    }
+    for at in (0..length).rev() {
+        // SAFETY: the caller has `length` bytes at both.
+        unsafe { *to.add(at) = *from.add(at) };
+    }
+    to
+}
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, length: usize) -> *mut u8 {
+    for at in 0..length {
+        // SAFETY: the caller has `length` bytes there. C says that the byte is the integer's last.
+        unsafe { *to.add(at) = byte as u8 };
+    }
+    to
+}
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, length: usize) -> i32 {
+    for at in 0..length {
+        // SAFETY: the caller has `length` bytes at both.
+        let (one, other) = unsafe { (*one.add(at), *other.add(at)) };
+        if one != other {
+            return i32::from(one) - i32::from(other);
+        }
+    }
+    0
+}
+
+/// # Safety
+///
+/// As `memcmp`, of which it tells no more than whether it is zero.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, length: usize) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { memcmp(one, other, length) }
+}
+
+/// Nothing in the stub panics, and what could is optimised away; the compiler wants this all the same.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    exit(crate::exit::BUG)
+}
