@@ -10,6 +10,7 @@
 pub mod api;
 pub mod check;
 pub mod down;
+pub mod dry;
 mod error;
 pub mod manifests;
 pub mod names;

@@ -68,9 +68,9 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
     }
     let status = plan.generations.into_iter().find(|one| one.generation == 0);
     // Its bytes are the operator's to look at: pods cannot be reached from just anywhere.
-    let rolled_out = status.as_ref().is_some_and(|status| {
-        matches!(status.state, GenerationState::Verifying | GenerationState::Ready)
-    });
+    let rolled_out = status
+        .as_ref()
+        .is_some_and(|status| matches!(status.state, GenerationState::Verifying | GenerationState::Ready));
     Ok(Zero { status, rolled_out, problems })
 }
 

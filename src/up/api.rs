@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::error::UpError;
@@ -279,7 +279,13 @@ impl Cluster {
     }
 
     /// Changes parts of an object.
-    pub async fn merge(&self, kind: Kind, namespace: &str, name: &str, change: &Value) -> Result<(), UpError> {
+    pub async fn merge(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        change: &Value,
+    ) -> Result<(), UpError> {
         let path = format!("{}?fieldManager={MANAGER}", kind.path(namespace, name));
         let what = || format!("change {}", kind.words(namespace, name));
         self.request::<IgnoredAny>("PATCH", &path, None, bytes(change), what).await.map(drop)

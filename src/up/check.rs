@@ -144,13 +144,18 @@ fn resource(observed: &Observed, question: &Question<'_>) -> Finding {
 
 fn pod_security(observed: &Observed, namespace: &str) -> Option<Finding> {
     let Some(level) = &observed.level else {
-        return Some(Finding::ok("Pod Security", format!("namespace {namespace} will be made, as privileged")));
+        return Some(Finding::ok(
+            "Pod Security",
+            format!("namespace {namespace} will be made, as privileged"),
+        ));
     };
     Some(match level.as_str() {
         "privileged" => Finding::ok("Pod Security", format!("namespace {namespace} is privileged")),
         "" => Finding::note(
             "Pod Security",
-            format!("namespace {namespace} enforces the cluster's default level; `up` labels it privileged, for host ports"),
+            format!(
+                "namespace {namespace} enforces the cluster's default level; `up` labels it privileged, for host ports"
+            ),
         ),
         level => Finding::note(
             "Pod Security",
@@ -170,7 +175,10 @@ fn pulls(observed: &Observed) -> Finding {
              be used; except the namespace from it",
         ),
         Ok(_) => Finding::ok("admission", "images that are there already may be used"),
-        Err(why) => Finding::note("admission", format!("whether images that are there may be used is not known: {why}")),
+        Err(why) => Finding::note(
+            "admission",
+            format!("whether images that are there may be used is not known: {why}"),
+        ),
     }
 }
 

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::api::{
-    BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, Cluster, DAEMON_SET, DEPLOYMENT, Kind, METADATA, NAMESPACE,
-    NODE, POD, QUINISTRY, ROLE,
+    BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, Cluster, DAEMON_SET, DEPLOYMENT, Kind, METADATA,
+    NAMESPACE, NODE, POD, QUINISTRY, ROLE,
 };
 use super::error::UpError;
 use super::names::{MANAGED_BY, MANAGER, OF_RESOURCE, OPERATOR, RESOURCE, cluster_wide, operator_namespace};
@@ -117,7 +117,8 @@ async fn labels(cluster: &Cluster, others: &[Quinistry], removed: &mut Removed) 
         return Ok(());
     }
     if let Some(other) = others.iter().find(|other| other.spec.seed.is_some()) {
-        let text = format!("label {} of {} nodes, as {} may go by it", carrier::CARRIER, nodes.len(), name(other));
+        let text =
+            format!("label {} of {} nodes, as {} may go by it", carrier::CARRIER, nodes.len(), name(other));
         removed.left.push(text);
         return Ok(());
     }
@@ -169,7 +170,9 @@ async fn home(
         return Ok(());
     }
     if let Some(other) = others.iter().find(|other| other.namespace().as_deref() == Some(namespace)) {
-        removed.left.push(format!("namespace {namespace}, where {} is; no operator looks after it now", name(other)));
+        removed
+            .left
+            .push(format!("namespace {namespace}, where {} is; no operator looks after it now", name(other)));
         return Ok(());
     }
     // What was ours may need a moment to be collected.
@@ -216,7 +219,11 @@ fn others(plural: &str, items: Vec<wire::Object>) -> Vec<String> {
             ("configmaps", "kube-root-ca.crt" | "openshift-service-ca.crt") | ("serviceaccounts", "default")
         )
     };
-    items.into_iter().filter(|item| !usual(item)).map(|item| format!("{plural} {}", item.metadata.name)).collect()
+    items
+        .into_iter()
+        .filter(|item| !usual(item))
+        .map(|item| format!("{plural} {}", item.metadata.name))
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -271,7 +278,11 @@ async fn kinds(cluster: &Cluster) -> Result<Vec<(String, String)>, UpError> {
             continue;
         }
         for version in group.versions {
-            let prefix = if group.metadata.name.is_empty() { String::new() } else { format!("{}/", group.metadata.name) };
+            let prefix = if group.metadata.name.is_empty() {
+                String::new()
+            } else {
+                format!("{}/", group.metadata.name)
+            };
             for resource in version.resources {
                 if resource.scope == "Namespaced"
                     && resource.verbs.iter().any(|verb| verb == "list")

@@ -180,11 +180,8 @@ fn tolerations() -> Value {
         }));
     }
     // Control planes of kubeadm, k3s and RKE2.
-    for key in [
-        "CriticalAddonsOnly",
-        "node-role.kubernetes.io/control-plane",
-        "node-role.kubernetes.io/etcd",
-    ] {
+    for key in ["CriticalAddonsOnly", "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/etcd"]
+    {
         all.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute"}));
     }
     all.into()

@@ -30,7 +30,8 @@ pub(super) async fn put(
     mut done: impl FnMut(usize, usize),
 ) -> Result<usize, UpError> {
     // A list would have them whole. The stub comes first, so without it there are none, and each is sent unasked.
-    let there = cluster.get::<wire::Object>(CONFIG_MAP, namespace, &cut.names().of(Part::Stub)).await?.is_some();
+    let there =
+        cluster.get::<wire::Object>(CONFIG_MAP, namespace, &cut.names().of(Part::Stub)).await?.is_some();
     let all = cut.pieces() + 1;
     let mut each = stream::iter(cut.parts().map(|part| one(cluster, cut, part, namespace, owner, there)))
         .buffer_unordered(AT_ONCE);

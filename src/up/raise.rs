@@ -65,11 +65,7 @@ pub enum News<'a> {
 type Tell<'a> = &'a mut dyn FnMut(News<'_>);
 
 /// Raises it all. The last picture, if it was waited for.
-pub async fn raise(
-    cluster: &Cluster,
-    order: &Order<'_>,
-    tell: Tell<'_>,
-) -> Result<Option<Picture>, UpError> {
+pub async fn raise(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Option<Picture>, UpError> {
     definition(cluster).await?;
     tell(News::Done("definition".into()));
     namespaces(cluster, order.namespace).await?;
@@ -107,9 +103,9 @@ async fn definition(cluster: &Cluster) -> Result<(), UpError> {
     loop {
         let found: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
         let conditions = found.as_ref().and_then(|found| found["status"]["conditions"].as_array());
-        if conditions.is_some_and(|all| {
-            all.iter().any(|one| one["type"] == "Established" && one["status"] == "True")
-        }) {
+        if conditions
+            .is_some_and(|all| all.iter().any(|one| one["type"] == "Established" && one["status"] == "True"))
+        {
             return Ok(());
         }
         if began.elapsed() > SERVED {
@@ -131,8 +127,8 @@ async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), UpError> {
             let text = format!("namespace {name} is being deleted; run this again when it is gone");
             return Err(UpError::Refused(text));
         }
-        let ours = found
-            .is_none_or(|found| found.metadata.labels.get(MANAGED_BY).is_some_and(|by| by == MANAGER));
+        let ours =
+            found.is_none_or(|found| found.metadata.labels.get(MANAGED_BY).is_some_and(|by| by == MANAGER));
         cluster.apply(&manifests::namespace(&name, level, ours)).await?;
     }
     Ok(())
@@ -231,9 +227,8 @@ fn is_seeded(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let zero = status.generations.iter().find(|one| one.generation == 0);
     status.observed_generation >= quinistry.metadata.generation.unwrap_or_default()
-        && zero.is_some_and(|zero| {
-            zero.state == GenerationState::Ready && zero.digest == quinistry.spec.digest
-        })
+        && zero
+            .is_some_and(|zero| zero.state == GenerationState::Ready && zero.digest == quinistry.spec.digest)
 }
 
 /// Whether an operator is at work. Its clock may be another one than ours, so a Lease that changes says so too.
@@ -268,7 +263,9 @@ fn is_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) -> boo
 async fn wait(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Picture, UpError> {
     let began = Instant::now();
     loop {
-        let Some(quinistry) = read(cluster, order.namespace).await? else { return Err(gone(order.namespace)) };
+        let Some(quinistry) = read(cluster, order.namespace).await? else {
+            return Err(gone(order.namespace));
+        };
         let picture = status::with_nodes(cluster, &quinistry, Picture::of(&quinistry)).await?;
         tell(News::Picture(&picture));
         let meant = quinistry.spec.digest.as_deref() == Some(order.shipment.digest.as_str());
@@ -285,20 +282,27 @@ async fn wait(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Pi
         if began.elapsed() > order.timeout {
             let place = operator_namespace(order.namespace);
             let deployment: Option<Value> = cluster.get(DEPLOYMENT, &place, OPERATOR).await?;
-            let operated = deployment.is_some_and(|one| one["status"]["availableReplicas"].as_i64() >= Some(1));
+            let operated =
+                deployment.is_some_and(|one| one["status"]["availableReplicas"].as_i64() >= Some(1));
             let why = if operated {
                 tree::summary(&picture)
             } else {
                 format!("the operator is not available; `kubectl --namespace {place} describe pods` says why")
             };
-            return Err(UpError::Timeout { what: "not all generations are proven".into(), after: order.timeout, why });
+            return Err(UpError::Timeout {
+                what: "not all generations are proven".into(),
+                after: order.timeout,
+                why,
+            });
         }
         sleep(LOOK).await;
     }
 }
 
 fn gone(namespace: &str) -> UpError {
-    UpError::Refused(format!("Quinistry {namespace}/{RESOURCE} was deleted meanwhile; run this again to have it back"))
+    UpError::Refused(format!(
+        "Quinistry {namespace}/{RESOURCE} was deleted meanwhile; run this again to have it back"
+    ))
 }
 
 #[cfg(test)]

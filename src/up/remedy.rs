@@ -27,18 +27,28 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
             "name an image that the node has with `quinistry up --carrier IMAGE`, or pull one there; then remove the node's label quinistry.dev/carrier"
         }
         R::SeedIncomplete => "run `quinistry up` again, with the executable that the resource names",
-        R::HostPortConflict => "remove the pod that holds the port, or create the resource anew with another basePort",
-        R::PortTaken => "stop the process that holds the port, or create the resource anew with another basePort",
-        R::HostPortUnreachable => "set network.mode to HostNetwork: the network plugin does not serve host ports on localhost",
+        R::HostPortConflict => {
+            "remove the pod that holds the port, or create the resource anew with another basePort"
+        }
+        R::PortTaken => {
+            "stop the process that holds the port, or create the resource anew with another basePort"
+        }
+        R::HostPortUnreachable => {
+            "set network.mode to HostNetwork: the network plugin does not serve host ports on localhost"
+        }
         R::PortConflict => "delete one of the two resources, or give one another basePort",
         R::PodSecurityForbidden => {
             "kubectl label --overwrite namespace NAMESPACE pod-security.kubernetes.io/enforce=privileged"
         }
-        R::ImagePullFailed => "look at the runtime's mirrors for localhost, and at the predecessor on that node",
+        R::ImagePullFailed => {
+            "look at the runtime's mirrors for localhost, and at the predecessor on that node"
+        }
         R::AlwaysPullImages => "except the namespace from the admission plugin AlwaysPullImages",
         R::CrashLoop => "most often too little memory (spec.resources); the message has its last words",
         R::PodsUnreachable => "let the operator reach port 8080 of the pods, or set spec.digest",
-        R::DigestMismatch => "treat it as an alarm: compare spec.digest, the first image, and mirrors on that node",
+        R::DigestMismatch => {
+            "treat it as an alarm: compare spec.digest, the first image, and mirrors on that node"
+        }
         R::ProgressDeadlineExceeded => "look at the nodes named here: they are what it waits for",
         R::InvalidSpec => "change the specification as the message says",
         R::ApplyRejected => "the message has the API server's words: a quota, a policy, a webhook",

@@ -163,7 +163,8 @@ mod tests {
         assert_eq!(new.spec.seed.as_ref().unwrap().carriers, ["a/pause:3"]);
         assert_eq!(new.spec.tolerations, old.spec.tolerations);
         assert_ne!(new.spec.digest, old.spec.digest);
-        let wishes = Wishes { generations: Some(2), carriers: vec!["b/pause:1".into()], base_port: Some(6000) };
+        let wishes =
+            Wishes { generations: Some(2), carriers: vec!["b/pause:1".into()], base_port: Some(6000) };
         let new: Quinistry =
             serde_json::from_value(wishes.resource("pantry", &shipment(), Some(&old))).unwrap();
         assert_eq!(new.spec.generations, 2);

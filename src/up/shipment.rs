@@ -56,8 +56,9 @@ impl Shipment {
                 _ => "it is no 64-bit little-endian ELF file; quinistry for linux is one".into(),
             })
         })?;
-        let stub = stub(&content)?
-            .ok_or_else(|| refuse("it carries no stub: it is not quinistry, or one from before `up`".into()))?;
+        let stub = stub(&content)?.ok_or_else(|| {
+            refuse("it carries no stub: it is not quinistry, or one from before `up`".into())
+        })?;
         let digest = match digest {
             Some(digest) => digest,
             None if architecture == Executable::architecture() && cfg!(target_os = "linux") => {

@@ -76,7 +76,8 @@ impl Picture {
 
     /// With what pods say.
     fn with(mut self, uid: &str, pods: &[wire::Pod]) -> Self {
-        for pod in pods.iter().filter(|pod| pod.metadata.labels.get(OF_RESOURCE).is_some_and(|of| of == uid)) {
+        for pod in pods.iter().filter(|pod| pod.metadata.labels.get(OF_RESOURCE).is_some_and(|of| of == uid))
+        {
             let generation = pod.metadata.labels.get(GENERATION).and_then(|number| number.parse().ok());
             let Some(generation) = generation.filter(|_| !pod.spec.node_name.is_empty()) else { continue };
             let node = self.nodes.entry(pod.spec.node_name.clone()).or_default();
@@ -102,7 +103,8 @@ pub async fn look(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pict
     } else {
         Vec::new()
     };
-    let picture = |one: &Quinistry| Picture::of(one).with(one.metadata.uid.as_deref().unwrap_or_default(), &pods);
+    let picture =
+        |one: &Quinistry| Picture::of(one).with(one.metadata.uid.as_deref().unwrap_or_default(), &pods);
     Ok(resources.iter().map(picture).collect())
 }
 
@@ -154,7 +156,8 @@ fn presence(pod: &wire::Pod) -> Presence {
     }
     let fails = |status: &wire::ContainerStatus| {
         let reason = status.state.waiting.as_ref().map_or("", |waiting| waiting.reason.as_str());
-        status.restart_count > 2 || (!reason.is_empty() && !matches!(reason, "ContainerCreating" | "PodInitializing"))
+        status.restart_count > 2
+            || (!reason.is_empty() && !matches!(reason, "ContainerCreating" | "PodInitializing"))
     };
     if pod.has_ended() || pod.status.container_statuses.iter().any(fails) {
         Presence::Failing

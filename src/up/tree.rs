@@ -97,7 +97,8 @@ fn lineage(text: &mut String, picture: &Picture, paint: Paint) {
 }
 
 fn matrix(text: &mut String, picture: &Picture, paint: Paint) {
-    let mut generations: BTreeSet<i32> = picture.nodes.values().flat_map(|node| node.keys().copied()).collect();
+    let mut generations: BTreeSet<i32> =
+        picture.nodes.values().flat_map(|node| node.keys().copied()).collect();
     generations.extend(picture.status.generations.iter().map(|one| one.generation));
     let Some(width) = picture.nodes.keys().map(|name| name.chars().count()).max() else { return };
     write!(text, "\n{:width$}", "").expect("writing to a string does not fail");
@@ -144,7 +145,8 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
         if wrong && reason.is_none_or(|reason| said.insert(reason)) {
             let message = harmless(&condition.message);
             let reason = paint.on(Hue::Bad, &harmless(&condition.reason));
-            writeln!(lines, "{}: {reason}: {message}", condition.type_).expect("writing to a string does not fail");
+            writeln!(lines, "{}: {reason}: {message}", condition.type_)
+                .expect("writing to a string does not fail");
         }
     }
     for reason in said {
@@ -241,7 +243,7 @@ pantry/larder  not ready  1/2  sha256:c7d544cf4cb8…  RollingOut
 ├─ generation 0   localhost:4999   Ready      2/2 nodes  2 verified  Readiness Fetched
 └─ generation 1   localhost:5000   Rolling    1/2 nodes  1 verified
 
-         0  1
+        0  1
 n1      ✓  ✓
 n3      …  –
 node-2  ✓  ✗

@@ -70,7 +70,10 @@ fn of_named(nodes: &[&Node], named: &[String]) -> Vec<Finding> {
     let text = format!("{} do not name {} among their images", names(&without), named.join(" or "));
     let all = without.len() == nodes.len();
     vec![if all {
-        Finding::fail("carriers", format!("{text}; give its full name as the nodes have it, or leave --carrier out"))
+        Finding::fail(
+            "carriers",
+            format!("{text}; give its full name as the nodes have it, or leave --carrier out"),
+        )
     } else {
         Finding::note("carriers", text)
     }]
@@ -79,7 +82,8 @@ fn of_named(nodes: &[&Node], named: &[String]) -> Vec<Finding> {
 /// The sandbox images that a node names.
 fn sandboxes(node: &Node) -> Vec<String> {
     let of_image = |names: &Vec<String>| {
-        let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| carrier::is_sandbox(name)).collect();
+        let names: Vec<&str> =
+            names.iter().map(String::as_str).filter(|name| carrier::is_sandbox(name)).collect();
         carrier::name(&names).map(Into::into)
     };
     node.status.images.iter().filter_map(|image| of_image(&image.names)).collect()

@@ -49,7 +49,9 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
     let (user, missing) = tokio::try_join!(user(cluster), missing(cluster, namespace))?;
     // What may not be read is told as a missing right.
     let may = |verb: &str, resource: &str| {
-        !missing.iter().any(|right| right.verb == verb && right.resource == resource && right.namespace.is_empty())
+        !missing
+            .iter()
+            .any(|right| right.verb == verb && right.resource == resource && right.namespace.is_empty())
     };
     let reads_namespaces = may("get", "namespaces");
     let level = async {
@@ -59,9 +61,11 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
         let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
         Ok(found.map(|found| found.metadata.labels.get(ENFORCE).cloned().unwrap_or_default()))
     };
-    let nodes = async { if may("list", "nodes") { cluster.list(NODE, "", "").await } else { Ok(Vec::new()) } };
+    let nodes =
+        async { if may("list", "nodes") { cluster.list(NODE, "", "").await } else { Ok(Vec::new()) } };
     let pods = async { if may("list", "pods") { cluster.list(POD, "", "").await } else { Ok(Vec::new()) } };
-    let (level, nodes, pods, resources) = tokio::try_join!(level, nodes, pods, resources(cluster, namespace))?;
+    let (level, nodes, pods, resources) =
+        tokio::try_join!(level, nodes, pods, resources(cluster, namespace))?;
     let place = if level.is_some() { namespace } else { "default" };
     let policy = policy(cluster, place).await;
     Ok(Observed {

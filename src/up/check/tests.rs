@@ -78,7 +78,9 @@ fn all_rights_that_are_missing_are_told_at_once() {
     let observed = Observed { missing: [right("create"), right("patch")].into(), ..fine() };
     let (level, text) = worst(&observed, "rights");
     assert_eq!(level, Level::Fail);
-    assert!(text.starts_with("cook may not create daemonsets.apps in pantry, patch daemonsets.apps in pantry"));
+    assert!(
+        text.starts_with("cook may not create daemonsets.apps in pantry, patch daemonsets.apps in pantry")
+    );
 }
 
 #[test]
@@ -94,7 +96,11 @@ fn what_is_asked_for_covers_what_is_made_and_given() {
             assert!(own.iter().any(|right| fits(&right)), "{verb} {}", kind.plural);
         }
     }
-    assert!(rights::given("pantry").iter().any(|right| right.to_string() == "patch quinistries/status.quinistry.dev in pantry"));
+    assert!(
+        rights::given("pantry")
+            .iter()
+            .any(|right| right.to_string() == "patch quinistries/status.quinistry.dev in pantry")
+    );
 }
 
 #[test]
@@ -121,7 +127,8 @@ fn ports_of_others_are_in_the_way_and_our_own_are_not() {
     ] {
         assert_eq!(worst(&taken(free), "ports").0, Level::Ok);
     }
-    let ours = Observed { resources: vec![resource_of("pantry", "1", 5000)], ..taken(json!({"hostPort": 5001})) };
+    let ours =
+        Observed { resources: vec![resource_of("pantry", "1", 5000)], ..taken(json!({"hostPort": 5001})) };
     assert_eq!(worst(&ours, "ports").0, Level::Ok);
     let other = Observed { resources: vec![resource_of("cellar", "2", 5003)], ..fine() };
     assert!(worst(&other, "ports").1.contains("cellar/quinistry has 5002 to 5005"));
@@ -132,7 +139,11 @@ fn ports_of_others_are_in_the_way_and_our_own_are_not() {
 #[test]
 fn nodes_of_other_architectures_are_left_out() {
     let mixed = Observed {
-        nodes: vec![fine().nodes.remove(0), node("n2", "arm64", "True", &[]), node("n3", "amd64", "Unknown", &[])],
+        nodes: vec![
+            fine().nodes.remove(0),
+            node("n2", "arm64", "True", &[]),
+            node("n3", "amd64", "Unknown", &[]),
+        ],
         ..fine()
     };
     let text: Vec<String> = told(&mixed, &Wishes::default())
