@@ -3,8 +3,10 @@
 //! The only room with `anyhow`, standard output and exit codes. What the subcommands do lies in the other
 //! rooms; here are flags, wiring, and words for people. Called by `main` alone.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -16,8 +18,11 @@ use crate::shutdown::Signals;
 use crate::{nss, telemetry};
 
 mod bootstrap;
+mod check;
+mod cluster;
 mod completions;
 mod crd;
+mod down;
 mod image;
 mod inspect;
 mod list;
@@ -31,7 +36,9 @@ mod pull;
 mod push;
 mod remote;
 mod serve;
+mod status;
 mod tags;
+mod up;
 mod verify;
 
 /// The registry that ships itself.
@@ -71,6 +78,14 @@ enum Command {
     Probe(probe::Args),
     /// Store credentials for a registry
     Login(login::Args),
+    /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
+    Up(up::Args),
+    /// Say whether `up` can work on a cluster, and change nothing
+    Check(check::Args),
+    /// Show the generations of a cluster, what is wrong with them and what to do
+    Status(status::Args),
+    /// Remove from a cluster what `up` made
+    Down(down::Args),
     /// Raise generations on the nodes of a Kubernetes cluster, as Quinistry resources ask for
     Operator(operator::Args),
     /// Print the resource definition of the Kubernetes operator
@@ -115,6 +130,28 @@ impl From<FormatArg> for Format {
     }
 }
 
+/// How kubectl knows its plugins.
+const PLUGIN: &str = "kubectl-quinistry";
+
+/// What this process was started with. As a plugin of kubectl it is called by another name, and shows what there is when
+/// nothing else is asked for: nobody who types `kubectl quinistry` wants to serve.
+#[must_use]
+pub fn parse() -> Cli {
+    Cli::parse_from(arguments(std::env::args_os().collect()))
+}
+
+fn arguments(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_plugin =
+        arguments.first().is_some_and(|path| Path::new(path).file_name() == Some(PLUGIN.as_ref()));
+    if is_plugin {
+        arguments[0] = "kubectl quinistry".into();
+        if arguments.len() == 1 {
+            arguments.push("status".into());
+        }
+    }
+    arguments
+}
+
 /// Runs what the command line asks for. The exit code is 0, 1 for a failure, 3 for an image that is not the
 /// expected one (`serve` only); clap ends usage errors with 2.
 #[must_use]
@@ -134,6 +171,10 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::List(args) => args.run().map(done),
         Command::Probe(args) => args.run().map(done),
         Command::Login(args) => args.run().map(done),
+        Command::Up(args) => args.run().map(done),
+        Command::Check(args) => args.run(),
+        Command::Status(args) => args.run(),
+        Command::Down(args) => args.run().map(done),
         Command::Operator(args) => args.run(),
         Command::Crd(args) => args.run().map(done),
         Command::Completions(args) => args.run().map(done),
@@ -199,6 +240,14 @@ mod tests {
         assert_eq!(super::human(5_140_000), "5.1 MB");
         assert_eq!(super::human(999_999), "1.0 MB");
         assert_eq!(super::human(7_000_000_000_000), "7.0 TB");
+    }
+
+    #[test]
+    fn a_plugin_of_kubectl_shows_the_status() {
+        let given = |words: &[&str]| super::arguments(words.iter().map(Into::into).collect());
+        assert_eq!(given(&["/bin/kubectl-quinistry"]), ["kubectl quinistry", "status"]);
+        assert_eq!(given(&["kubectl-quinistry", "up"]), ["kubectl quinistry", "up"]);
+        assert_eq!(given(&["/bin/quinistry"]), ["/bin/quinistry"]);
     }
 
     #[test]

@@ -12,10 +12,12 @@
 //! - [`seed`]: generation 0, which needs no registry: the stub that puts the executable together in a pod.
 //! - [`crd`]: the Kubernetes resource, its schema and its vocabulary.
 //! - [`operator`]: raises generations on the nodes of a cluster: observe, plan, build, apply, verify, report.
+//! - [`seed`]: generation 0: the executable in `ConfigMaps`, and the images that carry it.
+//! - [`up`]: all of that raised on a cluster that holds nothing of ours, shown, and taken down again.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
 //! Arrows point one way: `oci ← quine`, `oci ← layout`, `{oci, quine} ← registry`, `{oci, layout} ← client`,
-//! `{quine, client} ← chain`, `{crd, oci, client} ← operator`, everything `← cli`.
+//! `{quine, client} ← chain`, `{crd, oci, client, seed} ← operator`, `{crd, seed, operator} ← up`, everything `← cli`.
 
 pub mod chain;
 pub mod cli;
@@ -31,3 +33,4 @@ pub mod registry;
 pub mod seed;
 pub mod shutdown;
 pub mod telemetry;
+pub mod up;

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    quinistry::cli::main(quinistry::cli::Cli::parse())
+    quinistry::cli::main(quinistry::cli::parse())
 }

@@ -9,10 +9,12 @@
 
 pub mod carrier;
 mod cut;
+mod frame;
 pub mod pod;
 mod stub;
 
 pub use cut::{Cut, Names, PIECE, Part};
+pub use frame::stub_of;
 pub use stub::{STUB, exit};
 
 /// Label of the `ConfigMaps`: which executable, by the beginning of its digest.

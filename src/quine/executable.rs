@@ -85,6 +85,20 @@ impl Executable {
         Ok(Self(content))
     }
 
+    /// The processor that a static executable of whatever program is for, in the OCI's words.
+    pub fn architecture_of(content: &Segments) -> Result<&'static str, ExecutableError> {
+        let head = content.slice(0..HEAD).to_bytes().map_err(ExecutableError::Read)?;
+        let elf = Elf::parse(&head).ok_or(ExecutableError::NotElf)?;
+        if let Some(interpreter) = elf.interpreter {
+            return Err(ExecutableError::Interpreter(String::from_utf8_lossy(interpreter).into_owned()));
+        }
+        match elf.machine {
+            62 => Ok("amd64"),
+            183 => Ok("arm64"),
+            found => Err(ExecutableError::Machine { found, expected: MACHINE }),
+        }
+    }
+
     /// The bytes.
     #[must_use]
     pub fn content(&self) -> &Segments {

@@ -13,10 +13,11 @@ const NAMESPACED: &[&str] = &[
     "apps/daemonsets: create delete get list patch watch",
     "/pods: delete list watch",
     "events.k8s.io/events: create list patch watch",
+    "/configmaps: create delete get list patch watch",
 ];
 
 /// Beyond namespaces.
-const CLUSTER: &[&str] = &["/nodes: list watch"];
+const CLUSTER: &[&str] = &["/nodes: list patch watch", "/pods: list"];
 
 /// For an election, where the operator is.
 const ELECTION: &[&str] = &[

@@ -74,13 +74,22 @@ app.kubernetes.io/component: test
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [list, watch, create, patch]
+# The pieces of generation 0's executable: what was lost or altered is made anew, and those of an older executable go.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, delete]
 {{- end -}}
 
 {{/* The rights beyond namespaces. */}}
 {{- define "quinistry.clusterRules" -}}
 # Nodes come and go, are ready or not, and have an architecture: that decides where generations are expected. Nodes
-# belong to no namespace, so only a ClusterRole can grant this.
+# belong to no namespace, so only a ClusterRole can grant this. Patch is for the label that names the image in which
+# generation 0 runs there.
 - apiGroups: [""]
   resources: [nodes]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]
+# What images the nodes have is told by the pods that run there, wherever they belong.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 {{- end -}}

@@ -1,0 +1,61 @@
+//! `quinistry down`: removes what `up` made.
+
+use std::io::{IsTerminal as _, Write as _, stderr, stdin};
+use std::time::Duration;
+
+use super::cluster::{self, Where};
+use crate::up::down::down;
+use crate::up::names;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where the resource is
+    #[arg(long, short, value_name = "NAMESPACE", default_value = names::NAMESPACE, value_parser = cluster::namespace)]
+    namespace: String,
+
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+
+    /// How long pods may take to end
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    timeout: u64,
+
+    #[command(flatten)]
+    place: Where,
+}
+
+// === impl Args ===
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if !self.yes && !self.confirm()? {
+            return super::print("nothing was changed\n");
+        }
+        let removed = cluster::run("run it again to go on", async {
+            let cluster = self.place.connect().await?;
+            Ok(down(&cluster, &self.namespace, Duration::from_secs(self.timeout)).await?)
+        })?;
+        if removed.gone.is_empty() && removed.left.is_empty() {
+            return super::print(format!("there is nothing of quinistry in {}\n", self.namespace));
+        }
+        let lines = |word: &str, list: &[String]| -> String {
+            list.iter().map(|one| format!("{word}  {}\n", super::plain(one))).collect()
+        };
+        super::print(lines("removed", &removed.gone) + &lines("left   ", &removed.left))
+    }
+
+    fn confirm(&self) -> anyhow::Result<bool> {
+        anyhow::ensure!(
+            stdin().is_terminal(),
+            "this removes all generations of {}/{}, and what is pulled from them cannot be pulled any more: say --yes",
+            self.namespace,
+            names::RESOURCE
+        );
+        eprint!("Remove all generations of {}/{}, and the operator? [y/N] ", self.namespace, names::RESOURCE);
+        stderr().flush()?;
+        let mut answer = String::new();
+        stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+}

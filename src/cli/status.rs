@@ -1,0 +1,101 @@
+//! `quinistry status`: the tree of what is raised, what is wrong with it, and what to do.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::cluster::{self, Where};
+use crate::up::api::Cluster;
+use crate::up::status::{Picture, look};
+use crate::up::tree::{Paint, draw};
+
+/// How often it is looked again.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Show the resources of this namespace only [default: all namespaces]
+    #[arg(long, short, value_name = "NAMESPACE", value_parser = cluster::namespace)]
+    namespace: Option<String>,
+
+    /// Go on, and show what changes
+    #[arg(long, short)]
+    watch: bool,
+
+    /// What to print
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Output,
+
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A tree
+    Text,
+    /// A document; with --watch one line for each change
+    Json,
+}
+
+// === impl Args ===
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        cluster::run("nothing was changed", async {
+            let cluster = self.place.connect().await?;
+            if self.watch { self.watch(&cluster).await } else { self.once(&cluster).await }
+        })
+    }
+
+    async fn once(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
+        let pictures = look(cluster, self.namespace.as_deref()).await?;
+        match self.output {
+            Output::Json => super::print(format!("{}\n", serde_json::to_string_pretty(&pictures)?))?,
+            Output::Text => super::print(self.text(&pictures, cluster::paint_of_stdout()))?,
+        }
+        let ready = !pictures.is_empty() && pictures.iter().all(|picture| picture.ready);
+        Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Ends with a signal, or when nobody reads any more.
+    async fn watch(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
+        let redraws = self.output == Output::Text && std::io::stdout().is_terminal();
+        let mut last = String::new();
+        loop {
+            let text = match look(cluster, self.namespace.as_deref()).await {
+                Ok(pictures) if self.output == Output::Json => {
+                    format!("{}\n", serde_json::to_string(&pictures)?)
+                }
+                Ok(pictures) => self.text(&pictures, cluster::paint_of_stdout()),
+                // It may be back soon.
+                Err(error) => format!("{error}\n"),
+            };
+            if redraws {
+                // From the top left corner, and nothing of what was below.
+                super::print(format!("\u{1b}[H\u{1b}[J{text}"))?;
+            } else if self.output == Output::Json {
+                if text != last {
+                    super::print(&text)?;
+                }
+            } else {
+                cluster::fresh(&last, &text).try_for_each(|line| super::print(format!("{line}\n")))?;
+            }
+            last = text;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn text(&self, pictures: &[Picture], paint: Paint) -> String {
+        if pictures.is_empty() {
+            let place = self.namespace.as_deref().map_or_else(
+                || "in this cluster".to_owned(),
+                |namespace| format!("in namespace {namespace}"),
+            );
+            return format!("there is no Quinistry {place}; `quinistry up` raises one\n");
+        }
+        pictures.iter().map(|picture| draw(picture, paint)).collect::<Vec<_>>().join("\n")
+    }
+}

@@ -1,0 +1,361 @@
+//! The API server, by paths and JSON: Kubernetes' own types for all that is made here would be megabytes of program.
+//!
+//! Takes a client, decides nothing. Every failure says what was being done to what.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::Request;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
+
+use super::error::UpError;
+use super::names::MANAGER;
+use super::wire;
+
+/// How long a connection may take to be there.
+const ESTABLISHED: Duration = Duration::from_secs(10);
+
+/// How long an answer may take. Nothing is watched here.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// What asks for lists of metadata, where there are such.
+pub(super) const METADATA: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+
+/// How many objects are asked for at once.
+const PAGE: u32 = 500;
+
+/// A kind of object, as far as its path goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Group and version, as in `apiVersion`.
+    pub version: &'static str,
+    /// As in `kind`.
+    pub name: &'static str,
+    /// As in paths.
+    pub plural: &'static str,
+    /// Lives in a namespace.
+    pub namespaced: bool,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $version:literal $kind:literal $plural:literal $namespaced:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub const $name: Kind =
+                Kind { version: $version, name: $kind, plural: $plural, namespaced: $namespaced };
+        )*
+        /// Those of manifests.
+        pub const KINDS: &[Kind] = &[$($name),*];
+    };
+}
+
+kinds! {
+    #[doc = "Definitions."] CRD = "apiextensions.k8s.io/v1" "CustomResourceDefinition" "customresourcedefinitions" false;
+    #[doc = "Namespaces."] NAMESPACE = "v1" "Namespace" "namespaces" false;
+    #[doc = "Nodes."] NODE = "v1" "Node" "nodes" false;
+    #[doc = "Pods."] POD = "v1" "Pod" "pods" true;
+    #[doc = "Pieces of the executable."] CONFIG_MAP = "v1" "ConfigMap" "configmaps" true;
+    #[doc = "The operator's account."] ACCOUNT = "v1" "ServiceAccount" "serviceaccounts" true;
+    #[doc = "Rights in a namespace."] ROLE = "rbac.authorization.k8s.io/v1" "Role" "roles" true;
+    #[doc = "Who has them."] BINDING = "rbac.authorization.k8s.io/v1" "RoleBinding" "rolebindings" true;
+    #[doc = "Rights everywhere."] CLUSTER_ROLE = "rbac.authorization.k8s.io/v1" "ClusterRole" "clusterroles" false;
+    #[doc = "Who has them."]
+    CLUSTER_BINDING = "rbac.authorization.k8s.io/v1" "ClusterRoleBinding" "clusterrolebindings" false;
+    #[doc = "The operator."] DEPLOYMENT = "apps/v1" "Deployment" "deployments" true;
+    #[doc = "The generations."] DAEMON_SET = "apps/v1" "DaemonSet" "daemonsets" true;
+    #[doc = "Who leads."] LEASE = "coordination.k8s.io/v1" "Lease" "leases" true;
+    #[doc = "Ours."] QUINISTRY = "quinistry.dev/v1alpha1" "Quinistry" "quinistries" true;
+}
+
+/// The cluster that is spoken to.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+}
+
+// A client says nothing of itself.
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").finish_non_exhaustive()
+    }
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct List<T> {
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+struct ListMeta {
+    #[serde(rename = "continue", default)]
+    next: String,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// The kind of an object as JSON.
+    #[must_use]
+    pub fn of(object: &Value) -> Option<Self> {
+        let (version, name) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
+        KINDS.iter().copied().find(|kind| kind.version == version && kind.name == name)
+    }
+
+    fn path(self, namespace: &str, name: &str) -> String {
+        let root = if self.version == "v1" { "/api" } else { "/apis" };
+        let place = if self.namespaced && !namespace.is_empty() {
+            format!("/namespaces/{namespace}")
+        } else {
+            String::new()
+        };
+        let name = if name.is_empty() { String::new() } else { format!("/{name}") };
+        format!("{root}/{}{place}/{}{name}", self.version, self.plural)
+    }
+
+    /// For people: `ConfigMap pantry/larder`.
+    fn words(self, namespace: &str, name: &str) -> String {
+        if self.namespaced && !namespace.is_empty() {
+            format!("{} {namespace}/{name}", self.name)
+        } else {
+            format!("{} {name}", self.name)
+        }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// The cluster that a kubeconfig names, or the environment, or a pod's own credentials.
+    pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, UpError> {
+        let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
+        let cluster = |error: &dyn std::error::Error| UpError::Cluster(error.to_string());
+        let mut config = match (kubeconfig, context) {
+            (Some(path), _) => {
+                let file = Kubeconfig::read_from(path).map_err(|error| cluster(&error))?;
+                Config::from_custom_kubeconfig(file, &options).await.map_err(|error| cluster(&error))?
+            }
+            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| cluster(&error))?,
+            (None, None) => Config::infer().await.map_err(|error| cluster(&error))?,
+        };
+        config.connect_timeout = Some(ESTABLISHED);
+        config.read_timeout = Some(ANSWER);
+        Ok(Self { client: Client::try_from(config).map_err(|error| cluster(&error))? })
+    }
+
+    /// For what takes a client of its own.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// An object; none if it, its kind or its namespace is not there.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>, UpError> {
+        let what = || format!("read {}", kind.words(namespace, name));
+        match self.request("GET", &kind.path(namespace, name), None, Vec::new(), what).await {
+            Err(error) if error.is_missing() => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// All objects of a kind, with certain labels if any are named; in all namespaces, if none is. None at all where the
+    /// kind itself is not there.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Vec<T>, UpError> {
+        self.pages(kind, namespace, labels, None).await
+    }
+
+    /// The same, of which only the metadata is sent.
+    pub(super) async fn names(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Vec<wire::Object>, UpError> {
+        self.pages(kind, namespace, labels, Some(METADATA)).await
+    }
+
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        labels: &str,
+        accept: Option<&str>,
+    ) -> Result<Vec<T>, UpError> {
+        let mut all = Vec::new();
+        let mut next = String::new();
+        loop {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("limit", &PAGE.to_string())
+                .append_pair("labelSelector", labels)
+                .append_pair("continue", &next)
+                .finish();
+            let path = format!("{}?{query}", kind.path(namespace, ""));
+            let what = || format!("list {}", kind.plural);
+            match self.request::<List<T>>("GET", &path, accept, Vec::new(), what).await {
+                Ok(page) => {
+                    all.extend(page.items);
+                    next = page.metadata.next;
+                }
+                Err(error) if error.is_missing() => return Ok(all),
+                // The list grew old while it was read: from the beginning.
+                Err(error) if error.code() == 410 && !next.is_empty() => {
+                    all.clear();
+                    next.clear();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if next.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Any path of the API, for what has no kind above.
+    pub async fn read<T: DeserializeOwned>(&self, path: &str, accept: Option<&str>) -> Result<T, UpError> {
+        self.request("GET", path, accept, Vec::new(), || format!("read {path}")).await
+    }
+
+    /// Asks a question that is put as an object, such as whether one may do something.
+    pub async fn ask(&self, path: &str, question: &Value) -> Result<Value, UpError> {
+        self.request("POST", path, None, bytes(question), || format!("ask {path}")).await
+    }
+
+    /// Creates an object. It being there already is a [conflict](UpError::is_conflict).
+    pub async fn create<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        body: Vec<u8>,
+    ) -> Result<T, UpError> {
+        let path = format!("{}?fieldManager={MANAGER}", kind.path(namespace, ""));
+        self.request("POST", &path, None, body, || format!("create {}", kind.words(namespace, name))).await
+    }
+
+    /// Server-side apply of an object that says itself what it is.
+    pub async fn apply(&self, object: &Value) -> Result<Value, UpError> {
+        let kind = Kind::of(object).expect("only objects of known kinds are applied");
+        let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+        self.apply_text(kind, &part("namespace"), &part("name"), bytes(object)).await
+    }
+
+    /// The same with its text, as YAML or JSON.
+    pub async fn apply_text(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        body: Vec<u8>,
+    ) -> Result<Value, UpError> {
+        let path = format!("{}?fieldManager={MANAGER}&force=true", kind.path(namespace, name));
+        let what = || format!("apply {}", kind.words(namespace, name));
+        let mut tries = 0;
+        loop {
+            match self.request("APPLY", &path, None, body.clone(), what).await {
+                // Two that apply at once: the API server says so instead of waiting.
+                Err(error) if error.is_conflict() && tries < 5 => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// Changes parts of an object.
+    pub async fn merge(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        change: &Value,
+    ) -> Result<(), UpError> {
+        let path = format!("{}?fieldManager={MANAGER}", kind.path(namespace, name));
+        let what = || format!("change {}", kind.words(namespace, name));
+        self.request::<IgnoredAny>("PATCH", &path, None, bytes(change), what).await.map(drop)
+    }
+
+    /// Deletes an object, or only the one of that UID. Whether there was one.
+    pub async fn delete(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        uid: Option<&str>,
+    ) -> Result<bool, UpError> {
+        let mut options = serde_json::json!({"propagationPolicy": "Background"});
+        if let Some(uid) = uid {
+            options["preconditions"] = serde_json::json!({"uid": uid});
+        }
+        let what = || format!("delete {}", kind.words(namespace, name));
+        let path = kind.path(namespace, name);
+        match self.request::<IgnoredAny>("DELETE", &path, None, bytes(&options), what).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_missing() => Ok(false),
+            // Another one of that name by now.
+            Err(error) if error.is_conflict() && uid.is_some() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        accept: Option<&str>,
+        body: Vec<u8>,
+        what: impl Fn() -> String,
+    ) -> Result<T, UpError> {
+        let (method, content) = match method {
+            "APPLY" => ("PATCH", "application/apply-patch+yaml"),
+            "PATCH" => ("PATCH", "application/merge-patch+json"),
+            other => (other, "application/json"),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content)
+            .header("accept", accept.unwrap_or("application/json"))
+            .body(body)
+            .expect("paths are made of names that the API server takes");
+        self.client.request(request).await.map_err(|error| UpError::api(what(), &error))
+    }
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a value is JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_the_api_servers() {
+        assert_eq!(POD.path("pantry", "larder"), "/api/v1/namespaces/pantry/pods/larder");
+        assert_eq!(POD.path("", ""), "/api/v1/pods");
+        assert_eq!(NODE.path("pantry", "n1"), "/api/v1/nodes/n1");
+        assert_eq!(
+            QUINISTRY.path("pantry", ""),
+            "/apis/quinistry.dev/v1alpha1/namespaces/pantry/quinistries"
+        );
+        let object = serde_json::json!({"apiVersion": "apps/v1", "kind": "Deployment"});
+        assert_eq!(Kind::of(&object), Some(DEPLOYMENT));
+    }
+}

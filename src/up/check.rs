@@ -1,0 +1,186 @@
+//! Check: whether generation zero can be raised here, and what will be left out. Changes nothing.
+//!
+//! `observe` asks the API server, all else is pure: one finding per question, each with what to do. Called by the command
+//! line, for `check` and before anything else by `up`.
+
+mod carriers;
+mod nodes;
+mod observe;
+mod ports;
+mod rights;
+
+use kube::ResourceExt as _;
+
+use super::api::Cluster;
+use super::error::UpError;
+use super::names::RESOURCE;
+use super::{Shipment, Wishes};
+use crate::crd::Quinistry;
+
+use observe::Observed;
+use rights::Right;
+
+/// The oldest Kubernetes on which this is tried.
+const OLDEST: (u32, u32) = (1, 30);
+
+/// How a question is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It will work, but not for everything or not as it is.
+    Note,
+    /// It cannot work.
+    Fail,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How.
+    pub level: Level,
+    /// What was looked at, in a word or two.
+    pub subject: &'static str,
+    /// What was found, and what to do.
+    pub text: String,
+}
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Where the resource is, or will be.
+    pub namespace: &'a str,
+    /// What a person wishes.
+    pub wishes: &'a Wishes,
+    /// What will be shipped.
+    pub shipment: &'a Shipment,
+}
+
+// === impl Finding ===
+
+impl Finding {
+    fn new(level: Level, subject: &'static str, text: impl Into<String>) -> Self {
+        Self { level, subject, text: text.into() }
+    }
+
+    fn ok(subject: &'static str, text: impl Into<String>) -> Self {
+        Self::new(Level::Ok, subject, text)
+    }
+
+    fn note(subject: &'static str, text: impl Into<String>) -> Self {
+        Self::new(Level::Note, subject, text)
+    }
+
+    fn fail(subject: &'static str, text: impl Into<String>) -> Self {
+        Self::new(Level::Fail, subject, text)
+    }
+}
+
+/// All findings, in the order in which they matter. (Client required.)
+pub async fn check(cluster: &Cluster, question: &Question<'_>) -> Result<Vec<Finding>, UpError> {
+    let observed = observe::observe(cluster, question).await?;
+    Ok(findings(&observed, question))
+}
+
+fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
+    let before = own(observed, question.namespace);
+    let mut all = vec![version(&observed.version), rights(observed), resource(observed, question)];
+    all.extend(pod_security(observed, question.namespace));
+    all.extend(nodes::findings(&observed.nodes, question.shipment.architecture));
+    all.extend(carriers::findings(observed, question, before));
+    all.push(pulls(observed));
+    all.extend(ports::findings(observed, question, before));
+    all
+}
+
+/// The resource that is there already.
+fn own<'a>(observed: &'a Observed, namespace: &str) -> Option<&'a Quinistry> {
+    let mut resources = observed.resources.iter();
+    resources.find(|one| one.name_any() == RESOURCE && one.namespace().as_deref() == Some(namespace))
+}
+
+fn version(version: &(String, String)) -> Finding {
+    // Some add a plus to what they have changed.
+    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
+    let (major, minor) = (number(&version.0), number(&version.1));
+    let told = format!("Kubernetes {}.{}", version.0, version.1);
+    if (major, minor) >= OLDEST {
+        Finding::ok("API server", told)
+    } else {
+        let text = format!("{told} is too old: {}.{} or newer is needed", OLDEST.0, OLDEST.1);
+        Finding::fail("API server", text)
+    }
+}
+
+fn rights(observed: &Observed) -> Finding {
+    let who = if observed.user.is_empty() { "you" } else { &observed.user };
+    if observed.missing.is_empty() {
+        return Finding::ok("rights", format!("{who} may do all of it"));
+    }
+    let missing: Vec<String> = observed.missing.iter().map(Right::to_string).collect();
+    Finding::fail(
+        "rights",
+        format!("{who} may not {}; ask for these rights, or for the role cluster-admin", missing.join(", ")),
+    )
+}
+
+fn resource(observed: &Observed, question: &Question<'_>) -> Finding {
+    let namespace = question.namespace;
+    let before = own(observed, namespace);
+    if let Some(text) = question.wishes.contradiction(before) {
+        return Finding::fail("resource", text);
+    }
+    let Some(before) = before else {
+        return Finding::ok("resource", format!("{namespace}/{RESOURCE} will be made"));
+    };
+    let new = question.shipment.digest.as_str();
+    if before.spec.digest.as_deref() == Some(new) {
+        Finding::ok("resource", format!("{namespace}/{RESOURCE} is there, with this executable"))
+    } else {
+        let old = before.spec.digest.as_deref().unwrap_or("another digest");
+        Finding::ok("resource", format!("{namespace}/{RESOURCE} is there, and goes from {old} to {new}"))
+    }
+}
+
+fn pod_security(observed: &Observed, namespace: &str) -> Option<Finding> {
+    let Some(level) = &observed.level else {
+        return Some(Finding::ok(
+            "Pod Security",
+            format!("namespace {namespace} will be made, as privileged"),
+        ));
+    };
+    Some(match level.as_str() {
+        "privileged" => Finding::ok("Pod Security", format!("namespace {namespace} is privileged")),
+        "" => Finding::note(
+            "Pod Security",
+            format!(
+                "namespace {namespace} enforces the cluster's default level; `up` labels it privileged, for host ports"
+            ),
+        ),
+        level => Finding::note(
+            "Pod Security",
+            format!(
+                "namespace {namespace} enforces {level}, which forbids host ports; `up` labels it privileged. Name another \
+                 with --namespace if that level is meant"
+            ),
+        ),
+    })
+}
+
+fn pulls(observed: &Observed) -> Finding {
+    match &observed.policy {
+        Ok(policy) if policy == "Always" => Finding::fail(
+            "admission",
+            "a plugin turns every pull policy into Always (AlwaysPullImages), so that no image that is there already can \
+             be used; except the namespace from it",
+        ),
+        Ok(_) => Finding::ok("admission", "images that are there already may be used"),
+        Err(why) => Finding::note(
+            "admission",
+            format!("whether images that are there may be used is not known: {why}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

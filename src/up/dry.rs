@@ -1,0 +1,54 @@
+//! Everything that `up` would make, for review, or for those who apply from a repository. Changes nothing.
+
+use serde_json::Value;
+
+use super::api::{Cluster, QUINISTRY};
+use super::error::UpError;
+use super::manifests::{self, Place};
+use super::names::RESOURCE;
+use super::{Shipment, Wishes, status};
+use crate::crd::Quinistry;
+use crate::operator::zero;
+
+/// All objects but the definition, which comes before them, in an order in which they can be created. With a cluster, its
+/// nodes decide the carriers, and a resource that is there keeps what it says. (Client required, if there is one.)
+pub async fn everything(
+    cluster: Option<&Cluster>,
+    namespace: &str,
+    wishes: &Wishes,
+    shipment: &Shipment,
+) -> Result<Vec<Value>, UpError> {
+    let before: Option<Quinistry> = match cluster {
+        None => None,
+        Some(cluster) => cluster.get(QUINISTRY, namespace, RESOURCE).await?.and_then(status::read),
+    };
+    if let Some(text) = wishes.contradiction(before.as_ref()) {
+        return Err(UpError::Refused(text));
+    }
+    let resource = wishes.resource(namespace, shipment, before.as_ref());
+    let quinistry = status::read(resource.clone()).expect("what is made here is understood here");
+    let place = Place {
+        namespace,
+        architecture: shipment.architecture,
+        port: *wishes.ports(before.as_ref()).start(),
+        digest: &shipment.digest,
+    };
+    let mut all: Vec<Value> = manifests::namespaces(namespace)
+        .into_iter()
+        .map(|(name, level)| manifests::namespace(&name, level, true))
+        .collect();
+    all.extend(manifests::rights(namespace));
+    // The operator makes the resource their owner when it sees them.
+    for part in shipment.cut.parts() {
+        let map = shipment.cut.config_map(part, namespace, None)?;
+        all.push(serde_json::to_value(map).expect("a ConfigMap is JSON"));
+    }
+    all.push(resource);
+    let client = cluster.map(Cluster::client);
+    for set in zero::preview(client, &quinistry, shipment.cut.pieces()).await? {
+        let set = serde_json::to_value(set).expect("a DaemonSet is JSON");
+        all.push(set);
+    }
+    all.push(manifests::operator(&place));
+    Ok(all)
+}

@@ -1,0 +1,129 @@
+//! The pieces of the executable: those that are missing are created, those that are wrong are made anew, several at a
+//! time. (Client required.)
+//!
+//! What is there is fetched and compared, not believed: an immutable `ConfigMap` can still be deleted and made again by
+//! anybody.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde::de::IgnoredAny;
+
+use super::api::{CONFIG_MAP, Cluster};
+use super::error::UpError;
+use super::wire;
+use crate::seed::{Cut, PIECES, Part};
+
+/// How many are under way at once. Each is a megabyte, and the API server's database writes one after the other.
+const AT_ONCE: usize = 4;
+
+/// How often a piece is looked at again that others change at the same time.
+const TRIES: usize = 5;
+
+/// Sees to all of them; returns how many had to be written.
+pub(super) async fn put(
+    cluster: &Cluster,
+    cut: &Cut,
+    namespace: &str,
+    owner: &OwnerReference,
+    mut done: impl FnMut(usize, usize),
+) -> Result<usize, UpError> {
+    // A list would have them whole. The stub comes first, so without it there are none, and each is sent unasked.
+    let there =
+        cluster.get::<wire::Object>(CONFIG_MAP, namespace, &cut.names().of(Part::Stub)).await?.is_some();
+    let all = cut.pieces() + 1;
+    let mut each = stream::iter(cut.parts().map(|part| one(cluster, cut, part, namespace, owner, there)))
+        .buffer_unordered(AT_ONCE);
+    let (mut seen, mut written) = (0, 0);
+    while let Some(wrote) = each.try_next().await? {
+        seen += 1;
+        written += usize::from(wrote);
+        done(seen, all);
+    }
+    Ok(written)
+}
+
+/// One piece; whether it had to be written. `look`: it may be there, so it is looked for before it is sent.
+async fn one(
+    cluster: &Cluster,
+    cut: &Cut,
+    part: Part,
+    namespace: &str,
+    owner: &OwnerReference,
+    mut look: bool,
+) -> Result<bool, UpError> {
+    let name = cut.names().of(part);
+    let wanted = cut.config_map(part, namespace, Some(owner.clone()))?;
+    let body = serde_json::to_vec(&wanted).expect("a ConfigMap is JSON");
+    // Compared as it is on the wire, so that nothing need be decoded.
+    let wanted: wire::ConfigMap = serde_json::from_slice(&body).expect("a ConfigMap is one");
+    let mut tries = 0;
+    loop {
+        if look {
+            let found: Option<wire::ConfigMap> = cluster.get(CONFIG_MAP, namespace, &name).await?;
+            match found {
+                Some(found) if is_same(&found, &wanted) => return Ok(false),
+                Some(found) => {
+                    cluster.delete(CONFIG_MAP, namespace, &name, Some(&found.metadata.uid)).await?;
+                }
+                None => {}
+            }
+        }
+        match cluster.create::<IgnoredAny>(CONFIG_MAP, namespace, &name, body.clone()).await {
+            Ok(_) => return Ok(true),
+            // Somebody was quicker, or it was there before.
+            Err(error) if error.is_conflict() && tries < TRIES => {
+                tries += 1;
+                look = true;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether nothing of it need be changed: content, labels, and whose it is.
+fn is_same(found: &wire::ConfigMap, wanted: &wire::ConfigMap) -> bool {
+    let has = |found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
+        wanted.iter().all(|(key, value)| found.get(key) == Some(value))
+    };
+    let owner = |map: &wire::ConfigMap| map.metadata.owner_references.first().map(|owner| owner.uid.clone());
+    found.immutable
+        && found.metadata.deletion_timestamp.is_none()
+        && found.binary_data == wanted.binary_data
+        && has(&found.metadata.labels, &wanted.metadata.labels)
+        && found.metadata.annotations.get(PIECES) == wanted.metadata.annotations.get(PIECES)
+        && owner(found) == owner(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn map(owner: &str, content: &'static [u8]) -> wire::ConfigMap {
+        let cut = Cut::new("larder", [Bytes::from_static(content)].into(), Bytes::new()).unwrap();
+        let owner = OwnerReference { uid: owner.into(), ..OwnerReference::default() };
+        let map = cut.config_map(Part::Piece(0), "pantry", Some(owner)).unwrap();
+        serde_json::from_value(serde_json::to_value(map).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_differs_in_content_label_or_owner_is_made_anew() {
+        let wanted = map("1", b"flour");
+        assert!(is_same(&wanted, &wanted));
+        // Others may add to it.
+        let mut more = wanted.clone();
+        more.metadata.labels.insert("shelf".into(), "2".into());
+        assert!(is_same(&more, &wanted));
+        let mut altered = wanted.clone();
+        altered.binary_data.insert("piece".into(), "c2FsdA==".into());
+        assert!(!is_same(&altered, &wanted));
+        assert!(!is_same(&map("2", b"flour"), &wanted), "of a resource that is gone");
+        assert!(!is_same(&wire::ConfigMap { immutable: false, ..wanted.clone() }, &wanted));
+        let mut unlabelled = wanted.clone();
+        unlabelled.metadata.labels.clear();
+        assert!(!is_same(&unlabelled, &wanted));
+    }
+}

@@ -1,0 +1,330 @@
+//! Raise: everything in order, each step of which may have been done before, by an earlier run that was interrupted or by
+//! another one at the same moment. (Client required.)
+//!
+//! First what the operator stands on, at last the operator. Its image comes from generation 0, which is raised here only
+//! as long as no operator does that. In an upgrade the operator that is there raises the new generation 0, then it is
+//! replaced, and the new one goes on with the generations.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Resource as _;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::api::{CRD, Cluster, DEPLOYMENT, LEASE, NAMESPACE, QUINISTRY};
+use super::error::UpError;
+use super::manifests::{self, Place};
+use super::names::{MANAGED_BY, MANAGER, OPERATOR, RESOURCE, operator_namespace};
+use super::status::{self, Picture};
+use super::{Shipment, Wishes, pieces, tree, wire};
+use crate::crd::{DEFINITION, GenerationState, Quinistry};
+use crate::operator::{Category, zero};
+
+/// Name of the definition.
+pub(super) const DEFINITION_NAME: &str = "quinistries.quinistry.dev";
+
+/// How often generation 0 is seen to.
+const PASS: Duration = Duration::from_secs(1);
+
+/// How often something is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long a definition may take to be served.
+const SERVED: Duration = Duration::from_secs(30);
+
+/// How old a renewal of the operator's Lease may be. It is renewed every two seconds.
+const RENEWED: SignedDuration = SignedDuration::from_secs(15);
+
+/// What is to be raised.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// Where.
+    pub namespace: &'a str,
+    /// How.
+    pub wishes: &'a Wishes,
+    /// What.
+    pub shipment: &'a Shipment,
+    /// Also wait until every generation is proven.
+    pub wait: bool,
+    /// How long generation 0, and then the rest, may take.
+    pub timeout: Duration,
+}
+
+/// What happens meanwhile.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// A step is done.
+    Done(String),
+    /// A step is under way.
+    Doing(String),
+    /// How far the generations are.
+    Picture(&'a Picture),
+}
+
+type Tell<'a> = &'a mut dyn FnMut(News<'_>);
+
+/// Raises it all. The last picture, if it was waited for.
+pub async fn raise(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Option<Picture>, UpError> {
+    definition(cluster).await?;
+    tell(News::Done("definition".into()));
+    namespaces(cluster, order.namespace).await?;
+    for object in manifests::rights(order.namespace) {
+        cluster.apply(&object).await?;
+    }
+    tell(News::Done("namespaces, account and rights".into()));
+    let resource = resource(cluster, order).await?;
+    let cut = &order.shipment.cut;
+    let owner = resource.controller_owner_ref(&()).expect("the API server gives names and UIDs");
+    let written = pieces::put(cluster, cut, order.namespace, &owner, |done, all| {
+        tell(News::Doing(format!("pieces of the executable: {done} of {all}")));
+    });
+    let written = written.await?;
+    tell(News::Done(format!("{} pieces of the executable, {written} of them written", cut.pieces() + 1)));
+    let quinistry = specify(cluster, order).await?;
+    tell(News::Done(format!("Quinistry {}/{RESOURCE}", order.namespace)));
+    seed(cluster, order, &quinistry, tell).await?;
+    tell(News::Done("generation 0".into()));
+    let place = Place {
+        namespace: order.namespace,
+        architecture: order.shipment.architecture,
+        port: *order.wishes.ports(Some(&quinistry)).start(),
+        digest: &order.shipment.digest,
+    };
+    cluster.apply(&manifests::operator(&place)).await?;
+    tell(News::Done("operator".into()));
+    if order.wait { wait(cluster, order, tell).await.map(Some) } else { Ok(None) }
+}
+
+/// The definition, until it is served.
+async fn definition(cluster: &Cluster) -> Result<(), UpError> {
+    cluster.apply_text(CRD, "", DEFINITION_NAME, DEFINITION.into()).await?;
+    let began = Instant::now();
+    loop {
+        let found: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+        let conditions = found.as_ref().and_then(|found| found["status"]["conditions"].as_array());
+        if conditions
+            .is_some_and(|all| all.iter().any(|one| one["type"] == "Established" && one["status"] == "True"))
+        {
+            return Ok(());
+        }
+        if began.elapsed() > SERVED {
+            let why = "kubectl describe crd quinistries.quinistry.dev says why; then run this again";
+            return Err(UpError::Timeout {
+                what: "the definition is not served".into(),
+                after: SERVED,
+                why: why.into(),
+            });
+        }
+        sleep(LOOK / 5).await;
+    }
+}
+
+async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), UpError> {
+    for (name, level) in manifests::namespaces(namespace) {
+        let found: Option<wire::Object> = cluster.get(NAMESPACE, "", &name).await?;
+        if found.as_ref().is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
+            let text = format!("namespace {name} is being deleted; run this again when it is gone");
+            return Err(UpError::Refused(text));
+        }
+        let ours =
+            found.is_none_or(|found| found.metadata.labels.get(MANAGED_BY).is_some_and(|by| by == MANAGER));
+        cluster.apply(&manifests::namespace(&name, level, ours)).await?;
+    }
+    Ok(())
+}
+
+/// The resource as it is, made if there is none. One that is there is not touched before its pieces are complete.
+async fn resource(cluster: &Cluster, order: &Order<'_>) -> Result<Quinistry, UpError> {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = read(cluster, order.namespace).await? {
+            return Ok(found);
+        }
+        let wanted = order.wishes.resource(order.namespace, order.shipment, None);
+        let body = serde_json::to_vec(&wanted).expect("a value is JSON");
+        match cluster.create::<Value>(QUINISTRY, order.namespace, RESOURCE, body).await {
+            Ok(made) => return understood(made),
+            Err(error) if error.is_conflict() => {}
+            // One of several API servers may not know the definition yet.
+            Err(error) if error.is_missing() && began.elapsed() < SERVED => sleep(LOOK).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The specification that is wished, beside what the resource says already.
+async fn specify(cluster: &Cluster, order: &Order<'_>) -> Result<Quinistry, UpError> {
+    let before = read(cluster, order.namespace).await?;
+    if let Some(text) = order.wishes.contradiction(before.as_ref()) {
+        return Err(UpError::Refused(text));
+    }
+    let wanted = order.wishes.resource(order.namespace, order.shipment, before.as_ref());
+    understood(cluster.apply(&wanted).await?)
+}
+
+async fn read(cluster: &Cluster, namespace: &str) -> Result<Option<Quinistry>, UpError> {
+    let found: Option<Value> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
+    found.map(understood).transpose()
+}
+
+fn understood(object: Value) -> Result<Quinistry, UpError> {
+    status::read(object).ok_or_else(|| {
+        UpError::Refused(format!(
+            "Quinistry {RESOURCE} has a specification that this version does not understand; use a newer quinistry"
+        ))
+    })
+}
+
+/// Generation 0, by the operator if there is one, else by ourselves.
+async fn seed(
+    cluster: &Cluster,
+    order: &Order<'_>,
+    quinistry: &Quinistry,
+    tell: Tell<'_>,
+) -> Result<(), UpError> {
+    let began = Instant::now();
+    let mut renewal = None;
+    let (mut picture, mut trouble) = (Picture::of(quinistry), None);
+    while began.elapsed() < order.timeout {
+        let pass = Instant::now();
+        let (rolled_out, seen) = if is_operated(cluster, order.namespace, &mut renewal).await? {
+            let Some(now) = read(cluster, order.namespace).await? else { return Err(gone(order.namespace)) };
+            (is_seeded(&now), Picture::of(&now))
+        } else {
+            match zero::raise(cluster.client(), quinistry).await {
+                Ok(zero) => {
+                    trouble = None;
+                    (zero.rolled_out, Picture::of_zero(quinistry, &zero))
+                }
+                // Another `up`, or the API server for a moment.
+                Err(error) if matches!(error.category(), Category::Conflict | Category::Unreachable) => {
+                    trouble = Some(error);
+                    (false, picture.clone())
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        picture = status::with_nodes(cluster, quinistry, seen).await?;
+        tell(News::Picture(&picture));
+        if rolled_out {
+            return Ok(());
+        }
+        sleep(PASS.saturating_sub(pass.elapsed())).await;
+    }
+    if let Some(error) = trouble {
+        return Err(error.into());
+    }
+    Err(UpError::Timeout {
+        what: "generation 0 does not serve on all nodes".into(),
+        after: order.timeout,
+        why: tree::summary(&picture),
+    })
+}
+
+/// Whether the operator says that generation 0 is what is wanted now.
+fn is_seeded(quinistry: &Quinistry) -> bool {
+    let Some(status) = &quinistry.status else { return false };
+    let zero = status.generations.iter().find(|one| one.generation == 0);
+    status.observed_generation >= quinistry.metadata.generation.unwrap_or_default()
+        && zero
+            .is_some_and(|zero| zero.state == GenerationState::Ready && zero.digest == quinistry.spec.digest)
+}
+
+/// Whether an operator is at work. Its clock may be another one than ours, so a Lease that changes says so too.
+async fn is_operated(
+    cluster: &Cluster,
+    namespace: &str,
+    renewal: &mut Option<String>,
+) -> Result<bool, UpError> {
+    let place = operator_namespace(namespace);
+    let deployment = cluster.get::<Value>(DEPLOYMENT, &place, OPERATOR);
+    let lease = cluster.get::<Value>(LEASE, &place, OPERATOR);
+    let (deployment, lease) = tokio::try_join!(deployment, lease)?;
+    if deployment.is_some_and(|one| one["status"]["availableReplicas"].as_i64() >= Some(1)) {
+        return Ok(true);
+    }
+    Ok(lease.is_some_and(|lease| is_renewed(&lease["spec"], renewal, Timestamp::now())))
+}
+
+fn is_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) -> bool {
+    // Given back in good order.
+    if lease["holderIdentity"].as_str().unwrap_or_default().is_empty() {
+        return false;
+    }
+    let Some(renewal) = lease["renewTime"].as_str() else { return false };
+    let changed = before.as_ref().is_some_and(|before| before != renewal);
+    *before = Some(renewal.into());
+    let fresh = renewal.parse::<Timestamp>().is_ok_and(|at| now.duration_since(at).abs() <= RENEWED);
+    changed || fresh
+}
+
+/// Until every generation is proven.
+async fn wait(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Picture, UpError> {
+    let began = Instant::now();
+    loop {
+        let Some(quinistry) = read(cluster, order.namespace).await? else {
+            return Err(gone(order.namespace));
+        };
+        let picture = status::with_nodes(cluster, &quinistry, Picture::of(&quinistry)).await?;
+        tell(News::Picture(&picture));
+        let meant = quinistry.spec.digest.as_deref() == Some(order.shipment.digest.as_str());
+        if !meant {
+            let text = format!(
+                "Quinistry {}/{RESOURCE} was changed to another digest meanwhile: another `up` ships another executable",
+                order.namespace
+            );
+            return Err(UpError::Refused(text));
+        }
+        if picture.ready {
+            return Ok(picture);
+        }
+        if began.elapsed() > order.timeout {
+            let place = operator_namespace(order.namespace);
+            let deployment: Option<Value> = cluster.get(DEPLOYMENT, &place, OPERATOR).await?;
+            let operated =
+                deployment.is_some_and(|one| one["status"]["availableReplicas"].as_i64() >= Some(1));
+            let why = if operated {
+                tree::summary(&picture)
+            } else {
+                format!("the operator is not available; `kubectl --namespace {place} describe pods` says why")
+            };
+            return Err(UpError::Timeout {
+                what: "not all generations are proven".into(),
+                after: order.timeout,
+                why,
+            });
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn gone(namespace: &str) -> UpError {
+    UpError::Refused(format!(
+        "Quinistry {namespace}/{RESOURCE} was deleted meanwhile; run this again to have it back"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_that_is_renewed_tells_of_an_operator() {
+        let now: Timestamp = "2025-01-01T12:00:00Z".parse().unwrap();
+        let lease = |time: &str| json!({"holderIdentity": "cook", "renewTime": time});
+        let renewed = |time: &str| is_renewed(&lease(time), &mut None, now);
+        assert!(renewed("2025-01-01T11:59:50.123456Z"));
+        assert!(!renewed("2025-01-01T11:59:40.000000Z"));
+        // Of a clock that is an hour late, but ticks.
+        let mut before = None;
+        assert!(!is_renewed(&lease("2025-01-01T11:00:00.000000Z"), &mut before, now));
+        assert!(is_renewed(&lease("2025-01-01T11:00:02.000000Z"), &mut before, now));
+        assert!(!is_renewed(&lease("2025-01-01T11:00:02.000000Z"), &mut before, now));
+        let free = json!({"holderIdentity": "", "renewTime": "2025-01-01T12:00:00.000000Z"});
+        assert!(!is_renewed(&free, &mut None, now));
+        assert!(!is_renewed(&json!({}), &mut None, now));
+    }
+}

@@ -1,0 +1,96 @@
+//! What is shipped: an executable, its stub, and the digest of the image that it serves.
+//!
+//! Reads files and, for the digest of another executable, runs it: only it knows its image.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+use bytes::Bytes;
+
+use super::error::UpError;
+use crate::oci::Digest;
+use crate::quine::{Executable, ExecutableError, LayerForm, Quine, Segments};
+use crate::seed::{Cut, stub_of};
+
+/// An executable, ready to be cut.
+#[derive(Clone, Debug)]
+pub struct Shipment {
+    /// It, in pieces.
+    pub cut: Cut,
+    /// What each generation must serve.
+    pub digest: Digest,
+    /// The processor that it is for, in Kubernetes' words.
+    pub architecture: &'static str,
+}
+
+// === impl Shipment ===
+
+impl Shipment {
+    /// This very executable, for a resource of that name.
+    pub fn own(resource: &str) -> Result<Self, UpError> {
+        let executable = Executable::current()?;
+        let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
+        let content = executable.content().clone();
+        let stub = stub(&content)?.ok_or_else(|| UpError::Refused("this executable has no stub".into()))?;
+        Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture: Executable::architecture() })
+    }
+
+    /// A file, of the digest that is given; without one it is asked for it, if this machine can run it.
+    pub fn of_file(resource: &str, path: &Path, digest: Option<Digest>) -> Result<Self, UpError> {
+        let refuse = |why: String| UpError::Binary { path: path.into(), why };
+        let unreadable = |error: std::io::Error| refuse(error.to_string());
+        let file = File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        let content = Segments::of_file(file, length);
+        let architecture = Executable::architecture_of(&content).map_err(|error| {
+            refuse(match error {
+                ExecutableError::Interpreter(interpreter) => format!(
+                    "it needs a program interpreter ({interpreter}), which an empty image does not have; \
+                     `cargo build --release` makes a static one"
+                ),
+                ExecutableError::Machine { found, .. } => {
+                    format!("it is for ELF machine {found}; amd64 and arm64 can be shipped")
+                }
+                ExecutableError::Read(error) => error.to_string(),
+                _ => "it is no 64-bit little-endian ELF file; quinistry for linux is one".into(),
+            })
+        })?;
+        let stub = stub(&content)?.ok_or_else(|| {
+            refuse("it carries no stub: it is not quinistry, or one from before `up`".into())
+        })?;
+        let digest = match digest {
+            Some(digest) => digest,
+            None if architecture == Executable::architecture() && cfg!(target_os = "linux") => {
+                ask(path).map_err(refuse)?
+            }
+            None => {
+                return Err(refuse(format!(
+                    "it is for {architecture}, so its image's digest cannot be asked for here; run `quinistry image \
+                     digest` with it on such a machine, and give what that prints with --digest"
+                )));
+            }
+        };
+        Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture })
+    }
+}
+
+fn stub(content: &Segments) -> Result<Option<Bytes>, UpError> {
+    Ok(stub_of(&content.to_bytes()?).map(Bytes::copy_from_slice))
+}
+
+/// What it says of itself.
+fn ask(path: &Path) -> Result<Digest, String> {
+    // A bare name would be looked for in PATH.
+    let path = path.canonicalize().map_err(|error| error.to_string())?;
+    let output = Command::new(path)
+        .args(["image", "digest"])
+        .output()
+        .map_err(|error| format!("it cannot be run to ask for its image's digest: {error}; give --digest"))?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if !output.status.success() {
+        return Err(format!("`image digest` fails with it: {}", said(&output.stderr)));
+    }
+    let text = said(&output.stdout);
+    text.parse().map_err(|_| format!("`image digest` prints no digest with it: '{text}'"))
+}
