@@ -12,7 +12,7 @@ use super::identity::MANAGER;
 use super::plan::{Action, DropPart};
 use super::wire;
 use crate::crd::Quinistry;
-use crate::seed::carrier::CARRIER;
+use crate::seed::carrier::{CARRIER, TRIED};
 use crate::seed::{Cut, Part};
 
 /// What came of an action.
@@ -80,9 +80,11 @@ pub(super) async fn apply(
                 format!("delete ConfigMap {name}")
             })
         }
-        Action::Label { node, label } => {
+        Action::Label { node, label, tried } => {
             let nodes: Api<wire::Node> = Api::all(client.clone());
-            let patch = Patch::Merge(json!({"metadata": {"labels": {CARRIER: label}}}));
+            let patch = Patch::Merge(
+                json!({"metadata": {"labels": {CARRIER: label}, "annotations": {TRIED: tried}}}),
+            );
             let result = nodes.patch_metadata(node, &PatchParams::default(), &patch).await;
             gone_is_fine(result.map(|_| Applied::Labelled(node.clone(), label.clone())), || {
                 format!("label node {node} with its carrier")

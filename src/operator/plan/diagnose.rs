@@ -52,7 +52,7 @@ pub(super) fn deviations(chain: &Chain<'_>) -> Vec<Deviation> {
             "the node is not ready; it does not hold up the chain",
         ));
     }
-    for node in chain.seed.iter().flat_map(|seed| &seed.assignment.without) {
+    for node in chain.seed.iter().flat_map(|seed| seed.assignment.without.keys()) {
         all.push(deviation(node, 0, Reason::NoCarrierImage, NO_CARRIER));
     }
     for view in &chain.views {

@@ -173,7 +173,7 @@ fn a_node_without_any_carrier_is_named_and_holds_up_nobody() {
         world.run();
         plan = world.settle(&quinistry);
     }
-    assert_eq!(world.observed.node("node-3").unwrap().labels[identity::CARRIER], carrier::none(&[]));
+    assert_eq!(world.observed.node("node-3").unwrap().labels[identity::CARRIER], carrier::NONE);
     assert_eq!(plan.words.ready.status, "True", "{:#?}", plan.words);
     assert_degraded(&plan, Reason::NoCarrierImage);
     assert!(plan.words.degraded.message.contains("node-3"), "{:?}", plan.words.degraded);
