@@ -363,7 +363,8 @@ impl Operator {
     }
 
     async fn report(&self, quinistry: &Quinistry, plan: &Plan) -> Result<(), OperatorError> {
-        let ready = plan.generations.iter().filter(|one| one.state == GenerationState::Ready).count();
+        let counted = plan.generations.iter().filter(|one| one.generation > 0);
+        let ready = counted.filter(|one| one.state == GenerationState::Ready).count();
         let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
         self.metrics.reported(&quinistry.uid().unwrap_or_default(), desired, ready, &plan.words);
         let reported = self.memories.reported(quinistry);

@@ -12,7 +12,7 @@ use super::identity::MANAGER;
 use super::plan::{Action, DropPart};
 use super::wire;
 use crate::crd::Quinistry;
-use crate::seed::carrier::CARRIER;
+use crate::seed::carrier::{CARRIER, TRIED};
 use crate::seed::{Cut, Part};
 
 /// What came of an action.
@@ -80,9 +80,11 @@ pub(super) async fn apply(
                 format!("delete ConfigMap {name}")
             })
         }
-        Action::Label { node, label } => {
+        Action::Label { node, label, tried } => {
             let nodes: Api<wire::Node> = Api::all(client.clone());
-            let patch = Patch::Merge(json!({"metadata": {"labels": {CARRIER: label}}}));
+            let patch = Patch::Merge(
+                json!({"metadata": {"labels": {CARRIER: label}, "annotations": {TRIED: tried}}}),
+            );
             let result = nodes.patch_metadata(node, &PatchParams::default(), &patch).await;
             gone_is_fine(result.map(|_| Applied::Labelled(node.clone(), label.clone())), || {
                 format!("label node {node} with its carrier")
@@ -100,17 +102,28 @@ async fn restore(
 ) -> Result<Applied, OperatorError> {
     let namespace = quinistry.namespace().unwrap_or_default();
     let name = own.names().of(part);
+    let delete = async |parameters: DeleteParams| {
+        let result = pieces(client, &namespace).delete(&name, &parameters).await;
+        gone_is_fine(result.map(|_| Applied::Nothing), || format!("delete the altered ConfigMap {name}"))
+    };
     if let Some(uid) = altered {
         // What it holds cannot be changed.
-        let result = pieces(client, &namespace).delete(&name, &only(uid)).await;
-        gone_is_fine(result.map(|_| Applied::Nothing), || format!("delete the altered ConfigMap {name}"))?;
+        delete(only(uid)).await?;
     }
     let map = own
         .config_map(part, &namespace, quinistry.controller_owner_ref(&()))
         .map_err(OperatorError::Executable)?;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-    maps.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map))
-        .await
+    let put = || async {
+        maps.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await
+    };
+    let mut answer = put().await;
+    if answer.as_ref().is_err_and(|error| Category::of(error) == Category::Invalid) {
+        // Somebody's own, without our labels, stands in its place.
+        delete(DeleteParams::default()).await?;
+        answer = put().await;
+    }
+    answer
         .map(|_| Applied::Restored(name.clone()))
         .map_err(|source| failed(format!("restore ConfigMap {name}"), source))
 }

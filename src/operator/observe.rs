@@ -37,6 +37,7 @@ pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
         since: since.unwrap_or(created).max(created),
         labels: node.metadata.labels.take().unwrap_or_default(),
         taints: node.spec.taints.into_iter().map(|taint| (taint.key, taint.value, taint.effect)).collect(),
+        tried: node.metadata.annotations.as_mut().and_then(|all| all.remove(carrier::TRIED)),
         sandboxes: sandboxes(&node.status.images),
         name: name.clone(),
     };

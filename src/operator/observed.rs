@@ -86,6 +86,8 @@ pub(super) struct Node {
     pub labels: BTreeMap<String, String>,
     /// Its taints: key, value, effect.
     pub taints: Vec<(String, String, String)>,
+    /// Of which carriers nothing was left there.
+    pub tried: Option<String>,
     /// The sandbox images that it says it has.
     pub sandboxes: Vec<String>,
 }

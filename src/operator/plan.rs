@@ -88,6 +88,8 @@ pub(super) enum Action {
         node: String,
         /// The label's value; nothing takes it away.
         label: Option<String>,
+        /// The annotation that goes with a node without any.
+        tried: Option<String>,
     },
 }
 
@@ -223,7 +225,7 @@ impl<'a> Chain<'a> {
         let selected = generation::selected(quinistry, observed);
         // Without a carrier a node has nobody to pull from: that is told, and holds up no other node.
         let barren =
-            |node: &Node| seed.as_ref().is_some_and(|seed| seed.assignment.without.contains(&node.name));
+            |node: &Node| seed.as_ref().is_some_and(|seed| seed.assignment.without.contains_key(&node.name));
         let ready = selected.iter().copied().filter(|node| node.ready && !barren(node)).collect();
         let digest = expected.clone();
         Self { quinistry, observed, now, digest, expected, seed, ready, selected, views: Vec::new() }

@@ -37,7 +37,9 @@ pub(super) fn status(
             last_transition_time: earlier.map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
         }
     });
-    let ready = plan.generations.iter().filter(|one| one.state == GenerationState::Ready).count();
+    // As in the specification, generation 0 is not among those that are counted.
+    let counted = plan.generations.iter().filter(|one| one.generation > 0);
+    let ready = counted.filter(|one| one.state == GenerationState::Ready).count();
     QuinistryStatus {
         observed_generation: generation,
         ready: format!("{ready}/{}", quinistry.spec.generations),

@@ -151,6 +151,7 @@ fn anywhere(quinistry: &Quinistry) -> Node {
         since: Timestamp::UNIX_EPOCH,
         labels: build::node_selector(quinistry),
         taints: Vec::new(),
+        tried: None,
         sandboxes: Vec::new(),
     }
 }

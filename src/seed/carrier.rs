@@ -7,7 +7,7 @@
 //!
 //! Each node is without the label [`CARRIER`] at first, and the *main* carrier, the one that most nodes have, is tried
 //! there: so a node that joins needs the API server and nobody else. Where that image is missing the label names another
-//! one, and where there is none at all it says [`NONE`].
+//! one, and where there is none at all it says [`NONE`]; when the candidates have changed since, they are tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,9 @@ pub const CARRIER: &str = "quinistry.dev/carrier";
 
 /// The label's value on a node without any carrier.
 pub const NONE: &str = "none";
+
+/// Annotation of such a node: what [`tried`] says of the candidates of which nothing was left.
+pub const TRIED: &str = "quinistry.dev/carriers-tried";
 
 /// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this order where
 /// nothing is known of a node's images.
@@ -37,6 +40,12 @@ const WELL_KNOWN: [&str; 9] = [
 #[must_use]
 pub fn key(image: &str) -> String {
     Digest::sha256(image.as_bytes()).hex()[..10].into()
+}
+
+/// What is known of a node, in short.
+#[must_use]
+pub fn tried(known: &[String]) -> String {
+    key(&known.join(" "))
 }
 
 /// The one name of an image to use: a tag if it has one, as digests are longer and tell people nothing.
@@ -95,6 +104,10 @@ pub struct Candidate<'a> {
     pub node: &'a str,
     /// Its label [`CARRIER`].
     pub label: Option<&'a str>,
+    /// Its annotation [`TRIED`].
+    pub tried: Option<&'a str>,
+    /// What the resource names, or what the node says it has: the same whenever it is looked at.
+    pub known: &'a [String],
     /// Its candidates, the best first.
     pub images: Vec<String>,
     /// Something was seen there, so that the images are no guesses.
@@ -112,8 +125,8 @@ pub struct Assignment {
     pub others: BTreeMap<String, String>,
     /// Nodes whose label must change, and what to: none to take it away.
     pub labels: Vec<(String, Option<String>)>,
-    /// Nodes that have none.
-    pub without: BTreeSet<String>,
+    /// Nodes that have none, with what was tried there.
+    pub without: BTreeMap<String, String>,
 }
 
 /// Assigns carriers. `main` and `others` are those that are there already, which stay if they can: what moves without
@@ -131,8 +144,8 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String]) ->
         let mut known = node.images.iter().chain(others).chain([&main]);
         let current = match node.label {
             None => Some(&main),
-            Some(NONE) => {
-                assignment.without.insert(node.node.into());
+            Some(NONE) if node.tried == Some(&tried(node.known)) => {
+                assignment.without.insert(node.node.into(), tried(node.known));
                 continue;
             }
             Some(label) => known.find(|image| key(image) == label),
@@ -154,7 +167,7 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String]) ->
                 Some(key)
             }
             None => {
-                assignment.without.insert(node.node.into());
+                assignment.without.insert(node.node.into(), tried(node.known));
                 Some(NONE.into())
             }
         };
@@ -198,7 +211,7 @@ mod tests {
     fn node<'a>(name: &'a str, images: &[&str]) -> Candidate<'a> {
         let images = candidates(&[], &images.iter().map(ToString::to_string).collect::<Vec<_>>(), &[]);
         let seen = !images.iter().any(|image| image == WELL_KNOWN[0]);
-        Candidate { node: name, label: None, images, seen, failed: None }
+        Candidate { node: name, label: None, tried: None, known: &[], images, seen, failed: None }
     }
 
     #[test]
@@ -279,10 +292,18 @@ mod tests {
         let first = assign(&nodes(None, Some("a/pause:3")), Some("a/pause:3"), &[]);
         assert_eq!(first.labels, [("n2".to_owned(), Some(second.clone()))]);
         let next = assign(&nodes(Some(&second), Some("b/pause:2")), Some("a/pause:3"), &["b/pause:2".into()]);
+        let all = tried(&[]);
         assert_eq!(next.labels, [("n2".to_owned(), Some(NONE.to_owned()))]);
-        assert_eq!(next.without, BTreeSet::from(["n2".to_owned()]));
-        let rest = assign(&nodes(Some(NONE), None), Some("a/pause:3"), &[]);
-        assert_eq!((rest.labels.len(), rest.without.len()), (0, 1));
+        assert_eq!(next.without, BTreeMap::from([("n2".to_owned(), all.clone())]));
+        let mut rest = nodes(Some(NONE), None);
+        rest[1].tried = Some(&all);
+        let assignment = assign(&rest, Some("a/pause:3"), &[]);
+        assert_eq!((assignment.labels.len(), assignment.without.len()), (0, 1));
+        // Something else is there: all are tried again.
+        let known = ["c/pause:1".to_owned()];
+        rest[1].known = &known;
+        let assignment = assign(&rest, Some("a/pause:3"), &[]);
+        assert_eq!((assignment.labels.len(), assignment.without.len()), (1, 0));
     }
 
     #[test]

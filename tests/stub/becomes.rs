@@ -8,6 +8,7 @@ use quinistry::oci::Digest;
 
 use crate::pod::{PIECE, Pod, stdout};
 use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::skip::{Need, lacks};
 
 #[test]
 fn the_executable_finds_all_of_itself() {
@@ -35,6 +36,19 @@ fn the_executable_finds_all_of_itself() {
         }
     }
     assert!(pod.left().is_empty());
+}
+
+/// As in a carrier image, of which nothing is known.
+#[test]
+fn an_empty_root_is_enough() {
+    if lacks(&[Need::Root, Need::Tool("chroot")]) {
+        return;
+    }
+    let pod = Pod::of(&fs::read(PROGRAM).unwrap(), PIECE);
+    let mut inside = command("chroot");
+    inside.arg("--userspec=65532:65532").arg(pod.stub().parent().unwrap());
+    inside.args(["/stub", pod.digest(), "/pieces", "/scratch", "--version"]);
+    assert_eq!(stdout(&mut inside), stdout(command(PROGRAM).arg("--version")));
 }
 
 #[test]

@@ -79,10 +79,8 @@ fn a_leftover_is_replaced_and_not_followed() {
 fn a_scratch_folder_that_is_none() {
     let pod = Pod::of_cat();
     fs::remove_dir(pod.scratch()).unwrap();
-    let words = [
-        "memory must not be executed here (errno 1 (EPERM))",
-        "scratch/quinistry cannot be created: errno 2",
-    ];
+    let words =
+        ["a file in memory is refused (errno 1 (EPERM))", "scratch/quinistry cannot be created: errno 2"];
     pod.assert_fails(without_memfd(&mut pod.stubbed(), Refused::All), exit::CREATE, &words);
     fs::write(pod.scratch(), "").unwrap();
     let words = ["cannot be created: errno 20 (ENOTDIR)", "mount a memory-backed emptyDir there"];
@@ -145,7 +143,7 @@ fn memory_that_turns_out_not_to_be_executable() {
     assert_runs_from(without_memfd(&mut command, Refused::NewFlag), &place);
     fs::remove_dir(pod.scratch()).unwrap();
     let Some(mut command) = restricted(&pod, 1, "") else { return };
-    let words = ["memory must not be executed here (errno 13 (EACCES))"];
+    let words = ["a file in memory is refused (errno 13 (EACCES))"];
     pod.assert_fails(without_memfd(&mut command, Refused::NewFlag), exit::CREATE, &words);
 }
 

@@ -33,8 +33,8 @@ const PULL_REASONS: [&str; 7] = [
 ];
 
 /// What to do for a node that has nothing to start in.
-const NO_CARRIER: &str = "no image that is there can carry generation 0: put one there, such as the pause image, and take \
-                          the node's label quinistry.dev/carrier away";
+const NO_CARRIER: &str = "no image that is there can carry generation 0: put the pause image there, or name an image that is \
+                          there in seed.carriers";
 
 /// Why host port conflicts keep a pod from its node, in the scheduler's words.
 const NO_FREE_PORTS: &str = "free ports";
@@ -52,7 +52,7 @@ pub(super) fn deviations(chain: &Chain<'_>) -> Vec<Deviation> {
             "the node is not ready; it does not hold up the chain",
         ));
     }
-    for node in chain.seed.iter().flat_map(|seed| &seed.assignment.without) {
+    for node in chain.seed.iter().flat_map(|seed| seed.assignment.without.keys()) {
         all.push(deviation(node, 0, Reason::NoCarrierImage, NO_CARRIER));
     }
     for view in &chain.views {

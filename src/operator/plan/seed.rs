@@ -91,12 +91,11 @@ impl<'a> Seed<'a> {
         let uid = self.quinistry.metadata.uid.as_deref().unwrap_or_default();
         let orphans = self.current().filter(|part| !part.owners.iter().any(|owner| owner == uid));
         actions.extend(orphans.map(|part| Action::Adopt { part: part.name.clone() }));
-        actions.extend(
-            self.assignment
-                .labels
-                .iter()
-                .map(|(node, label)| Action::Label { node: node.clone(), label: label.clone() }),
-        );
+        actions.extend(self.assignment.labels.iter().map(|(node, label)| Action::Label {
+            node: node.clone(),
+            label: label.clone(),
+            tried: self.assignment.without.get(node).cloned(),
+        }));
         actions
     }
 
@@ -181,7 +180,9 @@ fn assign(quinistry: &Quinistry, observed: &Observed) -> Assignment {
             let running = observed.running.get(&node.name).map_or(&[][..], Vec::as_slice);
             Candidate {
                 node: &node.name,
+                known: if named.is_empty() { &node.sandboxes } else { named },
                 label: node.labels.get(carrier::CARRIER).map(String::as_str),
+                tried: node.tried.as_deref(),
                 images: carrier::candidates(named, &node.sandboxes, running),
                 seen: !named.is_empty() || !node.sandboxes.is_empty() || !running.is_empty(),
                 failed: failed(observed, node),

@@ -120,7 +120,8 @@ impl World {
                     }
                 }
                 Action::Drop(part) => self.observed.parts.retain(|found| found.uid != part.uid),
-                Action::Label { node, label } => self.change_node(node, |node| {
+                Action::Label { node, label, tried } => self.change_node(node, |node| {
+                    node.tried.clone_from(tried);
                     node.labels.remove(identity::CARRIER);
                     node.labels.extend(label.clone().map(|label| (identity::CARRIER.to_owned(), label)));
                 }),
@@ -249,6 +250,7 @@ fn node(name: &str) -> Node {
             ("kubernetes.io/arch".into(), build::architecture().into()),
         ]),
         taints: Vec::new(),
+        tried: None,
         sandboxes: vec![PAUSE.into()],
     }
 }
@@ -263,7 +265,7 @@ fn applied(plan: &Plan) -> Vec<String> {
             Action::Restore { part, .. } => format!("restore {part:?}"),
             Action::Adopt { part } => format!("adopt {part}"),
             Action::Drop(part) => format!("drop {}", part.name),
-            Action::Label { node, label } => format!("{node}: {}", label.as_deref().unwrap_or("-")),
+            Action::Label { node, label, .. } => format!("{node}: {}", label.as_deref().unwrap_or("-")),
         })
         .collect()
 }

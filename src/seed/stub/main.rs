@@ -89,7 +89,7 @@ fn run(start: &Start) -> Result<Infallible, i32> {
 fn in_scratch(scratch: &CStr, refused: Errno) -> Result<(File, File), i32> {
     let failed = |code, doing, errno| {
         let parts = [
-            Text("memory must not be executed here ("),
+            Text("a file in memory is refused ("),
             Code(refused),
             Text("), and "),
             Name(scratch),
@@ -121,6 +121,7 @@ fn in_scratch(scratch: &CStr, refused: Errno) -> Result<(File, File), i32> {
 }
 
 /// Writes all pieces to a file, one after the other, and refuses them if they have another digest.
+#[expect(clippy::large_stack_arrays, reason = "there is no heap")]
 fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
     let folder = Folder::open(pieces).map_err(|errno| {
         fail(
@@ -135,7 +136,7 @@ fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
     while count < 1000 {
         let digit = |value: u16| b'0' + (value % 10) as u8;
         let name = [digit(count / 100), digit(count / 10), digit(count), 0];
-        let name = sys::name(&name).ok_or(exit::BUG)?;
+        let name = sys::name(&name).ok_or_else(bug)?;
         let failed = |code, doing, errno| {
             fail(code, &[Text(doing), Name(pieces), Text("/"), Name(name), Text(": "), Code(errno)])
         };
@@ -149,7 +150,7 @@ fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
             let length = piece
                 .read(&mut buffer)
                 .map_err(|errno| failed(exit::READ_PIECE, "failed to read piece ", errno))?;
-            let bytes = buffer.get(..length).ok_or(exit::BUG)?;
+            let bytes = buffer.get(..length).ok_or_else(bug)?;
             if bytes.is_empty() {
                 break;
             }
@@ -197,6 +198,10 @@ fn not_executed(errno: Errno, place: &CStr) -> i32 {
     };
     let doing = Text("failed to execute quinistry from ");
     fail(exit::EXECUTE, &[doing, Name(place), Text(": "), Code(errno), Text(advice)])
+}
+
+fn bug() -> i32 {
+    fail(exit::BUG, &[Text("a mistake in the stub; please report it")])
 }
 
 /// A digest's bytes.

@@ -1,8 +1,8 @@
 //! SHA-256, as FIPS 180-4 describes it, in safe Rust that needs no standard library and allocates nothing.
 //!
 //! Our own, although the library has the `sha2` crate: that asks `cpufeatures` what the processor can do, which on aarch64
-//! asks the C library, and the stub has none. For the same reason no processor's own instructions are used: ten megabytes
-//! are hashed once, in some 40 ms. Used by the stub; the library compiles it for its tests only, which hold it against
+//! asks the C library, and the stub has none. Without the processor's own instructions, which would have to be asked for too:
+//! ten megabytes are hashed once, in some 40 ms. Used by the stub; the library compiles it for its tests only, which hold it against
 //! `sha2`.
 
 /// The length of a block, in bytes.
@@ -143,6 +143,7 @@ impl Sha256 {
 }
 
 /// FIPS 180-4, section 6.2.2.
+#[expect(clippy::many_single_char_names, reason = "the standard's own names")]
 fn compress(state: &mut [u32; 8], block: &[u8; BLOCK]) {
     // The message schedule looks back 16 words and no further, so no more are kept.
     let mut words = [0; 16];

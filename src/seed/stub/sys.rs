@@ -1,4 +1,4 @@
-//! The kernel: the stub's first instruction and its system calls, for x86_64 and aarch64.
+//! The kernel: the stub's first instruction and its system calls, for `x86_64` and `aarch64`.
 //!
 //! The only module of the stub with `unsafe`. What it offers is safe: file descriptors close themselves, strings end where
 //! the kernel's end, and what fails gives an [`Errno`]. It decides nothing. Structures and flags are those of the kernel's
@@ -102,7 +102,7 @@ pub(crate) fn name(bytes: &[u8]) -> Option<&CStr> {
 /// An open file, closed when dropped, and by the kernel when another program begins.
 pub(crate) struct File(usize);
 
-const AT_FDCWD: usize = -100_isize as usize;
+const AT_FDCWD: usize = (-100_isize).cast_unsigned();
 const O_WRONLY: usize = 0o1;
 const O_CREAT: usize = 0o100;
 const O_EXCL: usize = 0o200;
@@ -203,7 +203,7 @@ pub(crate) fn exit(code: i32) -> ! {
     const EXIT_GROUP: usize = number(231, 94);
     loop {
         // SAFETY: takes nothing of ours, and does not return.
-        let _ = unsafe { call(EXIT_GROUP, [code as usize, 0, 0, 0, 0]) };
+        let _ = unsafe { call(EXIT_GROUP, [code.cast_unsigned() as usize, 0, 0, 0, 0]) };
     }
 }
 
@@ -260,7 +260,6 @@ fn again(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Err
 ///
 /// As the system call's.
 unsafe fn call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
-    let [a, b, c, d, e] = arguments;
     let result: usize;
     // SAFETY: the kernel's calling convention: it keeps all registers but these, and the stack. What it does to memory is
     // the caller's to answer for; without `nomem` the compiler assumes that it may read and write what has escaped.
@@ -269,7 +268,8 @@ unsafe fn call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
         asm!(
             "syscall",
             inlateout("rax") number => result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            in("rdi") arguments[0], in("rsi") arguments[1], in("rdx") arguments[2], in("r10") arguments[3],
+            in("r8") arguments[4],
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -280,8 +280,8 @@ unsafe fn call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
         asm!(
             "svc #0",
             in("x8") number,
-            inlateout("x0") a => result,
-            in("x1") b, in("x2") c, in("x3") d, in("x4") e,
+            inlateout("x0") arguments[0] => result,
+            in("x1") arguments[1], in("x2") arguments[2], in("x3") arguments[3], in("x4") arguments[4],
             options(nostack),
         );
     }
@@ -333,7 +333,7 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mu
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, length: usize) -> *mut u8 {
     for at in 0..length {
         // SAFETY: the caller has `length` bytes there. C says that the byte is the integer's last.
-        unsafe { *to.add(at) = byte as u8 };
+        unsafe { *to.add(at) = byte.to_le_bytes()[0] };
     }
     to
 }
@@ -365,5 +365,5 @@ unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, length: usize) -> i3
 /// Nothing in the stub panics, and what could is optimised away; the compiler wants this all the same.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
-    exit(crate::exit::BUG)
+    exit(crate::bug())
 }

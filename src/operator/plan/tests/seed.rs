@@ -178,6 +178,11 @@ fn a_node_without_any_carrier_is_named_and_holds_up_nobody() {
     assert_degraded(&plan, Reason::NoCarrierImage);
     assert!(plan.words.degraded.message.contains("node-3"), "{:?}", plan.words.degraded);
     assert_eq!(plan.generations[0].available, 2);
+    // Somebody puts one there.
+    world.change_node("node-3", |node| node.sandboxes = vec![PAUSE.into()]);
+    let plan = world.settle(&quinistry);
+    assert_eq!(plan.generations[0].available, 3);
+    assert_eq!(plan.words.degraded.status, "False", "{:#?}", plan.words);
 }
 
 #[test]
