@@ -35,7 +35,7 @@ fn refusal(args: &[&str], code: i32) -> String {
     text
 }
 
-/// An executable for x86_64 as `up` takes it, the same wherever this runs: a header, and a stub in its frame.
+/// An executable for amd64 as `up` takes it, the same wherever this runs: a header, and a stub in its frame.
 fn executable(length: u64) -> Vec<u8> {
     let program = fs::read(PROGRAM).unwrap();
     let stub = stub_of(&program).unwrap();
@@ -82,7 +82,8 @@ fn shorten(rendered: &str) -> String {
 #[test]
 fn a_dry_run_is_as_reviewed() {
     let folder = TempDir::new().unwrap();
-    let args = ["--namespace", "pantry", "--generations", "2", "--base-port", "6000", "--carrier", "a/pause:3"];
+    let args =
+        ["--namespace", "pantry", "--generations", "2", "--base-port", "6000", "--carrier", "a/pause:3"];
     let rendered = shorten(&dry_run(folder.path(), &args));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/up.yaml");
     if std::env::var_os("QUINISTRY_UPDATE_GOLDEN").is_some() {
