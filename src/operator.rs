@@ -315,7 +315,10 @@ impl Operator {
                 // One node without its carrier is no reason to leave the others.
                 Err(error) if matches!(action, Action::Label { .. }) => {
                     tracing::warn!(
-                        namespace = quinistry.namespace(), name = quinistry.name_any(), "{}", one_line(&error)
+                        namespace = quinistry.namespace(),
+                        name = quinistry.name_any(),
+                        "{}",
+                        one_line(&error)
                     );
                 }
                 Err(error) => {

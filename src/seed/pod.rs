@@ -44,15 +44,9 @@ pub fn volumes(names: &Names, pieces: usize) -> Vec<Volume> {
         ..VolumeProjection::default()
     });
     let pieces_volume = ProjectedVolumeSource { default_mode: Some(0o444), sources: Some(sources.collect()) };
-<<<<<<< HEAD
     // More than the pieces fill, so that the limit is never what fails; in the API server's own spelling, or what is there
     // would never be what is wanted.
     let limit = Quantity(format!("{}Mi", pieces + 1));
-=======
-    // One more than the pieces fill, so that the limit is never what fails. In whole mebibytes, which the API server spells
-    // as they stand here: what it spells otherwise would be applied again and again.
-    let limit = Quantity(format!("{}Mi", ((pieces as u64 + 1) * PIECE).div_ceil(1024 * 1024)));
->>>>>>> up
     let scratch = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: Some(limit) };
     vec![
         Volume { name: "stub".into(), config_map: Some(stub), ..Volume::default() },
