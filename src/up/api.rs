@@ -90,8 +90,8 @@ impl std::fmt::Debug for Cluster {
 struct List<T> {
     #[serde(default)]
     metadata: ListMeta,
-    #[serde(default = "Vec::new")]
-    items: Vec<T>,
+    /// Null where there is nothing, in lists of metadata.
+    items: Option<Vec<T>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -211,7 +211,7 @@ impl Cluster {
             let what = || format!("list {}", kind.plural);
             match self.request::<List<T>>("GET", &path, accept, Vec::new(), what).await {
                 Ok(page) => {
-                    all.extend(page.items);
+                    all.extend(page.items.into_iter().flatten());
                     next = page.metadata.next;
                 }
                 Err(error) if error.is_missing() => return Ok(all),

@@ -18,10 +18,12 @@ use super::{Shipment, Wishes};
 use crate::crd::Quinistry;
 
 use observe::Observed;
-use rights::Right;
 
 /// The oldest Kubernetes on which this is tried.
 const OLDEST: (u32, u32) = (1, 30);
+
+/// What is looked at first, whatever one may do.
+const SERVER: &str = "API server";
 
 /// How a question is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +92,10 @@ fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
     all.extend(carriers::findings(observed, question, before));
     all.push(pulls(observed));
     all.extend(ports::findings(observed, question, before));
+    if !observed.missing.is_empty() {
+        // What could not be read looks as if it were in order.
+        all.retain(|finding| finding.level != Level::Ok || finding.subject == SERVER);
+    }
     all
 }
 
@@ -105,10 +111,10 @@ fn version(version: &(String, String)) -> Finding {
     let (major, minor) = (number(&version.0), number(&version.1));
     let told = format!("Kubernetes {}.{}", version.0, version.1);
     if (major, minor) >= OLDEST {
-        Finding::ok("API server", told)
+        Finding::ok(SERVER, told)
     } else {
         let text = format!("{told} is too old: {}.{} or newer is needed", OLDEST.0, OLDEST.1);
-        Finding::fail("API server", text)
+        Finding::fail(SERVER, text)
     }
 }
 
@@ -117,10 +123,10 @@ fn rights(observed: &Observed) -> Finding {
     if observed.missing.is_empty() {
         return Finding::ok("rights", format!("{who} may do all of it"));
     }
-    let missing: Vec<String> = observed.missing.iter().map(Right::to_string).collect();
+    let missing = rights::words(&observed.missing);
     Finding::fail(
         "rights",
-        format!("{who} may not {}; ask for these rights, or for the role cluster-admin", missing.join(", ")),
+        format!("{who} may not {missing}; ask for these rights, or for the role cluster-admin"),
     )
 }
 

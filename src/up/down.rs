@@ -57,6 +57,19 @@ pub async fn down(cluster: &Cluster, namespace: &str, timeout: Duration) -> Resu
     labels(cluster, &others, &mut removed).await?;
     definition(cluster, &others, &mut removed).await?;
     home(cluster, namespace, &others, timeout, &mut removed).await?;
+    // So that what is raised next finds none of them on its way out.
+    let began = Instant::now();
+    for name in [operator_namespace(namespace), namespace.to_owned()] {
+        while is_leaving(cluster, &name).await? {
+            if began.elapsed() > timeout {
+                removed.left.push(format!(
+                    "namespace {name}, which is still going away; `kubectl describe` says why"
+                ));
+                break;
+            }
+            sleep(LOOK).await;
+        }
+    }
     Ok(removed)
 }
 
@@ -201,7 +214,7 @@ async fn inhabitants(cluster: &Cluster, namespace: &str) -> Result<Vec<String>, 
         let root = if version == "v1" { "/api" } else { "/apis" };
         let path = format!("{root}/{version}/namespaces/{namespace}/{plural}?limit=10");
         match cluster.read::<Names>(&path, Some(METADATA)).await {
-            Ok(list) => Ok(others(plural, list.items)),
+            Ok(list) => Ok(others(plural, list.items.unwrap_or_default())),
             // Of an API that is away, or that we may not read: then it is not known to be empty.
             Err(error) if matches!(error.code(), 404 | 405) => Ok(Vec::new()),
             Err(error) if error.code() == 0 => Err(error),
@@ -229,8 +242,7 @@ fn others(plural: &str, items: Vec<wire::Object>) -> Vec<String> {
 
 #[derive(Deserialize)]
 struct Names {
-    #[serde(default)]
-    items: Vec<wire::Object>,
+    items: Option<Vec<wire::Object>>,
 }
 
 #[derive(Deserialize)]
@@ -297,6 +309,11 @@ async fn kinds(cluster: &Cluster) -> Result<Vec<(String, String)>, UpError> {
         }
     }
     Ok(kinds.into_iter().map(|((_, plural), version)| (version, plural)).collect())
+}
+
+async fn is_leaving(cluster: &Cluster, namespace: &str) -> Result<bool, UpError> {
+    let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
+    Ok(found.is_some_and(|found| found.metadata.deletion_timestamp.is_some()))
 }
 
 async fn until_gone(

@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use super::api::{CONFIG_MAP, Cluster};
 use super::error::UpError;
 use super::wire;
-use crate::seed::{Cut, PIECES, Part};
+use crate::seed::{Cut, PIECES, Part, SEED};
 
 /// How many are under way at once. Each is a megabyte, and the API server's database writes one after the other.
 const AT_ONCE: usize = 4;
@@ -42,6 +42,17 @@ pub(super) async fn put(
         done(seen, all);
     }
     Ok(written)
+}
+
+/// Whether none is missing; what they hold is not looked at.
+pub(super) async fn are_there(cluster: &Cluster, cut: &Cut, namespace: &str) -> Result<bool, UpError> {
+    let label = format!("{SEED}={}", cut.names().seed());
+    let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
+    let there = |part| {
+        let name = cut.names().of(part);
+        found.iter().any(|one| one.metadata.name == name && one.metadata.deletion_timestamp.is_none())
+    };
+    Ok(cut.parts().all(there))
 }
 
 /// One piece; whether it had to be written. `look`: it may be there, so it is looked for before it is sent.

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Resource as _;
 use serde_json::Value;
@@ -75,8 +76,8 @@ pub async fn raise(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Resu
     tell(News::Done("namespaces, account and rights".into()));
     let resource = resource(cluster, order).await?;
     let cut = &order.shipment.cut;
-    let owner = resource.controller_owner_ref(&()).expect("the API server gives names and UIDs");
-    let written = pieces::put(cluster, cut, order.namespace, &owner, |done, all| {
+    let owned = owner(&resource);
+    let written = pieces::put(cluster, cut, order.namespace, &owned, |done, all| {
         tell(News::Doing(format!("pieces of the executable: {done} of {all}")));
     });
     let written = written.await?;
@@ -188,6 +189,10 @@ async fn seed(
     let (mut picture, mut trouble) = (Picture::of(quinistry), None);
     while began.elapsed() < order.timeout {
         let pass = Instant::now();
+        // An operator takes pieces that no resource names for old ones; these may have come before their resource.
+        if !pieces::are_there(cluster, &order.shipment.cut, order.namespace).await? {
+            pieces::put(cluster, &order.shipment.cut, order.namespace, &owner(quinistry), |_, _| {}).await?;
+        }
         let (rolled_out, seen) = if is_operated(cluster, order.namespace, &mut renewal).await? {
             let Some(now) = read(cluster, order.namespace).await? else { return Err(gone(order.namespace)) };
             (is_seeded(&now), Picture::of(&now))
@@ -220,6 +225,10 @@ async fn seed(
         after: order.timeout,
         why: tree::summary(&picture),
     })
+}
+
+fn owner(quinistry: &Quinistry) -> OwnerReference {
+    quinistry.controller_owner_ref(&()).expect("the API server gives names and UIDs")
 }
 
 /// Whether the operator says that generation 0 is what is wanted now.

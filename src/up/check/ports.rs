@@ -8,6 +8,9 @@ use crate::crd::Quinistry;
 use crate::up::names::OF_RESOURCE;
 use crate::up::wire::{Pod, Port};
 
+/// Label of nodes. What `up` raises selects nodes by it.
+const ARCHITECTURE: &str = "kubernetes.io/arch";
+
 /// How many holders are told.
 const HOLDERS: usize = 5;
 
@@ -52,9 +55,14 @@ pub(super) fn findings(
         if other.metadata.uid.as_deref() == uid && uid.is_some() || apart {
             return None;
         }
+        let selector = &other.spec.node_selector;
+        let arch = selector.get(ARCHITECTURE);
+        if arch.is_some_and(|arch| arch != question.shipment.architecture) {
+            return None;
+        }
         let name = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
         let text = format!("Quinistry {name} has {} to {}", theirs.start(), theirs.end());
-        Some(if other.spec.node_selector.is_empty() {
+        Some(if selector.keys().all(|key| key == ARCHITECTURE) {
             Finding::fail("ports", format!("{text}; delete it, or choose another --base-port"))
         } else {
             Finding::note("ports", format!("{text}, on the nodes that it selects; there it is in the way"))

@@ -1,7 +1,7 @@
 //! Which rights `up` needs: for what it makes itself, and for what it gives to the operator, since nobody may give what
 //! he does not have. Pure.
 
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -18,14 +18,19 @@ pub(in crate::up) struct Right {
     pub namespace: String,
 }
 
-impl fmt::Display for Right {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verb, self.resource)?;
-        if !self.group.is_empty() {
-            write!(f, ".{}", self.group)?;
-        }
-        if self.namespace.is_empty() { Ok(()) } else { write!(f, " in {}", self.namespace) }
+/// For people: the verbs, by what they are for.
+pub(super) fn words(rights: &BTreeSet<Right>) -> String {
+    let mut grouped: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+    for right in rights {
+        let place = (right.namespace.as_str(), right.group, right.resource);
+        grouped.entry(place).or_default().push(right.verb);
     }
+    let words = grouped.into_iter().map(|((namespace, group, resource), verbs)| {
+        let dot = if group.is_empty() { "" } else { "." };
+        let place = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
+        format!("{} {resource}{dot}{group}{place}", verbs.join("/"))
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 impl Right {
