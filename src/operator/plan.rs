@@ -268,7 +268,7 @@ impl<'a> Chain<'a> {
         }));
         if self.proven() == self.views.len() && !self.views.is_empty() {
             match &self.seed {
-                Some(seed) => actions.extend(seed.old()),
+                Some(seed) => actions.extend(seed.old(self.now)),
                 None => actions.extend(seed::leftovers(self.observed)),
             }
         }

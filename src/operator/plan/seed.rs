@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::{Action, DropPart};
 use crate::crd::{Quinistry, Reason};
 use crate::oci::Digest;
@@ -13,6 +15,9 @@ use crate::seed::{Names, Part};
 
 /// Reasons of the kubelet for which a carrier cannot be used on a node, as it is not there or not for everybody.
 const NOT_THERE: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
+
+/// After how many seconds pieces of an executable that no resource has come to name are taken for forsaken.
+const FORSAKEN: i64 = 3600;
 
 /// How many nodes are asked about at once for the images of their pods.
 const ASKED: usize = 8;
@@ -99,9 +104,17 @@ impl<'a> Seed<'a> {
         actions
     }
 
-    /// Parts of other executables, which nothing needs any more once every generation is of this one.
-    pub(super) fn old(&self) -> impl Iterator<Item = Action> {
-        self.observed.parts.iter().filter(|part| part.seed != self.names.seed()).filter_map(|part| drop(part))
+    /// Parts of earlier executables, which nothing needs any more once every generation is of this one. Those that came
+    /// later are of an upgrade which is about to be said; if that is not done for long, nobody will.
+    pub(super) fn old(&self, now: Timestamp) -> impl Iterator<Item = Action> {
+        let first = self.current().map(|part| part.created).min();
+        let others = self.observed.parts.iter().filter(|part| part.seed != self.names.seed());
+        others
+            .filter(move |part| {
+                let earlier = first.is_some_and(|first| part.created < first);
+                earlier || now.as_second() - part.created.as_second() > FORSAKEN
+            })
+            .filter_map(|part| drop(part))
     }
 
     fn current(&self) -> impl Iterator<Item = &'a Found> {

@@ -242,6 +242,17 @@ fn a_new_executable_replaces_generation_after_generation_and_old_pieces_go_last(
 }
 
 #[test]
+fn pieces_of_an_upgrade_that_is_about_to_be_said_are_left_alone() {
+    let (quinistry, mut world) = own();
+    world.settle(&quinistry);
+    world.bring(&executable("theirs"));
+    assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
+    world.now = at(2 * 3600);
+    let dropped = applied(&world.plan(&quinistry));
+    assert_eq!(dropped.iter().filter(|action| action.starts_with("drop")).count(), PIECES + 1, "{dropped:?}");
+}
+
+#[test]
 fn an_operator_that_hands_over_raises_generation_0_alone() {
     let (quinistry, mut world) = own();
     world.settle(&quinistry);
