@@ -79,6 +79,16 @@ impl Observer {
         *self.record.count.borrow()
     }
 
+    /// All that has happened so far, as it was heard of.
+    pub fn events(&self) -> Vec<Event> {
+        self.record.events()
+    }
+
+    /// How long it has watched, by which events are dated.
+    pub fn now(&self) -> Duration {
+        self.record.began.elapsed()
+    }
+
     /// Waits until so much has happened.
     pub async fn until_count(&self, count: usize) {
         // The sender lives as long as this.
