@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use quinistry::seed::{Cut, Part, exit};
+use serde_json::json;
 
 use super::support::pods::{is_ready, restarts};
 use super::support::process::{Process, last_words};
-use super::support::{Stage, Story, When, operator, seed, wait};
+use super::support::{Stage, Story, When, operator, seed, serving, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const NAME: &str = "mosaic";
@@ -69,9 +70,12 @@ async fn lose_and_alter(stage: &Stage, log: &Path) -> Result<()> {
 /// Pods start with a wrong piece while nobody is there to restore it; then somebody is.
 async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Result<()> {
     operator.stop().await?;
-    alter(stage, cut, Part::Piece(2)).await?;
     let old = lives(stage).await?;
-    stage.pods().delete_collection(&DeleteParams::default(), &seed::of(0)).await?;
+    // A kubelet goes on with what it knows of an immutable ConfigMap as long as any pod is there that has it.
+    place(stage, Some("nowhere")).await?;
+    wait::until_none(&stage.pods(), &seed::of(0), DEADLINE, "generation 0 is gone from all nodes").await?;
+    alter(stage, cut, Part::Piece(2)).await?;
+    place(stage, None).await?;
     let size = stage.world.nodes.len();
     let what = "every new pod of generation 0 refuses the pieces";
     let refusing = wait::until_all(&stage.pods(), &seed::of(0), DEADLINE, what, |pods| {
@@ -87,7 +91,7 @@ async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Resu
     }
     // The others do not care.
     let ports = stage.base_port..stage.base_port + GENERATIONS;
-    super::support::serving::everywhere(stage, ports, &stage.world.first.digest).await?;
+    serving::everywhere(stage, ports, &stage.world.first.digest).await?;
 
     let began = Instant::now();
     let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
@@ -108,6 +112,14 @@ async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Resu
     let parts = seed::parts(stage, NAME).await?;
     operator.kill().await?;
     ensure!(parts.is_empty(), "pieces are left: {parts:?}");
+    Ok(())
+}
+
+/// Takes generation 0 off all nodes, or lets it come back. What it is else stays as it was.
+async fn place(stage: &Stage, somewhere: Option<&str>) -> Result<()> {
+    let patch = json!({"spec": {"template": {"spec": {"nodeSelector": {"story": somewhere}}}}});
+    let name = format!("{NAME}-gen0");
+    stage.daemon_sets().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())
 }
 
