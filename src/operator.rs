@@ -312,6 +312,15 @@ impl Operator {
         for action in &plan.actions {
             match apply(&self.client, quinistry, own.as_ref(), action).await {
                 Ok(applied) => self.applied(quinistry, applied).await,
+                // One node without its carrier is no reason to leave the others.
+                Err(error) if matches!(action, Action::Label { .. }) => {
+                    tracing::warn!(
+                        namespace = quinistry.namespace(),
+                        name = quinistry.name_any(),
+                        "{}",
+                        one_line(&error)
+                    );
+                }
                 Err(error) => {
                     let refused = match (&error, action) {
                         (OperatorError::Apply { source, .. }, Action::Apply(set)) => error::rejection(source)

@@ -1,5 +1,6 @@
 //! `quinistry down`: removes what `up` made.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 use std::time::Duration;
 
@@ -39,10 +40,13 @@ impl Args {
         if removed.gone.is_empty() && removed.left.is_empty() {
             return super::print(format!("there is nothing of quinistry in {}\n", self.namespace));
         }
-        let lines = |word: &str, list: &[String]| -> String {
-            list.iter().map(|one| format!("{word}  {}\n", super::plain(one))).collect()
-        };
-        super::print(lines("removed", &removed.gone) + &lines("left   ", &removed.left))
+        let mut text = String::new();
+        for (word, list) in [("removed", &removed.gone), ("left   ", &removed.left)] {
+            for one in list {
+                writeln!(text, "{word}  {}", super::plain(one))?;
+            }
+        }
+        super::print(text)
     }
 
     fn confirm(&self) -> anyhow::Result<bool> {

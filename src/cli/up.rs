@@ -158,7 +158,7 @@ fn done(picture: &Picture, seconds: f64) -> String {
     let nodes = picture.status.generations.last().map_or(0, |last| last.available);
     let mut ports = picture.status.generations.iter().filter(|one| one.generation > 0).map(|one| one.port);
     let first = ports.next().unwrap_or_default();
-    let last = ports.last().map_or_else(String::new, |last| format!(" … {last}"));
+    let last = ports.next_back().map_or_else(String::new, |last| format!(" … {last}"));
     let digest = picture.status.digest.as_deref().map(short).unwrap_or_default();
     format!(
         "done in {seconds:.1} s: localhost:{first}{last} on {nodes} nodes serve {}@{digest}\n",

@@ -8,6 +8,7 @@
 //!
 //! Called by the driver before and after verification; `report` turns the words into status.
 
+mod action;
 mod conditions;
 mod diagnose;
 mod generation;
@@ -26,12 +27,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::build::{self, Input};
 use super::identity;
-use super::observed::{DaemonSet, Fetched, Node, Observed, Pod, PodStart};
+use super::observed::{DaemonSet, Fetched, Node, Observed, Pod};
 use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Quinistry, Reason};
 use crate::oci::Digest;
 use crate::quine::REPOSITORY;
-use crate::seed::Part;
 
+pub(super) use action::{Action, DropPart, VerifyRequest};
 pub(super) use conditions::Words;
 use generation::{Set, View};
 use seed::Seed;
@@ -44,74 +45,6 @@ const LEARNING_SAMPLE: usize = 64;
 
 /// After how many seconds a pod that runs and is not Ready is asked directly, to tell why.
 const SUSPICIOUS: i64 = 8;
-
-/// One thing to do. Each is harmless to repeat.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Action {
-    /// Create or change a generation.
-    Apply(Box<apps::DaemonSet>),
-    /// Remove a generation.
-    Delete {
-        /// Its namespace.
-        namespace: String,
-        /// Its `DaemonSet`.
-        name: String,
-        /// The generation.
-        generation: i32,
-    },
-    /// Replace a pod whose pulls are backing off although there is something to pull now.
-    Replace {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// Its UID, so that no other is meant.
-        uid: String,
-    },
-    /// Make a seed's `ConfigMap` anew, of this operator's own executable.
-    Restore {
-        /// Which.
-        part: Part,
-        /// UID of the one in its place, which holds something else.
-        altered: Option<String>,
-    },
-    /// Make the resource the owner of a seed's `ConfigMap`, which was there before it.
-    Adopt {
-        /// Its name.
-        part: String,
-    },
-    /// Remove a `ConfigMap` of another executable.
-    Drop(DropPart),
-    /// Say which carrier a node has.
-    Label {
-        /// The node.
-        node: String,
-        /// The label's value; nothing takes it away.
-        label: Option<String>,
-        /// The annotation that goes with a node without any.
-        tried: Option<String>,
-    },
-}
-
-/// A `ConfigMap` to remove.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DropPart {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID, so that no other is meant.
-    pub uid: String,
-}
-
-/// A pod to fetch every byte from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct VerifyRequest {
-    /// Which.
-    pub start: PodStart,
-    /// Where.
-    pub ip: String,
-}
 
 /// What is to be done, and what is to be said.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{Names, PIECE, Part};
+use super::{Names, Part};
 use crate::oci::Digest;
 
 /// Where the stub lies in the pod.
@@ -44,8 +44,9 @@ pub fn volumes(names: &Names, pieces: usize) -> Vec<Volume> {
         ..VolumeProjection::default()
     });
     let pieces_volume = ProjectedVolumeSource { default_mode: Some(0o444), sources: Some(sources.collect()) };
-    // One more than the pieces fill, so that the limit is never what fails.
-    let limit = Quantity(format!("{}Ki", (pieces as u64 + 1) * (PIECE / 1024)));
+    // More than the pieces fill, so that the limit is never what fails; in the API server's own spelling, or what is there
+    // would never be what is wanted.
+    let limit = Quantity(format!("{}Mi", pieces + 1));
     let scratch = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: Some(limit) };
     vec![
         Volume { name: "stub".into(), config_map: Some(stub), ..Volume::default() },

@@ -85,7 +85,7 @@ pub async fn check(cluster: &Cluster, question: &Question<'_>) -> Result<Vec<Fin
 fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
     let before = own(observed, question.namespace);
     let mut all = vec![version(&observed.version), rights(observed), resource(observed, question)];
-    all.extend(pod_security(observed, question.namespace));
+    all.push(pod_security(observed, question.namespace));
     all.extend(nodes::findings(&observed.nodes, question.shipment.architecture));
     all.extend(carriers::findings(observed, question, before));
     all.push(pulls(observed));
@@ -142,14 +142,11 @@ fn resource(observed: &Observed, question: &Question<'_>) -> Finding {
     }
 }
 
-fn pod_security(observed: &Observed, namespace: &str) -> Option<Finding> {
+fn pod_security(observed: &Observed, namespace: &str) -> Finding {
     let Some(level) = &observed.level else {
-        return Some(Finding::ok(
-            "Pod Security",
-            format!("namespace {namespace} will be made, as privileged"),
-        ));
+        return Finding::ok("Pod Security", format!("namespace {namespace} will be made, as privileged"));
     };
-    Some(match level.as_str() {
+    match level.as_str() {
         "privileged" => Finding::ok("Pod Security", format!("namespace {namespace} is privileged")),
         "" => Finding::note(
             "Pod Security",
@@ -164,7 +161,7 @@ fn pod_security(observed: &Observed, namespace: &str) -> Option<Finding> {
                  with --namespace if that level is meant"
             ),
         ),
-    })
+    }
 }
 
 fn pulls(observed: &Observed) -> Finding {

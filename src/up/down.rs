@@ -122,7 +122,8 @@ async fn labels(cluster: &Cluster, others: &[Quinistry], removed: &mut Removed) 
         removed.left.push(text);
         return Ok(());
     }
-    let change = json!({"metadata": {"labels": {carrier::CARRIER: null}}});
+    let change =
+        json!({"metadata": {"labels": {carrier::CARRIER: null}, "annotations": {carrier::TRIED: null}}});
     for node in &nodes {
         match cluster.merge(NODE, "", &node.metadata.name, &change).await {
             Err(error) if error.is_missing() => {}
@@ -258,7 +259,8 @@ struct Version {
 #[derive(Deserialize)]
 struct Resource {
     #[serde(default)]
-    resource: String,
+    #[serde(rename = "resource")]
+    plural: String,
     #[serde(default)]
     scope: String,
     #[serde(default)]
@@ -286,9 +288,9 @@ async fn kinds(cluster: &Cluster) -> Result<Vec<(String, String)>, UpError> {
             for resource in version.resources {
                 if resource.scope == "Namespaced"
                     && resource.verbs.iter().any(|verb| verb == "list")
-                    && resource.resource != "events"
+                    && resource.plural != "events"
                 {
-                    let key = (group.metadata.name.clone(), resource.resource);
+                    let key = (group.metadata.name.clone(), resource.plural);
                     kinds.entry(key).or_insert_with(|| format!("{prefix}{}", version.version));
                 }
             }

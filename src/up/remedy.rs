@@ -24,7 +24,7 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         R::NodesNotReady => "repair or remove the nodes; nothing else needs to be done",
         R::MixedArchitectures => "set nodeSelector kubernetes.io/arch, and make one resource for each",
         R::NoCarrierImage => {
-            "name an image that the node has with `quinistry up --carrier IMAGE`, or pull one there; then remove the node's label quinistry.dev/carrier"
+            "name an image that the node has with `quinistry up --carrier IMAGE`, or pull one there"
         }
         R::SeedIncomplete => "run `quinistry up` again, with the executable that the resource names",
         R::HostPortConflict => {
@@ -73,9 +73,9 @@ mod tests {
         for reason in reasons {
             let row = readme.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
             let row = row.unwrap_or_else(|| panic!("{reason} has no row in the README"));
-            let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-            let nothing = last.starts_with("nothing") || last == "wait";
-            assert_eq!(remedy(reason).is_none(), nothing, "{reason}: {last}");
+            let advice = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            let nothing = advice.starts_with("nothing") || advice == "wait";
+            assert_eq!(remedy(reason).is_none(), nothing, "{reason}: {advice}");
         }
     }
 }

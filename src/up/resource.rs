@@ -114,6 +114,8 @@ impl Wishes {
                 "digest": shipment.digest.to_string(),
                 "generations": self.generations(before),
                 "basePort": self.base_port(before),
+                // Said, as the one who applies it may be of another architecture.
+                "nodeSelector": {"kubernetes.io/arch": shipment.architecture},
                 "tolerations": tolerations,
             },
         })
@@ -147,6 +149,7 @@ mod tests {
         let quinistry: Quinistry = serde_json::from_value(resource.clone()).unwrap();
         assert_eq!((quinistry.spec.generations, quinistry.spec.base_port), (3, 5000));
         assert_eq!(resource["spec"]["tolerations"], json!([{"operator": "Exists"}]));
+        assert_eq!(quinistry.spec.node_selector["kubernetes.io/arch"], "amd64");
         assert_eq!(quinistry.spec.seed.unwrap().executable, Digest::sha256(b"cake").to_string());
         assert_eq!(Wishes::default().ports(None), 4999..=5002);
     }

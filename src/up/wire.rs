@@ -103,7 +103,8 @@ pub(super) struct Container {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Port {
-    pub host_port: i32,
+    #[serde(rename = "hostPort")]
+    pub host: i32,
     #[serde(rename = "hostIP")]
     pub host_ip: String,
     pub protocol: String,

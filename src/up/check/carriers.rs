@@ -60,8 +60,8 @@ pub(super) fn findings(
 
 fn of_named(nodes: &[&Node], named: &[String]) -> Vec<Finding> {
     let has = |node: &Node| {
-        let mut names = node.status.images.iter().flat_map(|image| &image.names);
-        node.status.images.len() >= MOST_NAMED || names.any(|name| named.contains(name))
+        let mut there = node.status.images.iter().flat_map(|image| &image.names);
+        node.status.images.len() >= MOST_NAMED || there.any(|name| named.contains(name))
     };
     let without: Vec<&Node> = nodes.iter().copied().filter(|node| !has(node)).collect();
     if without.is_empty() {

@@ -23,8 +23,8 @@ pub(super) fn findings(
         if uid.is_some_and(|uid| pod.metadata.labels.get(OF_RESOURCE).is_some_and(|of| of == uid)) {
             continue;
         }
-        let theirs = held(pod).filter(|port| ports.contains(&port.host_port));
-        let mut theirs: Vec<String> = theirs.map(|port| port.host_port.to_string()).collect();
+        let theirs = held(pod).filter(|port| ports.contains(&port.host));
+        let mut theirs: Vec<String> = theirs.map(|port| port.host.to_string()).collect();
         theirs.dedup();
         if !theirs.is_empty() {
             let (meta, node) = (&pod.metadata, &pod.spec.node_name);

@@ -62,7 +62,7 @@ fn told(observed: &Observed, wishes: &Wishes) -> Vec<Finding> {
 fn worst(observed: &Observed, subject: &str) -> (Level, String) {
     let found = told(observed, &Wishes::default());
     let worst = found.into_iter().filter(|one| one.subject == subject).max_by_key(|one| one.level);
-    worst.map(|one| (one.level, one.text)).unwrap_or_else(|| panic!("nothing of {subject}"))
+    worst.map_or_else(|| panic!("nothing of {subject}"), |one| (one.level, one.text))
 }
 
 #[test]
