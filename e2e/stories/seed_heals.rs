@@ -92,7 +92,7 @@ async fn joins(stage: &Stage, fourth: &ClusterNode) -> Result<()> {
     whole(stage, &[fourth], back, "it joined").await?;
     others.unmoved(stage, &[FOURTH], up::NAME).await?;
     let layer = seed::layer(stage, fourth, &stage.world.first.digest).await?;
-    seed::came_from_zero(stage, fourth, "", &layer.digest).await
+    seed::was_fetched(fourth, "", &layer.digest).await
 }
 
 async fn loses_its_disk(stage: &Stage, node: &dyn Node) -> Result<()> {
@@ -109,7 +109,7 @@ async fn loses_its_disk(stage: &Stage, node: &dyn Node) -> Result<()> {
     stage.say(format_args!("generation 0 on {} sent {} bytes {before} times", node.name(), layer.size));
     // Once to the kubelet's runtime; looking whether it is whole was another time.
     ensure!(before >= 2, "generation 0 on {} did not send its layer", node.name());
-    seed::came_from_zero(stage, node, "", &layer.digest).await
+    seed::was_fetched(node, "", &layer.digest).await
 }
 
 async fn all_at_once(stage: &Stage) -> Result<()> {

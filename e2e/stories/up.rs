@@ -45,7 +45,7 @@ async fn come_and_go(stage: &Stage) -> Result<()> {
     seed::are_whole(stage, up::NAME, first).await?;
     for (node, before) in nodes.iter().zip(&before) {
         let layer = seed::layer(stage, &**node, &first.digest).await?;
-        seed::came_from_zero(stage, &**node, before, &layer.digest).await?;
+        seed::was_fetched(&**node, before, &layer.digest).await?;
     }
     pulled(stage).await?;
     let image = first.at(stage.base_port - 1);

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams};
@@ -36,7 +36,7 @@ pub async fn alone(stage: &Stage, play: impl Future<Output = Result<()>>) -> Res
     if std::env::var_os("QUINISTRY_E2E_KEEP").is_none() {
         let _ = down(stage).await;
     }
-    Err(error.context(format!("as it was then:\n{seen}")))
+    Err(anyhow!("{error:#}\n{seen}"))
 }
 
 /// What an earlier run has kept for a look has an operator, too.
