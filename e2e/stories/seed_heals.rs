@@ -103,7 +103,7 @@ async fn loses_its_disk(stage: &Stage, node: &dyn Node) -> Result<()> {
     node.start().await?;
     let back = outage::until_back(stage, node, began).await?;
     whole(stage, &[node], back, "its disk was lost").await?;
-    others.unmoved(stage, &[node.name()], up::NAME).await?;
+    others.unharmed(stage, &[node.name()], up::NAME).await?;
     let layer = seed::layer(stage, node, &stage.world.first.digest).await?;
     let before = seed::sent(stage, node, &layer).await?;
     stage.say(format_args!("generation 0 on {} sent {} bytes {before} times", node.name(), layer.size));
@@ -138,7 +138,7 @@ async fn without_an_api_server(stage: &Stage, node: &dyn Node) -> Result<()> {
     outage::until_answered(stage).await?;
     let back = outage::until_back(stage, node, began).await?;
     whole(stage, &[node], back, "it was restarted without an API server").await?;
-    others.unmoved(stage, &[node.name()], up::NAME).await
+    others.unharmed(stage, &[node.name()], up::NAME).await
 }
 
 async fn operator_dies(stage: &Stage) -> Result<()> {

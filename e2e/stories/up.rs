@@ -2,7 +2,7 @@
 //! generations, and the operator runs from the first of them. Once more changes nothing; `down` leaves nothing but what
 //! it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,14 +72,21 @@ async fn come_and_go(stage: &Stage) -> Result<()> {
     nothing_is_left(stage, &said).await
 }
 
-/// The kubelet of every node says that it has pulled from generation 0, for generation 1.
+/// The kubelet of every node says that it has pulled from generation 0, for generation 1 or for the operator.
 async fn pulled(stage: &Stage) -> Result<()> {
     let image = stage.world.first.at(stage.base_port - 1);
-    let events = Api::<Event>::namespaced(stage.world.client.clone(), &stage.namespace);
-    let pulled = events.list(&ListParams::default().fields("reason=Pulled")).await?;
-    let said: Vec<_> = pulled.items.into_iter().filter_map(|event| event.message).collect();
-    let whole = said.iter().filter(|said| said.starts_with("Successfully pulled") && said.contains(&image));
-    ensure!(whole.count() == stage.world.nodes.len(), "the kubelets say {said:#?}");
+    let mut nodes = BTreeSet::new();
+    for namespace in [stage.namespace.clone(), up::namespace(stage)] {
+        let events = Api::<Event>::namespaced(stage.world.client.clone(), &namespace);
+        for event in events.list(&ListParams::default().fields("reason=Pulled")).await? {
+            let said = event.message.unwrap_or_default();
+            if said.starts_with("Successfully pulled") && said.contains(&image) {
+                nodes.extend(event.source.and_then(|source| source.host));
+            }
+        }
+    }
+    let all: BTreeSet<String> = stage.world.nodes.iter().map(|node| node.name().to_owned()).collect();
+    ensure!(nodes == all, "only {nodes:?} have pulled from generation 0");
     Ok(())
 }
 
