@@ -175,11 +175,7 @@ impl Others {
         let now = Self::than(stage, nodes, resource).await?;
         (*self == now).then_some(()).ok_or_else(|| anyhow!("others were touched: {self:#?} became {now:#?}"))
     }
-    /// The same, but the resource may not have been Ready for a while, as when a node that is Ready lacks a generation.
-    pub async fn unharmed(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
-        let now = Self { ready: self.ready, ..Self::than(stage, nodes, resource).await? };
-        (*self == now).then_some(()).ok_or_else(|| anyhow!("others were touched: {self:#?} became {now:#?}"))
-    }
+
     /// The same, but the resource may not have been Ready for a while, as when a node that is Ready lacks a generation.
     pub async fn unharmed(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
         let now = Self { ready: self.ready, ..Self::than(stage, nodes, resource).await? };
