@@ -1,7 +1,6 @@
 //! The API server is away in the middle of a rollout. What runs goes on serving, the operator survives, and the rollout
 //! goes on where it was.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::support::observer::Observer;
 use super::support::pods::restarts;
-use super::support::{Stage, Story, When, operator, serving, shell, wait};
+use super::support::{Stage, Story, When, operator, outage, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 
@@ -29,16 +28,12 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let what = "generation 2 is there";
     wait::until(&stage.daemon_sets(), "anchor-gen2", DEADLINE, what, |_| true).await?;
 
-    api_server("stop").await?;
+    outage::api_server("stop").await?;
     // Whatever happens now, it must come back.
     let meanwhile = away(&stage).await;
-    api_server("start").await?;
+    outage::api_server("start").await?;
     meanwhile?;
-    wait::eventually(DEADLINE, "the API server is back", || async {
-        let request = http::Request::get("/readyz").body(Vec::new())?;
-        stage.world.client.request_text(request).await.map(drop).context("it is not ready")
-    })
-    .await?;
+    outage::until_answered(&stage).await?;
     stage.until_ready("anchor", DEADLINE).await?;
     stage.say("Ready");
     let ports = stage.base_port..stage.base_port + 4;
@@ -62,11 +57,4 @@ async fn away(stage: &Stage) -> Result<()> {
     both.1.context("generation 1 does not serve without an API server")?;
     stage.say(format_args!("without an API server for {seconds} s; generation 1 went on serving"));
     Ok(())
-}
-
-async fn api_server(word: &str) -> Result<()> {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/apiserver");
-    let mut command = shell::command([script.to_string_lossy().as_ref(), word]);
-    command.env("QUINISTRY_CLUSTER", std::env::var("QUINISTRY_E2E_CLUSTER")?);
-    shell::output(command).await.map(drop)
 }

@@ -30,8 +30,14 @@ mod ports_of_nodes;
 mod raise;
 mod removed_nodes;
 mod reroll;
+mod seed_carriers;
+mod seed_faults;
+mod seed_heals;
+mod seed_pieces;
+mod seed_upgrade;
 mod support;
 mod two_operators;
+mod up;
 
 use std::process::ExitCode;
 
@@ -62,5 +68,11 @@ fn main() -> ExitCode {
         leaders::story(),
         two_operators::story(),
         lifecycle::story(),
+        seed_carriers::story(),
+        seed_pieces::story(),
+        seed_faults::story(),
+        seed_upgrade::story(),
+        up::story(),
+        seed_heals::story(),
     ])
 }

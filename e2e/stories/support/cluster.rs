@@ -20,6 +20,16 @@ impl ClusterNode {
         Self { cluster: cluster.into(), name: name.into() }
     }
 
+    /// A node that was not there before: made, and joined.
+    pub async fn create(&self) -> Result<()> {
+        self.script("add").await
+    }
+
+    /// Nothing is left of it but what the API knows.
+    pub async fn remove(&self) -> Result<()> {
+        self.script("remove").await
+    }
+
     /// The script that handles nodes, at which a word is directed.
     fn script<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<()>> {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/node");

@@ -32,7 +32,8 @@ pub async fn of_operator(world: &World, operator: Option<&Operator>) -> String {
     }
 }
 
-async fn of_namespace(world: &World, namespace: &str) -> String {
+/// Of any namespace.
+pub async fn of_namespace(world: &World, namespace: &str) -> String {
     let mut out = format!("--- namespace {namespace}\n");
     let all = ListParams::default();
     if let Ok(list) = Api::<Quinistry>::namespaced(world.client.clone(), namespace).list(&all).await {

@@ -15,9 +15,11 @@ pub mod pods;
 pub mod process;
 pub mod random;
 pub mod runner;
+pub mod seed;
 pub mod serving;
 pub mod shell;
 pub mod stage;
+pub mod up;
 pub mod wait;
 pub mod world;
 

@@ -79,6 +79,16 @@ impl Observer {
         *self.record.count.borrow()
     }
 
+    /// All that has happened so far, as it was heard of.
+    pub fn events(&self) -> Vec<Event> {
+        self.record.events()
+    }
+
+    /// How long it has watched, by which events are dated.
+    pub fn now(&self) -> Duration {
+        self.record.began.elapsed()
+    }
+
     /// Waits until so much has happened.
     pub async fn until_count(&self, count: usize) {
         // The sender lives as long as this.
@@ -90,8 +100,10 @@ impl Observer {
         let all = ListParams::default();
         let sets = stage.daemon_sets().list(&all).await?;
         let pods = stage.pods().list(&all).await?;
-        let there: BTreeSet<u64> =
-            sets.iter().map(version).chain(pods.iter().map(version)).filter(|version| *version > 0).collect();
+        // Not those of which it has nothing to say, such as generation 0's.
+        let sets = sets.iter().filter(|one| set(one, false).is_some()).map(version);
+        let pods = pods.iter().filter(|one| pod(one, false).is_some()).map(version);
+        let there: BTreeSet<u64> = sets.chain(pods).filter(|version| *version > 0).collect();
         wait::eventually(Duration::from_secs(30), "the observer has heard all", || async {
             let heard: BTreeSet<u64> = self.record.events().iter().map(|event| event.version).collect();
             let missing = there.difference(&heard).count();

@@ -2,6 +2,7 @@
 //! else noticed.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -18,7 +19,7 @@ use super::{Node, Stage, operator, serving, shell, wait};
 pub const NOTICED: Duration = Duration::from_secs(90);
 
 /// The goal is 15 s after the node is Ready, and the story says what it took; machines that play it are busy.
-const HEALED: Duration = Duration::from_secs(45);
+pub const HEALED: Duration = Duration::from_secs(45);
 
 /// Nodes to which anything may happen while the operator goes on: neither its own nor the control plane's.
 pub async fn victims(stage: &Stage) -> Result<Vec<&dyn Node>> {
@@ -45,6 +46,23 @@ pub async fn operator_node(stage: &Stage) -> Result<Option<String>> {
 /// What an administrator types; gives what it prints.
 pub async fn kubectl(words: &[&str]) -> Result<String> {
     shell::text(shell::command(["kubectl"].iter().chain(words))).await
+}
+
+/// Has the API server of a cluster on this machine `stop` or `start`.
+pub async fn api_server(word: &str) -> Result<()> {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/apiserver");
+    let mut command = shell::command([script.to_string_lossy().as_ref(), word]);
+    command.env("QUINISTRY_CLUSTER", std::env::var("QUINISTRY_E2E_CLUSTER")?);
+    shell::output(command).await.map(drop)
+}
+
+/// Waits until the API server is ready again.
+pub async fn until_answered(stage: &Stage) -> Result<()> {
+    wait::eventually(NOTICED, "the API server is back", || async {
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        stage.world.client.request_text(request).await.map(drop).context("it is not ready")
+    })
+    .await
 }
 
 /// Waits until the API says that a node is not Ready.
@@ -155,6 +173,12 @@ impl Others {
     /// Whether they are as they were.
     pub async fn unmoved(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
         let now = Self::than(stage, nodes, resource).await?;
+        (*self == now).then_some(()).ok_or_else(|| anyhow!("others were touched: {self:#?} became {now:#?}"))
+    }
+
+    /// The same, but the resource may not have been Ready for a while, as when a node that is Ready lacks a generation.
+    pub async fn unharmed(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
+        let now = Self { ready: self.ready, ..Self::than(stage, nodes, resource).await? };
         (*self == now).then_some(()).ok_or_else(|| anyhow!("others were touched: {self:#?} became {now:#?}"))
     }
 }

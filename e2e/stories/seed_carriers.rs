@@ -1,0 +1,104 @@
+//! Carriers that are not there. Nodes that have none are named, and go on by themselves when the resource names one that is
+//! there; nodes that have only the third of three move on to that one, and stay with it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::{Node as LiveNode, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use quinistry::crd::Reason;
+use quinistry::seed::carrier::{CARRIER, NONE};
+use serde_json::json;
+
+use super::support::{Stage, Story, When, daemon_sets, seed, wait};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const GENERATIONS: i32 = 2;
+const NAME: &str = "hermit";
+/// Names that no node knows.
+const ABSENT: [&str; 2] = ["localhost/absent:1", "localhost/absent:2"];
+/// The sandbox image of `e2e/cluster`.
+const PRESENT: &str = "localhost/pause:1";
+
+pub fn story() -> Story {
+    Story { name: "seed_carriers", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    if !stage.world.local {
+        stage.say("skipped: the sandbox image has another name there");
+        return Ok(());
+    }
+    let healed = heal(&stage).await;
+    // Labels of nodes are everybody's.
+    unlabel(&stage).await?;
+    healed?;
+    let moved = move_on(&stage).await;
+    unlabel(&stage).await?;
+    moved
+}
+
+/// Nothing that is named is there, on any node; then something is.
+async fn heal(stage: &Stage) -> Result<()> {
+    stage.apply(&seed::resource(stage, NAME, GENERATIONS, &ABSENT)?).await?;
+    let nodes = Api::<LiveNode>::all(stage.world.client.clone());
+    let none = |node: &LiveNode| node.labels().get(CARRIER).is_some_and(|label| label == NONE);
+    let what = "every node says that it has none";
+    wait::until_all(&nodes, &ListParams::default(), DEADLINE, what, |nodes| nodes.iter().all(none)).await?;
+    let message = stage.until(NAME, "Degraded", "True", "NoCarrierImage", DEADLINE).await?;
+    stage.say(&message);
+    let resource = stage.resources().get(NAME).await?;
+    let deviations = resource.status.map(|status| status.deviations).unwrap_or_default();
+    for node in &stage.world.nodes {
+        let named =
+            deviations.iter().any(|one| one.node == node.name() && one.reason == Reason::NoCarrierImage);
+        ensure!(named, "{} is not named: {deviations:?}", node.name());
+    }
+
+    let began = Instant::now();
+    stage.apply(&seed::resource(stage, NAME, GENERATIONS, &[PRESENT])?).await?;
+    stage.until_ready(NAME, DEADLINE).await?;
+    stage.until(NAME, "Degraded", "False", "AsExpected", DEADLINE).await?;
+    seed::everywhere(stage, GENERATIONS, &stage.world.first.digest).await?;
+    let took = began.elapsed().as_secs_f32();
+    stage.say(format_args!("healed {took:.1} s after the resource named one that is there"));
+    stage.delete(NAME).await
+}
+
+/// The third one that is named is there.
+async fn move_on(stage: &Stage) -> Result<()> {
+    let began = Instant::now();
+    stage.apply(&seed::resource(stage, NAME, GENERATIONS, &[ABSENT[0], ABSENT[1], PRESENT])?).await?;
+    stage.until_ready(NAME, DEADLINE).await?;
+    seed::everywhere(stage, GENERATIONS, &stage.world.first.digest).await?;
+    let images = carriers(stage).await?;
+    let took = began.elapsed().as_secs_f32();
+    stage.say(format_args!("Ready in {took:.1} s, after two that are not there: {images:?}"));
+    ensure!(images.iter().any(|image| image == PRESENT), "none of the sets runs {PRESENT}");
+    // What runs goes on where it is, whatever the resource names next.
+    let before = stage.pods().list(&ListParams::default()).await?;
+    stage.apply(&seed::resource(stage, NAME, GENERATIONS, &ABSENT)?).await?;
+    stage.until_ready(NAME, DEADLINE).await?;
+    let after = stage.pods().list(&ListParams::default()).await?;
+    let uids = |pods: &[Pod]| pods.iter().filter_map(ResourceExt::uid).collect::<BTreeSet<_>>();
+    ensure!(uids(&before.items) == uids(&after.items), "pods were replaced");
+    stage.delete(NAME).await
+}
+
+/// The images of generation 0's sets.
+async fn carriers(stage: &Stage) -> Result<Vec<String>> {
+    let sets = stage.daemon_sets().list(&seed::of(0)).await?;
+    Ok(sets.iter().map(|set| daemon_sets::image(set).to_owned()).collect())
+}
+
+async fn unlabel(stage: &Stage) -> Result<()> {
+    let nodes = Api::<LiveNode>::all(stage.world.client.clone());
+    let patch = json!({"metadata": {"labels": {CARRIER: null}}});
+    for node in &stage.world.nodes {
+        nodes.patch(node.name(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! What keeps `quinistry up` from raising anything: rights that are refused, carriers that are not there, ports that are
+//! taken, a namespace that forbids host ports, being killed half way, another `up` at the same moment. Each time it says
+//! what it is, or copes; and typed again it completes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::support::outage::kubectl;
+use super::support::process::Process;
+use super::support::{Stage, Story, When, daemon_sets, seed, shell, up, wait};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const GENERATIONS: i32 = 3;
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
+pub fn story() -> Story {
+    Story { name: "seed_faults", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    up::alone(&stage, faults(&stage)).await
+}
+
+async fn faults(stage: &Stage) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    refused_rights(stage, folder.path()).await?;
+    no_carrier(stage).await?;
+    taken_port(stage).await?;
+    baseline(stage).await?;
+    interrupted(stage, &folder.path().join("log")).await?;
+    two_at_once(stage).await
+}
+
+/// Somebody without any rights is told of those that are missing, and has made nothing.
+async fn refused_rights(stage: &Stage, folder: &Path) -> Result<()> {
+    let namespace = ["--namespace", &stage.namespace];
+    kubectl(&[&["create", "serviceaccount", "nobody"][..], &namespace].concat()).await?;
+    let token = kubectl(&[&["create", "token", "nobody"][..], &namespace].concat()).await?;
+    let view = kubectl(&["config", "view", "--raw", "--minify", "--flatten", "--output", "json"]).await?;
+    let mut config: Value = serde_json::from_str(&view)?;
+    config["users"][0]["user"] = json!({"token": token});
+    let file = folder.join("kubeconfig");
+    std::fs::write(&file, config.to_string())?;
+
+    let file = file.to_str().context("a plain path")?;
+    let said = up::refused(up::up(stage, &stage.world.first.path, &["--kubeconfig", file])).await?;
+    let rights = said.lines().find(|line| line.contains("may not")).context(said.clone())?;
+    stage.say(rights);
+    for word in ["nobody", "configmaps", "daemonsets", "cluster-admin"] {
+        ensure!(rights.contains(word), "the message does not speak of {word}: {said}");
+    }
+    nothing_was_made(stage).await
+}
+
+/// No node has what is named.
+async fn no_carrier(stage: &Stage) -> Result<()> {
+    let said =
+        up::refused(up::up(stage, &stage.world.first.path, &["--carrier", "localhost/absent:1"])).await?;
+    let line = said.lines().find(|line| line.contains("localhost/absent:1") && line.contains("carriers"));
+    let line = line.context(said.clone())?;
+    stage.say(line);
+    ensure!(stage.world.nodes.iter().all(|node| line.contains(node.name())), "which nodes? {said}");
+    nothing_was_made(stage).await
+}
+
+/// Another pod has a port that is needed; `up` says which one, and goes on when it is gone.
+async fn taken_port(stage: &Stage) -> Result<()> {
+    let port = stage.base_port + 1;
+    let thief = daemon_sets::by_hand("thief", &stage.world.first.image, port, &stage.world.first.digest);
+    stage.daemon_sets().create(&PostParams::default(), &thief).await?;
+    daemon_sets::until_rolled_out(stage, "thief", DEADLINE).await?;
+    let said = up::refused(up::up(stage, &stage.world.first.path, &[])).await?;
+    let line = said.lines().find(|line| line.contains("thief")).context(said.clone())?;
+    stage.say(line);
+    ensure!(line.contains(&format!("{port} ({}/thief-", stage.namespace)), "whose port? {said}");
+    nothing_was_made(stage).await?;
+    stage.daemon_sets().delete("thief", &DeleteParams::default()).await?;
+    stage.until_empty(DEADLINE).await
+}
+
+/// The namespace forbids host ports; `up` says that it changes that, does, and completes.
+async fn baseline(stage: &Stage) -> Result<()> {
+    let patch = json!({"metadata": {"labels": {ENFORCE: "baseline"}}});
+    let namespaces = Api::<Namespace>::all(stage.world.client.clone());
+    namespaces.patch(&stage.namespace, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    let check =
+        up::command(stage, &stage.world.first.path, &["check", "--base-port", &stage.base_port.to_string()]);
+    let said = shell::text(check).await?;
+    let line = said.lines().find(|line| line.contains("baseline")).context(said.clone())?;
+    stage.say(line);
+    up::raise(stage, &stage.world.first.path).await?;
+    let live = namespaces.get(&stage.namespace).await?;
+    let level = live.metadata.labels.as_ref().and_then(|labels| labels.get(ENFORCE));
+    ensure!(level.is_some_and(|level| level == "privileged"), "the namespace enforces {level:?}");
+    seed::everywhere(stage, GENERATIONS, &stage.world.first.digest).await?;
+    up::down(stage).await.map(drop)
+}
+
+/// Killed when the first pieces are there, and again when generation 0 is on its way. What it left is no harm.
+async fn interrupted(stage: &Stage, log: &Path) -> Result<()> {
+    let up = || Process::start(&up::up(stage, &stage.world.first.path, &["--generations", "3"]), log);
+    let first = up()?;
+    let some = wait::eventually(DEADLINE, "some pieces are there", || async {
+        let parts = seed::parts(stage, up::NAME).await?.len();
+        ensure!(parts > 1, "there are {parts}");
+        Ok(parts)
+    })
+    .await?;
+    first.kill().await?;
+    let second = up()?;
+    let name = format!("{}-gen0", up::NAME);
+    wait::until(&stage.daemon_sets(), &name, DEADLINE, "generation 0 is made", |_| true).await?;
+    second.kill().await?;
+    let sets = stage.daemon_sets().list(&ListParams::default()).await?.items.len();
+    ensure!(sets == 1, "it was killed too late: there are {sets} sets");
+    stage.say(format_args!("killed when {some} pieces were there, and when generation 0 was"));
+    Ok(())
+}
+
+/// Two people type it at once, where it was interrupted before; both see it complete.
+async fn two_at_once(stage: &Stage) -> Result<()> {
+    let path = &stage.world.first.path;
+    let (one, other) = tokio::join!(up::raise(stage, path), up::raise(stage, path));
+    one.context("the one")?;
+    other.context("the other")?;
+    seed::everywhere(stage, GENERATIONS, &stage.world.first.digest).await?;
+    seed::are_whole(stage, up::NAME, &stage.world.first).await?;
+    up::operator(stage, "the operator is Ready", |_| true).await?;
+    up::down(stage).await.map(drop)
+}
+
+async fn nothing_was_made(stage: &Stage) -> Result<()> {
+    let parts = seed::parts(stage, up::NAME).await?.len();
+    let resources = stage.resources().list(&ListParams::default()).await?.items.len();
+    let namespaces = Api::<Namespace>::all(stage.world.client.clone());
+    let operator = namespaces.get_opt(&up::namespace(stage)).await?.is_some();
+    ensure!(
+        parts == 0 && resources == 0 && !operator,
+        "made: {parts} pieces, {resources} resources, {operator}"
+    );
+    Ok(())
+}
