@@ -16,7 +16,9 @@ use super::api::{
     NAMESPACE, NODE, POD, QUINISTRY, ROLE,
 };
 use super::error::UpError;
-use super::names::{MANAGED_BY, MANAGER, OF_RESOURCE, OPERATOR, RESOURCE, cluster_wide, operator_namespace};
+use super::names::{
+    ENFORCE, MANAGED_BY, MANAGER, OF_RESOURCE, OPERATOR, RESOURCE, cluster_wide, operator_namespace,
+};
 use super::raise::DEFINITION_NAME;
 use super::{status, wire};
 use crate::crd::Quinistry;
@@ -180,7 +182,9 @@ async fn home(
     let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
     let Some(found) = found else { return Ok(()) };
     if !is_ours(&found) {
-        removed.left.push(format!("namespace {namespace}, which `up` did not make"));
+        removed
+            .left
+            .push(format!("namespace {namespace}, which `up` did not make, with its label {ENFORCE}"));
         return Ok(());
     }
     if let Some(other) = others.iter().find(|other| other.namespace().as_deref() == Some(namespace)) {
