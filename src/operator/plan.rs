@@ -304,11 +304,12 @@ impl<'a> Chain<'a> {
     /// and again would hide what is wrong.
     fn stuck(&self) -> impl Iterator<Item = &'a Pod> {
         let observed = self.observed;
-        let seed = self.seed.as_ref();
+        let (seed, now) = (self.seed.as_ref(), self.now);
         self.views.iter().filter(|view| view.is_current()).flat_map(move |view| {
             view.pods.iter().copied().filter(move |pod| {
                 if view.number == 0 {
-                    return view.is_of_current_template(pod) && seed.is_some_and(|seed| seed.is_stale(pod));
+                    return view.is_of_current_template(pod)
+                        && seed.is_some_and(|seed| seed.is_stale(pod, now));
                 }
                 // The kubelet tells of a back-off only when it next looks at the pod, and that is when it is over.
                 let waits = pod.waiting.as_ref().is_some_and(|(reason, _)| {

@@ -11,13 +11,16 @@ use crate::operator::identity::MAIN;
 use crate::operator::observed::{Node, Observed, Part as Found, Pod};
 use crate::operator::{build, select};
 use crate::seed::carrier::{self, Assignment, Candidate};
-use crate::seed::{Names, Part};
+use crate::seed::{Names, Part, exit};
 
 /// Reasons of the kubelet for which a carrier cannot be used on a node, as it is not there or not for everybody.
 const NOT_THERE: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
 
 /// After how many seconds pieces of an executable that no resource has come to name are taken for forsaken.
 const FORSAKEN: i64 = 3600;
+
+/// After how many seconds a pod whose stub refuses pieces that are sound is replaced.
+const REFUSED: i64 = 15;
 
 /// How many nodes are asked about at once for the images of their pods.
 const ASKED: usize = 8;
@@ -123,13 +126,13 @@ impl<'a> Seed<'a> {
     }
 
     /// A kubelet keeps an immutable `ConfigMap` as it was for a pod's whole life, so one that was made before a piece was
-    /// restored cannot start.
-    pub(super) fn is_stale(&self, pod: &Pod) -> bool {
+    /// restored cannot start. Nor can its successor, if that was there before the kubelet had forgotten.
+    pub(super) fn is_stale(&self, pod: &Pod, now: Timestamp) -> bool {
         let newest = self.current().map(|part| part.created).max();
-        self.is_whole()
-            && !pod.deleting
-            && pod.ready.is_none()
-            && newest.is_some_and(|newest| pod.created < newest)
+        let earlier = newest.is_some_and(|newest| pod.created < newest);
+        let refused = pod.ended.as_ref().is_some_and(|(code, _)| *code == exit::WRONG_DIGEST);
+        let again = self.own && refused && now.as_second() - pod.created.as_second() >= REFUSED;
+        self.is_whole() && !pod.deleting && pod.ready.is_none() && (earlier || again)
     }
 
     /// What keeps generation 0 from being raised or restored, if this operator cannot help it.

@@ -140,6 +140,14 @@ fn pods_that_started_with_an_altered_piece_are_replaced_once_it_is_restored() {
     assert!(replaced.iter().all(|action| action.starts_with("~larder-gen0-")), "{replaced:?}");
     world.settle(&quinistry);
     assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
+    // A kubelet had not forgotten: its next pod is refused as well, and gets its turn a while later.
+    world.change_pods(0, |pod| {
+        pod.ready = None;
+        pod.ended = Some((crate::seed::exit::WRONG_DIGEST, "quinistry stub: another digest".into()));
+    });
+    assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
+    world.now = at(200);
+    assert_eq!(applied(&world.plan(&quinistry)).len(), 3);
 }
 
 #[test]
