@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{Node as LiveNode, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use quinistry::crd::Reason;
+use quinistry::crd::{Quinistry, Reason};
 use quinistry::seed::carrier::{CARRIER, NONE};
 use serde_json::json;
 
@@ -48,15 +48,14 @@ async fn heal(stage: &Stage) -> Result<()> {
     let none = |node: &LiveNode| node.labels().get(CARRIER).is_some_and(|label| label == NONE);
     let what = "every node says that it has none";
     wait::until_all(&nodes, &ListParams::default(), DEADLINE, what, |nodes| nodes.iter().all(none)).await?;
-    let message = stage.until(NAME, "Degraded", "True", "NoCarrierImage", DEADLINE).await?;
-    stage.say(&message);
-    let resource = stage.resources().get(NAME).await?;
-    let deviations = resource.status.map(|status| status.deviations).unwrap_or_default();
-    for node in &stage.world.nodes {
-        let named =
-            deviations.iter().any(|one| one.node == node.name() && one.reason == Reason::NoCarrierImage);
-        ensure!(named, "{} is not named: {deviations:?}", node.name());
-    }
+    let named = |one: &Quinistry| {
+        let told = one.status.iter().flat_map(|status| &status.deviations);
+        let none = told.filter(|one| one.reason == Reason::NoCarrierImage);
+        let places: BTreeSet<&str> = none.map(|one| one.node.as_str()).collect();
+        stage.world.nodes.iter().all(|node| places.contains(node.name()))
+    };
+    wait::until(&stage.resources(), NAME, DEADLINE, "the resource names every node", named).await?;
+    stage.say(stage.until(NAME, "Degraded", "True", "NoCarrierImage", DEADLINE).await?);
 
     let began = Instant::now();
     stage.apply(&seed::resource(stage, NAME, GENERATIONS, &[PRESENT])?).await?;

@@ -25,7 +25,7 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    up::alone(&stage, faults(&stage)).await
+    up::alone(&stage, Box::pin(faults(&stage))).await
 }
 
 async fn faults(stage: &Stage) -> Result<()> {
@@ -96,8 +96,8 @@ async fn baseline(stage: &Stage) -> Result<()> {
     let line = said.lines().find(|line| line.contains("baseline")).context(said.clone())?;
     stage.say(line);
     up::raise(stage, &stage.world.first.path).await?;
-    let live = namespaces.get(&stage.namespace).await?;
-    let level = live.metadata.labels.as_ref().and_then(|labels| labels.get(ENFORCE));
+    let now = namespaces.get(&stage.namespace).await?;
+    let level = now.metadata.labels.as_ref().and_then(|labels| labels.get(ENFORCE));
     ensure!(level.is_some_and(|level| level == "privileged"), "the namespace enforces {level:?}");
     seed::everywhere(stage, GENERATIONS, &stage.world.first.digest).await?;
     up::down(stage).await.map(drop)

@@ -109,9 +109,9 @@ async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Resu
     let kept = lives.iter().filter(kept).count();
     ensure!(kept == size * 2, "only {kept} pods of the generations stayed");
     stage.delete(NAME).await?;
-    let parts = seed::parts(stage, NAME).await?;
+    let left = seed::parts(stage, NAME).await?;
     operator.kill().await?;
-    ensure!(parts.is_empty(), "pieces are left: {parts:?}");
+    ensure!(left.is_empty(), "pieces are left: {left:?}");
     Ok(())
 }
 

@@ -28,7 +28,7 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    up::alone(&stage, upgrade(&stage)).await
+    up::alone(&stage, Box::pin(upgrade(&stage))).await
 }
 
 async fn upgrade(stage: &Stage) -> Result<()> {
@@ -105,7 +105,7 @@ fn judge(stage: &Stage, events: &[Event], pulls: &[Pull]) -> Result<()> {
     let gaps = gaps(events)?;
     let mut longest = BTreeMap::new();
     for ((_, generation), all) in &gaps {
-        let gap = all.iter().map(|(from, to)| *to - *from).max().unwrap_or_default();
+        let gap = all.iter().map(|(from, to)| to.saturating_sub(*from)).max().unwrap_or_default();
         let longest: &mut Duration = longest.entry(*generation).or_default();
         *longest = (*longest).max(gap);
     }

@@ -25,7 +25,7 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    let result = up::alone(&stage, come_and_go(&stage)).await;
+    let result = up::alone(&stage, Box::pin(come_and_go(&stage))).await;
     seed::dress(&stage).await?;
     result
 }
@@ -52,7 +52,7 @@ async fn come_and_go(stage: &Stage) -> Result<()> {
     let operator = up::operator(stage, "the operator is Ready", |_| true).await?;
     let runs = operator.spec.context("a pod has a specification")?.containers.remove(0).image;
     ensure!(runs.as_ref() == Some(&image), "the operator runs {runs:?}, not {image}");
-    stage.say("all generations serve one digest, and bytes were pulled from generation 0 alone");
+    stage.say("all generations serve one digest, and every node has fetched it from generation 0");
 
     let before = versions(stage).await?;
     let took = up::raise(stage, &first.path).await?;
