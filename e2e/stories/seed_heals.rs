@@ -35,8 +35,6 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let fourth = ClusterNode::new(&std::env::var("QUINISTRY_E2E_CLUSTER")?, FOURTH);
     let result = up::alone(&stage, Box::pin(heal(&stage, &fourth))).await;
     // Whatever happened, the next story finds three nodes, and the images that it begins with.
-    outage::api_server("start").await?;
-    outage::until_answered(&stage).await?;
     let nodes = Api::<LiveNode>::all(stage.world.client.clone());
     if nodes.get_opt(FOURTH).await?.is_some() {
         fourth.remove().await?;
@@ -131,18 +129,26 @@ async fn all_at_once(stage: &Stage) -> Result<()> {
 async fn without_an_api_server(stage: &Stage, node: &dyn Node) -> Result<()> {
     let others = Others::than(stage, &[node.name()], up::NAME).await?;
     outage::api_server("stop").await?;
+    // Whatever happens now, it must come back.
+    let meanwhile = away(stage, node).await;
+    outage::api_server("start").await?;
+    let began = Timestamp::now();
+    outage::until_answered(stage).await?;
+    meanwhile?;
+    let back = outage::until_back(stage, node, began).await?;
+    whole(stage, &[node], back, "it was restarted without an API server").await?;
+    others.unharmed(stage, &[node.name()], up::NAME).await
+}
+
+/// The node is restarted; the others go on serving.
+async fn away(stage: &Stage, node: &dyn Node) -> Result<()> {
     node.stop().await?;
     node.start().await?;
     let ports = stage.base_port - 1..stage.base_port + GENERATIONS;
     for other in stage.world.nodes.iter().filter(|other| other.name() != node.name()) {
         serving::on(&**other, ports.clone(), &stage.world.first.digest).await?;
     }
-    outage::api_server("start").await?;
-    let began = Timestamp::now();
-    outage::until_answered(stage).await?;
-    let back = outage::until_back(stage, node, began).await?;
-    whole(stage, &[node], back, "it was restarted without an API server").await?;
-    others.unharmed(stage, &[node.name()], up::NAME).await
+    Ok(())
 }
 
 async fn operator_dies(stage: &Stage) -> Result<()> {
