@@ -239,7 +239,7 @@ impl Cluster {
         self.request("POST", path, None, bytes(question), || format!("ask {path}")).await
     }
 
-    /// Creates an object. It being there already is a [conflict](UpError::is_conflict).
+    /// Creates an object. It being there already is a conflict.
     pub async fn create<T: DeserializeOwned>(
         &self,
         kind: Kind,
