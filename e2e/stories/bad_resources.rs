@@ -40,14 +40,14 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     spec.insert("digest".into(), json!(stage.world.first.digest));
     spec.insert("basePort".into(), json!(stage.base_port + 10));
     stage.apply(&unborn).await?;
-    let what = "the seed is refused as Degraded/InvalidSpec";
+    let what = "a seed that nobody has brought is told as Degraded/SeedIncomplete";
     let resources = stage.resources();
     let unborn = wait::until(&resources, "unborn", DEADLINE, what, |one| {
-        condition(one, "Degraded").is_some_and(|it| it.status == "True" && it.reason == "InvalidSpec")
+        condition(one, "Degraded").is_some_and(|it| it.status == "True" && it.reason == "SeedIncomplete")
     });
     let message = condition(&unborn.await?, "Degraded").map(|it| it.message.clone()).unwrap_or_default();
-    stage.say(format_args!("InvalidSpec says: {message}"));
-    ensure!(message.contains("seed"), "the message does not name the field: {message}");
+    stage.say(format_args!("SeedIncomplete says: {message}"));
+    ensure!(message.contains("quinistry up"), "the message does not say what to do: {message}");
 
     // Others go on, and what cannot be changed cannot.
     stage.apply(&stage.resource("good", 1)).await?;

@@ -42,12 +42,11 @@ pub(super) fn of_action(applied: &Applied) -> Option<Event> {
         ),
         Applied::Restored(map) => (EventReason::SeedRestored, format!("restored ConfigMap {map}")),
         Applied::Dropped(map) => (EventReason::SeedDropped, format!("deleted ConfigMap {map}")),
-        Applied::Labelled(node, Some(label)) => (
-            EventReason::CarrierChosen,
-            format!("labelled node {node} with carrier {label}, as it lacks the one before"),
-        ),
+        Applied::Labelled(node, Some(label)) => {
+            (EventReason::CarrierChosen, format!("labelled node {node} quinistry.dev/carrier={label}"))
+        }
         Applied::Labelled(node, None) => {
-            (EventReason::CarrierChosen, format!("took node {node}'s label of another carrier away"))
+            (EventReason::CarrierChosen, format!("took node {node}'s label quinistry.dev/carrier away"))
         }
         Applied::Nothing => return None,
     };

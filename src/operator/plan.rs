@@ -85,7 +85,7 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
             return Plan { words: Words::refused(Reason::InvalidSpec, message), ..Plan::default() };
         }
     };
-    let seed = valid.executable.map(|executable| Seed::new(quinistry, observed, executable));
+    let seed = valid.executable.map(|executable| Seed::new(quinistry, observed, now, executable));
     let mut chain = Chain::new(quinistry, observed, now, valid.digest, seed);
     chain.raise();
     let rival = ports::owner(quinistry, observed);
@@ -304,12 +304,11 @@ impl<'a> Chain<'a> {
     /// and again would hide what is wrong.
     fn stuck(&self) -> impl Iterator<Item = &'a Pod> {
         let observed = self.observed;
-        let (seed, now) = (self.seed.as_ref(), self.now);
+        let seed = self.seed.as_ref();
         self.views.iter().filter(|view| view.is_current()).flat_map(move |view| {
             view.pods.iter().copied().filter(move |pod| {
                 if view.number == 0 {
-                    return view.is_of_current_template(pod)
-                        && seed.is_some_and(|seed| seed.is_stale(pod, now));
+                    return view.is_of_current_template(pod) && seed.is_some_and(|seed| seed.is_stale(pod));
                 }
                 // The kubelet tells of a back-off only when it next looks at the pod, and that is when it is over.
                 let waits = pod.waiting.as_ref().is_some_and(|(reason, _)| {

@@ -19,6 +19,14 @@ pub const CARRIER: &str = "quinistry.dev/carrier";
 /// The label's value on a node without any carrier.
 pub const NONE: &str = "none";
 
+/// How the label's value begins on a node whose kubelet must forget pieces that were altered, followed by when that began,
+/// in seconds since the epoch. No pod of generation 0 is made there meanwhile.
+const RESTING: &str = "resting-";
+
+/// How many seconds a kubelet is given to forget. It keeps an immutable `ConfigMap` as long as there is a pod that refers
+/// to it, and a pod that follows at once refers to it before its predecessor is forgotten.
+const REST: i64 = 5;
+
 /// Annotation of such a node: what [`tried`] says of the candidates of which nothing was left.
 pub const TRIED: &str = "quinistry.dev/carriers-tried";
 
@@ -114,6 +122,10 @@ pub struct Candidate<'a> {
     pub seen: bool,
     /// The image that its pod cannot be started in.
     pub failed: Option<&'a str>,
+    /// Its pod refuses pieces that are sound.
+    pub refused: bool,
+    /// It has a pod of generation 0.
+    pub busy: bool,
 }
 
 /// Which carrier for which node.
@@ -132,7 +144,7 @@ pub struct Assignment {
 /// Assigns carriers. `main` and `others` are those that are there already, which stay if they can: what moves without
 /// need is restarted without need.
 #[must_use]
-pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String]) -> Assignment {
+pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], now: i64) -> Assignment {
     let main = main
         .filter(|main| nodes.is_empty() || nodes.iter().any(|node| fits(node, main)))
         .map(Into::into)
@@ -141,6 +153,17 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String]) ->
     let Some(main) = main else { return Assignment::default() };
     let mut assignment = Assignment::default();
     for node in nodes {
+        if let Some(since) = node.label.and_then(|label| label.strip_prefix(RESTING)) {
+            let since = since.parse().unwrap_or(i64::MIN);
+            if !node.busy && now.saturating_sub(since) >= REST {
+                assignment.labels.push((node.node.into(), None));
+            }
+            continue;
+        }
+        if node.refused {
+            assignment.labels.push((node.node.into(), Some(format!("{RESTING}{now}"))));
+            continue;
+        }
         let mut known = node.images.iter().chain(others).chain([&main]);
         let current = match node.label {
             None => Some(&main),
@@ -211,7 +234,17 @@ mod tests {
     fn node<'a>(name: &'a str, images: &[&str]) -> Candidate<'a> {
         let images = candidates(&[], &images.iter().map(ToString::to_string).collect::<Vec<_>>(), &[]);
         let seen = !images.iter().any(|image| image == WELL_KNOWN[0]);
-        Candidate { node: name, label: None, tried: None, known: &[], images, seen, failed: None }
+        Candidate {
+            node: name,
+            label: None,
+            tried: None,
+            known: &[],
+            images,
+            seen,
+            failed: None,
+            refused: false,
+            busy: true,
+        }
     }
 
     #[test]
@@ -257,7 +290,7 @@ mod tests {
     #[test]
     fn nodes_that_have_the_main_carrier_need_no_label() {
         let nodes = [node("n1", &["a/pause:3"]), node("n2", &["a/pause:3"]), node("n3", &["b/pause:2"])];
-        let assignment = assign(&nodes, None, &[]);
+        let assignment = assign(&nodes, None, &[], 0);
         assert_eq!(assignment.main.as_deref(), Some("a/pause:3"));
         let other = key("b/pause:2");
         assert_eq!(assignment.labels, [("n3".to_owned(), Some(other.clone()))]);
@@ -270,16 +303,16 @@ mod tests {
         let other = key("b/pause:2");
         let mut nodes = [node("n1", &["a/pause:3"]), node("n2", &["b/pause:2", "a/pause:3"])];
         nodes[1].label = Some(&other);
-        let assignment = assign(&nodes, Some("a/pause:3"), &["b/pause:2".into()]);
+        let assignment = assign(&nodes, Some("a/pause:3"), &["b/pause:2".into()], 0);
         assert_eq!((assignment.main.as_deref(), assignment.labels.len()), (Some("a/pause:3"), 0));
         assert!(assignment.others.contains_key(&other));
         // Also when the node's list no longer names it.
         nodes[1].images = vec!["c/pause:1".into()];
-        let assignment = assign(&nodes, Some("a/pause:3"), &["b/pause:2".into()]);
+        let assignment = assign(&nodes, Some("a/pause:3"), &["b/pause:2".into()], 0);
         assert_eq!(assignment.labels, []);
         // A majority that comes later does not move the others.
         let late = [node("n1", &["a/pause:3"]), node("n2", &["c/pause:1"]), node("n3", &["c/pause:1"])];
-        assert_eq!(assign(&late, Some("a/pause:3"), &[]).main.as_deref(), Some("a/pause:3"));
+        assert_eq!(assign(&late, Some("a/pause:3"), &[], 0).main.as_deref(), Some("a/pause:3"));
     }
 
     #[test]
@@ -289,49 +322,65 @@ mod tests {
             let failing = Candidate { label, failed, ..node("n2", &images) };
             vec![node("n1", &["a/pause:3"]), failing]
         });
-        let first = assign(&nodes(None, Some("a/pause:3")), Some("a/pause:3"), &[]);
+        let first = assign(&nodes(None, Some("a/pause:3")), Some("a/pause:3"), &[], 0);
         assert_eq!(first.labels, [("n2".to_owned(), Some(second.clone()))]);
-        let next = assign(&nodes(Some(&second), Some("b/pause:2")), Some("a/pause:3"), &["b/pause:2".into()]);
+        let next =
+            assign(&nodes(Some(&second), Some("b/pause:2")), Some("a/pause:3"), &["b/pause:2".into()], 0);
         let all = tried(&[]);
         assert_eq!(next.labels, [("n2".to_owned(), Some(NONE.to_owned()))]);
         assert_eq!(next.without, BTreeMap::from([("n2".to_owned(), all.clone())]));
         let mut rest = nodes(Some(NONE), None);
         rest[1].tried = Some(&all);
-        let assignment = assign(&rest, Some("a/pause:3"), &[]);
+        let assignment = assign(&rest, Some("a/pause:3"), &[], 0);
         assert_eq!((assignment.labels.len(), assignment.without.len()), (0, 1));
         // Something else is there: all are tried again.
         let known = ["c/pause:1".to_owned()];
         rest[1].known = &known;
-        let assignment = assign(&rest, Some("a/pause:3"), &[]);
+        let assignment = assign(&rest, Some("a/pause:3"), &[], 0);
         assert_eq!((assignment.labels.len(), assignment.without.len()), (1, 0));
     }
 
     #[test]
     fn where_nothing_is_seen_the_main_carrier_is_tried_first() {
         let nodes = [node("n1", &["a/pause:3"]), node("n2", &[])];
-        let assignment = assign(&nodes, None, &[]);
+        let assignment = assign(&nodes, None, &[], 0);
         assert_eq!((assignment.main.as_deref(), assignment.labels.len()), (Some("a/pause:3"), 0));
         let failing =
             [node("n1", &["a/pause:3"]), Candidate { failed: Some("a/pause:3"), ..node("n2", &[]) }];
-        let assignment = assign(&failing, Some("a/pause:3"), &[]);
+        let assignment = assign(&failing, Some("a/pause:3"), &[], 0);
         assert_eq!(assignment.labels, [("n2".to_owned(), Some(key(WELL_KNOWN[0])))]);
     }
 
     #[test]
     fn a_main_carrier_that_nobody_has_gives_way() {
         let nodes = [node("n1", &["b/pause:4"]), node("n2", &["b/pause:4"])];
-        assert_eq!(assign(&nodes, Some("a/pause:3"), &[]).main.as_deref(), Some("b/pause:4"));
+        assert_eq!(assign(&nodes, Some("a/pause:3"), &[], 0).main.as_deref(), Some("b/pause:4"));
     }
 
     #[test]
     fn a_label_that_nobody_understands_is_replaced() {
         let nodes = [Candidate { label: Some("0123456789"), ..node("n1", &["a/pause:3"]) }];
-        assert_eq!(assign(&nodes, Some("a/pause:3"), &[]).labels, [("n1".to_owned(), None)]);
+        assert_eq!(assign(&nodes, Some("a/pause:3"), &[], 0).labels, [("n1".to_owned(), None)]);
+    }
+
+    #[test]
+    fn a_node_whose_pod_refuses_sound_pieces_rests_until_they_are_forgotten() {
+        let labels = |label, refused, busy, now| {
+            let node = Candidate { label, refused, busy, ..node("n1", &["a/pause:3"]) };
+            assign(&[node], Some("a/pause:3"), &[], now).labels
+        };
+        let rests = [("n1".to_owned(), Some("resting-100".to_owned()))];
+        assert_eq!(labels(None, true, true, 100), rests);
+        // Its pod is still there, or not long gone.
+        assert_eq!(labels(Some("resting-100"), true, true, 200), []);
+        assert_eq!(labels(Some("resting-100"), false, false, 102), []);
+        assert_eq!(labels(Some("resting-100"), false, false, 105), [("n1".to_owned(), None)]);
+        assert_eq!(labels(Some("resting-nonsense"), false, false, 105), [("n1".to_owned(), None)]);
     }
 
     #[test]
     fn no_nodes_keep_the_carrier_that_was() {
-        assert_eq!(assign(&[], Some("a/pause:3"), &[]).main.as_deref(), Some("a/pause:3"));
-        assert_eq!(assign(&[], None, &[]), Assignment::default());
+        assert_eq!(assign(&[], Some("a/pause:3"), &[], 0).main.as_deref(), Some("a/pause:3"));
+        assert_eq!(assign(&[], None, &[], 0), Assignment::default());
     }
 }

@@ -19,9 +19,6 @@ const NOT_THERE: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
 /// After how many seconds pieces of an executable that no resource has come to name are taken for forsaken.
 const FORSAKEN: i64 = 3600;
 
-/// After how many seconds a pod whose stub refuses pieces that are sound is replaced.
-const REFUSED: i64 = 15;
-
 /// How many nodes are asked about at once for the images of their pods.
 const ASKED: usize = 8;
 
@@ -45,7 +42,12 @@ pub(super) struct Seed<'a> {
 // === impl Seed ===
 
 impl<'a> Seed<'a> {
-    pub(super) fn new(quinistry: &'a Quinistry, observed: &'a Observed, executable: Digest) -> Self {
+    pub(super) fn new(
+        quinistry: &'a Quinistry,
+        observed: &'a Observed,
+        now: Timestamp,
+        executable: Digest,
+    ) -> Self {
         let names = Names::new(quinistry.metadata.name.as_deref().unwrap_or_default(), &executable);
         let ours = observed.own.executable.as_ref().filter(|(digest, _)| *digest == executable);
         let found: BTreeMap<&str, &Found> = observed
@@ -62,12 +64,14 @@ impl<'a> Seed<'a> {
             let sound = there.is_some_and(|there| !observed.altered.contains(&there.uid));
             (!sound).then_some((part, there))
         });
-        let broken = broken.collect();
+        let broken: Vec<_> = broken.collect();
+        // Only who has seen what the pieces hold can tell that they are sound.
+        let sound = ours.is_some() && broken.is_empty();
         Self {
             pieces,
             own: ours.is_some(),
             handed_over: observed.own.hands_over && ours.is_none(),
-            assignment: assign(quinistry, observed),
+            assignment: assign(quinistry, observed, sound, now),
             names,
             executable,
             broken,
@@ -125,14 +129,12 @@ impl<'a> Seed<'a> {
         all.filter(|part| part.seed == self.names.seed() && !part.deleting)
     }
 
-    /// A kubelet keeps an immutable `ConfigMap` as it was for a pod's whole life, so one that was made before a piece was
-    /// restored cannot start. Nor can its successor, if that was there before the kubelet had forgotten.
-    pub(super) fn is_stale(&self, pod: &Pod, now: Timestamp) -> bool {
+    /// A pod that waits for a piece since before that was restored: its kubelet's next try may be minutes away. One that
+    /// got an altered piece is not helped by a successor; see [`carrier`].
+    pub(super) fn is_stale(&self, pod: &Pod) -> bool {
         let newest = self.current().map(|part| part.created).max();
         let earlier = newest.is_some_and(|newest| pod.created < newest);
-        let refused = pod.ended.as_ref().is_some_and(|(code, _)| *code == exit::WRONG_DIGEST);
-        let again = self.own && refused && now.as_second() - pod.created.as_second() >= REFUSED;
-        self.is_whole() && !pod.deleting && pod.ready.is_none() && (earlier || again)
+        self.is_whole() && !pod.deleting && pod.ready.is_none() && earlier && !refuses(pod)
     }
 
     /// What keeps generation 0 from being raised or restored, if this operator cannot help it.
@@ -180,7 +182,7 @@ pub(super) fn strangers(quinistry: &Quinistry, observed: &Observed) -> Vec<Strin
         .collect()
 }
 
-fn assign(quinistry: &Quinistry, observed: &Observed) -> Assignment {
+fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestamp) -> Assignment {
     let named = quinistry.spec.seed.as_ref().map_or(&[][..], |seed| &seed.carriers);
     let image_of = |key: &str| {
         let set = observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(key))?;
@@ -202,17 +204,28 @@ fn assign(quinistry: &Quinistry, observed: &Observed) -> Assignment {
                 images: carrier::candidates(named, &node.sandboxes, running),
                 seen: !named.is_empty() || !node.sandboxes.is_empty() || !running.is_empty(),
                 failed: failed(observed, node),
+                refused: sound && pods_on(observed, node).any(|pod| pod.ready.is_none() && refuses(pod)),
+                busy: pods_on(observed, node).next().is_some(),
             }
         })
         .collect();
     // What the resource names goes before what is there.
     let main = image_of(MAIN).filter(|image| named.is_empty() || named.iter().any(|one| one == image));
-    carrier::assign(&nodes, named.first().map(String::as_str).or(main), &others)
+    carrier::assign(&nodes, named.first().map(String::as_str).or(main), &others, now.as_second())
+}
+
+fn pods_on<'a, 'b>(observed: &'a Observed, node: &'b Node) -> impl Iterator<Item = &'a Pod> + use<'a, 'b> {
+    observed.pods_of(0).filter(|pod| pod.node == node.name)
+}
+
+/// Its stub found other pieces than it was told.
+fn refuses(pod: &Pod) -> bool {
+    pod.ended.as_ref().is_some_and(|(code, _)| *code == exit::WRONG_DIGEST)
 }
 
 /// The carrier that its pod cannot be started in. Not if an admission plugin has it pulled: no other would be better.
 fn failed<'a>(observed: &'a Observed, node: &Node) -> Option<&'a str> {
-    let mut pods = observed.pods_of(0).filter(|pod| pod.node == node.name && !pod.deleting);
+    let mut pods = pods_on(observed, node).filter(|pod| !pod.deleting);
     pods.find(|pod| {
         let waiting = pod.waiting.as_ref().is_some_and(|(reason, _)| NOT_THERE.contains(&reason.as_str()));
         waiting && pod.pull_policy == build::NEVER

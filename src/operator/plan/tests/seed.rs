@@ -120,7 +120,7 @@ fn a_lost_or_altered_piece_is_restored_and_pods_that_run_are_left_alone() {
 }
 
 #[test]
-fn pods_that_started_with_an_altered_piece_are_replaced_once_it_is_restored() {
+fn pods_that_started_with_an_altered_piece_make_way_until_their_kubelet_has_forgotten_it() {
     let (quinistry, mut world) = own();
     world.settle(&quinistry);
     let altered = world.observed.parts[1].uid.clone();
@@ -135,19 +135,38 @@ fn pods_that_started_with_an_altered_piece_are_replaced_once_it_is_restored() {
     let plan = world.plan(&quinistry);
     assert_eq!(applied(&plan), ["restore Piece(0)"], "first the piece");
     world.obey(&plan);
-    let replaced = applied(&world.plan(&quinistry));
-    assert_eq!(replaced.len(), 3, "{replaced:?}");
-    assert!(replaced.iter().all(|action| action.starts_with("~larder-gen0-")), "{replaced:?}");
-    world.settle(&quinistry);
+    // A pod that follows at once would get the same from its kubelet.
+    let plan = world.plan(&quinistry);
+    let resting: Vec<String> = (1..=3).map(|n| format!("node-{n}: resting-{}", NOW + 100)).collect();
+    assert_eq!(applied(&plan), resting);
+    world.obey(&plan);
+    world.observed.pods.retain(|pod| pod.generation != 0);
     assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
-    // A kubelet had not forgotten: its next pod is refused as well, and gets its turn a while later.
+    world.now = at(110);
+    assert_eq!(applied(&world.plan(&quinistry)), ["node-1: -", "node-2: -", "node-3: -"]);
+    let plan = world.settle(&quinistry);
+    assert_eq!(plan.words.ready.status, "True", "{:#?}", plan.words);
+}
+
+#[test]
+fn pods_that_wait_for_a_lost_piece_are_replaced_once_it_is_there() {
+    let (quinistry, mut world) = own();
+    world.settle(&quinistry);
+    world.observed.parts.remove(0);
     world.change_pods(0, |pod| {
         pod.ready = None;
-        pod.ended = Some((crate::seed::exit::WRONG_DIGEST, "quinistry stub: another digest".into()));
+        pod.running = None;
+        pod.waiting = Some(("ContainerCreating".into(), String::new()));
     });
-    assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
-    world.now = at(200);
-    assert_eq!(applied(&world.plan(&quinistry)).len(), 3);
+    world.now = at(100);
+    let plan = world.plan(&quinistry);
+    assert_eq!(applied(&plan), ["restore Stub"]);
+    world.obey(&plan);
+    let replaced = applied(&world.plan(&quinistry));
+    assert!(
+        replaced.len() == 3 && replaced.iter().all(|one| one.starts_with("~larder-gen0-")),
+        "{replaced:?}"
+    );
 }
 
 #[test]
