@@ -42,7 +42,7 @@ pub(super) fn owner(quinistry: &Quinistry, observed: &Observed) -> Option<Owner>
     })
 }
 
-fn by_age(one: &Quinistry, other: &Quinistry) -> Ordering {
+pub(super) fn by_age(one: &Quinistry, other: &Quinistry) -> Ordering {
     let age = |quinistry: &Quinistry| {
         (quinistry.metadata.creation_timestamp.as_ref().map(|time| time.0), quinistry.metadata.uid.clone())
     };

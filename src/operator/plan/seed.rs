@@ -1,9 +1,11 @@
 //! What generation 0 stands on: the `ConfigMaps` of the executable, and a carrier for each node. Pure.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::ports::by_age;
 use super::{Action, DropPart};
 use crate::crd::{Quinistry, Reason};
 use crate::oci::Digest;
@@ -103,12 +105,28 @@ impl<'a> Seed<'a> {
         let uid = self.quinistry.metadata.uid.as_deref().unwrap_or_default();
         let orphans = self.current().filter(|part| !part.owners.iter().any(|owner| owner == uid));
         actions.extend(orphans.map(|part| Action::Adopt { part: part.name.clone() }));
-        actions.extend(self.assignment.labels.iter().map(|(node, label)| Action::Label {
-            node: node.clone(),
-            label: label.clone(),
-            tried: self.assignment.without.get(node).cloned(),
-        }));
+        if self.is_whole() && !self.follows() {
+            actions.extend(self.assignment.labels.iter().map(|(node, label)| Action::Label {
+                node: node.clone(),
+                label: label.clone(),
+                tried: self.assignment.without.get(node).cloned(),
+            }));
+        }
         actions
+    }
+
+    /// A node has one label, so one resource sets it: of those whose generation 0 runs, the oldest.
+    fn follows(&self) -> bool {
+        let runs = self.observed.pods_of(0).any(|pod| pod.ready.is_some());
+        self.observed.rivals.iter().any(|rival| {
+            let raised = rival.status.iter().flat_map(|status| &status.generations);
+            let raised = raised.into_iter().any(|one| one.generation == 0 && one.available > 0);
+            rival.metadata.uid != self.quinistry.metadata.uid
+                && rival.spec.seed.is_some()
+                && raised
+                && (!runs || by_age(rival, self.quinistry) == Ordering::Less)
+                && !select::disjoint(rival, self.quinistry)
+        })
     }
 
     /// Parts of earlier executables, which nothing needs any more once every generation is of this one. Those that came

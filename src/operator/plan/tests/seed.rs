@@ -213,6 +213,29 @@ fn a_node_without_any_carrier_is_named_and_holds_up_nobody() {
 }
 
 #[test]
+fn of_two_seeds_one_labels_the_nodes() {
+    let (quinistry, mut world) = own();
+    world.change_node("node-2", |node| node.sandboxes = vec!["other/pause:4".into()]);
+    world.bring(&executable("ours"));
+    let labels = |plan: &Plan| plan.actions.iter().any(|action| matches!(action, Action::Label { .. }));
+    assert!(labels(&world.plan(&quinistry)));
+    let mut rival = seeded(&executable("ours"), &digest());
+    rival.metadata.uid = Some("uid-rival".into());
+    rival.metadata.creation_timestamp = Some(Time(at(-90)));
+    rival.spec.base_port = 7000;
+    world.observed.rivals = vec![Arc::new(rival.clone())];
+    // Of one that has not come up nobody has anything.
+    assert!(labels(&world.plan(&quinistry)));
+    let (other, mut raised) = own();
+    rival.status = Some(crate::crd::QuinistryStatus {
+        generations: raised.settle(&other).generations,
+        ..crate::crd::QuinistryStatus::default()
+    });
+    world.observed.rivals = vec![Arc::new(rival)];
+    assert!(!labels(&world.plan(&quinistry)));
+}
+
+#[test]
 fn nodes_whose_carrier_fails_are_strangers_until_they_were_asked() {
     let (quinistry, mut world) = own();
     world.change_node("node-3", |node| node.sandboxes = Vec::new());
