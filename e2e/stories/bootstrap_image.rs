@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
+use super::support::pods::of_generation;
 use super::support::{Stage, Story, When, shell};
 
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -64,8 +65,7 @@ async fn loaded(stage: &Stage) -> Result<()> {
     resource["spec"]["imagePullPolicy"] = json!("Never");
     stage.apply(&resource).await?;
     stage.until_ready("plain", DEADLINE).await?;
-    let first = ListParams::default().labels("quinistry/generation=1");
-    let pods = stage.pods().list(&first).await?.items;
+    let pods = stage.pods().list(&of_generation(1)).await?.items;
     let pod = pods.first().and_then(|pod| pod.metadata.name.clone()).context("generation 1 has pods")?;
     stage.pods().delete(&pod, &DeleteParams::default()).await?;
     if !stage.world.verifies_pulls().await? {
@@ -76,8 +76,7 @@ async fn loaded(stage: &Stage) -> Result<()> {
     stage.say(&message);
     ensure!(message.contains("image save --bootstrap"), "the message does not name the remedy: {message}");
     // The children go on serving.
-    let second = ListParams::default().labels("quinistry/generation=2");
-    let children = stage.pods().list(&second).await?.items;
+    let children = stage.pods().list(&of_generation(2)).await?.items;
     ensure!(children.len() == stage.world.nodes.len(), "{} children are left", children.len());
     Ok(())
 }

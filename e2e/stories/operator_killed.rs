@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use super::support::observer::Observer;
-use super::support::process::{Process, last_words};
+use super::support::process::{Process, with_log};
 use super::support::random::Random;
 use super::support::stage::is_ready;
 use super::support::{Stage, Story, When, operator, serving};
@@ -30,10 +30,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         return Ok(());
     }
     stage.operator().leave(&stage.world).await?;
-    let folder = tempfile::tempdir()?;
-    let log = folder.path().join("log");
-    let result = kill_and_kill(&stage, &log).await;
-    result.with_context(|| format!("the operators said:\n{}", last_words(&log)))
+    with_log(|log| async move { kill_and_kill(&stage, &log).await }).await
 }
 
 /// What somebody wants at a moment.

@@ -13,6 +13,7 @@ use quinistry::crd::{Quinistry, Reason};
 use quinistry::seed::carrier::{CARRIER, NONE};
 use serde_json::json;
 
+use super::support::pods::of_generation;
 use super::support::{Stage, Story, When, daemon_sets, seed, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -89,7 +90,7 @@ async fn move_on(stage: &Stage) -> Result<()> {
 
 /// The images of generation 0's sets.
 async fn carriers(stage: &Stage) -> Result<Vec<String>> {
-    let sets = stage.daemon_sets().list(&seed::of(0)).await?;
+    let sets = stage.daemon_sets().list(&of_generation(0)).await?;
     Ok(sets.iter().map(|set| daemon_sets::image(set).to_owned()).collect())
 }
 

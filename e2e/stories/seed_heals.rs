@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::support::cluster::ClusterNode;
 use super::support::outage::{self, HEALED, Others};
-use super::support::pods::is_ready;
+use super::support::pods::{GENERATION, is_ready};
 use super::support::{Node, Stage, Story, When, daemon_sets, seed, serving, up, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -230,7 +230,7 @@ fn times(pods: &[Pod], zero: i64) -> String {
         let conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
         let mut ready = conditions.filter(|one| one.type_ == "Ready");
         let ready = ready.next().and_then(|ready| Some(ready.last_transition_time.as_ref()?.0));
-        let generation = pod.labels().get("quinistry/generation").cloned().unwrap_or_default();
+        let generation = pod.labels().get(GENERATION).cloned().unwrap_or_default();
         (
             generation.clone(),
             format!("{generation} made {} started {} Ready {}", since(made), since(started), since(ready)),

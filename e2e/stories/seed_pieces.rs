@@ -13,8 +13,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use quinistry::seed::{Cut, Part, exit};
 use serde_json::json;
 
-use super::support::pods::{is_ready, restarts};
-use super::support::process::{Process, last_words};
+use super::support::pods::{GENERATION, is_ready, of_generation, restarts};
+use super::support::process::{Process, with_log};
 use super::support::{Stage, Story, When, operator, seed, serving, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -32,10 +32,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         return Ok(());
     }
     stage.operator().leave(&stage.world).await?;
-    let folder = tempfile::tempdir()?;
-    let log = folder.path().join("log");
-    let result = lose_and_alter(&stage, &log).await;
-    result.with_context(|| format!("the operators said:\n{}", last_words(&log)))
+    with_log(|log| async move { lose_and_alter(&stage, &log).await }).await
 }
 
 async fn lose_and_alter(stage: &Stage, log: &Path) -> Result<()> {
@@ -73,12 +70,13 @@ async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Resu
     let old = lives(stage).await?;
     // A kubelet goes on with what it knows of an immutable ConfigMap as long as any pod is there that has it.
     place(stage, Some("nowhere")).await?;
-    wait::until_none(&stage.pods(), &seed::of(0), DEADLINE, "generation 0 is gone from all nodes").await?;
+    wait::until_none(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is gone from all nodes")
+        .await?;
     alter(stage, cut, Part::Piece(2)).await?;
     place(stage, None).await?;
     let size = stage.world.nodes.len();
     let what = "every new pod of generation 0 refuses the pieces";
-    let refusing = wait::until_all(&stage.pods(), &seed::of(0), DEADLINE, what, |pods| {
+    let refusing = wait::until_all(&stage.pods(), &of_generation(0), DEADLINE, what, |pods| {
         pods.len() == size
             && pods.iter().all(|pod| !old.contains_key(&pod.name_any()) && refusal(pod).is_some())
     })
@@ -96,7 +94,7 @@ async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Resu
     let began = Instant::now();
     let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
     until_restored(stage, cut, Part::Piece(2)).await?;
-    wait::until_all(&stage.pods(), &seed::of(0), DEADLINE, "generation 0 is whole again", |pods| {
+    wait::until_all(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is whole again", |pods| {
         pods.len() == size && pods.iter().all(is_ready)
     })
     .await?;
@@ -172,7 +170,7 @@ async fn until_restored(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
 /// All pods: generation, UID and restarts.
 async fn lives(stage: &Stage) -> Result<BTreeMap<String, (i32, String)>> {
     let pods = stage.pods().list(&ListParams::default()).await?;
-    let generation = |pod: &Pod| pod.labels().get("quinistry/generation").and_then(|text| text.parse().ok());
+    let generation = |pod: &Pod| pod.labels().get(GENERATION).and_then(|text| text.parse().ok());
     let life = |pod: &Pod| {
         let (uid, restarts) = (pod.uid().unwrap_or_default(), restarts(pod));
         (pod.name_any(), (generation(pod).unwrap_or_default(), format!("{uid} {restarts}")))

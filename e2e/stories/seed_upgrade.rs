@@ -14,6 +14,7 @@ use kube::api::ListParams;
 
 use super::support::chain_rule::{Event, What};
 use super::support::observer::Observer;
+use super::support::pods::of_generation;
 use super::support::{Node, Stage, Story, When, seed, up, wait};
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -170,7 +171,7 @@ fn gaps(events: &[Event]) -> Result<Gaps> {
 async fn in_order(stage: &Stage, operator: &Pod) -> Result<()> {
     let mut before: Option<Timestamp> = None;
     for generation in 0..=GENERATIONS {
-        let pods = stage.pods().list(&seed::of(generation)).await?.items;
+        let pods = stage.pods().list(&of_generation(generation)).await?.items;
         let first = pods.iter().filter_map(made).min().context("there are pods")?;
         let last = pods.iter().filter_map(ready).max().context("there are Ready pods")?;
         stage.say(format_args!(

@@ -21,12 +21,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::chain_rule::{Event, Key, Pod, Set, What, violations};
+use super::pods::GENERATION;
 use super::{Stage, daemon_sets, wait};
 
 /// Field manager of the operator.
 const OPERATOR: &str = "quinistry-operator";
 const RESOURCE: &str = "quinistry.dev/resource";
-const GENERATION: &str = "quinistry/generation";
 const TEMPLATE: &str = "quinistry.dev/template";
 
 /// How soon a watch is tried again; whatever happens meanwhile is heard of late.

@@ -1,6 +1,15 @@
 //! What can be read of pods.
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+
+/// Label of pods and `DaemonSets`: which generation they are of.
+pub const GENERATION: &str = "quinistry/generation";
+
+/// Selects those of a generation.
+pub fn of_generation(generation: i32) -> ListParams {
+    ListParams::default().labels(&format!("{GENERATION}={generation}"))
+}
 
 /// Whether it is Ready, and stays.
 pub fn is_ready(pod: &Pod) -> bool {

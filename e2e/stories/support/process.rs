@@ -70,6 +70,17 @@ impl Process {
     }
 }
 
+/// Plays with a log for processes; what they said last is told when it goes wrong.
+pub async fn with_log<F>(play: impl FnOnce(PathBuf) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let result = play(log.clone()).await;
+    result.with_context(|| format!("the operators said:\n{}", last_words(&log)))
+}
+
 /// The last lines of a log, which most often say what went wrong.
 pub fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();

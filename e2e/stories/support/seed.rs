@@ -13,11 +13,9 @@ use quinistry::oci::{Descriptor, Digest, ImageManifest};
 use quinistry::seed::{Cut, NAME, Names, SEED};
 use serde_json::{Value, json};
 
+use super::pods::of_generation;
 use super::world::Executable;
 use super::{Node, Stage, outage, serving, shell};
-
-/// Label of a pod: which generation it is of.
-const GENERATION: &str = "quinistry/generation";
 
 /// What `spec.seed.executable` says of an executable.
 pub fn executable(one: &Executable) -> Result<Digest> {
@@ -63,11 +61,6 @@ pub async fn are_whole(stage: &Stage, name: &str, one: &Executable) -> Result<()
     let more: Vec<_> = found.iter().filter(|name| !wanted.contains(name)).collect();
     ensure!(missing.is_empty() && more.is_empty(), "{missing:?} are missing, {more:?} are too many");
     Ok(())
-}
-
-/// Selects the pods of a generation.
-pub fn of(generation: i32) -> ListParams {
-    ListParams::default().labels(&format!("{GENERATION}={generation}"))
 }
 
 /// Checks that every node serves a digest from generation 0 and so many others, byte for byte.
@@ -135,7 +128,7 @@ pub async fn was_fetched(node: &dyn Node, before: &str, blob: &Digest) -> Result
 
 /// How often generation 0 on a node has sent a blob, by its own log, which must be told at `debug`.
 pub async fn sent(stage: &Stage, node: &dyn Node, blob: &Descriptor) -> Result<usize> {
-    let here = of(0).fields(&format!("spec.nodeName={}", node.name()));
+    let here = of_generation(0).fields(&format!("spec.nodeName={}", node.name()));
     let pods = stage.pods().list(&here).await?;
     let pod = pods.items.first().with_context(|| format!("no generation 0 on {}", node.name()))?;
     let log = stage.pods().logs(&pod.name_any(), &LogParams::default()).await?;
