@@ -5,12 +5,14 @@
 //! descriptions are what `kubectl explain` shows.
 
 mod definition;
+pub mod labels;
 mod network;
 mod pods;
 mod reason;
 mod status;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
@@ -128,6 +130,14 @@ pub struct QuinistrySpec {
     /// Stop acting on this resource; what runs goes on running.
     #[serde(default)]
     pub suspend: bool,
+}
+
+impl QuinistrySpec {
+    /// The host ports of all generations, the seed's first.
+    #[must_use]
+    pub fn ports(&self) -> RangeInclusive<i32> {
+        self.base_port - i32::from(self.seed.is_some())..=self.base_port + self.generations - 1
+    }
 }
 
 /// Generation 0: the same executable, raised from `ConfigMaps` inside an image that every node has.

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::listen::bind_all;
 use crate::operator::{Operator, Settings, router};
 use crate::quine::Executable;
 use crate::registry::{Limits, serve};
-use crate::seed::{Cut, STUB};
+use crate::seed::Cut;
 use crate::shutdown::Signals;
 
 #[derive(Debug, clap::Args)]
@@ -93,7 +92,7 @@ fn own() -> Option<Cut> {
     let executable = Executable::current()
         .inspect_err(|error| tracing::warn!("no piece of generation 0 can be restored: {error}"))
         .ok()?;
-    Cut::new("", executable.content().clone(), Bytes::from_static(STUB))
+    Cut::of_this("", &executable)
         .inspect_err(|error| tracing::warn!("no piece of generation 0 can be restored: {error}"))
         .ok()
 }

@@ -5,18 +5,10 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use crate::crd::Quinistry;
+pub(super) use crate::crd::labels::{GENERATION, RESOURCE, ROLE};
 
 /// Field manager of every server-side apply, and reporter of every Event.
 pub(super) const MANAGER: &str = "quinistry-operator";
-
-/// UID of the resource; with [`GENERATION`] the selector of a `DaemonSet`, which cannot be changed for ever.
-pub(super) const RESOURCE: &str = "quinistry.dev/resource";
-
-/// Number of the generation.
-pub(super) const GENERATION: &str = "quinistry/generation";
-
-/// `seed`, `parent` or `child`.
-pub(super) const ROLE: &str = "quinistry/role";
 
 /// Hash of what was applied, on the `DaemonSet` itself, where it re-rolls nothing: equal means nothing to write.
 pub(super) const APPLIED: &str = "quinistry.dev/applied";

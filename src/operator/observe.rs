@@ -38,22 +38,10 @@ pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
         labels: node.metadata.labels.take().unwrap_or_default(),
         taints: node.spec.taints.into_iter().map(|taint| (taint.key, taint.value, taint.effect)).collect(),
         tried: node.metadata.annotations.as_mut().and_then(|all| all.remove(carrier::TRIED)),
-        sandboxes: sandboxes(&node.status.images),
+        sandboxes: carrier::sandboxes(node.status.images.iter().map(|image| &*image.names)),
         name: name.clone(),
     };
     Some((name, view))
-}
-
-/// In an order that does not depend on their sizes, by which kubelets sort.
-fn sandboxes(images: &[wire::NodeImage]) -> Vec<String> {
-    let names = images.iter().filter_map(|image| {
-        let sandboxes: Vec<_> =
-            image.names.iter().map(String::as_str).filter(|name| carrier::is_sandbox(name)).collect();
-        carrier::name(&sandboxes).map(Into::into)
-    });
-    let mut all: Vec<String> = names.collect();
-    all.sort_unstable();
-    all
 }
 
 /// The reduced `DaemonSet`, and its key; nothing for one that is not an operator's.

@@ -330,10 +330,6 @@ impl<'a> Chain<'a> {
         self.observed.node(name).is_some_and(|node| node.ready)
     }
 
-    fn is_learning(&self, view: &View<'_>) -> bool {
-        self.learns(view.number)
-    }
-
     fn requests(&self) -> Vec<VerifyRequest> {
         if self.quinistry.spec.network.mode == NetworkMode::HostNetwork {
             return Vec::new();

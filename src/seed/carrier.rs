@@ -57,18 +57,29 @@ pub fn tried(known: &[String]) -> String {
 }
 
 /// The one name of an image to use: a tag if it has one, as digests are longer and tell people nothing.
-#[must_use]
-pub fn name<'a>(names: &[&'a str]) -> Option<&'a str> {
+fn name<'a>(names: &[&'a str]) -> Option<&'a str> {
     names.iter().copied().find(|name| !name.contains('@')).or_else(|| names.first().copied())
 }
 
 /// Whether an image's name is that of a sandbox image.
-#[must_use]
-pub fn is_sandbox(image: &str) -> bool {
+fn is_sandbox(image: &str) -> bool {
     let repository = image.split('@').next().unwrap_or_default();
     let last = repository.rsplit('/').next().unwrap_or_default();
     let name = last.split(':').next().unwrap_or_default();
     name == "pause" || name.ends_with("-pause") || name.starts_with("pause-")
+}
+
+/// The sandbox images among those that a node says it has, each by all of its names; in an order that does not depend
+/// on their sizes, by which kubelets sort.
+pub fn sandboxes<'a>(images: impl Iterator<Item = &'a [String]>) -> Vec<String> {
+    let mut all: Vec<String> = images
+        .filter_map(|names| {
+            let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_sandbox(name)).collect();
+            name(&names).map(Into::into)
+        })
+        .collect();
+    all.sort_unstable();
+    all
 }
 
 /// An image of a pod that runs on the node.

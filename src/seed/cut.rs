@@ -11,9 +11,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::{NAME, PIECES, SEED};
+use super::{NAME, PIECES, SEED, STUB};
 use crate::oci::{Algorithm, Digest};
-use crate::quine::Segments;
+use crate::quine::{Executable, Segments};
 
 /// Length of a piece in bytes; the last one may be shorter. A `ConfigMap` may hold a mebibyte, and is a third longer on
 /// the wire.
@@ -94,6 +94,11 @@ impl Cut {
     pub fn new(resource: &str, executable: Segments, stub: Bytes) -> io::Result<Self> {
         let digest = executable.digest(Algorithm::Sha256)?;
         Ok(Self { names: Names::new(resource, &digest), executable, digest, stub })
+    }
+
+    /// This very executable, whose stub is at hand.
+    pub fn of_this(resource: &str, executable: &Executable) -> io::Result<Self> {
+        Self::new(resource, executable.content().clone(), Bytes::from_static(STUB))
     }
 
     /// The same executable for a resource of another name.

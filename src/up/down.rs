@@ -16,12 +16,11 @@ use super::api::{
     NAMESPACE, NODE, POD, QUINISTRY, ROLE,
 };
 use super::error::UpError;
-use super::names::{
-    ENFORCE, MANAGED_BY, MANAGER, OF_RESOURCE, OPERATOR, RESOURCE, cluster_wide, operator_namespace,
-};
+use super::names::{ENFORCE, MANAGED_BY, MANAGER, OPERATOR, RESOURCE, cluster_wide, operator_namespace};
 use super::raise::DEFINITION_NAME;
 use super::{status, wire};
 use crate::crd::Quinistry;
+use crate::crd::labels::RESOURCE as OF_RESOURCE;
 use crate::seed::{NAME, SEED, carrier};
 
 /// How often it is looked whether something is gone.

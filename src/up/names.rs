@@ -18,12 +18,6 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Level of Pod Security that a namespace enforces.
 pub const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
-/// Label of a generation's pods and `DaemonSets`: the resource's UID. The operator's word.
-pub const OF_RESOURCE: &str = "quinistry.dev/resource";
-
-/// Label of a generation's pods: its number. The operator's word.
-pub const GENERATION: &str = "quinistry/generation";
-
 /// Where the operator runs: apart from the generations, since host ports need a namespace that allows everything.
 #[must_use]
 pub fn operator_namespace(namespace: &str) -> String {

@@ -31,9 +31,8 @@ impl Shipment {
     pub fn own(resource: &str) -> Result<Self, UpError> {
         let executable = Executable::current()?;
         let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
-        let content = executable.content().clone();
-        let stub = stub(&content)?.ok_or_else(|| UpError::Refused("this executable has no stub".into()))?;
-        Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture: Executable::architecture() })
+        let cut = Cut::of_this(resource, &executable)?;
+        Ok(Self { cut, digest, architecture: Executable::architecture() })
     }
 
     /// A file, of the digest that is given; without one it is asked for it, if this machine can run it.
@@ -56,7 +55,7 @@ impl Shipment {
                 _ => "it is no 64-bit little-endian ELF file; quinistry for linux is one".into(),
             })
         })?;
-        let stub = stub(&content)?.ok_or_else(|| {
+        let stub = stub_of(&content.to_bytes()?).map(Bytes::copy_from_slice).ok_or_else(|| {
             refuse("it carries no stub: it is not quinistry, or one from before `up`".into())
         })?;
         let digest = match digest {
@@ -73,10 +72,6 @@ impl Shipment {
         };
         Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture })
     }
-}
-
-fn stub(content: &Segments) -> Result<Option<Bytes>, UpError> {
-    Ok(stub_of(&content.to_bytes()?).map(Bytes::copy_from_slice))
 }
 
 /// What it says of itself.

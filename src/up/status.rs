@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::api::{Cluster, POD, QUINISTRY};
 use super::error::UpError;
-use super::names::{GENERATION, OF_RESOURCE};
 use super::wire;
+use crate::crd::labels::{GENERATION, RESOURCE};
 use crate::crd::{Quinistry, QuinistryStatus};
 
 /// Up to so many nodes are told one by one; beyond, pods are not even listed.
@@ -76,8 +76,7 @@ impl Picture {
 
     /// With what pods say.
     fn with(mut self, uid: &str, pods: &[wire::Pod]) -> Self {
-        for pod in pods.iter().filter(|pod| pod.metadata.labels.get(OF_RESOURCE).is_some_and(|of| of == uid))
-        {
+        for pod in pods.iter().filter(|pod| pod.metadata.labels.get(RESOURCE).is_some_and(|of| of == uid)) {
             let generation = pod.metadata.labels.get(GENERATION).and_then(|number| number.parse().ok());
             let Some(generation) = generation.filter(|_| !pod.spec.node_name.is_empty()) else { continue };
             let node = self.nodes.entry(pod.spec.node_name.clone()).or_default();
@@ -98,11 +97,8 @@ pub async fn look(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pict
     let resources: Vec<Value> = cluster.list(QUINISTRY, namespace, "").await?;
     let resources: Vec<Quinistry> = resources.into_iter().filter_map(read).collect();
     let few = resources.iter().all(|one| desired(one) <= NODES);
-    let pods = if few && !resources.is_empty() {
-        cluster.list(POD, namespace, OF_RESOURCE).await?
-    } else {
-        Vec::new()
-    };
+    let pods =
+        if few && !resources.is_empty() { cluster.list(POD, namespace, RESOURCE).await? } else { Vec::new() };
     let picture =
         |one: &Quinistry| Picture::of(one).with(one.metadata.uid.as_deref().unwrap_or_default(), &pods);
     Ok(resources.iter().map(picture).collect())
@@ -119,7 +115,7 @@ pub(super) async fn with_nodes(
         return Ok(picture);
     }
     let uid = quinistry.metadata.uid.as_deref().unwrap_or_default();
-    let label = format!("{OF_RESOURCE}={uid}");
+    let label = format!("{RESOURCE}={uid}");
     let pods: Vec<wire::Pod> = cluster.list(POD, &picture.namespace, &label).await?;
     Ok(picture.with(uid, &pods))
 }
@@ -174,7 +170,7 @@ mod tests {
 
     fn pod(node: &str, generation: &str, status: &Value) -> wire::Pod {
         serde_json::from_value(json!({
-            "metadata": {"labels": {OF_RESOURCE: "1", GENERATION: generation}},
+            "metadata": {"labels": {RESOURCE: "1", GENERATION: generation}},
             "spec": {"nodeName": node}, "status": status,
         }))
         .unwrap()

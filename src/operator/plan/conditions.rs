@@ -113,7 +113,8 @@ fn is_done(chain: &Chain<'_>, rejection: Option<&Rejection>) -> bool {
 }
 
 fn ports(deviations: &[Deviation], owner: Option<&Owner>) -> Said {
-    if let Some(Owner { name, first, last }) = owner {
+    if let Some(Owner { name, ports }) = owner {
+        let (first, last) = (ports.start(), ports.end());
         let message =
             format!("{name} is older and has ports {first} to {last}; nothing is done until it is gone");
         return said("False", Reason::PortConflict, message);

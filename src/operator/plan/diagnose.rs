@@ -153,7 +153,7 @@ fn digest_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reas
     }
     match view.fetched(pod)? {
         Fetched::Corrupt(message) => Some((Reason::DigestMismatch, message.clone())),
-        Fetched::Whole(served) if chain.is_learning(view) => {
+        Fetched::Whole(served) if chain.learns(view.number) => {
             let differs = view.served().iter().any(|(_, other)| *other != served);
             differs.then(|| (Reason::BootstrapDigestDiffers, which_gave_what(chain, view)))
         }
@@ -163,7 +163,7 @@ fn digest_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reas
                 .then(|| (Reason::DigestMismatch, format!("expected {expected}, and it serves {served}")))
         }
         // Elsewhere its kubelet and the pod itself vouch for it; here nobody knows yet what it should serve.
-        Fetched::Failed(why) => (chain.is_learning(view) && view.learned().is_none()).then(|| {
+        Fetched::Failed(why) => (chain.learns(view.number) && view.learned().is_none()).then(|| {
             let message = format!(
                 "the operator cannot ask it what it serves: let it reach port {CONTAINER_PORT} of the pods, or set \
                  spec.digest ({why})"

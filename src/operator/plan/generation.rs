@@ -267,7 +267,7 @@ impl<'a> View<'a> {
             updated: count(current.len()),
             available: count(available),
             verified: count(verified),
-            digest: if chain.is_learning(self) {
+            digest: if chain.learns(self.number) {
                 self.learned().map(|digest| digest.to_string())
             } else {
                 digest.filter(|_| available > 0).map(ToString::to_string)

@@ -1,17 +1,17 @@
 //! Who owns the ports. Ports are a node's, so resources of all namespaces compete; the oldest wins. Pure.
 
 use std::cmp::Ordering;
+use std::ops::RangeInclusive;
 
 use super::validate::validate;
 use crate::crd::Quinistry;
 use crate::operator::observed::Observed;
-use crate::operator::{identity, select};
+use crate::operator::select;
 
 /// Another resource that owns some of the ports.
 pub(super) struct Owner {
     pub(super) name: String,
-    pub(super) first: i32,
-    pub(super) last: i32,
+    pub(super) ports: RangeInclusive<i32>,
 }
 
 /// The resource that keeps this one from its ports. One that itself must stand back keeps nobody from anything, and
@@ -37,8 +37,7 @@ pub(super) fn owner(quinistry: &Quinistry, observed: &Observed) -> Option<Owner>
             owner.metadata.namespace.as_deref().unwrap_or_default(),
             owner.metadata.name.as_deref().unwrap_or_default()
         ),
-        first: first_port(owner),
-        last: last_port(owner),
+        ports: owner.spec.ports(),
     })
 }
 
@@ -50,15 +49,6 @@ pub(super) fn by_age(one: &Quinistry, other: &Quinistry) -> Ordering {
 }
 
 fn compete(one: &Quinistry, other: &Quinistry) -> bool {
-    first_port(one) <= last_port(other)
-        && first_port(other) <= last_port(one)
-        && !select::disjoint(one, other)
-}
-
-fn first_port(quinistry: &Quinistry) -> i32 {
-    identity::port(quinistry, identity::first(quinistry))
-}
-
-fn last_port(quinistry: &Quinistry) -> i32 {
-    identity::port(quinistry, quinistry.spec.generations)
+    let (ours, theirs) = (one.spec.ports(), other.spec.ports());
+    ours.start() <= theirs.end() && theirs.start() <= ours.end() && !select::disjoint(one, other)
 }

@@ -34,7 +34,7 @@ pub(super) fn findings(
     let mut unseen = Vec::new();
     for node in ours {
         let seen = running.get(node.metadata.name.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let sandboxes = sandboxes(node);
+        let sandboxes = carrier::sandboxes(node.status.images.iter().map(|image| &*image.names));
         // With nothing seen these would be names that are only well known.
         let open = seen.iter().any(|one| !one.secret && !one.image.starts_with("localhost:"));
         match carrier::candidates(&[], &sandboxes, seen).into_iter().next() {
@@ -77,16 +77,6 @@ fn of_named(nodes: &[&Node], named: &[String]) -> Vec<Finding> {
     } else {
         Finding::note("carriers", text)
     }]
-}
-
-/// The sandbox images that a node names.
-fn sandboxes(node: &Node) -> Vec<String> {
-    let of_image = |names: &Vec<String>| {
-        let names: Vec<&str> =
-            names.iter().map(String::as_str).filter(|name| carrier::is_sandbox(name)).collect();
-        carrier::name(&names).map(Into::into)
-    };
-    node.status.images.iter().filter_map(|image| of_image(&image.names)).collect()
 }
 
 fn images(pod: &Pod) -> impl Iterator<Item = Running> {

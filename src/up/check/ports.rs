@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use super::observe::Observed;
 use super::{Finding, Question};
 use crate::crd::Quinistry;
-use crate::up::names::OF_RESOURCE;
+use crate::crd::labels::RESOURCE;
 use crate::up::wire::{Pod, Port};
 
 /// Label of nodes. What `up` raises selects nodes by it.
@@ -23,7 +23,7 @@ pub(super) fn findings(
     let uid = before.and_then(|before| before.metadata.uid.as_deref());
     let mut holders = Vec::new();
     for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
-        if uid.is_some_and(|uid| pod.metadata.labels.get(OF_RESOURCE).is_some_and(|of| of == uid)) {
+        if uid.is_some_and(|uid| pod.metadata.labels.get(RESOURCE).is_some_and(|of| of == uid)) {
             continue;
         }
         let theirs = held(pod).filter(|port| ports.contains(&port.host));
@@ -50,7 +50,7 @@ pub(super) fn findings(
         all.push(Finding::fail("ports", text));
     }
     all.extend(observed.resources.iter().filter_map(|other| {
-        let theirs = of_resource(other);
+        let theirs = other.spec.ports();
         let apart = theirs.end() < ports.start() || ports.end() < theirs.start();
         if other.metadata.uid.as_deref() == uid && uid.is_some() || apart {
             return None;
@@ -78,9 +78,4 @@ fn held(pod: &Pod) -> impl Iterator<Item = &Port> {
         matches!(port.host_ip.as_str(), "" | "0.0.0.0" | "::" | "127.0.0.1")
             && matches!(port.protocol.as_str(), "" | "TCP")
     })
-}
-
-fn of_resource(quinistry: &Quinistry) -> std::ops::RangeInclusive<i32> {
-    let spec = &quinistry.spec;
-    spec.base_port - i32::from(spec.seed.is_some())..=spec.base_port + spec.generations - 1
 }

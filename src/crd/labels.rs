@@ -1,0 +1,11 @@
+//! Labels by which what belongs to a resource is found. They end in selectors and other people's queries, so none may
+//! change.
+
+/// UID of the resource; with [`GENERATION`] the selector of a `DaemonSet`, which cannot be changed for ever.
+pub const RESOURCE: &str = "quinistry.dev/resource";
+
+/// Number of the generation.
+pub const GENERATION: &str = "quinistry/generation";
+
+/// `seed`, `parent` or `child`.
+pub const ROLE: &str = "quinistry/role";
