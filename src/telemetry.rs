@@ -11,7 +11,10 @@ pub fn init() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = if wanted.is_empty() { None } else { parse(&wanted) };
     let complain = filter.is_none() && !wanted.is_empty();
-    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    // kube tells each failure as an error before whoever asked can say what it means.
+    let usual =
+        || Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
+    let filter = filter.unwrap_or_else(usual);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())

@@ -18,7 +18,7 @@ pub fn story() -> Story {
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.world.local {
-        stage.say("skipped: the API server of a kind cluster is not this story's to stop");
+        stage.skip("the API server of a kind cluster is not this story's to stop");
         return Ok(());
     }
     let helm = stage.operator().in_cluster();

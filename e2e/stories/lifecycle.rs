@@ -23,7 +23,7 @@ pub fn story() -> Story {
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.operator().in_cluster() {
-        stage.say("skipped: the operator runs beside the stories");
+        stage.skip("the operator runs beside the stories");
         return Ok(());
     }
     let world = &stage.world;

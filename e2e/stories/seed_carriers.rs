@@ -30,7 +30,7 @@ pub fn story() -> Story {
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.world.local {
-        stage.say("skipped: the sandbox image has another name there");
+        stage.skip("the sandbox image has another name there");
         return Ok(());
     }
     let healed = heal(&stage).await;

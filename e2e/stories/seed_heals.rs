@@ -29,7 +29,7 @@ pub fn story() -> Story {
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.world.local {
-        stage.say("skipped: nobody adds a node there, nor stops the API server");
+        stage.skip("nobody adds a node there, nor stops the API server");
         return Ok(());
     }
     let fourth = ClusterNode::new(&std::env::var("QUINISTRY_E2E_CLUSTER")?, FOURTH);

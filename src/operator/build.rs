@@ -141,6 +141,16 @@ pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
     set.metadata.labels.as_ref()?.get(GENERATION)?.parse().ok()
 }
 
+/// Without the hashes by which the operator knows its own work: whoever else applies it would dispute them with it.
+#[must_use]
+pub(super) fn unsigned(mut set: apps::DaemonSet) -> apps::DaemonSet {
+    set.metadata.annotations = None;
+    if let Some(metadata) = set.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut()) {
+        metadata.annotations = None;
+    }
+    set
+}
+
 /// The hash that [`daemon_set`] wrote into an annotation.
 #[must_use]
 pub(super) fn applied(set: &apps::DaemonSet) -> &str {

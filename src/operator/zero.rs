@@ -100,7 +100,7 @@ pub async fn preview(
         None => plan::plan(quinistry, &observed, Timestamp::now()),
     };
     let sets = plan.actions.into_iter().filter_map(|action| match action {
-        Action::Apply(set) if build::generation(&set) == Some(0) => Some(*set),
+        Action::Apply(set) if build::generation(&set) == Some(0) => Some(build::unsigned(*set)),
         _ => None,
     });
     Ok(sets.collect())

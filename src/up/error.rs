@@ -61,6 +61,13 @@ impl UpError {
         let (why, code) = match error {
             // As kubectl tells it.
             kube::Error::Api(status) => (format!("{} ({})", status.message, status.code), status.code),
+            kube::Error::HyperError(_) | kube::Error::Service(_) => {
+                let why = format!(
+                    "the API server does not answer ({}); is it up, and is this the right kubeconfig?",
+                    one_line(error)
+                );
+                (why, 0)
+            }
             other => (one_line(other), 0),
         };
         Self::Api { what: what.into(), why, code }

@@ -271,6 +271,7 @@ fn is_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) -> boo
 /// Until every generation is proven.
 async fn wait(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Picture, UpError> {
     let began = Instant::now();
+    let mut renewal = None;
     loop {
         let Some(quinistry) = read(cluster, order.namespace).await? else {
             return Err(gone(order.namespace));
@@ -285,14 +286,13 @@ async fn wait(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Pi
             );
             return Err(UpError::Refused(text));
         }
-        if picture.ready {
+        // What nobody looks after any more may be what it was when somebody did.
+        let operated = is_operated(cluster, order.namespace, &mut renewal).await?;
+        if picture.ready && operated {
             return Ok(picture);
         }
         if began.elapsed() > order.timeout {
             let place = operator_namespace(order.namespace);
-            let deployment: Option<Value> = cluster.get(DEPLOYMENT, &place, OPERATOR).await?;
-            let operated =
-                deployment.is_some_and(|one| one["status"]["availableReplicas"].as_i64() >= Some(1));
             let why = if operated {
                 tree::summary(&picture)
             } else {

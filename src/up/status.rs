@@ -28,8 +28,10 @@ pub struct Picture {
     pub generations: i32,
     /// What the operator says of it.
     pub status: QuinistryStatus,
-    /// That is of what is wanted now, and all of it is proven.
+    /// That is of what is wanted now, all of it is proven, and pods say nothing else.
     pub ready: bool,
+    /// The operator says that all is proven, and so many pods are not there or not ready: it has not looked for a while.
+    pub behind: usize,
     /// What is on each node; empty for too many nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
 }
@@ -57,6 +59,7 @@ impl Picture {
             generations: quinistry.spec.generations,
             status: quinistry.status.clone().unwrap_or_default(),
             ready: is_ready(quinistry),
+            behind: 0,
             nodes: BTreeMap::new(),
         }
     }
@@ -84,6 +87,17 @@ impl Picture {
             // One that goes away stands beside the next one for a while.
             node.entry(generation).and_modify(|known| *known = presence.max(*known)).or_insert(presence);
         }
+        if self.ready {
+            let serving = |number| {
+                self.nodes.values().filter(|node| node.get(&number) == Some(&Presence::Ready)).count()
+            };
+            let generations = self.status.generations.iter();
+            let missing = generations.map(|one| {
+                usize::try_from(one.available).unwrap_or_default().saturating_sub(serving(one.generation))
+            });
+            self.behind = missing.sum();
+            self.ready = self.behind == 0;
+        }
         if self.nodes.len() > NODES {
             self.nodes.clear();
         }
@@ -97,10 +111,12 @@ pub async fn look(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pict
     let resources: Vec<Value> = cluster.list(QUINISTRY, namespace, "").await?;
     let resources: Vec<Quinistry> = resources.into_iter().filter_map(read).collect();
     let few = resources.iter().all(|one| desired(one) <= NODES);
-    let pods =
-        if few && !resources.is_empty() { cluster.list(POD, namespace, RESOURCE).await? } else { Vec::new() };
-    let picture =
-        |one: &Quinistry| Picture::of(one).with(one.metadata.uid.as_deref().unwrap_or_default(), &pods);
+    let pods: Option<Vec<wire::Pod>> =
+        if few && !resources.is_empty() { Some(cluster.list(POD, namespace, RESOURCE).await?) } else { None };
+    let picture = |one: &Quinistry| match &pods {
+        Some(pods) => Picture::of(one).with(one.metadata.uid.as_deref().unwrap_or_default(), pods),
+        None => Picture::of(one),
+    };
     Ok(resources.iter().map(picture).collect())
 }
 
@@ -192,6 +208,30 @@ mod tests {
         assert_eq!(nodes["n2"], BTreeMap::from([(1, Presence::Failing)]));
         assert_eq!(nodes.len(), 2);
         assert!(Picture::default().with("2", &pods).nodes.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_to_be_ready_and_is_not_there_is_not_ready() {
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let starting =
+            json!({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]});
+        let generation = |number: i32| {
+            json!({"generation": number, "daemonSet": "d", "port": 5000, "image": "i", "state": "Ready", "desired": 2,
+                "updated": 2, "available": 2, "verified": 2})
+        };
+        let status = json!({"ready": "2/2", "generations": [generation(1), generation(2)]});
+        let said =
+            Picture { ready: true, status: serde_json::from_value(status).unwrap(), ..Picture::default() };
+        let all =
+            [pod("n1", "1", &ready), pod("n1", "2", &ready), pod("n2", "1", &ready), pod("n2", "2", &ready)];
+        let seen = |pods: &[wire::Pod]| {
+            let picture = said.clone().with("1", pods);
+            (picture.ready, picture.behind)
+        };
+        assert_eq!(seen(&all), (true, 0));
+        assert_eq!(seen(&all[..3]), (false, 1));
+        assert_eq!(seen(&[]), (false, 4));
+        assert_eq!(seen(&[&all[..3], &[pod("n2", "2", &starting)]].concat()), (false, 1));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use super::remedy::remedy;
 use super::status::{Picture, Presence};
 use crate::crd::GenerationState;
 
+/// Labels of an operator's pods, whoever installed it.
+const OPERATORS: &str = "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator";
+
 /// Colours, if they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paint(pub bool);
@@ -51,6 +54,7 @@ fn head(picture: &Picture, paint: Paint) -> String {
     let condition = status.conditions.iter().find(|one| one.type_ == "Ready");
     let (hue, word) = match condition {
         _ if picture.ready => (Hue::Good, "Ready"),
+        _ if picture.behind > 0 => (Hue::Bad, "not ready"),
         Some(condition) if condition.status == "False" => (Hue::Busy, "not ready"),
         _ => (Hue::Busy, "not observed"),
     };
@@ -61,7 +65,8 @@ fn head(picture: &Picture, paint: Paint) -> String {
     if let Some(digest) = &status.digest {
         parts.push(short(digest));
     }
-    parts.extend(condition.filter(|_| !picture.ready).map(|condition| condition.reason.clone()));
+    let reason = condition.filter(|_| !picture.ready && picture.behind == 0);
+    parts.extend(reason.map(|condition| condition.reason.clone()));
     parts.join("  ") + "\n"
 }
 
@@ -126,6 +131,15 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
     let status = &picture.status;
     let mut said = BTreeSet::new();
     let mut lines = String::new();
+    if picture.behind > 0 {
+        writeln!(
+            lines,
+            "{} pods are missing or not ready, and the operator has not said so: is it at work? `kubectl get pods \
+             --all-namespaces --selector {OPERATORS}` shows it",
+            picture.behind
+        )
+        .expect("writing to a string does not fail");
+    }
     for one in &status.deviations {
         let place = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
         let reason = paint.on(Hue::Bad, &one.reason.to_string());
@@ -227,6 +241,7 @@ mod tests {
             generations: 1,
             status: serde_json::from_value(status).unwrap(),
             ready: false,
+            behind: 0,
             nodes: [
                 ("n1".into(), [(0, Presence::Ready), (1, Presence::Ready)].into()),
                 ("node-2".into(), [(0, Presence::Ready), (1, Presence::Failing)].into()),
@@ -252,6 +267,18 @@ node-2, generation 1: ImagePullFailed: no [2J
 → ImagePullFailed: look at the runtime's mirrors for localhost, and at the predecessor on that node
 ";
         assert_eq!(draw(&picture(), Paint(false)), expected);
+    }
+
+    #[test]
+    fn an_operator_that_has_not_looked_is_named() {
+        let behind = Picture { behind: 2, ..picture() };
+        let text = draw(&behind, Paint(false));
+        assert!(text.starts_with("pantry/larder  not ready  1/2"), "{text}");
+        assert!(text.contains("2 pods are missing or not ready"), "{text}");
+        assert!(
+            text.contains("kubectl get pods --all-namespaces --selector app.kubernetes.io/name=quinistry"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -134,6 +134,7 @@ async fn play(world: &Arc<World>, operator: Option<&Arc<Operator>>, number: usiz
         None => Ok(()),
     };
     let result = result.and(back);
+    let skipped = stage.is_skipped();
     let result = match result {
         Ok(()) => stage.clear().await.context("failed to clean up"),
         Err(error) if std::env::var_os("QUINISTRY_E2E_KEEP").is_some() => Err(error),
@@ -143,6 +144,7 @@ async fn play(world: &Arc<World>, operator: Option<&Arc<Operator>>, number: usiz
         }
     };
     match result {
+        Ok(()) if skipped => println!("skipped {}", story.name),
         Ok(()) => println!("ok {} ({:.1} s)", story.name, began.elapsed().as_secs_f32()),
         Err(ref error) => {
             println!(

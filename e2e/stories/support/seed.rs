@@ -86,6 +86,8 @@ pub async fn bare(stage: &Stage) -> Result<()> {
         node.start().await
     }))
     .await?;
+    // On kind it lives on one of them.
+    outage::until_answered(stage).await?;
     for node in nodes {
         outage::until_back(stage, &**node, began).await?;
         let images = of_runtime(&**node, &["images", "ls", "-q"]).await?;

@@ -1,6 +1,7 @@
 //! Where one story plays: a namespace of its own, ports of its own, and the words for what it does there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -31,6 +32,7 @@ pub struct Stage {
     operator: Option<Arc<Operator>>,
     story: &'static str,
     began: Instant,
+    skipped: AtomicBool,
 }
 
 impl Stage {
@@ -56,12 +58,24 @@ impl Stage {
         }}))?;
         let namespace = api.create(&PostParams::default(), &namespace).await?.name_any();
         let base_port = i32::try_from(FIRST_PORT + number * PORTS).expect("few stories");
-        Ok(Self { world: Arc::clone(world), namespace, base_port, operator, story, began: Instant::now() })
+        let (world, began) = (Arc::clone(world), Instant::now());
+        Ok(Self { world, namespace, base_port, operator, story, began, skipped: AtomicBool::new(false) })
     }
 
     /// Tells what is going on.
     pub fn say(&self, what: impl std::fmt::Display) {
         println!("{:>16} {:>6.1} s  {what}", self.story, self.began.elapsed().as_secs_f32());
+    }
+
+    /// Tells why the story is not played here.
+    pub fn skip(&self, why: &str) {
+        self.skipped.store(true, Ordering::Relaxed);
+        self.say(format_args!("skipped: {why}"));
+    }
+
+    /// Whether it was told so.
+    pub fn is_skipped(&self) -> bool {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     pub fn operator(&self) -> &Operator {
@@ -72,9 +86,7 @@ impl Stage {
     pub fn can_run_operators(&self) -> bool {
         let can = self.world.local && self.world.operator != How::Elsewhere;
         if !can {
-            self.say(
-                "skipped: operators beside the stories would not reach the pods, or are somebody else's",
-            );
+            self.skip("operators beside the stories would not reach the pods, or are somebody else's");
         }
         can
     }

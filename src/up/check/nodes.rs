@@ -30,7 +30,11 @@ pub(super) fn findings(nodes: &[Node], architecture: &str) -> Vec<Finding> {
     }
     let away: Vec<&Node> = ours.iter().copied().filter(|node| !node.is_ready()).collect();
     if !away.is_empty() {
-        let text = format!("{} not ready; the others go on without, and these follow", names(&away));
+        let text = if away.len() == ours.len() {
+            format!("{} not ready: nothing can be raised before one is", names(&away))
+        } else {
+            format!("{} not ready; the others go on without, and these follow", names(&away))
+        };
         all.push(Finding::note("nodes", text));
     }
     let crio = |node: &&Node| node.status.node_info.container_runtime_version.starts_with("cri-o://");

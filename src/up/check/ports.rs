@@ -38,7 +38,10 @@ pub(super) fn findings(
     let told = format!("{} to {}", ports.start(), ports.end());
     let mut all = Vec::new();
     if holders.is_empty() {
-        all.push(Finding::ok("ports", format!("{told}: no pod has them")));
+        all.push(Finding::ok(
+            "ports",
+            format!("{told}: no {} has them", if before.is_some() { "other pod" } else { "pod" }),
+        ));
     } else {
         let more = holders.len().saturating_sub(HOLDERS);
         holders.truncate(HOLDERS);
