@@ -23,6 +23,7 @@ mod cluster;
 mod completions;
 mod crd;
 mod down;
+mod gc;
 mod image;
 mod inspect;
 mod list;
@@ -37,6 +38,7 @@ mod push;
 mod remote;
 mod serve;
 mod status;
+mod storage;
 mod tags;
 mod up;
 mod verify;
@@ -78,6 +80,8 @@ enum Command {
     Probe(probe::Args),
     /// Store credentials for a registry
     Login(login::Args),
+    /// Remove from a storage folder what no manifest needs, while no registry serves it
+    Gc(gc::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
     Up(up::Args),
     /// Say whether `up` can work on a cluster, and change nothing
@@ -171,6 +175,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::List(args) => args.run().map(done),
         Command::Probe(args) => args.run().map(done),
         Command::Login(args) => args.run().map(done),
+        Command::Gc(args) => args.run().map(done),
         Command::Up(args) => args.run().map(done),
         Command::Check(args) => args.run(),
         Command::Status(args) => args.run(),

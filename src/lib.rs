@@ -6,17 +6,17 @@
 //! - [`quine`]: the image computed from an executable's bytes, and nothing else. Pure, but for reading
 //!   `/proc/self/exe`.
 //! - [`layout`]: images as files: OCI image layouts and archives, written and read.
+//! - [`store`]: what was pushed, in distribution's layout, on memory or a folder.
 //! - [`registry`]: HTTP over the above.
 //! - [`client`]: pulling from and pushing to any registry.
 //! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
-//! - [`seed`]: generation 0, which needs no registry: the stub that puts the executable together in a pod.
 //! - [`crd`]: the Kubernetes resource, its schema and its vocabulary.
 //! - [`operator`]: raises generations on the nodes of a cluster: observe, plan, build, apply, verify, report.
 //! - [`seed`]: generation 0: the executable in `ConfigMaps`, and the images that carry it.
 //! - [`up`]: all of that raised on a cluster that holds nothing of ours, shown, and taken down again.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
-//! Arrows point one way: `oci ← quine`, `oci ← layout`, `{oci, quine} ← registry`, `{oci, layout} ← client`,
+//! Arrows point one way: `oci ← quine`, `oci ← layout`, `oci ← store`, `{oci, quine, store} ← registry`, `{oci, layout} ← client`,
 //! `{quine, client} ← chain`, `{crd, oci, client, seed} ← operator`, `{crd, seed, operator} ← up`, everything `← cli`.
 
 pub mod chain;
@@ -31,6 +31,8 @@ pub mod operator;
 pub mod quine;
 pub mod registry;
 pub mod seed;
+pub mod segments;
 pub mod shutdown;
+pub mod store;
 pub mod telemetry;
 pub mod up;

@@ -8,9 +8,11 @@ mod digest;
 mod error_code;
 mod image;
 mod image_reference;
+mod manifest;
 pub mod media_type;
 mod name;
 mod reference;
+mod strict;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};
@@ -20,5 +22,6 @@ pub use image::{
 };
 
 pub use image_reference::{ImageReference, ImageReferenceError, is_host};
+pub use manifest::{Manifest, ManifestError};
 pub use name::{NameError, RepositoryName};
 pub use reference::{Reference, ReferenceError, Tag, TagError};

@@ -10,12 +10,10 @@
 mod executable;
 mod image;
 mod layer;
-mod segments;
 
 pub use executable::{Executable, ExecutableError};
 pub use image::{Blob, Flavour, Quine};
 pub use layer::LayerForm;
-pub use segments::{Pieces, Segments};
 
 /// The repository under which every generation serves its image.
 pub const REPOSITORY: &str = "quinistry";

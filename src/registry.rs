@@ -1,92 +1,159 @@
-//! The registry: HTTP over the quine.
+//! The registry: HTTP over the quine, and over what was pushed.
 //!
-//! Speaks the OCI distribution-spec v1.1, read-only: one built-in repository, `quinistry`, at the tags `latest`
-//! and this build's version, and by digest. [`router`] answers requests, and can be mounted in any axum program;
-//! [`serve`] puts it behind a listener with the deadlines that the open network asks for. Knows nothing of
-//! command lines, signals or Kubernetes.
+//! Speaks the OCI distribution-spec v1.1 and the newer text of its main branch. One repository is built in, `quinistry`,
+//! with one image, that of the running executable, and cannot be changed. With a [`Store`] it is also a registry to push
+//! to. [`router`] answers requests, and can be mounted in any axum program; [`serve`] puts it behind a listener with the
+//! deadlines that the open network asks for. Knows nothing of command lines, signals or Kubernetes.
 
 mod answer;
+mod blobs;
 mod body;
+mod builtin;
 mod entity;
 mod error;
+mod intake;
 mod listing;
+mod manifests;
+mod method;
 mod panic;
+mod query;
 mod range;
 mod referrers;
 mod route;
 mod server;
 mod socket;
+mod uploads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use tokio::sync::Semaphore;
 
-use self::entity::Entity;
+use self::builtin::Builtin;
 use self::error::Error;
-use crate::oci::{Digest, DigestError, Reference, ReferenceError, Tag};
-use crate::quine::{self, Quine};
+use crate::quine::Quine;
+use crate::store::{Store, StoreError};
 
 pub use server::{Limits, serve};
+
+/// Bytes of manifests that are being received at once, by all requests together; who comes with more is told to try again.
+const MANIFESTS_AT_ONCE: usize = 64 * 1024 * 1024;
 
 /// What the registry serves. Clones share it.
 #[derive(Clone, Debug)]
 pub struct State(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
-    digests: [Digest; 3],
-    manifest: Entity,
-    config: Entity,
-    layer: Entity,
-    /// Sorted as `/tags/list` wants them.
-    tags: Vec<Tag>,
+    builtin: Option<Builtin>,
+    stored: Option<Stored>,
+}
+
+/// What was pushed, and what may be done with it.
+#[derive(Clone, Debug)]
+struct Stored {
+    store: Store,
+    options: Options,
+    manifests: Arc<Semaphore>,
+}
+
+/// What clients may do with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Nothing can be pushed or deleted.
+    pub read_only: bool,
+    /// Tags, manifests and blobs can be deleted.
+    pub delete: bool,
+    /// How long a request's body may go on below `body_rate` before it is cut off.
+    pub body: Duration,
+    /// Bytes per second that must come on average.
+    pub body_rate: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { read_only: false, delete: true, body: Duration::from_secs(30), body_rate: 1024 }
+    }
 }
 
 impl State {
-    /// A registry whose built-in repository holds `quine`.
+    /// A registry whose built-in repository holds `quine`, and that has nothing else.
     #[must_use]
     pub fn new(quine: &Quine) -> Self {
-        let mut tags: Vec<Tag> = ["latest", quine::VERSION]
-            .map(|tag| tag.parse().expect("'latest' and a semantic version are tags"))
-            .into();
-        tags.sort_unstable();
-        Self(Arc::new(Inner {
-            digests: [quine.manifest(), quine.config(), quine.layer()].map(|blob| blob.digest().clone()),
-            manifest: Entity::manifest(quine.manifest()),
-            config: Entity::blob(quine.config()),
-            layer: Entity::blob(quine.layer()),
-            tags,
-        }))
+        Self(Arc::new(Inner { builtin: Some(Builtin::new(quine)), stored: None }))
     }
 
-    fn tags(&self) -> &[Tag] {
-        &self.0.tags
+    /// A registry without anything built in.
+    #[must_use]
+    pub fn stored(store: Store, options: Options) -> Self {
+        Self(Arc::new(Inner { builtin: None, stored: None })).with_store(store, options)
     }
 
-    fn manifest(&self, reference: &str) -> Result<&Entity, Error> {
-        let known = match reference.parse() {
-            Ok(Reference::Tag(tag)) => self.0.tags.contains(&tag),
-            Ok(Reference::Digest(digest)) => digest == self.0.digests[0],
-            Err(ReferenceError::Digest(error @ DigestError::Malformed)) => return Err(Error::Digest(error)),
-            // Such a tag cannot exist, and asking for what does not exist is no error of form.
-            Err(ReferenceError::Tag(_) | ReferenceError::Digest(_)) => false,
-        };
-        if known { Ok(&self.0.manifest) } else { Err(Error::ManifestUnknown) }
-    }
-
-    fn blob(&self, digest: &str) -> Result<&Entity, Error> {
-        let [_, config, layer] = &self.0.digests;
-        match digest.parse::<Digest>() {
-            Ok(digest) if digest == *config => Ok(&self.0.config),
-            Ok(digest) if digest == *layer => Ok(&self.0.layer),
-            Ok(_) | Err(DigestError::Unsupported) => Err(Error::BlobUnknown),
-            Err(error @ DigestError::Malformed) => Err(Error::Digest(error)),
-        }
+    /// The same registry, with what is in a store and what will be pushed to it.
+    #[must_use]
+    pub fn with_store(self, store: Store, options: Options) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        inner.stored =
+            Some(Stored { store, options, manifests: Arc::new(Semaphore::new(MANIFESTS_AT_ONCE)) });
+        Self(Arc::new(inner))
     }
 }
 
-/// The registry as an axum router, to serve or to embed. The executable must be static, so that it can be the image,
-/// which the programs that rustdoc makes of examples are not: this one is compiled, but not run.
+impl Stored {
+    /// Calls the store where it may block.
+    async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.store.clone();
+        Ok(blocking(move || call(&store)).await?)
+    }
+}
+
+/// Runs what may block. It runs to its end even if nobody waits for it any more, so that nothing is left half-done.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only the end of the runtime cancels it, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// The registry as an axum router, to serve or to embed. A registry that keeps what is pushed in a folder, in front of
+/// whatever else the program serves:
+///
+/// ```
+/// use std::path::Path;
+///
+/// use axum::Router;
+/// use axum::routing::get;
+/// use quinistry::registry::{Options, State, router};
+/// use quinistry::store::{Access, Filesystem, Store};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let storage = Filesystem::open(folder, Access::Write)?;
+/// let store = Store::open(storage, false)?;
+/// let registry = router(State::stored(store, Options::default()));
+///
+/// // Everything under /v2 is the registry's.
+/// let app: Router = Router::new().route("/healthz", get(|| async { "ok" })).fallback_service(registry);
+/// # async fn serve(app: Router) -> std::io::Result<()> {
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:5000").await?;
+/// quinistry::registry::serve(listener, app, Default::default(), std::future::pending()).await;
+/// # Ok(())
+/// # }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The built-in image needs a static executable, which the programs that rustdoc makes of examples are not, so this one is
+/// compiled, but not run:
 ///
 /// ```no_run
 /// use quinistry::quine::{Executable, LayerForm, Quine};

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use super::LayerArg;
 use super::listen::{bind, bind_all};
+use super::storage;
 use crate::oci::Digest;
 use crate::quine::{Executable, ExecutableError, LayerForm, Quine, REPOSITORY};
 use crate::registry::{Limits, State, router, serve};
@@ -37,6 +38,9 @@ pub(super) struct Args {
     /// How the image's layer is stored [default: tar, or whichever has the expected digest]
     #[arg(long, value_name = "FORM")]
     layer: Option<LayerArg>,
+
+    #[command(flatten)]
+    storage: storage::Storage,
 
     /// Exit with code 3 unless the image has this digest
     #[arg(long, value_name = "DIGEST")]
@@ -83,7 +87,12 @@ impl Args {
             layer = %quine.layer().digest(),
             "serving {REPOSITORY}"
         );
-        let app = router(State::new(quine));
+        let mut state = State::new(quine);
+        if let Some((store, options)) = self.storage.open()? {
+            storage::sweep(store.clone(), options);
+            state = state.with_store(store, options);
+        }
+        let app = router(state);
         let stop = async {
             signals.next().await;
             tracing::info!("stopping");

@@ -23,6 +23,12 @@ pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json"
 /// Docker layer, gzip.
 pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
+/// The type of that name, if a manifest may be of it.
+#[must_use]
+pub fn known(media_type: &str) -> Option<&'static str> {
+    [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].into_iter().find(|known| *known == media_type)
+}
+
 /// Whether `media_type` names a manifest of several images.
 #[must_use]
 pub fn is_index(media_type: &str) -> bool {

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A repository name such as `library/debian`: lowercase components joined by `/`, 255 characters at most.
 ///
 /// Grammar: OCI distribution-spec, section Pulling manifests.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RepositoryName(Box<str>);
 
 /// Why a string is not a [`RepositoryName`].
@@ -59,6 +62,20 @@ fn is_component(bytes: &[u8]) -> bool {
         .split(|&b| is_word(b))
         .filter(|separator| !separator.is_empty())
         .all(|separator| matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-'))
+}
+
+impl TryFrom<String> for RepositoryName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<RepositoryName> for String {
+    fn from(value: RepositoryName) -> Self {
+        value.0.into()
+    }
 }
 
 impl fmt::Display for RepositoryName {

@@ -8,7 +8,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::Segments;
+use crate::segments::Segments;
 
 /// The content of a static executable of this program, for this build's processor.
 #[derive(Clone, Debug)]

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::layer::{self, LayerForm, UID};
-use super::{Executable, ExecutableError, Segments, VERSION};
+use super::{Executable, ExecutableError, VERSION};
 use crate::oci::{
     Descriptor, Digest, History, ImageConfig, ImageConfiguration, ImageManifest, RootFs, media_type, to_json,
 };
+use crate::segments::Segments;
 
 /// Content with its description.
 #[derive(Clone, Debug)]

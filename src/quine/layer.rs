@@ -5,8 +5,9 @@ use std::io;
 use flate2::{Compression, GzBuilder};
 use tar::{EntryType, Header};
 
-use super::{Executable, Segments};
+use super::Executable;
 use crate::oci::{Algorithm, Digest, media_type};
+use crate::segments::Segments;
 
 /// How the layer is stored. The form is part of the fixed point: the two have different digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -7,16 +7,17 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use super::body::json;
+use super::builtin::Builtin;
 use super::error::Error;
+use super::method::{self, Method};
+use super::query::Query;
 use super::route::{Route, RouteError};
-use super::{State, listing, panic, referrers};
-use crate::oci::RepositoryName;
-use crate::quine;
+use super::{State, blobs, listing, manifests, panic, referrers, uploads};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -25,9 +26,11 @@ pub(super) async fn answer(
     axum::extract::State(state): axum::extract::State<State>,
     request: Request,
 ) -> Response {
-    let (request, body) = request.into_parts();
-    let mut response =
-        panic::isolate(async { respond(&state, &request).unwrap_or_else(IntoResponse::into_response) }).await;
+    let (request, mut body) = request.into_parts();
+    let mut response = panic::isolate(async {
+        respond(&state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
+    })
+    .await;
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -42,35 +45,80 @@ pub(super) async fn answer(
         length = ?response.headers().get(CONTENT_LENGTH),
         "answered"
     );
-    if request.method == Method::HEAD { without_body(response) } else { response }
+    if request.method == http::Method::HEAD { without_body(response) } else { response }
 }
 
-fn respond(state: &State, request: &Parts) -> Result<Response, Error> {
-    let reads = matches!(request.method, Method::GET | Method::HEAD);
-    let route = match Route::parse(request.uri.path()) {
-        Err(RouteError::Unknown) => return Err(RouteError::Unknown.into()),
-        _ if !reads => return Err(Error::Method),
-        route => route?,
-    };
-    let query = request.uri.query().unwrap_or_default();
-    match route {
-        Route::Base => Ok(json(&serde_json::Map::new())),
-        Route::Catalog => listing::catalog(query),
-        Route::Tags { name } => in_repository(&name).and_then(|()| listing::tags(&name, state.tags(), query)),
-        Route::Manifest { name, reference } => in_repository(&name)
-            .and_then(|()| state.manifest(&reference))
-            .and_then(|entity| entity.answer(request)),
-        Route::Blob { name, digest } => {
-            in_repository(&name).and_then(|()| state.blob(&digest)).and_then(|entity| entity.answer(request))
+async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
+    let route = Route::parse(request.uri.path());
+    if let Err(RouteError::Unknown) = route {
+        return Err(RouteError::Unknown.into());
+    }
+    let stored = state.0.stored.as_ref();
+    let method = Method::of(&request.method, stored.map(|stored| &stored.options))?;
+    let route = route?;
+    let builtin = state.0.builtin.as_ref();
+    // What is built in hides what was pushed under its name before.
+    if let Some(builtin) = builtin.filter(|_| route.name().is_some_and(Builtin::is)) {
+        return of_builtin(builtin, route, method, request).await;
+    }
+    let query = Query::of(&request.uri);
+    let (route, stored) = match (route, stored) {
+        (Route::Base, _) if method == Method::Read => return Ok(json(&serde_json::Map::new())),
+        (Route::Catalog, _) if method == Method::Read => {
+            return listing::catalog(stored, builtin.is_some(), query).await;
         }
-        Route::Referrers { name: _, digest } => referrers::list(&digest, query),
-        // No session is ever opened here.
-        Route::Uploads { .. } | Route::Upload { .. } => Err(Error::UploadUnknown),
+        (Route::Referrers { name, digest }, _) if method == Method::Read => {
+            return referrers::list(stored, name, &digest, query).await;
+        }
+        (route, Some(stored)) => (route, stored),
+        (Route::Upload { .. } | Route::Uploads { .. }, None) => return Err(Error::UploadUnknown),
+        (_, None) => return Err(Error::NameUnknown),
+    };
+    let deletes = stored.options.delete;
+    match (route, method) {
+        (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query).await,
+        (Route::Manifest { name, reference }, Method::Read) => {
+            manifests::get(stored, name, &reference, request).await
+        }
+        (Route::Manifest { name, reference }, Method::Put) => {
+            manifests::put(stored, name, &reference, request, body).await
+        }
+        (Route::Manifest { name, reference }, Method::Delete) if deletes => {
+            manifests::delete(stored, name, &reference).await
+        }
+        (Route::Blob { name, digest }, Method::Read) => blobs::get(stored, name, &digest, request).await,
+        (Route::Blob { name, digest }, Method::Delete) if deletes => {
+            blobs::delete(stored, name, &digest).await
+        }
+        (Route::Uploads { name }, Method::Post) => uploads::post(stored, name, request, body).await,
+        (Route::Upload { name, id }, Method::Read) => uploads::get(stored, name, &id).await,
+        (Route::Upload { name, id }, Method::Patch) => uploads::patch(stored, name, &id, request, body).await,
+        (Route::Upload { name, id }, Method::Put) => uploads::put(stored, name, &id, request, body).await,
+        (Route::Upload { name, id }, Method::Delete) => uploads::delete(stored, name, &id).await,
+        (route, _) => Err(method::not_here(&route, &stored.options)),
     }
 }
 
-fn in_repository(name: &RepositoryName) -> Result<(), Error> {
-    if name.as_str() == quine::REPOSITORY { Ok(()) } else { Err(Error::NameUnknown) }
+/// The image that this program is.
+async fn of_builtin(
+    builtin: &Builtin,
+    route: Route,
+    method: Method,
+    request: &Parts,
+) -> Result<Response, Error> {
+    if method != Method::Read {
+        return Err(method::READ_ONLY);
+    }
+    let query = Query::of(&request.uri);
+    match route {
+        Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query),
+        Route::Manifest { reference, .. } => builtin.manifest(&reference)?.answer(request),
+        Route::Blob { digest, .. } => builtin.blob(&digest)?.answer(request),
+        Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
+        // No session is ever opened here.
+        Route::Uploads { .. } | Route::Upload { .. } => Err(Error::UploadUnknown),
+        Route::Base | Route::Catalog => Err(Error::NameUnknown),
+    }
 }
 
 /// HEAD answers as GET would, length included (RFC 9110, 9.3.2).

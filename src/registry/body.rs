@@ -8,24 +8,48 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
+use tokio::task::JoinHandle;
 
-use crate::quine::{Pieces, Segments};
+use crate::segments::{Pieces, Segments};
+
+/// Where content is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// Memory, or the file that is being executed: reading it never waits for a disk.
+    Memory,
+    /// Somebody's disk: whoever reads it may have to wait, and does so elsewhere.
+    Disk,
+}
 
 /// The body that sends `segments`.
-pub(super) fn from_segments(segments: &Segments) -> Body {
+pub(super) fn from_segments(segments: &Segments, from: From) -> Body {
     if let Some(bytes) = segments.as_bytes() {
         return Body::from(bytes.clone());
     }
-    Body::new(SegmentsBody { left: segments.len(), pieces: segments.pieces() })
+    let (pieces, left) = (segments.pieces(), segments.len());
+    match from {
+        From::Memory => Body::new(SegmentsBody { pieces, left }),
+        From::Disk => Body::new(DiskBody { reading: Reading::Idle(pieces), left }),
+    }
 }
 
 /// A 200 with `document` as its body.
 pub(super) fn json<T: serde::Serialize>(document: &T) -> Response {
     let mut response = Response::new(Body::from(crate::oci::to_json(document)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Nothing, and that is its length.
+pub(super) fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    if status != StatusCode::NO_CONTENT {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     response
 }
 
@@ -74,6 +98,65 @@ impl http_body::Body for SegmentsBody {
         self.left -=
             next.as_ref().and_then(|piece| piece.as_ref().ok()).map_or(0, |piece| piece.len() as u64);
         Poll::Ready(next.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Content that is read piece by piece where waiting does no harm.
+struct DiskBody {
+    reading: Reading,
+    left: u64,
+}
+
+enum Reading {
+    Idle(Pieces),
+    Busy(JoinHandle<(Pieces, Option<io::Result<Bytes>>)>),
+    Over,
+}
+
+impl http_body::Body for DiskBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let mut handle = match std::mem::replace(&mut self.reading, Reading::Over) {
+            Reading::Over => return Poll::Ready(None),
+            Reading::Busy(handle) => handle,
+            Reading::Idle(mut pieces) => tokio::task::spawn_blocking(move || {
+                let piece = pieces.next();
+                (pieces, piece)
+            }),
+        };
+        let Poll::Ready(read) = Pin::new(&mut handle).poll(cx) else {
+            self.reading = Reading::Busy(handle);
+            return Poll::Pending;
+        };
+        let error = match read {
+            Ok((pieces, Some(Ok(piece)))) => {
+                self.reading = Reading::Idle(pieces);
+                self.left -= piece.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            Ok((_, Some(Err(error)))) => error,
+            Ok((_, None)) => io::ErrorKind::UnexpectedEof.into(),
+            Err(error) => io::Error::other(error),
+        };
+        // The connection is cut off: half a blob must not look like a whole one.
+        tracing::error!(%error, "failed to read a blob");
+        Poll::Ready(Some(Err(error)))
     }
 
     fn is_end_stream(&self) -> bool {

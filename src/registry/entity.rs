@@ -11,14 +11,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::body;
 use super::error::Error;
 use super::range::{Selection, select};
-use crate::quine::{Blob, Segments};
+use crate::oci::Digest;
+use crate::segments::Segments;
 
-const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// A blob or manifest, ready to be sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entity {
     content: Segments,
+    from: body::From,
     length: u64,
     /// Digest, type, length, entity tag and the rest: the same for every answer, so made once.
     headers: HeaderMap,
@@ -26,26 +28,30 @@ pub(super) struct Entity {
 
 impl Entity {
     /// A manifest: typed, sent whole.
-    pub(super) fn manifest(blob: &Blob) -> Self {
-        Self::new(blob, &blob.descriptor.media_type)
+    pub(super) fn manifest(digest: &Digest, media_type: &str, content: &Segments) -> Self {
+        Self::new(digest, content, ascii(media_type.into()))
     }
 
     /// A blob: typeless, sent in ranges if asked.
-    pub(super) fn blob(blob: &Blob) -> Self {
-        let mut entity = Self::new(blob, "application/octet-stream");
+    pub(super) fn blob(digest: &Digest, content: &Segments) -> Self {
+        let mut entity = Self::new(digest, content, HeaderValue::from_static("application/octet-stream"));
         entity.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         entity
     }
 
-    fn new(blob: &Blob, content_type: &str) -> Self {
-        let digest = blob.digest();
+    /// The same, from somebody's disk.
+    pub(super) fn on_disk(self) -> Self {
+        Self { from: body::From::Disk, ..self }
+    }
+
+    fn new(digest: &Digest, content: &Segments, content_type: HeaderValue) -> Self {
         let headers = HeaderMap::from_iter([
-            (CONTENT_TYPE, ascii(content_type.into())),
-            (CONTENT_LENGTH, blob.content.len().into()),
+            (CONTENT_TYPE, content_type),
+            (CONTENT_LENGTH, content.len().into()),
             (DIGEST, ascii(digest.to_string())),
             (ETAG, ascii(format!("\"{digest}\""))),
         ]);
-        Self { length: blob.content.len(), content: blob.content.clone(), headers }
+        Self { length: content.len(), content: content.clone(), from: body::From::Memory, headers }
     }
 
     /// Answers GET or HEAD.
@@ -61,9 +67,10 @@ impl Entity {
         let range = request.headers.get(RANGE).filter(|_| may_select).and_then(|header| header.to_str().ok());
         match range.map_or(Selection::Whole, |header| select(header, self.length)) {
             Selection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
-            Selection::Whole => Ok(self.with_headers(body::from_segments(&self.content))),
+            Selection::Whole => Ok(self.with_headers(body::from_segments(&self.content, self.from))),
             Selection::One(range) => {
-                let mut response = self.with_headers(body::from_segments(&self.content.slice(range.clone())));
+                let mut response =
+                    self.with_headers(body::from_segments(&self.content.slice(range.clone()), self.from));
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
@@ -106,7 +113,7 @@ impl Entity {
         parts.push([format!("\r\n--{boundary}--\r\n").into()].into());
         let content: Segments = parts.into_iter().collect();
         let length = content.len();
-        let mut response = self.with_headers(body::from_segments(&content));
+        let mut response = self.with_headers(body::from_segments(&content, self.from));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let headers = response.headers_mut();
         headers.insert(CONTENT_LENGTH, length.into());
@@ -119,8 +126,9 @@ fn content_range(range: &std::ops::Range<u64>, total: u64) -> String {
     format!("bytes {}-{}/{total}", range.start, range.end - 1)
 }
 
-fn ascii(text: String) -> HeaderValue {
-    text.try_into().expect("digits, digests and media types are ASCII")
+/// A header of what was parsed, or made here.
+pub(super) fn ascii(text: String) -> HeaderValue {
+    text.try_into().expect("names, tags, digests and media types are ASCII")
 }
 
 /// Whether an `If-None-Match` header names `etag`. Weak comparison (RFC 9110, 13.1.2).

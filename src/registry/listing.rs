@@ -5,10 +5,13 @@ use http::HeaderValue;
 use http::header::LINK;
 use serde::Serialize;
 
+use super::Stored;
 use super::body::json;
 use super::error::Error;
+use super::query::Query;
 use crate::oci::{RepositoryName, Tag};
-use crate::quine;
+use crate::quine::REPOSITORY;
+use crate::store::{Page, Store};
 
 /// Longest page, and the length of one when the client names none.
 const MAX_PAGE: usize = 1000;
@@ -16,24 +19,54 @@ const MAX_PAGE: usize = 1000;
 #[derive(Serialize)]
 struct TagList<'a> {
     name: &'a str,
-    tags: Vec<&'a str>,
+    tags: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Catalog<'a> {
-    repositories: Vec<&'a str>,
+struct Catalog {
+    repositories: Vec<String>,
 }
 
-pub(super) fn tags(name: &RepositoryName, tags: &[Tag], query: &str) -> Result<Response, Error> {
-    let page = Page::of(tags.iter().map(Tag::as_str), query)?;
-    let next = page.link(&format!("/v2/{name}/tags/list"));
-    Ok(with_link(json(&TagList { name: name.as_str(), tags: page.items }), next))
+/// Tags of the built-in repository.
+pub(super) fn builtin_tags(name: &RepositoryName, tags: &[Tag], query: Query<'_>) -> Result<Response, Error> {
+    let page = page(query)?;
+    let sorted = tags.iter().map(ToString::to_string);
+    let (tags, more) = page.of(sorted, |tag| Ok::<_, Error>(Some(tag.to_owned())))?;
+    Ok(tag_list(name, &tags, more, &page))
 }
 
-pub(super) fn catalog(query: &str) -> Result<Response, Error> {
-    let page = Page::of([quine::REPOSITORY].into_iter(), query)?;
-    let next = page.link("/v2/_catalog");
-    Ok(with_link(json(&Catalog { repositories: page.items }), next))
+/// Tags of a repository that was pushed to.
+pub(super) async fn tags(stored: &Stored, name: RepositoryName, query: Query<'_>) -> Result<Response, Error> {
+    let page = page(query)?;
+    let (of, wanted) = (name.clone(), page.clone());
+    let (tags, more) = stored.run(move |store| store.tags(&of, &wanted)).await?;
+    Ok(tag_list(&name, &tags, more, &page))
+}
+
+/// Repositories, the built-in one among them.
+pub(super) async fn catalog(
+    stored: Option<&Stored>,
+    builtin: bool,
+    query: Query<'_>,
+) -> Result<Response, Error> {
+    let page = page(query)?;
+    let mut names: Vec<String> = Vec::new();
+    if let Some(stored) = stored {
+        let names_of = |store: &Store| store.repositories();
+        names.extend(stored.run(names_of).await?.into_iter().map(String::from));
+    }
+    if builtin && let Err(place) = names.binary_search_by(|name| name.as_str().cmp(REPOSITORY)) {
+        names.insert(place, REPOSITORY.into());
+    }
+    let (repositories, more) = page.of(names.into_iter(), |name| Ok::<_, Error>(Some(name.to_owned())))?;
+    let next = link("/v2/_catalog", &page, repositories.last().filter(|_| more));
+    Ok(with_link(json(&Catalog { repositories }), next))
+}
+
+fn tag_list<T: ToString>(name: &RepositoryName, tags: &[T], more: bool, page: &Page) -> Response {
+    let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
+    let next = link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more));
+    with_link(json(&TagList { name: name.as_str(), tags }), next)
 }
 
 fn with_link(mut response: Response, link: Option<String>) -> Response {
@@ -43,70 +76,60 @@ fn with_link(mut response: Response, link: Option<String>) -> Response {
     response
 }
 
-/// A stretch of a sorted list.
-#[derive(Debug, PartialEq, Eq)]
-struct Page<'a> {
-    items: Vec<&'a str>,
-    size: usize,
-    more: bool,
+/// The page that is asked for; what is longer than the longest is as long as that.
+pub(super) fn page(query: Query<'_>) -> Result<Page, Error> {
+    let size = match query.first("n") {
+        None => MAX_PAGE,
+        Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
+            // More than fits in a number is more than the longest page.
+            n.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE)
+        }
+        Some(_) => return Err(Error::PageSize),
+    };
+    Ok(Page { size, last: query.first("last").unwrap_or_default().into_owned() })
 }
 
-impl<'a> Page<'a> {
-    fn of(sorted: impl Iterator<Item = &'a str>, query: &str) -> Result<Self, Error> {
-        let value = |key: &str| {
-            form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == key).map(|(_, value)| value)
-        };
-        let size = match value("n") {
-            None => MAX_PAGE,
-            Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
-                // More than fits in a number is more than the longest page.
-                n.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE)
-            }
-            Some(_) => return Err(Error::PageSize),
-        };
-        let last = value("last").unwrap_or_default();
-        let mut rest = sorted.skip_while(|item| !last.is_empty() && *item <= last.as_ref());
-        let items: Vec<&str> = rest.by_ref().take(size).collect();
-        Ok(Self { more: !items.is_empty() && rest.next().is_some(), items, size })
-    }
-
-    /// RFC 8288, relative to the host.
-    fn link(&self, path: &str) -> Option<String> {
-        let last = self.items.last().filter(|_| self.more)?;
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("n", &self.size.to_string())
-            .append_pair("last", last)
-            .finish();
-        Some(format!("<{path}?{query}>; rel=\"next\""))
-    }
+/// Where the next page is, if this one has a last item: RFC 8288, relative to the host.
+fn link(path: &str, page: &Page, last: Option<&String>) -> Option<String> {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("n", &page.size.to_string())
+        .append_pair("last", last?)
+        .finish();
+    Some(format!("<{path}?{query}>; rel=\"next\""))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn page(query: &str) -> (Vec<&'static str>, Option<String>) {
-        let page = Page::of(["a", "b", "c"].into_iter(), query).unwrap();
-        let link = page.link("/x");
-        (page.items, link)
+    fn stretch(query: &str) -> (Vec<String>, Option<String>) {
+        let page = page(Query::new(query)).unwrap();
+        let sorted = ["a", "b", "c"].map(String::from).into_iter();
+        let (items, more) = page.of(sorted, |item| Ok::<_, Error>(Some(item.to_owned()))).unwrap();
+        let link = link("/x", &page, items.last().filter(|_| more));
+        (items, link)
+    }
+
+    fn items(items: &[&str]) -> Vec<String> {
+        items.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn pages_follow_each_other() {
-        assert_eq!(page(""), (vec!["a", "b", "c"], None));
-        assert_eq!(page("n=2"), (vec!["a", "b"], Some("</x?n=2&last=b>; rel=\"next\"".into())));
-        assert_eq!(page("n=2&last=b"), (vec!["c"], None));
-        assert_eq!(page("last=a"), (vec!["b", "c"], None));
-        assert_eq!(page("last=aa"), (vec!["b", "c"], None));
-        assert_eq!(page("last=zzz%00%22"), (vec![], None));
+        assert_eq!(stretch(""), (items(&["a", "b", "c"]), None));
+        assert_eq!(stretch("n=2"), (items(&["a", "b"]), Some("</x?n=2&last=b>; rel=\"next\"".into())));
+        assert_eq!(stretch("n=2&last=b"), (items(&["c"]), None));
+        assert_eq!(stretch("last=a"), (items(&["b", "c"]), None));
+        assert_eq!(stretch("last=aa"), (items(&["b", "c"]), None));
+        assert_eq!(stretch("last=zzz%00%22"), (items(&[]), None));
     }
 
     #[test]
     fn no_page_size_is_too_odd() {
-        assert_eq!(page("n=0"), (vec![], None));
-        assert_eq!(page("n=1000000000000000000000"), (vec!["a", "b", "c"], None));
+        assert_eq!(stretch("n=0"), (items(&[]), None));
+        assert_eq!(stretch("n=1000000000000000000000"), (items(&["a", "b", "c"]), None));
         for query in ["n=-1", "n=abc", "n=", "n=1.5", "n=%2B1"] {
-            assert_eq!(Page::of(["a"].into_iter(), query), Err(Error::PageSize), "{query}");
+            assert!(matches!(page(Query::new(query)), Err(Error::PageSize)), "{query}");
         }
     }
 }

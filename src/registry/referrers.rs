@@ -1,31 +1,60 @@
-//! Referrers: none, since nothing can be pushed. An empty index and not a 404, which would send clients looking
-//! for fallback tags (distribution-spec, section Listing Referrers).
+//! What refers to a manifest (distribution-spec, section Listing Referrers). An empty index where nothing does, and not a
+//! 404, which would send clients looking for fallback tags.
 
 use axum::response::Response;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderName, HeaderValue};
 
+use super::Stored;
 use super::body::json;
+use super::entity::ascii;
 use super::error::Error;
-use crate::oci::{Digest, DigestError, ImageIndex, media_type};
+use super::listing;
+use super::query::Query;
+use crate::oci::{Descriptor, Digest, DigestError, ImageIndex, RepositoryName, media_type};
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 
+/// Bytes of descriptors in an answer; some clients read no more than 4 MiB of JSON.
+const MAX_BYTES: usize = 2 * 1024 * 1024;
+
 /// Always 200 for a well-formed digest, whatever the repository.
-pub(super) fn list(digest: &str, query: &str) -> Result<Response, Error> {
-    if let Err(error @ DigestError::Malformed) = digest.parse::<Digest>() {
-        return Err(Error::Digest(error));
-    }
-    let index = ImageIndex {
-        manifests: Vec::new(),
-        media_type: Some(media_type::OCI_INDEX.into()),
-        schema_version: 2,
+pub(super) async fn list(
+    stored: Option<&Stored>,
+    name: RepositoryName,
+    digest: &str,
+    query: Query<'_>,
+) -> Result<Response, Error> {
+    let subject = match digest.parse::<Digest>() {
+        Ok(subject) => Some(subject),
+        Err(DigestError::Unsupported) => None,
+        Err(error @ DigestError::Malformed) => return Err(Error::Digest(error)),
     };
+    let types: Vec<String> = query.all("artifactType").map(Into::into).collect();
+    let page = listing::page(query)?;
+    let mut found = (Vec::new(), false);
+    if let (Some(stored), Some(subject)) = (stored, &subject) {
+        let (name, subject, types, page) = (name.clone(), subject.clone(), types.clone(), page.clone());
+        found = stored.run(move |store| store.referrers(&name, &subject, &types, &page, MAX_BYTES)).await?;
+    }
+    let (manifests, more) = found;
+    let next = manifests.last().filter(|_| more).zip(subject).map(|(last, subject): (&Descriptor, _)| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("n", &page.size.to_string()).append_pair("last", last.digest.as_str());
+        for wanted in &types {
+            query.append_pair("artifactType", wanted);
+        }
+        format!("</v2/{name}/referrers/{subject}?{}>; rel=\"next\"", query.finish())
+    });
+    let index = ImageIndex { manifests, media_type: Some(media_type::OCI_INDEX.into()), schema_version: 2 };
     let mut response = json(&index);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::OCI_INDEX));
-    if form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "artifactType") {
+    if !types.is_empty() {
         headers.insert(FILTERS, HeaderValue::from_static("artifactType"));
+    }
+    if let Some(next) = next {
+        headers.insert(LINK, ascii(next));
     }
     Ok(response)
 }

@@ -24,7 +24,7 @@ pub(super) enum Route {
     /// end-4, end-11
     Uploads { name: RepositoryName },
     /// end-5, end-6, end-13, end-14
-    Upload { name: RepositoryName },
+    Upload { name: RepositoryName, id: String },
     /// end-8
     Tags { name: RepositoryName },
     /// end-12
@@ -50,7 +50,7 @@ enum Verb<'a> {
     Blob(&'a str),
     Manifest(&'a str),
     Uploads,
-    Upload,
+    Upload(&'a str),
     Tags,
     Referrers(&'a str),
 }
@@ -73,7 +73,7 @@ impl Route {
             [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
                 (name, Verb::Uploads)
             }
-            [ref name @ .., "blobs", "uploads", _] => (name, Verb::Upload),
+            [ref name @ .., "blobs", "uploads", id] => (name, Verb::Upload(id)),
             [ref name @ .., "tags", "list"] => (name, Verb::Tags),
             [ref name @ .., "blobs", digest] => (name, Verb::Blob(digest)),
             [ref name @ .., "manifests", reference] => (name, Verb::Manifest(reference)),
@@ -91,10 +91,25 @@ impl Route {
             Verb::Blob(digest) => Self::Blob { name, digest: digest.into() },
             Verb::Manifest(reference) => Self::Manifest { name, reference: reference.into() },
             Verb::Uploads => Self::Uploads { name },
-            Verb::Upload => Self::Upload { name },
+            Verb::Upload(id) => Self::Upload { name, id: id.into() },
             Verb::Tags => Self::Tags { name },
             Verb::Referrers(digest) => Self::Referrers { name, digest: digest.into() },
         })
+    }
+}
+
+impl Route {
+    /// The repository that it is about.
+    pub(super) const fn name(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Base | Self::Catalog => None,
+            Self::Blob { name, .. }
+            | Self::Manifest { name, .. }
+            | Self::Uploads { name }
+            | Self::Upload { name, .. }
+            | Self::Tags { name }
+            | Self::Referrers { name, .. } => Some(name),
+        }
     }
 }
 
@@ -124,7 +139,7 @@ mod tests {
             ("/v2/a/blobs/sha256:ab", blob("a", "sha256:ab")),
             ("/v2/a/blobs/uploads/", Route::Uploads { name: name("a") }),
             ("/v2/a/blobs/uploads", Route::Uploads { name: name("a") }),
-            ("/v2/a/blobs/uploads/0-1", Route::Upload { name: name("a") }),
+            ("/v2/a/blobs/uploads/0-1", Route::Upload { name: name("a"), id: "0-1".into() }),
             ("/v2/a/tags/list", Route::Tags { name: name("a") }),
             ("/v2/a/referrers/sha256:ab", Route::Referrers { name: name("a"), digest: "sha256:ab".into() }),
         ] {

@@ -13,7 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use super::{NAME, PIECES, SEED, STUB};
 use crate::oci::{Algorithm, Digest};
-use crate::quine::{Executable, Segments};
+use crate::quine::Executable;
+use crate::segments::Segments;
 
 /// Length of a piece in bytes; the last one may be shorter. A `ConfigMap` may hold a mebibyte, and is a third longer on
 /// the wire.

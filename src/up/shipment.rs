@@ -10,8 +10,9 @@ use bytes::Bytes;
 
 use super::error::UpError;
 use crate::oci::Digest;
-use crate::quine::{Executable, ExecutableError, LayerForm, Quine, Segments};
+use crate::quine::{Executable, ExecutableError, LayerForm, Quine};
 use crate::seed::{Cut, stub_of};
+use crate::segments::Segments;
 
 /// An executable, ready to be cut.
 #[derive(Clone, Debug)]

@@ -182,6 +182,32 @@ fn imports_the_archive_and_runs_it(version: &Version) {
     assert_eq!(client.machine.await_registry(8080), own_digest("tar"));
 }
 
+fn pushes_what_it_pulled(version: &Version) {
+    if version.is_missing() {
+        return;
+    }
+    let mut machine = Machine::start();
+    machine.registry(5000, &["--storage", &machine.path("storage")]);
+    let client = version.start(&mut machine);
+    client.pull(&[], "localhost:5000/quinistry:latest");
+    let pushed = "localhost:5000/a/b:v1";
+    client.run(&["images", "tag", "localhost:5000/quinistry:latest", pushed]);
+    client.run(&["images", "push", "--plain-http", pushed]);
+    client.run(&["images", "remove", "--sync", pushed, "localhost:5000/quinistry:latest"]);
+    client.pull(&[], pushed);
+    assert_eq!(client.target(pushed), own_digest("tar"));
+}
+
+#[test]
+fn debians_containerd_pushes_what_it_pulled() {
+    pushes_what_it_pulled(&debian());
+}
+
+#[test]
+fn the_newest_containerd_pushes_what_it_pulled() {
+    pushes_what_it_pulled(&newest());
+}
+
 #[test]
 fn debians_containerd_pulls_by_tag_and_by_digest() {
     pulls_by_tag_and_by_digest(&debian());

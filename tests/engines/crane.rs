@@ -96,3 +96,19 @@ fn copies_the_image_through_another_registry_unchanged() {
         own_digest("tar")
     );
 }
+
+#[test]
+fn pushes_what_it_pulled_and_finds_it_valid() {
+    let Some(machine) = machine_with(&["--storage", "memory", "--layer", "gzip"]) else { return };
+    let (archive, pushed) = (machine.path("own.tar"), "localhost:8080/a/b:v1");
+    machine.run(crane(), &["pull", IMAGE, &archive]);
+    machine.run(crane(), &["push", &archive, pushed]);
+    machine.run(crane(), &["validate", "--remote", pushed]);
+    machine.run(crane(), &["copy", pushed, "localhost:8080/c:v1"]);
+    machine.run(crane(), &["tag", pushed, "v2"]);
+    assert_eq!(machine.run(crane(), &["ls", "localhost:8080/a/b"]), "v1\nv2\n");
+    assert_eq!(machine.run(crane(), &["catalog", "localhost:8080"]), "a/b\nc\nquinistry\n");
+    let digest = machine.run(crane(), &["digest", "localhost:8080/c:v1"]);
+    machine.run(crane(), &["delete", &format!("localhost:8080/a/b@{}", digest.trim())]);
+    assert_eq!(machine.run(crane(), &["ls", "localhost:8080/a/b"]), "");
+}

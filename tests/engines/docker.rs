@@ -114,3 +114,21 @@ fn the_image_runs_with_no_rights_at_all() {
     docker(&machine, &[&run[..], &hardened, &["localhost:8080/quinistry"]].concat());
     assert_eq!(machine.await_registry(8090), own_digest("tar"));
 }
+
+#[test]
+fn pushes_what_it_pulled() {
+    let Some(mut machine) = engine() else { return };
+    machine.registry(8080, &["--storage", &machine.path("storage")]);
+    docker(&machine, &["pull", "localhost:8080/quinistry"]);
+    docker(&machine, &["tag", "localhost:8080/quinistry", "localhost:8080/a/b:v1"]);
+    docker(&machine, &["push", "localhost:8080/a/b:v1"]);
+    let pushed = repository_digests(&machine, "localhost:8080/a/b:v1");
+    docker(&machine, &["rmi", "localhost:8080/quinistry", "localhost:8080/a/b:v1"]);
+    docker(&machine, &["pull", "localhost:8080/a/b:v1"]);
+    let pulled = repository_digests(&machine, "localhost:8080/a/b:v1");
+    assert!(pushed.contains(&pulled[0]), "{pushed:?} {pulled:?}");
+    // Its layers are there already, and it says so.
+    docker(&machine, &["tag", "localhost:8080/a/b:v1", "localhost:8080/c:v1"]);
+    let said = docker(&machine, &["push", "localhost:8080/c:v1"]);
+    assert!(said.contains("Mounted from a/b") || said.contains("Layer already exists"), "{said}");
+}

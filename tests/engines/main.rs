@@ -13,6 +13,7 @@ mod containerd;
 mod crane;
 mod curl;
 mod docker;
+mod helm;
 mod machine;
 mod program;
 mod regctl;

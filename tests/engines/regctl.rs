@@ -45,3 +45,35 @@ fn lists_repositories_tags_and_referrers() {
     let referrers = machine.run(regctl(), &["artifact", "list", "--format", "{{json .Descriptors}}", IMAGE]);
     assert_eq!(referrers.trim(), "[]");
 }
+
+#[test]
+fn pushes_images_and_artifacts_and_finds_what_refers_to_them() {
+    if lacks(&[regctl()]) {
+        return;
+    }
+    let mut machine = Machine::start();
+    machine.registry(8080, &["--storage", &machine.path("storage")]);
+    machine.run(regctl(), &["registry", "set", "localhost:8080", "--tls", "disabled"]);
+    let copy = "localhost:8080/copy:v1";
+    machine.run(regctl(), &["image", "copy", IMAGE, copy]);
+    assert_eq!(machine.run(regctl(), &["manifest", "head", copy]).trim(), own_digest("tar"));
+    std::fs::write(machine.path("bill"), "a bill of materials").unwrap();
+    let bill = machine.path("bill");
+    machine.run(
+        regctl(),
+        &["artifact", "put", "--artifact-type", "application/bill", "--subject", copy, "--file", &bill],
+    );
+    let list = |image: &str| {
+        machine.run(
+            regctl(),
+            &["artifact", "list", "--format", "{{range .Descriptors}}{{.ArtifactType}}{{end}}", image],
+        )
+    };
+    assert_eq!(list(copy).trim(), "application/bill");
+    machine.run(regctl(), &["image", "copy", "--referrers", copy, "localhost:8080/again:v1"]);
+    assert_eq!(list("localhost:8080/again:v1").trim(), "application/bill");
+    let tags = machine.run(regctl(), &["tag", "ls", "localhost:8080/copy"]);
+    assert_eq!(tags, "v1\n", "no fallback tags");
+    machine.run(regctl(), &["tag", "rm", copy]);
+    assert_eq!(machine.run(regctl(), &["tag", "ls", "localhost:8080/copy"]), "");
+}

@@ -76,3 +76,27 @@ fn reads_the_layout() {
     assert_eq!(digest_of(manifest.as_bytes()), own_digest("tar"));
     skopeo(&machine, &["copy", &format!("oci:{layout}"), &format!("dir:{}", machine.path("folder"))]);
 }
+
+#[test]
+fn pushes_and_deletes() {
+    let Some(mut machine) = machine() else { return };
+    machine.registry(8080, &["--storage", &machine.path("storage")]);
+    let copy = "docker://localhost:8080/library/copy:v1";
+    skopeo(
+        &machine,
+        &[
+            "copy",
+            "--preserve-digests",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+            "docker://localhost:8080/quinistry",
+            copy,
+        ],
+    );
+    let manifest = skopeo(&machine, &["inspect", "--raw", "--tls-verify=false", copy]);
+    assert_eq!(digest_of(manifest.as_bytes()), own_digest("tar"));
+    skopeo(&machine, &["delete", "--tls-verify=false", copy]);
+    let tags = skopeo(&machine, &["list-tags", "--tls-verify=false", "docker://localhost:8080/library/copy"]);
+    let tags: serde_json::Value = serde_json::from_str(&tags).unwrap();
+    assert_eq!(tags["Tags"], serde_json::json!([]));
+}

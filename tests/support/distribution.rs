@@ -19,6 +19,13 @@ impl Distribution {
         Self::run(tempfile::tempdir().unwrap(), "addr: '127.0.0.1:0'")
     }
 
+    /// The same, on a folder that is there to stay.
+    pub fn on(root: &std::path::Path) -> Option<Self> {
+        let storage =
+            format!("filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}", root.display());
+        Self::with(tempfile::tempdir().unwrap(), &storage, "addr: '127.0.0.1:0'")
+    }
+
     /// The same with TLS; and the certificate.
     pub fn start_tls() -> Option<(Self, PathBuf)> {
         let folder = tempfile::tempdir().unwrap();
@@ -53,9 +60,12 @@ impl Distribution {
     }
 
     fn run(folder: tempfile::TempDir, http: &str) -> Option<Self> {
+        Self::with(folder, "inmemory: {}", http)
+    }
+
+    fn with(folder: tempfile::TempDir, storage: &str, http: &str) -> Option<Self> {
         let config = folder.path().join("config.yml");
-        let text =
-            format!("version: 0.1\nstorage: {{inmemory: {{}}}}\nhttp: {{{http}}}\nlog: {{level: info}}\n");
+        let text = format!("version: 0.1\nstorage: {{{storage}}}\nhttp: {{{http}}}\nlog: {{level: info}}\n");
         std::fs::write(&config, text).unwrap();
         let spawned = Command::new("docker-registry")
             .arg("serve")

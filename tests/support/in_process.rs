@@ -26,7 +26,12 @@ pub struct InProcess {
 
 impl InProcess {
     pub fn start(limits: Limits) -> Self {
-        let app = router(State::new(&QUINE));
+        Self::serving(State::new(&QUINE), limits)
+    }
+
+    /// One that serves something else.
+    pub fn serving(state: State, limits: Limits) -> Self {
+        let app = router(state);
         let (bound, address) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {

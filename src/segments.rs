@@ -1,8 +1,8 @@
-//! Content in several pieces: bytes in memory, and parts of the running executable's file, which are read when they are
-//! needed. So a registry holds no second copy of itself: what it serves are pages that it runs from, and all generations
-//! on a node, whose files are one, share them.
+//! Content in several pieces: bytes in memory, and parts of files, which are read when they are needed. So a registry
+//! holds no second copy of itself: what it serves are pages that it runs from, and all generations on a node, whose files
+//! are one, share them; and no blob is ever in memory as a whole.
 //!
-//! Reads block, but they are reads of a file that is being executed. Used by the rooms that serve, save and push.
+//! Reads block. Used by the rooms that serve, save and push.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -55,7 +55,7 @@ impl Segments {
     /// The first `length` bytes of a file, which must not change while this lives.
     #[must_use]
     pub fn of_file(file: File, length: u64) -> Self {
-        Self(vec![Segment::File(Arc::new(file), 0..length)])
+        if length == 0 { Self::default() } else { Self(vec![Segment::File(Arc::new(file), 0..length)]) }
     }
 
     /// The length in bytes.

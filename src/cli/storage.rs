@@ -1,0 +1,100 @@
+//! The storage of `serve` and `gc`: which, and what may be done with it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::registry::Options;
+use crate::store::{Access, Filesystem, Memory, Store};
+
+/// How long an upload session may lie idle, as with distribution.
+const IDLE: Duration = Duration::from_hours(168);
+
+/// How often idle sessions are looked for.
+const SWEEP: Duration = Duration::from_hours(1);
+
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Storage {
+    /// Also be a registry to push to, which keeps what is pushed in this folder, or in `memory`
+    #[arg(long = "storage", id = "storage", value_name = "DIR")]
+    place: Option<Place>,
+
+    /// With --storage memory: how much content there is room for, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "storage")]
+    memory_limit: u64,
+
+    /// Serve what is stored, and take nothing: the folder may be one that nobody can write
+    #[arg(long, requires = "storage")]
+    read_only: bool,
+
+    /// Refuse to delete tags, manifests and blobs
+    #[arg(long, requires = "storage")]
+    no_delete: bool,
+
+    /// Accept manifests of which blobs or children are missing
+    #[arg(long, requires = "storage")]
+    allow_sparse: bool,
+}
+
+/// Where content is kept.
+#[derive(Clone, Debug)]
+enum Place {
+    Memory,
+    Folder(PathBuf),
+}
+
+impl FromStr for Place {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A folder of that name can be had as ./memory.
+        Ok(if text == "memory" { Self::Memory } else { Self::Folder(text.into()) })
+    }
+}
+
+impl Storage {
+    /// The store, if there shall be one.
+    pub(super) fn open(&self) -> anyhow::Result<Option<(Store, Options)>> {
+        let Some(place) = &self.place else { return Ok(None) };
+        let store = match place {
+            Place::Memory => {
+                Store::open(Memory::new(self.memory_limit.saturating_mul(1 << 20)), self.allow_sparse)
+            }
+            Place::Folder(folder) => {
+                let access = if self.read_only { Access::Read } else { Access::Write };
+                let storage = Filesystem::open(folder, access)?;
+                Store::open(storage, self.allow_sparse)
+            }
+        };
+        let store = store.context("failed to finish what a crash had cut off")?;
+        let options = Options { read_only: self.read_only, delete: !self.no_delete, ..Options::default() };
+        tracing::info!(storage = %match place {
+            Place::Memory => "memory".into(),
+            Place::Folder(folder) => folder.display().to_string(),
+        }, read_only = self.read_only, "keeping what is pushed");
+        Ok(Some((store, options)))
+    }
+}
+
+/// Ends upload sessions that nobody goes on with, now and then, until the program ends.
+pub(super) fn sweep(store: Store, options: Options) {
+    if options.read_only {
+        return;
+    }
+    tokio::spawn(async move {
+        loop {
+            let store = store.clone();
+            let swept = tokio::task::spawn_blocking(move || store.sweep(IDLE)).await;
+            match swept {
+                Ok(Ok(0)) => {}
+                Ok(Ok(sessions)) => tracing::info!(sessions, "ended idle upload sessions"),
+                Ok(Err(error)) => tracing::warn!(%error, "failed to look for idle upload sessions"),
+                Err(_) => return,
+            }
+            tokio::time::sleep(SWEEP).await;
+        }
+    });
+}

@@ -1,0 +1,301 @@
+//! A manifest as it is pushed: what a registry must know of it, and what it must refuse. Pure.
+//!
+//! The bytes are the manifest; what is read here is never written back. Sources: image-spec `manifest.md` and
+//! `image-index.md`, distribution-spec section Pushing Manifests, CVE-2021-41190.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::image::null_as_default;
+use super::{Descriptor, Digest, media_type, strict};
+
+/// What a manifest says, as far as a registry cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its type: one of four.
+    pub media_type: &'static str,
+    /// The type can be told from the bytes alone.
+    pub typed: bool,
+    /// Blobs that must be in the same repository.
+    pub blobs: Vec<Descriptor>,
+    /// Manifests that must be in the same repository.
+    pub manifests: Vec<Descriptor>,
+    /// What this manifest is about, which need not be there.
+    pub subject: Option<Digest>,
+    /// How it is listed among what refers to its subject.
+    pub artifact_type: Option<String>,
+    /// Free-form remarks.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Why bytes are no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// No JSON, or JSON in which two readers could see two things.
+    #[error("manifest is not valid JSON: {0}")]
+    Json(serde_json::Error),
+    /// JSON, but not of a manifest.
+    #[error("manifest is not of the form of {of}: {error}")]
+    Form {
+        /// Of which type.
+        of: &'static str,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
+    /// `schemaVersion` is not 2.
+    #[error("manifest's schemaVersion is not 2; what Docker made before version 1.10 is not supported")]
+    Schema,
+    /// The header and the document say different types.
+    #[error("manifest was sent as {sent:?}, and its mediaType is {own:?}")]
+    Contradiction {
+        /// What the header says.
+        sent: String,
+        /// What the document says.
+        own: String,
+    },
+    /// Neither the header nor the document names a type that is known.
+    #[error("manifest's type is {0:?}; an OCI image manifest or index is wanted, or Docker's of schema 2")]
+    Type(String),
+    /// It could be read as an image and as an index.
+    #[error(
+        "manifest has 'manifests' beside 'config' or 'layers': it could be read as an index and as an image"
+    )]
+    Ambiguous,
+    /// A size that no file has.
+    #[error("descriptor of {0} has a size beyond 2^63-1")]
+    Size(Digest),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    schema_version: u32,
+    media_type: Option<String>,
+    #[serde(default)]
+    manifests: Present,
+    #[serde(default)]
+    config: Present,
+    #[serde(default)]
+    layers: Present,
+}
+
+/// Whether a member is there at all, whatever it is.
+#[derive(Clone, Copy, Default)]
+struct Present(bool);
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Image {
+    config: Descriptor,
+    #[serde(default, deserialize_with = "null_as_default")]
+    layers: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    #[serde(deserialize_with = "null_as_default")]
+    manifests: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// The greatest length of a manifest in bytes: what all clients can pull.
+    pub const MAX_LEN: usize = 4 * 1024 * 1024;
+
+    /// Reads a manifest that was sent as `content_type`, without parameters.
+    pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
+        strict::check(bytes).map_err(ManifestError::Json)?;
+        let head: Head = serde_json::from_slice(bytes)
+            .map_err(|error| ManifestError::Form { of: "any manifest", error })?;
+        if head.schema_version != 2 {
+            return Err(ManifestError::Schema);
+        }
+        if head.manifests.0 && (head.config.0 || head.layers.0) {
+            return Err(ManifestError::Ambiguous);
+        }
+        let sent = content_type.and_then(media_type::known);
+        let told = head.told();
+        let own = match &head.media_type {
+            None => None,
+            Some(own) => Some(media_type::known(own).ok_or_else(|| ManifestError::Type(own.clone()))?),
+        };
+        let media_type = match (own, sent) {
+            (Some(own), Some(sent)) if own != sent => {
+                return Err(ManifestError::Contradiction { sent: sent.into(), own: own.into() });
+            }
+            (Some(own), _) => own,
+            // A header that says nothing of manifests, as `text/html`, is no word about this one.
+            (None, Some(sent)) => sent,
+            (None, None) => {
+                return Err(ManifestError::Type(content_type.unwrap_or_default().into()));
+            }
+        };
+        let manifest = if media_type::is_index(media_type) {
+            if head.config.0 || head.layers.0 {
+                return Err(ManifestError::Ambiguous);
+            }
+            Self::of_index(bytes, media_type)?
+        } else {
+            Self::of_image(bytes, media_type)?
+        };
+        for descriptor in manifest.blobs.iter().chain(&manifest.manifests) {
+            if i64::try_from(descriptor.size).is_err() {
+                return Err(ManifestError::Size(descriptor.digest.clone()));
+            }
+        }
+        Ok(Self { typed: told == media_type, ..manifest })
+    }
+
+    /// The type of a manifest that was accepted before, by whomever, from its bytes alone.
+    #[must_use]
+    pub fn type_of(bytes: &[u8]) -> Option<&'static str> {
+        serde_json::from_slice::<Head>(bytes).ok().map(|head| head.told())
+    }
+
+    fn of_image(bytes: &[u8], media_type: &'static str) -> Result<Self, ManifestError> {
+        let image: Image = serde_json::from_slice(bytes)
+            .map_err(|error| ManifestError::Form { of: "an image manifest", error })?;
+        let config_type = image.config.media_type.clone();
+        let mut blobs = vec![image.config];
+        blobs.extend(
+            image.layers.into_iter().filter(|layer| !media_type::is_nondistributable(&layer.media_type)),
+        );
+        Ok(Self {
+            media_type,
+            typed: true,
+            blobs,
+            manifests: Vec::new(),
+            subject: image.subject.map(|subject| subject.digest),
+            artifact_type: image.artifact_type.filter(|own| !own.is_empty()).or(Some(config_type)),
+            annotations: image.annotations,
+        })
+    }
+
+    fn of_index(bytes: &[u8], media_type: &'static str) -> Result<Self, ManifestError> {
+        let index: Index =
+            serde_json::from_slice(bytes).map_err(|error| ManifestError::Form { of: "an index", error })?;
+        Ok(Self {
+            media_type,
+            typed: true,
+            blobs: Vec::new(),
+            manifests: index.manifests,
+            subject: index.subject.map(|subject| subject.digest),
+            artifact_type: index.artifact_type.filter(|own| !own.is_empty()),
+            annotations: index.annotations,
+        })
+    }
+
+    /// How it is listed among what refers to its subject, under the digest that it was pushed with.
+    #[must_use]
+    pub fn descriptor(&self, digest: &Digest, size: u64) -> Descriptor {
+        Descriptor {
+            annotations: self.annotations.clone(),
+            artifact_type: self.artifact_type.clone(),
+            digest: digest.clone(),
+            media_type: self.media_type.into(),
+            platform: None,
+            size,
+        }
+    }
+}
+
+impl Head {
+    /// The type by the document alone, as distribution tells it.
+    fn told(&self) -> &'static str {
+        self.media_type.as_deref().and_then(media_type::known).unwrap_or(if self.manifests.0 {
+            media_type::OCI_INDEX
+        } else {
+            media_type::OCI_MANIFEST
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn descriptor(media_type: &str, size: &str) -> String {
+        format!("{{\"mediaType\":\"{media_type}\",\"digest\":\"{DIGEST}\",\"size\":{size}}}")
+    }
+
+    fn image(more: &str) -> String {
+        let config = descriptor("application/x", "1");
+        format!("{{\"schemaVersion\":2,\"config\":{config},\"layers\":[]{more}}}")
+    }
+
+    fn parse(text: &str, content_type: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(text.as_bytes(), Some(content_type))
+    }
+
+    #[test]
+    fn the_type_is_what_header_and_document_say_together() {
+        let typed = |own: &str| image(&format!(",\"mediaType\":\"{own}\""));
+        let of = |text: &str, sent: &str| parse(text, sent).map(|manifest| manifest.media_type).ok();
+        assert_eq!(of(&image(""), media_type::OCI_MANIFEST), Some(media_type::OCI_MANIFEST));
+        assert_eq!(of(&image(""), media_type::DOCKER_MANIFEST), Some(media_type::DOCKER_MANIFEST));
+        assert_eq!(of(&typed(media_type::DOCKER_MANIFEST), "text/html"), Some(media_type::DOCKER_MANIFEST));
+        assert_eq!(of(&typed(media_type::OCI_MANIFEST), media_type::DOCKER_MANIFEST), None);
+        assert_eq!(of(&typed("application/json"), media_type::OCI_MANIFEST), None);
+        assert_eq!(of(&image(""), "text/html"), None);
+        assert_eq!(of("{\"schemaVersion\":2,\"manifests\":[]}", media_type::OCI_MANIFEST), None);
+        assert!(!parse(&image(""), media_type::DOCKER_MANIFEST).unwrap().typed);
+        assert!(parse(&image(""), media_type::OCI_MANIFEST).unwrap().typed);
+        assert_eq!(Manifest::type_of(b"{\"schemaVersion\":2,\"manifests\":[]}"), Some(media_type::OCI_INDEX));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for bad in [
+            image(",\"manifests\":[]"),
+            image(",\"manifests\":null"),
+            "{\"schemaVersion\":2,\"manifests\":[],\"layers\":[]}".into(),
+            image(",\"layers\":[]"),
+            image("").replace(":2,", ":1,"),
+            image("").replace(":2,", ":2.0,"),
+            image("").replace(":2,", ":\"2\","),
+            image("").replace("\"size\":1", "\"size\":-1"),
+            image("").replace("\"size\":1", "\"size\":9223372036854775808"),
+            image("").replace("\"size\":1", "\"size\":1.5"),
+            image("").replace("sha256:e3", "sha256:E3"),
+            image("") + "x",
+            "[]".into(),
+        ] {
+            for sent in [media_type::OCI_MANIFEST, media_type::OCI_INDEX] {
+                assert!(parse(&bad, sent).is_err(), "{bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_by_design_elsewhere_need_not_be_here() {
+        let foreign = descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", "5");
+        let text = image("").replace("\"layers\":[]", &format!("\"layers\":[{foreign}]"));
+        assert_eq!(parse(&text, media_type::OCI_MANIFEST).unwrap().blobs.len(), 1);
+    }
+
+    #[test]
+    fn the_artifact_type_falls_back_to_the_configurations() {
+        let of = |text: &str, sent| parse(text, sent).unwrap().artifact_type;
+        assert_eq!(of(&image(""), media_type::OCI_MANIFEST).as_deref(), Some("application/x"));
+        let own = image(",\"artifactType\":\"application/y\"");
+        assert_eq!(of(&own, media_type::OCI_MANIFEST).as_deref(), Some("application/y"));
+        assert_eq!(of("{\"schemaVersion\":2,\"manifests\":[]}", media_type::OCI_INDEX), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! The built-in repository: one image, that of the running executable, which nobody can change.
+
+use super::entity::Entity;
+use super::error::Error;
+use crate::oci::{Digest, DigestError, Reference, ReferenceError, RepositoryName, Tag};
+use crate::quine::{Quine, REPOSITORY, VERSION};
+
+/// The quine, ready to be served.
+#[derive(Clone, Debug)]
+pub(super) struct Builtin {
+    digests: [Digest; 3],
+    manifest: Entity,
+    config: Entity,
+    layer: Entity,
+    /// Sorted as `/tags/list` wants them.
+    tags: Vec<Tag>,
+}
+
+impl Builtin {
+    pub(super) fn new(quine: &Quine) -> Self {
+        let mut tags: Vec<Tag> = ["latest", VERSION]
+            .map(|tag| tag.parse().expect("'latest' and a semantic version are tags"))
+            .into();
+        tags.sort_unstable();
+        Self {
+            digests: [quine.manifest(), quine.config(), quine.layer()].map(|blob| blob.digest().clone()),
+            manifest: Entity::manifest(
+                quine.digest(),
+                &quine.manifest().descriptor.media_type,
+                &quine.manifest().content,
+            ),
+            config: Entity::blob(quine.config().digest(), &quine.config().content),
+            layer: Entity::blob(quine.layer().digest(), &quine.layer().content),
+            tags,
+        }
+    }
+
+    /// Whether that is its name.
+    pub(super) fn is(name: &RepositoryName) -> bool {
+        name.as_str() == REPOSITORY
+    }
+
+    pub(super) fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    pub(super) fn manifest(&self, reference: &str) -> Result<&Entity, Error> {
+        let known = match reference.parse() {
+            Ok(Reference::Tag(tag)) => self.tags.contains(&tag),
+            Ok(Reference::Digest(digest)) => digest == self.digests[0],
+            Err(ReferenceError::Digest(error @ DigestError::Malformed)) => return Err(Error::Digest(error)),
+            // Such a tag cannot exist, and asking for what does not exist is no error of form.
+            Err(ReferenceError::Tag(_) | ReferenceError::Digest(_)) => false,
+        };
+        if known { Ok(&self.manifest) } else { Err(Error::ManifestUnknown) }
+    }
+
+    pub(super) fn blob(&self, digest: &str) -> Result<&Entity, Error> {
+        let [_, config, layer] = &self.digests;
+        match digest.parse::<Digest>() {
+            Ok(digest) if digest == *config => Ok(&self.config),
+            Ok(digest) if digest == *layer => Ok(&self.layer),
+            Ok(_) | Err(DigestError::Unsupported) => Err(Error::BlobUnknown),
+            Err(error @ DigestError::Malformed) => Err(Error::Digest(error)),
+        }
+    }
+}

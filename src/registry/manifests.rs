@@ -1,0 +1,145 @@
+//! Stored manifests and tags (distribution-spec, end-3, end-7 and end-9).
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode};
+use tokio::sync::SemaphorePermit;
+
+use super::entity::{DIGEST, Entity, ascii};
+use super::error::Error;
+use super::intake::Intake;
+use super::query::Query;
+use super::{Stored, body};
+use crate::oci::{Algorithm, Digest, DigestError, Manifest, Reference, ReferenceError, RepositoryName, Tag};
+use crate::segments::Segments;
+use crate::store::Tagged;
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// Most tags that one request may set.
+const MAX_TAGS: usize = 100;
+
+/// GET and HEAD.
+pub(super) async fn get(
+    stored: &Stored,
+    name: RepositoryName,
+    reference: &str,
+    request: &Parts,
+) -> Result<Response, Error> {
+    let reference = parse(reference).map_err(|error| match error {
+        ReferenceError::Digest(error @ DigestError::Malformed) => Error::Digest(error),
+        // Such a tag cannot exist, and asking for what does not exist is no error of form.
+        ReferenceError::Tag(_) | ReferenceError::Digest(_) => Error::ManifestUnknown,
+    })?;
+    let manifest = stored.run(move |store| store.manifest(&name, &reference)).await?;
+    let content = Segments::from([manifest.bytes]);
+    Entity::manifest(&manifest.digest, manifest.media_type, &content).answer(request)
+}
+
+/// PUT, by tag or digest, with further tags in the query.
+pub(super) async fn put(
+    stored: &Stored,
+    name: RepositoryName,
+    reference: &str,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    let reference = parse(reference).map_err(|error| match error {
+        ReferenceError::Digest(error) => Error::Digest(error),
+        ReferenceError::Tag(error) => Error::Tag(error),
+    })?;
+    let more: Vec<Tag> = Query::of(&request.uri)
+        .all("tag")
+        .take(MAX_TAGS + 1)
+        .map(|tag| tag.parse())
+        .collect::<Result<_, _>>()
+        .map_err(Error::Tag)?;
+    if more.len() > MAX_TAGS {
+        return Err(Error::TooManyTags(MAX_TAGS));
+    }
+    let (bytes, _room) = receive(stored, request, body).await?;
+    let digest = match &reference {
+        Reference::Digest(digest) if digest.matches(&bytes) => digest.clone(),
+        Reference::Digest(wanted) => {
+            let found = Digest::of(wanted.algorithm(), &bytes);
+            return Err(crate::store::StoreError::Differs { wanted: wanted.clone(), found }.into());
+        }
+        Reference::Tag(_) => Digest::of(Algorithm::Sha256, &bytes),
+    };
+    let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+    let manifest = Manifest::parse(&bytes, content_type)?;
+
+    let mut response = body::empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, ascii(format!("/v2/{name}/manifests/{digest}")));
+    headers.insert(DIGEST, ascii(digest.to_string()));
+    if let Some(subject) = &manifest.subject {
+        headers.insert(SUBJECT, ascii(subject.to_string()));
+    }
+    for tag in &more {
+        headers.append(TAG, ascii(tag.to_string()));
+    }
+    let mut tags = more;
+    if let Reference::Tag(tag) = reference {
+        tags.insert(0, tag);
+    }
+    stored
+        .run(move |store| {
+            store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
+        })
+        .await?;
+    Ok(response)
+}
+
+/// DELETE: of a tag the tag alone, of a digest the manifest and all of its tags.
+pub(super) async fn delete(
+    stored: &Stored,
+    name: RepositoryName,
+    reference: &str,
+) -> Result<Response, Error> {
+    let reference = parse(reference).map_err(|error| match error {
+        ReferenceError::Digest(error @ DigestError::Malformed) => Error::Digest(error),
+        ReferenceError::Tag(_) | ReferenceError::Digest(_) => Error::ManifestUnknown,
+    })?;
+    stored
+        .run(move |store| match &reference {
+            Reference::Tag(tag) => store.delete_tag(&name, tag),
+            Reference::Digest(digest) => store.delete_manifest(&name, digest),
+        })
+        .await?;
+    Ok(body::empty(StatusCode::ACCEPTED))
+}
+
+fn parse(reference: &str) -> Result<Reference, ReferenceError> {
+    reference.parse()
+}
+
+/// All of a manifest, which must fit into memory: with the room that it takes there.
+async fn receive<'a>(
+    stored: &'a Stored,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<(Bytes, Vec<SemaphorePermit<'a>>), Error> {
+    let told = request.headers.get(CONTENT_LENGTH).map(HeaderValue::to_str);
+    let told = told.and_then(Result::ok).and_then(|length| length.parse::<u64>().ok());
+    if told.is_some_and(|length| length > Manifest::MAX_LEN as u64) {
+        return Err(Error::ManifestTooLong);
+    }
+    let mut intake = Intake::new(body, &stored.options);
+    let mut bytes = BytesMut::new();
+    let mut room = Vec::new();
+    while let Some(data) = intake.next().await? {
+        if bytes.len() + data.len() > Manifest::MAX_LEN {
+            return Err(Error::ManifestTooLong);
+        }
+        let more = u32::try_from(data.len()).expect("no longer than a manifest");
+        room.push(stored.manifests.try_acquire_many(more).map_err(|_| Error::TooMuchAtOnce)?);
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), room))
+}

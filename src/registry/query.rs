@@ -1,0 +1,67 @@
+//! The query of a request. Decoded once; pure.
+
+use std::borrow::Cow;
+
+use super::error::Error;
+use crate::oci::{Algorithm, Digest};
+
+/// What stands behind the question mark.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Query<'a>(&'a str);
+
+impl<'a> Query<'a> {
+    pub(super) fn of(uri: &'a http::Uri) -> Self {
+        Self(uri.query().unwrap_or_default())
+    }
+
+    #[cfg(test)]
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    /// All values of a parameter, in order.
+    pub(super) fn all(self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+        form_urlencoded::parse(self.0.as_bytes()).filter(move |(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The first value of a parameter.
+    pub(super) fn first(self, name: &str) -> Option<Cow<'a, str>> {
+        self.all(name).next()
+    }
+
+    /// The digest that a blob is announced with. Two would leave open which one is meant.
+    pub(super) fn digest(self) -> Result<Option<Digest>, Error> {
+        let mut values = self.all("digest");
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(text), None) => text.parse().map(Some).map_err(Error::Digest),
+            (Some(_), Some(_)) => Err(Error::Digest(crate::oci::DigestError::Malformed)),
+        }
+    }
+
+    /// The algorithm that a blob will be named by.
+    pub(super) fn algorithm(self) -> Result<Option<Algorithm>, Error> {
+        match self.first("digest-algorithm").as_deref() {
+            None => Ok(None),
+            Some("sha256") => Ok(Some(Algorithm::Sha256)),
+            Some("sha512") => Ok(Some(Algorithm::Sha512)),
+            Some(_) => Err(Error::Digest(crate::oci::DigestError::Unsupported)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_decoded_once_and_stands_once() {
+        let hex = "a".repeat(64);
+        let digest = |query: &str| Query::new(query).digest();
+        assert_eq!(digest("x=1").unwrap(), None);
+        assert_eq!(digest(&format!("digest=sha256%3A{hex}")).unwrap().unwrap().hex(), hex);
+        for bad in [format!("digest=sha256%253A{hex}"), format!("digest=sha256:{hex}&digest=sha256:{hex}")] {
+            assert!(digest(&bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Uploads (distribution-spec, end-4 to end-6, end-11, end-13 and end-14): blobs in one request, in many, or from another
+//! repository.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+
+use super::entity::{DIGEST, ascii};
+use super::error::Error;
+use super::intake::Intake;
+use super::query::Query;
+use super::{Stored, blocking, body};
+use crate::oci::{Digest, RepositoryName};
+use crate::store::{Claimed, Receiver, Session, StoreError, UploadId};
+
+const ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// POST: opens a session, mounts a blob, or takes one in at once.
+pub(super) async fn post(
+    stored: &Stored,
+    name: RepositoryName,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    let query = Query::of(&request.uri);
+    if let Some(mount) = query.first("mount") {
+        // What cannot be mounted is uploaded, for whatever reason it cannot.
+        let from = query.first("from").map(|from| from.parse::<RepositoryName>());
+        if let (Ok(digest), None | Some(Ok(_))) = (mount.parse::<Digest>(), &from) {
+            let (into, wanted) = (name.clone(), digest.clone());
+            let from = from.and_then(Result::ok);
+            if stored.run(move |store| store.mount(&into, &wanted, from.as_ref())).await? {
+                return Ok(created(&name, &digest));
+            }
+        }
+    }
+    let announced = query.algorithm()?;
+    if let Some(digest) = query.digest()? {
+        return whole(stored, name, digest, request, body).await;
+    }
+    let of = name.clone();
+    let session = stored.run(move |store| store.begin(&of, announced)).await?;
+    Ok(progress(StatusCode::ACCEPTED, &name, &session))
+}
+
+/// A blob that comes in one request.
+async fn whole(
+    stored: &Stored,
+    name: RepositoryName,
+    digest: Digest,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    let algorithm = digest.algorithm();
+    let receiver = stored.run(move |store| store.receive(algorithm)).await?;
+    let mut intake = Intake::new(body, &stored.options);
+    let (receiver, end) = fill(&mut intake, receiver, None, length_of(request)).await;
+    end?;
+    let (of, wanted) = (name.clone(), digest.clone());
+    stored.run(move |store| store.commit(&of, receiver, &wanted)).await?;
+    Ok(created(&name, &digest))
+}
+
+/// GET and HEAD: how far it is.
+pub(super) async fn get(stored: &Stored, name: RepositoryName, id: &str) -> Result<Response, Error> {
+    let session = find(stored, &name, id).await?;
+    Ok(progress(StatusCode::NO_CONTENT, &name, &session))
+}
+
+/// DELETE: whoever is at it is stopped.
+pub(super) async fn delete(stored: &Stored, name: RepositoryName, id: &str) -> Result<Response, Error> {
+    let session = find(stored, &name, id).await?;
+    let claimed = session.cancel().await?;
+    stored.run(move |store| store.discard(&session, claimed)).await?;
+    Ok(body::empty(StatusCode::NO_CONTENT))
+}
+
+/// PATCH: goes on with the blob.
+pub(super) async fn patch(
+    stored: &Stored,
+    name: RepositoryName,
+    id: &str,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    let session = find(stored, &name, id).await?;
+    let mut claimed = claim_for(&name, &session, request, session.try_claim())?;
+    let received = receive(stored, &session, &mut claimed, request, body).await;
+    // What came before it was cut off is kept, and the client told when it asks.
+    acknowledge(&session, claimed).await?;
+    received?;
+    Ok(progress(StatusCode::ACCEPTED, &name, &session))
+}
+
+/// PUT: the end of the blob, perhaps with the last of it.
+pub(super) async fn put(
+    stored: &Stored,
+    name: RepositoryName,
+    id: &str,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    let session = find(stored, &name, id).await?;
+    let digest = Query::of(&request.uri).digest()?.ok_or(Error::NoDigest)?;
+    let mut claimed = claim_for(&name, &session, request, session.claim().await)?;
+    if let Err(error) = receive(stored, &session, &mut claimed, request, body).await {
+        acknowledge(&session, claimed).await?;
+        return Err(error);
+    }
+    let wanted = digest.clone();
+    stored.run(move |store| store.finish(&session, claimed, &wanted)).await?;
+    Ok(created(&name, &digest))
+}
+
+async fn find(stored: &Stored, name: &RepositoryName, id: &str) -> Result<Arc<Session>, Error> {
+    let id: UploadId = id.parse().map_err(|_| StoreError::UploadUnknown)?;
+    let name = name.clone();
+    stored.run(move |store| store.session(&name, &id)).await
+}
+
+/// The session for this request, if it goes on where the session is.
+fn claim_for(
+    name: &RepositoryName,
+    session: &Session,
+    request: &Parts,
+    claimed: Result<Claimed, StoreError>,
+) -> Result<Claimed, Error> {
+    let out_of_order = || Error::OutOfOrder { location: location(name, session), range: range(session) };
+    let claimed = match claimed {
+        // Two at once would go on from the same place.
+        Err(StoreError::UploadBusy) => return Err(out_of_order()),
+        claimed => claimed?,
+    };
+    let offset = claimed.as_ref().map_or(0, Receiver::len);
+    match chunk(request)? {
+        Some(chunk) if chunk.start != offset => Err(out_of_order()),
+        _ => Ok(claimed),
+    }
+}
+
+/// Takes a request's body into a session that it has claimed.
+async fn receive(
+    stored: &Stored,
+    session: &Session,
+    claimed: &mut Claimed,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<(), Error> {
+    let expected = match chunk(request)? {
+        Some(chunk) => Some(chunk.end - chunk.start),
+        None => length_of(request),
+    };
+    let receiver = claimed.take().ok_or(StoreError::UploadUnknown)?;
+    let mut intake = Intake::new(body, &stored.options);
+    let (receiver, end) = fill(&mut intake, receiver, Some(session), expected).await;
+    **claimed = Some(receiver);
+    end
+}
+
+/// Takes in a body to its end, or until the session is cancelled. While one batch is written and hashed the next one comes.
+/// The receiver comes back with what it has taken, whatever happens.
+async fn fill(
+    intake: &mut Intake<'_>,
+    mut receiver: Receiver,
+    session: Option<&Session>,
+    expected: Option<u64>,
+) -> (Receiver, Result<(), Error>) {
+    let begin = receiver.len();
+    let mut next = next_batch(intake, session).await;
+    loop {
+        let (batch, end) = std::mem::replace(&mut next, (Vec::new(), Ok(())));
+        if batch.is_empty() {
+            let came = receiver.len() - begin;
+            let end = match expected {
+                Some(expected) if end.is_ok() && came != expected => Err(Error::Length { expected, came }),
+                _ => end,
+            };
+            return (receiver, end);
+        }
+        let length: u64 = batch.iter().map(|data| data.len() as u64).sum();
+        let over = expected.is_some_and(|expected| receiver.len() - begin + length > expected);
+        if over {
+            let came = receiver.len() - begin + length;
+            return (receiver, Err(Error::Length { expected: expected.unwrap_or_default(), came }));
+        }
+        let write = blocking(move || {
+            let written = batch.iter().try_for_each(|data| receiver.append(data));
+            (receiver, written)
+        });
+        let written;
+        if end.is_ok() {
+            let read = next_batch(intake, session);
+            ((receiver, written), next) = futures_util::future::join(write, read).await;
+        } else {
+            (receiver, written) = write.await;
+            next = (Vec::new(), end);
+        }
+        if let Err(error) = written {
+            return (receiver, Err(error.into()));
+        }
+    }
+}
+
+/// The next of a body, unless the session is cancelled.
+async fn next_batch(intake: &mut Intake<'_>, session: Option<&Session>) -> (Vec<Bytes>, Result<(), Error>) {
+    let Some(session) = session else { return intake.batch().await };
+    tokio::select! {
+        batch = intake.batch() => batch,
+        () = session.cancelled() => (Vec::new(), Err(StoreError::UploadUnknown.into())),
+    }
+}
+
+async fn acknowledge(session: &Arc<Session>, mut claimed: Claimed) -> Result<(), Error> {
+    let session = session.clone();
+    blocking(move || session.acknowledge(&mut claimed)).await?;
+    Ok(())
+}
+
+/// The `Content-Range` of a chunk: `first-last`, without a unit or a total.
+fn chunk(request: &Parts) -> Result<Option<std::ops::Range<u64>>, Error> {
+    let Some(header) = request.headers.get(CONTENT_RANGE) else { return Ok(None) };
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let range = header.to_str().ok().and_then(|text| text.split_once('-'));
+    let range = range.and_then(|(first, last)| Some(number(first)?..number(last)?.checked_add(1)?));
+    let range = range.filter(|range| range.start < range.end).ok_or(Error::ContentRange)?;
+    let expected = range.end - range.start;
+    match length_of(request) {
+        Some(came) if came != expected => Err(Error::Length { expected, came }),
+        _ => Ok(Some(range)),
+    }
+}
+
+fn length_of(request: &Parts) -> Option<u64> {
+    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn created(name: &RepositoryName, digest: &Digest) -> Response {
+    let mut response = body::empty(StatusCode::CREATED);
+    response.headers_mut().insert(LOCATION, ascii(format!("/v2/{name}/blobs/{digest}")));
+    response.headers_mut().insert(DIGEST, ascii(digest.to_string()));
+    response
+}
+
+/// Where a session is, and how far. The place is the same for as long as it lives.
+fn progress(status: StatusCode, name: &RepositoryName, session: &Session) -> Response {
+    let mut response = body::empty(status);
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, ascii(location(name, session)));
+    headers.insert(RANGE, ascii(range(session)));
+    headers.insert(ID, ascii(session.id().to_string()));
+    response
+}
+
+fn location(name: &RepositoryName, session: &Session) -> String {
+    format!("/v2/{name}/blobs/uploads/{}", session.id())
+}
+
+/// The first byte and the last one. That nothing has come cannot be said so; `0-0` is what all registries say, as clients
+/// refuse a range that ends before it begins.
+fn range(session: &Session) -> String {
+    format!("0-{}", session.offset().saturating_sub(1))
+}

@@ -1,0 +1,99 @@
+//! The store: what was pushed, on any [`Storage`], in distribution's own layout.
+//!
+//! Knows repositories, blobs, manifests, tags, referrers and upload sessions, and nothing of HTTP. What it has answered
+//! `Ok` for is durable, a digest that it gives bytes for is theirs, and a tag never means what is not wholly there, by its
+//! own doing. Its calls block. Called by `registry`; `gc` is called by the command line, while no registry runs.
+//!
+//! A manifest is committed in this order, each step durable before the next: bytes, revision, referrers, tag index, tag.
+//! So whatever is cut off, what is visible is whole. What takes several visible steps is written down first
+//! (`intents`) and finished at the next start.
+
+mod blobs;
+mod error;
+mod failpoint;
+mod filesystem;
+mod gc;
+mod intents;
+mod layout;
+mod listings;
+mod locks;
+mod manifests;
+mod memory;
+mod recent;
+mod referrers;
+mod storage;
+mod uploads;
+
+use std::sync::Arc;
+
+use self::locks::Locks;
+use self::recent::Recent;
+use self::uploads::Sessions;
+use crate::oci::{Digest, RepositoryName};
+
+pub use error::StoreError;
+pub use filesystem::{Access, Filesystem, OpenError};
+pub use gc::{Collected, Collection};
+pub use layout::Key;
+pub use listings::Page;
+pub use manifests::{StoredManifest, Tagged};
+pub use memory::Memory;
+pub use storage::{Staged, Storage, StorageError};
+pub use uploads::{Claimed, Receiver, Session, UploadId};
+
+/// How many upload sessions may be open at once, unless said otherwise.
+pub const MAX_SESSIONS: usize = 10_000;
+
+/// A link holds a digest; what is longer is none.
+const LINK: u64 = 1024;
+
+/// What was pushed. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    storage: Arc<dyn Storage>,
+    /// Held while what a repository consists of is changed in more than one step.
+    locks: Locks,
+    sessions: Sessions,
+    recent: Recent,
+    /// Accept manifests whose blobs or children are not there.
+    sparse: bool,
+}
+
+impl Store {
+    /// A store that goes on with what lies on a storage. First finishes what was cut off, if it may write.
+    pub fn open(storage: impl Storage, sparse: bool) -> Result<Self, StoreError> {
+        let inner = Inner {
+            storage: Arc::new(storage),
+            locks: Locks::default(),
+            sessions: Sessions::new(MAX_SESSIONS),
+            recent: Recent::default(),
+            sparse,
+        };
+        let store = Self(Arc::new(inner));
+        store.finish_intents()?;
+        Ok(store)
+    }
+
+    fn storage(&self) -> &dyn Storage {
+        &*self.0.storage
+    }
+
+    /// The digest that a link holds; nothing without a link, or with one that was torn by a crash of another program.
+    fn link(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
+        let Some(bytes) = self.storage().read(key, LINK)? else { return Ok(None) };
+        let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+        if digest.is_none() {
+            tracing::warn!(%key, "this link holds no digest, and is passed over");
+        }
+        Ok(digest)
+    }
+
+    /// Whether it has ever had a manifest or a blob.
+    fn is_repository(&self, name: &RepositoryName) -> Result<bool, StoreError> {
+        let place = layout::Place(name);
+        Ok(self.storage().exists(&place.manifests())? || self.storage().exists(&place.all_layers())?)
+    }
+}

@@ -1,0 +1,81 @@
+//! Blobs: bytes that lie once, and the links that make them part of repositories.
+
+use super::layout::{Place, alias, blob};
+use super::{Store, StoreError};
+use crate::oci::{Algorithm, Digest, RepositoryName};
+use crate::segments::Segments;
+
+impl Store {
+    /// A blob's content.
+    pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Segments, StoreError> {
+        let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+        // A link without bytes is what another program's collection leaves.
+        self.storage().open(&blob(&canonical))?.ok_or(StoreError::BlobUnknown)
+    }
+
+    /// Takes a blob out of a repository. Its bytes stay until they are collected, as others may have it.
+    pub fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
+        self.0.locks.with(name, || {
+            let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+            let place = Place(name);
+            self.storage().remove(&place.layer(digest))?;
+            if canonical != *digest {
+                self.storage().remove(&place.layer(&canonical))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes a blob of one repository part of another one too, or of any, if no repository is named; whether it was there.
+    pub fn mount(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool, StoreError> {
+        let canonical = match from {
+            Some(from) => self.linked(from, digest)?,
+            None if digest.algorithm() == Algorithm::Sha256 => Some(digest.clone()),
+            None => self.link(&alias(digest))?,
+        };
+        let canonical = canonical.filter(|canonical| canonical.algorithm() == Algorithm::Sha256);
+        let Some(canonical) = canonical else { return Ok(false) };
+        if self.storage().length(&blob(&canonical))?.is_none() {
+            return Ok(false);
+        }
+        self.link_blob(name, digest, &canonical)?;
+        Ok(true)
+    }
+
+    /// The digest under which a repository's blob lies.
+    pub(super) fn linked(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Digest>, StoreError> {
+        let canonical = self.link(&Place(name).layer_link(digest))?;
+        Ok(canonical.filter(|canonical| canonical.algorithm() == Algorithm::Sha256))
+    }
+
+    /// Makes bytes that are there a blob of a repository, under the digest by which they were announced, and under their
+    /// own, by which other programs know them.
+    pub(super) fn link_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        canonical: &Digest,
+    ) -> Result<(), StoreError> {
+        let place = Place(name);
+        self.write_link(&place.layer_link(canonical), canonical)?;
+        if digest != canonical {
+            self.write_link(&alias(digest), canonical)?;
+            self.write_link(&place.layer_link(digest), canonical)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a link, in place of what is there: that may not have been flushed yet.
+    pub(super) fn write_link(&self, key: &super::Key, digest: &Digest) -> Result<(), StoreError> {
+        Ok(self.storage().write(key, digest.as_str().as_bytes())?)
+    }
+}

@@ -1,0 +1,207 @@
+//! Collection: removes what no manifest needs, while no registry runs on the storage.
+//!
+//! Everything that a repository's manifests refer to is kept, and what is younger than the time of grace: it may belong to a
+//! push that goes on later. Links go before bytes, so that what is cut off leaves bytes that nobody sees, for the next
+//! time. A manifest that cannot be read stops everything, as nobody knows what it needs.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, SystemTime};
+
+use super::layout::{Key, Place, aliases, blob, blobs};
+use super::{Store, StoreError};
+use crate::oci::{Algorithm, Digest, Manifest, RepositoryName, Tag};
+
+/// What shall be collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collection {
+    /// What is younger stays.
+    pub grace: Duration,
+    /// Remove manifests, too, that no tag means, nor an index, nor as referrers of what stays.
+    pub untagged: bool,
+    /// Remove nothing.
+    pub dry_run: bool,
+}
+
+/// What was collected, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Manifests.
+    pub manifests: Vec<(RepositoryName, Digest)>,
+    /// Blobs that were taken out of repositories.
+    pub links: Vec<(RepositoryName, Digest)>,
+    /// Bytes that nobody needs, and how many of them.
+    pub blobs: Vec<(Digest, u64)>,
+    /// How many blobs and manifests stay.
+    pub kept: usize,
+}
+
+/// A repository's manifests by their SHA-256.
+type Manifests = BTreeMap<Digest, Manifest>;
+
+impl Store {
+    /// Collects. Nobody else may use the storage meanwhile.
+    pub fn collect(&self, wanted: &Collection) -> Result<Collected, StoreError> {
+        let mut collected = Collected::default();
+        let mut needed: HashSet<Digest> = HashSet::new();
+        let names = self.repositories()?;
+        // All is looked at before anything is removed.
+        let mut links = Vec::new();
+        for name in &names {
+            let manifests = self.manifests_of(name)?;
+            let kept = if wanted.untagged {
+                self.reached(name, &manifests, wanted)?
+            } else {
+                manifests.keys().cloned().collect()
+            };
+            let gone = manifests.keys().filter(|digest| !kept.contains(*digest));
+            collected.manifests.extend(gone.map(|digest| (name.clone(), digest.clone())));
+            let mut here = kept.clone();
+            for manifest in kept.iter().filter_map(|digest| manifests.get(digest)) {
+                for part in &manifest.blobs {
+                    here.insert(self.linked(name, &part.digest)?.unwrap_or_else(|| part.digest.clone()));
+                }
+            }
+            for (digest, canonical) in self.links_of(name)? {
+                if here.contains(&canonical) || self.is_young(&Place(name).layer_link(&digest), wanted)? {
+                    needed.insert(canonical);
+                } else {
+                    links.push((name.clone(), digest));
+                }
+            }
+            needed.extend(here);
+        }
+        collected.links = links;
+        for digest in self.all_blobs()? {
+            let key = blob(&digest);
+            if needed.contains(&digest) || self.is_young(&key, wanted)? {
+                collected.kept += 1;
+            } else {
+                let length = self.storage().length(&key)?.unwrap_or_default();
+                collected.blobs.push((digest, length));
+            }
+        }
+        if !wanted.dry_run {
+            self.sweep_out(&collected)?;
+        }
+        Ok(collected)
+    }
+
+    fn sweep_out(&self, collected: &Collected) -> Result<(), StoreError> {
+        for (name, digest) in &collected.manifests {
+            self.delete_manifest(name, digest)?;
+        }
+        for (name, digest) in &collected.links {
+            self.storage().remove(&Place(name).layer(digest))?;
+        }
+        for (digest, _) in &collected.blobs {
+            self.storage().remove(&blob_folder(digest))?;
+        }
+        self.sweep_aliases(&collected.blobs)
+    }
+
+    /// Other names of what is gone.
+    fn sweep_aliases(&self, gone: &[(Digest, u64)]) -> Result<(), StoreError> {
+        let gone: HashSet<&Digest> = gone.iter().map(|(digest, _)| digest).collect();
+        let folder = aliases(Algorithm::Sha512);
+        for prefix in self.storage().list(&folder)?.unwrap_or_default() {
+            let folder = folder.child(&prefix);
+            for hex in self.storage().list(&folder)?.unwrap_or_default() {
+                let key = folder.child(&hex);
+                if self.link(&key)?.is_some_and(|canonical| gone.contains(&canonical)) {
+                    self.storage().remove(&key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All manifests of a repository, read. One without bytes needs nothing any more.
+    fn manifests_of(&self, name: &RepositoryName) -> Result<Manifests, StoreError> {
+        let mut manifests = BTreeMap::new();
+        for (_, canonical) in self.all_revisions(name)? {
+            let known = match self.content(&canonical) {
+                Err(StoreError::ManifestUnknown) => continue,
+                known => known?,
+            };
+            let pushed = self.pushed_as(name, &canonical)?;
+            let manifest = Manifest::parse(&known.bytes, pushed.or(Some(known.media_type)))
+                .map_err(|_| StoreError::Damaged(canonical.clone()))?;
+            manifests.insert(canonical, manifest);
+        }
+        Ok(manifests)
+    }
+
+    /// What tags mean, what that consists of, and what refers to any of it. Each is visited once.
+    fn reached(
+        &self,
+        name: &RepositoryName,
+        manifests: &Manifests,
+        wanted: &Collection,
+    ) -> Result<HashSet<Digest>, StoreError> {
+        let place = Place(name);
+        let mut open = Vec::new();
+        for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
+            let Ok(tag) = tag.parse::<Tag>() else { continue };
+            if let Some(digest) = self.link(&place.tag_link(&tag))? {
+                open.extend(self.revision(name, &digest)?);
+            }
+        }
+        let mut referrers: BTreeMap<Digest, Vec<&Digest>> = BTreeMap::new();
+        for (digest, manifest) in manifests {
+            if self.is_young(&place.revision_link(digest), wanted)? {
+                open.push(digest.clone());
+            }
+            if let Some(subject) = &manifest.subject {
+                let subject = self.revision(name, subject)?.unwrap_or_else(|| subject.clone());
+                referrers.entry(subject).or_default().push(digest);
+            }
+        }
+        let mut reached = HashSet::new();
+        while let Some(digest) = open.pop() {
+            let Some(manifest) = manifests.get(&digest).filter(|_| !reached.contains(&digest)) else {
+                continue;
+            };
+            for part in &manifest.manifests {
+                open.extend(self.revision(name, &part.digest)?);
+            }
+            open.extend(referrers.get(&digest).into_iter().flatten().map(|digest| (*digest).clone()));
+            reached.insert(digest);
+        }
+        Ok(reached)
+    }
+
+    /// All blobs of a repository: by which digest, and where their bytes lie.
+    fn links_of(&self, name: &RepositoryName) -> Result<Vec<(Digest, Digest)>, StoreError> {
+        let mut all = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            for hex in self.storage().list(&Place(name).layers(algorithm))?.unwrap_or_default() {
+                let Ok(digest) = format!("{}:{hex}", algorithm.as_str()).parse::<Digest>() else { continue };
+                if let Some(canonical) = self.linked(name, &digest)? {
+                    all.push((digest, canonical));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn all_blobs(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut all = Vec::new();
+        for prefix in self.storage().list(&blobs())?.unwrap_or_default() {
+            for hex in self.storage().list(&blobs().child(&prefix))?.unwrap_or_default() {
+                all.extend(format!("sha256:{hex}").parse::<Digest>());
+            }
+        }
+        Ok(all)
+    }
+
+    fn is_young(&self, key: &Key, wanted: &Collection) -> Result<bool, StoreError> {
+        let Some(modified) = self.storage().modified(key)? else { return Ok(false) };
+        // What comes from the future is young, too.
+        let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+        Ok(age < wanted.grace)
+    }
+}
+
+fn blob_folder(canonical: &Digest) -> Key {
+    blobs().child(&canonical.hex()[..2]).child(canonical.hex())
+}

@@ -1,0 +1,77 @@
+//! What takes several visible steps: written down, carried out, crossed out. After a crash the next start carries it out
+//! from the beginning; each step may be repeated.
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::{Place, intent, intents};
+use super::storage::StorageError;
+use super::{Store, StoreError};
+use crate::oci::{Digest, RepositoryName, Tag, to_json};
+
+/// An intent names at most a repository's tags; what is longer is none of ours.
+const LONGEST: u64 = 64 * 1024 * 1024;
+
+/// What shall be so, wholly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "do")]
+pub(super) enum Intent {
+    /// These tags mean that manifest.
+    Tag { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
+    /// These tags, and the manifest by all of its names, are not there.
+    Delete { repository: RepositoryName, digests: Vec<Digest>, tags: Vec<Tag> },
+}
+
+impl Store {
+    /// Carries an intent out, so that a crash leaves all of it undone, or to be finished by the next start.
+    pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
+        let key = intent(&uuid::Uuid::new_v4().to_string());
+        self.storage().write(&key, &to_json(wanted))?;
+        self.perform(wanted)?;
+        // Carrying it out twice does no harm now; what is pushed later would suffer, if this came back.
+        self.storage().remove(&key)?;
+        Ok(())
+    }
+
+    fn perform(&self, wanted: &Intent) -> Result<(), StoreError> {
+        match wanted {
+            Intent::Tag { repository, digest, tags } => {
+                for tag in tags {
+                    self.put_tag(repository, tag, digest)?;
+                }
+            }
+            Intent::Delete { repository, digests, tags } => {
+                for tag in tags {
+                    self.remove_tag(repository, tag)?;
+                }
+                let before = self.referrers_before(repository)?;
+                for digest in digests {
+                    self.remove_referrer(repository, digest)?;
+                    self.storage().remove(&Place(repository).revision(digest))?;
+                }
+                self.referrers_after(repository, before)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes what was cut off.
+    pub(super) fn finish_intents(&self) -> Result<(), StoreError> {
+        for id in self.storage().list(&intents())?.unwrap_or_default() {
+            let key = intent(&id);
+            let Some(bytes) = self.storage().read(&key, LONGEST)? else { continue };
+            match serde_json::from_slice::<Intent>(&bytes) {
+                Ok(wanted) => {
+                    tracing::info!(?wanted, "finishing what was cut off");
+                    match self.perform(&wanted) {
+                        // Whoever may write next finishes it; a reader reads what is there.
+                        Err(StoreError::Storage(StorageError::ReadOnly)) => return Ok(()),
+                        result => result?,
+                    }
+                }
+                Err(error) => tracing::error!(%key, %error, "this is no intent, and is removed"),
+            }
+            self.storage().remove(&key)?;
+        }
+        Ok(())
+    }
+}

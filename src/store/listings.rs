@@ -1,0 +1,118 @@
+//! Lists of tags and of repositories, a page at a time, in the order of their bytes.
+
+use super::layout::{Key, Place, repositories};
+use super::{Store, StoreError};
+use crate::oci::{RepositoryName, Tag};
+
+/// Deeper names cannot be: a component has a letter and a slash at least.
+const DEEPEST: usize = RepositoryName::MAX_LEN / 2 + 1;
+
+/// What of a list is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many.
+    pub size: usize,
+    /// What comes after this; empty for the beginning.
+    pub last: String,
+}
+
+/// A stretch of a list, and whether there is more.
+type Stretch<T> = (Vec<T>, bool);
+
+impl Page {
+    /// What of a sorted list is on the page; `take` gives nothing for what is not to be listed.
+    pub fn of<T, E>(
+        &self,
+        sorted: impl Iterator<Item = String>,
+        mut take: impl FnMut(&str) -> Result<Option<T>, E>,
+    ) -> Result<Stretch<T>, E> {
+        let mut items = Vec::new();
+        for name in sorted.skip_while(|name| !self.last.is_empty() && *name <= self.last) {
+            if items.len() >= self.size {
+                // An empty page says nothing of where the next one would begin.
+                return Ok((items, self.size > 0));
+            }
+            items.extend(take(&name)?);
+        }
+        Ok((items, false))
+    }
+}
+
+impl Store {
+    /// Tags of a repository.
+    pub fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Stretch<Tag>, StoreError> {
+        let place = Place(name);
+        let Some(names) = self.storage().list(&place.tags())? else {
+            return if self.is_repository(name)? {
+                Ok((Vec::new(), false))
+            } else {
+                Err(StoreError::RepositoryUnknown)
+            };
+        };
+        page.of(names.into_iter(), |name| {
+            let Ok(tag) = name.parse::<Tag>() else { return Ok(None) };
+            // A tag whose push was cut off has an index, and means nothing yet.
+            Ok(self.storage().length(&place.tag_link(&tag))?.map(|_| tag))
+        })
+    }
+
+    /// All repositories that have, or had, something.
+    pub fn repositories(&self) -> Result<Vec<RepositoryName>, StoreError> {
+        let mut names = Vec::new();
+        self.each_repository(&mut |name| {
+            names.push(name);
+            Ok(())
+        })?;
+        // Folder by folder is not the order of whole names: `a-b` comes before `a/b`.
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Calls `visit` for each repository.
+    fn each_repository(
+        &self,
+        visit: &mut dyn FnMut(RepositoryName) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.walk(&repositories(), "", DEEPEST, visit)
+    }
+
+    fn walk(
+        &self,
+        folder: &Key,
+        name: &str,
+        depth: usize,
+        visit: &mut dyn FnMut(RepositoryName) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(entries) = self.storage().list(folder)? else { return Ok(()) };
+        if entries.iter().any(|entry| matches!(entry.as_str(), "_manifests" | "_layers"))
+            && let Ok(name) = name.parse()
+        {
+            visit(name)?;
+        }
+        for entry in entries.iter().filter(|entry| !entry.starts_with('_') && depth > 0) {
+            let name = if name.is_empty() { entry.clone() } else { format!("{name}/{entry}") };
+            self.walk(&folder.child(entry), &name, depth - 1, visit)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(size: usize, last: &str) -> (Vec<String>, bool) {
+        let sorted = ["a", "b", "c", "d"].map(String::from).into_iter();
+        let take = |name: &str| Ok::<_, ()>((name != "c").then(|| name.to_owned()));
+        Page { size, last: last.into() }.of(sorted, take).unwrap()
+    }
+
+    #[test]
+    fn a_page_begins_after_the_last_and_says_whether_there_is_more() {
+        assert_eq!(page(9, ""), (vec!["a".into(), "b".into(), "d".into()], false));
+        assert_eq!(page(1, "a"), (vec!["b".into()], true));
+        assert_eq!(page(1, "bb"), (vec!["d".into()], false));
+        assert_eq!(page(0, ""), (vec![], false));
+        assert_eq!(page(5, "z"), (vec![], false));
+    }
+}

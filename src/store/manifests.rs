@@ -1,0 +1,250 @@
+//! Manifests and tags: what is committed, in which order, and what goes with them.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::intents::Intent;
+use super::layout::{Key, Place, blob};
+use super::recent::Known;
+use super::{Store, StoreError};
+use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type};
+
+/// Manifests of another program may be longer than ours; whatever it is, it must fit into memory.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// So many digests are named when a manifest's parts are missing; then the rest is not even looked for.
+const MOST_MISSING: usize = 64;
+
+/// A manifest, as it was pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// By which it was asked for, or that its tag was pushed with.
+    pub digest: Digest,
+    /// Its type.
+    pub media_type: &'static str,
+    /// It.
+    pub bytes: Bytes,
+}
+
+/// A manifest under a digest, and under tags.
+#[derive(Clone, Copy, Debug)]
+pub struct Tagged<'a> {
+    /// Of the bytes.
+    pub digest: &'a Digest,
+    /// Which shall mean it.
+    pub tags: &'a [Tag],
+}
+
+impl Store {
+    /// A manifest by tag or digest.
+    pub fn manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<StoredManifest, StoreError> {
+        let digest = match reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(tag) => match self.link(&Place(name).tag_link(tag))? {
+                Some(digest) => digest,
+                None if self.is_repository(name)? => return Err(StoreError::ManifestUnknown),
+                None => return Err(StoreError::RepositoryUnknown),
+            },
+        };
+        let Some(canonical) = self.revision(name, &digest)? else {
+            return Err(if self.is_repository(name)? {
+                StoreError::ManifestUnknown
+            } else {
+                StoreError::RepositoryUnknown
+            });
+        };
+        let Known { bytes, media_type } = self.content(&canonical)?;
+        let pushed = self.pushed_as(name, &digest)?;
+        Ok(StoredManifest { digest, media_type: pushed.unwrap_or(media_type), bytes })
+    }
+
+    /// The type that a manifest was pushed with, if its bytes do not tell it.
+    pub(super) fn pushed_as(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<&'static str>, StoreError> {
+        let pushed = self.storage().read(&Place(name).revision_type(digest), super::LINK)?;
+        Ok(pushed.and_then(|bytes| media_type::known(std::str::from_utf8(&bytes).ok()?)))
+    }
+
+    /// Commits a manifest: all that it refers to must be there, unless this store takes less.
+    pub fn put_manifest(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        let canonical = Digest::sha256(bytes);
+        self.0.locks.with(name, || {
+            if !self.0.sparse {
+                self.check_parts(name, manifest)?;
+            }
+            let place = Place(name);
+            let before = self.referrers_before(name)?;
+            self.put_content(&canonical, bytes)?;
+            let other = (*tagged.digest != canonical).then_some(tagged.digest);
+            for digest in [&canonical].into_iter().chain(other) {
+                if !manifest.typed {
+                    self.storage().write(&place.revision_type(digest), manifest.media_type.as_bytes())?;
+                }
+                self.write_link(&place.revision_link(digest), &canonical)?;
+            }
+            if let Some(subject) = &manifest.subject {
+                let descriptor = manifest.descriptor(tagged.digest, bytes.len() as u64);
+                self.put_referrer(name, subject, &descriptor)?;
+            }
+            self.referrers_after(name, before)?;
+            match tagged.tags {
+                [] => Ok(()),
+                [tag] => self.put_tag(name, tag, tagged.digest),
+                tags => self.carry_out(&Intent::Tag {
+                    repository: name.clone(),
+                    digest: tagged.digest.clone(),
+                    tags: tags.to_vec(),
+                }),
+            }
+        })
+    }
+
+    /// Takes a tag out of a repository; what it meant stays.
+    pub fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
+        self.0.locks.with(name, || {
+            if self.link(&Place(name).tag_link(tag))?.is_none() {
+                return Err(StoreError::ManifestUnknown);
+            }
+            self.remove_tag(name, tag)
+        })
+    }
+
+    /// Takes a manifest out of a repository, with all of its tags.
+    pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
+        self.0.locks.with(name, || {
+            let canonical = self.revision(name, digest)?.ok_or(StoreError::ManifestUnknown)?;
+            let mut digests = vec![canonical.clone()];
+            // What was pushed by another hash has that name, too.
+            if let Ok(known) = self.content(&canonical) {
+                let other = Digest::of(Algorithm::Sha512, &known.bytes);
+                if self.revision(name, &other)?.is_some() {
+                    digests.push(other);
+                }
+            }
+            if !digests.contains(digest) {
+                digests.push(digest.clone());
+            }
+            let mut tags = Vec::new();
+            for tag in self.storage().list(&Place(name).tags())?.unwrap_or_default() {
+                let Ok(tag) = tag.parse::<Tag>() else { continue };
+                if self.link(&Place(name).tag_link(&tag))?.is_some_and(|meant| digests.contains(&meant)) {
+                    tags.push(tag);
+                }
+            }
+            self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags })
+        })
+    }
+
+    /// The SHA-256 of a manifest that a repository has.
+    pub(super) fn revision(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Digest>, StoreError> {
+        let canonical = self.link(&Place(name).revision_link(digest))?;
+        Ok(canonical.filter(|canonical| canonical.algorithm() == Algorithm::Sha256))
+    }
+
+    /// A manifest's bytes, which are what they should be.
+    pub(super) fn content(&self, canonical: &Digest) -> Result<Known, StoreError> {
+        if let Some(known) = self.0.recent.get(canonical) {
+            return Ok(known);
+        }
+        let bytes = self.storage().read(&blob(canonical), LONGEST)?.ok_or(StoreError::ManifestUnknown)?;
+        if !canonical.matches(&bytes) {
+            return Err(StoreError::Damaged(canonical.clone()));
+        }
+        let media_type = Manifest::type_of(&bytes).ok_or_else(|| StoreError::Damaged(canonical.clone()))?;
+        let known = Known { bytes, media_type };
+        self.0.recent.put(canonical, &known);
+        Ok(known)
+    }
+
+    /// Puts a manifest's bytes where all bytes lie.
+    fn put_content(&self, canonical: &Digest, bytes: &Bytes) -> Result<(), StoreError> {
+        Ok(self.storage().write(&blob(canonical), bytes)?)
+    }
+
+    /// Has a tag mean a manifest that is there: in its index first, by which distribution finds what to delete.
+    pub(super) fn put_tag(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let place = Place(name);
+        self.write_link(&place.tag_index(tag, digest), digest)?;
+        self.write_link(&place.tag_link(tag), digest)
+    }
+
+    /// Removes a tag with its index, at once.
+    pub(super) fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
+        self.storage().remove(&Place(name).tag(tag))?;
+        Ok(())
+    }
+
+    /// Everything that a manifest refers to must be in the repository, in the size that it says.
+    fn check_parts(&self, name: &RepositoryName, manifest: &Manifest) -> Result<(), StoreError> {
+        let mut missing: Vec<Digest> = Vec::new();
+        let blobs =
+            manifest.blobs.iter().map(|part| (part, self.length_of(name, &part.digest, Self::linked)));
+        let manifests =
+            manifest.manifests.iter().map(|part| (part, self.length_of(name, &part.digest, Self::revision)));
+        for (Descriptor { digest, size, .. }, length) in blobs.chain(manifests) {
+            match length? {
+                Some(stored) if stored != *size => {
+                    return Err(StoreError::Size { digest: digest.clone(), declared: *size, stored });
+                }
+                Some(_) => {}
+                None if missing.contains(digest) => {}
+                None => missing.push(digest.clone()),
+            }
+            if missing.len() >= MOST_MISSING {
+                break;
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(StoreError::Missing(missing)) }
+    }
+
+    fn length_of(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        find: impl FnOnce(&Self, &RepositoryName, &Digest) -> Result<Option<Digest>, StoreError>,
+    ) -> Result<Option<u64>, StoreError> {
+        let Some(canonical) = find(self, name, digest)? else { return Ok(None) };
+        Ok(self.storage().length(&blob(&canonical))?)
+    }
+
+    /// All manifests of a repository: each by the digest that it was pushed with, and its SHA-256.
+    pub(super) fn all_revisions(&self, name: &RepositoryName) -> Result<Vec<(Digest, Digest)>, StoreError> {
+        let mut all: Vec<(Digest, Digest)> = Vec::new();
+        let mut seen = HashSet::new();
+        // What has two names was pushed by the longer one.
+        for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
+            let folder: Key = Place(name).revisions(algorithm);
+            for hex in self.storage().list(&folder)?.unwrap_or_default() {
+                let Ok(digest) = format!("{}:{hex}", algorithm.as_str()).parse::<Digest>() else { continue };
+                let Some(canonical) = self.revision(name, &digest)? else { continue };
+                if seen.insert(canonical.clone()) {
+                    all.push((digest, canonical));
+                }
+            }
+        }
+        Ok(all)
+    }
+}

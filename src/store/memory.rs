@@ -1,0 +1,205 @@
+//! Storage in memory: for tests, caches, and registries that live as long as a job. Bounded.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::layout::Key;
+use super::storage::{Staged, Storage, StorageError};
+use crate::segments::Segments;
+
+/// Keeps everything in memory, and no more than it was told.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    objects: BTreeMap<String, Object>,
+    /// Bytes that objects and what is being gathered hold.
+    used: u64,
+    most: u64,
+    /// Counts what was added and taken away.
+    changes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Object {
+    /// In the pieces in which it came.
+    content: Segments,
+    modified: SystemTime,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// Room for `most` bytes of content.
+    #[must_use]
+    pub fn new(most: u64) -> Self {
+        Self(Arc::new(Mutex::new(Inner { objects: BTreeMap::new(), used: 0, most, changes: 0 })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing below panics between two changes that belong together.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn take(&mut self, bytes: u64) -> Result<(), StorageError> {
+        if bytes > self.most.saturating_sub(self.used) {
+            return Err(StorageError::Full);
+        }
+        self.used += bytes;
+        Ok(())
+    }
+
+    /// What is beneath a key, in order.
+    fn beneath<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Object)> {
+        let from: (Bound<&str>, Bound<&str>) = (Bound::Included(prefix), Bound::Unbounded);
+        self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    fn insert(&mut self, key: &Key, content: Segments) {
+        let object = Object { content, modified: SystemTime::now() };
+        if let Some(before) = self.objects.insert(key.as_str().into(), object) {
+            self.used -= before.content.len();
+        } else {
+            self.changes += 1;
+        }
+    }
+}
+
+fn folder(key: &Key) -> String {
+    format!("{key}/")
+}
+
+impl Storage for Memory {
+    fn open(&self, key: &Key) -> Result<Option<Segments>, StorageError> {
+        Ok(self.inner().objects.get(key.as_str()).map(|object| object.content.clone()))
+    }
+
+    fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError> {
+        let Some(content) = self.open(key)? else { return Ok(None) };
+        if content.len() > most {
+            return Err(StorageError::TooLong { key: key.clone(), length: content.len() });
+        }
+        Ok(Some(content.to_bytes().expect("memory can be read")))
+    }
+
+    fn length(&self, key: &Key) -> Result<Option<u64>, StorageError> {
+        Ok(self.inner().objects.get(key.as_str()).map(|object| object.content.len()))
+    }
+
+    fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
+        let mut inner = self.inner();
+        inner.take(bytes.len() as u64)?;
+        inner.insert(key, [Bytes::copy_from_slice(bytes)].into());
+        Ok(())
+    }
+
+    fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
+        self.write(key, bytes)
+    }
+
+    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
+        let mut inner = self.inner();
+        let mut gone: Vec<String> = inner.beneath(&folder(key)).map(|(key, _)| key.clone()).collect();
+        gone.push(key.as_str().into());
+        let mut any = false;
+        for key in gone {
+            if let Some(object) = inner.objects.remove(&key) {
+                inner.used -= object.content.len();
+                inner.changes += 1;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError> {
+        self.remove(key)
+    }
+
+    fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
+        let folder = folder(key);
+        let inner = self.inner();
+        let mut names: Vec<String> = Vec::new();
+        for (key, _) in inner.beneath(&folder) {
+            let name = key[folder.len()..].split('/').next().unwrap_or_default();
+            if names.last().is_none_or(|last| last != name) {
+                names.push(name.into());
+            }
+        }
+        // In the order of whole keys, `a.b` stands before what is beneath `a`.
+        names.sort_unstable();
+        names.dedup();
+        Ok((!names.is_empty()).then_some(names))
+    }
+
+    fn exists(&self, key: &Key) -> Result<bool, StorageError> {
+        let inner = self.inner();
+        Ok(inner.objects.contains_key(key.as_str()) || inner.beneath(&folder(key)).next().is_some())
+    }
+
+    fn stamp(&self, _: &Key) -> Result<String, StorageError> {
+        // Nobody else can have been here.
+        Ok("memory".into())
+    }
+
+    fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StorageError> {
+        Ok(self.inner().objects.get(key.as_str()).map(|object| object.modified))
+    }
+
+    fn stage(&self, _: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
+        // What is gathered ends with the process, so nobody will look for it under the key.
+        Ok(Box::new(Gathered { memory: self.clone(), pieces: Vec::new(), length: 0 }))
+    }
+}
+
+/// Bytes in the pieces in which they came, counted.
+#[derive(Debug)]
+struct Gathered {
+    memory: Memory,
+    pieces: Vec<Bytes>,
+    length: u64,
+}
+
+impl Staged for Gathered {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.memory.inner().take(bytes.len() as u64)?;
+        self.pieces.push(Bytes::copy_from_slice(bytes));
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn rest(&mut self) {}
+
+    fn content(&self) -> Result<Segments, StorageError> {
+        Ok(self.pieces.iter().cloned().map(|piece| Segments::from([piece])).collect())
+    }
+
+    fn publish(mut self: Box<Self>, key: &Key) -> Result<(), StorageError> {
+        let content = self.content()?;
+        // Its room is the object's now.
+        self.length = 0;
+        self.memory.inner().insert(key, content);
+        Ok(())
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.memory.inner().used -= self.length;
+    }
+}

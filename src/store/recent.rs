@@ -1,0 +1,75 @@
+//! Manifests that were read lately, checked once: their bytes never change, so that nothing here is ever out of date.
+//! Whether a repository still has one is not answered here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::oci::Digest;
+
+/// How many bytes are kept.
+const ROOM: usize = 4 * 1024 * 1024;
+
+/// Longer ones are not: they are rare, and would push all others out.
+const LONGEST: usize = 256 * 1024;
+
+/// A manifest under its SHA-256, with the type that its bytes tell.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) bytes: Bytes,
+    pub(super) media_type: &'static str,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashMap<Digest, Known>,
+    /// In the order in which they came.
+    order: VecDeque<Digest>,
+    used: usize,
+}
+
+impl Recent {
+    pub(super) fn get(&self, canonical: &Digest) -> Option<Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(canonical).cloned()
+    }
+
+    pub(super) fn put(&self, canonical: &Digest, known: &Known) {
+        if known.bytes.len() > LONGEST {
+            return;
+        }
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *inner;
+        if inner.known.insert(canonical.clone(), known.clone()).is_some() {
+            return;
+        }
+        inner.order.push_back(canonical.clone());
+        inner.used += known.bytes.len();
+        while inner.used > ROOM {
+            let Some(oldest) = inner.order.pop_front() else { break };
+            inner.used -= inner.known.remove(&oldest).map_or(0, |known| known.bytes.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_make_room() {
+        let recent = Recent::default();
+        let known = Known { bytes: vec![0; LONGEST].into(), media_type: "x" };
+        let digests: Vec<Digest> = (0..20_u8).map(|i| Digest::sha256(&[i])).collect();
+        for digest in &digests {
+            recent.put(digest, &known);
+            recent.put(digest, &known);
+        }
+        let there: Vec<bool> = digests.iter().map(|digest| recent.get(digest).is_some()).collect();
+        assert_eq!(there, [vec![false; 4], vec![true; 16]].concat());
+        assert_eq!(recent.0.lock().unwrap().used, ROOM);
+    }
+}

@@ -1,0 +1,178 @@
+//! What refers to a manifest: one descriptor each, beside the repository's manifests.
+//!
+//! distribution knows nothing of these, and may write to the same volume. So they carry a stamp of the folders that all
+//! manifests are listed in: when that is another one, somebody else has been there, and they are made anew.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::layout::Place;
+use super::{Page, StorageError, Store, StoreError};
+use crate::oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
+
+/// The longest descriptor is one with all annotations of a manifest.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// A subject, and what refers to it.
+type Row = (Digest, Descriptor);
+
+/// Whether the descriptors were those of all manifests before a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// They were.
+    Right,
+    /// They were not, or nobody ever asked.
+    Unknown,
+}
+
+impl Store {
+    /// Manifests that name this one as their subject, by digest, and whether there are more. A page holds at most
+    /// `bytes` of descriptors, and one at least. `wanted` are artifact types; none of them means any.
+    pub fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        wanted: &[String],
+        page: &Page,
+        bytes: usize,
+    ) -> Result<(Vec<Descriptor>, bool), StoreError> {
+        let rows = self.rows(name, subject)?;
+        let digests: Vec<String> = rows.keys().map(ToString::to_string).collect();
+        let mut used = 0;
+        let mut full = false;
+        let (all, more) = page.of(digests.into_iter(), |digest| {
+            let Ok(digest) = digest.parse::<Digest>() else { return Ok(None) };
+            if full || self.revision(name, &digest)?.is_none() {
+                return Ok(None);
+            }
+            let Some(row) = self.row(name, subject, &digest, &rows)? else { return Ok(None) };
+            let Ok(descriptor) = serde_json::from_slice::<Descriptor>(&row) else { return Ok(None) };
+            let is_wanted = wanted.is_empty()
+                || descriptor.artifact_type.as_ref().is_some_and(|own| wanted.contains(own));
+            if !is_wanted {
+                return Ok(None);
+            }
+            if used > 0 && used + row.len() > bytes {
+                full = true;
+                return Ok(None);
+            }
+            used += row.len();
+            Ok::<_, StoreError>(Some(descriptor))
+        })?;
+        Ok((all, more || full))
+    }
+
+    /// To be asked before the manifests of a repository change.
+    pub(super) fn referrers_before(&self, name: &RepositoryName) -> Result<Before, StoreError> {
+        let known = self.storage().read(&Place(name).referrers_stamp(), super::LINK)?;
+        let is = self.stamp(name)?;
+        Ok(if known.is_some_and(|known| known == is.as_bytes()) { Before::Right } else { Before::Unknown })
+    }
+
+    /// To be told after the manifests of a repository have changed, and the descriptors with them.
+    pub(super) fn referrers_after(&self, name: &RepositoryName, before: Before) -> Result<(), StoreError> {
+        if before == Before::Right {
+            self.storage().write_lazily(&Place(name).referrers_stamp(), self.stamp(name)?.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_referrer(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        descriptor: &Descriptor,
+    ) -> Result<(), StoreError> {
+        let key = Place(name).referrer(subject, &descriptor.digest);
+        Ok(self.storage().write(&key, &to_json(descriptor))?)
+    }
+
+    /// Removes the descriptor of a manifest that is about to go.
+    pub(super) fn remove_referrer(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
+        let Some(canonical) = self.revision(name, digest)? else { return Ok(()) };
+        // What is damaged refers to nothing that could be told.
+        let Ok(known) = self.content(&canonical) else { return Ok(()) };
+        if let Some(subject) =
+            Manifest::parse(&known.bytes, Some(known.media_type)).ok().and_then(|it| it.subject)
+        {
+            self.storage().remove(&Place(name).referrer(&subject, digest))?;
+        }
+        Ok(())
+    }
+
+    /// The digests of what refers to a subject, in order; with the descriptors where they could only be made, and not
+    /// kept.
+    fn rows(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<BTreeMap<Digest, Option<Bytes>>, StoreError> {
+        if let Some(made) = self.0.locks.with(name, || self.bring_up_to_date(name))? {
+            let of_subject = made.into_iter().filter(|(about, _)| about == subject);
+            return Ok(of_subject.map(|(_, row)| (row.digest.clone(), Some(to_json(&row).into()))).collect());
+        }
+        let folder = Place(name).referrers(subject);
+        let mut rows = BTreeMap::new();
+        for algorithm in self.storage().list(&folder)?.unwrap_or_default() {
+            for hex in self.storage().list(&folder.child(&algorithm))?.unwrap_or_default() {
+                rows.extend(format!("{algorithm}:{hex}").parse().map(|digest| (digest, None)));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn row(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        digest: &Digest,
+        rows: &BTreeMap<Digest, Option<Bytes>>,
+    ) -> Result<Option<Bytes>, StoreError> {
+        if let Some(Some(made)) = rows.get(digest) {
+            return Ok(Some(made.clone()));
+        }
+        Ok(self.storage().read(&Place(name).referrer(subject, digest), LONGEST)?)
+    }
+
+    /// Makes the descriptors anew if somebody else has been there; gives them to who asks where they cannot be kept.
+    fn bring_up_to_date(&self, name: &RepositoryName) -> Result<Option<Vec<Row>>, StoreError> {
+        if self.referrers_before(name)? == Before::Right {
+            return Ok(None);
+        }
+        let stamp = self.stamp(name)?;
+        let mut rows = Vec::new();
+        for (digest, canonical) in self.all_revisions(name)? {
+            // What cannot be read is not listed; whoever pulls it is told why.
+            let Ok(known) = self.content(&canonical) else { continue };
+            let Ok(manifest) = Manifest::parse(&known.bytes, Some(known.media_type)) else { continue };
+            if let Some(subject) = &manifest.subject {
+                rows.push((subject.clone(), manifest.descriptor(&digest, known.bytes.len() as u64)));
+            }
+        }
+        if rows.is_empty() && !self.is_repository(name)? {
+            return Ok(None);
+        }
+        match self.keep(name, &rows, &stamp) {
+            Err(StoreError::Storage(StorageError::ReadOnly | StorageError::Stopped)) => Ok(Some(rows)),
+            kept => kept.map(|()| None),
+        }
+    }
+
+    fn keep(&self, name: &RepositoryName, rows: &[Row], stamp: &str) -> Result<(), StoreError> {
+        for (subject, descriptor) in rows {
+            self.put_referrer(name, subject, descriptor)?;
+        }
+        // The stamp of before: if somebody came meanwhile, it is wrong already.
+        Ok(self.storage().write_lazily(&Place(name).referrers_stamp(), stamp.as_bytes())?)
+    }
+
+    fn stamp(&self, name: &RepositoryName) -> Result<String, StoreError> {
+        let mut stamp = String::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            stamp.push_str(&self.storage().stamp(&Place(name).revisions(algorithm))?);
+            stamp.push('\n');
+        }
+        Ok(stamp)
+    }
+}

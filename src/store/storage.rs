@@ -1,0 +1,115 @@
+//! What a store keeps things on: a [`Storage`], of which there are two, [`Memory`](super::Memory) and
+//! [`Filesystem`](super::Filesystem).
+//!
+//! Its calls block: one that touches a disk has nothing to gain from pretending otherwise, and what consists of many of
+//! them is easier to get right in one piece. Whoever is asynchronous calls the store from a thread that may block.
+
+use std::fmt;
+use std::io;
+
+use bytes::Bytes;
+
+use super::layout::Key;
+use crate::segments::Segments;
+
+/// A place for bytes under keys. What a call has returned `Ok` for, it keeps, and others see; but for what says that it is
+/// lazy, also after a power failure.
+pub trait Storage: fmt::Debug + Send + Sync + 'static {
+    /// The bytes under a key, for streaming; `None` if there are none. They do not change while they are held.
+    fn open(&self, key: &Key) -> Result<Option<Segments>, StorageError>;
+
+    /// The bytes under a key at once; `None` if there are none. More than `most` are an error.
+    fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError>;
+
+    /// How many bytes there are under a key; `None` if there are none.
+    fn length(&self, key: &Key) -> Result<Option<u64>, StorageError>;
+
+    /// Puts bytes under a key, in place of others: nobody ever sees a part.
+    fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// The same for what can be made anew: a power failure may undo it, or leave nothing of it.
+    fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Removes what is under a key, and all beneath, at once; whether there was anything.
+    fn remove(&self, key: &Key) -> Result<bool, StorageError>;
+
+    /// The same for what would be removed again: a power failure may undo it.
+    fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError>;
+
+    /// The names of what is beneath a key, sorted by their bytes; `None` if the key is not there.
+    fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError>;
+
+    /// Whether there is anything under a key, or beneath.
+    fn exists(&self, key: &Key) -> Result<bool, StorageError>;
+
+    /// A value that differs after something was added to the names beneath a key, or taken from them, by whomever.
+    fn stamp(&self, key: &Key) -> Result<String, StorageError>;
+
+    /// Since when what is under a key is as it is; `None` if there is nothing.
+    fn modified(&self, key: &Key) -> Result<Option<std::time::SystemTime>, StorageError>;
+
+    /// Begins, or goes on with, a place where bytes are gathered: under that key, or anywhere if nobody shall find them
+    /// after a restart.
+    fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
+}
+
+/// Bytes that are being gathered. What was dropped without [`Staged::publish`] stays if it has a key.
+pub trait Staged: fmt::Debug + Send + Sync {
+    /// How many bytes there are.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds bytes at the end; all of them, or none.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Makes what was added durable.
+    fn sync(&mut self) -> Result<(), StorageError>;
+
+    /// Nobody adds bytes for a while: gives back what that would take.
+    fn rest(&mut self);
+
+    /// All of it.
+    fn content(&self) -> Result<Segments, StorageError>;
+
+    /// Puts all of it under a key, durably, in place of what was there.
+    fn publish(self: Box<Self>, key: &Key) -> Result<(), StorageError>;
+}
+
+/// Bytes could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// There is no room. Nothing was changed.
+    #[error("no room is left")]
+    Full,
+    /// Something could once not be made durable, and nobody knows what else was lost; reads go on.
+    #[error(
+        "writes have stopped, since the storage has failed to make one durable; see the log, then restart"
+    )]
+    Stopped,
+    /// It was opened to be read.
+    #[error("the storage was opened to be read only")]
+    ReadOnly,
+    /// What was to be read at once is longer than anything that should be there.
+    #[error("{key} is {length} bytes long, more than can be right")]
+    TooLong {
+        /// Where.
+        key: Key,
+        /// How long it is.
+        length: u64,
+    },
+    /// The operating system refuses.
+    #[error("failed to {what} {key}")]
+    Io {
+        /// What was to be done.
+        what: &'static str,
+        /// To what.
+        key: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,345 @@
+//! Uploads: bytes that come in, in one request or in many, and become a blob when they are what was announced.
+//!
+//! A session is a folder as distribution has it, so that it outlives this process: what was acknowledged is flushed, and
+//! when the session is taken up again its bytes are hashed again. Bytes that come in one request have no session.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
+use uuid::Uuid;
+
+use super::layout::{Place, blob};
+use super::storage::Staged;
+use super::{Store, StoreError};
+use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
+
+/// The name of a session: a UUID of version 4.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UploadId(Box<str>);
+
+/// Sessions that this process knows. Others may lie on the storage, from before.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    open: Mutex<HashMap<UploadId, Arc<Session>>>,
+    most: usize,
+}
+
+/// An upload of several requests.
+#[derive(Debug)]
+pub struct Session {
+    name: RepositoryName,
+    id: UploadId,
+    /// None once it has ended.
+    receiver: Arc<Claim<Option<Receiver>>>,
+    /// How many bytes have been acknowledged.
+    offset: AtomicU64,
+    /// Whoever is at it shall stop.
+    cancelled: AtomicBool,
+    cancel: Notify,
+}
+
+/// Where bytes go, and what they hash to.
+#[derive(Debug)]
+pub struct Receiver {
+    staged: Box<dyn Staged>,
+    /// Of what is staged; none if bytes lay there before, which are hashed when that is needed.
+    canonical: Option<Hasher>,
+    /// The same by another algorithm, if it was announced.
+    other: Option<Hasher>,
+}
+
+/// A session in use by one request. When it is dropped the next one may come.
+pub type Claimed = OwnedMutexGuard<Option<Receiver>>;
+
+// === impl UploadId ===
+
+impl UploadId {
+    /// One that nobody can guess.
+    fn random() -> Self {
+        Self(Uuid::new_v4().to_string().into())
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A string is no [`UploadId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an upload session's name")]
+pub struct UploadIdError;
+
+impl FromStr for UploadId {
+    type Err = UploadIdError;
+
+    fn from_str(text: &str) -> Result<Self, UploadIdError> {
+        // In one spelling only: it becomes a folder's name.
+        let uuid: Uuid = text.parse().map_err(|_| UploadIdError)?;
+        let spelled = uuid.to_string();
+        if spelled == text { Ok(Self(spelled.into())) } else { Err(UploadIdError) }
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    pub(super) fn new(most: usize) -> Self {
+        Self { open: Mutex::default(), most }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<Session>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    fn new(name: &RepositoryName, id: &UploadId, receiver: Receiver) -> Arc<Self> {
+        let offset = receiver.staged.len().into();
+        Arc::new(Self {
+            name: name.clone(),
+            id: id.clone(),
+            receiver: Arc::new(Claim::new(Some(receiver))),
+            offset,
+            cancelled: AtomicBool::new(false),
+            cancel: Notify::new(),
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &UploadId {
+        &self.id
+    }
+
+    /// How many bytes have come, and are there to stay.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Acquire)
+    }
+
+    /// Claims it, if nobody else is at it.
+    pub fn try_claim(&self) -> Result<Claimed, StoreError> {
+        let claimed = self.receiver.clone().try_lock_owned().map_err(|_| StoreError::UploadBusy)?;
+        if claimed.is_some() { Ok(claimed) } else { Err(StoreError::UploadUnknown) }
+    }
+
+    /// Claims it when nobody else is at it any more.
+    pub async fn claim(&self) -> Result<Claimed, StoreError> {
+        let claimed = self.receiver.clone().lock_owned().await;
+        if claimed.is_some() { Ok(claimed) } else { Err(StoreError::UploadUnknown) }
+    }
+
+    /// Has whoever is at it stop, and claims it.
+    pub async fn cancel(&self) -> Result<Claimed, StoreError> {
+        self.cancelled.store(true, Ordering::Release);
+        self.cancel.notify_waiters();
+        self.claim().await
+    }
+
+    /// Resolves when it is cancelled.
+    pub async fn cancelled(&self) {
+        loop {
+            let notified = self.cancel.notified();
+            if self.cancelled.load(Ordering::Acquire) {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Acknowledges what has come: it is flushed, and the next request goes on from there.
+    pub fn acknowledge(&self, claimed: &mut Claimed) -> Result<u64, StoreError> {
+        let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
+        receiver.staged.sync()?;
+        receiver.staged.rest();
+        let offset = receiver.staged.len();
+        self.offset.store(offset, Ordering::Release);
+        Ok(offset)
+    }
+}
+
+// === impl Receiver ===
+
+impl Receiver {
+    fn new(staged: Box<dyn Staged>, announced: Option<Algorithm>) -> Self {
+        let canonical = staged.is_empty().then(|| Hasher::new(Algorithm::Sha256));
+        let other = announced.filter(|algorithm| *algorithm != Algorithm::Sha256 && staged.is_empty());
+        Self { staged, canonical, other: other.map(Hasher::new) }
+    }
+
+    /// How many bytes have come.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.staged.len()
+    }
+
+    /// Whether none have.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes in the next bytes; all, or none.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.staged.append(bytes)?;
+        for hasher in [&mut self.canonical, &mut self.other].into_iter().flatten() {
+            hasher.update(bytes);
+        }
+        Ok(())
+    }
+
+    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StoreError> {
+        let known = match algorithm {
+            Algorithm::Sha256 => &self.canonical,
+            Algorithm::Sha512 => &self.other,
+        };
+        if let Some(hasher) = known {
+            return Ok(hasher.clone().finish());
+        }
+        let read = self.staged.content()?.digest(algorithm);
+        read.map_err(|source| {
+            super::StorageError::Io { what: "read", key: "what was uploaded".into(), source }.into()
+        })
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Opens a session. `announced` is the algorithm by which the blob will be named, if the client says so.
+    pub fn begin(
+        &self,
+        name: &RepositoryName,
+        announced: Option<Algorithm>,
+    ) -> Result<Arc<Session>, StoreError> {
+        if self.0.sessions.open().len() >= self.0.sessions.most {
+            return Err(StoreError::TooManyUploads);
+        }
+        let id = UploadId::random();
+        let place = Place(name);
+        let now = format!("{:.0}", Timestamp::now());
+        self.storage().write_lazily(&place.upload_started(id.as_str()), now.as_bytes())?;
+        let staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
+        let session = Session::new(name, &id, Receiver::new(staged, announced));
+        self.0.sessions.open().insert(id, session.clone());
+        Ok(session)
+    }
+
+    /// A session of a repository, of this process or from before.
+    pub fn session(&self, name: &RepositoryName, id: &UploadId) -> Result<Arc<Session>, StoreError> {
+        if let Some(session) = self.0.sessions.open().get(id) {
+            return if session.name == *name { Ok(session.clone()) } else { Err(StoreError::UploadUnknown) };
+        }
+        let place = Place(name);
+        if !self.storage().exists(&place.upload_started(id.as_str()))? {
+            return Err(StoreError::UploadUnknown);
+        }
+        let mut staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
+        // What lies there may not have been flushed by who wrote it, and is acknowledged from now on.
+        staged.sync()?;
+        let session = Session::new(name, id, Receiver::new(staged, None));
+        // Somebody else may have come first.
+        Ok(self.0.sessions.open().entry(id.clone()).or_insert(session).clone())
+    }
+
+    /// Where bytes go that come in one request.
+    pub fn receive(&self, announced: Algorithm) -> Result<Receiver, StoreError> {
+        Ok(Receiver::new(self.storage().stage(None)?, Some(announced)))
+    }
+
+    /// Makes what was received a blob, if it is what it should be; else it is dropped.
+    pub fn commit(
+        &self,
+        name: &RepositoryName,
+        receiver: Receiver,
+        wanted: &Digest,
+    ) -> Result<(), StoreError> {
+        let found = receiver.digest(wanted.algorithm())?;
+        if found != *wanted {
+            return Err(StoreError::Differs { wanted: wanted.clone(), found });
+        }
+        let canonical = match wanted.algorithm() {
+            Algorithm::Sha256 => found,
+            Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
+        };
+        // In place of what is there: that may be torn, by another program's crash.
+        receiver.staged.publish(&blob(&canonical))?;
+        self.link_blob(name, wanted, &canonical)
+    }
+
+    /// Ends a session by making a blob of what it has received. If that is not what it should be, nothing is left of it.
+    pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
+        let receiver = claimed.take().ok_or(StoreError::UploadUnknown)?;
+        let committed = self.commit(&session.name, receiver, wanted);
+        let removed = self.forget(session);
+        committed.and(removed)
+    }
+
+    /// Ends a session that was claimed, and drops what it has received.
+    pub fn discard(&self, session: &Session, mut claimed: Claimed) -> Result<(), StoreError> {
+        claimed.take().ok_or(StoreError::UploadUnknown)?;
+        self.forget(session)
+    }
+
+    fn forget(&self, session: &Session) -> Result<(), StoreError> {
+        let removed = self.storage().remove_lazily(&Place(&session.name).upload(session.id.as_str()));
+        self.0.sessions.open().remove(&session.id);
+        removed?;
+        Ok(())
+    }
+
+    /// Ends all sessions that nobody has touched for so long; how many.
+    pub fn sweep(&self, idle: Duration) -> Result<usize, StoreError> {
+        let names = self.repositories()?;
+        let mut swept = 0;
+        for name in names {
+            let place = Place(&name);
+            for id in self.storage().list(&place.uploads())?.unwrap_or_default() {
+                let Ok(id) = id.parse::<UploadId>() else { continue };
+                let keys = [place.upload_data(id.as_str()), place.upload_started(id.as_str())];
+                let mut touched = None;
+                for key in &keys {
+                    touched = touched.max(self.storage().modified(key)?);
+                }
+                let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
+                if idle_for.is_none_or(|idle_for| idle_for < idle) {
+                    continue;
+                }
+                let known = self.0.sessions.open().get(&id).cloned();
+                // One that a request is at is not idle.
+                let claimed = known.as_ref().map(|session| session.receiver.clone().try_lock_owned());
+                match claimed {
+                    Some(Err(_)) => continue,
+                    Some(Ok(mut claimed)) => drop(claimed.take()),
+                    None => {}
+                }
+                self.0.sessions.open().remove(&id);
+                self.storage().remove_lazily(&place.upload(id.as_str()))?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}

@@ -1,0 +1,111 @@
+//! Deleting, and what is left.
+
+use quinistry::registry::Options;
+use quinistry::store::{Access, Filesystem, Memory, Store};
+
+use crate::registry::{MANIFEST, Registry, on_each, sha512};
+
+#[test]
+fn a_tag_goes_alone_and_a_digest_takes_its_tags_along() {
+    on_each(|registry| {
+        let repository = registry.repository("deletes");
+        let delete =
+            |reference: &str| repository.ask("DELETE", &format!("manifests/{reference}"), &[], b"").status;
+        let (digest, bytes) = repository.push_image("a", &[b"1"]);
+        for tag in ["b", "c"] {
+            repository.put_manifest(tag, MANIFEST, &bytes);
+        }
+        let (other, other_bytes) = repository.push_image("z", &[b"2"]);
+        assert_eq!(delete("a"), 202);
+        repository.get("manifests/a").assert_refused(404, "MANIFEST_UNKNOWN");
+        repository.assert_manifest(digest.as_str(), &digest, &bytes);
+        assert_eq!(repository.tags(), ["b", "c", "z"]);
+        assert_eq!((delete("a"), delete("never")), (404, 404));
+
+        assert_eq!(delete(digest.as_str()), 202);
+        for gone in ["b", "c", digest.as_str()] {
+            repository.get(&format!("manifests/{gone}")).assert_refused(404, "MANIFEST_UNKNOWN");
+        }
+        assert_eq!(repository.tags(), ["z"]);
+        assert_eq!(delete(digest.as_str()), 404);
+        repository.assert_manifest("z", &other, &other_bytes);
+    });
+}
+
+#[test]
+fn a_manifest_goes_by_all_of_its_names() {
+    on_each(|registry| {
+        let repository = registry.repository("names");
+        let (short, bytes) = repository.push_image("short", &[]);
+        let long = sha512(&bytes);
+        assert_eq!(repository.put_manifest(&format!("{long}?tag=long"), MANIFEST, &bytes).status, 201);
+        assert_eq!(repository.ask("DELETE", &format!("manifests/{short}"), &[], b"").status, 202);
+        for gone in ["short", "long", short.as_str(), long.as_str()] {
+            repository.get(&format!("manifests/{gone}")).assert_refused(404, "MANIFEST_UNKNOWN");
+        }
+    });
+}
+
+#[test]
+fn a_blob_goes_from_one_repository_and_stays_in_others() {
+    on_each(|registry| {
+        let (one, other) = (registry.repository("one"), registry.repository("other"));
+        let digest = one.push_blob(b"both have it");
+        other.push_blob(b"both have it");
+        assert_eq!(one.ask("DELETE", &format!("blobs/{digest}"), &[], b"").status, 202);
+        one.get(&format!("blobs/{digest}")).assert_refused(404, "BLOB_UNKNOWN");
+        one.ask("DELETE", &format!("blobs/{digest}"), &[], b"").assert_refused(404, "BLOB_UNKNOWN");
+        other.assert_blob(&digest, b"both have it");
+    });
+}
+
+#[test]
+fn where_deleting_is_disabled_it_is_on_all_paths() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let registry = Registry::on(store, Options { delete: false, ..Options::default() }, None);
+    let repository = registry.repository("kept");
+    let (digest, bytes) = repository.push_image("v1", &[b"layer"]);
+    let blob = quinistry::oci::Digest::sha256(b"layer");
+    for path in ["manifests/v1".into(), format!("manifests/{digest}"), format!("blobs/{blob}")] {
+        let answer = repository.ask("DELETE", &path, &[], b"");
+        answer.assert_refused(405, "UNSUPPORTED");
+        assert!(!answer.header("allow").unwrap().contains("DELETE"));
+    }
+    repository.assert_manifest("v1", &digest, &bytes);
+}
+
+#[test]
+fn a_registry_that_is_only_read_changes_nothing_on_its_disk() {
+    let registry = Registry::on_disk();
+    let repository = registry.repository("read");
+    let (digest, bytes) = repository.push_image("v1", &[b"layer"]);
+    let storage = Filesystem::open(registry.folder(), Access::Read).unwrap();
+    let store = Store::open(storage, false).unwrap();
+    let reader = Registry::on(store, Options { read_only: true, ..Options::default() }, None);
+    let files = || walkdir(registry.folder());
+    let before = files();
+    let repository = reader.repository("read");
+    repository.assert_manifest("v1", &digest, &bytes);
+    assert_eq!(repository.get(&format!("referrers/{digest}")).status, 200);
+    repository.ask("POST", "blobs/uploads/", &[], b"").assert_read_only();
+    repository.put_manifest("v1", MANIFEST, &bytes).assert_read_only();
+    repository.ask("DELETE", "manifests/v1", &[], b"").assert_read_only();
+    assert_eq!(files(), before);
+}
+
+/// All files beneath a folder.
+fn walkdir(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut all = Vec::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path.clone());
+            }
+            all.push(path);
+        }
+    }
+    all.sort();
+    all
+}

@@ -1,0 +1,222 @@
+//! The process is killed at every step of a client's work, and started again: what was acknowledged is there, what was not
+//! is wholly there or not at all, every byte hashes right, and the work can be done again.
+//!
+//! A kill does not lose what was not flushed; that each step is flushed is told by the failures of flushing, next door.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use quinistry::oci::Digest;
+use quinistry::registry::{Limits, Options, State};
+use quinistry::store::{Access, Filesystem, Store};
+use serde_json::{Value, json};
+
+use crate::registry::{INDEX, MANIFEST, Repository, sha512};
+use crate::support::http::Peer;
+use crate::support::in_process::InProcess;
+use crate::support::server::spawn;
+
+const FOLDER: &str = "QUINISTRY_TEST_FOLDER";
+
+/// This very program, serving a folder.
+pub(crate) struct Child {
+    process: std::process::Child,
+    peer: Peer,
+}
+
+impl Child {
+    /// With a failpoint, or without.
+    pub(crate) fn start(folder: &Path, failpoint: Option<&str>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "durability::serves_if_it_is_told_to", "--nocapture"]).env(FOLDER, folder);
+        command.env("QUINISTRY_FAILPOINT", failpoint.unwrap_or("none"));
+        let mut process = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()));
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = lines.map_while(Result::ok).find_map(|line| {
+            line.split_once("serving at ").map(|(_, address)| address.trim().parse().unwrap())
+        });
+        let peer = Peer(address.expect("it serves"));
+        Self { process, peer }
+    }
+
+    pub(crate) fn repository(&self, name: &str) -> Repository {
+        Repository { peer: self.peer, name: name.into() }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // The kindest end is the same to a store as any other.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn serves_if_it_is_told_to() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let storage = Filesystem::open(Path::new(&folder), Access::Write).unwrap();
+    let store = Store::open(storage, false).unwrap();
+    let running = InProcess::serving(State::stored(store, Options::default()), Limits::default());
+    println!("serving at {}", running.peer.0);
+    std::io::stdout().flush().unwrap();
+    // Until it is killed, or who started it is gone.
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+/// What the registry has said yes to, by tag or digest: what must be there, or must not.
+#[derive(Debug, Default)]
+struct Log {
+    blobs: BTreeMap<Digest, Option<Vec<u8>>>,
+    manifests: BTreeMap<String, Option<Vec<u8>>>,
+    /// What was asked for when the process died.
+    open: Vec<String>,
+}
+
+/// A client's work. It panics when the registry is gone.
+fn work(repository: &Repository, log: &mut Log) {
+    let begun = |log: &mut Log, what: &[&str]| log.open = what.iter().map(ToString::to_string).collect();
+    for bytes in [&b"{}"[..], b"layer one", b"layer two"] {
+        let digest = Digest::sha256(bytes);
+        begun(log, &[digest.as_str()]);
+        if bytes == b"layer two" {
+            let at = repository.begin();
+            assert_eq!(repository.peer.ask("PATCH", &at, &[], b"layer").status, 202);
+            let end = repository.peer.ask("PUT", &format!("{at}?digest={digest}"), &[], b" two");
+            assert_eq!(end.status, 201);
+        } else {
+            repository.push_blob(bytes);
+        }
+        log.blobs.insert(digest, Some(bytes.to_vec()));
+    }
+    let manifest = |layer: &[u8], more: Value| {
+        let mut manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {"mediaType": "a/b", "digest": Digest::sha256(b"{}"), "size": 2},
+            "layers": [{"mediaType": "a/c", "digest": Digest::sha256(layer), "size": layer.len()}],
+        });
+        manifest.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::to_vec(&manifest).unwrap()
+    };
+    let put = |log: &mut Log, target: &str, also: &[&str], bytes: &[u8]| {
+        let digest = Digest::sha256(bytes);
+        let reference = target.split('?').next().unwrap();
+        begun(log, &[&[reference, digest.as_str()], also].concat());
+        let media_type = if bytes.starts_with(b"{\"manifests") { INDEX } else { MANIFEST };
+        assert_eq!(repository.put_manifest(target, media_type, bytes).status, 201);
+        for name in [&[reference, digest.as_str()], also].concat() {
+            log.manifests.insert(name.into(), Some(bytes.to_vec()));
+        }
+    };
+    let one = manifest(b"layer one", json!({}));
+    let two = manifest(b"layer two", json!({}));
+    let (one_digest, two_digest) = (Digest::sha256(&one), Digest::sha256(&two));
+    put(log, "latest", &[], &one);
+    put(log, "latest", &[], &two);
+    let other_digest = sha512(&one);
+    put(log, &format!("{other_digest}?tag=a&tag=b&tag=c"), &["a", "b", "c"], &one);
+    let subject = json!({"subject": {"mediaType": MANIFEST, "digest": two_digest, "size": two.len()}});
+    put(log, "signature", &[], &manifest(b"layer one", subject));
+
+    begun(log, &["b"]);
+    assert_eq!(repository.ask("DELETE", "manifests/b", &[], b"").status, 202);
+    log.manifests.insert("b".into(), None);
+    begun(log, &["a", "c", one_digest.as_str(), other_digest.as_str()]);
+    assert_eq!(repository.ask("DELETE", &format!("manifests/{one_digest}"), &[], b"").status, 202);
+    for gone in ["a", "c", one_digest.as_str(), other_digest.as_str()] {
+        log.manifests.insert(gone.into(), None);
+    }
+    let unused = Digest::sha256(b"layer one");
+    begun(log, &[unused.as_str()]);
+    assert_eq!(repository.ask("DELETE", &format!("blobs/{unused}"), &[], b"").status, 202);
+    log.blobs.insert(unused, None);
+    log.open.clear();
+}
+
+/// What was said yes to is so; what was not is one or the other; what there is hashes right.
+fn look(repository: &Repository, log: &Log, when: &str) {
+    for (digest, expected) in &log.blobs {
+        let answer = repository.get(&format!("blobs/{digest}"));
+        let open = log.open.contains(&digest.to_string());
+        let is = (answer.status == 200).then_some(&answer.body);
+        assert!(open || is == expected.as_ref(), "{when}: {digest} is {}", answer.status);
+    }
+    for (reference, expected) in &log.manifests {
+        let answer = repository.get(&format!("manifests/{reference}"));
+        let is = (answer.status == 200).then_some(&answer.body);
+        let open = log.open.contains(reference);
+        assert!(open || is == expected.as_ref(), "{when}: {reference} is {}", answer.status);
+        assert!(matches!(answer.status, 200 | 404), "{when}: {reference} is {}", answer.status);
+    }
+    // Every tag leads to bytes that are what they should be, down to the layers.
+    let answer = repository.get("tags/list");
+    let tags: Vec<String> = serde_json::from_value(answer.json()["tags"].clone()).unwrap_or_default();
+    for tag in tags {
+        let answer = repository.get(&format!("manifests/{tag}"));
+        assert_eq!(answer.status, 200, "{when}: {tag} means nothing");
+        let digest: Digest = answer.header("docker-content-digest").unwrap().parse().unwrap();
+        assert!(digest.matches(&answer.body), "{when}: {tag}");
+        let manifest = answer.json();
+        for part in manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]) {
+            let digest: Digest = serde_json::from_value(part["digest"].clone()).unwrap();
+            let blob = repository.get(&format!("blobs/{digest}"));
+            // A blob that the client itself is taking away.
+            let taken = log.open.contains(&digest.to_string()) || log.blobs.get(&digest) == Some(&None);
+            assert!(taken || blob.status == 200 && digest.matches(&blob.body), "{when}: {tag}: {digest}");
+        }
+    }
+}
+
+/// Kills at the given passage of a point, if there is one; whether there was.
+fn killed_at(point: &str, passage: usize) -> bool {
+    let when = format!("{point}:{passage}");
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::default();
+    let finished = {
+        let child = Child::start(folder.path(), Some(&when));
+        let repository = child.repository("kill/me");
+        catch_unwind(AssertUnwindSafe(|| work(&repository, &mut log))).is_ok()
+    };
+    let child = Child::start(folder.path(), None);
+    let repository = child.repository("kill/me");
+    look(&repository, &log, &when);
+    // The same work again, from wherever that was.
+    let mut log = Log::default();
+    work(&repository, &mut log);
+    look(&repository, &log, &when);
+    !finished
+}
+
+/// Every passage is too long for each day: `QUINISTRY_TESTS_KILLS=1` takes them all.
+fn kills(points: &[&str]) {
+    let stride = if std::env::var_os("QUINISTRY_TESTS_KILLS").is_some() { 1 } else { 5 };
+    for (place, point) in points.iter().enumerate() {
+        let mut passage = 1 + place % stride;
+        let mut times = 0;
+        while killed_at(point, passage) {
+            times += 1;
+            passage += stride;
+            assert!(passage < 1000, "{point} is passed without end");
+        }
+        println!("killed at {point} {times} times");
+        assert!(times > 0, "{point} is never passed");
+    }
+}
+
+#[test]
+fn killed_while_bytes_are_written_nothing_is_lost() {
+    kills(&["append", "synced", "rename"]);
+}
+
+#[test]
+fn killed_while_names_are_made_durable_nothing_is_lost() {
+    kills(&["renamed", "folder.sync", "file.sync"]);
+}
+
+#[test]
+fn killed_while_things_are_removed_nothing_is_lost() {
+    kills(&["remove", "removed"]);
+}

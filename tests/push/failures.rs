@@ -1,0 +1,71 @@
+//! A disk that is full, or fails: what was there stays, and what is refused leaves nothing behind.
+
+use quinistry::oci::Digest;
+
+use crate::durability::Child;
+use crate::registry::Repository;
+
+/// Of errno.
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+#[test]
+fn a_full_disk_is_507_at_every_step_and_loses_nothing() {
+    for point in ["stage", "append", "file.sync", "rename", "renamed", "folder.sync"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (digest, bytes) = {
+            let child = Child::start(folder.path(), None);
+            child.repository("a").push_image("v1", &[b"layer"])
+        };
+        let child = Child::start(folder.path(), Some(&format!("{point}={ENOSPC}")));
+        let repository = child.repository("a");
+        repository.assert_manifest("v1", &digest, &bytes);
+        for bytes in [&b"new"[..], b"layer"] {
+            let path = format!("blobs/uploads/?digest={}", Digest::sha256(bytes));
+            assert_eq!(repository.ask("POST", &path, &[], bytes).status, 507, "{point}");
+        }
+        assert_eq!(put(&repository, "v1", &bytes), 507, "{point}");
+        repository.assert_manifest("v1", &digest, &bytes);
+        drop(child);
+        // With room again.
+        let child = Child::start(folder.path(), None);
+        let repository = child.repository("a");
+        repository.assert_manifest("v1", &digest, &bytes);
+        repository.push_image("v2", &[b"new"]);
+        assert_eq!(scratch(folder.path()), [""; 0], "{point}");
+    }
+}
+
+#[test]
+fn after_a_failure_to_flush_nothing_is_written_and_everything_read() {
+    for point in ["file.sync", "folder.sync"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (digest, bytes) = {
+            let child = Child::start(folder.path(), None);
+            child.repository("a").push_image("v1", &[b"layer"])
+        };
+        let child = Child::start(folder.path(), Some(&format!("{point}={EIO}")));
+        let repository = child.repository("a");
+        let path = format!("blobs/uploads/?digest={}", Digest::sha256(b"new"));
+        assert_eq!(repository.ask("POST", &path, &[], b"new").status, 500, "{point}");
+        for _ in 0..2 {
+            let answer = repository.ask("POST", &path, &[], b"new");
+            assert_eq!(answer.status, 503, "{point}: {answer:?}");
+            assert!(answer.header("retry-after").is_some());
+        }
+        assert_eq!(put(&repository, "v2", &bytes), 503);
+        repository.assert_manifest("v1", &digest, &bytes);
+        repository.assert_blob(&Digest::sha256(b"layer"), b"layer");
+        assert_eq!(repository.get(&format!("referrers/{digest}")).status, 200);
+    }
+}
+
+fn put(repository: &Repository, tag: &str, bytes: &[u8]) -> u16 {
+    repository.put_manifest(tag, crate::registry::MANIFEST, bytes).status
+}
+
+/// What is left of writes that were not finished.
+fn scratch(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.join("docker/registry/v2/_quinistry/tmp")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
