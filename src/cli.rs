@@ -21,7 +21,9 @@ mod bootstrap;
 mod check;
 mod cluster;
 mod completions;
+mod copy;
 mod crd;
+mod delete;
 mod down;
 mod gc;
 mod image;
@@ -35,6 +37,7 @@ mod probe;
 mod progress;
 mod pull;
 mod push;
+mod referrers;
 mod remote;
 mod serve;
 mod status;
@@ -68,6 +71,12 @@ enum Command {
     Pull(pull::Args),
     /// Copy an image, by default this executable's own, into a registry
     Push(push::Args),
+    /// Copy an image from one registry to another, without keeping it here
+    Copy(copy::Args),
+    /// Delete a tag, or an image by its digest with all of its tags
+    Delete(delete::Args),
+    /// List what refers to an image: signatures, bills of materials and the like
+    Referrers(referrers::Args),
     /// Fetch and hash every byte of an image, and say whether it is this executable's own
     Verify(verify::Args),
     /// Show what an image is made of
@@ -169,6 +178,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Bootstrap(args) => args.run().map(done),
         Command::Pull(args) => args.run().map(done),
         Command::Push(args) => args.run().map(done),
+        Command::Copy(args) => args.run().map(done),
+        Command::Delete(args) => args.run().map(done),
+        Command::Referrers(args) => args.run().map(done),
         Command::Verify(args) => args.run().map(done),
         Command::Inspect(args) => args.run().map(done),
         Command::Tags(args) => args.run().map(done),

@@ -28,8 +28,10 @@ mod probe;
 mod progress;
 mod pull;
 mod push;
+mod referrers;
 mod request;
 mod retry;
+mod source;
 mod tls;
 mod verify;
 
@@ -40,7 +42,8 @@ pub use manifest::{Document, MAX_MANIFEST, Manifest};
 pub use platform::{PlatformError, PlatformPattern, Selection};
 pub use progress::{Outcome, Progress};
 pub use pull::Selected;
-pub use push::{LayoutSource, PushReport, PushSource};
+pub use push::PushReport;
+pub use source::{Content, LayoutSource, PushSource, RemoteSource};
 pub use verify::VerifyReport;
 
 use endpoint::{Endpoint, Scheme};

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use self::locks::Locks;
 use self::recent::Recent;
+use self::referrers::Made;
 use self::uploads::Sessions;
 use crate::oci::{Digest, RepositoryName};
 
@@ -58,6 +59,7 @@ struct Inner {
     locks: Locks,
     sessions: Sessions,
     recent: Recent,
+    made: Made,
     /// Accept manifests whose blobs or children are not there.
     sparse: bool,
 }
@@ -70,6 +72,7 @@ impl Store {
             locks: Locks::default(),
             sessions: Sessions::new(MAX_SESSIONS),
             recent: Recent::default(),
+            made: Made::default(),
             sparse,
         };
         let store = Self(Arc::new(inner));
@@ -89,6 +92,14 @@ impl Store {
             tracing::warn!(%key, "this link holds no digest, and is passed over");
         }
         Ok(digest)
+    }
+
+    /// A link that is there and holds no digest is an error.
+    fn must_not_be_torn(&self, key: &Key) -> Result<(), StoreError> {
+        if self.storage().length(key)?.is_some() && self.link(key)?.is_none() {
+            return Err(StoreError::Torn(key.clone()));
+        }
+        Ok(())
     }
 
     /// Whether it has ever had a manifest or a blob.

@@ -1,8 +1,6 @@
 //! This executable as an image, as the subcommands that deal with registries see it.
 
-use std::io::Read;
-
-use crate::client::{BoxError, PushSource};
+use crate::client::{BoxError, Content, PushSource};
 use crate::oci::{Descriptor, Digest};
 use crate::quine::{Executable, LayerForm, Quine};
 
@@ -30,10 +28,10 @@ impl PushSource for Own {
         &self.0.manifest().descriptor
     }
 
-    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, BoxError> {
+    fn open(&self, digest: &Digest) -> Result<Content, BoxError> {
         let blobs = [self.0.manifest(), self.0.config(), self.0.layer()];
         let blob = blobs.into_iter().find(|blob| blob.digest() == digest);
         let blob = blob.ok_or_else(|| format!("{digest} is no part of this executable's image"))?;
-        Ok(Box::new(blob.content.reader()))
+        Ok(Content::Local(Box::new(blob.content.reader())))
     }
 }

@@ -2,63 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::io::Read;
+use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use futures_util::stream;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use crate::layout::Layout;
-use crate::oci::{Descriptor, Digest, Hasher, ImageReference, RepositoryName, media_type};
+use crate::oci::{Descriptor, Digest, ImageReference, RepositoryName, media_type};
 
 use super::endpoint::Endpoint;
 use super::pull::{Blobs as _, MAX_DEPTH};
 use super::request::{self, Call, Payload};
-use super::{BoxError, Client, ClientError, Document, MAX_MANIFEST, Manifest, Outcome, Progress, retry};
-
-/// The size of a piece of an upload.
-const PIECE: usize = 256 * 1024;
-
-/// Where the bytes of an image to push come from.
-pub trait PushSource: Send + Sync {
-    /// The image's manifest or index.
-    fn root(&self) -> &Descriptor;
-
-    /// Opens a blob, a manifest or an index by its digest. May be asked more than once for each, and may block
-    /// for as long as reading a local file does. What it gives is checked against the digest.
-    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, BoxError>;
-}
-
-/// One image of a [`Layout`].
-#[derive(Debug)]
-pub struct LayoutSource<'a> {
-    layout: &'a Layout,
-    root: &'a Descriptor,
-}
-
-// === impl LayoutSource ===
-
-impl<'a> LayoutSource<'a> {
-    /// The image with this root.
-    #[must_use]
-    pub const fn new(layout: &'a Layout, root: &'a Descriptor) -> Self {
-        Self { layout, root }
-    }
-}
-
-impl PushSource for LayoutSource<'_> {
-    fn root(&self) -> &Descriptor {
-        self.root
-    }
-
-    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, BoxError> {
-        Ok(Box::new(self.layout.open_blob(digest)?))
-    }
-}
+use super::source::{Content, Failure, Pieces, PushSource};
+use super::{Client, ClientError, Document, MAX_MANIFEST, Manifest, Outcome, Progress, retry};
 
 /// What a push did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +84,7 @@ impl Push<'_> {
         depth: usize,
     ) -> Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send + 'b>> {
         Box::pin(async move {
-            let manifest = self.read_manifest(descriptor)?;
+            let manifest = self.read_manifest(descriptor).await?;
             match manifest.document()? {
                 Document::Index(index) => {
                     if depth >= MAX_DEPTH {
@@ -161,11 +120,17 @@ impl Push<'_> {
         })
     }
 
-    fn read_manifest(&self, descriptor: &Descriptor) -> Result<Manifest, ClientError> {
+    async fn read_manifest(&self, descriptor: &Descriptor) -> Result<Manifest, ClientError> {
         let digest = &descriptor.digest;
         let what = || format!("read manifest {digest} of the image to push");
+        let reader = match self.open(digest)? {
+            Content::Remote(client, image) => {
+                return client.manifest(&image.with_digest(digest.clone())).await;
+            }
+            Content::Local(reader) => reader,
+        };
         let mut bytes = Vec::new();
-        self.open(digest)?
+        reader
             .take(MAX_MANIFEST + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| ClientError::Source { digest: digest.clone(), source: error.into() })?;
@@ -180,7 +145,7 @@ impl Push<'_> {
             .map_err(|reason| ClientError::Protocol { what: what(), reason })
     }
 
-    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, ClientError> {
+    fn open(&self, digest: &Digest) -> Result<Content, ClientError> {
         self.source.open(digest).map_err(|source| ClientError::Source { digest: digest.clone(), source })
     }
 
@@ -212,7 +177,8 @@ impl Push<'_> {
             return Ok(Outcome::Existing);
         }
 
-        let open = |counter: Arc<AtomicU64>| Ok(self.body(self.open(&blob.digest)?, blob, counter));
+        let failure = Failure::default();
+        let open = |counter: Arc<AtomicU64>| Ok(self.body(self.open(&blob.digest)?, blob, counter, &failure));
         let mut attempt = 1;
         loop {
             // Each try has a session of its own: what a broken one holds is not known.
@@ -231,7 +197,9 @@ impl Push<'_> {
                 }
                 Err(ClientError::Connect { .. } | ClientError::Timeout { .. }) => {
                     // A source that fails breaks the connection: then it is the reason.
-                    self.check_source(blob)?;
+                    if let Some(source) = failure.take() {
+                        return Err(ClientError::Source { digest: blob.digest.clone(), source });
+                    }
                     retry::wait(attempt, None)
                 }
                 _ => None,
@@ -280,73 +248,27 @@ impl Push<'_> {
         Ok(Some(url))
     }
 
-    /// Reads in the task itself: a piece of a local file is there at once.
+    /// Reads in the task itself: a piece of a local file is there at once, one of another registry is waited for.
     fn body(
         &self,
-        reader: Box<dyn Read + Send>,
+        content: Content,
         blob: &Descriptor,
         counter: Arc<AtomicU64>,
+        failure: &Failure,
     ) -> reqwest::Body {
+        let pieces = Pieces::new(content, blob, failure.clone());
         let (progress, blob) = (self.progress.clone(), blob.clone());
-        let check = Check::new(reader, &blob);
-        reqwest::Body::wrap_stream(stream::unfold(Some(check), move |check| {
-            let result = check.and_then(|mut check| match check.next() {
-                Ok(None) => None,
-                Ok(Some(piece)) => {
+        reqwest::Body::wrap_stream(stream::unfold(Some(pieces), move |pieces| {
+            let (counter, progress, blob) = (counter.clone(), progress.clone(), blob.clone());
+            async move {
+                let (piece, rest) = pieces?.next().await?;
+                if let Ok(piece) = &piece {
                     counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
                     progress.advance(&blob, piece.len() as u64);
-                    Some((Ok(piece), Some(check)))
                 }
-                Err(error) => Some((Err(error), None)),
-            });
-            std::future::ready(result)
+                Some((piece, rest))
+            }
         }))
-    }
-
-    /// Whether the source gives what its descriptor says.
-    fn check_source(&self, blob: &Descriptor) -> Result<(), ClientError> {
-        let mut check = Check::new(self.open(&blob.digest)?, blob);
-        loop {
-            match check.next() {
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(()),
-                Err(source) => return Err(ClientError::Source { digest: blob.digest.clone(), source }),
-            }
-        }
-    }
-}
-
-/// Reads a blob and fails, before its last piece is given out, if it is not what its descriptor says.
-struct Check {
-    reader: Box<dyn Read + Send>,
-    hasher: Option<Hasher>,
-    digest: Digest,
-    left: u64,
-}
-
-// === impl Check ===
-
-impl Check {
-    fn new(reader: Box<dyn Read + Send>, blob: &Descriptor) -> Self {
-        let hasher = Some(Hasher::new(blob.digest.algorithm()));
-        Self { reader, hasher, digest: blob.digest.clone(), left: blob.size }
-    }
-
-    fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
-        let Some(mut hasher) = self.hasher.take() else { return Ok(None) };
-        let mut piece = vec![0; usize::try_from(self.left).unwrap_or(PIECE).min(PIECE)];
-        self.reader.read_exact(&mut piece)?;
-        hasher.update(&piece);
-        self.left -= piece.len() as u64;
-        if self.left == 0 {
-            let actual = hasher.finish();
-            if actual != self.digest {
-                return Err(format!("content does not match its digest: got {actual}").into());
-            }
-        } else {
-            self.hasher = Some(hasher);
-        }
-        Ok(if piece.is_empty() { None } else { Some(piece.into()) })
     }
 }
 

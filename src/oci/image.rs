@@ -51,8 +51,10 @@ impl Descriptor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// In Go's words: `amd64`, `arm64`, …
+    #[serde(default)]
     pub architecture: String,
     /// In Go's words: `linux`, …
+    #[serde(default)]
     pub os: String,
     /// For example `v7` of `arm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

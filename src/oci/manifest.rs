@@ -19,7 +19,9 @@ pub struct Manifest {
     pub typed: bool,
     /// Blobs that must be in the same repository.
     pub blobs: Vec<Descriptor>,
-    /// Manifests that must be in the same repository.
+    /// Layers that are by design elsewhere, and may be here all the same.
+    pub foreign: Vec<Descriptor>,
+    /// What an index lists, which must be in the same repository: manifests, or blobs, as caches of builders do.
     pub manifests: Vec<Descriptor>,
     /// What this manifest is about, which need not be there.
     pub subject: Option<Digest>,
@@ -113,6 +115,18 @@ struct Index {
     annotations: BTreeMap<String, String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SchemaOne {
+    fs_layers: Vec<FsLayer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FsLayer {
+    blob_sum: Digest,
+}
+
 impl Manifest {
     /// The greatest length of a manifest in bytes: what all clients can pull.
     pub const MAX_LEN: usize = 4 * 1024 * 1024;
@@ -164,21 +178,24 @@ impl Manifest {
     /// The type of a manifest that was accepted before, by whomever, from its bytes alone.
     #[must_use]
     pub fn type_of(bytes: &[u8]) -> Option<&'static str> {
-        serde_json::from_slice::<Head>(bytes).ok().map(|head| head.told())
+        let head: Head = serde_json::from_slice(bytes).ok()?;
+        // Nobody can push it any more; old volumes hold it.
+        Some(if head.schema_version == 1 { media_type::DOCKER_SCHEMA_1 } else { head.told() })
     }
 
     fn of_image(bytes: &[u8], media_type: &'static str) -> Result<Self, ManifestError> {
         let image: Image = serde_json::from_slice(bytes)
             .map_err(|error| ManifestError::Form { of: "an image manifest", error })?;
         let config_type = image.config.media_type.clone();
+        let (foreign, own): (Vec<_>, Vec<_>) =
+            image.layers.into_iter().partition(|layer| media_type::is_nondistributable(&layer.media_type));
         let mut blobs = vec![image.config];
-        blobs.extend(
-            image.layers.into_iter().filter(|layer| !media_type::is_nondistributable(&layer.media_type)),
-        );
+        blobs.extend(own);
         Ok(Self {
             media_type,
             typed: true,
             blobs,
+            foreign,
             manifests: Vec::new(),
             subject: image.subject.map(|subject| subject.digest),
             artifact_type: image.artifact_type.filter(|own| !own.is_empty()).or(Some(config_type)),
@@ -193,10 +210,28 @@ impl Manifest {
             media_type,
             typed: true,
             blobs: Vec::new(),
+            foreign: Vec::new(),
             manifests: index.manifests,
             subject: index.subject.map(|subject| subject.digest),
             artifact_type: index.artifact_type.filter(|own| !own.is_empty()),
             annotations: index.annotations,
+        })
+    }
+
+    /// What a manifest of Docker's old schema 1 needs, which only old volumes hold.
+    pub fn of_schema_1(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let old: SchemaOne = serde_json::from_slice(bytes)
+            .map_err(|error| ManifestError::Form { of: "a manifest of schema 1", error })?;
+        let layer = |layer: FsLayer| Descriptor { digest: layer.blob_sum, ..Descriptor::of("", b"") };
+        Ok(Self {
+            media_type: media_type::DOCKER_SCHEMA_1,
+            typed: true,
+            blobs: old.fs_layers.into_iter().map(layer).collect(),
+            foreign: Vec::new(),
+            manifests: Vec::new(),
+            subject: None,
+            artifact_type: None,
+            annotations: BTreeMap::new(),
         })
     }
 
@@ -287,7 +322,8 @@ mod tests {
     fn what_is_by_design_elsewhere_need_not_be_here() {
         let foreign = descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", "5");
         let text = image("").replace("\"layers\":[]", &format!("\"layers\":[{foreign}]"));
-        assert_eq!(parse(&text, media_type::OCI_MANIFEST).unwrap().blobs.len(), 1);
+        let manifest = parse(&text, media_type::OCI_MANIFEST).unwrap();
+        assert_eq!((manifest.blobs.len(), manifest.foreign.len()), (1, 1));
     }
 
     #[test]

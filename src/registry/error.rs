@@ -131,7 +131,11 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Size { .. } => (S::BAD_REQUEST, C::ManifestInvalid),
         StoreError::Storage(StorageError::Full) => (S::INSUFFICIENT_STORAGE, C::Denied),
         StoreError::Storage(StorageError::Stopped) => (S::SERVICE_UNAVAILABLE, C::Denied),
-        StoreError::Storage(_) => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
+        StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
+        // The first two only collection comes across.
+        StoreError::Torn(_) | StoreError::Foreign(_) | StoreError::Storage(_) => {
+            (S::INTERNAL_SERVER_ERROR, C::Unsupported)
+        }
     }
 }
 

@@ -13,6 +13,9 @@ use super::error::Error;
 /// So much is gathered before it is written: a write of its own for each packet would cost more than the packet.
 const BATCH: usize = 256 * 1024;
 
+/// So many pieces are gathered at most, however short they are.
+const PIECES: usize = 256;
+
 /// A body that is being read.
 #[derive(Debug)]
 pub(super) struct Intake<'a> {
@@ -65,7 +68,7 @@ impl<'a> Intake<'a> {
     pub(super) async fn batch(&mut self) -> (Vec<Bytes>, Result<(), Error>) {
         let mut batch = Vec::new();
         let mut length = 0;
-        while length < BATCH {
+        while length < BATCH && batch.len() < PIECES {
             match self.next().await {
                 Ok(Some(data)) => {
                     length += data.len();

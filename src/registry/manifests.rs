@@ -124,7 +124,7 @@ async fn receive<'a>(
     stored: &'a Stored,
     request: &Parts,
     body: &mut Body,
-) -> Result<(Bytes, Vec<SemaphorePermit<'a>>), Error> {
+) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Error> {
     let told = request.headers.get(CONTENT_LENGTH).map(HeaderValue::to_str);
     let told = told.and_then(Result::ok).and_then(|length| length.parse::<u64>().ok());
     if told.is_some_and(|length| length > Manifest::MAX_LEN as u64) {
@@ -132,13 +132,17 @@ async fn receive<'a>(
     }
     let mut intake = Intake::new(body, &stored.options);
     let mut bytes = BytesMut::new();
-    let mut room = Vec::new();
+    let mut room: Option<SemaphorePermit<'_>> = None;
     while let Some(data) = intake.next().await? {
         if bytes.len() + data.len() > Manifest::MAX_LEN {
             return Err(Error::ManifestTooLong);
         }
         let more = u32::try_from(data.len()).expect("no longer than a manifest");
-        room.push(stored.manifests.try_acquire_many(more).map_err(|_| Error::TooMuchAtOnce)?);
+        let permit = stored.manifests.try_acquire_many(more).map_err(|_| Error::TooMuchAtOnce)?;
+        match &mut room {
+            Some(room) => SemaphorePermit::merge(room, permit),
+            None => room = Some(permit),
+        }
         bytes.extend_from_slice(&data);
     }
     Ok((bytes.freeze(), room))

@@ -59,16 +59,20 @@ async fn whole(
     let algorithm = digest.algorithm();
     let receiver = stored.run(move |store| store.receive(algorithm)).await?;
     let mut intake = Intake::new(body, &stored.options);
-    let (receiver, end) = fill(&mut intake, receiver, None, length_of(request)).await;
+    let (receiver, end) = fill(&mut intake, Some(receiver), None, length_of(request)).await;
     end?;
+    let mut receiver = receiver.ok_or(StoreError::UploadUnknown)?;
     let (of, wanted) = (name.clone(), digest.clone());
-    stored.run(move |store| store.commit(&of, receiver, &wanted)).await?;
+    stored.run(move |store| store.commit(&of, &mut receiver, &wanted)).await?;
     Ok(created(&name, &digest))
 }
 
 /// GET and HEAD: how far it is.
 pub(super) async fn get(stored: &Stored, name: RepositoryName, id: &str) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
+    if let Ok(claimed) = session.try_claim() {
+        settle(stored, &session, claimed).await?;
+    }
     Ok(progress(StatusCode::NO_CONTENT, &name, &session))
 }
 
@@ -89,10 +93,10 @@ pub(super) async fn patch(
     body: &mut Body,
 ) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
-    let mut claimed = claim_for(&name, &session, request, session.try_claim())?;
-    let received = receive(stored, &session, &mut claimed, request, body).await;
+    let claimed = claim_for(stored, &name, &session, request, session.try_claim()).await?;
+    let (claimed, received) = receive(stored, &session, claimed, request, body).await;
     // What came before it was cut off is kept, and the client told when it asks.
-    acknowledge(&session, claimed).await?;
+    settle(stored, &session, claimed).await?;
     received?;
     Ok(progress(StatusCode::ACCEPTED, &name, &session))
 }
@@ -107,10 +111,11 @@ pub(super) async fn put(
 ) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
     let digest = Query::of(&request.uri).digest()?.ok_or(Error::NoDigest)?;
-    let mut claimed = claim_for(&name, &session, request, session.claim().await)?;
-    if let Err(error) = receive(stored, &session, &mut claimed, request, body).await {
-        acknowledge(&session, claimed).await?;
-        return Err(error);
+    let claimed = claim_for(stored, &name, &session, request, session.claim().await).await?;
+    let (claimed, received) = receive(stored, &session, claimed, request, body).await;
+    if received.is_err() {
+        settle(stored, &session, claimed).await?;
+        return received.map(|()| created(&name, &digest));
     }
     let wanted = digest.clone();
     stored.run(move |store| store.finish(&session, claimed, &wanted)).await?;
@@ -124,9 +129,10 @@ async fn find(stored: &Stored, name: &RepositoryName, id: &str) -> Result<Arc<Se
 }
 
 /// The session for this request, if it goes on where the session is.
-fn claim_for(
+async fn claim_for(
+    stored: &Stored,
     name: &RepositoryName,
-    session: &Session,
+    session: &Arc<Session>,
     request: &Parts,
     claimed: Result<Claimed, StoreError>,
 ) -> Result<Claimed, Error> {
@@ -134,9 +140,10 @@ fn claim_for(
     let claimed = match claimed {
         // Two at once would go on from the same place.
         Err(StoreError::UploadBusy) => return Err(out_of_order()),
-        claimed => claimed?,
+        // Who was at it before may have left without a word, and more is there than was said.
+        claimed => settle(stored, session, claimed?).await?,
     };
-    let offset = claimed.as_ref().map_or(0, Receiver::len);
+    let offset = claimed.length();
     match chunk(request)? {
         Some(chunk) if chunk.start != offset => Err(out_of_order()),
         _ => Ok(claimed),
@@ -147,35 +154,37 @@ fn claim_for(
 async fn receive(
     stored: &Stored,
     session: &Session,
-    claimed: &mut Claimed,
+    claimed: Claimed,
     request: &Parts,
     body: &mut Body,
-) -> Result<(), Error> {
-    let expected = match chunk(request)? {
-        Some(chunk) => Some(chunk.end - chunk.start),
-        None => length_of(request),
+) -> (Claimed, Result<(), Error>) {
+    let expected = match chunk(request) {
+        Ok(Some(chunk)) => Some(chunk.end - chunk.start),
+        Ok(None) => length_of(request),
+        Err(error) => return (claimed, Err(error)),
     };
-    let receiver = claimed.take().ok_or(StoreError::UploadUnknown)?;
     let mut intake = Intake::new(body, &stored.options);
-    let (receiver, end) = fill(&mut intake, receiver, Some(session), expected).await;
-    **claimed = Some(receiver);
-    end
+    fill(&mut intake, claimed, Some(session), expected).await
 }
 
 /// Takes in a body to its end, or until the session is cancelled. While one batch is written and hashed the next one comes.
-/// The receiver comes back with what it has taken, whatever happens.
-async fn fill(
+/// What receives it comes back with what it has taken, whatever happens; if nobody waits for it, since the client is gone,
+/// it stays where it was claimed.
+async fn fill<R>(
     intake: &mut Intake<'_>,
-    mut receiver: Receiver,
+    mut receiver: R,
     session: Option<&Session>,
     expected: Option<u64>,
-) -> (Receiver, Result<(), Error>) {
-    let begin = receiver.len();
+) -> (R, Result<(), Error>)
+where
+    R: AsReceiver + Send + 'static,
+{
+    let begin = receiver.length();
     let mut next = next_batch(intake, session).await;
     loop {
         let (batch, end) = std::mem::replace(&mut next, (Vec::new(), Ok(())));
         if batch.is_empty() {
-            let came = receiver.len() - begin;
+            let came = receiver.length() - begin;
             let end = match expected {
                 Some(expected) if end.is_ok() && came != expected => Err(Error::Length { expected, came }),
                 _ => end,
@@ -183,9 +192,9 @@ async fn fill(
             return (receiver, end);
         }
         let length: u64 = batch.iter().map(|data| data.len() as u64).sum();
-        let over = expected.is_some_and(|expected| receiver.len() - begin + length > expected);
+        let over = expected.is_some_and(|expected| receiver.length() - begin + length > expected);
         if over {
-            let came = receiver.len() - begin + length;
+            let came = receiver.length() - begin + length;
             return (receiver, Err(Error::Length { expected: expected.unwrap_or_default(), came }));
         }
         let write = blocking(move || {
@@ -215,10 +224,39 @@ async fn next_batch(intake: &mut Intake<'_>, session: Option<&Session>) -> (Vec<
     }
 }
 
-async fn acknowledge(session: &Arc<Session>, mut claimed: Claimed) -> Result<(), Error> {
+/// Acknowledges what is there, if that was not done yet.
+async fn settle(stored: &Stored, session: &Arc<Session>, mut claimed: Claimed) -> Result<Claimed, Error> {
+    if claimed.length() == session.offset() {
+        return Ok(claimed);
+    }
     let session = session.clone();
-    blocking(move || session.acknowledge(&mut claimed)).await?;
-    Ok(())
+    stored.run(move |store| store.acknowledge(&session, &mut claimed).map(|_| claimed)).await
+}
+
+/// What takes bytes: a receiver of its own, or that of a session.
+trait AsReceiver {
+    fn length(&self) -> u64;
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+}
+
+impl AsReceiver for Option<Receiver> {
+    fn length(&self) -> u64 {
+        self.as_ref().map_or(0, Receiver::len)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.as_mut().ok_or(StoreError::UploadUnknown)?.append(bytes)
+    }
+}
+
+impl AsReceiver for Claimed {
+    fn length(&self) -> u64 {
+        Option::length(self)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        Option::append(self, bytes)
+    }
 }
 
 /// The `Content-Range` of a chunk: `first-last`, without a unit or a total.

@@ -18,10 +18,15 @@ impl Store {
         self.0.locks.with(name, || {
             let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
             let place = Place(name);
-            self.storage().remove(&place.layer(digest))?;
-            if canonical != *digest {
-                self.storage().remove(&place.layer(&canonical))?;
+            // By all of its names; there are hardly ever two.
+            let others = place.layers(Algorithm::Sha512);
+            for hex in self.storage().list(&others)?.unwrap_or_default() {
+                let folder = others.child(&hex);
+                if self.link(&folder.child("link"))?.as_ref() == Some(&canonical) {
+                    self.storage().remove(&folder)?;
+                }
             }
+            self.storage().remove(&place.layer(&canonical))?;
             Ok(())
         })
     }

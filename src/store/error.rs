@@ -48,6 +48,14 @@ pub enum StoreError {
     /// What lies under a digest is something else.
     #[error("what is stored as {0} is damaged; push it again")]
     Damaged(Digest),
+    /// A link was cut off by a crash of another program.
+    #[error(
+        "{0} holds no digest, so that nobody knows what is needed: remove it, or push again what it stands for"
+    )]
+    Torn(super::Key),
+    /// Another program's repository.
+    #[error("{0:?} is no repository name here, so that nobody knows what is needed")]
+    Foreign(String),
     /// The storage fails.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use self::folders::Folders;
+use self::folders::{Failure, Folders};
 use super::failpoint::pass;
 use super::layout::{self, Key};
 use super::storage::{Staged, Storage, StorageError};
@@ -81,6 +81,12 @@ impl Filesystem {
         }
         let root = root.canonicalize().map_err(refuse(root))?;
         fs::read_dir(&root).map_err(refuse(&root))?;
+        // It may be new itself; where its own folder may not be opened it is not ours to have made.
+        if let (Access::Write, Some(above)) = (access, root.parent())
+            && let Err(Failure::Unflushed(error)) = folders::sync(above)
+        {
+            return Err(refuse(above)(error));
+        }
         let lock = match access {
             Access::Read => None,
             Access::Write => Some(Self::prepare(&root)?),
@@ -130,22 +136,27 @@ impl Inner {
 
     /// What came of flushing. A kernel that failed to write forgets what it failed to write, so trying again would
     /// succeed and prove nothing.
-    fn flushed(&self, result: io::Result<()>, path: &Path) -> Result<(), StorageError> {
-        result.map_err(|source| {
-            if !is_full(&source) && !is_refusal(&source) {
-                self.stopped.store(true, Ordering::Relaxed);
-                tracing::error!(error = %source, path = ?path, "cannot make a write durable; nothing is written any more");
+    fn flushed(&self, result: Result<(), Failure>, path: &Path) -> Result<(), StorageError> {
+        result.map_err(|failure| match failure {
+            Failure::Refused(source) => failed("open", path, source),
+            Failure::Unflushed(source) => {
+                if !is_full(&source) {
+                    self.stopped.store(true, Ordering::Relaxed);
+                    tracing::error!(error = %source, ?path, "cannot make a write durable; nothing is written any more");
+                }
+                failed("flush", path, source)
             }
-            failed("flush", path, source)
         })
     }
 
     fn sync_file(&self, file: &File, path: &Path) -> Result<(), StorageError> {
-        self.flushed(pass("file.sync").and_then(|()| file.sync_data()), path)
+        let synced = pass("file.sync").and_then(|()| file.sync_data());
+        self.flushed(synced.map_err(Failure::Unflushed), path)
     }
 
     fn sync_folder(&self, path: &Path) -> Result<(), StorageError> {
-        self.flushed(pass("folder.sync").and_then(|()| folders::sync(path)), path)
+        let synced = pass("folder.sync").map_err(Failure::Unflushed).and_then(|()| folders::sync(path));
+        self.flushed(synced, path)
     }
 
     /// Moves what is to be removed away, at once, however much it consists of; where to, if there is anything.
@@ -163,19 +174,20 @@ impl Inner {
         let folder = to.parent().expect("a key has a folder");
         let mut attempt = 1;
         loop {
-            let made = self.folders.make(folder).and_then(|()| pass("rename"));
-            let placed = made.map(|()| fs::rename(from, to));
+            let made = self.folders.make(folder);
+            let placed = match made {
+                Ok(()) => pass("rename").and_then(|()| fs::rename(from, to)),
+                Err(Failure::Refused(error)) => Err(error),
+                Err(failure) => return self.flushed(Err(failure), folder),
+            };
             match placed {
                 // Somebody removed the folder since it was made.
-                Ok(Err(error)) | Err(error)
-                    if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS =>
-                {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
                     self.folders.forget(folder);
                     attempt += 1;
                 }
-                Err(error) => return self.flushed(Err(error), folder),
-                Ok(Err(error)) => return Err(failed("move into place", to, error)),
-                Ok(Ok(())) => break,
+                Err(error) => return Err(failed("move into place", to, error)),
+                Ok(()) => break,
             }
         }
         failpoint("renamed", to)?;
@@ -198,15 +210,6 @@ fn failpoint(name: &'static str, path: &Path) -> Result<(), StorageError> {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Nothing was flushed, as it could not even be opened.
-fn is_refusal(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::NotFound | Kind::NotADirectory | Kind::PermissionDenied | Kind::ReadOnlyFilesystem
-    )
 }
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> StorageError {
@@ -324,6 +327,11 @@ impl Storage for Filesystem {
         there(modified, "look at", &path)
     }
 
+    fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Relaxed);
+        tracing::error!("nothing is written any more; restart");
+    }
+
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
         self.0.writable()?;
         let path = key.map_or_else(|| self.0.scratch(), |key| self.0.path(key));
@@ -331,14 +339,8 @@ impl Storage for Filesystem {
             Some(_) => there(fs::metadata(&path), "look at", &path)?.map_or(0, |meta| meta.len()),
             None => 0,
         };
-        Ok(Box::new(Gathered {
-            storage: self.clone(),
-            file: None,
-            path,
-            length,
-            synced: 0,
-            keep: key.is_some(),
-        }))
+        let (storage, keep) = (self.clone(), key.is_some());
+        Ok(Box::new(Gathered { storage, file: None, path, length, synced: 0, keep, over: false }))
     }
 }
 
@@ -354,9 +356,16 @@ struct Gathered {
     synced: u64,
     /// It stays when this is dropped.
     keep: bool,
+    /// It could not be flushed or cut back, so that nobody knows what is in it; or it lies elsewhere now.
+    over: bool,
 }
 
 impl Gathered {
+    fn usable(&self) -> Result<(), StorageError> {
+        self.storage.0.writable()?;
+        if self.over { Err(StorageError::Broken) } else { Ok(()) }
+    }
+
     fn file(&mut self) -> Result<&File, StorageError> {
         if let Some(ref file) = self.file {
             return Ok(file);
@@ -377,24 +386,36 @@ impl Staged for Gathered {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.storage.0.writable()?;
+        self.usable()?;
         let length = self.length;
         let mut file = self.file()?;
-        let written = pass("append").and_then(|()| file.write_all(bytes)).inspect_err(|_| {
-            // Nobody was told of what came after; if it stays, the hash will tell.
-            let _ = file.set_len(length);
-        });
-        written.map_err(|error| failed("write", &self.path, error))?;
+        if let Err(error) = pass("append").and_then(|()| file.write_all(bytes)) {
+            // All or nothing: what is there of it goes again.
+            let cut = file.set_len(length);
+            self.over = cut.is_err();
+            return Err(failed("write", &self.path, error));
+        }
         self.length += bytes.len() as u64;
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
+        self.usable()?;
         if self.synced < self.length {
             self.file()?;
-            if let Some(file) = &self.file {
-                self.storage.0.sync_file(file, &self.path)?;
-            }
+            // Its name counts as well, if somebody is to find it by that.
+            let folder = self.path.parent().filter(|_| self.keep && self.synced == 0).map(Path::to_path_buf);
+            let named = folder.map_or(Ok(()), |folder| {
+                self.storage.0.flushed(self.storage.0.folders.make(&folder), &folder)?;
+                self.storage.0.sync_folder(&folder)
+            });
+            let synced = named.and_then(|()| match &self.file {
+                Some(file) => self.storage.0.sync_file(file, &self.path),
+                None => Ok(()),
+            });
+            // Trying again would succeed and prove nothing.
+            self.over = synced.is_err();
+            synced?;
             self.synced = self.length;
         }
         Ok(())
@@ -414,16 +435,30 @@ impl Staged for Gathered {
         Ok(Segments::of_file(file, self.length))
     }
 
-    fn publish(mut self: Box<Self>, key: &Key) -> Result<(), StorageError> {
-        self.storage.0.writable()?;
+    fn publish(&mut self, key: &Key) -> Result<(), StorageError> {
+        self.usable()?;
         // Nothing at all is a file, too.
         self.file()?;
-        self.sync()?;
+        if self.keep {
+            // Its own name is of no more use.
+            let file = self.file()?.try_clone().map_err(|error| failed("write", &self.path, error))?;
+            let synced = self.storage.0.sync_file(&file, &self.path);
+            self.over = synced.is_err();
+            synced?;
+            self.synced = self.length;
+        } else {
+            self.sync()?;
+        }
         failpoint("synced", &self.path)?;
-        self.storage.0.place(&self.path, &self.storage.0.path(key))?;
-        // There is nothing left to remove.
-        self.keep = true;
-        Ok(())
+        let target = self.storage.0.path(key);
+        let placed = self.storage.0.place(&self.path, &target);
+        // Whether it was moved or not cannot always be told, and what was moved must not be added to.
+        self.over = placed.is_ok() || !self.path.exists();
+        if self.over {
+            self.file = None;
+            self.keep = true;
+        }
+        placed
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::layout::{Key, Place, aliases, blob, blobs};
 use super::{Store, StoreError};
-use crate::oci::{Algorithm, Digest, Manifest, RepositoryName, Tag};
+use crate::oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, media_type};
 
 /// What shall be collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,10 @@ impl Store {
     pub fn collect(&self, wanted: &Collection) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let mut needed: HashSet<Digest> = HashSet::new();
-        let names = self.repositories()?;
+        let mut names: Vec<RepositoryName> = Vec::new();
+        for name in self.folders_with(&["_manifests", "_layers"])? {
+            names.push(name.parse().map_err(|_| StoreError::Foreign(name))?);
+        }
         // All is looked at before anything is removed.
         let mut links = Vec::new();
         for name in &names {
@@ -57,8 +60,8 @@ impl Store {
             collected.manifests.extend(gone.map(|digest| (name.clone(), digest.clone())));
             let mut here = kept.clone();
             for manifest in kept.iter().filter_map(|digest| manifests.get(digest)) {
-                for part in &manifest.blobs {
-                    here.insert(self.linked(name, &part.digest)?.unwrap_or_else(|| part.digest.clone()));
+                for part in manifest.blobs.iter().chain(&manifest.foreign).chain(&manifest.manifests) {
+                    here.insert(self.part(name, &part.digest)?.unwrap_or_else(|| part.digest.clone()));
                 }
             }
             for (digest, canonical) in self.links_of(name)? {
@@ -88,7 +91,7 @@ impl Store {
 
     fn sweep_out(&self, collected: &Collected) -> Result<(), StoreError> {
         for (name, digest) in &collected.manifests {
-            self.delete_manifest(name, digest)?;
+            self.collect_manifest(name, digest)?;
         }
         for (name, digest) in &collected.links {
             self.storage().remove(&Place(name).layer(digest))?;
@@ -118,14 +121,19 @@ impl Store {
     /// All manifests of a repository, read. One without bytes needs nothing any more.
     fn manifests_of(&self, name: &RepositoryName) -> Result<Manifests, StoreError> {
         let mut manifests = BTreeMap::new();
-        for (_, canonical) in self.all_revisions(name)? {
+        for (_, canonical) in self.all_revisions(name, true)? {
             let known = match self.content(&canonical) {
                 Err(StoreError::ManifestUnknown) => continue,
                 known => known?,
             };
             let pushed = self.pushed_as(name, &canonical)?;
-            let manifest = Manifest::parse(&known.bytes, pushed.or(Some(known.media_type)))
-                .map_err(|_| StoreError::Damaged(canonical.clone()))?;
+            let media_type = pushed.unwrap_or(known.media_type);
+            let manifest = if media_type == media_type::DOCKER_SCHEMA_1 {
+                Manifest::of_schema_1(&known.bytes)
+            } else {
+                Manifest::parse(&known.bytes, Some(media_type))
+            };
+            let manifest = manifest.map_err(|_| StoreError::Damaged(canonical.clone()))?;
             manifests.insert(canonical, manifest);
         }
         Ok(manifests)
@@ -142,6 +150,7 @@ impl Store {
         let mut open = Vec::new();
         for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
+            self.must_not_be_torn(&place.tag_link(&tag))?;
             if let Some(digest) = self.link(&place.tag_link(&tag))? {
                 open.extend(self.revision(name, &digest)?);
             }

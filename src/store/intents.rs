@@ -26,10 +26,25 @@ impl Store {
     pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
         let key = intent(&uuid::Uuid::new_v4().to_string());
         self.storage().write(&key, &to_json(wanted))?;
-        self.perform(wanted)?;
-        // Carrying it out twice does no harm now; what is pushed later would suffer, if this came back.
-        self.storage().remove(&key)?;
+        let performed = self.perform(wanted);
+        // Also if it failed: the client is told so, and what it pushes later would suffer if this came back.
+        let removed = self.storage().remove(&key);
+        if removed.is_err() {
+            // It comes back at the next start; until then nothing may be pushed that it would undo.
+            self.storage().stop();
+        }
+        performed?;
+        removed?;
         Ok(())
+    }
+
+    /// The same for a manifest that no tag means, while nobody else is there: by steps that may be cut off anywhere, and
+    /// that need no room.
+    pub(super) fn collect_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
+        self.0.locks.with(name, || {
+            let digests = self.names_of(name, digest)?;
+            self.perform(&Intent::Delete { repository: name.clone(), digests, tags: Vec::new() })
+        })
     }
 
     fn perform(&self, wanted: &Intent) -> Result<(), StoreError> {
@@ -65,6 +80,12 @@ impl Store {
                     match self.perform(&wanted) {
                         // Whoever may write next finishes it; a reader reads what is there.
                         Err(StoreError::Storage(StorageError::ReadOnly)) => return Ok(()),
+                        Err(StoreError::Storage(StorageError::Full)) => {
+                            tracing::warn!(
+                                "there is no room to finish what was cut off; the next start tries again"
+                            );
+                            return Ok(());
+                        }
                         result => result?,
                     }
                 }

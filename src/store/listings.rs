@@ -58,22 +58,19 @@ impl Store {
 
     /// All repositories that have, or had, something.
     pub fn repositories(&self) -> Result<Vec<RepositoryName>, StoreError> {
-        let mut names = Vec::new();
-        self.each_repository(&mut |name| {
-            names.push(name);
-            Ok(())
-        })?;
+        let names = self.folders_with(&["_manifests", "_layers"])?;
+        // Another program may allow names that nobody can ask for here.
+        let mut names: Vec<RepositoryName> = names.iter().filter_map(|name| name.parse().ok()).collect();
         // Folder by folder is not the order of whole names: `a-b` comes before `a/b`.
         names.sort_unstable();
         Ok(names)
     }
 
-    /// Calls `visit` for each repository.
-    fn each_repository(
-        &self,
-        visit: &mut dyn FnMut(RepositoryName) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.walk(&repositories(), "", DEEPEST, visit)
+    /// The names of all folders that have one of these in them.
+    pub(super) fn folders_with(&self, marks: &[&str]) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        self.walk(&repositories(), "", DEEPEST, marks, &mut found)?;
+        Ok(found)
     }
 
     fn walk(
@@ -81,17 +78,16 @@ impl Store {
         folder: &Key,
         name: &str,
         depth: usize,
-        visit: &mut dyn FnMut(RepositoryName) -> Result<(), StoreError>,
+        marks: &[&str],
+        found: &mut Vec<String>,
     ) -> Result<(), StoreError> {
         let Some(entries) = self.storage().list(folder)? else { return Ok(()) };
-        if entries.iter().any(|entry| matches!(entry.as_str(), "_manifests" | "_layers"))
-            && let Ok(name) = name.parse()
-        {
-            visit(name)?;
+        if entries.iter().any(|entry| marks.contains(&entry.as_str())) {
+            found.push(name.into());
         }
         for entry in entries.iter().filter(|entry| !entry.starts_with('_') && depth > 0) {
             let name = if name.is_empty() { entry.clone() } else { format!("{name}/{entry}") };
-            self.walk(&folder.child(entry), &name, depth - 1, visit)?;
+            self.walk(&folder.child(entry), &name, depth - 1, marks, found)?;
         }
         Ok(())
     }

@@ -43,20 +43,31 @@ impl Store {
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<StoredManifest, StoreError> {
-        let digest = match reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => match self.link(&Place(name).tag_link(tag))? {
-                Some(digest) => digest,
-                None if self.is_repository(name)? => return Err(StoreError::ManifestUnknown),
-                None => return Err(StoreError::RepositoryUnknown),
-            },
-        };
-        let Some(canonical) = self.revision(name, &digest)? else {
-            return Err(if self.is_repository(name)? {
+        let unknown = || {
+            Err(if self.is_repository(name)? {
                 StoreError::ManifestUnknown
             } else {
                 StoreError::RepositoryUnknown
-            });
+            })
+        };
+        let tag = match reference {
+            Reference::Digest(_) => None,
+            Reference::Tag(tag) => Some(Place(name).tag_link(tag)),
+        };
+        let mut meant = match (reference, &tag) {
+            (Reference::Digest(digest), _) => Some(digest.clone()),
+            (_, tag) => tag.as_ref().map(|tag| self.link(tag)).transpose()?.flatten(),
+        };
+        let (digest, canonical) = loop {
+            let Some(digest) = meant else { return unknown() };
+            if let Some(canonical) = self.revision(name, &digest)? {
+                break (digest, canonical);
+            }
+            // A tag that was moved since, and what it had meant deleted.
+            meant = match &tag {
+                Some(tag) => self.link(tag)?.filter(|now| *now != digest),
+                None => None,
+            };
         };
         let Known { bytes, media_type } = self.content(&canonical)?;
         let pushed = self.pushed_as(name, &digest)?;
@@ -91,8 +102,12 @@ impl Store {
             self.put_content(&canonical, bytes)?;
             let other = (*tagged.digest != canonical).then_some(tagged.digest);
             for digest in [&canonical].into_iter().chain(other) {
+                let key = place.revision_type(digest);
                 if !manifest.typed {
-                    self.storage().write(&place.revision_type(digest), manifest.media_type.as_bytes())?;
+                    self.storage().write(&key, manifest.media_type.as_bytes())?;
+                } else if self.storage().exists(&key)? {
+                    // The same bytes came as something else before.
+                    self.storage().remove(&key)?;
                 }
                 self.write_link(&place.revision_link(digest), &canonical)?;
             }
@@ -126,18 +141,7 @@ impl Store {
     /// Takes a manifest out of a repository, with all of its tags.
     pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         self.0.locks.with(name, || {
-            let canonical = self.revision(name, digest)?.ok_or(StoreError::ManifestUnknown)?;
-            let mut digests = vec![canonical.clone()];
-            // What was pushed by another hash has that name, too.
-            if let Ok(known) = self.content(&canonical) {
-                let other = Digest::of(Algorithm::Sha512, &known.bytes);
-                if self.revision(name, &other)?.is_some() {
-                    digests.push(other);
-                }
-            }
-            if !digests.contains(digest) {
-                digests.push(digest.clone());
-            }
+            let digests = self.names_of(name, digest)?;
             let mut tags = Vec::new();
             for tag in self.storage().list(&Place(name).tags())?.unwrap_or_default() {
                 let Ok(tag) = tag.parse::<Tag>() else { continue };
@@ -147,6 +151,23 @@ impl Store {
             }
             self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags })
         })
+    }
+
+    /// All digests by which a repository has a manifest.
+    pub(super) fn names_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, StoreError> {
+        let canonical = self.revision(name, digest)?.ok_or(StoreError::ManifestUnknown)?;
+        let mut digests = vec![canonical.clone()];
+        // What was pushed by another hash has that name, too.
+        if let Ok(known) = self.content(&canonical) {
+            let other = Digest::of(Algorithm::Sha512, &known.bytes);
+            if self.revision(name, &other)?.is_some() {
+                digests.push(other);
+            }
+        }
+        if !digests.contains(digest) {
+            digests.push(digest.clone());
+        }
+        Ok(digests)
     }
 
     /// The SHA-256 of a manifest that a repository has.
@@ -203,7 +224,7 @@ impl Store {
         let blobs =
             manifest.blobs.iter().map(|part| (part, self.length_of(name, &part.digest, Self::linked)));
         let manifests =
-            manifest.manifests.iter().map(|part| (part, self.length_of(name, &part.digest, Self::revision)));
+            manifest.manifests.iter().map(|part| (part, self.length_of(name, &part.digest, Self::part)));
         for (Descriptor { digest, size, .. }, length) in blobs.chain(manifests) {
             match length? {
                 Some(stored) if stored != *size => {
@@ -220,6 +241,14 @@ impl Store {
         if missing.is_empty() { Ok(()) } else { Err(StoreError::Missing(missing)) }
     }
 
+    /// Where the bytes of what an index lists lie: a manifest, or else a blob.
+    pub(super) fn part(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Digest>, StoreError> {
+        match self.revision(name, digest)? {
+            None => self.linked(name, digest),
+            found => Ok(found),
+        }
+    }
+
     fn length_of(
         &self,
         name: &RepositoryName,
@@ -231,7 +260,12 @@ impl Store {
     }
 
     /// All manifests of a repository: each by the digest that it was pushed with, and its SHA-256.
-    pub(super) fn all_revisions(&self, name: &RepositoryName) -> Result<Vec<(Digest, Digest)>, StoreError> {
+    /// Links that were torn are passed over, or with `strict` an error.
+    pub(super) fn all_revisions(
+        &self,
+        name: &RepositoryName,
+        strict: bool,
+    ) -> Result<Vec<(Digest, Digest)>, StoreError> {
         let mut all: Vec<(Digest, Digest)> = Vec::new();
         let mut seen = HashSet::new();
         // What has two names was pushed by the longer one.
@@ -239,7 +273,12 @@ impl Store {
             let folder: Key = Place(name).revisions(algorithm);
             for hex in self.storage().list(&folder)?.unwrap_or_default() {
                 let Ok(digest) = format!("{}:{hex}", algorithm.as_str()).parse::<Digest>() else { continue };
-                let Some(canonical) = self.revision(name, &digest)? else { continue };
+                let Some(canonical) = self.revision(name, &digest)? else {
+                    if strict {
+                        self.must_not_be_torn(&Place(name).revision_link(&digest))?;
+                    }
+                    continue;
+                };
                 if seen.insert(canonical.clone()) {
                     all.push((digest, canonical));
                 }

@@ -11,6 +11,9 @@ use super::layout::Key;
 use super::storage::{Staged, Storage, StorageError};
 use crate::segments::Segments;
 
+/// Content that comes bit by bit is kept in pieces of this size, and not in its bits.
+const PIECE: usize = 64 * 1024;
+
 /// Keeps everything in memory, and no more than it was told.
 #[derive(Clone, Debug)]
 pub struct Memory(Arc<Mutex<Inner>>);
@@ -21,8 +24,6 @@ struct Inner {
     /// Bytes that objects and what is being gathered hold.
     used: u64,
     most: u64,
-    /// Counts what was added and taken away.
-    changes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl Memory {
     /// Room for `most` bytes of content.
     #[must_use]
     pub fn new(most: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner { objects: BTreeMap::new(), used: 0, most, changes: 0 })))
+        Self(Arc::new(Mutex::new(Inner { objects: BTreeMap::new(), used: 0, most })))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -62,14 +63,22 @@ impl Inner {
         self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    fn insert(&mut self, key: &Key, content: Segments) {
+    /// Content whose own room is taken already.
+    fn insert(&mut self, key: &Key, content: Segments) -> Result<(), StorageError> {
         let object = Object { content, modified: SystemTime::now() };
+        if !self.objects.contains_key(key.as_str()) {
+            self.take(overhead(key.as_str()))?;
+        }
         if let Some(before) = self.objects.insert(key.as_str().into(), object) {
             self.used -= before.content.len();
-        } else {
-            self.changes += 1;
         }
+        Ok(())
     }
+}
+
+/// What an object takes beside its content.
+fn overhead(key: &str) -> u64 {
+    key.len() as u64 + 256
 }
 
 fn folder(key: &Key) -> String {
@@ -96,8 +105,11 @@ impl Storage for Memory {
     fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
         let mut inner = self.inner();
         inner.take(bytes.len() as u64)?;
-        inner.insert(key, [Bytes::copy_from_slice(bytes)].into());
-        Ok(())
+        let inserted = inner.insert(key, [Bytes::copy_from_slice(bytes)].into());
+        if inserted.is_err() {
+            inner.used -= bytes.len() as u64;
+        }
+        inserted
     }
 
     fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
@@ -111,8 +123,7 @@ impl Storage for Memory {
         let mut any = false;
         for key in gone {
             if let Some(object) = inner.objects.remove(&key) {
-                inner.used -= object.content.len();
-                inner.changes += 1;
+                inner.used -= object.content.len() + overhead(&key);
                 any = true;
             }
         }
@@ -153,17 +164,23 @@ impl Storage for Memory {
         Ok(self.inner().objects.get(key.as_str()).map(|object| object.modified))
     }
 
+    fn stop(&self) {
+        // What could fail halfway here has not been found.
+    }
+
     fn stage(&self, _: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
         // What is gathered ends with the process, so nobody will look for it under the key.
-        Ok(Box::new(Gathered { memory: self.clone(), pieces: Vec::new(), length: 0 }))
+        Ok(Box::new(Gathered { memory: self.clone(), pieces: Vec::new(), last: Vec::new(), length: 0 }))
     }
 }
 
-/// Bytes in the pieces in which they came, counted.
+/// Bytes in pieces of a size that costs little beside them, counted.
 #[derive(Debug)]
 struct Gathered {
     memory: Memory,
     pieces: Vec<Bytes>,
+    /// What is no piece yet.
+    last: Vec<u8>,
     length: u64,
 }
 
@@ -174,8 +191,11 @@ impl Staged for Gathered {
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.memory.inner().take(bytes.len() as u64)?;
-        self.pieces.push(Bytes::copy_from_slice(bytes));
         self.length += bytes.len() as u64;
+        self.last.extend_from_slice(bytes);
+        if self.last.len() >= PIECE {
+            self.pieces.push(std::mem::take(&mut self.last).into());
+        }
         Ok(())
     }
 
@@ -186,14 +206,16 @@ impl Staged for Gathered {
     fn rest(&mut self) {}
 
     fn content(&self) -> Result<Segments, StorageError> {
-        Ok(self.pieces.iter().cloned().map(|piece| Segments::from([piece])).collect())
+        let last = Bytes::copy_from_slice(&self.last);
+        Ok(self.pieces.iter().cloned().chain([last]).map(|piece| Segments::from([piece])).collect())
     }
 
-    fn publish(mut self: Box<Self>, key: &Key) -> Result<(), StorageError> {
+    fn publish(&mut self, key: &Key) -> Result<(), StorageError> {
         let content = self.content()?;
+        let mut inner = self.memory.inner();
+        inner.insert(key, content)?;
         // Its room is the object's now.
         self.length = 0;
-        self.memory.inner().insert(key, content);
         Ok(())
     }
 }

@@ -3,12 +3,13 @@
 //! distribution knows nothing of these, and may write to the same volume. So they carry a stamp of the folders that all
 //! manifests are listed in: when that is another one, somebody else has been there, and they are made anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::layout::Place;
-use super::{Page, StorageError, Store, StoreError};
+use super::{Page, Store, StoreError};
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
 
 /// The longest descriptor is one with all annotations of a manifest.
@@ -16,6 +17,31 @@ const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// A subject, and what refers to it.
 type Row = (Digest, Descriptor);
+
+/// Descriptors that could only be made, and not kept, with the stamp that they are for: a few repositories' worth.
+#[derive(Debug, Default)]
+pub(super) struct Made(Mutex<HashMap<RepositoryName, Stamped>>);
+
+/// A stamp, and what was made of what it stands for.
+type Stamped = (String, Arc<Vec<Row>>);
+
+impl Made {
+    /// So many repositories are remembered.
+    const MOST: usize = 64;
+
+    fn get(&self, name: &RepositoryName, stamp: &str) -> Option<Arc<Vec<Row>>> {
+        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get(name).filter(|(of, _)| of == stamp).map(|(_, rows)| rows.clone())
+    }
+
+    fn put(&self, name: &RepositoryName, stamp: String, rows: &Arc<Vec<Row>>) {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() >= Self::MOST {
+            made.clear();
+        }
+        made.insert(name.clone(), (stamp, rows.clone()));
+    }
+}
 
 /// Whether the descriptors were those of all manifests before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +99,12 @@ impl Store {
     /// To be told after the manifests of a repository have changed, and the descriptors with them.
     pub(super) fn referrers_after(&self, name: &RepositoryName, before: Before) -> Result<(), StoreError> {
         if before == Before::Right {
-            self.storage().write_lazily(&Place(name).referrers_stamp(), self.stamp(name)?.as_bytes())?;
+            let written =
+                self.storage().write_lazily(&Place(name).referrers_stamp(), self.stamp(name)?.as_bytes());
+            if let Err(error) = written {
+                // Then they are made anew when somebody asks.
+                tracing::debug!(%error, "what refers to manifests is not known to be up to date");
+            }
         }
         Ok(())
     }
@@ -109,8 +140,8 @@ impl Store {
         subject: &Digest,
     ) -> Result<BTreeMap<Digest, Option<Bytes>>, StoreError> {
         if let Some(made) = self.0.locks.with(name, || self.bring_up_to_date(name))? {
-            let of_subject = made.into_iter().filter(|(about, _)| about == subject);
-            return Ok(of_subject.map(|(_, row)| (row.digest.clone(), Some(to_json(&row).into()))).collect());
+            let of_subject = made.iter().filter(|(about, _)| about == subject);
+            return Ok(of_subject.map(|(_, row)| (row.digest.clone(), Some(to_json(row).into()))).collect());
         }
         let folder = Place(name).referrers(subject);
         let mut rows = BTreeMap::new();
@@ -136,16 +167,20 @@ impl Store {
     }
 
     /// Makes the descriptors anew if somebody else has been there; gives them to who asks where they cannot be kept.
-    fn bring_up_to_date(&self, name: &RepositoryName) -> Result<Option<Vec<Row>>, StoreError> {
+    fn bring_up_to_date(&self, name: &RepositoryName) -> Result<Option<Arc<Vec<Row>>>, StoreError> {
         if self.referrers_before(name)? == Before::Right {
             return Ok(None);
         }
         let stamp = self.stamp(name)?;
+        if let Some(made) = self.0.made.get(name, &stamp) {
+            return Ok(Some(made));
+        }
         let mut rows = Vec::new();
-        for (digest, canonical) in self.all_revisions(name)? {
+        for (digest, canonical) in self.all_revisions(name, false)? {
             // What cannot be read is not listed; whoever pulls it is told why.
             let Ok(known) = self.content(&canonical) else { continue };
-            let Ok(manifest) = Manifest::parse(&known.bytes, Some(known.media_type)) else { continue };
+            let media_type = self.pushed_as(name, &digest)?.unwrap_or(known.media_type);
+            let Ok(manifest) = Manifest::parse(&known.bytes, Some(media_type)) else { continue };
             if let Some(subject) = &manifest.subject {
                 rows.push((subject.clone(), manifest.descriptor(&digest, known.bytes.len() as u64)));
             }
@@ -154,7 +189,12 @@ impl Store {
             return Ok(None);
         }
         match self.keep(name, &rows, &stamp) {
-            Err(StoreError::Storage(StorageError::ReadOnly | StorageError::Stopped)) => Ok(Some(rows)),
+            // Whatever the disk says, the answer is known.
+            Err(StoreError::Storage(_)) => {
+                let made = Arc::new(rows);
+                self.0.made.put(name, stamp, &made);
+                Ok(Some(made))
+            }
             kept => kept.map(|()| None),
         }
     }

@@ -48,6 +48,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Since when what is under a key is as it is; `None` if there is nothing.
     fn modified(&self, key: &Key) -> Result<Option<std::time::SystemTime>, StorageError>;
 
+    /// Refuses to write from now on.
+    fn stop(&self);
+
     /// Begins, or goes on with, a place where bytes are gathered: under that key, or anywhere if nobody shall find them
     /// after a restart.
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
@@ -75,8 +78,9 @@ pub trait Staged: fmt::Debug + Send + Sync {
     /// All of it.
     fn content(&self) -> Result<Segments, StorageError>;
 
-    /// Puts all of it under a key, durably, in place of what was there.
-    fn publish(self: Box<Self>, key: &Key) -> Result<(), StorageError>;
+    /// Puts all of it under a key, durably, in place of what was there. Afterwards it is of no more use; if it fails, it
+    /// may be.
+    fn publish(&mut self, key: &Key) -> Result<(), StorageError>;
 }
 
 /// Bytes could not be read or written.
@@ -90,6 +94,9 @@ pub enum StorageError {
         "writes have stopped, since the storage has failed to make one durable; see the log, then restart"
     )]
     Stopped,
+    /// What was received is no longer what was sent, or was published before.
+    #[error("what was received could not be kept; send it again")]
+    Broken,
     /// It was opened to be read.
     #[error("the storage was opened to be read only")]
     ReadOnly,

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::layout::{Place, blob};
-use super::storage::Staged;
+use super::storage::{Staged, StorageError};
 use super::{Store, StoreError};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
 
@@ -54,8 +54,32 @@ pub struct Receiver {
     other: Option<Hasher>,
 }
 
-/// A session in use by one request. When it is dropped the next one may come.
-pub type Claimed = OwnedMutexGuard<Option<Receiver>>;
+/// A session in use by one request; nothing once the session has ended. When it is dropped the next one may come.
+#[derive(Debug)]
+pub struct Claimed(OwnedMutexGuard<Option<Receiver>>);
+
+impl std::ops::Deref for Claimed {
+    type Target = Option<Receiver>;
+
+    fn deref(&self) -> &Option<Receiver> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Claimed {
+    fn deref_mut(&mut self) -> &mut Option<Receiver> {
+        &mut self.0
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        // Whoever was at it may have gone without a word.
+        if let Some(receiver) = self.0.as_mut() {
+            receiver.staged.rest();
+        }
+    }
+}
 
 // === impl UploadId ===
 
@@ -142,13 +166,13 @@ impl Session {
     /// Claims it, if nobody else is at it.
     pub fn try_claim(&self) -> Result<Claimed, StoreError> {
         let claimed = self.receiver.clone().try_lock_owned().map_err(|_| StoreError::UploadBusy)?;
-        if claimed.is_some() { Ok(claimed) } else { Err(StoreError::UploadUnknown) }
+        if claimed.is_some() { Ok(Claimed(claimed)) } else { Err(StoreError::UploadUnknown) }
     }
 
     /// Claims it when nobody else is at it any more.
     pub async fn claim(&self) -> Result<Claimed, StoreError> {
         let claimed = self.receiver.clone().lock_owned().await;
-        if claimed.is_some() { Ok(claimed) } else { Err(StoreError::UploadUnknown) }
+        if claimed.is_some() { Ok(Claimed(claimed)) } else { Err(StoreError::UploadUnknown) }
     }
 
     /// Has whoever is at it stop, and claims it.
@@ -167,16 +191,6 @@ impl Session {
             }
             notified.await;
         }
-    }
-
-    /// Acknowledges what has come: it is flushed, and the next request goes on from there.
-    pub fn acknowledge(&self, claimed: &mut Claimed) -> Result<u64, StoreError> {
-        let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
-        receiver.staged.sync()?;
-        receiver.staged.rest();
-        let offset = receiver.staged.len();
-        self.offset.store(offset, Ordering::Release);
-        Ok(offset)
     }
 }
 
@@ -220,7 +234,7 @@ impl Receiver {
         }
         let read = self.staged.content()?.digest(algorithm);
         read.map_err(|source| {
-            super::StorageError::Io { what: "read", key: "what was uploaded".into(), source }.into()
+            StorageError::Io { what: "read", key: "what was uploaded".into(), source }.into()
         })
     }
 }
@@ -269,11 +283,11 @@ impl Store {
         Ok(Receiver::new(self.storage().stage(None)?, Some(announced)))
     }
 
-    /// Makes what was received a blob, if it is what it should be; else it is dropped.
+    /// Makes what was received a blob, if it is what it should be.
     pub fn commit(
         &self,
         name: &RepositoryName,
-        receiver: Receiver,
+        receiver: &mut Receiver,
         wanted: &Digest,
     ) -> Result<(), StoreError> {
         let found = receiver.digest(wanted.algorithm())?;
@@ -289,10 +303,31 @@ impl Store {
         self.link_blob(name, wanted, &canonical)
     }
 
-    /// Ends a session by making a blob of what it has received. If that is not what it should be, nothing is left of it.
+    /// Acknowledges what has come: it is flushed, and the next request goes on from there. If that fails the session ends,
+    /// as nobody knows what is left of it.
+    pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
+        let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
+        if let Err(error) = receiver.staged.sync() {
+            claimed.take();
+            if let Err(error) = self.forget(session) {
+                tracing::warn!(%error, "what is left of an upload session stays until it is swept");
+            }
+            return Err(error.into());
+        }
+        let offset = receiver.staged.len();
+        session.offset.store(offset, Ordering::Release);
+        Ok(offset)
+    }
+
+    /// Ends a session by making a blob of what it has received. If that is not what it should be, nothing is left of it;
+    /// if there is no room for it, the session stays as it is.
     pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
-        let receiver = claimed.take().ok_or(StoreError::UploadUnknown)?;
+        let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);
+        if matches!(committed, Err(StoreError::Storage(StorageError::Full | StorageError::Stopped))) {
+            return committed;
+        }
+        claimed.take();
         let removed = self.forget(session);
         committed.and(removed)
     }
@@ -301,6 +336,12 @@ impl Store {
     pub fn discard(&self, session: &Session, mut claimed: Claimed) -> Result<(), StoreError> {
         claimed.take().ok_or(StoreError::UploadUnknown)?;
         self.forget(session)
+    }
+
+    /// Sessions that ended while somebody looked them up.
+    fn forget_ended(&self) {
+        let ended = |session: &Session| session.receiver.try_lock().is_ok_and(|receiver| receiver.is_none());
+        self.0.sessions.open().retain(|_, session| !ended(session));
     }
 
     fn forget(&self, session: &Session) -> Result<(), StoreError> {
@@ -312,9 +353,9 @@ impl Store {
 
     /// Ends all sessions that nobody has touched for so long; how many.
     pub fn sweep(&self, idle: Duration) -> Result<usize, StoreError> {
-        let names = self.repositories()?;
+        let names = self.folders_with(&["_uploads"])?;
         let mut swept = 0;
-        for name in names {
+        for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
             let place = Place(&name);
             for id in self.storage().list(&place.uploads())?.unwrap_or_default() {
                 let Ok(id) = id.parse::<UploadId>() else { continue };
@@ -340,6 +381,7 @@ impl Store {
                 swept += 1;
             }
         }
+        self.forget_ended();
         Ok(swept)
     }
 }

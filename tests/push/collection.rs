@@ -113,3 +113,63 @@ fn two_do_not_write_to_one_folder() {
     drop(first);
     Filesystem::open(folder.path(), Access::Write).unwrap();
 }
+
+#[test]
+fn what_an_index_lists_and_what_is_by_design_elsewhere_is_needed_if_it_is_here() {
+    on_each(|registry| {
+        let repository = registry.repository("cache");
+        let (layer, foreign) = (repository.push_blob(b"cached layer"), repository.push_blob(b"foreign"));
+        let index = serde_json::to_vec(&json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+            {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": layer, "size": 12},
+        ]}));
+        assert_eq!(repository.put_manifest("cache", INDEX, &index.unwrap()).status, 201);
+        let image = repository.image(&[], &json!({"layers": [
+            {"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "digest": foreign, "size": 7},
+        ]}));
+        assert_eq!(repository.put_manifest("windows", MANIFEST, &image).status, 201);
+        let collected = registry.store().collect(&collection(true)).unwrap();
+        assert_eq!((collected.blobs, collected.links), (vec![], vec![]));
+        repository.assert_blob(&layer, b"cached layer");
+        repository.assert_blob(&foreign, b"foreign");
+    });
+}
+
+#[test]
+fn what_is_not_understood_stops_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, store) = on(folder.path());
+    let repository = registry.repository("a");
+    let orphan = repository.push_blob(b"orphan");
+    let (digest, _) = repository.push_image("v1", &[b"layer"]);
+    let root = folder.path().join("docker/registry/v2/repositories");
+    let stops = |word: &str| {
+        for untagged in [false, true] {
+            let error = store.collect(&collection(untagged)).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        repository.assert_blob(&orphan, b"orphan");
+    };
+    // A repository of another program, with a name that cannot be asked for here.
+    std::fs::create_dir_all(root.join("Team/app/_manifests/revisions")).unwrap();
+    stops("Team/app");
+    std::fs::remove_dir_all(root.join("Team")).unwrap();
+    // A link that a crash of another program left empty.
+    let link = root.join("a/_manifests/revisions/sha256").join(digest.hex()).join("link");
+    let kept = std::fs::read(&link).unwrap();
+    std::fs::write(&link, b"").unwrap();
+    stops("link");
+    std::fs::write(&link, kept).unwrap();
+    assert_eq!(store.collect(&collection(true)).unwrap().blobs.len(), 1);
+}
+
+#[test]
+fn sessions_that_nobody_goes_on_with_end_also_where_nothing_was_ever_pushed() {
+    on_each(|registry| {
+        let at = registry.repository("nothing/yet").begin();
+        assert_eq!(registry.store().sweep(Duration::from_hours(1)).unwrap(), 0);
+        assert_eq!(registry.peer.get(&at).status, 204);
+        assert_eq!(registry.store().sweep(Duration::ZERO).unwrap(), 1);
+        registry.peer.get(&at).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
+        assert_eq!(registry.store().sweep(Duration::ZERO).unwrap(), 0);
+    });
+}

@@ -1,5 +1,6 @@
 //! Deleting, and what is left.
 
+use quinistry::oci::Digest;
 use quinistry::registry::Options;
 use quinistry::store::{Access, Filesystem, Memory, Store};
 
@@ -60,12 +61,28 @@ fn a_blob_goes_from_one_repository_and_stays_in_others() {
 }
 
 #[test]
+fn a_blob_goes_by_all_of_its_names() {
+    on_each(|registry| {
+        let repository = registry.repository("names");
+        let names = [Digest::sha256(b"blob"), sha512(b"blob")];
+        for gone in &names {
+            let path = format!("blobs/uploads/?digest={}", names[1]);
+            assert_eq!(repository.ask("POST", &path, &[], b"blob").status, 201);
+            assert_eq!(repository.ask("DELETE", &format!("blobs/{gone}"), &[], b"").status, 202);
+            for name in &names {
+                repository.get(&format!("blobs/{name}")).assert_refused(404, "BLOB_UNKNOWN");
+            }
+        }
+    });
+}
+
+#[test]
 fn where_deleting_is_disabled_it_is_on_all_paths() {
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
     let registry = Registry::on(store, Options { delete: false, ..Options::default() }, None);
     let repository = registry.repository("kept");
     let (digest, bytes) = repository.push_image("v1", &[b"layer"]);
-    let blob = quinistry::oci::Digest::sha256(b"layer");
+    let blob = Digest::sha256(b"layer");
     for path in ["manifests/v1".into(), format!("manifests/{digest}"), format!("blobs/{blob}")] {
         let answer = repository.ask("DELETE", &path, &[], b"");
         answer.assert_refused(405, "UNSUPPORTED");

@@ -60,6 +60,69 @@ fn after_a_failure_to_flush_nothing_is_written_and_everything_read() {
     }
 }
 
+#[test]
+fn an_upload_for_whose_end_there_is_no_room_can_be_ended_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let digest = Digest::sha256(b"all of it");
+    let at = {
+        let child = Child::start(folder.path(), Some(&format!("rename={ENOSPC}")));
+        let repository = child.repository("a");
+        let at = repository.begin();
+        assert_eq!(repository.peer.ask("PATCH", &at, &[], b"all of it").status, 202);
+        for _ in 0..2 {
+            let end =
+                repository.peer.ask("PUT", &format!("{at}?digest={digest}"), &[("Content-Length", "0")], b"");
+            assert_eq!(end.status, 507, "{end:?}");
+            assert_eq!(repository.peer.get(&at).header("range"), Some("0-8"));
+        }
+        at
+    };
+    let child = Child::start(folder.path(), None);
+    let repository = child.repository("a");
+    let end = repository.peer.ask("PUT", &format!("{at}?digest={digest}"), &[("Content-Length", "0")], b"");
+    assert_eq!(end.status, 201, "{end:?}");
+    repository.assert_blob(&digest, b"all of it");
+}
+
+#[test]
+fn a_chunk_that_could_not_be_flushed_ends_its_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Child::start(folder.path(), Some(&format!("file.sync={ENOSPC}")));
+    let repository = child.repository("a");
+    let at = repository.begin();
+    assert_eq!(repository.peer.ask("PATCH", &at, &[], b"perhaps lost").status, 507);
+    // What a second flush says proves nothing.
+    repository.peer.get(&at).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
+    repository.peer.ask("PATCH", &at, &[], b"more").assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
+}
+
+#[test]
+fn what_was_refused_halfway_does_not_come_back_at_the_next_start() {
+    // Every step of deleting a digest that has two tags, as an intent.
+    for passage in 1..8 {
+        let folder = tempfile::tempdir().unwrap();
+        let (digest, bytes) = {
+            let child = Child::start(folder.path(), None);
+            let (digest, bytes) = child.repository("a").push_image("one", &[b"layer"]);
+            assert_eq!(put(&child.repository("a"), "two", &bytes), 201);
+            (digest, bytes)
+        };
+        {
+            let child = Child::start(folder.path(), Some(&format!("folder.sync:{passage}={ENOSPC}")));
+            let repository = child.repository("a");
+            let status = repository.ask("DELETE", &format!("manifests/{digest}"), &[], b"").status;
+            assert!(matches!(status, 202 | 503 | 507), "{status}");
+        }
+        // Pushed again, and acknowledged.
+        {
+            let child = Child::start(folder.path(), None);
+            assert_eq!(put(&child.repository("a"), "one", &bytes), 201, "{passage}");
+        }
+        let child = Child::start(folder.path(), None);
+        child.repository("a").assert_manifest("one", &digest, &bytes);
+    }
+}
+
 fn put(repository: &Repository, tag: &str, bytes: &[u8]) -> u16 {
     repository.put_manifest(tag, crate::registry::MANIFEST, bytes).status
 }

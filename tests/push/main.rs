@@ -6,6 +6,7 @@
 mod support;
 
 mod collection;
+mod commands;
 mod deletes;
 mod distribution;
 mod durability;

@@ -1,9 +1,10 @@
 //! Blobs, by every way in.
 
-use quinistry::oci::Digest;
+use quinistry::oci::{Algorithm, Digest, Hasher};
 
-use crate::registry::{on_each, sha512};
+use crate::registry::{Repository, on_each, sha512};
 use crate::support::http::request;
+use crate::support::server::{PROGRAM, SERVE, Server, command};
 
 #[test]
 fn a_blob_comes_in_by_every_way_and_goes_out_as_it_came() {
@@ -201,4 +202,99 @@ fn what_came_before_a_connection_was_cut_is_kept() {
         );
         assert_eq!(end.status, 201, "{end:?}");
     });
+}
+
+#[test]
+fn a_client_that_is_gone_without_a_word_finds_its_session_again() {
+    on_each(|registry| {
+        let repository = registry.repository("gone");
+        let at = repository.begin();
+        let bytes = vec![9; 900_000];
+        let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+        let mut connection = repository.peer.connect();
+        connection.send(head.as_bytes()).unwrap();
+        connection.send(&bytes).unwrap();
+        drop(connection);
+        // When the registry has noticed, it tells how far it is, and that is where it goes on.
+        let offset = loop {
+            let answer = repository.peer.get(&at);
+            assert_eq!(answer.status, 204, "{answer:?}");
+            let last: usize = answer.header("range").unwrap().strip_prefix("0-").unwrap().parse().unwrap();
+            if last > 0 {
+                break last + 1;
+            }
+            std::thread::yield_now();
+        };
+        let range = format!("{offset}-{}", bytes.len() - 1);
+        let digest = Digest::sha256(&bytes);
+        if offset < bytes.len() {
+            let rest = repository.peer.ask("PATCH", &at, &[("Content-Range", &range)], &bytes[offset..]);
+            assert_eq!(rest.status, 202, "{rest:?}");
+        }
+        let end =
+            repository.peer.ask("PUT", &format!("{at}?digest={digest}"), &[("Content-Length", "0")], b"");
+        assert_eq!(end.status, 201, "{end:?}");
+    });
+}
+
+#[test]
+fn a_hundred_clients_push_at_once() {
+    on_each(|registry| {
+        std::thread::scope(|scope| {
+            for i in 0..100_u32 {
+                let repository = registry.repository(&format!("many/r{}", i % 7));
+                scope.spawn(move || {
+                    let layer = i.to_le_bytes().repeat(5_000);
+                    let (digest, bytes) = repository.push_image(&format!("t{i}"), &[&layer, b"shared"]);
+                    repository.assert_manifest(&format!("t{i}"), &digest, &bytes);
+                    repository.assert_blob(&Digest::sha256(&layer), &layer);
+                });
+            }
+        });
+        let tags: usize = (0..7).map(|i| registry.repository(&format!("many/r{i}")).tags().len()).sum();
+        assert_eq!(tags, 100);
+    });
+}
+
+/// Of the real program, as a process of its own has a memory of its own.
+#[test]
+fn two_gigabytes_go_in_and_out_and_are_never_in_memory() {
+    const PIECES: u64 = 2048;
+    let piece: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    (0..PIECES).for_each(|_| hasher.update(&piece));
+    let digest = hasher.finish();
+    let server = Server::launch(command(PROGRAM).args(SERVE).args(["--storage", "storage"]));
+    let high_water = || {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let before = high_water();
+    let repository = Repository { peer: server.peer, name: "large".into() };
+    let at = repository.begin();
+    let mut connection = repository.peer.connect();
+    let length = PIECES << 20;
+    let head = format!("PUT {at}?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    connection.send(head.as_bytes()).unwrap();
+    for _ in 0..PIECES {
+        connection.send(&piece).unwrap();
+    }
+    assert_eq!(connection.answer(false).unwrap().status, 201);
+    connection.send(&request("GET", &repository.path(&format!("blobs/{digest}")), &[], b"")).unwrap();
+    let (status, headers) = connection.head().unwrap();
+    assert_eq!(status, 200);
+    assert!(headers.contains(&("content-length".into(), length.to_string())));
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let (mut left, mut buffer) = (length, vec![0; 1 << 20]);
+    while left > 0 {
+        let read = connection.read(&mut buffer).unwrap();
+        assert_ne!(read, 0, "cut off {left} bytes before the end");
+        hasher.update(&buffer[..read]);
+        left -= read as u64;
+    }
+    assert_eq!(hasher.finish(), digest);
+    let grown = high_water() - before;
+    assert!(grown < 64 * 1024, "the program grew by {grown} kB");
 }

@@ -24,16 +24,15 @@ impl Folders {
     }
 
     /// Makes a folder and all those that it lies in.
-    pub(super) fn make(&self, folder: &Path) -> io::Result<()> {
-        let unknown: Vec<&Path> = {
-            let durable = self.durable();
-            let above = folder.ancestors().take_while(|above| *above != self.root);
-            above.take_while(|above| !durable.contains(*above)).collect()
-        };
-        if unknown.is_empty() {
-            return Ok(());
+    pub(super) fn make(&self, folder: &Path) -> Result<(), Failure> {
+        let mut unknown = self.unknown(folder);
+        let Some(known) = unknown.last().and_then(|last| last.parent()) else { return Ok(()) };
+        if !known.exists() {
+            // Somebody removed what was known: nothing of it is any more.
+            self.durable().clear();
+            unknown = self.unknown(folder);
         }
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder).map_err(Failure::Refused)?;
         for made in unknown.into_iter().rev() {
             sync(made.parent().expect("it lies under the root"))?;
             let mut durable = self.durable();
@@ -43,6 +42,13 @@ impl Folders {
             durable.insert(made.into());
         }
         Ok(())
+    }
+
+    /// Of a folder and those that it lies in, what is not known to be durable, the innermost first.
+    fn unknown<'a>(&self, folder: &'a Path) -> Vec<&'a Path> {
+        let durable = self.durable();
+        let above = folder.ancestors().take_while(|above| *above != self.root);
+        above.take_while(|above| !durable.contains(*above)).collect()
     }
 
     /// A folder is gone, and with it all beneath.
@@ -56,9 +62,18 @@ impl Folders {
     }
 }
 
+/// Why a folder is not durable.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It could not be made or opened: nothing was tried that could be half-done.
+    Refused(io::Error),
+    /// Its names could not be flushed.
+    Unflushed(io::Error),
+}
+
 /// Flushes the names in a folder.
-pub(super) fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+pub(super) fn sync(folder: &Path) -> Result<(), Failure> {
+    File::open(folder).map_err(Failure::Refused)?.sync_all().map_err(Failure::Unflushed)
 }
 
 #[cfg(test)]
