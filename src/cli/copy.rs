@@ -9,8 +9,7 @@ use super::remote::{Remote, parse_name};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What to copy: HOST[:PORT]/NAME[:TAG][@DIGEST]
-    #[arg(value_name = "FROM")]
+    #[arg(value_name = "FROM", help = "What to copy: HOST[:PORT]/NAME[:TAG][@DIGEST]")]
     from: String,
     /// Where to: the same, usually with a tag
     #[arg(value_name = "TO")]
