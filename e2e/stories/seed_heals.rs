@@ -16,6 +16,7 @@ use serde_json::json;
 use super::support::cluster::ClusterNode;
 use super::support::outage::{self, HEALED, Others};
 use super::support::pods::{GENERATION, is_ready};
+use super::support::stage::condition;
 use super::support::{Node, Stage, Story, When, daemon_sets, seed, serving, up, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -174,8 +175,12 @@ async fn operator_dies(stage: &Stage) -> Result<()> {
     for other in stage.world.nodes.iter().filter(|other| other.name() != name) {
         serving::on(&**other, ports.clone(), &stage.world.first.digest).await?;
     }
-    let message = stage.until(up::NAME, "Degraded", "True", "NodesNotReady", DEADLINE).await?;
-    ensure!(message.contains(&name), "the message does not name the node: {message}");
+    // What the dead operator said last may have been of another node.
+    wait::until(&stage.resources(), up::NAME, DEADLINE, &format!("{} names {name}", up::NAME), |one| {
+        condition(one, "Degraded")
+            .is_some_and(|degraded| degraded.reason == "NodesNotReady" && degraded.message.contains(&name))
+    })
+    .await?;
     let began = Timestamp::now();
     node.start().await?;
     let back = outage::until_back(stage, node, began).await?;
