@@ -6,6 +6,7 @@
 //! deadlines that the open network asks for. Knows nothing of command lines, signals or Kubernetes.
 
 mod answer;
+mod asked;
 mod blobs;
 mod body;
 mod builtin;

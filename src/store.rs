@@ -30,7 +30,7 @@ use self::locks::Locks;
 use self::recent::Recent;
 use self::referrers::Made;
 use self::uploads::Sessions;
-use crate::oci::{Digest, RepositoryName};
+use crate::oci::{Algorithm, Digest, RepositoryName};
 
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
@@ -92,6 +92,18 @@ impl Store {
             tracing::warn!(%key, "this link holds no digest, and is passed over");
         }
         Ok(digest)
+    }
+
+    /// Where the bytes lie that a link leads to.
+    fn canonical(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
+        Ok(self.link(key)?.filter(|digest| digest.algorithm() == Algorithm::Sha256))
+    }
+
+    /// The digests that a folder has entries for.
+    fn digests_in(&self, folder: &Key, algorithm: Algorithm) -> Result<Vec<Digest>, StoreError> {
+        let names = self.storage().list(folder)?.unwrap_or_default();
+        let digest = |hex: String| format!("{}:{hex}", algorithm.as_str()).parse();
+        Ok(names.into_iter().map(digest).filter_map(Result::ok).collect())
     }
 
     /// A link that is there and holds no digest is an error.

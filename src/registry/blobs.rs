@@ -6,8 +6,8 @@ use http::request::Parts;
 
 use super::entity::Entity;
 use super::error::Error;
-use super::{Stored, body};
-use crate::oci::{Digest, DigestError, RepositoryName};
+use super::{Stored, asked, body};
+use crate::oci::RepositoryName;
 use crate::segments::Segments;
 
 /// Shorter ones are read where they were found, and not in pieces.
@@ -20,7 +20,7 @@ pub(super) async fn get(
     digest: &str,
     request: &Parts,
 ) -> Result<Response, Error> {
-    let digest = parse(digest)?;
+    let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
     let wanted = digest.clone();
     let head = request.method == http::Method::HEAD;
     let content = stored.run(move |store| {
@@ -35,15 +35,7 @@ pub(super) async fn get(
 
 /// DELETE.
 pub(super) async fn delete(stored: &Stored, name: RepositoryName, digest: &str) -> Result<Response, Error> {
-    let digest = parse(digest)?;
+    let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
     stored.run(move |store| store.delete_blob(&name, &digest)).await?;
     Ok(body::empty(StatusCode::ACCEPTED))
-}
-
-fn parse(digest: &str) -> Result<Digest, Error> {
-    digest.parse().map_err(|error| match error {
-        DigestError::Malformed => Error::Digest(error),
-        // What cannot be stored is not there.
-        DigestError::Unsupported => Error::BlobUnknown,
-    })
 }

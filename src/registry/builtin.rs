@@ -1,8 +1,9 @@
 //! The built-in repository: one image, that of the running executable, which nobody can change.
 
+use super::asked;
 use super::entity::Entity;
 use super::error::Error;
-use crate::oci::{Digest, DigestError, Reference, ReferenceError, RepositoryName, Tag};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::quine::{Quine, REPOSITORY, VERSION};
 
 /// The quine, ready to be served.
@@ -45,23 +46,20 @@ impl Builtin {
     }
 
     pub(super) fn manifest(&self, reference: &str) -> Result<&Entity, Error> {
-        let known = match reference.parse() {
-            Ok(Reference::Tag(tag)) => self.tags.contains(&tag),
-            Ok(Reference::Digest(digest)) => digest == self.digests[0],
-            Err(ReferenceError::Digest(error @ DigestError::Malformed)) => return Err(Error::Digest(error)),
-            // Such a tag cannot exist, and asking for what does not exist is no error of form.
-            Err(ReferenceError::Tag(_) | ReferenceError::Digest(_)) => false,
+        let known = match asked::reference(reference)? {
+            Some(Reference::Tag(tag)) => self.tags.contains(&tag),
+            Some(Reference::Digest(digest)) => digest == self.digests[0],
+            None => false,
         };
         if known { Ok(&self.manifest) } else { Err(Error::ManifestUnknown) }
     }
 
     pub(super) fn blob(&self, digest: &str) -> Result<&Entity, Error> {
         let [_, config, layer] = &self.digests;
-        match digest.parse::<Digest>() {
-            Ok(digest) if digest == *config => Ok(&self.config),
-            Ok(digest) if digest == *layer => Ok(&self.layer),
-            Ok(_) | Err(DigestError::Unsupported) => Err(Error::BlobUnknown),
-            Err(error @ DigestError::Malformed) => Err(Error::Digest(error)),
+        match asked::digest(digest)? {
+            Some(digest) if digest == *config => Ok(&self.config),
+            Some(digest) if digest == *layer => Ok(&self.layer),
+            _ => Err(Error::BlobUnknown),
         }
     }
 }

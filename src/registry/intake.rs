@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::request::Parts;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,6 +17,11 @@ const BATCH: usize = 256 * 1024;
 
 /// So many pieces are gathered at most, however short they are.
 const PIECES: usize = 256;
+
+/// How long a body is that says so.
+pub(super) fn length_of(request: &Parts) -> Option<u64> {
+    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
 
 /// A body that is being read.
 #[derive(Debug)]

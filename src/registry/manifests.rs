@@ -3,19 +3,19 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 use tokio::sync::SemaphorePermit;
 
 use super::entity::{DIGEST, Entity, ascii};
 use super::error::Error;
-use super::intake::Intake;
+use super::intake::{Intake, length_of};
 use super::query::Query;
-use super::{Stored, body};
-use crate::oci::{Algorithm, Digest, DigestError, Manifest, Reference, ReferenceError, RepositoryName, Tag};
+use super::{Stored, asked, body};
+use crate::oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
 use crate::segments::Segments;
-use crate::store::Tagged;
+use crate::store::{StoreError, Tagged};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -30,11 +30,7 @@ pub(super) async fn get(
     reference: &str,
     request: &Parts,
 ) -> Result<Response, Error> {
-    let reference = parse(reference).map_err(|error| match error {
-        ReferenceError::Digest(error @ DigestError::Malformed) => Error::Digest(error),
-        // Such a tag cannot exist, and asking for what does not exist is no error of form.
-        ReferenceError::Tag(_) | ReferenceError::Digest(_) => Error::ManifestUnknown,
-    })?;
+    let reference = asked::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     let manifest = stored.run(move |store| store.manifest(&name, &reference)).await?;
     let content = Segments::from([manifest.bytes]);
     Entity::manifest(&manifest.digest, manifest.media_type, &content).answer(request)
@@ -48,7 +44,7 @@ pub(super) async fn put(
     request: &Parts,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    let reference = parse(reference).map_err(|error| match error {
+    let reference: Reference = reference.parse().map_err(|error| match error {
         ReferenceError::Digest(error) => Error::Digest(error),
         ReferenceError::Tag(error) => Error::Tag(error),
     })?;
@@ -66,7 +62,7 @@ pub(super) async fn put(
         Reference::Digest(digest) if digest.matches(&bytes) => digest.clone(),
         Reference::Digest(wanted) => {
             let found = Digest::of(wanted.algorithm(), &bytes);
-            return Err(crate::store::StoreError::Differs { wanted: wanted.clone(), found }.into());
+            return Err(StoreError::Differs { wanted: wanted.clone(), found }.into());
         }
         Reference::Tag(_) => Digest::of(Algorithm::Sha256, &bytes),
     };
@@ -102,10 +98,7 @@ pub(super) async fn delete(
     name: RepositoryName,
     reference: &str,
 ) -> Result<Response, Error> {
-    let reference = parse(reference).map_err(|error| match error {
-        ReferenceError::Digest(error @ DigestError::Malformed) => Error::Digest(error),
-        ReferenceError::Tag(_) | ReferenceError::Digest(_) => Error::ManifestUnknown,
-    })?;
+    let reference = asked::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     stored
         .run(move |store| match &reference {
             Reference::Tag(tag) => store.delete_tag(&name, tag),
@@ -115,19 +108,13 @@ pub(super) async fn delete(
     Ok(body::empty(StatusCode::ACCEPTED))
 }
 
-fn parse(reference: &str) -> Result<Reference, ReferenceError> {
-    reference.parse()
-}
-
 /// All of a manifest, which must fit into memory: with the room that it takes there.
 async fn receive<'a>(
     stored: &'a Stored,
     request: &Parts,
     body: &mut Body,
 ) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Error> {
-    let told = request.headers.get(CONTENT_LENGTH).map(HeaderValue::to_str);
-    let told = told.and_then(Result::ok).and_then(|length| length.parse::<u64>().ok());
-    if told.is_some_and(|length| length > Manifest::MAX_LEN as u64) {
+    if length_of(request).is_some_and(|length| length > Manifest::MAX_LEN as u64) {
         return Err(Error::ManifestTooLong);
     }
     let mut intake = Intake::new(body, &stored.options);

@@ -5,13 +5,13 @@ use axum::response::Response;
 use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderName, HeaderValue};
 
-use super::Stored;
 use super::body::json;
 use super::entity::ascii;
 use super::error::Error;
 use super::listing;
 use super::query::Query;
-use crate::oci::{Descriptor, Digest, DigestError, ImageIndex, RepositoryName, media_type};
+use super::{Stored, asked};
+use crate::oci::{Descriptor, ImageIndex, RepositoryName, media_type};
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -25,11 +25,7 @@ pub(super) async fn list(
     digest: &str,
     query: Query<'_>,
 ) -> Result<Response, Error> {
-    let subject = match digest.parse::<Digest>() {
-        Ok(subject) => Some(subject),
-        Err(DigestError::Unsupported) => None,
-        Err(error @ DigestError::Malformed) => return Err(Error::Digest(error)),
-    };
+    let subject = asked::digest(digest)?;
     let types: Vec<String> = query.all("artifactType").map(Into::into).collect();
     let page = listing::page(query)?;
     let mut found = (Vec::new(), false);

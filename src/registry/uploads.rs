@@ -6,13 +6,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
+use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
 
 use super::entity::{DIGEST, ascii};
 use super::error::Error;
-use super::intake::Intake;
+use super::intake::{Intake, length_of};
 use super::query::Query;
 use super::{Stored, blocking, body};
 use crate::oci::{Digest, RepositoryName};
@@ -93,8 +93,9 @@ pub(super) async fn patch(
     body: &mut Body,
 ) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
-    let claimed = claim_for(stored, &name, &session, request, session.try_claim()).await?;
-    let (claimed, received) = receive(stored, &session, claimed, request, body).await;
+    let (claimed, expected) = claim_for(stored, &name, &session, request, session.try_claim()).await?;
+    let mut intake = Intake::new(body, &stored.options);
+    let (claimed, received) = fill(&mut intake, claimed, Some(&session), expected).await;
     // What came before it was cut off is kept, and the client told when it asks.
     settle(stored, &session, claimed).await?;
     received?;
@@ -111,11 +112,12 @@ pub(super) async fn put(
 ) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
     let digest = Query::of(&request.uri).digest()?.ok_or(Error::NoDigest)?;
-    let claimed = claim_for(stored, &name, &session, request, session.claim().await).await?;
-    let (claimed, received) = receive(stored, &session, claimed, request, body).await;
-    if received.is_err() {
+    let (claimed, expected) = claim_for(stored, &name, &session, request, session.claim().await).await?;
+    let mut intake = Intake::new(body, &stored.options);
+    let (claimed, received) = fill(&mut intake, claimed, Some(&session), expected).await;
+    if let Err(error) = received {
         settle(stored, &session, claimed).await?;
-        return received.map(|()| created(&name, &digest));
+        return Err(error);
     }
     let wanted = digest.clone();
     stored.run(move |store| store.finish(&session, claimed, &wanted)).await?;
@@ -128,14 +130,14 @@ async fn find(stored: &Stored, name: &RepositoryName, id: &str) -> Result<Arc<Se
     stored.run(move |store| store.session(&name, &id)).await
 }
 
-/// The session for this request, if it goes on where the session is.
+/// The session for this request, if it goes on where the session is; and how many bytes are to come, if that is told.
 async fn claim_for(
     stored: &Stored,
     name: &RepositoryName,
     session: &Arc<Session>,
     request: &Parts,
     claimed: Result<Claimed, StoreError>,
-) -> Result<Claimed, Error> {
+) -> Result<(Claimed, Option<u64>), Error> {
     let out_of_order = || Error::OutOfOrder { location: location(name, session), range: range(session) };
     let claimed = match claimed {
         // Two at once would go on from the same place.
@@ -146,25 +148,9 @@ async fn claim_for(
     let offset = claimed.length();
     match chunk(request)? {
         Some(chunk) if chunk.start != offset => Err(out_of_order()),
-        _ => Ok(claimed),
+        Some(chunk) => Ok((claimed, Some(chunk.end - chunk.start))),
+        None => Ok((claimed, length_of(request))),
     }
-}
-
-/// Takes a request's body into a session that it has claimed.
-async fn receive(
-    stored: &Stored,
-    session: &Session,
-    claimed: Claimed,
-    request: &Parts,
-    body: &mut Body,
-) -> (Claimed, Result<(), Error>) {
-    let expected = match chunk(request) {
-        Ok(Some(chunk)) => Some(chunk.end - chunk.start),
-        Ok(None) => length_of(request),
-        Err(error) => return (claimed, Err(error)),
-    };
-    let mut intake = Intake::new(body, &stored.options);
-    fill(&mut intake, claimed, Some(session), expected).await
 }
 
 /// Takes in a body to its end, or until the session is cancelled. While one batch is written and hashed the next one comes.
@@ -192,10 +178,9 @@ where
             return (receiver, end);
         }
         let length: u64 = batch.iter().map(|data| data.len() as u64).sum();
-        let over = expected.is_some_and(|expected| receiver.length() - begin + length > expected);
-        if over {
-            let came = receiver.length() - begin + length;
-            return (receiver, Err(Error::Length { expected: expected.unwrap_or_default(), came }));
+        let came = receiver.length() - begin + length;
+        if let Some(expected) = expected.filter(|expected| came > *expected) {
+            return (receiver, Err(Error::Length { expected, came }));
         }
         let write = blocking(move || {
             let written = batch.iter().try_for_each(|data| receiver.append(data));
@@ -274,10 +259,6 @@ fn chunk(request: &Parts) -> Result<Option<std::ops::Range<u64>>, Error> {
         Some(came) if came != expected => Err(Error::Length { expected, came }),
         _ => Ok(Some(range)),
     }
-}
-
-fn length_of(request: &Parts) -> Option<u64> {
-    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn created(name: &RepositoryName, digest: &Digest) -> Response {

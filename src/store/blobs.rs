@@ -41,9 +41,8 @@ impl Store {
         let canonical = match from {
             Some(from) => self.linked(from, digest)?,
             None if digest.algorithm() == Algorithm::Sha256 => Some(digest.clone()),
-            None => self.link(&alias(digest))?,
+            None => self.canonical(&alias(digest))?,
         };
-        let canonical = canonical.filter(|canonical| canonical.algorithm() == Algorithm::Sha256);
         let Some(canonical) = canonical else { return Ok(false) };
         if self.storage().length(&blob(&canonical))?.is_none() {
             return Ok(false);
@@ -58,8 +57,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, StoreError> {
-        let canonical = self.link(&Place(name).layer_link(digest))?;
-        Ok(canonical.filter(|canonical| canonical.algorithm() == Algorithm::Sha256))
+        self.canonical(&Place(name).layer_link(digest))
     }
 
     /// Makes bytes that are there a blob of a repository, under the digest by which they were announced, and under their

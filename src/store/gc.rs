@@ -183,8 +183,7 @@ impl Store {
     fn links_of(&self, name: &RepositoryName) -> Result<Vec<(Digest, Digest)>, StoreError> {
         let mut all = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for hex in self.storage().list(&Place(name).layers(algorithm))?.unwrap_or_default() {
-                let Ok(digest) = format!("{}:{hex}", algorithm.as_str()).parse::<Digest>() else { continue };
+            for digest in self.digests_in(&Place(name).layers(algorithm), algorithm)? {
                 if let Some(canonical) = self.linked(name, &digest)? {
                     all.push((digest, canonical));
                 }
@@ -196,9 +195,7 @@ impl Store {
     fn all_blobs(&self) -> Result<Vec<Digest>, StoreError> {
         let mut all = Vec::new();
         for prefix in self.storage().list(&blobs())?.unwrap_or_default() {
-            for hex in self.storage().list(&blobs().child(&prefix))?.unwrap_or_default() {
-                all.extend(format!("sha256:{hex}").parse::<Digest>());
-            }
+            all.extend(self.digests_in(&blobs().child(&prefix), Algorithm::Sha256)?);
         }
         Ok(all)
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::intents::Intent;
-use super::layout::{Key, Place, blob};
+use super::layout::{Place, blob};
 use super::recent::Known;
 use super::{Store, StoreError};
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type};
@@ -176,8 +176,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, StoreError> {
-        let canonical = self.link(&Place(name).revision_link(digest))?;
-        Ok(canonical.filter(|canonical| canonical.algorithm() == Algorithm::Sha256))
+        self.canonical(&Place(name).revision_link(digest))
     }
 
     /// A manifest's bytes, which are what they should be.
@@ -270,9 +269,7 @@ impl Store {
         let mut seen = HashSet::new();
         // What has two names was pushed by the longer one.
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
-            let folder: Key = Place(name).revisions(algorithm);
-            for hex in self.storage().list(&folder)?.unwrap_or_default() {
-                let Ok(digest) = format!("{}:{hex}", algorithm.as_str()).parse::<Digest>() else { continue };
+            for digest in self.digests_in(&Place(name).revisions(algorithm), algorithm)? {
                 let Some(canonical) = self.revision(name, &digest)? else {
                     if strict {
                         self.must_not_be_torn(&Place(name).revision_link(&digest))?;
