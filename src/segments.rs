@@ -7,10 +7,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 
 use crate::oci::{Algorithm, Digest, Hasher};
 
@@ -161,11 +162,26 @@ impl Iterator for Pieces {
         }
         let (file, rest) = self.file.as_mut()?;
         let length = PIECE.min(rest.end - rest.start);
-        let mut piece = vec![0; usize::try_from(length).expect("a piece is small")];
-        let result = file.read_exact_at(&mut piece, rest.start);
+        let piece = read(file, rest.start, usize::try_from(length).expect("a piece is small"));
         rest.start += length;
-        Some(result.map(|()| piece.into()))
+        Some(piece)
     }
+}
+
+/// So much of a file, into memory that nobody has filled with zeros before.
+fn read(file: &File, from: u64, length: usize) -> io::Result<Bytes> {
+    let mut piece = Vec::with_capacity(length);
+    while piece.len() < length {
+        let at = from + piece.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut piece), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // There may have been more room than was asked for, and more in the file.
+    piece.truncate(length);
+    Ok(piece.into())
 }
 
 struct Reader {
