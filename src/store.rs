@@ -4,8 +4,8 @@
 //! `Ok` for is durable, a digest that it gives bytes for is theirs, and a tag never means what is not wholly there, by its
 //! own doing. Its calls block. Called by `registry`; `gc` is called by the command line, while no registry runs.
 //!
-//! A manifest is committed in this order, each step durable before the next: bytes, revision, referrers, tag index, tag.
-//! So whatever is cut off, what is visible is whole. What takes several visible steps is written down first
+//! A manifest is committed in two steps, the first durable before the second: what it consists of, that is its bytes,
+//! revision, referrers and tag index; then the tag. So whatever is cut off, what is visible is whole. What takes several visible steps is written down first
 //! (`intents`) and finished at the next start.
 
 mod blobs;
@@ -18,6 +18,7 @@ mod layout;
 mod listings;
 mod locks;
 mod manifests;
+mod meanings;
 mod memory;
 mod recent;
 mod referrers;
@@ -27,6 +28,7 @@ mod uploads;
 use std::sync::Arc;
 
 use self::locks::Locks;
+use self::meanings::Meanings;
 use self::recent::Recent;
 use self::referrers::Made;
 use self::uploads::Sessions;
@@ -39,7 +41,7 @@ pub use layout::Key;
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
-pub use storage::{Staged, Storage, StorageError};
+pub use storage::{Entry, Staged, Storage, StorageError};
 pub use uploads::{Claimed, Receiver, Session, UploadId};
 
 /// How many upload sessions may be open at once, unless said otherwise.
@@ -58,6 +60,7 @@ struct Inner {
     /// Held while what a repository consists of is changed in more than one step.
     locks: Locks,
     sessions: Sessions,
+    meanings: Meanings,
     recent: Recent,
     made: Made,
     /// Accept manifests whose blobs or children are not there.
@@ -71,6 +74,7 @@ impl Store {
             storage: Arc::new(storage),
             locks: Locks::default(),
             sessions: Sessions::new(MAX_SESSIONS),
+            meanings: Meanings::default(),
             recent: Recent::default(),
             made: Made::default(),
             sparse,

@@ -31,7 +31,10 @@ pub(super) async fn get(
     request: &Parts,
 ) -> Result<Response, Error> {
     let reference = asked::reference(reference)?.ok_or(Error::ManifestUnknown)?;
-    let manifest = stored.run(move |store| store.manifest(&name, &reference)).await?;
+    let manifest = match stored.store.manifest_at_hand(&name, &reference) {
+        Some(manifest) => manifest,
+        None => stored.run(move |store| store.manifest(&name, &reference)).await?,
+    };
     let content = Segments::from([manifest.bytes]);
     Entity::manifest(&manifest.digest, manifest.media_type, &content).answer(request)
 }

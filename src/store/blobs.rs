@@ -1,6 +1,7 @@
 //! Blobs: bytes that lie once, and the links that make them part of repositories.
 
-use super::layout::{Place, alias, blob};
+use super::layout::{Key, Place, alias, blob};
+use super::storage::Entry;
 use super::{Store, StoreError};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 use crate::segments::Segments;
@@ -47,7 +48,7 @@ impl Store {
         if self.storage().length(&blob(&canonical))?.is_none() {
             return Ok(false);
         }
-        self.link_blob(name, digest, &canonical)?;
+        self.storage().write(&blob_links(name, digest, &canonical))?;
         Ok(true)
     }
 
@@ -59,26 +60,24 @@ impl Store {
     ) -> Result<Option<Digest>, StoreError> {
         self.canonical(&Place(name).layer_link(digest))
     }
+}
 
-    /// Makes bytes that are there a blob of a repository, under the digest by which they were announced, and under their
-    /// own, by which other programs know them.
-    pub(super) fn link_blob(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-        canonical: &Digest,
-    ) -> Result<(), StoreError> {
-        let place = Place(name);
-        self.write_link(&place.layer_link(canonical), canonical)?;
-        if digest != canonical {
-            self.write_link(&alias(digest), canonical)?;
-            self.write_link(&place.layer_link(digest), canonical)?;
-        }
-        Ok(())
+/// What makes bytes that are there a blob of a repository: links under the digest by which they were announced, and under
+/// their own, by which other programs know them.
+pub(super) fn blob_links<'a>(
+    name: &RepositoryName,
+    digest: &Digest,
+    canonical: &'a Digest,
+) -> Vec<Entry<'a>> {
+    let place = Place(name);
+    let mut keys = vec![place.layer_link(canonical)];
+    if digest != canonical {
+        keys.extend([alias(digest), place.layer_link(digest)]);
     }
+    keys.into_iter().map(|key| link_to(key, canonical)).collect()
+}
 
-    /// Writes a link, in place of what is there: that may not have been flushed yet.
-    pub(super) fn write_link(&self, key: &super::Key, digest: &Digest) -> Result<(), StoreError> {
-        Ok(self.storage().write(key, digest.as_str().as_bytes())?)
-    }
+/// A link.
+pub(super) fn link_to(key: Key, digest: &Digest) -> Entry<'_> {
+    (key, digest.as_str().as_bytes())
 }

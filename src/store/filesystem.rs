@@ -5,9 +5,10 @@
 //! somebody has looked; reading goes on.
 
 mod folders;
+mod gathered;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use self::folders::{Failure, Folders};
+use self::folders::{Failure, Folders, Names};
+use self::gathered::Gathered;
 use super::failpoint::pass;
 use super::layout::{self, Key};
-use super::storage::{Staged, Storage, StorageError};
+use super::storage::{Entry, Staged, Storage, StorageError};
 use crate::segments::Segments;
 
 /// How often a write begins anew since the folder that it is for was removed meanwhile.
@@ -169,29 +171,53 @@ impl Inner {
         Ok(moved.map(|()| scratch))
     }
 
-    /// Renames `from`, which is durable by itself, to `to`, in place of what is there.
-    fn place(&self, from: &Path, to: &Path) -> Result<(), StorageError> {
+    /// Renames files, which are durable by themselves, into place, in this order; then makes their names durable, and those
+    /// of folders that were made for them.
+    fn place<'a>(&self, moves: impl IntoIterator<Item = (&'a Path, &'a Path)>) -> Result<(), StorageError> {
+        let mut names = Names::default();
+        for (from, to) in moves {
+            self.rename(from, to, &mut names)?;
+            failpoint("renamed", to)?;
+        }
+        self.flush(names)
+    }
+
+    fn rename(&self, from: &Path, to: &Path, names: &mut Names) -> Result<(), StorageError> {
         let folder = to.parent().expect("a key has a folder");
         let mut attempt = 1;
         loop {
-            let made = self.folders.make(folder);
-            let placed = match made {
-                Ok(()) => pass("rename").and_then(|()| fs::rename(from, to)),
-                Err(Failure::Refused(error)) => Err(error),
-                Err(failure) => return self.flushed(Err(failure), folder),
-            };
-            match placed {
+            let made = self.folders.make(folder, names);
+            match made.and_then(|()| pass("rename")).and_then(|()| fs::rename(from, to)) {
                 // Somebody removed the folder since it was made.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
                     self.folders.forget(folder);
                     attempt += 1;
                 }
                 Err(error) => return Err(failed("move into place", to, error)),
-                Ok(()) => break,
+                Ok(()) => {
+                    names.changed(folder);
+                    return Ok(());
+                }
             }
         }
-        failpoint("renamed", to)?;
-        self.sync_folder(folder)
+    }
+
+    /// Makes a folder, the names in it, and its own durable.
+    fn flush_folder(&self, folder: &Path) -> Result<(), StorageError> {
+        let mut names = Names::default();
+        self.folders.make(folder, &mut names).map_err(|error| failed("make", folder, error))?;
+        names.changed(folder);
+        self.flush(names)
+    }
+
+    /// Makes names durable. All at the end, and not each in its turn: a filesystem with a journal writes what it has with
+    /// the first of them, and has nothing left to do for the others.
+    fn flush(&self, names: Names) -> Result<(), StorageError> {
+        for folder in names.folders() {
+            self.sync_folder(folder)?;
+        }
+        self.folders.know(names);
+        Ok(())
     }
 }
 
@@ -259,10 +285,9 @@ impl Storage for Filesystem {
         Ok(meta.filter(fs::Metadata::is_file).map(|meta| meta.len()))
     }
 
-    fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        let mut staged = self.stage(None)?;
-        staged.append(bytes)?;
-        staged.publish(key)
+    fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
+        let mut written = Gathered::of(self, entries)?;
+        Gathered::place(written.iter_mut().map(|(one, to)| (one, std::mem::take(to))).collect(), &self.0)
     }
 
     fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
@@ -339,134 +364,6 @@ impl Storage for Filesystem {
             Some(_) => there(fs::metadata(&path), "look at", &path)?.map_or(0, |meta| meta.len()),
             None => 0,
         };
-        let (storage, keep) = (self.clone(), key.is_some());
-        Ok(Box::new(Gathered { storage, file: None, path, length, synced: 0, keep, over: false }))
-    }
-}
-
-/// Bytes in a file.
-#[derive(Debug)]
-struct Gathered {
-    storage: Filesystem,
-    /// Open while somebody is at it: there may be thousands that nobody is at.
-    file: Option<File>,
-    path: PathBuf,
-    length: u64,
-    /// How much of it is known to be durable.
-    synced: u64,
-    /// It stays when this is dropped.
-    keep: bool,
-    /// It could not be flushed or cut back, so that nobody knows what is in it; or it lies elsewhere now.
-    over: bool,
-}
-
-impl Gathered {
-    fn usable(&self) -> Result<(), StorageError> {
-        self.storage.0.writable()?;
-        if self.over { Err(StorageError::Broken) } else { Ok(()) }
-    }
-
-    fn file(&mut self) -> Result<&File, StorageError> {
-        if let Some(ref file) = self.file {
-            return Ok(file);
-        }
-        let opened = pass("stage").and_then(|()| {
-            if let Some(folder) = self.path.parent().filter(|_| self.keep) {
-                fs::create_dir_all(folder)?;
-            }
-            OpenOptions::new().read(true).append(true).create(true).open(&self.path)
-        });
-        Ok(self.file.insert(opened.map_err(|error| failed("create", &self.path, error))?))
-    }
-}
-
-impl Staged for Gathered {
-    fn len(&self) -> u64 {
-        self.length
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.usable()?;
-        let length = self.length;
-        let mut file = self.file()?;
-        if let Err(error) = pass("append").and_then(|()| file.write_all(bytes)) {
-            // All or nothing: what is there of it goes again.
-            let cut = file.set_len(length);
-            self.over = cut.is_err();
-            return Err(failed("write", &self.path, error));
-        }
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), StorageError> {
-        self.usable()?;
-        if self.synced < self.length {
-            self.file()?;
-            // Its name counts as well, if somebody is to find it by that.
-            let folder = self.path.parent().filter(|_| self.keep && self.synced == 0).map(Path::to_path_buf);
-            let named = folder.map_or(Ok(()), |folder| {
-                self.storage.0.flushed(self.storage.0.folders.make(&folder), &folder)?;
-                self.storage.0.sync_folder(&folder)
-            });
-            let synced = named.and_then(|()| match &self.file {
-                Some(file) => self.storage.0.sync_file(file, &self.path),
-                None => Ok(()),
-            });
-            // Trying again would succeed and prove nothing.
-            self.over = synced.is_err();
-            synced?;
-            self.synced = self.length;
-        }
-        Ok(())
-    }
-
-    fn rest(&mut self) {
-        self.file = None;
-    }
-
-    fn content(&self) -> Result<Segments, StorageError> {
-        let opened = match &self.file {
-            Some(file) => file.try_clone(),
-            None if self.length == 0 => return Ok(Segments::default()),
-            None => File::open(&self.path),
-        };
-        let file = opened.map_err(|error| failed("read", &self.path, error))?;
-        Ok(Segments::of_file(file, self.length))
-    }
-
-    fn publish(&mut self, key: &Key) -> Result<(), StorageError> {
-        self.usable()?;
-        // Nothing at all is a file, too.
-        self.file()?;
-        if self.keep {
-            // Its own name is of no more use.
-            let file = self.file()?.try_clone().map_err(|error| failed("write", &self.path, error))?;
-            let synced = self.storage.0.sync_file(&file, &self.path);
-            self.over = synced.is_err();
-            synced?;
-            self.synced = self.length;
-        } else {
-            self.sync()?;
-        }
-        failpoint("synced", &self.path)?;
-        let target = self.storage.0.path(key);
-        let placed = self.storage.0.place(&self.path, &target);
-        // Whether it was moved or not cannot always be told, and what was moved must not be added to.
-        self.over = placed.is_ok() || !self.path.exists();
-        if self.over {
-            self.file = None;
-            self.keep = true;
-        }
-        placed
-    }
-}
-
-impl Drop for Gathered {
-    fn drop(&mut self) {
-        if !self.keep && self.file.is_some() {
-            // If this fails, the next start removes it.
-            let _ = fs::remove_file(&self.path);
-        }
+        Ok(Box::new(Gathered::new(self, path, length, key.is_some())))
     }
 }

@@ -25,7 +25,7 @@ impl Store {
     /// Carries an intent out, so that a crash leaves all of it undone, or to be finished by the next start.
     pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
         let key = intent(&uuid::Uuid::new_v4().to_string());
-        self.storage().write(&key, &to_json(wanted))?;
+        self.storage().write(&[(key.clone(), &to_json(wanted))])?;
         let performed = self.perform(wanted);
         // Also if it failed: the client is told so, and what it pushes later would suffer if this came back.
         let removed = self.storage().remove(&key);
@@ -41,7 +41,7 @@ impl Store {
     /// The same for a manifest that no tag means, while nobody else is there: by steps that may be cut off anywhere, and
     /// that need no room.
     pub(super) fn collect_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
-        self.0.locks.with(name, || {
+        self.changing_manifests(name, || {
             let digests = self.names_of(name, digest)?;
             self.perform(&Intent::Delete { repository: name.clone(), digests, tags: Vec::new() })
         })
@@ -50,9 +50,8 @@ impl Store {
     fn perform(&self, wanted: &Intent) -> Result<(), StoreError> {
         match wanted {
             Intent::Tag { repository, digest, tags } => {
-                for tag in tags {
-                    self.put_tag(repository, tag, digest)?;
-                }
+                self.index_tags(repository, tags, digest)?;
+                self.put_tags(repository, tags, digest)?;
             }
             Intent::Delete { repository, digests, tags } => {
                 for tag in tags {

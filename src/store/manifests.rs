@@ -4,11 +4,16 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::blobs::link_to;
 use super::intents::Intent;
 use super::layout::{Place, blob};
+use super::meanings::Meaning;
 use super::recent::Known;
+use super::storage::Entry;
 use super::{Store, StoreError};
-use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type};
+use crate::oci::{
+    Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
+};
 
 /// Manifests of another program may be longer than ours; whatever it is, it must fit into memory.
 const LONGEST: u64 = 16 * 1024 * 1024;
@@ -36,6 +41,13 @@ pub struct Tagged<'a> {
     pub tags: &'a [Tag],
 }
 
+impl StoredManifest {
+    fn of(meaning: &Meaning, content: Known) -> Self {
+        let media_type = meaning.pushed_as.unwrap_or(content.media_type);
+        Self { digest: meaning.digest.clone(), media_type, bytes: content.bytes }
+    }
+}
+
 impl Store {
     /// A manifest by tag or digest.
     pub fn manifest(
@@ -50,6 +62,7 @@ impl Store {
                 StoreError::RepositoryUnknown
             })
         };
+        let begun = self.0.meanings.begin();
         let tag = match reference {
             Reference::Digest(_) => None,
             Reference::Tag(tag) => Some(Place(name).tag_link(tag)),
@@ -69,9 +82,20 @@ impl Store {
                 None => None,
             };
         };
-        let Known { bytes, media_type } = self.content(&canonical)?;
-        let pushed = self.pushed_as(name, &digest)?;
-        Ok(StoredManifest { digest, media_type: pushed.unwrap_or(media_type), bytes })
+        let content = self.content(&canonical)?;
+        let pushed_as = self.pushed_as(name, &digest)?;
+        let meaning = Meaning { digest, canonical, pushed_as };
+        let manifest = StoredManifest::of(&meaning, content);
+        self.0.meanings.found(begun, name, reference, meaning);
+        Ok(manifest)
+    }
+
+    /// The same if it was asked for a moment ago and is still known: never waits for a storage.
+    #[must_use]
+    pub fn manifest_at_hand(&self, name: &RepositoryName, reference: &Reference) -> Option<StoredManifest> {
+        let meaning = self.0.meanings.get(name, reference)?;
+        let content = self.0.recent.get(&meaning.canonical)?;
+        Some(StoredManifest::of(&meaning, content))
     }
 
     /// The type that a manifest was pushed with, if its bytes do not tell it.
@@ -93,32 +117,40 @@ impl Store {
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
-        self.0.locks.with(name, || {
+        self.changing_manifests(name, || {
             if !self.0.sparse {
                 self.check_parts(name, manifest)?;
             }
             let place = Place(name);
             let before = self.referrers_before(name)?;
-            self.put_content(&canonical, bytes)?;
+            // In place of what is there: that may be torn, or not be flushed yet.
+            let mut entries: Vec<Entry<'_>> = vec![(blob(&canonical), bytes)];
             let other = (*tagged.digest != canonical).then_some(tagged.digest);
             for digest in [&canonical].into_iter().chain(other) {
                 let key = place.revision_type(digest);
                 if !manifest.typed {
-                    self.storage().write(&key, manifest.media_type.as_bytes())?;
+                    entries.push((key, manifest.media_type.as_bytes()));
                 } else if self.storage().exists(&key)? {
                     // The same bytes came as something else before.
                     self.storage().remove(&key)?;
                 }
-                self.write_link(&place.revision_link(digest), &canonical)?;
+                entries.push(link_to(place.revision_link(digest), &canonical));
             }
-            if let Some(subject) = &manifest.subject {
-                let descriptor = manifest.descriptor(tagged.digest, bytes.len() as u64);
-                self.put_referrer(name, subject, &descriptor)?;
+            let descriptor = || to_json(&manifest.descriptor(tagged.digest, bytes.len() as u64));
+            let referrer = manifest.subject.as_ref().map(|subject| (subject, descriptor()));
+            if let Some((subject, descriptor)) = &referrer {
+                entries.push((place.referrer(subject, tagged.digest), descriptor));
             }
+            // What several tags mean is said at once, or not at all.
+            let alone = tagged.tags.len() == 1;
+            if alone {
+                entries.extend(tag_indexes(name, tagged.tags, tagged.digest));
+            }
+            self.storage().write(&entries)?;
             self.referrers_after(name, before)?;
             match tagged.tags {
                 [] => Ok(()),
-                [tag] => self.put_tag(name, tag, tagged.digest),
+                _ if alone => self.put_tags(name, tagged.tags, tagged.digest),
                 tags => self.carry_out(&Intent::Tag {
                     repository: name.clone(),
                     digest: tagged.digest.clone(),
@@ -130,7 +162,7 @@ impl Store {
 
     /// Takes a tag out of a repository; what it meant stays.
     pub fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
-        self.0.locks.with(name, || {
+        self.changing_manifests(name, || {
             if self.link(&Place(name).tag_link(tag))?.is_none() {
                 return Err(StoreError::ManifestUnknown);
             }
@@ -140,7 +172,7 @@ impl Store {
 
     /// Takes a manifest out of a repository, with all of its tags.
     pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
-        self.0.locks.with(name, || {
+        self.changing_manifests(name, || {
             let digests = self.names_of(name, digest)?;
             let mut tags = Vec::new();
             for tag in self.storage().list(&Place(name).tags())?.unwrap_or_default() {
@@ -151,6 +183,11 @@ impl Store {
             }
             self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags })
         })
+    }
+
+    /// Runs what changes the manifests or tags of a repository, while nobody else changes it.
+    pub(super) fn changing_manifests<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
+        self.0.locks.with(name, || self.0.meanings.changing(name, change))
     }
 
     /// All digests by which a repository has a manifest.
@@ -194,21 +231,26 @@ impl Store {
         Ok(known)
     }
 
-    /// Puts a manifest's bytes where all bytes lie.
-    fn put_content(&self, canonical: &Digest, bytes: &Bytes) -> Result<(), StoreError> {
-        Ok(self.storage().write(&blob(canonical), bytes)?)
-    }
-
-    /// Has a tag mean a manifest that is there: in its index first, by which distribution finds what to delete.
-    pub(super) fn put_tag(
+    /// Has the indexes of tags, by which distribution finds what to delete, name a manifest.
+    pub(super) fn index_tags(
         &self,
         name: &RepositoryName,
-        tag: &Tag,
+        tags: &[Tag],
         digest: &Digest,
     ) -> Result<(), StoreError> {
-        let place = Place(name);
-        self.write_link(&place.tag_index(tag, digest), digest)?;
-        self.write_link(&place.tag_link(tag), digest)
+        let entries: Vec<_> = tag_indexes(name, tags, digest).collect();
+        Ok(self.storage().write(&entries)?)
+    }
+
+    /// Has tags, whose indexes name it already, mean a manifest that is there.
+    pub(super) fn put_tags(
+        &self,
+        name: &RepositoryName,
+        tags: &[Tag],
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let links = tags.iter().map(|tag| link_to(Place(name).tag_link(tag), digest));
+        Ok(self.storage().write(&links.collect::<Vec<_>>())?)
     }
 
     /// Removes a tag with its index, at once.
@@ -283,4 +325,12 @@ impl Store {
         }
         Ok(all)
     }
+}
+
+fn tag_indexes<'a>(
+    name: &RepositoryName,
+    tags: &[Tag],
+    digest: &'a Digest,
+) -> impl Iterator<Item = Entry<'a>> {
+    tags.iter().map(move |tag| link_to(Place(name).tag_index(tag, digest), digest))
 }

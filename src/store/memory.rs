@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::layout::Key;
-use super::storage::{Staged, Storage, StorageError};
+use super::storage::{Entry, Staged, Storage, StorageError};
 use crate::segments::Segments;
 
 /// Content that comes bit by bit is kept in pieces of this size, and not in its bits.
@@ -63,6 +63,15 @@ impl Inner {
         self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
+    fn write(&mut self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
+        self.take(bytes.len() as u64)?;
+        let inserted = self.insert(key, [Bytes::copy_from_slice(bytes)].into());
+        if inserted.is_err() {
+            self.used -= bytes.len() as u64;
+        }
+        inserted
+    }
+
     /// Content whose own room is taken already.
     fn insert(&mut self, key: &Key, content: Segments) -> Result<(), StorageError> {
         let object = Object { content, modified: SystemTime::now() };
@@ -102,18 +111,13 @@ impl Storage for Memory {
         Ok(self.inner().objects.get(key.as_str()).map(|object| object.content.len()))
     }
 
-    fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
+    fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
         let mut inner = self.inner();
-        inner.take(bytes.len() as u64)?;
-        let inserted = inner.insert(key, [Bytes::copy_from_slice(bytes)].into());
-        if inserted.is_err() {
-            inner.used -= bytes.len() as u64;
-        }
-        inserted
+        entries.iter().try_for_each(|(key, bytes)| inner.write(key, bytes))
     }
 
     fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        self.write(key, bytes)
+        self.inner().write(key, bytes)
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
@@ -210,13 +214,12 @@ impl Staged for Gathered {
         Ok(self.pieces.iter().cloned().chain([last]).map(|piece| Segments::from([piece])).collect())
     }
 
-    fn publish(&mut self, key: &Key) -> Result<(), StorageError> {
+    fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError> {
         let content = self.content()?;
-        let mut inner = self.memory.inner();
-        inner.insert(key, content)?;
+        self.memory.inner().insert(key, content)?;
         // Its room is the object's now.
         self.length = 0;
-        Ok(())
+        self.memory.write(along)
     }
 }
 

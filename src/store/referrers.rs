@@ -15,6 +15,9 @@ use crate::oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_jso
 /// The longest descriptor is one with all annotations of a manifest.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
+/// So many descriptors are written at once; each is a file that is open meanwhile.
+const AT_ONCE: usize = 64;
+
 /// A subject, and what refers to it.
 type Row = (Digest, Descriptor);
 
@@ -109,16 +112,6 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn put_referrer(
-        &self,
-        name: &RepositoryName,
-        subject: &Digest,
-        descriptor: &Descriptor,
-    ) -> Result<(), StoreError> {
-        let key = Place(name).referrer(subject, &descriptor.digest);
-        Ok(self.storage().write(&key, &to_json(descriptor))?)
-    }
-
     /// Removes the descriptor of a manifest that is about to go.
     pub(super) fn remove_referrer(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         let Some(canonical) = self.revision(name, digest)? else { return Ok(()) };
@@ -200,8 +193,11 @@ impl Store {
     }
 
     fn keep(&self, name: &RepositoryName, rows: &[Row], stamp: &str) -> Result<(), StoreError> {
-        for (subject, descriptor) in rows {
-            self.put_referrer(name, subject, descriptor)?;
+        for rows in rows.chunks(AT_ONCE) {
+            let bytes: Vec<Vec<u8>> = rows.iter().map(|(_, descriptor)| to_json(descriptor)).collect();
+            let keys =
+                rows.iter().map(|(subject, descriptor)| Place(name).referrer(subject, &descriptor.digest));
+            self.storage().write(&keys.zip(bytes.iter().map(Vec::as_slice)).collect::<Vec<_>>())?;
         }
         // The stamp of before: if somebody came meanwhile, it is wrong already.
         Ok(self.storage().write_lazily(&Place(name).referrers_stamp(), stamp.as_bytes())?)

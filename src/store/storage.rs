@@ -12,6 +12,9 @@ use bytes::Bytes;
 use super::layout::Key;
 use crate::segments::Segments;
 
+/// Bytes, and the key under which they shall be.
+pub type Entry<'a> = (Key, &'a [u8]);
+
 /// A place for bytes under keys. What a call has returned `Ok` for, it keeps, and others see; but for what says that it is
 /// lazy, also after a power failure.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
@@ -24,10 +27,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// How many bytes there are under a key; `None` if there are none.
     fn length(&self, key: &Key) -> Result<Option<u64>, StorageError>;
 
-    /// Puts bytes under a key, in place of others: nobody ever sees a part.
-    fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError>;
+    /// Puts bytes under keys, in place of others: nobody ever sees a part of one. They appear in this order, so that what
+    /// leads to something stands behind it. If it fails, or a power failure comes between, some of them may be there and
+    /// others not, whatever the order.
+    fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError>;
 
-    /// The same for what can be made anew: a power failure may undo it, or leave nothing of it.
+    /// Puts bytes that can be made anew under a key: a power failure may undo it, or leave nothing of it.
     fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError>;
 
     /// Removes what is under a key, and all beneath, at once; whether there was anything.
@@ -78,9 +83,9 @@ pub trait Staged: fmt::Debug + Send + Sync {
     /// All of it.
     fn content(&self) -> Result<Segments, StorageError>;
 
-    /// Puts all of it under a key, durably, in place of what was there. Afterwards it is of no more use; if it fails, it
-    /// may be.
-    fn publish(&mut self, key: &Key) -> Result<(), StorageError>;
+    /// Puts all of it under a key, and more behind it, as [`Storage::write`] does. Afterwards it is of no more use; if it
+    /// fails, it may be.
+    fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError>;
 }
 
 /// Bytes could not be read or written.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
+use super::blobs::blob_links;
 use super::layout::{Place, blob};
 use super::storage::{Staged, StorageError};
 use super::{Store, StoreError};
@@ -299,8 +300,8 @@ impl Store {
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
         // In place of what is there: that may be torn, by another program's crash.
-        receiver.staged.publish(&blob(&canonical))?;
-        self.link_blob(name, wanted, &canonical)
+        receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
+        Ok(())
     }
 
     /// Acknowledges what has come: it is flushed, and the next request goes on from there. If that fails the session ends,

@@ -1,9 +1,11 @@
 //! Manifests, tags and lists.
 
+use std::time::{Duration, Instant};
+
 use quinistry::oci::Digest;
 use serde_json::json;
 
-use crate::registry::{INDEX, MANIFEST, on_each, sha512};
+use crate::registry::{INDEX, MANIFEST, Registry, on_each, sha512};
 
 #[test]
 fn a_manifest_is_what_was_pushed_by_tag_and_by_digest() {
@@ -163,4 +165,22 @@ fn a_manifest_without_a_type_of_its_own_keeps_the_one_it_came_with() {
             assert_eq!(repository.get(&format!("manifests/{tag}")).header("content-type"), Some(media_type));
         }
     });
+}
+
+#[test]
+fn what_another_program_makes_of_a_tag_is_soon_seen() {
+    let registry = Registry::on_disk();
+    let repository = registry.repository("shared");
+    let (one, _) = repository.push_image("tag", &[b"one"]);
+    let (two, bytes) = repository.push_image("other", &[b"two"]);
+    let meant = || repository.get("manifests/tag").header("docker-content-digest").map(ToOwned::to_owned);
+    assert_eq!(meant().as_deref(), Some(one.as_str()));
+    let link =
+        registry.folder().join("docker/registry/v2/repositories/shared/_manifests/tags/tag/current/link");
+    std::fs::write(link, two.as_str()).unwrap();
+    let begun = Instant::now();
+    while meant().as_deref() != Some(two.as_str()) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it still means {:?}", meant());
+    }
+    repository.assert_manifest("tag", &two, &bytes);
 }

@@ -1,0 +1,160 @@
+//! Bytes that are gathered in a file of their own, flushed, and moved to where they belong.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use super::{Filesystem, Inner, failed, failpoint};
+use crate::segments::Segments;
+use crate::store::failpoint::pass;
+use crate::store::layout::Key;
+use crate::store::storage::{Entry, Staged, StorageError};
+
+/// Bytes in a file.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    storage: Filesystem,
+    /// Open while somebody is at it: there may be thousands that nobody is at.
+    file: Option<File>,
+    path: PathBuf,
+    length: u64,
+    /// How much of it is known to be durable.
+    synced: u64,
+    /// It stays when this is dropped.
+    keep: bool,
+    /// It could not be flushed or cut back, so that nobody knows what is in it; or it lies elsewhere now.
+    over: bool,
+}
+
+impl Gathered {
+    /// Goes on with the `length` bytes at `path`; they stay there if somebody shall find them.
+    pub(super) fn new(storage: &Filesystem, path: PathBuf, length: u64, keep: bool) -> Self {
+        Self { storage: storage.clone(), file: None, path, length, synced: 0, keep, over: false }
+    }
+
+    /// Small things, each written and flushed, and where each belongs.
+    pub(super) fn of(
+        storage: &Filesystem,
+        entries: &[Entry<'_>],
+    ) -> Result<Vec<(Self, PathBuf)>, StorageError> {
+        let written = entries.iter().map(|(key, bytes)| {
+            let mut one = Self::new(storage, storage.0.scratch(), 0, false);
+            one.append(bytes)?;
+            one.seal()?;
+            Ok((one, storage.0.path(key)))
+        });
+        written.collect()
+    }
+
+    /// Moves what is written and flushed to where it belongs, in this order, durably.
+    pub(super) fn place(mut all: Vec<(&mut Self, PathBuf)>, storage: &Inner) -> Result<(), StorageError> {
+        let placed = storage.place(all.iter().map(|(one, to)| (&*one.path, &**to)));
+        for (one, _) in &mut all {
+            // Whether it was moved or not cannot always be told, and what was moved must not be added to.
+            one.over = placed.is_ok() || !one.path.exists();
+            if one.over {
+                one.file = None;
+                one.keep = true;
+            }
+        }
+        placed
+    }
+
+    fn usable(&self) -> Result<(), StorageError> {
+        self.storage.0.writable()?;
+        if self.over { Err(StorageError::Broken) } else { Ok(()) }
+    }
+
+    fn file(&mut self) -> Result<&File, StorageError> {
+        if let Some(ref file) = self.file {
+            return Ok(file);
+        }
+        let opened = pass("stage").and_then(|()| {
+            if let Some(folder) = self.path.parent().filter(|_| self.keep) {
+                fs::create_dir_all(folder)?;
+            }
+            OpenOptions::new().read(true).append(true).create(true).open(&self.path)
+        });
+        Ok(self.file.insert(opened.map_err(|error| failed("create", &self.path, error))?))
+    }
+
+    /// Makes the bytes durable, whatever becomes of their present name.
+    fn seal(&mut self) -> Result<(), StorageError> {
+        self.usable()?;
+        // Nothing at all is a file, too.
+        let file = self.file()?.try_clone().map_err(|error| failed("write", &self.path, error))?;
+        let synced = self.storage.0.sync_file(&file, &self.path);
+        // Trying again would succeed and prove nothing.
+        self.over = synced.is_err();
+        synced?;
+        failpoint("synced", &self.path)
+    }
+}
+
+impl Staged for Gathered {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.usable()?;
+        let length = self.length;
+        let mut file = self.file()?;
+        if let Err(error) = pass("append").and_then(|()| file.write_all(bytes)) {
+            // All or nothing: what is there of it goes again.
+            let cut = file.set_len(length);
+            self.over = cut.is_err();
+            return Err(failed("write", &self.path, error));
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.usable()?;
+        if self.synced == self.length {
+            return Ok(());
+        }
+        self.seal()?;
+        // Its name counts as well, if somebody is to find it by that.
+        if let Some(folder) = self.path.parent().filter(|_| self.keep && self.synced == 0) {
+            let found = self.storage.0.flush_folder(folder);
+            self.over = found.is_err();
+            found?;
+        }
+        self.synced = self.length;
+        Ok(())
+    }
+
+    fn rest(&mut self) {
+        self.file = None;
+    }
+
+    fn content(&self) -> Result<Segments, StorageError> {
+        let opened = match &self.file {
+            Some(file) => file.try_clone(),
+            None if self.length == 0 => return Ok(Segments::default()),
+            None => File::open(&self.path),
+        };
+        let file = opened.map_err(|error| failed("read", &self.path, error))?;
+        Ok(Segments::of_file(file, self.length))
+    }
+
+    fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError> {
+        self.seal()?;
+        let storage = self.storage.clone();
+        let mut along = Self::of(&storage, along)?;
+        let others = along.iter_mut().map(|(one, to)| (one, std::mem::take(to)));
+        let all = std::iter::once((self, storage.0.path(key))).chain(others);
+        Self::place(all.collect(), &storage.0)
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        if !self.keep && self.file.is_some() {
+            // If this fails, the next start removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
