@@ -159,6 +159,15 @@ impl Inner {
         self.flushed(synced, path)
     }
 
+    /// Makes a change to a folder durable. Where somebody has removed the folder since, the change went with it, and
+    /// whoever did so makes that durable.
+    fn sync_changed(&self, folder: &Path) -> Result<(), StorageError> {
+        match self.sync_folder(folder) {
+            Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        }
+    }
+
     /// Moves what is to be removed away, at once, however much it consists of; where to, if there is anything.
     fn out_of_sight(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
         self.writable()?;
@@ -191,7 +200,7 @@ impl Inner {
             }
         }
         failpoint("renamed", to)?;
-        self.sync_folder(folder)
+        self.sync_changed(folder)
     }
 }
 
@@ -283,7 +292,7 @@ impl Storage for Filesystem {
         let path = self.0.path(key);
         let Some(scratch) = self.0.out_of_sight(&path)? else { return Ok(false) };
         failpoint("removed", &path)?;
-        self.0.sync_folder(path.parent().expect("a key has a folder"))?;
+        self.0.sync_changed(path.parent().expect("a key has a folder"))?;
         dispose(&scratch);
         Ok(true)
     }

@@ -263,19 +263,31 @@ impl Store {
 
     /// A session of a repository, of this process or from before.
     pub fn session(&self, name: &RepositoryName, id: &UploadId) -> Result<Arc<Session>, StoreError> {
-        if let Some(session) = self.0.sessions.open().get(id) {
-            return if session.name == *name { Ok(session.clone()) } else { Err(StoreError::UploadUnknown) };
+        if let Some(known) = self.open_session(name, id) {
+            return known;
         }
-        let place = Place(name);
-        if !self.storage().exists(&place.upload_started(id.as_str()))? {
-            return Err(StoreError::UploadUnknown);
-        }
-        let mut staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
-        // What lies there may not have been flushed by who wrote it, and is acknowledged from now on.
-        staged.sync()?;
-        let session = Session::new(name, id, Receiver::new(staged, None));
-        // Somebody else may have come first.
-        Ok(self.0.sessions.open().entry(id.clone()).or_insert(session).clone())
+        // One at a time, or one that is taken up again by somebody else, and ended, could be found once more.
+        self.0.locks.with(name, || {
+            if let Some(known) = self.open_session(name, id) {
+                return known;
+            }
+            let place = Place(name);
+            if !self.storage().exists(&place.upload_started(id.as_str()))? {
+                return Err(StoreError::UploadUnknown);
+            }
+            let mut staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
+            // What lies there may not have been flushed by who wrote it, and is acknowledged from now on.
+            staged.sync()?;
+            let session = Session::new(name, id, Receiver::new(staged, None));
+            self.0.sessions.open().insert(id.clone(), session.clone());
+            Ok(session)
+        })
+    }
+
+    /// A session that this process knows; of another repository it is none.
+    fn open_session(&self, name: &RepositoryName, id: &UploadId) -> Option<Result<Arc<Session>, StoreError>> {
+        let session = self.0.sessions.open().get(id)?.clone();
+        Some(if session.name == *name { Ok(session) } else { Err(StoreError::UploadUnknown) })
     }
 
     /// Where bytes go that come in one request.
@@ -356,32 +368,34 @@ impl Store {
         let names = self.folders_with(&["_uploads"])?;
         let mut swept = 0;
         for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
-            let place = Place(&name);
-            for id in self.storage().list(&place.uploads())?.unwrap_or_default() {
+            for id in self.storage().list(&Place(&name).uploads())?.unwrap_or_default() {
                 let Ok(id) = id.parse::<UploadId>() else { continue };
-                let keys = [place.upload_data(id.as_str()), place.upload_started(id.as_str())];
-                let mut touched = None;
-                for key in &keys {
-                    touched = touched.max(self.storage().modified(key)?);
-                }
-                let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
-                if idle_for.is_none_or(|idle_for| idle_for < idle) {
-                    continue;
-                }
-                let known = self.0.sessions.open().get(&id).cloned();
-                // One that a request is at is not idle.
-                let claimed = known.as_ref().map(|session| session.receiver.clone().try_lock_owned());
-                match claimed {
-                    Some(Err(_)) => continue,
-                    Some(Ok(mut claimed)) => drop(claimed.take()),
-                    None => {}
-                }
-                self.0.sessions.open().remove(&id);
-                self.storage().remove_lazily(&place.upload(id.as_str()))?;
-                swept += 1;
+                // Nobody shall take it up again while it goes.
+                swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
             }
         }
         self.forget_ended();
         Ok(swept)
+    }
+
+    fn end_if_idle(&self, name: &RepositoryName, id: &UploadId, idle: Duration) -> Result<bool, StoreError> {
+        let place = Place(name);
+        let mut touched = None;
+        for key in [place.upload_data(id.as_str()), place.upload_started(id.as_str())] {
+            touched = touched.max(self.storage().modified(&key)?);
+        }
+        let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
+        if idle_for.is_none_or(|idle_for| idle_for < idle) {
+            return Ok(false);
+        }
+        let known = self.0.sessions.open().get(id).cloned();
+        // One that a request is at is not idle.
+        match known.as_ref().map(|session| session.receiver.clone().try_lock_owned()) {
+            Some(Err(_)) => return Ok(false),
+            Some(Ok(mut claimed)) => drop(claimed.take()),
+            None => {}
+        }
+        self.0.sessions.open().remove(id);
+        Ok(self.storage().remove_lazily(&place.upload(id.as_str()))?)
     }
 }
