@@ -52,6 +52,8 @@ pub struct Receiver {
     canonical: Option<Hasher>,
     /// The same by another algorithm, if it was announced.
     other: Option<Hasher>,
+    /// When the last bytes came, or when it was begun or taken up again.
+    touched: SystemTime,
 }
 
 /// A session in use by one request; nothing once the session has ended. When it is dropped the next one may come.
@@ -200,7 +202,7 @@ impl Receiver {
     fn new(staged: Box<dyn Staged>, announced: Option<Algorithm>) -> Self {
         let canonical = staged.is_empty().then(|| Hasher::new(Algorithm::Sha256));
         let other = announced.filter(|algorithm| *algorithm != Algorithm::Sha256 && staged.is_empty());
-        Self { staged, canonical, other: other.map(Hasher::new) }
+        Self { staged, canonical, other: other.map(Hasher::new), touched: SystemTime::now() }
     }
 
     /// How many bytes have come.
@@ -218,6 +220,7 @@ impl Receiver {
     /// Takes in the next bytes; all, or none.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.staged.append(bytes)?;
+        self.touched = SystemTime::now();
         for hasher in [&mut self.canonical, &mut self.other].into_iter().flatten() {
             hasher.update(bytes);
         }
@@ -379,8 +382,17 @@ impl Store {
     }
 
     fn end_if_idle(&self, name: &RepositoryName, id: &UploadId, idle: Duration) -> Result<bool, StoreError> {
+        let known = self.0.sessions.open().get(id).map(|session| session.receiver.clone().try_lock_owned());
+        let mut claimed = match known {
+            // One that a request is at is not idle.
+            Some(Err(_)) => return Ok(false),
+            Some(Ok(claimed)) => Some(claimed),
+            None => None,
+        };
         let place = Place(name);
-        let mut touched = None;
+        let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
+        // Not every storage has the bytes under a key already.
+        let mut touched = receiver.map(|receiver| receiver.touched);
         for key in [place.upload_data(id.as_str()), place.upload_started(id.as_str())] {
             touched = touched.max(self.storage().modified(&key)?);
         }
@@ -388,14 +400,34 @@ impl Store {
         if idle_for.is_none_or(|idle_for| idle_for < idle) {
             return Ok(false);
         }
-        let known = self.0.sessions.open().get(id).cloned();
-        // One that a request is at is not idle.
-        match known.as_ref().map(|session| session.receiver.clone().try_lock_owned()) {
-            Some(Err(_)) => return Ok(false),
-            Some(Ok(mut claimed)) => drop(claimed.take()),
-            None => {}
+        if let Some(claimed) = &mut claimed {
+            claimed.take();
         }
         self.0.sessions.open().remove(id);
         Ok(self.storage().remove_lazily(&place.upload(id.as_str()))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Memory;
+    use super::*;
+
+    #[test]
+    fn a_session_is_as_young_as_its_last_bytes() {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let session = store.begin(&name, None).unwrap();
+        let touch = |when| {
+            let mut claimed = session.try_claim().unwrap();
+            claimed.as_mut().unwrap().append(b"x").unwrap();
+            claimed.as_mut().unwrap().touched = when;
+        };
+        touch(SystemTime::now() + Duration::from_hours(1));
+        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 0);
+        touch(SystemTime::UNIX_EPOCH);
+        assert_eq!(store.sweep(Duration::from_hours(1)).unwrap(), 0, "it has only begun");
+        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 1);
+        assert!(store.session(&name, session.id()).is_err());
     }
 }
