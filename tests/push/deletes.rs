@@ -2,7 +2,7 @@
 
 use quinistry::oci::Digest;
 use quinistry::registry::Options;
-use quinistry::store::{Access, Filesystem, Memory, Store};
+use quinistry::store::{Access, Filesystem, Store};
 
 use crate::registry::{MANIFEST, Registry, on_each, sha512};
 
@@ -74,21 +74,6 @@ fn a_blob_goes_by_all_of_its_names() {
             }
         }
     });
-}
-
-#[test]
-fn where_deleting_is_disabled_it_is_on_all_paths() {
-    let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let registry = Registry::on(store, Options { delete: false, ..Options::default() }, None);
-    let repository = registry.repository("kept");
-    let (digest, bytes) = repository.push_image("v1", &[b"layer"]);
-    let blob = Digest::sha256(b"layer");
-    for path in ["manifests/v1".into(), format!("manifests/{digest}"), format!("blobs/{blob}")] {
-        let answer = repository.ask("DELETE", &path, &[], b"");
-        answer.assert_refused(405, "UNSUPPORTED");
-        assert!(!answer.header("allow").unwrap().contains("DELETE"));
-    }
-    repository.assert_manifest("v1", &digest, &bytes);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::support::http::request;
 use crate::support::server::{PROGRAM, SERVE, Server, command};
 
 #[test]
-fn a_blob_comes_in_by_every_way_and_goes_out_as_it_came() {
+fn row_50_a_blob_comes_in_by_every_way_also_an_empty_one() {
     on_each(|registry| {
         let repository = registry.repository("a/b");
         for length in [0, 1, 1000, 300_000] {
@@ -133,7 +133,7 @@ fn a_mount_is_a_blob_or_the_beginning_of_one() {
 }
 
 #[test]
-fn a_session_can_be_cancelled_also_while_it_is_written_to() {
+fn row_53_a_session_can_be_cancelled_also_while_it_is_written_to() {
     on_each(|registry| {
         let repository = registry.repository("cancelled");
         let at = repository.begin();
