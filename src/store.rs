@@ -20,6 +20,7 @@ mod locks;
 mod manifests;
 mod memory;
 mod recent;
+mod reclaim;
 mod referrers;
 mod storage;
 mod uploads;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use self::locks::Locks;
 use self::recent::Recent;
+use self::reclaim::Links;
 use self::referrers::Made;
 use self::uploads::Sessions;
 use crate::oci::{Algorithm, Digest, RepositoryName};
@@ -57,6 +59,7 @@ struct Inner {
     storage: Arc<dyn Storage>,
     /// Held while what a repository consists of is changed in more than one step.
     locks: Locks,
+    links: Links,
     sessions: Sessions,
     recent: Recent,
     made: Made,
@@ -70,6 +73,7 @@ impl Store {
         let inner = Inner {
             storage: Arc::new(storage),
             locks: Locks::default(),
+            links: Links::default(),
             sessions: Sessions::new(MAX_SESSIONS),
             recent: Recent::default(),
             made: Made::default(),

@@ -97,20 +97,13 @@ impl Store {
             if !self.0.sparse {
                 self.check_parts(name, manifest)?;
             }
-            let place = Place(name);
             let before = self.referrers_before(name)?;
-            self.put_content(&canonical, bytes)?;
-            let other = (*tagged.digest != canonical).then_some(tagged.digest);
-            for digest in [&canonical].into_iter().chain(other) {
-                let key = place.revision_type(digest);
-                if !manifest.typed {
-                    self.storage().write(&key, manifest.media_type.as_bytes())?;
-                } else if self.storage().exists(&key)? {
-                    // The same bytes came as something else before.
-                    self.storage().remove(&key)?;
-                }
-                self.write_link(&place.revision_link(digest), &canonical)?;
-            }
+            self.linking(&canonical, || {
+                self.put_content(&canonical, bytes)?;
+                let other = (*tagged.digest != canonical).then_some(tagged.digest);
+                let mut digests = [&canonical].into_iter().chain(other);
+                digests.try_for_each(|digest| self.put_revision(name, manifest, digest, &canonical))
+            })?;
             if let Some(subject) = &manifest.subject {
                 let descriptor = manifest.descriptor(tagged.digest, bytes.len() as u64);
                 self.put_referrer(name, subject, &descriptor)?;
@@ -126,6 +119,25 @@ impl Store {
                 }),
             }
         })
+    }
+
+    /// Makes bytes that are there a manifest of a repository.
+    fn put_revision(
+        &self,
+        name: &RepositoryName,
+        manifest: &Manifest,
+        digest: &Digest,
+        canonical: &Digest,
+    ) -> Result<(), StoreError> {
+        let place = Place(name);
+        let key = place.revision_type(digest);
+        if !manifest.typed {
+            self.storage().write(&key, manifest.media_type.as_bytes())?;
+        } else if self.storage().exists(&key)? {
+            // The same bytes came as something else before.
+            self.storage().remove(&key)?;
+        }
+        self.write_link(&place.revision_link(digest), canonical)
     }
 
     /// Takes a tag out of a repository; what it meant stays.
@@ -149,11 +161,13 @@ impl Store {
                     tags.push(tag);
                 }
             }
-            self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags })
+            let canonical = digests[0].clone();
+            let all = Intent::Delete { repository: name.clone(), digests, tags };
+            self.unlinking(&canonical, || self.carry_out(&all))
         })
     }
 
-    /// All digests by which a repository has a manifest.
+    /// All digests by which a repository has a manifest, its SHA-256 first.
     pub(super) fn names_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, StoreError> {
         let canonical = self.revision(name, digest)?.ok_or(StoreError::ManifestUnknown)?;
         let mut digests = vec![canonical.clone()];

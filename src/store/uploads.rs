@@ -313,9 +313,11 @@ impl Store {
             Algorithm::Sha256 => found,
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
-        // In place of what is there: that may be torn, by another program's crash.
-        receiver.staged.publish(&blob(&canonical))?;
-        self.link_blob(name, wanted, &canonical)
+        self.linking(&canonical, || {
+            // In place of what is there: that may be torn, by another program's crash.
+            receiver.staged.publish(&blob(&canonical))?;
+            self.link_blob(name, wanted, &canonical)
+        })
     }
 
     /// Acknowledges what has come: it is flushed, and the next request goes on from there. If that fails the session ends,
