@@ -95,13 +95,16 @@ impl State {
     #[must_use]
     pub fn with_store(self, store: Store, options: Options) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.0);
-        inner.stored =
-            Some(Stored { store, options, manifests: Arc::new(Semaphore::new(MANIFESTS_AT_ONCE)) });
+        inner.stored = Some(Stored::new(store, options));
         Self(Arc::new(inner))
     }
 }
 
 impl Stored {
+    fn new(store: Store, options: Options) -> Self {
+        Self { store, options, manifests: Arc::new(Semaphore::new(MANIFESTS_AT_ONCE)) }
+    }
+
     /// Calls the store where it may block.
     async fn run<T: Send + 'static>(
         &self,
@@ -114,7 +117,16 @@ impl Stored {
 
 /// Runs what may block. It runs to its end even if nobody waits for it any more, so that nothing is left half-done.
 async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(call).await {
+    outcome(tokio::task::spawn_blocking(call)).await
+}
+
+/// The same for what waits: it goes on to its end.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    outcome(tokio::spawn(work)).await
+}
+
+async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {
+    match task.await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -21,6 +21,7 @@ mod manifests;
 mod meanings;
 mod memory;
 mod recent;
+mod reclaim;
 mod referrers;
 mod storage;
 mod uploads;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use self::locks::Locks;
 use self::meanings::Meanings;
 use self::recent::Recent;
+use self::reclaim::Links;
 use self::referrers::Made;
 use self::uploads::Sessions;
 use crate::oci::{Algorithm, Digest, RepositoryName};
@@ -59,6 +61,7 @@ struct Inner {
     storage: Arc<dyn Storage>,
     /// Held while what a repository consists of is changed in more than one step.
     locks: Locks,
+    links: Links,
     sessions: Sessions,
     meanings: Meanings,
     recent: Recent,
@@ -73,6 +76,7 @@ impl Store {
         let inner = Inner {
             storage: Arc::new(storage),
             locks: Locks::default(),
+            links: Links::default(),
             sessions: Sessions::new(MAX_SESSIONS),
             meanings: Meanings::default(),
             recent: Recent::default(),

@@ -89,7 +89,7 @@ impl Args {
         );
         let mut state = State::new(quine);
         if let Some((store, options)) = self.storage.open()? {
-            storage::sweep(store.clone(), options);
+            self.storage.sweep(&store);
             state = state.with_store(store, options);
         }
         let app = router(state);

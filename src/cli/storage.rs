@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use crate::registry::Options;
 use crate::store::{Access, Filesystem, Memory, Store};
 
-/// How long an upload session may lie idle, as with distribution.
-const IDLE: Duration = Duration::from_hours(168);
+/// How many minutes an upload session may lie idle: a week, as with distribution.
+const IDLE: u64 = 7 * 24 * 60;
 
-/// How often idle sessions are looked for.
+/// How often idle sessions are looked for, unless they end sooner.
 const SWEEP: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug, clap::Args)]
@@ -33,6 +33,11 @@ pub(super) struct Storage {
     /// Refuse to delete tags, manifests and blobs
     #[arg(long, requires = "storage")]
     no_delete: bool,
+
+    /// End uploads that nobody has gone on with for so many minutes; the default is a week
+    #[arg(long, value_name = "MINUTES", default_value_t = IDLE, requires = "storage")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=5_256_000))]
+    upload_timeout: u64,
 
     /// Accept manifests of which blobs or children are missing
     #[arg(long, requires = "storage")]
@@ -56,6 +61,13 @@ impl FromStr for Place {
 }
 
 impl Storage {
+    /// Ends what nobody goes on with in the store, for as long as the program runs.
+    pub(super) fn sweep(&self, store: &Store) {
+        if !self.read_only {
+            sweep(store.clone(), Duration::from_mins(self.upload_timeout));
+        }
+    }
+
     /// The store, if there shall be one.
     pub(super) fn open(&self) -> anyhow::Result<Option<(Store, Options)>> {
         let Some(place) = &self.place else { return Ok(None) };
@@ -80,21 +92,18 @@ impl Storage {
 }
 
 /// Ends upload sessions that nobody goes on with, now and then, until the program ends.
-pub(super) fn sweep(store: Store, options: Options) {
-    if options.read_only {
-        return;
-    }
+fn sweep(store: Store, idle: Duration) {
     tokio::spawn(async move {
         loop {
             let store = store.clone();
-            let swept = tokio::task::spawn_blocking(move || store.sweep(IDLE)).await;
+            let swept = tokio::task::spawn_blocking(move || store.sweep(idle)).await;
             match swept {
                 Ok(Ok(0)) => {}
                 Ok(Ok(sessions)) => tracing::info!(sessions, "ended idle upload sessions"),
                 Ok(Err(error)) => tracing::warn!(%error, "failed to look for idle upload sessions"),
                 Err(_) => return,
             }
-            tokio::time::sleep(SWEEP).await;
+            tokio::time::sleep(SWEEP.min(idle)).await;
         }
     });
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::entity::{DIGEST, Entity, ascii};
 use super::error::Error;
@@ -60,7 +60,7 @@ pub(super) async fn put(
     if more.len() > MAX_TAGS {
         return Err(Error::TooManyTags(MAX_TAGS));
     }
-    let (bytes, _room) = receive(stored, request, body).await?;
+    let (bytes, room) = receive(stored, request, body).await?;
     let digest = match &reference {
         Reference::Digest(digest) if digest.matches(&bytes) => digest.clone(),
         Reference::Digest(wanted) => {
@@ -89,6 +89,8 @@ pub(super) async fn put(
     }
     stored
         .run(move |store| {
+            // Also if the client is gone meanwhile, the bytes are there until this is done.
+            let _room = room;
             store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
         })
         .await?;
@@ -112,25 +114,26 @@ pub(super) async fn delete(
 }
 
 /// All of a manifest, which must fit into memory: with the room that it takes there.
-async fn receive<'a>(
-    stored: &'a Stored,
+async fn receive(
+    stored: &Stored,
     request: &Parts,
     body: &mut Body,
-) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Error> {
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Error> {
     if length_of(request).is_some_and(|length| length > Manifest::MAX_LEN as u64) {
         return Err(Error::ManifestTooLong);
     }
     let mut intake = Intake::new(body, &stored.options);
     let mut bytes = BytesMut::new();
-    let mut room: Option<SemaphorePermit<'_>> = None;
+    let mut room: Option<OwnedSemaphorePermit> = None;
     while let Some(data) = intake.next().await? {
         if bytes.len() + data.len() > Manifest::MAX_LEN {
             return Err(Error::ManifestTooLong);
         }
         let more = u32::try_from(data.len()).expect("no longer than a manifest");
-        let permit = stored.manifests.try_acquire_many(more).map_err(|_| Error::TooMuchAtOnce)?;
+        let permit =
+            stored.manifests.clone().try_acquire_many_owned(more).map_err(|_| Error::TooMuchAtOnce)?;
         match &mut room {
-            Some(room) => SemaphorePermit::merge(room, permit),
+            Some(room) => room.merge(permit),
             None => room = Some(permit),
         }
         bytes.extend_from_slice(&data);

@@ -14,7 +14,7 @@ use super::entity::{DIGEST, ascii};
 use super::error::Error;
 use super::intake::{Intake, length_of};
 use super::query::Query;
-use super::{Stored, blocking, body};
+use super::{Stored, blocking, body, to_the_end};
 use crate::oci::{Digest, RepositoryName};
 use crate::store::{Claimed, Receiver, Session, StoreError, UploadId};
 
@@ -76,11 +76,16 @@ pub(super) async fn get(stored: &Stored, name: RepositoryName, id: &str) -> Resu
     Ok(progress(StatusCode::NO_CONTENT, &name, &session))
 }
 
-/// DELETE: whoever is at it is stopped.
+/// DELETE: whoever is at it is stopped. Carried out also if the client leaves meanwhile, since a session that was told to
+/// stop takes nothing any more.
 pub(super) async fn delete(stored: &Stored, name: RepositoryName, id: &str) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
-    let claimed = session.cancel().await?;
-    stored.run(move |store| store.discard(&session, claimed)).await?;
+    let stored = stored.clone();
+    to_the_end(async move {
+        let claimed = session.cancel().await?;
+        stored.run(move |store| store.discard(&session, claimed)).await
+    })
+    .await?;
     Ok(body::empty(StatusCode::NO_CONTENT))
 }
 
@@ -286,4 +291,34 @@ fn location(name: &RepositoryName, session: &Session) -> String {
 /// refuse a range that ends before it begins.
 fn range(session: &Session) -> String {
     format!("0-{}", session.offset().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Options;
+    use crate::store::{Memory, Store};
+
+    #[tokio::test]
+    async fn a_session_is_cancelled_also_if_who_asked_for_it_is_gone() {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
+        let stored = Stored::new(store.clone(), Options::default());
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let session = store.begin(&name, None).unwrap();
+        let claimed = session.try_claim().unwrap();
+        {
+            let mut asked = std::pin::pin!(delete(&stored, name.clone(), session.id().as_str()));
+            tokio::select! {
+                _ = &mut asked => panic!("somebody is at the session"),
+                () = session.cancelled() => {}
+            }
+        }
+        drop(claimed);
+        let is_gone = async {
+            while store.session(&name, session.id()).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_mins(1), is_gone).await.expect("it ends");
+    }
 }

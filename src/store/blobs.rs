@@ -14,22 +14,26 @@ impl Store {
         self.storage().open(&blob(&canonical))?.ok_or(StoreError::BlobUnknown)
     }
 
-    /// Takes a blob out of a repository. Its bytes stay until they are collected, as others may have it.
+    /// Takes a blob out of a repository. Others may have its bytes.
     pub fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         self.0.locks.with(name, || {
             let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
-            let place = Place(name);
-            // By all of its names; there are hardly ever two.
-            let others = place.layers(Algorithm::Sha512);
-            for hex in self.storage().list(&others)?.unwrap_or_default() {
-                let folder = others.child(&hex);
-                if self.link(&folder.child("link"))?.as_ref() == Some(&canonical) {
-                    self.storage().remove(&folder)?;
-                }
-            }
-            self.storage().remove(&place.layer(&canonical))?;
-            Ok(())
+            self.unlinking(&canonical, || self.unlink_blob(name, &canonical))
         })
+    }
+
+    fn unlink_blob(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
+        let place = Place(name);
+        // By all of its names; there are hardly ever two.
+        let others = place.layers(Algorithm::Sha512);
+        for hex in self.storage().list(&others)?.unwrap_or_default() {
+            let folder = others.child(&hex);
+            if self.link(&folder.child("link"))?.as_ref() == Some(canonical) {
+                self.storage().remove(&folder)?;
+            }
+        }
+        self.storage().remove(&place.layer(canonical))?;
+        Ok(())
     }
 
     /// Makes a blob of one repository part of another one too, or of any, if no repository is named; whether it was there.
@@ -45,11 +49,13 @@ impl Store {
             None => self.canonical(&alias(digest))?,
         };
         let Some(canonical) = canonical else { return Ok(false) };
-        if self.storage().length(&blob(&canonical))?.is_none() {
-            return Ok(false);
-        }
-        self.storage().write(&blob_links(name, digest, &canonical))?;
-        Ok(true)
+        self.linking(&canonical, || {
+            let is_there = self.storage().length(&blob(&canonical))?.is_some();
+            if is_there {
+                self.storage().write(&blob_links(name, digest, &canonical))?;
+            }
+            Ok(is_there)
+        })
     }
 
     /// The digest under which a repository's blob lies.

@@ -99,12 +99,11 @@ impl Store {
         for (digest, _) in &collected.blobs {
             self.storage().remove(&blob_folder(digest))?;
         }
-        self.sweep_aliases(&collected.blobs)
+        self.sweep_aliases(&collected.blobs.iter().map(|(digest, _)| digest).collect())
     }
 
     /// Other names of what is gone.
-    fn sweep_aliases(&self, gone: &[(Digest, u64)]) -> Result<(), StoreError> {
-        let gone: HashSet<&Digest> = gone.iter().map(|(digest, _)| digest).collect();
+    pub(super) fn sweep_aliases(&self, gone: &HashSet<&Digest>) -> Result<(), StoreError> {
         let folder = aliases(Algorithm::Sha512);
         for prefix in self.storage().list(&folder)?.unwrap_or_default() {
             let folder = folder.child(&prefix);
@@ -208,6 +207,7 @@ impl Store {
     }
 }
 
-fn blob_folder(canonical: &Digest) -> Key {
+/// All that lies under a digest.
+pub(super) fn blob_folder(canonical: &Digest) -> Key {
     blobs().child(&canonical.hex()[..2]).child(canonical.hex())
 }

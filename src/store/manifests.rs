@@ -146,7 +146,7 @@ impl Store {
             if alone {
                 entries.extend(tag_indexes(name, tagged.tags, tagged.digest));
             }
-            self.storage().write(&entries)?;
+            self.linking(&canonical, || Ok(self.storage().write(&entries)?))?;
             self.referrers_after(name, before)?;
             match tagged.tags {
                 [] => Ok(()),
@@ -181,7 +181,9 @@ impl Store {
                     tags.push(tag);
                 }
             }
-            self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags })
+            let canonical = digests[0].clone();
+            let all = Intent::Delete { repository: name.clone(), digests, tags };
+            self.unlinking(&canonical, || self.carry_out(&all))
         })
     }
 
@@ -190,7 +192,7 @@ impl Store {
         self.0.locks.with(name, || self.0.meanings.changing(name, change))
     }
 
-    /// All digests by which a repository has a manifest.
+    /// All digests by which a repository has a manifest, its SHA-256 first.
     pub(super) fn names_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, StoreError> {
         let canonical = self.revision(name, digest)?.ok_or(StoreError::ManifestUnknown)?;
         let mut digests = vec![canonical.clone()];

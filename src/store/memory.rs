@@ -168,6 +168,10 @@ impl Storage for Memory {
         Ok(self.inner().objects.get(key.as_str()).map(|object| object.modified))
     }
 
+    fn is_lasting(&self) -> bool {
+        false
+    }
+
     fn stop(&self) {
         // What could fail halfway here has not been found.
     }

@@ -53,6 +53,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Since when what is under a key is as it is; `None` if there is nothing.
     fn modified(&self, key: &Key) -> Result<Option<std::time::SystemTime>, StorageError>;
 
+    /// Whether it outlives this process. What does not has nobody to finish what is cut off, nor anybody who could be about
+    /// to use bytes that nothing leads to.
+    fn is_lasting(&self) -> bool {
+        true
+    }
+
     /// Refuses to write from now on.
     fn stop(&self);
 

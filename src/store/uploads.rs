@@ -53,6 +53,8 @@ pub struct Receiver {
     canonical: Option<Hasher>,
     /// The same by another algorithm, if it was announced.
     other: Option<Hasher>,
+    /// When the last bytes came, or when it was begun or taken up again.
+    touched: SystemTime,
 }
 
 /// A session in use by one request; nothing once the session has ended. When it is dropped the next one may come.
@@ -201,7 +203,7 @@ impl Receiver {
     fn new(staged: Box<dyn Staged>, announced: Option<Algorithm>) -> Self {
         let canonical = staged.is_empty().then(|| Hasher::new(Algorithm::Sha256));
         let other = announced.filter(|algorithm| *algorithm != Algorithm::Sha256 && staged.is_empty());
-        Self { staged, canonical, other: other.map(Hasher::new) }
+        Self { staged, canonical, other: other.map(Hasher::new), touched: SystemTime::now() }
     }
 
     /// How many bytes have come.
@@ -219,6 +221,7 @@ impl Receiver {
     /// Takes in the next bytes; all, or none.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.staged.append(bytes)?;
+        self.touched = SystemTime::now();
         for hasher in [&mut self.canonical, &mut self.other].into_iter().flatten() {
             hasher.update(bytes);
         }
@@ -264,19 +267,31 @@ impl Store {
 
     /// A session of a repository, of this process or from before.
     pub fn session(&self, name: &RepositoryName, id: &UploadId) -> Result<Arc<Session>, StoreError> {
-        if let Some(session) = self.0.sessions.open().get(id) {
-            return if session.name == *name { Ok(session.clone()) } else { Err(StoreError::UploadUnknown) };
+        if let Some(known) = self.open_session(name, id) {
+            return known;
         }
-        let place = Place(name);
-        if !self.storage().exists(&place.upload_started(id.as_str()))? {
-            return Err(StoreError::UploadUnknown);
-        }
-        let mut staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
-        // What lies there may not have been flushed by who wrote it, and is acknowledged from now on.
-        staged.sync()?;
-        let session = Session::new(name, id, Receiver::new(staged, None));
-        // Somebody else may have come first.
-        Ok(self.0.sessions.open().entry(id.clone()).or_insert(session).clone())
+        // One at a time, or one that is taken up again by somebody else, and ended, could be found once more.
+        self.0.locks.with(name, || {
+            if let Some(known) = self.open_session(name, id) {
+                return known;
+            }
+            let place = Place(name);
+            if !self.storage().exists(&place.upload_started(id.as_str()))? {
+                return Err(StoreError::UploadUnknown);
+            }
+            let mut staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
+            // What lies there may not have been flushed by who wrote it, and is acknowledged from now on.
+            staged.sync()?;
+            let session = Session::new(name, id, Receiver::new(staged, None));
+            self.0.sessions.open().insert(id.clone(), session.clone());
+            Ok(session)
+        })
+    }
+
+    /// A session that this process knows; of another repository it is none.
+    fn open_session(&self, name: &RepositoryName, id: &UploadId) -> Option<Result<Arc<Session>, StoreError>> {
+        let session = self.0.sessions.open().get(id)?.clone();
+        Some(if session.name == *name { Ok(session) } else { Err(StoreError::UploadUnknown) })
     }
 
     /// Where bytes go that come in one request.
@@ -299,9 +314,11 @@ impl Store {
             Algorithm::Sha256 => found,
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
-        // In place of what is there: that may be torn, by another program's crash.
-        receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
-        Ok(())
+        self.linking(&canonical, || {
+            // In place of what is there: that may be torn, by another program's crash.
+            receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
+            Ok(())
+        })
     }
 
     /// Acknowledges what has come: it is flushed, and the next request goes on from there. If that fails the session ends,
@@ -357,32 +374,63 @@ impl Store {
         let names = self.folders_with(&["_uploads"])?;
         let mut swept = 0;
         for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
-            let place = Place(&name);
-            for id in self.storage().list(&place.uploads())?.unwrap_or_default() {
+            for id in self.storage().list(&Place(&name).uploads())?.unwrap_or_default() {
                 let Ok(id) = id.parse::<UploadId>() else { continue };
-                let keys = [place.upload_data(id.as_str()), place.upload_started(id.as_str())];
-                let mut touched = None;
-                for key in &keys {
-                    touched = touched.max(self.storage().modified(key)?);
-                }
-                let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
-                if idle_for.is_none_or(|idle_for| idle_for < idle) {
-                    continue;
-                }
-                let known = self.0.sessions.open().get(&id).cloned();
-                // One that a request is at is not idle.
-                let claimed = known.as_ref().map(|session| session.receiver.clone().try_lock_owned());
-                match claimed {
-                    Some(Err(_)) => continue,
-                    Some(Ok(mut claimed)) => drop(claimed.take()),
-                    None => {}
-                }
-                self.0.sessions.open().remove(&id);
-                self.storage().remove_lazily(&place.upload(id.as_str()))?;
-                swept += 1;
+                // Nobody shall take it up again while it goes.
+                swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
             }
         }
         self.forget_ended();
         Ok(swept)
+    }
+
+    fn end_if_idle(&self, name: &RepositoryName, id: &UploadId, idle: Duration) -> Result<bool, StoreError> {
+        let known = self.0.sessions.open().get(id).map(|session| session.receiver.clone().try_lock_owned());
+        let mut claimed = match known {
+            // One that a request is at is not idle.
+            Some(Err(_)) => return Ok(false),
+            Some(Ok(claimed)) => Some(claimed),
+            None => None,
+        };
+        let place = Place(name);
+        let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
+        // Not every storage has the bytes under a key already.
+        let mut touched = receiver.map(|receiver| receiver.touched);
+        for key in [place.upload_data(id.as_str()), place.upload_started(id.as_str())] {
+            touched = touched.max(self.storage().modified(&key)?);
+        }
+        let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
+        if idle_for.is_none_or(|idle_for| idle_for < idle) {
+            return Ok(false);
+        }
+        if let Some(claimed) = &mut claimed {
+            claimed.take();
+        }
+        self.0.sessions.open().remove(id);
+        Ok(self.storage().remove_lazily(&place.upload(id.as_str()))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Memory;
+    use super::*;
+
+    #[test]
+    fn a_session_is_as_young_as_its_last_bytes() {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let session = store.begin(&name, None).unwrap();
+        let touch = |when| {
+            let mut claimed = session.try_claim().unwrap();
+            claimed.as_mut().unwrap().append(b"x").unwrap();
+            claimed.as_mut().unwrap().touched = when;
+        };
+        touch(SystemTime::now() + Duration::from_hours(1));
+        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 0);
+        touch(SystemTime::UNIX_EPOCH);
+        assert_eq!(store.sweep(Duration::from_hours(1)).unwrap(), 0, "it has only begun");
+        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 1);
+        assert!(store.session(&name, session.id()).is_err());
     }
 }

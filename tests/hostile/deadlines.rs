@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use quinistry::registry::Limits;
+use quinistry::oci::{Algorithm, Digest};
+use quinistry::registry::{Limits, Options, State};
+use quinistry::store::{Access, Filesystem, Memory, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::http::{Connection, request};
@@ -31,6 +33,33 @@ fn drip(connection: &mut Connection, mut bytes: impl Iterator<Item = u8>) -> Vec
     }
 }
 
+/// Something to pull that is more than sockets hold.
+struct Large {
+    path: String,
+    length: u64,
+}
+
+/// A server of the built-in image alone, and two that also have what was pushed, in memory and in a folder.
+fn each(limits: Limits, test: impl Fn(&InProcess, &Large)) {
+    let layer = QUINE.layer();
+    let large =
+        Large { path: format!("/v2/quinistry/blobs/{}", layer.digest()), length: layer.content.len() };
+    test(&InProcess::start(limits), &large);
+    let folder = tempfile::tempdir().unwrap();
+    let on_disk = Filesystem::open(folder.path(), Access::Write).unwrap();
+    for store in [Store::open(Memory::new(64 << 20), false), Store::open(on_disk, false)] {
+        let store = store.unwrap();
+        let bytes = vec![7; 8 << 20];
+        let digest = Digest::sha256(&bytes);
+        let mut receiver = store.receive(Algorithm::Sha256).unwrap();
+        receiver.append(&bytes).unwrap();
+        store.commit(&"stored".parse().unwrap(), &mut receiver, &digest).unwrap();
+        let state = State::new(&QUINE).with_store(store, Options::default());
+        let large = Large { path: format!("/v2/stored/blobs/{digest}"), length: bytes.len() as u64 };
+        test(&InProcess::serving(state, limits), &large);
+    }
+}
+
 /// Fails unless the server takes a new connection and answers on it.
 fn answers(server: &InProcess) {
     assert_eq!(server.peer.get("/v2/").status, 200);
@@ -38,31 +67,34 @@ fn answers(server: &InProcess) {
 
 #[test]
 fn row_60_a_head_that_drips_in_is_cut_off() {
-    let server = InProcess::start(Limits { head: SHORT, ..Limits::default() });
-    let mut connection = server.peer.connect();
-    let endless = b"GET /v2/ HTTP/1.1\r\nX: ".iter().copied().chain(std::iter::repeat(b'y'));
-    assert_eq!(drip(&mut connection, endless), b"");
-    answers(&server);
+    each(Limits { head: SHORT, ..Limits::default() }, |server, large| {
+        let mut connection = server.peer.connect();
+        let head = format!("GET {} HTTP/1.1\r\nX: ", large.path).into_bytes();
+        assert_eq!(drip(&mut connection, head.into_iter().chain(std::iter::repeat(b'y'))), b"");
+        answers(server);
+    });
 }
 
 #[test]
 fn row_60_a_head_that_stops_is_cut_off_on_a_used_connection_too() {
-    let server = InProcess::start(Limits { head: SHORT, ..Limits::default() });
-    let mut connection = server.peer.connect();
-    assert_eq!(connection.ask(&request("GET", "/v2/", &[], b"")).status, 200);
-    connection.send(b"GET /v2/ HTTP/1.1\r\nHos").unwrap();
-    assert_eq!(connection.rest(), b"");
-    answers(&server);
+    each(Limits { head: SHORT, ..Limits::default() }, |server, _| {
+        let mut connection = server.peer.connect();
+        assert_eq!(connection.ask(&request("GET", "/v2/", &[], b"")).status, 200);
+        connection.send(b"GET /v2/ HTTP/1.1\r\nHos").unwrap();
+        assert_eq!(connection.rest(), b"");
+        answers(server);
+    });
 }
 
 #[test]
 fn row_60_half_a_head_behind_a_whole_request_is_cut_off_as_an_idle_connection() {
-    let server = InProcess::start(Limits { idle: SHORT, ..Limits::default() });
-    let mut connection = server.peer.connect();
-    let both = [&request("GET", "/v2/", &[], b"")[..], b"GET /v2/ HTTP/1.1\r\nHos"].concat();
-    assert_eq!(connection.ask(&both).status, 200);
-    assert_eq!(connection.rest(), b"");
-    answers(&server);
+    each(Limits { idle: SHORT, ..Limits::default() }, |server, _| {
+        let mut connection = server.peer.connect();
+        let both = [&request("GET", "/v2/", &[], b"")[..], b"GET /v2/ HTTP/1.1\r\nHos"].concat();
+        assert_eq!(connection.ask(&both).status, 200);
+        assert_eq!(connection.rest(), b"");
+        answers(server);
+    });
 }
 
 #[test]
@@ -79,37 +111,36 @@ fn row_61_a_body_that_drips_in_is_answered_and_cut_off() {
 #[test]
 fn row_62_a_client_that_does_not_read_loses_its_place() {
     let limits = Limits { connections: 1, write: SHORT, ..Limits::default() };
-    let server = InProcess::start(limits);
-    let path = format!("/v2/quinistry/blobs/{}", QUINE.layer().digest());
-    let mut connection = server.peer.connect();
-    // Asks again and again: the sockets of both sides hold some megabytes, and more must be owed than that.
-    connection.send(&request("GET", &path, &[], b"").repeat(20)).unwrap();
-    // There is one place, so this is answered only when the other client has lost it.
-    answers(&server);
-    let whole = 20 * QUINE.layer().content.len();
-    assert!((connection.rest().len() as u64) < whole, "it was never cut off");
+    each(limits, |server, large| {
+        let mut connection = server.peer.connect();
+        // Asks again and again: the sockets of both sides hold some megabytes, and more must be owed than that.
+        connection.send(&request("GET", &large.path, &[], b"").repeat(20)).unwrap();
+        // There is one place, so this is answered only when the other client has lost it.
+        answers(server);
+        assert!((connection.rest().len() as u64) < 20 * large.length, "it was never cut off");
+    });
 }
 
 #[test]
 fn row_62_a_client_that_reads_slowly_but_fast_enough_gets_everything() {
     // A byte per second: what this client takes between its pauses is far more.
     let limits = Limits { write: SHORT, write_rate: 1, ..Limits::default() };
-    let server = InProcess::start(limits);
-    let path = format!("/v2/quinistry/blobs/{}", QUINE.layer().digest());
-    let mut connection = server.peer.connect();
-    connection.send(&request("GET", &path, &[("Connection", "close")], b"")).unwrap();
-    let (status, _) = connection.head().unwrap();
-    assert_eq!(status, 200);
-    let mut buffer = vec![0; 1 << 20];
-    let mut seen = 0;
-    loop {
-        match connection.read(&mut buffer).unwrap() {
-            0 => break,
-            read => seen += read as u64,
+    each(limits, |server, large| {
+        let mut connection = server.peer.connect();
+        connection.send(&request("GET", &large.path, &[("Connection", "close")], b"")).unwrap();
+        let (status, _) = connection.head().unwrap();
+        assert_eq!(status, 200);
+        let mut buffer = vec![0; 1 << 20];
+        let mut seen = 0;
+        loop {
+            match connection.read(&mut buffer).unwrap() {
+                0 => break,
+                read => seen += read as u64,
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
         }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    assert_eq!(seen, QUINE.layer().content.len());
+        assert_eq!(seen, large.length);
+    });
 }
 
 #[test]

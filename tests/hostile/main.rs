@@ -1,16 +1,17 @@
 //! Hostile requests: the rows of the registry contract's table of hostile inputs that touch a registry nobody can
-//! write to, each under its number.
+//! write to, each under its number; and those that ask nothing of what is stored, of one that takes what is pushed as well.
+//! `tests/push` has the rows that store something.
 //!
 //! Whatever is sent, the answer is an error of the specification (or, where the bytes are no HTTP request, hyper's
 //! own bare 400), the program goes on serving, does not panic, and leaves no file behind. Deadlines are tested in
 //! process, with limits that a test can wait for; everything else against the real program.
 //!
-//! | rows | not here, because |
+//! | rows | only in `tests/push`, or nowhere, because here they |
 //! |---|---|
-//! | 25, 33–35 | speak of a manifest's descriptors, and no manifest is ever read; row 23 bounds the body |
+//! | 25, 33–35 | speak of a manifest's descriptors, and no manifest is read where nobody can push; row 23 bounds the body |
 //! | 37, 39 | need something stored by a client |
-//! | 47, 48, 54–57 | race or exhaust upload sessions or the disk; no session is ever opened, nothing written |
-//! | 74–81 | speak of users and rights; everything here is public and read-only |
+//! | 47, 48, 54–57 | race or exhaust upload sessions or the disk |
+//! | 74–81 | speak of users and rights; everything is public |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -25,15 +26,69 @@ mod names;
 mod requests;
 mod uploads;
 
-use support::http::Peer;
-use support::server::Server;
+use std::process::Command;
 
-/// Lets `attack` loose on the real program, then looks at what is left of it.
-fn survives(attack: impl FnOnce(Peer)) {
-    let server = Server::start();
-    attack(server.peer);
+use quinistry::oci::Digest;
+
+use support::http::Peer;
+use support::server::{PROGRAM, SERVE, Server, command};
+
+/// The real program, and something that can be pulled from it.
+struct Victim {
+    server: Server,
+    /// A repository that can be pulled from, and pushed to if anything can.
+    name: &'static str,
+    /// A blob of it, and its bytes.
+    blob: String,
+    content: Vec<u8>,
+}
+
+impl Victim {
+    /// Nobody can write to it.
+    fn read_only(command: &mut Command) -> Self {
+        let server = Server::launch(command.args(SERVE));
+        let blob = format!("/v2/quinistry/blobs/{}", server.config);
+        let content = server.peer.get(&blob).body;
+        Self { server, name: "quinistry", blob, content }
+    }
+
+    /// It takes what is pushed.
+    fn with_storage(command: &mut Command, flags: &[&str]) -> Self {
+        let server = Server::launch(command.args(SERVE).args(["--storage", "storage"]).args(flags));
+        let content = b"content ".repeat(100);
+        let digest = Digest::sha256(&content);
+        let path = format!("/v2/stored/blobs/uploads/?digest={digest}");
+        assert_eq!(server.peer.ask("POST", &path, &[], &content).status, 201);
+        Self { server, name: "stored", blob: format!("/v2/stored/blobs/{digest}"), content }
+    }
+}
+
+/// Lets `attack` loose on the real program of each kind, then looks at what is left of it.
+fn each(attack: impl Fn(&Victim)) {
+    for victim in [Victim::read_only(&mut command(PROGRAM)), Victim::with_storage(&mut command(PROGRAM), &[])]
+    {
+        outlives(&victim, &attack);
+    }
+}
+
+/// The same for attacks that need nothing to be there.
+fn survives(attack: impl Fn(Peer)) {
+    each(|victim| attack(victim.server.peer));
+}
+
+/// The same for what is refused only since nobody can write.
+fn survives_read_only(attack: impl Fn(Peer)) {
+    outlives(&Victim::read_only(&mut command(PROGRAM)), |victim| attack(victim.server.peer));
+}
+
+fn outlives(victim: &Victim, attack: impl Fn(&Victim)) {
+    let server = &victim.server;
+    let before = server.files();
+    assert_eq!(before.is_empty(), victim.name == "quinistry", "{before:?}");
+    attack(victim);
     let answer = server.peer.get("/v2/");
     assert_eq!((answer.status, answer.text()), (200, "{}"));
-    assert_eq!(server.files(), [""; 0], "files left behind");
+    assert_eq!(server.peer.get(&victim.blob).body, victim.content);
+    assert_eq!(server.files(), before, "files left behind");
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }

@@ -1,34 +1,35 @@
 //! Rows 65–70, 72 and 73: well-formed requests that mean harm.
 
-use crate::support::http::request;
-use crate::support::server::{PROGRAM, SERVE, Server, command};
-use crate::survives;
+use crate::support::http::{Answer, request};
+use crate::support::server::{PROGRAM, Server, command};
+use crate::{Victim, each, outlives, survives};
 
 #[test]
 fn row_65_a_thousand_ranges_get_the_whole_once() {
-    let server = Server::start();
-    let path = format!("/v2/quinistry/blobs/{}", server.config);
-    let whole = server.peer.get(&path);
-    for ranges in [["0-0"; 1000].join(","), ["0-"; 1000].join(","), ["-1"; 17].join(",")] {
-        let answer = server.peer.ask("GET", &path, &[("Range", &format!("bytes={ranges}"))], b"");
-        assert_eq!((answer.status, &answer.body), (200, &whole.body));
-    }
+    each(|victim| {
+        for ranges in [["0-0"; 1000].join(","), ["0-"; 1000].join(","), ["-1"; 17].join(",")] {
+            let range = format!("bytes={ranges}");
+            let answer = victim.server.peer.ask("GET", &victim.blob, &[("Range", &range)], b"");
+            assert_eq!((answer.status, &answer.body), (200, &victim.content));
+        }
+    });
 }
 
 #[test]
 fn row_66_empty_ranges_are_refused_and_junk_is_ignored() {
-    let server = Server::start();
-    let path = format!("/v2/quinistry/blobs/{}", server.config);
-    let whole = server.peer.get(&path);
-    for empty in ["bytes=-0", "bytes=500-0", "bytes=99999999-", "bytes=18446744073709551616-"] {
-        let answer = server.peer.ask("GET", &path, &[("Range", empty)], b"");
-        answer.assert_refused(416, "BLOB_UPLOAD_INVALID");
-        assert_eq!(answer.header("content-range"), Some(&*format!("bytes */{}", whole.body.len())));
-    }
-    for junk in ["lines=0-1", "bytes", "bytes=", "bytes=a-b", "bytes=--1", "=0-1", "\u{e9}"] {
-        let answer = server.peer.ask("GET", &path, &[("Range", junk)], b"");
-        assert_eq!((answer.status, &answer.body), (200, &whole.body), "{junk}");
-    }
+    each(|victim| {
+        let ask = |range| victim.server.peer.ask("GET", &victim.blob, &[("Range", range)], b"");
+        for empty in ["bytes=-0", "bytes=500-0", "bytes=99999999-", "bytes=18446744073709551616-"] {
+            let answer = ask(empty);
+            answer.assert_refused(416, "BLOB_UPLOAD_INVALID");
+            let total = format!("bytes */{}", victim.content.len());
+            assert_eq!(answer.header("content-range"), Some(&*total));
+        }
+        for junk in ["lines=0-1", "bytes", "bytes=", "bytes=a-b", "bytes=--1", "=0-1", "\u{e9}"] {
+            let answer = ask(junk);
+            assert_eq!((answer.status, &answer.body), (200, &victim.content), "{junk}");
+        }
+    });
 }
 
 #[test]
@@ -47,22 +48,33 @@ fn row_67_page_sizes_are_clamped_or_refused() {
 
 #[test]
 fn row_68_forwarded_hosts_are_not_reflected() {
-    survives(|peer| {
+    each(|victim| {
+        let (peer, name) = (victim.server.peer, victim.name);
         let headers = [
             ("X-Forwarded-Host", "evil.test"),
             ("X-Forwarded-Proto", "evil"),
             ("Forwarded", "host=evil.test"),
             ("X-Original-URL", "/evil"),
         ];
-        for path in ["/v2/", "/v2/quinistry/tags/list?n=1", "/v2/x/manifests/latest", "/evil"] {
-            let answer = peer.ask("GET", path, &headers, b"");
+        let is_kind = |answer: &Answer| {
             assert!(!format!("{:?}{}", answer.headers, answer.text()).contains("evil"), "{answer:?}");
+        };
+        let tags = format!("/v2/{name}/tags/list?n=1");
+        for path in ["/v2/", &tags, "/v2/x/manifests/latest", "/evil"] {
+            is_kind(&peer.ask("GET", path, &headers, b""));
+        }
+        let length = [("Content-Length", "0")];
+        let begun =
+            peer.ask("POST", &format!("/v2/{name}/blobs/uploads/"), &[&headers[..], &length].concat(), b"");
+        is_kind(&begun);
+        if let Some(at) = begun.header("location") {
+            is_kind(&peer.ask("DELETE", at, &headers, b""));
         }
         let mut connection = peer.connect();
-        let bytes = b"GET http://evil.test/v2/quinistry/tags/list?n=1 HTTP/1.1\r\nHost: evil.test\r\n\r\n";
-        let answer = connection.ask(bytes);
+        let bytes = format!("GET http://evil.test{} HTTP/1.1\r\nHost: evil.test\r\n\r\n", victim.blob);
+        let answer = connection.ask(bytes.as_bytes());
         assert_eq!(answer.status, 200);
-        assert!(!format!("{:?}{}", answer.headers, answer.text()).contains("evil"), "{answer:?}");
+        is_kind(&answer);
     });
 }
 
@@ -108,26 +120,51 @@ fn row_70_methods_that_nobody_needs_are_refused() {
 
 #[test]
 fn row_72_nothing_hostile_reaches_the_log() {
-    let server = Server::launch(command(PROGRAM).args(SERVE).env("RUST_LOG", "trace"));
-    let headers = [
-        ("Authorization", "Basic c2VjcmV0"),
-        ("User-Agent", "\u{1b}[31mred"),
-        ("X-Forwarded-For", "192.0.2.66"),
-    ];
-    for path in
-        ["/v2/%0aINFO%20forged%1b%5b31m/manifests/x", "/v2/\u{202e}forged/manifests/x", "/v2/a%1b[2Jforged"]
-    {
-        let answer = server.peer.ask("GET", path, &headers, b"");
-        assert!(matches!(answer.status, 400 | 404), "{answer:?}");
+    let program = || {
+        let mut program = command(PROGRAM);
+        program.env("RUST_LOG", "trace");
+        program
+    };
+    for victim in [Victim::read_only(&mut program()), Victim::with_storage(&mut program(), &[])] {
+        let (server, name) = (&victim.server, victim.name);
+        let headers = [
+            ("Authorization", "Basic c2VjcmV0"),
+            ("User-Agent", "\u{1b}[31mred"),
+            ("X-Forwarded-For", "192.0.2.66"),
+            ("Content-Type", "INFO forged"),
+        ];
+        for (method, path) in [
+            ("GET", "/v2/%0aINFO%20forged%1b%5b31m/manifests/x".into()),
+            ("GET", "/v2/\u{202e}forged/manifests/x".into()),
+            ("GET", "/v2/a%1b[2Jforged".into()),
+            ("PUT", format!("/v2/{name}/manifests/x%0aINFO%20forged%1b")),
+            ("PUT", format!("/v2/{name}/manifests/x")),
+            ("POST", format!("/v2/{name}/blobs/uploads/?digest=%0aINFO%20forged%1b")),
+            ("PATCH", format!("/v2/{name}/blobs/uploads/%0aINFO%20forged%1b")),
+        ] {
+            let answer = server.peer.ask(method, &path, &headers, b"{\"\\u001b\":\"INFO forged\"}");
+            assert!(matches!(answer.status, 400 | 404 | 405), "{answer:?}");
+        }
+        // Seen in the log: the answer to this one, so those before it as well.
+        server.peer.get("/v2/marker/manifests/x");
+        server.log_line("marker");
+        let log = server.log();
+        for hostile in ["\u{1b}", "\u{202e}", "c2VjcmV0", "INFO forged"] {
+            assert!(!log.contains(hostile), "{hostile:?} in {log}");
+        }
+        assert!(log.lines().all(|line| line.starts_with("20")), "a line that is not ours: {log}");
     }
-    // Seen in the log: the answer to this one, so those before it as well.
-    server.peer.get("/v2/marker/manifests/x");
-    server.log_line("marker");
-    let log = server.log();
-    for hostile in ["\u{1b}", "\u{202e}", "c2VjcmV0", "INFO forged"] {
-        assert!(!log.contains(hostile), "{hostile:?} in {log}");
-    }
-    assert!(log.lines().all(|line| line.starts_with("20")), "a line that is not ours: {log}");
+}
+
+/// The word on the command line, beside which `tests/push` looks closer.
+#[test]
+fn row_73_where_deletes_are_switched_off_they_are_for_tags_too() {
+    let victim = Victim::with_storage(&mut command(PROGRAM), &["--no-delete"]);
+    outlives(&victim, |victim| {
+        for path in ["/v2/stored/manifests/v1", &victim.blob] {
+            victim.server.peer.ask("DELETE", path, &[], b"").assert_refused(405, "UNSUPPORTED");
+        }
+    });
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The program's own commands against a registry of its own kind: push, copy, referrers, delete.
 
+use std::fs::File;
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
 use quinistry::oci::Digest;
 use serde_json::json;
 
 use crate::registry::{INDEX, MANIFEST, Registry, Repository};
-use crate::support::server::{PROGRAM, command};
+use crate::support::server::{PROGRAM, SERVE, Server, command};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command: Command = command(PROGRAM);
@@ -102,4 +104,33 @@ fn a_source_that_is_damaged_is_named_and_nothing_of_it_is_pushed() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(hex), "{said}");
     to.get("manifests/v1").assert_refused(404, "MANIFEST_UNKNOWN");
+}
+
+#[test]
+fn uploads_end_when_they_have_been_idle_for_the_time_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = |minutes: &str| {
+        let storage = ["--storage", folder.path().to_str().unwrap(), "--upload-timeout", minutes];
+        Server::launch(command(PROGRAM).args(SERVE).args(storage))
+    };
+    let at = {
+        let server = serve("10");
+        let repository = Repository { peer: server.peer, name: "idle".into() };
+        let at = repository.begin();
+        assert_eq!(server.peer.ask("PATCH", &at, &[], b"some").status, 202);
+        at
+    };
+    let id = at.rsplit('/').next().unwrap();
+    let session = folder.path().join("docker/registry/v2/repositories/idle/_uploads").join(id);
+    let before = SystemTime::now() - Duration::from_mins(5);
+    for file in ["data", "startedat"] {
+        File::options().write(true).open(session.join(file)).unwrap().set_modified(before).unwrap();
+    }
+    assert_eq!(serve("10").peer.get(&at).header("range"), Some("0-3"));
+    let server = serve("4");
+    server.log_line("ended idle upload sessions");
+    server.peer.get(&at).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
+    assert!(!session.exists());
+    let refused = run(&["serve", "--storage", "memory", "--upload-timeout", "0"]);
+    assert_eq!(refused.status.code(), Some(2), "nobody could push");
 }

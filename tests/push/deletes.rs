@@ -77,18 +77,73 @@ fn a_blob_goes_by_all_of_its_names() {
 }
 
 #[test]
-fn where_deleting_is_disabled_it_is_on_all_paths() {
-    let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let registry = Registry::on(store, Options { delete: false, ..Options::default() }, None);
-    let repository = registry.repository("kept");
-    let (digest, bytes) = repository.push_image("v1", &[b"layer"]);
-    let blob = Digest::sha256(b"layer");
-    for path in ["manifests/v1".into(), format!("manifests/{digest}"), format!("blobs/{blob}")] {
-        let answer = repository.ask("DELETE", &path, &[], b"");
-        answer.assert_refused(405, "UNSUPPORTED");
-        assert!(!answer.header("allow").unwrap().contains("DELETE"));
+fn in_memory_what_is_deleted_makes_room() {
+    let store = Store::open(Memory::new(250_000), false).unwrap();
+    let registry = Registry::on(store, Options::default(), None);
+    let (one, other) = (registry.repository("one"), registry.repository("other"));
+    for round in 0..20_u8 {
+        let layer = vec![round; 100_000];
+        let blob = format!("blobs/{}", Digest::sha256(&layer));
+        let (digest, _) = one.push_image("v1", &[&layer]);
+        let path = format!("blobs/uploads/?digest={}", sha512(&layer));
+        assert_eq!(other.ask("POST", &path, &[], &layer).status, 201);
+        assert_eq!(one.ask("DELETE", &format!("manifests/{digest}"), &[], b"").status, 202);
+        assert_eq!(one.ask("DELETE", &blob, &[], b"").status, 202);
+        // The other repository has it still, under both names.
+        other.assert_blob(&Digest::sha256(&layer), &layer);
+        assert_eq!(other.ask("DELETE", &blob, &[], b"").status, 202);
+        let mount = one.ask(
+            "POST",
+            &format!("blobs/uploads/?mount={}", sha512(&layer)),
+            &[("Content-Length", "0")],
+            b"",
+        );
+        assert_eq!(mount.status, 202, "nobody has it any more");
+        assert_eq!(one.peer.ask("DELETE", mount.header("location").unwrap(), &[], b"").status, 204);
     }
-    repository.assert_manifest("v1", &digest, &bytes);
+}
+
+#[test]
+fn a_memory_that_is_full_can_be_made_room_in() {
+    let store = Store::open(Memory::new(100_000), false).unwrap();
+    let registry = Registry::on(store, Options::default(), None);
+    let repository = registry.repository("full");
+    let layer = vec![1; 50_000];
+    let (digest, _) = repository.push_image("v1", &[&layer]);
+    // Of ever smaller blobs none fits any more in the end, nor does anything else.
+    for length in (0..50_000_usize).rev().step_by(100).map(|length| length + 1) {
+        let blob = vec![2; length];
+        let path = format!("blobs/uploads/?digest={}", Digest::sha256(&blob));
+        let status = repository.ask("POST", &path, &[], &blob).status;
+        assert!(matches!(status, 201 | 507), "{status}");
+    }
+    assert_eq!(repository.ask("DELETE", &format!("manifests/{digest}"), &[], b"").status, 202);
+    assert_eq!(repository.ask("DELETE", &format!("blobs/{}", Digest::sha256(&layer)), &[], b"").status, 202);
+    repository.push_image("v2", &[&vec![3; 50_000]]);
+}
+
+#[test]
+fn in_memory_what_was_acknowledged_stays_whoever_deletes_the_same_elsewhere() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let registry = Registry::on(store, Options::default(), None);
+    let (digest, long) = (Digest::sha256(b"shared"), sha512(b"shared"));
+    let rounds = |name: &str, push: &str, found: &Digest| {
+        let repository = registry.repository(name);
+        for _ in 0..200 {
+            let answer = repository.ask("POST", push, &[], b"shared");
+            if answer.status == 201 {
+                repository.assert_blob(found, b"shared");
+                assert_eq!(repository.ask("DELETE", &format!("blobs/{digest}"), &[], b"").status, 202);
+            } else {
+                assert_eq!(answer.status, 202, "{answer:?}");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| rounds("a", &format!("blobs/uploads/?digest={digest}"), &digest));
+        scope.spawn(|| rounds("b", &format!("blobs/uploads/?digest={long}"), &long));
+        scope.spawn(|| rounds("c", &format!("blobs/uploads/?mount={digest}"), &digest));
+    });
 }
 
 #[test]

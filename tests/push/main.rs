@@ -7,6 +7,7 @@ mod support;
 
 mod collection;
 mod commands;
+mod conformance;
 mod deletes;
 mod distribution;
 mod durability;

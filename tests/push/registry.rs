@@ -7,7 +7,7 @@ use quinistry::registry::{Limits, Options, State};
 use quinistry::store::{Access, Filesystem, Memory, Store};
 use serde_json::{Value, json};
 
-use crate::support::http::{Answer, Peer};
+use crate::support::http::{Answer, Connection, Peer, request};
 use crate::support::in_process::{InProcess, QUINE};
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -33,7 +33,15 @@ impl Registry {
     }
 
     pub(crate) fn on_disk() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    /// On a disk that flushes at once, if there is one: races come up there that flushing keeps apart elsewhere.
+    pub(crate) fn on_a_quick_disk() -> Self {
+        Self::in_folder(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn in_folder(folder: tempfile::TempDir) -> Self {
         let storage = Filesystem::open(folder.path(), Access::Write).unwrap();
         Self::on(Store::open(storage, false).unwrap(), Options::default(), Some(folder))
     }
@@ -85,6 +93,17 @@ impl Repository {
         let answer = self.ask("POST", "blobs/uploads/", &[("Content-Length", "0")], b"");
         assert_eq!(answer.status, 202, "{answer:?}");
         answer.header("location").unwrap().to_owned()
+    }
+
+    /// Begins a chunk of that length: when this returns the registry is at the session, and waits for its bytes.
+    #[track_caller]
+    pub(crate) fn begin_chunk(&self, at: &str, length: usize) -> Connection {
+        let length = length.to_string();
+        let headers = [("Content-Length", &*length), ("Expect", "100-continue")];
+        let mut connection = self.peer.connect();
+        let answer = connection.ask(&request("PATCH", at, &headers, b""));
+        assert_eq!(answer.status, 100, "{answer:?}");
+        connection
     }
 
     /// Pushes a blob in one request.

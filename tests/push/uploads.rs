@@ -1,13 +1,16 @@
 //! Blobs, by every way in.
 
-use quinistry::oci::{Algorithm, Digest, Hasher};
+use std::sync::Barrier;
 
-use crate::registry::{Repository, on_each, sha512};
+use quinistry::oci::{Algorithm, Digest, Hasher, RepositoryName};
+use quinistry::store::{Access, Filesystem, Store, StoreError};
+
+use crate::registry::{Registry, Repository, on_each, sha512};
 use crate::support::http::request;
 use crate::support::server::{PROGRAM, SERVE, Server, command};
 
 #[test]
-fn a_blob_comes_in_by_every_way_and_goes_out_as_it_came() {
+fn row_50_a_blob_comes_in_by_every_way_also_an_empty_one() {
     on_each(|registry| {
         let repository = registry.repository("a/b");
         for length in [0, 1, 1000, 300_000] {
@@ -130,7 +133,7 @@ fn a_mount_is_a_blob_or_the_beginning_of_one() {
 }
 
 #[test]
-fn a_session_can_be_cancelled_also_while_it_is_written_to() {
+fn row_53_a_session_can_be_cancelled_also_while_it_is_written_to() {
     on_each(|registry| {
         let repository = registry.repository("cancelled");
         let at = repository.begin();
@@ -139,15 +142,9 @@ fn a_session_can_be_cancelled_also_while_it_is_written_to() {
         repository.peer.ask("DELETE", &at, &[], b"").assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
 
         let at = repository.begin();
-        let mut connection = repository.peer.connect();
-        let head = format!("PATCH {at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nsome");
-        connection.send(head.as_bytes()).unwrap();
-        // When the first request is at it, others are refused; what comes before is taken.
-        let patch = |offset: u32| {
-            let range = format!("{offset}-{offset}");
-            repository.peer.ask("PATCH", &at, &[("Content-Range", &range)], b"x").status
-        };
-        assert!((0..1000).any(|offset| patch(offset) == 416), "nobody is at it");
+        let mut connection = repository.begin_chunk(&at, 1_000_000);
+        connection.send(b"some").unwrap();
+        assert_eq!(repository.peer.ask("PATCH", &at, &[], b"x").status, 416);
         assert_eq!(repository.peer.ask("DELETE", &at, &[], b"").status, 204);
         connection.answer(false).unwrap().assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
     });
@@ -253,6 +250,59 @@ fn a_hundred_clients_push_at_once() {
         });
         let tags: usize = (0..7).map(|i| registry.repository(&format!("many/r{i}")).tags().len()).sum();
         assert_eq!(tags, 100);
+    });
+}
+
+#[test]
+fn a_mount_beside_a_deletion_is_there_or_is_not() {
+    for registry in [Registry::in_memory(), Registry::on_a_quick_disk()] {
+        let (from, to) = (registry.repository("from"), registry.repository("to"));
+        let digest = from.push_blob(b"shared");
+        let mount = to.path(&format!("blobs/uploads/?mount={digest}&from=from"));
+        let blob = to.path(&format!("blobs/{digest}"));
+        let again_and_again = |method: &str, target: &str, taken: &[u16]| {
+            let mut connection = registry.peer.connect();
+            for _ in 0..2000 {
+                let answer = connection.ask(&request(method, target, &[("Content-Length", "0")], b""));
+                assert!(taken.contains(&answer.status), "{answer:?}");
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| again_and_again("POST", &mount, &[201]));
+            scope.spawn(|| again_and_again("DELETE", &blob, &[202, 404]));
+        });
+        assert_eq!(registry.peer.ask("POST", &mount, &[("Content-Length", "0")], b"").status, 201);
+        to.assert_blob(&digest, b"shared");
+    }
+}
+
+#[test]
+fn a_session_from_before_that_one_client_ends_is_not_found_again_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let name: RepositoryName = "a/b".parse().unwrap();
+    let open = || Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
+    let store = open();
+    let ids: Vec<_> = (0..100).map(|_| store.begin(&name, None).unwrap().id().clone()).collect();
+    drop(store);
+    let store = open();
+    let barrier = Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for id in &ids {
+                barrier.wait();
+                let session = store.session(&name, id).unwrap();
+                // The other one only asks.
+                store.finish(&session, session.try_claim().unwrap(), &Digest::sha256(b"")).unwrap();
+                barrier.wait();
+            }
+        });
+        for id in &ids {
+            barrier.wait();
+            let found = store.session(&name, id);
+            assert!(matches!(found, Ok(_) | Err(StoreError::UploadUnknown)), "{found:?}");
+            barrier.wait();
+            assert!(store.session(&name, id).is_err(), "it has ended");
+        }
     });
 }
 

@@ -1,10 +1,35 @@
-//! Debian's `docker-registry`, if it is installed: another program's opinion.
+//! distribution's registry, in the versions that are installed: another program's opinion.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::skip::missing;
+
+/// Which of its versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// 2.8, which Debian has.
+    Second,
+    /// 3.1, which `.ci/tools` builds.
+    Third,
+}
+
+impl Version {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Second => "docker-registry",
+            Self::Third => "registry",
+        }
+    }
+
+    /// With nothing of what it would tell others about itself.
+    fn command(self) -> Command {
+        let mut command = Command::new(self.program());
+        command.env("OTEL_TRACES_EXPORTER", "none").stdin(Stdio::null());
+        command
+    }
+}
 
 /// A registry on a free port, in memory; ended when dropped.
 pub struct Distribution {
@@ -16,14 +41,25 @@ pub struct Distribution {
 impl Distribution {
     /// `None`, and a line that says so, if the program is not there.
     pub fn start() -> Option<Self> {
-        Self::run(tempfile::tempdir().unwrap(), "addr: '127.0.0.1:0'")
+        Self::run(tempfile::tempdir().unwrap(), FREE_PORT)
     }
 
-    /// The same, on a folder that is there to stay.
-    pub fn on(root: &std::path::Path) -> Option<Self> {
-        let storage =
-            format!("filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}", root.display());
-        Self::with(tempfile::tempdir().unwrap(), &storage, "addr: '127.0.0.1:0'")
+    /// The same of any version, on a folder that is there to stay.
+    pub fn on(version: Version, root: &Path) -> Option<Self> {
+        Self::with(version, tempfile::tempdir().unwrap(), &on_folder(root), FREE_PORT)
+    }
+
+    /// Runs its collection over a folder that nobody serves.
+    pub fn collect(version: Version, root: &Path, flags: &[&str]) -> Option<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = configure(folder.path(), &on_folder(root), FREE_PORT);
+        let done = version.command().arg("garbage-collect").args(flags).arg(config).output();
+        let Ok(done) = done else {
+            missing(version.program());
+            return None;
+        };
+        assert!(done.status.success(), "{version:?}: {}", String::from_utf8_lossy(&done.stderr));
+        Some(())
     }
 
     /// The same with TLS; and the certificate.
@@ -55,33 +91,27 @@ impl Distribution {
         };
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let tls = format!("tls: {{certificate: '{}', key: '{}'}}", certificate.display(), key.display());
-        let registry = Self::run(folder, &format!("addr: '127.0.0.1:0', {tls}"))?;
+        let registry = Self::run(folder, &format!("{FREE_PORT}, {tls}"))?;
         Some((registry, certificate))
     }
 
     fn run(folder: tempfile::TempDir, http: &str) -> Option<Self> {
-        Self::with(folder, "inmemory: {}", http)
+        Self::with(Version::Second, folder, "inmemory: {}", http)
     }
 
-    fn with(folder: tempfile::TempDir, storage: &str, http: &str) -> Option<Self> {
-        let config = folder.path().join("config.yml");
-        let text = format!("version: 0.1\nstorage: {{{storage}}}\nhttp: {{{http}}}\nlog: {{level: info}}\n");
-        std::fs::write(&config, text).unwrap();
-        let spawned = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn();
+    fn with(version: Version, folder: tempfile::TempDir, storage: &str, http: &str) -> Option<Self> {
+        let config = configure(folder.path(), storage, http);
+        let spawned =
+            version.command().arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let Ok(mut child) = spawned else {
-            missing("docker-registry");
+            missing(version.program());
             return None;
         };
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         let host = loop {
             line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "docker-registry ended");
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{} ended", version.program());
             if let Some((_, rest)) = line.split_once("listening on ") {
                 break rest.split(['"', ' ', ',', '\n']).next().unwrap().to_owned();
             }
@@ -90,6 +120,20 @@ impl Distribution {
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Some(Self { child, host, _folder: folder })
     }
+}
+
+const FREE_PORT: &str = "addr: '127.0.0.1:0'";
+
+fn on_folder(root: &Path) -> String {
+    format!("filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}", root.display())
+}
+
+/// Writes a configuration file; where it is.
+fn configure(folder: &Path, storage: &str, http: &str) -> PathBuf {
+    let config = folder.join("config.yml");
+    let text = format!("version: 0.1\nstorage: {{{storage}}}\nhttp: {{{http}}}\nlog: {{level: info}}\n");
+    std::fs::write(&config, text).unwrap();
+    config
 }
 
 impl Drop for Distribution {

@@ -1,7 +1,7 @@
 //! The real program, serving.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,10 +70,18 @@ impl Server {
         self.running.log.lock().unwrap().clone()
     }
 
-    /// The names in its working directory.
-    pub fn files(&self) -> Vec<String> {
-        let entries = self.running.folder.path().read_dir().unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    /// All files in its working directory, however deep, in order.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        let mut open = vec![self.running.folder.path().to_path_buf()];
+        while let Some(folder) = open.pop() {
+            for entry in folder.read_dir().unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { open.push(path) } else { all.push(path) }
+            }
+        }
+        all.sort();
+        all
     }
 
     /// Waits for its end.
