@@ -1,5 +1,5 @@
 //! Carriers that are not there. Nodes that have none are named, and go on by themselves when the resource names one that is
-//! there; nodes that have only the third of three move on to that one, and stay with it.
+//! there; nodes that have only the third of three move on to that one, and stay with it. Alone, since it labels nodes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const ABSENT: [&str; 2] = ["localhost/absent:1", "localhost/absent:2"];
 const PRESENT: &str = "localhost/pause:1";
 
 pub fn story() -> Story {
-    Story { name: "seed_carriers", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }
+    Story { name: "seed_carriers", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
