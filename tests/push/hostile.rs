@@ -291,6 +291,18 @@ fn rows_32_and_33_sizes_that_are_none_or_not_true() {
 }
 
 #[test]
+fn row_32_sizes_that_are_none_also_where_nothing_need_be_there() {
+    refuses_manifests("MANIFEST_INVALID", |repository| {
+        let elsewhere = |media_type: &str| json!({"mediaType": media_type, "digest": EMPTY, "size": 9_223_372_036_854_775_808_u64});
+        let foreign = elsewhere("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        vec![
+            changed(repository, |manifest| manifest["layers"][0] = foreign.clone()),
+            changed(repository, |manifest| manifest["subject"] = elsewhere(MANIFEST)),
+        ]
+    });
+}
+
+#[test]
 fn row_34_an_index_of_itself_or_of_what_is_not_there() {
     refuses(|repository| {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
