@@ -167,11 +167,6 @@ impl Manifest {
         } else {
             Self::of_image(bytes, media_type)?
         };
-        for descriptor in manifest.blobs.iter().chain(&manifest.manifests) {
-            if i64::try_from(descriptor.size).is_err() {
-                return Err(ManifestError::Size(descriptor.digest.clone()));
-            }
-        }
         Ok(Self { typed: told == media_type, ..manifest })
     }
 
@@ -186,6 +181,7 @@ impl Manifest {
     fn of_image(bytes: &[u8], media_type: &'static str) -> Result<Self, ManifestError> {
         let image: Image = serde_json::from_slice(bytes)
             .map_err(|error| ManifestError::Form { of: "an image manifest", error })?;
+        check_sizes([&image.config].into_iter().chain(&image.layers).chain(&image.subject))?;
         let config_type = image.config.media_type.clone();
         let (foreign, own): (Vec<_>, Vec<_>) =
             image.layers.into_iter().partition(|layer| media_type::is_nondistributable(&layer.media_type));
@@ -206,6 +202,7 @@ impl Manifest {
     fn of_index(bytes: &[u8], media_type: &'static str) -> Result<Self, ManifestError> {
         let index: Index =
             serde_json::from_slice(bytes).map_err(|error| ManifestError::Form { of: "an index", error })?;
+        check_sizes(index.manifests.iter().chain(&index.subject))?;
         Ok(Self {
             media_type,
             typed: true,
@@ -246,6 +243,14 @@ impl Manifest {
             platform: None,
             size,
         }
+    }
+}
+
+/// Also of what need not be there: clients read all of a manifest, and their numbers end at 2^63-1.
+fn check_sizes<'a>(mut descriptors: impl Iterator<Item = &'a Descriptor>) -> Result<(), ManifestError> {
+    match descriptors.find(|descriptor| i64::try_from(descriptor.size).is_err()) {
+        Some(descriptor) => Err(ManifestError::Size(descriptor.digest.clone())),
+        None => Ok(()),
     }
 }
 

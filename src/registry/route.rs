@@ -59,10 +59,8 @@ impl Route {
     /// Reads the path of a request, still percent-encoded.
     pub(super) fn parse(path: &str) -> Result<Self, RouteError> {
         let path = path.strip_prefix("/v2").ok_or(RouteError::Unknown)?;
-        match path {
-            "" | "/" => return Ok(Self::Base),
-            "/_catalog" => return Ok(Self::Catalog),
-            _ => {}
+        if matches!(path, "" | "/") {
+            return Ok(Self::Base);
         }
         let path = path.strip_prefix('/').ok_or(RouteError::Unknown)?;
         // Split, then decode, each once: an encoded slash belongs to a component, where no grammar allows it.
@@ -70,6 +68,7 @@ impl Route {
             path.split('/').map(decode).collect::<Option<_>>().ok_or(NameError::Malformed)?;
         let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
         let (name, verb) = match parts[..] {
+            ["_catalog"] => return Ok(Self::Catalog),
             [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
                 (name, Verb::Uploads)
             }

@@ -40,6 +40,8 @@ fn the_catalog_has_one_repository() {
         {\"repositories\":[\"quinistry\"]}";
     assert_shows(&registry().get("/v2/_catalog"), expected);
     assert_shows(&registry().get("/v2/_catalog?n=1"), expected);
+    // Paths are decoded before they are read, and an underscore may be encoded as well as not.
+    assert_shows(&registry().get("/v2/%5Fcatalog"), expected);
     let answer = registry().get("/v2/_catalog?last=quinistry");
     assert_eq!((answer.status, answer.text()), (200, r#"{"repositories":[]}"#));
 }

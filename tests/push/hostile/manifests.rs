@@ -6,7 +6,7 @@ use quinistry::oci::Digest;
 use quinistry::store::Collection;
 use serde_json::{Value, json};
 
-use super::{changed, refuses, refuses_manifests, text};
+use super::{EMPTY, changed, refuses, refuses_manifests, text};
 use crate::referrers::{about, list};
 use crate::registry::{INDEX, MANIFEST, on_each};
 
@@ -117,6 +117,18 @@ fn rows_32_and_33_sizes_that_are_none_or_not_true() {
                 good.replacen(&format!("\"size\":{of}"), &format!("\"size\":{size}"), 1).into_bytes()
             })
             .collect()
+    });
+}
+
+#[test]
+fn row_32_sizes_that_are_none_also_where_nothing_need_be_there() {
+    refuses_manifests("MANIFEST_INVALID", |repository| {
+        let elsewhere = |media_type: &str| json!({"mediaType": media_type, "digest": EMPTY, "size": 9_223_372_036_854_775_808_u64});
+        let foreign = elsewhere("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        vec![
+            changed(repository, |manifest| manifest["layers"][0] = foreign.clone()),
+            changed(repository, |manifest| manifest["subject"] = elsewhere(MANIFEST)),
+        ]
     });
 }
 

@@ -1,0 +1,230 @@
+//! Ranges, by a reading of RFC 9110, section 14, that owes nothing to the registry's own: what is sent of a blob, and where
+//! a chunk of an upload goes.
+//!
+//! An input is text: a `Range` on the first line; an `If-Range` on the second, empty for none, `same` for the blob's own;
+//! then, on each line, the `Content-Range` of a chunk, empty for none, a space, and the length of its body, with `~` behind
+//! it if it comes without one, and with `!` if half of it comes.
+
+#![no_main]
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE};
+use http::{HeaderValue, Method};
+use libfuzzer_sys::fuzz_target;
+use quinistry::oci::{Digest, ErrorCode};
+use quinistry_fuzz::upload::Upload;
+use quinistry_fuzz::{Answer, MOST_CONTENT, Registry, Sent, content, line, request, run};
+
+/// Nothing, what a person counts by hand, and what is sent piece by piece.
+const LENGTHS: [usize; 3] = [0, 10, 120_000];
+
+/// Some chunks say all that many would.
+const MOST_CHUNKS: usize = 12;
+
+struct Pull {
+    registry: Registry,
+    blobs: Vec<(Digest, Bytes)>,
+}
+
+static PULL: LazyLock<Pull> = LazyLock::new(|| {
+    let registry = Registry::new(false);
+    let blobs =
+        LENGTHS.map(|length| content(0..length)).map(|bytes| (registry.with_blob("a", &bytes), bytes)).into();
+    Pull { registry, blobs }
+});
+
+fuzz_target!(|input: &[u8]| {
+    let (range, rest) = line(input);
+    let (if_range, chunks) = line(rest);
+    run(async {
+        if [range, if_range].into_iter().all(|value| HeaderValue::from_bytes(value).is_ok()) {
+            pull(range, if_range).await;
+        }
+        push(chunks).await;
+    });
+});
+
+// === What is sent ===
+
+async fn pull(range: &[u8], if_range: &[u8]) {
+    for (digest, bytes) in &PULL.blobs {
+        let etag = format!("\"{digest}\"");
+        let condition = if if_range == b"same" { etag.as_bytes() } else { if_range };
+        let mut headers = vec![(RANGE.as_str(), range)];
+        if !if_range.is_empty() {
+            headers.push((IF_RANGE.as_str(), condition));
+        }
+        let path = format!("/v2/a/blobs/{digest}");
+        let ask = |method| {
+            let request = request(method, path.parse().unwrap(), &headers, Sent::Whole(Bytes::new()));
+            PULL.registry.ask(request)
+        };
+        let answer = ask(Method::GET).await;
+        let wanted = if if_range.is_empty() || condition == etag.as_bytes() {
+            wanted(range, bytes.len() as u64)
+        } else {
+            Wanted::Whole
+        };
+        wanted.assert_answered(&answer, bytes);
+        // What is asked of GET alone is nothing to HEAD.
+        let head = ask(Method::HEAD).await;
+        assert_eq!(head.status, 200);
+        assert_eq!(head.header("content-length"), Some(&*bytes.len().to_string()));
+    }
+}
+
+/// What a `Range` asks for.
+#[derive(Debug)]
+enum Wanted {
+    /// It says nothing that is understood.
+    Whole,
+    /// One stretch that is there.
+    One(Range<u64>),
+    /// One stretch that is not.
+    Nothing,
+    /// Several, of which these are there.
+    Some(Vec<Range<u64>>),
+}
+
+fn wanted(header: &[u8], total: u64) -> Wanted {
+    let blank = |c: char| matches!(c, ' ' | '\t');
+    let Some((unit, set)) = std::str::from_utf8(header).ok().and_then(|text| text.split_once('=')) else {
+        return Wanted::Whole;
+    };
+    if !unit.trim_matches(blank).eq_ignore_ascii_case("bytes") {
+        return Wanted::Whole;
+    }
+    let specs: Vec<&str> = set.split(',').map(|spec| spec.trim_matches(blank)).collect();
+    let mut there = Vec::new();
+    for spec in &specs {
+        let Some((first, last)) = spec.split_once('-') else { return Wanted::Whole };
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if (first.is_empty() && last.is_empty()) || !digits(first) || !digits(last) {
+            return Wanted::Whole;
+        }
+        let number = |text: &str| text.parse::<u128>().unwrap_or(u128::MAX / 2);
+        let whole = u128::from(total);
+        let (from, to) = match (first, last) {
+            ("", last) => (whole.saturating_sub(number(last)), whole),
+            (first, "") => (number(first), whole),
+            (first, last) => (number(first), whole.min(number(last) + 1)),
+        };
+        if from < to {
+            there.push(u64::try_from(from).unwrap()..u64::try_from(to).unwrap());
+        }
+    }
+    match (specs.len(), there.pop()) {
+        (1, Some(range)) => Wanted::One(range),
+        (1, None) => Wanted::Nothing,
+        (_, last) => {
+            there.extend(last);
+            Wanted::Some(there)
+        }
+    }
+}
+
+impl Wanted {
+    fn assert_answered(&self, answer: &Answer, bytes: &[u8]) {
+        let parts = match answer.status.as_u16() {
+            200 => {
+                assert_eq!(answer.body, bytes);
+                assert_eq!(answer.header(CONTENT_RANGE.as_str()), None);
+                None
+            }
+            206 => Some(parts_of(answer, bytes)),
+            416 => {
+                answer.assert_refused(&[416], ErrorCode::BlobUploadInvalid);
+                let total = format!("bytes */{}", bytes.len());
+                assert_eq!(answer.header(CONTENT_RANGE.as_str()), Some(&*total));
+                Some(Vec::new())
+            }
+            _ => panic!("{self:?} {answer:?}"),
+        };
+        match (self, parts) {
+            (Self::Whole | Self::Some(_), None) => {}
+            (Self::One(range), Some(parts)) => assert_eq!(parts, std::slice::from_ref(range)),
+            (Self::Nothing, Some(parts)) => assert_eq!(parts, []),
+            (Self::Some(there), Some(parts)) => assert_eq!(parts, *there),
+            (wanted, parts) => panic!("{wanted:?} gets {parts:?}"),
+        }
+    }
+}
+
+/// The stretches that an answer holds, whose bytes are those of the blob.
+fn parts_of(answer: &Answer, bytes: &[u8]) -> Vec<Range<u64>> {
+    let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap();
+    let Some(boundary) = content_type.strip_prefix("multipart/byteranges; boundary=") else {
+        let range = stretch(answer.header(CONTENT_RANGE.as_str()).unwrap(), bytes, &answer.body);
+        assert_eq!(range.end - range.start, answer.body.len() as u64);
+        return vec![range];
+    };
+    assert_eq!(answer.header(CONTENT_RANGE.as_str()), None);
+    let mut ranges = Vec::new();
+    let mut rest = &answer.body[..];
+    loop {
+        rest = rest.strip_prefix(format!("\r\n--{boundary}").as_bytes()).expect("a part begins");
+        if rest == b"--\r\n" {
+            return ranges;
+        }
+        let end = rest.windows(4).position(|end| end == b"\r\n\r\n").expect("headers end");
+        let head = std::str::from_utf8(&rest[..end]).unwrap();
+        let header = head.lines().find_map(|line| line.strip_prefix("Content-Range: ")).unwrap();
+        rest = &rest[end + 4..];
+        let range = stretch(header, bytes, rest);
+        rest = &rest[usize::try_from(range.end - range.start).unwrap()..];
+        ranges.push(range);
+    }
+}
+
+/// The stretch that a `Content-Range` names, with which `body` begins.
+fn stretch(header: &str, bytes: &[u8], body: &[u8]) -> Range<u64> {
+    let (range, total) = header.strip_prefix("bytes ").unwrap().split_once('/').unwrap();
+    assert_eq!(total, bytes.len().to_string());
+    let (first, last) = range.split_once('-').unwrap();
+    let (first, end) = (first.parse::<usize>().unwrap(), last.parse::<usize>().unwrap() + 1);
+    assert!(body.starts_with(&bytes[first..end]), "other bytes than the blob's {header}");
+    first as u64..end as u64
+}
+
+// === Where it goes ===
+
+async fn push(chunks: &[u8]) {
+    let registry = Registry::new(false);
+    let answer = registry.ask_for(Method::POST, "/v2/a/blobs/uploads/").await;
+    let mut upload = Upload::opened("a", &answer);
+    for chunk in chunks.split(|byte| *byte == b'\n').filter(|chunk| !chunk.is_empty()).take(MOST_CHUNKS) {
+        let space = chunk.iter().rposition(|byte| *byte == b' ').unwrap_or(0);
+        let (range, length) =
+            (&chunk[..space], std::str::from_utf8(&chunk[space..]).unwrap_or_default().trim());
+        if HeaderValue::from_bytes(range).is_err() {
+            continue;
+        }
+        let sent = body(length, upload.bytes.len());
+        upload.patch(&registry, (!range.is_empty()).then_some(range), &sent).await;
+    }
+    let digest = Digest::sha256(&upload.bytes);
+    let end = format!("?digest={digest}");
+    let answer = upload.send(&registry, Method::PUT, &end, None, &Sent::Whole(Bytes::new())).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let answer = registry.ask_for(Method::GET, &format!("/v2/a/blobs/{digest}")).await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &upload.bytes[..]));
+}
+
+/// A body of some length, unlike any other.
+fn body(length: &str, offset: usize) -> Sent {
+    /// Longer than what the registry takes in at once; and all of them are no more than there is.
+    const LONGEST: usize = 300_000;
+    const { assert!(LONGEST * MOST_CHUNKS <= MOST_CONTENT) };
+    let digits = length.trim_end_matches(['~', '!']);
+    let length_of = digits.parse::<usize>().unwrap_or(1).min(LONGEST);
+    let bytes = content(offset..offset + length_of);
+    let pieces = |bytes: &Bytes| bytes.chunks(length_of / 3 + 1).map(Bytes::copy_from_slice).collect();
+    match &length[digits.len()..] {
+        "~" => Sent::Chunked(pieces(&bytes)),
+        "!" => Sent::Cut(length_of as u64, pieces(&bytes.slice(..length_of / 2))),
+        _ => Sent::Whole(bytes),
+    }
+}

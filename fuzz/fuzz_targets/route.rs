@@ -1,0 +1,220 @@
+//! Requests of any shape, to a registry that holds an image, what refers to it, and a session: whatever is asked, the answer
+//! is one that the specification knows, the same under every spelling of the path, and HEAD's is GET's; and where nothing
+//! may be changed or deleted, nothing is.
+//!
+//! An input is a request as HTTP/1.1 writes it, lines ending in `\n`: a method and a target, headers, an empty line, and a
+//! body. `{id}` stands for the session, `{image}` for the image's digest and `{blob}` for that of its layer.
+
+#![no_main]
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT, RANGE};
+use http::{HeaderName, HeaderValue, Method, Uri};
+use libfuzzer_sys::{Corpus, fuzz_target};
+use percent_encoding::percent_decode_str;
+use quinistry::oci::{Digest, ErrorCode, Manifest, RepositoryName, Tag, media_type};
+use quinistry::registry::Options;
+use quinistry::store::Tagged;
+use quinistry_fuzz::{Answer, Registry, Sent, line, request, run};
+use serde_json::{Value, json};
+
+/// More says nothing more.
+const MOST_HEADERS: usize = 6;
+
+struct Asked {
+    method: Method,
+    target: Vec<u8>,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Bytes,
+}
+
+fuzz_target!(|input: &[u8]| -> Corpus {
+    let Some(asked) = Asked::read(input) else { return Corpus::Reject };
+    // No spelling of an id is as long.
+    let longest = String::from_utf8_lossy(&asked.target).replace("{id}", &"x".repeat(64));
+    if longest.parse::<Uri>().is_err() {
+        return Corpus::Reject;
+    }
+    run(asked.ask());
+    Corpus::Keep
+});
+
+impl Asked {
+    fn read(input: &[u8]) -> Option<Self> {
+        let (first, mut rest) = line(input);
+        let space = first.iter().position(|byte| *byte == b' ')?;
+        let method = Method::from_bytes(&first[..space]).ok()?;
+        let mut headers = Vec::new();
+        while !rest.is_empty() {
+            let (header, after) = line(rest);
+            rest = after;
+            if header.is_empty() {
+                break;
+            }
+            let colon = header.iter().position(|byte| *byte == b':')?;
+            let name = HeaderName::from_bytes(&header[..colon]).ok()?;
+            let value = header[colon + 1..].trim_ascii();
+            HeaderValue::from_bytes(value).ok()?;
+            // The first is the body's, as the server sees to; the second has the registry leave a body unread.
+            if name != CONTENT_LENGTH && name != EXPECT && headers.len() < MOST_HEADERS {
+                headers.push((name.to_string(), value.to_vec()));
+            }
+        }
+        Some(Self {
+            method,
+            target: first[space + 1..].to_vec(),
+            headers,
+            body: Bytes::copy_from_slice(rest),
+        })
+    }
+
+    async fn ask(&self) {
+        let held = Held::new();
+        let Some(uri) = self.uri(&held) else { return };
+        let reads = matches!(self.method, Method::GET | Method::HEAD);
+
+        if !reads {
+            self.ask_in_vain(Options { read_only: true, ..Options::default() }).await;
+        }
+        if self.method == Method::DELETE {
+            self.ask_in_vain(Options { delete: false, ..Options::default() }).await;
+        }
+
+        // A registry of its own, as what is asked may change what it holds.
+        let other = Held::new();
+        let spelled = spelled_out(&uri, &held.id, &other.id);
+        let answer = self.send(&held.registry, self.method.clone(), uri.clone()).await;
+        if let Some(spelled) = spelled {
+            let again = self.send(&other.registry, self.method.clone(), spelled.clone()).await;
+            let told = |answer: &Answer| (answer.status, answer.code());
+            assert_eq!(told(&again), told(&answer), "{uri} and {spelled}");
+        }
+        if reads {
+            // Ranges are for GET alone.
+            if !self.headers.iter().any(|(name, _)| **name == RANGE) {
+                let [whole, bare] =
+                    [Method::GET, Method::HEAD].map(|method| self.send(&held.registry, method, uri.clone()));
+                let (whole, bare) = (whole.await, bare.await);
+                assert_eq!((whole.status, &whole.headers), (bare.status, &bare.headers));
+                if whole.status == 200 {
+                    assert_eq!(bare.header("content-length"), Some(&*whole.body.len().to_string()));
+                }
+            }
+        } else {
+            assert_ne!(answer.status, 200, "who changes something is told what: {answer:?}");
+        }
+        held.assert_names().await;
+    }
+
+    fn uri(&self, held: &Held) -> Option<Uri> {
+        let target = String::from_utf8_lossy(&self.target).replace("{id}", &held.id);
+        target.replace("{image}", held.image.as_str()).replace("{blob}", held.blob.as_str()).parse().ok()
+    }
+
+    /// Asks a registry that does not do such things. Sessions may be cancelled where nothing can be deleted.
+    async fn ask_in_vain(&self, options: Options) {
+        let held = Held::new();
+        let Some(uri) = self.uri(&held) else { return };
+        let before = held.all().await;
+        let registry = Registry::of(held.registry.store.clone(), options);
+        let answer = self.send(&registry, self.method.clone(), uri).await;
+        let refused = matches!(answer.status.as_u16(), 400 | 404 | 405);
+        assert!(refused || (answer.status == 204 && !options.read_only), "{answer:?}");
+        assert_eq!(held.all().await, before, "what may not be changed was");
+    }
+
+    async fn send(&self, registry: &Registry, method: Method, uri: Uri) -> Answer {
+        let headers: Vec<(&str, &[u8])> =
+            self.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        registry.ask(request(method, uri, &headers, Sent::Whole(self.body.clone()))).await
+    }
+}
+
+/// The same target with every byte of its components percent-encoded, and another session's id in place of the one: the
+/// path is decoded once (RFC 3986, section 2.3), so it is no other. Nothing where that would make it too long for a URI.
+fn spelled_out(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
+    let components = uri.path().strip_prefix("/v2/")?.split('/');
+    let mut spelled = String::from("/v2");
+    for component in components {
+        spelled.push('/');
+        let decoded: Vec<u8> = percent_decode_str(component).collect();
+        let decoded = if decoded == id.as_bytes() { other.as_bytes().to_vec() } else { decoded };
+        for byte in decoded {
+            write!(spelled, "%{byte:02X}").unwrap();
+        }
+    }
+    if let Some(query) = uri.query() {
+        write!(spelled, "?{}", query.replace(id, other)).unwrap();
+    }
+    spelled.parse().ok()
+}
+
+/// A registry with something in it.
+struct Held {
+    registry: Registry,
+    id: String,
+    image: Digest,
+    blob: Digest,
+}
+
+impl Held {
+    fn new() -> Self {
+        let registry = Registry::new(false);
+        let config = registry.with_blob("a/b", b"{}");
+        let blob = registry.with_blob("a/b", b"layer");
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let put = |document: &Value, tags: &[Tag]| {
+            let bytes = Bytes::from(serde_json::to_vec(document).unwrap());
+            let manifest = Manifest::parse(&bytes, Some(media_type::OCI_MANIFEST)).unwrap();
+            let digest = Digest::sha256(&bytes);
+            registry.store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags }).unwrap();
+            digest
+        };
+        let config = json!({"mediaType": "application/x", "digest": config, "size": 2});
+        let layer = json!({"mediaType": "application/y", "digest": blob, "size": 5});
+        let document = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+        let tags = ["latest", "v1", "v2"].map(|tag| tag.parse().unwrap());
+        let image = put(&document, &tags);
+        let subject = json!({"mediaType": media_type::OCI_MANIFEST, "digest": image, "size": 1});
+        put(&json!({"schemaVersion": 2, "config": config, "layers": [], "subject": subject}), &[]);
+        let session = registry.store.begin(&name, None).unwrap();
+        Self { id: session.id().to_string(), image, blob, registry }
+    }
+
+    /// Whatever clients can see of what it holds, but for the session.
+    async fn all(&self) -> Vec<(u16, Bytes)> {
+        let mut all = Vec::new();
+        for path in [
+            "/v2/_catalog",
+            "/v2/a/b/tags/list",
+            &format!("/v2/a/b/manifests/{}", self.image),
+            "/v2/a/b/manifests/v1",
+            &format!("/v2/a/b/blobs/{}", self.blob),
+            &format!("/v2/a/b/referrers/{}", self.image),
+        ] {
+            let answer = self.registry.ask_for(Method::GET, path).await;
+            all.push((answer.status.as_u16(), answer.body));
+        }
+        all
+    }
+
+    /// Nothing is there under a name that is none.
+    async fn assert_names(&self) {
+        let answer = self.registry.ask_for(Method::GET, "/v2/_catalog").await;
+        let catalog: Value = serde_json::from_slice(&answer.body).unwrap();
+        for name in catalog["repositories"].as_array().unwrap() {
+            let name: RepositoryName = name.as_str().unwrap().parse().expect("a repository has a name");
+            let answer = self.registry.ask_for(Method::GET, &format!("/v2/{name}/tags/list")).await;
+            if answer.status != 200 {
+                answer.assert_refused(&[404], ErrorCode::NameUnknown);
+                continue;
+            }
+            let list: Value = serde_json::from_slice(&answer.body).unwrap();
+            for tag in list["tags"].as_array().unwrap() {
+                assert!(tag.as_str().unwrap().parse::<Tag>().is_ok(), "{tag} is no tag");
+            }
+        }
+    }
+}

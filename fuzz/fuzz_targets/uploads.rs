@@ -1,0 +1,399 @@
+//! Uploads: any sequence of what clients do with sessions and blobs, in two repositories, each step against a model: the same
+//! kind of answer, the same offset, and in the end the blobs that there should be and no others, with their bytes.
+//!
+//! An input is a sequence of steps, which `quinistry_fuzz::step` reads.
+
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, LOCATION};
+use http::{Method, Request};
+use http_body::Frame;
+use libfuzzer_sys::fuzz_target;
+use quinistry::oci::{Algorithm, Digest, ErrorCode};
+use quinistry_fuzz::step::{Announced, Choices, Named, Step, announced, content_range};
+use quinistry_fuzz::upload::{Turn, Upload, turn};
+use quinistry_fuzz::{Answer, DIGEST, Registry, Sent, request, run};
+use tokio::sync::oneshot;
+
+/// A repository within the other, by its name alone.
+const REPOSITORIES: [&str; 2] = ["a", "a/blobs"];
+
+/// More say nothing more.
+const MOST_STEPS: usize = 24;
+
+fuzz_target!(|input: &[u8]| {
+    let mut choices = Choices::new(input);
+    run(async {
+        let mut world = World::new();
+        for _ in 0..MOST_STEPS {
+            let Some(step) = Step::read(&mut choices) else { break };
+            world.take(step).await;
+        }
+        world.look_at_everything().await;
+    });
+});
+
+/// Names by which a repository has a blob: by SHA-256 always.
+#[derive(Clone, Copy, Debug, Default)]
+struct Names {
+    by_512: bool,
+}
+
+type Blobs = BTreeMap<Vec<u8>, Names>;
+
+struct World {
+    registry: Registry,
+    /// In the order in which they were opened.
+    sessions: Vec<Session>,
+    /// What each repository has.
+    blobs: [Blobs; 2],
+    /// What was ever pushed, or should not have been.
+    seen: Vec<Vec<u8>>,
+}
+
+struct Session {
+    repository: usize,
+    upload: Upload,
+    open: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            registry: Registry::new(false),
+            sessions: Vec::new(),
+            blobs: Default::default(),
+            seen: vec![b"unknown".into()],
+        }
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Begin { repository, algorithm } => self.begin(repository, algorithm).await,
+            Step::Patch { session, range, sent } => {
+                let Some(index) = self.open(session, Method::PATCH, &sent).await else { return };
+                let Session { upload, .. } = &mut self.sessions[index];
+                let range = content_range(range, upload.bytes.len(), &sent);
+                upload.patch(&self.registry, range.as_deref().map(str::as_bytes), &sent).await;
+            }
+            Step::Finish { session, range, sent, digest } => {
+                if let Some(index) = self.open(session, Method::PUT, &sent).await {
+                    self.finish(index, range, &sent, digest).await;
+                }
+            }
+            Step::Status { session, head } => {
+                let method = if head { Method::HEAD } else { Method::GET };
+                let Some(index) = self.open(session, method.clone(), &none()).await else { return };
+                let Session { upload, .. } = &self.sessions[index];
+                let answer = self.registry.ask_for(method, &upload.location).await;
+                assert_eq!(answer.status, 204, "{answer:?}");
+                upload.assert_told(&answer);
+            }
+            Step::Cancel { session } => {
+                let Some(index) = self.open(session, Method::DELETE, &none()).await else { return };
+                let Session { upload, open, .. } = &mut self.sessions[index];
+                let answer = self.registry.ask_for(Method::DELETE, &upload.location).await;
+                assert_eq!(answer.status, 204, "{answer:?}");
+                *open = false;
+            }
+            Step::Forged { repository, method, id, sent } => self.forged(repository, method, id, sent).await,
+            Step::Mount { repository, blob, algorithm, from } => {
+                self.mount(repository, blob, algorithm, from).await;
+            }
+            Step::Whole { repository, sent, digest } => self.whole(repository, sent, digest).await,
+            Step::Delete { repository, blob, algorithm } => self.delete(repository, blob, algorithm).await,
+            Step::AtOnce { session, first, other, sent } => self.at_once(session, first, other, sent).await,
+        }
+    }
+
+    /// The session that is meant, if it is open and asked for where it is. Else it is none, and says so.
+    async fn open(&self, named: Named, method: Method, sent: &Sent) -> Option<usize> {
+        let index = usize::from(named.session).checked_rem(self.sessions.len())?;
+        let Session { repository, upload, open } = &self.sessions[index];
+        if *open && !named.elsewhere {
+            return Some(index);
+        }
+        let other = REPOSITORIES[if named.elsewhere { 1 - repository } else { *repository }];
+        let (_, id) = upload.location.rsplit_once('/').unwrap();
+        let path = format!("/v2/{other}/blobs/uploads/{id}?digest={}", Digest::sha256(&sent.bytes()));
+        let answer =
+            self.registry.ask(request(method.clone(), path.parse().unwrap(), &[], sent.clone())).await;
+        if method == Method::HEAD {
+            assert_eq!(answer.status, 404);
+        } else {
+            answer.assert_refused(&[404], ErrorCode::BlobUploadUnknown);
+        }
+        None
+    }
+
+    async fn begin(&mut self, repository: usize, algorithm: u8) {
+        let query = ["", "?digest-algorithm=sha256", "?digest-algorithm=sha512", "?digest-algorithm=md5"];
+        let query = query[usize::from(algorithm)];
+        let path = format!("/v2/{}/blobs/uploads/{query}", REPOSITORIES[repository]);
+        let answer = self.registry.ask_for(Method::POST, &path).await;
+        if algorithm == 3 {
+            answer.assert_refused(&[400], ErrorCode::DigestInvalid);
+        } else {
+            self.opened(repository, &answer);
+        }
+    }
+
+    fn opened(&mut self, repository: usize, answer: &Answer) {
+        let upload = Upload::opened(REPOSITORIES[repository], answer);
+        self.sessions.push(Session { repository, upload, open: true });
+    }
+
+    async fn finish(&mut self, index: usize, range: u8, sent: &Sent, kind: u8) {
+        let Session { repository, upload, open } = &mut self.sessions[index];
+        let repository = *repository;
+        let range = content_range(range, upload.bytes.len(), sent);
+        let range = range.as_deref().map(str::as_bytes);
+        let content = [&upload.bytes[..], &sent.bytes()].concat();
+        let (query, announced) = announced(kind, &content);
+        let turn = turn(upload.bytes.len(), range, sent);
+        let answer = upload.send(&self.registry, Method::PUT, &query, range, sent).await;
+        match (announced, turn) {
+            // Whatever else is wrong, nothing of it is taken.
+            (Announced::None, _) => {
+                assert_eq!(answer.status, 400, "{answer:?}");
+                upload.assert_there(&self.registry).await;
+            }
+            (_, Turn::Refused { kept }) => upload.refused(&self.registry, &answer, sent, kept).await,
+            (Announced::Right(digest), Turn::On) => {
+                *open = false;
+                self.created(repository, &answer, content, &digest);
+            }
+            (Announced::Wrong, Turn::On) => {
+                answer.assert_refused(&[400], ErrorCode::DigestInvalid);
+                *open = false;
+                self.see(content);
+            }
+        }
+    }
+
+    async fn whole(&mut self, repository: usize, sent: Sent, kind: u8) {
+        let content = sent.bytes();
+        let (query, announced) = announced(kind, &content);
+        let path = format!("/v2/{}/blobs/uploads/{query}", REPOSITORIES[repository]);
+        let cut = matches!(sent, Sent::Cut(..));
+        let answer = self.registry.ask(request(Method::POST, path.parse().unwrap(), &[], sent)).await;
+        match announced {
+            Announced::Right(digest) if !cut => self.created(repository, &answer, content, &digest),
+            Announced::Right(_) | Announced::Wrong if cut => {
+                answer.assert_refused(&[400], ErrorCode::SizeInvalid);
+                self.see(content);
+            }
+            _ => {
+                answer.assert_refused(&[400], ErrorCode::DigestInvalid);
+                self.see(content);
+            }
+        }
+    }
+
+    /// The answer says that a blob was made, and it was.
+    fn created(&mut self, repository: usize, answer: &Answer, content: Vec<u8>, digest: &Digest) {
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let location = format!("/v2/{}/blobs/{digest}", REPOSITORIES[repository]);
+        assert_eq!(answer.header(LOCATION.as_str()), Some(&*location));
+        assert_eq!(answer.header(DIGEST), Some(digest.as_str()));
+        self.see(content.clone());
+        let names = self.blobs[repository].entry(content).or_default();
+        names.by_512 |= digest.algorithm() == Algorithm::Sha512;
+    }
+
+    fn see(&mut self, content: Vec<u8>) {
+        if !self.seen.contains(&content) {
+            self.seen.push(content);
+        }
+    }
+
+    fn seen(&self, blob: u8) -> Vec<u8> {
+        self.seen[usize::from(blob) % self.seen.len()].clone()
+    }
+
+    fn has(&self, repository: usize, content: &[u8], algorithm: Algorithm) -> bool {
+        self.blobs[repository]
+            .get(content)
+            .is_some_and(|names| algorithm == Algorithm::Sha256 || names.by_512)
+    }
+
+    async fn mount(&mut self, repository: usize, blob: u8, algorithm: Algorithm, from: u8) {
+        let content = self.seen(blob);
+        let digest = Digest::of(algorithm, &content);
+        let query = ["", "&from=a", "&from=a%2Fblobs", "&from=nowhere", "&from=..%2Fa"][usize::from(from)];
+        let path = format!("/v2/{}/blobs/uploads/?mount={digest}{query}", REPOSITORIES[repository]);
+        let answer = self.registry.ask_for(Method::POST, &path).await;
+        let there = |repository| self.has(repository, &content, algorithm);
+        let (must, may) = match from {
+            // What was deleted everywhere is nowhere, but its bytes may lie there still.
+            0 => (there(0) || there(1), content != b"unknown"),
+            1 | 2 => (there(usize::from(from) - 1), false),
+            _ => (false, false),
+        };
+        if must || (may && answer.status == 201) {
+            self.created(repository, &answer, content, &digest);
+        } else {
+            self.opened(repository, &answer);
+        }
+    }
+
+    async fn delete(&mut self, repository: usize, blob: u8, algorithm: Algorithm) {
+        let content = self.seen(blob);
+        let path = format!("/v2/{}/blobs/{}", REPOSITORIES[repository], Digest::of(algorithm, &content));
+        let answer = self.registry.ask_for(Method::DELETE, &path).await;
+        if self.has(repository, &content, algorithm) {
+            assert_eq!(answer.status, 202, "{answer:?}");
+            self.blobs[repository].remove(&content);
+        } else {
+            answer.assert_refused(&[404], ErrorCode::BlobUnknown);
+        }
+    }
+
+    /// An id that nobody was given.
+    async fn forged(&self, repository: usize, method: u8, id: u8, sent: Sent) {
+        let real = self.sessions.first().and_then(|session| session.upload.location.rsplit_once('/'));
+        let real = real.map_or("", |(_, id)| id);
+        let id = match id {
+            0 => "00000000-0000-4000-8000-000000000000".into(),
+            1 => format!("{{{real}}}"),
+            2 => real.replace('-', ""),
+            3 => format!("..%2F{real}"),
+            4 => format!("{real}%00"),
+            _ => format!("urn:uuid:{real}"),
+        };
+        // Without an id it is the place where sessions are opened.
+        if id.is_empty() {
+            return;
+        }
+        let method = [Method::GET, Method::PATCH, Method::PUT, Method::DELETE][usize::from(method)].clone();
+        let digest = Digest::sha256(&sent.bytes());
+        let path = format!("/v2/{}/blobs/uploads/{id}?digest={digest}", REPOSITORIES[repository]);
+        let answer = self.registry.ask(request(method, path.parse().unwrap(), &[], sent)).await;
+        answer.assert_refused(&[404], ErrorCode::BlobUploadUnknown);
+    }
+
+    /// While one chunk comes in something else is asked of the same session.
+    async fn at_once(&mut self, session: u8, first: Sent, other: u8, sent: Sent) {
+        let named = Named { session, elsewhere: false };
+        let Some(index) = self.open(named, Method::GET, &none()).await else { return };
+        let Session { repository, upload, open } = &mut self.sessions[index];
+        let repository = *repository;
+        let Sent::Whole(body) = first else { return };
+        let (reached, is_reached) = oneshot::channel();
+        let (release, released) = oneshot::channel();
+        let gated = Gated { reached: Some(reached), released, piece: Some(body.clone()) };
+        let request =
+            Request::builder().method(Method::PATCH).uri(&upload.location).header(CONTENT_LENGTH, body.len());
+        let patch = request.body(Body::new(gated)).unwrap();
+        let registry = self.registry.clone();
+        let first = tokio::spawn(async move { registry.ask(patch).await });
+        is_reached.await.expect("a chunk is read");
+        let own = upload.bytes.len();
+        match other {
+            0 => upload.assert_there(&self.registry).await,
+            1 | 2 => {
+                // In vain, whether it goes on from where the other one does or not.
+                let range = content_range(other, own, &sent);
+                let answer = upload
+                    .send(&self.registry, Method::PATCH, "", range.as_deref().map(str::as_bytes), &sent)
+                    .await;
+                answer.assert_refused(&[416], ErrorCode::BlobUploadInvalid);
+                upload.assert_told(&answer);
+            }
+            3 => {
+                let answer = self.registry.ask_for(Method::DELETE, &upload.location).await;
+                assert_eq!(answer.status, 204, "{answer:?}");
+                drop(release);
+                first.await.unwrap().assert_refused(&[404], ErrorCode::BlobUploadUnknown);
+                *open = false;
+                return;
+            }
+            _ => {}
+        }
+        // The end of it waits until the other one is done.
+        let content = [&upload.bytes[..], &body, &sent.bytes()].concat();
+        let last = if other == 4 && !matches!(sent, Sent::Cut(..)) {
+            let end = format!("{}?digest={}", upload.location, Digest::sha256(&content));
+            let put = quinistry_fuzz::request(Method::PUT, end.parse().unwrap(), &[], sent);
+            let registry = self.registry.clone();
+            Some(tokio::spawn(async move { registry.ask(put).await }))
+        } else {
+            None
+        };
+        tokio::task::yield_now().await;
+        drop(release);
+        let answer = first.await.unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+        upload.bytes.extend(&body);
+        if let Some(last) = last {
+            *open = false;
+            let answer = last.await.unwrap();
+            self.created(repository, &answer, content.clone(), &Digest::sha256(&content));
+        } else {
+            upload.assert_told(&answer);
+        }
+    }
+
+    async fn look_at_everything(&self) {
+        for session in &self.sessions {
+            if session.open {
+                session.upload.assert_there(&self.registry).await;
+            } else {
+                let answer = self.registry.ask_for(Method::GET, &session.upload.location).await;
+                answer.assert_refused(&[404], ErrorCode::BlobUploadUnknown);
+            }
+        }
+        for content in &self.seen {
+            for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+                let digest = Digest::of(algorithm, content);
+                for (repository, name) in REPOSITORIES.iter().enumerate() {
+                    let path = format!("/v2/{name}/blobs/{digest}");
+                    let answer = self.registry.ask_for(Method::GET, &path).await;
+                    if self.has(repository, content, algorithm) {
+                        assert_eq!(answer.status, 200, "{answer:?}");
+                        assert!(answer.body == content[..], "other bytes than were pushed");
+                        assert_eq!(answer.header(DIGEST), Some(digest.as_str()));
+                    } else {
+                        answer.assert_refused(&[404], ErrorCode::BlobUnknown);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn none() -> Sent {
+    Sent::Whole(Bytes::new())
+}
+
+/// A body that says when it is asked for, and comes when it is let.
+struct Gated {
+    reached: Option<oneshot::Sender<()>>,
+    released: oneshot::Receiver<()>,
+    piece: Option<Bytes>,
+}
+
+impl http_body::Body for Gated {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(reached) = self.reached.take() {
+            let _ = reached.send(());
+        }
+        if self.piece.is_some() {
+            // Let go is let.
+            let _ = ready!(Pin::new(&mut self.released).poll(cx));
+        }
+        Poll::Ready(self.piece.take().map(|piece| Ok(Frame::data(piece))))
+    }
+}

@@ -1,0 +1,198 @@
+//! What an input of `uploads` says: a sequence of steps, a letter each with its arguments, each argument a character that
+//! counts from `0`. Any byte means something, since it counts modulo the number of choices. See [`Step::read`] for the order.
+
+use bytes::Bytes;
+use quinistry::oci::{Algorithm, Digest};
+
+use crate::{Sent, content};
+
+/// The last two are longer than a piece of memory, and than what is taken in at once.
+const LENGTHS: [usize; 10] = [0, 1, 2, 3, 5, 8, 100, 1000, 70_000, 300_000];
+
+/// So many bodies of the last two lengths; hashing more of them only takes time.
+const MOST_LONG: usize = 2;
+
+/// An input that is being read.
+#[derive(Debug)]
+pub struct Choices<'a> {
+    left: &'a [u8],
+    long: usize,
+}
+
+impl<'a> Choices<'a> {
+    /// From its beginning.
+    #[must_use]
+    pub const fn new(input: &'a [u8]) -> Self {
+        Self { left: input, long: 0 }
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.left.split_first()?;
+        self.left = rest;
+        Some(*first)
+    }
+
+    /// One of so many; the first at the end of the input.
+    fn of(&mut self, many: u8) -> u8 {
+        self.byte().map_or(0, |byte| byte.wrapping_sub(b'0') % many)
+    }
+
+    fn flag(&mut self) -> bool {
+        self.of(2) == 1
+    }
+
+    fn repository(&mut self) -> usize {
+        usize::from(self.of(2))
+    }
+
+    fn algorithm(&mut self) -> Algorithm {
+        if self.flag() { Algorithm::Sha512 } else { Algorithm::Sha256 }
+    }
+
+    fn sent(&mut self) -> Sent {
+        let mut length = LENGTHS[usize::from(self.of(10))];
+        if length > 1000 {
+            self.long += 1;
+            if self.long > MOST_LONG {
+                length = 9;
+            }
+        }
+        // Of few kinds, so that the same content comes by several ways.
+        let fill = usize::from(self.of(3));
+        let bytes = content(fill..fill + length);
+        let pieces =
+            |bytes: &Bytes| bytes.chunks(length / 3 + 1).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+        match self.of(3) {
+            0 => Sent::Whole(bytes),
+            1 => Sent::Chunked(pieces(&bytes)),
+            _ => Sent::Cut(length as u64, pieces(&bytes.slice(..length / 2))),
+        }
+    }
+}
+
+/// What is done next. Sessions and blobs are named by their order, modulo how many there are.
+#[allow(missing_docs, reason = "they are said by their names, and by what the model does with them")]
+#[derive(Debug)]
+pub enum Step {
+    Begin { repository: usize, algorithm: u8 },
+    Patch { session: Named, range: u8, sent: Sent },
+    Finish { session: Named, range: u8, sent: Sent, digest: u8 },
+    Status { session: Named, head: bool },
+    Cancel { session: Named },
+    Forged { repository: usize, method: u8, id: u8, sent: Sent },
+    Mount { repository: usize, blob: u8, algorithm: Algorithm, from: u8 },
+    Whole { repository: usize, sent: Sent, digest: u8 },
+    Delete { repository: usize, blob: u8, algorithm: Algorithm },
+    AtOnce { session: u8, first: Sent, other: u8, sent: Sent },
+}
+
+/// A session, under its own repository or the other one.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// Which.
+    pub session: u8,
+    /// Under the other one.
+    pub elsewhere: bool,
+}
+
+impl Step {
+    /// The letter, then the arguments in the order in which they are read here.
+    #[must_use]
+    pub fn read(choices: &mut Choices<'_>) -> Option<Self> {
+        const LETTERS: &[u8; 10] = b"BPFSCXMWDT";
+        let letter = choices.byte()?;
+        let letter =
+            if LETTERS.contains(&letter) { letter } else { LETTERS[usize::from(letter) % LETTERS.len()] };
+        let named =
+            |choices: &mut Choices<'_>| Named { session: choices.of(8), elsewhere: choices.of(8) == 1 };
+        Some(match letter {
+            b'B' => Self::Begin { repository: choices.repository(), algorithm: choices.of(4) },
+            b'P' => Self::Patch { session: named(choices), range: choices.of(10), sent: choices.sent() },
+            b'F' => Self::Finish {
+                session: named(choices),
+                range: choices.of(10),
+                sent: choices.sent(),
+                digest: choices.of(9),
+            },
+            b'S' => Self::Status { session: named(choices), head: choices.flag() },
+            b'C' => Self::Cancel { session: named(choices) },
+            b'X' => Self::Forged {
+                repository: choices.repository(),
+                method: choices.of(4),
+                id: choices.of(6),
+                sent: choices.sent(),
+            },
+            b'M' => Self::Mount {
+                repository: choices.repository(),
+                blob: choices.of(8),
+                algorithm: choices.algorithm(),
+                from: choices.of(5),
+            },
+            b'W' => {
+                Self::Whole { repository: choices.repository(), sent: choices.sent(), digest: choices.of(9) }
+            }
+            b'D' => Self::Delete {
+                repository: choices.repository(),
+                blob: choices.of(8),
+                algorithm: choices.algorithm(),
+            },
+            _ => Self::AtOnce {
+                session: choices.of(8),
+                first: choices.sent(),
+                other: choices.of(5),
+                sent: choices.sent(),
+            },
+        })
+    }
+}
+
+/// A `Content-Range` of some kind for a body that goes to a session of `offset` bytes.
+#[must_use]
+pub fn content_range(kind: u8, offset: usize, sent: &Sent) -> Option<String> {
+    let length = match sent {
+        Sent::Cut(announced, _) => usize::try_from(*announced).unwrap(),
+        sent => sent.bytes().len(),
+    };
+    let last = (offset + length).saturating_sub(1);
+    Some(match kind {
+        0 | 1 => return None,
+        2 | 3 => format!("{offset}-{last}"),
+        4 => format!("0-{}", length.saturating_sub(1)),
+        5 => format!("{}-{}", offset + 1, last + 1),
+        6 => format!("{offset}-{}", last + 1),
+        7 => format!("{last}-{offset}"),
+        8 => format!("{offset}-{}", u64::MAX),
+        _ => format!("bytes {offset}-{last}/{}", offset + length),
+    })
+}
+
+/// What the query of a request that ends an upload says of its content, and the digest if that is right.
+#[must_use]
+pub fn announced(kind: u8, content: &[u8]) -> (String, Announced) {
+    let of = |algorithm| Digest::of(algorithm, content);
+    let other = Digest::sha256(b"something else");
+    match kind {
+        0 | 1 => (format!("?digest={}", of(Algorithm::Sha256)), Announced::Right(of(Algorithm::Sha256))),
+        2 => (
+            format!("?digest={}", of(Algorithm::Sha256)).replace(':', "%3A"),
+            Announced::Right(of(Algorithm::Sha256)),
+        ),
+        3 => (format!("?digest={}", of(Algorithm::Sha512)), Announced::Right(of(Algorithm::Sha512))),
+        4 => (format!("?digest={other}"), Announced::Wrong),
+        5 => (format!("?digest={}", of(Algorithm::Sha256).as_str().to_uppercase()), Announced::None),
+        6 => ("?digest=md5:d41d8cd98f00b204e9800998ecf8427e".into(), Announced::None),
+        7 => (format!("?digest={other}&digest={other}"), Announced::None),
+        _ => ("?digest=".into(), Announced::None),
+    }
+}
+
+/// What is said of content.
+#[derive(Debug)]
+pub enum Announced {
+    /// Its digest.
+    Right(Digest),
+    /// Another one.
+    Wrong,
+    /// What is announced is no digest that can be.
+    None,
+}
