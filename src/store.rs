@@ -24,6 +24,7 @@ mod recent;
 mod reclaim;
 mod referrers;
 mod storage;
+mod sweep;
 mod uploads;
 
 use std::sync::Arc;

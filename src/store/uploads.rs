@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
@@ -37,7 +37,7 @@ pub struct Session {
     name: RepositoryName,
     id: UploadId,
     /// None once it has ended.
-    receiver: Arc<Claim<Option<Receiver>>>,
+    pub(super) receiver: Arc<Claim<Option<Receiver>>>,
     /// How many bytes have been acknowledged.
     offset: AtomicU64,
     /// Whoever is at it shall stop.
@@ -54,7 +54,7 @@ pub struct Receiver {
     /// The same by another algorithm, if it was announced.
     other: Option<Hasher>,
     /// When the last bytes came, or when it was begun or taken up again.
-    touched: SystemTime,
+    pub(super) touched: SystemTime,
 }
 
 /// A session in use by one request; nothing once the session has ended. When it is dropped the next one may come.
@@ -134,7 +134,7 @@ impl Sessions {
         Self { open: Mutex::default(), most }
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<Session>>> {
+    pub(super) fn open(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<Session>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -356,81 +356,10 @@ impl Store {
         self.forget(session)
     }
 
-    /// Sessions that ended while somebody looked them up.
-    fn forget_ended(&self) {
-        let ended = |session: &Session| session.receiver.try_lock().is_ok_and(|receiver| receiver.is_none());
-        self.0.sessions.open().retain(|_, session| !ended(session));
-    }
-
     fn forget(&self, session: &Session) -> Result<(), StoreError> {
         let removed = self.storage().remove_lazily(&Place(&session.name).upload(session.id.as_str()));
         self.0.sessions.open().remove(&session.id);
         removed?;
         Ok(())
-    }
-
-    /// Ends all sessions that nobody has touched for so long; how many.
-    pub fn sweep(&self, idle: Duration) -> Result<usize, StoreError> {
-        let names = self.folders_with(&["_uploads"])?;
-        let mut swept = 0;
-        for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
-            for id in self.storage().list(&Place(&name).uploads())?.unwrap_or_default() {
-                let Ok(id) = id.parse::<UploadId>() else { continue };
-                // Nobody shall take it up again while it goes.
-                swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
-            }
-        }
-        self.forget_ended();
-        Ok(swept)
-    }
-
-    fn end_if_idle(&self, name: &RepositoryName, id: &UploadId, idle: Duration) -> Result<bool, StoreError> {
-        let known = self.0.sessions.open().get(id).map(|session| session.receiver.clone().try_lock_owned());
-        let mut claimed = match known {
-            // One that a request is at is not idle.
-            Some(Err(_)) => return Ok(false),
-            Some(Ok(claimed)) => Some(claimed),
-            None => None,
-        };
-        let place = Place(name);
-        let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
-        // Not every storage has the bytes under a key already.
-        let mut touched = receiver.map(|receiver| receiver.touched);
-        for key in [place.upload_data(id.as_str()), place.upload_started(id.as_str())] {
-            touched = touched.max(self.storage().modified(&key)?);
-        }
-        let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
-        if idle_for.is_none_or(|idle_for| idle_for < idle) {
-            return Ok(false);
-        }
-        if let Some(claimed) = &mut claimed {
-            claimed.take();
-        }
-        self.0.sessions.open().remove(id);
-        Ok(self.storage().remove_lazily(&place.upload(id.as_str()))?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Memory;
-    use super::*;
-
-    #[test]
-    fn a_session_is_as_young_as_its_last_bytes() {
-        let store = Store::open(Memory::new(1 << 20), false).unwrap();
-        let name: RepositoryName = "a/b".parse().unwrap();
-        let session = store.begin(&name, None).unwrap();
-        let touch = |when| {
-            let mut claimed = session.try_claim().unwrap();
-            claimed.as_mut().unwrap().append(b"x").unwrap();
-            claimed.as_mut().unwrap().touched = when;
-        };
-        touch(SystemTime::now() + Duration::from_hours(1));
-        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 0);
-        touch(SystemTime::UNIX_EPOCH);
-        assert_eq!(store.sweep(Duration::from_hours(1)).unwrap(), 0, "it has only begun");
-        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 1);
-        assert!(store.session(&name, session.id()).is_err());
     }
 }
