@@ -1,6 +1,6 @@
 //! The run: measures with each in turn, round after round, so that noise hits all alike; and keeps to its time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::options::Options;
 use super::peers::Peer;
@@ -10,7 +10,9 @@ use super::support::spread::Spread;
 #[derive(Debug)]
 pub(crate) struct Comparison {
     pub(crate) options: Options,
-    pub(crate) began: Instant,
+    began: Instant,
+    /// How long preparations took.
+    prepared: Duration,
     pub(crate) rows: Vec<Row>,
     /// Works that there was no time for.
     pub(crate) left: Vec<String>,
@@ -18,7 +20,20 @@ pub(crate) struct Comparison {
 
 impl Comparison {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, began: Instant::now(), rows: Vec::new(), left: Vec::new() }
+        Self { options, began: Instant::now(), prepared: Duration::ZERO, rows: Vec::new(), left: Vec::new() }
+    }
+
+    /// How long it has been measuring.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.prepared)
+    }
+
+    /// Does what does not count, since it is done but once.
+    pub(crate) fn prepare<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let done = work();
+        self.prepared += begin.elapsed();
+        done
     }
 
     /// Whether any of these works is to be measured, now.
@@ -26,7 +41,7 @@ impl Comparison {
         let only = &self.options.only;
         let wanted = |name: &&str| only.is_empty() || only.iter().any(|words| name.contains(words.as_str()));
         let names: Vec<&str> = names.iter().copied().filter(wanted).collect();
-        if self.began.elapsed() < self.options.limit {
+        if self.elapsed() < self.options.limit {
             return !names.is_empty();
         }
         self.left.extend(names.into_iter().map(String::from));
@@ -58,7 +73,7 @@ impl Comparison {
         let begin = Instant::now();
         let mut figures: Vec<Vec<Vec<f64>>> = vec![vec![Vec::new(); peers.len()]; works.len()];
         for round in 0..rounds {
-            if round > 0 && self.began.elapsed() > self.options.limit {
+            if round > 0 && self.elapsed() > self.options.limit {
                 break;
             }
             for (place, peer) in peers.iter().enumerate() {
@@ -77,7 +92,7 @@ impl Comparison {
                 .collect();
             eprintln!(
                 "{:5.0} s  {} ({}): {}",
-                self.began.elapsed().as_secs_f64(),
+                self.elapsed().as_secs_f64(),
                 row.work.name,
                 row.work.unit,
                 medians.join(", ")

@@ -1,4 +1,5 @@
 //! The same data for all, each on its own copy: written as plain files, so that nobody's way of pushing has a say in it.
+//! It stays for the next run, since to remove as many files takes longer than to write them.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -19,12 +20,21 @@ pub(crate) const TAGS: &str = "tags";
 /// The repository of one image, that much refers to.
 pub(crate) const REFERRERS: &str = "referrers";
 
+/// Raised whenever what is written changes.
+const VERSION: u32 = 1;
+
+/// As much as our own layer has, about.
+const OWN: usize = 12_000_000;
+
+/// The layer of all images of a store that grows.
+const TINY: usize = 64;
+
 /// What is read.
 #[derive(Debug)]
 pub(crate) struct Data {
     dir: PathBuf,
     pattern: Pattern,
-    /// 1 KB, 1 MB, 100 MB and as much as our own layer.
+    /// 1 KB, 1 MB, 100 MB, and one like our own.
     pub(crate) layers: Vec<Blob>,
     pub(crate) image: Vec<u8>,
     tags: usize,
@@ -32,17 +42,15 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// To be written when somebody needs it; what a former run has left is taken away.
+    /// To be written when somebody needs it.
     pub(crate) fn new(options: &Options) -> Self {
         let pattern = Pattern::new();
-        let own = usize::try_from(fs::metadata(&options.quinistry).unwrap().len()).expect("it was loaded");
-        let sizes = [1_000, 1_000_000, options.scaled(100_000_000), own];
+        let sizes = [1_000, 1_000_000, options.scaled(100_000_000), OWN];
         let layers: Vec<Blob> = (0..).zip(sizes).map(|(number, size)| pattern.blob(size, number)).collect();
         let image = manifest(&layers.iter().collect::<Vec<_>>(), 0);
         let (tags, referrers) = (options.scaled(10_000), options.scaled(1_000));
-        let data = Self { dir: options.dir.join("read"), pattern, layers, image, tags, referrers };
-        data.remove();
-        data
+        let dir = options.dir.join(format!("data-{VERSION}-{}", options.scale));
+        Self { dir, pattern, layers, image, tags, referrers }
     }
 
     pub(crate) fn tags(&self) -> usize {
@@ -55,13 +63,34 @@ impl Data {
 
     /// The folder of one of them, written if it is not there.
     pub(crate) fn folder(&self, peer: Peer) -> PathBuf {
-        let folder = self.dir.join(peer.name());
-        if !folder.exists() {
-            match peer {
-                Peer::Nginx => self.write_urls(&folder),
-                Peer::Crane => self.write_blobs(&folder),
-                _ => self.write_store(&Layout::new(&folder)),
-            }
+        self.written(peer.name(), |folder| match peer {
+            Peer::Nginx => self.write_urls(folder),
+            Peer::Crane => self.write_blobs(folder),
+            _ => self.write_store(&Layout::new(folder)),
+        })
+    }
+
+    /// The folder of a store with so many images of one repository, for all who share the layout.
+    pub(crate) fn grown(&self, repository: &str, count: usize) -> PathBuf {
+        self.written(&format!("grown-{count}"), |folder| self.write_images(folder, repository, count))
+    }
+
+    /// An image of that store.
+    pub(crate) fn grown_image(&self, number: usize) -> Vec<u8> {
+        manifest(&[&self.pattern.blob(TINY, 0)], number as u64)
+    }
+
+    /// A folder that is written to its end, unless it was before.
+    fn written(&self, name: &str, write: impl FnOnce(&Path)) -> PathBuf {
+        let folder = self.dir.join(name);
+        let whole = self.dir.join(format!("{name}.whole"));
+        if !whole.exists() {
+            eprintln!("writing {}", folder.display());
+            // What a run left that was interrupted.
+            let _ = fs::remove_dir_all(&folder);
+            write(&folder);
+            flush(&folder);
+            File::create(&whole).unwrap();
         }
         folder
     }
@@ -73,11 +102,6 @@ impl Data {
             self.push_manifests(&mut server.connect());
         }
         server
-    }
-
-    /// Takes all of it away.
-    pub(crate) fn remove(&self) {
-        let _ = fs::remove_dir_all(&self.dir);
     }
 
     fn write_store(&self, layout: &Layout) {
@@ -94,6 +118,27 @@ impl Data {
         for number in 0..self.referrers {
             layout.manifest(REFERRERS, &referrer(&self.image, number as u64), &[]);
         }
+    }
+
+    /// Images with a tag each.
+    fn write_images(&self, folder: &Path, repository: &str, count: usize) {
+        let layout = Layout::new(folder);
+        let layer = self.pattern.blob(TINY, 0);
+        let config = layout.blob(CONFIG);
+        layout.blob_of(&layer.digest, &self.pattern.pieces(&layer));
+        layout.link_layer(repository, &config);
+        layout.link_layer(repository, &layer.digest);
+        let layout = &layout;
+        let write = |numbers: std::ops::Range<usize>| {
+            for number in numbers {
+                layout.manifest(repository, &self.grown_image(number), &[tag(number)]);
+            }
+        };
+        // Two at a time: most of it is waiting.
+        std::thread::scope(|scope| {
+            scope.spawn(|| write(0..count / 2));
+            scope.spawn(|| write(count / 2..count));
+        });
     }
 
     /// All answers as files of the same names.
@@ -201,9 +246,8 @@ impl Layout {
         let link = [digest.as_str().as_bytes()];
         put(&self.revision_folder(repository, &digest).join("link"), &link);
         for tag in tags {
-            let folder = self.tag_folder(repository, tag);
-            put(&folder.join("current/link"), &link);
-            put(&folder.join(format!("index/sha256/{}/link", digest.hex())), &link);
+            // Not what a tag has meant, which is nearly as many files again, and asked for only when it is deleted.
+            put(&self.tag_folder(repository, tag).join("current/link"), &link);
         }
     }
 
@@ -221,6 +265,11 @@ impl Layout {
             let _ = fs::remove_dir_all(folder);
         }
     }
+}
+
+/// Waits until a folder's disk has what was written.
+pub(crate) fn flush(folder: &Path) {
+    rustix::fs::syncfs(File::open(folder).unwrap()).unwrap();
 }
 
 fn put(path: &Path, pieces: &[&[u8]]) {

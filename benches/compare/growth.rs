@@ -1,7 +1,8 @@
-//! How all of it grows as the store does: to ten times as many manifests, and to a hundred times. One store, which all
-//! serve in turn, one at a time, and from which goes again what each has pushed.
+//! How all of it grows as the store does: to ten times as many manifests, and to a hundred times. A store of each size,
+//! which all serve in turn, one at a time, and from which goes again what each has pushed.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use quinistry::oci::Digest;
 
 use super::comparison::Comparison;
 use super::content::{Blob, CONFIG, Pattern, manifest};
-use super::data::{Layout, tag};
+use super::data::{Data, Layout, flush, tag};
 use super::peers::Peer;
 use super::push;
 use super::reads::{pages, time_of_one};
@@ -45,24 +46,23 @@ const MEASURED: [(&str, &str, Better); 4] = [
     ("push of images", "images/s", Better::More),
 ];
 
-pub(crate) fn measure(comparison: &mut Comparison, lasting: &[Peer]) -> Vec<Panel> {
+pub(crate) fn measure(comparison: &mut Comparison, data: &Data, lasting: &[Peer]) -> Vec<Panel> {
     let options = comparison.options.clone();
     let all: Vec<(usize, Vec<Work>)> =
         TIMES.iter().map(|times| options.scaled(FIRST * times)).map(|count| (count, works(count))).collect();
-    let root = options.dir.join("grown");
-    let folder = root.join("data");
-    let _ = fs::remove_dir_all(&root);
-    let layout = Layout::new(&folder);
     let pattern = Pattern::new();
-    let layer = pattern.blob(64, 0);
     let pushed = pattern.blobs(4_096, options.scaled(20_000), 1);
-    let mut there = 0;
     for (count, works) in &all {
         if !comparison.wants(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
             continue;
         }
-        grow(&layout, &pattern, &layer, there, *count);
-        there = *count;
+        let folder = comparison.prepare(|| {
+            let folder = data.grown(REPOSITORY, *count);
+            if mark(&folder).exists() {
+                remove(&folder, &pushed);
+            }
+            folder
+        });
         comparison.rows_at_once(works.clone(), options.long_rounds(), lasting, |peer| {
             let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(0));
             let (server, start) = first_answer(|| peer.start(&options.quinistry, &folder), &target);
@@ -70,20 +70,13 @@ pub(crate) fn measure(comparison: &mut Comparison, lasting: &[Peer]) -> Vec<Pane
             let gets = gets(&server, *count, window);
             let list = format!("/v2/{REPOSITORY}/tags/list");
             let tags = time_of_one(&server, window / 2, |connection| pages(connection, &list));
-            let done = push_images(&server, &pushed, &pattern, window * 2);
+            File::create(mark(&folder)).unwrap();
+            let (rate, begun) = push_images(&server, &pushed, &pattern, window * 2);
             drop(server);
-            for (number, layer) in pushed.iter().enumerate().take(done.1) {
-                layout.remove(
-                    REPOSITORY,
-                    &tag(PUSHED + number),
-                    &image(layer, PUSHED + number),
-                    &layer.digest,
-                );
-            }
-            vec![start, gets / 1e3, tags, done.0]
+            remove(&folder, &pushed[..begun]);
+            vec![start, gets / 1e3, tags, rate]
         });
     }
-    let _ = fs::remove_dir_all(&root);
     MEASURED.iter().enumerate().filter_map(|(at, of)| panel(&comparison.rows, &all, at, of)).collect()
 }
 
@@ -127,23 +120,20 @@ fn image(layer: &Blob, number: usize) -> Vec<u8> {
     manifest(&[layer], number as u64)
 }
 
-/// Writes images with a tag each, so that there are so many.
-fn grow(layout: &Layout, pattern: &Pattern, layer: &Blob, from: usize, to: usize) {
-    let config = layout.blob(CONFIG);
-    layout.blob(&pattern.pieces(layer).concat());
-    layout.link_layer(REPOSITORY, &config);
-    layout.link_layer(REPOSITORY, &layer.digest);
-    // Two at a time: most of it is waiting for locks of folders.
-    let halfway = usize::midpoint(from, to);
-    std::thread::scope(|scope| {
-        for part in [from..halfway, halfway..to] {
-            scope.spawn(|| {
-                for number in part {
-                    layout.manifest(REPOSITORY, &image(layer, number), &[tag(number)]);
-                }
-            });
-        }
-    });
+/// Stands beside a store that has more in it than it should.
+fn mark(folder: &Path) -> std::path::PathBuf {
+    folder.with_extension("pushed")
+}
+
+/// Takes away again what was pushed.
+fn remove(folder: &Path, layers: &[Blob]) {
+    let layout = Layout::new(folder);
+    for (number, layer) in layers.iter().enumerate() {
+        let number = PUSHED + number;
+        layout.remove(REPOSITORY, &tag(number), &image(layer, number), &layer.digest);
+    }
+    flush(folder);
+    fs::remove_file(mark(folder)).unwrap();
 }
 
 /// By tags all over the store, so that no answer is at hand just because it was given before.

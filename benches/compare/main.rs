@@ -54,18 +54,21 @@ fn main() {
     }
     assert!(wrk::is_there(), "wrk is not installed: benches/compare/run installs it");
     let data = Data::new(&options);
-    let mut comparison = Comparison::new(options);
+    // Of a run that was interrupted.
+    let _ = fs::remove_dir_all(pushes::root(&options));
     let (servers, registries) = (there(SERVERS), there(REGISTRIES));
+    let mut comparison = Comparison::new(options);
+    comparison.prepare(|| servers.iter().for_each(|peer| drop(data.folder(*peer))));
 
     starts::sizes(&mut comparison, &registries);
     starts::measure(&mut comparison, &data, &servers);
     starts::memory(&mut comparison, &data, &registries);
     reads::measure(&mut comparison, &data, &servers);
     pushes::measure(&mut comparison, &registries);
-    let panels = growth::measure(&mut comparison, &there(LASTING));
-    data.remove();
+    let panels = growth::measure(&mut comparison, &data, &there(LASTING));
 
-    let Comparison { options, began, rows, left } = comparison;
+    let took = comparison.elapsed();
+    let Comparison { options, rows, left, .. } = comparison;
     print!("\n{}\n{NOTES}\n", Table(&rows));
     let cores = std::thread::available_parallelism().unwrap();
     let after = load_average();
@@ -74,14 +77,19 @@ fn main() {
         println!("not measured, since there was no time left: {name}");
     }
     let results = options.dir.join("compare.json");
-    fs::write(&results, json::document(&rows, &before, &after, began.elapsed())).unwrap();
+    fs::write(&results, json::document(&rows, &before, &after, took)).unwrap();
     println!("all figures: {}", results.display());
     if !panels.is_empty() {
         let plot = plot_file(&options);
         fs::write(&plot, svg::plot(&panels)).unwrap();
         println!("growth: {}", plot.display());
     }
-    println!("in {:.0} s", began.elapsed().as_secs_f64());
+    println!("in {:.0} s", took.as_secs_f64());
+    eprintln!(
+        "removing what was pushed; all other data stays for the next run, in {}",
+        options.dir.display()
+    );
+    let _ = fs::remove_dir_all(pushes::root(&options));
 }
 
 /// What was measured in full is for the README.

@@ -8,10 +8,10 @@ benches/compare/run [--quick] [--only WORDS]... [--dir DIR] [--scale N] [--minut
 
   --quick       a tenth of everything, in about a minute: to see whether it works, not for figures
   --only WORDS  only works whose names contain these words (several: any of them)
-  --dir DIR     where data lies meanwhile, and the results afterwards: on the disk to be measured, with 8 GB free
+  --dir DIR     where the data lies, from run to run, and the results: on the disk to be measured, with 8 GB free
                 [default: compare/ in cargo's target folder]
   --scale N     an Nth of all numbers and sizes of what is stored and pushed [default: 1]
-  --minutes N   begin nothing more after so long [default: 10]";
+  --minutes N   begin nothing more after so long, beside what it takes to write the data the first time [default: 10]";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -21,7 +21,7 @@ pub(crate) struct Options {
     pub(crate) only: Vec<String>,
     pub(crate) quick: bool,
     pub(crate) limit: Duration,
-    scale: usize,
+    pub(crate) scale: usize,
 }
 
 impl Options {
@@ -86,7 +86,7 @@ impl Options {
 
     /// After so long nothing more of a number is pushed: the rate is known then.
     pub(crate) fn push_limit(&self) -> Duration {
-        Duration::from_millis(if self.quick { 400 } else { 2500 })
+        Duration::from_millis(if self.quick { 400 } else { 1500 })
     }
 }
 

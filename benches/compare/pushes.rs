@@ -1,14 +1,17 @@
 //! What is pushed: many small blobs, some of middle size, one large one; and images that are pulled at once. Each run
-//! begins with an empty folder, which goes when it is over, and with it what nobody has flushed yet.
+//! begins with an empty folder.
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::comparison::Comparison;
 use super::content::{Blob, CONFIG, Pattern, manifest};
+use super::data::flush;
+use super::options::Options;
 use super::peers::Peer;
 use super::push::{self, Done};
 use super::row::Work;
@@ -35,7 +38,7 @@ fn small(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
         let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
         let options = comparison.options.clone();
         comparison.row(work, rounds, registries, |peer| {
-            on_empty(&options.dir, |folder| {
+            on_empty(&options, peer, Then::Leave, |folder| {
                 let server = peer.start(&options.quinistry, folder);
                 push_all(&server, clients, &blobs, pattern, limit).rate()
             })
@@ -56,7 +59,7 @@ fn middle(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
         let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
         let options = comparison.options.clone();
         comparison.row(work, rounds, registries, |peer| {
-            on_empty(&options.dir, |folder| {
+            on_empty(&options, peer, Then::Remove, |folder| {
                 let server = peer.start(&options.quinistry, folder);
                 let done = push_all(&server, clients, &blobs, pattern, limit);
                 done.rate() * size as f64 / 1e6
@@ -84,7 +87,7 @@ fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
         file.sync_all().unwrap();
         let with_dd: Vec<Peer> = registries.iter().copied().chain([Peer::Dd]).collect();
         comparison.row(one, rounds, &with_dd, |peer| {
-            on_empty(&options.dir, |folder| {
+            on_empty(&options, peer, Then::Remove, |folder| {
                 let time = if peer == Peer::Dd {
                     dd(&source, folder)
                 } else {
@@ -99,7 +102,7 @@ fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     if comparison.wants(&[&many.name]) {
         let blobs = pattern.blobs(size / MANY, MANY, 0);
         comparison.row(many, rounds, registries, |peer| {
-            on_empty(&options.dir, |folder| {
+            on_empty(&options, peer, Then::Remove, |folder| {
                 let server = peer.start(&options.quinistry, folder);
                 let done = push_all(&server, MANY, &blobs, pattern, Duration::MAX);
                 done.rate() * (size / MANY) as f64 / 1e6
@@ -128,7 +131,7 @@ fn mixed(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
     let options = comparison.options.clone();
     comparison.row(work, rounds, registries, |peer| {
-        on_empty(&options.dir, |folder| {
+        on_empty(&options, peer, Then::Leave, |folder| {
             let server = peer.start(&options.quinistry, folder);
             push_config(&server, REPOSITORY);
             push::all(&server, clients, blobs.len(), limit, |connection, number| {
@@ -162,13 +165,31 @@ pub(crate) fn push_all(
     })
 }
 
-/// Gives a folder that is empty, and removes it when all is done there.
-pub(crate) fn on_empty<T>(dir: &Path, work: impl FnOnce(&Path) -> T) -> T {
-    let root = dir.join("pushed");
-    let folder = root.join("data");
-    let _ = fs::remove_dir_all(&root);
+/// Where all of these folders are.
+pub(crate) fn root(options: &Options) -> PathBuf {
+    options.dir.join("pushed")
+}
+
+/// What becomes of what was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Large files go at once.
+    Remove,
+    /// Thousands of small ones go at the end of all: their removal would be the next one's burden.
+    Leave,
+}
+
+/// Gives somebody a folder that is empty. When all is done there, the disk is quiet again: what nobody has flushed is not
+/// written any more in the midst of the next one's run.
+pub(crate) fn on_empty<T>(options: &Options, peer: Peer, then: Then, work: impl FnOnce(&Path) -> T) -> T {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let root = root(options);
+    let folder = root.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
     fs::create_dir_all(&folder).unwrap();
     let done = work(&folder);
-    fs::remove_dir_all(&root).unwrap();
+    if then == Then::Remove || peer == Peer::Crane {
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    flush(&root);
     done
 }

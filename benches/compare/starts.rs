@@ -10,7 +10,7 @@ use super::comparison::Comparison;
 use super::content::Pattern;
 use super::data::{Data, IMAGE};
 use super::peers::Peer;
-use super::pushes::{on_empty, push_all};
+use super::pushes::{Then, on_empty, push_all};
 use super::row::Work;
 use super::support::process::{Process, free_address};
 use super::support::{bootstrap, milliseconds};
@@ -97,7 +97,7 @@ pub(crate) fn memory(comparison: &mut Comparison, data: &Data, registries: &[Pee
         let pattern = Pattern::new();
         let blobs = pattern.blobs(size, MANY, 0);
         comparison.row(Work::cost(name, "MB").at_most(32.0), rounds, registries, |peer| {
-            on_empty(&options.dir, |folder| {
+            on_empty(&options, peer, Then::Remove, |folder| {
                 let server = peer.start(&options.quinistry, folder);
                 push_all(&server, MANY, &blobs, &pattern, Duration::MAX);
                 server.high_water()

@@ -7,10 +7,10 @@ use super::peers::Peer;
 use super::row::Better;
 use super::table::figure;
 
-const WIDTH: f64 = 420.0;
+const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = 110.0;
+const RIGHT: f64 = 140.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 40.0;
 
