@@ -6,7 +6,7 @@ use std::time::Duration;
 const USAGE: &str = "\
 benches/compare/run [--quick] [--only WORDS]... [--dir DIR] [--scale N] [--minutes N]
 
-  --quick       a tenth of everything, in about a minute: to see whether it works, not for figures
+  --quick       a tenth of everything, in two minutes: to see whether it works, not for figures
   --only WORDS  only works whose names contain these words (several: any of them)
   --dir DIR     where the data lies, from run to run, and the results: on the disk to be measured, with 8 GB free
                 [default: compare/ in cargo's target folder]

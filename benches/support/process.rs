@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,19 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::connection::Connection;
 
-/// An address that was free a moment ago.
+/// An address that was free a moment ago, and that the kernel gives to nobody who connects: not to those either who ask,
+/// again and again, whether the server listens there.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).expect("it is less");
+    loop {
+        let next = TRIED.fetch_add(1, Ordering::Relaxed);
+        assert!(next < 20_000, "no port is free");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 20_000 + (first + next) % 12_000));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Ended when dropped.
