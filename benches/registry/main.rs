@@ -7,13 +7,17 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 #![allow(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
 
-mod load;
+#[path = "../support/mod.rs"]
+mod support;
 mod table;
 
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use load::{Connection, Server};
+use support::connection::Connection;
+use support::process::{Process, free_address};
+use support::{bootstrap, load_average, milliseconds, parallel, wrk};
 use table::{Goal, Table};
 
 const QUINISTRY: &str = env!("CARGO_BIN_EXE_quinistry");
@@ -29,8 +33,7 @@ const DOWNLOADS: usize = 16;
 const GENERATIONS: usize = 11;
 
 fn main() {
-    let before = std::fs::read_to_string("/proc/loadavg").unwrap();
-    let before = before.split(' ').next().unwrap_or_default();
+    let before = load_average();
     let cores = std::thread::available_parallelism().unwrap();
     let mut table = Table::default();
     for layer in ["tar", "gzip"] {
@@ -50,19 +53,30 @@ fn main() {
         rates,
         Some(Goal::AtLeast(2.5)),
     );
-    table.row("one generation of bootstrap", "ms", generations(), Some(Goal::AtMost(60.0)));
+    let generations = bootstrap::generations(Path::new(QUINISTRY), GENERATIONS);
+    table.row("one generation of bootstrap", "ms", generations, Some(Goal::AtMost(60.0)));
     print!("{table}");
     println!("load on {cores} cores before: {before}; figures from a busy machine say little");
 }
 
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+/// Starts the registry.
+fn start(arguments: &[&str]) -> Process {
+    let address = free_address();
+    let mut command = Command::new(QUINISTRY);
+    command.args(["serve", "--listen", &address.to_string()]).args(arguments);
+    Process::start(command, address)
+}
+
+/// Where its layer is.
+fn layer_of(server: &Process) -> String {
+    let manifest: serde_json::Value = serde_json::from_slice(&server.connect().body(MANIFEST)).unwrap();
+    format!("/v2/quinistry/blobs/{}", manifest["layers"][0]["digest"].as_str().unwrap())
 }
 
 /// From before the process exists to the last byte of a manifest.
 fn exec_to_first_manifest(layer: &str) -> Duration {
     let begin = Instant::now();
-    let server = Server::start(&["--layer", layer]);
+    let server = start(&["--layer", layer]);
     let answer = server.connect().get(MANIFEST, |_| ());
     let time = begin.elapsed();
     assert!(answer > 0);
@@ -71,10 +85,10 @@ fn exec_to_first_manifest(layer: &str) -> Duration {
 
 /// What the kernel says the server's memory was at most, before and after all downloads at once, in megabytes.
 fn high_water() -> (f64, f64) {
-    let server = Server::start(&[]);
+    let server = start(&[]);
     server.connect().get(MANIFEST, |_| ());
     let idle = server.high_water();
-    let layer = server.layer();
+    let layer = layer_of(&server);
     std::thread::scope(|scope| {
         for _ in 0..DOWNLOADS {
             scope.spawn(|| server.connect().get(&layer, |_| ()));
@@ -85,29 +99,20 @@ fn high_water() -> (f64, f64) {
 
 /// Manifest requests, by `wrk` where there is one, since it costs less than the threads here.
 fn requests(table: &mut Table) {
-    let server = Server::start(&[]);
+    let server = start(&[]);
     server.connect().get(MANIFEST, |_| ());
-    let has_wrk =
-        Command::new("wrk").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    let (tool, one): (_, fn(&Server) -> f64) =
-        if has_wrk { ("wrk", wrk_rate) } else { ("threads of this program", request_rate) };
+    let (tool, one): (_, fn(&Process) -> f64) =
+        if wrk::is_there() { ("wrk", wrk_rate) } else { ("threads of this program", request_rate) };
     let rates = (0..ROUNDS).map(|_| one(&server) / 1e3).collect();
     let name = format!("manifest requests, {CONNECTIONS} connections, by {tool}");
     table.row(&name, "k/s", rates, Some(Goal::AtLeast(60.0)));
 }
 
-fn wrk_rate(server: &Server) -> f64 {
-    let url = format!("http://{}{MANIFEST}", server.address());
-    let duration = format!("-d{}s", ROUND.as_secs());
-    let output =
-        Command::new("wrk").args(["-t2", &format!("-c{CONNECTIONS}"), &duration, &url]).output().unwrap();
-    let report = String::from_utf8(output.stdout).unwrap();
-    assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
-    let rate = report.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
-    rate.expect("wrk prints the rate").trim().parse().unwrap()
+fn wrk_rate(server: &Process) -> f64 {
+    wrk::rate(&format!("http://{}{MANIFEST}", server.address()), &[], CONNECTIONS, ROUND.as_secs())
 }
 
-fn request_rate(server: &Server) -> f64 {
+fn request_rate(server: &Process) -> f64 {
     on_all_connections(server, |connection, _| {
         connection.get(MANIFEST, |_| ());
         1
@@ -116,42 +121,11 @@ fn request_rate(server: &Server) -> f64 {
 
 /// Gigabytes of layer per second.
 fn layer_rate() -> f64 {
-    let server = Server::start(&[]);
-    let layer = server.layer();
-    on_all_connections(&server, |connection, deadline| {
-        let mut bytes = 0;
-        connection.get(&layer, |read| bytes += if Instant::now() < deadline { read } else { 0 });
-        bytes
-    }) / 1e9
+    let server = start(&[]);
+    let layer = layer_of(&server);
+    on_all_connections(&server, |connection, deadline| connection.get_until(&layer, "", deadline)) / 1e9
 }
 
-/// The sum of what `work` gives per second, on as many connections as threads.
-fn on_all_connections(server: &Server, work: impl Fn(&mut Connection, Instant) -> usize + Sync) -> f64 {
-    let begin = Instant::now();
-    let deadline = begin + ROUND;
-    let total: usize = std::thread::scope(|scope| {
-        let one = || {
-            let mut connection = server.connect();
-            let mut sum = 0;
-            while Instant::now() < deadline {
-                sum += work(&mut connection, deadline);
-            }
-            sum
-        };
-        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-    });
-    total as f64 / begin.elapsed().min(ROUND).as_secs_f64()
-}
-
-/// What the program itself says each generation but the first took, which pulls nothing.
-fn generations() -> Vec<f64> {
-    let count = GENERATIONS.to_string();
-    let arguments = ["bootstrap", "--generations", &count, "--base-port", "0", "--output", "json"];
-    let output = Command::new(QUINISTRY).args(arguments).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "bootstrap: {}", output.status);
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["fixedPoint"], true);
-    let generations = report["generations"].as_array().unwrap();
-    generations[1..].iter().map(|generation| generation["milliseconds"].as_f64().unwrap()).collect()
+fn on_all_connections(server: &Process, work: impl Fn(&mut Connection, Instant) -> usize + Sync) -> f64 {
+    parallel::rate(CONNECTIONS, ROUND, || server.connect(), work)
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::support::spread::{Spread, verdict};
+
 /// What the median must be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
@@ -13,8 +15,7 @@ pub(crate) enum Goal {
 struct Row {
     name: String,
     unit: &'static str,
-    /// Sorted, never empty.
-    values: Vec<f64>,
+    values: Spread,
     goal: Option<Goal>,
 }
 
@@ -23,10 +24,8 @@ struct Row {
 pub(crate) struct Table(Vec<Row>);
 
 impl Table {
-    pub(crate) fn row(&mut self, name: &str, unit: &'static str, mut values: Vec<f64>, goal: Option<Goal>) {
-        assert!(!values.is_empty(), "nothing was measured for {name}");
-        values.sort_by(f64::total_cmp);
-        self.0.push(Row { name: name.to_owned(), unit, values, goal });
+    pub(crate) fn row(&mut self, name: &str, unit: &'static str, values: Vec<f64>, goal: Option<Goal>) {
+        self.0.push(Row { name: name.to_owned(), unit, values: Spread::of(values), goal });
     }
 }
 
@@ -35,9 +34,8 @@ impl fmt::Display for Table {
         let width = self.0.iter().map(|row| row.name.len()).max().unwrap_or_default();
         writeln!(f, "{:width$}       n      min   median      max unit  goal", "")?;
         for Row { name, unit, values, goal } in &self.0 {
-            let median = values[values.len() / 2];
-            let (min, max) = (values[0], values[values.len() - 1]);
-            write!(f, "{name:width$} {:7} {min:8.2} {median:8.2} {max:8.2} {unit:5}", values.len())?;
+            let (min, median, max) = (values.least(), values.median(), values.most());
+            write!(f, "{name:width$} {:7} {min:8.2} {median:8.2} {max:8.2} {unit:5}", values.count())?;
             match goal {
                 Some(Goal::AtMost(most)) => writeln!(f, " ≤ {most} {}", verdict(median <= *most))?,
                 Some(Goal::AtLeast(least)) => writeln!(f, " ≥ {least} {}", verdict(median >= *least))?,
@@ -46,8 +44,4 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
-}
-
-fn verdict(met: bool) -> &'static str {
-    if met { "met" } else { "MISSED" }
 }

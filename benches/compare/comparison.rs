@@ -1,0 +1,104 @@
+//! The run: measures with each in turn, round after round, so that noise hits all alike; and keeps to its time.
+
+use std::time::{Duration, Instant};
+
+use super::options::Options;
+use super::peers::Peer;
+use super::row::{Row, Work};
+use super::support::spread::Spread;
+
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    pub(crate) options: Options,
+    began: Instant,
+    /// How long preparations took.
+    prepared: Duration,
+    pub(crate) rows: Vec<Row>,
+    /// Works that there was no time for.
+    pub(crate) left: Vec<String>,
+}
+
+impl Comparison {
+    pub(crate) fn new(options: Options) -> Self {
+        Self { options, began: Instant::now(), prepared: Duration::ZERO, rows: Vec::new(), left: Vec::new() }
+    }
+
+    /// How long it has been measuring.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.prepared)
+    }
+
+    /// Does what does not count, since it is done but once.
+    pub(crate) fn prepare<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let done = work();
+        self.prepared += begin.elapsed();
+        done
+    }
+
+    /// Whether any of these works is to be measured, now.
+    pub(crate) fn wants(&mut self, names: &[&str]) -> bool {
+        let only = &self.options.only;
+        let wanted = |name: &&str| only.is_empty() || only.iter().any(|words| name.contains(words.as_str()));
+        let names: Vec<&str> = names.iter().copied().filter(wanted).collect();
+        if self.elapsed() < self.options.limit {
+            return !names.is_empty();
+        }
+        self.left.extend(names.into_iter().map(String::from));
+        false
+    }
+
+    /// Measures one work.
+    pub(crate) fn row(
+        &mut self,
+        work: Work,
+        rounds: usize,
+        peers: &[Peer],
+        mut measure: impl FnMut(Peer) -> f64,
+    ) {
+        self.rows_at_once(vec![work], rounds, peers, |peer| vec![measure(peer)]);
+    }
+
+    /// Measures several works that come of one measurement, of which `measure` gives a figure each.
+    pub(crate) fn rows_at_once(
+        &mut self,
+        works: Vec<Work>,
+        rounds: usize,
+        peers: &[Peer],
+        mut measure: impl FnMut(Peer) -> Vec<f64>,
+    ) {
+        if !self.wants(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
+            return;
+        }
+        let begin = Instant::now();
+        let mut figures: Vec<Vec<Vec<f64>>> = vec![vec![Vec::new(); peers.len()]; works.len()];
+        for round in 0..rounds {
+            if round > 0 && self.elapsed() > self.options.limit {
+                break;
+            }
+            for (place, peer) in peers.iter().enumerate() {
+                for (of, figure) in figures.iter_mut().zip(measure(*peer)) {
+                    of[place].push(figure);
+                }
+            }
+        }
+        for (work, figures) in works.into_iter().zip(figures) {
+            let of = peers.iter().copied().zip(figures.into_iter().map(Spread::of)).collect();
+            let row = Row { work, of };
+            let medians: Vec<String> = row
+                .of
+                .iter()
+                .map(|(peer, spread)| format!("{} {:.2}", peer.name(), spread.median()))
+                .collect();
+            eprintln!(
+                "{:5.0} s  {} ({}): {}",
+                self.elapsed().as_secs_f64(),
+                row.work.name,
+                row.work.unit,
+                medians.join(", ")
+            );
+            self.rows.push(row);
+        }
+        eprintln!("         in {:.1} s", begin.elapsed().as_secs_f64());
+    }
+}

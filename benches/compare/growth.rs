@@ -1,0 +1,165 @@
+//! How all of it grows as the store does: to ten times as many manifests, and to a hundred times. A store of each size,
+//! which all serve in turn, one at a time, and from which goes again what each has pushed.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use quinistry::oci::Digest;
+
+use super::comparison::Comparison;
+use super::content::{Blob, CONFIG, Pattern, manifest};
+use super::data::{Data, Layout, flush, tag};
+use super::peers::Peer;
+use super::push;
+use super::reads::{pages, time_of_one};
+use super::row::{Better, Row, Work};
+use super::starts::first_answer;
+use super::support::connection::Connection;
+use super::support::parallel;
+use super::support::process::Process;
+
+const REPOSITORY: &str = "grown";
+const CLIENTS: usize = 8;
+const FIRST: usize = 1_000;
+const TIMES: [usize; 3] = [1, 10, 100];
+
+/// Numbers from here on are of images that are pushed, and not there before.
+const PUSHED: usize = 900_000;
+
+/// What one of the plot's panels shows.
+#[derive(Debug)]
+pub(crate) struct Panel {
+    pub(crate) title: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) better: Better,
+    /// For each, how many manifests there were, and the median then.
+    pub(crate) lines: Vec<(Peer, Vec<(usize, f64)>)>,
+}
+
+/// Title, how the row begins, unit, better.
+const MEASURED: [(&str, &str, Better); 4] = [
+    ("exec to first answer", "ms", Better::Less),
+    ("manifest GET by tags in turn", "k/s", Better::More),
+    ("list of all tags", "ms", Better::Less),
+    ("push of images", "images/s", Better::More),
+];
+
+pub(crate) fn measure(comparison: &mut Comparison, data: &Data, lasting: &[Peer]) -> Vec<Panel> {
+    let options = comparison.options.clone();
+    let all: Vec<(usize, Vec<Work>)> =
+        TIMES.iter().map(|times| options.scaled(FIRST * times)).map(|count| (count, works(count))).collect();
+    let pattern = Pattern::new();
+    let pushed = pattern.blobs(4_096, options.scaled(20_000), 1);
+    for (count, works) in &all {
+        if !comparison.wants(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
+            continue;
+        }
+        let folder = comparison.prepare(|| {
+            let folder = data.grown(REPOSITORY, *count);
+            if mark(&folder).exists() {
+                remove(&folder, &pushed);
+            }
+            folder
+        });
+        comparison.rows_at_once(works.clone(), options.long_rounds(), lasting, |peer| {
+            let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(0));
+            let (server, start) = first_answer(|| peer.start(&options.quinistry, &folder), &target);
+            let window = options.window();
+            let gets = gets(&server, *count, window);
+            let list = format!("/v2/{REPOSITORY}/tags/list");
+            let tags = time_of_one(&server, window / 2, |connection| pages(connection, &list));
+            File::create(mark(&folder)).unwrap();
+            let (rate, begun) = push_images(&server, &pushed, &pattern, window * 2);
+            drop(server);
+            remove(&folder, &pushed[..begun]);
+            vec![start, gets / 1e3, tags, rate]
+        });
+    }
+    MEASURED.iter().enumerate().filter_map(|(at, of)| panel(&comparison.rows, &all, at, of)).collect()
+}
+
+fn works(count: usize) -> Vec<Work> {
+    let name = |title: &str| format!("{title}, {count} manifests");
+    MEASURED
+        .iter()
+        .map(|&(title, unit, better)| {
+            let work = if better == Better::More {
+                Work::rate(name(title), unit)
+            } else {
+                Work::cost(name(title), unit)
+            };
+            let is_start = title == MEASURED[0].0;
+            if is_start && count == FIRST * TIMES[2] { work.at_most(50.0) } else { work }
+        })
+        .collect()
+}
+
+fn panel(
+    rows: &[Row],
+    all: &[(usize, Vec<Work>)],
+    at: usize,
+    &(title, unit, better): &(&'static str, &'static str, Better),
+) -> Option<Panel> {
+    let mut lines: Vec<(Peer, Vec<(usize, f64)>)> = Vec::new();
+    for (count, works) in all {
+        let Some(row) = rows.iter().find(|row| row.work.name == works[at].name) else { continue };
+        for (peer, spread) in &row.of {
+            let point = (*count, spread.median());
+            match lines.iter_mut().find(|(of, _)| of == peer) {
+                Some((_, points)) => points.push(point),
+                None => lines.push((*peer, vec![point])),
+            }
+        }
+    }
+    (!lines.is_empty()).then_some(Panel { title, unit, better, lines })
+}
+
+fn image(layer: &Blob, number: usize) -> Vec<u8> {
+    manifest(&[layer], number as u64)
+}
+
+/// Stands beside a store that has more in it than it should.
+fn mark(folder: &Path) -> std::path::PathBuf {
+    folder.with_extension("pushed")
+}
+
+/// Takes away again what was pushed.
+fn remove(folder: &Path, layers: &[Blob]) {
+    let layout = Layout::new(folder);
+    for (number, layer) in layers.iter().enumerate() {
+        let number = PUSHED + number;
+        layout.remove(REPOSITORY, &tag(number), &image(layer, number), &layer.digest);
+    }
+    flush(folder);
+    fs::remove_file(mark(folder)).unwrap();
+}
+
+/// By tags all over the store, so that no answer is at hand just because it was given before.
+fn gets(server: &Process, count: usize, window: Duration) -> f64 {
+    let next = AtomicUsize::new(0);
+    let one = |connection: &mut Connection, _| {
+        let number = next.fetch_add(1, Ordering::Relaxed).wrapping_mul(7_919) % count;
+        connection.get(&format!("/v2/{REPOSITORY}/manifests/{}", tag(number)), |_| ());
+        1
+    };
+    parallel::rate(CLIENTS, window, || server.connect(), one)
+}
+
+/// Images per second, and how many have been begun.
+fn push_images(server: &Process, layers: &[Blob], pattern: &Pattern, window: Duration) -> (f64, usize) {
+    let digest = Digest::sha256(CONFIG);
+    assert_eq!(
+        server.connect().ask("HEAD", &format!("/v2/{REPOSITORY}/blobs/{digest}"), "", &[], |_| ()).status,
+        200,
+        "all images have one configuration"
+    );
+    let done = push::all(server, CLIENTS, layers.len(), window, |connection, number| {
+        let layer = &layers[number];
+        push::blob(connection, REPOSITORY, layer, pattern);
+        let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(PUSHED + number));
+        push::manifest(connection, &target, &image(layer, PUSHED + number));
+    });
+    (done.rate(), done.count)
+}

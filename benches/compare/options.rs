@@ -1,0 +1,104 @@
+//! What the command line says, and what follows from it: how much, how long, how often.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const USAGE: &str = "\
+benches/compare/run [--quick] [--only WORDS]... [--dir DIR] [--scale N] [--minutes N]
+
+  --quick       a tenth of everything, in two minutes: to see whether it works, not for figures
+  --only WORDS  only works whose names contain these words (several: any of them)
+  --dir DIR     where the data lies, from run to run, and the results: on the disk to be measured, with 8 GB free
+                [default: compare/ in cargo's target folder]
+  --scale N     an Nth of all numbers and sizes of what is stored and pushed [default: 1]
+  --minutes N   begin nothing more after so long, beside what it takes to write the data the first time [default: 10]";
+
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The binary to be measured.
+    pub(crate) quinistry: PathBuf,
+    pub(crate) dir: PathBuf,
+    pub(crate) only: Vec<String>,
+    pub(crate) quick: bool,
+    pub(crate) limit: Duration,
+    pub(crate) scale: usize,
+}
+
+impl Options {
+    /// Says what is wrong, or how to call it, and ends the process then.
+    pub(crate) fn parse() -> Self {
+        let built = Path::new(env!("CARGO_BIN_EXE_quinistry"));
+        let quinistry = std::env::var_os("QUINISTRY").map_or_else(|| built.to_owned(), PathBuf::from);
+        // DIR/TARGET/PROFILE/quinistry
+        let target = built.ancestors().nth(3).expect("cargo builds in a folder");
+        let dir = target.join("compare");
+        let limit = Duration::from_mins(10);
+        let mut options = Self { quinistry, dir, only: Vec::new(), quick: false, limit, scale: 1 };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().unwrap_or_else(|| usage(&argument));
+            match argument.as_str() {
+                // Cargo says it to every bench.
+                "--bench" => {}
+                "--quick" => options.quick = true,
+                "--only" => options.only.push(value()),
+                "--dir" => options.dir = PathBuf::from(value()),
+                "--scale" => options.scale = number(&value()).max(1),
+                "--minutes" => options.limit = Duration::from_mins(number(&value()) as u64),
+                _ => usage(&argument),
+            }
+        }
+        if options.quick {
+            options.scale = options.scale.max(10);
+        }
+        options
+    }
+
+    /// Whether nothing is left out or made smaller.
+    pub(crate) fn is_full(&self) -> bool {
+        self.scale == 1 && self.only.is_empty() && !self.quick
+    }
+
+    /// Of what is stored or pushed: a number or a size.
+    pub(crate) fn scaled(&self, number: usize) -> usize {
+        (number / self.scale).max(1)
+    }
+
+    /// How often short things are measured.
+    pub(crate) fn rounds(&self) -> usize {
+        if self.quick { 1 } else { 5 }
+    }
+
+    /// How often what takes seconds is measured.
+    pub(crate) fn long_rounds(&self) -> usize {
+        if self.quick { 1 } else { 3 }
+    }
+
+    /// How often something starts.
+    pub(crate) fn starts(&self) -> usize {
+        if self.quick { 3 } else { 15 }
+    }
+
+    /// How long something is asked for, again and again.
+    pub(crate) fn window(&self) -> Duration {
+        Duration::from_millis(if self.quick { 100 } else { 400 })
+    }
+
+    /// After so long nothing more of a number is pushed: the rate is known then.
+    pub(crate) fn push_limit(&self) -> Duration {
+        Duration::from_millis(if self.quick { 400 } else { 1500 })
+    }
+}
+
+fn number(text: &str) -> usize {
+    text.parse().unwrap_or_else(|_| usage(text))
+}
+
+fn usage(argument: &str) -> ! {
+    if argument == "--help" {
+        println!("{USAGE}");
+        std::process::exit(0);
+    }
+    eprintln!("{argument}: not understood\n\n{USAGE}");
+    std::process::exit(2);
+}

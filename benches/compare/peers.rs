@@ -1,0 +1,140 @@
+//! Who is compared, and how each is started: with what its own documentation recommends for production, and nothing in
+//! its way that the others do without (no log of requests, no tracing, no access control).
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::support::process::{Process, free_address};
+
+/// In the order of the table's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Peer {
+    Quinistry,
+    DockerRegistry,
+    Distribution,
+    Crane,
+    /// No registry: how fast the same bytes come out of the same disk if nothing but that is done.
+    Nginx,
+    /// No registry: how fast the same bytes go there.
+    Dd,
+}
+
+/// All that take pushes.
+pub(crate) const REGISTRIES: &[Peer] =
+    &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution, Peer::Crane];
+
+/// All that keep everything in a folder, and share its layout.
+pub(crate) const LASTING: &[Peer] = &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution];
+
+/// All that answer GET.
+pub(crate) const SERVERS: &[Peer] =
+    &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution, Peer::Crane, Peer::Nginx];
+
+impl Peer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Quinistry => "quinistry",
+            Self::DockerRegistry => "docker-registry",
+            Self::Distribution => "distribution",
+            Self::Crane => "crane",
+            Self::Nginx => "nginx",
+            Self::Dd => "dd",
+        }
+    }
+
+    /// The program, as found in PATH; ours is named by whoever calls.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Distribution => "registry",
+            other => other.name(),
+        }
+    }
+
+    /// Whether it is installed.
+    pub(crate) fn is_there(self) -> bool {
+        self == Self::Quinistry || self.path().is_some()
+    }
+
+    /// Where its program is.
+    pub(crate) fn path(self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|folder| folder.join(self.program())).find(|file| file.is_file())
+    }
+
+    /// Starts it on what lies in a folder.
+    pub(crate) fn start(self, quinistry: &Path, folder: &Path) -> Process {
+        let address = free_address();
+        Process::start(self.command(quinistry, folder, address), address)
+    }
+
+    fn command(self, quinistry: &Path, folder: &Path, address: SocketAddr) -> Command {
+        let listen = address.to_string();
+        let program = if self == Self::Quinistry { quinistry } else { Path::new(self.program()) };
+        let mut command = Command::new(program);
+        match self {
+            Self::Quinistry => command.args(["serve", "--listen", &listen, "--storage"]).arg(folder),
+            Self::DockerRegistry | Self::Distribution => {
+                let config = beside(folder, "yml");
+                fs::write(&config, distribution(folder, &listen)).unwrap();
+                // It looks for a collector of traces on this machine otherwise.
+                command.env("OTEL_TRACES_EXPORTER", "none").arg("serve").arg(config)
+            }
+            Self::Crane => command.args(["registry", "serve", "--address", &listen, "--disk"]).arg(folder),
+            Self::Nginx => {
+                let config = beside(folder, "conf");
+                fs::write(&config, nginx(folder, &listen)).unwrap();
+                command.arg("-p").arg(folder).arg("-c").arg(config).args(["-e", "stderr"])
+            }
+            Self::Dd => panic!("dd serves nothing"),
+        };
+        command
+    }
+}
+
+/// A file named like the folder, so that nothing of it lies within.
+fn beside(folder: &Path, extension: &str) -> PathBuf {
+    folder.with_extension(extension)
+}
+
+fn distribution(folder: &Path, listen: &str) -> String {
+    format!(
+        "version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage:
+  filesystem: {{rootdirectory: '{}'}}
+  cache: {{blobdescriptor: inmemory}}
+  delete: {{enabled: true}}
+  maintenance: {{uploadpurging: {{enabled: false}}}}
+http: {{addr: '{listen}', secret: compare}}
+",
+        folder.display()
+    )
+}
+
+fn nginx(folder: &Path, listen: &str) -> String {
+    let scratch = beside(folder, "nginx");
+    fs::create_dir_all(&scratch).unwrap();
+    let scratch = scratch.display();
+    format!(
+        "daemon off;
+user root;
+worker_processes auto;
+pid {scratch}/pid;
+error_log stderr crit;
+events {{ worker_connections 1024; }}
+http {{
+  sendfile on;
+  tcp_nopush on;
+  access_log off;
+  keepalive_requests 100000000;
+  default_type application/vnd.oci.image.manifest.v1+json;
+  client_body_temp_path {scratch}; proxy_temp_path {scratch}; fastcgi_temp_path {scratch};
+  uwsgi_temp_path {scratch}; scgi_temp_path {scratch};
+  server {{ listen {listen}; root {}; }}
+}}
+",
+        folder.display()
+    )
+}

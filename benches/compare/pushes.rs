@@ -1,0 +1,195 @@
+//! What is pushed: many small blobs, some of middle size, one large one; and images that are pulled at once. Each run
+//! begins with an empty folder.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::comparison::Comparison;
+use super::content::{Blob, CONFIG, Pattern, manifest};
+use super::data::flush;
+use super::options::Options;
+use super::peers::Peer;
+use super::push::{self, Done};
+use super::row::Work;
+use super::support::process::Process;
+
+const REPOSITORY: &str = "pushed";
+const MANY: usize = 16;
+
+pub(crate) fn measure(comparison: &mut Comparison, registries: &[Peer]) {
+    let pattern = Pattern::new();
+    small(comparison, &pattern, registries);
+    middle(comparison, &pattern, registries);
+    large(comparison, &pattern, registries);
+    mixed(comparison, &pattern, registries);
+}
+
+fn small(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
+    let count = comparison.options.scaled(10_000);
+    let blobs = pattern.blobs(4_096, count, 0);
+    for clients in [1, MANY] {
+        let name = format!("push {count} × 4 KB, {clients} clients");
+        let work = Work::rate(name, "blobs/s");
+        let work = if clients == MANY { work.beside(Peer::DockerRegistry, 5.0) } else { work };
+        let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
+        let options = comparison.options.clone();
+        comparison.row(work, rounds, registries, |peer| {
+            on_empty(&options, peer, Then::Leave, |folder| {
+                let server = peer.start(&options.quinistry, folder);
+                push_all(&server, clients, &blobs, pattern, limit).rate()
+            })
+        });
+    }
+}
+
+fn middle(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
+    let (size, count) = (comparison.options.scaled(10_000_000), 100);
+    let works = [1, MANY].map(|clients| {
+        (clients, Work::rate(format!("push {count} × {} MB, {clients} clients", size / 1_000_000), "MB/s"))
+    });
+    if !comparison.wants(&works.each_ref().map(|(_, work)| work.name.as_str())) {
+        return;
+    }
+    let blobs = pattern.blobs(size, count, 0);
+    for (clients, work) in works {
+        let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
+        let options = comparison.options.clone();
+        comparison.row(work, rounds, registries, |peer| {
+            on_empty(&options, peer, Then::Remove, |folder| {
+                let server = peer.start(&options.quinistry, folder);
+                let done = push_all(&server, clients, &blobs, pattern, limit);
+                done.rate() * size as f64 / 1e6
+            })
+        });
+    }
+}
+
+/// One blob of a gigabyte, also against writing as many bytes to a file and flushing it; and as much by many clients.
+fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
+    let size = comparison.options.scaled(1_000_000_000);
+    let one = Work::rate(format!("push 1 × {} MB, 1 client", size / 1_000_000), "MB/s")
+        .beside(Peer::DockerRegistry, 3.0)
+        .beside(Peer::Dd, 0.6);
+    let many = Work::rate(format!("push {MANY} × {} MB, {MANY} clients", size / MANY / 1_000_000), "MB/s");
+    let options = comparison.options.clone();
+    let rounds = options.long_rounds();
+    if comparison.wants(&[&one.name]) {
+        let blob = pattern.blobs(size, 1, 0);
+        let source = options.dir.join("source");
+        let mut file = File::create(&source).unwrap();
+        for piece in pattern.pieces(&blob[0]) {
+            file.write_all(piece).unwrap();
+        }
+        file.sync_all().unwrap();
+        let with_dd: Vec<Peer> = registries.iter().copied().chain([Peer::Dd]).collect();
+        comparison.row(one, rounds, &with_dd, |peer| {
+            on_empty(&options, peer, Then::Remove, |folder| {
+                let time = if peer == Peer::Dd {
+                    dd(&source, folder)
+                } else {
+                    let server = peer.start(&options.quinistry, folder);
+                    push_all(&server, 1, &blob, pattern, Duration::MAX).time
+                };
+                size as f64 / time.as_secs_f64() / 1e6
+            })
+        });
+        fs::remove_file(source).unwrap();
+    }
+    if comparison.wants(&[&many.name]) {
+        let blobs = pattern.blobs(size / MANY, MANY, 0);
+        comparison.row(many, rounds, registries, |peer| {
+            on_empty(&options, peer, Then::Remove, |folder| {
+                let server = peer.start(&options.quinistry, folder);
+                let done = push_all(&server, MANY, &blobs, pattern, Duration::MAX);
+                done.rate() * (size / MANY) as f64 / 1e6
+            })
+        });
+    }
+}
+
+fn dd(source: &Path, folder: &Path) -> Duration {
+    let mut command = Command::new("dd");
+    command.arg(format!("if={}", source.display())).arg(format!("of={}", folder.join("data").display()));
+    command.args(["bs=1M", "conv=fsync"]).stderr(Stdio::null());
+    let begin = Instant::now();
+    assert!(command.status().unwrap().success(), "{command:?}");
+    begin.elapsed()
+}
+
+/// Images that are pushed and at once pulled again.
+fn mixed(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
+    let clients = 8;
+    let work = Work::rate(format!("push an image of 64 KB and pull it, {clients} clients"), "images/s");
+    if !comparison.wants(&[&work.name]) {
+        return;
+    }
+    let blobs = pattern.blobs(65_536, comparison.options.scaled(20_000), 0);
+    let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
+    let options = comparison.options.clone();
+    comparison.row(work, rounds, registries, |peer| {
+        on_empty(&options, peer, Then::Leave, |folder| {
+            let server = peer.start(&options.quinistry, folder);
+            push_config(&server, REPOSITORY);
+            push::all(&server, clients, blobs.len(), limit, |connection, number| {
+                let layer = &blobs[number];
+                push::blob(connection, REPOSITORY, layer, pattern);
+                let target = format!("/v2/{REPOSITORY}/manifests/t{number}");
+                push::manifest(connection, &target, &manifest(&[layer], number as u64));
+                connection.get(&target, |_| ());
+                connection.get(&format!("/v2/{REPOSITORY}/blobs/{}", layer.digest), |_| ());
+            })
+            .rate()
+        })
+    });
+}
+
+/// What all images have in common.
+pub(crate) fn push_config(server: &Process, repository: &str) {
+    let digest = quinistry::oci::Digest::sha256(CONFIG);
+    push::bytes(&mut server.connect(), repository, digest.as_str(), &[CONFIG]);
+}
+
+pub(crate) fn push_all(
+    server: &Process,
+    clients: usize,
+    blobs: &[Blob],
+    pattern: &Pattern,
+    limit: Duration,
+) -> Done {
+    push::all(server, clients, blobs.len(), limit, |connection, number| {
+        push::blob(connection, REPOSITORY, &blobs[number], pattern);
+    })
+}
+
+/// Where all of these folders are.
+pub(crate) fn root(options: &Options) -> PathBuf {
+    options.dir.join("pushed")
+}
+
+/// What becomes of what was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Large files go at once.
+    Remove,
+    /// Thousands of small ones go at the end of all: their removal would be the next one's burden.
+    Leave,
+}
+
+/// Gives somebody a folder that is empty. When all is done there, the disk is quiet again: what nobody has flushed is not
+/// written any more in the midst of the next one's run.
+pub(crate) fn on_empty<T>(options: &Options, peer: Peer, then: Then, work: impl FnOnce(&Path) -> T) -> T {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let root = root(options);
+    let folder = root.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+    fs::create_dir_all(&folder).unwrap();
+    let done = work(&folder);
+    if then == Then::Remove || peer == Peer::Crane {
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    flush(&root);
+    done
+}

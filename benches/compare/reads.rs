@@ -1,0 +1,204 @@
+//! What is read: manifests, lists, and blobs of all sizes. All servers are up at once, and idle but for the one that is
+//! asked.
+
+use std::cell::LazyCell;
+use std::time::{Duration, Instant};
+
+use quinistry::oci::Digest;
+
+use super::comparison::Comparison;
+use super::data::{Data, IMAGE, REFERRERS, TAGS};
+use super::peers::{Peer, SERVERS};
+use super::row::Work;
+use super::support::connection::Connection;
+use super::support::process::Process;
+use super::support::{milliseconds, parallel, wrk};
+
+const CONNECTIONS: usize = 8;
+
+/// How long `wrk` asks; it knows only whole seconds.
+const SECONDS: u64 = 1;
+
+/// As long as answers need to come from where they will come from henceforth.
+const WARM_UP: Duration = Duration::from_millis(100);
+
+/// How a GET is done.
+enum By {
+    /// Many short answers. Thousands per second.
+    Wrk,
+    /// Few long ones: threads that read 256 KiB at a time. Gigabytes per second. `wrk` reads 8 KiB at a time, so that it
+    /// is itself what takes the time.
+    Threads,
+}
+
+struct Get {
+    work: Work,
+    target: String,
+    /// Ended by a line break.
+    range: &'static str,
+    connections: usize,
+    /// Of a blob of 100 MB.
+    is_large: bool,
+    by: By,
+}
+
+pub(crate) fn measure(comparison: &mut Comparison, data: &Data, peers: &[Peer]) {
+    let options = &comparison.options;
+    let window = options.window();
+    let servers: LazyCell<Vec<(Peer, Process)>, _> = {
+        let all: Vec<Peer> = SERVERS.iter().copied().filter(|peer| peers.contains(peer)).collect();
+        let options = options.clone();
+        LazyCell::new(move || all.into_iter().map(|peer| (peer, data.serve(peer, &options))).collect())
+    };
+    for get in gets(data) {
+        if !comparison.wants(&[&get.work.name]) {
+            continue;
+        }
+        let mut able = able(&servers, |connection| get.is_answered(connection));
+        // It would hash gigabytes for minutes before the first byte.
+        able.retain(|peer| *peer != Peer::Crane || !get.is_large || get.connections == 1);
+        let rounds = comparison.options.rounds();
+        for peer in &able {
+            get.warm_up(server(&servers, *peer));
+        }
+        comparison.row(get.work.clone(), rounds, &able, |peer| get.rate(server(&servers, peer), window));
+    }
+    lists(comparison, data, &servers);
+    heads(comparison, data, &servers);
+}
+
+fn server(servers: &[(Peer, Process)], peer: Peer) -> &Process {
+    &servers.iter().find(|(of, _)| *of == peer).expect("only those are asked that were started").1
+}
+
+/// Those that answer as they should.
+fn able(servers: &[(Peer, Process)], answers: impl Fn(&mut Connection) -> bool) -> Vec<Peer> {
+    servers.iter().filter(|(_, server)| answers(&mut server.connect())).map(|(peer, _)| *peer).collect()
+}
+
+fn gets(data: &Data) -> Vec<Get> {
+    let image = |rest: &str| format!("/v2/{IMAGE}/{rest}");
+    let manifest = |name: &str, reference: &str| Get {
+        work: Work::rate(format!("manifest GET by {name}, {CONNECTIONS} connections"), "k/s")
+            .beside(Peer::DockerRegistry, 20.0)
+            .beside(Peer::Distribution, 20.0)
+            .beside(Peer::Nginx, 1.0),
+        target: image(&format!("manifests/{reference}")),
+        range: "",
+        connections: CONNECTIONS,
+        is_large: false,
+        by: By::Wrk,
+    };
+    let mut all = vec![manifest("tag", "latest"), manifest("digest", Digest::sha256(&data.image).as_str())];
+    for (layer, size) in data.layers.iter().zip(["1 KB", "1 MB", "100 MB"]) {
+        for connections in [1, 8, 64] {
+            let name = format!("blob GET {size}, {connections} connections");
+            let (is_short, is_large) = (size == "1 KB", size == "100 MB");
+            let work = Work::rate(name, if is_short { "k/s" } else { "GB/s" });
+            let work = if is_large && connections == 8 { work.beside(Peer::Nginx, 1.0) } else { work };
+            let by = if is_short { By::Wrk } else { By::Threads };
+            let target = image(&format!("blobs/{}", layer.digest));
+            all.push(Get { work, target, range: "", connections, is_large, by });
+        }
+    }
+    all.push(Get {
+        work: Work::rate(format!("64 KB Ranges of a 100 MB blob, {CONNECTIONS} connections"), "GB/s"),
+        target: image(&format!("blobs/{}", data.layers[2].digest)),
+        // From the beginning of a page: elsewhere 64 KiB touch one page more than Linux sends at once, and all who use
+        // sendfile, over loopback, wait 40 ms for each.
+        range: "range: bytes=4096000-4161535\r\n",
+        connections: CONNECTIONS,
+        is_large: true,
+        by: By::Threads,
+    });
+    all
+}
+
+impl Get {
+    fn is_answered(&self, connection: &mut Connection) -> bool {
+        let status = connection.ask("GET", &self.target, self.range, &[], |_| ()).status;
+        status == if self.range.is_empty() { 200 } else { 206 }
+    }
+
+    fn warm_up(&self, server: &Process) {
+        self.bytes_per_second(server, WARM_UP);
+    }
+
+    fn rate(&self, server: &Process, window: Duration) -> f64 {
+        match self.by {
+            By::Wrk => {
+                let url = format!("http://{}{}", server.address(), self.target);
+                let accept = format!("Accept: {}", quinistry::oci::media_type::OCI_MANIFEST);
+                wrk::rate(&url, &[accept], self.connections, SECONDS) / 1e3
+            }
+            By::Threads => self.bytes_per_second(server, window) / 1e9,
+        }
+    }
+
+    fn bytes_per_second(&self, server: &Process, window: Duration) -> f64 {
+        let work =
+            |connection: &mut Connection, deadline| connection.get_until(&self.target, self.range, deadline);
+        parallel::rate(self.connections, window, || server.connect(), work)
+    }
+}
+
+/// Whole lists, page after page if there are pages.
+fn lists(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) {
+    let subject = Digest::sha256(&data.image);
+    let lists = [
+        (format!("all of {} tags", data.tags()), format!("/v2/{TAGS}/tags/list")),
+        (format!("all of {} referrers", data.referrers()), format!("/v2/{REFERRERS}/referrers/{subject}")),
+    ];
+    for (name, target) in lists {
+        if !comparison.wants(&[&name]) {
+            continue;
+        }
+        let able = able(servers, |connection| connection.ask("GET", &target, "", &[], |_| ()).status == 200);
+        let (rounds, window) = (comparison.options.rounds(), comparison.options.window() / 2);
+        for peer in &able {
+            pages(&mut server(servers, *peer).connect(), &target);
+        }
+        comparison.row(Work::cost(name, "ms"), rounds, &able, |peer| {
+            time_of_one(server(servers, peer), window, |connection| pages(connection, &target))
+        });
+    }
+}
+
+/// Milliseconds that something takes on one connection, as it is done again and again for so long, once at least.
+pub(crate) fn time_of_one(server: &Process, window: Duration, one: impl Fn(&mut Connection)) -> f64 {
+    let mut connection = server.connect();
+    let begin = Instant::now();
+    let mut count = 0;
+    while count == 0 || begin.elapsed() < window {
+        one(&mut connection);
+        count += 1;
+    }
+    milliseconds(begin.elapsed()) / f64::from(count)
+}
+
+/// Reads a list to its end.
+pub(crate) fn pages(connection: &mut Connection, target: &str) {
+    let mut next = Some(target.to_owned());
+    while let Some(target) = next {
+        let answer = connection.ask("GET", &target, "", &[], |_| ());
+        assert_eq!(answer.status, 200, "GET {target}: {answer:?}");
+        next = answer.next;
+    }
+}
+
+/// Not by `wrk`, which waits for the body that an answer to HEAD only tells of.
+fn heads(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) {
+    let work = Work::rate(format!("blob HEAD, {CONNECTIONS} connections"), "k/s");
+    if !comparison.wants(&[&work.name]) {
+        return;
+    }
+    let target = format!("/v2/{IMAGE}/blobs/{}", data.layers[1].digest);
+    let head = |connection: &mut Connection| connection.ask("HEAD", &target, "", &[], |_| ()).status == 200;
+    let able = able(servers, head);
+    let (rounds, window) = (comparison.options.rounds(), comparison.options.window());
+    comparison.row(work, rounds, &able, |peer| {
+        let server = server(servers, peer);
+        let one = |connection: &mut Connection, _| usize::from(head(connection));
+        parallel::rate(CONNECTIONS, window, || server.connect(), one) / 1e3
+    });
+}

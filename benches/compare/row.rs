@@ -1,0 +1,80 @@
+//! One row of the table: a work, what each gave, and what was to be shown.
+
+use super::peers::Peer;
+use super::support::spread::{Spread, verdict};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    More,
+    Less,
+}
+
+/// What our median must be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    AtMost(f64),
+    /// So many times as good as another's.
+    Beside(Peer, f64),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) better: Better,
+    pub(crate) goals: Vec<Goal>,
+}
+
+impl Work {
+    /// A work of which more per second is better.
+    pub(crate) fn rate(name: impl Into<String>, unit: &'static str) -> Self {
+        Self { name: name.into(), unit, better: Better::More, goals: Vec::new() }
+    }
+
+    /// A work that should take little.
+    pub(crate) fn cost(name: impl Into<String>, unit: &'static str) -> Self {
+        Self { name: name.into(), unit, better: Better::Less, goals: Vec::new() }
+    }
+
+    pub(crate) fn at_most(mut self, most: f64) -> Self {
+        self.goals.push(Goal::AtMost(most));
+        self
+    }
+
+    pub(crate) fn beside(mut self, peer: Peer, times: f64) -> Self {
+        self.goals.push(Goal::Beside(peer, times));
+        self
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) work: Work,
+    pub(crate) of: Vec<(Peer, Spread)>,
+}
+
+impl Row {
+    pub(crate) fn spread(&self, peer: Peer) -> Option<&Spread> {
+        self.of.iter().find(|(of, _)| *of == peer).map(|(_, spread)| spread)
+    }
+
+    /// How many times as good as another's our median is.
+    pub(crate) fn ratio(&self, peer: Peer) -> Option<f64> {
+        let (own, other) = (self.spread(Peer::Quinistry)?.median(), self.spread(peer)?.median());
+        Some(if self.work.better == Better::More { own / other } else { other / own })
+    }
+
+    /// What is said of a goal; none of one that nobody was there for.
+    pub(crate) fn verdict(&self, goal: Goal) -> Option<String> {
+        match goal {
+            Goal::AtMost(most) => {
+                let median = self.spread(Peer::Quinistry)?.median();
+                Some(format!("≤ {most} {} {}", self.work.unit, verdict(median <= most)))
+            }
+            Goal::Beside(peer, times) => {
+                let ratio = self.ratio(peer)?;
+                Some(format!("≥ {times}× {} {}", peer.name(), verdict(ratio >= times)))
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! How long until a new process answers, what memory it takes, and what the program itself weighs.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::comparison::Comparison;
+use super::content::Pattern;
+use super::data::{Data, IMAGE};
+use super::peers::Peer;
+use super::pushes::{Then, on_empty, push_all};
+use super::row::Work;
+use super::support::process::{Process, free_address};
+use super::support::{bootstrap, milliseconds};
+
+const MANY: usize = 16;
+const GENERATIONS: usize = 10;
+
+/// How long nobody asks for anything, until it is idle.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// From before the process exists to the last byte of a first answer.
+pub(crate) fn first_answer(start: impl FnOnce() -> Process, target: &str) -> (Process, f64) {
+    let begin = Instant::now();
+    let server = start();
+    server.connect().get(target, |_| ());
+    let time = milliseconds(begin.elapsed());
+    (server, time)
+}
+
+pub(crate) fn measure(comparison: &mut Comparison, data: &Data, servers: &[Peer]) {
+    let options = comparison.options.clone();
+    let own = [Peer::Quinistry];
+    let work = Work::cost("exec to first manifest, own image", "ms").at_most(20.0);
+    comparison.row(work, options.starts(), &own, |_| {
+        first_answer(|| start_quine(&options.quinistry), "/v2/quinistry/manifests/latest").1
+    });
+    // crane's manifests would have to be pushed first.
+    let lasting: Vec<Peer> = servers.iter().copied().filter(|peer| *peer != Peer::Crane).collect();
+    let manifest = format!("/v2/{IMAGE}/manifests/latest");
+    comparison.row(
+        Work::cost("exec to first manifest, of a store", "ms"),
+        options.starts(),
+        &lasting,
+        |peer| {
+            let folder = data.folder(peer);
+            first_answer(|| peer.start(&options.quinistry, &folder), &manifest).1
+        },
+    );
+    let generation = Work::cost(format!("one generation of {GENERATIONS}, local chain"), "ms").at_most(60.0);
+    let mut generations = Vec::new();
+    comparison.row(generation, (GENERATIONS - 1) * options.long_rounds(), &own, |_| {
+        if generations.is_empty() {
+            generations = bootstrap::generations(&options.quinistry, GENERATIONS);
+        }
+        generations.pop().expect("it has raised some")
+    });
+}
+
+pub(crate) fn memory(comparison: &mut Comparison, data: &Data, registries: &[Peer]) {
+    let options = comparison.options.clone();
+    let rounds = options.long_rounds();
+    let quine = vec![
+        Work::cost("memory high-water at first answer, own image only", "MB"),
+        Work::cost(format!("memory high-water, {MANY} downloads of the own layer"), "MB").at_most(16.0),
+    ];
+    comparison.rows_at_once(quine, rounds, &[Peer::Quinistry], |_| {
+        let (server, _) = first_answer(|| start_quine(&options.quinistry), "/v2/quinistry/manifests/latest");
+        let at_start = server.high_water();
+        let manifest = server.connect().body("/v2/quinistry/manifests/latest");
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let layer = manifest["layers"][0]["digest"].as_str().expect("the quine has a layer").to_owned();
+        download(&server, &format!("/v2/quinistry/blobs/{layer}"));
+        vec![at_start, server.high_water()]
+    });
+    let store = vec![
+        Work::cost("memory high-water at first answer, of a store", "MB"),
+        Work::cost("memory resident when idle", "MB"),
+        Work::cost(format!("memory high-water, {MANY} downloads of such a layer"), "MB"),
+    ];
+    let layer = format!("/v2/{IMAGE}/blobs/{}", data.layers[3].digest);
+    comparison.rows_at_once(store, rounds, registries, |peer| {
+        let folder = data.folder(peer);
+        let target = if peer == Peer::Crane { "/v2/" } else { &format!("/v2/{IMAGE}/manifests/latest") };
+        let (server, _) = first_answer(|| peer.start(&options.quinistry, &folder), target);
+        let at_start = server.high_water();
+        thread::sleep(IDLE);
+        let idle = server.resident();
+        download(&server, &layer);
+        vec![at_start, idle, server.high_water()]
+    });
+    let size = options.scaled(100_000_000);
+    let name = format!("memory high-water, {MANY} pushes of {} MB", size / 1_000_000);
+    if comparison.wants(&[&name]) {
+        let pattern = Pattern::new();
+        let blobs = pattern.blobs(size, MANY, 0);
+        comparison.row(Work::cost(name, "MB").at_most(32.0), rounds, registries, |peer| {
+            on_empty(&options, peer, Then::Remove, |folder| {
+                let server = peer.start(&options.quinistry, folder);
+                push_all(&server, MANY, &blobs, &pattern, Duration::MAX);
+                server.high_water()
+            })
+        });
+    }
+}
+
+pub(crate) fn sizes(comparison: &mut Comparison, registries: &[Peer]) {
+    let quinistry = comparison.options.quinistry.clone();
+    let megabytes = |path: &Path| fs::metadata(path).unwrap().len() as f64 / 1e6;
+    comparison.row(Work::cost("binary", "MB").at_most(12.0), 1, registries, |peer| {
+        megabytes(&peer.path().filter(|_| peer != Peer::Quinistry).unwrap_or_else(|| quinistry.clone()))
+    });
+    comparison.row(Work::cost("image, config and layer", "MB"), 1, &[Peer::Quinistry], |_| {
+        let manifest = Command::new(&quinistry).args(["image", "manifest"]).output().unwrap().stdout;
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let size =
+            |descriptor: &serde_json::Value| descriptor["size"].as_f64().expect("descriptors have sizes");
+        (size(&manifest["config"]) + size(&manifest["layers"][0])) / 1e6
+    });
+}
+
+/// The registry of its own image alone.
+fn start_quine(quinistry: &Path) -> Process {
+    let address = free_address();
+    let mut command = Command::new(quinistry);
+    command.args(["serve", "--listen", &address.to_string()]);
+    Process::start(command, address)
+}
+
+fn download(server: &Process, target: &str) {
+    thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| server.connect().get(target, |_| ()));
+        }
+    });
+}

@@ -1,0 +1,85 @@
+//! The table at the end: a row for each work, a column for each; medians and by how much ours is better, and beneath them
+//! the least and the most.
+
+use std::fmt;
+
+use super::peers::Peer;
+use super::row::Row;
+
+/// Whose figures stand in which column: the two that are no registries measure different works.
+const COLUMNS: [(&str, &[Peer]); 5] = [
+    ("quinistry", &[Peer::Quinistry]),
+    ("docker-registry", &[Peer::DockerRegistry]),
+    ("distribution", &[Peer::Distribution]),
+    ("crane", &[Peer::Crane]),
+    ("nginx or dd", &[Peer::Nginx, Peer::Dd]),
+];
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Table<'a>(pub(crate) &'a [Row]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heads = ["work", "unit", "n"].into_iter().chain(COLUMNS.map(|(head, _)| head)).chain(["goal"]);
+        let mut lines = vec![heads.map(String::from).collect::<Vec<_>>()];
+        lines.extend(self.0.iter().flat_map(cells));
+        let widths: Vec<usize> = (0..lines[0].len())
+            .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default())
+            .collect();
+        for line in lines {
+            let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A row as lines of cells.
+fn cells(row: &Row) -> Vec<Vec<String>> {
+    let goals: Vec<String> = row.work.goals.iter().filter_map(|goal| row.verdict(*goal)).collect();
+    let count = row.of.iter().map(|(_, spread)| spread.count()).max().unwrap_or_default();
+    let mut first = vec![row.work.name.clone(), row.work.unit.to_owned(), count.to_string()];
+    let mut second = vec![String::new(); 3];
+    for (_, peers) in COLUMNS {
+        let Some((peer, spread)) = row.of.iter().find(|(peer, _)| peers.contains(peer)) else {
+            first.push("–".into());
+            second.push(String::new());
+            continue;
+        };
+        let ratio = row.ratio(*peer).filter(|_| *peer != Peer::Quinistry);
+        let ratio = ratio.map(times).unwrap_or_default();
+        first.push(format!("{}{ratio}", figure(spread.median())));
+        let range = format!("{}–{}", figure(spread.least()), figure(spread.most()));
+        second.push(if spread.count() > 1 { range } else { String::new() });
+    }
+    let mut goals = goals.into_iter();
+    first.push(goals.next().unwrap_or_default());
+    second.push(goals.next().unwrap_or_default());
+    let mut lines = vec![first];
+    if second.iter().any(|cell| !cell.is_empty()) {
+        lines.push(second);
+    }
+    lines.extend(goals.map(|goal| {
+        let mut line = vec![String::new(); 3 + COLUMNS.len()];
+        line.push(goal);
+        line
+    }));
+    lines
+}
+
+fn times(ratio: f64) -> String {
+    // Nobody cares how many thousand times, and of nothing there is no telling.
+    if ratio > 999.0 { " ×>999".into() } else { format!(" ×{}", figure(ratio)) }
+}
+
+/// Three digits are what one can rely on.
+pub(crate) fn figure(value: f64) -> String {
+    let digits = match value.abs() {
+        value if value >= 99.95 => 0,
+        value if value >= 9.995 => 1,
+        value if value >= 0.1 => 2,
+        _ => 3,
+    };
+    format!("{value:.digits$}")
+}

@@ -1,0 +1,99 @@
+//! A server process, as its connections and the kernel see it.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::connection::Connection;
+
+/// An address that was free a moment ago, and that the kernel gives to nobody who connects: not to those either who ask,
+/// again and again, whether the server listens there.
+pub(crate) fn free_address() -> SocketAddr {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).expect("it is less");
+    loop {
+        let next = TRIED.fetch_add(1, Ordering::Relaxed);
+        assert!(next < 20_000, "no port is free");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 20_000 + (first + next) % 12_000));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    address: SocketAddr,
+    command: String,
+}
+
+impl Process {
+    /// Starts a server that shall listen on that address; it need not do so yet.
+    pub(crate) fn start(mut command: Command, address: SocketAddr) -> Self {
+        let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = silent.spawn().unwrap_or_else(|error| panic!("{silent:?}: {error}"));
+        Self { child, address, command: format!("{command:?}") }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connects as soon as it listens, within a minute: a busy machine may let it wait for seconds.
+    pub(crate) fn connect(&self) -> Connection {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        loop {
+            match TcpStream::connect(self.address) {
+                Ok(stream) => return Connection::new(stream),
+                Err(error) => assert!(
+                    Instant::now() < deadline,
+                    "{} does not listen: {error}; run it by hand to see what it says",
+                    self.command
+                ),
+            }
+            // Short beside what is measured, and leaves the processor to it.
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// The most memory that was ever resident, in megabytes; of its children, too.
+    pub(crate) fn high_water(&self) -> f64 {
+        memory(self.child.id(), "VmHWM:")
+    }
+
+    /// What is resident now.
+    pub(crate) fn resident(&self) -> f64 {
+        memory(self.child.id(), "VmRSS:")
+    }
+}
+
+fn memory(process: u32, line: &str) -> f64 {
+    // A process that has gone meanwhile takes none.
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let own = status.lines().find_map(|text| text.strip_prefix(line)).map_or(0.0, |text| {
+        text.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") * 1024.0 / 1e6
+    });
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    own + children.split_whitespace().map(|child| memory(child.parse().unwrap(), line)).sum::<f64>()
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let id = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        if children.trim().is_empty() {
+            let _ = self.child.kill();
+        } else if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+            // One that has children must end them itself.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
