@@ -5,13 +5,14 @@
 //! Reads block. Used by the rooms that serve, save and push.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Buf as _, Bytes};
 use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 
@@ -150,22 +151,71 @@ pub struct Pieces {
     file: Option<(Arc<File>, Range<u64>)>,
 }
 
+impl Pieces {
+    /// The next piece, if reading it does not have to wait for a disk.
+    pub fn poll_at_hand(&mut self) -> Poll<Option<io::Result<Bytes>>> {
+        match self.turn() {
+            Turn::Over => Poll::Ready(None),
+            Turn::Memory(bytes) => Poll::Ready(Some(Ok(bytes))),
+            Turn::File(file, rest) => match read_at_hand(file, rest.start, next_length(rest)) {
+                Some(piece) => {
+                    rest.start += piece.len() as u64;
+                    Poll::Ready(Some(Ok(piece)))
+                }
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    fn turn(&mut self) -> Turn<'_> {
+        if self.file.as_ref().is_none_or(|(_, rest)| rest.is_empty()) {
+            match self.segments.next() {
+                None => return Turn::Over,
+                Some(Segment::Memory(bytes)) => return Turn::Memory(bytes),
+                Some(Segment::File(file, range)) => self.file = Some((file, range)),
+            }
+        }
+        match &mut self.file {
+            Some((file, rest)) => Turn::File(file, rest),
+            None => Turn::Over,
+        }
+    }
+}
+
+/// Whose turn it is.
+enum Turn<'a> {
+    Memory(Bytes),
+    File(&'a File, &'a mut Range<u64>),
+    Over,
+}
+
 impl Iterator for Pieces {
     type Item = io::Result<Bytes>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.file.as_ref().is_none_or(|(_, rest)| rest.is_empty()) {
-            match self.segments.next()? {
-                Segment::Memory(bytes) => return Some(Ok(bytes)),
-                Segment::File(file, range) => self.file = Some((file, range)),
+        match self.turn() {
+            Turn::Over => None,
+            Turn::Memory(bytes) => Some(Ok(bytes)),
+            Turn::File(file, rest) => {
+                let length = next_length(rest);
+                let piece = read(file, rest.start, length);
+                rest.start += length as u64;
+                Some(piece)
             }
         }
-        let (file, rest) = self.file.as_mut()?;
-        let length = PIECE.min(rest.end - rest.start);
-        let piece = read(file, rest.start, usize::try_from(length).expect("a piece is small"));
-        rest.start += length;
-        Some(piece)
     }
+}
+
+fn next_length(rest: &Range<u64>) -> usize {
+    usize::try_from(PIECE.min(rest.end - rest.start)).expect("a piece is small")
+}
+
+/// As much of that as the kernel has in memory; nothing if it has nothing, or cannot tell, or the file has ended.
+fn read_at_hand(file: &File, from: u64, length: usize) -> Option<Bytes> {
+    let mut piece = vec![0; length];
+    let read = preadv2(file, &mut [IoSliceMut::new(&mut piece)], from, ReadWriteFlags::NOWAIT).ok()?;
+    piece.truncate(read);
+    (read > 0).then(|| piece.into())
 }
 
 /// So much of a file, into memory that nobody has filled with zeros before.
@@ -243,6 +293,23 @@ mod tests {
         let mut read = Vec::new();
         segments.slice(3..700_001).reader().read_to_end(&mut read).unwrap();
         assert_eq!(read, content[3..700_001]);
+    }
+
+    #[test]
+    fn what_is_at_hand_is_the_same_as_what_is_read() {
+        let content: Vec<u8> = (0_u32..200_000).flat_map(u32::to_le_bytes).collect();
+        let segments: Segments = [[Bytes::from("ab")].into(), file(&content)].into_iter().collect();
+        let mut pieces = segments.slice(1..700_001).pieces();
+        let mut all = Vec::new();
+        loop {
+            match pieces.poll_at_hand() {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(piece)) => all.extend_from_slice(&piece.unwrap()),
+                // Not every filesystem can tell.
+                Poll::Pending => all.extend_from_slice(&pieces.next().unwrap().unwrap()),
+            }
+        }
+        assert_eq!(all, [b"b", &content[..699_999]].concat());
     }
 
     #[test]

@@ -115,6 +115,30 @@ struct DiskBody {
     left: u64,
 }
 
+impl DiskBody {
+    fn hand_over(
+        &mut self,
+        pieces: Pieces,
+        piece: Option<io::Result<Bytes>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match piece {
+            Some(Ok(piece)) => {
+                self.reading = Reading::Idle(pieces);
+                self.left -= piece.len() as u64;
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            Some(Err(error)) => failed(error),
+            None => failed(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// The connection is cut off: half a blob must not look like a whole one.
+fn failed<T>(error: io::Error) -> Poll<Option<Result<T, io::Error>>> {
+    tracing::error!(%error, "failed to read a blob");
+    Poll::Ready(Some(Err(error)))
+}
+
 enum Reading {
     Idle(Pieces),
     Busy(JoinHandle<(Pieces, Option<io::Result<Bytes>>)>),
@@ -135,28 +159,23 @@ impl http_body::Body for DiskBody {
         let mut handle = match std::mem::replace(&mut self.reading, Reading::Over) {
             Reading::Over => return Poll::Ready(None),
             Reading::Busy(handle) => handle,
-            Reading::Idle(mut pieces) => tokio::task::spawn_blocking(move || {
-                let piece = pieces.next();
-                (pieces, piece)
-            }),
+            // What was read lately is in memory, and a thread of its own would cost more than to copy it.
+            Reading::Idle(mut pieces) => match pieces.poll_at_hand() {
+                Poll::Ready(piece) => return self.hand_over(pieces, piece),
+                Poll::Pending => tokio::task::spawn_blocking(move || {
+                    let piece = pieces.next();
+                    (pieces, piece)
+                }),
+            },
         };
         let Poll::Ready(read) = Pin::new(&mut handle).poll(cx) else {
             self.reading = Reading::Busy(handle);
             return Poll::Pending;
         };
-        let error = match read {
-            Ok((pieces, Some(Ok(piece)))) => {
-                self.reading = Reading::Idle(pieces);
-                self.left -= piece.len() as u64;
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
-            }
-            Ok((_, Some(Err(error)))) => error,
-            Ok((_, None)) => io::ErrorKind::UnexpectedEof.into(),
-            Err(error) => io::Error::other(error),
-        };
-        // The connection is cut off: half a blob must not look like a whole one.
-        tracing::error!(%error, "failed to read a blob");
-        Poll::Ready(Some(Err(error)))
+        match read {
+            Ok((pieces, piece)) => self.hand_over(pieces, piece),
+            Err(error) => failed(io::Error::other(error)),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
