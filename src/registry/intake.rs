@@ -13,7 +13,7 @@ use super::Options;
 use super::error::Error;
 
 /// So much is gathered before it is written: a write of its own for each packet would cost more than the packet.
-const BATCH: usize = 256 * 1024;
+const BATCH: usize = 128 * 1024;
 
 /// So many pieces are gathered at most, however short they are.
 const PIECES: usize = 256;
