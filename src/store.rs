@@ -17,8 +17,8 @@ mod intents;
 mod layout;
 mod listings;
 mod locks;
+mod lookups;
 mod manifests;
-mod meanings;
 mod memory;
 mod recent;
 mod reclaim;
@@ -30,13 +30,15 @@ mod uploads;
 use std::sync::Arc;
 
 use self::locks::Locks;
-use self::meanings::Meanings;
+use self::lookups::Lookups;
+use self::manifests::Meaning;
 use self::recent::Recent;
 use self::reclaim::Links;
 use self::referrers::Made;
 use self::uploads::Sessions;
-use crate::oci::{Algorithm, Digest, RepositoryName};
+use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
 
+pub use blobs::FoundBlob;
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
 pub use gc::{Collected, Collection};
@@ -49,6 +51,15 @@ pub use uploads::{Claimed, Receiver, Session, UploadId};
 
 /// How many upload sessions may be open at once, unless said otherwise.
 pub const MAX_SESSIONS: usize = 10_000;
+
+/// So many references to manifests are remembered for a moment.
+const MEANINGS: usize = 8192;
+
+/// So many bytes of short blobs are.
+const FOUND_BLOBS: usize = 4 * 1024 * 1024;
+
+/// So many tags of lists are.
+const LISTED_TAGS: usize = 200_000;
 
 /// A link holds a digest; what is longer is none.
 const LINK: u64 = 1024;
@@ -64,7 +75,9 @@ struct Inner {
     locks: Locks,
     links: Links,
     sessions: Sessions,
-    meanings: Meanings,
+    meanings: Lookups<Reference, Meaning>,
+    found_blobs: Lookups<Digest, FoundBlob>,
+    tag_lists: Lookups<(), Arc<[Tag]>>,
     recent: Recent,
     made: Made,
     /// Accept manifests whose blobs or children are not there.
@@ -79,7 +92,9 @@ impl Store {
             locks: Locks::default(),
             links: Links::default(),
             sessions: Sessions::new(MAX_SESSIONS),
-            meanings: Meanings::default(),
+            meanings: Lookups::new(MEANINGS),
+            found_blobs: Lookups::new(FOUND_BLOBS),
+            tag_lists: Lookups::new(LISTED_TAGS),
             recent: Recent::default(),
             made: Made::default(),
             sparse,

@@ -8,10 +8,7 @@ use super::entity::Entity;
 use super::error::Error;
 use super::{Stored, asked, body};
 use crate::oci::RepositoryName;
-use crate::segments::Segments;
-
-/// Shorter ones are read where they were found, and not in pieces.
-const SHORT: u64 = 64 * 1024;
+use crate::store::FoundBlob;
 
 /// GET and HEAD.
 pub(super) async fn get(
@@ -21,16 +18,17 @@ pub(super) async fn get(
     request: &Parts,
 ) -> Result<Response, Error> {
     let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
-    let wanted = digest.clone();
     let head = request.method == http::Method::HEAD;
-    let content = stored.run(move |store| {
-        let content = store.blob(&name, &wanted)?;
-        // If it cannot be read now, it is told when it is sent.
-        let short = !head && content.len() <= SHORT;
-        let read = if short { content.to_bytes().ok() } else { None };
-        Ok(read.map_or(content, |bytes| Segments::from([bytes])))
-    });
-    Entity::blob(&digest, &content.await?).on_disk().answer(request)
+    let entity = match stored.store.blob_at_hand(&name, &digest) {
+        Some(FoundBlob { bytes: Some(bytes), .. }) => Entity::blob(&digest, &[bytes].into()),
+        Some(FoundBlob { length, .. }) if head => Entity::blob_unseen(&digest, length),
+        _ => {
+            let wanted = digest.clone();
+            let content = stored.run(move |store| store.blob(&name, &wanted)).await?;
+            Entity::blob(&digest, &content).on_disk()
+        }
+    };
+    entity.answer(request)
 }
 
 /// DELETE.

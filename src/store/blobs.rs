@@ -1,24 +1,58 @@
 //! Blobs: bytes that lie once, and the links that make them part of repositories.
 
+use bytes::Bytes;
+
 use super::layout::{Key, Place, alias, blob};
 use super::storage::Entry;
-use super::{Store, StoreError};
+use super::{Inner, Store, StoreError};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 use crate::segments::Segments;
 
+/// Shorter blobs are read where they were found, and not in pieces.
+const SHORT: u64 = 64 * 1024;
+
+/// What it takes to remember one, about, beside its bytes.
+const OVERHEAD: usize = 512;
+
+/// What is known of a blob.
+#[derive(Clone, Debug)]
+pub struct FoundBlob {
+    /// In bytes.
+    pub length: u64,
+    /// Its content, if it is short.
+    pub bytes: Option<Bytes>,
+}
+
 impl Store {
-    /// A blob's content.
+    /// A blob's content. What is short is read at once, and remembered for a moment.
     pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Segments, StoreError> {
+        let begun = self.0.found_blobs.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
         // A link without bytes is what another program's collection leaves.
-        self.storage().open(&blob(&canonical))?.ok_or(StoreError::BlobUnknown)
+        let content = self.storage().open(&blob(&canonical))?.ok_or(StoreError::BlobUnknown)?;
+        let length = content.len();
+        // If it cannot be read now, it is told when it is sent.
+        let bytes = if length <= SHORT { content.to_bytes().ok() } else { None };
+        let found = FoundBlob { length, bytes: bytes.clone() };
+        let weight = OVERHEAD + bytes.as_ref().map_or(0, Bytes::len);
+        self.0.found_blobs.found(begun, name, digest.clone(), found, weight);
+        Ok(bytes.map_or(content, |bytes| [bytes].into()))
+    }
+
+    /// What was found of a blob, if that was a moment ago: never waits for a storage.
+    #[must_use]
+    pub fn blob_at_hand(&self, name: &RepositoryName, digest: &Digest) -> Option<FoundBlob> {
+        self.0.found_blobs.get(name, digest)
     }
 
     /// Takes a blob out of a repository. Others may have its bytes.
     pub fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
-        self.0.locks.with(name, || {
-            let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
-            self.unlinking(&canonical, || self.unlink_blob(name, &canonical))
+        let Inner { locks, found_blobs, .. } = &*self.0;
+        locks.with(name, || {
+            found_blobs.changing(name, || {
+                let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+                self.unlinking(&canonical, || self.unlink_blob(name, &canonical))
+            })
         })
     }
 

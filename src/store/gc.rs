@@ -94,7 +94,7 @@ impl Store {
             self.collect_manifest(name, digest)?;
         }
         for (name, digest) in &collected.links {
-            self.storage().remove(&Place(name).layer(digest))?;
+            self.0.found_blobs.changing(name, || self.storage().remove(&Place(name).layer(digest)))?;
         }
         for (digest, _) in &collected.blobs {
             self.storage().remove(&blob_folder(digest))?;

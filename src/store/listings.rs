@@ -1,5 +1,7 @@
 //! Lists of tags and of repositories, a page at a time, in the order of their bytes.
 
+use std::sync::Arc;
+
 use super::layout::{Key, Place, repositories};
 use super::{Store, StoreError};
 use crate::oci::{RepositoryName, Tag};
@@ -41,19 +43,37 @@ impl Page {
 impl Store {
     /// Tags of a repository.
     pub fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Stretch<Tag>, StoreError> {
+        let all = self.all_tags(name)?;
+        let begin = all.partition_point(|tag| !page.last.is_empty() && tag.as_str() <= page.last.as_str());
+        let rest = &all[begin..];
+        let more = page.size > 0 && rest.len() > page.size;
+        Ok((rest.iter().take(page.size).cloned().collect(), more))
+    }
+
+    /// All of them, in order; remembered for a moment, so that who turns the pages has each read once.
+    fn all_tags(&self, name: &RepositoryName) -> Result<Arc<[Tag]>, StoreError> {
+        if let Some(known) = self.0.tag_lists.get(name, &()) {
+            return Ok(known);
+        }
+        let begun = self.0.tag_lists.begin();
         let place = Place(name);
         let Some(names) = self.storage().list(&place.tags())? else {
             return if self.is_repository(name)? {
-                Ok((Vec::new(), false))
+                Ok([].into())
             } else {
                 Err(StoreError::RepositoryUnknown)
             };
         };
-        page.of(names.into_iter(), |name| {
-            let Ok(tag) = name.parse::<Tag>() else { return Ok(None) };
+        let mut all = Vec::with_capacity(names.len());
+        for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
             // A tag whose push was cut off has an index, and means nothing yet.
-            Ok(self.storage().length(&place.tag_link(&tag))?.map(|_| tag))
-        })
+            if self.storage().length(&place.tag_link(&tag))?.is_some() {
+                all.push(tag);
+            }
+        }
+        let all: Arc<[Tag]> = all.into();
+        self.0.tag_lists.found(begun, name, (), all.clone(), all.len() + 1);
+        Ok(all)
     }
 
     /// All repositories that have, or had, something.

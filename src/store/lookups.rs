@@ -1,40 +1,39 @@
-//! What references to manifests meant when they were looked up: so that what everybody pulls is answered from memory.
+//! What was found when something was looked up in a repository: so that what everybody asks for is answered from memory.
 //!
 //! What this program changes is forgotten at once. Another program may change the same folder, and nobody tells us; so
 //! nothing is believed for longer than [`BELIEVED`].
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::oci::{Digest, Reference, RepositoryName};
+use crate::oci::RepositoryName;
 
 /// How late another program's changes are seen.
 const BELIEVED: Duration = Duration::from_secs(1);
 
-/// So many are remembered; when there are more, all are forgotten.
-const MOST: usize = 8192;
-
-/// What a reference means.
-#[derive(Clone, Debug)]
-pub(super) struct Meaning {
-    /// By which it was asked for, or that its tag was pushed with.
-    pub(super) digest: Digest,
-    /// Where its bytes lie.
-    pub(super) canonical: Digest,
-    /// The type that it was pushed with, if its bytes do not tell it.
-    pub(super) pushed_as: Option<&'static str>,
+/// Values by repository, and by what was looked up there.
+#[derive(Debug)]
+pub(super) struct Lookups<K, V> {
+    inner: Mutex<Inner<K, V>>,
+    /// What all of them may weigh; when it is more, all are forgotten.
+    most: usize,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Meanings(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    known: HashMap<RepositoryName, HashMap<Reference, (Meaning, Instant)>>,
-    count: usize,
+#[derive(Debug)]
+struct Inner<K, V> {
+    known: HashMap<RepositoryName, HashMap<K, Found<V>>>,
+    weight: usize,
     /// How often something was changed.
     changes: u64,
+}
+
+#[derive(Debug)]
+struct Found<V> {
+    value: V,
+    weight: usize,
+    since: Instant,
 }
 
 /// When a look-up began.
@@ -44,63 +43,70 @@ pub(super) struct Begun {
     at: Instant,
 }
 
-impl Meanings {
-    /// To be asked before a reference is looked up.
+impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
+    /// Room for so much, in whatever unit the values are weighed.
+    pub(super) fn new(most: usize) -> Self {
+        let inner = Inner { known: HashMap::new(), weight: 0, changes: 0 };
+        Self { inner: Mutex::new(inner), most }
+    }
+
+    /// To be asked before something is looked up.
     pub(super) fn begin(&self) -> Begun {
         Begun { changes: self.inner().changes, at: Instant::now() }
     }
 
-    /// What was found; unless something was changed since, in which case it may be too old.
-    pub(super) fn found(&self, begun: Begun, name: &RepositoryName, reference: &Reference, meaning: Meaning) {
+    /// What was found, and what that weighs; unless something was changed since, in which case it may be too old.
+    pub(super) fn found(&self, begun: Begun, name: &RepositoryName, key: K, value: V, weight: usize) {
         let mut inner = self.inner();
-        if inner.changes != begun.changes {
+        if inner.changes != begun.changes || weight > self.most {
             return;
         }
-        if inner.count >= MOST {
+        if inner.weight + weight > self.most {
             inner.known.clear();
-            inner.count = 0;
+            inner.weight = 0;
         }
-        let of_name = inner.known.entry(name.clone()).or_default();
-        let before = of_name.insert(reference.clone(), (meaning, begun.at));
-        inner.count += usize::from(before.is_none());
+        let found = Found { value, weight, since: begun.at };
+        let before = inner.known.entry(name.clone()).or_default().insert(key, found);
+        inner.weight += weight;
+        inner.weight -= before.map_or(0, |before| before.weight);
     }
 
-    /// What a reference means, if that was looked up a moment ago and nothing in its repository has changed since.
-    pub(super) fn get(&self, name: &RepositoryName, reference: &Reference) -> Option<Meaning> {
+    /// What was found a moment ago, if nothing in the repository has changed since.
+    pub(super) fn get(&self, name: &RepositoryName, key: &K) -> Option<V> {
         let inner = self.inner();
-        let (meaning, since) = inner.known.get(name)?.get(reference)?;
-        (since.elapsed() < BELIEVED).then(|| meaning.clone())
+        let found = inner.known.get(name)?.get(key)?;
+        (found.since.elapsed() < BELIEVED).then(|| found.value.clone())
     }
 
-    /// Runs what changes what references of a repository mean. Who looks one up meanwhile sees the storage as it is.
+    /// Runs what changes a repository. Who looks something up meanwhile sees the storage as it is.
     pub(super) fn changing<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
         self.forget(name);
         // Also if it panics: then nobody knows what is so.
-        let _after = Forget { meanings: self, name };
+        let _after = Forget { lookups: self, name };
         change()
     }
 
     fn forget(&self, name: &RepositoryName) {
         let mut inner = self.inner();
         inner.changes += 1;
-        let gone = inner.known.remove(name).map_or(0, |of_name| of_name.len());
-        inner.count -= gone;
+        let gone = inner.known.remove(name);
+        inner.weight -= gone.into_iter().flatten().map(|(_, found)| found.weight).sum::<usize>();
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing below panics between two changes that belong together.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> MutexGuard<'_, Inner<K, V>> {
+        // Nothing above panics between two changes that belong together.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Forget<'a> {
-    meanings: &'a Meanings,
+struct Forget<'a, K: Eq + Hash, V: Clone> {
+    lookups: &'a Lookups<K, V>,
     name: &'a RepositoryName,
 }
 
-impl Drop for Forget<'_> {
+impl<K: Eq + Hash, V: Clone> Drop for Forget<'_, K, V> {
     fn drop(&mut self) {
-        self.meanings.forget(self.name);
+        self.lookups.forget(self.name);
     }
 }
 
@@ -112,57 +118,57 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn latest() -> Reference {
-        "latest".parse().unwrap()
-    }
-
-    fn meaning(bytes: &[u8]) -> Meaning {
-        let digest = Digest::sha256(bytes);
-        Meaning { canonical: digest.clone(), digest, pushed_as: None }
-    }
-
-    fn meant(meanings: &Meanings, of: &str) -> Option<Digest> {
-        meanings.get(&name(of), &latest()).map(|meaning| meaning.digest)
+    fn lookups() -> Lookups<&'static str, u32> {
+        Lookups::new(8)
     }
 
     #[test]
     fn what_is_changed_is_forgotten_and_nothing_else() {
-        let meanings = Meanings::default();
+        let lookups = lookups();
         for of in ["a", "b"] {
-            meanings.found(meanings.begin(), &name(of), &latest(), meaning(b"1"));
+            lookups.found(lookups.begin(), &name(of), "latest", 1, 1);
         }
-        meanings.changing(&name("a"), || assert_eq!(meant(&meanings, "a"), None));
-        assert_eq!((meant(&meanings, "a"), meant(&meanings, "b")), (None, Some(Digest::sha256(b"1"))));
+        lookups.changing(&name("a"), || assert_eq!(lookups.get(&name("a"), &"latest"), None));
+        assert_eq!(lookups.get(&name("a"), &"latest"), None);
+        assert_eq!(lookups.get(&name("b"), &"latest"), Some(1));
     }
 
     #[test]
     fn what_was_looked_up_before_a_change_or_during_it_is_not_remembered() {
-        let meanings = Meanings::default();
-        let before = meanings.begin();
-        let during = meanings.changing(&name("a"), || meanings.begin());
+        let lookups = lookups();
+        let before = lookups.begin();
+        let during = lookups.changing(&name("a"), || lookups.begin());
         for begun in [before, during] {
-            meanings.found(begun, &name("a"), &latest(), meaning(b"old"));
-            assert_eq!(meant(&meanings, "a"), None);
+            lookups.found(begun, &name("a"), "latest", 1, 1);
+            assert_eq!(lookups.get(&name("a"), &"latest"), None);
         }
-        meanings.found(meanings.begin(), &name("a"), &latest(), meaning(b"new"));
-        assert_eq!(meant(&meanings, "a"), Some(Digest::sha256(b"new")));
+        lookups.found(lookups.begin(), &name("a"), "latest", 2, 1);
+        assert_eq!(lookups.get(&name("a"), &"latest"), Some(2));
     }
 
     #[test]
     fn what_was_looked_up_long_ago_is_not_believed() {
-        let meanings = Meanings::default();
+        let lookups = lookups();
         let Some(long_ago) = Instant::now().checked_sub(BELIEVED) else { return };
-        meanings.found(Begun { at: long_ago, ..meanings.begin() }, &name("a"), &latest(), meaning(b"1"));
-        assert_eq!(meant(&meanings, "a"), None);
+        lookups.found(Begun { at: long_ago, ..lookups.begin() }, &name("a"), "latest", 1, 1);
+        assert_eq!(lookups.get(&name("a"), &"latest"), None);
     }
 
     #[test]
     fn there_is_an_end_to_what_is_remembered() {
-        let meanings = Meanings::default();
-        for i in 0..MOST + 10 {
-            meanings.found(meanings.begin(), &name("a"), &format!("v{i}").parse().unwrap(), meaning(b"1"));
+        let lookups = lookups();
+        let keys = ["1", "2", "3", "4", "5"];
+        for key in keys.into_iter().chain(["5"]) {
+            lookups.found(lookups.begin(), &name("a"), key, 1, 2);
         }
-        let inner = meanings.inner();
-        assert_eq!((inner.count, inner.known[&name("a")].len()), (10, 10));
+        assert_eq!(
+            keys.map(|key| lookups.get(&name("a"), &key).is_some()),
+            [false, false, false, false, true]
+        );
+        assert_eq!(lookups.inner().weight, 2);
+        lookups.found(lookups.begin(), &name("b"), "1", 1, 9);
+        assert_eq!(lookups.get(&name("b"), &"1"), None, "it alone is too much");
+        lookups.changing(&name("a"), || ());
+        assert_eq!(lookups.inner().weight, 0);
     }
 }

@@ -7,10 +7,9 @@ use bytes::Bytes;
 use super::blobs::link_to;
 use super::intents::Intent;
 use super::layout::{Place, blob};
-use super::meanings::Meaning;
 use super::recent::Known;
 use super::storage::Entry;
-use super::{Store, StoreError};
+use super::{Inner, Store, StoreError};
 use crate::oci::{
     Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
 };
@@ -39,6 +38,17 @@ pub struct Tagged<'a> {
     pub digest: &'a Digest,
     /// Which shall mean it.
     pub tags: &'a [Tag],
+}
+
+/// What a reference means.
+#[derive(Clone, Debug)]
+pub(super) struct Meaning {
+    /// By which it was asked for, or that its tag was pushed with.
+    digest: Digest,
+    /// Where its bytes lie.
+    canonical: Digest,
+    /// The type that it was pushed with, if its bytes do not tell it.
+    pushed_as: Option<&'static str>,
 }
 
 impl StoredManifest {
@@ -86,7 +96,7 @@ impl Store {
         let pushed_as = self.pushed_as(name, &digest)?;
         let meaning = Meaning { digest, canonical, pushed_as };
         let manifest = StoredManifest::of(&meaning, content);
-        self.0.meanings.found(begun, name, reference, meaning);
+        self.0.meanings.found(begun, name, reference.clone(), meaning, 1);
         Ok(manifest)
     }
 
@@ -189,7 +199,8 @@ impl Store {
 
     /// Runs what changes the manifests or tags of a repository, while nobody else changes it.
     pub(super) fn changing_manifests<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        self.0.locks.with(name, || self.0.meanings.changing(name, change))
+        let Inner { locks, meanings, tag_lists, .. } = &*self.0;
+        locks.with(name, || meanings.changing(name, || tag_lists.changing(name, change)))
     }
 
     /// All digests by which a repository has a manifest, its SHA-256 first.
