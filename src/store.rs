@@ -27,7 +27,7 @@ mod storage;
 mod sweep;
 mod uploads;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use self::locks::Locks;
 use self::lookups::Lookups;
@@ -80,6 +80,8 @@ struct Inner {
     tag_lists: Lookups<(), Arc<[Tag]>>,
     recent: Recent,
     made: Made,
+    /// What was cut off waits for room to be finished.
+    left: Mutex<bool>,
     /// Accept manifests whose blobs or children are not there.
     sparse: bool,
 }
@@ -97,6 +99,7 @@ impl Store {
             tag_lists: Lookups::new(LISTED_TAGS),
             recent: Recent::default(),
             made: Made::default(),
+            left: Mutex::default(),
             sparse,
         };
         let store = Self(Arc::new(inner));

@@ -33,6 +33,8 @@ impl Store {
         let length = content.len();
         // If it cannot be read now, it is told when it is sent.
         let bytes = if length <= SHORT { content.to_bytes().ok() } else { None };
+        // What is torn is told as it is, and not for longer than it is so.
+        let bytes = bytes.filter(|bytes| canonical.matches(bytes));
         let found = FoundBlob { length, bytes: bytes.clone() };
         let weight = OVERHEAD + bytes.as_ref().map_or(0, Bytes::len);
         self.0.found_blobs.found(begun, name, digest.clone(), found, weight);
@@ -84,8 +86,12 @@ impl Store {
         };
         let Some(canonical) = canonical else { return Ok(false) };
         self.linking(&canonical, || {
-            let is_there = self.storage().length(&blob(&canonical))?.is_some();
+            let bytes = blob(&canonical);
+            let is_there = self.storage().length(&bytes)?.is_some();
             if is_there {
+                let link = from.map(|from| Place(from).layer_link(digest));
+                let seen: Vec<Key> = link.into_iter().chain([bytes]).collect();
+                self.storage().settle(&seen)?;
                 self.storage().write(&blob_links(name, digest, &canonical))?;
             }
             Ok(is_there)

@@ -7,6 +7,7 @@
 mod folders;
 mod gathered;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -110,6 +111,8 @@ impl Filesystem {
             TryLockError::Error(error) => refuse(error),
         })?;
         fs::remove_dir_all(&scratch).and_then(|()| fs::create_dir(&scratch)).map_err(refuse)?;
+        // Whoever was here before may have been killed before it had flushed what is seen here from now on.
+        File::open(root).and_then(|root| Ok(rustix::fs::syncfs(root)?)).map_err(refuse)?;
         Ok(lock)
     }
 }
@@ -165,6 +168,8 @@ impl Inner {
     fn out_of_sight(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
         self.writable()?;
         let scratch = self.scratch();
+        // Before as well: who makes it anew meanwhile must not take it for the one that was durable.
+        self.folders.forget(path);
         let moved = pass("remove").and_then(|()| fs::rename(path, &scratch));
         let moved = there(moved, "remove", path)?;
         self.folders.forget(path);
@@ -173,29 +178,38 @@ impl Inner {
 
     /// Renames files, which are durable by themselves, into place, in this order; then makes their names durable, and those
     /// of folders that were made for them.
-    fn place<'a>(&self, moves: impl IntoIterator<Item = (&'a Path, &'a Path)>) -> Result<(), StorageError> {
+    fn place(&self, moves: &[(&Path, &Path)]) -> Result<(), StorageError> {
         let mut names = Names::default();
+        // All folders first: where there is no room for one, nothing has been moved yet.
+        for (_, to) in moves {
+            let folder = to.parent().expect("a key has a folder");
+            self.folders.make(folder).map_err(|error| failed("make", folder, error))?;
+            self.folders.note(folder, &mut names);
+        }
+        let owed = self.folders.owe(&names);
         for (from, to) in moves {
             self.rename(from, to, &mut names)?;
             failpoint("renamed", to)?;
         }
-        self.flush(names)
+        self.flush(names)?;
+        self.folders.paid(owed);
+        Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path, names: &mut Names) -> Result<(), StorageError> {
         let folder = to.parent().expect("a key has a folder");
         let mut attempt = 1;
         loop {
-            let made = self.folders.make(folder, names);
-            match made.and_then(|()| pass("rename")).and_then(|()| fs::rename(from, to)) {
+            match pass("rename").and_then(|()| fs::rename(from, to)) {
                 // Somebody removed the folder since it was made.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
                     self.folders.forget(folder);
+                    self.folders.make(folder).map_err(|error| failed("make", folder, error))?;
                     attempt += 1;
                 }
                 Err(error) => return Err(failed("move into place", to, error)),
                 Ok(()) => {
-                    names.changed(folder);
+                    self.folders.note(folder, names);
                     return Ok(());
                 }
             }
@@ -205,8 +219,8 @@ impl Inner {
     /// Makes a folder, the names in it, and its own durable.
     fn flush_folder(&self, folder: &Path) -> Result<(), StorageError> {
         let mut names = Names::default();
-        self.folders.make(folder, &mut names).map_err(|error| failed("make", folder, error))?;
-        names.changed(folder);
+        self.folders.make(folder).map_err(|error| failed("make", folder, error))?;
+        self.folders.note(folder, &mut names);
         self.flush(names)
     }
 
@@ -350,6 +364,15 @@ impl Storage for Filesystem {
         let path = self.0.path(key);
         let modified = fs::metadata(&path).and_then(|meta| meta.modified());
         there(modified, "look at", &path)
+    }
+
+    fn settle(&self, keys: &[Key]) -> Result<(), StorageError> {
+        self.0.writable()?;
+        let mut owed = BTreeSet::new();
+        for key in keys {
+            self.0.folders.owed_above(&self.0.path(key), &mut owed);
+        }
+        owed.iter().try_for_each(|folder| self.0.sync_folder(folder))
     }
 
     fn stop(&self) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::blobs::link_to;
 use super::intents::Intent;
-use super::layout::{Place, blob};
+use super::layout::{Key, Place, blob};
 use super::recent::Known;
 use super::storage::Entry;
 use super::{Inner, Store, StoreError};
@@ -198,9 +198,23 @@ impl Store {
     }
 
     /// Runs what changes the manifests or tags of a repository, while nobody else changes it.
-    pub(super) fn changing_manifests<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        let Inner { locks, meanings, tag_lists, .. } = &*self.0;
-        locks.with(name, || meanings.changing(name, || tag_lists.changing(name, change)))
+    pub(super) fn changing_manifests(
+        &self,
+        name: &RepositoryName,
+        change: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        // What was cut off would undo it when it is finished later.
+        self.finish_intents_left()?;
+        self.changing_at_once(name, change)
+    }
+
+    /// The same whatever was cut off: for what must need no room.
+    pub(super) fn changing_at_once<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
+        let Inner { locks, meanings, tag_lists, made, .. } = &*self.0;
+        locks.with(name, || {
+            made.forget(name);
+            meanings.changing(name, || tag_lists.changing(name, change))
+        })
     }
 
     /// All digests by which a repository has a manifest, its SHA-256 first.
@@ -272,19 +286,22 @@ impl Store {
         Ok(())
     }
 
-    /// Everything that a manifest refers to must be in the repository, in the size that it says.
+    /// Everything that a manifest refers to must be in the repository, in the size that it says, and there to stay.
     fn check_parts(&self, name: &RepositoryName, manifest: &Manifest) -> Result<(), StoreError> {
         let mut missing: Vec<Digest> = Vec::new();
-        let blobs =
-            manifest.blobs.iter().map(|part| (part, self.length_of(name, &part.digest, Self::linked)));
+        let mut seen = Vec::new();
+        let place = Place(name);
+        let blobs = manifest.blobs.iter().map(|part| (part, self.stored(name, &part.digest, Self::linked)));
         let manifests =
-            manifest.manifests.iter().map(|part| (part, self.length_of(name, &part.digest, Self::part)));
-        for (Descriptor { digest, size, .. }, length) in blobs.chain(manifests) {
-            match length? {
-                Some(stored) if stored != *size => {
+            manifest.manifests.iter().map(|part| (part, self.stored(name, &part.digest, Self::part)));
+        for (Descriptor { digest, size, .. }, found) in blobs.chain(manifests) {
+            match found? {
+                Some((_, stored)) if stored != *size => {
                     return Err(StoreError::Size { digest: digest.clone(), declared: *size, stored });
                 }
-                Some(_) => {}
+                Some((bytes, _)) => {
+                    seen.extend([bytes, place.layer_link(digest), place.revision_link(digest)]);
+                }
                 None if missing.contains(digest) => {}
                 None => missing.push(digest.clone()),
             }
@@ -292,7 +309,11 @@ impl Store {
                 break;
             }
         }
-        if missing.is_empty() { Ok(()) } else { Err(StoreError::Missing(missing)) }
+        if !missing.is_empty() {
+            return Err(StoreError::Missing(missing));
+        }
+        // Somebody may be about to flush what is only seen yet.
+        Ok(self.storage().settle(&seen)?)
     }
 
     /// Where the bytes of what an index lists lie: a manifest, or else a blob.
@@ -303,14 +324,16 @@ impl Store {
         }
     }
 
-    fn length_of(
+    /// Where the bytes of a part lie, and how many they are.
+    fn stored(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         find: impl FnOnce(&Self, &RepositoryName, &Digest) -> Result<Option<Digest>, StoreError>,
-    ) -> Result<Option<u64>, StoreError> {
+    ) -> Result<Option<(Key, u64)>, StoreError> {
         let Some(canonical) = find(self, name, digest)? else { return Ok(None) };
-        Ok(self.storage().length(&blob(&canonical))?)
+        let bytes = blob(&canonical);
+        Ok(self.storage().length(&bytes)?.map(|length| (bytes, length)))
     }
 
     /// All manifests of a repository: each by the digest that it was pushed with, and its SHA-256.

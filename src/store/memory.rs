@@ -63,25 +63,28 @@ impl Inner {
         self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    fn write(&mut self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        self.take(bytes.len() as u64)?;
-        let inserted = self.insert(key, [Bytes::copy_from_slice(bytes)].into());
-        if inserted.is_err() {
-            self.used -= bytes.len() as u64;
+    /// All of them, or none.
+    fn write(&mut self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
+        let content: u64 = entries.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        self.take(content + self.overheads(entries))?;
+        for (key, bytes) in entries {
+            self.insert(key, [Bytes::copy_from_slice(bytes)].into());
         }
-        inserted
+        Ok(())
     }
 
-    /// Content whose own room is taken already.
-    fn insert(&mut self, key: &Key, content: Segments) -> Result<(), StorageError> {
+    /// What keys take that are not there yet.
+    fn overheads(&self, entries: &[Entry<'_>]) -> u64 {
+        let new = entries.iter().filter(|(key, _)| !self.objects.contains_key(key.as_str()));
+        new.map(|(key, _)| overhead(key.as_str())).sum()
+    }
+
+    /// Content for which there is room.
+    fn insert(&mut self, key: &Key, content: Segments) {
         let object = Object { content, modified: SystemTime::now() };
-        if !self.objects.contains_key(key.as_str()) {
-            self.take(overhead(key.as_str()))?;
-        }
         if let Some(before) = self.objects.insert(key.as_str().into(), object) {
             self.used -= before.content.len();
         }
-        Ok(())
     }
 }
 
@@ -112,12 +115,11 @@ impl Storage for Memory {
     }
 
     fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
-        let mut inner = self.inner();
-        entries.iter().try_for_each(|(key, bytes)| inner.write(key, bytes))
+        self.inner().write(entries)
     }
 
     fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        self.inner().write(key, bytes)
+        self.inner().write(&[(key.clone(), bytes)])
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
@@ -172,6 +174,10 @@ impl Storage for Memory {
         false
     }
 
+    fn settle(&self, _: &[Key]) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     fn stop(&self) {
         // What could fail halfway here has not been found.
     }
@@ -218,17 +224,58 @@ impl Staged for Gathered {
         Ok(self.pieces.iter().cloned().chain([last]).map(|piece| Segments::from([piece])).collect())
     }
 
+    fn is_spent(&self) -> bool {
+        false
+    }
+
     fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError> {
         let content = self.content()?;
-        self.memory.inner().insert(key, content)?;
+        let mut inner = self.memory.inner();
+        let own = inner.overheads(&[(key.clone(), &[])]);
+        inner.take(own)?;
+        if let Err(error) = inner.write(along) {
+            inner.used -= own;
+            return Err(error);
+        }
+        inner.insert(key, content);
         // Its room is the object's now.
         self.length = 0;
-        self.memory.write(along)
+        Ok(())
     }
 }
 
 impl Drop for Gathered {
     fn drop(&mut self) {
         self.memory.inner().used -= self.length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::scratch;
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_room_for_all_nothing_is_changed() {
+        let memory = Memory::new(2000);
+        let [one, two] = ["one", "two"].map(|name| scratch().child(name));
+        let used = || memory.inner().used;
+        let mut staged = memory.stage(None).unwrap();
+        staged.append(&[1; 1000]).unwrap();
+        let long = [2; 500];
+        assert!(matches!(staged.publish(&one, &[(two.clone(), &long)]), Err(StorageError::Full)));
+        assert!(matches!(
+            memory.write(&[(one.clone(), b"x"), (two.clone(), &long)]),
+            Err(StorageError::Full)
+        ));
+        assert_eq!((used(), staged.len(), memory.exists(&one).unwrap()), (1000, 1000, false));
+
+        staged.publish(&one, &[(two.clone(), b"short")]).unwrap();
+        drop(staged);
+        assert_eq!(memory.length(&one).unwrap(), Some(1000));
+        for key in [one, two] {
+            assert!(memory.remove(&key).unwrap());
+        }
+        assert_eq!(used(), 0);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::layout::Place;
+use super::layout::{Place, blob};
 use super::{Page, Store, StoreError};
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
 
@@ -46,6 +46,13 @@ impl Made {
     }
 }
 
+impl Made {
+    /// The repository is about to change: a storage need not tell so by its stamp.
+    pub(super) fn forget(&self, name: &RepositoryName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
 /// Whether the descriptors were those of all manifests before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
@@ -72,7 +79,10 @@ impl Store {
         let mut full = false;
         let (all, more) = page.of(digests.into_iter(), |digest| {
             let Ok(digest) = digest.parse::<Digest>() else { return Ok(None) };
-            if full || self.revision(name, &digest)?.is_none() {
+            let canonical = if full { None } else { self.revision(name, &digest)? };
+            // A power failure may leave the link alone of what was never acknowledged.
+            let Some(canonical) = canonical else { return Ok(None) };
+            if !self.storage().exists(&blob(&canonical))? {
                 return Ok(None);
             }
             let Some(row) = self.row(name, subject, &digest, &rows)? else { return Ok(None) };

@@ -59,6 +59,10 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         true
     }
 
+    /// Makes durable by which names these keys are found, where those who wrote them have not done so yet: to be called
+    /// before something is acknowledged that builds on what is merely seen.
+    fn settle(&self, keys: &[Key]) -> Result<(), StorageError>;
+
     /// Refuses to write from now on.
     fn stop(&self);
 
@@ -82,6 +86,9 @@ pub trait Staged: fmt::Debug + Send + Sync {
 
     /// Makes what was added durable.
     fn sync(&mut self) -> Result<(), StorageError>;
+
+    /// Whether it is of no more use: it was published, or nobody knows what is in it.
+    fn is_spent(&self) -> bool;
 
     /// Nobody adds bytes for a while: gives back what that would take.
     fn rest(&mut self);

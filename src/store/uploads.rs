@@ -314,10 +314,12 @@ impl Store {
             Algorithm::Sha256 => found,
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
-        self.linking(&canonical, || {
-            // In place of what is there: that may be torn, by another program's crash.
-            receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
-            Ok(())
+        // What was found there before may be torn, by another program's crash: this goes in its place.
+        self.0.found_blobs.changing(name, || {
+            self.linking(&canonical, || {
+                receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
+                Ok(())
+            })
         })
     }
 
@@ -342,7 +344,8 @@ impl Store {
     pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);
-        if matches!(committed, Err(StoreError::Storage(StorageError::Full | StorageError::Stopped))) {
+        let later = matches!(committed, Err(StoreError::Storage(StorageError::Full | StorageError::Stopped)));
+        if later && !receiver.staged.is_spent() {
             return committed;
         }
         claimed.take();

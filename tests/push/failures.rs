@@ -85,6 +85,19 @@ fn an_upload_for_whose_end_there_is_no_room_can_be_ended_later() {
 }
 
 #[test]
+fn an_upload_that_was_moved_and_could_not_be_made_a_blob_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let digest = Digest::sha256(b"all of it");
+    let child = Child::start(folder.path(), Some(&format!("renamed={ENOSPC}")));
+    let repository = child.repository("a");
+    let at = repository.begin();
+    assert_eq!(repository.peer.ask("PATCH", &at, &[], b"all of it").status, 202);
+    let end = repository.peer.ask("PUT", &format!("{at}?digest={digest}"), &[("Content-Length", "0")], b"");
+    assert_eq!(end.status, 507, "{end:?}");
+    repository.peer.get(&at).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
+}
+
+#[test]
 fn a_chunk_that_could_not_be_flushed_ends_its_session() {
     let folder = tempfile::tempdir().unwrap();
     let child = Child::start(folder.path(), Some(&format!("file.sync={ENOSPC}")));

@@ -1,8 +1,11 @@
-//! Folders that are there for good: made, and their names flushed, each once.
+//! Folders that are there for good: made, and their names flushed, each once; and names that are not flushed yet, which
+//! nobody must build upon.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,27 +17,67 @@ const MOST: usize = 65_536;
 #[derive(Debug)]
 pub(super) struct Folders {
     root: PathBuf,
-    durable: Mutex<HashSet<PathBuf>>,
+    durable: Mutex<BTreeSet<PathBuf>>,
+    /// Folders in which names are changed, and by how many: visible, and not flushed yet. Those whose flush has failed stay.
+    owed: Mutex<HashMap<PathBuf, usize>>,
 }
 
 impl Folders {
     /// Those under `root`, which is durable itself.
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, durable: Mutex::default() }
+        Self { root, durable: Mutex::default(), owed: Mutex::default() }
     }
 
-    /// Makes a folder and all those that it lies in, and notes what must be flushed for them to be there for good.
-    pub(super) fn make(&self, folder: &Path, names: &mut Names) -> io::Result<()> {
-        let mut unknown = self.unknown(folder);
+    /// Makes a folder and all those that it lies in.
+    pub(super) fn make(&self, folder: &Path) -> io::Result<()> {
+        let unknown = self.unknown(folder);
         let Some(known) = unknown.last().and_then(|last| last.parent()) else { return Ok(()) };
         if !known.exists() {
             // Somebody removed what was known: nothing of it is any more.
             self.durable().clear();
-            unknown = self.unknown(folder);
         }
-        fs::create_dir_all(folder)?;
-        names.made(unknown);
-        Ok(())
+        fs::create_dir_all(folder)
+    }
+
+    /// Notes what must be flushed for a name in a folder to be there for good. To be asked once the name is there: until
+    /// then somebody may remove the folder, and somebody else make it anew.
+    pub(super) fn note(&self, folder: &Path, names: &mut Names) {
+        names.changed.insert(folder.into());
+        for made in self.unknown(folder) {
+            names.changed.insert(made.parent().expect("it lies under the root").into());
+            names.made.push(made.into());
+        }
+    }
+
+    /// What is noted is about to be visible before it is flushed.
+    pub(super) fn owe(&self, names: &Names) -> Owed {
+        let mut owed = self.owed();
+        for folder in &names.changed {
+            *owed.entry(folder.clone()).or_default() += 1;
+        }
+        Owed(names.changed.clone())
+    }
+
+    /// It has been flushed.
+    pub(super) fn paid(&self, folders: Owed) {
+        let mut owed = self.owed();
+        for folder in folders.0 {
+            if let Entry::Occupied(mut debt) = owed.entry(folder) {
+                *debt.get_mut() -= 1;
+                if *debt.get() == 0 {
+                    debt.remove();
+                }
+            }
+        }
+    }
+
+    /// Which of the folders that a path lies in hold names that are not flushed yet.
+    pub(super) fn owed_above(&self, path: &Path, found: &mut BTreeSet<PathBuf>) {
+        let owed = self.owed();
+        if !owed.is_empty() {
+            let above = path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
+            found.extend(above.filter(|above| owed.contains_key(*above)).map(Into::into));
+        }
     }
 
     /// What was noted has been flushed.
@@ -58,10 +101,21 @@ impl Folders {
 
     /// A folder is gone, and with it all beneath.
     pub(super) fn forget(&self, folder: &Path) {
-        self.durable().retain(|known| !known.starts_with(folder));
+        let mut durable = self.durable();
+        // Paths are ordered by their components, so what lies beneath follows at once.
+        let from = (Bound::Included(folder), Bound::Unbounded);
+        let gone = durable.range::<Path, _>(from).take_while(|known| known.starts_with(folder));
+        for known in gone.cloned().collect::<Vec<_>>() {
+            durable.remove(&known);
+        }
     }
 
-    fn durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+    fn owed(&self) -> MutexGuard<'_, HashMap<PathBuf, usize>> {
+        // Nothing above panics between two changes that belong together.
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn durable(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
         // A set of paths is as good after a panic as before.
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,30 +131,21 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// A name in this folder has changed.
-    pub(super) fn changed(&mut self, folder: &Path) {
-        if !self.changed.contains(folder) {
-            self.changed.insert(folder.into());
-        }
-    }
-
-    fn made(&mut self, folders: Vec<&Path>) {
-        for folder in folders {
-            self.changed(folder.parent().expect("it lies under the root"));
-            self.made.push(folder.into());
-        }
-    }
-
     /// What is to be flushed.
     pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.changed.iter().map(PathBuf::as_path)
     }
 }
 
+/// Folders that somebody is about to flush.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Owed(BTreeSet<PathBuf>);
+
 /// Why a folder is not durable.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It could not be made or opened: nothing was tried that could be half-done.
+    /// It could not be opened, so that flushing was not even tried, and may be later.
     Refused(io::Error),
     /// Its names could not be flushed.
     Unflushed(io::Error),
@@ -123,9 +168,11 @@ pub(super) fn sync(folder: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
+    /// What had to be flushed.
     fn make(folders: &Folders, folder: &Path) -> Vec<PathBuf> {
         let mut names = Names::default();
-        folders.make(folder, &mut names).unwrap();
+        folders.make(folder).unwrap();
+        folders.note(folder, &mut names);
         let changed = names.folders().map(Into::into).collect();
         folders.know(names);
         changed
@@ -136,22 +183,56 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::new(root.path().into());
         let [a, b, deep] = ["a", "a/b", "a/b/c"].map(|name| root.path().join(name));
-        assert_eq!(make(&folders, &deep), [root.path(), &a, &b]);
+        assert_eq!(make(&folders, &deep), [root.path(), &a, &b, &deep]);
         assert!(deep.is_dir());
         fs::remove_dir_all(&b).unwrap();
-        assert_eq!(make(&folders, &deep), [""; 0].map(PathBuf::from));
+        assert_eq!(make(&folders, &deep), [&*deep]);
         assert!(!deep.exists(), "what is known is not looked at");
         folders.forget(&b);
-        assert_eq!(make(&folders, &deep), [&*a, &b]);
+        assert_eq!(make(&folders, &deep), [&*a, &b, &deep]);
         assert!(deep.is_dir());
+    }
+
+    #[test]
+    fn what_is_forgotten_is_what_lies_beneath_and_nothing_beside() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::new(root.path().into());
+        let [b, beside, beneath] = ["a/b", "a/b-c", "a/b/c"].map(|name| root.path().join(name));
+        for folder in [&beside, &beneath] {
+            make(&folders, folder);
+        }
+        folders.forget(&b);
+        assert_eq!(make(&folders, &beside), [&*beside]);
+        assert_eq!(make(&folders, &beneath).len(), 3);
     }
 
     #[test]
     fn what_was_made_and_not_flushed_is_not_known() {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::new(root.path().into());
-        folders.make(&root.path().join("a"), &mut Names::default()).unwrap();
-        assert_eq!(make(&folders, &root.path().join("a/b")), [root.path().into(), root.path().join("a")]);
+        let [a, b] = ["a", "a/b"].map(|name| root.path().join(name));
+        folders.make(&a).unwrap();
+        assert_eq!(make(&folders, &b), [root.path(), &a, &b]);
+    }
+
+    #[test]
+    fn names_are_owed_until_all_who_change_them_have_flushed() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::new(root.path().into());
+        let [a, file] = ["a", "a/b/file"].map(|name| root.path().join(name));
+        let mut names = Names::default();
+        folders.note(&a, &mut names);
+        let owed = || {
+            let mut found = BTreeSet::new();
+            folders.owed_above(&file, &mut found);
+            found.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(owed(), [""; 0].map(PathBuf::from));
+        let (first, second) = (folders.owe(&names), folders.owe(&names));
+        folders.paid(first);
+        assert_eq!(owed(), [root.path(), &a]);
+        folders.paid(second);
+        assert_eq!(owed(), [""; 0].map(PathBuf::from));
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl Gathered {
 
     /// Moves what is written and flushed to where it belongs, in this order, durably.
     pub(super) fn place(mut all: Vec<(&mut Self, PathBuf)>, storage: &Inner) -> Result<(), StorageError> {
-        let placed = storage.place(all.iter().map(|(one, to)| (&*one.path, &**to)));
+        let moves: Vec<_> = all.iter().map(|(one, to)| (&*one.path, &**to)).collect();
+        let placed = storage.place(&moves);
         for (one, _) in &mut all {
             // Whether it was moved or not cannot always be told, and what was moved must not be added to.
             one.over = placed.is_ok() || !one.path.exists();
@@ -124,6 +125,10 @@ impl Staged for Gathered {
         }
         self.synced = self.length;
         Ok(())
+    }
+
+    fn is_spent(&self) -> bool {
+        self.over
     }
 
     fn rest(&mut self) {
