@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         changes_midway::story(),
         bad_children::story(),
         other_digests::story(),
+        seed_carriers::story(),
         architectures::story(),
         idle::story(),
         namespace_deleted::story(),
@@ -67,8 +68,8 @@ fn main() -> ExitCode {
         dead_nodes::story(),
         leaders::story(),
         two_operators::story(),
+        // It takes the operator away, so what follows brings its own.
         lifecycle::story(),
-        seed_carriers::story(),
         seed_pieces::story(),
         seed_faults::story(),
         seed_upgrade::story(),
