@@ -18,15 +18,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use self::folders::{Failure, Folders, Names};
+use self::folders::{ATTEMPTS, Failure, Folders, Names};
 use self::gathered::Gathered;
 use super::failpoint::pass;
 use super::layout::{self, Key};
 use super::storage::{Entry, Staged, Storage, StorageError};
 use crate::segments::Segments;
-
-/// How often a write begins anew since the folder that it is for was removed meanwhile.
-const ATTEMPTS: u32 = 5;
 
 /// Keeps everything under a folder.
 #[derive(Clone, Debug)]

@@ -12,6 +12,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// So many are remembered; when there are more, all are forgotten, and flushed once more when they are needed.
 const MOST: usize = 65_536;
 
+/// How often something is tried again that somebody else undoes: each time takes microseconds, and there may be somebody who
+/// removes what is made as quickly as it is made.
+pub(super) const ATTEMPTS: u32 = 32;
+
 /// Which folders are known to be durable. One that merely exists is not: whoever made it may have been killed before it
 /// was flushed, or may be about to.
 #[derive(Debug)]
@@ -36,7 +40,14 @@ impl Folders {
             // Somebody removed what was known: nothing of it is any more.
             self.durable().clear();
         }
-        fs::create_dir_all(folder)
+        let mut attempt = 1;
+        loop {
+            match fs::create_dir_all(folder) {
+                // It was there, and no longer when that was looked at: somebody removes it all the time.
+                Err(error) if attempt < ATTEMPTS && is_passing(&error) => attempt += 1,
+                made => return made,
+            }
+        }
     }
 
     /// Notes what must be flushed for a name in a folder to be there for good. To be asked once the name is there: until
@@ -119,6 +130,10 @@ impl Folders {
         // A set of paths is as good after a panic as before.
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
 }
 
 /// Names that are not durable yet.
