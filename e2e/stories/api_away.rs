@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use kube::api::ListParams;
 
 use super::support::observer::Observer;
-use super::support::pods::restarts;
+use super::support::pods::{is_ready, restarts};
 use super::support::{Stage, Story, When, operator, outage, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
+const GENERATIONS: u8 = 4;
 
 pub fn story() -> Story {
     Story { name: "api_away", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
@@ -24,7 +26,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let helm = stage.operator().in_cluster();
     let before = if helm { Some(operator::pod(&stage.world).await?) } else { None };
     let observer = Observer::begin(&stage).await?;
-    stage.apply(&stage.resource("anchor", 4)).await?;
+    stage.apply(&stage.resource("anchor", GENERATIONS.into())).await?;
     let what = "generation 2 is there";
     wait::until(&stage.daemon_sets(), "anchor-gen2", DEADLINE, what, |_| true).await?;
 
@@ -34,9 +36,16 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     outage::api_server("start").await?;
     meanwhile?;
     outage::until_answered(&stage).await?;
+    // A kubelet that was late to renew its lease has its node counted as dead, and dead nodes do not hold up the chain:
+    // the resource may be Ready before this node is.
+    let (all, what) = (ListParams::default(), "all generations are Ready on all nodes");
+    wait::until_all(&stage.pods(), &all, DEADLINE, what, |pods| {
+        pods.len() == usize::from(GENERATIONS) * stage.world.nodes.len() && pods.iter().all(is_ready)
+    })
+    .await?;
     stage.until_ready("anchor", DEADLINE).await?;
     stage.say("Ready");
-    let ports = stage.base_port..stage.base_port + 4;
+    let ports = stage.base_port..stage.base_port + i32::from(GENERATIONS);
     serving::everywhere(&stage, ports, &stage.world.first.digest).await?;
     if let Some(before) = before {
         let after = operator::pod(&stage.world).await?;
