@@ -34,7 +34,7 @@ use self::lookups::Lookups;
 use self::manifests::Meaning;
 use self::recent::Recent;
 use self::reclaim::Links;
-use self::referrers::Made;
+use self::referrers::{Asked, Made};
 use self::uploads::Sessions;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
 
@@ -46,6 +46,7 @@ pub use layout::Key;
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
+pub use referrers::Referrers;
 pub use storage::{Entry, Staged, Storage, StorageError};
 pub use uploads::{Claimed, Receiver, Session, UploadId};
 
@@ -57,6 +58,9 @@ const MEANINGS: usize = 8192;
 
 /// So many bytes of short blobs are.
 const FOUND_BLOBS: usize = 4 * 1024 * 1024;
+
+/// So many bytes of descriptors are.
+const FOUND_REFERRERS: usize = 4 * 1024 * 1024;
 
 /// So many tags of lists are.
 const LISTED_TAGS: usize = 200_000;
@@ -78,6 +82,7 @@ struct Inner {
     meanings: Lookups<Reference, Meaning>,
     found_blobs: Lookups<Digest, FoundBlob>,
     tag_lists: Lookups<(), Arc<[Tag]>>,
+    referrers: Lookups<Asked, Referrers>,
     recent: Recent,
     made: Made,
     /// What was cut off waits for room to be finished.
@@ -97,6 +102,7 @@ impl Store {
             meanings: Lookups::new(MEANINGS),
             found_blobs: Lookups::new(FOUND_BLOBS),
             tag_lists: Lookups::new(LISTED_TAGS),
+            referrers: Lookups::new(FOUND_REFERRERS),
             recent: Recent::default(),
             made: Made::default(),
             left: Mutex::default(),

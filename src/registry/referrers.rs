@@ -28,7 +28,7 @@ pub(super) async fn list(
     let subject = asked::digest(digest)?;
     let types: Vec<String> = query.all("artifactType").map(Into::into).collect();
     let page = listing::page(query)?;
-    let mut found = (Vec::new(), false);
+    let mut found = ([].into(), false);
     if let (Some(stored), Some(subject)) = (stored, &subject) {
         let (name, subject, types, page) = (name.clone(), subject.clone(), types.clone(), page.clone());
         found = stored.run(move |store| store.referrers(&name, &subject, &types, &page, MAX_BYTES)).await?;
@@ -42,7 +42,11 @@ pub(super) async fn list(
         }
         format!("</v2/{name}/referrers/{subject}?{}>; rel=\"next\"", query.finish())
     });
-    let index = ImageIndex { manifests, media_type: Some(media_type::OCI_INDEX.into()), schema_version: 2 };
+    let index = ImageIndex {
+        manifests: manifests.to_vec(),
+        media_type: Some(media_type::OCI_INDEX.into()),
+        schema_version: 2,
+    };
     let mut response = json(&index);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::OCI_INDEX));

@@ -98,7 +98,9 @@ pub(super) async fn patch(
     body: &mut Body,
 ) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
-    let (claimed, expected) = claim_for(stored, &name, &session, request, session.try_claim()).await?;
+    let (mut claimed, expected) = claim_for(stored, &name, &session, request, session.try_claim()).await?;
+    let kept = session.clone();
+    let claimed = stored.run(move |store| store.keep_session(&kept, &mut claimed).map(|()| claimed)).await?;
     let mut intake = Intake::new(body, &stored.options);
     let (claimed, received) = fill(&mut intake, claimed, Some(&session), expected).await;
     // What came before it was cut off is kept, and the client told when it asks.

@@ -6,6 +6,7 @@
 
 mod folders;
 mod gathered;
+mod lists;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -331,16 +332,11 @@ impl Storage for Filesystem {
     }
 
     fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
-        let path = self.0.path(key);
-        let Some(entries) = there(fs::read_dir(&path), "list", &path)? else { return Ok(None) };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|error| failed("list", &path, error))?;
-            // What is no text is none of ours, nor of distribution's.
-            names.extend(entry.file_name().into_string().ok());
-        }
-        names.sort_unstable();
-        Ok(Some(names))
+        lists::names(&self.0.path(key))
+    }
+
+    fn list_with(&self, key: &Key, beneath: &str) -> Result<Option<Vec<String>>, StorageError> {
+        lists::names_with(&self.0.path(key), beneath)
     }
 
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {

@@ -12,6 +12,9 @@ use crate::oci::{Algorithm, Digest, RepositoryName, Tag};
 /// The root of everything.
 const ROOT: &str = "docker/registry/v2";
 
+/// Under the folder of a tag, what it means.
+pub(super) const TAG_LINK: &str = "current/link";
+
 /// A place under the root of a store: components that are neither empty nor `.` nor `..`, joined by `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
@@ -157,7 +160,7 @@ impl Place<'_> {
 
     /// What a tag means: the digest that it was pushed with.
     pub(super) fn tag_link(self, tag: &Tag) -> Key {
-        self.key(format_args!("_manifests/tags/{tag}/current/link"))
+        self.key(format_args!("_manifests/tags/{tag}/{TAG_LINK}"))
     }
 
     /// What a tag has meant, by which distribution finds what to delete.

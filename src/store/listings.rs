@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::layout::{Key, Place, repositories};
+use super::layout::{Key, Place, TAG_LINK, repositories};
 use super::{Store, StoreError};
 use crate::oci::{RepositoryName, Tag};
 
@@ -10,7 +10,7 @@ use crate::oci::{RepositoryName, Tag};
 const DEEPEST: usize = RepositoryName::MAX_LEN / 2 + 1;
 
 /// What of a list is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     /// At most so many.
     pub size: usize,
@@ -57,21 +57,15 @@ impl Store {
         }
         let begun = self.0.tag_lists.begin();
         let place = Place(name);
-        let Some(names) = self.storage().list(&place.tags())? else {
+        // A tag whose push was cut off has an index, and means nothing yet.
+        let Some(names) = self.storage().list_with(&place.tags(), TAG_LINK)? else {
             return if self.is_repository(name)? {
                 Ok([].into())
             } else {
                 Err(StoreError::RepositoryUnknown)
             };
         };
-        let mut all = Vec::with_capacity(names.len());
-        for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
-            // A tag whose push was cut off has an index, and means nothing yet.
-            if self.storage().length(&place.tag_link(&tag))?.is_some() {
-                all.push(tag);
-            }
-        }
-        let all: Arc<[Tag]> = all.into();
+        let all: Arc<[Tag]> = names.iter().filter_map(|name| name.parse().ok()).collect();
         self.0.tag_lists.found(begun, name, (), all.clone(), all.len() + 1);
         Ok(all)
     }

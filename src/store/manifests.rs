@@ -210,10 +210,10 @@ impl Store {
 
     /// The same whatever was cut off: for what must need no room.
     pub(super) fn changing_at_once<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        let Inner { locks, meanings, tag_lists, made, .. } = &*self.0;
+        let Inner { locks, meanings, tag_lists, referrers, made, .. } = &*self.0;
         locks.with(name, || {
             made.forget(name);
-            meanings.changing(name, || tag_lists.changing(name, change))
+            meanings.changing(name, || tag_lists.changing(name, || referrers.changing(name, change)))
         })
     }
 

@@ -156,6 +156,13 @@ impl Storage for Memory {
         Ok((!names.is_empty()).then_some(names))
     }
 
+    fn list_with(&self, key: &Key, beneath: &str) -> Result<Option<Vec<String>>, StorageError> {
+        let Some(mut names) = self.list(key)? else { return Ok(None) };
+        let inner = self.inner();
+        names.retain(|name| inner.objects.contains_key(&format!("{key}/{name}/{beneath}")));
+        Ok(Some(names))
+    }
+
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         let inner = self.inner();
         Ok(inner.objects.contains_key(key.as_str()) || inner.beneath(&folder(key)).next().is_some())
@@ -183,7 +190,6 @@ impl Storage for Memory {
     }
 
     fn stage(&self, _: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
-        // What is gathered ends with the process, so nobody will look for it under the key.
         Ok(Box::new(Gathered { memory: self.clone(), pieces: Vec::new(), last: Vec::new(), length: 0 }))
     }
 }
@@ -214,6 +220,11 @@ impl Staged for Gathered {
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn keep(&mut self, _: &Key) -> Result<(), StorageError> {
+        // What is gathered ends with the process, so nobody will look for it under the key.
         Ok(())
     }
 

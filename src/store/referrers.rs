@@ -21,6 +21,12 @@ const AT_ONCE: usize = 64;
 /// A subject, and what refers to it.
 type Row = (Digest, Descriptor);
 
+/// A page of descriptors, and whether there are more.
+pub type Referrers = (Arc<[Descriptor]>, bool);
+
+/// What is asked of a repository's referrers: the subject, artifact types, the page, and its length in bytes.
+pub(super) type Asked = (Digest, Vec<String>, Page, usize);
+
 /// Descriptors that could only be made, and not kept, with the stamp that they are for: a few repositories' worth.
 #[derive(Debug, Default)]
 pub(super) struct Made(Mutex<HashMap<RepositoryName, Stamped>>);
@@ -72,7 +78,27 @@ impl Store {
         wanted: &[String],
         page: &Page,
         bytes: usize,
-    ) -> Result<(Vec<Descriptor>, bool), StoreError> {
+    ) -> Result<Referrers, StoreError> {
+        // Remembered for a moment: whoever admits images asks for the same again and again, and each row is three files.
+        let asked = (subject.clone(), wanted.to_vec(), page.clone(), bytes);
+        if let Some(known) = self.0.referrers.get(name, &asked) {
+            return Ok(known);
+        }
+        let begun = self.0.referrers.begin();
+        let (found, used) = self.look_for_referrers(name, subject, wanted, page, bytes)?;
+        self.0.referrers.found(begun, name, asked, found.clone(), used + 1);
+        Ok(found)
+    }
+
+    /// The same, with how many bytes of descriptors there are.
+    fn look_for_referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        wanted: &[String],
+        page: &Page,
+        bytes: usize,
+    ) -> Result<(Referrers, usize), StoreError> {
         let rows = self.rows(name, subject)?;
         let digests: Vec<String> = rows.keys().map(ToString::to_string).collect();
         let mut used = 0;
@@ -99,7 +125,7 @@ impl Store {
             used += row.len();
             Ok::<_, StoreError>(Some(descriptor))
         })?;
-        Ok((all, more || full))
+        Ok(((all.into(), more || full), used))
     }
 
     /// To be asked before the manifests of a repository change.

@@ -44,6 +44,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The names of what is beneath a key, sorted by their bytes; `None` if the key is not there.
     fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError>;
 
+    /// The same, but only names that have bytes at this path beneath them.
+    fn list_with(&self, key: &Key, beneath: &str) -> Result<Option<Vec<String>>, StorageError>;
+
     /// Whether there is anything under a key, or beneath.
     fn exists(&self, key: &Key) -> Result<bool, StorageError>;
 
@@ -66,12 +69,11 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Refuses to write from now on.
     fn stop(&self);
 
-    /// Begins, or goes on with, a place where bytes are gathered: under that key, or anywhere if nobody shall find them
-    /// after a restart.
+    /// Begins a place where bytes are gathered, which nobody finds after a restart; or goes on with those under a key.
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
 }
 
-/// Bytes that are being gathered. What was dropped without [`Staged::publish`] stays if it has a key.
+/// Bytes that are being gathered. What is dropped without [`Staged::publish`] stays if it is kept under a key.
 pub trait Staged: fmt::Debug + Send + Sync {
     /// How many bytes there are.
     fn len(&self) -> u64;
@@ -89,6 +91,9 @@ pub trait Staged: fmt::Debug + Send + Sync {
 
     /// Whether it is of no more use: it was published, or nobody knows what is in it.
     fn is_spent(&self) -> bool;
+
+    /// Has what is there, and what is added, be found under a key after a restart, as far as it is durable then.
+    fn keep(&mut self, key: &Key) -> Result<(), StorageError>;
 
     /// Nobody adds bytes for a while: gives back what that would take.
     fn rest(&mut self);

@@ -11,8 +11,16 @@ use crate::oci::RepositoryName;
 impl Store {
     /// Ends all sessions that nobody has touched for so long; how many.
     pub fn sweep(&self, idle: Duration) -> Result<usize, StoreError> {
-        let names = self.folders_with(&["_uploads"])?;
+        // Those that have received nothing, or all at once, are known to this process alone.
+        let known: Vec<_> = {
+            let open = self.0.sessions.open();
+            open.values().map(|session| (session.name().clone(), session.id().clone())).collect()
+        };
         let mut swept = 0;
+        for (name, id) in known {
+            swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
+        }
+        let names = self.folders_with(&["_uploads"])?;
         for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
             for id in self.storage().list(&Place(&name).uploads())?.unwrap_or_default() {
                 let Ok(id) = id.parse::<UploadId>() else { continue };
@@ -43,11 +51,9 @@ impl Store {
         if idle_for.is_none_or(|idle_for| idle_for < idle) {
             return Ok(false);
         }
-        if let Some(claimed) = &mut claimed {
-            claimed.take();
-        }
+        let ended = claimed.and_then(|mut claimed| claimed.take()).is_some();
         self.0.sessions.open().remove(id);
-        Ok(self.storage().remove_lazily(&place.upload(id.as_str()))?)
+        Ok(self.storage().remove_lazily(&place.upload(id.as_str()))? || ended)
     }
 
     /// Sessions that ended while somebody looked them up.
@@ -74,9 +80,10 @@ mod tests {
         };
         touch(SystemTime::now() + Duration::from_hours(1));
         assert_eq!(store.sweep(Duration::ZERO).unwrap(), 0);
+        touch(SystemTime::now() - Duration::from_mins(30));
+        assert_eq!(store.sweep(Duration::from_hours(1)).unwrap(), 0);
         touch(SystemTime::UNIX_EPOCH);
-        assert_eq!(store.sweep(Duration::from_hours(1)).unwrap(), 0, "it has only begun");
-        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 1);
+        assert_eq!(store.sweep(Duration::from_hours(1)).unwrap(), 1);
         assert!(store.session(&name, session.id()).is_err());
     }
 }

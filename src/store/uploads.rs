@@ -1,7 +1,8 @@
 //! Uploads: bytes that come in, in one request or in many, and become a blob when they are what was announced.
 //!
 //! A session is a folder as distribution has it, so that it outlives this process: what was acknowledged is flushed, and
-//! when the session is taken up again its bytes are hashed again. Bytes that come in one request have no session.
+//! when the session is taken up again its bytes are hashed again. It has its folder when the first bytes are about to come
+//! that others shall follow; most blobs come whole, in one request, and leave nothing to go on with.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -38,6 +39,8 @@ pub struct Session {
     id: UploadId,
     /// None once it has ended.
     pub(super) receiver: Arc<Claim<Option<Receiver>>>,
+    /// It has a folder, and outlives this process. Changed by whoever has claimed it.
+    kept: AtomicBool,
     /// How many bytes have been acknowledged.
     offset: AtomicU64,
     /// Whoever is at it shall stop.
@@ -142,16 +145,22 @@ impl Sessions {
 // === impl Session ===
 
 impl Session {
-    fn new(name: &RepositoryName, id: &UploadId, receiver: Receiver) -> Arc<Self> {
+    fn new(name: &RepositoryName, id: &UploadId, receiver: Receiver, kept: bool) -> Arc<Self> {
         let offset = receiver.staged.len().into();
         Arc::new(Self {
             name: name.clone(),
             id: id.clone(),
             receiver: Arc::new(Claim::new(Some(receiver))),
+            kept: kept.into(),
             offset,
             cancelled: AtomicBool::new(false),
             cancel: Notify::new(),
         })
+    }
+
+    /// The repository that it is of.
+    pub(super) fn name(&self) -> &RepositoryName {
+        &self.name
     }
 
     /// Its name.
@@ -256,11 +265,7 @@ impl Store {
             return Err(StoreError::TooManyUploads);
         }
         let id = UploadId::random();
-        let place = Place(name);
-        let now = format!("{:.0}", Timestamp::now());
-        self.storage().write_lazily(&place.upload_started(id.as_str()), now.as_bytes())?;
-        let staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
-        let session = Session::new(name, &id, Receiver::new(staged, announced));
+        let session = Session::new(name, &id, Receiver::new(self.storage().stage(None)?, announced), false);
         self.0.sessions.open().insert(id, session.clone());
         Ok(session)
     }
@@ -282,7 +287,7 @@ impl Store {
             let mut staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
             // What lies there may not have been flushed by who wrote it, and is acknowledged from now on.
             staged.sync()?;
-            let session = Session::new(name, id, Receiver::new(staged, None));
+            let session = Session::new(name, id, Receiver::new(staged, None), true);
             self.0.sessions.open().insert(id.clone(), session.clone());
             Ok(session)
         })
@@ -323,9 +328,25 @@ impl Store {
         })
     }
 
+    /// Has a session, and what it has received and will, be found again after a restart: to be asked before bytes come that
+    /// others are to follow.
+    pub fn keep_session(&self, session: &Session, claimed: &mut Claimed) -> Result<(), StoreError> {
+        let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
+        if !self.storage().is_lasting() || session.kept.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (place, id) = (Place(&session.name), session.id.as_str());
+        let now = format!("{:.0}", Timestamp::now());
+        self.storage().write_lazily(&place.upload_started(id), now.as_bytes())?;
+        receiver.staged.keep(&place.upload_data(id))?;
+        session.kept.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Acknowledges what has come: it is flushed, and the next request goes on from there. If that fails the session ends,
     /// as nobody knows what is left of it.
     pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
+        self.keep_session(session, claimed)?;
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         if let Err(error) = receiver.staged.sync() {
             claimed.take();
@@ -360,7 +381,11 @@ impl Store {
     }
 
     fn forget(&self, session: &Session) -> Result<(), StoreError> {
-        let removed = self.storage().remove_lazily(&Place(&session.name).upload(session.id.as_str()));
+        let removed = if session.kept.load(Ordering::Relaxed) {
+            self.storage().remove_lazily(&Place(&session.name).upload(session.id.as_str()))
+        } else {
+            Ok(false)
+        };
         self.0.sessions.open().remove(&session.id);
         removed?;
         Ok(())

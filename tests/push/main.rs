@@ -16,4 +16,5 @@ mod hostile;
 mod manifests;
 mod referrers;
 mod registry;
+mod sessions;
 mod uploads;

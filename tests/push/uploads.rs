@@ -1,9 +1,6 @@
 //! Blobs, by every way in.
 
-use std::sync::Barrier;
-
-use quinistry::oci::{Algorithm, Digest, Hasher, RepositoryName};
-use quinistry::store::{Access, Filesystem, Store, StoreError};
+use quinistry::oci::{Algorithm, Digest, Hasher};
 
 use crate::registry::{Registry, Repository, on_each, sha512};
 use crate::support::http::request;
@@ -274,36 +271,6 @@ fn a_mount_beside_a_deletion_is_there_or_is_not() {
         assert_eq!(registry.peer.ask("POST", &mount, &[("Content-Length", "0")], b"").status, 201);
         to.assert_blob(&digest, b"shared");
     }
-}
-
-#[test]
-fn a_session_from_before_that_one_client_ends_is_not_found_again_by_another() {
-    let folder = tempfile::tempdir().unwrap();
-    let name: RepositoryName = "a/b".parse().unwrap();
-    let open = || Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
-    let store = open();
-    let ids: Vec<_> = (0..100).map(|_| store.begin(&name, None).unwrap().id().clone()).collect();
-    drop(store);
-    let store = open();
-    let barrier = Barrier::new(2);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for id in &ids {
-                barrier.wait();
-                let session = store.session(&name, id).unwrap();
-                // The other one only asks.
-                store.finish(&session, session.try_claim().unwrap(), &Digest::sha256(b"")).unwrap();
-                barrier.wait();
-            }
-        });
-        for id in &ids {
-            barrier.wait();
-            let found = store.session(&name, id);
-            assert!(matches!(found, Ok(_) | Err(StoreError::UploadUnknown)), "{found:?}");
-            barrier.wait();
-            assert!(store.session(&name, id).is_err(), "it has ended");
-        }
-    });
 }
 
 /// Of the real program, as a process of its own has a memory of its own.

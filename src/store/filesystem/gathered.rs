@@ -127,6 +127,22 @@ impl Staged for Gathered {
         Ok(())
     }
 
+    fn keep(&mut self, key: &Key) -> Result<(), StorageError> {
+        self.usable()?;
+        let path = self.storage.0.path(key);
+        let folder = path.parent().expect("a key has a folder");
+        let moved = pass("keep").and_then(|()| fs::create_dir_all(folder)).and_then(|()| {
+            // Without bytes there is no file yet.
+            if self.length > 0 { fs::rename(&self.path, &path) } else { Ok(()) }
+        });
+        moved.map_err(|error| failed("keep", &path, error))?;
+        self.path = path;
+        self.keep = true;
+        // Its new name is not durable.
+        self.synced = 0;
+        Ok(())
+    }
+
     fn is_spent(&self) -> bool {
         self.over
     }
@@ -157,7 +173,7 @@ impl Staged for Gathered {
 
 impl Drop for Gathered {
     fn drop(&mut self) {
-        if !self.keep && self.file.is_some() {
+        if !self.keep && (self.file.is_some() || self.length > 0) {
             // If this fails, the next start removes it.
             let _ = fs::remove_file(&self.path);
         }
