@@ -20,6 +20,7 @@ mod memory;
 mod metrics;
 mod observe;
 mod observed;
+mod pace;
 mod pieces;
 mod plan;
 mod report;
@@ -55,6 +56,7 @@ use leader::{Election, Leadership};
 use memory::Memories;
 use metrics::{Look, Metrics, Write};
 use observed::{DaemonSet, Fetched, Node, Observed, Pod, Rejection};
+use pace::Pace;
 use pieces::Pieces;
 use plan::{Action, Plan};
 use verify::Eyes;
@@ -68,6 +70,9 @@ const SAFETY_NET: Duration = Duration::from_mins(5);
 
 /// When to look again while something is awaited that no watch tells of.
 const WAITING: Duration = Duration::from_secs(5);
+
+/// How often status tells that a generation has got further, when nothing else is new.
+const PROGRESS: Duration = Duration::from_secs(1);
 
 /// What an operator is told from outside.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +105,7 @@ pub struct Operator {
     eyes: Arc<Eyes>,
     metrics: Arc<Metrics>,
     memories: Memories,
+    pace: Pace,
 }
 
 /// What only the one run needs.
@@ -157,6 +163,7 @@ impl Operator {
             eyes: Arc::new(Eyes::new()?),
             metrics: Arc::default(),
             memories: Memories::default(),
+            pace: Pace::default(),
         }))
     }
 
@@ -238,7 +245,9 @@ impl Operator {
             observed.parts = self.pieces.of(self, quinistry).await?;
             observed.altered = self.pieces.altered(&self.client, quinistry, &observed.parts).await?;
         }
+        let begun = Instant::now();
         let mut plan = plan_with_carriers(&self.client, quinistry, &mut observed).await?;
+        self.pace.planned(begun.elapsed());
         if plan.gone {
             return Ok(Next::await_change());
         }
@@ -267,10 +276,10 @@ impl Operator {
             return Ok(Next::requeue(WAITING));
         }
         // report (client required): also after a failure, so that what is known is known to people
-        self.report(quinistry, &plan).await?;
+        let later = self.report(quinistry, &plan).await?;
         failure?;
         self.forget();
-        let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) };
+        let again = later.unwrap_or(if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) });
         Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
     }
 
@@ -371,7 +380,8 @@ impl Operator {
         }
     }
 
-    async fn report(&self, quinistry: &Quinistry, plan: &Plan) -> Result<(), OperatorError> {
+    /// Says what is new; or when, if that can wait.
+    async fn report(&self, quinistry: &Quinistry, plan: &Plan) -> Result<Option<Duration>, OperatorError> {
         let counted = plan.generations.iter().filter(|one| one.generation > 0);
         let ready = counted.filter(|one| one.state == GenerationState::Ready).count();
         let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
@@ -381,20 +391,26 @@ impl Operator {
         let status = report::status(quinistry, plan, before, Timestamp::now());
         if before == Some(&status) {
             self.memories.report(quinistry, status);
-            return Ok(());
+            return Ok(None);
+        }
+        if before.is_some_and(|before| report::is_mere_progress(before, &status))
+            && let Some(pause) = self.memories.written(quinistry).and_then(|ago| PROGRESS.checked_sub(ago))
+        {
+            return Ok(Some(pause));
         }
         match report::write(&self.client, quinistry, &status).await {
             // Deleted in the meantime.
-            Err(error) if error.category() == Category::NotFound => return Ok(()),
+            Err(error) if error.category() == Category::NotFound => return Ok(None),
             written => {
                 written?;
             }
         }
         self.metrics.wrote(Write::Status);
+        self.memories.wrote(quinistry);
         let news = events::of_change(before, &status);
         self.memories.report(quinistry, status);
         events::publish(&self.recorder, quinistry, news).await;
-        Ok(())
+        Ok(None)
     }
 
     /// After a failure: when to try again.

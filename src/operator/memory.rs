@@ -18,6 +18,8 @@ pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
 struct Memory {
     /// The last status written, and the version of the resource that it was written upon: the cache may lag behind.
     reported: Option<(Option<String>, QuinistryStatus)>,
+    /// When status was last written.
+    written: Option<Instant>,
     /// The last apply that was refused, when, and for which generation of the specification.
     rejected: Option<(Rejection, Instant, Option<i64>)>,
     failures: u32,
@@ -55,6 +57,16 @@ impl Memories {
     pub(super) fn report(&self, quinistry: &Quinistry, status: QuinistryStatus) {
         let version = quinistry.resource_version();
         self.of(quinistry, |memory| memory.reported = Some((version, status)));
+    }
+
+    /// Status was written.
+    pub(super) fn wrote(&self, quinistry: &Quinistry) {
+        self.of(quinistry, |memory| memory.written = Some(Instant::now()));
+    }
+
+    /// How long ago status was written, if ever.
+    pub(super) fn written(&self, quinistry: &Quinistry) -> Option<Duration> {
+        self.of(quinistry, |memory| memory.written.map(|at| at.elapsed()))
     }
 
     /// The refusal that still holds: of this very specification, and younger than `limit`.

@@ -228,6 +228,7 @@ impl Observed {
     }
 
     /// A node by name.
+    #[cfg(test)]
     #[must_use]
     pub(super) fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name).map(AsRef::as_ref)

@@ -12,6 +12,7 @@ mod action;
 mod conditions;
 mod diagnose;
 mod generation;
+mod places;
 mod ports;
 mod seed;
 mod validate;
@@ -21,6 +22,7 @@ mod words;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
@@ -35,6 +37,7 @@ use crate::quine::REPOSITORY;
 pub(super) use action::{Action, DropPart, VerifyRequest};
 pub(super) use conditions::Words;
 use generation::{Set, View};
+use places::Nodes;
 use seed::Seed;
 
 /// How many pods of a generation the operator fetches from.
@@ -142,6 +145,7 @@ struct Chain<'a> {
     /// Selected nodes that are ready and can have generations.
     ready: Vec<&'a Node>,
     selected: Vec<&'a Node>,
+    nodes: Rc<Nodes<'a>>,
     views: Vec<View<'a>>,
 }
 
@@ -159,9 +163,10 @@ impl<'a> Chain<'a> {
         // Without a carrier a node has nobody to pull from: that is told, and holds up no other node.
         let barren =
             |node: &Node| seed.as_ref().is_some_and(|seed| seed.assignment.without.contains_key(&node.name));
-        let ready = selected.iter().copied().filter(|node| node.ready && !barren(node)).collect();
+        let ready: Vec<_> = selected.iter().copied().filter(|node| node.ready && !barren(node)).collect();
+        let nodes = Rc::new(Nodes::new(observed, &ready));
         let digest = expected.clone();
-        Self { quinistry, observed, now, digest, expected, seed, ready, selected, views: Vec::new() }
+        Self { quinistry, observed, now, digest, expected, seed, ready, selected, nodes, views: Vec::new() }
     }
 
     /// Looks at every generation that is wanted, each after the one it depends on.
@@ -193,14 +198,14 @@ impl<'a> Chain<'a> {
             let input = Input { generation: number, image: &image, digest, max_unavailable, seed: None };
             self.wanted(&input, live)
         });
-        Set { wanted, live }
+        Set::new(wanted, live)
     }
 
     /// One for each carrier. While nobody knows how many pieces there are, those that are there can be looked at alone.
     fn seed_sets(&self) -> Vec<Set<'a>> {
         let Some(seed) = &self.seed else { return Vec::new() };
         let Some(pieces) = seed.pieces else {
-            return self.observed.sets_of(0).map(|live| Set { wanted: None, live: Some(live) }).collect();
+            return self.observed.sets_of(0).map(|live| Set::new(None, Some(live))).collect();
         };
         let max_unavailable = self.max_unavailable();
         let set = |(carrier, image): (&str, &str)| {
@@ -208,7 +213,7 @@ impl<'a> Chain<'a> {
             let seed = Some(build::Seed { carrier, executable: &seed.executable, pieces });
             let digest = self.expected.as_ref();
             let input = Input { generation: 0, image, digest, max_unavailable, seed };
-            Set { wanted: Some(self.wanted(&input, live)), live }
+            Set::new(Some(self.wanted(&input, live)), live)
         };
         seed.carriers().map(set).collect()
     }
@@ -245,10 +250,9 @@ impl<'a> Chain<'a> {
         let max_unavailable =
             i32::try_from(max_unavailable).ok().filter(|live| *live != input.max_unavailable)?;
         let same = build::daemon_set(self.quinistry, &Input { max_unavailable, ..input.clone() });
+        let template = build::template(&same);
         let stale = |pod: &Pod| {
-            !pod.deleting
-                && self.node_is_ready(&pod.node)
-                && pod.template.as_deref() != Some(build::template(&same))
+            !pod.deleting && self.node_is_ready(&pod.node) && pod.template.as_deref() != Some(template)
         };
         let rests = !self.observed.pods_of(input.generation).any(stale);
         (rests && live.applied.as_deref() == Some(build::applied(&same))).then_some(same)
@@ -303,7 +307,6 @@ impl<'a> Chain<'a> {
     /// started, or their node has lost its images since. A pod that is younger had its chance, and replacing it again
     /// and again would hide what is wrong.
     fn stuck(&self) -> impl Iterator<Item = &'a Pod> {
-        let observed = self.observed;
         let seed = self.seed.as_ref();
         self.views.iter().filter(|view| view.is_current()).flat_map(move |view| {
             view.pods.iter().copied().filter(move |pod| {
@@ -314,20 +317,19 @@ impl<'a> Chain<'a> {
                 let waits = pod.waiting.as_ref().is_some_and(|(reason, _)| {
                     matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff")
                 });
-                let predecessor = observed
-                    .pods_of(view.number - 1)
-                    .find(|other| other.node == pod.node && !other.deleting)
-                    .and_then(|other| other.ready);
-                waits
-                    && !pod.deleting
-                    && view.is_of_current_template(pod)
-                    && predecessor.is_some_and(|since| since >= pod.created)
+                let came_later = || {
+                    let below = self.views.iter().find(|below| below.number == view.number - 1);
+                    let on_it = below.map_or(&[][..], |below| below.on(&pod.node));
+                    let predecessor = on_it.iter().find(|other| !other.deleting);
+                    predecessor.and_then(|other| other.ready).is_some_and(|since| since >= pod.created)
+                };
+                waits && !pod.deleting && view.is_of_current_template(pod) && came_later()
             })
         })
     }
 
     fn node_is_ready(&self, name: &str) -> bool {
-        self.observed.node(name).is_some_and(|node| node.ready)
+        self.nodes.get(name).is_some_and(|node| node.ready)
     }
 
     fn requests(&self) -> Vec<VerifyRequest> {

@@ -13,7 +13,7 @@ use super::error::OperatorError;
 use super::identity::MANAGER;
 use super::plan::Plan;
 use super::wire;
-use crate::crd::{GenerationState, MAX_DEVIATIONS, Quinistry, QuinistryStatus};
+use crate::crd::{GenerationState, GenerationStatus, MAX_DEVIATIONS, Quinistry, QuinistryStatus};
 
 /// What is to be said now.
 #[must_use]
@@ -48,6 +48,25 @@ pub(super) fn status(
         generations: plan.generations.clone(),
         deviations: plan.deviations.iter().take(MAX_DEVIATIONS).cloned().collect(),
     }
+}
+
+/// Whether only numbers differ: how far a generation is, which changes with every pod.
+#[must_use]
+pub(super) fn is_mere_progress(before: &QuinistryStatus, now: &QuinistryStatus) -> bool {
+    let outline = |status: &QuinistryStatus| QuinistryStatus {
+        conditions: status
+            .conditions
+            .iter()
+            .map(|one| Condition { message: String::new(), ..one.clone() })
+            .collect(),
+        generations: status
+            .generations
+            .iter()
+            .map(|one| GenerationStatus { updated: 0, available: 0, verified: 0, ..one.clone() })
+            .collect(),
+        ..status.clone()
+    };
+    outline(before) == outline(now)
 }
 
 /// Writes status. (Client required.)

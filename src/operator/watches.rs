@@ -1,7 +1,7 @@
 //! The watches: what they bring goes into the caches, and whom it concerns into the queue.
 //!
-//! Requests are gathered for a moment before they are handed on, since a change rarely comes alone. The moment begins
-//! with the first one: a cluster where something always changes must not be put off for ever.
+//! Requests are gathered for a moment before they are handed on (see `pace`). The moment begins with the first one: a cluster
+//! where something always changes must not be put off for ever.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -25,9 +25,6 @@ use super::error::{Category, one_line};
 use super::identity::RESOURCE;
 use super::{Operator, observe, wire};
 use crate::crd::Quinistry;
-
-/// How long requests are gathered.
-const GATHER: Duration = Duration::from_millis(25);
 
 /// The longest pause before a watch that failed begins anew. kube's own is six times as long and comes twice after an
 /// outage, as an API server that is back does not know the old watch's version: all would stand still for minutes.
@@ -81,6 +78,7 @@ pub(super) fn queue(
             |operator, _| everyone(operator),
         )),
     ];
+    let operator = operator.clone();
     let (gathered, queue) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut stop = std::pin::pin!(stop);
@@ -90,7 +88,7 @@ pub(super) fn queue(
                 request = requests.recv() => request,
             };
             let Some(first) = first else { break };
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep(operator.pace.gather()).await;
             let mut all = HashSet::from([first]);
             while let Ok(request) = requests.try_recv() {
                 all.insert(request);

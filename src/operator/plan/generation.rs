@@ -1,15 +1,19 @@
 //! One generation as it is, against what it should be. Pure.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
+
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
 
+use super::places::{Nodes, Pods};
 use super::{Chain, LEARNING_SAMPLE, SAMPLE, SUSPICIOUS, diagnose, state};
 use crate::crd::{GenerationStatus, NetworkMode, Proof, Quinistry};
 use crate::oci::Digest;
 use crate::operator::observed::{DaemonSet, Fetched, Node, Observed, Pod};
 use crate::operator::{build, identity, select};
 
-/// How many seconds the controller has for making pods before it is asked why there are none.
+/// After how many seconds in which the controller makes no pods it is asked why.
 const PATIENCE: i64 = 2;
 
 /// Selected nodes, ready or not.
@@ -21,11 +25,21 @@ pub(super) fn selected<'a>(quinistry: &Quinistry, observed: &'a Observed) -> Vec
 pub(super) struct Set<'a> {
     pub(super) wanted: Option<apps::DaemonSet>,
     pub(super) live: Option<&'a DaemonSet>,
+    /// Of what is wanted: looked up once, as each pod is compared with it again and again.
+    template: Option<String>,
+    image: Option<String>,
 }
 
 // === impl Set ===
 
-impl Set<'_> {
+impl<'a> Set<'a> {
+    pub(super) fn new(wanted: Option<apps::DaemonSet>, live: Option<&'a DaemonSet>) -> Self {
+        let template = wanted.as_ref().map(|wanted| build::template(wanted).to_owned());
+        let pod = wanted.as_ref().and_then(|wanted| wanted.spec.as_ref()?.template.spec.as_ref());
+        let image = pod.and_then(|pod| pod.containers.first()?.image.clone());
+        Self { wanted, live, template, image }
+    }
+
     /// The live object is what is wanted.
     fn is_current(&self) -> bool {
         match (&self.wanted, self.live) {
@@ -39,13 +53,7 @@ impl Set<'_> {
     }
 
     fn is_of_current_template(&self, pod: &Pod) -> bool {
-        let Some(wanted) = &self.wanted else { return false };
-        pod.template.as_deref() == Some(build::template(wanted)) && Some(pod.image.as_str()) == self.image()
-    }
-
-    fn image(&self) -> Option<&str> {
-        let pod = self.wanted.as_ref()?.spec.as_ref()?.template.spec.as_ref()?;
-        pod.containers.first()?.image.as_deref()
+        self.template.is_some() && pod.template == self.template && Some(&pod.image) == self.image.as_ref()
     }
 }
 
@@ -60,6 +68,10 @@ pub(super) struct View<'a> {
     pub(super) reachable: bool,
     /// Selected nodes that are ready.
     pub(super) nodes: Vec<&'a Node>,
+    known: Rc<Nodes<'a>>,
+    places: Pods<'a>,
+    /// Asked again and again, and a walk through all nodes.
+    rolled_out: OnceCell<bool>,
     selected: usize,
     learning: bool,
     looks: bool,
@@ -82,9 +94,12 @@ impl<'a> View<'a> {
         Self {
             number,
             sets,
+            places: Pods::new(&pods),
             pods,
             reachable,
             nodes: chain.ready.clone(),
+            known: chain.nodes.clone(),
+            rolled_out: OnceCell::new(),
             selected: chain.selected.len(),
             learning,
             looks: chain.quinistry.spec.network.mode == NetworkMode::HostPort,
@@ -127,10 +142,9 @@ impl<'a> View<'a> {
 
     /// Its pods, as far as they are on nodes that are ready, are.
     fn stands(&self, set: &Set<'_>) -> bool {
-        let mut pods = self.pods.iter().filter(|pod| Some(pod.image.as_str()) == set.image());
+        let mut pods = self.pods.iter().filter(|pod| Some(&pod.image) == set.image.as_ref());
         pods.all(|pod| {
-            !self.nodes.iter().any(|node| node.name == pod.node)
-                || pod.ready.is_some() && set.is_of_current_template(pod)
+            !self.known.stands(&pod.node) || pod.ready.is_some() && set.is_of_current_template(pod)
         })
     }
 
@@ -140,18 +154,22 @@ impl<'a> View<'a> {
 
     /// The pod on a node that counts: of the current template, and staying.
     pub(super) fn pod_on(&self, node: &Node) -> Option<&'a Pod> {
-        self.pods
-            .iter()
-            .copied()
-            .find(|pod| pod.node == node.name && !pod.deleting && self.is_of_current_template(pod))
+        self.on(&node.name).iter().copied().find(|pod| !pod.deleting && self.is_of_current_template(pod))
+    }
+
+    /// All pods on a node, whatever becomes of them.
+    pub(super) fn on(&self, node: &str) -> &[&'a Pod] {
+        self.places.on(node)
     }
 
     /// On every selected node that is ready, a pod of the current template is Ready.
     pub(super) fn is_rolled_out(&self) -> bool {
-        self.is_current()
-            && self.lives().all(|live| live.settled)
-            && !self.nodes.is_empty()
-            && self.nodes.iter().all(|node| self.pod_on(node).is_some_and(|pod| pod.ready.is_some()))
+        *self.rolled_out.get_or_init(|| {
+            self.is_current()
+                && self.lives().all(|live| live.settled)
+                && !self.nodes.is_empty()
+                && self.nodes.iter().all(|node| self.pod_on(node).is_some_and(|pod| pod.ready.is_some()))
+        })
     }
 
     /// Ready pods of the current template that the operator looks at.
@@ -178,7 +196,7 @@ impl<'a> View<'a> {
     /// It has run for a while, and its kubelet had as long to say what it thinks of it: on a node that comes back, all
     /// pods count as not Ready until then.
     pub(super) fn had_its_time(&self, pod: &Pod, now: Timestamp) -> bool {
-        let node = self.observed.node(&pod.node).map(|node| node.since);
+        let node = self.known.get(&pod.node).map(|node| node.since);
         let since = pod.running.map(|since| node.map_or(since, |node| node.max(since)));
         since.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS)
     }
@@ -222,12 +240,15 @@ impl<'a> View<'a> {
         digest.is_some_and(|digest| self.is_rolled_out() && self.is_looked_at(digest))
     }
 
-    /// Pods are missing on nodes although the controller should have made them.
+    /// Pods are missing on nodes although the controller should have made them, and makes no others either: for thousands
+    /// of nodes it takes minutes.
     pub(super) fn is_missing_pods(&self, now: Timestamp) -> bool {
-        let due = |live: &DaemonSet| !live.deleting && now.as_second() - live.created.as_second() >= PATIENCE;
-        self.exists()
-            && self.lives().all(due)
-            && self.nodes.iter().any(|node| !self.pods.iter().any(|pod| pod.node == node.name))
+        let last = self.pods.iter().map(|pod| pod.created).max();
+        let due = |live: &DaemonSet| {
+            let since = last.map_or(live.created, |last| last.max(live.created));
+            !live.deleting && now.as_second() - since.as_second() >= PATIENCE
+        };
+        self.exists() && self.lives().all(due) && self.nodes.iter().any(|node| self.on(&node.name).is_empty())
     }
 
     fn verified(&self, digest: Option<&Digest>) -> usize {

@@ -50,3 +50,19 @@ fn status_says_of_which_specification_it_speaks_and_how_far_it_is() {
     assert_eq!((status.observed_generation, status.ready.as_str()), (7, "0/3"));
     assert_eq!(status.generations.len(), 3);
 }
+
+#[test]
+fn numbers_alone_are_progress_and_anything_else_is_news() {
+    let quinistry = quinistry();
+    let before = status(&quinistry, &plan(&quinistry, &Observed::default(), at(0)), None, at(0));
+    let mut further = before.clone();
+    further.generations[0].available = 7;
+    further.generations[0].updated = 8;
+    further.conditions[0].message = "generation 1 is on 7 of 9 nodes".into();
+    assert!(is_mere_progress(&before, &further));
+    let mut news = [further.clone(), further.clone(), further.clone()];
+    news[0].conditions[0].status = "True".into();
+    news[1].generations[0].state = GenerationState::Failed;
+    news[2].ready = "1/3".into();
+    assert!(news.iter().all(|news| !is_mere_progress(&before, news)));
+}

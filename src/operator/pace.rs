@@ -1,0 +1,47 @@
+//! How long requests are gathered before resources are looked at: a change rarely comes alone, and where there are
+//! thousands of nodes, each of whose pods changes several times within a minute, to plan anew for each change would be all
+//! that the operator and its node do.
+//!
+//! Told by the driver, asked by the queue.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// At least so long: it costs a chain of generations nothing that can be noticed.
+const SHORTEST: Duration = Duration::from_millis(25);
+
+/// At most so long: people wait.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Plans may take one part in so many of the time.
+const SHARE: u32 = 20;
+
+/// How long the last plan took.
+#[derive(Debug, Default)]
+pub(super) struct Pace(AtomicU64);
+
+impl Pace {
+    pub(super) fn planned(&self, took: Duration) {
+        self.0.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn gather(&self) -> Duration {
+        let took = Duration::from_micros(self.0.load(Ordering::Relaxed));
+        took.saturating_mul(SHARE).clamp(SHORTEST, LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_that_take_long_are_made_less_often_but_not_seldom() {
+        let pace = Pace::default();
+        assert_eq!(pace.gather(), SHORTEST);
+        pace.planned(Duration::from_millis(10));
+        assert_eq!(pace.gather(), Duration::from_millis(200));
+        pace.planned(Duration::from_secs(2));
+        assert_eq!(pace.gather(), LONGEST);
+    }
+}

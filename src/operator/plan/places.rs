@@ -1,0 +1,52 @@
+//! Who is where: nodes by name and pods by node. A plan asks that for each node and each pod, and with thousands of both a
+//! walk through all of them for each would be all that the operator does. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::operator::observed::{Node, Observed, Pod};
+
+/// Nodes by name.
+pub(super) struct Nodes<'a> {
+    all: HashMap<&'a str, &'a Node>,
+    /// Of these, those that hold up the chain.
+    standing: HashSet<&'a str>,
+}
+
+/// A generation's pods by node, each node's in the order of their names.
+pub(super) struct Pods<'a>(HashMap<&'a str, Vec<&'a Pod>>);
+
+// === impl Nodes ===
+
+impl<'a> Nodes<'a> {
+    pub(super) fn new(observed: &'a Observed, standing: &[&'a Node]) -> Self {
+        Self {
+            all: observed.nodes.iter().map(|node| (node.name.as_str(), &**node)).collect(),
+            standing: standing.iter().map(|node| node.name.as_str()).collect(),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'a Node> {
+        self.all.get(name).copied()
+    }
+
+    /// Whether it is selected, ready, and can have generations.
+    pub(super) fn stands(&self, name: &str) -> bool {
+        self.standing.contains(name)
+    }
+}
+
+// === impl Pods ===
+
+impl<'a> Pods<'a> {
+    pub(super) fn new(sorted: &[&'a Pod]) -> Self {
+        let mut pods = HashMap::<_, Vec<_>>::with_capacity(sorted.len());
+        for pod in sorted {
+            pods.entry(pod.node.as_str()).or_default().push(*pod);
+        }
+        Self(pods)
+    }
+
+    pub(super) fn on(&self, node: &str) -> &[&'a Pod] {
+        self.0.get(node).map_or(&[], Vec::as_slice)
+    }
+}
