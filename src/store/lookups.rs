@@ -111,6 +111,14 @@ impl<K: Eq + Hash, V: Clone> Drop for Forget<'_, K, V> {
 }
 
 #[cfg(test)]
+impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
+    /// How much is remembered, in pieces.
+    pub(super) fn count(&self) -> usize {
+        self.inner().known.values().map(HashMap::len).sum()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -15,6 +15,9 @@ use crate::oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_jso
 /// The longest descriptor is one with all annotations of a manifest.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
+/// What a remembered page, or a text in it, takes beside its bytes.
+const OVERHEAD: usize = 512;
+
 /// So many descriptors are written at once; each is a file that is open meanwhile.
 const AT_ONCE: usize = 64;
 
@@ -81,12 +84,15 @@ impl Store {
     ) -> Result<Referrers, StoreError> {
         // Remembered for a moment: whoever admits images asks for the same again and again, and each row is three files.
         let asked = (subject.clone(), wanted.to_vec(), page.clone(), bytes);
+        // What was asked weighs, too: whoever reads may ask for anything, and nothing be found.
+        let weight =
+            OVERHEAD + page.last.len() + wanted.iter().map(|one| OVERHEAD + one.len()).sum::<usize>();
         if let Some(known) = self.0.referrers.get(name, &asked) {
             return Ok(known);
         }
         let begun = self.0.referrers.begin();
         let (found, used) = self.look_for_referrers(name, subject, wanted, page, bytes)?;
-        self.0.referrers.found(begun, name, asked, found.clone(), used + 1);
+        self.0.referrers.found(begun, name, asked, found.clone(), used + weight);
         Ok(found)
     }
 
@@ -246,5 +252,22 @@ impl Store {
             stamp.push('\n');
         }
         Ok(stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Memory;
+
+    #[test]
+    fn what_is_asked_in_vain_again_and_again_does_not_fill_memory() {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
+        let (name, subject) = ("a/b".parse().unwrap(), Digest::sha256(b"nothing"));
+        for i in 0..5_000 {
+            let page = Page { size: 1, last: format!("{i:0>2000}") };
+            store.referrers(&name, &subject, &[], &page, 1).unwrap();
+        }
+        assert!(store.0.referrers.count() < 2_000, "{}", store.0.referrers.count());
     }
 }
