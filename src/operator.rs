@@ -55,7 +55,7 @@ use error::one_line;
 use leader::{Election, Leadership};
 use memory::Memories;
 use metrics::{Look, Metrics, Write};
-use observed::{DaemonSet, Fetched, Node, Observed, Pod, Rejection};
+use observed::{DaemonSet, Fetched, Node, Observed, Pod, Refusal, Rejection};
 use pace::Pace;
 use pieces::Pieces;
 use plan::{Action, Plan};
@@ -252,10 +252,9 @@ impl Operator {
             return Ok(Next::await_change());
         }
         // observe (client required)
+        let mut asked_again = None;
         if !plan.missing.is_empty() {
-            let missing = plan.missing.iter().copied();
-            observed.refusals =
-                observe::refusals(&self.client, quinistry, missing, &observed.daemon_sets).await?;
+            (observed.refusals, asked_again) = self.refusals(quinistry, &plan, &observed).await?;
             plan = plan::plan(quinistry, &observed, Timestamp::now());
         }
         // verify (client required), and plan with what was seen
@@ -276,10 +275,11 @@ impl Operator {
             return Ok(Next::requeue(WAITING));
         }
         // report (client required): also after a failure, so that what is known is known to people
-        let later = self.report(quinistry, &plan).await?;
+        let later = self.report(quinistry, &plan, failure.is_ok()).await?;
         failure?;
         self.forget();
-        let again = later.unwrap_or(if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) });
+        let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) };
+        let again = [later, asked_again].into_iter().flatten().fold(again, Duration::min);
         Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
     }
 
@@ -297,6 +297,23 @@ impl Operator {
             own: self.pieces.own(),
             ..Observed::default()
         }
+    }
+
+    /// Why pods are missing; and when to ask again, if that was asked a moment ago: for thousands of nodes the controller makes
+    /// pods for minutes, and each of them is a reason to plan anew.
+    async fn refusals(
+        &self,
+        quinistry: &Quinistry,
+        plan: &Plan,
+        observed: &Observed,
+    ) -> Result<(Vec<Refusal>, Option<Duration>), OperatorError> {
+        if let Some((known, left)) = self.memories.refused(quinistry, &plan.missing, WAITING) {
+            return Ok((known, Some(left)));
+        }
+        let missing = plan.missing.iter().copied();
+        let found = observe::refusals(&self.client, quinistry, missing, &observed.daemon_sets).await?;
+        self.memories.refuse(quinistry, plan.missing.clone(), found.clone());
+        Ok((found, None))
     }
 
     /// Whether anything was looked at.
@@ -380,8 +397,13 @@ impl Operator {
         }
     }
 
-    /// Says what is new; or when, if that can wait.
-    async fn report(&self, quinistry: &Quinistry, plan: &Plan) -> Result<Option<Duration>, OperatorError> {
+    /// Says what is new; or when, if that can wait, and may.
+    async fn report(
+        &self,
+        quinistry: &Quinistry,
+        plan: &Plan,
+        may_wait: bool,
+    ) -> Result<Option<Duration>, OperatorError> {
         let counted = plan.generations.iter().filter(|one| one.generation > 0);
         let ready = counted.filter(|one| one.state == GenerationState::Ready).count();
         let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
@@ -393,7 +415,8 @@ impl Operator {
             self.memories.report(quinistry, status);
             return Ok(None);
         }
-        if before.is_some_and(|before| report::is_mere_progress(before, &status))
+        if may_wait
+            && before.is_some_and(|before| report::is_mere_progress(before, &status))
             && let Some(pause) = self.memories.written(quinistry).and_then(|ago| PROGRESS.checked_sub(ago))
         {
             return Ok(Some(pause));

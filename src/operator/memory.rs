@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
 
-use super::observed::Rejection;
+use super::observed::{Refusal, Rejection};
 use crate::crd::{Quinistry, QuinistryStatus};
 
 /// Of all resources, by UID.
@@ -18,6 +18,8 @@ pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
 struct Memory {
     /// The last status written, and the version of the resource that it was written upon: the cache may lag behind.
     reported: Option<(Option<String>, QuinistryStatus)>,
+    /// Why pods were missing when Events were last asked, of which generations, and when that was.
+    refused: Option<(BTreeSet<i32>, Vec<Refusal>, Instant)>,
     /// When status was last written.
     written: Option<Instant>,
     /// The last apply that was refused, when, and for which generation of the specification.
@@ -67,6 +69,26 @@ impl Memories {
     /// How long ago status was written, if ever.
     pub(super) fn written(&self, quinistry: &Quinistry) -> Option<Duration> {
         self.of(quinistry, |memory| memory.written.map(|at| at.elapsed()))
+    }
+
+    /// What Events have said of these generations, if that is younger than `limit`; and for how long it still is.
+    pub(super) fn refused(
+        &self,
+        quinistry: &Quinistry,
+        missing: &BTreeSet<i32>,
+        limit: Duration,
+    ) -> Option<(Vec<Refusal>, Duration)> {
+        self.of(quinistry, |memory| match &memory.refused {
+            Some((of, refusals, at)) if of == missing => {
+                limit.checked_sub(at.elapsed()).map(|left| (refusals.clone(), left))
+            }
+            _ => None,
+        })
+    }
+
+    /// Events were asked.
+    pub(super) fn refuse(&self, quinistry: &Quinistry, missing: BTreeSet<i32>, refusals: Vec<Refusal>) {
+        self.of(quinistry, |memory| memory.refused = Some((missing, refusals, Instant::now())));
     }
 
     /// The refusal that still holds: of this very specification, and younger than `limit`.

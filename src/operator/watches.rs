@@ -84,11 +84,15 @@ pub(super) fn queue(
         let mut stop = std::pin::pin!(stop);
         loop {
             let first = tokio::select! {
+                biased;
                 () = &mut stop => break,
                 request = requests.recv() => request,
             };
             let Some(first) = first else { break };
-            tokio::time::sleep(operator.pace.gather()).await;
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep(operator.pace.gather()) => {}
+            }
             let mut all = HashSet::from([first]);
             while let Ok(request) = requests.try_recv() {
                 all.insert(request);

@@ -104,8 +104,9 @@ pub(super) async fn patch(
     let mut intake = Intake::new(body, &stored.options);
     let (claimed, received) = fill(&mut intake, claimed, Some(&session), expected).await;
     // What came before it was cut off is kept, and the client told when it asks.
-    settle(stored, &session, claimed).await?;
+    let settled = settle(stored, &session, claimed).await;
     received?;
+    settled?;
     Ok(progress(StatusCode::ACCEPTED, &name, &session))
 }
 
@@ -123,7 +124,8 @@ pub(super) async fn put(
     let mut intake = Intake::new(body, &stored.options);
     let (claimed, received) = fill(&mut intake, claimed, Some(&session), expected).await;
     if let Err(error) = received {
-        settle(stored, &session, claimed).await?;
+        // What is wrong with the request comes first; what could not be kept is told to whoever asks how far it is.
+        let _ = settle(stored, &session, claimed).await;
         return Err(error);
     }
     let wanted = digest.clone();

@@ -335,8 +335,13 @@ impl Storage for Filesystem {
         lists::names(&self.0.path(key))
     }
 
-    fn list_with(&self, key: &Key, beneath: &str) -> Result<Option<Vec<String>>, StorageError> {
-        lists::names_with(&self.0.path(key), beneath)
+    fn list_with(
+        &self,
+        key: &Key,
+        beneath: &str,
+        wanted: fn(&str) -> bool,
+    ) -> Result<Option<Vec<String>>, StorageError> {
+        lists::names_with(&self.0.path(key), beneath, wanted)
     }
 
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {

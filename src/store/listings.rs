@@ -58,7 +58,8 @@ impl Store {
         let begun = self.0.tag_lists.begin();
         let place = Place(name);
         // A tag whose push was cut off has an index, and means nothing yet.
-        let Some(names) = self.storage().list_with(&place.tags(), TAG_LINK)? else {
+        let is_tag = |name: &str| name.parse::<Tag>().is_ok();
+        let Some(names) = self.storage().list_with(&place.tags(), TAG_LINK, is_tag)? else {
             return if self.is_repository(name)? {
                 Ok([].into())
             } else {

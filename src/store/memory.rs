@@ -156,10 +156,15 @@ impl Storage for Memory {
         Ok((!names.is_empty()).then_some(names))
     }
 
-    fn list_with(&self, key: &Key, beneath: &str) -> Result<Option<Vec<String>>, StorageError> {
+    fn list_with(
+        &self,
+        key: &Key,
+        beneath: &str,
+        wanted: fn(&str) -> bool,
+    ) -> Result<Option<Vec<String>>, StorageError> {
         let Some(mut names) = self.list(key)? else { return Ok(None) };
         let inner = self.inner();
-        names.retain(|name| inner.objects.contains_key(&format!("{key}/{name}/{beneath}")));
+        names.retain(|name| wanted(name) && inner.objects.contains_key(&format!("{key}/{name}/{beneath}")));
         Ok(Some(names))
     }
 

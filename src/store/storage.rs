@@ -44,8 +44,13 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The names of what is beneath a key, sorted by their bytes; `None` if the key is not there.
     fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError>;
 
-    /// The same, but only names that have bytes at this path beneath them.
-    fn list_with(&self, key: &Key, beneath: &str) -> Result<Option<Vec<String>>, StorageError>;
+    /// The same, but only names that are wanted, and that have bytes at this path beneath them.
+    fn list_with(
+        &self,
+        key: &Key,
+        beneath: &str,
+        wanted: fn(&str) -> bool,
+    ) -> Result<Option<Vec<String>>, StorageError>;
 
     /// Whether there is anything under a key, or beneath.
     fn exists(&self, key: &Key) -> Result<bool, StorageError>;

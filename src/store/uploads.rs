@@ -337,8 +337,12 @@ impl Store {
         }
         let (place, id) = (Place(&session.name), session.id.as_str());
         let now = format!("{:.0}", Timestamp::now());
-        self.storage().write_lazily(&place.upload_started(id), now.as_bytes())?;
-        receiver.staged.keep(&place.upload_data(id))?;
+        let begun = self.storage().write_lazily(&place.upload_started(id), now.as_bytes());
+        if let Err(error) = begun.and_then(|()| receiver.staged.keep(&place.upload_data(id))) {
+            // Nobody shall find half of it when it has ended; if this fails too, it is swept.
+            let _ = self.storage().remove_lazily(&place.upload(id));
+            return Err(error.into());
+        }
         session.kept.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -346,13 +350,16 @@ impl Store {
     /// Acknowledges what has come: it is flushed, and the next request goes on from there. If that fails the session ends,
     /// as nobody knows what is left of it.
     pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
-        self.keep_session(session, claimed)?;
+        if let Err(error) = self.keep_session(session, claimed) {
+            // Where there was no room, it may be kept later.
+            if claimed.as_ref().is_some_and(|receiver| receiver.staged.is_spent()) {
+                self.end(session, claimed);
+            }
+            return Err(error);
+        }
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         if let Err(error) = receiver.staged.sync() {
-            claimed.take();
-            if let Err(error) = self.forget(session) {
-                tracing::warn!(%error, "what is left of an upload session stays until it is swept");
-            }
+            self.end(session, claimed);
             return Err(error.into());
         }
         let offset = receiver.staged.len();
@@ -378,6 +385,14 @@ impl Store {
     pub fn discard(&self, session: &Session, mut claimed: Claimed) -> Result<(), StoreError> {
         claimed.take().ok_or(StoreError::UploadUnknown)?;
         self.forget(session)
+    }
+
+    /// Ends a session of which nobody knows what is left.
+    fn end(&self, session: &Session, claimed: &mut Claimed) {
+        claimed.take();
+        if let Err(error) = self.forget(session) {
+            tracing::warn!(%error, "what is left of an upload session stays until it is swept");
+        }
     }
 
     fn forget(&self, session: &Session) -> Result<(), StoreError> {

@@ -37,6 +37,24 @@ fn a_full_disk_is_507_at_every_step_and_loses_nothing() {
 }
 
 #[test]
+fn of_a_session_that_could_not_be_kept_nothing_is_left_when_it_has_ended() {
+    for (point, method) in [("keep", "PATCH"), ("append", "PUT"), ("append", "PATCH")] {
+        let folder = tempfile::tempdir().unwrap();
+        let child = Child::start(folder.path(), Some(&format!("{point}={ENOSPC}")));
+        let repository = child.repository("a");
+        let at = repository.begin();
+        let target = format!("{at}?digest={}", Digest::sha256(b"bytes"));
+        assert_eq!(repository.peer.ask(method, &target, &[], b"bytes").status, 507, "{point}");
+        assert_eq!(repository.peer.ask("DELETE", &at, &[], b"").status, 204, "{point}");
+        repository.peer.get(&at).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
+        assert_eq!(scratch(folder.path()), [""; 0], "{point} {method}");
+        let uploads = folder.path().join("docker/registry/v2/repositories/a/_uploads");
+        let left = std::fs::read_dir(&uploads).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{point} {method}");
+    }
+}
+
+#[test]
 fn after_a_failure_to_flush_nothing_is_written_and_everything_read() {
     for point in ["file.sync", "folder.sync"] {
         let folder = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use crate::oci::Digest;
 use crate::operator::observed::{DaemonSet, Fetched, Node, Observed, Pod};
 use crate::operator::{build, identity, select};
 
-/// After how many seconds in which the controller makes no pods it is asked why.
+/// How many seconds the controller has for making pods before it is asked why there are none.
 const PATIENCE: i64 = 2;
 
 /// Selected nodes, ready or not.
@@ -240,14 +240,9 @@ impl<'a> View<'a> {
         digest.is_some_and(|digest| self.is_rolled_out() && self.is_looked_at(digest))
     }
 
-    /// Pods are missing on nodes although the controller should have made them, and makes no others either: for thousands
-    /// of nodes it takes minutes.
+    /// Pods are missing on nodes although the controller should have made them.
     pub(super) fn is_missing_pods(&self, now: Timestamp) -> bool {
-        let last = self.pods.iter().map(|pod| pod.created).max();
-        let due = |live: &DaemonSet| {
-            let since = last.map_or(live.created, |last| last.max(live.created));
-            !live.deleting && now.as_second() - since.as_second() >= PATIENCE
-        };
+        let due = |live: &DaemonSet| !live.deleting && now.as_second() - live.created.as_second() >= PATIENCE;
         self.exists() && self.lives().all(due) && self.nodes.iter().any(|node| self.on(&node.name).is_empty())
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Gathered {
     storage: Filesystem,
     /// Open while somebody is at it: there may be thousands that nobody is at.
     file: Option<File>,
+    /// There is a file, with or without bytes.
+    made: bool,
     path: PathBuf,
     length: u64,
     /// How much of it is known to be durable.
@@ -29,7 +31,7 @@ pub(super) struct Gathered {
 impl Gathered {
     /// Goes on with the `length` bytes at `path`; they stay there if somebody shall find them.
     pub(super) fn new(storage: &Filesystem, path: PathBuf, length: u64, keep: bool) -> Self {
-        Self { storage: storage.clone(), file: None, path, length, synced: 0, keep, over: false }
+        Self { storage: storage.clone(), file: None, made: false, path, length, synced: 0, keep, over: false }
     }
 
     /// Small things, each written and flushed, and where each belongs.
@@ -76,7 +78,9 @@ impl Gathered {
             }
             OpenOptions::new().read(true).append(true).create(true).open(&self.path)
         });
-        Ok(self.file.insert(opened.map_err(|error| failed("create", &self.path, error))?))
+        let opened = opened.map_err(|error| failed("create", &self.path, error))?;
+        self.made = true;
+        Ok(self.file.insert(opened))
     }
 
     /// Makes the bytes durable, whatever becomes of their present name.
@@ -131,10 +135,9 @@ impl Staged for Gathered {
         self.usable()?;
         let path = self.storage.0.path(key);
         let folder = path.parent().expect("a key has a folder");
-        let moved = pass("keep").and_then(|()| fs::create_dir_all(folder)).and_then(|()| {
-            // Without bytes there is no file yet.
-            if self.length > 0 { fs::rename(&self.path, &path) } else { Ok(()) }
-        });
+        let moved = pass("keep")
+            .and_then(|()| fs::create_dir_all(folder))
+            .and_then(|()| if self.made { fs::rename(&self.path, &path) } else { Ok(()) });
         moved.map_err(|error| failed("keep", &path, error))?;
         self.path = path;
         self.keep = true;
@@ -173,7 +176,7 @@ impl Staged for Gathered {
 
 impl Drop for Gathered {
     fn drop(&mut self) {
-        if !self.keep && (self.file.is_some() || self.length > 0) {
+        if !self.keep && self.made {
             // If this fails, the next start removes it.
             let _ = fs::remove_file(&self.path);
         }

@@ -21,14 +21,22 @@ pub(super) fn names(path: &Path) -> Result<Option<Vec<String>>, StorageError> {
     Ok(Some(names))
 }
 
-/// Those under which there is a file at `beneath`. Each is looked for from the folder itself: to walk the whole path for each
+/// Those that are wanted, and under which there is a file at `beneath`. Each is looked for from the folder itself: to walk the whole path for each
 /// of a hundred thousand would take twice as long.
-pub(super) fn names_with(path: &Path, beneath: &str) -> Result<Option<Vec<String>>, StorageError> {
+pub(super) fn names_with(
+    path: &Path,
+    beneath: &str,
+    wanted: fn(&str) -> bool,
+) -> Result<Option<Vec<String>>, StorageError> {
     let Some(mut names) = names(path)? else { return Ok(None) };
     let Some(folder) = there(File::open(path), "list", path)? else { return Ok(None) };
     let mut relative = String::new();
     let mut unreadable = None;
     names.retain(|name| {
+        // What is none of ours need not be ours to look at.
+        if !wanted(name) {
+            return false;
+        }
         relative.clear();
         relative.extend([name, "/", beneath]);
         let meta = statat(&folder, &relative, AtFlags::empty()).map_err(Into::into);

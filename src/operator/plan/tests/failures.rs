@@ -105,20 +105,6 @@ fn pod_security_forbids_host_ports() {
 }
 
 #[test]
-fn while_the_controller_makes_pods_nobody_asks_why_others_are_not_there() {
-    let quinistry = pinned();
-    let mut world = World::new(2);
-    world.obey(&world.plan(&quinistry));
-    world.now = at(5);
-    world.run();
-    world.observed.pods.pop();
-    for (second, missing) in [(7, vec![]), (8, vec![1])] {
-        world.now = at(second);
-        assert_eq!(world.plan(&quinistry).missing.into_iter().collect::<Vec<_>>(), missing, "{second}");
-    }
-}
-
-#[test]
 fn another_pod_has_the_port() {
     let quinistry = pinned();
     let mut world = World::new(2);
