@@ -7,7 +7,7 @@ use quinistry::registry::Options;
 use quinistry::store::{Access, Collection, Filesystem, OpenError, Store};
 use serde_json::json;
 
-use crate::registry::{INDEX, MANIFEST, Registry, on_each};
+use crate::registry::{INDEX, MANIFEST, Registry, on_each, store_in};
 
 fn collection(untagged: bool) -> Collection {
     Collection { grace: Duration::ZERO, untagged, dry_run: false }
@@ -15,8 +15,7 @@ fn collection(untagged: bool) -> Collection {
 
 /// A registry on a folder that may be opened again, and its folder.
 fn on(folder: &std::path::Path) -> (Registry, Store) {
-    let storage = Filesystem::open(folder, Access::Write).unwrap();
-    let store = Store::open(storage, false).unwrap();
+    let store = store_in(folder);
     (Registry::on(store.clone(), Options::default(), None), store)
 }
 

@@ -42,8 +42,7 @@ impl Registry {
     }
 
     fn in_folder(folder: tempfile::TempDir) -> Self {
-        let storage = Filesystem::open(folder.path(), Access::Write).unwrap();
-        Self::on(Store::open(storage, false).unwrap(), Options::default(), Some(folder))
+        Self::on(store_in(folder.path()), Options::default(), Some(folder))
     }
 
     /// What it keeps things in.
@@ -59,6 +58,11 @@ impl Registry {
     pub(crate) fn repository(&self, name: &str) -> Repository {
         Repository { peer: self.peer, name: name.into() }
     }
+}
+
+/// A store on a folder that may be opened again.
+pub(crate) fn store_in(folder: &Path) -> Store {
+    Store::open(Filesystem::open(folder, Access::Write).unwrap(), false).unwrap()
 }
 
 /// Runs a test on each kind of storage.

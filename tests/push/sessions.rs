@@ -5,19 +5,18 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use quinistry::oci::{Digest, RepositoryName};
-use quinistry::store::{Access, Filesystem, Session, Store, StoreError};
+use quinistry::store::{Session, Store, StoreError};
 
-use crate::registry::Registry;
+use crate::registry::{Registry, store_in};
 
 #[test]
 fn a_session_from_before_that_one_client_ends_is_not_found_again_by_another() {
     let folder = tempfile::tempdir().unwrap();
     let name: RepositoryName = "a/b".parse().unwrap();
-    let open = || Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
-    let store = open();
+    let store = store_in(folder.path());
     let ids: Vec<_> = (0..100).map(|_| kept(&store, &name).id().clone()).collect();
     drop(store);
-    let store = open();
+    let store = store_in(folder.path());
     let barrier = Barrier::new(2);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -68,8 +67,7 @@ fn a_session_has_a_folder_only_while_there_is_something_to_go_on_with() {
 fn what_came_of_a_blob_in_one_request_is_acknowledged_found_after_a_restart_and_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let name: RepositoryName = "a/b".parse().unwrap();
-    let open = || Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
-    let store = open();
+    let store = store_in(folder.path());
     let session = store.begin(&name, None).unwrap();
     let mut claimed = session.try_claim().unwrap();
     claimed.as_mut().unwrap().append(b"hello").unwrap();
@@ -79,7 +77,7 @@ fn what_came_of_a_blob_in_one_request_is_acknowledged_found_after_a_restart_and_
     let id = session.id().clone();
     drop((session, store));
 
-    let store = open();
+    let store = store_in(folder.path());
     let session = store.session(&name, &id).unwrap();
     assert_eq!(session.offset(), 5);
     let mut claimed = session.try_claim().unwrap();
@@ -91,7 +89,7 @@ fn what_came_of_a_blob_in_one_request_is_acknowledged_found_after_a_restart_and_
 fn of_a_session_that_is_discarded_or_swept_nothing_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let name: RepositoryName = "a/b".parse().unwrap();
-    let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
+    let store = store_in(folder.path());
     let before = files(folder.path());
     let with_bytes = |session: Arc<Session>| {
         session.try_claim().unwrap().as_mut().unwrap().append(b"some").unwrap();
