@@ -1,11 +1,11 @@
 //! Nodes that go and come back: what the API says of them, how soon generations are well again there, and that nobody
 //! else noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
@@ -142,7 +142,6 @@ pub async fn recover(stage: &Stage) -> Result<()> {
 
 /// What nobody may touch while something else happens: pods on other nodes, by UID with their restarts, and how often
 /// each `DaemonSet` was written.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Others {
     pods: BTreeMap<String, (String, i32)>,
     sets: BTreeMap<String, Option<i64>>,
@@ -172,13 +171,35 @@ impl Others {
 
     /// Whether they are as they were.
     pub async fn unmoved(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
-        let now = Self::than(stage, nodes, resource).await?;
-        (*self == now).then_some(()).ok_or_else(|| anyhow!("others were touched: {self:#?} became {now:#?}"))
+        self.compare(&Self::than(stage, nodes, resource).await?)
     }
 
     /// The same, but the resource may not have been Ready for a while, as when a node that is Ready lacks a generation.
     pub async fn unharmed(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
         let now = Self { ready: self.ready, ..Self::than(stage, nodes, resource).await? };
-        (*self == now).then_some(()).ok_or_else(|| anyhow!("others were touched: {self:#?} became {now:#?}"))
+        self.compare(&now)
     }
+
+    /// Says of each what differs, and of nothing else.
+    fn compare(&self, now: &Self) -> Result<()> {
+        let mut touched = changes(&self.pods, &now.pods);
+        touched.extend(changes(&self.sets, &now.sets));
+        if self.ready != now.ready {
+            touched.push(format!("Ready since {:?}, then since {:?}", self.ready, now.ready));
+        }
+        ensure!(touched.is_empty(), "others were touched: {}", touched.join("; "));
+        Ok(())
+    }
+}
+
+fn changes<T: PartialEq + std::fmt::Debug>(
+    before: &BTreeMap<String, T>,
+    after: &BTreeMap<String, T>,
+) -> Vec<String> {
+    let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let change = |name: &String| {
+        let (before, after) = (before.get(name), after.get(name));
+        (before != after).then(|| format!("{name} was {before:?}, and is {after:?}"))
+    };
+    names.into_iter().filter_map(change).collect()
 }

@@ -1,5 +1,7 @@
 //! The five conditions, from what the chain shows. Pure.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::diagnose::gravity;
@@ -88,11 +90,12 @@ pub(super) fn words(
     acting: bool,
 ) -> Words {
     let ports_available = ports(deviations, owner);
-    let fixed_point = fixed_point(chain, deviations);
-    let degraded = degraded(chain, deviations, &ports_available, &fixed_point, rejection);
     let done = is_done(chain, rejection);
+    let joining = if done { Vec::new() } else { joining(chain) };
+    let fixed_point = fixed_point(chain, deviations, &joining);
+    let degraded = degraded(chain, deviations, &ports_available, &fixed_point, rejection);
     let progressing = progressing(chain, deviations, &ports_available, &degraded, done, acting);
-    let ready = ready(chain, &ports_available, &fixed_point, &degraded, &progressing, done);
+    let ready = ready(chain, &ports_available, &fixed_point, &degraded, &progressing, done, &joining);
     Words { ready, progressing, ports_available, fixed_point, degraded }
 }
 
@@ -127,16 +130,18 @@ fn ports(deviations: &[Deviation], owner: Option<&Owner>) -> Said {
     }
 }
 
-fn fixed_point(chain: &Chain<'_>, deviations: &[Deviation]) -> Said {
+fn fixed_point(chain: &Chain<'_>, deviations: &[Deviation], joining: &[&str]) -> Said {
     let about = |reason| matches!(reason, Reason::DigestMismatch | Reason::BootstrapDigestDiffers);
     if let Some((reason, message)) = told(deviations, about) {
         return said("False", reason, message);
     }
-    match (&chain.digest, chain.proven()) {
-        (Some(digest), proven) if proven > 0 => said(
+    let all = chain.views.len();
+    let proven = if joining.is_empty() { chain.proven() } else { all };
+    match &chain.digest {
+        Some(digest) if proven > 0 => said(
             "True",
             Reason::DigestsEqual,
-            format!("{digest} is served by {proven} of {}", counted(chain.views.len(), "generation")),
+            format!("{digest} is served by {proven} of {}", counted(all, "generation")),
         ),
         _ => said("Unknown", Reason::Unknown, "no generation is proven yet"),
     }
@@ -280,6 +285,7 @@ fn ready(
     degraded: &Said,
     progressing: &Said,
     done: bool,
+    joining: &[&str],
 ) -> Said {
     let all = chain.views.len();
     if ports.reason == Reason::PortConflict {
@@ -295,10 +301,9 @@ fn ready(
         }
         return said("True", Reason::AllProven, message);
     }
-    let (joining, others) = laggards(chain);
-    if !joining.is_empty() && others == 0 && !chain.has_surplus() && chain.digest.is_some() {
-        let message =
-            format!("{}, but on nodes that have just joined: {}", every_one_is_proven(all), names(joining));
+    if !joining.is_empty() {
+        let joining = names(joining.to_vec());
+        let message = format!("{}, but on nodes that have just joined: {joining}", every_one_is_proven(all));
         return said("True", Reason::AllProven, message);
     }
     if degraded.status == "True" && stops(degraded.reason) {
@@ -330,38 +335,37 @@ fn unseen(chain: &Chain<'_>) -> Option<String> {
     })
 }
 
-/// Nodes where something is still missing: those that became ready after the last generation had been made, and how
-/// many others. A node that joins a chain that stands does not unmake it.
-fn laggards<'a>(chain: &'a Chain<'_>) -> (Vec<&'a str>, usize) {
-    if !chain.views.iter().all(View::is_current) {
-        return (Vec::new(), 1);
-    }
-    let Some(last) = chain.views.iter().filter_map(View::created).max() else {
-        return (Vec::new(), 1);
+/// Nodes that became ready after the last generation had been made, and where something is still missing: pods, or the
+/// operator's look at them. None while anything else is missing: a node that joins a chain that stands does not unmake
+/// it, but a chain has to stand first.
+fn joining<'a>(chain: &'a Chain<'_>) -> Vec<&'a str> {
+    let stands = chain.views.iter().all(View::is_current) && !chain.has_surplus() && chain.digest.is_some();
+    let Some(last) = chain.views.iter().filter_map(View::created).max().filter(|_| stands) else {
+        return Vec::new();
     };
     let nodes = chain.views.first().map_or(&[][..], |view| view.nodes.as_slice());
     let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
+    let unasked: BTreeSet<&str> = chain.views.iter().flat_map(View::unasked).collect();
     let mut joining = Vec::new();
-    let mut others = 0;
     for node in nodes {
-        let stands = chain.views.iter().all(|view| view.pod_on(node).is_some_and(|pod| pod.ready.is_some()));
-        let stale = chain.views.iter().any(|view| {
-            view.pods
-                .iter()
-                .any(|pod| pod.node == node.name && !pod.deleting && !view.is_of_current_template(pod))
-        });
-        let young = node.since > last && chain.now.as_second() - node.since.as_second() <= allowed;
-        match (stands, young && !stale) {
-            (true, _) => {}
-            (false, true) => joining.push(node.name.as_str()),
-            (false, false) => others += 1,
+        let whole = !unasked.contains(node.name.as_str())
+            && chain.views.iter().all(|view| view.pod_on(node).is_some_and(|pod| pod.ready.is_some()));
+        if whole {
+            continue;
         }
+        let stale = |pod: &Pod, view: &View<'_>| !pod.deleting && !view.is_of_current_template(pod);
+        let stale = chain.views.iter().any(|view| view.on(&node.name).iter().any(|pod| stale(pod, view)));
+        let young = node.since > last && chain.now.as_second() - node.since.as_second() <= allowed;
+        if stale || !young {
+            return Vec::new();
+        }
+        joining.push(node.name.as_str());
     }
     if joining.len() == nodes.len() {
         // Nothing stands anywhere.
-        others += 1;
+        joining.clear();
     }
-    (joining, others)
+    joining
 }
 
 /// The gravest deviation of a kind, in words, with the nodes that share it.

@@ -236,6 +236,12 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Nodes with a pod that the operator looks at and has not heard of yet.
+    pub(super) fn unasked(&self) -> impl Iterator<Item = &'a str> {
+        let sample = if self.looks { self.sample() } else { Vec::new() };
+        sample.into_iter().filter(|pod| self.fetched(pod).is_none()).map(|pod| pod.node.as_str())
+    }
+
     pub(super) fn is_proven(&self, digest: Option<&Digest>) -> bool {
         digest.is_some_and(|digest| self.is_rolled_out() && self.is_looked_at(digest))
     }

@@ -55,14 +55,44 @@ fn a_node_that_joins_does_not_unmake_ready() {
     let late = Node { since: at(99), ..node("node-4") };
     world.observed.nodes.push(Arc::new(late));
     let plan = world.plan(&quinistry);
+    let words = &plan.words;
     assert_eq!(
-        (plan.words.ready.status, plan.words.progressing.status),
+        (words.ready.status, words.progressing.status, words.fixed_point.status),
+        ("True", "True", "True"),
+        "{words:#?}"
+    );
+    assert!(words.ready.message.contains("node-4"));
+    assert_eq!(applied(&plan), [""; 0]);
+
+    // Its pods are Ready, and the operator's look at them takes a while: that is still joining.
+    world.run();
+    let plan = world.plan(&quinistry);
+    assert!(plan.looking);
+    assert_eq!(
+        (plan.words.ready.status, plan.words.fixed_point.status),
         ("True", "True"),
         "{:#?}",
         plan.words
     );
     assert!(plan.words.ready.message.contains("node-4"));
-    assert_eq!(applied(&plan), [""; 0]);
+    world.look(&plan);
+    let plan = world.plan(&quinistry);
+    assert_eq!((plan.words.ready.status, plan.words.progressing.status), ("True", "False"));
+    assert!(!plan.words.ready.message.contains("node-4"));
+}
+
+#[test]
+fn a_node_that_joins_and_serves_something_else_unmakes_ready() {
+    let quinistry = pinned();
+    let mut world = standing(&quinistry);
+    world.now = at(100);
+    world.observed.nodes.push(Arc::new(Node { since: at(99), ..node("node-4") }));
+    world.run();
+    let plan = world.plan(&quinistry);
+    world.serves = Digest::sha256(b"another");
+    world.look(&plan);
+    let plan = world.plan(&quinistry);
+    assert_eq!((plan.words.ready.status, plan.words.ready.reason), ("False", Reason::DigestMismatch));
 }
 
 #[test]
