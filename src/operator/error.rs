@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-use super::SAFETY_NET;
+use super::reconcile::SAFETY_NET;
 use crate::crd::Reason;
 
 /// The longest pause after failures.

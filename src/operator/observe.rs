@@ -1,5 +1,5 @@
 //! Observe: from the API's objects to [`observed`](super::observed). Takes a client only for the Events that say why
-//! pods are missing; all else comes from caches that watches fill.
+//! pods are missing, and for what runs on nodes without a known carrier; all else comes from caches that watches fill.
 //!
 //! Nodes are watched whole and stripped at arrival. Their metadata alone would not say whether they are ready, and a
 //! list whenever that matters would cost more: kubelets prove to be alive through leases and touch their node every
@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
 use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, RESOURCE, TEMPLATE};
-use super::observed::{DaemonSet, Node, Part, Pod, PodStart, Refusal};
+use super::observed::{DaemonSet, Node, Observed, Part, Pod, PodStart, Refusal};
 use super::wire;
 use crate::crd::Quinistry;
 use crate::seed::carrier::{self, Running};
@@ -148,8 +148,25 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> 
     Some((format!("{}/{}", view.namespace, view.name), view))
 }
 
-/// The images of pods that run on a node. (Client required.)
-pub(super) async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
+/// Asks what pods run in on nodes where no carrier is known; whether there were any. (Client required then.)
+pub(super) async fn carriers(
+    client: &Client,
+    quinistry: &Quinistry,
+    strangers: &[String],
+    observed: &mut Observed,
+) -> Result<bool, OperatorError> {
+    // Nothing will be done with an answer.
+    if strangers.is_empty() || quinistry.spec.suspend {
+        return Ok(false);
+    }
+    for node in strangers {
+        observed.running.insert(node.clone(), running(client, node).await?);
+    }
+    Ok(true)
+}
+
+/// The images of pods that run on a node.
+async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
     let pods: Api<wire::Pod> = Api::all(client.clone());
     let fields = format!("spec.nodeName={node},status.phase=Running");
     let list = pods

@@ -226,11 +226,4 @@ impl Observed {
     pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
         self.pods.iter().map(AsRef::as_ref).filter(move |pod| pod.generation == generation)
     }
-
-    /// A node by name.
-    #[cfg(test)]
-    #[must_use]
-    pub(super) fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.name == name).map(AsRef::as_ref)
-    }
 }

@@ -21,7 +21,7 @@ use super::error::OperatorError;
 use super::identity::{MAIN, RESOURCE};
 use super::observed::{Node, Observed, Part};
 use super::plan::{self, Action};
-use super::{observe, plan_with_carriers, wire};
+use super::{observe, wire};
 use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry};
 use crate::oci::Digest;
 use crate::seed::{NAME, Names, SEED};
@@ -41,7 +41,10 @@ pub struct Zero {
 /// every second, until it is rolled out.
 pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, OperatorError> {
     let mut observed = observe(client, quinistry).await?;
-    let mut plan = plan_with_carriers(client, quinistry, &mut observed).await?;
+    let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
+    if observe::carriers(client, quinistry, &plan.strangers, &mut observed).await? {
+        plan = plan::plan(quinistry, &observed, Timestamp::now());
+    }
     if plan.missing.contains(&0) {
         observed.refusals = observe::refusals(client, quinistry, [0], &observed.daemon_sets).await?;
         plan = plan::plan(quinistry, &observed, Timestamp::now());
@@ -95,10 +98,12 @@ pub async fn preview(
         return Ok(Vec::new());
     };
     observed.parts = whole(quinistry, &Names::new(&quinistry.name_any(), &executable), pieces);
-    let plan = match client {
-        Some(client) => plan_with_carriers(client, quinistry, &mut observed).await?,
-        None => plan::plan(quinistry, &observed, Timestamp::now()),
-    };
+    let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
+    if let Some(client) = client
+        && observe::carriers(client, quinistry, &plan.strangers, &mut observed).await?
+    {
+        plan = plan::plan(quinistry, &observed, Timestamp::now());
+    }
     let sets = plan.actions.into_iter().filter_map(|action| match action {
         Action::Apply(set) if build::generation(&set) == Some(0) => Some(build::unsigned(*set)),
         _ => None,

@@ -108,7 +108,8 @@ impl Store {
             match serde_json::from_slice::<Intent>(&bytes) {
                 Ok(wanted) => {
                     tracing::info!(?wanted, "finishing what was cut off");
-                    self.perform(&wanted)?;
+                    let (Intent::Tag { repository, .. } | Intent::Delete { repository, .. }) = &wanted;
+                    self.changing_at_once(repository, || self.perform(&wanted))?;
                 }
                 Err(error) => tracing::error!(%key, %error, "this is no intent, and is removed"),
             }

@@ -91,7 +91,7 @@ impl Store {
             return Ok(known);
         }
         let begun = self.0.referrers.begin();
-        let (found, used) = self.look_for_referrers(name, subject, wanted, page, bytes)?;
+        let (found, used) = self.look_for_referrers(name, &asked)?;
         self.0.referrers.found(begun, name, asked, found.clone(), used + weight);
         Ok(found)
     }
@@ -100,10 +100,7 @@ impl Store {
     fn look_for_referrers(
         &self,
         name: &RepositoryName,
-        subject: &Digest,
-        wanted: &[String],
-        page: &Page,
-        bytes: usize,
+        (subject, wanted, page, bytes): &Asked,
     ) -> Result<(Referrers, usize), StoreError> {
         let rows = self.rows(name, subject)?;
         let digests: Vec<String> = rows.keys().map(ToString::to_string).collect();
@@ -124,7 +121,7 @@ impl Store {
             if !is_wanted {
                 return Ok(None);
             }
-            if used > 0 && used + row.len() > bytes {
+            if used > 0 && used + row.len() > *bytes {
                 full = true;
                 return Ok(None);
             }

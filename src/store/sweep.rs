@@ -1,6 +1,7 @@
 //! Upload sessions that nobody goes on with, ended: those of this process, and those that lie on the storage from before.
 //! Called now and then by whoever serves.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use super::layout::Place;
@@ -11,25 +12,28 @@ use crate::oci::RepositoryName;
 impl Store {
     /// Ends all sessions that nobody has touched for so long; how many.
     pub fn sweep(&self, idle: Duration) -> Result<usize, StoreError> {
-        // Those that have received nothing, or all at once, are known to this process alone.
-        let known: Vec<_> = {
-            let open = self.0.sessions.open();
-            open.values().map(|session| (session.name().clone(), session.id().clone())).collect()
-        };
         let mut swept = 0;
-        for (name, id) in known {
+        for (name, id) in self.all_sessions()? {
+            // Nobody shall take it up again while it goes.
             swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
-        }
-        let names = self.folders_with(&["_uploads"])?;
-        for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
-            for id in self.storage().list(&Place(&name).uploads())?.unwrap_or_default() {
-                let Ok(id) = id.parse::<UploadId>() else { continue };
-                // Nobody shall take it up again while it goes.
-                swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
-            }
         }
         self.forget_ended();
         Ok(swept)
+    }
+
+    /// Those that this process knows, as those that have received nothing are nowhere else; and those that lie on the
+    /// storage, from before.
+    fn all_sessions(&self) -> Result<BTreeSet<(RepositoryName, UploadId)>, StoreError> {
+        let open = self.0.sessions.open();
+        let mut all: BTreeSet<_> =
+            open.values().map(|session| (session.name().clone(), session.id().clone())).collect();
+        drop(open);
+        let names = self.folders_with(&["_uploads"])?;
+        for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
+            let found = self.storage().list(&Place(&name).uploads())?.unwrap_or_default();
+            all.extend(found.iter().filter_map(|id| Some((name.clone(), id.parse().ok()?))));
+        }
+        Ok(all)
     }
 
     fn end_if_idle(&self, name: &RepositoryName, id: &UploadId, idle: Duration) -> Result<bool, StoreError> {

@@ -22,7 +22,7 @@ use super::{Store, StoreError};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
 
 /// The name of a session: a UUID of version 4.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(Box<str>);
 
 /// Sessions that this process knows. Others may lie on the storage, from before.

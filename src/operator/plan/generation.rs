@@ -94,7 +94,7 @@ impl<'a> View<'a> {
         Self {
             number,
             sets,
-            places: Pods::new(&pods),
+            places: Pods::new(pods.iter().copied()),
             pods,
             reachable,
             nodes: chain.ready.clone(),

@@ -12,7 +12,7 @@ pub(super) struct Nodes<'a> {
     standing: HashSet<&'a str>,
 }
 
-/// A generation's pods by node, each node's in the order of their names.
+/// A generation's pods by node, each node's in the order in which they were given.
 pub(super) struct Pods<'a>(HashMap<&'a str, Vec<&'a Pod>>);
 
 // === impl Nodes ===
@@ -38,10 +38,10 @@ impl<'a> Nodes<'a> {
 // === impl Pods ===
 
 impl<'a> Pods<'a> {
-    pub(super) fn new(sorted: &[&'a Pod]) -> Self {
-        let mut pods = HashMap::<_, Vec<_>>::with_capacity(sorted.len());
-        for pod in sorted {
-            pods.entry(pod.node.as_str()).or_default().push(*pod);
+    pub(super) fn new(all: impl Iterator<Item = &'a Pod>) -> Self {
+        let mut pods = HashMap::<_, Vec<_>>::with_capacity(all.size_hint().0);
+        for pod in all {
+            pods.entry(pod.node.as_str()).or_default().push(pod);
         }
         Self(pods)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::places::Pods;
 use super::ports::by_age;
 use super::{Action, DropPart};
 use crate::crd::{Quinistry, Reason};
@@ -190,10 +191,11 @@ pub(super) fn strangers(quinistry: &Quinistry, observed: &Observed) -> Vec<Strin
     if !seed.carriers.is_empty() {
         return Vec::new();
     }
+    let pods = pods(observed);
     let unknown = observed.nodes.iter().all(|node| node.sandboxes.is_empty());
     let nodes = observed.nodes.iter().filter(|node| node.ready && select::selects(quinistry, node));
     nodes
-        .filter(|node| unknown || failed(observed, node).is_some())
+        .filter(|node| unknown || failed(&pods, node).is_some())
         .filter(|node| !observed.running.contains_key(&node.name))
         .map(|node| node.name.clone())
         .take(ASKED)
@@ -208,11 +210,13 @@ fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestam
     };
     let keys = observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN);
     let others: Vec<String> = keys.filter_map(image_of).map(Into::into).collect();
+    let pods = pods(observed);
     let nodes: Vec<Candidate<'_>> = observed
         .nodes
         .iter()
         .filter(|node| select::selects(quinistry, node))
         .map(|node| {
+            let here = pods.on(&node.name);
             let running = observed.running.get(&node.name).map_or(&[][..], Vec::as_slice);
             Candidate {
                 node: &node.name,
@@ -221,9 +225,9 @@ fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestam
                 tried: node.tried.as_deref(),
                 images: carrier::candidates(named, &node.sandboxes, running),
                 seen: !named.is_empty() || !node.sandboxes.is_empty() || !running.is_empty(),
-                failed: failed(observed, node),
-                refused: sound && pods_on(observed, node).any(|pod| pod.ready.is_none() && refuses(pod)),
-                busy: pods_on(observed, node).next().is_some(),
+                failed: failed(&pods, node),
+                refused: sound && here.iter().any(|pod| pod.ready.is_none() && refuses(pod)),
+                busy: !here.is_empty(),
             }
         })
         .collect();
@@ -232,8 +236,9 @@ fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestam
     carrier::assign(&nodes, named.first().map(String::as_str).or(main), &others, now.as_second())
 }
 
-fn pods_on<'a, 'b>(observed: &'a Observed, node: &'b Node) -> impl Iterator<Item = &'a Pod> + use<'a, 'b> {
-    observed.pods_of(0).filter(|pod| pod.node == node.name)
+/// Generation 0's pods, by node.
+fn pods(observed: &Observed) -> Pods<'_> {
+    Pods::new(observed.pods_of(0))
 }
 
 /// Its stub found other pieces than it was told.
@@ -242,11 +247,11 @@ fn refuses(pod: &Pod) -> bool {
 }
 
 /// The carrier that its pod cannot be started in. Not if an admission plugin has it pulled: no other would be better.
-fn failed<'a>(observed: &'a Observed, node: &Node) -> Option<&'a str> {
-    let mut pods = pods_on(observed, node).filter(|pod| !pod.deleting);
-    pods.find(|pod| {
+fn failed<'a>(pods: &Pods<'a>, node: &Node) -> Option<&'a str> {
+    let mut staying = pods.on(&node.name).iter().filter(|pod| !pod.deleting);
+    let failed = staying.find(|pod| {
         let waiting = pod.waiting.as_ref().is_some_and(|(reason, _)| NOT_THERE.contains(&reason.as_str()));
         waiting && pod.pull_policy == build::NEVER
-    })
-    .map(|pod| pod.image.as_str())
+    });
+    failed.map(|pod| pod.image.as_str())
 }

@@ -233,6 +233,10 @@ impl World {
         }
     }
 
+    fn node(&self, name: &str) -> &Node {
+        self.observed.nodes.iter().find(|node| node.name == name).unwrap()
+    }
+
     fn change_node(&mut self, name: &str, change: impl Fn(&mut Node)) {
         for node in self.observed.nodes.iter_mut().filter(|node| node.name == name) {
             change(Arc::make_mut(node));

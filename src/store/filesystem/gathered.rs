@@ -23,15 +23,24 @@ pub(super) struct Gathered {
     /// How much of it is known to be durable.
     synced: u64,
     /// It stays when this is dropped.
-    keep: bool,
+    stays: bool,
     /// It could not be flushed or cut back, so that nobody knows what is in it; or it lies elsewhere now.
     over: bool,
 }
 
 impl Gathered {
     /// Goes on with the `length` bytes at `path`; they stay there if somebody shall find them.
-    pub(super) fn new(storage: &Filesystem, path: PathBuf, length: u64, keep: bool) -> Self {
-        Self { storage: storage.clone(), file: None, made: false, path, length, synced: 0, keep, over: false }
+    pub(super) fn new(storage: &Filesystem, path: PathBuf, length: u64, stays: bool) -> Self {
+        Self {
+            storage: storage.clone(),
+            file: None,
+            made: false,
+            path,
+            length,
+            synced: 0,
+            stays,
+            over: false,
+        }
     }
 
     /// Small things, each written and flushed, and where each belongs.
@@ -57,7 +66,7 @@ impl Gathered {
             one.over = placed.is_ok() || !one.path.exists();
             if one.over {
                 one.file = None;
-                one.keep = true;
+                one.stays = true;
             }
         }
         placed
@@ -73,7 +82,7 @@ impl Gathered {
             return Ok(file);
         }
         let opened = pass("stage").and_then(|()| {
-            if let Some(folder) = self.path.parent().filter(|_| self.keep) {
+            if let Some(folder) = self.path.parent().filter(|_| self.stays) {
                 fs::create_dir_all(folder)?;
             }
             OpenOptions::new().read(true).append(true).create(true).open(&self.path)
@@ -122,7 +131,7 @@ impl Staged for Gathered {
         }
         self.seal()?;
         // Its name counts as well, if somebody is to find it by that.
-        if let Some(folder) = self.path.parent().filter(|_| self.keep && self.synced == 0) {
+        if let Some(folder) = self.path.parent().filter(|_| self.stays && self.synced == 0) {
             let found = self.storage.0.flush_folder(folder);
             self.over = found.is_err();
             found?;
@@ -140,7 +149,7 @@ impl Staged for Gathered {
             .and_then(|()| if self.made { fs::rename(&self.path, &path) } else { Ok(()) });
         moved.map_err(|error| failed("keep", &path, error))?;
         self.path = path;
-        self.keep = true;
+        self.stays = true;
         // Its new name is not durable.
         self.synced = 0;
         Ok(())
@@ -176,7 +185,7 @@ impl Staged for Gathered {
 
 impl Drop for Gathered {
     fn drop(&mut self) {
-        if !self.keep && self.made {
+        if !self.stays && self.made {
             // If this fails, the next start removes it.
             let _ = fs::remove_file(&self.path);
         }

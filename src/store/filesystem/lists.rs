@@ -21,8 +21,8 @@ pub(super) fn names(path: &Path) -> Result<Option<Vec<String>>, StorageError> {
     Ok(Some(names))
 }
 
-/// Those that are wanted, and under which there is a file at `beneath`. Each is looked for from the folder itself: to walk the whole path for each
-/// of a hundred thousand would take twice as long.
+/// Those that are wanted, and under which there is a file at `beneath`. Each is looked for from the folder itself: to walk
+/// the whole path for each of a hundred thousand would take twice as long.
 pub(super) fn names_with(
     path: &Path,
     beneath: &str,
