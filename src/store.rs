@@ -37,8 +37,8 @@ use self::reclaim::Links;
 use self::referrers::{Asked, Made};
 use self::uploads::Sessions;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
+use crate::segments::Segments;
 
-pub use blobs::FoundBlob;
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
 pub use gc::{Collected, Collection};
@@ -56,7 +56,7 @@ pub const MAX_SESSIONS: usize = 10_000;
 /// So many references to manifests are remembered for a moment.
 const MEANINGS: usize = 8192;
 
-/// So many bytes of short blobs are.
+/// So many bytes of short blobs are, and the weight of open files.
 const FOUND_BLOBS: usize = 4 * 1024 * 1024;
 
 /// So many bytes of descriptors are.
@@ -80,7 +80,7 @@ struct Inner {
     links: Links,
     sessions: Sessions,
     meanings: Lookups<Reference, Meaning>,
-    found_blobs: Lookups<Digest, FoundBlob>,
+    found_blobs: Lookups<Digest, Segments>,
     tag_lists: Lookups<(), Arc<[Tag]>>,
     referrers: Lookups<Asked, Referrers>,
     recent: Recent,

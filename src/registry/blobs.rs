@@ -8,7 +8,6 @@ use super::entity::Entity;
 use super::error::Error;
 use super::{Stored, asked, body};
 use crate::oci::RepositoryName;
-use crate::store::FoundBlob;
 
 /// GET and HEAD.
 pub(super) async fn get(
@@ -18,17 +17,13 @@ pub(super) async fn get(
     request: &Parts,
 ) -> Result<Response, Error> {
     let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
-    let head = request.method == http::Method::HEAD;
-    let entity = match stored.store.blob_at_hand(&name, &digest) {
-        Some(FoundBlob { bytes: Some(bytes), .. }) => Entity::blob(&digest, &[bytes].into()),
-        Some(FoundBlob { length, .. }) if head => Entity::blob_unseen(&digest, length),
-        _ => {
-            let wanted = digest.clone();
-            let content = stored.run(move |store| store.blob(&name, &wanted)).await?;
-            Entity::blob(&digest, &content).on_disk()
-        }
+    let content = if let Some(content) = stored.store.blob_at_hand(&name, &digest) {
+        content
+    } else {
+        let wanted = digest.clone();
+        stored.run(move |store| store.blob(&name, &wanted)).await?
     };
-    entity.answer(request)
+    Entity::blob(&digest, &content).on_disk().answer(request)
 }
 
 /// DELETE.

@@ -39,14 +39,6 @@ impl Entity {
         entity
     }
 
-    /// A blob of which the length is known, to answer a HEAD with.
-    pub(super) fn blob_unseen(digest: &Digest, length: u64) -> Self {
-        let mut entity = Self::blob(digest, &Segments::default());
-        entity.length = length;
-        entity.headers.insert(CONTENT_LENGTH, length.into());
-        entity
-    }
-
     /// The same, from somebody's disk.
     pub(super) fn on_disk(self) -> Self {
         Self { from: body::From::Disk, ..self }

@@ -1,7 +1,5 @@
 //! Blobs: bytes that lie once, and the links that make them part of repositories.
 
-use bytes::Bytes;
-
 use super::layout::{Key, Place, alias, blob};
 use super::storage::Entry;
 use super::{Inner, Store, StoreError};
@@ -11,39 +9,36 @@ use crate::segments::Segments;
 /// Shorter blobs are read where they were found, and not in pieces.
 const SHORT: u64 = 64 * 1024;
 
-/// What it takes to remember one, about, beside its bytes.
+/// What it takes to remember a short one, about, beside its bytes.
 const OVERHEAD: usize = 512;
 
-/// What is known of a blob.
-#[derive(Clone, Debug)]
-pub struct FoundBlob {
-    /// In bytes.
-    pub length: u64,
-    /// Its content, if it is short.
-    pub bytes: Option<Bytes>,
-}
+/// What a longer one weighs, which is remembered as an open file: of these there shall be a hundred, and not a thousand.
+const OPEN_FILE: usize = 32 * 1024;
 
 impl Store {
-    /// A blob's content. What is short is read at once, and remembered for a moment.
+    /// A blob's content. What is short is read at once; that, or the open file, is remembered for a moment.
     pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Segments, StoreError> {
         let begun = self.0.found_blobs.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
         // A link without bytes is what another program's collection leaves.
         let content = self.storage().open(&blob(&canonical))?.ok_or(StoreError::BlobUnknown)?;
-        let length = content.len();
-        // If it cannot be read now, it is told when it is sent.
-        let bytes = if length <= SHORT { content.to_bytes().ok() } else { None };
-        // What is torn is told as it is, and not for longer than it is so.
-        let bytes = bytes.filter(|bytes| canonical.matches(bytes));
-        let found = FoundBlob { length, bytes: bytes.clone() };
-        let weight = OVERHEAD + bytes.as_ref().map_or(0, Bytes::len);
-        self.0.found_blobs.found(begun, name, digest.clone(), found, weight);
-        Ok(bytes.map_or(content, |bytes| [bytes].into()))
+        let (content, weight) = if content.len() > SHORT {
+            (content, OPEN_FILE)
+        } else {
+            // If it cannot be read now, it is told when it is sent. What is torn is told as it is, and not for longer than
+            // it is so.
+            let bytes = content.to_bytes().ok().filter(|bytes| canonical.matches(bytes));
+            let Some(bytes) = bytes else { return Ok(content) };
+            let weight = OVERHEAD + bytes.len();
+            ([bytes].into(), weight)
+        };
+        self.0.found_blobs.found(begun, name, digest.clone(), content.clone(), weight);
+        Ok(content)
     }
 
-    /// What was found of a blob, if that was a moment ago: never waits for a storage.
+    /// What was found of a blob, if that was a moment ago: never waits for a storage, though reading the content may.
     #[must_use]
-    pub fn blob_at_hand(&self, name: &RepositoryName, digest: &Digest) -> Option<FoundBlob> {
+    pub fn blob_at_hand(&self, name: &RepositoryName, digest: &Digest) -> Option<Segments> {
         self.0.found_blobs.get(name, digest)
     }
 

@@ -27,6 +27,8 @@ struct Inner<K, V> {
     weight: usize,
     /// How often something was changed.
     changes: u64,
+    /// When what nobody believes any more was last dropped.
+    tidied: Instant,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub(super) struct Begun {
 impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
     /// Room for so much, in whatever unit the values are weighed.
     pub(super) fn new(most: usize) -> Self {
-        let inner = Inner { known: HashMap::new(), weight: 0, changes: 0 };
+        let inner = Inner { known: HashMap::new(), weight: 0, changes: 0, tidied: Instant::now() };
         Self { inner: Mutex::new(inner), most }
     }
 
@@ -60,6 +62,10 @@ impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
         let mut inner = self.inner();
         if inner.changes != begun.changes || weight > self.most {
             return;
+        }
+        // Also what weighs little: an open file keeps the room of what another program has removed.
+        if inner.tidied.elapsed() >= BELIEVED {
+            inner.tidy();
         }
         if inner.weight + weight > self.most {
             inner.known.clear();
@@ -76,6 +82,11 @@ impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
         let inner = self.inner();
         let found = inner.known.get(name)?.get(key)?;
         (found.since.elapsed() < BELIEVED).then(|| found.value.clone())
+    }
+
+    /// Drops what nobody believes any more.
+    pub(super) fn tidy(&self) {
+        self.inner().tidy();
     }
 
     /// Runs what changes a repository. Who looks something up meanwhile sees the storage as it is.
@@ -96,6 +107,21 @@ impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
     fn inner(&self) -> MutexGuard<'_, Inner<K, V>> {
         // Nothing above panics between two changes that belong together.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, V> Inner<K, V> {
+    fn tidy(&mut self) {
+        self.tidied = Instant::now();
+        let Self { known, weight, .. } = self;
+        known.retain(|_, found| {
+            found.retain(|_, found| {
+                let stays = found.since.elapsed() < BELIEVED;
+                *weight -= if stays { 0 } else { found.weight };
+                stays
+            });
+            !found.is_empty()
+        });
     }
 }
 
@@ -160,6 +186,25 @@ mod tests {
         let Some(long_ago) = Instant::now().checked_sub(BELIEVED) else { return };
         lookups.found(Begun { at: long_ago, ..lookups.begin() }, &name("a"), "latest", 1, 1);
         assert_eq!(lookups.get(&name("a"), &"latest"), None);
+    }
+
+    #[test]
+    fn what_is_not_believed_is_dropped_and_its_weight_with_it() {
+        let lookups = lookups();
+        let Some(long_ago) = Instant::now().checked_sub(BELIEVED) else { return };
+        let old = Begun { at: long_ago, ..lookups.begin() };
+        let weighed = || (lookups.count(), { lookups.inner().weight });
+        lookups.found(old, &name("a"), "old", 1, 3);
+        lookups.found(old, &name("b"), "old", 1, 2);
+        lookups.found(lookups.begin(), &name("b"), "new", 1, 1);
+        lookups.tidy();
+        assert_eq!(weighed(), (1, 1));
+        assert_eq!(lookups.inner().known.len(), 1);
+        // By itself, too, whenever something is found after a while.
+        lookups.found(old, &name("a"), "old", 1, 3);
+        lookups.inner().tidied = long_ago;
+        lookups.found(lookups.begin(), &name("b"), "newer", 1, 1);
+        assert_eq!(weighed(), (2, 2));
     }
 
     #[test]

@@ -18,6 +18,7 @@ impl Store {
             swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
         }
         self.forget_ended();
+        self.0.found_blobs.tidy();
         Ok(swept)
     }
 

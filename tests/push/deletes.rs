@@ -50,14 +50,38 @@ fn a_manifest_goes_by_all_of_its_names() {
 #[test]
 fn a_blob_goes_from_one_repository_and_stays_in_others() {
     on_each(|registry| {
-        let (one, other) = (registry.repository("one"), registry.repository("other"));
-        let digest = one.push_blob(b"both have it");
-        other.push_blob(b"both have it");
-        assert_eq!(one.ask("DELETE", &format!("blobs/{digest}"), &[], b"").status, 202);
-        one.get(&format!("blobs/{digest}")).assert_refused(404, "BLOB_UNKNOWN");
-        one.ask("DELETE", &format!("blobs/{digest}"), &[], b"").assert_refused(404, "BLOB_UNKNOWN");
-        other.assert_blob(&digest, b"both have it");
+        // A short one is remembered as it is, and a long one as an open file.
+        for content in [vec![b'x'; 12], vec![b'x'; 200_000]] {
+            let (one, other) = (registry.repository("one"), registry.repository("other"));
+            let digest = one.push_blob(&content);
+            other.push_blob(&content);
+            one.assert_blob(&digest, &content);
+            assert_eq!(one.ask("DELETE", &format!("blobs/{digest}"), &[], b"").status, 202);
+            one.get(&format!("blobs/{digest}")).assert_refused(404, "BLOB_UNKNOWN");
+            one.ask("DELETE", &format!("blobs/{digest}"), &[], b"").assert_refused(404, "BLOB_UNKNOWN");
+            other.assert_blob(&digest, &content);
+        }
     });
+}
+
+/// No file stays open that nobody can ask for any more: its room would come back with the registry's end only.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_blob_that_went_is_not_held_open() {
+    let registry = Registry::on_disk();
+    let repository = registry.repository("held");
+    let content = vec![b'x'; 200_000];
+    let digest = repository.push_blob(&content);
+    let open = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap();
+        let paths = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        paths.filter(|path| path.starts_with(registry.folder()) && path.ends_with("data")).count()
+    };
+    repository.assert_blob(&digest, &content);
+    repository.assert_blob(&digest, &content);
+    assert_eq!(open(), 1, "it is opened once, and remembered");
+    assert_eq!(repository.ask("DELETE", &format!("blobs/{digest}"), &[], b"").status, 202);
+    assert_eq!(open(), 0);
 }
 
 #[test]

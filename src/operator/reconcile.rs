@@ -1,0 +1,288 @@
+//! One look at one resource: the order of the steps, what is remembered between them, and what to do when one fails.
+//! Called by the driver, for each resource about which something may have changed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::controller::Action as Next;
+use kube::runtime::reflector::ObjectRef;
+
+use super::apply::{Applied, apply};
+use super::error::one_line;
+use super::metrics::{Look, Write};
+use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
+use super::plan::{self, Action, Plan};
+use super::{Category, Operator, OperatorError, build, error, events, observe, report};
+use crate::crd::{GenerationState, Quinistry};
+
+/// When to look again although nothing changed: watches may lose something.
+pub(super) const SAFETY_NET: Duration = Duration::from_mins(5);
+
+/// When to look again while something is awaited that no watch tells of.
+const WAITING: Duration = Duration::from_secs(5);
+
+/// How often status tells that a generation has got further, when nothing else is new.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+impl Operator {
+    /// Looks, and does what is to be done; when to look again.
+    pub(super) async fn reconcile(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+        // Whoever comes to lead is asked to look at all of them.
+        if !self.leadership.holds() {
+            return Ok(Next::await_change());
+        }
+        let started = Instant::now();
+        let result = self.steps(quinistry).await;
+        self.metrics.reconciled(started.elapsed(), result.as_ref().err().map(OperatorError::category));
+        if result.is_ok() {
+            self.memories.succeeded(quinistry);
+        }
+        result
+    }
+
+    async fn steps(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+        // Acting on half of the picture would create what is there already.
+        tokio::join!(self.daemon_sets.synced(), self.pods.synced(), self.nodes.synced());
+
+        // observe (client required for seeds alone), plan and build (pure)
+        let mut observed = self.observe(quinistry);
+        if quinistry.spec.seed.is_some() || observed.daemon_set(0).is_some() {
+            observed.parts = self.pieces.of(self, quinistry).await?;
+            observed.altered = self.pieces.altered(&self.client, quinistry, &observed.parts).await?;
+        }
+        let mut plan = self.plan(quinistry, &observed);
+        if observe::carriers(&self.client, quinistry, &plan.strangers, &mut observed).await? {
+            plan = self.plan(quinistry, &observed);
+        }
+        if plan.gone {
+            return Ok(Next::await_change());
+        }
+        // observe (client required)
+        let mut asked_again = None;
+        if !plan.missing.is_empty() {
+            (observed.refusals, asked_again) = self.refusals(quinistry, &plan, &observed).await?;
+            plan = self.plan(quinistry, &observed);
+        }
+        // verify (client required), and plan with what was seen
+        if self.verify(quinistry, &plan).await {
+            observed.fetched = self.eyes.found(observed.pods.iter().map(|pod| &pod.start));
+            plan = self.plan(quinistry, &observed);
+        }
+        // apply (client required)
+        let failure = self.apply(quinistry, &plan).await;
+        if let Some(rejection) = self.memories.rejection(quinistry, SAFETY_NET) {
+            observed.rejection = Some(rejection);
+            plan = self.plan(quinistry, &observed);
+        }
+        // Just started, it has yet to look at what may stand there for long: that is no reason to take Ready away.
+        // Whoever answers late, or not at all, makes this run again.
+        if plan.looking && !self.memories.has_reported(quinistry) {
+            failure?;
+            return Ok(Next::requeue(WAITING));
+        }
+        // report (client required): also after a failure, so that what is known is known to people
+        let later = self.report(quinistry, &plan, failure.is_ok()).await?;
+        failure?;
+        self.forget();
+        let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) };
+        let again = [later, asked_again].into_iter().flatten().fold(again, Duration::min);
+        Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
+    }
+
+    fn plan(&self, quinistry: &Quinistry, observed: &Observed) -> Plan {
+        let begun = Instant::now();
+        let plan = plan::plan(quinistry, observed, Timestamp::now());
+        self.pace.planned(begun.elapsed());
+        plan
+    }
+
+    fn observe(&self, quinistry: &Quinistry) -> Observed {
+        let uid = quinistry.uid().unwrap_or_default();
+        let pods = self.pods.select(|pod| pod.resource == uid);
+        Observed {
+            nodes: self.nodes.select(|_| true),
+            daemon_sets: self.daemon_sets.select(|set| set.owner == uid),
+            fetched: self.eyes.found(pods.iter().map(|pod| &pod.start)),
+            pods,
+            rivals: self.resources.state(),
+            refusals: Vec::new(),
+            rejection: self.memories.rejection(quinistry, SAFETY_NET),
+            own: self.pieces.own(),
+            ..Observed::default()
+        }
+    }
+
+    /// Why pods are missing; and when to ask again, if that was asked a moment ago: for thousands of nodes the controller
+    /// makes pods for minutes, and each of them is a reason to plan anew.
+    async fn refusals(
+        &self,
+        quinistry: &Quinistry,
+        plan: &Plan,
+        observed: &Observed,
+    ) -> Result<(Vec<Refusal>, Option<Duration>), OperatorError> {
+        if let Some((known, left)) = self.memories.refused(quinistry, &plan.missing, WAITING) {
+            return Ok((known, Some(left)));
+        }
+        let missing = plan.missing.iter().copied();
+        let found = observe::refusals(&self.client, quinistry, missing, &observed.daemon_sets).await?;
+        self.memories.refuse(quinistry, plan.missing.clone(), found.clone());
+        Ok((found, None))
+    }
+
+    /// Whether anything was looked at.
+    async fn verify(&self, quinistry: &Quinistry, plan: &Plan) -> bool {
+        let (metrics, requests) = (self.metrics.clone(), self.requests.clone());
+        let resource = ObjectRef::from_obj(quinistry);
+        let tell = move |fetched: &Fetched, late| {
+            metrics.looked(match fetched {
+                Fetched::Whole(_) => Look::Whole,
+                Fetched::Corrupt(_) => Look::Corrupt,
+                Fetched::Failed(_) => Look::Failed,
+            });
+            if late {
+                let _ = requests.send(resource.clone());
+            }
+        };
+        self.eyes.look(&plan.verify, Arc::new(tell)).await
+    }
+
+    async fn apply(&self, quinistry: &Quinistry, plan: &Plan) -> Result<(), OperatorError> {
+        let own = self.pieces.cut(quinistry);
+        for action in &plan.actions {
+            match apply(&self.client, quinistry, own.as_ref(), action).await {
+                Ok(applied) => self.applied(quinistry, applied).await,
+                // One node without its carrier is no reason to leave the others.
+                Err(error) if matches!(action, Action::Label { .. }) => {
+                    tracing::warn!(
+                        namespace = quinistry.namespace(),
+                        name = quinistry.name_any(),
+                        "{}",
+                        one_line(&error)
+                    );
+                }
+                Err(error) => {
+                    let refused = match (&error, action) {
+                        (OperatorError::Apply { source, .. }, Action::Apply(set)) => error::rejection(source)
+                            .map(|(reason, message)| Rejection {
+                                applied: build::applied(set).into(),
+                                reason,
+                                message,
+                            }),
+                        _ => None,
+                    };
+                    let Some(rejection) = refused else { return Err(error) };
+                    tracing::warn!(
+                        namespace = quinistry.namespace(), name = quinistry.name_any(),
+                        reason = %rejection.reason, "refused by the API server: {}", rejection.message
+                    );
+                    self.memories.reject(quinistry, Some(rejection));
+                    // What follows in the plan stands on this.
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn applied(&self, quinistry: &Quinistry, applied: Applied) {
+        match &applied {
+            Applied::Set(set) => {
+                self.metrics.wrote(Write::Apply);
+                self.memories.reject(quinistry, None);
+                if let Some((key, view)) = observe::daemon_set((**set).clone()) {
+                    self.daemon_sets.put(key, DaemonSet { accepted: true, ..view });
+                }
+            }
+            Applied::Deleted(_) => self.metrics.wrote(Write::Delete),
+            Applied::Replaced(_) => self.metrics.wrote(Write::Replace),
+            Applied::Restored(_) | Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
+            Applied::Labelled(..) => self.metrics.wrote(Write::Label),
+            Applied::Nothing => return,
+        }
+        if let Some(event) = events::of_action(&applied) {
+            tracing::info!(
+                namespace = quinistry.namespace(),
+                name = quinistry.name_any(),
+                "{}",
+                event.note.as_deref().unwrap_or_default()
+            );
+            events::publish(&self.recorder, quinistry, vec![event]).await;
+        }
+    }
+
+    /// Says what is new; or when, if that can wait, and may.
+    async fn report(
+        &self,
+        quinistry: &Quinistry,
+        plan: &Plan,
+        may_wait: bool,
+    ) -> Result<Option<Duration>, OperatorError> {
+        let counted = plan.generations.iter().filter(|one| one.generation > 0);
+        let ready = counted.filter(|one| one.state == GenerationState::Ready).count();
+        let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
+        self.metrics.reported(&quinistry.uid().unwrap_or_default(), desired, ready, &plan.words);
+        let reported = self.memories.reported(quinistry);
+        let before = reported.as_ref().or(quinistry.status.as_ref());
+        let status = report::status(quinistry, plan, before, Timestamp::now());
+        if before == Some(&status) {
+            self.memories.report(quinistry, status);
+            return Ok(None);
+        }
+        if may_wait
+            && before.is_some_and(|before| report::is_mere_progress(before, &status))
+            && let Some(pause) = self.memories.written(quinistry).and_then(|ago| PROGRESS.checked_sub(ago))
+        {
+            return Ok(Some(pause));
+        }
+        match report::write(&self.client, quinistry, &status).await {
+            // Deleted in the meantime.
+            Err(error) if error.category() == Category::NotFound => return Ok(None),
+            written => {
+                written?;
+            }
+        }
+        self.metrics.wrote(Write::Status);
+        self.memories.wrote(quinistry);
+        let news = events::of_change(before, &status);
+        self.memories.report(quinistry, status);
+        events::publish(&self.recorder, quinistry, news).await;
+        Ok(None)
+    }
+
+    /// After a failure: when to try again.
+    pub(super) fn after(&self, quinistry: &Quinistry, error: &OperatorError) -> Next {
+        let failures = self.memories.failed(quinistry);
+        let Some(pause) = error.category().pause(failures) else {
+            // Whoever comes to lead looks at it.
+            return Next::await_change();
+        };
+        tracing::warn!(
+            namespace = quinistry.namespace(), name = quinistry.name_any(), retry = ?pause,
+            "reconcile failed: {}", one_line(error)
+        );
+        Next::requeue(pause)
+    }
+
+    /// Drops what is remembered of resources and pods that are no more.
+    fn forget(&self) {
+        let resources = self.resources.state();
+        let alive: BTreeSet<_> = resources.iter().filter_map(|quinistry| quinistry.uid()).collect();
+        self.memories.keep(&alive);
+        self.metrics.keep(|uid| alive.contains(uid));
+        self.pieces.forget();
+        let pods = self.pods.select(|_| true);
+        if self.eyes.remembered() > pods.len() {
+            self.eyes.keep(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
+        }
+    }
+}
+
+/// Up to a tenth more, by the resource's UID, so that not all are looked at in the same moment.
+fn jittered(duration: Duration, quinistry: &Quinistry) -> Duration {
+    let uid = quinistry.uid().unwrap_or_default();
+    let spread = uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
+    duration + duration / 1000 * spread
+}
