@@ -31,6 +31,7 @@ mod watches;
 mod wire;
 pub mod zero;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt as _;
@@ -81,6 +82,7 @@ pub struct Operator {
     leadership: Arc<Leadership>,
     recorder: Recorder,
     resources: Store<Quinistry>,
+    resources_synced: AtomicBool,
     /// Resources to look at.
     requests: Requests,
     inbox: Mutex<Option<Inbox>>,
@@ -140,6 +142,7 @@ impl Operator {
             namespace: settings.namespace,
             leadership,
             resources,
+            resources_synced: AtomicBool::new(false),
             requests: sender,
             inbox: Mutex::new(Some(Inbox { writer, requests, election })),
             daemon_sets: Arc::new(Cache::new()),
@@ -194,11 +197,10 @@ impl Operator {
         Ok(())
     }
 
-    /// Whether all watches have brought their first list.
+    /// Whether the picture is whole and new: all watches have brought their lists, and none has failed since.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        use futures_util::FutureExt as _;
-        let resources = self.resources.wait_until_ready().now_or_never().is_some();
+        let resources = self.resources_synced.load(Ordering::Acquire);
         resources && self.daemon_sets.is_synced() && self.pods.is_synced() && self.nodes.is_synced()
     }
 

@@ -39,11 +39,11 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     // A kubelet that was late to renew its lease has its node counted as dead, and dead nodes do not hold up the chain:
     // the resource may be Ready before this node is.
     let (all, what) = (ListParams::default(), "all generations are Ready on all nodes");
-    wait::until_all(&stage.pods(), &all, DEADLINE, what, |pods| {
+    wait::until_all(&stage.pods(), &all, outage::RETURNED, what, |pods| {
         pods.len() == usize::from(GENERATIONS) * stage.world.nodes.len() && pods.iter().all(is_ready)
     })
     .await?;
-    stage.until_ready("anchor", DEADLINE).await?;
+    stage.until_ready("anchor", outage::RETURNED).await?;
     stage.say("Ready");
     let ports = stage.base_port..stage.base_port + i32::from(GENERATIONS);
     serving::everywhere(&stage, ports, &stage.world.first.digest).await?;

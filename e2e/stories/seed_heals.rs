@@ -137,7 +137,7 @@ async fn without_an_api_server(stage: &Stage, node: &dyn Node) -> Result<()> {
     outage::until_answered(stage).await?;
     meanwhile?;
     let back = outage::until_back(stage, node, began).await?;
-    whole(stage, &[node], back, "it was restarted without an API server").await?;
+    whole_within(outage::RETURNED, stage, &[node], back, "it was restarted without an API server").await?;
     others.unharmed(stage, &[node.name()], up::NAME).await
 }
 
@@ -190,6 +190,16 @@ async fn operator_dies(stage: &Stage) -> Result<()> {
 /// Waits until nodes serve the digest from all generations, and everybody knows; tells how long it took, and the times
 /// of each generation on the slowest node.
 async fn whole(stage: &Stage, nodes: &[&dyn Node], back: Instant, why: &str) -> Result<()> {
+    whole_within(HEALED, stage, nodes, back, why).await
+}
+
+async fn whole_within(
+    patience: Duration,
+    stage: &Stage,
+    nodes: &[&dyn Node],
+    back: Instant,
+    why: &str,
+) -> Result<()> {
     let zero = Timestamp::now().as_second() - i64::try_from(back.elapsed().as_secs())?;
     let count = usize::try_from(GENERATIONS)? + 1;
     let mut told = Vec::new();
@@ -197,18 +207,18 @@ async fn whole(stage: &Stage, nodes: &[&dyn Node], back: Instant, why: &str) -> 
         let here = ListParams::default().fields(&format!("spec.nodeName={}", node.name()));
         let what = format!("{count} generations are Ready on {}", node.name());
         let there = |pods: &[Pod]| pods.len() == count && pods.iter().all(is_ready);
-        wait::until_all(&stage.pods(), &here, HEALED, &what, there).await?;
+        wait::until_all(&stage.pods(), &here, patience, &what, there).await?;
         let ports = stage.base_port - 1..stage.base_port + GENERATIONS;
         let digest = &stage.world.first.digest;
-        wait::eventually(HEALED, "they serve the digest", || serving::on(*node, ports.clone(), digest))
+        wait::eventually(patience, "they serve the digest", || serving::on(*node, ports.clone(), digest))
             .await?;
         // What the API said may have been from before.
-        let pods = wait::until_all(&stage.pods(), &here, HEALED, &what, there).await?;
+        let pods = wait::until_all(&stage.pods(), &here, patience, &what, there).await?;
         told.push(format!("{}: {}", node.name(), times(&pods, zero)));
     }
     let took = back.elapsed();
-    stage.until_ready(up::NAME, DEADLINE).await?;
-    stage.until(up::NAME, "Degraded", "False", "AsExpected", DEADLINE).await?;
+    stage.until_ready(up::NAME, DEADLINE.max(patience)).await?;
+    stage.until(up::NAME, "Degraded", "False", "AsExpected", DEADLINE.max(patience)).await?;
     let known = back.elapsed();
     up::operator(stage, "the operator is Ready", |_| true).await?;
     stage.say(format_args!(
@@ -220,7 +230,7 @@ async fn whole(stage: &Stage, nodes: &[&dyn Node], back: Instant, why: &str) -> 
     for line in told {
         stage.say(line);
     }
-    ensure!(took < HEALED, "healing took {took:?}");
+    ensure!(took < patience, "healing took {took:?}");
     Ok(())
 }
 

@@ -27,7 +27,7 @@ async fn ready(State(operator): State<Arc<Operator>>) -> (StatusCode, &'static s
     if operator.is_synced() {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not synced yet\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "a watch has not brought its list yet, or has failed since\n")
     }
 }
 

@@ -119,6 +119,11 @@ impl<V: Entry> Cache<V> {
         self.lock().now.values().filter(|value| filter(value)).cloned().collect()
     }
 
+    /// From now on what is here may be old, until a list has been brought again.
+    pub(super) fn lost(&self) {
+        self.synced.send_replace(false);
+    }
+
     pub(super) fn is_synced(&self) -> bool {
         *self.synced.borrow()
     }

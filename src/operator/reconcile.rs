@@ -30,8 +30,9 @@ const PROGRESS: Duration = Duration::from_secs(1);
 impl Operator {
     /// Looks, and does what is to be done; when to look again.
     pub(super) async fn reconcile(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
-        // Whoever comes to lead is asked to look at all of them.
-        if !self.leadership.holds() {
+        // Whoever comes to lead is asked to look at all of them, and so is whoever sees all again: acting on half of the
+        // picture would create what is there already, and on an old one what is not its turn.
+        if !self.leadership.holds() || !self.is_synced() {
             return Ok(Next::await_change());
         }
         let started = Instant::now();
@@ -44,9 +45,6 @@ impl Operator {
     }
 
     async fn steps(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
-        // Acting on half of the picture would create what is there already.
-        tokio::join!(self.daemon_sets.synced(), self.pods.synced(), self.nodes.synced());
-
         // observe (client required for seeds alone), plan and build (pure)
         let mut observed = self.observe(quinistry);
         if quinistry.spec.seed.is_some() || observed.daemon_set(0).is_some() {

@@ -7,15 +7,16 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
-use kube::runtime::{WatchStreamExt as _, reflector};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -26,8 +27,8 @@ use super::identity::RESOURCE;
 use super::{Operator, observe, wire};
 use crate::crd::Quinistry;
 
-/// The longest pause before a watch that failed begins anew. kube's own is six times as long and comes twice after an
-/// outage, as an API server that is back does not know the old watch's version: all would stand still for minutes.
+/// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
+/// six times as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// kube's pauses, but never that long.
@@ -126,15 +127,9 @@ async fn resources(
     writer: Writer<Quinistry>,
     requests: Requests,
 ) {
-    let events = watcher(api, watcher::Config::default()).backoff(Soon::default());
+    let events =
+        events(api, watcher::Config::default(), || operator.resources_synced.store(false, Ordering::Release));
     let readable = events.filter_map(|event| async {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                complain::<Quinistry>(&error);
-                return None;
-            }
-        };
         Some(Ok::<_, watcher::Error>(match event {
             Event::Apply(object) => Event::Apply(read(object)?),
             Event::InitApply(object) => Event::InitApply(read(object)?),
@@ -160,7 +155,10 @@ async fn resources(
                 known.remove(&quinistry.metadata.uid);
                 request_all(&operator);
             }
-            Ok(Event::InitDone) => request_all(&operator),
+            Ok(Event::InitDone) => {
+                operator.resources_synced.store(true, Ordering::Release);
+                request_all(&operator);
+            }
             Ok(Event::Init | Event::InitApply(_)) | Err(_) => {}
         }
     }
@@ -197,22 +195,52 @@ pub(super) async fn follow<K, V: Entry>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
-    let mut events = std::pin::pin!(watcher(api, config).backoff(Soon::default()));
+    let mut events = std::pin::pin!(events(api, config, || cache.lost()));
     while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                for changed in cache.take(event, &view) {
-                    for resource in concerned(&operator, &changed) {
-                        let _ = requests.send(resource);
-                    }
-                }
+        let whole = matches!(event, Event::InitDone);
+        for changed in cache.take(event, &view) {
+            for resource in concerned(&operator, &changed) {
+                let _ = requests.send(resource);
             }
-            Err(error) => complain::<K>(&error),
+        }
+        // Whoever was to be looked at meanwhile was not: the picture was old.
+        if whole {
+            request_all(&operator);
         }
     }
 }
 
-/// A watch that fails is begun anew, later and later; meanwhile people should know.
+/// What there is of one kind. A watch that fails begins anew, later and later, with a list: watched on from where it was, it
+/// would not tell when it has caught up. `lost` hears that from now on what was brought is old.
+fn events<K>(api: Api<K>, config: watcher::Config, lost: impl Fn()) -> impl Stream<Item = Event<K>>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+{
+    let begin = move || Box::pin(watcher(api.clone(), config.clone()));
+    let watch = (begin(), Soon::default(), begin, lost);
+    stream::unfold(watch, async |(mut watching, mut pauses, begin, lost)| {
+        loop {
+            match watching.next().await? {
+                Ok(event) => {
+                    // Said before anybody was asked.
+                    if !matches!(event, Event::Init) {
+                        pauses.reset();
+                    }
+                    return Some((event, (watching, pauses, begin, lost)));
+                }
+                Err(error) => {
+                    lost();
+                    complain::<K>(&error);
+                    tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+                    watching = begin();
+                }
+            }
+        }
+    })
+}
+
+/// People should know.
 fn complain<K: Resource>(error: &watcher::Error)
 where
     K::DynamicType: Default,

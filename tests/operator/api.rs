@@ -1,6 +1,6 @@
 //! As much of an API server as the operator takes: it remembers what is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use axum::response::{IntoResponse, Response};
 use quinistry::registry::Limits;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::broadcast;
 
-/// As much of an API server as it takes: lists, watches in which nothing happens, and writes.
+/// As much of an API server as it takes: lists, watches in which happens what it is told to say, and writes.
 #[derive(Clone, Default)]
 pub(crate) struct Api {
     pub(crate) resource: Arc<Mutex<Value>>,
@@ -23,6 +24,20 @@ pub(crate) struct Api {
     pub(crate) refusals: Arc<Mutex<Vec<(u16, &'static str)>>>,
     /// The only Lease, and how often it was written.
     pub(crate) lease: Arc<Mutex<Option<Value>>>,
+    watches: Watches,
+    /// Kinds that it does not tell of at the moment, and how often it was asked for one.
+    away: Arc<Mutex<BTreeSet<&'static str>>>,
+    turned_away: Arc<Mutex<u32>>,
+}
+
+/// What open watches of a kind hear: an event, or their end.
+#[derive(Clone)]
+struct Watches(broadcast::Sender<(&'static str, Option<String>)>);
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(8))
+    }
 }
 
 impl Api {
@@ -47,6 +62,47 @@ impl Api {
         let all = resource["status"]["conditions"].as_array()?;
         let condition = all.iter().find(|condition| condition["type"] == kind)?;
         Some((condition["status"].as_str()?.into(), condition["reason"].as_str()?.into()))
+    }
+
+    /// Has its watches say that the resource is another one now.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) {
+        let mut resource = self.resource.lock().unwrap();
+        change(&mut resource);
+        let event = json!({"type": "MODIFIED", "object": *resource});
+        let _ = self.watches.0.send(("quinistries", Some(format!("{event}\n"))));
+    }
+
+    /// Ends the watches of a kind, and does not tell of it any more.
+    pub(crate) fn go_away(&self, kind: &'static str) {
+        self.away.lock().unwrap().insert(kind);
+        let _ = self.watches.0.send((kind, None));
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.away.lock().unwrap().clear();
+    }
+
+    pub(crate) fn turned_away(&self) -> u32 {
+        *self.turned_away.lock().unwrap()
+    }
+
+    fn is_away(&self, path: &str) -> bool {
+        let away = self.away.lock().unwrap().iter().any(|kind| path.ends_with(kind));
+        *self.turned_away.lock().unwrap() += u32::from(away);
+        away
+    }
+
+    fn watch(&self, path: &str) -> Response {
+        let (heard, path) = (self.watches.0.subscribe(), path.to_owned());
+        let events = futures_util::stream::unfold((heard, path), async |(mut heard, path)| {
+            loop {
+                let (kind, event) = heard.recv().await.ok()?;
+                if path.ends_with(kind) {
+                    return event.map(|event| (Ok::<_, std::io::Error>(event), (heard, path)));
+                }
+            }
+        });
+        Body::from_stream(events).into_response()
     }
 
     fn list(&self, path: &str) -> Value {
@@ -127,6 +183,7 @@ fn failure(code: u16, message: &str) -> Response {
         403 => "Forbidden",
         404 => "NotFound",
         409 => "Conflict",
+        503 => "ServiceUnavailable",
         _ => "Invalid",
     };
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
@@ -142,9 +199,11 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     if method != Method::GET {
         return api.write(uri.path(), serde_json::from_slice(&body).unwrap());
     }
+    if api.is_away(uri.path()) {
+        return failure(503, "not now");
+    }
     if uri.query().is_some_and(|query| query.contains("watch=true")) {
-        return Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())
-            .into_response();
+        return api.watch(uri.path());
     }
     if uri.path().contains("/leases/") {
         let lease = api.lease.lock().unwrap().clone();

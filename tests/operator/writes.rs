@@ -1,6 +1,7 @@
 //! What is written, and what is not.
 
 use quinistry::operator::Settings;
+use serde_json::json;
 
 use crate::api::{Api, until};
 use crate::running::{Running, a_while};
@@ -58,4 +59,39 @@ async fn a_conflict_is_tried_again() {
     operate(&api, |api| !api.sets.lock().unwrap().is_empty()).await;
     let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
     assert_eq!(applies, 2, "{:?}", api.writes());
+}
+
+/// Nodes were ready a while ago, and it is not known whether they still are.
+#[tokio::test]
+async fn what_stands_on_an_old_picture_is_not_written() {
+    let api = Api::new();
+    let config = api.serve().await;
+    let running = Running::begin(&config, Settings::default());
+    until(&api, has_reported).await;
+    api.go_away("nodes");
+    until(&api, |api| api.turned_away() > 0).await;
+    let image = "registry.example.com/larder:2";
+    api.change(|resource| {
+        resource["spec"]["image"] = json!(image);
+        resource["metadata"]["generation"] = json!(2);
+    });
+    let written = api.writes();
+    a_while().await;
+    assert_eq!(api.writes(), written);
+    api.come_back();
+    until(&api, |api| api.sets.lock().unwrap().values().any(|set| set.to_string().contains(image))).await;
+    running.end().await.unwrap();
+}
+
+/// A stop must not wait for an API server that does not come back.
+#[tokio::test]
+async fn an_operator_that_sees_nothing_stops_when_asked() {
+    let api = Api::new();
+    api.go_away("pods");
+    let config = api.serve().await;
+    let running = Running::begin(&config, Settings::default());
+    until(&api, |api| api.turned_away() > 0).await;
+    a_while().await;
+    running.end().await.unwrap();
+    assert_eq!(api.writes(), Vec::<String>::new());
 }
