@@ -318,14 +318,18 @@ impl<'a> Chain<'a> {
                     matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff")
                 });
                 let came_later = || {
-                    let below = self.views.iter().find(|below| below.number == view.number - 1);
-                    let on_it = below.map_or(&[][..], |below| below.on(&pod.node));
+                    let on_it = self.below(view).map_or(&[][..], |below| below.on(&pod.node));
                     let predecessor = on_it.iter().find(|other| !other.deleting);
                     predecessor.and_then(|other| other.ready).is_some_and(|since| since >= pod.created)
                 };
                 waits && !pod.deleting && view.is_of_current_template(pod) && came_later()
             })
         })
+    }
+
+    /// The generation that one is pulled from.
+    fn below(&self, view: &View<'_>) -> Option<&View<'a>> {
+        self.views.iter().find(|below| below.number == view.number - 1)
     }
 
     fn node_is_ready(&self, name: &str) -> bool {

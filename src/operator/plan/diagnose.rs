@@ -213,8 +213,8 @@ fn pull_problem(
         return Some((Reason::BootstrapImagePullFailed, text));
     }
     // While the predecessor on the node is not there, there is nothing to pull from, and that is told of it.
-    let ready = |other: &Pod| other.node == pod.node && other.ready.is_some();
-    chain.observed.pods_of(view.number - 1).any(ready).then_some((Reason::ImagePullFailed, text))
+    let mut below = chain.below(view).into_iter().flat_map(|below| below.on(&pod.node));
+    below.any(|other| other.ready.is_some()).then_some((Reason::ImagePullFailed, text))
 }
 
 fn answers_elsewhere(view: &View<'_>, pod: &Pod, now: Timestamp) -> bool {

@@ -72,6 +72,8 @@ pub(super) struct View<'a> {
     places: Pods<'a>,
     /// Asked again and again, and a walk through all nodes.
     rolled_out: OnceCell<bool>,
+    /// Asked for each of these, and a walk through all pods.
+    served: OnceCell<Vec<(&'a Pod, &'a Digest)>>,
     selected: usize,
     learning: bool,
     looks: bool,
@@ -100,6 +102,7 @@ impl<'a> View<'a> {
             nodes: chain.ready.clone(),
             known: chain.nodes.clone(),
             rolled_out: OnceCell::new(),
+            served: OnceCell::new(),
             selected: chain.selected.len(),
             learning,
             looks: chain.quinistry.spec.network.mode == NetworkMode::HostPort,
@@ -206,15 +209,15 @@ impl<'a> View<'a> {
     }
 
     /// All digests that current pods were found to serve.
-    pub(super) fn served(&self) -> Vec<(&'a Pod, &'a Digest)> {
-        let current =
-            self.pods.iter().copied().filter(|pod| self.is_of_current_template(pod) && !pod.deleting);
-        current
-            .filter_map(|pod| match self.observed.fetched.get(&pod.start) {
+    pub(super) fn served(&self) -> &[(&'a Pod, &'a Digest)] {
+        self.served.get_or_init(|| {
+            let whole = |pod: &'a Pod| match self.fetched(pod) {
                 Some(Fetched::Whole(digest)) => Some((pod, digest)),
                 _ => None,
-            })
-            .collect()
+            };
+            let current = |pod: &Pod| !pod.deleting && self.is_of_current_template(pod);
+            self.pods.iter().copied().filter_map(whole).filter(|(pod, _)| current(pod)).collect()
+        })
     }
 
     /// What a bootstrap image turned out to serve; nothing while pods do not agree.
@@ -254,7 +257,7 @@ impl<'a> View<'a> {
 
     fn verified(&self, digest: Option<&Digest>) -> usize {
         let ready = |pod: &Pod| pod.ready.is_some();
-        self.served().into_iter().filter(|(pod, served)| ready(pod) && Some(*served) == digest).count()
+        self.served().iter().filter(|(pod, served)| ready(pod) && Some(*served) == digest).count()
     }
 
     pub(super) fn status(&self, chain: &Chain<'_>) -> GenerationStatus {
