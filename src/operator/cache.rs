@@ -58,7 +58,8 @@ impl<V: Entry> Cache<V> {
         Self { entries: Mutex::new(entries), synced: watch::Sender::new(false) }
     }
 
-    /// Takes an event in, and returns what changed, as it was or as it is.
+    /// Takes an event in, and returns what changed, as it was or as it is; at the end of a list nothing, as all of it may be
+    /// new.
     pub(super) fn take<K>(&self, event: Event<K>, view: impl Fn(K) -> Option<(String, V)>) -> Vec<Arc<V>> {
         match event {
             Event::Init => {
@@ -73,23 +74,18 @@ impl<V: Entry> Cache<V> {
             }
             Event::InitDone => {
                 let mut entries = self.lock();
-                let next = std::mem::take(&mut entries.next);
-                let before = std::mem::replace(&mut entries.now, next);
-                let mut changed: Vec<_> = before
-                    .iter()
-                    .filter(|(key, _)| !entries.now.contains_key(*key))
-                    .map(|(_, value)| value.clone())
-                    .collect();
-                changed.extend(
-                    entries
-                        .now
-                        .iter()
-                        .filter(|(key, value)| before.get(*key) != Some(value))
-                        .map(|(_, value)| value.clone()),
-                );
+                let mut next = std::mem::take(&mut entries.next);
+                for (key, value) in &mut next {
+                    // A list that is the older one stands nevertheless: the watch brings what it lacks, and after a restore
+                    // of the API server's database versions begin anew.
+                    if let (Some(earlier), Some(value)) = (entries.now.get(key), Arc::get_mut(value)) {
+                        value.succeed(earlier);
+                    }
+                }
+                entries.now = next;
                 drop(entries);
                 self.synced.send_replace(true);
-                changed
+                Vec::new()
             }
             Event::Apply(object) => match view(object) {
                 Some((key, value)) => self.put(key, value),
@@ -135,5 +131,51 @@ impl<V: Entry> Cache<V> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries<V>> {
         self.entries.lock().expect("nothing panics while it is held")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A version, and what only the operator knows of it.
+    #[derive(Debug, PartialEq)]
+    struct Known(u64, bool);
+
+    impl Entry for Known {
+        fn succeed(&mut self, earlier: &Self) -> bool {
+            self.1 |= earlier.1;
+            earlier.0 <= self.0
+        }
+    }
+
+    fn list(cache: &Cache<Known>, versions: &[u64]) {
+        let view = |version: u64| Some((String::from("larder"), Known(version, false)));
+        let objects = versions.iter().copied().map(Event::InitApply);
+        for event in std::iter::once(Event::Init).chain(objects).chain([Event::InitDone]) {
+            assert!(cache.take(event, view).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_new_list_does_not_forget_what_only_the_operator_knows() {
+        let cache = Cache::new();
+        list(&cache, &[1]);
+        cache.put("larder".into(), Known(2, true));
+        cache.lost();
+        assert!(!cache.is_synced());
+        list(&cache, &[2]);
+        assert!(cache.is_synced());
+        assert_eq!(*cache.select(|_| true)[0], Known(2, true));
+    }
+
+    #[test]
+    fn a_list_stands_even_if_its_versions_are_older() {
+        let cache = Cache::new();
+        list(&cache, &[9]);
+        list(&cache, &[3]);
+        assert_eq!(*cache.select(|_| true)[0], Known(3, false));
+        list(&cache, &[]);
+        assert!(cache.select(|_| true).is_empty());
     }
 }

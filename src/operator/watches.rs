@@ -198,14 +198,14 @@ pub(super) async fn follow<K, V: Entry>(
     let mut events = std::pin::pin!(events(api, config, || cache.lost()));
     while let Some(event) = events.next().await {
         let whole = matches!(event, Event::InitDone);
-        for changed in cache.take(event, &view) {
-            for resource in concerned(&operator, &changed) {
-                let _ = requests.send(resource);
-            }
-        }
+        let changed = cache.take(event, &view);
         // Whoever was to be looked at meanwhile was not: the picture was old.
         if whole {
             request_all(&operator);
+            continue;
+        }
+        for resource in changed.iter().flat_map(|changed| concerned(&operator, changed)) {
+            let _ = requests.send(resource);
         }
     }
 }
@@ -223,8 +223,8 @@ where
         loop {
             match watching.next().await? {
                 Ok(event) => {
-                    // Said before anybody was asked.
-                    if !matches!(event, Event::Init) {
+                    // A list is no watch yet: where one succeeds and the other fails, lists must not follow each other.
+                    if matches!(event, Event::Apply(_) | Event::Delete(_)) {
                         pauses.reset();
                     }
                     return Some((event, (watching, pauses, begin, lost)));
