@@ -20,6 +20,15 @@ use crate::crd::Quinistry;
 use crate::oci::Digest;
 use crate::seed::NAME;
 
+/// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no mesh, and an
+/// injected container would be pulled from a registry that may not be reachable.
+const NO_SIDECAR_LABELS: [(&str, &str); 2] =
+    [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
+
+/// Annotations for the meshes that read those.
+const NO_SIDECAR_ANNOTATIONS: [(&str, &str); 2] =
+    [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
+
 /// How many old revisions to keep: one to look at, one to compare it with.
 const REVISIONS: i32 = 2;
 
@@ -93,13 +102,19 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
         ]
         .map(owned),
     );
+    let mut pod_labels = labels.clone();
+    pod_labels.extend(NO_SIDECAR_LABELS.map(owned));
     let mut template = core::PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta {
+            labels: Some(pod_labels),
+            annotations: Some(NO_SIDECAR_ANNOTATIONS.map(owned).into()),
+            ..ObjectMeta::default()
+        }),
         spec: Some(pod::pod(quinistry, input)),
     };
     let hash = hash(&template);
     if let Some(metadata) = &mut template.metadata {
-        metadata.annotations = Some(BTreeMap::from([owned((TEMPLATE, &hash))]));
+        metadata.annotations.get_or_insert_default().extend([owned((TEMPLATE, &hash))]);
     }
     let spec = apps::DaemonSetSpec {
         selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
@@ -145,8 +160,9 @@ pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
 #[must_use]
 pub(super) fn unsigned(mut set: apps::DaemonSet) -> apps::DaemonSet {
     set.metadata.annotations = None;
-    if let Some(metadata) = set.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut()) {
-        metadata.annotations = None;
+    let template = set.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
+    if let Some(annotations) = template.and_then(|metadata| metadata.annotations.as_mut()) {
+        annotations.remove(TEMPLATE);
     }
     set
 }

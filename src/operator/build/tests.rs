@@ -53,6 +53,15 @@ fn pods_satisfy_restricted_in_all_but_the_port_and_the_probes_host() {
 }
 
 #[test]
+fn no_mesh_adds_a_sidecar_to_a_generation() {
+    let metadata = &built(&json!({}), 2, None)["spec"]["template"]["metadata"];
+    assert_eq!(metadata["labels"]["sidecar.istio.io/inject"], "false");
+    assert_eq!(metadata["labels"]["kuma.io/sidecar-injection"], "disabled");
+    assert_eq!(metadata["annotations"]["linkerd.io/inject"], "disabled");
+    assert_eq!(metadata["annotations"]["consul.hashicorp.com/connect-inject"], "false");
+}
+
+#[test]
 fn a_host_port_binds_loopback_and_the_kubelet_asks_through_it() {
     let digest = Digest::sha256(b"image");
     let set = built(&json!({"basePort": 6000}), 3, Some(&digest));
