@@ -26,9 +26,17 @@ mod referrers;
 mod storage;
 mod sweep;
 mod uploads;
+mod verified;
+mod walk;
 
-use std::sync::{Arc, Mutex};
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::intents::Left;
 use self::locks::Locks;
 use self::lookups::Lookups;
 use self::manifests::Meaning;
@@ -36,6 +44,8 @@ use self::recent::Recent;
 use self::reclaim::Links;
 use self::referrers::{Asked, Made};
 use self::uploads::Sessions;
+use self::verified::Verified;
+use self::walk::Lists;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
 use crate::segments::Segments;
 
@@ -84,9 +94,10 @@ struct Inner {
     tag_lists: Lookups<(), Arc<[Tag]>>,
     referrers: Lookups<Asked, Referrers>,
     recent: Recent,
+    verified: Verified,
+    folder_lists: Lists,
     made: Made,
-    /// What was cut off waits for room to be finished.
-    left: Mutex<bool>,
+    left: Left,
     /// Accept manifests whose blobs or children are not there.
     sparse: bool,
 }
@@ -104,8 +115,10 @@ impl Store {
             tag_lists: Lookups::new(LISTED_TAGS),
             referrers: Lookups::new(FOUND_REFERRERS),
             recent: Recent::default(),
+            verified: Verified::default(),
+            folder_lists: Lists::default(),
             made: Made::default(),
-            left: Mutex::default(),
+            left: Left::default(),
             sparse,
         };
         let store = Self(Arc::new(inner));
@@ -119,12 +132,27 @@ impl Store {
 
     /// The digest that a link holds; nothing without a link, or with one that was torn by a crash of another program.
     fn link(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
-        let Some(bytes) = self.storage().read(key, LINK)? else { return Ok(None) };
-        let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+        let digest = match self.storage().read(key, LINK) {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()),
+            Err(StorageError::TooLong { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
         if digest.is_none() {
-            tracing::warn!(%key, "this link holds no digest, and is passed over");
+            tracing::warn!(%key, "ignoring link without a valid digest");
         }
         Ok(digest)
+    }
+
+    /// Something short beside a repository's content; nothing if it is not there, or longer than it can be.
+    fn note(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StoreError> {
+        match self.storage().read(key, most) {
+            Err(StorageError::TooLong { length, .. }) => {
+                tracing::warn!(%key, length, "ignoring file that is too long");
+                Ok(None)
+            }
+            read => Ok(read?),
+        }
     }
 
     /// Where the bytes lie that a link leads to.

@@ -8,7 +8,7 @@ use super::blobs::link_to;
 use super::intents::Intent;
 use super::layout::{Key, Place, blob};
 use super::recent::Known;
-use super::storage::Entry;
+use super::storage::{Entry, StorageError};
 use super::{Inner, Store, StoreError};
 use crate::oci::{
     Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
@@ -114,7 +114,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<&'static str>, StoreError> {
-        let pushed = self.storage().read(&Place(name).revision_type(digest), super::LINK)?;
+        let pushed = self.note(&Place(name).revision_type(digest), super::LINK)?;
         Ok(pushed.and_then(|bytes| media_type::known(std::str::from_utf8(&bytes).ok()?)))
     }
 
@@ -205,7 +205,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         // What was cut off would undo it when it is finished later.
         self.finish_intents_left()?;
-        self.changing_at_once(name, change)
+        self.changing_at_once(name, || {
+            self.remove_intents_over(name)?;
+            change()
+        })
     }
 
     /// The same whatever was cut off: for what must need no room.
@@ -234,6 +237,13 @@ impl Store {
         Ok(digests)
     }
 
+    /// All digests by which a manifest may be known, its SHA-256 first, whichever of them the repository has.
+    pub(super) fn possible_names_of(&self, canonical: &Digest) -> Vec<Digest> {
+        // What is damaged or gone has no other name that could be told.
+        let other = self.content(canonical).ok().map(|known| Digest::of(Algorithm::Sha512, &known.bytes));
+        [canonical.clone()].into_iter().chain(other).collect()
+    }
+
     /// The SHA-256 of a manifest that a repository has.
     pub(super) fn revision(
         &self,
@@ -248,7 +258,11 @@ impl Store {
         if let Some(known) = self.0.recent.get(canonical) {
             return Ok(known);
         }
-        let bytes = self.storage().read(&blob(canonical), LONGEST)?.ok_or(StoreError::ManifestUnknown)?;
+        let bytes = match self.storage().read(&blob(canonical), LONGEST) {
+            // No manifest is so long: it is something else by now.
+            Err(StorageError::TooLong { .. }) => return Err(StoreError::Damaged(canonical.clone())),
+            read => read?.ok_or(StoreError::ManifestUnknown)?,
+        };
         if !canonical.matches(&bytes) {
             return Err(StoreError::Damaged(canonical.clone()));
         }
@@ -324,7 +338,7 @@ impl Store {
         }
     }
 
-    /// Where the bytes of a part lie, and how many they are.
+    /// Where the bytes of a part lie, and how many they are; nothing if they are damaged, too.
     fn stored(
         &self,
         name: &RepositoryName,
@@ -332,8 +346,7 @@ impl Store {
         find: impl FnOnce(&Self, &RepositoryName, &Digest) -> Result<Option<Digest>, StoreError>,
     ) -> Result<Option<(Key, u64)>, StoreError> {
         let Some(canonical) = find(self, name, digest)? else { return Ok(None) };
-        let bytes = blob(&canonical);
-        Ok(self.storage().length(&bytes)?.map(|length| (bytes, length)))
+        Ok(self.sound(&canonical)?.map(|length| (blob(&canonical), length)))
     }
 
     /// All manifests of a repository: each by the digest that it was pushed with, and its SHA-256.

@@ -133,7 +133,7 @@ impl Store {
 
     /// To be asked before the manifests of a repository change.
     pub(super) fn referrers_before(&self, name: &RepositoryName) -> Result<Before, StoreError> {
-        let known = self.storage().read(&Place(name).referrers_stamp(), super::LINK)?;
+        let known = self.note(&Place(name).referrers_stamp(), super::LINK)?;
         let is = self.stamp(name)?;
         Ok(if known.is_some_and(|known| known == is.as_bytes()) { Before::Right } else { Before::Unknown })
     }
@@ -195,7 +195,7 @@ impl Store {
         if let Some(Some(made)) = rows.get(digest) {
             return Ok(Some(made.clone()));
         }
-        Ok(self.storage().read(&Place(name).referrer(subject, digest), LONGEST)?)
+        self.note(&Place(name).referrer(subject, digest), LONGEST)
     }
 
     /// Makes the descriptors anew if somebody else has been there; gives them to who asks where they cannot be kept.
