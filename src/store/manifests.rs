@@ -215,8 +215,8 @@ impl Store {
     pub(super) fn changing_at_once<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
         let Inner { locks, meanings, tag_lists, referrers, made, .. } = &*self.0;
         locks.with(name, || {
-            made.forget(name);
-            meanings.changing(name, || tag_lists.changing(name, || referrers.changing(name, change)))
+            let change = || referrers.changing(name, change);
+            made.changing(name, || meanings.changing(name, || tag_lists.changing(name, change)))
         })
     }
 
