@@ -8,6 +8,7 @@
 //! revision, referrers and tag index; then the tag. So whatever is cut off, what is visible is whole. What takes several visible steps is written down first
 //! (`intents`) and finished at the next start.
 
+mod artifact_types;
 mod blobs;
 mod error;
 mod failpoint;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::artifact_types::ArtifactTypes;
 use self::intents::Left;
 use self::locks::Locks;
 use self::lookups::Lookups;
@@ -51,7 +53,7 @@ use crate::segments::Segments;
 
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
-pub use gc::{Collected, Collection};
+pub use gc::{Collected, Collection, NotUnderstood};
 pub use layout::Key;
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
@@ -97,6 +99,7 @@ struct Inner {
     verified: Verified,
     folder_lists: Lists,
     made: Made,
+    artifact_types: ArtifactTypes,
     left: Left,
     /// Accept manifests whose blobs or children are not there.
     sparse: bool,
@@ -118,6 +121,7 @@ impl Store {
             verified: Verified::default(),
             folder_lists: Lists::default(),
             made: Made::default(),
+            artifact_types: ArtifactTypes::default(),
             left: Left::default(),
             sparse,
         };
@@ -155,9 +159,17 @@ impl Store {
         }
     }
 
-    /// Where the bytes lie that a link leads to.
-    fn canonical(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
-        Ok(self.link(key)?.filter(|digest| digest.algorithm() == Algorithm::Sha256))
+    /// Where the bytes lie that a link named after `digest` leads to. Content that has a SHA-256 lies under that alone.
+    fn canonical(&self, key: &Key, digest: &Digest) -> Result<Option<Digest>, StoreError> {
+        let Some(canonical) = self.link(key)? else { return Ok(None) };
+        let is_right = match digest.algorithm() {
+            Algorithm::Sha256 => canonical == *digest,
+            Algorithm::Sha512 => canonical.algorithm() == Algorithm::Sha256,
+        };
+        if !is_right {
+            tracing::warn!(%key, %canonical, "ignoring link to other content than it is named after");
+        }
+        Ok(is_right.then_some(canonical))
     }
 
     /// The digests that a folder has entries for.

@@ -135,6 +135,9 @@ pub(super) async fn put(
 
 async fn find(stored: &Stored, name: &RepositoryName, id: &str) -> Result<Arc<Session>, Error> {
     let id: UploadId = id.parse().map_err(|_| StoreError::UploadUnknown)?;
+    if let Some(known) = stored.store.session_at_hand(name, &id) {
+        return Ok(known?);
+    }
     let of = name.clone();
     // One that lies on the storage is taken up under the repository's lock.
     stored.change(name, move |store| store.session(&of, &id)).await

@@ -34,12 +34,12 @@ impl Store {
         let opened = self.storage().open(&blob(&canonical))?;
         let (content, identity) = opened.ok_or(StoreError::BlobUnknown)?;
         let (content, weight) = if content.len() > SHORT {
-            if !self.is_sound(&canonical, &content, identity)? {
+            if !self.is_sound(digest, &content, identity)? {
                 return Err(StoreError::BlobUnknown);
             }
             (content, OPEN_FILE)
         } else {
-            let bytes = read_short(&canonical, &content)?.ok_or(StoreError::BlobUnknown)?;
+            let bytes = read_short(digest, &content)?.ok_or(StoreError::BlobUnknown)?;
             let weight = OVERHEAD + bytes.len();
             ([bytes].into(), weight)
         };
@@ -89,12 +89,12 @@ impl Store {
         let canonical = match from {
             Some(from) => self.linked(from, digest)?,
             None if digest.algorithm() == Algorithm::Sha256 => Some(digest.clone()),
-            None => self.canonical(&alias(digest))?,
+            None => self.canonical(&alias(digest), digest)?,
         };
         let Some(canonical) = canonical else { return Ok(false) };
         self.linking(&canonical, || {
             // Bytes that lie there may be of no repository any more, and damaged ones are to be pushed again.
-            if self.sound(&canonical)?.is_none() {
+            if self.sound(&canonical, digest)?.is_none() {
                 return Ok(false);
             }
             let link = match from {
@@ -113,9 +113,7 @@ impl Store {
         // Whatever else a blob is called, it is also linked by its SHA-256.
         let link_of = |name: &RepositoryName| {
             let link = Place(name).layer_link(canonical);
-            Ok::<_, StoreError>(
-                self.canonical(&link)?.is_some_and(|meant| meant == *canonical).then_some(link),
-            )
+            Ok::<_, StoreError>(self.canonical(&link, canonical)?.map(|_| link))
         };
         let mut found = link_of(name)?;
         if found.is_some() {
@@ -139,22 +137,22 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, StoreError> {
-        self.canonical(&Place(name).layer_link(digest))
+        self.canonical(&Place(name).layer_link(digest), digest)
     }
 }
 
 /// Reads short content, if it has its digest.
-fn read_short(canonical: &Digest, content: &Segments) -> Result<Option<Bytes>, StoreError> {
+fn read_short(digest: &Digest, content: &Segments) -> Result<Option<Bytes>, StoreError> {
     match content.to_bytes() {
-        Ok(bytes) if canonical.matches(&bytes) => return Ok(Some(bytes)),
+        Ok(bytes) if digest.matches(&bytes) => return Ok(Some(bytes)),
         Ok(_) => {}
         // It was cut short since it was opened.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
         Err(source) => {
-            return Err(StorageError::Io { what: "read", key: canonical.to_string(), source }.into());
+            return Err(StorageError::Io { what: "read", key: digest.to_string(), source }.into());
         }
     }
-    tracing::warn!(digest = %canonical, length = content.len(), "blob damaged, treating it as absent");
+    tracing::warn!(%digest, length = content.len(), "blob damaged, treating it as absent");
     Ok(None)
 }
 

@@ -93,6 +93,9 @@ impl Store {
             };
         };
         let content = self.content(&canonical)?;
+        if digest != canonical && !digest.matches(&content.bytes) {
+            return Err(StoreError::Damaged(digest));
+        }
         let pushed_as = self.pushed_as(name, &digest)?;
         let meaning = Meaning { digest, canonical, pushed_as };
         let manifest = StoredManifest::of(&meaning, content);
@@ -213,10 +216,13 @@ impl Store {
 
     /// The same whatever was cut off: for what must need no room.
     pub(super) fn changing_at_once<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        let Inner { locks, meanings, tag_lists, referrers, made, .. } = &*self.0;
+        let Inner { locks, meanings, tag_lists, referrers, made, artifact_types, .. } = &*self.0;
         locks.with(name, || {
+            artifact_types.forget(name);
             let change = || referrers.changing(name, change);
-            made.changing(name, || meanings.changing(name, || tag_lists.changing(name, change)))
+            let result = made.changing(name, || meanings.changing(name, || tag_lists.changing(name, change)));
+            artifact_types.forget(name);
+            result
         })
     }
 
@@ -250,7 +256,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, StoreError> {
-        self.canonical(&Place(name).revision_link(digest))
+        self.canonical(&Place(name).revision_link(digest), digest)
     }
 
     /// A manifest's bytes, which are what they should be.
@@ -266,7 +272,8 @@ impl Store {
         if !canonical.matches(&bytes) {
             return Err(StoreError::Damaged(canonical.clone()));
         }
-        let media_type = Manifest::type_of(&bytes).ok_or_else(|| StoreError::Damaged(canonical.clone()))?;
+        // Whatever was taken as a manifest is given as one, also if its form is not understood here.
+        let media_type = Manifest::type_of(&bytes).unwrap_or(media_type::OCI_MANIFEST);
         let known = Known { bytes, media_type };
         self.0.recent.put(canonical, &known);
         Ok(known)
@@ -346,7 +353,7 @@ impl Store {
         find: impl FnOnce(&Self, &RepositoryName, &Digest) -> Result<Option<Digest>, StoreError>,
     ) -> Result<Option<(Key, u64)>, StoreError> {
         let Some(canonical) = find(self, name, digest)? else { return Ok(None) };
-        Ok(self.sound(&canonical)?.map(|length| (blob(&canonical), length)))
+        Ok(self.sound(&canonical, digest)?.map(|length| (blob(&canonical), length)))
     }
 
     /// All manifests of a repository: each by the digest that it was pushed with, and its SHA-256.
@@ -362,8 +369,9 @@ impl Store {
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
             for digest in self.digests_in(&Place(name).revisions(algorithm), algorithm)? {
                 let Some(canonical) = self.revision(name, &digest)? else {
-                    if strict {
-                        self.must_not_be_torn(&Place(name).revision_link(&digest))?;
+                    let link = Place(name).revision_link(&digest);
+                    if strict && self.storage().length(&link)?.is_some() {
+                        return Err(StoreError::Torn(link));
                     }
                     continue;
                 };

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::artifact_types::Typed;
 use super::layout::{Place, blob};
 use super::{Page, Store, StoreError};
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
@@ -22,7 +23,7 @@ const OVERHEAD: usize = 512;
 const MAX_LATE: usize = 64;
 
 /// A subject, and what refers to it.
-type Row = (Digest, Descriptor);
+pub(super) type Row = (Digest, Descriptor);
 
 /// A page of descriptors, and whether there are more.
 pub type Referrers = (Arc<[Descriptor]>, bool);
@@ -138,13 +139,30 @@ impl Store {
     }
 
     /// The same, with how many bytes of descriptors there are.
-    fn look_for_referrers(
+    pub(super) fn look_for_referrers(
         &self,
         name: &RepositoryName,
         (subject, wanted, page, bytes): &Asked,
     ) -> Result<(Referrers, usize), StoreError> {
-        let rows = self.rows(name, subject)?;
-        let digests: Vec<String> = rows.keys().map(ToString::to_string).collect();
+        let (begun, stamp) = (self.0.artifact_types.begin(), self.stamp(name)?);
+        let is_wanted = |own: Option<&str>| {
+            wanted.is_empty() || own.is_some_and(|own| wanted.iter().any(|one| one == own))
+        };
+        let known = self.0.artifact_types.get(name, subject, &stamp).filter(|_| !wanted.is_empty());
+        let (rows, digests): (_, Vec<String>) = if let Some(known) = &known {
+            let fit = known.iter().filter(|(_, own)| is_wanted(own.as_deref()));
+            (BTreeMap::new(), fit.map(|(digest, _)| digest.to_string()).collect())
+        } else {
+            let rows = self.rows(name, subject)?;
+            let digests = rows.keys().map(ToString::to_string).collect();
+            (rows, digests)
+        };
+        // Of all, if they are read from the storage, and to the end.
+        let mut types: Vec<Typed> = Vec::new();
+        let may_remember = known.is_none()
+            && !wanted.is_empty()
+            && page.last.is_empty()
+            && rows.values().all(Option::is_none);
         let mut used = 0;
         let mut full = false;
         let (all, more) = page.of(digests.into_iter(), |digest| {
@@ -154,9 +172,14 @@ impl Store {
             let Ok(digest) = digest.parse::<Digest>() else { return Ok(None) };
             let Some(row) = self.row(name, subject, &digest, &rows)? else { return Ok(None) };
             let Ok(descriptor) = serde_json::from_slice::<Descriptor>(&row) else { return Ok(None) };
-            let is_wanted = wanted.is_empty()
-                || descriptor.artifact_type.as_ref().is_some_and(|own| wanted.contains(own));
-            if !is_wanted {
+            let own = descriptor.artifact_type.as_deref();
+            if may_remember {
+                // Most are of the same few types.
+                let shared =
+                    types.last().and_then(|(_, last)| last.clone()).filter(|last| own == Some(&**last));
+                types.push((digest.clone(), shared.or_else(|| own.map(Into::into))));
+            }
+            if !is_wanted(own) {
                 return Ok(None);
             }
             let Some(canonical) = self.revision(name, &digest)? else { return Ok(None) };
@@ -171,6 +194,9 @@ impl Store {
             used += row.len();
             Ok::<_, StoreError>(Some(descriptor))
         })?;
+        if may_remember && !more && !full {
+            self.0.artifact_types.put(begun, name, subject, stamp, types);
+        }
         Ok(((all.into(), more || full), used))
     }
 
@@ -221,7 +247,7 @@ impl Store {
         let folder = Place(name).referrers(subject);
         let mut rows = BTreeMap::new();
         for algorithm in self.storage().list(&folder)?.unwrap_or_default() {
-            for hex in self.storage().list(&folder.child(&algorithm))?.unwrap_or_default() {
+            for hex in self.names_in(&folder.child(&algorithm))?.iter() {
                 rows.extend(format!("{algorithm}:{hex}").parse().map(|digest| (digest, None)));
             }
         }
@@ -252,12 +278,7 @@ impl Store {
         if let Some(made) = self.0.made.get(name, &stamp) {
             return Ok(Some(made));
         }
-        let mut rows = Vec::new();
-        let mut seen = HashSet::new();
-        for (digest, canonical) in self.all_revisions(name, false)? {
-            rows.extend(self.make_row(name, &digest, &canonical)?);
-            seen.extend([digest, canonical]);
-        }
+        let (rows, seen) = self.make_rows(name)?;
         if rows.is_empty() && !self.is_repository(name)? {
             return Ok(None);
         }
@@ -267,6 +288,17 @@ impl Store {
             tracing::debug!(%error, repository = %name, "cannot keep descriptors of referrers, making them again later");
         }
         Ok(Some(rows))
+    }
+
+    /// The descriptors of all manifests that have a subject, and the digests of all that were looked at.
+    pub(super) fn make_rows(&self, name: &RepositoryName) -> Result<(Vec<Row>, HashSet<Digest>), StoreError> {
+        let mut rows = Vec::new();
+        let mut seen = HashSet::new();
+        for (digest, canonical) in self.all_revisions(name, false)? {
+            rows.extend(self.make_row(name, &digest, &canonical)?);
+            seen.extend([digest, canonical]);
+        }
+        Ok((rows, seen))
     }
 
     /// The descriptor of a manifest that has a subject.
@@ -288,7 +320,7 @@ impl Store {
     ///
     /// They can be made again, so that each is written lazily, and one flush makes all of them durable: the stamp, which
     /// says that they are complete, must not survive a power failure that they do not.
-    fn keep_rows(
+    pub(super) fn keep_rows(
         &self,
         name: &RepositoryName,
         rows: &[Row],
@@ -335,7 +367,7 @@ impl Store {
         Ok(true)
     }
 
-    fn stamp(&self, name: &RepositoryName) -> Result<String, StoreError> {
+    pub(super) fn stamp(&self, name: &RepositoryName) -> Result<String, StoreError> {
         let mut stamp = String::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             stamp.push_str(&self.storage().stamp(&Place(name).revisions(algorithm))?);

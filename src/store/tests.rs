@@ -1,7 +1,9 @@
 //! The store as a whole, on a folder.
 
+mod collection;
 mod failures;
 mod integrity;
+mod referrers;
 mod replay;
 
 use std::fs;
@@ -21,6 +23,11 @@ fn folder() -> tempfile::TempDir {
 
 fn open(folder: &Path) -> Store {
     Store::open(Filesystem::open(folder, Access::Write).unwrap(), false).unwrap()
+}
+
+fn open_again(store: Store, folder: &Path) -> Store {
+    drop(store);
+    open(folder)
 }
 
 fn name(text: &str) -> RepositoryName {

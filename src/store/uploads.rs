@@ -272,12 +272,12 @@ impl Store {
 
     /// A session of a repository, of this process or from before.
     pub fn session(&self, name: &RepositoryName, id: &UploadId) -> Result<Arc<Session>, StoreError> {
-        if let Some(known) = self.open_session(name, id) {
+        if let Some(known) = self.session_at_hand(name, id) {
             return known;
         }
         // One at a time, or one that is taken up again by somebody else, and ended, could be found once more.
         self.0.locks.with(name, || {
-            if let Some(known) = self.open_session(name, id) {
+            if let Some(known) = self.session_at_hand(name, id) {
                 return known;
             }
             let place = Place(name);
@@ -293,8 +293,13 @@ impl Store {
         })
     }
 
-    /// A session that this process knows; of another repository it is none.
-    fn open_session(&self, name: &RepositoryName, id: &UploadId) -> Option<Result<Arc<Session>, StoreError>> {
+    /// A session that this process knows; of another repository it is none. Never waits for a storage.
+    #[must_use]
+    pub fn session_at_hand(
+        &self,
+        name: &RepositoryName,
+        id: &UploadId,
+    ) -> Option<Result<Arc<Session>, StoreError>> {
         let session = self.0.sessions.open().get(id)?.clone();
         Some(if session.name == *name { Ok(session) } else { Err(StoreError::UploadUnknown) })
     }
@@ -323,7 +328,7 @@ impl Store {
         self.0.found_blobs.changing(name, || {
             self.linking(&canonical, || {
                 receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
-                self.note_sound(&canonical);
+                self.note_sound(&canonical, wanted);
                 Ok(())
             })
         })

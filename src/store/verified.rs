@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use super::layout::blob;
 use super::storage::{Identity, StorageError};
 use super::{Store, StoreError};
-use crate::oci::{Algorithm, Digest};
+use crate::oci::Digest;
 use crate::segments::Segments;
 
 /// Capacity in blobs; an entry takes about 150 bytes.
@@ -29,26 +29,22 @@ struct Inner {
     order: VecDeque<Name>,
 }
 
-/// The first half of a SHA-256: two files of equal identity are one, so that no more is needed to tell contents apart.
+/// The first 128 bits of a digest: two files of equal identity are one, so that no more is needed to tell contents apart.
 type Name = u128;
 
-fn name(canonical: &Digest) -> Name {
-    Name::from_str_radix(&canonical.hex()[..32], 16).expect("a digest is hexadecimal")
+fn name(digest: &Digest) -> Name {
+    Name::from_str_radix(&digest.hex()[..32], 16).expect("a digest is hexadecimal")
 }
 
 impl Verified {
     /// Returns the result for that content in that very file, if it is known.
-    pub(super) fn get(&self, canonical: &Digest, identity: &Identity) -> Option<bool> {
+    pub(super) fn get(&self, digest: &Digest, identity: &Identity) -> Option<bool> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner
-            .known
-            .get(&name(canonical))
-            .filter(|(known, _)| known == identity)
-            .map(|(_, is_sound)| *is_sound)
+        inner.known.get(&name(digest)).filter(|(known, _)| known == identity).map(|(_, is_sound)| *is_sound)
     }
 
-    fn put(&self, canonical: &Digest, identity: Identity, is_sound: bool) {
-        let name = name(canonical);
+    fn put(&self, digest: &Digest, identity: Identity, is_sound: bool) {
+        let name = name(digest);
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.known.insert(name, (identity, is_sound)).is_some() {
             return;
@@ -63,54 +59,55 @@ impl Verified {
 }
 
 impl Store {
-    /// Returns the length of content that is there and has its digest.
-    pub(super) fn sound(&self, canonical: &Digest) -> Result<Option<u64>, StoreError> {
+    /// Returns the length of content that is there and has `digest`, which may be another one than that it lies under: a
+    /// link may lead to other bytes.
+    pub(super) fn sound(&self, canonical: &Digest, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let key = blob(canonical);
         let Some(identity) = self.storage().identity(&key)? else { return Ok(None) };
-        if let Some(is_sound) = self.known_to_be_sound(canonical, &identity) {
+        if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
             return Ok(is_sound.then_some(identity.length()));
         }
         let Some((content, identity)) = self.storage().open(&key)? else { return Ok(None) };
-        Ok(self.is_sound(canonical, &content, identity)?.then_some(content.len()))
+        Ok(self.is_sound(digest, &content, identity)?.then_some(content.len()))
     }
 
     /// Hashes content that was opened, unless its file is known.
     pub(super) fn is_sound(
         &self,
-        canonical: &Digest,
+        digest: &Digest,
         content: &Segments,
         identity: Identity,
     ) -> Result<bool, StoreError> {
-        if let Some(is_sound) = self.known_to_be_sound(canonical, &identity) {
+        if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
             return Ok(is_sound);
         }
-        let is_sound = match content.digest(Algorithm::Sha256) {
-            Ok(found) => found == *canonical,
+        let is_sound = match content.digest(digest.algorithm()) {
+            Ok(found) => found == *digest,
             // It was cut short since it was opened.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
             Err(source) => {
-                return Err(StorageError::Io { what: "read", key: canonical.to_string(), source }.into());
+                return Err(StorageError::Io { what: "read", key: digest.to_string(), source }.into());
             }
         };
         if !is_sound {
-            tracing::warn!(digest = %canonical, length = content.len(), "blob damaged, treating it as absent");
+            tracing::warn!(%digest, length = content.len(), "blob damaged, treating it as absent");
         }
-        self.0.verified.put(canonical, identity, is_sound);
+        self.0.verified.put(digest, identity, is_sound);
         Ok(is_sound)
     }
 
-    /// Notes that content, hashed while it came, was just put in place.
-    pub(super) fn note_sound(&self, canonical: &Digest) {
+    /// Notes that content, hashed while it came, was just put in place, and that it has `digest` as well.
+    pub(super) fn note_sound(&self, canonical: &Digest, digest: &Digest) {
         // If this fails, the content is hashed when it is asked for.
-        if let Ok(Some(identity)) = self.storage().identity(&blob(canonical))
-            && identity.can_change()
-        {
-            self.0.verified.put(canonical, identity, true);
+        let Ok(Some(identity)) = self.storage().identity(&blob(canonical)) else { return };
+        if identity.can_change() {
+            self.0.verified.put(canonical, identity.clone(), true);
+            self.0.verified.put(digest, identity, true);
         }
     }
 
-    fn known_to_be_sound(&self, canonical: &Digest, identity: &Identity) -> Option<bool> {
-        if identity.can_change() { self.0.verified.get(canonical, identity) } else { Some(true) }
+    fn known_to_be_sound(&self, digest: &Digest, identity: &Identity) -> Option<bool> {
+        if identity.can_change() { self.0.verified.get(digest, identity) } else { Some(true) }
     }
 }
 

@@ -78,7 +78,8 @@ impl Store {
         Ok(found)
     }
 
-    fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
+    /// The names in a folder, sorted; none if it is not there.
+    pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
         let is_lasting = self.storage().is_lasting();
         // A long list alone is remembered, so that to look for one must cost less than to read a short one.
         let stamp = if is_lasting { self.storage().stamp(folder)? } else { String::new() };

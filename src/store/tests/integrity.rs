@@ -94,6 +94,51 @@ fn a_damaged_child_of_an_index_is_missing() {
 }
 
 #[test]
+fn a_link_that_leads_to_other_content_leads_nowhere() {
+    use crate::store::layout::{Place, alias};
+    for length in [10, 100_000] {
+        let folder = folder();
+        let store = open(folder.path());
+        let (one, other) = (content(length), [content(length), b"x".to_vec()].concat());
+        let short = push_blob(&store, "a", &one).unwrap();
+        let wrong = push_blob(&store, "a", &other).unwrap();
+        let long = Digest::of(Algorithm::Sha512, &one);
+        let mut receiver = store.receive(Algorithm::Sha512).unwrap();
+        receiver.append(&one).unwrap();
+        store.commit(&name("a"), &mut receiver, &long).unwrap();
+        drop(receiver);
+        let manifests = [manifest(&one, "1"), manifest(&other, "2")];
+        push_blob(&store, "a", b"{}").unwrap();
+        let names = [&manifests[0], &manifests[1]].map(|bytes| put(&store, "a", bytes, &[]).unwrap());
+        let long_name = Digest::of(Algorithm::Sha512, &manifests[0]);
+        put_as(&store, "a", &long_name, &manifests[0], &["v1"]).unwrap();
+        for digest in [&short, &long] {
+            assert!(store.blob(&name("a"), digest).is_ok());
+            assert!(store.mount(&name("b"), digest, Some(&name("a"))).unwrap());
+        }
+        let place = Place(&name("a"));
+        let layers = [&short, &long].map(|digest| (place.layer_link(digest), wrong.as_str().as_bytes()));
+        let revisions =
+            [&names[0], &long_name].map(|digest| (place.revision_link(digest), names[1].as_str().as_bytes()));
+        store.storage().write(&[layers, revisions].concat()).unwrap();
+        store.storage().write(&[(alias(&long), wrong.as_str().as_bytes())]).unwrap();
+        let store = open_again(store, folder.path());
+        for digest in [&short, &long] {
+            assert!(matches!(store.blob(&name("a"), digest), Err(StoreError::BlobUnknown)), "{digest}");
+            for from in [None, Some(&name("a"))] {
+                let mounted = store.mount(&name("c"), digest, from).unwrap();
+                // Of `b`, where the link is right.
+                assert_eq!(mounted, from.is_none() && *digest == short, "{digest}");
+            }
+        }
+        for digest in [&names[0], &long_name] {
+            assert!(store.manifest(&name("a"), &Reference::Digest(digest.clone())).is_err(), "{digest}");
+        }
+        assert!(store.manifest(&name("a"), &Reference::Tag(tags(&["v1"]).remove(0))).is_err());
+    }
+}
+
+#[test]
 fn what_was_deleted_everywhere_is_mounted_from_nowhere() {
     let folder = folder();
     let memory = Store::open(crate::store::Memory::new(1 << 20), false).unwrap();
