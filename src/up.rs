@@ -12,9 +12,11 @@ pub mod check;
 pub mod down;
 pub mod dry;
 mod error;
+mod explain;
 pub mod manifests;
 pub mod names;
 mod pieces;
+mod place;
 pub mod raise;
 pub mod remedy;
 pub mod resource;
@@ -25,5 +27,6 @@ mod wire;
 pub mod yaml;
 
 pub use error::UpError;
+pub use place::Place;
 pub use resource::Wishes;
 pub use shipment::Shipment;

@@ -21,7 +21,7 @@ impl Args {
         let (wishes, shipment) = (self.what.wishes(), self.what.shipment()?);
         let question = Question { namespace: &self.what.namespace, wishes: &wishes, shipment: &shipment };
         let findings = cluster::run("nothing was changed", async {
-            let cluster = self.place.connect().await?;
+            let cluster = self.place.look().await?;
             Ok(check(&cluster, &question).await?)
         })?;
         let paint = cluster::paint_of_stdout();

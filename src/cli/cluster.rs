@@ -1,8 +1,11 @@
 //! What the commands that speak to a cluster have in common: which one, what is to be raised there, and how it is shown.
 
+use std::collections::HashSet;
 use std::future::Future;
-use std::io::{IsTerminal as _, stderr, stdout};
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +20,12 @@ use crate::up::{Shipment, UpError, Wishes, names};
 
 /// The longest name of a namespace: `-operator` is appended for another one.
 const NAMESPACE_LENGTH: usize = 63 - "-operator".len();
+
+/// How long a command that only looks asks an API server again that cannot serve.
+const LOOKING: Duration = Duration::from_secs(8);
+
+/// How long a command that changes the cluster does so.
+const CHANGING: Duration = Duration::from_mins(1);
 
 /// Which cluster.
 #[derive(Debug, clap::Args)]
@@ -77,8 +86,25 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
 // === impl Where ===
 
 impl Where {
-    pub(super) async fn connect(&self) -> Result<Cluster, UpError> {
-        Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await
+    /// Connects for a command that only looks: an API server that cannot serve is told within seconds.
+    pub(super) async fn look(&self) -> Result<Cluster, UpError> {
+        self.connect(LOOKING).await
+    }
+
+    /// Connects for a command that changes the cluster and goes on after a short outage.
+    pub(super) async fn change(&self) -> Result<Cluster, UpError> {
+        self.connect(CHANGING).await
+    }
+
+    async fn connect(&self, patience: Duration) -> Result<Cluster, UpError> {
+        let cluster = Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref(), patience).await?;
+        let said = Mutex::new(HashSet::new());
+        Ok(cluster.noticing(Arc::new(move |line: &str| {
+            let is_new = said.lock().is_ok_and(|mut said| said.insert(line.to_owned()));
+            if is_new {
+                let _ = writeln!(stderr(), "quinistry: {}", plain(line));
+            }
+        })))
     }
 }
 

@@ -34,7 +34,7 @@ impl Args {
             return super::print("nothing was changed\n");
         }
         let removed = cluster::run("run it again to go on", async {
-            let cluster = self.place.connect().await?;
+            let cluster = self.place.change().await?;
             Ok(down(&cluster, &self.namespace, Duration::from_secs(self.timeout)).await?)
         })?;
         if removed.gone.is_empty() && removed.left.is_empty() {

@@ -45,7 +45,7 @@ enum Output {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         cluster::run("nothing was changed", async {
-            let cluster = self.place.connect().await?;
+            let cluster = self.place.look().await?;
             if self.watch { self.watch(&cluster).await } else { self.once(&cluster).await }
         })
     }

@@ -62,7 +62,7 @@ impl Args {
 
     async fn raise(&self, wishes: &Wishes, shipment: &Shipment) -> anyhow::Result<()> {
         let began = Instant::now();
-        let cluster = self.place.connect().await?;
+        let cluster = self.place.change().await?;
         let mut live = Live::new();
         self.check(&cluster, wishes, shipment, &live).await?;
         let order = Order {
@@ -136,7 +136,7 @@ impl Args {
     }
 
     async fn look(&self, wishes: &Wishes, shipment: &Shipment) -> Result<Vec<Value>, UpError> {
-        let cluster = self.place.connect().await?;
+        let cluster = self.place.change().await?;
         everything(Some(&cluster), &self.what.namespace, wishes, shipment).await
     }
 }
