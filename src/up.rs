@@ -15,6 +15,7 @@ mod error;
 mod explain;
 pub mod manifests;
 pub mod names;
+mod ownership;
 mod pieces;
 mod place;
 pub mod raise;

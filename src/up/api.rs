@@ -102,6 +102,17 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
+/// The outcome of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deletion {
+    /// The API server took it.
+    Deleted,
+    /// The object was not there.
+    Missing,
+    /// The object is not as it was seen, or another one has its name: nothing was deleted.
+    Changed,
+}
+
 /// A page of a list.
 #[derive(Deserialize)]
 struct List<T> {
@@ -139,7 +150,7 @@ impl Kind {
     }
 
     /// For people: `ConfigMap pantry/larder`.
-    fn words(self, namespace: &str, name: &str) -> String {
+    pub(super) fn words(self, namespace: &str, name: &str) -> String {
         if self.namespaced && !namespace.is_empty() {
             format!("{} {namespace}/{name}", self.name)
         } else {
@@ -341,25 +352,24 @@ impl Cluster {
         self.request::<IgnoredAny>("PATCH", &path, None, bytes(change), what).await.map(drop)
     }
 
-    /// Deletes an object, or only the one of that UID. Whether there was one.
-    pub async fn delete(
+    /// Deletes an object exactly as it was seen: of that UID and resource version.
+    pub(super) async fn delete(
         &self,
         kind: Kind,
         namespace: &str,
-        name: &str,
-        uid: Option<&str>,
-    ) -> Result<bool, UpError> {
-        let mut options = serde_json::json!({"propagationPolicy": "Background"});
-        if let Some(uid) = uid {
-            options["preconditions"] = serde_json::json!({"uid": uid});
-        }
+        seen: &wire::Meta,
+    ) -> Result<Deletion, UpError> {
+        let name = &seen.name;
+        let options = serde_json::json!({
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": seen.uid, "resourceVersion": seen.resource_version},
+        });
         let what = || format!("delete {}", kind.words(namespace, name));
         let path = kind.path(namespace, name);
         match self.request::<IgnoredAny>("DELETE", &path, None, bytes(&options), what).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_missing() => Ok(false),
-            // Another one of that name by now.
-            Err(error) if error.is_conflict() && uid.is_some() => Ok(false),
+            Ok(_) => Ok(Deletion::Deleted),
+            Err(error) if error.is_missing() => Ok(Deletion::Missing),
+            Err(error) if error.is_conflict() => Ok(Deletion::Changed),
             Err(error) => Err(error),
         }
     }

@@ -81,7 +81,8 @@ fn certificate(detail: &str) -> String {
     } else if detail.starts_with("NotValidYet") || detail.contains("not valid yet") {
         "it is not valid yet, says this machine's clock; set the clock".into()
     } else if detail.starts_with("NotValidForName") || detail.contains("not valid for") {
-        "it is for another name; use the name that it is for as server or tls-server-name of the kubeconfig".into()
+        "it is for another name; use the name that it is for as server or tls-server-name of the kubeconfig"
+            .into()
     } else {
         let detail = detail.split(": ").next().unwrap_or(detail);
         format!("{detail}; check certificate-authority in the kubeconfig")
@@ -136,8 +137,12 @@ mod tests {
     #[test]
     fn a_certificate_is_named_where_it_is_the_cause() {
         let unknown = of_service("client error (Connect): invalid peer certificate: UnknownIssuer");
-        assert!(unknown.contains("cannot be trusted") && unknown.contains("certificate-authority"), "{unknown}");
-        let words = "invalid peer certificate: certificate not valid for name \"a\"; certificate is only valid for b";
+        assert!(
+            unknown.contains("cannot be trusted") && unknown.contains("certificate-authority"),
+            "{unknown}"
+        );
+        let words =
+            "invalid peer certificate: certificate not valid for name \"a\"; certificate is only valid for b";
         assert!(of_service(words).contains("tls-server-name"));
         let expired = "invalid peer certificate: certificate expired: verification time 2 (UNIX), but 1";
         assert!(of_service(expired).contains("expired"));
@@ -146,7 +151,9 @@ mod tests {
 
     #[test]
     fn other_failures_of_tls_are_told_apart() {
-        assert!(of_service("received corrupt message of type InvalidContentType").contains("does not speak TLS"));
+        assert!(
+            of_service("received corrupt message of type InvalidContentType").contains("does not speak TLS")
+        );
         let alert = of_service("received fatal alert: CertificateRequired");
         assert!(alert.contains("(CertificateRequired)") && alert.contains("client certificate"), "{alert}");
         assert!(of_service("connection refused").contains("does not answer (connection refused)"));
