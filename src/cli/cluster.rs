@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::plain;
+use crate::crd::NetworkMode;
 use crate::oci::Digest;
 use crate::shutdown::Signals;
 use crate::up::api::Cluster;
@@ -58,6 +59,11 @@ pub(super) struct What {
     #[arg(long = "carrier", value_name = "IMAGE")]
     carriers: Vec<String>,
 
+    /// How the generations listen on their nodes; HostNetwork where host ports are not served on localhost [default:
+    /// HostPort]
+    #[arg(long, value_name = "MODE", value_parser = network)]
+    network: Option<NetworkMode>,
+
     /// Ship this file in place of the running executable
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -80,6 +86,15 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
         Ok(text.into())
     } else {
         Err("a namespace is made of a to z, 0 to 9 and '-', which is neither first nor last".into())
+    }
+}
+
+/// A mode of the resource's `spec.network`, in its words.
+fn network(text: &str) -> Result<NetworkMode, String> {
+    match text {
+        "HostPort" => Ok(NetworkMode::HostPort),
+        "HostNetwork" => Ok(NetworkMode::HostNetwork),
+        _ => Err("HostPort and HostNetwork can be".into()),
     }
 }
 
@@ -112,7 +127,12 @@ impl Where {
 
 impl What {
     pub(super) fn wishes(&self) -> Wishes {
-        Wishes { generations: self.generations, base_port: self.base_port, carriers: self.carriers.clone() }
+        Wishes {
+            generations: self.generations,
+            base_port: self.base_port,
+            carriers: self.carriers.clone(),
+            network: self.network,
+        }
     }
 
     pub(super) fn shipment(&self) -> anyhow::Result<Shipment> {
@@ -240,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_finding_is_a_line() {
-        let finding = Finding { level: Level::Note, subject: "nodes", text: "n2\u{1b}[2J".into() };
+        let finding =
+            Finding { level: Level::Note, subject: "nodes", text: "n2\u{1b}[2J".into(), details: Vec::new() };
         assert_eq!(line(&finding, Paint(false)), "note  nodes         n2\u{fffd}[2J");
     }
 }

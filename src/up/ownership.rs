@@ -78,6 +78,11 @@ pub(super) fn is_lease(meta: &Meta, manager: &str) -> bool {
         && meta.managed_fields.iter().any(|fields| fields.manager == manager)
 }
 
+/// The Helm release that an object is part of.
+pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
+    object["metadata"]["annotations"][HELM_RELEASE].as_str()
+}
+
 /// Returns who else than `up` has a share in the definition; `up` itself where it is unknown who made it.
 pub(super) fn sharer(definition: &Object) -> Option<String> {
     let meta = &definition.metadata;
