@@ -17,6 +17,7 @@ mod changes_midway;
 mod conflicts;
 mod dead_nodes;
 mod deletion;
+mod down_leaves_others;
 mod grow_and_shrink;
 mod idle;
 mod leaders;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         seed_faults::story(),
         seed_upgrade::story(),
         up::story(),
+        down_leaves_others::story(),
         seed_heals::story(),
     ])
 }

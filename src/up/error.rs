@@ -4,6 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::explain::explain;
+use super::place::Place;
+
 /// Why something could not be raised, looked at or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
@@ -11,6 +14,9 @@ pub enum UpError {
     // kube tells its causes by itself, and then again as sources; once is enough.
     #[error("failed to find a cluster: {0}; name one with --kubeconfig, --context or KUBECONFIG")]
     Cluster(String),
+    /// The credentials that the kubeconfig names cannot be obtained.
+    #[error("failed to log in to the cluster: {0}")]
+    Credentials(String),
     /// The API server could not be asked, or refused.
     #[error("failed to {what}: {why}")]
     Api {
@@ -56,20 +62,9 @@ pub enum UpError {
 // === impl UpError ===
 
 impl UpError {
-    /// Of a request.
-    pub(super) fn api(what: impl Into<String>, error: &kube::Error) -> Self {
-        let (why, code) = match error {
-            // As kubectl tells it.
-            kube::Error::Api(status) => (format!("{} ({})", status.message, status.code), status.code),
-            kube::Error::HyperError(_) | kube::Error::Service(_) => {
-                let why = format!(
-                    "the API server does not answer ({}); is it up, and is this the right kubeconfig?",
-                    one_line(error)
-                );
-                (why, 0)
-            }
-            other => (one_line(other), 0),
-        };
+    /// Of a request to that place.
+    pub(super) fn api(what: impl Into<String>, error: &kube::Error, place: &Place) -> Self {
+        let (why, code) = explain(error, place);
         Self::Api { what: what.into(), why, code }
     }
 
@@ -90,18 +85,4 @@ impl UpError {
     pub(super) const fn is_missing(&self) -> bool {
         self.code() == 404
     }
-}
-
-/// An error with its causes, each told once.
-fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text.replace('\n', " ")
 }
