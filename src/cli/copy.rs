@@ -24,6 +24,11 @@ impl Args {
         let client = self.remote.client()?;
         let progress = super::progress::bars();
         let report = super::block_on(async { Ok(client.copy(&from, &to, self.all, progress).await?) })?;
+        for digest in &report.missing {
+            eprintln!(
+                "warning: left out {digest}: it is listed as a referrer, and its manifest was not found"
+            );
+        }
         let (digest, referrers) = (report.push.digest, report.push.referrers);
         let tag = to.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
         let also = if self.all { format!("  and {referrers} that refer to it") } else { String::new() };

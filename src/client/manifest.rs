@@ -102,14 +102,15 @@ impl Manifest {
                 shape.schema_version
             ));
         }
-        let is_index = shape.manifests.is_some();
-        if is_index && (shape.config.is_some() || shape.layers.is_some()) {
+        if shape.manifests.is_some() && (shape.config.is_some() || shape.layers.is_some()) {
             // Each reader would see another image: CVE-2021-41190.
             return Err("a document that is both a manifest and an index".into());
         }
-        // Go writes an empty type where its author forgot `omitempty`.
+        // Go writes an empty type where its author forgot `omitempty`, and an empty list as null.
         let named = shape.media_type.filter(|named| !named.is_empty());
         let named = named.unwrap_or_else(|| headers::essence(content_type));
+        let is_empty = shape.config.is_none() && shape.layers.is_none() && shape.manifests.is_none();
+        let is_index = shape.manifests.is_some() || is_empty && media_type::is_index(&named);
         let media_type = match (is_index, named) {
             (true, named) if media_type::is_manifest(&named) => {
                 return Err(format!("an index that calls itself {named}"));
@@ -287,7 +288,14 @@ mod tests {
             read(r#"{"schemaVersion":2,"config":{},"layers":[]}"#, "").unwrap(),
             media_type::OCI_MANIFEST
         );
+        let null =
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":null}"#;
+        assert_eq!(read(null, "").unwrap(), media_type::OCI_INDEX);
         let docker = "application/vnd.docker.distribution.manifest.v2+json; charset=utf-8";
+        assert_eq!(
+            read(r#"{"schemaVersion":2,"mediaType":"","config":{}}"#, docker).unwrap(),
+            media_type::DOCKER_MANIFEST
+        );
         assert_eq!(read(r#"{"schemaVersion":2,"config":{}}"#, docker).unwrap(), media_type::DOCKER_MANIFEST);
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LINK};
 use reqwest::{Method, StatusCode};
+use serde::Deserialize;
 
-use crate::oci::{Descriptor, Digest, ImageIndex, ImageReference, media_type};
+use crate::oci::{Descriptor, Digest, ImageReference, media_type};
 
 use super::manifest::text;
 use super::request::{self, Call};
@@ -17,6 +18,12 @@ const MAX_PAGES: usize = 1000;
 const MAX_REFERRERS: usize = 10_000;
 /// Length in bytes of all pages: 1.6 KiB for each of the greatest number of referrers.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A page of the list.
+#[derive(Deserialize)]
+struct List {
+    manifests: Option<Vec<Descriptor>>,
+}
 
 impl Client {
     /// The descriptors of what refers to a manifest of the image's repository, each digest once. A registry that does not
@@ -79,15 +86,17 @@ impl Client {
                 // The question was taken for one about the manifest itself.
                 return Ok(None);
             }
-            let index: ImageIndex = match serde_json::from_slice(&body) {
-                Ok(index) => index,
-                Err(_) if page == 0 && !is_index => return Ok(None),
-                Err(_) => return Err(protocol("not the JSON of an index")),
+            let entries = match serde_json::from_slice(&body) {
+                Ok(List { manifests: Some(entries) }) => entries,
+                // Go writes an empty list as null.
+                Ok(List { manifests: None }) if is_index => Vec::new(),
+                _ if page == 0 && !is_index => return Ok(None),
+                _ => return Err(protocol("not the JSON of an index")),
             };
-            if page == 0 && are_platforms(&index) {
+            if page == 0 && are_platforms(&entries) {
                 return Ok(None);
             }
-            all.extend(index.manifests);
+            all.extend(entries);
             left = left.checked_sub(body.len() as u64).ok_or_else(|| {
                 bound(format!(
                     "the list is longer than {} MiB; ask for a referrer by its digest",
@@ -135,7 +144,7 @@ impl Client {
 
 /// Returns whether this is a list of the image's platforms, which some registries give instead: descriptors of referrers
 /// have no platform.
-fn are_platforms(index: &ImageIndex) -> bool {
-    !index.manifests.is_empty()
-        && index.manifests.iter().all(|entry| entry.platform.is_some() && entry.artifact_type.is_none())
+fn are_platforms(entries: &[Descriptor]) -> bool {
+    let is_platform = |entry: &Descriptor| entry.platform.is_some() && entry.artifact_type.is_none();
+    !entries.is_empty() && entries.iter().all(is_platform)
 }

@@ -125,7 +125,7 @@ impl Client {
             {
                 // The hash of the whole comes first, unless that, too, could take for ever.
                 let result = task.await.expect("unpacking does not panic");
-                if is_bomb(&result) {
+                if Bomb::is_in(&result) {
                     return unpacked_to(blob, diff_id, result);
                 }
                 unpacked = Some(result);
@@ -140,10 +140,6 @@ impl Client {
         };
         unpacked_to(blob, diff_id, result)
     }
-}
-
-fn is_bomb(result: &io::Result<Digest>) -> bool {
-    result.as_ref().is_err_and(|error| error.get_ref().is_some_and(|inner| inner.is::<Bomb>()))
 }
 
 /// Compares what a layer unpacked to with its diff ID, if it has one.

@@ -115,13 +115,13 @@ impl Contents {
 
 fn answer(contents: &mut Contents, request: &Request, referrers: &Referrers) -> Answer {
     let parts: Vec<_> = request.path().trim_matches('/').split('/').collect();
-    let last = *parts.last().unwrap();
+    let name = *parts.last().unwrap();
     match (request.method.as_str(), parts[parts.len() - 2]) {
         (_, "referrers") => match referrers {
             Referrers::Unknown(answer) => answer.clone(),
             Referrers::Listed => {
                 let list = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
-                    "manifests": contents.referrers(last)});
+                    "manifests": contents.referrers(name)});
                 Answer::ok(list.to_string()).with("content-type", media_type::OCI_INDEX)
             }
         },
@@ -129,8 +129,8 @@ fn answer(contents: &mut Contents, request: &Request, referrers: &Referrers) -> 
             let manifest: Value = serde_json::from_slice(&request.body).unwrap();
             let digest = Digest::sha256(&request.body).to_string();
             contents.manifests.insert(digest.clone(), request.body.clone());
-            if !last.contains(':') {
-                contents.tags.insert(last.into(), digest);
+            if !name.contains(':') {
+                contents.tags.insert(name.into(), digest);
             }
             match (manifest["subject"]["digest"].as_str(), referrers) {
                 (Some(subject), Referrers::Listed) => Answer::new(201).with("oci-subject", subject),
@@ -138,12 +138,12 @@ fn answer(contents: &mut Contents, request: &Request, referrers: &Referrers) -> 
             }
         }
         ("DELETE", "manifests") => {
-            contents.tags.retain(|tag, digest| tag != last && digest != last);
-            contents.manifests.remove(last);
+            contents.tags.retain(|tag, digest| tag != name && digest != name);
+            contents.manifests.remove(name);
             Answer::new(202)
         }
         (_, "manifests") => {
-            let digest = contents.tags.get(last).map_or(last, String::as_str);
+            let digest = contents.tags.get(name).map_or(name, String::as_str);
             let Some(bytes) = contents.manifests.get(digest) else { return Answer::new(404) };
             let manifest: Value = serde_json::from_slice(bytes).unwrap();
             Answer::ok(bytes.clone())
@@ -156,6 +156,6 @@ fn answer(contents: &mut Contents, request: &Request, referrers: &Referrers) -> 
             Answer::new(201)
         }
         ("POST", _) => Answer::new(202).with("location", "/v2/x/blobs/uploads/session"),
-        _ => contents.blobs.get(last).map_or_else(|| Answer::new(404), |bytes| Answer::ok(bytes.clone())),
+        _ => contents.blobs.get(name).map_or_else(|| Answer::new(404), |bytes| Answer::ok(bytes.clone())),
     }
 }
