@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
@@ -17,11 +17,11 @@ use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
 use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, RESOURCE, TEMPLATE};
-use super::observed::{DaemonSet, Node, Observed, Part, Pod, PodStart, Refusal};
+use super::observed::{Controller, DaemonSet, Node, Observed, Part, Pod, PodStart, Refusal};
 use super::wire;
 use crate::crd::Quinistry;
 use crate::seed::carrier::{self, Running};
-use crate::seed::{NAME, PIECES, SEED};
+use crate::seed::{NAME, Names, PIECES, SEED};
 
 /// How many Events are asked for.
 const EVENTS: u32 = 20;
@@ -50,11 +50,12 @@ pub(super) fn daemon_set(set: wire::DaemonSet) -> Option<(String, DaemonSet)> {
     let selector = &set.spec["selector"]["matchLabels"];
     let generation = selector[GENERATION].as_str()?.parse().ok()?;
     let carrier = selector[CARRIER].as_str().map(Into::into);
-    let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true))?.uid.clone();
+    let owner = controller(&set.metadata, <Quinistry as kube::Resource>::kind(&()).as_ref())?.uid.clone();
     let (namespace, name) = (set.namespace()?, set.name_any());
     let server_generation = set.metadata.generation.unwrap_or_default();
     let version = set.metadata.resource_version.as_ref();
     let view = DaemonSet {
+        uid: set.uid()?,
         owner,
         generation,
         carrier,
@@ -81,6 +82,8 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
     let labels = pod.metadata.labels.take()?;
     let generation = labels.get(GENERATION)?.parse().ok()?;
     let resource = labels.get(RESOURCE)?.clone();
+    let controller = controller(&pod.metadata, "DaemonSet")
+        .map(|owner| Controller { name: owner.name.clone(), uid: owner.uid.clone() });
     let node = pod.spec.node_name.take().or_else(|| meant_for(&pod.spec)).unwrap_or_default();
     let container = pod.spec.containers.into_iter().find(|container| container.name == CONTAINER);
     let (image, pull_policy) =
@@ -92,15 +95,19 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
         .filter(|scheduled| scheduled.status == "False")
         .map(|scheduled| scheduled.message.clone());
     let statuses = pod.status.container_statuses.into_iter();
-    let (restarts, image_id, state, last) = statuses
+    let (restarts, container, image_id, state, last) = statuses
         .filter(|status| status.name == CONTAINER)
-        .map(|status| (status.restart_count, status.image_id, status.state, status.last_state))
+        .map(|status| {
+            (status.restart_count, status.container_id, status.image_id, status.state, status.last_state)
+        })
         .next()
         .unwrap_or_default();
     let at = |time: Option<&Time>| time.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let running = state.running.map(|running| at(running.started_at.as_ref()));
     let view = Pod {
-        start: PodStart { uid: pod.metadata.uid.take()?, restarts },
+        start: PodStart { uid: pod.metadata.uid.take()?, restarts, container, started: running },
         resource,
+        controller,
         generation,
         node,
         template: pod.metadata.annotations.as_ref().and_then(|all| all.get(TEMPLATE)).cloned(),
@@ -110,7 +117,7 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
         deleting: pod.metadata.deletion_timestamp.is_some(),
         created: created(&pod.metadata),
         ready: ready.map(|ready| at(ready.last_transition_time.as_ref())),
-        running: state.running.map(|running| at(running.started_at.as_ref())),
+        running,
         image_id,
         waiting: state.waiting.map(|waiting| (waiting.reason, waiting.message)),
         ended: state.terminated.or(last.terminated).map(|ended| (ended.exit_code, ended.message)),
@@ -119,6 +126,12 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
         name: name.clone(),
     };
     Some((format!("{namespace}/{name}"), view))
+}
+
+/// The owner that controls an object, if it is of this kind.
+fn controller<'a>(metadata: &'a kube::core::ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true) && owner.kind == kind)
 }
 
 /// The controller writes the node into the affinity, long before a scheduler has looked at the pod.
@@ -134,16 +147,22 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> 
     let created = created(&metadata);
     let labels = metadata.labels.unwrap_or_default();
     let pieces = metadata.annotations.as_ref().and_then(|all| all.get(PIECES)?.parse().ok());
+    let (resource, seed) = (labels.get(NAME)?.clone(), labels.get(SEED)?.clone());
+    let name = metadata.name?;
+    // Anyone can copy labels, and what is of no use is deleted.
+    if !Names::are_of(&resource, &seed, &name) {
+        return None;
+    }
     let view = Part {
         uid: metadata.uid?,
-        resource: labels.get(NAME)?.clone(),
-        seed: labels.get(SEED)?.clone(),
+        resource,
+        seed,
         pieces: pieces.unwrap_or_default(),
         owners: metadata.owner_references.into_iter().flatten().map(|owner| owner.uid).collect(),
         created,
         deleting: metadata.deletion_timestamp.is_some(),
         namespace: metadata.namespace?,
-        name: metadata.name?,
+        name,
     };
     Some((format!("{}/{}", view.namespace, view.name), view))
 }

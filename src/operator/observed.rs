@@ -9,6 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::identity;
 use crate::crd::{Quinistry, Reason};
 use crate::oci::Digest;
 use crate::seed::carrier::Running;
@@ -97,6 +98,8 @@ pub(super) struct Node {
 pub(super) struct DaemonSet {
     /// Its name.
     pub name: String,
+    /// Its UID, which its pods name as their controller's.
+    pub uid: String,
     /// UID of the resource that controls it.
     pub owner: String,
     /// Namespace.
@@ -130,12 +133,25 @@ pub(super) struct DaemonSet {
 }
 
 /// One start of one pod's container; what it serves cannot change while it runs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PodStart {
     /// UID of the pod.
     pub uid: String,
     /// Its container's restarts.
     pub restarts: i32,
+    /// ID of the container as its runtime has it, if it has one.
+    pub container: String,
+    /// When its container was started, if it runs.
+    pub started: Option<Timestamp>,
+}
+
+/// The `DaemonSet` that controls a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Controller {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// One pod of one generation.
@@ -147,9 +163,11 @@ pub(super) struct Pod {
     pub namespace: String,
     /// UID and restarts.
     pub start: PodStart,
-    /// UID of the resource.
+    /// UID of the resource, as its label says. Anyone can copy a label: [`Observed::pods_of`] asks for its controller.
     pub resource: String,
-    /// Its generation in the lineage.
+    /// The `DaemonSet` that controls it, if one does.
+    pub controller: Option<Controller>,
+    /// Its generation in the lineage, as its label says.
     pub generation: i32,
     /// The node it runs on, or is meant for.
     pub node: String,
@@ -222,8 +240,52 @@ impl Observed {
         self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
-    /// A generation's pods.
+    /// A generation's pods: those that one of its live `DaemonSets` controls, by UID.
     pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
-        self.pods.iter().map(AsRef::as_ref).filter(move |pod| pod.generation == generation)
+        let pods = self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.generation == generation);
+        pods.filter(move |pod| self.sets_of(generation).any(|set| set.controls(pod)))
+    }
+
+    /// Pods that outlive their `DaemonSet`, which has been deleted: it was named as the resource's own are, and none of its
+    /// UID is left.
+    pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
+            pod.controller.as_ref().is_some_and(|controller| {
+                identity::is_of_generation(resource, pod.generation, &controller.name)
+                    && self.daemon_sets.iter().all(|set| set.uid != controller.uid)
+            })
+        })
+    }
+}
+
+impl DaemonSet {
+    /// Whether it is a resource's own: controlled by it, beside it, and named as the operator names it.
+    #[must_use]
+    pub(super) fn is_of(&self, quinistry: &Quinistry) -> bool {
+        let metadata = &quinistry.metadata;
+        let resource = metadata.name.as_deref().unwrap_or_default();
+        let name = match &self.carrier {
+            Some(carrier) if self.generation == 0 => identity::carrier_set_name(resource, carrier),
+            _ => identity::daemon_set_name(resource, self.generation),
+        };
+        Some(&self.owner) == metadata.uid.as_ref()
+            && Some(&self.namespace) == metadata.namespace.as_ref()
+            && self.name == name
+    }
+
+    /// Whether it is what made a pod.
+    #[must_use]
+    pub(super) fn controls(&self, pod: &Pod) -> bool {
+        pod.namespace == self.namespace
+            && pod.controller.as_ref().is_some_and(|controller| controller.uid == self.uid)
+    }
+}
+
+impl Pod {
+    /// Whether it claims to be a resource's own, and is beside it.
+    #[must_use]
+    pub(super) fn claims(&self, quinistry: &Quinistry) -> bool {
+        let metadata = &quinistry.metadata;
+        Some(&self.resource) == metadata.uid.as_ref() && Some(&self.namespace) == metadata.namespace.as_ref()
     }
 }

@@ -296,9 +296,10 @@ impl<'a> Chain<'a> {
     fn surplus(&self) -> Option<Action> {
         let wanted = self.quinistry.spec.generations;
         let sets = self.observed.daemon_sets.iter().map(|set| set.generation);
-        let pods =
-            self.observed.pods.iter().filter(|pod| self.node_is_ready(&pod.node)).map(|pod| pod.generation);
-        let highest = sets.chain(pods).filter(|number| *number > wanted).max()?;
+        let name = self.quinistry.metadata.name.as_deref().unwrap_or_default();
+        let orphans = self.observed.orphans(name).filter(|pod| self.node_is_ready(&pod.node));
+        let highest =
+            sets.chain(orphans.map(|pod| pod.generation)).filter(|number| *number > wanted).max()?;
         let set = self.observed.daemon_set(highest).filter(|set| !set.deleting)?;
         Some(Action::Delete { namespace: set.namespace.clone(), name: set.name.clone(), generation: highest })
     }

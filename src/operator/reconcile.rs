@@ -98,11 +98,10 @@ impl Operator {
     }
 
     fn observe(&self, quinistry: &Quinistry) -> Observed {
-        let uid = quinistry.uid().unwrap_or_default();
-        let pods = self.pods.select(|pod| pod.resource == uid);
+        let pods = self.pods.select(|pod| pod.claims(quinistry));
         Observed {
             nodes: self.nodes.select(|_| true),
-            daemon_sets: self.daemon_sets.select(|set| set.owner == uid),
+            daemon_sets: self.daemon_sets.select(|set| set.is_of(quinistry)),
             fetched: self.eyes.found(pods.iter().map(|pod| &pod.start)),
             pods,
             rivals: self.resources.state(),

@@ -174,6 +174,8 @@ pub(super) struct ContainerStatus {
     pub restart_count: i32,
     #[serde(rename = "imageID", default)]
     pub image_id: String,
+    #[serde(rename = "containerID", default)]
+    pub container_id: String,
     #[serde(default)]
     pub state: ContainerState,
     #[serde(default)]

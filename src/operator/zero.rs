@@ -125,7 +125,7 @@ async fn observe(client: &Client, quinistry: &Quinistry) -> Result<Observed, Ope
     let daemon_sets = sets.into_iter().filter_map(observe::daemon_set).map(|(_, set)| Arc::new(set));
     Ok(Observed {
         nodes,
-        daemon_sets: daemon_sets.filter(|set| set.owner == uid).collect(),
+        daemon_sets: daemon_sets.filter(|set| set.is_of(quinistry)).collect(),
         pods: pods.into_iter().filter_map(observe::pod).map(|(_, pod)| Arc::new(pod)).collect(),
         parts: parts.into_iter().filter_map(observe::part).map(|(_, part)| Arc::new(part)).collect(),
         ..Observed::default()

@@ -1,6 +1,7 @@
 //! A small cluster of values that obeys plans, and what plans must hold in it.
 
 mod failures;
+mod identity_of_pods;
 mod nodes;
 mod properties;
 mod seed;
@@ -12,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::super::observed::{DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
+use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
 use super::super::{build, identity};
 use super::{Action, Plan, plan};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
@@ -30,6 +31,10 @@ fn at(offset: i64) -> Timestamp {
 
 fn digest() -> Digest {
     Digest::sha256(b"the image")
+}
+
+fn uid_of(set: &str) -> String {
+    format!("uid-of-{set}")
 }
 
 fn quinistry(spec: &serde_json::Value) -> Quinistry {
@@ -89,6 +94,7 @@ impl World {
                     let created = earlier.map_or(self.now, |set| set.created);
                     self.observed.daemon_sets.retain(|set| set.name != name);
                     self.observed.daemon_sets.push(Arc::new(DaemonSet {
+                        uid: uid_of(&name),
                         name,
                         owner: "uid-larder".into(),
                         namespace: "pantry".into(),
@@ -161,12 +167,14 @@ impl World {
         }
         self.observed.pods.retain(|pod| !on_it(pod));
         self.counter += 1;
-        let start = PodStart { uid: format!("uid-{}", self.counter), restarts: 0 };
+        let started = starts.then_some(self.now);
+        let start = PodStart { uid: format!("uid-{}", self.counter), started, ..PodStart::default() };
         self.observed.pods.push(Arc::new(Pod {
             name: format!("{}-{}", set.name, self.counter),
             namespace: "pantry".into(),
             start,
             resource: "uid-larder".into(),
+            controller: Some(Controller { name: set.name.clone(), uid: set.uid.clone() }),
             generation: set.generation,
             node: node.name.clone(),
             template: Some(hash),
