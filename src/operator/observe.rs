@@ -5,7 +5,7 @@
 //! list whenever that matters would cost more: kubelets prove to be alive through leases and touch their node every
 //! five minutes, and what does not change the reduced form wakes nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -16,15 +16,19 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
-use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, RESOURCE, TEMPLATE};
-use super::observed::{Controller, DaemonSet, Node, Observed, Part, Pod, PodStart, Refusal};
+use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, MANAGER, RESOURCE, TEMPLATE};
+use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal};
+use super::plan::Missing;
 use super::wire;
 use crate::crd::Quinistry;
 use crate::seed::carrier::{self, Running};
 use crate::seed::{NAME, Names, PIECES, SEED};
 
-/// How many Events are asked for.
-const EVENTS: u32 = 20;
+/// How many Events are asked for at once.
+const EVENTS: u32 = 100;
+
+/// How many times more are asked for: they come by name, not by time.
+const PAGES: usize = 10;
 
 /// The reduced node, and its key.
 pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
@@ -35,6 +39,7 @@ pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
     let view = Node {
         ready: ready.is_some_and(|ready| ready.status == "True"),
         since: since.unwrap_or(created).max(created),
+        seen: Timestamp::now(),
         labels: node.metadata.labels.take().unwrap_or_default(),
         taints: node.spec.taints.into_iter().map(|taint| (taint.key, taint.value, taint.effect)).collect(),
         tried: node.metadata.annotations.as_mut().and_then(|all| all.remove(carrier::TRIED)),
@@ -91,9 +96,15 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
     let conditions = pod.status.conditions;
     let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
     let ready = condition("Ready").filter(|ready| ready.status == "True");
+    let unready = condition("Ready").filter(|ready| ready.status != "True").and_then(in_words);
     let unschedulable = condition("PodScheduled")
         .filter(|scheduled| scheduled.status == "False")
-        .map(|scheduled| scheduled.message.clone());
+        .map(|scheduled| in_words(scheduled).unwrap_or_else(|| "the scheduler says nothing of it".into()));
+    let (phase, reason, message) = (pod.status.phase, pod.status.reason, pod.status.message);
+    let failed = matches!(phase.as_str(), "Failed" | "Succeeded").then(|| {
+        let words = [reason, message].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+        if words.is_empty() { phase } else { words.join(": ") }
+    });
     let statuses = pod.status.container_statuses.into_iter();
     let (restarts, container, image_id, state, last) = statuses
         .filter(|status| status.name == CONTAINER)
@@ -115,7 +126,11 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
         pull_policy,
         ip: pod.status.pod_ip,
         deleting: pod.metadata.deletion_timestamp.is_some(),
+        ends: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         created: created(&pod.metadata),
+        seen: Timestamp::now(),
+        unready,
+        failed,
         ready: ready.map(|ready| at(ready.last_transition_time.as_ref())),
         running,
         image_id,
@@ -126,6 +141,11 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
         name: name.clone(),
     };
     Some((format!("{namespace}/{name}"), view))
+}
+
+/// What a condition says, if it says anything.
+fn in_words(condition: &wire::Condition) -> Option<String> {
+    [&condition.message, &condition.reason].into_iter().find(|text| !text.is_empty()).cloned()
 }
 
 /// The owner that controls an object, if it is of this kind.
@@ -222,46 +242,98 @@ fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
     metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// When anything but its status was last written.
+/// What each of several resources has of the nodes' ports.
+pub(super) fn holdings(
+    resources: &[Arc<Quinistry>],
+    sets: &[Arc<DaemonSet>],
+    pods: &[Arc<Pod>],
+) -> BTreeMap<String, Holding> {
+    let controllers: HashSet<&str> =
+        pods.iter().filter_map(|pod| Some(pod.controller.as_ref()?.uid.as_str())).collect();
+    let holding = |quinistry: &Arc<Quinistry>| {
+        let own: Vec<_> = sets.iter().filter(|set| set.is_of(quinistry)).collect();
+        let since = own.iter().map(|set| set.created).min()?;
+        let has_pods = own.iter().any(|set| controllers.contains(set.uid.as_str()));
+        Some((quinistry.uid()?, Holding { since, has_pods }))
+    };
+    resources.iter().filter_map(holding).collect()
+}
+
+/// When the operator last wrote anything but its status. What others write there is no progress.
 fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
     let fields = metadata.managed_fields.iter().flatten().filter(|fields| fields.subresource.is_none());
     fields
+        .filter(|fields| fields.manager.as_deref() == Some(MANAGER))
         .filter_map(|fields| fields.time.as_ref())
         .map(|time| time.0)
         .max()
         .unwrap_or_else(|| created(metadata))
 }
 
-/// Why pods of these generations are not created: it is said in Events, and nowhere else.
+/// Why pods are not created, or do not start, as far as nothing but Events says so. (Client required.)
 pub(super) async fn refusals(
     client: &Client,
     quinistry: &Quinistry,
-    generations: impl IntoIterator<Item = i32>,
-    sets: &[Arc<DaemonSet>],
+    missing: &Missing,
+    observed: &Observed,
 ) -> Result<Vec<Refusal>, OperatorError> {
     let events: Api<wire::Event> =
         Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
-    let mut refusals = BTreeMap::new();
-    for generation in generations {
-        for set in sets.iter().filter(|set| set.generation == generation) {
+    let mut refusals = Vec::new();
+    for generation in &missing.generations {
+        for set in observed.sets_of(*generation) {
             let fields = format!("regarding.kind=DaemonSet,regarding.name={},reason=FailedCreate", set.name);
-            let list = events
-                .list(&ListParams::default().fields(&fields).limit(EVENTS))
-                .await
-                .map_err(|error| OperatorError::Observe(Box::new(error)))?;
-            // An Event outlives its object by an hour, and a namesake must not inherit it.
-            let seen = |event: &wire::Event| {
-                let repeated = event.last_seen.as_ref().map(|time| time.0);
-                repeated.or(event.first_seen.as_ref().map(|time| time.0))
-            };
-            let newest =
-                list.items.into_iter().filter(|event| seen(event) >= Some(set.created)).max_by_key(seen);
-            if let Some(message) = newest.and_then(|event| event.note) {
-                refusals.insert(generation, Refusal { generation, message });
+            let made =
+                observed.pods_of(*generation).filter(|pod| set.controls(pod)).map(|pod| pod.created).max();
+            // An Event outlives its object by an hour, and a namesake must not inherit it; nor does it hold once the
+            // template has changed, or a pod was made.
+            let since = made.into_iter().chain([set.created, set.changed]).max().unwrap_or_default();
+            if let Some(message) = newest(list(&events, &fields).await?, since) {
+                refusals.push(Refusal { generation: *generation, pod: None, message });
+                break;
             }
         }
     }
-    Ok(refusals.into_values().collect())
+    for (generation, name, uid) in &missing.pods {
+        let fields = format!("regarding.kind=Pod,regarding.name={name},regarding.uid={uid}");
+        let mut all = list(&events, &fields).await?;
+        all.retain(|event| event.type_ == "Warning");
+        if let Some(message) = newest(all, Timestamp::UNIX_EPOCH) {
+            refusals.push(Refusal { generation: *generation, pod: Some(uid.clone()), message });
+        }
+    }
+    Ok(refusals)
+}
+
+/// All Events that a selection has, within bounds.
+async fn list(events: &Api<wire::Event>, fields: &str) -> Result<Vec<wire::Event>, OperatorError> {
+    let mut parameters = ListParams::default().fields(fields).limit(EVENTS);
+    let mut all = Vec::new();
+    for _ in 0..PAGES {
+        let page = events.list(&parameters).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
+        all.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => break,
+        }
+    }
+    Ok(all)
+}
+
+/// What the newest Event says, unless it is older than `since`.
+fn newest(events: Vec<wire::Event>, since: Timestamp) -> Option<String> {
+    let seen = |event: &wire::Event| {
+        let repeated = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+        let times = [repeated, event.first_seen.as_ref()].into_iter().flatten().map(|time| time.0);
+        let last = event.last_seen.as_ref().map(|time| time.0);
+        times.chain(last).chain([created(&event.metadata)]).max()
+    };
+    let newest = events.into_iter().max_by_key(seen)?;
+    // Times are whole seconds.
+    let current = seen(&newest).is_some_and(|seen| seen.as_second() >= since.as_second());
+    let reason = if newest.reason == "FailedCreate" { "" } else { newest.reason.as_str() };
+    let note = newest.note.filter(|_| current)?;
+    Some(if reason.is_empty() { note } else { format!("{reason}: {note}") })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::identity;
+use super::plan::Lacking;
 use crate::crd::{Quinistry, Reason};
 use crate::oci::Digest;
 use crate::seed::carrier::Running;
@@ -25,8 +26,12 @@ pub(super) struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// Other resources of the kind, in all watched namespaces.
     pub rivals: Vec<Arc<Quinistry>>,
-    /// Why pods are not created.
+    /// What resources have of the nodes' ports, this one included, by UID. Nothing where there is only one.
+    pub holdings: BTreeMap<String, Holding>,
+    /// Why pods are not created, or do not start.
     pub refusals: Vec<Refusal>,
+    /// Since when nodes are without a pod of a generation, as far as this operator has seen; nothing if it has just begun.
+    pub lacking: Option<Lacking>,
     /// What was fetched from running pods, by pod and start.
     pub fetched: BTreeMap<PodStart, Fetched>,
     /// The API server's last word on an apply.
@@ -39,6 +44,15 @@ pub(super) struct Observed {
     pub running: BTreeMap<String, Vec<Running>>,
     /// The operator's own executable.
     pub own: Own,
+}
+
+/// What a resource has of the nodes' ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holding {
+    /// When the first of its `DaemonSets` was made.
+    pub since: Timestamp,
+    /// One of them has a pod.
+    pub has_pods: bool,
 }
 
 /// The operator's own executable, as a seed.
@@ -83,6 +97,8 @@ pub(super) struct Node {
     pub ready: bool,
     /// Since when it is as ready as it is; its creation if it does not say.
     pub since: Timestamp,
+    /// When this operator saw that first, by its own clock.
+    pub seen: Timestamp,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its taints: key, value, effect.
@@ -181,10 +197,18 @@ pub(super) struct Pod {
     pub ip: Option<String>,
     /// It is going away.
     pub deleting: bool,
+    /// When it should be gone, its grace included, if it is going away.
+    pub ends: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
+    /// When this operator saw its container as ready as it is first, by its own clock.
+    pub seen: Timestamp,
     /// Ready, and since when.
     pub ready: Option<Timestamp>,
+    /// Why it is not Ready, in its kubelet's words.
+    pub unready: Option<String>,
+    /// How it ended for good, such as by eviction: reason and message.
+    pub failed: Option<String>,
     /// Its container runs, since when.
     pub running: Option<Timestamp>,
     /// What the kubelet resolved the image to.
@@ -197,13 +221,23 @@ pub(super) struct Pod {
     pub unschedulable: Option<String>,
 }
 
-/// Why pods of a generation are not created.
+/// Why pods of a generation are not created, or why one of them does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// The generation.
     pub generation: i32,
-    /// What the API server said.
+    /// UID of the pod that does not start; none if it is not even created.
+    pub pod: Option<String>,
+    /// What the API server or the kubelet said.
     pub message: String,
+}
+
+impl Refusal {
+    /// Whether pods of this generation are not created.
+    #[must_use]
+    pub(super) fn is_of(&self, generation: i32) -> bool {
+        self.generation == generation && self.pod.is_none()
+    }
 }
 
 /// What came of fetching every byte from a pod.

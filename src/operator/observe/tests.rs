@@ -191,3 +191,77 @@ fn a_resource_that_cannot_be_read_says_why_and_a_strange_status_is_none() {
     assert_eq!((read.status, read.metadata.annotations), (None, None));
     assert_eq!(read.spec.generations, 2);
 }
+
+#[test]
+fn how_a_pod_ended_and_why_it_is_not_ready_are_kept_in_the_clusters_words() {
+    let pod = wire_pod(|pod| {
+        pod["status"]["phase"] = json!("Failed");
+        pod["status"]["reason"] = json!("Evicted");
+        pod["status"]["message"] = json!("The node was low on resource: memory");
+    });
+    assert_eq!(pod.failed.as_deref(), Some("Evicted: The node was low on resource: memory"));
+    let pod = wire_pod(|pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-02T03:05:00Z");
+        pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady",
+            "message": "containers with unready status: [sidecar]"}]);
+    });
+    assert_eq!(pod.unready.as_deref(), Some("containers with unready status: [sidecar]"));
+    assert_eq!((pod.deleting, pod.ends), (true, Some(second("2026-01-02T03:05:00Z"))));
+    let pod = wire_pod(|pod| {
+        pod["status"]["conditions"] =
+            json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]);
+    });
+    assert_eq!(pod.unschedulable.as_deref(), Some("SchedulingGated"));
+}
+
+#[test]
+fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
+    let event = |note: &str, at: &str, repeated: Option<&str>| -> wire::Event {
+        let series = repeated.map(|at| json!({"count": 9, "lastObservedTime": at}));
+        serde_json::from_value(json!({
+            "metadata": {"name": note}, "note": note, "reason": "FailedCreate", "type": "Warning",
+            "eventTime": null, "deprecatedLastTimestamp": at, "series": series,
+        }))
+        .unwrap()
+    };
+    let all = || {
+        let mut all = vec![
+            event("forbidden", "2026-01-02T03:00:00Z", None),
+            event("quota", "2026-01-02T03:00:05Z", Some("2026-01-02T04:00:00.000000Z")),
+        ];
+        all.extend((0..30).map(|_| event("older", "2026-01-02T02:00:00Z", None)));
+        all
+    };
+    assert_eq!(newest(all(), second("2026-01-02T01:00:00Z")), Some("quota".into()));
+    assert_eq!(newest(all(), second("2026-01-02T04:00:01Z")), None, "a pod was made since");
+    assert_eq!(newest(Vec::new(), second("2026-01-02T01:00:00Z")), None);
+}
+
+#[test]
+fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
+    let resource = |name: &str, uid: &str| -> Arc<Quinistry> {
+        let object =
+            json!({"metadata": {"name": name, "namespace": "pantry", "uid": uid}, "spec": {"image": "a"}});
+        Arc::new(quinistry(serde_json::from_value(object).unwrap()).unwrap())
+    };
+    let set = |name: &str, owner: &str, uid: &str| {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "pantry", "uid": uid, "creationTimestamp": "2026-01-02T00:00:00Z",
+                "ownerReferences": [{"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "x",
+                    "uid": owner, "controller": true}]},
+            "spec": {"selector": {"matchLabels": {"quinistry/generation": "2"}}},
+        });
+        Arc::new(daemon_set(serde_json::from_value(object).unwrap()).unwrap().1)
+    };
+    let resources = [resource("larder", "u1"), resource("cellar", "u2"), resource("attic", "u3")];
+    let sets = [set("larder-gen2", "u1", "s2"), set("cellar-gen2", "u2", "s3"), set("other", "u3", "s4")];
+    let held = holdings(&resources, &sets, &[Arc::new(wire_pod(|_| {}))]);
+    let since = second("2026-01-02T00:00:00Z");
+    assert_eq!(
+        held,
+        BTreeMap::from([
+            ("u1".into(), Holding { since, has_pods: true }),
+            ("u2".into(), Holding { since, has_pods: false }),
+        ])
+    );
+}

@@ -3,8 +3,10 @@
 mod failures;
 mod identity_of_pods;
 mod nodes;
+mod ports;
 mod properties;
 mod seed;
+mod stuck_nodes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -182,7 +184,11 @@ impl World {
             pull_policy: template["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap().into(),
             ip: Some(format!("10.0.0.{}", self.counter)),
             deleting: false,
+            ends: None,
             created: self.now,
+            seen: self.now,
+            unready: None,
+            failed: None,
             ready: starts.then_some(self.now),
             running: starts.then_some(self.now),
             image_id: format!("localhost:5000/quinistry@{}", self.serves),
@@ -241,6 +247,20 @@ impl World {
         }
     }
 
+    /// Changes the pod of a generation on a node.
+    fn change_pod_on(&mut self, generation: i32, node: &str, change: impl Fn(&mut Pod)) {
+        self.change_pods(generation, |pod| {
+            if pod.node == node {
+                change(pod);
+            }
+        });
+    }
+
+    /// What the operator remembers from one plan to the next.
+    fn remember(&mut self, plan: &Plan) {
+        self.observed.lacking = Some(plan.lacking.clone());
+    }
+
     fn node(&self, name: &str) -> &Node {
         self.observed.nodes.iter().find(|node| node.name == name).unwrap()
     }
@@ -257,6 +277,7 @@ fn node(name: &str) -> Node {
         name: name.into(),
         ready: true,
         since: at(-3600),
+        seen: at(-3600),
         labels: BTreeMap::from([
             ("kubernetes.io/os".into(), "linux".into()),
             ("kubernetes.io/arch".into(), build::architecture().into()),
