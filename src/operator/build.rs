@@ -3,6 +3,7 @@
 //!
 //! Nothing here depends on the operator's version: an upgrade must not re-roll what runs.
 
+mod image;
 mod pod;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource as _;
 use serde::Serialize;
 use serde_json::Value;
+
+pub(super) use image::is_same_image;
 
 use super::identity::{self, APPLIED, CARRIER, GENERATION, RESOURCE, ROLE, TEMPLATE};
 use crate::crd::Quinistry;
@@ -184,15 +187,25 @@ fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) 
     annotations.and_then(|annotations| annotations.get(key)).map_or("", String::as_str)
 }
 
-/// Whether the server's specification and labels have everything that was applied: somebody may have edited them.
-/// Resources are left out, since the server spells quantities in its own way.
+/// Whether the server's specification and labels have everything that was applied: another writer may have edited them.
+/// Resources are left out, since the server spells quantities in its own way. What chooses nodes must be the same: a
+/// label that is added there takes nodes away.
 #[must_use]
 pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &apps::DaemonSet) -> bool {
     fn within(wanted: &Value, live: &Value) -> bool {
         match (wanted, live) {
             (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| {
                 key == "resources"
-                    || live.get(key).map_or_else(|| is_empty(value), |live| within(value, live))
+                    || live.get(key).map_or_else(
+                        || is_empty(value),
+                        |live| match (key.as_str(), value, live) {
+                            ("nodeSelector" | "nodeAffinity" | "tolerations", ..) => value == live,
+                            ("image", Value::String(wanted), Value::String(live)) => {
+                                is_same_image(wanted, live)
+                            }
+                            _ => within(value, live),
+                        },
+                    )
             }),
             // Admission may add to lists of objects, such as a sidecar; lists of words are one value.
             (Value::Array(wanted), Value::Array(live)) if wanted.iter().all(Value::is_object) => {

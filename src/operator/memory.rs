@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt as _;
 
 use super::observed::{Refusal, Rejection};
+use super::plan::{Lacking, Missing};
 use crate::crd::{Quinistry, QuinistryStatus};
 
 /// Of all resources, by UID.
@@ -19,7 +20,9 @@ struct Memory {
     /// The last status written, and the version of the resource that it was written upon: the cache may lag behind.
     reported: Option<(Option<String>, QuinistryStatus)>,
     /// Why pods were missing when Events were last asked, of which generations, and when that was.
-    refused: Option<(BTreeSet<i32>, Vec<Refusal>, Instant)>,
+    refused: Option<(Missing, Vec<Refusal>, Instant)>,
+    /// Since when nodes lack generations.
+    lacking: Option<Lacking>,
     /// When status was last written.
     written: Option<Instant>,
     /// The last apply that was refused, when, and for which generation of the specification.
@@ -75,7 +78,7 @@ impl Memories {
     pub(super) fn refused(
         &self,
         quinistry: &Quinistry,
-        missing: &BTreeSet<i32>,
+        missing: &Missing,
         limit: Duration,
     ) -> Option<(Vec<Refusal>, Duration)> {
         self.of(quinistry, |memory| match &memory.refused {
@@ -87,8 +90,18 @@ impl Memories {
     }
 
     /// Events were asked.
-    pub(super) fn refuse(&self, quinistry: &Quinistry, missing: BTreeSet<i32>, refusals: Vec<Refusal>) {
+    pub(super) fn refuse(&self, quinistry: &Quinistry, missing: Missing, refusals: Vec<Refusal>) {
         self.of(quinistry, |memory| memory.refused = Some((missing, refusals, Instant::now())));
+    }
+
+    /// Since when nodes lack generations; nothing before the first plan.
+    pub(super) fn lacking(&self, quinistry: &Quinistry) -> Option<Lacking> {
+        self.of(quinistry, |memory| memory.lacking.clone())
+    }
+
+    /// Nodes lack generations.
+    pub(super) fn lack(&self, quinistry: &Quinistry, lacking: Lacking) {
+        self.of(quinistry, |memory| memory.lacking = Some(lacking));
     }
 
     /// The refusal that still holds: of this very specification, and younger than `limit`.

@@ -1,7 +1,7 @@
 //! One look at one resource: the order of the steps, what is remembered between them, and what to do when one fails.
 //! Called by the driver, for each resource about which something may have changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::metrics::{Look, Write};
 use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
 use super::plan::{self, Action, Plan};
 use super::{Category, Operator, OperatorError, build, error, events, observe, report};
-use crate::crd::{GenerationState, Quinistry};
+use crate::crd::{Quinistry, QuinistryStatus};
 
 /// When to look again although nothing changed: watches may lose something.
 pub(super) const SAFETY_NET: Duration = Duration::from_mins(5);
@@ -69,6 +69,7 @@ impl Operator {
             observed.fetched = self.eyes.found(observed.pods.iter().map(|pod| &pod.start));
             plan = self.plan(quinistry, &observed);
         }
+        self.memories.lack(quinistry, plan.lacking.clone());
         // apply (client required)
         let failure = self.apply(quinistry, &plan).await;
         if let Some(rejection) = self.memories.rejection(quinistry, SAFETY_NET) {
@@ -98,15 +99,23 @@ impl Operator {
     }
 
     fn observe(&self, quinistry: &Quinistry) -> Observed {
-        let uid = quinistry.uid().unwrap_or_default();
-        let pods = self.pods.select(|pod| pod.resource == uid);
+        let pods = self.pods.select(|pod| pod.claims(quinistry));
+        let rivals = self.resources.state();
+        // Alone it competes with no other.
+        let holdings = if rivals.len() > 1 {
+            observe::holdings(&rivals, &self.daemon_sets.select(|_| true), &self.pods.select(|_| true))
+        } else {
+            BTreeMap::new()
+        };
         Observed {
             nodes: self.nodes.select(|_| true),
-            daemon_sets: self.daemon_sets.select(|set| set.owner == uid),
+            daemon_sets: self.daemon_sets.select(|set| set.is_of(quinistry)),
             fetched: self.eyes.found(pods.iter().map(|pod| &pod.start)),
             pods,
-            rivals: self.resources.state(),
+            rivals,
+            holdings,
             refusals: Vec::new(),
+            lacking: self.memories.lacking(quinistry),
             rejection: self.memories.rejection(quinistry, SAFETY_NET),
             own: self.pieces.own(),
             ..Observed::default()
@@ -124,8 +133,7 @@ impl Operator {
         if let Some((known, left)) = self.memories.refused(quinistry, &plan.missing, WAITING) {
             return Ok((known, Some(left)));
         }
-        let missing = plan.missing.iter().copied();
-        let found = observe::refusals(&self.client, quinistry, missing, &observed.daemon_sets).await?;
+        let found = observe::refusals(&self.client, quinistry, &plan.missing, observed).await?;
         self.memories.refuse(quinistry, plan.missing.clone(), found.clone());
         Ok((found, None))
     }
@@ -218,8 +226,7 @@ impl Operator {
         plan: &Plan,
         may_wait: bool,
     ) -> Result<Option<Duration>, OperatorError> {
-        let counted = plan.generations.iter().filter(|one| one.generation > 0);
-        let ready = counted.filter(|one| one.state == GenerationState::Ready).count();
+        let ready = QuinistryStatus::proven(&plan.generations);
         let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
         self.metrics.reported(&quinistry.uid().unwrap_or_default(), desired, ready, &plan.words);
         let reported = self.memories.reported(quinistry);

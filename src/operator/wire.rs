@@ -74,6 +74,8 @@ pub(super) struct Condition {
     pub type_: String,
     pub status: String,
     #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
     pub message: String,
     pub last_transition_time: Option<Time>,
 }
@@ -160,6 +162,9 @@ pub(super) struct Requirement {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct PodStatus {
+    pub phase: String,
+    pub reason: String,
+    pub message: String,
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
     pub conditions: Vec<Condition>,
@@ -174,6 +179,8 @@ pub(super) struct ContainerStatus {
     pub restart_count: i32,
     #[serde(rename = "imageID", default)]
     pub image_id: String,
+    #[serde(rename = "containerID", default)]
+    pub container_id: String,
     #[serde(default)]
     pub state: ContainerState,
     #[serde(default)]
@@ -230,4 +237,16 @@ pub(super) struct Event {
     pub first_seen: Option<MicroTime>,
     #[serde(rename = "deprecatedLastTimestamp")]
     pub last_seen: Option<Time>,
+    pub series: Option<EventSeries>,
+    #[serde(rename = "type", default)]
+    pub type_: String,
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// How often an Event was repeated.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EventSeries {
+    pub last_observed_time: Option<MicroTime>,
 }
