@@ -7,6 +7,7 @@
 mod folders;
 mod gathered;
 mod lists;
+mod placing;
 mod root;
 
 use std::collections::BTreeSet;
@@ -20,8 +21,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use rustix::fs::{FileType, Stat};
 
-use self::folders::{ATTEMPTS, Failure, Folders, Names, Owed};
+use self::folders::{Failure, Folders};
 use self::gathered::Gathered;
+use self::placing::dispose;
 use self::root::Root;
 use super::failpoint::pass;
 use super::layout::{self, Key};
@@ -164,110 +166,6 @@ impl Inner {
     fn sync_folder(&self, path: &Path) -> Result<(), StorageError> {
         let synced = pass("folder.sync").map_err(Failure::Unflushed).and_then(|()| folders::sync(path));
         self.flushed(synced, path)
-    }
-
-    /// Moves what is to be removed away, at once, however much it consists of; where to, if there is anything.
-    fn out_of_sight(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
-        self.writable()?;
-        let held = self.root.must_hold(path.parent().expect("a key has a folder"));
-        if looked_up(held, "remove", path)?.is_none() {
-            return Ok(None);
-        }
-        let scratch = self.scratch();
-        // Before as well: who makes it anew meanwhile must not take it for the one that was durable.
-        self.folders.forget(path);
-        let moved = pass("remove").and_then(|()| fs::rename(path, &scratch));
-        let moved = there(moved, "remove", path)?;
-        self.folders.forget(path);
-        Ok(moved.map(|()| scratch))
-    }
-
-    /// Renames files, which are durable by themselves, into place, in this order; then makes their names durable, and those
-    /// of folders that were made for them.
-    fn place(&self, moves: &[(&Path, &Path)]) -> Result<(), StorageError> {
-        let mut names = Names::default();
-        // All folders first: where there is no room for one, nothing has been moved yet.
-        for (_, to) in moves {
-            let folder = to.parent().expect("a key has a folder");
-            self.make(folder)?;
-            self.folders.note(folder, &mut names);
-        }
-        let owed = self.folders.owe(&names);
-        let mut place = || {
-            for (from, to) in moves {
-                self.rename(from, to, &mut names)?;
-                failpoint("renamed", to)?;
-            }
-            self.flush(std::mem::take(&mut names))
-        };
-        let placed = place();
-        self.settled(owed, placed)
-    }
-
-    /// Tells what became of names that were owed.
-    fn settled(&self, owed: Owed, result: Result<(), StorageError>) -> Result<(), StorageError> {
-        if result.is_ok() {
-            self.folders.paid(owed)
-        } else {
-            self.folders.fail(owed)
-        }
-        result
-    }
-
-    /// Makes a folder, and all those that it lies in, under the root.
-    fn make(&self, folder: &Path) -> Result<(), StorageError> {
-        let made = self.folders.make(folder).and_then(|()| match self.root.must_hold(folder) {
-            // Another request removes it, which is told when something is moved there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            held => held,
-        });
-        made.map_err(|error| failed("make", folder, error))
-    }
-
-    fn rename(&self, from: &Path, to: &Path, names: &mut Names) -> Result<(), StorageError> {
-        let folder = to.parent().expect("a key has a folder");
-        let mut attempt = 1;
-        loop {
-            match pass("rename").and_then(|()| fs::rename(from, to)) {
-                // Somebody removed the folder since it was made.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
-                    self.folders.forget(folder);
-                    self.make(folder)?;
-                    attempt += 1;
-                }
-                Err(error) => return Err(failed("move into place", to, error)),
-                Ok(()) => {
-                    self.folders.note(folder, names);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Makes a folder, the names in it, and its own durable.
-    fn flush_folder(&self, folder: &Path) -> Result<(), StorageError> {
-        let mut names = Names::default();
-        self.make(folder)?;
-        self.folders.note(folder, &mut names);
-        self.flush(names)
-    }
-
-    /// Makes names durable. All at the end, and not each in its turn: a filesystem with a journal writes what it has with
-    /// the first of them, and has nothing left to do for the others.
-    fn flush(&self, names: Names) -> Result<(), StorageError> {
-        for folder in names.folders() {
-            self.sync_folder(folder)?;
-        }
-        self.folders.know(names);
-        Ok(())
-    }
-}
-
-/// Removes what nobody sees any more.
-fn dispose(path: &Path) {
-    let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    if let Err(error) = gone {
-        tracing::warn!(%error, ?path, "what was removed still takes room, until the next start");
     }
 }
 
