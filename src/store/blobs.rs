@@ -1,12 +1,12 @@
 //! Blobs: bytes that lie once, and the links that make them part of repositories.
 
-use std::io;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::layout::{Key, Place, alias, blob};
 use super::storage::{Entry, StorageError};
+use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 use crate::segments::Segments;
@@ -146,8 +146,7 @@ fn read_short(digest: &Digest, content: &Segments) -> Result<Option<Bytes>, Stor
     match content.to_bytes() {
         Ok(bytes) if digest.matches(&bytes) => return Ok(Some(bytes)),
         Ok(_) => {}
-        // It was cut short since it was opened.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        Err(error) if is_damage(&error) => {}
         Err(source) => {
             return Err(StorageError::Io { what: "read", key: digest.to_string(), source }.into());
         }

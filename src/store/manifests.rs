@@ -9,6 +9,7 @@ use super::intents::Intent;
 use super::layout::{Key, Place, blob};
 use super::recent::Known;
 use super::storage::{Entry, StorageError};
+use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 use crate::oci::{
     Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
@@ -267,6 +268,9 @@ impl Store {
         let bytes = match self.storage().read(&blob(canonical), LONGEST) {
             // No manifest is so long: it is something else by now.
             Err(StorageError::TooLong { .. }) => return Err(StoreError::Damaged(canonical.clone())),
+            Err(StorageError::Io { source, .. }) if is_damage(&source) => {
+                return Err(StoreError::Damaged(canonical.clone()));
+            }
             read => read?.ok_or(StoreError::ManifestUnknown)?,
         };
         if !canonical.matches(&bytes) {

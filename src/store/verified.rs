@@ -9,6 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::io::Errno;
+
 use super::layout::blob;
 use super::storage::{Identity, StorageError};
 use super::{Store, StoreError};
@@ -83,8 +85,7 @@ impl Store {
         }
         let is_sound = match content.digest(digest.algorithm()) {
             Ok(found) => found == *digest,
-            // It was cut short since it was opened.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+            Err(error) if is_damage(&error) => false,
             Err(source) => {
                 return Err(StorageError::Io { what: "read", key: digest.to_string(), source }.into());
             }
@@ -111,9 +112,22 @@ impl Store {
     }
 }
 
+/// Whether bytes cannot be read since they are not there any more: the file was cut short, or the disk has lost them.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_disk_has_lost_is_damaged_and_what_it_refuses_for_now_is_not() {
+        let of = |errno: Errno| is_damage(&errno.into());
+        assert!(of(Errno::IO) && of(Errno::BADMSG) && is_damage(&io::ErrorKind::UnexpectedEof.into()));
+        assert!(!of(Errno::MFILE) && !of(Errno::ACCESS) && !of(Errno::STALE));
+    }
 
     #[test]
     fn a_result_holds_for_one_file_and_the_oldest_make_room() {

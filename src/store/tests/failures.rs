@@ -10,7 +10,7 @@ const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
 
 /// Every point at which the operating system can refuse.
-const POINTS: [&str; 15] = [
+const POINTS: [&str; 16] = [
     "stage",
     "append",
     "file.sync",
@@ -26,6 +26,7 @@ const POINTS: [&str; 15] = [
     "open",
     "look",
     "list",
+    "lazily",
 ];
 
 /// Some of everything that changes a store; what of it was acknowledged, by name.
