@@ -13,7 +13,7 @@ use crate::segments::Segments;
 
 /// Longest blob, in bytes, that is read and hashed at once when it is looked up; a longer one is sent in pieces, and hashed
 /// once for each identity of its file.
-const SHORT: u64 = 64 * 1024;
+pub(super) const SHORT: u64 = 64 * 1024;
 
 /// What it takes to remember a short one, about, beside its bytes.
 const OVERHEAD: usize = 512;

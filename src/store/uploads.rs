@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
-use super::blobs::blob_links;
+use super::blobs::{SHORT, blob_links};
 use super::layout::{Place, blob};
 use super::storage::{Staged, StorageError};
 use super::{Store, StoreError};
@@ -324,11 +324,15 @@ impl Store {
             Algorithm::Sha256 => found,
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
+        let length = receiver.len();
         // What was found there before may be torn, by another program's crash: this goes in its place.
         self.0.found_blobs.changing(name, || {
             self.linking(&canonical, || {
                 receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
-                self.note_sound(&canonical, wanted);
+                // A shorter one is hashed whenever it is read.
+                if length > SHORT {
+                    self.note_sound(&canonical, wanted);
+                }
                 Ok(())
             })
         })

@@ -102,8 +102,10 @@ impl Store {
         // If this fails, the content is hashed when it is asked for.
         let Ok(Some(identity)) = self.storage().identity(&blob(canonical)) else { return };
         if identity.can_change() {
-            self.0.verified.put(canonical, identity.clone(), true);
-            self.0.verified.put(digest, identity, true);
+            if digest != canonical {
+                self.0.verified.put(digest, identity.clone(), true);
+            }
+            self.0.verified.put(canonical, identity, true);
         }
     }
 
