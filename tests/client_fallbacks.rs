@@ -111,10 +111,10 @@ async fn a_registry_that_refuses_the_length_of_a_page_is_asked_for_its_own() {
         }
         let page = if request.target.contains("last=b") { r#"["c"]"# } else { r#"["a","b"]"# };
         let answer = Answer::ok(format!(r#"{{"repositories":{page},"tags":{page}}}"#));
-        match request.target.contains("last=b") {
-            true => answer,
-            false => answer.with("link", format!("<{}?last=b&n=2>; rel=\"next\"", request.path())),
+        if request.target.contains("last=b") {
+            return answer;
         }
+        answer.with("link", format!("<{}?last=b&n=2>; rel=\"next\"", request.path()))
     });
     assert_eq!(client().repositories(&registry.host).await.unwrap(), ["a", "b", "c"]);
     assert_eq!(client().tags(&reference(&registry.host, "a")).await.unwrap(), ["a", "b", "c"]);
@@ -152,9 +152,11 @@ async fn a_list_may_be_one_long_page_and_ends() {
 async fn what_an_index_names_many_times_is_fetched_once() {
     let one = image();
     let (root, bytes) = index_of(&vec![&one; 2000]);
-    let registry = ScriptedRegistry::start(move |request| match request.path().ends_with("/index") {
-        true => Answer::ok(bytes.clone()).with("content-type", media_type::OCI_INDEX),
-        false => honest(&image(), request),
+    let registry = ScriptedRegistry::start(move |request| {
+        if request.path().ends_with("/index") {
+            return Answer::ok(bytes.clone()).with("content-type", media_type::OCI_INDEX);
+        }
+        honest(&image(), request)
     });
     let name = reference(&registry.host, "a:index");
     let report = client().verify(&name, &Selection::All, &()).await.unwrap();

@@ -4,6 +4,8 @@
 //! Registries have no way to change a tag only if it is still what it was. A list that another client has changed in
 //! between is read again and changed again; what cannot be seen is a change between the last look and the write.
 
+use std::collections::BTreeSet;
+
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -67,24 +69,48 @@ impl Client {
             let what = format!("update the list of referrers {tag}");
             ClientError::Protocol { what, reason: reason.into() }
         };
+        let mut gone = BTreeSet::new();
         for attempt in 1.. {
             let old = self.list_of(tag).await?;
             let old = old.as_ref().map(|list| list.bytes.as_ref());
             // Read after every write, too: another client may have written what it had read before.
-            let Some(new) = changed(old, change).map_err(protocol)? else { return Ok(()) };
+            let Some(new) = changed(old, change, &gone).map_err(protocol)? else { return Ok(()) };
             if new.len() as u64 > MAX_MANIFEST {
                 let what = format!("update the list of referrers {tag}");
                 return Err(ClientError::TooLarge { what, limit: MAX_MANIFEST });
             }
             let list = Manifest::new(Digest::sha256(&new), media_type::OCI_INDEX, new.into())
-                .expect("the list is an index");
-            self.put_manifest(tag, &list).await?;
+                .map_err(|reason| protocol(&reason))?;
+            match self.put_manifest(tag, &list).await {
+                Err(error @ ClientError::Status { .. }) if gone.is_empty() => {
+                    // distribution takes no list with an entry whose manifest was deleted.
+                    gone = self.missing(tag, &list).await?;
+                    if gone.is_empty() {
+                        return Err(error);
+                    }
+                    continue;
+                }
+                put => put?,
+            };
             if attempt > 1 {
                 let Some(wait) = retry::wait(attempt, None) else { break };
                 tokio::time::sleep(wait).await;
             }
         }
         Err(protocol("it does not become what was written; if other clients write it, too, try again"))
+    }
+
+    /// The entries of a list that the repository does not have.
+    async fn missing(&self, tag: &ImageReference, list: &Manifest) -> Result<BTreeSet<Digest>, ClientError> {
+        let mut missing = BTreeSet::new();
+        if let Document::Index(index) = list.document()? {
+            for entry in index.manifests {
+                if self.head_manifest(&tag.with_digest(entry.digest.clone()), "pull").await?.is_none() {
+                    missing.insert(entry.digest);
+                }
+            }
+        }
+        Ok(missing)
     }
 }
 
@@ -96,8 +122,13 @@ fn tag_of(image: &ImageReference, subject: &Digest) -> ImageReference {
         .expect("the host comes from a reference")
 }
 
-/// The list after a change, with everything else in it as it was; none, if it is as it should be.
-fn changed(old: Option<&[u8]>, change: Change<'_>) -> Result<Option<Vec<u8>>, &'static str> {
+/// The list after a change, without entries that are gone, and with everything else in it as it was; none, if it is as it
+/// should be.
+fn changed(
+    old: Option<&[u8]>,
+    change: Change<'_>,
+    gone: &BTreeSet<Digest>,
+) -> Result<Option<Vec<u8>>, &'static str> {
     let mut list = match (old, change) {
         (Some(old), _) => serde_json::from_slice(old).map_err(|_| "the tag is not JSON")?,
         (None, Change::Add(_)) => {
@@ -131,6 +162,7 @@ fn changed(old: Option<&[u8]>, change: Change<'_>) -> Result<Option<Vec<u8>>, &'
             }
         }
     }
+    entries.retain(|entry| !gone.iter().any(|gone| entry["digest"] == gone.as_str()));
     Ok(Some(to_json(&list)))
 }
 
@@ -140,6 +172,10 @@ mod tests {
 
     const EMPTY: &[u8] =
         br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+    fn changed(old: Option<&[u8]>, change: Change<'_>) -> Result<Option<Vec<u8>>, &'static str> {
+        super::changed(old, change, &BTreeSet::new())
+    }
 
     fn referrer() -> Descriptor {
         let artifact_type = Some("application/x".into());
@@ -171,6 +207,15 @@ mod tests {
         let removed = changed(Some(&added), Change::Remove(&referrer.digest)).unwrap().unwrap();
         let removed: Value = serde_json::from_slice(&removed).unwrap();
         assert_eq!(removed, serde_json::from_str::<Value>(&list).unwrap());
+    }
+
+    #[test]
+    fn entries_that_are_gone_are_left_out_of_what_is_written() {
+        let (lost, referrer) = (Descriptor::of(media_type::OCI_MANIFEST, b"lost"), referrer());
+        let one = changed(None, Change::Add(&lost)).unwrap().unwrap();
+        let gone = BTreeSet::from([lost.digest]);
+        let list = super::changed(Some(&one), Change::Add(&referrer), &gone).unwrap().unwrap();
+        assert_eq!(entries(&list), [serde_json::to_value(&referrer).unwrap().to_string()]);
     }
 
     #[test]
