@@ -15,11 +15,14 @@ mod bootstrap_image;
 mod by_hand;
 mod changes_midway;
 mod conflicts;
+mod crowded_node;
 mod dead_nodes;
 mod deletion;
 mod down_leaves_others;
+mod flapping_nodes;
 mod grow_and_shrink;
 mod idle;
+mod impostor;
 mod leaders;
 mod lifecycle;
 mod namespace_deleted;
@@ -31,6 +34,7 @@ mod ports_of_nodes;
 mod raise;
 mod removed_nodes;
 mod reroll;
+mod rewriting_webhook;
 mod seed_carriers;
 mod seed_faults;
 mod seed_heals;
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
         changes_midway::story(),
         bad_children::story(),
         other_digests::story(),
+        impostor::story(),
+        rewriting_webhook::story(),
         seed_carriers::story(),
         architectures::story(),
         idle::story(),
@@ -67,6 +73,8 @@ fn main() -> ExitCode {
         api_away::story(),
         removed_nodes::story(),
         dead_nodes::story(),
+        crowded_node::story(),
+        flapping_nodes::story(),
         leaders::story(),
         two_operators::story(),
         // It takes the operator away, so what follows brings its own.

@@ -82,7 +82,7 @@ impl Memories {
         limit: Duration,
     ) -> Option<(Vec<Refusal>, Duration)> {
         self.of(quinistry, |memory| match &memory.refused {
-            Some((of, refusals, at)) if of == missing => {
+            Some((of, refusals, at)) if of.generations == missing.generations => {
                 limit.checked_sub(at.elapsed()).map(|left| (refusals.clone(), left))
             }
             _ => None,

@@ -108,12 +108,13 @@ fn a_start_of_a_container_is_another_one_whatever_its_count_says() {
 
 #[test]
 fn a_pod_is_controlled_by_a_daemon_set_or_by_none() {
-    let owned = |owner: Value| wire_pod(|pod| pod["metadata"]["ownerReferences"] = json!([owner])).controller;
+    let controller =
+        |owner: Value| wire_pod(|pod| pod["metadata"]["ownerReferences"] = json!([owner])).controller;
     let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "larder", "uid": "s1"});
-    assert_eq!(owned(owner), None, "an owner that does not control it");
+    assert_eq!(controller(owner), None, "an owner that does not control it");
     let owner =
         json!({"apiVersion": "v1", "kind": "ReplicaSet", "name": "larder", "uid": "s1", "controller": true});
-    assert_eq!(owned(owner), None);
+    assert_eq!(controller(owner), None);
 }
 
 #[test]

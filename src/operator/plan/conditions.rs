@@ -301,7 +301,8 @@ fn ready(
         let lacking = chain.views.iter().flat_map(View::lacking).map(|node| node.name.as_str());
         let lacking: Vec<&str> = lacking.collect();
         if !lacking.is_empty() {
-            message.push_str(&format!(", but on nodes that may be behind: {}", names(lacking)));
+            message.push_str(", but on nodes that may be behind: ");
+            message.push_str(&names(lacking));
         }
         if let Some(unseen) = unseen(chain) {
             message.push_str(&unseen);

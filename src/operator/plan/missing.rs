@@ -124,7 +124,10 @@ fn of_pod(chain: &Chain<'_>, pod: &Pod, after: impl Fn(Timestamp, i64) -> bool) 
     let words = match refuses.or(pod.waiting.as_ref()) {
         Some((reason, message)) if message.is_empty() => reason.clone(),
         Some((reason, message)) => format!("{reason}: {message}"),
-        None => "its kubelet has said nothing of it".into(),
+        None => pod.ended.as_ref().map_or_else(
+            || "its kubelet has said nothing of it".into(),
+            |(code, words)| format!("it ended with exit code {code}: {}", words.trim()),
+        ),
     };
     let mut asked = chain.observed.refusals.iter();
     let event = asked.find(|one| one.pod.as_deref() == Some(&pod.start.uid));

@@ -180,7 +180,7 @@ fn a_digest_that_admission_adds_changes_nothing_and_another_image_is_named() {
 
     let mut world = standing(&quinistry);
     world.change_pod_on(2, "node-3", |pod| {
-        pod.image = pod.image.replace("localhost:5000", "mirror.example.com")
+        pod.image = pod.image.replace("localhost:5000", "mirror.example.com");
     });
     let plan = world.plan(&quinistry);
     assert_degraded(&plan, Reason::ImageRewritten);
