@@ -84,24 +84,30 @@ fn last(chain: &Chain<'_>) -> Option<Timestamp> {
 
 fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
     let mut all = Lacking::new();
+    let known = chain.observed.lacking.as_ref();
     for view in chain.views.iter().filter(|view| view.exists()) {
         for node in &view.nodes {
+            let lacks = view.lacks(node);
+            // One that has been waited for is waited for until it is steady.
+            let young = || {
+                let ready = view.pod_on(node).and_then(|pod| pod.ready);
+                ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY)
+            };
+            if !lacks && known.is_none_or(Lacking::is_empty) {
+                continue;
+            }
             let key = (view.number, node.name.clone());
-            let known = chain.observed.lacking.as_ref().map(|known| known.get(&key).copied());
-            let since = match known {
+            let before = known.map(|known| known.get(&key).copied());
+            if !lacks && !(matches!(before, Some(Some(_))) && young()) {
+                continue;
+            }
+            let since = match before {
                 Some(Some(since)) => since,
                 Some(None) => chain.now,
                 // This operator has just begun.
                 None => estimate(view, node).or(last).unwrap_or(chain.now),
             };
-            let unsteady = || {
-                let ready = view.pod_on(node).and_then(|pod| pod.ready);
-                let young = ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY);
-                young && matches!(known, Some(Some(_)))
-            };
-            if view.lacks(node) || unsteady() {
-                all.insert(key, since);
-            }
+            all.insert(key, since);
         }
     }
     all
