@@ -24,6 +24,7 @@ mod words;
 mod tests;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
@@ -75,6 +76,8 @@ pub(super) struct Plan {
     pub looking: bool,
     /// Whether something is expected to change by itself soon.
     pub waiting: bool,
+    /// After how long a deadline passes, if that is awaited.
+    pub due: Option<Duration>,
     /// What Events should be asked about.
     pub missing: Missing,
     /// Since when nodes lack generations, for the next plan.
@@ -124,6 +127,11 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
         looking: verify.iter().any(|request| !observed.fetched.contains_key(&request.start)),
         verify,
         waiting,
+        due: progress
+            .due
+            .and_then(|due| u64::try_from(due).ok())
+            .map(Duration::from_secs)
+            .filter(|_| waiting),
         missing: Missing::of(&chain),
         lacking: progress.lacking,
         strangers: seed::strangers(quinistry, observed),

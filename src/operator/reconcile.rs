@@ -87,7 +87,7 @@ impl Operator {
         failure?;
         self.forget();
         let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) };
-        let again = [later, asked_again].into_iter().flatten().fold(again, Duration::min);
+        let again = [later, asked_again, plan.due].into_iter().flatten().fold(again, Duration::min);
         Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Progress {
     pub(super) overdue: BTreeSet<(i32, String)>,
     /// For the next plan.
     pub(super) lacking: Lacking,
+    /// In how many seconds the next deadline passes.
+    pub(super) due: Option<i64>,
 }
 
 // === impl Progress ===
@@ -55,8 +57,15 @@ impl Progress {
             .filter(|(_, since)| passed(last.map_or(**since, |last| last.max(**since))))
             .map(|(key, _)| (*key).clone())
             .collect();
+        let starts: Vec<Timestamp> = if waited.is_empty() {
+            last.into_iter().collect()
+        } else {
+            waited.iter().map(|(_, since)| last.map_or(**since, |last| last.max(**since))).collect()
+        };
+        let left = starts.iter().map(|since| since.as_second() + allowed + 1 - chain.now.as_second());
+        let due = left.filter(|left| *left > 0).min();
         let late = if waited.is_empty() { last.is_some_and(passed) } else { !overdue.is_empty() };
-        Self { late, overdue, lacking }
+        Self { late, overdue, lacking, due }
     }
 
     pub(super) fn is_overdue(&self, generation: i32, node: &str) -> bool {
