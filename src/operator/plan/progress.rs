@@ -107,7 +107,8 @@ fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
             }
             let key = (view.number, node.name.clone());
             let before = known.map(|known| known.get(&key).copied());
-            if !lacks && !(matches!(before, Some(Some(_))) && young()) {
+            let unsteady = matches!(before, Some(Some(_))) && young();
+            if !(lacks || unsteady) {
                 continue;
             }
             let since = match before {

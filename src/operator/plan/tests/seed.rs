@@ -259,7 +259,7 @@ fn nodes_whose_carrier_fails_are_strangers_until_they_were_asked() {
 fn a_carrier_that_admission_pins_is_still_the_carrier_that_failed() {
     let (quinistry, mut world) = own();
     world.change_node("node-2", |node| {
-        node.sandboxes = vec![PAUSE.into(), "other.example.com/pause:1".into()]
+        node.sandboxes = vec![PAUSE.into(), "other.example.com/pause:1".into()];
     });
     world.play(&quinistry);
     world.change_pods(0, |pod| {
