@@ -295,6 +295,14 @@ impl Cluster {
         self.request("GET", path, accept, Vec::new(), || format!("read {path}")).await
     }
 
+    /// Reads any path exactly as it is answered: where null, absent and empty differ.
+    pub(super) async fn read_as_sent(&self, path: &str, accept: Option<&str>) -> Result<Value, UpError> {
+        let what = || format!("read {path}");
+        let text = self.send("GET", path, accept, Vec::new(), what).await?;
+        serde_json::from_str(&text)
+            .map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
+    }
+
     /// Asks a question that is put as an object, such as whether one may do something.
     pub async fn ask(&self, path: &str, question: &Value) -> Result<Value, UpError> {
         self.request("POST", path, None, bytes(question), || format!("ask {path}")).await
@@ -382,6 +390,20 @@ impl Cluster {
         body: Vec<u8>,
         what: impl Fn() -> String,
     ) -> Result<T, UpError> {
+        let text = self.send(method, path, accept, body, &what).await?;
+        serde_json::from_str(&text)
+            .map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
+    }
+
+    /// Sends a request until it is answered, or refused for good; returns the text of the answer.
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        accept: Option<&str>,
+        body: Vec<u8>,
+        what: impl Fn() -> String,
+    ) -> Result<String, UpError> {
         let (method, content) = match method {
             "APPLY" => ("PATCH", "application/apply-patch+yaml"),
             "PATCH" => ("PATCH", "application/merge-patch+json"),
@@ -418,8 +440,9 @@ impl Cluster {
     }
 
     /// Waits for an answer, and says so when it takes long.
-    async fn answer<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, kube::Error> {
-        let mut answer = std::pin::pin!(self.client.request(request));
+    async fn answer(&self, request: Request<Vec<u8>>) -> Result<String, kube::Error> {
+        // As text: the client's own decoder logs all of what it cannot decode.
+        let mut answer = std::pin::pin!(self.client.request_text(request));
         if let Ok(answer) = timeout(SILENCE, &mut answer).await {
             return answer;
         }

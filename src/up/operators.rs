@@ -40,7 +40,6 @@ pub struct Writer {
     /// As far as it can be told.
     pub state: WriterState,
     /// What was seen, where it is gone.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
 

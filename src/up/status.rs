@@ -49,7 +49,6 @@ pub struct Picture {
     /// Whether the operator that writes this status is alive.
     pub operator: Writer,
     /// When the operator wrote this status last, if that is recorded.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<String>,
     /// What is on each node; empty for too many nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,

@@ -125,15 +125,17 @@ impl Kinds {
 
 /// Asks for all kinds. (Client required.)
 pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, UpError> {
-    let (core, groups): (Value, Value) =
-        tokio::try_join!(cluster.read("/api", Some(AGGREGATED)), cluster.read("/apis", Some(AGGREGATED)))?;
+    let (core, groups) = tokio::try_join!(
+        cluster.read_as_sent("/api", Some(AGGREGATED)),
+        cluster.read_as_sent("/apis", Some(AGGREGATED))
+    )?;
     let mut kinds = kinds(&core, &groups).map_err(|why| {
         UpError::Refused(format!(
             "nothing was deleted: the API server does not say which kinds it serves ({why}), so that what else lives in \
              the namespaces cannot be seen; run this again when it does"
         ))
     })?;
-    match cluster.read::<Value>(API_SERVICES, None).await {
+    match cluster.read_as_sent(API_SERVICES, None).await {
         Ok(services) => kinds.add_services(&services),
         // Discovery marks them as well; this list is there for those that never answered.
         Err(error) if matches!(error.code(), 403 | 404) => {}

@@ -49,7 +49,11 @@ pub fn namespaced_rules() -> Vec<Rule> {
 /// Everywhere.
 #[must_use]
 pub fn cluster_rules() -> Vec<Rule> {
-    vec![Rule::new("", "nodes", &["list", "watch", "patch"]), Rule::new("", "pods", &["list"])]
+    vec![
+        Rule::new("", "nodes", &["list", "watch"]),
+        Rule::new("", "nodes", &["patch"]),
+        Rule::new("", "pods", &["list"]),
+    ]
 }
 
 /// Where the operator is.
