@@ -189,7 +189,7 @@ impl Cluster {
         config.read_timeout = Some(ANSWER);
         // Repeats come from here, where they are bounded and told.
         config.default_retry = false;
-        place.server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut place.server);
         let client = Client::try_from(config).map_err(|error| match &error {
             kube::Error::Auth(auth) => match plugin_failure(auth, &place) {
                 Some(why) => UpError::Credentials(why),

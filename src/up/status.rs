@@ -16,7 +16,6 @@ use super::operators::{self, Operator, Writer, WriterState};
 use super::wire;
 use crate::crd::labels::{GENERATION, RESOURCE};
 use crate::crd::{Quinistry, QuinistryStatus};
-use crate::operator::identity;
 
 /// Reason of Ready=Unknown, which only readers give.
 const OPERATOR_GONE: &str = "OperatorGone";
@@ -178,7 +177,7 @@ pub async fn look(
         let claim = match &claim {
             None => None,
             Some(claim) => {
-                let name = (picture.namespace.clone(), identity::claim(&picture.name));
+                let name = (picture.namespace.clone(), operators::claim_name(&picture.name));
                 Some((claim, renewals.is_alive(cluster, &name, claim).await?))
             }
         };
