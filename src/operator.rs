@@ -14,7 +14,7 @@ mod cache;
 mod connection;
 mod error;
 mod events;
-mod identity;
+pub mod identity;
 mod leader;
 mod memory;
 mod metrics;

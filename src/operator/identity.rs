@@ -65,10 +65,60 @@ pub(super) const fn role(generation: i32) -> &'static str {
     }
 }
 
+/// Name of the Lease by which one operator claims a resource, in the resource's namespace.
+#[must_use]
+pub fn claim(resource: &str) -> String {
+    format!("quinistry-claim-{resource}")
+}
+
+/// Holder of claims, for all operators that elect one by the Lease `lease` of namespace `namespace`: a follower goes on
+/// with the claims of the leader that it follows.
+#[must_use]
+pub fn claimant(namespace: &str, lease: &str) -> String {
+    format!("{namespace}/{lease}")
+}
+
+/// Returns whether an operator with these arguments looks after the resources of a namespace.
+#[must_use]
+pub fn looks_after<S: AsRef<str>>(arguments: &[S], namespace: &str) -> bool {
+    let mut words = arguments.iter().map(AsRef::as_ref);
+    if !words.any(|word| word == "operator") {
+        return false;
+    }
+    let mut only = None;
+    while let Some(word) = words.next() {
+        if word == "--namespace" {
+            only = words.next();
+        } else if let Some(value) = word.strip_prefix("--namespace=") {
+            only = Some(value);
+        }
+    }
+    only.is_none_or(|only| only == namespace)
+}
+
 /// This operator's own name, in Leases and Events: its pod's, which a restarted container keeps, or one by chance.
 #[must_use]
 pub(super) fn own() -> String {
     // A map's seed is as good as any number by chance, and needs no generator.
     let chance = || format!("{MANAGER}-{:016x}", RandomState::new().build_hasher().finish());
     std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::looks_after;
+
+    #[test]
+    fn an_operator_looks_after_its_namespace_or_after_all() {
+        for (arguments, expected) in [
+            (&["operator"][..], true),
+            (&["operator", "--namespace=pantry", "--leader-elect"], true),
+            (&["operator", "--namespace", "pantry"], true),
+            (&["operator", "--leader-elect", "--namespace=cellar"], false),
+            (&["serve", "--namespace=pantry"], false),
+            (&[], false),
+        ] {
+            assert_eq!(looks_after(arguments, "pantry"), expected, "{arguments:?}");
+        }
+    }
 }
