@@ -14,6 +14,7 @@ use super::identity::MANAGER;
 use super::plan::{Action, DropPart};
 use super::wire;
 use crate::crd::Quinistry;
+use crate::lenient::Guarded;
 use crate::seed::carrier::{CARRIER, TRIED};
 use crate::seed::{Cut, Part};
 
@@ -24,8 +25,8 @@ const METADATA: HeaderValue =
 /// What came of an action.
 #[derive(Debug)]
 pub(super) enum Applied {
-    /// A generation, as it is on the server now.
-    Set(Box<wire::DaemonSet>),
+    /// A generation by its name, and as it is on the server now if that can be read.
+    Set(String, Option<Box<wire::DaemonSet>>),
     /// A generation was removed.
     Deleted(i32),
     /// A pod was replaced.
@@ -49,23 +50,23 @@ pub(super) async fn apply(
 ) -> Result<Applied, OperatorError> {
     match action {
         Action::Apply(set) => {
-            let sets: Api<wire::DaemonSet> =
+            let sets: Api<Guarded<wire::DaemonSet>> =
                 Api::namespaced(client.clone(), &set.namespace().unwrap_or_default());
             let parameters = PatchParams::apply(MANAGER).force();
             let name = set.name_any();
             let answer = sets.patch(&name, &parameters, &Patch::Apply(set)).await;
             answer
-                .map(|set| Applied::Set(Box::new(set)))
+                .map(|set| Applied::Set(name.clone(), set.readable().map(Box::new)))
                 .map_err(|source| failed(format!("apply DaemonSet {name}"), source))
         }
         Action::Delete { namespace, name, generation } => {
-            let sets: Api<wire::DaemonSet> = Api::namespaced(client.clone(), namespace);
+            let sets: Api<Guarded<wire::DaemonSet>> = Api::namespaced(client.clone(), namespace);
             let result =
                 sets.delete(name, &DeleteParams::background()).await.map(|_| Applied::Deleted(*generation));
             gone_is_fine(result, || format!("delete DaemonSet {name}"))
         }
         Action::Replace { namespace, name, uid } => {
-            let pods: Api<wire::Pod> = Api::namespaced(client.clone(), namespace);
+            let pods: Api<Guarded<wire::Pod>> = Api::namespaced(client.clone(), namespace);
             let result = pods.delete(name, &only(uid)).await.map(|_| Applied::Replaced(name.clone()));
             gone_is_fine(result, || format!("replace pod {name}"))
         }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use kube::core::Status;
-
 use super::reconcile::SAFETY_NET;
 use crate::crd::Reason;
+
+pub(super) use crate::one_line::{cut, one_line};
 
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
@@ -145,41 +145,12 @@ impl OperatorError {
 #[must_use]
 pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String)> {
     let kube::Error::Api(status) = error else { return None };
-    let message = status.message.clone();
+    let message = cut(&status.message);
     match Category::of(error) {
         Category::Forbidden if message.contains("being terminated") => {
             Some((Reason::NamespaceTerminating, message))
         }
         Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message)),
-        _ => None,
-    }
-}
-
-/// An error with its causes.
-pub(super) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let (words, cause) = match answer(error) {
-            // As kubectl tells it. kube shows all its parts, and then again.
-            Some(status) => (format!("{} ({} {})", status.message, status.code, status.reason), None),
-            None => (error.to_string(), error.source()),
-        };
-        // Some errors tell their causes by themselves.
-        if !text.contains(&words) {
-            let joint = if text.is_empty() { "" } else { ": " };
-            text = text + joint + &words;
-        }
-        next = cause;
-    }
-    text.replace('\n', " ")
-}
-
-/// What the API server answered, if that is the error.
-fn answer<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Status> {
-    let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
-    match boxed.or_else(|| error.downcast_ref()) {
-        Some(kube::Error::Api(status)) => Some(status),
         _ => None,
     }
 }
@@ -197,7 +168,5 @@ mod tests {
         let what = String::from("apply DaemonSet larder");
         let error = OperatorError::Apply { what, source };
         assert_eq!(one_line(&error), "failed to apply DaemonSet larder: pods are forbidden (403 Forbidden)");
-        let status = Status::failure("away", "ServiceUnavailable").with_code(503).boxed();
-        assert_eq!(one_line(&kube::Error::Api(status)), "away (503 ServiceUnavailable)");
     }
 }

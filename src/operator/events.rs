@@ -1,8 +1,8 @@
 //! Events: what happened to a resource, for `kubectl describe`. Those that are published follow from the change of
 //! status, so that a state which lasts is told once. A failure to publish is logged and hinders nothing.
 
+use kube::Resource as _;
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Resource as _, ResourceExt as _};
 
 use super::apply::Applied;
 use super::error::one_line;
@@ -32,9 +32,7 @@ pub(super) enum EventReason {
 #[must_use]
 pub(super) fn of_action(applied: &Applied) -> Option<Event> {
     let (reason, note) = match applied {
-        Applied::Set(set) => {
-            (EventReason::GenerationApplied, format!("applied DaemonSet {}", set.name_any()))
-        }
+        Applied::Set(name, _) => (EventReason::GenerationApplied, format!("applied DaemonSet {name}")),
         Applied::Deleted(number) => (EventReason::GenerationDeleted, format!("deleted generation {number}")),
         Applied::Replaced(pod) => (
             EventReason::PodReplaced,

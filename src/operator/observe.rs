@@ -20,6 +20,7 @@ use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, RESOURCE, TEMPLAT
 use super::observed::{DaemonSet, Node, Observed, Part, Pod, PodStart, Refusal};
 use super::wire;
 use crate::crd::Quinistry;
+use crate::lenient::Guarded;
 use crate::seed::carrier::{self, Running};
 use crate::seed::{NAME, PIECES, SEED};
 
@@ -167,13 +168,13 @@ pub(super) async fn carriers(
 
 /// The images of pods that run on a node.
 async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
-    let pods: Api<wire::Pod> = Api::all(client.clone());
+    let pods: Api<Guarded<wire::Pod>> = Api::all(client.clone());
     let fields = format!("spec.nodeName={node},status.phase=Running");
     let list = pods
         .list(&ListParams::default().fields(&fields))
         .await
         .map_err(|error| OperatorError::Observe(Box::new(error)))?;
-    let images = list.items.into_iter().flat_map(|pod| {
+    let images = list.items.into_iter().filter_map(Guarded::readable).flat_map(|pod| {
         let secret = !pod.spec.image_pull_secrets.is_empty();
         let started =
             pod.status.container_statuses.into_iter().filter(|status| status.state.running.is_some());
@@ -220,7 +221,7 @@ pub(super) async fn refusals(
     generations: impl IntoIterator<Item = i32>,
     sets: &[Arc<DaemonSet>],
 ) -> Result<Vec<Refusal>, OperatorError> {
-    let events: Api<wire::Event> =
+    let events: Api<Guarded<wire::Event>> =
         Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
     let mut refusals = BTreeMap::new();
     for generation in generations {
@@ -235,8 +236,8 @@ pub(super) async fn refusals(
                 let repeated = event.last_seen.as_ref().map(|time| time.0);
                 repeated.or(event.first_seen.as_ref().map(|time| time.0))
             };
-            let newest =
-                list.items.into_iter().filter(|event| seen(event) >= Some(set.created)).max_by_key(seen);
+            let events = list.items.into_iter().filter_map(Guarded::readable);
+            let newest = events.filter(|event| seen(event) >= Some(set.created)).max_by_key(seen);
             if let Some(message) = newest.and_then(|event| event.note) {
                 refusals.insert(generation, Refusal { generation, message });
             }

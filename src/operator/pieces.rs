@@ -18,6 +18,7 @@ use super::error::OperatorError;
 use super::observed::{Own, Part};
 use super::{Operator, observe, watches, wire};
 use crate::crd::Quinistry;
+use crate::lenient::Guarded;
 use crate::seed::{Cut, NAME, SEED};
 
 /// How long the first list of a watch may take, rights included.
@@ -112,7 +113,7 @@ impl Pieces {
 
 fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
     let cache = Arc::new(Cache::new());
-    let api: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(operator.client.clone(), namespace);
+    let api: Api<Guarded<PartialObjectMeta<ConfigMap>>> = Api::namespaced(operator.client.clone(), namespace);
     tokio::spawn(watches::follow(
         operator.clone(),
         api,
@@ -127,9 +128,11 @@ fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
 
 /// Whether a piece holds what this executable does; nothing if it is gone.
 async fn is_sound(client: &Client, cut: &Cut, part: &Part) -> Result<Option<bool>, OperatorError> {
-    let maps: Api<wire::ConfigMap> = Api::namespaced(client.clone(), &part.namespace);
+    let maps: Api<Guarded<wire::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
-    let Some(found) = found.filter(|found| found.metadata.uid.as_ref() == Some(&part.uid)) else {
+    let Some(found) =
+        found.and_then(Guarded::readable).filter(|found| found.metadata.uid.as_ref() == Some(&part.uid))
+    else {
         return Ok(None);
     };
     let Some(which) = cut.parts().find(|which| cut.names().of(*which) == part.name) else {

@@ -187,10 +187,11 @@ impl Operator {
 
     async fn applied(&self, quinistry: &Quinistry, applied: Applied) {
         match &applied {
-            Applied::Set(set) => {
+            Applied::Set(_, set) => {
                 self.metrics.wrote(Write::Apply);
                 self.memories.reject(quinistry, None);
-                if let Some((key, view)) = observe::daemon_set((**set).clone()) {
+                let set = set.as_ref().and_then(|set| observe::daemon_set((**set).clone()));
+                if let Some((key, view)) = set {
                     self.daemon_sets.put(key, DaemonSet { accepted: true, ..view });
                 }
             }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, ObjectMeta};
 use kube::runtime::reflector;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -26,6 +26,7 @@ use super::error::{Category, one_line};
 use super::identity::RESOURCE;
 use super::{Operator, observe, wire};
 use crate::crd::Quinistry;
+use crate::lenient::Guarded;
 
 /// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
 /// six times as long.
@@ -53,7 +54,7 @@ pub(super) fn queue(
         tokio::spawn(resources(operator.clone(), api(client.clone(), namespace), writer, sender.clone())),
         tokio::spawn(follow(
             operator.clone(),
-            api::<wire::DaemonSet>(client.clone(), namespace),
+            api::<Guarded<wire::DaemonSet>>(client.clone(), namespace),
             owned.clone(),
             sender.clone(),
             operator.daemon_sets.clone(),
@@ -62,7 +63,7 @@ pub(super) fn queue(
         )),
         tokio::spawn(follow(
             operator.clone(),
-            api::<wire::Pod>(client.clone(), namespace),
+            api::<Guarded<wire::Pod>>(client.clone(), namespace),
             owned,
             sender.clone(),
             operator.pods.clone(),
@@ -71,7 +72,7 @@ pub(super) fn queue(
         )),
         tokio::spawn(follow(
             operator.clone(),
-            Api::<wire::Node>::all(client),
+            Api::<Guarded<wire::Node>>::all(client),
             watcher::Config::default(),
             sender,
             operator.nodes.clone(),
@@ -185,7 +186,7 @@ fn everyone(operator: &Operator) -> Vec<ObjectRef<Quinistry>> {
 /// Objects of another kind: into their cache, and on to those whom a change concerns.
 pub(super) async fn follow<K, V: Entry>(
     operator: Arc<Operator>,
-    api: Api<K>,
+    api: Api<Guarded<K>>,
     config: watcher::Config,
     requests: Requests,
     cache: Arc<Cache<V>>,
@@ -195,10 +196,14 @@ pub(super) async fn follow<K, V: Entry>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
+    let keep = |object: Guarded<K>| {
+        let key = key(object.meta());
+        (key, object.readable().and_then(&view).map(|(_, value)| value))
+    };
     let mut events = std::pin::pin!(events(api, config, || cache.lost()));
     while let Some(event) = events.next().await {
         let whole = matches!(event, Event::InitDone);
-        let changed = cache.take(event, &view);
+        let changed = cache.take(map(event, keep));
         // Whoever was to be looked at meanwhile was not: the picture was old.
         if whole {
             request_all(&operator);
@@ -207,6 +212,22 @@ pub(super) async fn follow<K, V: Entry>(
         for resource in changed.iter().flat_map(|changed| concerned(&operator, changed)) {
             let _ = requests.send(resource);
         }
+    }
+}
+
+/// Key of an object in its cache.
+fn key(metadata: &ObjectMeta) -> String {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    metadata.namespace.as_ref().map_or_else(|| name.into(), |namespace| format!("{namespace}/{name}"))
+}
+
+fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {
+    match event {
+        Event::Apply(object) => Event::Apply(with(object)),
+        Event::InitApply(object) => Event::InitApply(with(object)),
+        Event::Delete(object) => Event::Delete(with(object)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::error::UpError;
 use super::names::MANAGER;
 use super::wire;
+use crate::lenient::{Sparse, decode_each};
 
 /// How long a connection may take to be there.
 const ESTABLISHED: Duration = Duration::from_secs(10);
@@ -87,11 +88,11 @@ impl std::fmt::Debug for Cluster {
 
 /// A page of a list.
 #[derive(Deserialize)]
-struct List<T> {
+struct List {
     #[serde(default)]
     metadata: ListMeta,
-    /// Null where there is nothing, in lists of metadata.
-    items: Option<Vec<T>>,
+    #[serde(default)]
+    items: Vec<Sparse>,
 }
 
 #[derive(Default, Deserialize)]
@@ -172,7 +173,7 @@ impl Cluster {
     }
 
     /// All objects of a kind, with certain labels if any are named; in all namespaces, if none is. None at all where the
-    /// kind itself is not there.
+    /// kind itself is not there. Those that cannot be read are logged and left out.
     pub async fn list<T: DeserializeOwned>(
         &self,
         kind: Kind,
@@ -209,9 +210,9 @@ impl Cluster {
                 .finish();
             let path = format!("{}?{query}", kind.path(namespace, ""));
             let what = || format!("list {}", kind.plural);
-            match self.request::<List<T>>("GET", &path, accept, Vec::new(), what).await {
+            match self.request::<List>("GET", &path, accept, Vec::new(), what).await {
                 Ok(page) => {
-                    all.extend(page.items.into_iter().flatten());
+                    all.extend(decode_each(kind.plural, page.items));
                     next = page.metadata.next;
                 }
                 Err(error) if error.is_missing() => return Ok(all),
@@ -334,7 +335,11 @@ impl Cluster {
             .header("accept", accept.unwrap_or("application/json"))
             .body(body)
             .expect("paths are made of names that the API server takes");
-        self.client.request(request).await.map_err(|error| UpError::api(what(), &error))
+        // Not by the client's own decoder, which logs whatever it cannot decode as a whole.
+        let answer = self.client.request_text(request).await;
+        let text = answer.map_err(|error| UpError::api(what(), &error))?;
+        let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
+        decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error)))
     }
 }
 

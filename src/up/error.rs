@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::one_line::{cut, one_line};
+
 /// Why something could not be raised, looked at or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
@@ -60,7 +62,7 @@ impl UpError {
     pub(super) fn api(what: impl Into<String>, error: &kube::Error) -> Self {
         let (why, code) = match error {
             // As kubectl tells it.
-            kube::Error::Api(status) => (format!("{} ({})", status.message, status.code), status.code),
+            kube::Error::Api(status) => (format!("{} ({})", cut(&status.message), status.code), status.code),
             kube::Error::HyperError(_) | kube::Error::Service(_) => {
                 let why = format!(
                     "the API server does not answer ({}); is it up, and is this the right kubeconfig?",
@@ -90,18 +92,4 @@ impl UpError {
     pub(super) const fn is_missing(&self) -> bool {
         self.code() == 404
     }
-}
-
-/// An error with its causes, each told once.
-fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text.replace('\n', " ")
 }
