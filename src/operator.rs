@@ -25,6 +25,7 @@ mod pieces;
 mod plan;
 mod reconcile;
 mod report;
+mod resource;
 mod select;
 mod verify;
 mod watches;
@@ -39,10 +40,9 @@ use kube::runtime::controller;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Config};
+use kube::{Client, Config, Resource as _};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::crd::Quinistry;
 use crate::seed::Cut;
 
 pub use admin::router;
@@ -55,6 +55,7 @@ use metrics::Metrics;
 use observed::{DaemonSet, Node, Pod};
 use pace::Pace;
 use pieces::Pieces;
+use resource::Watched;
 use verify::Eyes;
 use watches::Requests;
 
@@ -81,7 +82,7 @@ pub struct Operator {
     namespace: Option<String>,
     leadership: Arc<Leadership>,
     recorder: Recorder,
-    resources: Store<Quinistry>,
+    resources: Store<Watched>,
     resources_synced: AtomicBool,
     /// Resources to look at.
     requests: Requests,
@@ -98,8 +99,8 @@ pub struct Operator {
 
 /// What only the one run needs.
 struct Inbox {
-    writer: Writer<Quinistry>,
-    requests: UnboundedReceiver<ObjectRef<Quinistry>>,
+    writer: Writer<Watched>,
+    requests: UnboundedReceiver<ObjectRef<Watched>>,
     election: Option<Election>,
 }
 
@@ -170,8 +171,8 @@ impl Operator {
         let queue = watches::queue(&self, writer, requests, stop);
         let config = controller::Config::default().concurrency(CONCURRENCY);
         let reconciler = controller::applier(
-            |quinistry, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&quinistry).await }),
-            |quinistry, error, operator| operator.after(&quinistry, error),
+            |resource, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&resource).await }),
+            |resource, error, operator| operator.after(resource.outline(), error),
             self.clone(),
             self.resources.clone(),
             queue,
@@ -210,9 +211,9 @@ impl Operator {
     }
 
     /// The resource of an object, by UID.
-    fn resource(&self, uid: &str) -> Option<ObjectRef<Quinistry>> {
+    fn resource(&self, uid: &str) -> Option<ObjectRef<Watched>> {
         self.resources
-            .find(|quinistry| quinistry.metadata.uid.as_deref() == Some(uid))
-            .map(|quinistry| ObjectRef::from_obj(&*quinistry))
+            .find(|resource| resource.meta().uid.as_deref() == Some(uid))
+            .map(|resource| ObjectRef::from_obj(&*resource))
     }
 }

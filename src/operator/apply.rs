@@ -100,6 +100,20 @@ pub(super) async fn apply(
     }
 }
 
+/// Asks whether the resource is on the server as it was planned for. (Client required.)
+pub(super) async fn exists(client: &Client, quinistry: &Quinistry) -> Result<bool, OperatorError> {
+    let api: Api<Quinistry> = Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
+    let name = quinistry.name_any();
+    let live = api
+        .get_metadata_opt(&name)
+        .await
+        .map_err(|source| failed(format!("read Quinistry {name}"), source))?;
+    Ok(live.is_some_and(|live| {
+        let (live, planned) = (live.metadata, &quinistry.metadata);
+        live.uid == planned.uid && live.generation == planned.generation && live.deletion_timestamp.is_none()
+    }))
+}
+
 async fn restore(
     client: &Client,
     quinistry: &Quinistry,

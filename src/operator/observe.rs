@@ -190,16 +190,6 @@ async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorEr
     Ok(images)
 }
 
-/// A resource, without what nobody looks at; or what cannot be read of it.
-pub(super) fn quinistry(object: wire::Quinistry) -> Result<Quinistry, String> {
-    let wire::Quinistry { mut metadata, spec, status } = object;
-    metadata.managed_fields = None;
-    metadata.annotations = None;
-    let spec = serde_json::from_value(spec).map_err(|error| format!("its specification: {error}"))?;
-    // Status is never an input: one that is from another version is as good as none.
-    Ok(Quinistry { metadata, spec, status: serde_json::from_value(status).unwrap_or_default() })
-}
-
 fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
     metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }

@@ -10,11 +10,12 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
 
-use super::apply::{Applied, apply};
+use super::apply::{Applied, apply, exists};
 use super::error::one_line;
 use super::metrics::{Look, Write};
 use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
 use super::plan::{self, Action, Plan};
+use super::resource::Watched;
 use super::{Category, Operator, OperatorError, build, error, events, observe, report};
 use crate::crd::{GenerationState, Quinistry};
 
@@ -27,21 +28,36 @@ const WAITING: Duration = Duration::from_secs(5);
 /// How often status tells that a generation has got further, when nothing else is new.
 const PROGRESS: Duration = Duration::from_secs(1);
 
+/// When to look again after the API server knew better than the watch: by then that has mostly caught up.
+const LAGGING: Duration = Duration::from_secs(1);
+
 impl Operator {
     /// Looks, and does what is to be done; when to look again.
-    pub(super) async fn reconcile(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+    pub(super) async fn reconcile(self: &Arc<Self>, resource: &Watched) -> Result<Next, OperatorError> {
         // Whoever comes to lead is asked to look at all of them, and so is whoever sees all again: acting on half of the
         // picture would create what is there already, and on an old one what is not its turn.
         if !self.leadership.holds() || !self.is_synced() {
             return Ok(Next::await_change());
         }
         let started = Instant::now();
-        let result = self.steps(quinistry).await;
+        let result = match resource.readable() {
+            Ok(quinistry) => self.steps(quinistry).await,
+            Err(error) => self.refuse(resource.outline(), error).await,
+        };
         self.metrics.reconciled(started.elapsed(), result.as_ref().err().map(OperatorError::category));
         if result.is_ok() {
-            self.memories.succeeded(quinistry);
+            self.memories.succeeded(resource.outline());
         }
         result
+    }
+
+    /// Says that a resource cannot be read. What runs goes on running.
+    async fn refuse(&self, outline: &Quinistry, error: &str) -> Result<Next, OperatorError> {
+        if outline.metadata.deletion_timestamp.is_none() {
+            self.report(outline, &plan::unreadable(error), false).await?;
+        }
+        self.forget();
+        Ok(Next::requeue(jittered(SAFETY_NET, outline)))
     }
 
     async fn steps(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
@@ -70,7 +86,10 @@ impl Operator {
             plan = self.plan(quinistry, &observed);
         }
         // apply (client required)
-        let failure = self.apply(quinistry, &plan).await;
+        let failure = match self.apply(quinistry, &plan, &observed).await {
+            Ok(Planned::Anew) => return Ok(Next::requeue(LAGGING)),
+            result => result.map(drop),
+        };
         if let Some(rejection) = self.memories.rejection(quinistry, SAFETY_NET) {
             observed.rejection = Some(rejection);
             plan = self.plan(quinistry, &observed);
@@ -105,12 +124,17 @@ impl Operator {
             daemon_sets: self.daemon_sets.select(|set| set.owner == uid),
             fetched: self.eyes.found(pods.iter().map(|pod| &pod.start)),
             pods,
-            rivals: self.resources.state(),
+            rivals: self.readable(),
             refusals: Vec::new(),
             rejection: self.memories.rejection(quinistry, SAFETY_NET),
             own: self.pieces.own(),
             ..Observed::default()
         }
+    }
+
+    /// All resources that can be read.
+    fn readable(&self) -> Vec<Arc<Quinistry>> {
+        self.resources.state().iter().filter_map(|resource| resource.readable().ok().cloned()).collect()
     }
 
     /// Why pods are missing; and when to ask again, if that was asked a moment ago: for thousands of nodes the controller
@@ -133,7 +157,8 @@ impl Operator {
     /// Whether anything was looked at.
     async fn verify(&self, quinistry: &Quinistry, plan: &Plan) -> bool {
         let (metrics, requests) = (self.metrics.clone(), self.requests.clone());
-        let resource = ObjectRef::from_obj(quinistry);
+        let resource =
+            ObjectRef::new(&quinistry.name_any()).within(&quinistry.namespace().unwrap_or_default());
         let tell = move |fetched: &Fetched, late| {
             metrics.looked(match fetched {
                 Fetched::Whole(_) => Look::Whole,
@@ -147,9 +172,25 @@ impl Operator {
         self.eyes.look(&plan.verify, Arc::new(tell)).await
     }
 
-    async fn apply(&self, quinistry: &Quinistry, plan: &Plan) -> Result<(), OperatorError> {
+    async fn apply(
+        &self,
+        quinistry: &Quinistry,
+        plan: &Plan,
+        observed: &Observed,
+    ) -> Result<Planned, OperatorError> {
         let own = self.pieces.cut(quinistry);
+        let mut is_asked = false;
         for action in &plan.actions {
+            // A watch of resources that lags behind, or has lost a deletion, would have what the cluster collects made again
+            // and again.
+            if !is_asked && creates(action, observed) {
+                is_asked = true;
+                if !exists(&self.client, quinistry).await? {
+                    let (namespace, name) = (quinistry.namespace(), quinistry.name_any());
+                    tracing::info!(namespace, name, "resource has changed or is gone, planning again");
+                    return Ok(Planned::Anew);
+                }
+            }
             match apply(&self.client, quinistry, own.as_ref(), action).await {
                 Ok(applied) => self.applied(quinistry, applied).await,
                 // One node without its carrier is no reason to leave the others.
@@ -178,11 +219,11 @@ impl Operator {
                     );
                     self.memories.reject(quinistry, Some(rejection));
                     // What follows in the plan stands on this.
-                    return Ok(());
+                    return Ok(Planned::Done);
                 }
             }
         }
-        Ok(())
+        Ok(Planned::Done)
     }
 
     async fn applied(&self, quinistry: &Quinistry, applied: Applied) {
@@ -268,7 +309,7 @@ impl Operator {
     /// Drops what is remembered of resources and pods that are no more.
     fn forget(&self) {
         let resources = self.resources.state();
-        let alive: BTreeSet<_> = resources.iter().filter_map(|quinistry| quinistry.uid()).collect();
+        let alive: BTreeSet<_> = resources.iter().filter_map(|resource| resource.uid()).collect();
         self.memories.keep(&alive);
         self.metrics.keep(|uid| alive.contains(uid));
         self.pieces.forget();
@@ -276,6 +317,23 @@ impl Operator {
         if self.eyes.remembered() > pods.len() {
             self.eyes.keep(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
         }
+    }
+}
+
+/// How it goes on after a plan.
+enum Planned {
+    /// As far as it could be done.
+    Done,
+    /// It was made for a resource that is not there any more, or not as it was.
+    Anew,
+}
+
+/// Whether an action makes something that is not there.
+fn creates(action: &Action, observed: &Observed) -> bool {
+    match action {
+        Action::Apply(set) => !observed.daemon_sets.iter().any(|live| live.name == set.name_any()),
+        Action::Restore { .. } => true,
+        _ => false,
     }
 }
 

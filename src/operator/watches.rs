@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use super::cache::{Cache, Entry};
 use super::error::{Category, one_line};
 use super::identity::RESOURCE;
+use super::resource::Watched;
 use super::{Operator, observe, wire};
-use crate::crd::Quinistry;
 use crate::lenient::Guarded;
 
 /// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
@@ -37,15 +37,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 struct Soon(DefaultBackoff);
 
 /// Where to put the resources to look at.
-pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Quinistry>>;
+pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Watched>>;
 
 /// Starts the watches, and yields the resources to look at until `stop` resolves.
 pub(super) fn queue(
     operator: &Arc<Operator>,
-    writer: Writer<Quinistry>,
-    mut requests: mpsc::UnboundedReceiver<ObjectRef<Quinistry>>,
+    writer: Writer<Watched>,
+    mut requests: mpsc::UnboundedReceiver<ObjectRef<Watched>>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> impl Stream<Item = Result<ObjectRef<Quinistry>, Infallible>> + Send {
+) -> impl Stream<Item = Result<ObjectRef<Watched>, Infallible>> + Send {
     let sender = operator.requests.clone();
     let client = operator.client.clone();
     let namespace = operator.namespace.as_deref();
@@ -121,39 +121,31 @@ where
     }
 }
 
-/// The resources themselves. One that cannot be read does not keep the others from being seen.
+/// The resources themselves. One that cannot be read is kept as such.
 async fn resources(
     operator: Arc<Operator>,
-    api: Api<wire::Quinistry>,
-    writer: Writer<Quinistry>,
+    api: Api<Guarded<wire::Quinistry>>,
+    writer: Writer<Watched>,
     requests: Requests,
 ) {
     let events =
         events(api, watcher::Config::default(), || operator.resources_synced.store(false, Ordering::Release));
-    let readable = events.filter_map(|event| async {
-        Some(Ok::<_, watcher::Error>(match event {
-            Event::Apply(object) => Event::Apply(read(object)?),
-            Event::InitApply(object) => Event::InitApply(read(object)?),
-            Event::Delete(object) => Event::Delete(read(object)?),
-            Event::Init => Event::Init,
-            Event::InitDone => Event::InitDone,
-        }))
-    });
-    let mut seen = std::pin::pin!(reflector(writer, readable));
+    let watched = events.map(|event| Ok::<_, watcher::Error>(map(event, Watched::new)));
+    let mut seen = std::pin::pin!(reflector(writer, watched));
     // Generations of the specifications, by UID: others care for those, and not for every change of a status.
     let mut known = HashMap::new();
     while let Some(event) = seen.next().await {
         match event {
-            Ok(Event::Apply(quinistry)) => {
-                let uid = quinistry.metadata.uid.clone();
-                if known.insert(uid, quinistry.metadata.generation) == Some(quinistry.metadata.generation) {
-                    let _ = requests.send(ObjectRef::from_obj(&quinistry));
+            Ok(Event::Apply(resource)) => {
+                let (uid, generation) = (resource.meta().uid.clone(), resource.meta().generation);
+                if known.insert(uid, generation) == Some(generation) {
+                    let _ = requests.send(ObjectRef::from_obj(&resource));
                     continue;
                 }
                 request_all(&operator);
             }
-            Ok(Event::Delete(quinistry)) => {
-                known.remove(&quinistry.metadata.uid);
+            Ok(Event::Delete(resource)) => {
+                known.remove(&resource.meta().uid);
                 request_all(&operator);
             }
             Ok(Event::InitDone) => {
@@ -172,15 +164,8 @@ pub(super) fn request_all(operator: &Operator) {
     }
 }
 
-fn read(object: wire::Quinistry) -> Option<Quinistry> {
-    let (namespace, name) = (object.metadata.namespace.clone(), object.metadata.name.clone());
-    observe::quinistry(object)
-        .inspect_err(|error| tracing::warn!(namespace, name, "skipping a resource, cannot read {error}"))
-        .ok()
-}
-
-fn everyone(operator: &Operator) -> Vec<ObjectRef<Quinistry>> {
-    operator.resources.state().iter().map(|quinistry| ObjectRef::from_obj(&**quinistry)).collect()
+fn everyone(operator: &Operator) -> Vec<ObjectRef<Watched>> {
+    operator.resources.state().iter().map(|resource| ObjectRef::from_obj(&**resource)).collect()
 }
 
 /// Objects of another kind: into their cache, and on to those whom a change concerns.
@@ -191,7 +176,7 @@ pub(super) async fn follow<K, V: Entry>(
     requests: Requests,
     cache: Arc<Cache<V>>,
     view: impl Fn(K) -> Option<(String, V)>,
-    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<Quinistry>>,
+    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<Watched>>,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,

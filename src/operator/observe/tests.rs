@@ -135,16 +135,3 @@ fn a_node_is_as_ready_as_its_kubelet_says() {
     let bare = super::node(serde_json::from_value(json!({"metadata": {"name": "new"}})).unwrap()).unwrap().1;
     assert!(!bare.ready);
 }
-
-#[test]
-fn a_resource_that_cannot_be_read_says_why_and_a_strange_status_is_none() {
-    let read = |spec: Value, status: Value| {
-        let object = json!({"metadata": {"name": "larder", "annotations": {"a": "b"}}, "spec": spec, "status": status});
-        quinistry(serde_json::from_value(object).unwrap())
-    };
-    let error = read(json!({"image": "a", "generations": "three"}), Value::Null).unwrap_err();
-    assert!(error.contains("specification") && error.contains("three"), "{error}");
-    let read = read(json!({"image": "a"}), json!({"conditions": 7})).unwrap();
-    assert_eq!((read.status, read.metadata.annotations), (None, None));
-    assert_eq!(read.spec.generations, 2);
-}
