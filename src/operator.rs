@@ -12,6 +12,7 @@ mod apply;
 mod build;
 mod cache;
 mod connection;
+mod deadline;
 mod error;
 mod events;
 pub mod identity;

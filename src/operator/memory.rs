@@ -22,6 +22,8 @@ struct Memory {
     refused: Option<(BTreeSet<i32>, Vec<Refusal>, Instant)>,
     /// When status was last written.
     written: Option<Instant>,
+    /// The version that came of it.
+    version: Option<String>,
     /// The last apply that was refused, when, and for which generation of the specification.
     rejected: Option<(Rejection, Instant, Option<i64>)>,
     failures: u32,
@@ -34,6 +36,7 @@ impl Memories {
     pub(super) fn failed(&self, quinistry: &Quinistry) -> u32 {
         self.of(quinistry, |memory| {
             memory.failures = memory.failures.saturating_add(1);
+            memory.version = None;
             memory.failures
         })
     }
@@ -61,9 +64,22 @@ impl Memories {
         self.of(quinistry, |memory| memory.reported = Some((version, status)));
     }
 
-    /// Status was written.
-    pub(super) fn wrote(&self, quinistry: &Quinistry) {
-        self.of(quinistry, |memory| memory.written = Some(Instant::now()));
+    /// Status was written, and this version came of it.
+    pub(super) fn wrote(&self, quinistry: &Quinistry, version: Option<String>) {
+        self.of(quinistry, |memory| {
+            memory.written = Some(Instant::now());
+            memory.version = version;
+        });
+    }
+
+    /// The newest version that is known of a resource: the cache may not show what this operator itself has written. A
+    /// conflict may tell that the database was set back, then the cache knows better.
+    pub(super) fn version(&self, quinistry: &Quinistry) -> Option<String> {
+        let seen = quinistry.resource_version();
+        let number = |version: &Option<String>| version.as_ref().and_then(|text| text.parse::<u64>().ok());
+        self.of(quinistry, |memory| {
+            if number(&memory.version) > number(&seen) { memory.version.clone() } else { seen }
+        })
     }
 
     /// How long ago status was written, if ever.

@@ -191,7 +191,7 @@ impl Operator {
                     return Ok(Planned::Anew);
                 }
             }
-            match apply(&self.client, quinistry, own.as_ref(), action).await {
+            match apply(&self.client, quinistry, own.as_ref(), observed, action).await {
                 Ok(applied) => self.applied(quinistry, applied).await,
                 // One node without its carrier is no reason to leave the others.
                 Err(error) if matches!(action, Action::Label { .. }) => {
@@ -277,15 +277,14 @@ impl Operator {
         {
             return Ok(Some(pause));
         }
-        match report::write(&self.client, quinistry, &status).await {
+        let version = self.memories.version(quinistry);
+        let written = match report::write(&self.client, quinistry, &status, version).await {
             // Deleted in the meantime.
             Err(error) if error.category() == Category::NotFound => return Ok(None),
-            written => {
-                written?;
-            }
-        }
+            written => written?,
+        };
         self.metrics.wrote(Write::Status);
-        self.memories.wrote(quinistry);
+        self.memories.wrote(quinistry, written);
         let news = events::of_change(before, &status);
         self.memories.report(quinistry, status);
         events::publish(&self.recorder, quinistry, news).await;

@@ -60,7 +60,7 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
             _ => false,
         };
         if mine {
-            apply(client, quinistry, None, action).await?;
+            apply(client, quinistry, None, &observed, action).await?;
         }
     }
     let mut problems: Vec<_> =

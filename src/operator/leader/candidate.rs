@@ -1,14 +1,14 @@
 //! What a candidate does about the Lease that it sees. Pure: clocks are parameters, and of others' clocks nothing is
 //! read, only whether the Lease changes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ObjectMeta;
 
-use super::DURATION;
+use super::{DURATION, Moment};
 
 /// The longest that a holder is waited for, whatever it has written.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_mins(1);
 pub(super) struct Candidate {
     identity: String,
     /// The version of another's Lease, and when it was first seen.
-    rival: Option<(Option<String>, Instant)>,
+    rival: Option<(Option<String>, Moment)>,
 }
 
 /// What to do.
@@ -40,7 +40,7 @@ impl Candidate {
     }
 
     /// What to do about the Lease as it was just seen.
-    pub(super) fn step(&mut self, lease: Option<Lease>, now: Instant, clock: Timestamp) -> Step {
+    pub(super) fn step(&mut self, lease: Option<Lease>, now: Moment, clock: Timestamp) -> Step {
         let Some(lease) = lease else {
             return Step::Create(Lease { metadata: ObjectMeta::default(), spec: Some(self.begin(0, clock)) });
         };
@@ -88,7 +88,7 @@ impl Candidate {
     }
 
     /// Whether nothing has happened to it for as long as its holder asked for.
-    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: Instant) -> bool {
+    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: Moment) -> bool {
         let version = lease.metadata.resource_version.clone();
         let since = match &self.rival {
             Some((seen, since)) if *seen == version => *since,
@@ -99,6 +99,6 @@ impl Candidate {
         };
         let asked = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let patience = asked.map_or(DURATION, Duration::from_secs).clamp(DURATION, LONGEST);
-        now.saturating_duration_since(since) >= patience
+        now.since(since) >= patience
     }
 }
