@@ -43,6 +43,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Config, Resource as _};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::seed::Cut;
 
@@ -96,6 +97,8 @@ pub struct Operator {
     metrics: Arc<Metrics>,
     memories: Memories,
     pace: Pace,
+    /// The kind whose watch has failed for good.
+    failed: watch::Sender<Option<&'static str>>,
 }
 
 /// What only the one run needs.
@@ -155,11 +158,12 @@ impl Operator {
             metrics: Arc::default(),
             memories: Memories::default(),
             pace: Pace::default(),
+            failed: watch::Sender::new(None),
         }))
     }
 
     /// Runs until `stop` resolves; then finishes what it is at. Fails when another operator has taken over: what this one
-    /// knows may be from before, so a new one should begin in its place. To be called once.
+    /// knows may be from before, so a new one should begin in its place; and when a watch fails for good. To be called once.
     pub async fn run(
         self: Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,
@@ -187,12 +191,20 @@ impl Operator {
                 Err(error) => tracing::error!(%error, "the queue failed"),
             }
         });
+        let mut failed = self.failed.subscribe();
+        let failed = async {
+            let kind = failed.wait_for(Option::is_some).await.ok().and_then(|kind| *kind);
+            OperatorError::Watch { kind: kind.unwrap_or_default() }
+        };
         let Some(mut election) = election else {
-            reconciler.await;
-            return Ok(());
+            tokio::select! {
+                () = reconciler => return Ok(()),
+                error = failed => return Err(error),
+            }
         };
         tokio::select! {
             () = reconciler => {}
+            error = failed => return Err(error),
             holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::Followed { holder }),
         }
         election.release().await;

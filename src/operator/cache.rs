@@ -4,10 +4,10 @@
 //! Filled by `observe`, read by the driver.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kube::runtime::watcher::Event;
-use tokio::sync::watch;
 
 use super::observed::{DaemonSet, Node, Part, Pod};
 
@@ -40,7 +40,7 @@ impl Entry for DaemonSet {
 #[derive(Debug)]
 pub(super) struct Cache<V> {
     entries: Mutex<Entries<V>>,
-    synced: watch::Sender<bool>,
+    synced: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ struct Entries<V> {
 impl<V: Entry> Cache<V> {
     pub(super) fn new() -> Self {
         let entries = Entries { now: BTreeMap::new(), next: BTreeMap::new() };
-        Self { entries: Mutex::new(entries), synced: watch::Sender::new(false) }
+        Self { entries: Mutex::new(entries), synced: AtomicBool::new(false) }
     }
 
     /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it was or as it
@@ -84,7 +84,7 @@ impl<V: Entry> Cache<V> {
                 }
                 entries.now = next;
                 drop(entries);
-                self.synced.send_replace(true);
+                self.synced.store(true, Ordering::Release);
                 Vec::new()
             }
             Event::Apply((key, Some(value))) => self.put(key, value),
@@ -114,16 +114,11 @@ impl<V: Entry> Cache<V> {
 
     /// From now on what is here may be old, until a list has been brought again.
     pub(super) fn lost(&self) {
-        self.synced.send_replace(false);
+        self.synced.store(false, Ordering::Release);
     }
 
     pub(super) fn is_synced(&self) -> bool {
-        *self.synced.borrow()
-    }
-
-    pub(super) async fn synced(&self) {
-        // The sender lives as long as this.
-        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+        self.synced.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries<V>> {

@@ -46,6 +46,14 @@ pub enum OperatorError {
     /// Status could not be written.
     #[error("failed to report status")]
     Report(#[source] Box<kube::Error>),
+    /// A watch ended that has no end, as by a panic.
+    #[error(
+        "the watch of {kind} failed for good; this operator ends, so that a new one begins with all watches"
+    )]
+    Watch {
+        /// Of what.
+        kind: &'static str,
+    },
     /// This operator led, and was not heard of for so long that another took over.
     #[error("{holder} leads now; this operator ends, so that a new one begins with what has happened since")]
     Followed {
@@ -133,24 +141,29 @@ impl OperatorError {
         match self {
             Self::Observe(error) | Self::Report(error) => Category::of(error),
             Self::Apply { source, .. } => Category::of(source),
-            Self::Cluster(_) | Self::Registry(_) | Self::Pieces { .. } | Self::Executable(_) => {
-                Category::Unreachable
-            }
+            Self::Cluster(_)
+            | Self::Registry(_)
+            | Self::Pieces { .. }
+            | Self::Watch { .. }
+            | Self::Executable(_) => Category::Unreachable,
             Self::Followed { .. } => Category::NotLeading,
         }
     }
 }
 
-/// What a refused apply means for the resource; nothing for what may pass by itself.
+/// What a refused apply means for the resource, and whether it may pass by itself; nothing where the API server did not
+/// judge.
 #[must_use]
-pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String)> {
+pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String, bool)> {
     let kube::Error::Api(status) = error else { return None };
     let message = cut(&status.message);
     match Category::of(error) {
         Category::Forbidden if message.contains("being terminated") => {
-            Some((Reason::NamespaceTerminating, message))
+            Some((Reason::NamespaceTerminating, message, false))
         }
-        Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message)),
+        Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message, false)),
+        // An admission webhook that fails, mostly. The API server is there, so only a condition tells of it.
+        Category::Unreachable if status.code == 500 => Some((Reason::ApplyRejected, message, true)),
         _ => None,
     }
 }
@@ -160,6 +173,18 @@ mod tests {
     use kube::core::Status;
 
     use super::{OperatorError, one_line};
+
+    #[test]
+    fn a_failing_webhook_is_a_rejection_that_may_pass() {
+        let of = |code, message: &str| {
+            let status = Status::failure(message, "InternalError").with_code(code).boxed();
+            super::rejection(&kube::Error::Api(status)).map(|(_, message, passes)| (message, passes))
+        };
+        let text = "failed calling webhook \"guard\": no endpoints available";
+        assert_eq!(of(500, text), Some((text.into(), true)));
+        assert_eq!(of(422, "no"), Some(("no".into(), false)));
+        assert_eq!((of(503, "away"), of(429, "later"), of(409, "conflict")), (None, None, None));
+    }
 
     #[test]
     fn an_answer_of_the_api_server_is_told_once_and_in_its_words() {

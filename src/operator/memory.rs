@@ -10,6 +10,9 @@ use kube::ResourceExt as _;
 use super::observed::{Refusal, Rejection};
 use crate::crd::{Quinistry, QuinistryStatus};
 
+/// How long a refusal holds that may pass by itself, at first.
+const FIRST: Duration = Duration::from_secs(4);
+
 /// Of all resources, by UID.
 #[derive(Debug, Default)]
 pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
@@ -24,9 +27,20 @@ struct Memory {
     written: Option<Instant>,
     /// The version that came of it.
     version: Option<String>,
-    /// The last apply that was refused, when, and for which generation of the specification.
-    rejected: Option<(Rejection, Instant, Option<i64>)>,
+    /// The last apply that was refused.
+    rejected: Option<Rejected>,
     failures: u32,
+}
+
+/// An apply that was refused.
+#[derive(Debug)]
+struct Rejected {
+    rejection: Rejection,
+    at: Instant,
+    /// How long it holds.
+    limit: Duration,
+    /// The generation of the specification that it is of.
+    generation: Option<i64>,
 }
 
 // === impl Memories ===
@@ -107,21 +121,31 @@ impl Memories {
         self.of(quinistry, |memory| memory.refused = Some((missing, refusals, Instant::now())));
     }
 
-    /// The refusal that still holds: of this very specification, and younger than `limit`.
-    pub(super) fn rejection(&self, quinistry: &Quinistry, limit: Duration) -> Option<Rejection> {
+    /// The refusal that still holds, of this very specification.
+    pub(super) fn rejection(&self, quinistry: &Quinistry) -> Option<Rejection> {
         let generation = quinistry.metadata.generation;
         self.of(quinistry, |memory| match &memory.rejected {
-            Some((rejection, at, of)) if *of == generation && at.elapsed() < limit => Some(rejection.clone()),
+            Some(last) if last.generation == generation && last.at.elapsed() < last.limit => {
+                Some(last.rejection.clone())
+            }
             _ => None,
         })
     }
 
-    /// An apply was refused, or, with nothing, accepted.
-    pub(super) fn reject(&self, quinistry: &Quinistry, rejection: Option<Rejection>) {
+    /// An apply was refused. What may pass by itself is tried again later and later, but within `limit`.
+    pub(super) fn reject(&self, quinistry: &Quinistry, rejection: Rejection, passes: bool, limit: Duration) {
         let generation = quinistry.metadata.generation;
         self.of(quinistry, |memory| {
-            memory.rejected = rejection.map(|rejection| (rejection, Instant::now(), generation));
+            let last = memory.rejected.as_ref().filter(|last| last.generation == generation);
+            let longer = last.map_or(FIRST, |last| last.limit.saturating_mul(2)).min(limit);
+            let limit = if passes { longer } else { limit };
+            memory.rejected = Some(Rejected { rejection, at: Instant::now(), limit, generation });
         });
+    }
+
+    /// An apply was accepted.
+    pub(super) fn accept(&self, quinistry: &Quinistry) {
+        self.of(quinistry, |memory| memory.rejected = None);
     }
 
     /// Forgets resources that are no more.

@@ -16,7 +16,7 @@ use super::metrics::{Look, Write};
 use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
 use super::plan::{self, Action, Plan};
 use super::resource::Watched;
-use super::{Category, Operator, OperatorError, build, error, events, observe, report};
+use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
 use crate::crd::{GenerationState, Quinistry};
 
 /// When to look again although nothing changed: watches may lose something.
@@ -27,6 +27,9 @@ const WAITING: Duration = Duration::from_secs(5);
 
 /// How often status tells that a generation has got further, when nothing else is new.
 const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Stands for the hash of what was applied where a seed's `ConfigMap` was refused.
+const PIECE: &str = "piece";
 
 /// When to look again after the API server knew better than the watch: by then that has mostly caught up.
 const LAGGING: Duration = Duration::from_secs(1);
@@ -62,14 +65,19 @@ impl Operator {
 
     async fn steps(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
         // observe (client required for seeds alone), plan and build (pure)
-        let mut observed = self.observe(quinistry);
-        if quinistry.spec.seed.is_some() || observed.daemon_set(0).is_some() {
-            observed.parts = self.pieces.of(self, quinistry).await?;
-            observed.altered = self.pieces.altered(&self.client, quinistry, &observed.parts).await?;
+        let (mut parts, mut altered) = (Vec::new(), BTreeSet::new());
+        if quinistry.spec.seed.is_some() || self.observe(quinistry).daemon_set(0).is_some() {
+            // Their first list makes this run again.
+            let Some(found) = self.pieces.of(self, quinistry)? else {
+                return Ok(Next::requeue(pieces::PATIENCE));
+            };
+            altered = self.pieces.altered(&self.client, quinistry, &found).await?;
+            parts = found;
         }
+        let mut observed = Observed { parts, altered, ..self.observe(quinistry) };
         let mut plan = self.plan(quinistry, &observed);
         if observe::carriers(&self.client, quinistry, &plan.strangers, &mut observed).await? {
-            plan = self.plan(quinistry, &observed);
+            plan = self.plan_anew(quinistry, &mut observed);
         }
         if plan.gone {
             return Ok(Next::await_change());
@@ -78,19 +86,18 @@ impl Operator {
         let mut asked_again = None;
         if !plan.missing.is_empty() {
             (observed.refusals, asked_again) = self.refusals(quinistry, &plan, &observed).await?;
-            plan = self.plan(quinistry, &observed);
+            plan = self.plan_anew(quinistry, &mut observed);
         }
         // verify (client required), and plan with what was seen
         if self.verify(quinistry, &plan).await {
-            observed.fetched = self.eyes.found(observed.pods.iter().map(|pod| &pod.start));
-            plan = self.plan(quinistry, &observed);
+            plan = self.plan_anew(quinistry, &mut observed);
         }
         // apply (client required)
         let failure = match self.apply(quinistry, &plan, &observed).await {
             Ok(Planned::Anew) => return Ok(Next::requeue(LAGGING)),
             result => result.map(drop),
         };
-        if let Some(rejection) = self.memories.rejection(quinistry, SAFETY_NET) {
+        if let Some(rejection) = self.memories.rejection(quinistry) {
             observed.rejection = Some(rejection);
             plan = self.plan(quinistry, &observed);
         }
@@ -116,6 +123,13 @@ impl Operator {
         plan
     }
 
+    /// Plans with what the watches have brought while something was waited for.
+    fn plan_anew(&self, quinistry: &Quinistry, observed: &mut Observed) -> Plan {
+        let Observed { refusals, parts, altered, running, .. } = std::mem::take(observed);
+        *observed = Observed { refusals, parts, altered, running, ..self.observe(quinistry) };
+        self.plan(quinistry, observed)
+    }
+
     fn observe(&self, quinistry: &Quinistry) -> Observed {
         let uid = quinistry.uid().unwrap_or_default();
         let pods = self.pods.select(|pod| pod.resource == uid);
@@ -126,7 +140,7 @@ impl Operator {
             pods,
             rivals: self.readable(),
             refusals: Vec::new(),
-            rejection: self.memories.rejection(quinistry, SAFETY_NET),
+            rejection: self.memories.rejection(quinistry),
             own: self.pieces.own(),
             ..Observed::default()
         }
@@ -180,7 +194,12 @@ impl Operator {
     ) -> Result<Planned, OperatorError> {
         let own = self.pieces.cut(quinistry);
         let mut is_asked = false;
+        let rejected = observed.rejection.as_ref().map(|rejection| rejection.applied.as_str());
         for action in &plan.actions {
+            if matches!(action, Action::Restore { .. }) && rejected == Some(PIECE) {
+                // Refused a moment ago, and what follows stands on it.
+                return Ok(Planned::Done);
+            }
             // A watch of resources that lags behind, or has lost a deletion, would have what the cluster collects made again
             // and again.
             if !is_asked && creates(action, observed) {
@@ -203,21 +222,25 @@ impl Operator {
                     );
                 }
                 Err(error) => {
-                    let refused = match (&error, action) {
-                        (OperatorError::Apply { source, .. }, Action::Apply(set)) => error::rejection(source)
-                            .map(|(reason, message)| Rejection {
-                                applied: build::applied(set).into(),
-                                reason,
-                                message,
-                            }),
+                    let applied = match action {
+                        Action::Apply(set) => Some(build::applied(set)),
+                        // No set: nothing of the plan is left out but this.
+                        Action::Restore { .. } => Some(PIECE),
                         _ => None,
                     };
-                    let Some(rejection) = refused else { return Err(error) };
+                    let refused = match (&error, applied) {
+                        (OperatorError::Apply { source, .. }, Some(applied)) => {
+                            error::rejection(source).map(|refused| (applied, refused))
+                        }
+                        _ => None,
+                    };
+                    let Some((applied, (reason, message, passes))) = refused else { return Err(error) };
+                    let rejection = Rejection { applied: applied.into(), reason, message };
                     tracing::warn!(
                         namespace = quinistry.namespace(), name = quinistry.name_any(),
                         reason = %rejection.reason, "refused by the API server: {}", rejection.message
                     );
-                    self.memories.reject(quinistry, Some(rejection));
+                    self.memories.reject(quinistry, rejection, passes, SAFETY_NET);
                     // What follows in the plan stands on this.
                     return Ok(Planned::Done);
                 }
@@ -230,7 +253,7 @@ impl Operator {
         match &applied {
             Applied::Set(_, set) => {
                 self.metrics.wrote(Write::Apply);
-                self.memories.reject(quinistry, None);
+                self.memories.accept(quinistry);
                 let set = set.as_ref().and_then(|set| observe::daemon_set((**set).clone()));
                 if let Some((key, view)) = set {
                     self.daemon_sets.put(key, DaemonSet { accepted: true, ..view });
@@ -238,7 +261,11 @@ impl Operator {
             }
             Applied::Deleted(_) => self.metrics.wrote(Write::Delete),
             Applied::Replaced(_) => self.metrics.wrote(Write::Replace),
-            Applied::Restored(_) | Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
+            Applied::Restored(_) => {
+                self.metrics.wrote(Write::Piece);
+                self.memories.accept(quinistry);
+            }
+            Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
             Applied::Labelled(..) => self.metrics.wrote(Write::Label),
             Applied::Nothing => return,
         }

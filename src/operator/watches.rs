@@ -20,6 +20,7 @@ use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError};
 
 use super::cache::{Cache, Entry};
 use super::error::{Category, one_line};
@@ -31,6 +32,10 @@ use crate::lenient::Guarded;
 /// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
 /// six times as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Seconds after which a watch is ended and begun again where it was. One that says nothing for five seconds longer hangs,
+/// as behind a proxy that has forgotten it, and is begun again too; so nothing is older than this without a word.
+const WATCH_SECONDS: u32 = 40;
 
 /// kube's pauses, but never that long.
 #[derive(Default)]
@@ -49,36 +54,52 @@ pub(super) fn queue(
     let sender = operator.requests.clone();
     let client = operator.client.clone();
     let namespace = operator.namespace.as_deref();
-    let owned = watcher::Config::default().labels(RESOURCE);
+    let owned = config().labels(RESOURCE);
     let watches = [
-        tokio::spawn(resources(operator.clone(), api(client.clone(), namespace), writer, sender.clone())),
-        tokio::spawn(follow(
-            operator.clone(),
-            api::<Guarded<wire::DaemonSet>>(client.clone(), namespace),
-            owned.clone(),
-            sender.clone(),
-            operator.daemon_sets.clone(),
-            observe::daemon_set,
-            |operator, set| operator.resource(&set.owner).into_iter().collect(),
-        )),
-        tokio::spawn(follow(
-            operator.clone(),
-            api::<Guarded<wire::Pod>>(client.clone(), namespace),
-            owned,
-            sender.clone(),
-            operator.pods.clone(),
-            observe::pod,
-            |operator, pod| operator.resource(&pod.resource).into_iter().collect(),
-        )),
-        tokio::spawn(follow(
-            operator.clone(),
-            Api::<Guarded<wire::Node>>::all(client),
-            watcher::Config::default(),
-            sender,
-            operator.nodes.clone(),
-            observe::node,
-            |operator, _| everyone(operator),
-        )),
+        supervise(
+            operator,
+            "quinistries",
+            resources(operator.clone(), api(client.clone(), namespace), writer, sender.clone()),
+        ),
+        supervise(
+            operator,
+            "daemonsets",
+            follow(
+                operator.clone(),
+                api::<Guarded<wire::DaemonSet>>(client.clone(), namespace),
+                owned.clone(),
+                sender.clone(),
+                operator.daemon_sets.clone(),
+                observe::daemon_set,
+                |operator, set| operator.resource(&set.owner).into_iter().collect(),
+            ),
+        ),
+        supervise(
+            operator,
+            "pods",
+            follow(
+                operator.clone(),
+                api::<Guarded<wire::Pod>>(client.clone(), namespace),
+                owned,
+                sender.clone(),
+                operator.pods.clone(),
+                observe::pod,
+                |operator, pod| operator.resource(&pod.resource).into_iter().collect(),
+            ),
+        ),
+        supervise(
+            operator,
+            "nodes",
+            follow(
+                operator.clone(),
+                Api::<Guarded<wire::Node>>::all(client),
+                config(),
+                sender,
+                operator.nodes.clone(),
+                observe::node,
+                |operator, _| everyone(operator),
+            ),
+        ),
     ];
     let operator = operator.clone();
     let (gathered, queue) = mpsc::unbounded_channel();
@@ -105,9 +126,36 @@ pub(super) fn queue(
             }
         }
         // The end of the queue makes the reconciler finish what it is at, and end.
-        watches.iter().for_each(tokio::task::JoinHandle::abort);
+        watches.iter().for_each(AbortHandle::abort);
     });
     stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|request| (Ok(request), queue)) })
+}
+
+/// How all kinds are watched.
+pub(super) fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Runs a watch, which has no end but a failure of its own: then the operator must end too, as it would act on an old
+/// picture for ever.
+pub(super) fn supervise(
+    operator: &Arc<Operator>,
+    kind: &'static str,
+    watch: impl Future<Output = ()> + Send + 'static,
+) -> AbortHandle {
+    let task = tokio::spawn(watch);
+    let handle = task.abort_handle();
+    let failed = operator.failed.clone();
+    tokio::spawn(async move {
+        let result = task.await;
+        if result.as_ref().is_err_and(JoinError::is_cancelled) {
+            return;
+        }
+        let why = result.err().map_or_else(|| "it ended".into(), |panic| one_line(&panic));
+        tracing::error!(kind, "watch failed for good, the operator ends: {why}");
+        failed.send_replace(Some(kind));
+    });
+    handle
 }
 
 fn api<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
@@ -128,8 +176,7 @@ async fn resources(
     writer: Writer<Watched>,
     requests: Requests,
 ) {
-    let events =
-        events(api, watcher::Config::default(), || operator.resources_synced.store(false, Ordering::Release));
+    let events = events(api, config(), || operator.resources_synced.store(false, Ordering::Release));
     let watched = events.map(|event| Ok::<_, watcher::Error>(map(event, Watched::new)));
     let mut seen = std::pin::pin!(reflector(writer, watched));
     // Generations of the specifications, by UID: others care for those, and not for every change of a status.
@@ -285,7 +332,21 @@ impl Backoff for Soon {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST_PAUSE, Soon};
+    use kube::Config;
+
+    use super::{LONGEST_PAUSE, Soon, supervise};
+    use crate::operator::{Operator, OperatorError, Settings};
+
+    #[tokio::test]
+    async fn a_watch_that_panics_ends_the_operator() {
+        // A port where no API server is: its watches try on and on.
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let operator = Operator::new(&config, Settings::default()).unwrap();
+        let run = tokio::spawn(operator.clone().run(std::future::pending()));
+        supervise(&operator, "shelves", async { panic!("the story of this test") });
+        let error = run.await.unwrap().unwrap_err();
+        assert!(matches!(error, OperatorError::Watch { kind: "shelves" }), "{error}");
+    }
 
     #[test]
     fn a_watch_asks_again_later_but_soon() {
