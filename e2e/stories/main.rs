@@ -18,9 +18,11 @@ mod conflicts;
 mod dead_nodes;
 mod deletion;
 mod grow_and_shrink;
+mod held_write;
 mod idle;
 mod leaders;
 mod lifecycle;
+mod nameless_image;
 mod namespace_deleted;
 mod operator_killed;
 mod other_digests;
@@ -30,6 +32,7 @@ mod ports_of_nodes;
 mod raise;
 mod removed_nodes;
 mod reroll;
+mod rival_operators;
 mod seed_carriers;
 mod seed_faults;
 mod seed_heals;
@@ -37,6 +40,7 @@ mod seed_pieces;
 mod seed_upgrade;
 mod support;
 mod two_operators;
+mod unreadable;
 mod up;
 
 use std::process::ExitCode;
@@ -68,6 +72,10 @@ fn main() -> ExitCode {
         dead_nodes::story(),
         leaders::story(),
         two_operators::story(),
+        nameless_image::story(),
+        unreadable::story(),
+        held_write::story(),
+        rival_operators::story(),
         // It takes the operator away, so what follows brings its own.
         lifecycle::story(),
         seed_pieces::story(),
