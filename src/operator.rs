@@ -11,6 +11,7 @@ mod admin;
 mod apply;
 mod build;
 mod cache;
+mod claims;
 mod connection;
 mod deadline;
 mod error;
@@ -51,6 +52,7 @@ pub use admin::router;
 pub use error::{Category, OperatorError};
 
 use cache::Cache;
+use claims::Claims;
 use leader::{Election, Leadership};
 use memory::Memories;
 use metrics::Metrics;
@@ -83,6 +85,7 @@ pub struct Operator {
     client: Client,
     namespace: Option<String>,
     leadership: Arc<Leadership>,
+    claims: Claims,
     recorder: Recorder,
     resources: Store<Watched>,
     resources_synced: AtomicBool,
@@ -127,6 +130,7 @@ impl Operator {
     /// For a given cluster.
     pub fn new(config: &Config, settings: Settings) -> Result<Arc<Self>, OperatorError> {
         let name = identity::own();
+        let lease = settings.lease.clone();
         let (leadership, election) = match settings.lease {
             None => (Arc::new(Leadership::sole()), None),
             Some(lease) => {
@@ -142,6 +146,7 @@ impl Operator {
         let (sender, requests) = unbounded_channel();
         let reporter = Reporter { controller: identity::MANAGER.into(), instance: Some(name) };
         Ok(Arc::new(Self {
+            claims: Claims::new(client.clone(), lease.as_deref()),
             recorder: Recorder::new(client.clone(), reporter),
             client,
             namespace: settings.namespace,
@@ -198,13 +203,17 @@ impl Operator {
         };
         let Some(mut election) = election else {
             tokio::select! {
-                () = reconciler => return Ok(()),
+                () = reconciler => {}
                 error = failed => return Err(error),
+                () = Claims::run(self.clone()) => {}
             }
+            self.claims.release().await;
+            return Ok(());
         };
         tokio::select! {
             () = reconciler => {}
             error = failed => return Err(error),
+            () = Claims::run(self.clone()) => {}
             holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::Followed { holder }),
         }
         election.release().await;

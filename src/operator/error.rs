@@ -46,6 +46,17 @@ pub enum OperatorError {
     /// Status could not be written.
     #[error("failed to report status")]
     Report(#[source] Box<kube::Error>),
+    /// The claim on a namespace could not be seen to.
+    #[error(
+        "failed to claim namespace {namespace} by its Lease quinistry-claim: the operator needs create for leases there, \
+         and get and update for this one"
+    )]
+    Claim {
+        /// Which.
+        namespace: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
     /// A watch ended that has no end, as by a panic.
     #[error(
         "the watch of {kind} failed for good; this operator ends, so that a new one begins with all watches"
@@ -140,7 +151,7 @@ impl OperatorError {
     pub fn category(&self) -> Category {
         match self {
             Self::Observe(error) | Self::Report(error) => Category::of(error),
-            Self::Apply { source, .. } => Category::of(source),
+            Self::Apply { source, .. } | Self::Claim { source, .. } => Category::of(source),
             Self::Cluster(_)
             | Self::Registry(_)
             | Self::Pieces { .. }

@@ -26,6 +26,18 @@ pub(super) enum EventReason {
     SeedDropped,
     /// A node's carrier was chosen.
     CarrierChosen,
+    /// Another operator looks after the resource.
+    ClaimedByAnother,
+}
+
+/// The Event of an operator that leaves a resource to another one.
+#[must_use]
+pub(super) fn claimed(holder: &str) -> Event {
+    let note = format!(
+        "another operator, {holder}, looks after this namespace (Lease quinistry-claim); this one does nothing here: remove \
+         one of the two, or give each its own namespace"
+    );
+    event(EventType::Warning, format!("{:?}", EventReason::ClaimedByAnother), note)
 }
 
 /// The Event for an action, if it did anything.

@@ -38,6 +38,7 @@ use tokio::sync::watch;
 
 use super::error::NotLeading;
 
+pub(super) use candidate::{Candidate, Step};
 pub(super) use clock::Moment;
 pub(super) use election::Election;
 pub(super) use fence::Fenced;

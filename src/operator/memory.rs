@@ -29,6 +29,8 @@ struct Memory {
     version: Option<String>,
     /// The last apply that was refused.
     rejected: Option<Rejected>,
+    /// The other operator that looks after it, as was said last.
+    holder: Option<String>,
     failures: u32,
 }
 
@@ -57,6 +59,11 @@ impl Memories {
 
     pub(super) fn succeeded(&self, quinistry: &Quinistry) {
         self.of(quinistry, |memory| memory.failures = 0);
+    }
+
+    /// Another operator looks after the resource; `false` if that was said already.
+    pub(super) fn stands_by(&self, quinistry: &Quinistry, holder: &str) -> bool {
+        self.of(quinistry, |memory| memory.holder.replace(holder.into()).as_deref() != Some(holder))
     }
 
     /// The status that was written upon this very version, which the cache may not show yet.

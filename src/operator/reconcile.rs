@@ -11,6 +11,7 @@ use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
 
 use super::apply::{Applied, apply, exists};
+use super::claims::{self, Claim};
 use super::error::one_line;
 use super::metrics::{Look, Write};
 use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
@@ -43,6 +44,17 @@ impl Operator {
             return Ok(Next::await_change());
         }
         let started = Instant::now();
+        match self.claim(resource).await {
+            Ok(Claim::Ours) => self.metrics.claimed(&resource.uid().unwrap_or_default()),
+            Ok(Claim::Theirs(holder)) => {
+                self.stand_by(resource.outline(), &holder).await;
+                return Ok(Next::requeue(claims::PERIOD));
+            }
+            Err(error) => {
+                self.metrics.reconciled(started.elapsed(), Some(error.category()));
+                return Err(error);
+            }
+        }
         let result = match resource.readable() {
             Ok(quinistry) => self.steps(quinistry).await,
             Err(error) => self.refuse(resource.outline(), error).await,
@@ -52,6 +64,22 @@ impl Operator {
             self.memories.succeeded(resource.outline());
         }
         result
+    }
+
+    async fn claim(&self, resource: &Watched) -> Result<Claim, OperatorError> {
+        let namespace = resource.namespace().unwrap_or_default();
+        let owners = claims::owners(self).remove(&namespace).unwrap_or_default();
+        self.claims.of(&namespace, &owners).await
+    }
+
+    /// Says that another operator looks after a resource, once. Status is that operator's.
+    async fn stand_by(&self, outline: &Quinistry, holder: &str) {
+        self.metrics.unclaimed(&outline.uid().unwrap_or_default());
+        if self.memories.stands_by(outline, holder) {
+            let (namespace, name) = (outline.namespace(), outline.name_any());
+            tracing::warn!(namespace, name, holder, "resource claimed by another operator, doing nothing");
+            events::publish(&self.recorder, outline, vec![events::claimed(holder)]).await;
+        }
     }
 
     /// Says that a resource cannot be read. What runs goes on running.

@@ -124,7 +124,7 @@ mod tests {
         for (spec, word) in [
             (json!({"image": "i", "network": {"mode": "Carrier"}}), "Carrier"),
             (json!({"image": "i", "generations": 4_294_967_296_u64}), "4294967296"),
-            (json!({"image": "i", "tolerations": [{"tolerationSeconds": 1e30}]}), "1e30"),
+            (json!({"image": "i", "tolerations": [{"tolerationSeconds": 1e30}]}), "floating point"),
             (json!({"image": 5}), "5"),
             (json!({"seed": {}}), "executable"),
             (json!([]), "QuinistrySpec"),

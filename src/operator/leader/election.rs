@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use super::candidate::{Candidate, Step};
-use super::{ATTEMPT, Leadership, Moment, PERIOD, VALID};
+use super::{ATTEMPT, DURATION, Leadership, Moment, PERIOD, VALID};
 use crate::operator::error::{Category, one_line};
 use crate::operator::identity;
 
@@ -52,7 +52,7 @@ impl Election {
         Self {
             leases: Api::default_namespaced(client),
             name,
-            candidate: Candidate::new(identity),
+            candidate: Candidate::new(identity, DURATION),
             leadership,
             written: None,
             said: String::new(),

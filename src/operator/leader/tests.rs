@@ -39,7 +39,7 @@ impl Server {
 }
 
 fn candidate(name: &str) -> Candidate {
-    Candidate::new(name.into())
+    Candidate::new(name.into(), DURATION)
 }
 
 #[test]
