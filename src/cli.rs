@@ -5,13 +5,13 @@
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use self::output::print;
 use crate::layout::Format;
 use crate::quine::LayerForm;
 use crate::shutdown::Signals;
@@ -32,6 +32,7 @@ mod list;
 mod listen;
 mod login;
 mod operator;
+mod output;
 mod own;
 mod probe;
 mod progress;
@@ -197,7 +198,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Completions(args) => args.run().map(done),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("quinistry: {error:#}");
+        output::complain(&format!("quinistry: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -217,15 +218,6 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
             () = signals.next() => anyhow::bail!("interrupted; nothing is left behind"),
         }
     })
-}
-
-/// Writes a result to standard output. A reader that has seen enough, such as `head`, is no failure.
-fn print(result: impl AsRef<[u8]>) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(result.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("failed to write standard output"),
-    }
 }
 
 /// A length for people: `5.1 MB`.

@@ -5,8 +5,8 @@
 //! but through [`layout`](crate::layout), prints nothing, keeps no state between programs. Called by `chain`
 //! and the command line.
 //!
-//! Blobs go one after the other over HTTP/1.1: an archive is written front to back, and the registry of the
-//! next generation is a loopback away.
+//! Manifests are found out first, within bounds that hold against a hostile registry; then blobs travel, several at
+//! once, over HTTP/1.1.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,29 +16,37 @@ use crate::oci::{Digest, ImageReference, RepositoryName};
 
 mod auth;
 mod blob;
+mod bounds;
 mod challenge;
+mod copy;
 mod credentials;
 mod endpoint;
 mod error;
 mod headers;
 mod lists;
 mod manifest;
+mod parallel;
 mod platform;
 mod probe;
 mod progress;
 mod pull;
 mod push;
 mod referrers;
+mod referrers_tag;
 mod request;
 mod retry;
 mod source;
 mod tls;
+mod tree;
+mod unpack;
 mod verify;
 
 pub use blob::BlobStream;
+pub use copy::CopyReport;
 pub use credentials::{CredentialError, Credentials, DockerConfig, Secret};
 pub use error::{BoxError, Cause, ClientError, Hint};
 pub use manifest::{Document, MAX_MANIFEST, Manifest};
+pub use parallel::BLOBS_AT_ONCE;
 pub use platform::{PlatformError, PlatformPattern, Selection};
 pub use progress::{Outcome, Progress};
 pub use pull::Selected;

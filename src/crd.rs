@@ -197,6 +197,13 @@ pub struct Rollout {
         .message("maxUnavailable must be a number from 1 to 9999 or a percentage from 1% to 100%"))]
     pub max_unavailable: IntOrString,
 
+    /// How many of the selected nodes that are ready may lack a generation without holding up the next one: a number, or
+    /// a percentage of the nodes, rounded down. None by default. A node that serves another digest always holds it up.
+    #[serde(default = "defaults::tolerate_nodes")]
+    #[x_kube(validation = Rule::new("string(self).matches('^(0|[1-9][0-9]{0,3}|[0-9]%|[1-9][0-9]%|100%)$')")
+        .message("tolerateNodes must be a number from 0 to 9999 or a percentage from 0% to 100%"))]
+    pub tolerate_nodes: IntOrString,
+
     /// After how many seconds without progress the resource is reported as stuck. Nothing is rolled back.
     #[serde(default = "defaults::progress_deadline")]
     #[schemars(range(min = 10, max = 86400))]
@@ -207,6 +214,7 @@ impl Default for Rollout {
     fn default() -> Self {
         Self {
             max_unavailable: defaults::max_unavailable(),
+            tolerate_nodes: defaults::tolerate_nodes(),
             progress_deadline_seconds: defaults::progress_deadline(),
         }
     }
@@ -217,6 +225,10 @@ mod defaults {
 
     pub(super) const fn max_unavailable() -> IntOrString {
         IntOrString::Int(1)
+    }
+
+    pub(super) const fn tolerate_nodes() -> IntOrString {
+        IntOrString::Int(0)
     }
 
     pub(super) const fn progress_deadline() -> i32 {

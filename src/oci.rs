@@ -16,11 +16,11 @@ mod strict;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};
+pub(crate) use image::null_as_default;
 pub use image::{
     ConfigSummary, Descriptor, History, ImageConfig, ImageConfiguration, ImageIndex, ImageManifest, Platform,
     RootFs, to_json,
 };
-
 pub use image_reference::{ImageReference, ImageReferenceError, is_host};
 pub use manifest::{Manifest, ManifestError};
 pub use name::{NameError, RepositoryName};

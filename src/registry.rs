@@ -23,6 +23,7 @@ mod referrers;
 mod route;
 mod server;
 mod socket;
+mod turns;
 mod uploads;
 
 use std::sync::Arc;
@@ -33,6 +34,8 @@ use tokio::sync::Semaphore;
 
 use self::builtin::Builtin;
 use self::error::Error;
+use self::turns::Turns;
+use crate::oci::{Digest, RepositoryName};
 use crate::quine::Quine;
 use crate::store::{Store, StoreError};
 
@@ -40,6 +43,13 @@ pub use server::{Limits, serve};
 
 /// Bytes of manifests that are being received at once, by all requests together; who comes with more is told to try again.
 const MANIFESTS_AT_ONCE: usize = 64 * 1024 * 1024;
+
+/// Changes that may be at work at once: half of the threads that may block (tokio's 512), so that reading goes on however
+/// slow a disk is to write.
+const CHANGES_AT_ONCE: usize = 256;
+
+/// Blobs that may be looked up at once, as one that is long and not known yet is hashed then.
+const LOOKUPS_AT_ONCE: usize = 64;
 
 /// What the registry serves. Clones share it.
 #[derive(Clone, Debug)]
@@ -57,6 +67,14 @@ struct Stored {
     store: Store,
     options: Options,
     manifests: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
+    /// Of requests that take a repository's lock.
+    repositories: Turns<RepositoryName>,
+    /// Of requests that ask for referrers, which may have to be made first.
+    referrers: Turns<RepositoryName>,
+    /// Of requests for a blob, which may have to be hashed first.
+    blobs: Turns<Digest>,
 }
 
 /// What clients may do with a store.
@@ -102,7 +120,17 @@ impl State {
 
 impl Stored {
     fn new(store: Store, options: Options) -> Self {
-        Self { store, options, manifests: Arc::new(Semaphore::new(MANIFESTS_AT_ONCE)) }
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self {
+            store,
+            options,
+            manifests: semaphore(MANIFESTS_AT_ONCE),
+            changes: semaphore(CHANGES_AT_ONCE),
+            lookups: semaphore(LOOKUPS_AT_ONCE),
+            repositories: Turns::default(),
+            referrers: Turns::default(),
+            blobs: Turns::default(),
+        }
     }
 
     /// Calls the store where it may block.
@@ -112,6 +140,33 @@ impl Stored {
     ) -> Result<T, Error> {
         let store = self.store.clone();
         Ok(blocking(move || call(&store)).await?)
+    }
+
+    /// Calls the store for what writes much, as many calls at once as leave threads to read.
+    async fn write<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = self.changes.clone().acquire_owned().await.expect("the semaphore is never closed");
+        self.run(move |store| {
+            let _permit = permit;
+            call(store)
+        })
+        .await
+    }
+
+    /// Calls the store for what takes a repository's lock, which is waited for here.
+    async fn change<T: Send + 'static>(
+        &self,
+        name: &RepositoryName,
+        call: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = self.repositories.wait(name).await;
+        self.write(move |store| {
+            let _turn = turn;
+            call(store)
+        })
+        .await
     }
 }
 

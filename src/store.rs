@@ -8,6 +8,7 @@
 //! revision, referrers and tag index; then the tag. So whatever is cut off, what is visible is whole. What takes several visible steps is written down first
 //! (`intents`) and finished at the next start.
 
+mod artifact_types;
 mod blobs;
 mod error;
 mod failpoint;
@@ -26,9 +27,18 @@ mod referrers;
 mod storage;
 mod sweep;
 mod uploads;
+mod verified;
+mod walk;
 
-use std::sync::{Arc, Mutex};
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::artifact_types::ArtifactTypes;
+use self::intents::Left;
 use self::locks::Locks;
 use self::lookups::Lookups;
 use self::manifests::Meaning;
@@ -36,12 +46,14 @@ use self::recent::Recent;
 use self::reclaim::Links;
 use self::referrers::{Asked, Made};
 use self::uploads::Sessions;
+use self::verified::Verified;
+use self::walk::Lists;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
 use crate::segments::Segments;
 
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
-pub use gc::{Collected, Collection};
+pub use gc::{Collected, Collection, NotUnderstood};
 pub use layout::Key;
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
@@ -84,9 +96,11 @@ struct Inner {
     tag_lists: Lookups<(), Arc<[Tag]>>,
     referrers: Lookups<Asked, Referrers>,
     recent: Recent,
+    verified: Verified,
+    folder_lists: Lists,
     made: Made,
-    /// What was cut off waits for room to be finished.
-    left: Mutex<bool>,
+    artifact_types: ArtifactTypes,
+    left: Left,
     /// Accept manifests whose blobs or children are not there.
     sparse: bool,
 }
@@ -104,8 +118,11 @@ impl Store {
             tag_lists: Lookups::new(LISTED_TAGS),
             referrers: Lookups::new(FOUND_REFERRERS),
             recent: Recent::default(),
+            verified: Verified::default(),
+            folder_lists: Lists::default(),
             made: Made::default(),
-            left: Mutex::default(),
+            artifact_types: ArtifactTypes::default(),
+            left: Left::default(),
             sparse,
         };
         let store = Self(Arc::new(inner));
@@ -119,17 +136,40 @@ impl Store {
 
     /// The digest that a link holds; nothing without a link, or with one that was torn by a crash of another program.
     fn link(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
-        let Some(bytes) = self.storage().read(key, LINK)? else { return Ok(None) };
-        let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+        let digest = match self.storage().read(key, LINK) {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()),
+            Err(StorageError::TooLong { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
         if digest.is_none() {
-            tracing::warn!(%key, "this link holds no digest, and is passed over");
+            tracing::warn!(%key, "ignoring link without a valid digest");
         }
         Ok(digest)
     }
 
-    /// Where the bytes lie that a link leads to.
-    fn canonical(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
-        Ok(self.link(key)?.filter(|digest| digest.algorithm() == Algorithm::Sha256))
+    /// Something short beside a repository's content; nothing if it is not there, or longer than it can be.
+    fn note(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StoreError> {
+        match self.storage().read(key, most) {
+            Err(StorageError::TooLong { length, .. }) => {
+                tracing::warn!(%key, length, "ignoring file that is too long");
+                Ok(None)
+            }
+            read => Ok(read?),
+        }
+    }
+
+    /// Where the bytes lie that a link named after `digest` leads to. Content that has a SHA-256 lies under that alone.
+    fn canonical(&self, key: &Key, digest: &Digest) -> Result<Option<Digest>, StoreError> {
+        let Some(canonical) = self.link(key)? else { return Ok(None) };
+        let is_right = match digest.algorithm() {
+            Algorithm::Sha256 => canonical == *digest,
+            Algorithm::Sha512 => canonical.algorithm() == Algorithm::Sha256,
+        };
+        if !is_right {
+            tracing::warn!(%key, %canonical, "ignoring link to other content than it is named after");
+        }
+        Ok(is_right.then_some(canonical))
     }
 
     /// The digests that a folder has entries for.

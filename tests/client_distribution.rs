@@ -4,12 +4,16 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use quinistry::client::{ClientError, Selection};
 use quinistry::layout::{Format, Layout, SavedImage, Target, Writer};
 use quinistry::oci::{Descriptor, ImageManifest, media_type, to_json};
 use support::client::{client, image, layout_of, push, reference};
-use support::distribution::Distribution;
+use support::distribution::{Distribution, Version};
+use support::http::Peer;
 use support::images::{Image, Packing, index_of, tar_of};
+use support::memory_registry::{MemoryRegistry, Referrers};
 
 #[tokio::test]
 async fn an_image_survives_the_round_trip_through_distribution() {
@@ -88,4 +92,44 @@ async fn a_layer_that_unpacks_to_something_else_is_found() {
     push(&client(), &layout, &target).await.unwrap();
     let error = client().verify(&target, &Selection::All, &()).await.unwrap_err();
     assert!(matches!(error, ClientError::DiffId { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn distribution_which_lists_no_referrers_has_lists_that_the_client_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(registry) = Distribution::on(Version::Second, folder.path()) else { return };
+    let from = MemoryRegistry::start(Referrers::Listed);
+    let (image, signatures) = from.change(|contents| {
+        let image = contents.add_artifact("image", None);
+        contents.tags.insert("1".into(), image.digest.to_string());
+        (
+            image.digest.clone(),
+            ["one", "two", "three"].map(|name| contents.add_artifact(name, Some(&image)).digest),
+        )
+    });
+    let client = client();
+    let target = reference(&registry.host, "x:1");
+    let listed = async || {
+        let found = client.referrers(&target, &image).await.unwrap();
+        found.into_iter().map(|referrer| referrer.digest).collect::<Vec<_>>()
+    };
+    let copy = async |name: &str| {
+        let names = (reference(&from.host, name), reference(&registry.host, name));
+        client.copy(&names.0, &names.1, true, Arc::new(())).await.unwrap()
+    };
+    let [one, two, three] = &signatures;
+    copy(&format!("x@{one}")).await;
+    copy(&format!("x@{two}")).await;
+    assert_eq!(listed().await, [one.clone(), two.clone()]);
+    client.delete(&target.with_digest(one.clone())).await.unwrap();
+    assert_eq!(listed().await, [two.clone()]);
+
+    // Deleted by a client that does not know the list: distribution does not take the list with it again.
+    let peer = Peer(registry.host.parse().unwrap());
+    assert_eq!(peer.ask("DELETE", &format!("/v2/x/manifests/{two}"), &[], b"").status, 202);
+    copy(&format!("x@{three}")).await;
+    assert_eq!(listed().await, [three.clone()]);
+    let report = copy("x:1").await;
+    assert_eq!((report.push.referrers, report.missing.len()), (3, 0));
+    assert_eq!(listed().await.len(), 3);
 }

@@ -176,10 +176,13 @@ fn a_device_is_written_to_and_not_replaced() {
 
 #[test]
 fn a_full_disk_is_named() {
-    let mut writer = Writer::create(Target::Path("/dev/full".into()), Format::Archive).unwrap();
-    let saved = image().write_to(&mut writer, None);
-    let error = writer.finish(&[saved]).unwrap_err();
-    assert_eq!(error.to_string(), "failed to write /dev/full");
+    let attempt = || {
+        let mut writer = Writer::create(Target::Path("/dev/full".into()), Format::Archive)?;
+        let (config, bytes) = image().config;
+        writer.add_blob(&config, &bytes)?;
+        writer.finish(&[])
+    };
+    assert_eq!(attempt().unwrap_err().to_string(), "failed to write /dev/full");
 }
 
 #[test]
@@ -196,6 +199,117 @@ fn what_docker_saved_becomes_an_oci_image() {
     let layers: Vec<_> = image().layers.into_iter().map(|(descriptor, _)| descriptor).collect();
     assert_eq!(manifest.layers, layers);
     assert_eq!(read(&layout, &manifest.layers[0].digest), image().layers[0].1);
+}
+
+/// A tar of these files.
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, *content).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn what_docker_writes_as_null_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("docker.tar");
+    let config = image().config;
+    let list = r#"[{"Config":"c.json","RepoTags":null,"Layers":null}]"#;
+    let index = r#"{"schemaVersion":2,"manifests":null}"#;
+    let docker: [(&str, &[u8]); 2] = [("c.json", &config.1), ("manifest.json", list.as_bytes())];
+    let both = [docker.as_slice(), &[("index.json", index.as_bytes())]].concat();
+    for files in [docker.as_slice(), &both] {
+        fs::write(&path, tar(files)).unwrap();
+        let layout = Layout::open(&path).unwrap();
+        let manifest: quinistry::oci::ImageManifest =
+            serde_json::from_slice(&read(&layout, &layout.roots()[0].descriptor.digest)).unwrap();
+        assert_eq!((manifest.config.digest, manifest.layers.len()), (config.0.digest.clone(), 0));
+    }
+    fs::write(&path, tar(&[("index.json", index.as_bytes())])).unwrap();
+    assert!(Layout::open(&path).unwrap().roots().is_empty(), "a layout without images is one");
+    fs::write(&path, tar(&[("manifest.json", b"null")])).unwrap();
+    assert!(Layout::open(&path).unwrap().roots().is_empty());
+}
+
+#[test]
+fn files_that_tar_wrote_as_hard_links_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (descriptor, content) = image().config;
+    let mut files = tar(&[("first", &content), ("index.json", br#"{"schemaVersion":2}"#)]);
+    files.truncate(files.len() - 1024);
+    let mut tar = tar::Builder::new(files);
+    let long = format!("blobs/sha512/{}", Digest::of(Algorithm::Sha512, &content).hex());
+    let short = format!("blobs/sha256/{}", descriptor.digest.hex());
+    for (name, first) in [(&long, "first"), (&short, long.as_str())] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_size(0);
+        tar.append_link(&mut header, name, first).unwrap();
+    }
+    let path = folder.path().join("x.tar");
+    fs::write(&path, tar.into_inner().unwrap()).unwrap();
+    assert_eq!(read(&Layout::open(&path).unwrap(), &descriptor.digest), content);
+}
+
+#[test]
+fn several_blobs_are_written_at_once_and_lie_in_the_order_in_which_they_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = |name: &str, interleaved: bool| {
+        let path = folder.path().join(name);
+        let mut writer = Writer::create(Target::Path(path.clone()), Format::Archive).unwrap();
+        assert!(writer.concurrency() >= 3);
+        let image = image();
+        if interleaved {
+            let blobs: Vec<_> = image.blobs().collect();
+            let mut open: Vec<_> =
+                blobs.iter().map(|(descriptor, _)| writer.begin_blob(descriptor).unwrap()).collect();
+            let halves = |bytes: &[u8]| bytes.split_at(bytes.len() / 2).0.len();
+            for (out, (_, bytes)) in open.iter_mut().zip(&blobs).rev() {
+                out.append(&bytes[..halves(bytes)]).unwrap();
+            }
+            for (mut out, (_, bytes)) in open.into_iter().zip(&blobs) {
+                out.append(&bytes[halves(bytes)..]).unwrap();
+                out.finish().unwrap();
+            }
+        }
+        let saved = image.write_to(&mut writer, Some(NAME));
+        writer.finish(&[saved]).unwrap();
+        fs::read(path).unwrap()
+    };
+    assert!(written("one.tar", false) == written("at-once.tar", true));
+}
+
+#[test]
+fn a_device_takes_one_blob_after_the_other() {
+    let mut writer = Writer::create(Target::Path("/dev/null".into()), Format::Archive).unwrap();
+    assert_eq!(writer.concurrency(), 1);
+    let (config, layer) = (image().config.0, image().layers[0].0.clone());
+    let _begun = writer.begin_blob(&config).unwrap();
+    assert!(matches!(writer.begin_blob(&layer), Err(LayoutError::Unfinished)));
+}
+
+#[test]
+fn what_refers_to_an_image_of_the_layout_is_no_image_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layout");
+    write(&path, Format::OciLayout, &image(), NAME);
+    let mut signature = image();
+    let refer = |subject: &Digest| {
+        let subject = Descriptor { digest: subject.clone(), ..image().descriptor };
+        let mut manifest: serde_json::Value = serde_json::from_slice(&image().manifest).unwrap();
+        manifest["subject"] = serde_json::to_value(&subject).unwrap();
+        manifest.to_string().into_bytes()
+    };
+    for (subject, images) in [(image().digest().clone(), 1), (Digest::sha256(b"elsewhere"), 2)] {
+        signature.manifest = refer(&subject);
+        signature.descriptor = Descriptor::of(&image().descriptor.media_type, &signature.manifest);
+        write(&path, Format::OciLayout, &signature, "localhost:8080/x:signature");
+        let layout = Layout::open(&path).unwrap();
+        assert_eq!((layout.roots().len(), layout.images().len()), (2, images));
+    }
 }
 
 #[test]

@@ -12,7 +12,8 @@ use super::support::outage::{self, Others};
 use super::support::world::Executable;
 use super::support::{Node, Stage, Story, When, serving};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+/// A rollout goes on without a node when that has been gone for a minute.
+const DEADLINE: Duration = Duration::from_mins(3);
 const GENERATIONS: i32 = 3;
 const NAME: &str = "fern";
 

@@ -15,11 +15,15 @@ mod bootstrap_image;
 mod by_hand;
 mod changes_midway;
 mod conflicts;
+mod crowded_node;
 mod dead_nodes;
 mod deletion;
+mod down_leaves_others;
+mod flapping_nodes;
 mod grow_and_shrink;
 mod held_write;
 mod idle;
+mod impostor;
 mod leaders;
 mod lifecycle;
 mod nameless_image;
@@ -32,6 +36,7 @@ mod ports_of_nodes;
 mod raise;
 mod removed_nodes;
 mod reroll;
+mod rewriting_webhook;
 mod rival_operators;
 mod seed_carriers;
 mod seed_faults;
@@ -60,6 +65,8 @@ fn main() -> ExitCode {
         changes_midway::story(),
         bad_children::story(),
         other_digests::story(),
+        impostor::story(),
+        rewriting_webhook::story(),
         seed_carriers::story(),
         architectures::story(),
         idle::story(),
@@ -70,6 +77,8 @@ fn main() -> ExitCode {
         api_away::story(),
         removed_nodes::story(),
         dead_nodes::story(),
+        crowded_node::story(),
+        flapping_nodes::story(),
         leaders::story(),
         two_operators::story(),
         nameless_image::story(),
@@ -82,6 +91,7 @@ fn main() -> ExitCode {
         seed_faults::story(),
         seed_upgrade::story(),
         up::story(),
+        down_leaves_others::story(),
         seed_heals::story(),
     ])
 }

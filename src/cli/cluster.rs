@@ -1,13 +1,17 @@
 //! What the commands that speak to a cluster have in common: which one, what is to be raised there, and how it is shown.
 
+use std::collections::HashSet;
 use std::future::Future;
-use std::io::{IsTerminal as _, stderr, stdout};
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::plain;
+use crate::crd::NetworkMode;
 use crate::oci::Digest;
 use crate::shutdown::Signals;
 use crate::up::api::Cluster;
@@ -17,6 +21,12 @@ use crate::up::{Shipment, UpError, Wishes, names};
 
 /// The longest name of a namespace: `-operator` is appended for another one.
 const NAMESPACE_LENGTH: usize = 63 - "-operator".len();
+
+/// How long a command that only looks asks an API server again that cannot serve.
+const LOOKING: Duration = Duration::from_secs(8);
+
+/// How long a command that changes the cluster does so.
+const CHANGING: Duration = Duration::from_mins(1);
 
 /// Which cluster.
 #[derive(Debug, clap::Args)]
@@ -49,6 +59,11 @@ pub(super) struct What {
     #[arg(long = "carrier", value_name = "IMAGE")]
     carriers: Vec<String>,
 
+    /// How the generations listen on their nodes; HostNetwork where host ports are not served on localhost [default:
+    /// HostPort]
+    #[arg(long, value_name = "MODE", value_parser = network)]
+    network: Option<NetworkMode>,
+
     /// Ship this file in place of the running executable
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -74,11 +89,37 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
+/// A mode of the resource's `spec.network`, in its words.
+fn network(text: &str) -> Result<NetworkMode, String> {
+    match text {
+        "HostPort" => Ok(NetworkMode::HostPort),
+        "HostNetwork" => Ok(NetworkMode::HostNetwork),
+        _ => Err("HostPort and HostNetwork can be".into()),
+    }
+}
+
 // === impl Where ===
 
 impl Where {
-    pub(super) async fn connect(&self) -> Result<Cluster, UpError> {
-        Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await
+    /// Connects for a command that only looks: an API server that cannot serve is told within seconds.
+    pub(super) async fn look(&self) -> Result<Cluster, UpError> {
+        self.connect(LOOKING).await
+    }
+
+    /// Connects for a command that changes the cluster and goes on after a short outage.
+    pub(super) async fn change(&self) -> Result<Cluster, UpError> {
+        self.connect(CHANGING).await
+    }
+
+    async fn connect(&self, patience: Duration) -> Result<Cluster, UpError> {
+        let cluster = Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref(), patience).await?;
+        let said = Mutex::new(HashSet::new());
+        Ok(cluster.noticing(Arc::new(move |line: &str| {
+            let is_new = said.lock().is_ok_and(|mut said| said.insert(line.to_owned()));
+            if is_new {
+                let _ = writeln!(stderr(), "quinistry: {}", plain(line));
+            }
+        })))
     }
 }
 
@@ -86,7 +127,12 @@ impl Where {
 
 impl What {
     pub(super) fn wishes(&self) -> Wishes {
-        Wishes { generations: self.generations, base_port: self.base_port, carriers: self.carriers.clone() }
+        Wishes {
+            generations: self.generations,
+            base_port: self.base_port,
+            carriers: self.carriers.clone(),
+            network: self.network,
+        }
     }
 
     pub(super) fn shipment(&self) -> anyhow::Result<Shipment> {
@@ -214,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_finding_is_a_line() {
-        let finding = Finding { level: Level::Note, subject: "nodes", text: "n2\u{1b}[2J".into() };
+        let finding =
+            Finding { level: Level::Note, subject: "nodes", text: "n2\u{1b}[2J".into(), details: Vec::new() };
         assert_eq!(line(&finding, Paint(false)), "note  nodes         n2\u{fffd}[2J");
     }
 }

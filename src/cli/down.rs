@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::cluster::{self, Where};
 use crate::up::down::down;
-use crate::up::names;
+use crate::up::{Place, names};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,13 +32,20 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        if !self.yes && !self.confirm()? {
-            return super::print("nothing was changed\n");
-        }
+        anyhow::ensure!(
+            self.yes || stdin().is_terminal(),
+            "this removes all generations of {}/{}, and what is pulled from them cannot be pulled any more: say --yes",
+            self.namespace,
+            names::RESOURCE
+        );
         let removed = cluster::run("run it again to go on", async {
-            let cluster = self.place.connect().await?;
-            Ok(down(&cluster, &self.namespace, Duration::from_secs(self.timeout)).await?)
+            let cluster = self.place.change().await?;
+            if !self.yes && !self.confirm(cluster.place()).await? {
+                return Ok(None);
+            }
+            Ok(Some(down(&cluster, &self.namespace, Duration::from_secs(self.timeout)).await?))
         })?;
+        let Some(removed) = removed else { return super::print("nothing was changed\n") };
         if removed.gone.is_empty() && removed.left.is_empty() {
             return super::print(format!("there is nothing of quinistry in {}\n", self.namespace));
         }
@@ -49,17 +58,22 @@ impl Args {
         super::print(text)
     }
 
-    fn confirm(&self) -> anyhow::Result<bool> {
-        anyhow::ensure!(
-            stdin().is_terminal(),
-            "this removes all generations of {}/{}, and what is pulled from them cannot be pulled any more: say --yes",
+    /// Asks with the cluster's names: the current context may be another one than its user thinks.
+    async fn confirm(&self, place: &Place) -> anyhow::Result<bool> {
+        eprint!(
+            "Remove all generations of {}/{}, and the operator, from {}? [y/N] ",
             self.namespace,
-            names::RESOURCE
+            names::RESOURCE,
+            super::plain(&place.to_string())
         );
-        eprint!("Remove all generations of {}/{}, and the operator? [y/N] ", self.namespace, names::RESOURCE);
         stderr().flush()?;
-        let mut answer = String::new();
-        stdin().read_line(&mut answer)?;
+        // A thread that nothing waits for, so that an interrupt ends the question.
+        let (send, receive) = oneshot::channel();
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            let _ = send.send(stdin().read_line(&mut answer).map(|_| answer));
+        });
+        let answer = receive.await??;
         Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
 }

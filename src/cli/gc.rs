@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::store::{Access, Collection, Filesystem, Store};
+use crate::store::{Access, Collection, Filesystem, NotUnderstood, Store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -48,6 +48,13 @@ impl Args {
         }
         for (digest, length) in &collected.blobs {
             writeln!(text, "blob     {digest}  {}", super::human(*length))?;
+        }
+        for NotUnderstood { repository, digest, tags } in &collected.not_understood {
+            let tags: String = tags.iter().map(|tag| format!(" :{tag}")).collect();
+            writeln!(
+                text,
+                "kept     {repository}@{digest}{tags}  (not understood: kept with all that it mentions)"
+            )?;
         }
         let bytes = collected.blobs.iter().map(|(_, length)| length).sum();
         let would = if self.dry_run { "would be removed" } else { "removed" };

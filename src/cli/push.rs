@@ -51,9 +51,13 @@ impl Args {
 
 /// The only image, or the one that bears the name, the tag or the digest that is pushed to.
 fn choose<'a>(layout: &'a Layout, target: &ImageReference) -> anyhow::Result<&'a Root> {
-    let roots = layout.roots();
+    // A digest may be that of a signature, which is otherwise pushed with what it refers to.
+    let roots = match target.digest() {
+        Some(_) => layout.roots().iter().collect(),
+        None => layout.images(),
+    };
     let show = |path: &Path| path.display().to_string();
-    let first = roots.first().with_context(|| format!("{} holds no image", show(layout.path())))?;
+    let first = *roots.first().with_context(|| format!("{} holds no image", show(layout.path())))?;
     if roots.iter().all(|root| root.descriptor.digest == first.descriptor.digest) {
         return Ok(first);
     }
@@ -66,7 +70,7 @@ fn choose<'a>(layout: &'a Layout, target: &ImageReference) -> anyhow::Result<&'a
         },
     ];
     for fits in fits {
-        let mut fitting = roots.iter().filter(|root| fits(root, &target.to_string(), &tag));
+        let mut fitting = roots.iter().copied().filter(|root| fits(root, &target.to_string(), &tag));
         if let (Some(root), None) = (fitting.next(), fitting.next()) {
             return Ok(root);
         }

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::cluster::{self, Where};
 use crate::up::api::Cluster;
-use crate::up::status::{Picture, look};
+use crate::up::status::{Picture, Renewals, look};
 use crate::up::tree::{Paint, draw};
 
 /// How often it is looked again.
@@ -45,13 +45,13 @@ enum Output {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         cluster::run("nothing was changed", async {
-            let cluster = self.place.connect().await?;
+            let cluster = self.place.look().await?;
             if self.watch { self.watch(&cluster).await } else { self.once(&cluster).await }
         })
     }
 
     async fn once(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
-        let pictures = look(cluster, self.namespace.as_deref()).await?;
+        let pictures = look(cluster, self.namespace.as_deref(), &mut Renewals::default()).await?;
         match self.output {
             Output::Json => super::print(format!("{}\n", serde_json::to_string_pretty(&pictures)?))?,
             Output::Text => super::print(self.text(&pictures, cluster::paint_of_stdout()))?,
@@ -64,8 +64,9 @@ impl Args {
     async fn watch(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         let redraws = self.output == Output::Text && std::io::stdout().is_terminal();
         let mut last = String::new();
+        let mut renewals = Renewals::default();
         loop {
-            let text = match look(cluster, self.namespace.as_deref()).await {
+            let text = match look(cluster, self.namespace.as_deref(), &mut renewals).await {
                 Ok(pictures) if self.output == Output::Json => {
                     format!("{}\n", serde_json::to_string(&pictures)?)
                 }

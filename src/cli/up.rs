@@ -29,6 +29,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
 
+    /// Replace a newer operator and newer generations by this version; the definition stays
+    #[arg(long)]
+    downgrade: bool,
+
     /// Print everything that would be made, and change nothing
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
@@ -62,7 +66,7 @@ impl Args {
 
     async fn raise(&self, wishes: &Wishes, shipment: &Shipment) -> anyhow::Result<()> {
         let began = Instant::now();
-        let cluster = self.place.connect().await?;
+        let cluster = self.place.change().await?;
         let mut live = Live::new();
         self.check(&cluster, wishes, shipment, &live).await?;
         let order = Order {
@@ -98,7 +102,8 @@ impl Args {
         shipment: &Shipment,
         live: &Live,
     ) -> anyhow::Result<()> {
-        let question = Question { namespace: &self.what.namespace, wishes, shipment };
+        let question =
+            Question { namespace: &self.what.namespace, wishes, shipment, downgrade: self.downgrade };
         let findings = check(cluster, &question).await?;
         for finding in findings.iter().filter(|finding| finding.level != Level::Ok) {
             live.say(&cluster::line(finding, live.paint));
@@ -136,7 +141,7 @@ impl Args {
     }
 
     async fn look(&self, wishes: &Wishes, shipment: &Shipment) -> Result<Vec<Value>, UpError> {
-        let cluster = self.place.connect().await?;
+        let cluster = self.place.change().await?;
         everything(Some(&cluster), &self.what.namespace, wishes, shipment).await
     }
 }

@@ -1,11 +1,14 @@
 //! A blob as a stream that checks itself, and goes on where a connection broke.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
 use crate::oci::{Descriptor, Digest, Hasher, ImageReference};
 
+use super::bounds::Pace;
 use super::endpoint::Endpoint;
 use super::request::{self, Call};
 use super::{Client, ClientError, headers, retry};
@@ -31,6 +34,9 @@ pub struct BlobStream {
     failures: u32,
     /// How much had been taken at the last failure.
     mark: u64,
+    pace: Pace,
+    /// Whether the registry has refused to go on in the middle of this blob.
+    refuses_ranges: bool,
 }
 
 impl Client {
@@ -51,6 +57,8 @@ impl Client {
             skip: 0,
             failures: 0,
             mark: 0,
+            pace: Pace::default(),
+            refuses_ranges: false,
         };
         stream.connect().await?;
         self.remember(image, &blob.digest);
@@ -77,10 +85,16 @@ impl BlobStream {
                 self.connect().await?;
                 continue;
             };
+            let began = Instant::now();
             let result = match request::piece(&self.what, answer).await {
                 Ok(None) if self.taken < self.size => {
                     let actual = self.taken;
                     Err(ClientError::Size { what: self.what.clone(), expected: self.size, actual })
+                }
+                // Everything has come: how the connection ends afterwards is of no interest.
+                Err(_) if self.taken == self.size => Ok(None),
+                Ok(Some(piece)) if !self.pace.note(began.elapsed(), piece.len()) => {
+                    Err(Pace::error(&self.what))
                 }
                 result => result,
             };
@@ -148,16 +162,20 @@ impl BlobStream {
     }
 
     async fn connect(&mut self) -> Result<(), ClientError> {
-        let url = self.endpoint.url(&format!("/v2/{}/blobs/{}", self.repository, self.digest));
-        let mut call =
-            Call::new(&self.what, &self.endpoint, Method::GET, url).scope(&self.repository, "pull");
-        if self.taken > 0 {
-            let range = HeaderValue::try_from(format!("bytes={}-", self.taken)).expect("digits are ASCII");
-            call.headers.insert(RANGE, range);
-        }
-        let wanted: &[_] =
-            if self.taken > 0 { &[StatusCode::OK, StatusCode::PARTIAL_CONTENT] } else { &[StatusCode::OK] };
-        let answer = self.client.send_for(&call, wanted).await?;
+        let answer = match self.request().await? {
+            answer if matches!(answer.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) => answer,
+            answer if self.resumes() && answer.status().is_client_error() => {
+                // No such range, or no ranges at all: from the start again, past what has come.
+                drop(answer);
+                self.refuses_ranges = true;
+                let answer = self.request().await?;
+                if answer.status() != StatusCode::OK {
+                    return Err(request::failure(&self.what, answer).await);
+                }
+                answer
+            }
+            answer => return Err(request::failure(&self.what, answer).await),
+        };
         self.skip = self.taken;
         if answer.status() == StatusCode::PARTIAL_CONTENT {
             let range = super::manifest::text(answer.headers(), CONTENT_RANGE.as_str())
@@ -177,5 +195,21 @@ impl BlobStream {
         }
         self.answer = Some(answer);
         Ok(())
+    }
+
+    fn resumes(&self) -> bool {
+        self.taken > 0 && !self.refuses_ranges
+    }
+
+    /// Asks for what is left, or for the whole.
+    async fn request(&self) -> Result<Response, ClientError> {
+        let url = self.endpoint.url(&format!("/v2/{}/blobs/{}", self.repository, self.digest));
+        let mut call =
+            Call::new(&self.what, &self.endpoint, Method::GET, url).scope(&self.repository, "pull");
+        if self.resumes() {
+            let range = HeaderValue::try_from(format!("bytes={}-", self.taken)).expect("digits are ASCII");
+            call.headers.insert(RANGE, range);
+        }
+        self.client.send(&call).await
     }
 }

@@ -104,6 +104,14 @@ pub enum ClientError {
         /// The limit.
         limit: u64,
     },
+    /// The registry leads to more than any image needs: depth, number, bytes or time.
+    #[error("failed to {what}: {reason}")]
+    Bound {
+        /// What was being done.
+        what: String,
+        /// Which bound was exceeded, and what to do.
+        reason: String,
+    },
     /// The connection broke in the middle of the answer.
     #[error("failed to {what}: the connection broke")]
     Broken {

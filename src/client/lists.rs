@@ -1,6 +1,7 @@
 //! Lists: tags of a repository, repositories of a registry; and whether a registry lets one in.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use reqwest::header::LINK;
 use reqwest::{Method, StatusCode};
@@ -15,10 +16,15 @@ use super::{Client, ClientError, Credentials, headers};
 
 /// How many entries to ask for at once; registries give fewer if they like.
 const PAGE: &str = "1000";
-/// A million entries of full pages; a registry that goes on is broken or hostile.
+/// Pages of a list: a million entries in full ones; a registry that goes on is broken or hostile.
 const MAX_PAGES: usize = 1000;
-/// A thousand entries of 255 bytes, generously.
-const MAX_PAGE: u64 = 4 * 1024 * 1024;
+/// Entries of a list.
+const MAX_ENTRIES: usize = 1_000_000;
+/// Length in bytes of all pages of a list, and so of one: registries without pages, as distribution before version 3,
+/// give hundreds of thousands of tags at once.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Time for a whole list.
+const DEADLINE: Duration = Duration::from_mins(15);
 
 #[derive(Deserialize)]
 struct Tags {
@@ -62,6 +68,7 @@ impl Client {
         self.ping(host).await
     }
 
+    /// All entries of a list, within its bounds.
     async fn pages<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
@@ -70,22 +77,57 @@ impl Client {
         what: &str,
         entries: impl Fn(T) -> Option<Vec<String>>,
     ) -> Result<Vec<String>, ClientError> {
+        let all = self.all_pages(endpoint, path, scope, what, entries);
+        let late = |_| {
+            let reason = format!("the list did not end within {} minutes", DEADLINE.as_secs() / 60);
+            ClientError::Bound { what: what.into(), reason }
+        };
+        tokio::time::timeout(DEADLINE, all).await.map_err(late)?
+    }
+
+    async fn all_pages<T: DeserializeOwned>(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        scope: String,
+        what: &str,
+        entries: impl Fn(T) -> Option<Vec<String>>,
+    ) -> Result<Vec<String>, ClientError> {
         let protocol = |reason: &str| ClientError::Protocol { what: what.into(), reason: reason.into() };
+        let bound = |reason: String| ClientError::Bound { what: what.into(), reason };
         let mut url = endpoint.url(path);
         url.set_query(Some(&format!("n={PAGE}")));
         let mut seen = BTreeSet::new();
-        let mut all = Vec::new();
+        let (mut all, mut left) = (Vec::new(), MAX_BYTES);
         loop {
-            if seen.len() >= MAX_PAGES || !seen.insert(url.to_string()) {
-                return Err(protocol("the list does not end"));
+            if !seen.insert(url.to_string()) {
+                return Err(protocol("the list does not end: it leads back to an earlier page"));
+            }
+            if seen.len() > MAX_PAGES {
+                return Err(bound(format!("the list does not end within {MAX_PAGES} pages")));
             }
             let mut call = Call::new(what, endpoint, Method::GET, url.clone());
             call.scopes.push(scope.clone());
-            let (fields, body) = self.fetch(&call, MAX_PAGE).await?;
+            let (fields, body) = match self.fetch(&call, left).await {
+                Err(ClientError::Status { status, .. }) if seen.len() == 1 && may_mean_the_number(status) => {
+                    // Some registries refuse a page longer than their own instead of giving a shorter one.
+                    url.set_query(None);
+                    continue;
+                }
+                Err(ClientError::TooLarge { .. }) => {
+                    return Err(bound(format!("the list is longer than {} MiB", MAX_BYTES >> 20)));
+                }
+                page => page?,
+            };
+            left -= body.len() as u64;
             let mut links = fields.get_all(LINK).iter().filter_map(|field| field.to_str().ok());
             let next = links.find_map(headers::next_link).map(str::to_owned);
             let page: T = serde_json::from_slice(&body).map_err(|_| protocol("not the JSON of a list"))?;
+            drop(body);
             all.extend(entries(page).unwrap_or_default());
+            if all.len() > MAX_ENTRIES {
+                return Err(bound(format!("the list has more than {MAX_ENTRIES} entries")));
+            }
             match next {
                 None => return Ok(all),
                 Some(next) => match url.join(&next) {
@@ -95,4 +137,9 @@ impl Client {
             }
         }
     }
+}
+
+/// Returns whether a refusal may be about the number of entries that was asked for.
+fn may_mean_the_number(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 405 | 406 | 413 | 416 | 422 | 501)
 }

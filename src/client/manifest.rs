@@ -1,13 +1,18 @@
 //! Manifests and indexes: found, fetched, checked against their digest, and put.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::oci::{Descriptor, Digest, ImageIndex, ImageManifest, ImageReference, Reference, media_type};
+use crate::oci::{
+    Descriptor, Digest, ImageIndex, ImageManifest, ImageReference, Reference, media_type, null_as_default,
+};
 
-use super::request::{self, Call, Payload};
+use super::request::{Call, Payload};
 use super::{Client, ClientError, headers};
 
 /// The longest manifest that is fetched or pushed: what containerd, podman and oras take at most, and what the
@@ -19,6 +24,11 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd
     application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
 const DIGEST_HEADER: &str = "docker-content-digest";
+/// Header by which a registry says that it lists a manifest among the referrers of its subject.
+const SUBJECT_HEADER: &str = "oci-subject";
+
+/// Time for one manifest, whatever trickles in: 4 MiB at some seven KiB in a second, and every retry.
+const DEADLINE: Duration = Duration::from_mins(10);
 
 /// A manifest or an index, as the registry sent it; the bytes hash to the descriptor's digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +58,37 @@ struct Shape {
     manifests: Option<serde::de::IgnoredAny>,
 }
 
+/// Says how a manifest refers to another one.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct About {
+    subject: Option<Subject>,
+    artifact_type: Option<String>,
+    config: Option<Config>,
+    #[serde(deserialize_with = "null_as_default")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    /// As text: an algorithm that is unknown here makes no manifest unreadable.
+    digest: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Config {
+    #[serde(deserialize_with = "null_as_default")]
+    media_type: String,
+}
+
+/// Answer to a manifest that was put.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Put {
+    /// Whether the registry itself lists the manifest among the referrers of its subject.
+    pub(super) lists_referrers: bool,
+}
+
 // === impl Manifest ===
 
 impl Manifest {
@@ -61,12 +102,15 @@ impl Manifest {
                 shape.schema_version
             ));
         }
-        let is_index = shape.manifests.is_some();
-        if is_index && (shape.config.is_some() || shape.layers.is_some()) {
+        if shape.manifests.is_some() && (shape.config.is_some() || shape.layers.is_some()) {
             // Each reader would see another image: CVE-2021-41190.
             return Err("a document that is both a manifest and an index".into());
         }
-        let named = shape.media_type.unwrap_or_else(|| headers::essence(content_type));
+        // Go writes an empty type where its author forgot `omitempty`, and an empty list as null.
+        let named = shape.media_type.filter(|named| !named.is_empty());
+        let named = named.unwrap_or_else(|| headers::essence(content_type));
+        let is_empty = shape.config.is_none() && shape.layers.is_none() && shape.manifests.is_none();
+        let is_index = shape.manifests.is_some() || is_empty && media_type::is_index(&named);
         let media_type = match (is_index, named) {
             (true, named) if media_type::is_manifest(&named) => {
                 return Err(format!("an index that calls itself {named}"));
@@ -80,6 +124,21 @@ impl Manifest {
         };
         let descriptor = Descriptor { digest, ..Descriptor::of(&media_type, b"") };
         Ok(Self { descriptor: Descriptor { size: bytes.len() as u64, ..descriptor }, bytes })
+    }
+
+    /// Digest of the manifest that this one is about, if any.
+    #[must_use]
+    pub fn subject(&self) -> Option<Digest> {
+        serde_json::from_slice::<About>(&self.bytes).ok()?.subject?.digest.parse().ok()
+    }
+
+    /// Descriptor under which this manifest is listed among the referrers of its subject: with its annotations, and its
+    /// artifact type or that of its configuration. distribution-spec, section Pushing Manifests with Subject.
+    pub(super) fn as_referrer(&self) -> Descriptor {
+        let about: About = serde_json::from_slice(&self.bytes).unwrap_or_default();
+        let own = about.artifact_type.filter(|own| !own.is_empty());
+        let artifact_type = own.or_else(|| Some(about.config?.media_type).filter(|kind| !kind.is_empty()));
+        Descriptor { annotations: about.annotations, artifact_type, ..self.descriptor.clone() }
     }
 
     /// What it says.
@@ -106,7 +165,9 @@ impl Client {
         let url = endpoint.url(&format!("/v2/{repository}/manifests/{}", image.reference()));
         let mut call = Call::new(&what, &endpoint, Method::GET, url).scope(&repository, "pull");
         call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-        let (headers, bytes) = self.fetch(&call, MAX_MANIFEST).await?;
+        let fetched = tokio::time::timeout(DEADLINE, self.fetch(&call, MAX_MANIFEST)).await;
+        let late = |_| ClientError::Timeout { what: what.clone(), seconds: DEADLINE.as_secs() };
+        let (headers, bytes) = fetched.map_err(late)??;
         let content_type = text(&headers, CONTENT_TYPE.as_str()).unwrap_or_default();
         let named = digest_in(&headers);
         let expected = match image.reference() {
@@ -135,7 +196,8 @@ impl Client {
         }
     }
 
-    /// `None`: there is none. `Some(Err(()))`: there may be one, but the headers do not say which.
+    /// `None`: there is none. `Some(Err(()))`: there may be one, but the headers do not say which, or the registry, or
+    /// the store that it redirects to, answers no HEAD where it may answer a GET.
     pub(super) async fn head_manifest(
         &self,
         image: &ImageReference,
@@ -147,7 +209,11 @@ impl Client {
         let what = format!("look up manifest {image}");
         let mut call = Call::new(what, &endpoint, Method::HEAD, url).scope(&repository, actions);
         call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-        let answer = self.send(&call).await?;
+        let answer = match self.send(&call).await {
+            Ok(answer) => answer,
+            Err(ClientError::NoCredentials { .. } | ClientError::Refused { .. }) => return Ok(Some(Err(()))),
+            Err(error) => return Err(error),
+        };
         let headers = answer.headers();
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(None),
@@ -164,9 +230,7 @@ impl Client {
                 }
                 Ok(Some(Ok(Descriptor { digest, size, ..Descriptor::of(&media_type, b"") })))
             }
-            // Some registries know no HEAD here.
-            StatusCode::METHOD_NOT_ALLOWED => Ok(Some(Err(()))),
-            _ => Err(request::failure(&call.what, answer).await),
+            _ => Ok(Some(Err(()))),
         }
     }
 
@@ -175,7 +239,7 @@ impl Client {
         &self,
         image: &ImageReference,
         manifest: &Manifest,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Put, ClientError> {
         let endpoint = self.endpoint(image.host())?;
         let repository = endpoint.repository(image);
         let url = endpoint.url(&format!("/v2/{repository}/manifests/{}", image.reference()));
@@ -194,7 +258,7 @@ impl Client {
             {
                 Err(ClientError::Digest { what, expected: manifest.descriptor.digest.clone(), actual })
             }
-            _ => Ok(()),
+            _ => Ok(Put { lists_referrers: answer.headers().contains_key(SUBJECT_HEADER) }),
         }
     }
 }
@@ -224,7 +288,14 @@ mod tests {
             read(r#"{"schemaVersion":2,"config":{},"layers":[]}"#, "").unwrap(),
             media_type::OCI_MANIFEST
         );
+        let null =
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":null}"#;
+        assert_eq!(read(null, "").unwrap(), media_type::OCI_INDEX);
         let docker = "application/vnd.docker.distribution.manifest.v2+json; charset=utf-8";
+        assert_eq!(
+            read(r#"{"schemaVersion":2,"mediaType":"","config":{}}"#, docker).unwrap(),
+            media_type::DOCKER_MANIFEST
+        );
         assert_eq!(read(r#"{"schemaVersion":2,"config":{}}"#, docker).unwrap(), media_type::DOCKER_MANIFEST);
     }
 

@@ -3,18 +3,27 @@
 use crate::oci::Descriptor;
 
 /// Watches an operation. All methods do nothing unless implemented.
+///
+/// Up to [`BLOBS_AT_ONCE`](super::BLOBS_AT_ONCE) blobs are between [`begin`](Self::begin) and [`end`](Self::end) at the
+/// same time, so each needs a bar of its own, known by its digest. A blob that fails is begun and never ended.
 pub trait Progress: Send + Sync {
-    /// The transfer of a blob begins, or begins anew.
+    /// Announces `blobs` different blobs of `bytes` bytes in all, before the first of them begins. Told again, for those
+    /// that are added, where an operation finds more images on its way.
+    fn expect(&self, blobs: usize, bytes: u64) {
+        let _ = (blobs, bytes);
+    }
+
+    /// Begins the transfer of a blob, or begins it again from its first byte.
     fn begin(&self, blob: &Descriptor) {
         let _ = blob;
     }
 
-    /// So many more bytes of it have been transferred.
+    /// Counts `bytes` more bytes of a blob as transferred.
     fn advance(&self, blob: &Descriptor, bytes: u64) {
         let _ = (blob, bytes);
     }
 
-    /// Nothing more will happen to it.
+    /// Ends a blob: no further call names it.
     fn end(&self, blob: &Descriptor, outcome: Outcome) {
         let _ = (blob, outcome);
     }
@@ -31,5 +40,5 @@ pub enum Outcome {
     Mounted,
 }
 
-/// For nobody.
+/// Watches nothing.
 impl Progress for () {}

@@ -1,26 +1,28 @@
 //! Pull: from a registry into a [`Writer`].
 
-use crate::layout::{DockerImage, SavedImage, Writer};
-use crate::oci::{Descriptor, ImageIndex, ImageManifest, ImageReference, media_type};
+use crate::layout::{BlobWriter, DockerImage, LayoutError, SavedImage, Writer};
+use crate::oci::{Descriptor, ImageManifest, ImageReference, media_type};
 
-use super::{Client, ClientError, Document, Manifest, Outcome, Progress, Selection};
+use super::bounds::Budget;
+use super::parallel::ordered;
+use super::source::RemoteSource;
+use super::tree::Gatherer;
+use super::{BLOBS_AT_ONCE, Client, ClientError, Document, Manifest, Outcome, Progress, Selection};
 
-/// Indexes in indexes: the specification allows any number, one is in use.
-pub(super) const MAX_DEPTH: usize = 4;
-/// Images in one index; the largest official ones have some forty.
-const MAX_IMAGES: usize = 1000;
+/// Indexes in indexes that a platform is looked for in.
+const MAX_DEPTH: usize = 4;
 
-/// What a reference and a selection stand for: a root, and every image below it.
+/// What a reference and a selection stand for: a root, and everything below it.
 #[derive(Clone, Debug)]
 pub struct Selected {
     /// What the reference resolved to, before the selection.
     pub resolved: Descriptor,
     /// What is taken: the image that was selected, or the index itself.
-    pub root: Manifest,
-    /// Indexes below the root, without it.
-    pub indexes: Vec<Manifest>,
-    /// Images, each with its manifest.
-    pub images: Vec<(Manifest, ImageManifest)>,
+    pub root: Descriptor,
+    /// Images and indexes, each once, children before parents: the last is the root.
+    pub manifests: Vec<Manifest>,
+    /// What they are made of, each once.
+    pub blobs: Vec<Descriptor>,
 }
 
 impl Client {
@@ -39,37 +41,12 @@ impl Client {
                 root = self.child(image, chosen).await?;
             }
         }
-        let mut selected = Selected { resolved, root: root.clone(), indexes: Vec::new(), images: Vec::new() };
-        let what = format!("fetch index {image}");
-        let mut level = vec![root];
-        for depth in 0.. {
-            let mut below = Vec::new();
-            for manifest in level {
-                match manifest.document()? {
-                    Document::Image(document) => selected.images.push((manifest, document)),
-                    Document::Index(ImageIndex { manifests, .. }) => {
-                        for child in manifests {
-                            if below.len() + selected.images.len() >= MAX_IMAGES {
-                                let reason = format!("more than {MAX_IMAGES} images");
-                                return Err(ClientError::Protocol { what, reason });
-                            }
-                            below.push(self.child(image, &child).await?);
-                        }
-                        if manifest.descriptor.digest != selected.root.descriptor.digest {
-                            selected.indexes.push(manifest);
-                        }
-                    }
-                }
-            }
-            if below.is_empty() {
-                break;
-            }
-            if depth >= MAX_DEPTH {
-                return Err(ClientError::Protocol { what, reason: "indexes in indexes in indexes".into() });
-            }
-            level = below;
-        }
-        Ok(selected)
+        let what = format!("fetch manifests of {image}");
+        let budget = if self.shared.peers { Budget::for_peer(what) } else { Budget::for_image(what) };
+        let descriptor = root.descriptor.clone();
+        let source = RemoteSource::new(self, image, descriptor.clone());
+        let tree = Gatherer::new(&source, budget).gather_below(root).await?;
+        Ok(Selected { resolved, root: descriptor, manifests: tree.manifests, blobs: tree.blobs })
     }
 
     async fn child(&self, image: &ImageReference, descriptor: &Descriptor) -> Result<Manifest, ClientError> {
@@ -85,36 +62,38 @@ impl Client {
         progress: &dyn Progress,
     ) -> Result<SavedImage, ClientError> {
         let selected = self.select(image, selection).await?;
-        for (manifest, document) in &selected.images {
-            for blob in document.blobs() {
-                self.pull_blob(image, blob, writer, progress).await?;
-            }
+        let wanted: Vec<_> = selected.blobs.iter().filter(|blob| !writer.has(&blob.digest)).collect();
+        progress.expect(wanted.len(), wanted.iter().map(|blob| blob.size).sum());
+        let limit = BLOBS_AT_ONCE.min(writer.concurrency());
+        ordered(wanted, limit, |blob| {
+            // At once, and not when the task first runs: so the archive's order is that of the image.
+            let out = writer.begin_blob(blob);
+            self.pull_blob(image, blob, out, progress)
+        })
+        .await?;
+        for manifest in &selected.manifests {
             writer.add_blob(&manifest.descriptor, &manifest.bytes)?;
         }
-        for index in &selected.indexes {
-            writer.add_blob(&index.descriptor, &index.bytes)?;
-        }
-        writer.add_blob(&selected.root.descriptor, &selected.root.bytes)?;
-        let docker = match selected.images.as_slice() {
-            [(manifest, document)] if *manifest == selected.root => docker_image(document),
+        let docker = match selected.manifests.as_slice() {
+            [only] => match only.document()? {
+                Document::Image(document) => docker_image(&document),
+                Document::Index(_) => None,
+            },
             _ => None,
         };
-        Ok(SavedImage { descriptor: selected.root.descriptor, name: Some(name_of(image)), docker })
+        Ok(SavedImage { descriptor: selected.root, name: Some(name_of(image)), docker })
     }
 
     async fn pull_blob(
         &self,
         image: &ImageReference,
         blob: &Descriptor,
-        writer: &mut Writer,
+        out: Result<BlobWriter, LayoutError>,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
-        if writer.has(&blob.digest) {
-            return Ok(());
-        }
+        let mut out = out?;
         progress.begin(blob);
         let mut stream = self.blob(image, blob).await?;
-        let mut out = writer.begin_blob(blob)?;
         while let Some(piece) = stream.next().await? {
             out.append(&piece)?;
             progress.advance(blob, piece.len() as u64);
@@ -122,18 +101,6 @@ impl Client {
         out.finish()?;
         progress.end(blob, Outcome::Transferred);
         Ok(())
-    }
-}
-
-/// An image's blobs that a registry has.
-pub(super) trait Blobs {
-    fn blobs(&self) -> impl Iterator<Item = &Descriptor>;
-}
-
-impl Blobs for ImageManifest {
-    fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        let layers = self.layers.iter().filter(|layer| !media_type::is_nondistributable(&layer.media_type));
-        std::iter::once(&self.config).chain(layers)
     }
 }
 

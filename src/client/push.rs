@@ -1,23 +1,22 @@
 //! Push: from a [`PushSource`] into a registry, sending only what is not there.
 
-use std::collections::BTreeSet;
-use std::future::Future;
-use std::io::Read as _;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::stream;
-use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use crate::oci::{Descriptor, Digest, ImageReference, RepositoryName, media_type};
+use crate::oci::{Descriptor, Digest, ImageReference, Reference, RepositoryName};
 
+use super::bounds::Budget;
 use super::endpoint::Endpoint;
-use super::pull::{Blobs as _, MAX_DEPTH};
+use super::manifest::text;
+use super::parallel::ordered;
 use super::request::{self, Call, Payload};
-use super::source::{Content, Failure, Pieces, PushSource};
-use super::{Client, ClientError, Document, MAX_MANIFEST, Manifest, Outcome, Progress, retry};
+use super::source::{Content, Failure, Pieces, PushSource, read_manifest};
+use super::tree::{Gatherer, Tree};
+use super::{BLOBS_AT_ONCE, Client, ClientError, Manifest, Outcome, Progress, retry};
 
 /// What a push did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,21 +29,23 @@ pub struct PushReport {
     pub mounted: usize,
     /// How many were there already.
     pub existing: usize,
+    /// Number of manifests that were put because they refer to the image or to a part of it.
+    pub referrers: usize,
 }
 
-struct Push<'a> {
+/// A push under way; takes one [`Tree`] after the other.
+pub(super) struct Push<'a> {
     client: &'a Client,
     source: &'a dyn PushSource,
     target: &'a ImageReference,
     from: Option<&'a RepositoryName>,
     progress: Arc<dyn Progress>,
-    done: BTreeSet<Digest>,
-    report: PushReport,
+    pub(super) report: PushReport,
 }
 
 impl Client {
-    /// Copies an image into a registry, children before parents. With `from`, blobs that are not there are first
-    /// asked of that repository of the same registry.
+    /// Copies an image into a registry, children before parents, and what refers to it in the same source. With `from`,
+    /// blobs that are not there are first asked of that repository of the same registry.
     pub async fn push(
         &self,
         source: &dyn PushSource,
@@ -52,117 +53,141 @@ impl Client {
         from: Option<&RepositoryName>,
         progress: Arc<dyn Progress>,
     ) -> Result<PushReport, ClientError> {
-        let digest = source.root().digest.clone();
-        if let Some(expected) = target.digest().filter(|expected| **expected != digest) {
-            return Err(ClientError::OtherDigest { expected: expected.clone(), actual: digest });
-        }
-        let report = PushReport { digest, uploaded: 0, mounted: 0, existing: 0 };
-        let mut push = Push { client: self, source, target, from, progress, done: BTreeSet::new(), report };
-        // Without a digest: `reference` prefers it, and the tag is what is meant to be moved.
-        let by_tag = match target.tag() {
-            Some(tag) => ImageReference::new(
-                target.host(),
-                target.repository().clone(),
-                crate::oci::Reference::Tag(tag.clone()),
-            )
-            .expect("the host comes from a reference"),
-            None => target.clone(),
+        let mut push = Push::new(self, source, target, from, progress)?;
+        let candidates = source.referrers();
+        let what = format!("push {target}");
+        let budget = if candidates.is_empty() {
+            Budget::for_image(what)
+        } else {
+            Budget::for_image_with_referrers(what)
         };
-        push.manifest(source.root(), by_tag, 0).await?;
+        let mut gatherer = Gatherer::new(source, budget);
+        let image = gatherer.gather(source.root()).await?;
+        let referrers = gather_referrers(&mut gatherer, source, candidates).await?;
+        push.image(&image).await?;
+        push.referrers(&referrers).await?;
         Ok(push.report)
     }
 }
 
+/// Finds those of the candidates that refer to what was gathered, and what refers to them.
+async fn gather_referrers(
+    gatherer: &mut Gatherer<'_>,
+    source: &dyn PushSource,
+    candidates: Vec<Descriptor>,
+) -> Result<Vec<Tree>, ClientError> {
+    let mut open = Vec::new();
+    for candidate in candidates {
+        // Entries that are damaged or missing are other images' affair.
+        let Ok(manifest) = read_manifest(source, &candidate).await else { continue };
+        if let Some(subject) = manifest.subject() {
+            open.push((candidate, subject));
+        }
+    }
+    let mut trees = Vec::new();
+    for level in 1.. {
+        let (fitting, rest): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|(_, subject)| gatherer.has(subject));
+        if fitting.is_empty() {
+            break;
+        }
+        for (referrer, _) in fitting {
+            gatherer.budget.take_referrer(level)?;
+            trees.push(gatherer.gather(&referrer).await?);
+        }
+        open = rest;
+    }
+    Ok(trees)
+}
+
 // === impl Push ===
 
-impl Push<'_> {
-    /// Boxed, because indexes hold indexes.
-    fn manifest<'b>(
-        &'b mut self,
-        descriptor: &'b Descriptor,
-        name: ImageReference,
-        depth: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send + 'b>> {
-        Box::pin(async move {
-            let manifest = self.read_manifest(descriptor).await?;
-            match manifest.document()? {
-                Document::Index(index) => {
-                    if depth >= MAX_DEPTH {
-                        let what = format!("push index {}", descriptor.digest);
-                        return Err(ClientError::Protocol {
-                            what,
-                            reason: "indexes in indexes in indexes".into(),
-                        });
-                    }
-                    for child in &index.manifests {
-                        let known = media_type::is_manifest(&child.media_type)
-                            || media_type::is_index(&child.media_type);
-                        if !known {
-                            self.blob(child).await?;
-                        } else if self.done.insert(child.digest.clone()) {
-                            let name = self.target.with_digest(child.digest.clone());
-                            self.manifest(child, name, depth + 1).await?;
-                        }
-                    }
-                }
-                Document::Image(image) => {
-                    for blob in image.blobs() {
-                        self.blob(blob).await?;
-                    }
-                }
-            }
-            // Only to spare a request; if it cannot be known, the PUT says what is wrong.
-            let there = self.client.head_manifest(&name, "pull,push").await;
-            if matches!(there, Ok(Some(Ok(there))) if there.digest == manifest.descriptor.digest) {
-                return Ok(());
-            }
-            self.client.put_manifest(&name, &manifest).await
-        })
+impl<'a> Push<'a> {
+    /// Begins a push, unless the target's digest is another one than the image's.
+    pub(super) fn new(
+        client: &'a Client,
+        source: &'a dyn PushSource,
+        target: &'a ImageReference,
+        from: Option<&'a RepositoryName>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Self, ClientError> {
+        let digest = source.root().digest.clone();
+        if let Some(expected) = target.digest().filter(|expected| **expected != digest) {
+            return Err(ClientError::OtherDigest { expected: expected.clone(), actual: digest });
+        }
+        let report = PushReport { digest, uploaded: 0, mounted: 0, existing: 0, referrers: 0 };
+        Ok(Self { client, source, target, from, progress, report })
     }
 
-    async fn read_manifest(&self, descriptor: &Descriptor) -> Result<Manifest, ClientError> {
-        let digest = &descriptor.digest;
-        let what = || format!("read manifest {digest} of the image to push");
-        let reader = match self.open(digest)? {
-            Content::Remote(client, image) => {
-                return client.manifest(&image.with_digest(digest.clone())).await;
+    /// Puts the image itself, under the target's tag if it has one.
+    pub(super) async fn image(&mut self, tree: &Tree) -> Result<(), ClientError> {
+        // Without a digest: `reference` prefers it, and the tag is what is meant to be moved.
+        let name = match self.target.tag() {
+            Some(tag) => {
+                let repository = self.target.repository().clone();
+                ImageReference::new(self.target.host(), repository, Reference::Tag(tag.clone()))
+                    .expect("the host comes from a reference")
             }
-            Content::Local(reader) => reader,
+            None => self.target.clone(),
         };
-        let mut bytes = Vec::new();
-        reader
-            .take(MAX_MANIFEST + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| ClientError::Source { digest: digest.clone(), source: error.into() })?;
-        if bytes.len() as u64 > MAX_MANIFEST {
-            return Err(ClientError::TooLarge { what: what(), limit: MAX_MANIFEST });
+        self.tree(tree, Some(name)).await
+    }
+
+    /// Puts manifests that refer to the image or to each other, by their digests.
+    pub(super) async fn referrers(&mut self, trees: &[Tree]) -> Result<(), ClientError> {
+        for tree in trees.iter().filter(|tree| !tree.manifests.is_empty()) {
+            self.tree(tree, None).await?;
+            self.report.referrers += 1;
         }
-        let actual = Digest::of(digest.algorithm(), &bytes);
-        if actual != *digest {
-            return Err(ClientError::Digest { what: what(), expected: digest.clone(), actual });
+        Ok(())
+    }
+
+    /// Blobs first, several at once, then manifests, children before parents.
+    async fn tree(&mut self, tree: &Tree, name: Option<ImageReference>) -> Result<(), ClientError> {
+        self.progress.expect(tree.blobs.len(), tree.blob_bytes());
+        let outcomes = ordered(&tree.blobs, BLOBS_AT_ONCE, |blob| self.blob(blob)).await?;
+        for outcome in outcomes {
+            *match outcome {
+                Outcome::Existing => &mut self.report.existing,
+                Outcome::Mounted => &mut self.report.mounted,
+                Outcome::Transferred => &mut self.report.uploaded,
+            } += 1;
         }
-        Manifest::new(actual, &descriptor.media_type, bytes.into())
-            .map_err(|reason| ClientError::Protocol { what: what(), reason })
+        let mut name = name;
+        let last = tree.manifests.len().saturating_sub(1);
+        for (number, manifest) in tree.manifests.iter().enumerate() {
+            let named = if number == last { name.take() } else { None };
+            let by_digest = || self.target.with_digest(manifest.descriptor.digest.clone());
+            self.manifest(&named.unwrap_or_else(by_digest), manifest).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a manifest that is not there yet, and sees to it that its subject leads to it.
+    async fn manifest(&self, name: &ImageReference, manifest: &Manifest) -> Result<(), ClientError> {
+        // Only to spare a request; if it cannot be known, the PUT says what is wrong.
+        let there = self.client.head_manifest(name, "pull,push").await;
+        let there = matches!(there, Ok(Some(Ok(there))) if there.digest == manifest.descriptor.digest);
+        let put = if there { None } else { Some(self.client.put_manifest(name, manifest).await?) };
+        let Some(subject) = manifest.subject() else { return Ok(()) };
+        let listed = match put {
+            Some(put) => put.lists_referrers,
+            // It may have come here by a client that did not see to it.
+            None => self.client.api_referrers(self.target, &subject).await?.is_some(),
+        };
+        if listed { Ok(()) } else { self.client.add_referrer(self.target, &subject, manifest).await }
     }
 
     fn open(&self, digest: &Digest) -> Result<Content, ClientError> {
         self.source.open(digest).map_err(|source| ClientError::Source { digest: digest.clone(), source })
     }
 
-    async fn blob(&mut self, blob: &Descriptor) -> Result<(), ClientError> {
-        if !self.done.insert(blob.digest.clone()) {
-            return Ok(());
-        }
+    async fn blob(&self, blob: &Descriptor) -> Result<Outcome, ClientError> {
         self.progress.begin(blob);
         let outcome = self.transfer(blob).await?;
-        *match outcome {
-            Outcome::Existing => &mut self.report.existing,
-            Outcome::Mounted => &mut self.report.mounted,
-            Outcome::Transferred => &mut self.report.uploaded,
-        } += 1;
         self.client.remember(self.target, &blob.digest);
         self.progress.end(blob, outcome);
-        Ok(())
+        Ok(outcome)
     }
 
     async fn transfer(&self, blob: &Descriptor) -> Result<Outcome, ClientError> {
@@ -172,8 +197,7 @@ impl Push<'_> {
 
         let url = endpoint.url(&format!("/v2/{repository}/blobs/{}", blob.digest));
         let call = Call::new(&what, &endpoint, Method::HEAD, url).scope(&repository, "pull,push");
-        let answer = self.client.send_for(&call, &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
-        if answer.status() == StatusCode::OK {
+        if is_there(&self.client.send(&call).await, blob) {
             return Ok(Outcome::Existing);
         }
 
@@ -233,7 +257,11 @@ impl Push<'_> {
         }
         let wanted = [StatusCode::CREATED, StatusCode::ACCEPTED];
         let mut answer = self.client.send_for(&call, &wanted).await;
-        if from.is_some() && matches!(answer, Err(ClientError::Status { .. } | ClientError::Refused { .. })) {
+        let refused = matches!(
+            answer,
+            Err(ClientError::Status { .. } | ClientError::Refused { .. } | ClientError::NoCredentials { .. })
+        );
+        if from.is_some() && refused {
             // One who may not look into the other repository may still send the bytes.
             call.url.set_query(None);
             call.scopes.truncate(1);
@@ -270,6 +298,15 @@ impl Push<'_> {
             }
         }))
     }
+}
+
+/// Returns whether the answer to a HEAD says that the blob is there. An answer that says nothing of the kind spares no
+/// request, and is no failure: some stores know GET only, and the upload says what is wrong.
+fn is_there(answer: &Result<Response, ClientError>, blob: &Descriptor) -> bool {
+    let Ok(answer) = answer else { return false };
+    let length =
+        text(answer.headers(), CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
+    answer.status() == StatusCode::OK && length.is_none_or(|length| length == blob.size)
 }
 
 /// Where a session is. `Authorization` goes along only if that is the registry itself.

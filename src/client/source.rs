@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::layout::Layout;
+use crate::oci::media_type::{is_index, is_manifest};
 use crate::oci::{Descriptor, Digest, Hasher, ImageReference};
 
-use super::{BlobStream, BoxError, Client, ClientError};
+use super::{BlobStream, BoxError, Client, ClientError, MAX_MANIFEST, Manifest};
 
 /// The size of a piece of a local file.
 const PIECE: usize = 256 * 1024;
@@ -21,6 +22,11 @@ pub trait PushSource: Send + Sync {
     /// Says where a blob, a manifest or an index is, by its digest. May be asked more than once for each, and may block
     /// for as long as opening a local file does. What it gives is checked against the digest.
     fn open(&self, digest: &Digest) -> Result<Content, BoxError>;
+
+    /// Manifests in the same place that may refer to the image. Those that do are pushed with it.
+    fn referrers(&self) -> Vec<Descriptor> {
+        Vec::new()
+    }
 }
 
 /// Where one blob, manifest or index is.
@@ -64,6 +70,15 @@ impl PushSource for LayoutSource<'_> {
     fn open(&self, digest: &Digest) -> Result<Content, BoxError> {
         Ok(Content::Local(Box::new(self.layout.open_blob(digest)?)))
     }
+
+    fn referrers(&self) -> Vec<Descriptor> {
+        let others = self.layout.roots().iter().map(|root| &root.descriptor);
+        let others = others.filter(|other| other.digest != self.root.digest);
+        others
+            .filter(|other| is_manifest(&other.media_type) || is_index(&other.media_type))
+            .cloned()
+            .collect()
+    }
 }
 
 // === impl RemoteSource ===
@@ -76,6 +91,13 @@ impl RemoteSource {
     }
 }
 
+impl RemoteSource {
+    /// The manifest with this digest in the image's repository.
+    pub(super) fn new(client: &Client, image: &ImageReference, root: Descriptor) -> Self {
+        Self { client: client.clone(), image: image.clone(), root }
+    }
+}
+
 impl PushSource for RemoteSource {
     fn root(&self) -> &Descriptor {
         &self.root
@@ -84,6 +106,33 @@ impl PushSource for RemoteSource {
     fn open(&self, _: &Digest) -> Result<Content, BoxError> {
         Ok(Content::Remote(self.client.clone(), self.image.clone()))
     }
+}
+
+/// Reads a manifest of an image to push, and checks it against its digest.
+pub(super) async fn read_manifest(
+    source: &dyn PushSource,
+    descriptor: &Descriptor,
+) -> Result<Manifest, ClientError> {
+    let digest = &descriptor.digest;
+    let what = || format!("read manifest {digest} of the image to push");
+    let failed = |source| ClientError::Source { digest: digest.clone(), source };
+    let reader = match source.open(digest).map_err(failed)? {
+        Content::Remote(client, image) => {
+            return client.manifest(&image.with_digest(digest.clone())).await;
+        }
+        Content::Local(reader) => reader,
+    };
+    let mut bytes = Vec::new();
+    reader.take(MAX_MANIFEST + 1).read_to_end(&mut bytes).map_err(|error| failed(error.into()))?;
+    if bytes.len() as u64 > MAX_MANIFEST {
+        return Err(ClientError::TooLarge { what: what(), limit: MAX_MANIFEST });
+    }
+    let actual = Digest::of(digest.algorithm(), &bytes);
+    if actual != *digest {
+        return Err(ClientError::Digest { what: what(), expected: digest.clone(), actual });
+    }
+    Manifest::new(actual, &descriptor.media_type, bytes.into())
+        .map_err(|reason| ClientError::Protocol { what: what(), reason })
 }
 
 /// The bytes of a blob, piece by piece; fails before the last one is given out, if they are not what the descriptor says.

@@ -7,5 +7,8 @@ pub const RESOURCE: &str = "quinistry.dev/resource";
 /// Number of the generation.
 pub const GENERATION: &str = "quinistry/generation";
 
+/// Label of a node: with the value `true` no generation is raised there.
+pub const EXCLUDE: &str = "quinistry.dev/exclude";
+
 /// `seed`, `parent` or `child`.
 pub const ROLE: &str = "quinistry/role";

@@ -51,7 +51,7 @@ pub enum Reason {
     PortTaken,
     /// The pod answers, but not on its node's localhost.
     HostPortUnreachable,
-    /// Another resource wants the same ports, and is older.
+    /// Another resource has the same ports.
     PortConflict,
 
     // === the pods ===
@@ -63,6 +63,22 @@ pub enum Reason {
     AlwaysPullImages,
     /// Containers end again and again.
     CrashLoop,
+    /// The scheduler finds no place for a pod on its node.
+    Unschedulable,
+    /// A pod ended for good, such as by eviction.
+    PodFailed,
+    /// A container has not been started.
+    PodNotStarted,
+    /// A pod runs and is not Ready.
+    PodNotReady,
+    /// A pod that is being deleted does not go.
+    PodTerminating,
+    /// No pod is made for a node.
+    PodMissing,
+    /// A pod of an earlier template is not replaced.
+    PodOutdated,
+    /// An admission plugin replaced a pod's image by another one.
+    ImageRewritten,
     /// The operator cannot reach pods whose digest it must learn.
     PodsUnreachable,
     /// A generation serves another digest.

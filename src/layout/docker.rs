@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Digest, ImageReference};
+use crate::oci::{Digest, ImageReference, null_as_default};
 
 use super::blob_path;
 
@@ -23,7 +23,8 @@ pub struct DockerImage {
 pub(super) struct Entry {
     pub(super) config: String,
     pub(super) repo_tags: Option<Vec<String>>,
-    #[serde(default)]
+    /// Docker writes null for an image without layers.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub(super) layers: Vec<String>,
 }
 

@@ -3,10 +3,11 @@
 //! Files and folders only; what is in them is `layout::write`'s.
 
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::{NamedTempFile, TempDir};
 
@@ -19,6 +20,14 @@ pub(super) enum Out {
     File(NamedTempFile, PathBuf),
     /// A pipe or a device, which cannot be taken back.
     Stream(File),
+}
+
+/// A file that several writers fill, each its own part.
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    file: Arc<File>,
+    /// Offsets count for nothing: the writer alone knows the order.
+    pub(super) is_stream: bool,
 }
 
 /// A folder whose files are not yet in their place.
@@ -61,6 +70,14 @@ impl Out {
         Ok(Self::File(file, path))
     }
 
+    /// Another handle of the same file.
+    pub(super) fn handle(&self) -> io::Result<Handle> {
+        Ok(match self {
+            Self::File(file, _) => Handle { file: Arc::new(file.as_file().try_clone()?), is_stream: false },
+            Self::Stream(file) => Handle { file: Arc::new(file.try_clone()?), is_stream: true },
+        })
+    }
+
     /// Puts the file in its place.
     pub(super) fn finish(self) -> io::Result<()> {
         match self {
@@ -74,16 +91,12 @@ impl Out {
     }
 }
 
-impl io::Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::File(file, _) => file.write(bytes),
-            Self::Stream(file) => file.write(bytes),
-        }
-    }
+// === impl Handle ===
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+impl Handle {
+    /// Writes all of `bytes` at `offset`; in a stream, after what was written last.
+    pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.is_stream { (&*self.file).write_all(bytes) } else { self.file.write_all_at(bytes, offset) }
     }
 }
 

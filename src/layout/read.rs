@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher, ImageIndex, ImageManifest, media_type, to_json};
@@ -93,12 +94,13 @@ impl Layout {
             _ => LayoutError::read(path)(error),
         })?;
         let archive = Archive { path, file: Arc::new(file), contents };
-        if archive.contents.files.contains_key(INDEX) {
-            archive.into_oci()
-        } else if archive.contents.files.contains_key(DOCKER_INDEX) {
-            archive.into_docker()
-        } else {
-            Err(LayoutError::NotAnImage(path.into()))
+        let index = archive.index()?;
+        let has_docker = archive.contents.files.contains_key(DOCKER_INDEX);
+        match index {
+            // Docker 25 saves an image by its digest with an empty index beside a good list of its own.
+            Some(index) if !index.manifests.is_empty() || !has_docker => Ok(archive.into_oci(index)),
+            _ if has_docker => archive.into_docker(),
+            _ => Err(LayoutError::NotAnImage(path.into())),
         }
     }
 
@@ -106,6 +108,33 @@ impl Layout {
     #[must_use]
     pub fn roots(&self) -> &[Root] {
         &self.roots
+    }
+
+    /// The images that do not refer to another one of this layout, in the layout's order: signatures and the like are
+    /// pushed with what they refer to.
+    #[must_use]
+    pub fn images(&self) -> Vec<&Root> {
+        let refers = |root: &Root| {
+            let subject = self.subject(&root.descriptor.digest);
+            subject
+                .is_some_and(|subject| subject != root.descriptor.digest && self.open_blob(&subject).is_ok())
+        };
+        self.roots.iter().filter(|root| !refers(root)).collect()
+    }
+
+    /// Digest of what a manifest refers to; none, if it refers to nothing or cannot be read.
+    fn subject(&self, manifest: &Digest) -> Option<Digest> {
+        #[derive(Deserialize)]
+        struct About {
+            subject: Option<Subject>,
+        }
+        #[derive(Deserialize)]
+        struct Subject {
+            digest: Digest,
+        }
+        let mut bytes = Vec::new();
+        self.open_blob(manifest).ok()?.take(MAX_JSON).read_to_end(&mut bytes).ok()?;
+        Some(serde_json::from_slice::<About>(&bytes).ok()?.subject?.digest)
     }
 
     /// What was opened.
@@ -185,24 +214,28 @@ struct Archive<'a> {
 }
 
 impl Archive<'_> {
-    fn into_oci(self) -> Result<Layout, LayoutError> {
-        let index = document(self.path, INDEX, self.reader(self.contents.files[INDEX]), MAX_JSON)?;
+    fn index(&self) -> Result<Option<ImageIndex>, LayoutError> {
+        let span = self.contents.files.get(INDEX);
+        span.map(|span| document(self.path, INDEX, self.reader(*span), MAX_JSON)).transpose()
+    }
+
+    fn into_oci(self, index: ImageIndex) -> Layout {
         let blobs = self.contents.files.iter().filter_map(|(name, span)| {
             let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
             Some((format!("{algorithm}:{hex}").parse().ok()?, *span))
         });
         let source =
             Source::Archive { file: self.file.clone(), blobs: blobs.collect(), made: BTreeMap::new() };
-        Ok(Layout { path: self.path.into(), source, roots: roots(index) })
+        Layout { path: self.path.into(), source, roots: roots(index) }
     }
 
     fn into_docker(self) -> Result<Layout, LayoutError> {
         let list = self.reader(self.contents.files[DOCKER_INDEX]);
-        let entries: Vec<Entry> = document(self.path, DOCKER_INDEX, list, MAX_JSON)?;
+        let entries: Option<Vec<Entry>> = document(self.path, DOCKER_INDEX, list, MAX_JSON)?;
         let (mut blobs, mut made, mut roots) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         // The same layer in several images is hashed once.
         let mut known = BTreeMap::new();
-        for entry in entries {
+        for entry in entries.unwrap_or_default() {
             let config =
                 self.describe(&entry.config, Some(media_type::OCI_CONFIG), &mut known, &mut blobs)?;
             let layers: Result<_, _> =

@@ -93,7 +93,7 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
     let total = file.metadata()?.len();
     let mut contents = Contents::default();
     let (mut at, mut entries) = (0, 0);
-    let (mut long_name, mut long_size) = (None, None);
+    let (mut long_name, mut long_link, mut long_size) = (None, None, None);
     while at + BLOCK <= total {
         let mut header = Header::new_old();
         file.read_exact_at(header.as_mut_bytes(), at)?;
@@ -107,8 +107,10 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
             return Err(invalid(format!("more than {MAX_ENTRIES} entries")));
         }
         let kind = header.entry_type();
-        let is_extension =
-            kind.is_pax_local_extensions() || kind.is_pax_global_extensions() || kind.is_gnu_longname();
+        let is_extension = kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions()
+            || kind.is_gnu_longname()
+            || kind.is_gnu_longlink();
         let size = match long_size {
             Some(size) if !is_extension => size,
             _ => header.entry_size()?,
@@ -120,12 +122,16 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
         if kind.is_gnu_longname() {
             let name = read_extension(file, at, size, MAX_NAME)?;
             long_name = Some(text(name.strip_suffix(b"\0").unwrap_or(&name))?);
+        } else if kind.is_gnu_longlink() {
+            let name = read_extension(file, at, size, MAX_NAME)?;
+            long_link = Some(text(name.strip_suffix(b"\0").unwrap_or(&name))?);
         } else if kind.is_pax_local_extensions() {
             let records = read_extension(file, at, size, MAX_PAX)?;
             for record in tar::PaxExtensions::new(&records) {
                 let record = record?;
                 match record.key_bytes() {
                     b"path" => long_name = Some(text(record.value_bytes())?),
+                    b"linkpath" => long_link = Some(text(record.value_bytes())?),
                     b"size" => {
                         long_size = Some(
                             text(record.value_bytes())?
@@ -141,14 +147,23 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
                 Some(name) => name,
                 None => text(&header.path_bytes())?,
             };
+            let link = match long_link.take() {
+                Some(link) => Some(link),
+                None => header.link_name_bytes().map(|link| text(&link)).transpose()?,
+            };
             long_size = None;
             let name = clean(&name);
             if kind.is_file() || kind.is_contiguous() {
                 contents.files.insert(name, Span { offset: at, len: size });
-            } else if kind.is_symlink()
-                && let Some(link) = header.link_name_bytes()
-            {
-                contents.links.insert(name, text(&link)?);
+            } else if let Some(link) = link {
+                if kind.is_symlink() {
+                    contents.links.insert(name, link);
+                } else if kind.is_hard_link()
+                    && let Some(span) = contents.files.get(&clean(&link)).copied()
+                {
+                    // `tar` writes the second name of a file as a link to the first.
+                    contents.files.insert(name, span);
+                }
             }
         }
         at = end + padding(end - at) as u64;

@@ -1,20 +1,23 @@
 //! Writes images into a layout folder or an archive; all or nothing.
 //!
-//! Everything goes into a temporary place beside the destination and is renamed by [`Writer::finish`]. An
-//! archive is written front to back, so it can go to a pipe. The same calls give the same bytes: ustar, owner
-//! root, time zero, blobs in the order in which they were added. Does not look into what it writes.
+//! Everything goes into a temporary place beside the destination and is renamed by [`Writer::finish`]. Several blobs
+//! may be written at once, each into the part of the archive that was set aside when it was begun; an archive that
+//! goes to a pipe is written front to back, one blob after the other. The same calls give the same bytes: ustar, owner
+//! root, time zero, blobs in the order in which they were begun. Does not look into what it writes.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::oci::{Descriptor, Digest, Hasher, ImageReference, media_type, to_json};
 
 use super::docker::{DockerImage, Entry};
-use super::place::{Out, Staging};
+use super::place::{Handle, Out, Staging};
 use super::{DOCKER_INDEX, INDEX, LayoutError, MARKER, MARKER_CONTENT, MAX_JSON, blob_path, tape};
 
 /// The full name, where containerd, nerdctl and podman look first.
@@ -64,15 +67,26 @@ pub struct SavedImage {
 pub struct Writer {
     sink: Sink,
     /// For messages.
-    name: String,
-    written: BTreeSet<Digest>,
-    unfinished: bool,
+    name: Arc<str>,
+    begun: BTreeSet<Digest>,
+    /// Number of blobs that were begun and not finished.
+    unfinished: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
 enum Sink {
-    Archive { out: BufWriter<Out>, folders: BTreeSet<String> },
+    Archive(Archive),
     Folder(Staging),
+}
+
+/// An archive, filled from its beginning.
+#[derive(Debug)]
+struct Archive {
+    out: Out,
+    handle: Handle,
+    /// Offset of what is added next.
+    end: u64,
+    folders: BTreeSet<String>,
 }
 
 // === impl Writer ===
@@ -86,9 +100,12 @@ impl Writer {
             (Target::Stdout, Format::OciLayout) => return Err(LayoutError::LayoutToStdout),
             (Target::Stdout, Format::Archive) => {
                 let name = String::from("standard output");
-                (archive(Out::stdout().map_err(failed(&name))?), name)
+                (Out::stdout().and_then(Archive::sink).map_err(failed(&name))?, name)
             }
-            (Target::Path(path), Format::Archive) => (archive(Out::open(&path)?), path.display().to_string()),
+            (Target::Path(path), Format::Archive) => {
+                let name = path.display().to_string();
+                (Archive::sink(Out::open(&path)?).map_err(failed(&name))?, name)
+            }
             (Target::Path(path), Format::OciLayout) => {
                 let staging = Staging::open(&path)?;
                 if staging.exists {
@@ -98,16 +115,26 @@ impl Writer {
                 (Sink::Folder(staging), path.display().to_string())
             }
         };
-        let mut writer = Self { sink, name, written: BTreeSet::new(), unfinished: false };
+        let (name, begun) = (name.into(), BTreeSet::new());
+        let mut writer = Self { sink, name, begun, unfinished: Arc::default() };
         // First, so that a reader of the first bytes sees what this is.
         writer.put(MARKER, MARKER_CONTENT)?;
         Ok(writer)
     }
 
-    /// Whether a blob has been written by this writer.
+    /// Returns whether a blob was begun by this writer.
     #[must_use]
     pub fn has(&self, digest: &Digest) -> bool {
-        self.written.contains(digest)
+        self.begun.contains(digest)
+    }
+
+    /// Number of blobs that can be written at the same time: one, if the bytes go to a pipe or a device.
+    #[must_use]
+    pub const fn concurrency(&self) -> usize {
+        match &self.sink {
+            Sink::Archive(archive) if archive.handle.is_stream => 1,
+            _ => usize::MAX,
+        }
     }
 
     /// Adds a blob that is in memory. Its length and digest are checked.
@@ -117,37 +144,37 @@ impl Writer {
         blob.finish()
     }
 
-    /// Adds a blob piece by piece. One that is already there is checked again but not written twice.
-    pub fn begin_blob(&mut self, descriptor: &Descriptor) -> Result<BlobWriter<'_>, LayoutError> {
-        if self.unfinished {
+    /// Begins a blob that comes piece by piece. One that was begun before is checked again but not written twice.
+    /// Blobs may be written at once, as many as [`concurrency`](Self::concurrency) says.
+    pub fn begin_blob(&mut self, descriptor: &Descriptor) -> Result<BlobWriter, LayoutError> {
+        if self.concurrency() == 1 && self.unfinished.load(Ordering::Relaxed) > 0 {
             return Err(LayoutError::Unfinished);
         }
         let path = blob_path(&descriptor.digest);
-        let skip = self.has(&descriptor.digest);
-        self.unfinished = !skip;
-        let file = match &mut self.sink {
-            _ if skip => None,
-            Sink::Archive { out, folders } => {
-                begin_file(out, folders, &path, descriptor.size).map_err(failed(&self.name))?;
-                None
+        let place = match &mut self.sink {
+            _ if self.begun.contains(&descriptor.digest) => Place::Known,
+            Sink::Archive(archive) => {
+                let at = archive.begin_file(&path, descriptor.size).map_err(failed(&self.name))?;
+                Place::Archive(archive.handle.clone(), at)
             }
-            Sink::Folder(staging) => Some(staging.create_file(&path).map_err(failed(&self.name))?),
+            Sink::Folder(staging) => Place::File(staging.create_file(&path).map_err(failed(&self.name))?),
         };
-        let hasher = Hasher::new(descriptor.digest.algorithm());
+        self.begun.insert(descriptor.digest.clone());
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
         Ok(BlobWriter {
             digest: descriptor.digest.clone(),
             size: descriptor.size,
             taken: 0,
-            hasher,
-            skip,
-            file,
-            writer: self,
+            hasher: Hasher::new(descriptor.digest.algorithm()),
+            place,
+            name: self.name.clone(),
+            unfinished: self.unfinished.clone(),
         })
     }
 
     /// Writes the lists of images, syncs, and puts everything in its place.
     pub fn finish(mut self, images: &[SavedImage]) -> Result<(), LayoutError> {
-        if self.unfinished {
+        if self.unfinished.load(Ordering::Relaxed) > 0 {
             return Err(LayoutError::Unfinished);
         }
         let kept = match &self.sink {
@@ -155,7 +182,7 @@ impl Writer {
             _ => Vec::new(),
         };
         self.put(INDEX, &index(kept, images))?;
-        if let Sink::Archive { .. } = self.sink {
+        if let Sink::Archive(_) = self.sink {
             let entries: Vec<_> = images
                 .iter()
                 .filter_map(|image| {
@@ -167,7 +194,7 @@ impl Writer {
             }
         }
         let result = match self.sink {
-            Sink::Archive { out, .. } => finish_archive(out),
+            Sink::Archive(archive) => archive.finish(),
             Sink::Folder(staging) => staging.finish(),
         };
         result.map_err(failed(&self.name))
@@ -175,9 +202,9 @@ impl Writer {
 
     fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), LayoutError> {
         let result = match &mut self.sink {
-            Sink::Archive { out, folders } => begin_file(out, folders, path, bytes.len() as u64)
-                .and_then(|()| out.write_all(bytes))
-                .and_then(|()| out.write_all(&[0; 512][..tape::padding(bytes.len() as u64)])),
+            Sink::Archive(archive) => archive
+                .begin_file(path, bytes.len() as u64)
+                .and_then(|at| fill(&archive.handle, bytes, at, at + bytes.len() as u64)),
             Sink::Folder(staging) => staging.create_file(path).and_then(|mut file| {
                 file.write_all(bytes)?;
                 file.sync_all()
@@ -192,28 +219,44 @@ fn failed(name: &str) -> impl FnOnce(io::Error) -> LayoutError {
     |source| LayoutError::Write { path, source }
 }
 
-fn archive(out: Out) -> Sink {
-    Sink::Archive { out: BufWriter::with_capacity(256 * 1024, out), folders: BTreeSet::new() }
-}
+// === impl Archive ===
 
-fn begin_file(
-    out: &mut impl io::Write,
-    folders: &mut BTreeSet<String>,
-    path: &str,
-    size: u64,
-) -> io::Result<()> {
-    for (end, _) in path.match_indices('/') {
-        let folder = &path[..=end];
-        if folders.insert(folder.into()) {
-            out.write_all(&tape::folder_header(folder))?;
-        }
+impl Archive {
+    fn sink(out: Out) -> io::Result<Sink> {
+        let handle = out.handle()?;
+        Ok(Sink::Archive(Self { out, handle, end: 0, folders: BTreeSet::new() }))
     }
-    out.write_all(&tape::file_header(path, size))
+
+    /// Writes the headers of a file and sets its place aside; returns the offset of its first byte.
+    fn begin_file(&mut self, path: &str, size: u64) -> io::Result<u64> {
+        let mut headers = Vec::new();
+        for (end, _) in path.match_indices('/') {
+            let folder = &path[..=end];
+            if self.folders.insert(folder.into()) {
+                headers.extend(tape::folder_header(folder));
+            }
+        }
+        headers.extend(tape::file_header(path, size));
+        let start = self.end + headers.len() as u64;
+        let end = start.checked_add(size).and_then(|end| end.checked_add(tape::padding(size) as u64));
+        // The largest offset that files have.
+        let end = end.filter(|end| i64::try_from(*end).is_ok()).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.handle.write_all_at(&headers, self.end)?;
+        self.end = end;
+        Ok(start)
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.handle.write_all_at(&[0; 1024], self.end)?;
+        self.out.finish()
+    }
 }
 
-fn finish_archive(mut out: BufWriter<Out>) -> io::Result<()> {
-    out.write_all(&[0; 1024])?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.finish()
+/// Writes the last bytes of a file and what fills it up to whole blocks. `end` is where the file itself ends.
+fn fill(handle: &Handle, bytes: &[u8], at: u64, end: u64) -> io::Result<()> {
+    handle.write_all_at(bytes, at)?;
+    // Archives begin with whole blocks, so offsets and lengths need the same filling.
+    handle.write_all_at(&[0; 512][..tape::padding(end)], end)
 }
 
 /// The images of a layout that is added to, as they are written there: fields unknown here are kept.
@@ -271,33 +314,44 @@ fn is_same(old: &Value, new: &Value) -> bool {
 
 /// A blob being written. Once begun, it must be [finished](Self::finish), or the writer cannot be.
 #[derive(Debug)]
-pub struct BlobWriter<'a> {
-    writer: &'a mut Writer,
+pub struct BlobWriter {
     digest: Digest,
     size: u64,
     taken: u64,
     hasher: Hasher,
-    skip: bool,
-    file: Option<File>,
+    place: Place,
+    /// Name of the layout or archive, for messages.
+    name: Arc<str>,
+    unfinished: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Written by another [`BlobWriter`].
+    Known,
+    File(File),
+    /// A part of an archive, from the offset on.
+    Archive(Handle, u64),
 }
 
 // === impl BlobWriter ===
 
-impl BlobWriter<'_> {
+impl BlobWriter {
     /// Takes the next bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
-        self.taken += bytes.len() as u64;
-        if self.taken > self.size {
+        let taken = self.taken + bytes.len() as u64;
+        if taken > self.size {
+            self.taken = taken;
             return Err(self.wrong_size());
         }
         self.hasher.update(bytes);
-        let result = match (&mut self.file, &mut self.writer.sink) {
-            _ if self.skip => Ok(()),
-            (Some(file), _) => file.write_all(bytes),
-            (None, Sink::Archive { out, .. }) => out.write_all(bytes),
-            (None, Sink::Folder(_)) => unreachable!("a blob that is not skipped has a file in a folder"),
+        let result = match &mut self.place {
+            Place::Known => Ok(()),
+            Place::File(file) => file.write_all(bytes),
+            Place::Archive(handle, at) => handle.write_all_at(bytes, *at + self.taken),
         };
-        result.map_err(failed(&self.writer.name))
+        self.taken = taken;
+        result.map_err(failed(&self.name))
     }
 
     /// Checks length and digest, and makes the blob part of the layout.
@@ -309,17 +363,13 @@ impl BlobWriter<'_> {
         if actual != self.digest {
             return Err(LayoutError::Digest { expected: self.digest, actual });
         }
-        let result = match (self.file, &mut self.writer.sink) {
-            _ if self.skip => Ok(()),
-            (Some(file), _) => file.sync_all(),
-            (None, Sink::Archive { out, .. }) => out.write_all(&[0; 512][..tape::padding(self.size)]),
-            (None, Sink::Folder(_)) => Ok(()),
+        let result = match self.place {
+            Place::Known => Ok(()),
+            Place::File(file) => file.sync_all(),
+            Place::Archive(handle, at) => fill(&handle, b"", at, at + self.size),
         };
-        result.map_err(failed(&self.writer.name))?;
-        if !self.skip {
-            self.writer.unfinished = false;
-            self.writer.written.insert(self.digest);
-        }
+        result.map_err(failed(&self.name))?;
+        self.unfinished.fetch_sub(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -332,7 +382,7 @@ impl BlobWriter<'_> {
     }
 }
 
-impl io::Write for BlobWriter<'_> {
+impl io::Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.append(bytes).map_err(io::Error::other)?;
         Ok(bytes.len())

@@ -148,9 +148,10 @@ pub struct History {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
     /// The digests of the uncompressed layers, lowest first.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub diff_ids: Vec<Digest>,
     /// Always `layers`.
-    #[serde(rename = "type")]
+    #[serde(default, rename = "type")]
     pub kind: String,
 }
 
@@ -176,7 +177,7 @@ pub fn to_json<T: Serialize>(document: &T) -> Vec<u8> {
 }
 
 /// Go writes an empty map or slice as `null` where its author forgot `omitempty`.
-pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -3,7 +3,9 @@
 //! The bytes are the manifest; what is read here is never written back. Sources: image-spec `manifest.md` and
 //! `image-index.md`, distribution-spec section Pushing Manifests, CVE-2021-41190.
 
-use std::collections::BTreeMap;
+mod mentions;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -82,13 +84,26 @@ struct Head {
     layers: Present,
 }
 
-/// Whether a member is there at all, whatever it is.
-#[derive(Clone, Copy, Default)]
-struct Present(bool);
+/// Whether a member is there, whatever it is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Present {
+    #[default]
+    No,
+    /// As null, which says nothing: encoders write it for a list that is empty.
+    Null,
+    Yes,
+}
+
+impl Present {
+    fn is_there(self) -> bool {
+        self != Self::No
+    }
+}
 
 impl<'de> Deserialize<'de> for Present {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+        let is_something = Option::<serde::de::IgnoredAny>::deserialize(deserializer)?.is_some();
+        Ok(if is_something { Self::Yes } else { Self::Null })
     }
 }
 
@@ -139,14 +154,14 @@ impl Manifest {
         if head.schema_version != 2 {
             return Err(ManifestError::Schema);
         }
-        if head.manifests.0 && (head.config.0 || head.layers.0) {
+        if head.manifests.is_there() && head.is_image() {
             return Err(ManifestError::Ambiguous);
         }
         let sent = content_type.and_then(media_type::known);
         let told = head.told();
-        let own = match &head.media_type {
+        let own = match head.own_type() {
             None => None,
-            Some(own) => Some(media_type::known(own).ok_or_else(|| ManifestError::Type(own.clone()))?),
+            Some(own) => Some(media_type::known(own).ok_or_else(|| ManifestError::Type(own.into()))?),
         };
         let media_type = match (own, sent) {
             (Some(own), Some(sent)) if own != sent => {
@@ -160,7 +175,7 @@ impl Manifest {
             }
         };
         let manifest = if media_type::is_index(media_type) {
-            if head.config.0 || head.layers.0 {
+            if head.is_image() {
                 return Err(ManifestError::Ambiguous);
             }
             Self::of_index(bytes, media_type)?
@@ -170,12 +185,28 @@ impl Manifest {
         Ok(Self { typed: told == media_type, ..manifest })
     }
 
-    /// The type of a manifest that was accepted before, by whomever, from its bytes alone.
+    /// The type of a manifest that was accepted before, by whatever program, from its bytes alone.
     #[must_use]
     pub fn type_of(bytes: &[u8]) -> Option<&'static str> {
-        let head: Head = serde_json::from_slice(bytes).ok()?;
+        let head: Head = match serde_json::from_slice(bytes) {
+            Ok(head) => head,
+            // Other programs take a name that stands twice, as they take a version that is no number; the last one counts.
+            Err(_) => Head::of_any(&serde_json::from_slice(bytes).ok()?)?,
+        };
         // Nobody can push it any more; old volumes hold it.
         Some(if head.schema_version == 1 { media_type::DOCKER_SCHEMA_1 } else { head.told() })
+    }
+
+    /// Every digest that stands anywhere in a document which could not be parsed: all that it may need, and perhaps more.
+    #[must_use]
+    pub fn mentions(bytes: &[u8]) -> BTreeSet<Digest> {
+        mentions::in_document(bytes)
+    }
+
+    /// Whether another program may read more in the document than this one: its members count there in any case.
+    #[must_use]
+    pub fn has_other_spelling(bytes: &[u8]) -> bool {
+        mentions::has_other_spelling(bytes)
     }
 
     fn of_image(bytes: &[u8], media_type: &'static str) -> Result<Self, ManifestError> {
@@ -255,9 +286,44 @@ fn check_sizes<'a>(mut descriptors: impl Iterator<Item = &'a Descriptor>) -> Res
 }
 
 impl Head {
+    /// Reads what can be read of an object.
+    fn of_any(value: &serde_json::Value) -> Option<Self> {
+        let object = value.as_object()?;
+        let present = |name| match object.get(name) {
+            None => Present::No,
+            Some(serde_json::Value::Null) => Present::Null,
+            Some(_) => Present::Yes,
+        };
+        Some(Self {
+            schema_version: if object.get("schemaVersion").and_then(serde_json::Value::as_u64) == Some(1) {
+                1
+            } else {
+                2
+            },
+            media_type: object.get("mediaType").and_then(|own| own.as_str()).map(Into::into),
+            manifests: present("manifests"),
+            config: present("config"),
+            layers: present("layers"),
+        })
+    }
+
+    /// What the document says of its type; an empty text says nothing, as distribution reads it.
+    fn own_type(&self) -> Option<&str> {
+        self.media_type.as_deref().filter(|own| !own.is_empty())
+    }
+
+    fn is_image(&self) -> bool {
+        self.config.is_there() || self.layers.is_there()
+    }
+
     /// The type by the document alone, as distribution tells it.
     fn told(&self) -> &'static str {
-        self.media_type.as_deref().and_then(media_type::known).unwrap_or(if self.manifests.0 {
+        let is_index = match self.manifests {
+            Present::Yes => true,
+            Present::Null => !self.is_image(),
+            Present::No => false,
+        };
+        self.own_type().and_then(media_type::known).unwrap_or(if is_index {
             media_type::OCI_INDEX
         } else {
             media_type::OCI_MANIFEST
@@ -298,6 +364,30 @@ mod tests {
         assert!(!parse(&image(""), media_type::DOCKER_MANIFEST).unwrap().typed);
         assert!(parse(&image(""), media_type::OCI_MANIFEST).unwrap().typed);
         assert_eq!(Manifest::type_of(b"{\"schemaVersion\":2,\"manifests\":[]}"), Some(media_type::OCI_INDEX));
+    }
+
+    #[test]
+    fn an_empty_type_says_nothing() {
+        let text = image(",\"mediaType\":\"\"");
+        for sent in [media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST] {
+            assert_eq!(parse(&text, sent).unwrap().media_type, sent);
+        }
+        assert!(parse(&text, "text/html").is_err());
+        let index = "{\"schemaVersion\":2,\"mediaType\":\"\",\"manifests\":[]}";
+        assert_eq!(parse(index, media_type::OCI_INDEX).unwrap().media_type, media_type::OCI_INDEX);
+    }
+
+    #[test]
+    fn the_type_of_what_another_program_took_is_told_as_that_tells_it() {
+        let of = |text: &str| Manifest::type_of(text.as_bytes());
+        assert_eq!(of(&image(",\"mediaType\":\"\"")), Some(media_type::OCI_MANIFEST));
+        assert_eq!(of(&image(",\"manifests\":null")), Some(media_type::OCI_MANIFEST));
+        assert_eq!(of("{\"schemaVersion\":2,\"manifests\":null}"), Some(media_type::OCI_INDEX));
+        let twice = format!(",\"mediaType\":\"x\",\"mediaType\":\"{}\"", media_type::DOCKER_MANIFEST);
+        assert_eq!(of(&image(&twice)), Some(media_type::DOCKER_MANIFEST));
+        assert_eq!(of("{\"schemaVersion\":2.0,\"config\":{}}"), Some(media_type::OCI_MANIFEST));
+        assert_eq!(of("[]"), None);
+        assert_eq!(of("x"), None);
     }
 
     #[test]

@@ -104,9 +104,10 @@ pub(super) async fn apply(
         },
         Action::Adopt { part } => {
             let maps = pieces(client, &quinistry.namespace().unwrap_or_default());
-            let owner = quinistry.controller_owner_ref(&());
             let uid = observed.parts.iter().find(|found| found.name == *part).map(|found| &found.uid);
-            let patch = Patch::Merge(json!({"metadata": {"uid": uid, "ownerReferences": [owner]}}));
+            // One owner more: those that are there stay, and one of them may be its controller.
+            let owner = quinistry.owner_ref(&());
+            let patch = Patch::Strategic(json!({"metadata": {"uid": uid, "ownerReferences": [owner]}}));
             let result = maps.patch_metadata(part, &PatchParams::default(), &patch).await;
             gone_is_fine(result.map(|_| Applied::Nothing), || format!("adopt ConfigMap {part}"))
         }

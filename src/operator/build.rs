@@ -3,6 +3,7 @@
 //!
 //! Nothing here depends on the operator's version: an upgrade must not re-roll what runs.
 
+mod image;
 mod pod;
 
 use std::collections::BTreeMap;
@@ -15,10 +16,21 @@ use kube::Resource as _;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(super) use image::is_same_image;
+
 use super::identity::{self, APPLIED, CARRIER, GENERATION, RESOURCE, ROLE, TEMPLATE};
 use crate::crd::Quinistry;
 use crate::oci::Digest;
 use crate::seed::NAME;
+
+/// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no mesh, and an
+/// injected container would be pulled from a registry that may not be reachable.
+const NO_SIDECAR_LABELS: [(&str, &str); 2] =
+    [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
+
+/// Annotations for the meshes that read those.
+const NO_SIDECAR_ANNOTATIONS: [(&str, &str); 2] =
+    [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
 
 /// How many old revisions to keep: one to look at, one to compare it with.
 const REVISIONS: i32 = 2;
@@ -93,13 +105,19 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
         ]
         .map(owned),
     );
+    let mut pod_labels = labels.clone();
+    pod_labels.extend(NO_SIDECAR_LABELS.map(owned));
     let mut template = core::PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta {
+            labels: Some(pod_labels),
+            annotations: Some(NO_SIDECAR_ANNOTATIONS.map(owned).into()),
+            ..ObjectMeta::default()
+        }),
         spec: Some(pod::pod(quinistry, input)),
     };
     let hash = hash(&template);
     if let Some(metadata) = &mut template.metadata {
-        metadata.annotations = Some(BTreeMap::from([owned((TEMPLATE, &hash))]));
+        metadata.annotations.get_or_insert_default().extend([owned((TEMPLATE, &hash))]);
     }
     let spec = apps::DaemonSetSpec {
         selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
@@ -145,8 +163,9 @@ pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
 #[must_use]
 pub(super) fn unsigned(mut set: apps::DaemonSet) -> apps::DaemonSet {
     set.metadata.annotations = None;
-    if let Some(metadata) = set.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut()) {
-        metadata.annotations = None;
+    let template = set.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
+    if let Some(annotations) = template.and_then(|metadata| metadata.annotations.as_mut()) {
+        annotations.remove(TEMPLATE);
     }
     set
 }
@@ -168,15 +187,25 @@ fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) 
     annotations.and_then(|annotations| annotations.get(key)).map_or("", String::as_str)
 }
 
-/// Whether the server's specification and labels have everything that was applied: somebody may have edited them.
-/// Resources are left out, since the server spells quantities in its own way.
+/// Whether the server's specification and labels have everything that was applied: another writer may have edited them.
+/// Resources are left out, since the server spells quantities in its own way. What chooses nodes must be the same: a
+/// label that is added there takes nodes away.
 #[must_use]
 pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &apps::DaemonSet) -> bool {
     fn within(wanted: &Value, live: &Value) -> bool {
         match (wanted, live) {
             (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| {
                 key == "resources"
-                    || live.get(key).map_or_else(|| is_empty(value), |live| within(value, live))
+                    || live.get(key).map_or_else(
+                        || is_empty(value),
+                        |live| match (key.as_str(), value, live) {
+                            ("nodeSelector" | "nodeAffinity" | "tolerations", ..) => value == live,
+                            ("image", Value::String(wanted), Value::String(live)) => {
+                                is_same_image(wanted, live)
+                            }
+                            _ => within(value, live),
+                        },
+                    )
             }),
             // Admission may add to lists of objects, such as a sidecar; lists of words are one value.
             (Value::Array(wanted), Value::Array(live)) if wanted.iter().all(Value::is_object) => {

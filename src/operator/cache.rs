@@ -20,9 +20,25 @@ pub(super) trait Entry: PartialEq {
     }
 }
 
-impl Entry for Node {}
-impl Entry for Pod {}
 impl Entry for Part {}
+
+impl Entry for Node {
+    fn succeed(&mut self, earlier: &Self) -> bool {
+        if self.ready == earlier.ready {
+            self.seen = earlier.seen;
+        }
+        true
+    }
+}
+
+impl Entry for Pod {
+    fn succeed(&mut self, earlier: &Self) -> bool {
+        if self.start == earlier.start && self.ready.is_some() == earlier.ready.is_some() {
+            self.seen = earlier.seen;
+        }
+        true
+    }
+}
 
 impl Entry for DaemonSet {
     fn succeed(&mut self, earlier: &Self) -> bool {

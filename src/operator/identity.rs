@@ -43,6 +43,13 @@ pub(super) fn carrier_set_name(resource: &str, carrier: &str) -> String {
     if carrier == MAIN { name } else { format!("{name}-{carrier}") }
 }
 
+/// Whether a `DaemonSet` of this name is one of a generation of a resource.
+#[must_use]
+pub(super) fn is_of_generation(resource: &str, generation: i32, name: &str) -> bool {
+    let own = daemon_set_name(resource, generation);
+    name == own || generation == 0 && name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// The oldest generation that a resource asks for.
 #[must_use]
 pub(super) const fn first(quinistry: &Quinistry) -> i32 {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt as _;
 
 use super::observed::{Refusal, Rejection};
+use super::plan::{Lacking, Missing};
 use crate::crd::{Quinistry, QuinistryStatus};
 
 /// How long a refusal holds that may pass by itself, at first.
@@ -22,7 +23,9 @@ struct Memory {
     /// The last status written, and the version of the resource that it was written upon: the cache may lag behind.
     reported: Option<(Option<String>, QuinistryStatus)>,
     /// Why pods were missing when Events were last asked, of which generations, and when that was.
-    refused: Option<(BTreeSet<i32>, Vec<Refusal>, Instant)>,
+    refused: Option<(Missing, Vec<Refusal>, Instant)>,
+    /// Since when nodes lack generations.
+    lacking: Option<Lacking>,
     /// When status was last written.
     written: Option<Instant>,
     /// The version that came of it.
@@ -112,11 +115,11 @@ impl Memories {
     pub(super) fn refused(
         &self,
         quinistry: &Quinistry,
-        missing: &BTreeSet<i32>,
+        missing: &Missing,
         limit: Duration,
     ) -> Option<(Vec<Refusal>, Duration)> {
         self.of(quinistry, |memory| match &memory.refused {
-            Some((of, refusals, at)) if of == missing => {
+            Some((of, refusals, at)) if of.generations == missing.generations => {
                 limit.checked_sub(at.elapsed()).map(|left| (refusals.clone(), left))
             }
             _ => None,
@@ -124,8 +127,18 @@ impl Memories {
     }
 
     /// Events were asked.
-    pub(super) fn refuse(&self, quinistry: &Quinistry, missing: BTreeSet<i32>, refusals: Vec<Refusal>) {
+    pub(super) fn refuse(&self, quinistry: &Quinistry, missing: Missing, refusals: Vec<Refusal>) {
         self.of(quinistry, |memory| memory.refused = Some((missing, refusals, Instant::now())));
+    }
+
+    /// Since when nodes lack generations; nothing before the first plan.
+    pub(super) fn lacking(&self, quinistry: &Quinistry) -> Option<Lacking> {
+        self.of(quinistry, |memory| memory.lacking.clone())
+    }
+
+    /// Nodes lack generations.
+    pub(super) fn lack(&self, quinistry: &Quinistry, lacking: Lacking) {
+        self.of(quinistry, |memory| memory.lacking = Some(lacking));
     }
 
     /// The refusal that still holds, of this very specification.

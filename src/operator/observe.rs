@@ -5,27 +5,31 @@
 //! list whenever that matters would cost more: kubelets prove to be alive through leases and touch their node every
 //! five minutes, and what does not change the reduced form wakes nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
-use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, RESOURCE, TEMPLATE};
-use super::observed::{DaemonSet, Node, Observed, Part, Pod, PodStart, Refusal};
+use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, MANAGER, RESOURCE, TEMPLATE};
+use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal};
+use super::plan::Missing;
 use super::wire;
 use crate::crd::Quinistry;
 use crate::lenient::Guarded;
 use crate::seed::carrier::{self, Running};
-use crate::seed::{NAME, PIECES, SEED};
+use crate::seed::{NAME, Names, PIECES, SEED};
 
-/// How many Events are asked for.
-const EVENTS: u32 = 20;
+/// How many Events are asked for at once.
+const EVENTS: u32 = 100;
+
+/// How many times more are asked for: they come by name, not by time.
+const PAGES: usize = 10;
 
 /// The reduced node, and its key.
 pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
@@ -36,6 +40,7 @@ pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
     let view = Node {
         ready: ready.is_some_and(|ready| ready.status == "True"),
         since: since.unwrap_or(created).max(created),
+        seen: Timestamp::now(),
         labels: node.metadata.labels.take().unwrap_or_default(),
         taints: node.spec.taints.into_iter().map(|taint| (taint.key, taint.value, taint.effect)).collect(),
         tried: node.metadata.annotations.as_mut().and_then(|all| all.remove(carrier::TRIED)),
@@ -51,11 +56,12 @@ pub(super) fn daemon_set(set: wire::DaemonSet) -> Option<(String, DaemonSet)> {
     let selector = &set.spec["selector"]["matchLabels"];
     let generation = selector[GENERATION].as_str()?.parse().ok()?;
     let carrier = selector[CARRIER].as_str().map(Into::into);
-    let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true))?.uid.clone();
+    let owner = controller(&set.metadata, <Quinistry as kube::Resource>::kind(&()).as_ref())?.uid.clone();
     let (namespace, name) = (set.namespace()?, set.name_any());
     let server_generation = set.metadata.generation.unwrap_or_default();
     let version = set.metadata.resource_version.as_ref();
     let view = DaemonSet {
+        uid: set.uid()?,
         owner,
         generation,
         carrier,
@@ -82,6 +88,8 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
     let labels = pod.metadata.labels.take()?;
     let generation = labels.get(GENERATION)?.parse().ok()?;
     let resource = labels.get(RESOURCE)?.clone();
+    let controller = controller(&pod.metadata, "DaemonSet")
+        .map(|owner| Controller { name: owner.name.clone(), uid: owner.uid.clone() });
     let node = pod.spec.node_name.take().or_else(|| meant_for(&pod.spec)).unwrap_or_default();
     let container = pod.spec.containers.into_iter().find(|container| container.name == CONTAINER);
     let (image, pull_policy) =
@@ -89,19 +97,29 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
     let conditions = pod.status.conditions;
     let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
     let ready = condition("Ready").filter(|ready| ready.status == "True");
+    let unready = condition("Ready").filter(|ready| ready.status != "True").and_then(in_words);
     let unschedulable = condition("PodScheduled")
         .filter(|scheduled| scheduled.status == "False")
-        .map(|scheduled| scheduled.message.clone());
+        .map(|scheduled| in_words(scheduled).unwrap_or_else(|| "the scheduler says nothing of it".into()));
+    let (phase, reason, message) = (pod.status.phase, pod.status.reason, pod.status.message);
+    let failed = matches!(phase.as_str(), "Failed" | "Succeeded").then(|| {
+        let words = [reason, message].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+        if words.is_empty() { phase } else { words.join(": ") }
+    });
     let statuses = pod.status.container_statuses.into_iter();
-    let (restarts, image_id, state, last) = statuses
+    let (restarts, container, image_id, state, last) = statuses
         .filter(|status| status.name == CONTAINER)
-        .map(|status| (status.restart_count, status.image_id, status.state, status.last_state))
+        .map(|status| {
+            (status.restart_count, status.container_id, status.image_id, status.state, status.last_state)
+        })
         .next()
         .unwrap_or_default();
     let at = |time: Option<&Time>| time.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let running = state.running.map(|running| at(running.started_at.as_ref()));
     let view = Pod {
-        start: PodStart { uid: pod.metadata.uid.take()?, restarts },
+        start: PodStart { uid: pod.metadata.uid.take()?, restarts, container, started: running },
         resource,
+        controller,
         generation,
         node,
         template: pod.metadata.annotations.as_ref().and_then(|all| all.get(TEMPLATE)).cloned(),
@@ -109,9 +127,13 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
         pull_policy,
         ip: pod.status.pod_ip,
         deleting: pod.metadata.deletion_timestamp.is_some(),
+        ends: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         created: created(&pod.metadata),
+        seen: Timestamp::now(),
+        unready,
+        failed,
         ready: ready.map(|ready| at(ready.last_transition_time.as_ref())),
-        running: state.running.map(|running| at(running.started_at.as_ref())),
+        running,
         image_id,
         waiting: state.waiting.map(|waiting| (waiting.reason, waiting.message)),
         ended: state.terminated.or(last.terminated).map(|ended| (ended.exit_code, ended.message)),
@@ -120,6 +142,17 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
         name: name.clone(),
     };
     Some((format!("{namespace}/{name}"), view))
+}
+
+/// What a condition says, if it says anything.
+fn in_words(condition: &wire::Condition) -> Option<String> {
+    [&condition.message, &condition.reason].into_iter().find(|text| !text.is_empty()).cloned()
+}
+
+/// The owner that controls an object, if it is of this kind.
+fn controller<'a>(metadata: &'a kube::core::ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true) && owner.kind == kind)
 }
 
 /// The controller writes the node into the affinity, long before a scheduler has looked at the pod.
@@ -135,16 +168,22 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> 
     let created = created(&metadata);
     let labels = metadata.labels.unwrap_or_default();
     let pieces = metadata.annotations.as_ref().and_then(|all| all.get(PIECES)?.parse().ok());
+    let (resource, seed) = (labels.get(NAME)?.clone(), labels.get(SEED)?.clone());
+    let name = metadata.name?;
+    // Anyone can copy labels, and what is of no use is deleted.
+    if !Names::are_of(&resource, &seed, &name) {
+        return None;
+    }
     let view = Part {
         uid: metadata.uid?,
-        resource: labels.get(NAME)?.clone(),
-        seed: labels.get(SEED)?.clone(),
+        resource,
+        seed,
         pieces: pieces.unwrap_or_default(),
         owners: metadata.owner_references.into_iter().flatten().map(|owner| owner.uid).collect(),
         created,
         deleting: metadata.deletion_timestamp.is_some(),
         namespace: metadata.namespace?,
-        name: metadata.name?,
+        name,
     };
     Some((format!("{}/{}", view.namespace, view.name), view))
 }
@@ -194,46 +233,98 @@ fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
     metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// When anything but its status was last written.
+/// What each of several resources has of the nodes' ports.
+pub(super) fn holdings(
+    resources: &[Arc<Quinistry>],
+    sets: &[Arc<DaemonSet>],
+    pods: &[Arc<Pod>],
+) -> BTreeMap<String, Holding> {
+    let controllers: HashSet<&str> =
+        pods.iter().filter_map(|pod| Some(pod.controller.as_ref()?.uid.as_str())).collect();
+    let holding = |quinistry: &Arc<Quinistry>| {
+        let own: Vec<_> = sets.iter().filter(|set| set.is_of(quinistry)).collect();
+        let since = own.iter().map(|set| set.created).min()?;
+        let has_pods = own.iter().any(|set| controllers.contains(set.uid.as_str()));
+        Some((quinistry.uid()?, Holding { since, has_pods }))
+    };
+    resources.iter().filter_map(holding).collect()
+}
+
+/// When the operator last wrote anything but its status. What others write there is no progress.
 fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
     let fields = metadata.managed_fields.iter().flatten().filter(|fields| fields.subresource.is_none());
     fields
+        .filter(|fields| fields.manager.as_deref() == Some(MANAGER))
         .filter_map(|fields| fields.time.as_ref())
         .map(|time| time.0)
         .max()
         .unwrap_or_else(|| created(metadata))
 }
 
-/// Why pods of these generations are not created: it is said in Events, and nowhere else.
+/// Why pods are not created, or do not start, as far as nothing but Events says so. (Client required.)
 pub(super) async fn refusals(
     client: &Client,
     quinistry: &Quinistry,
-    generations: impl IntoIterator<Item = i32>,
-    sets: &[Arc<DaemonSet>],
+    missing: &Missing,
+    observed: &Observed,
 ) -> Result<Vec<Refusal>, OperatorError> {
     let events: Api<Guarded<wire::Event>> =
         Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
-    let mut refusals = BTreeMap::new();
-    for generation in generations {
-        for set in sets.iter().filter(|set| set.generation == generation) {
+    let mut refusals = Vec::new();
+    for generation in &missing.generations {
+        for set in observed.sets_of(*generation) {
             let fields = format!("regarding.kind=DaemonSet,regarding.name={},reason=FailedCreate", set.name);
-            let list = events
-                .list(&ListParams::default().fields(&fields).limit(EVENTS))
-                .await
-                .map_err(|error| OperatorError::Observe(Box::new(error)))?;
-            // An Event outlives its object by an hour, and a namesake must not inherit it.
-            let seen = |event: &wire::Event| {
-                let repeated = event.last_seen.as_ref().map(|time| time.0);
-                repeated.or(event.first_seen.as_ref().map(|time| time.0))
-            };
-            let events = list.items.into_iter().filter_map(Guarded::readable);
-            let newest = events.filter(|event| seen(event) >= Some(set.created)).max_by_key(seen);
-            if let Some(message) = newest.and_then(|event| event.note) {
-                refusals.insert(generation, Refusal { generation, message });
+            let made =
+                observed.pods_of(*generation).filter(|pod| set.controls(pod)).map(|pod| pod.created).max();
+            // An Event outlives its object by an hour, and a namesake must not inherit it; nor does it hold once the
+            // template has changed, or a pod was made.
+            let since = made.into_iter().chain([set.created, set.changed]).max().unwrap_or_default();
+            if let Some(message) = newest(list(&events, &fields).await?, since) {
+                refusals.push(Refusal { generation: *generation, pod: None, message });
+                break;
             }
         }
     }
-    Ok(refusals.into_values().collect())
+    for (generation, name, uid) in &missing.pods {
+        let fields = format!("regarding.kind=Pod,regarding.name={name},regarding.uid={uid}");
+        let mut all = list(&events, &fields).await?;
+        all.retain(|event| event.type_ == "Warning");
+        if let Some(message) = newest(all, Timestamp::UNIX_EPOCH) {
+            refusals.push(Refusal { generation: *generation, pod: Some(uid.clone()), message });
+        }
+    }
+    Ok(refusals)
+}
+
+/// All Events that a selection has, within bounds.
+async fn list(events: &Api<Guarded<wire::Event>>, fields: &str) -> Result<Vec<wire::Event>, OperatorError> {
+    let mut parameters = ListParams::default().fields(fields).limit(EVENTS);
+    let mut all = Vec::new();
+    for _ in 0..PAGES {
+        let page = events.list(&parameters).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
+        all.extend(page.items.into_iter().filter_map(Guarded::readable));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => break,
+        }
+    }
+    Ok(all)
+}
+
+/// What the newest Event says, unless it is older than `since`.
+fn newest(events: Vec<wire::Event>, since: Timestamp) -> Option<String> {
+    let seen = |event: &wire::Event| {
+        let repeated = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+        let times = [repeated, event.first_seen.as_ref()].into_iter().flatten().map(|time| time.0);
+        let last = event.last_seen.as_ref().map(|time| time.0);
+        times.chain(last).chain([created(&event.metadata)]).max()
+    };
+    let newest = events.into_iter().max_by_key(seen)?;
+    // Times are whole seconds.
+    let current = seen(&newest).is_some_and(|seen| seen.as_second() >= since.as_second());
+    let reason = if newest.reason == "FailedCreate" { "" } else { newest.reason.as_str() };
+    let note = newest.note.filter(|_| current)?;
+    Some(if reason.is_empty() { note } else { format!("{reason}: {note}") })
 }
 
 #[cfg(test)]

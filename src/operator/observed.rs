@@ -9,6 +9,8 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::identity;
+use super::plan::Lacking;
 use crate::crd::{Quinistry, Reason};
 use crate::oci::Digest;
 use crate::seed::carrier::Running;
@@ -24,8 +26,12 @@ pub(super) struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// Other resources of the kind, in all watched namespaces.
     pub rivals: Vec<Arc<Quinistry>>,
-    /// Why pods are not created.
+    /// What resources have of the nodes' ports, this one included, by UID. Nothing where there is only one.
+    pub holdings: BTreeMap<String, Holding>,
+    /// Why pods are not created, or do not start.
     pub refusals: Vec<Refusal>,
+    /// Since when nodes are without a pod of a generation, as far as this operator has seen; nothing if it has just begun.
+    pub lacking: Option<Lacking>,
     /// What was fetched from running pods, by pod and start.
     pub fetched: BTreeMap<PodStart, Fetched>,
     /// The API server's last word on an apply.
@@ -38,6 +44,15 @@ pub(super) struct Observed {
     pub running: BTreeMap<String, Vec<Running>>,
     /// The operator's own executable.
     pub own: Own,
+}
+
+/// What a resource has of the nodes' ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holding {
+    /// When the first of its `DaemonSets` was made.
+    pub since: Timestamp,
+    /// One of them has a pod.
+    pub has_pods: bool,
 }
 
 /// The operator's own executable, as a seed.
@@ -82,6 +97,8 @@ pub(super) struct Node {
     pub ready: bool,
     /// Since when it is as ready as it is; its creation if it does not say.
     pub since: Timestamp,
+    /// When this operator saw that first, by its own clock.
+    pub seen: Timestamp,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its taints: key, value, effect.
@@ -97,6 +114,8 @@ pub(super) struct Node {
 pub(super) struct DaemonSet {
     /// Its name.
     pub name: String,
+    /// Its UID, which its pods name as their controller's.
+    pub uid: String,
     /// UID of the resource that controls it.
     pub owner: String,
     /// Namespace.
@@ -130,12 +149,25 @@ pub(super) struct DaemonSet {
 }
 
 /// One start of one pod's container; what it serves cannot change while it runs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PodStart {
     /// UID of the pod.
     pub uid: String,
     /// Its container's restarts.
     pub restarts: i32,
+    /// ID of the container as its runtime has it, if it has one.
+    pub container: String,
+    /// When its container was started, if it runs.
+    pub started: Option<Timestamp>,
+}
+
+/// The `DaemonSet` that controls a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Controller {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// One pod of one generation.
@@ -147,9 +179,11 @@ pub(super) struct Pod {
     pub namespace: String,
     /// UID and restarts.
     pub start: PodStart,
-    /// UID of the resource.
+    /// UID of the resource, as its label says. Anyone can copy a label: [`Observed::pods_of`] asks for its controller.
     pub resource: String,
-    /// Its generation in the lineage.
+    /// The `DaemonSet` that controls it, if one does.
+    pub controller: Option<Controller>,
+    /// Its generation in the lineage, as its label says.
     pub generation: i32,
     /// The node it runs on, or is meant for.
     pub node: String,
@@ -163,10 +197,18 @@ pub(super) struct Pod {
     pub ip: Option<String>,
     /// It is going away.
     pub deleting: bool,
+    /// When it should be gone, its grace included, if it is going away.
+    pub ends: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
+    /// When this operator saw its container as ready as it is first, by its own clock.
+    pub seen: Timestamp,
     /// Ready, and since when.
     pub ready: Option<Timestamp>,
+    /// Why it is not Ready, in its kubelet's words.
+    pub unready: Option<String>,
+    /// How it ended for good, such as by eviction: reason and message.
+    pub failed: Option<String>,
     /// Its container runs, since when.
     pub running: Option<Timestamp>,
     /// What the kubelet resolved the image to.
@@ -179,13 +221,23 @@ pub(super) struct Pod {
     pub unschedulable: Option<String>,
 }
 
-/// Why pods of a generation are not created.
+/// Why pods of a generation are not created, or why one of them does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// The generation.
     pub generation: i32,
-    /// What the API server said.
+    /// UID of the pod that does not start; none if it is not even created.
+    pub pod: Option<String>,
+    /// What the API server or the kubelet said.
     pub message: String,
+}
+
+impl Refusal {
+    /// Whether pods of this generation are not created.
+    #[must_use]
+    pub(super) fn is_of(&self, generation: i32) -> bool {
+        self.generation == generation && self.pod.is_none()
+    }
 }
 
 /// What came of fetching every byte from a pod.
@@ -222,8 +274,52 @@ impl Observed {
         self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
-    /// A generation's pods.
+    /// A generation's pods: those that one of its live `DaemonSets` controls, by UID.
     pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
-        self.pods.iter().map(AsRef::as_ref).filter(move |pod| pod.generation == generation)
+        let pods = self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.generation == generation);
+        pods.filter(move |pod| self.sets_of(generation).any(|set| set.controls(pod)))
+    }
+
+    /// Pods that outlive their `DaemonSet`, which has been deleted: it was named as the resource's own are, and none of its
+    /// UID is left.
+    pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
+            pod.controller.as_ref().is_some_and(|controller| {
+                identity::is_of_generation(resource, pod.generation, &controller.name)
+                    && self.daemon_sets.iter().all(|set| set.uid != controller.uid)
+            })
+        })
+    }
+}
+
+impl DaemonSet {
+    /// Whether it is a resource's own: controlled by it, beside it, and named as the operator names it.
+    #[must_use]
+    pub(super) fn is_of(&self, quinistry: &Quinistry) -> bool {
+        let metadata = &quinistry.metadata;
+        let resource = metadata.name.as_deref().unwrap_or_default();
+        let name = match &self.carrier {
+            Some(carrier) if self.generation == 0 => identity::carrier_set_name(resource, carrier),
+            _ => identity::daemon_set_name(resource, self.generation),
+        };
+        Some(&self.owner) == metadata.uid.as_ref()
+            && Some(&self.namespace) == metadata.namespace.as_ref()
+            && self.name == name
+    }
+
+    /// Whether it is what made a pod.
+    #[must_use]
+    pub(super) fn controls(&self, pod: &Pod) -> bool {
+        pod.namespace == self.namespace
+            && pod.controller.as_ref().is_some_and(|controller| controller.uid == self.uid)
+    }
+}
+
+impl Pod {
+    /// Whether it claims to be a resource's own, and is beside it.
+    #[must_use]
+    pub(super) fn claims(&self, quinistry: &Quinistry) -> bool {
+        let metadata = &quinistry.metadata;
+        Some(&self.resource) == metadata.uid.as_ref() && Some(&self.namespace) == metadata.namespace.as_ref()
     }
 }

@@ -12,8 +12,10 @@ mod action;
 mod conditions;
 mod diagnose;
 mod generation;
+mod missing;
 mod places;
 mod ports;
+mod progress;
 mod seed;
 mod validate;
 mod words;
@@ -21,7 +23,6 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use k8s_openapi::api::apps::v1 as apps;
@@ -37,7 +38,10 @@ use crate::quine::REPOSITORY;
 pub(super) use action::{Action, DropPart, VerifyRequest};
 pub(super) use conditions::Words;
 use generation::{Set, View};
-use places::Nodes;
+pub(super) use missing::Missing;
+use places::{Nodes, Pods};
+pub(super) use progress::Lacking;
+use progress::Progress;
 use seed::Seed;
 
 /// How many pods of a generation the operator fetches from.
@@ -45,6 +49,9 @@ const SAMPLE: usize = 8;
 
 /// The same where the digest is learned.
 const LEARNING_SAMPLE: usize = 64;
+
+/// After how many seconds without a node a rollout goes on without it.
+const GONE: i64 = 60;
 
 /// After how many seconds a pod that runs and is not Ready is asked directly, to tell why.
 const SUSPICIOUS: i64 = 8;
@@ -68,8 +75,10 @@ pub(super) struct Plan {
     pub looking: bool,
     /// Whether something is expected to change by itself soon.
     pub waiting: bool,
-    /// Generations some of whose pods are missing, so that Events should be asked why.
-    pub missing: BTreeSet<i32>,
+    /// What Events should be asked about.
+    pub missing: Missing,
+    /// Since when nodes lack generations, for the next plan.
+    pub lacking: Lacking,
     /// Nodes whose pods should be asked for images, as no carrier is known there. Nothing should be done before.
     pub strangers: Vec<String>,
     /// Nothing is to be done or said: the resource is going away.
@@ -101,30 +110,22 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
             |action| !matches!(action, Action::Apply(set) if build::applied(set) == rejection.applied),
         );
     }
-    let deviations = diagnose::deviations(&chain);
-    let words = conditions::words(
-        &chain,
-        &deviations,
-        rival.as_ref(),
-        observed.rejection.as_ref(),
-        !actions.is_empty(),
-    );
-    // What waits for another resource or for a person changes only when they act.
-    let waiting = rival.is_none() && !quinistry.spec.suspend && words.ready.status != "True";
+    let progress = Progress::of(&chain, &actions);
+    let deviations = diagnose::deviations(&chain, &progress);
+    let (words, joining) =
+        conditions::words(&chain, &deviations, rival.as_ref(), observed.rejection.as_ref(), &progress);
+    // What waits for a person changes only when they act.
+    let waiting = !quinistry.spec.suspend && words.ready.status != "True" || !progress.lacking.is_empty();
     let verify = chain.requests();
     Plan {
         actions,
-        generations: chain.statuses(),
+        generations: chain.statuses(joining),
         digest: chain.digest.as_ref().map(ToString::to_string),
         looking: verify.iter().any(|request| !observed.fetched.contains_key(&request.start)),
         verify,
         waiting,
-        missing: chain
-            .views
-            .iter()
-            .filter(|view| view.is_missing_pods(now))
-            .map(|view| view.number)
-            .collect(),
+        missing: Missing::of(&chain),
+        lacking: progress.lacking,
         strangers: seed::strangers(quinistry, observed),
         words,
         deviations,
@@ -203,12 +204,10 @@ impl<'a> Chain<'a> {
     fn set(&self, number: i32) -> Set<'a> {
         let live = self.observed.daemon_set(number);
         let digest = if self.learns(number) { None } else { self.digest.as_ref() };
-        let max_unavailable = self.max_unavailable();
-        let wanted = self.image(number).map(|image| {
-            let input = Input { generation: number, image: &image, digest, max_unavailable, seed: None };
-            self.wanted(&input, live)
-        });
-        Set::new(wanted, live)
+        let Some(image) = self.image(number) else { return Set::new(None, live) };
+        let max_unavailable = self.max_unavailable(number);
+        let input = Input { generation: number, image: &image, digest, max_unavailable, seed: None };
+        self.wanted(&input, live)
     }
 
     /// One for each carrier. While nobody knows how many pieces there are, those that are there can be looked at alone.
@@ -217,20 +216,27 @@ impl<'a> Chain<'a> {
         let Some(pieces) = seed.pieces else {
             return self.observed.sets_of(0).map(|live| Set::new(None, Some(live))).collect();
         };
-        let max_unavailable = self.max_unavailable();
+        let max_unavailable = self.max_unavailable(0);
         let set = |(carrier, image): (&str, &str)| {
             let live = self.observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(carrier));
             let seed = Some(build::Seed { carrier, executable: &seed.executable, pieces });
             let digest = self.expected.as_ref();
             let input = Input { generation: 0, image, digest, max_unavailable, seed };
-            Set::new(Some(self.wanted(&input, live)), live)
+            self.wanted(&input, live)
         };
         seed.carriers().map(set).collect()
     }
 
-    fn wanted(&self, input: &Input<'_>, live: Option<&DaemonSet>) -> apps::DaemonSet {
-        live.and_then(|live| self.at_rest(input, live))
-            .unwrap_or_else(|| build::daemon_set(self.quinistry, input))
+    fn wanted(&self, input: &Input<'_>, live: Option<&'a DaemonSet>) -> Set<'a> {
+        let other = live.and_then(|live| Some((live, self.with_limit_of(input, live)?)));
+        match other {
+            Some((live, same)) if self.is_at_rest(input, &same) => Set::new(Some(same), Some(live)),
+            Some((live, _)) => {
+                let lowers = limit(live).is_some_and(|limit| limit > input.max_unavailable);
+                Set::new(Some(build::daemon_set(self.quinistry, input)), Some(live)).lowering(lowers)
+            }
+            None => Set::new(Some(build::daemon_set(self.quinistry, input)), live),
+        }
     }
 
     fn image(&self, number: i32) -> Option<String> {
@@ -245,27 +251,62 @@ impl<'a> Chain<'a> {
         self.digest.as_ref().map(|digest| format!("localhost:{port}/{REPOSITORY}@{digest}"))
     }
 
-    /// The controller counts nodes that are not ready against the limit, and would wait for them for ever.
-    fn max_unavailable(&self) -> i32 {
-        let absent = self.selected.len() - self.ready.len();
+    /// The controller counts nodes without a pod against the limit, and would wait for some of them for ever.
+    fn max_unavailable(&self, number: i32) -> i32 {
         let allowed =
             validate::max_unavailable(&self.quinistry.spec.rollout.max_unavailable, self.selected.len());
-        allowed.saturating_add(i32::try_from(absent).unwrap_or(i32::MAX))
+        allowed.saturating_add(i32::try_from(self.given_up(number)).unwrap_or(i32::MAX))
     }
 
-    /// What is there already, if it differs in the limit alone and has nothing to replace, as the limit means nothing
-    /// then: nodes come and go, and each time all generations would be written twice, and Ready be lost meanwhile.
-    fn at_rest(&self, input: &Input<'_>, live: &DaemonSet) -> Option<apps::DaemonSet> {
-        let max_unavailable = live.spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"].as_i64()?;
-        let max_unavailable =
-            i32::try_from(max_unavailable).ok().filter(|live| *live != input.max_unavailable)?;
+    /// How many selected nodes a rollout of a generation goes on without. A node that is back has its pods at once, and
+    /// then as many more than allowed may be taken away: so a node counts only when it has been gone for a while, and has
+    /// no pod that could be well again; if it has one, when it was waited for as long as for anything else.
+    fn given_up(&self, number: i32) -> usize {
+        let tolerated = self.tolerated();
+        if tolerated == 0 && self.ready.len() == self.selected.len() {
+            return 0;
+        }
+        let pods = Pods::new(self.observed.pods_of(number));
+        let deadline = i64::from(self.quinistry.spec.rollout.progress_deadline_seconds).max(GONE);
+        let age = |since: Timestamp| self.now.as_second() - since.as_second();
+        let staying = |node: &Node| pods.on(&node.name).iter().find(|pod| !pod.deleting);
+        let given_up = |node: &&&Node| {
+            let unready = staying(node).is_none_or(|pod| pod.ready.is_none());
+            if node.ready {
+                // Without a carrier.
+                return !self.nodes.stands(&node.name) && unready;
+            }
+            let gone = age(node.since.max(node.seen));
+            gone >= GONE && (staying(node).is_none() || unready && gone >= deadline)
+        };
+        let stuck = |node: &&&Node| {
+            staying(node)
+                .is_some_and(|pod| pod.ready.is_none() && (pod.failed.is_some() || age(pod.created) >= GONE))
+        };
+        let absent = self.selected.iter().filter(given_up).count();
+        absent + self.ready.iter().filter(stuck).count().min(tolerated)
+    }
+
+    /// How many of the selected nodes may lack a generation; never all.
+    fn tolerated(&self) -> usize {
+        validate::tolerated(&self.quinistry.spec.rollout.tolerate_nodes, self.selected.len())
+    }
+
+    /// What is there already, if it differs in the limit alone.
+    fn with_limit_of(&self, input: &Input<'_>, live: &DaemonSet) -> Option<apps::DaemonSet> {
+        let max_unavailable = limit(live).filter(|live| *live != input.max_unavailable)?;
         let same = build::daemon_set(self.quinistry, &Input { max_unavailable, ..input.clone() });
-        let template = build::template(&same);
+        (live.applied.as_deref() == Some(build::applied(&same))).then_some(same)
+    }
+
+    /// It has nothing to replace, so that the limit means nothing: nodes come and go, and each time all generations would
+    /// be written twice, and Ready be lost meanwhile.
+    fn is_at_rest(&self, input: &Input<'_>, same: &apps::DaemonSet) -> bool {
+        let template = build::template(same);
         let stale = |pod: &Pod| {
             !pod.deleting && self.node_is_ready(&pod.node) && pod.template.as_deref() != Some(template)
         };
-        let rests = !self.observed.pods_of(input.generation).any(stale);
-        (rests && live.applied.as_deref() == Some(build::applied(&same))).then_some(same)
+        !self.observed.pods_of(input.generation).any(stale)
     }
 
     fn actions(&self) -> Vec<Action> {
@@ -306,9 +347,10 @@ impl<'a> Chain<'a> {
     fn surplus(&self) -> Option<Action> {
         let wanted = self.quinistry.spec.generations;
         let sets = self.observed.daemon_sets.iter().map(|set| set.generation);
-        let pods =
-            self.observed.pods.iter().filter(|pod| self.node_is_ready(&pod.node)).map(|pod| pod.generation);
-        let highest = sets.chain(pods).filter(|number| *number > wanted).max()?;
+        let name = self.quinistry.metadata.name.as_deref().unwrap_or_default();
+        let orphans = self.observed.orphans(name).filter(|pod| self.node_is_ready(&pod.node));
+        let highest =
+            sets.chain(orphans.map(|pod| pod.generation)).filter(|number| *number > wanted).max()?;
         let set = self.observed.daemon_set(highest).filter(|set| !set.deleting)?;
         Some(Action::Delete { namespace: set.namespace.clone(), name: set.name.clone(), generation: highest })
     }
@@ -330,7 +372,8 @@ impl<'a> Chain<'a> {
                 let came_later = || {
                     let on_it = self.below(view).map_or(&[][..], |below| below.on(&pod.node));
                     let predecessor = on_it.iter().find(|other| !other.deleting);
-                    predecessor.and_then(|other| other.ready).is_some_and(|since| since >= pod.created)
+                    let since = predecessor.and_then(|other| Some(other.ready?.min(other.seen)));
+                    since.is_some_and(|since| since >= pod.created)
                 };
                 waits && !pod.deleting && view.is_of_current_template(pod) && came_later()
             })
@@ -367,8 +410,9 @@ impl<'a> Chain<'a> {
         requests
     }
 
-    fn statuses(&self) -> Vec<GenerationStatus> {
-        self.views.iter().map(|view| view.status(self)).collect()
+    /// `joining`: all are proven but on nodes that have just joined.
+    fn statuses(&self, joining: bool) -> Vec<GenerationStatus> {
+        self.views.iter().map(|view| view.status(self, joining)).collect()
     }
 
     fn proven(&self) -> usize {
@@ -380,12 +424,21 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// Whether a generation with these signs failed.
-fn state(view: &View<'_>, proven: bool, failed: bool) -> GenerationState {
+/// The limit that a `DaemonSet` has now.
+fn limit(live: &DaemonSet) -> Option<i32> {
+    let limit = live.spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"].as_i64()?;
+    i32::try_from(limit).ok()
+}
+
+/// Derives a generation's state from these signs.
+fn state(view: &View<'_>, proven: bool, failure: Option<Reason>) -> GenerationState {
+    let differs = matches!(failure, Some(Reason::DigestMismatch | Reason::BootstrapDigestDiffers));
     match () {
         () if !view.exists() && !view.reachable => GenerationState::Waiting,
-        () if failed => GenerationState::Failed,
+        () if differs => GenerationState::Failed,
+        // As in the condition: what is wrong where it is not waited for takes nothing away.
         () if proven => GenerationState::Ready,
+        () if failure.is_some() => GenerationState::Failed,
         () if view.is_rolled_out() => GenerationState::Verifying,
         () => GenerationState::Rolling,
     }

@@ -1,7 +1,7 @@
 //! One look at one resource: the order of the steps, what is remembered between them, and what to do when one fails.
 //! Called by the driver, for each resource about which something may have changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
 use super::plan::{self, Action, Plan};
 use super::resource::Watched;
 use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
-use crate::crd::{GenerationState, Quinistry};
+use crate::crd::{Quinistry, QuinistryStatus};
 
 /// When to look again although nothing changed: watches may lose something.
 pub(super) const SAFETY_NET: Duration = Duration::from_mins(5);
@@ -120,6 +120,7 @@ impl Operator {
         if self.verify(quinistry, &plan).await {
             plan = self.plan_anew(quinistry, &mut observed);
         }
+        self.memories.lack(quinistry, plan.lacking.clone());
         // apply (client required)
         let failure = match self.apply(quinistry, &plan, &observed).await {
             Ok(Planned::Anew) => return Ok(Next::requeue(LAGGING)),
@@ -159,15 +160,23 @@ impl Operator {
     }
 
     fn observe(&self, quinistry: &Quinistry) -> Observed {
-        let uid = quinistry.uid().unwrap_or_default();
-        let pods = self.pods.select(|pod| pod.resource == uid);
+        let pods = self.pods.select(|pod| pod.claims(quinistry));
+        let rivals = self.readable();
+        // Alone it competes with no other.
+        let holdings = if rivals.len() > 1 {
+            observe::holdings(&rivals, &self.daemon_sets.select(|_| true), &self.pods.select(|_| true))
+        } else {
+            BTreeMap::new()
+        };
         Observed {
             nodes: self.nodes.select(|_| true),
-            daemon_sets: self.daemon_sets.select(|set| set.owner == uid),
+            daemon_sets: self.daemon_sets.select(|set| set.is_of(quinistry)),
             fetched: self.eyes.found(pods.iter().map(|pod| &pod.start)),
             pods,
-            rivals: self.readable(),
+            rivals,
+            holdings,
             refusals: Vec::new(),
+            lacking: self.memories.lacking(quinistry),
             rejection: self.memories.rejection(quinistry),
             own: self.pieces.own(),
             ..Observed::default()
@@ -190,8 +199,7 @@ impl Operator {
         if let Some((known, left)) = self.memories.refused(quinistry, &plan.missing, WAITING) {
             return Ok((known, Some(left)));
         }
-        let missing = plan.missing.iter().copied();
-        let found = observe::refusals(&self.client, quinistry, missing, &observed.daemon_sets).await?;
+        let found = observe::refusals(&self.client, quinistry, &plan.missing, observed).await?;
         self.memories.refuse(quinistry, plan.missing.clone(), found.clone());
         Ok((found, None))
     }
@@ -315,8 +323,7 @@ impl Operator {
         plan: &Plan,
         may_wait: bool,
     ) -> Result<Option<Duration>, OperatorError> {
-        let counted = plan.generations.iter().filter(|one| one.generation > 0);
-        let ready = counted.filter(|one| one.state == GenerationState::Ready).count();
+        let ready = QuinistryStatus::proven(&plan.generations);
         let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
         self.metrics.reported(&quinistry.uid().unwrap_or_default(), desired, ready, &plan.words);
         let reported = self.memories.reported(quinistry);

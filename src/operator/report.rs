@@ -13,7 +13,7 @@ use super::error::OperatorError;
 use super::identity::MANAGER;
 use super::plan::Plan;
 use super::wire;
-use crate::crd::{GenerationState, GenerationStatus, MAX_DEVIATIONS, Quinistry, QuinistryStatus};
+use crate::crd::{GenerationStatus, MAX_DEVIATIONS, Quinistry, QuinistryStatus};
 
 /// What is to be said now.
 #[must_use]
@@ -37,12 +37,9 @@ pub(super) fn status(
             last_transition_time: earlier.map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
         }
     });
-    // As in the specification, generation 0 is not among those that are counted.
-    let counted = plan.generations.iter().filter(|one| one.generation > 0);
-    let ready = counted.filter(|one| one.state == GenerationState::Ready).count();
     QuinistryStatus {
         observed_generation: generation,
-        ready: format!("{ready}/{}", quinistry.spec.generations),
+        ready: QuinistryStatus::headline(&plan.generations, quinistry.spec.generations),
         digest: plan.digest.clone(),
         conditions: conditions.into(),
         generations: plan.generations.clone(),

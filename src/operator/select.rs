@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::build;
 use super::observed::Node;
+use crate::crd::labels::EXCLUDE;
 use crate::crd::{Quinistry, TaintEffect, Toleration, TolerationOperator};
 
 /// Taints that every `DaemonSet` pod tolerates; the last one with host networking only, but a node that has it is not
@@ -19,12 +20,19 @@ const TOLERATED: [&str; 7] = [
     "node.kubernetes.io/network-unavailable",
 ];
 
+/// Nodes that are left out by a label: those that somebody excludes, and those that are no machines, where a pod has no
+/// host port, no localhost and no runtime to pull with. Virtual kubelets carry a label by convention; AWS names Fargate.
+pub(super) const LEFT_OUT: [(&str, &str); 3] =
+    [(EXCLUDE, "true"), ("eks.amazonaws.com/compute-type", "fargate"), ("type", "virtual-kubelet")];
+
 const ARCHITECTURE: &str = "kubernetes.io/arch";
 
 /// Whether the resource wants to be on the node.
 #[must_use]
 pub(super) fn selects(quinistry: &Quinistry, node: &Node) -> bool {
-    has(&node.labels, &build::node_selector(quinistry)) && tolerates(&quinistry.spec.tolerations, node)
+    has(&node.labels, &build::node_selector(quinistry))
+        && !is_left_out(node)
+        && tolerates(&quinistry.spec.tolerations, node)
 }
 
 /// Whether it would, were it not for the node's architecture.
@@ -36,6 +44,7 @@ pub(super) fn misses_by_architecture(quinistry: &Quinistry, node: &Node) -> bool
     }
     let ours = selector.remove(ARCHITECTURE);
     has(&node.labels, &selector)
+        && !is_left_out(node)
         && tolerates(&quinistry.spec.tolerations, node)
         && node.labels.get(ARCHITECTURE) != ours.as_ref()
 }
@@ -45,6 +54,10 @@ pub(super) fn misses_by_architecture(quinistry: &Quinistry, node: &Node) -> bool
 pub(super) fn disjoint(one: &Quinistry, other: &Quinistry) -> bool {
     let (one, other) = (build::node_selector(one), build::node_selector(other));
     one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
+}
+
+fn is_left_out(node: &Node) -> bool {
+    LEFT_OUT.iter().any(|(key, value)| node.labels.get(*key).is_some_and(|label| label == value))
 }
 
 fn has(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {

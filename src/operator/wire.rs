@@ -73,6 +73,7 @@ pub(super) struct Condition {
     #[serde(rename = "type")]
     pub type_: String,
     pub status: String,
+    pub reason: String,
     pub message: String,
     pub last_transition_time: Option<Time>,
 }
@@ -155,6 +156,9 @@ pub(super) struct Requirement {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct PodStatus {
+    pub phase: String,
+    pub reason: String,
+    pub message: String,
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
     pub conditions: Vec<Condition>,
@@ -168,6 +172,8 @@ pub(super) struct ContainerStatus {
     pub restart_count: i32,
     #[serde(rename = "imageID")]
     pub image_id: String,
+    #[serde(rename = "containerID")]
+    pub container_id: String,
     pub state: ContainerState,
     pub last_state: ContainerState,
 }
@@ -221,6 +227,17 @@ pub(super) struct Event {
     pub first_seen: Option<MicroTime>,
     #[serde(rename = "deprecatedLastTimestamp")]
     pub last_seen: Option<Time>,
+    pub series: Option<EventSeries>,
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub reason: String,
+}
+
+/// How often an Event was repeated.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct EventSeries {
+    pub last_observed_time: Option<MicroTime>,
 }
 
 #[cfg(test)]
@@ -285,7 +302,8 @@ mod tests {
         reads::<ConfigMap>(&json!({"metadata": metadata, "immutable": true, "binaryData": {"a": "AAAA"}}));
         reads::<Event>(&json!({
             "metadata": metadata, "note": "n", "eventTime": "2026-01-01T00:00:00.000000Z",
-            "deprecatedLastTimestamp": "2026-01-01T00:00:00Z",
+            "deprecatedLastTimestamp": "2026-01-01T00:00:00Z", "type": "Warning", "reason": "r",
+            "series": {"lastObservedTime": "2026-01-01T00:00:00.000000Z"},
         }));
         reads::<Quinistry>(
             &json!({"metadata": metadata, "spec": {"image": "i"}, "status": {"ready": "1/1"}}),

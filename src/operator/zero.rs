@@ -46,8 +46,8 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
     if observe::carriers(client, quinistry, &plan.strangers, &mut observed).await? {
         plan = plan::plan(quinistry, &observed, Timestamp::now());
     }
-    if plan.missing.contains(&0) {
-        observed.refusals = observe::refusals(client, quinistry, [0], &observed.daemon_sets).await?;
+    if !plan.missing.is_empty() {
+        observed.refusals = observe::refusals(client, quinistry, &plan.missing, &observed).await?;
         plan = plan::plan(quinistry, &observed, Timestamp::now());
     }
     let failed: BTreeSet<&str> =
@@ -126,7 +126,7 @@ async fn observe(client: &Client, quinistry: &Quinistry) -> Result<Observed, Ope
     let daemon_sets = sets.into_iter().filter_map(observe::daemon_set).map(|(_, set)| Arc::new(set));
     Ok(Observed {
         nodes,
-        daemon_sets: daemon_sets.filter(|set| set.owner == uid).collect(),
+        daemon_sets: daemon_sets.filter(|set| set.is_of(quinistry)).collect(),
         pods: pods.into_iter().filter_map(observe::pod).map(|(_, pod)| Arc::new(pod)).collect(),
         parts: parts.into_iter().filter_map(observe::part).map(|(_, part)| Arc::new(part)).collect(),
         ..Observed::default()
@@ -157,6 +157,7 @@ fn anywhere(quinistry: &Quinistry) -> Node {
         name: MAIN.into(),
         ready: true,
         since: Timestamp::UNIX_EPOCH,
+        seen: Timestamp::UNIX_EPOCH,
         labels: build::node_selector(quinistry),
         taints: Vec::new(),
         tried: None,

@@ -7,7 +7,8 @@ use http::request::Parts;
 use super::entity::Entity;
 use super::error::Error;
 use super::{Stored, asked, body};
-use crate::oci::RepositoryName;
+use crate::oci::{Digest, RepositoryName};
+use crate::segments::Segments;
 
 /// GET and HEAD.
 pub(super) async fn get(
@@ -17,18 +18,32 @@ pub(super) async fn get(
     request: &Parts,
 ) -> Result<Response, Error> {
     let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
-    let content = if let Some(content) = stored.store.blob_at_hand(&name, &digest) {
-        content
-    } else {
-        let wanted = digest.clone();
-        stored.run(move |store| store.blob(&name, &wanted)).await?
+    let content = match stored.store.blob_at_hand(&name, &digest) {
+        Some(content) => content,
+        None => look_up(stored, name, digest.clone()).await?,
     };
     Entity::blob(&digest, &content).on_disk().answer(request)
+}
+
+/// Looks a blob up. Of many requests for one that must be hashed first, one hashes it.
+async fn look_up(stored: &Stored, name: RepositoryName, digest: Digest) -> Result<Segments, Error> {
+    let turn = stored.blobs.wait(&digest).await;
+    if let Some(content) = stored.store.blob_at_hand(&name, &digest) {
+        return Ok(content);
+    }
+    let permit = stored.lookups.clone().acquire_owned().await.expect("the semaphore is never closed");
+    stored
+        .run(move |store| {
+            let _held = (turn, permit);
+            store.blob(&name, &digest)
+        })
+        .await
 }
 
 /// DELETE.
 pub(super) async fn delete(stored: &Stored, name: RepositoryName, digest: &str) -> Result<Response, Error> {
     let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
-    stored.run(move |store| store.delete_blob(&name, &digest)).await?;
+    let repository = name.clone();
+    stored.change(&repository, move |store| store.delete_blob(&name, &digest)).await?;
     Ok(body::empty(StatusCode::ACCEPTED))
 }

@@ -132,10 +132,11 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Storage(StorageError::Full) => (S::INSUFFICIENT_STORAGE, C::Denied),
         StoreError::Storage(StorageError::Stopped) => (S::SERVICE_UNAVAILABLE, C::Denied),
         StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
-        // The first two only collection comes across.
-        StoreError::Torn(_) | StoreError::Foreign(_) | StoreError::Storage(_) => {
-            (S::INTERNAL_SERVER_ERROR, C::Unsupported)
-        }
+        // The first three only collection comes across.
+        StoreError::DamagedIn { .. }
+        | StoreError::Torn(_)
+        | StoreError::Foreign(_)
+        | StoreError::Storage(_) => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
     }
 }
 

@@ -50,15 +50,21 @@ pub(super) async fn catalog(
     query: Query<'_>,
 ) -> Result<Response, Error> {
     let page = page(query)?;
-    let mut names: Vec<String> = Vec::new();
+    let (mut repositories, mut more): (Vec<String>, bool) = (Vec::new(), false);
     if let Some(stored) = stored {
-        let names_of = |store: &Store| store.repositories();
-        names.extend(stored.run(names_of).await?.into_iter().map(String::from));
+        let wanted = page.clone();
+        let (names, rest) = stored.run(move |store: &Store| store.repositories(&wanted)).await?;
+        (repositories, more) = (names.into_iter().map(String::from).collect(), rest);
     }
-    if builtin && let Err(place) = names.binary_search_by(|name| name.as_str().cmp(REPOSITORY)) {
-        names.insert(place, REPOSITORY.into());
+    if builtin
+        && REPOSITORY > page.last.as_str()
+        && let Err(place) = repositories.binary_search_by(|name| name.as_str().cmp(REPOSITORY))
+        && (place < repositories.len() || !more)
+    {
+        repositories.insert(place, REPOSITORY.into());
+        more |= repositories.len() > page.size && page.size > 0;
+        repositories.truncate(page.size);
     }
-    let (repositories, more) = page.of(names.into_iter(), |name| Ok::<_, Error>(Some(name.to_owned())))?;
     let next = link("/v2/_catalog", &page, repositories.last().filter(|_| more));
     Ok(with_link(json(&Catalog { repositories }), next))
 }

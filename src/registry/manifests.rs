@@ -87,8 +87,9 @@ pub(super) async fn put(
     if let Reference::Tag(tag) = reference {
         tags.insert(0, tag);
     }
+    let repository = name.clone();
     stored
-        .run(move |store| {
+        .change(&repository, move |store| {
             // Also if the client is gone meanwhile, the bytes are there until this is done.
             let _room = room;
             store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
@@ -104,8 +105,9 @@ pub(super) async fn delete(
     reference: &str,
 ) -> Result<Response, Error> {
     let reference = asked::reference(reference)?.ok_or(Error::ManifestUnknown)?;
+    let repository = name.clone();
     stored
-        .run(move |store| match &reference {
+        .change(&repository, move |store| match &reference {
             Reference::Tag(tag) => store.delete_tag(&name, tag),
             Reference::Digest(digest) => store.delete_manifest(&name, digest),
         })

@@ -11,12 +11,38 @@ use super::error::Error;
 use super::listing;
 use super::query::Query;
 use super::{Stored, asked};
-use crate::oci::{Descriptor, ImageIndex, RepositoryName, media_type};
+use crate::oci::{Descriptor, Digest, ImageIndex, RepositoryName, media_type};
+use crate::store::{Page, Referrers};
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// Bytes of descriptors in an answer; some clients read no more than 4 MiB of JSON.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// Looks referrers up. Of many requests to a repository whose referrers must be made first, one makes them.
+async fn look_up(
+    stored: &Stored,
+    name: &RepositoryName,
+    subject: &Digest,
+    types: &[String],
+    page: &Page,
+) -> Result<Referrers, Error> {
+    let at_hand = || stored.store.referrers_at_hand(name, subject, types, page, MAX_BYTES);
+    if let Some(found) = at_hand() {
+        return Ok(found);
+    }
+    let turn = stored.referrers.wait(name).await;
+    if let Some(found) = at_hand() {
+        return Ok(found);
+    }
+    let (name, subject, types, page) = (name.clone(), subject.clone(), types.to_vec(), page.clone());
+    stored
+        .run(move |store| {
+            let _turn = turn;
+            store.referrers(&name, &subject, &types, &page, MAX_BYTES)
+        })
+        .await
+}
 
 /// Always 200 for a well-formed digest, whatever the repository.
 pub(super) async fn list(
@@ -30,8 +56,7 @@ pub(super) async fn list(
     let page = listing::page(query)?;
     let mut found = ([].into(), false);
     if let (Some(stored), Some(subject)) = (stored, &subject) {
-        let (name, subject, types, page) = (name.clone(), subject.clone(), types.clone(), page.clone());
-        found = stored.run(move |store| store.referrers(&name, &subject, &types, &page, MAX_BYTES)).await?;
+        found = look_up(stored, &name, subject, &types, &page).await?;
     }
     let (manifests, more) = found;
     let next = manifests.last().filter(|_| more).zip(subject).map(|(last, subject): (&Descriptor, _)| {

@@ -34,7 +34,7 @@ pub(super) async fn post(
         if let (Ok(digest), None | Some(Ok(_))) = (mount.parse::<Digest>(), &from) {
             let (into, wanted) = (name.clone(), digest.clone());
             let from = from.and_then(Result::ok);
-            if stored.run(move |store| store.mount(&into, &wanted, from.as_ref())).await? {
+            if stored.write(move |store| store.mount(&into, &wanted, from.as_ref())).await? {
                 return Ok(created(&name, &digest));
             }
         }
@@ -63,7 +63,7 @@ async fn whole(
     end?;
     let mut receiver = receiver.ok_or(StoreError::UploadUnknown)?;
     let (of, wanted) = (name.clone(), digest.clone());
-    stored.run(move |store| store.commit(&of, &mut receiver, &wanted)).await?;
+    stored.write(move |store| store.commit(&of, &mut receiver, &wanted)).await?;
     Ok(created(&name, &digest))
 }
 
@@ -129,14 +129,18 @@ pub(super) async fn put(
         return Err(error);
     }
     let wanted = digest.clone();
-    stored.run(move |store| store.finish(&session, claimed, &wanted)).await?;
+    stored.write(move |store| store.finish(&session, claimed, &wanted)).await?;
     Ok(created(&name, &digest))
 }
 
 async fn find(stored: &Stored, name: &RepositoryName, id: &str) -> Result<Arc<Session>, Error> {
     let id: UploadId = id.parse().map_err(|_| StoreError::UploadUnknown)?;
-    let name = name.clone();
-    stored.run(move |store| store.session(&name, &id)).await
+    if let Some(known) = stored.store.session_at_hand(name, &id) {
+        return Ok(known?);
+    }
+    let of = name.clone();
+    // One that lies on the storage is taken up under the repository's lock.
+    stored.change(name, move |store| store.session(&of, &id)).await
 }
 
 /// The session for this request, if it goes on where the session is; and how many bytes are to come, if that is told.
@@ -224,7 +228,7 @@ async fn settle(stored: &Stored, session: &Arc<Session>, mut claimed: Claimed) -
         return Ok(claimed);
     }
     let session = session.clone();
-    stored.run(move |store| store.acknowledge(&session, &mut claimed).map(|_| claimed)).await
+    stored.write(move |store| store.acknowledge(&session, &mut claimed).map(|_| claimed)).await
 }
 
 /// What takes bytes: a receiver of its own, or that of a session.

@@ -65,6 +65,13 @@ impl Names {
         }
     }
 
+    /// Whether a `ConfigMap` of this name is a part of a seed of a resource; `seed` is the value of its label [`SEED`].
+    #[must_use]
+    pub fn are_of(resource: &str, seed: &str, name: &str) -> bool {
+        let part = name.strip_prefix(resource).and_then(|rest| rest.strip_prefix("-seed-"));
+        part.and_then(|rest| rest.strip_prefix(seed)).is_some_and(|rest| rest.starts_with('-'))
+    }
+
     /// The value of the label [`SEED`].
     #[must_use]
     pub fn seed(&self) -> &str {

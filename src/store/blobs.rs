@@ -1,13 +1,19 @@
 //! Blobs: bytes that lie once, and the links that make them part of repositories.
 
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
 use super::layout::{Key, Place, alias, blob};
-use super::storage::Entry;
+use super::storage::{Entry, StorageError};
+use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 use crate::segments::Segments;
 
-/// Shorter blobs are read where they were found, and not in pieces.
-const SHORT: u64 = 64 * 1024;
+/// Longest blob, in bytes, that is read and hashed at once when it is looked up; a longer one is sent in pieces, and hashed
+/// once for each identity of its file.
+pub(super) const SHORT: u64 = 64 * 1024;
 
 /// What it takes to remember a short one, about, beside its bytes.
 const OVERHEAD: usize = 512;
@@ -15,20 +21,25 @@ const OVERHEAD: usize = 512;
 /// What a longer one weighs, which is remembered as an open file: of these there shall be a hundred, and not a thousand.
 const OPEN_FILE: usize = 32 * 1024;
 
+/// Repositories that are looked through for a blob that is to be mounted from any: a client that gets no mount uploads.
+pub(super) const MAX_SEARCHED: usize = 4096;
+
 impl Store {
-    /// A blob's content. What is short is read at once; that, or the open file, is remembered for a moment.
+    /// A blob's content, which has its digest. What is short is read at once; that, or the open file, is remembered for a
+    /// moment.
     pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Segments, StoreError> {
         let begun = self.0.found_blobs.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
         // A link without bytes is what another program's collection leaves.
-        let content = self.storage().open(&blob(&canonical))?.ok_or(StoreError::BlobUnknown)?;
+        let opened = self.storage().open(&blob(&canonical))?;
+        let (content, identity) = opened.ok_or(StoreError::BlobUnknown)?;
         let (content, weight) = if content.len() > SHORT {
+            if !self.is_sound(digest, &content, identity)? {
+                return Err(StoreError::BlobUnknown);
+            }
             (content, OPEN_FILE)
         } else {
-            // If it cannot be read now, it is told when it is sent. What is torn is told as it is, and not for longer than
-            // it is so.
-            let bytes = content.to_bytes().ok().filter(|bytes| canonical.matches(bytes));
-            let Some(bytes) = bytes else { return Ok(content) };
+            let bytes = read_short(digest, &content)?.ok_or(StoreError::BlobUnknown)?;
             let weight = OVERHEAD + bytes.len();
             ([bytes].into(), weight)
         };
@@ -67,7 +78,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a blob of one repository part of another one too, or of any, if no repository is named; whether it was there.
+    /// Makes a blob of one repository part of another one too; returns whether it was there. If no repository is named, one
+    /// that has it is looked for, among the first 4,096 in the order of names.
     pub fn mount(
         &self,
         name: &RepositoryName,
@@ -77,20 +89,46 @@ impl Store {
         let canonical = match from {
             Some(from) => self.linked(from, digest)?,
             None if digest.algorithm() == Algorithm::Sha256 => Some(digest.clone()),
-            None => self.canonical(&alias(digest))?,
+            None => self.canonical(&alias(digest), digest)?,
         };
         let Some(canonical) = canonical else { return Ok(false) };
         self.linking(&canonical, || {
-            let bytes = blob(&canonical);
-            let is_there = self.storage().length(&bytes)?.is_some();
-            if is_there {
-                let link = from.map(|from| Place(from).layer_link(digest));
-                let seen: Vec<Key> = link.into_iter().chain([bytes]).collect();
-                self.storage().settle(&seen)?;
-                self.storage().write(&blob_links(name, digest, &canonical))?;
+            // Bytes that lie there may be of no repository any more, and damaged ones are to be pushed again.
+            if self.sound(&canonical, digest)?.is_none() {
+                return Ok(false);
             }
-            Ok(is_there)
+            let link = match from {
+                Some(from) => Some(Place(from).layer_link(digest)),
+                None => self.any_link(name, &canonical)?,
+            };
+            let Some(link) = link else { return Ok(false) };
+            self.storage().settle(&[link, blob(&canonical)])?;
+            self.storage().write(&blob_links(name, digest, &canonical))?;
+            Ok(true)
         })
+    }
+
+    /// A link that makes bytes a blob of some repository, of `name` rather than another.
+    fn any_link(&self, name: &RepositoryName, canonical: &Digest) -> Result<Option<Key>, StoreError> {
+        // Whatever else a blob is called, it is also linked by its SHA-256.
+        let link_of = |name: &RepositoryName| {
+            let link = Place(name).layer_link(canonical);
+            Ok::<_, StoreError>(self.canonical(&link, canonical)?.map(|_| link))
+        };
+        let mut found = link_of(name)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let mut searched = 0;
+        self.walk("", &["_layers"], &mut |name| {
+            searched += 1;
+            if let Ok(name) = name.parse() {
+                found = link_of(&name)?;
+            }
+            let is_over = found.is_some() || searched >= MAX_SEARCHED;
+            Ok(if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(found)
     }
 
     /// The digest under which a repository's blob lies.
@@ -99,8 +137,22 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, StoreError> {
-        self.canonical(&Place(name).layer_link(digest))
+        self.canonical(&Place(name).layer_link(digest), digest)
     }
+}
+
+/// Reads short content, if it has its digest.
+fn read_short(digest: &Digest, content: &Segments) -> Result<Option<Bytes>, StoreError> {
+    match content.to_bytes() {
+        Ok(bytes) if digest.matches(&bytes) => return Ok(Some(bytes)),
+        Ok(_) => {}
+        Err(error) if is_damage(&error) => {}
+        Err(source) => {
+            return Err(StorageError::Io { what: "read", key: digest.to_string(), source }.into());
+        }
+    }
+    tracing::warn!(%digest, length = content.len(), "blob damaged, treating it as absent");
+    Ok(None)
 }
 
 /// What makes bytes that are there a blob of a repository: links under the digest by which they were announced, and under

@@ -1,7 +1,7 @@
 //! Why the store refuses.
 
 use super::storage::StorageError;
-use crate::oci::Digest;
+use crate::oci::{Digest, RepositoryName};
 
 /// What was asked for is not there, cannot be, or could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,18 @@ pub enum StoreError {
     /// What lies under a digest is something else.
     #[error("what is stored as {0} is damaged; push it again")]
     Damaged(Digest),
+    /// What a repository's manifest needs is unknown.
+    #[error(
+        "manifest {repository}@{digest} ({tags}) is damaged, so that what it needs is unknown: push it again, or delete it"
+    )]
+    DamagedIn {
+        /// The repository.
+        repository: RepositoryName,
+        /// The manifest's SHA-256.
+        digest: Digest,
+        /// The tags that mean it.
+        tags: String,
+    },
     /// A link was cut off by a crash of another program.
     #[error(
         "{0} holds no digest, so that nobody knows what is needed: remove it, or push again what it stands for"

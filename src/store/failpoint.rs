@@ -34,6 +34,8 @@ mod active {
     static POINT: OnceLock<Option<Point>> = OnceLock::new();
 
     pub(super) fn pass(name: &'static str) -> io::Result<()> {
+        #[cfg(test)]
+        super::once::pass(name)?;
         let point = POINT.get_or_init(|| std::env::var("QUINISTRY_FAILPOINT").ok().map(|text| parse(&text)));
         let Some(point) = point.as_ref().filter(|point| point.name == name) else { return Ok(()) };
         let due =
@@ -57,5 +59,44 @@ mod active {
             None => (text, 1),
         };
         Point { name: name.into(), times: times.into(), error }
+    }
+}
+
+/// One failure on this very thread, for tests of what goes on afterwards.
+#[cfg(test)]
+pub(super) mod once {
+    use std::cell::RefCell;
+    use std::io;
+
+    struct Armed {
+        name: &'static str,
+        /// Passages before the failure; none once it has happened.
+        left: Option<u32>,
+        error: i32,
+    }
+
+    thread_local! {
+        static ARMED: RefCell<Option<Armed>> = const { RefCell::new(None) };
+    }
+
+    /// Runs `work`, within which one passage of the point fails; returns whether it was reached, and the result.
+    pub(crate) fn failing<T>(
+        name: &'static str,
+        passage: u32,
+        error: i32,
+        work: impl FnOnce() -> T,
+    ) -> (bool, T) {
+        ARMED.set(Some(Armed { name, left: Some(passage - 1), error }));
+        let result = work();
+        (ARMED.take().is_some_and(|armed| armed.left.is_none()), result)
+    }
+
+    pub(super) fn pass(name: &'static str) -> io::Result<()> {
+        ARMED.with_borrow_mut(|armed| {
+            let Some(armed) = armed.as_mut().filter(|armed| armed.name == name) else { return Ok(()) };
+            let Some(left) = armed.left else { return Ok(()) };
+            armed.left = left.checked_sub(1);
+            if armed.left.is_some() { Ok(()) } else { Err(io::Error::from_raw_os_error(armed.error)) }
+        })
     }
 }

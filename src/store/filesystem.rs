@@ -7,23 +7,27 @@
 mod folders;
 mod gathered;
 mod lists;
+mod placing;
+mod root;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use rustix::fs::{FileType, Stat};
 
-use self::folders::{ATTEMPTS, Failure, Folders, Names};
+use self::folders::{Failure, Folders};
 use self::gathered::Gathered;
+use self::placing::dispose;
+use self::root::Root;
 use super::failpoint::pass;
 use super::layout::{self, Key};
-use super::storage::{Entry, Staged, Storage, StorageError};
+use super::storage::{Entry, Identity, Staged, Storage, StorageError};
 use crate::segments::Segments;
 
 /// Keeps everything under a folder.
@@ -32,7 +36,7 @@ pub struct Filesystem(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    root: PathBuf,
+    root: Root,
     folders: Folders,
     /// Flushing has failed.
     stopped: AtomicBool,
@@ -93,6 +97,8 @@ impl Filesystem {
             Access::Write => Some(Self::prepare(&root)?),
         };
         let folders = Folders::new(root.clone());
+        let path = root.clone();
+        let root = Root::new(root).map_err(refuse(&path))?;
         let inner = Inner { root, folders, stopped: AtomicBool::new(false), count: AtomicU64::new(0), lock };
         Ok(Self(Arc::new(inner)))
     }
@@ -117,7 +123,7 @@ impl Filesystem {
 
 impl Inner {
     fn path(&self, key: &Key) -> PathBuf {
-        self.root.join(key.as_str())
+        self.root.path().join(key.as_str())
     }
 
     /// A path that nobody else uses, within the same filesystem.
@@ -161,84 +167,6 @@ impl Inner {
         let synced = pass("folder.sync").map_err(Failure::Unflushed).and_then(|()| folders::sync(path));
         self.flushed(synced, path)
     }
-
-    /// Moves what is to be removed away, at once, however much it consists of; where to, if there is anything.
-    fn out_of_sight(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
-        self.writable()?;
-        let scratch = self.scratch();
-        // Before as well: who makes it anew meanwhile must not take it for the one that was durable.
-        self.folders.forget(path);
-        let moved = pass("remove").and_then(|()| fs::rename(path, &scratch));
-        let moved = there(moved, "remove", path)?;
-        self.folders.forget(path);
-        Ok(moved.map(|()| scratch))
-    }
-
-    /// Renames files, which are durable by themselves, into place, in this order; then makes their names durable, and those
-    /// of folders that were made for them.
-    fn place(&self, moves: &[(&Path, &Path)]) -> Result<(), StorageError> {
-        let mut names = Names::default();
-        // All folders first: where there is no room for one, nothing has been moved yet.
-        for (_, to) in moves {
-            let folder = to.parent().expect("a key has a folder");
-            self.folders.make(folder).map_err(|error| failed("make", folder, error))?;
-            self.folders.note(folder, &mut names);
-        }
-        let owed = self.folders.owe(&names);
-        for (from, to) in moves {
-            self.rename(from, to, &mut names)?;
-            failpoint("renamed", to)?;
-        }
-        self.flush(names)?;
-        self.folders.paid(owed);
-        Ok(())
-    }
-
-    fn rename(&self, from: &Path, to: &Path, names: &mut Names) -> Result<(), StorageError> {
-        let folder = to.parent().expect("a key has a folder");
-        let mut attempt = 1;
-        loop {
-            match pass("rename").and_then(|()| fs::rename(from, to)) {
-                // Somebody removed the folder since it was made.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
-                    self.folders.forget(folder);
-                    self.folders.make(folder).map_err(|error| failed("make", folder, error))?;
-                    attempt += 1;
-                }
-                Err(error) => return Err(failed("move into place", to, error)),
-                Ok(()) => {
-                    self.folders.note(folder, names);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Makes a folder, the names in it, and its own durable.
-    fn flush_folder(&self, folder: &Path) -> Result<(), StorageError> {
-        let mut names = Names::default();
-        self.folders.make(folder).map_err(|error| failed("make", folder, error))?;
-        self.folders.note(folder, &mut names);
-        self.flush(names)
-    }
-
-    /// Makes names durable. All at the end, and not each in its turn: a filesystem with a journal writes what it has with
-    /// the first of them, and has nothing left to do for the others.
-    fn flush(&self, names: Names) -> Result<(), StorageError> {
-        for folder in names.folders() {
-            self.sync_folder(folder)?;
-        }
-        self.folders.know(names);
-        Ok(())
-    }
-}
-
-/// Removes what nobody sees any more.
-fn dispose(path: &Path) {
-    let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    if let Err(error) = gone {
-        tracing::warn!(%error, ?path, "what was removed still takes room, until the next start");
-    }
 }
 
 /// A point between two steps.
@@ -267,34 +195,64 @@ fn there<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Op
     }
 }
 
+/// Nothing, if there is nothing, or only what a symbolic link leads to, out of the root or in circles.
+fn looked_up<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Option<T>, StorageError> {
+    use rustix::io::Errno;
+    let errno = result.as_ref().err().and_then(Errno::from_io_error);
+    match result {
+        Err(_) if matches!(errno, Some(Errno::XDEV | Errno::LOOP)) => {
+            tracing::warn!(?path, "ignoring a symbolic link that leads out of the storage");
+            Ok(None)
+        }
+        result => there(result, what, path),
+    }
+}
+
+fn identity(stat: &Stat) -> Identity {
+    let length = u64::try_from(stat.st_size).unwrap_or_default();
+    // Bits that are compared, and not counted with.
+    let times = [stat.st_mtime, stat.st_ctime].map(i64::cast_unsigned);
+    let [modified, changed] = times;
+    let file = [stat.st_dev, stat.st_ino, modified, stat.st_mtime_nsec, changed, stat.st_ctime_nsec];
+    Identity::of_file(length, file)
+}
+
+impl Filesystem {
+    fn stat(&self, key: &Key) -> Result<Option<Stat>, StorageError> {
+        looked_up(self.0.root.stat(key.as_str()), "look at", &self.0.path(key))
+    }
+
+    fn file(&self, key: &Key) -> Result<Option<(File, Stat)>, StorageError> {
+        Ok(looked_up(self.0.root.file(key.as_str()), "open", &self.0.path(key))?.flatten())
+    }
+}
+
 impl Storage for Filesystem {
-    fn open(&self, key: &Key) -> Result<Option<Segments>, StorageError> {
-        let path = self.0.path(key);
-        let Some(file) = there(File::open(&path), "open", &path)? else { return Ok(None) };
-        let meta = file.metadata().map_err(|error| failed("look at", &path, error))?;
-        Ok(meta.is_file().then(|| Segments::of_file(file, meta.len())))
+    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError> {
+        let Some((file, stat)) = self.file(key)? else { return Ok(None) };
+        let identity = identity(&stat);
+        Ok(Some((Segments::of_file(file, identity.length()), identity)))
     }
 
     fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError> {
-        let path = self.0.path(key);
-        let Some(file) = there(File::open(&path), "open", &path)? else { return Ok(None) };
-        let unreadable = |error| failed("read", &path, error);
-        let meta = file.metadata().map_err(unreadable)?;
-        if !meta.is_file() {
-            return Ok(None);
+        let Some((file, stat)) = self.file(key)? else { return Ok(None) };
+        let length = u64::try_from(stat.st_size).unwrap_or_default();
+        if length > most {
+            return Err(StorageError::TooLong { key: key.clone(), length });
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(most)).unwrap_or_default() + 1);
-        file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
+        let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|error| failed("read", &self.0.path(key), error))?;
         if bytes.len() as u64 > most {
-            return Err(StorageError::TooLong { key: key.clone(), length: meta.len() });
+            return Err(StorageError::TooLong { key: key.clone(), length: bytes.len() as u64 });
         }
         Ok(Some(bytes.into()))
     }
 
-    fn length(&self, key: &Key) -> Result<Option<u64>, StorageError> {
-        let path = self.0.path(key);
-        let meta = there(fs::metadata(&path), "look at", &path)?;
-        Ok(meta.filter(fs::Metadata::is_file).map(|meta| meta.len()))
+    fn identity(&self, key: &Key) -> Result<Option<Identity>, StorageError> {
+        let stat = self.stat(key)?;
+        let file = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        Ok(file.map(|stat| identity(&stat)))
     }
 
     fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
@@ -306,8 +264,10 @@ impl Storage for Filesystem {
         self.0.writable()?;
         let (path, scratch) = (self.0.path(key), self.0.scratch());
         let folder = path.parent().expect("a key has a folder");
-        fs::write(&scratch, bytes)
+        pass("lazily")
+            .and_then(|()| fs::write(&scratch, bytes))
             .and_then(|()| fs::create_dir_all(folder))
+            .and_then(|()| self.0.root.must_hold(folder))
             .and_then(|()| fs::rename(&scratch, &path))
             .map_err(|error| {
                 // If this fails as well, the next start removes it.
@@ -318,11 +278,20 @@ impl Storage for Filesystem {
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
         let path = self.0.path(key);
-        let Some(scratch) = self.0.out_of_sight(&path)? else { return Ok(false) };
-        failpoint("removed", &path)?;
-        self.0.sync_folder(path.parent().expect("a key has a folder"))?;
+        let folder = path.parent().expect("a key has a folder");
+        let owed = self.0.folders.owe(&Folders::changed(folder));
+        let scratch = match self.0.out_of_sight(&path) {
+            Ok(Some(scratch)) => scratch,
+            nothing => {
+                self.0.folders.paid(owed);
+                // What was removed before may not have been flushed then.
+                return nothing.and_then(|_| self.settle(std::slice::from_ref(key))).map(|()| false);
+            }
+        };
+        let flushed = failpoint("removed", &path).and_then(|()| self.0.sync_folder(folder));
+        let flushed = self.0.settled(owed, flushed);
         dispose(&scratch);
-        Ok(true)
+        flushed.map(|()| true)
     }
 
     fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError> {
@@ -332,7 +301,7 @@ impl Storage for Filesystem {
     }
 
     fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
-        lists::names(&self.0.path(key))
+        lists::names(&self.0.root, key)
     }
 
     fn list_with(
@@ -341,27 +310,29 @@ impl Storage for Filesystem {
         beneath: &str,
         wanted: fn(&str) -> bool,
     ) -> Result<Option<Vec<String>>, StorageError> {
-        lists::names_with(&self.0.path(key), beneath, wanted)
+        lists::names_with(&self.0.root, key, beneath, wanted)
     }
 
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
-        let path = self.0.path(key);
-        Ok(there(fs::metadata(&path), "look at", &path)?.is_some())
+        Ok(self.stat(key)?.is_some())
     }
 
     fn stamp(&self, key: &Key) -> Result<String, StorageError> {
-        let path = self.0.path(key);
-        let meta = there(fs::metadata(&path), "look at", &path)?;
-        Ok(meta.map_or_else(
+        Ok(self.stat(key)?.map_or_else(
             || "none".into(),
-            |meta| format!("{}.{:09} {}", meta.mtime(), meta.mtime_nsec(), meta.ino()),
+            |stat| format!("{}.{:09} {}", stat.st_mtime, stat.st_mtime_nsec, stat.st_ino),
         ))
     }
 
     fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StorageError> {
-        let path = self.0.path(key);
-        let modified = fs::metadata(&path).and_then(|meta| meta.modified());
-        there(modified, "look at", &path)
+        Ok(self.stat(key)?.map(|stat| {
+            let since = |seconds: u64| Duration::from_secs(seconds);
+            let base = match u64::try_from(stat.st_mtime) {
+                Ok(seconds) => SystemTime::UNIX_EPOCH + since(seconds),
+                Err(_) => SystemTime::UNIX_EPOCH - since(stat.st_mtime.unsigned_abs()),
+            };
+            base + Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or_default())
+        }))
     }
 
     fn settle(&self, keys: &[Key]) -> Result<(), StorageError> {
@@ -370,19 +341,22 @@ impl Storage for Filesystem {
         for key in keys {
             self.0.folders.owed_above(&self.0.path(key), &mut owed);
         }
-        owed.iter().try_for_each(|folder| self.0.sync_folder(folder))
+        self.0.folders.settle(&owed, |folder| self.0.sync_folder(folder))
     }
 
-    fn stop(&self) {
-        self.0.stopped.store(true, Ordering::Relaxed);
-        tracing::error!("nothing is written any more; restart");
+    fn flush_all(&self) -> Result<(), StorageError> {
+        self.0.writable()?;
+        let path = self.0.root.path();
+        let flushed =
+            pass("flush").and_then(|()| File::open(path)).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        flushed.map_err(|error| failed("flush", path, error))
     }
 
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
         self.0.writable()?;
         let path = key.map_or_else(|| self.0.scratch(), |key| self.0.path(key));
         let length = match key {
-            Some(_) => there(fs::metadata(&path), "look at", &path)?.map_or(0, |meta| meta.len()),
+            Some(key) => self.identity(key)?.map_or(0, |identity| identity.length()),
             None => 0,
         };
         Ok(Box::new(Gathered::new(self, path, length, key.is_some())))

@@ -2,9 +2,10 @@
 //!
 //! Everything that a repository's manifests refer to is kept, and what is younger than the time of grace: it may belong to a
 //! push that goes on later. Links go before bytes, so that what is cut off leaves bytes that nobody sees, for the next
-//! time. A manifest that cannot be read stops everything, as nobody knows what it needs.
+//! time. A manifest whose form is not understood stays, with every digest that stands in it: other programs take more than
+//! this one does. One that is damaged stops everything, as what it needs is unknown.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 
 use super::layout::{Key, Place, aliases, blob, blobs};
@@ -33,10 +34,56 @@ pub struct Collected {
     pub blobs: Vec<(Digest, u64)>,
     /// How many blobs and manifests stay.
     pub kept: usize,
+    /// Manifests that are not understood, and stay with all that they mention.
+    pub not_understood: Vec<NotUnderstood>,
+}
+
+/// A manifest whose form is not understood, though its bytes are those that were pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotUnderstood {
+    /// Its repository.
+    pub repository: RepositoryName,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// The tags that mean it.
+    pub tags: Vec<Tag>,
 }
 
 /// A repository's manifests by their SHA-256.
-type Manifests = BTreeMap<Digest, Manifest>;
+type Manifests = BTreeMap<Digest, Needs>;
+
+/// What a manifest needs.
+enum Needs {
+    /// What its members say.
+    Known(Manifest),
+    /// Every digest that stands in it, perhaps.
+    Mentioned(BTreeSet<Digest>),
+}
+
+impl Needs {
+    /// Blobs and manifests without which it is not whole.
+    fn parts(&self) -> Box<dyn Iterator<Item = &Digest> + '_> {
+        match self {
+            Self::Known(manifest) => {
+                let parts = manifest.blobs.iter().chain(&manifest.foreign).chain(&manifest.manifests);
+                Box::new(parts.map(|part| &part.digest))
+            }
+            Self::Mentioned(digests) => Box::new(digests.iter()),
+        }
+    }
+
+    /// What of it may be manifests.
+    fn children(&self) -> Box<dyn Iterator<Item = &Digest> + '_> {
+        match self {
+            Self::Known(manifest) => Box::new(manifest.manifests.iter().map(|part| &part.digest)),
+            Self::Mentioned(digests) => Box::new(digests.iter()),
+        }
+    }
+
+    fn is_understood(&self) -> bool {
+        matches!(self, Self::Known(_))
+    }
+}
 
 impl Store {
     /// Collects. Nobody else may use the storage meanwhile.
@@ -56,12 +103,19 @@ impl Store {
             } else {
                 manifests.keys().cloned().collect()
             };
+            for (digest, _) in manifests.iter().filter(|(_, needs)| !needs.is_understood()) {
+                let (repository, digest) = (name.clone(), digest.clone());
+                let tags = self.tags_of(name, &digest)?;
+                collected.not_understood.push(NotUnderstood { repository, digest, tags });
+            }
             let gone = manifests.keys().filter(|digest| !kept.contains(*digest));
             collected.manifests.extend(gone.map(|digest| (name.clone(), digest.clone())));
             let mut here = kept.clone();
             for manifest in kept.iter().filter_map(|digest| manifests.get(digest)) {
-                for part in manifest.blobs.iter().chain(&manifest.foreign).chain(&manifest.manifests) {
-                    here.insert(self.part(name, &part.digest)?.unwrap_or_else(|| part.digest.clone()));
+                for part in manifest.parts() {
+                    // A blob beside a manifest of the same bytes needs its link, too.
+                    here.extend(self.linked(name, part)?);
+                    here.insert(self.part(name, part)?.unwrap_or_else(|| part.clone()));
                 }
             }
             for (digest, canonical) in self.links_of(name)? {
@@ -123,6 +177,12 @@ impl Store {
         for (_, canonical) in self.all_revisions(name, true)? {
             let known = match self.content(&canonical) {
                 Err(StoreError::ManifestUnknown) => continue,
+                Err(StoreError::Damaged(digest)) => {
+                    let tags =
+                        self.tags_of(name, &digest)?.iter().map(ToString::to_string).collect::<Vec<_>>();
+                    let tags = if tags.is_empty() { "no tag".into() } else { tags.join(", ") };
+                    return Err(StoreError::DamagedIn { repository: name.clone(), digest, tags });
+                }
                 known => known?,
             };
             let pushed = self.pushed_as(name, &canonical)?;
@@ -132,10 +192,27 @@ impl Store {
             } else {
                 Manifest::parse(&known.bytes, Some(media_type))
             };
-            let manifest = manifest.map_err(|_| StoreError::Damaged(canonical.clone()))?;
-            manifests.insert(canonical, manifest);
+            let needs = match manifest {
+                Ok(manifest) if !Manifest::has_other_spelling(&known.bytes) => Needs::Known(manifest),
+                _ => Needs::Mentioned(Manifest::mentions(&known.bytes)),
+            };
+            manifests.insert(canonical, needs);
         }
         Ok(manifests)
+    }
+
+    /// The tags that mean a manifest, by whatever name.
+    fn tags_of(&self, name: &RepositoryName, canonical: &Digest) -> Result<Vec<Tag>, StoreError> {
+        let place = Place(name);
+        let mut tags = Vec::new();
+        for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
+            let Ok(tag) = tag.parse::<Tag>() else { continue };
+            let Some(digest) = self.link(&place.tag_link(&tag))? else { continue };
+            if self.revision(name, &digest)?.as_ref() == Some(canonical) {
+                tags.push(tag);
+            }
+        }
+        Ok(tags)
     }
 
     /// What tags mean, what that consists of, and what refers to any of it. Each is visited once.
@@ -156,10 +233,10 @@ impl Store {
         }
         let mut referrers: BTreeMap<Digest, Vec<&Digest>> = BTreeMap::new();
         for (digest, manifest) in manifests {
-            if self.is_young(&place.revision_link(digest), wanted)? {
+            if !manifest.is_understood() || self.is_young(&place.revision_link(digest), wanted)? {
                 open.push(digest.clone());
             }
-            if let Some(subject) = &manifest.subject {
+            if let Needs::Known(Manifest { subject: Some(subject), .. }) = manifest {
                 let subject = self.revision(name, subject)?.unwrap_or_else(|| subject.clone());
                 referrers.entry(subject).or_default().push(digest);
             }
@@ -169,8 +246,8 @@ impl Store {
             let Some(manifest) = manifests.get(&digest).filter(|_| !reached.contains(&digest)) else {
                 continue;
             };
-            for part in &manifest.manifests {
-                open.extend(self.revision(name, &part.digest)?);
+            for child in manifest.children() {
+                open.extend(self.revision(name, child)?);
             }
             open.extend(referrers.get(&digest).into_iter().flatten().map(|digest| (*digest).clone()));
             reached.insert(digest);

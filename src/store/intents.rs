@@ -1,11 +1,11 @@
 //! What takes several visible steps: written down, carried out, crossed out. After a crash the next start carries it out
 //! from the beginning; each step may be repeated.
 
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Place, intent, intents};
+use super::layout::{Key, Place, intent, intents};
 use super::storage::StorageError;
 use super::{Store, StoreError};
 use crate::oci::{Digest, RepositoryName, Tag, to_json};
@@ -23,6 +23,33 @@ pub(super) enum Intent {
     Delete { repository: RepositoryName, digests: Vec<Digest>, tags: Vec<Tag> },
 }
 
+impl Intent {
+    fn repository(&self) -> &RepositoryName {
+        let (Self::Tag { repository, .. } | Self::Delete { repository, .. }) = self;
+        repository
+    }
+}
+
+/// Intents on the storage that must go before something else is changed.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// The start had no room to finish what a crash had cut off.
+    unfinished: Mutex<bool>,
+    /// Intents that were carried out or given up, and could not be removed yet. Locked by holders of a repository's lock,
+    /// which finishing takes in its turn: hence a lock of its own.
+    over: Mutex<Vec<(RepositoryName, Key)>>,
+}
+
+impl Left {
+    fn unfinished(&self) -> MutexGuard<'_, bool> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn over(&self) -> MutexGuard<'_, Vec<(RepositoryName, Key)>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Store {
     /// Carries an intent out, so that a crash leaves all of it undone, or to be finished by the next start.
     pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
@@ -31,16 +58,25 @@ impl Store {
             return self.perform(wanted);
         }
         let key = intent(&uuid::Uuid::new_v4().to_string());
-        self.storage().write(&[(key.clone(), &to_json(wanted))])?;
-        let performed = self.perform(wanted);
-        // Also if it failed: the client is told so, and what it pushes later would suffer if this came back.
-        let removed = self.storage().remove(&key);
-        if removed.is_err() {
-            // It comes back at the next start; until then nothing may be pushed that it would undo.
-            self.storage().stop();
+        let written = self.storage().write(&[(key.clone(), &to_json(wanted))]);
+        let performed = written.map_err(Into::into).and_then(|()| self.perform(wanted));
+        // Also if it failed, even to be written: the client is told so, and the next start must not carry it out over what
+        // was pushed since.
+        if let Err(error) = self.storage().remove(&key) {
+            tracing::warn!(%error, %key, "cannot remove intent, trying again before the next change");
+            self.0.left.over().push((wanted.repository().clone(), key));
         }
-        performed?;
-        removed?;
+        performed
+    }
+
+    /// Removes what is left of intents on a repository that are over. Call with the repository's lock held, before
+    /// anything is changed that such an intent would undo at the next start.
+    pub(super) fn remove_intents_over(&self, name: &RepositoryName) -> Result<(), StoreError> {
+        let mut over = self.0.left.over();
+        while let Some(index) = over.iter().position(|(of, _)| of == name) {
+            self.storage().remove(&over[index].1)?;
+            over.swap_remove(index);
+        }
         Ok(())
     }
 
@@ -48,23 +84,34 @@ impl Store {
     /// that need no room.
     pub(super) fn collect_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         self.changing_at_once(name, || {
-            let digests = self.names_of(name, digest)?;
+            // A collection that was killed may have removed any of the names.
+            let digests = self.possible_names_of(digest);
             self.perform(&Intent::Delete { repository: name.clone(), digests, tags: Vec::new() })
         })
     }
 
+    /// Carries out what is not so yet. A crash may have come after any step, and another program have been here since: what
+    /// is gone is passed over, and what means something else by now stays.
     fn perform(&self, wanted: &Intent) -> Result<(), StoreError> {
         match wanted {
             Intent::Tag { repository, digest, tags } => {
+                if self.revision(repository, digest)?.is_none() {
+                    tracing::warn!(%repository, %digest, "ignoring intent to tag a manifest that is gone");
+                    return Ok(());
+                }
                 self.index_tags(repository, tags, digest)?;
                 self.put_tags(repository, tags, digest)?;
             }
             Intent::Delete { repository, digests, tags } => {
                 for tag in tags {
-                    self.remove_tag(repository, tag)?;
+                    let meant = self.link(&Place(repository).tag_link(tag))?;
+                    if meant.is_none_or(|meant| digests.contains(&meant)) {
+                        self.remove_tag(repository, tag)?;
+                    }
                 }
                 let before = self.referrers_before(repository)?;
-                for digest in digests {
+                // The SHA-256, by which the bytes are found, goes last.
+                for digest in digests.iter().rev() {
                     self.remove_referrer(repository, digest)?;
                     self.storage().remove(&Place(repository).revision(digest))?;
                 }
@@ -84,7 +131,7 @@ impl Store {
                 tracing::warn!(
                     "there is no room to finish what was cut off; until there is, nothing can be changed"
                 );
-                *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                *self.0.left.unfinished() = true;
                 Ok(())
             }
             _ => finished,
@@ -93,10 +140,10 @@ impl Store {
 
     /// The same for what the start had no room for.
     pub(super) fn finish_intents_left(&self) -> Result<(), StoreError> {
-        let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if *left {
+        let mut unfinished = self.0.left.unfinished();
+        if *unfinished {
             self.finish_all()?;
-            *left = false;
+            *unfinished = false;
         }
         Ok(())
     }
@@ -108,8 +155,7 @@ impl Store {
             match serde_json::from_slice::<Intent>(&bytes) {
                 Ok(wanted) => {
                     tracing::info!(?wanted, "finishing what was cut off");
-                    let (Intent::Tag { repository, .. } | Intent::Delete { repository, .. }) = &wanted;
-                    self.changing_at_once(repository, || self.perform(&wanted))?;
+                    self.changing_at_once(wanted.repository(), || self.perform(&wanted))?;
                 }
                 Err(error) => tracing::error!(%key, %error, "this is no intent, and is removed"),
             }

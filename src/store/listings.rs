@@ -1,13 +1,11 @@
 //! Lists of tags and of repositories, a page at a time, in the order of their bytes.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::layout::{Key, Place, TAG_LINK, repositories};
+use super::layout::{Place, TAG_LINK};
 use super::{Store, StoreError};
 use crate::oci::{RepositoryName, Tag};
-
-/// Deeper names cannot be: a component has a letter and a slash at least.
-const DEEPEST: usize = RepositoryName::MAX_LEN / 2 + 1;
 
 /// What of a list is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,40 +69,24 @@ impl Store {
         Ok(all)
     }
 
-    /// All repositories that have, or had, something.
-    pub fn repositories(&self) -> Result<Vec<RepositoryName>, StoreError> {
-        let names = self.folders_with(&["_manifests", "_layers"])?;
-        // Another program may allow names that nobody can ask for here.
-        let mut names: Vec<RepositoryName> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        // Folder by folder is not the order of whole names: `a-b` comes before `a/b`.
-        names.sort_unstable();
-        Ok(names)
-    }
-
-    /// The names of all folders that have one of these in them.
-    pub(super) fn folders_with(&self, marks: &[&str]) -> Result<Vec<String>, StoreError> {
-        let mut found = Vec::new();
-        self.walk(&repositories(), "", DEEPEST, marks, &mut found)?;
-        Ok(found)
-    }
-
-    fn walk(
-        &self,
-        folder: &Key,
-        name: &str,
-        depth: usize,
-        marks: &[&str],
-        found: &mut Vec<String>,
-    ) -> Result<(), StoreError> {
-        let Some(entries) = self.storage().list(folder)? else { return Ok(()) };
-        if entries.iter().any(|entry| marks.contains(&entry.as_str())) {
-            found.push(name.into());
+    /// Repositories that have, or had, something.
+    pub fn repositories(&self, page: &Page) -> Result<Stretch<RepositoryName>, StoreError> {
+        let mut names = Vec::new();
+        let mut more = false;
+        if page.size == 0 {
+            return Ok((names, more));
         }
-        for entry in entries.iter().filter(|entry| !entry.starts_with('_') && depth > 0) {
-            let name = if name.is_empty() { entry.clone() } else { format!("{name}/{entry}") };
-            self.walk(&folder.child(entry), &name, depth - 1, marks, found)?;
-        }
-        Ok(())
+        self.walk(&page.last, &["_manifests", "_layers"], &mut |name| {
+            // Another program may allow names that cannot be asked for here.
+            let Ok(name) = name.parse() else { return Ok(ControlFlow::Continue(())) };
+            more = names.len() >= page.size;
+            if more {
+                return Ok(ControlFlow::Break(()));
+            }
+            names.push(name);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((names, more))
     }
 }
 

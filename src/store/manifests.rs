@@ -8,7 +8,8 @@ use super::blobs::link_to;
 use super::intents::Intent;
 use super::layout::{Key, Place, blob};
 use super::recent::Known;
-use super::storage::Entry;
+use super::storage::{Entry, StorageError};
+use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 use crate::oci::{
     Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
@@ -93,6 +94,9 @@ impl Store {
             };
         };
         let content = self.content(&canonical)?;
+        if digest != canonical && !digest.matches(&content.bytes) {
+            return Err(StoreError::Damaged(digest));
+        }
         let pushed_as = self.pushed_as(name, &digest)?;
         let meaning = Meaning { digest, canonical, pushed_as };
         let manifest = StoredManifest::of(&meaning, content);
@@ -114,7 +118,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<&'static str>, StoreError> {
-        let pushed = self.storage().read(&Place(name).revision_type(digest), super::LINK)?;
+        let pushed = self.note(&Place(name).revision_type(digest), super::LINK)?;
         Ok(pushed.and_then(|bytes| media_type::known(std::str::from_utf8(&bytes).ok()?)))
     }
 
@@ -205,15 +209,21 @@ impl Store {
     ) -> Result<(), StoreError> {
         // What was cut off would undo it when it is finished later.
         self.finish_intents_left()?;
-        self.changing_at_once(name, change)
+        self.changing_at_once(name, || {
+            self.remove_intents_over(name)?;
+            change()
+        })
     }
 
     /// The same whatever was cut off: for what must need no room.
     pub(super) fn changing_at_once<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        let Inner { locks, meanings, tag_lists, referrers, made, .. } = &*self.0;
+        let Inner { locks, meanings, tag_lists, referrers, made, artifact_types, .. } = &*self.0;
         locks.with(name, || {
-            made.forget(name);
-            meanings.changing(name, || tag_lists.changing(name, || referrers.changing(name, change)))
+            artifact_types.forget(name);
+            let change = || referrers.changing(name, change);
+            let result = made.changing(name, || meanings.changing(name, || tag_lists.changing(name, change)));
+            artifact_types.forget(name);
+            result
         })
     }
 
@@ -234,13 +244,20 @@ impl Store {
         Ok(digests)
     }
 
+    /// All digests by which a manifest may be known, its SHA-256 first, whichever of them the repository has.
+    pub(super) fn possible_names_of(&self, canonical: &Digest) -> Vec<Digest> {
+        // What is damaged or gone has no other name that could be told.
+        let other = self.content(canonical).ok().map(|known| Digest::of(Algorithm::Sha512, &known.bytes));
+        [canonical.clone()].into_iter().chain(other).collect()
+    }
+
     /// The SHA-256 of a manifest that a repository has.
     pub(super) fn revision(
         &self,
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, StoreError> {
-        self.canonical(&Place(name).revision_link(digest))
+        self.canonical(&Place(name).revision_link(digest), digest)
     }
 
     /// A manifest's bytes, which are what they should be.
@@ -248,11 +265,19 @@ impl Store {
         if let Some(known) = self.0.recent.get(canonical) {
             return Ok(known);
         }
-        let bytes = self.storage().read(&blob(canonical), LONGEST)?.ok_or(StoreError::ManifestUnknown)?;
+        let bytes = match self.storage().read(&blob(canonical), LONGEST) {
+            // No manifest is so long: it is something else by now.
+            Err(StorageError::TooLong { .. }) => return Err(StoreError::Damaged(canonical.clone())),
+            Err(StorageError::Io { source, .. }) if is_damage(&source) => {
+                return Err(StoreError::Damaged(canonical.clone()));
+            }
+            read => read?.ok_or(StoreError::ManifestUnknown)?,
+        };
         if !canonical.matches(&bytes) {
             return Err(StoreError::Damaged(canonical.clone()));
         }
-        let media_type = Manifest::type_of(&bytes).ok_or_else(|| StoreError::Damaged(canonical.clone()))?;
+        // Whatever was taken as a manifest is given as one, also if its form is not understood here.
+        let media_type = Manifest::type_of(&bytes).unwrap_or(media_type::OCI_MANIFEST);
         let known = Known { bytes, media_type };
         self.0.recent.put(canonical, &known);
         Ok(known)
@@ -324,7 +349,7 @@ impl Store {
         }
     }
 
-    /// Where the bytes of a part lie, and how many they are.
+    /// Where the bytes of a part lie, and how many they are; nothing if they are damaged, too.
     fn stored(
         &self,
         name: &RepositoryName,
@@ -332,8 +357,7 @@ impl Store {
         find: impl FnOnce(&Self, &RepositoryName, &Digest) -> Result<Option<Digest>, StoreError>,
     ) -> Result<Option<(Key, u64)>, StoreError> {
         let Some(canonical) = find(self, name, digest)? else { return Ok(None) };
-        let bytes = blob(&canonical);
-        Ok(self.storage().length(&bytes)?.map(|length| (bytes, length)))
+        Ok(self.sound(&canonical, digest)?.map(|length| (blob(&canonical), length)))
     }
 
     /// All manifests of a repository: each by the digest that it was pushed with, and its SHA-256.
@@ -349,8 +373,9 @@ impl Store {
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
             for digest in self.digests_in(&Place(name).revisions(algorithm), algorithm)? {
                 let Some(canonical) = self.revision(name, &digest)? else {
-                    if strict {
-                        self.must_not_be_torn(&Place(name).revision_link(&digest))?;
+                    let link = Place(name).revision_link(&digest);
+                    if strict && self.storage().length(&link)?.is_some() {
+                        return Err(StoreError::Torn(link));
                     }
                     continue;
                 };

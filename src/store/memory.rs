@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::layout::Key;
-use super::storage::{Entry, Staged, Storage, StorageError};
+use super::storage::{Entry, Identity, Staged, Storage, StorageError};
 use crate::segments::Segments;
 
 /// Content that comes bit by bit is kept in pieces of this size, and not in its bits.
@@ -98,20 +98,22 @@ fn folder(key: &Key) -> String {
 }
 
 impl Storage for Memory {
-    fn open(&self, key: &Key) -> Result<Option<Segments>, StorageError> {
-        Ok(self.inner().objects.get(key.as_str()).map(|object| object.content.clone()))
+    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError> {
+        let content = self.inner().objects.get(key.as_str()).map(|object| object.content.clone());
+        Ok(content.map(|content| (content.clone(), Identity::of_memory(content.len()))))
     }
 
     fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError> {
-        let Some(content) = self.open(key)? else { return Ok(None) };
+        let Some((content, _)) = self.open(key)? else { return Ok(None) };
         if content.len() > most {
             return Err(StorageError::TooLong { key: key.clone(), length: content.len() });
         }
         Ok(Some(content.to_bytes().expect("memory can be read")))
     }
 
-    fn length(&self, key: &Key) -> Result<Option<u64>, StorageError> {
-        Ok(self.inner().objects.get(key.as_str()).map(|object| object.content.len()))
+    fn identity(&self, key: &Key) -> Result<Option<Identity>, StorageError> {
+        let inner = self.inner();
+        Ok(inner.objects.get(key.as_str()).map(|object| Identity::of_memory(object.content.len())))
     }
 
     fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
@@ -144,11 +146,13 @@ impl Storage for Memory {
         let folder = folder(key);
         let inner = self.inner();
         let mut names: Vec<String> = Vec::new();
-        for (key, _) in inner.beneath(&folder) {
-            let name = key[folder.len()..].split('/').next().unwrap_or_default();
-            if names.last().is_none_or(|last| last != name) {
-                names.push(name.into());
-            }
+        let mut from = folder.clone();
+        while let Some((key, _)) = inner.objects.range::<String, _>(&from..).next() {
+            let Some(rest) = key.strip_prefix(&folder) else { break };
+            let (name, is_folder) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
+            // On to what comes after all that lies in it: `0` follows `/`.
+            from = format!("{folder}{name}{}", if is_folder { "0" } else { "\0" });
+            names.push(name.into());
         }
         // In the order of whole keys, `a.b` stands before what is beneath `a`.
         names.sort_unstable();
@@ -190,8 +194,8 @@ impl Storage for Memory {
         Ok(())
     }
 
-    fn stop(&self) {
-        // What could fail halfway here has not been found.
+    fn flush_all(&self) -> Result<(), StorageError> {
+        Ok(())
     }
 
     fn stage(&self, _: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {

@@ -3,11 +3,12 @@
 //! distribution knows nothing of these, and may write to the same volume. So they carry a stamp of the folders that all
 //! manifests are listed in: when that is another one, somebody else has been there, and they are made anew.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::artifact_types::Typed;
 use super::layout::{Place, blob};
 use super::{Page, Store, StoreError};
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
@@ -18,11 +19,11 @@ const LONGEST: u64 = 16 * 1024 * 1024;
 /// What a remembered page, or a text in it, takes beside its bytes.
 const OVERHEAD: usize = 512;
 
-/// So many descriptors are written at once; each is a file that is open meanwhile.
-const AT_ONCE: usize = 64;
+/// Most manifests whose descriptors are made with the repository's lock held.
+const MAX_LATE: usize = 64;
 
 /// A subject, and what refers to it.
-type Row = (Digest, Descriptor);
+pub(super) type Row = (Digest, Descriptor);
 
 /// A page of descriptors, and whether there are more.
 pub type Referrers = (Arc<[Descriptor]>, bool);
@@ -30,35 +31,63 @@ pub type Referrers = (Arc<[Descriptor]>, bool);
 /// What is asked of a repository's referrers: the subject, artifact types, the page, and its length in bytes.
 pub(super) type Asked = (Digest, Vec<String>, Page, usize);
 
-/// Descriptors that could only be made, and not kept, with the stamp that they are for: a few repositories' worth.
+/// Descriptors of repositories that another program has written to, with the stamp that they were made for: answered from
+/// here until they are kept, or for good where they cannot be.
 #[derive(Debug, Default)]
-pub(super) struct Made(Mutex<HashMap<RepositoryName, Stamped>>);
+pub(super) struct Made(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashMap<RepositoryName, Stamped>,
+    /// How often a repository was changed.
+    changes: u64,
+}
 
 /// A stamp, and what was made of what it stands for.
 type Stamped = (String, Arc<Vec<Row>>);
 
 impl Made {
-    /// So many repositories are remembered.
-    const MOST: usize = 64;
+    /// Capacity in repositories.
+    const CAPACITY: usize = 64;
 
     fn get(&self, name: &RepositoryName, stamp: &str) -> Option<Arc<Vec<Row>>> {
-        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.get(name).filter(|(of, _)| of == stamp).map(|(_, rows)| rows.clone())
+        self.inner().known.get(name).filter(|(of, _)| of == stamp).map(|(_, rows)| rows.clone())
     }
 
-    fn put(&self, name: &RepositoryName, stamp: String, rows: &Arc<Vec<Row>>) {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.len() >= Self::MOST {
-            made.clear();
+    /// Call before descriptors are made.
+    fn begin(&self) -> u64 {
+        self.inner().changes
+    }
+
+    /// Remembers descriptors, unless something was changed since they were begun.
+    fn put(&self, begun: u64, name: &RepositoryName, stamp: &str, rows: &Arc<Vec<Row>>) {
+        let mut inner = self.inner();
+        if inner.changes != begun {
+            return;
         }
-        made.insert(name.clone(), (stamp, rows.clone()));
+        if inner.known.len() >= Self::CAPACITY {
+            inner.known.clear();
+        }
+        inner.known.insert(name.clone(), (stamp.into(), rows.clone()));
     }
-}
 
-impl Made {
-    /// The repository is about to change: a storage need not tell so by its stamp.
-    pub(super) fn forget(&self, name: &RepositoryName) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// Runs what changes a repository: a storage need not tell so by its stamp.
+    pub(super) fn changing<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
+        self.forget(name);
+        let result = change();
+        self.forget(name);
+        result
+    }
+
+    fn forget(&self, name: &RepositoryName) {
+        let mut inner = self.inner();
+        inner.changes += 1;
+        inner.known.remove(name);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing above panics between two changes that belong together.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,29 +125,66 @@ impl Store {
         Ok(found)
     }
 
+    /// Referrers that were asked for a moment ago: never waits for a storage.
+    #[must_use]
+    pub fn referrers_at_hand(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        wanted: &[String],
+        page: &Page,
+        bytes: usize,
+    ) -> Option<Referrers> {
+        self.0.referrers.get(name, &(subject.clone(), wanted.to_vec(), page.clone(), bytes))
+    }
+
     /// The same, with how many bytes of descriptors there are.
-    fn look_for_referrers(
+    pub(super) fn look_for_referrers(
         &self,
         name: &RepositoryName,
         (subject, wanted, page, bytes): &Asked,
     ) -> Result<(Referrers, usize), StoreError> {
-        let rows = self.rows(name, subject)?;
-        let digests: Vec<String> = rows.keys().map(ToString::to_string).collect();
+        let (begun, stamp) = (self.0.artifact_types.begin(), self.stamp(name)?);
+        let is_wanted = |own: Option<&str>| {
+            wanted.is_empty() || own.is_some_and(|own| wanted.iter().any(|one| one == own))
+        };
+        let known = self.0.artifact_types.get(name, subject, &stamp).filter(|_| !wanted.is_empty());
+        let (rows, digests): (_, Vec<String>) = if let Some(known) = &known {
+            let fit = known.iter().filter(|(_, own)| is_wanted(own.as_deref()));
+            (BTreeMap::new(), fit.map(|(digest, _)| digest.to_string()).collect())
+        } else {
+            let rows = self.rows(name, subject)?;
+            let digests = rows.keys().map(ToString::to_string).collect();
+            (rows, digests)
+        };
+        // Of all, if they are read from the storage, and to the end.
+        let mut types: Vec<Typed> = Vec::new();
+        let may_remember = known.is_none()
+            && !wanted.is_empty()
+            && page.last.is_empty()
+            && rows.values().all(Option::is_none);
         let mut used = 0;
         let mut full = false;
         let (all, more) = page.of(digests.into_iter(), |digest| {
-            let Ok(digest) = digest.parse::<Digest>() else { return Ok(None) };
-            let canonical = if full { None } else { self.revision(name, &digest)? };
-            // A power failure may leave the link alone of what was never acknowledged.
-            let Some(canonical) = canonical else { return Ok(None) };
-            if !self.storage().exists(&blob(&canonical))? {
+            if full {
                 return Ok(None);
             }
+            let Ok(digest) = digest.parse::<Digest>() else { return Ok(None) };
             let Some(row) = self.row(name, subject, &digest, &rows)? else { return Ok(None) };
             let Ok(descriptor) = serde_json::from_slice::<Descriptor>(&row) else { return Ok(None) };
-            let is_wanted = wanted.is_empty()
-                || descriptor.artifact_type.as_ref().is_some_and(|own| wanted.contains(own));
-            if !is_wanted {
+            let own = descriptor.artifact_type.as_deref();
+            if may_remember {
+                // Most are of the same few types.
+                let shared =
+                    types.last().and_then(|(_, last)| last.clone()).filter(|last| own == Some(&**last));
+                types.push((digest.clone(), shared.or_else(|| own.map(Into::into))));
+            }
+            if !is_wanted(own) {
+                return Ok(None);
+            }
+            let Some(canonical) = self.revision(name, &digest)? else { return Ok(None) };
+            // A power failure may leave the link alone of what was never acknowledged.
+            if !self.storage().exists(&blob(&canonical))? {
                 return Ok(None);
             }
             if used > 0 && used + row.len() > *bytes {
@@ -128,12 +194,15 @@ impl Store {
             used += row.len();
             Ok::<_, StoreError>(Some(descriptor))
         })?;
+        if may_remember && !more && !full {
+            self.0.artifact_types.put(begun, name, subject, stamp, types);
+        }
         Ok(((all.into(), more || full), used))
     }
 
     /// To be asked before the manifests of a repository change.
     pub(super) fn referrers_before(&self, name: &RepositoryName) -> Result<Before, StoreError> {
-        let known = self.storage().read(&Place(name).referrers_stamp(), super::LINK)?;
+        let known = self.note(&Place(name).referrers_stamp(), super::LINK)?;
         let is = self.stamp(name)?;
         Ok(if known.is_some_and(|known| known == is.as_bytes()) { Before::Right } else { Before::Unknown })
     }
@@ -171,14 +240,14 @@ impl Store {
         name: &RepositoryName,
         subject: &Digest,
     ) -> Result<BTreeMap<Digest, Option<Bytes>>, StoreError> {
-        if let Some(made) = self.0.locks.with(name, || self.bring_up_to_date(name))? {
+        if let Some(made) = self.bring_up_to_date(name)? {
             let of_subject = made.iter().filter(|(about, _)| about == subject);
             return Ok(of_subject.map(|(_, row)| (row.digest.clone(), Some(to_json(row).into()))).collect());
         }
         let folder = Place(name).referrers(subject);
         let mut rows = BTreeMap::new();
         for algorithm in self.storage().list(&folder)?.unwrap_or_default() {
-            for hex in self.storage().list(&folder.child(&algorithm))?.unwrap_or_default() {
+            for hex in self.names_in(&folder.child(&algorithm))?.iter() {
                 rows.extend(format!("{algorithm}:{hex}").parse().map(|digest| (digest, None)));
             }
         }
@@ -195,54 +264,110 @@ impl Store {
         if let Some(Some(made)) = rows.get(digest) {
             return Ok(Some(made.clone()));
         }
-        Ok(self.storage().read(&Place(name).referrer(subject, digest), LONGEST)?)
+        self.note(&Place(name).referrer(subject, digest), LONGEST)
     }
 
-    /// Makes the descriptors anew if somebody else has been there; gives them to who asks where they cannot be kept.
+    /// Makes the descriptors again if another program has been there, and returns them. Without the repository's lock: there
+    /// may be as many as there are manifests, and pushes do not wait for a question.
     fn bring_up_to_date(&self, name: &RepositoryName) -> Result<Option<Arc<Vec<Row>>>, StoreError> {
         if self.referrers_before(name)? == Before::Right {
             return Ok(None);
         }
+        let begun = self.0.made.begin();
         let stamp = self.stamp(name)?;
         if let Some(made) = self.0.made.get(name, &stamp) {
             return Ok(Some(made));
         }
-        let mut rows = Vec::new();
-        for (digest, canonical) in self.all_revisions(name, false)? {
-            // What cannot be read is not listed; whoever pulls it is told why.
-            let Ok(known) = self.content(&canonical) else { continue };
-            let media_type = self.pushed_as(name, &digest)?.unwrap_or(known.media_type);
-            let Ok(manifest) = Manifest::parse(&known.bytes, Some(media_type)) else { continue };
-            if let Some(subject) = &manifest.subject {
-                rows.push((subject.clone(), manifest.descriptor(&digest, known.bytes.len() as u64)));
-            }
-        }
+        let (rows, seen) = self.make_rows(name)?;
         if rows.is_empty() && !self.is_repository(name)? {
             return Ok(None);
         }
-        match self.keep(name, &rows, &stamp) {
-            // Whatever the disk says, the answer is known.
-            Err(StoreError::Storage(_)) => {
-                let made = Arc::new(rows);
-                self.0.made.put(name, stamp, &made);
-                Ok(Some(made))
+        let rows = Arc::new(rows);
+        self.0.made.put(begun, name, &stamp, &rows);
+        if let Err(error) = self.keep_rows(name, &rows, &seen, &stamp) {
+            tracing::debug!(%error, repository = %name, "cannot keep descriptors of referrers, making them again later");
+        }
+        Ok(Some(rows))
+    }
+
+    /// The descriptors of all manifests that have a subject, and the digests of all that were looked at.
+    pub(super) fn make_rows(&self, name: &RepositoryName) -> Result<(Vec<Row>, HashSet<Digest>), StoreError> {
+        let mut rows = Vec::new();
+        let mut seen = HashSet::new();
+        for (digest, canonical) in self.all_revisions(name, false)? {
+            rows.extend(self.make_row(name, &digest, &canonical)?);
+            seen.extend([digest, canonical]);
+        }
+        Ok((rows, seen))
+    }
+
+    /// The descriptor of a manifest that has a subject.
+    fn make_row(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        canonical: &Digest,
+    ) -> Result<Option<Row>, StoreError> {
+        // What cannot be read is not listed; a client that pulls it is told why.
+        let Ok(known) = self.content(canonical) else { return Ok(None) };
+        let media_type = self.pushed_as(name, digest)?.unwrap_or(known.media_type);
+        let Ok(manifest) = Manifest::parse(&known.bytes, Some(media_type)) else { return Ok(None) };
+        let descriptor = manifest.descriptor(digest, known.bytes.len() as u64);
+        Ok(manifest.subject.map(|subject| (subject, descriptor)))
+    }
+
+    /// Has descriptors be found by the next question, and after a restart.
+    ///
+    /// They can be made again, so that each is written lazily, and one flush makes all of them durable: the stamp, which
+    /// says that they are complete, must not survive a power failure that they do not.
+    pub(super) fn keep_rows(
+        &self,
+        name: &RepositoryName,
+        rows: &[Row],
+        seen: &HashSet<Digest>,
+        stamp: &str,
+    ) -> Result<(), StoreError> {
+        for (subject, descriptor) in rows {
+            let key = Place(name).referrer(subject, &descriptor.digest);
+            self.storage().write_lazily(&key, &to_json(descriptor))?;
+        }
+        self.storage().flush_all()?;
+        self.0.locks.with(name, || {
+            // Of what came since, this program has kept the descriptors, and another one has not.
+            let is = self.stamp(name)?;
+            if is != stamp && !self.make_late_rows(name, seen)? {
+                return Ok(());
             }
-            kept => kept.map(|()| None),
-        }
+            Ok(self.storage().write_lazily(&Place(name).referrers_stamp(), is.as_bytes())?)
+        })
     }
 
-    fn keep(&self, name: &RepositoryName, rows: &[Row], stamp: &str) -> Result<(), StoreError> {
-        for rows in rows.chunks(AT_ONCE) {
-            let bytes: Vec<Vec<u8>> = rows.iter().map(|(_, descriptor)| to_json(descriptor)).collect();
-            let keys =
-                rows.iter().map(|(subject, descriptor)| Place(name).referrer(subject, &descriptor.digest));
-            self.storage().write(&keys.zip(bytes.iter().map(Vec::as_slice)).collect::<Vec<_>>())?;
+    /// Makes the descriptors of manifests that are not among those `seen`, if they are few; returns whether they are.
+    fn make_late_rows(&self, name: &RepositoryName, seen: &HashSet<Digest>) -> Result<bool, StoreError> {
+        let mut late = Vec::new();
+        // What has two names was pushed by the longer one.
+        for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
+            let digests = self.digests_in(&Place(name).revisions(algorithm), algorithm)?;
+            late.extend(digests.into_iter().filter(|digest| !seen.contains(digest)));
         }
-        // The stamp of before: if somebody came meanwhile, it is wrong already.
-        Ok(self.storage().write_lazily(&Place(name).referrers_stamp(), stamp.as_bytes())?)
+        if late.len() > MAX_LATE {
+            return Ok(false);
+        }
+        let mut done = HashSet::new();
+        for digest in late {
+            let Some(canonical) = self.revision(name, &digest)? else { continue };
+            if !done.insert(canonical.clone()) {
+                continue;
+            }
+            if let Some((subject, descriptor)) = self.make_row(name, &digest, &canonical)? {
+                let key = Place(name).referrer(&subject, &digest);
+                self.storage().write(&[(key, &to_json(&descriptor))])?;
+            }
+        }
+        Ok(true)
     }
 
-    fn stamp(&self, name: &RepositoryName) -> Result<String, StoreError> {
+    pub(super) fn stamp(&self, name: &RepositoryName) -> Result<String, StoreError> {
         let mut stamp = String::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             stamp.push_str(&self.storage().stamp(&Place(name).revisions(algorithm))?);

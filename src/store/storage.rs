@@ -18,14 +18,20 @@ pub type Entry<'a> = (Key, &'a [u8]);
 /// A place for bytes under keys. What a call has returned `Ok` for, it keeps, and others see; but for what says that it is
 /// lazy, also after a power failure.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
-    /// The bytes under a key, for streaming; `None` if there are none. They do not change while they are held.
-    fn open(&self, key: &Key) -> Result<Option<Segments>, StorageError>;
+    /// The bytes under a key, for streaming, and their identity; `None` if there are none. They do not change while they
+    /// are held.
+    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError>;
 
     /// The bytes under a key at once; `None` if there are none. More than `most` are an error.
     fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError>;
 
+    /// The identity of the bytes under a key; `None` if there are none.
+    fn identity(&self, key: &Key) -> Result<Option<Identity>, StorageError>;
+
     /// How many bytes there are under a key; `None` if there are none.
-    fn length(&self, key: &Key) -> Result<Option<u64>, StorageError>;
+    fn length(&self, key: &Key) -> Result<Option<u64>, StorageError> {
+        Ok(self.identity(key)?.map(|identity| identity.length()))
+    }
 
     /// Puts bytes under keys, in place of others: nobody ever sees a part of one. They appear in this order, so that what
     /// leads to something stands behind it. If it fails, or a power failure comes between, some of them may be there and
@@ -71,11 +77,42 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// before something is acknowledged that builds on what is merely seen.
     fn settle(&self, keys: &[Key]) -> Result<(), StorageError>;
 
-    /// Refuses to write from now on.
-    fn stop(&self);
+    /// Makes durable all that was written before, also what was written lazily: at once, and not one by one.
+    fn flush_all(&self) -> Result<(), StorageError>;
 
     /// Begins a place where bytes are gathered, which nobody finds after a restart; or goes on with those under a key.
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
+}
+
+/// What tells bytes under a key from others that were there before: as long as it is the same, they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    length: u64,
+    /// Device, inode and times of change. None where only this process can reach the bytes.
+    file: Option<[u64; 6]>,
+}
+
+impl Identity {
+    /// The identity of a file by its length, and by device, inode and times of change.
+    pub(super) fn of_file(length: u64, file: [u64; 6]) -> Self {
+        Self { length, file: Some(file) }
+    }
+
+    /// The identity of so many bytes that only this process can reach.
+    pub(super) fn of_memory(length: u64) -> Self {
+        Self { length, file: None }
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether another program, a disk or a hand can change the bytes.
+    pub(super) fn can_change(&self) -> bool {
+        self.file.is_some()
+    }
 }
 
 /// Bytes that are being gathered. What is dropped without [`Staged::publish`] stays if it is kept under a key.

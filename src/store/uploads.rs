@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
-use super::blobs::blob_links;
+use super::blobs::{SHORT, blob_links};
 use super::layout::{Place, blob};
 use super::storage::{Staged, StorageError};
 use super::{Store, StoreError};
@@ -272,12 +272,12 @@ impl Store {
 
     /// A session of a repository, of this process or from before.
     pub fn session(&self, name: &RepositoryName, id: &UploadId) -> Result<Arc<Session>, StoreError> {
-        if let Some(known) = self.open_session(name, id) {
+        if let Some(known) = self.session_at_hand(name, id) {
             return known;
         }
         // One at a time, or one that is taken up again by somebody else, and ended, could be found once more.
         self.0.locks.with(name, || {
-            if let Some(known) = self.open_session(name, id) {
+            if let Some(known) = self.session_at_hand(name, id) {
                 return known;
             }
             let place = Place(name);
@@ -293,8 +293,13 @@ impl Store {
         })
     }
 
-    /// A session that this process knows; of another repository it is none.
-    fn open_session(&self, name: &RepositoryName, id: &UploadId) -> Option<Result<Arc<Session>, StoreError>> {
+    /// A session that this process knows; of another repository it is none. Never waits for a storage.
+    #[must_use]
+    pub fn session_at_hand(
+        &self,
+        name: &RepositoryName,
+        id: &UploadId,
+    ) -> Option<Result<Arc<Session>, StoreError>> {
         let session = self.0.sessions.open().get(id)?.clone();
         Some(if session.name == *name { Ok(session) } else { Err(StoreError::UploadUnknown) })
     }
@@ -319,10 +324,15 @@ impl Store {
             Algorithm::Sha256 => found,
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
+        let length = receiver.len();
         // What was found there before may be torn, by another program's crash: this goes in its place.
         self.0.found_blobs.changing(name, || {
             self.linking(&canonical, || {
                 receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
+                // A shorter one is hashed whenever it is read.
+                if length > SHORT {
+                    self.note_sound(&canonical, wanted);
+                }
                 Ok(())
             })
         })
@@ -347,8 +357,8 @@ impl Store {
         Ok(())
     }
 
-    /// Acknowledges what has come: it is flushed, and the next request goes on from there. If that fails the session ends,
-    /// as nobody knows what is left of it.
+    /// Acknowledges what has come: it is flushed, and the next request goes on from there. If the flush fails the session
+    /// ends, as what is left of it is unknown.
     pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
         if let Err(error) = self.keep_session(session, claimed) {
             // Where there was no room, it may be kept later.
@@ -359,7 +369,9 @@ impl Store {
         }
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         if let Err(error) = receiver.staged.sync() {
-            self.end(session, claimed);
+            if receiver.staged.is_spent() {
+                self.end(session, claimed);
+            }
             return Err(error.into());
         }
         let offset = receiver.staged.len();
@@ -368,11 +380,11 @@ impl Store {
     }
 
     /// Ends a session by making a blob of what it has received. If that is not what it should be, nothing is left of it;
-    /// if there is no room for it, the session stays as it is.
+    /// if the storage refuses it for now, the session stays as it is.
     pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);
-        let later = matches!(committed, Err(StoreError::Storage(StorageError::Full | StorageError::Stopped)));
+        let later = matches!(committed, Err(StoreError::Storage(_)));
         if later && !receiver.staged.is_spent() {
             return committed;
         }

@@ -3,7 +3,8 @@
 //! Takes a client, decides nothing. Every failure says what was being done to what.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -11,9 +12,12 @@ use kube::{Client, Config};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
+use tokio::time::{sleep, timeout};
 
 use super::error::UpError;
+use super::explain::is_passing;
 use super::names::MANAGER;
+use super::place::{Place, plugin_failure};
 use super::wire;
 use crate::lenient::{Sparse, decode_each};
 
@@ -26,6 +30,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// What asks for lists of metadata, where there are such.
 pub(super) const METADATA: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+
+/// Silence of the API server after which it is said that an answer is waited for.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Longest pause before a request is sent again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
@@ -73,17 +83,35 @@ kinds! {
     #[doc = "Ours."] QUINISTRY = "quinistry.dev/v1alpha1" "Quinistry" "quinistries" true;
 }
 
+/// Receives one line about a wait for the API server.
+pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// The cluster that is spoken to.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    place: Arc<Place>,
+    /// How long an API server that answers 429 or 503 is asked again.
+    patience: Duration,
+    notice: Notice,
 }
 
-// A client says nothing of itself.
+// The client and the notice have nothing to show.
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").finish_non_exhaustive()
+        f.debug_struct("Cluster").field("place", &self.place).finish_non_exhaustive()
     }
+}
+
+/// The outcome of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deletion {
+    /// The API server took it.
+    Deleted,
+    /// The object was not there.
+    Missing,
+    /// The object is not as it was seen, or another one has its name: nothing was deleted.
+    Changed,
 }
 
 /// A page of a list.
@@ -123,7 +151,7 @@ impl Kind {
     }
 
     /// For people: `ConfigMap pantry/larder`.
-    fn words(self, namespace: &str, name: &str) -> String {
+    pub(super) fn words(self, namespace: &str, name: &str) -> String {
         if self.namespaced && !namespace.is_empty() {
             format!("{} {namespace}/{name}", self.name)
         } else {
@@ -135,21 +163,54 @@ impl Kind {
 // === impl Cluster ===
 
 impl Cluster {
-    /// The cluster that a kubeconfig names, or the environment, or a pod's own credentials.
-    pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, UpError> {
+    /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API server that is
+    /// overloaded is asked again for as long as `patience`.
+    pub async fn connect(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+        patience: Duration,
+    ) -> Result<Self, UpError> {
         let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
         let cluster = |error: &dyn std::error::Error| UpError::Cluster(error.to_string());
-        let mut config = match (kubeconfig, context) {
-            (Some(path), _) => {
-                let file = Kubeconfig::read_from(path).map_err(|error| cluster(&error))?;
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|error| cluster(&error))?
+        let file = match kubeconfig {
+            Some(path) => Some(Kubeconfig::read_from(path).map_err(|error| cluster(&error))?),
+            None if context.is_some() => Some(Kubeconfig::read().map_err(|error| cluster(&error))?),
+            // Without a kubeconfig this may be a pod of the cluster.
+            None => Kubeconfig::read().ok().filter(|file| !file.contexts.is_empty()),
+        };
+        let (mut config, mut place) = match file {
+            Some(file) => {
+                let place = Place::of(&file, context)?;
+                let config = Config::from_custom_kubeconfig(file, &options).await;
+                (config.map_err(|error| cluster(&error))?, place)
             }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| cluster(&error))?,
-            (None, None) => Config::infer().await.map_err(|error| cluster(&error))?,
+            None => (Config::infer().await.map_err(|error| cluster(&error))?, Place::default()),
         };
         config.connect_timeout = Some(ESTABLISHED);
         config.read_timeout = Some(ANSWER);
-        Ok(Self { client: Client::try_from(config).map_err(|error| cluster(&error))? })
+        // Repeats come from here, where they are bounded and told.
+        config.default_retry = false;
+        place.server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let client = Client::try_from(config).map_err(|error| match &error {
+            kube::Error::Auth(auth) => match plugin_failure(auth, &place) {
+                Some(why) => UpError::Credentials(why),
+                None => cluster(&error),
+            },
+            _ => cluster(&error),
+        })?;
+        Ok(Self { client, place: Arc::new(place), patience, notice: Arc::new(|_| {}) })
+    }
+
+    /// Tells each wait for the API server to `notice`.
+    #[must_use]
+    pub fn noticing(self, notice: Notice) -> Self {
+        Self { notice, ..self }
+    }
+
+    /// The names of this cluster.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// For what takes a client of its own.
@@ -292,25 +353,24 @@ impl Cluster {
         self.request::<IgnoredAny>("PATCH", &path, None, bytes(change), what).await.map(drop)
     }
 
-    /// Deletes an object, or only the one of that UID. Whether there was one.
-    pub async fn delete(
+    /// Deletes an object exactly as it was seen: of that UID and resource version.
+    pub(super) async fn delete(
         &self,
         kind: Kind,
         namespace: &str,
-        name: &str,
-        uid: Option<&str>,
-    ) -> Result<bool, UpError> {
-        let mut options = serde_json::json!({"propagationPolicy": "Background"});
-        if let Some(uid) = uid {
-            options["preconditions"] = serde_json::json!({"uid": uid});
-        }
+        seen: &wire::Meta,
+    ) -> Result<Deletion, UpError> {
+        let name = &seen.name;
+        let options = serde_json::json!({
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": seen.uid, "resourceVersion": seen.resource_version},
+        });
         let what = || format!("delete {}", kind.words(namespace, name));
         let path = kind.path(namespace, name);
         match self.request::<IgnoredAny>("DELETE", &path, None, bytes(&options), what).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_missing() => Ok(false),
-            // Another one of that name by now.
-            Err(error) if error.is_conflict() && uid.is_some() => Ok(false),
+            Ok(_) => Ok(Deletion::Deleted),
+            Err(error) if error.is_missing() => Ok(Deletion::Missing),
+            Err(error) if error.is_conflict() => Ok(Deletion::Changed),
             Err(error) => Err(error),
         }
     }
@@ -328,18 +388,49 @@ impl Cluster {
             "PATCH" => ("PATCH", "application/merge-patch+json"),
             other => (other, "application/json"),
         };
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("content-type", content)
-            .header("accept", accept.unwrap_or("application/json"))
-            .body(body)
-            .expect("paths are made of names that the API server takes");
+        let build = || {
+            Request::builder()
+                .method(method)
+                .uri(path)
+                .header("content-type", content)
+                .header("accept", accept.unwrap_or("application/json"))
+                .body(body.clone())
+                .expect("paths are made of names that the API server takes")
+        };
+        let began = Instant::now();
+        let mut pause = LONGEST_PAUSE / 8;
+        loop {
+            let error = match self.answer(build()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => UpError::api(what(), &error, &self.place),
+            };
+            if !is_passing(error.code()) || began.elapsed() + pause > self.patience {
+                return Err(error);
+            }
+            (self.notice)(&format!(
+                "waiting: {} answers {}, asking again for up to {} s",
+                self.place,
+                error.code(),
+                self.patience.as_secs()
+            ));
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits for an answer, and says so when it takes long.
+    async fn answer<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, kube::Error> {
         // Not by the client's own decoder, which logs whatever it cannot decode as a whole.
-        let answer = self.client.request_text(request).await;
-        let text = answer.map_err(|error| UpError::api(what(), &error))?;
+        let mut answer = std::pin::pin!(self.client.request_text(request));
+        let text = match timeout(SILENCE, &mut answer).await {
+            Ok(text) => text?,
+            Err(_) => {
+                (self.notice)(&format!("waiting: no answer from {} yet", self.place));
+                answer.await?
+            }
+        };
         let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
-        decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error)))
+        decoded.map_err(kube::Error::SerdeError)
     }
 }
 

@@ -5,11 +5,14 @@
 
 mod carriers;
 mod nodes;
+mod objects;
 mod observe;
+mod operators;
 mod ports;
 mod rights;
 
 use kube::ResourceExt as _;
+use serde::Serialize;
 
 use super::api::Cluster;
 use super::error::UpError;
@@ -22,11 +25,15 @@ use observe::Observed;
 /// The oldest Kubernetes on which this is tried.
 const OLDEST: (u32, u32) = (1, 30);
 
+/// Missing rights named in a line.
+const NAMED_RIGHTS: usize = 3;
+
 /// What is looked at first, whatever one may do.
 const SERVER: &str = "API server";
 
 /// How a question is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     /// As it should be.
     Ok,
@@ -37,7 +44,7 @@ pub enum Level {
 }
 
 /// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How.
     pub level: Level,
@@ -45,6 +52,9 @@ pub struct Finding {
     pub subject: &'static str,
     /// What was found, and what to do.
     pub text: String,
+    /// All of what the text names in part.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
 }
 
 /// What is asked about.
@@ -56,13 +66,15 @@ pub struct Question<'a> {
     pub wishes: &'a Wishes,
     /// What will be shipped.
     pub shipment: &'a Shipment,
+    /// Whether older may replace newer.
+    pub downgrade: bool,
 }
 
 // === impl Finding ===
 
 impl Finding {
     fn new(level: Level, subject: &'static str, text: impl Into<String>) -> Self {
-        Self { level, subject, text: text.into() }
+        Self { level, subject, text: text.into(), details: Vec::new() }
     }
 
     fn ok(subject: &'static str, text: impl Into<String>) -> Self {
@@ -86,15 +98,21 @@ pub async fn check(cluster: &Cluster, question: &Question<'_>) -> Result<Vec<Fin
 
 fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
     let before = own(observed, question.namespace);
-    let mut all = vec![version(&observed.version), rights(observed), resource(observed, question)];
+    let mut all = vec![Finding::ok("cluster", observed.place.as_str()), version(&observed.version)];
+    all.extend([rights(observed), resource(observed, question)]);
+    all.extend(objects::ownership(observed));
+    all.extend(objects::versions(observed, question));
+    all.extend(operators::findings(observed, question));
     all.push(pod_security(observed, question.namespace));
-    all.extend(nodes::findings(&observed.nodes, question.shipment.architecture));
+    if !observed.missing.iter().any(|right| right.verb == "list" && right.resource == "nodes") {
+        all.extend(nodes::findings(&observed.nodes, question.shipment.architecture));
+    }
     all.extend(carriers::findings(observed, question, before));
     all.push(pulls(observed));
     all.extend(ports::findings(observed, question, before));
     if !observed.missing.is_empty() {
         // What could not be read looks as if it were in order.
-        all.retain(|finding| finding.level != Level::Ok || finding.subject == SERVER);
+        all.retain(|finding| finding.level != Level::Ok || matches!(finding.subject, SERVER | "cluster"));
     }
     all
 }
@@ -123,11 +141,19 @@ fn rights(observed: &Observed) -> Finding {
     if observed.missing.is_empty() {
         return Finding::ok("rights", format!("{who} may do all of it"));
     }
-    let missing = rights::words(&observed.missing);
-    Finding::fail(
-        "rights",
-        format!("{who} may not {missing}; ask for these rights, or for the role cluster-admin"),
-    )
+    let all = rights::words(&observed.missing);
+    let named = &all[..all.len().min(NAMED_RIGHTS)];
+    let more = all.len() - named.len();
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more (`quinistry check -o json` lists them)")
+    };
+    let text = format!(
+        "{who} may not {}{more}; ask for these rights, or for the role cluster-admin",
+        named.join(", ")
+    );
+    Finding { details: all, ..Finding::fail("rights", text) }
 }
 
 fn resource(observed: &Observed, question: &Question<'_>) -> Finding {

@@ -1,33 +1,44 @@
 //! Down: removes what `up` made, and says what it left and why. May be repeated. (Client required.)
 //!
-//! First the operator, which would make anew what goes; then the resource, and with it all generations.
+//! First the operator, which would restore what goes; then the resource, and with it all generations; then rights, nodes'
+//! labels, the definition and the namespaces. Absence proves nothing by itself: discovery must be complete before
+//! anything is deleted, each object is deleted as it was seen (UID and resource version), and only if its metadata says
+//! that `up` made it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod discovery;
+mod inhabitants;
+
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use kube::ResourceExt as _;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::api::{
-    BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, Cluster, DAEMON_SET, DEPLOYMENT, Kind, METADATA,
-    NAMESPACE, NODE, POD, QUINISTRY, ROLE,
+    ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, Cluster, DAEMON_SET, DEPLOYMENT,
+    Deletion, Kind, LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE,
 };
 use super::error::UpError;
-use super::names::{ENFORCE, MANAGED_BY, MANAGER, OPERATOR, RESOURCE, cluster_wide, operator_namespace};
+use super::names::{ENFORCE, OPERATOR, RESOURCE, cluster_wide, operator_namespace};
 use super::raise::DEFINITION_NAME;
-use super::{status, wire};
-use crate::crd::Quinistry;
+use super::{ownership, wire};
 use crate::crd::labels::RESOURCE as OF_RESOURCE;
 use crate::seed::{NAME, SEED, carrier};
 
-/// How often it is looked whether something is gone.
+use discovery::{Kinds, discover};
+use inhabitants::inhabitants;
+
+/// Pause between two looks whether something is gone.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How many kinds are listed at once.
+/// Deletions under way at once.
 const AT_ONCE: usize = 8;
+
+/// Attempts to delete an object that others change at the same time.
+const TRIES: usize = 20;
+
+/// Longest wait for the garbage collector before what is left in a namespace counts as foreign.
+const COLLECTED: Duration = Duration::from_secs(10);
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,26 +49,37 @@ pub struct Removed {
     pub left: Vec<String>,
 }
 
+/// The fate of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Absent,
+    Deleted,
+    Foreign,
+}
+
+/// Quinistry resources that remain in the cluster, as JSON: a resource that cannot be decoded counts like any other.
+enum Others {
+    Known(Vec<Value>),
+    /// The API server does not serve them, although there may be some.
+    NotServed,
+}
+
 /// Removes all of it; waits at most so long for pods to end.
 pub async fn down(cluster: &Cluster, namespace: &str, timeout: Duration) -> Result<Removed, UpError> {
     let mut removed = Removed::default();
+    // Both refuse before anything is deleted.
+    discover(cluster).await?;
+    Others::list(cluster).await?;
     operator(cluster, namespace, timeout, &mut removed).await?;
     resource(cluster, namespace, timeout, &mut removed).await?;
-    for (kind, place, name) in [
-        (BINDING, namespace, OPERATOR.to_owned()),
-        (ROLE, namespace, OPERATOR.to_owned()),
-        (CLUSTER_BINDING, "", cluster_wide(namespace)),
-        (CLUSTER_ROLE, "", cluster_wide(namespace)),
-    ] {
-        if cluster.delete(kind, place, &name, None).await? {
-            removed.gone.push(format!("{} {name}", kind.name));
-        }
-    }
-    let others: Vec<Value> = cluster.list(QUINISTRY, "", "").await?;
-    let others: Vec<Quinistry> = others.into_iter().filter_map(status::read).collect();
+    rights(cluster, namespace, &mut removed).await?;
+    let others = Others::list(cluster).await?;
     labels(cluster, &others, &mut removed).await?;
-    definition(cluster, &others, &mut removed).await?;
-    home(cluster, namespace, &others, timeout, &mut removed).await?;
+    definition(cluster, &mut removed).await?;
+    let kinds = discover(cluster).await?;
+    for name in [operator_namespace(namespace), namespace.to_owned()] {
+        home(cluster, &kinds, &name, timeout, &mut removed).await?;
+    }
     // So that what is raised next finds none of them on its way out.
     let began = Instant::now();
     for name in [operator_namespace(namespace), namespace.to_owned()] {
@@ -74,7 +96,37 @@ pub async fn down(cluster: &Cluster, namespace: &str, timeout: Duration) -> Resu
     Ok(removed)
 }
 
-/// The operator with its namespace, until its pods are gone: it may be at work to its last moment.
+/// Deletes one object if `foreign` has nothing against it, exactly as it was seen.
+async fn remove(
+    cluster: &Cluster,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+    removed: &mut Removed,
+    foreign: impl Fn(&wire::Meta) -> Option<String>,
+) -> Result<Fate, UpError> {
+    let words = kind.words(namespace, name);
+    for _ in 0..TRIES {
+        let found: Option<wire::Object> = cluster.get(kind, namespace, name).await?;
+        let Some(found) = found else { return Ok(Fate::Absent) };
+        if let Some(why) = foreign(&found.metadata) {
+            removed.left.push(format!("{words}, which {why}"));
+            return Ok(Fate::Foreign);
+        }
+        if found.metadata.deletion_timestamp.is_none() {
+            match cluster.delete(kind, namespace, &found.metadata).await? {
+                Deletion::Deleted => {}
+                Deletion::Missing => return Ok(Fate::Absent),
+                Deletion::Changed => continue,
+            }
+        }
+        removed.gone.push(words);
+        return Ok(Fate::Deleted);
+    }
+    Err(UpError::Refused(format!("{words} changes all the time, so that it was not deleted; run this again")))
+}
+
+/// The operator, until its pods are gone: it may be at work to its last moment.
 async fn operator(
     cluster: &Cluster,
     namespace: &str,
@@ -82,19 +134,20 @@ async fn operator(
     removed: &mut Removed,
 ) -> Result<(), UpError> {
     let place = operator_namespace(namespace);
-    if cluster.delete(DEPLOYMENT, &place, OPERATOR, None).await? {
-        removed.gone.push(format!("Deployment {place}/{OPERATOR}"));
+    let foreign = |meta: &wire::Meta| ownership::foreign(meta, namespace);
+    if remove(cluster, DEPLOYMENT, &place, OPERATOR, removed, foreign).await? == Fate::Foreign {
+        return Ok(());
     }
-    let found: Option<wire::Object> = cluster.get(NAMESPACE, "", &place).await?;
-    let Some(found) = found else { return Ok(()) };
-    if is_ours(&found) {
-        cluster.delete(NAMESPACE, "", &place, None).await?;
-        removed.gone.push(format!("namespace {place}"));
-    } else {
-        removed.left.push(format!("namespace {place}, which `up` did not make"));
-    }
-    let label = format!("app.kubernetes.io/component=operator,app.kubernetes.io/instance={namespace}");
-    until_gone(cluster, POD, &place, &label, timeout).await
+    let label = format!(
+        "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator,app.kubernetes.io/instance={namespace}"
+    );
+    until_gone(cluster, POD, &place, &label, timeout).await?;
+    // Written by the operator without labels, under the name that its Deployment had.
+    remove(cluster, LEASE, &place, OPERATOR, removed, |meta| {
+        (!ownership::is_lease(meta, OPERATOR)).then(|| "was not made by an operator of `up`".into())
+    })
+    .await
+    .map(drop)
 }
 
 /// The resource, its generations and the pieces.
@@ -104,35 +157,84 @@ async fn resource(
     timeout: Duration,
     removed: &mut Removed,
 ) -> Result<(), UpError> {
-    let found: Option<wire::Object> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
-    if let Some(found) = &found {
-        cluster.delete(QUINISTRY, namespace, RESOURCE, Some(&found.metadata.uid)).await?;
-        removed.gone.push(format!("Quinistry {namespace}/{RESOURCE} with all generations"));
+    let found: Option<Value> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
+    let seeded = found.as_ref().is_some_and(|found| !found["spec"]["seed"].is_null());
+    let uid = found.and_then(|found| found["metadata"]["uid"].as_str().map(str::to_owned));
+    let foreign = |meta: &wire::Meta| ownership::foreign_resource(meta, seeded);
+    let fate = remove(cluster, QUINISTRY, namespace, RESOURCE, removed, foreign).await?;
+    if fate == Fate::Foreign {
+        return Ok(());
     }
-    let label = format!("{SEED},{NAME}={RESOURCE}");
-    let pieces = cluster.names(CONFIG_MAP, namespace, &label).await?;
-    let each = pieces.iter().map(|piece| cluster.delete(CONFIG_MAP, namespace, &piece.metadata.name, None));
-    stream::iter(each).buffer_unordered(AT_ONCE).try_collect::<Vec<bool>>().await?;
-    if !pieces.is_empty() {
-        removed.gone.push(format!("{} ConfigMaps", pieces.len()));
-    }
-    if let Some(found) = found {
-        let label = format!("{OF_RESOURCE}={}", found.metadata.uid);
+    parts(cluster, namespace, uid.as_deref(), removed).await?;
+    if let Some(uid) = uid {
+        let label = format!("{OF_RESOURCE}={uid}");
         until_gone(cluster, DAEMON_SET, namespace, &label, timeout).await?;
         until_gone(cluster, POD, namespace, &label, timeout).await?;
     }
     Ok(())
 }
 
+/// The parts of the executable.
+async fn parts(
+    cluster: &Cluster,
+    namespace: &str,
+    uid: Option<&str>,
+    removed: &mut Removed,
+) -> Result<(), UpError> {
+    let label = format!("{SEED},{NAME}={RESOURCE}");
+    let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
+    let (ours, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|map| ownership::is_part(&map.metadata, uid));
+    for other in others {
+        let text =
+            format!("ConfigMap {namespace}/{}, which is no part of the executable", other.metadata.name);
+        removed.left.push(text);
+    }
+    let each = ours.iter().map(|part| cluster.delete(CONFIG_MAP, namespace, &part.metadata));
+    let fates: Vec<Deletion> = stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
+    if !fates.is_empty() {
+        removed.gone.push(format!("{} ConfigMaps", fates.len()));
+    }
+    let changed = fates.iter().filter(|fate| **fate == Deletion::Changed).count();
+    if changed > 0 {
+        removed
+            .left
+            .push(format!("{changed} of these ConfigMaps, which changed at this moment; run this again"));
+    }
+    Ok(())
+}
+
+/// The operator's account and rights.
+async fn rights(cluster: &Cluster, namespace: &str, removed: &mut Removed) -> Result<(), UpError> {
+    let (place, wide) = (operator_namespace(namespace), cluster_wide(namespace));
+    let lease = format!("{OPERATOR}-lease");
+    for (kind, place, name) in [
+        (BINDING, namespace, OPERATOR),
+        (ROLE, namespace, OPERATOR),
+        (CLUSTER_BINDING, "", &wide),
+        (CLUSTER_ROLE, "", &wide),
+        (BINDING, &place, &lease),
+        (ROLE, &place, &lease),
+        (ACCOUNT, &place, OPERATOR),
+    ] {
+        let foreign = |meta: &wire::Meta| ownership::foreign(meta, namespace);
+        remove(cluster, kind, place, name, removed, foreign).await?;
+    }
+    Ok(())
+}
+
 /// The nodes' labels, unless another resource may go by them.
-async fn labels(cluster: &Cluster, others: &[Quinistry], removed: &mut Removed) -> Result<(), UpError> {
+async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Result<(), UpError> {
     let nodes = cluster.names(NODE, "", carrier::CARRIER).await?;
     if nodes.is_empty() {
         return Ok(());
     }
-    if let Some(other) = others.iter().find(|other| other.spec.seed.is_some()) {
-        let text =
-            format!("label {} of {} nodes, as {} may go by it", carrier::CARRIER, nodes.len(), name(other));
+    let user = match others {
+        Others::NotServed => Some("a resource that cannot be listed now".into()),
+        Others::Known(all) => all.iter().find(|other| !other["spec"]["seed"].is_null()).map(name),
+    };
+    if let Some(user) = user {
+        let text = format!("label {} of {} nodes, as {user} may go by it", carrier::CARRIER, nodes.len());
         removed.left.push(text);
         return Ok(());
     }
@@ -148,170 +250,105 @@ async fn labels(cluster: &Cluster, others: &[Quinistry], removed: &mut Removed) 
     Ok(())
 }
 
-/// The definition, if nobody else uses it or has made it: with it would go all resources.
-async fn definition(cluster: &Cluster, others: &[Quinistry], removed: &mut Removed) -> Result<(), UpError> {
-    let Some(found) = cluster.get::<Value>(CRD, "", DEFINITION_NAME).await? else { return Ok(()) };
-    if let Some(other) = others.first() {
-        removed.left.push(format!("definition {DEFINITION_NAME}, of which {} is one", name(other)));
-        return Ok(());
+/// The definition, unless another resource uses it or another program has a share in it: with it would go all resources.
+async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpError> {
+    let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
+    for _ in 0..TRIES {
+        let found: Option<wire::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+        let Some(found) = found else { return Ok(()) };
+        // After the definition was read: a resource that is created between the two is seen.
+        match Others::list(cluster).await? {
+            Others::NotServed => {
+                removed.left.push(left("whose resources cannot be listed"));
+                return Ok(());
+            }
+            Others::Known(others) => {
+                if let Some(other) = others.first() {
+                    removed.left.push(left(&format!("of which {} is one", name(other))));
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(sharer) = ownership::sharer(&found) {
+            removed.left.push(left(&format!("which {sharer}")));
+            return Ok(());
+        }
+        match cluster.delete(CRD, "", &found.metadata).await? {
+            Deletion::Changed => {}
+            Deletion::Missing => return Ok(()),
+            Deletion::Deleted => {
+                removed.gone.push(format!("definition {DEFINITION_NAME}"));
+                return Ok(());
+            }
+        }
     }
-    let managers = found["metadata"]["managedFields"].as_array().into_iter().flatten();
-    let other = managers
-        .filter(|fields| fields["subresource"].is_null())
-        .filter_map(|fields| fields["manager"].as_str())
-        .find(|manager| *manager != MANAGER);
-    if let Some(other) = other {
-        removed.left.push(format!("definition {DEFINITION_NAME}, which {other} has a share in"));
-        return Ok(());
-    }
-    if cluster.delete(CRD, "", DEFINITION_NAME, found["metadata"]["uid"].as_str()).await? {
-        removed.gone.push(format!("definition {DEFINITION_NAME}"));
-    }
+    removed.left.push(left("which changes all the time; run this again"));
     Ok(())
 }
 
-/// The namespace, if `up` made it and nothing else has moved in.
+/// A namespace, if `up` made it and nothing else lives there.
 async fn home(
     cluster: &Cluster,
+    kinds: &Kinds,
     namespace: &str,
-    others: &[Quinistry],
     timeout: Duration,
     removed: &mut Removed,
 ) -> Result<(), UpError> {
-    let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
-    let Some(found) = found else { return Ok(()) };
-    if !is_ours(&found) {
-        removed
-            .left
-            .push(format!("namespace {namespace}, which `up` did not make, with its label {ENFORCE}"));
-        return Ok(());
-    }
-    if let Some(other) = others.iter().find(|other| other.namespace().as_deref() == Some(namespace)) {
-        removed
-            .left
-            .push(format!("namespace {namespace}, where {} is; no operator looks after it now", name(other)));
-        return Ok(());
-    }
+    let left = |why: &str| format!("namespace {namespace}, {why}");
     // What was ours may need a moment to be collected.
     let began = Instant::now();
     loop {
-        let inside = inhabitants(cluster, namespace).await?;
-        if inside.is_empty() {
-            cluster.delete(NAMESPACE, "", namespace, Some(&found.metadata.uid)).await?;
+        let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
+        let Some(found) = found else { return Ok(()) };
+        if found.metadata.deletion_timestamp.is_some() {
             removed.gone.push(format!("namespace {namespace}"));
             return Ok(());
         }
-        if began.elapsed() > timeout.min(Duration::from_secs(10)) {
-            let text = format!("namespace {namespace}, where there is more: {}", inside.join(", "));
-            removed.left.push(text);
+        if let Some(why) = ownership::foreign_namespace(&found.metadata) {
+            removed.left.push(left(&format!("which {why}, with its label {ENFORCE}")));
+            return Ok(());
+        }
+        let mut inside = inhabitants(cluster, kinds, namespace).await?;
+        match Others::list(cluster).await? {
+            Others::NotServed => {}
+            Others::Known(others) => {
+                let here = others.iter().filter(|other| other["metadata"]["namespace"] == namespace);
+                inside.extend(
+                    here.map(|other| format!("{}, which no operator of `up` looks after now", name(other))),
+                );
+            }
+        }
+        if inside.is_empty() && cluster.delete(NAMESPACE, "", &found.metadata).await? != Deletion::Changed {
+            removed.gone.push(format!("namespace {namespace}"));
+            return Ok(());
+        }
+        if began.elapsed() > timeout.min(COLLECTED) {
+            let inside = if inside.is_empty() { "changes".into() } else { inside.join(", ") };
+            removed.left.push(left(&format!("where there is more: {inside}")));
             return Ok(());
         }
         sleep(LOOK).await;
     }
 }
 
-/// What lives in a namespace, but for what every namespace has.
-async fn inhabitants(cluster: &Cluster, namespace: &str) -> Result<Vec<String>, UpError> {
-    let kinds = kinds(cluster).await?;
-    let each = kinds.iter().map(|(version, plural)| async move {
-        let root = if version == "v1" { "/api" } else { "/apis" };
-        let path = format!("{root}/{version}/namespaces/{namespace}/{plural}?limit=10");
-        match cluster.read::<Names>(&path, Some(METADATA)).await {
-            Ok(list) => Ok(others(plural, list.items.unwrap_or_default())),
-            // Of an API that is away, or that we may not read: then it is not known to be empty.
-            Err(error) if matches!(error.code(), 404 | 405) => Ok(Vec::new()),
-            Err(error) if error.code() == 0 => Err(error),
-            Err(_) => Ok(vec![format!("{plural}, which cannot be listed")]),
-        }
-    });
-    let found: Vec<Vec<String>> = stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
-    let found: BTreeSet<String> = found.into_iter().flatten().collect();
-    Ok(found.into_iter().take(10).collect())
-}
+// === impl Others ===
 
-fn others(plural: &str, items: Vec<wire::Object>) -> Vec<String> {
-    let usual = |item: &wire::Object| {
-        matches!(
-            (plural, item.metadata.name.as_str()),
-            ("configmaps", "kube-root-ca.crt" | "openshift-service-ca.crt") | ("serviceaccounts", "default")
-        )
-    };
-    items
-        .into_iter()
-        .filter(|item| !usual(item))
-        .map(|item| format!("{plural} {}", item.metadata.name))
-        .collect()
-}
-
-#[derive(Deserialize)]
-struct Names {
-    items: Option<Vec<wire::Object>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Groups {
-    #[serde(default)]
-    items: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    #[serde(default)]
-    metadata: wire::Meta,
-    #[serde(default)]
-    versions: Vec<Version>,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    #[serde(default)]
-    version: String,
-    #[serde(default)]
-    resources: Vec<Resource>,
-}
-
-#[derive(Deserialize)]
-struct Resource {
-    #[serde(default)]
-    #[serde(rename = "resource")]
-    plural: String,
-    #[serde(default)]
-    scope: String,
-    #[serde(default)]
-    verbs: Vec<String>,
-}
-
-/// All kinds that live in namespaces and can be listed: group and version, and what it is called in paths.
-async fn kinds(cluster: &Cluster) -> Result<Vec<(String, String)>, UpError> {
-    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-    let (core, groups): (Groups, Groups) =
-        tokio::try_join!(cluster.read("/api", Some(accept)), cluster.read("/apis", Some(accept)))?;
-    // A kind may be in several versions and groups; the first version of each group is the preferred one.
-    let mut kinds = BTreeMap::new();
-    for group in core.items.into_iter().chain(groups.items) {
-        // Measurements and happenings are nothing that lives there.
-        if matches!(group.metadata.name.as_str(), "metrics.k8s.io" | "events.k8s.io") {
-            continue;
-        }
-        for version in group.versions {
-            let prefix = if group.metadata.name.is_empty() {
-                String::new()
-            } else {
-                format!("{}/", group.metadata.name)
-            };
-            for resource in version.resources {
-                if resource.scope == "Namespaced"
-                    && resource.verbs.iter().any(|verb| verb == "list")
-                    && resource.plural != "events"
-                {
-                    let key = (group.metadata.name.clone(), resource.plural);
-                    kinds.entry(key).or_insert_with(|| format!("{prefix}{}", version.version));
-                }
+impl Others {
+    async fn list(cluster: &Cluster) -> Result<Self, UpError> {
+        // The first page alone, as an answer that is no list reads like an empty one.
+        let first = format!("/apis/{}/{}?limit=1", QUINISTRY.version, QUINISTRY.plural);
+        match cluster.read::<Value>(&first, None).await {
+            Ok(page) if page.get("items").is_none() => Err(UpError::Refused(format!(
+                "the API server answers {first} with something that is no list, so that other resources cannot be seen"
+            ))),
+            Ok(_) => Ok(Self::Known(cluster.list(QUINISTRY, "", "").await?)),
+            Err(error) if error.is_missing() => {
+                let definition: Option<wire::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+                Ok(if definition.is_some() { Self::NotServed } else { Self::Known(Vec::new()) })
             }
+            Err(error) => Err(error),
         }
     }
-    Ok(kinds.into_iter().map(|((_, plural), version)| (version, plural)).collect())
 }
 
 async fn is_leaving(cluster: &Cluster, namespace: &str) -> Result<bool, UpError> {
@@ -342,10 +379,7 @@ async fn until_gone(
     }
 }
 
-fn is_ours(object: &wire::Object) -> bool {
-    object.metadata.labels.get(MANAGED_BY).is_some_and(|by| by == MANAGER)
-}
-
-fn name(quinistry: &Quinistry) -> String {
-    format!("Quinistry {}/{}", quinistry.namespace().unwrap_or_default(), quinistry.name_any())
+fn name(quinistry: &Value) -> String {
+    let part = |key: &str| quinistry["metadata"][key].as_str().unwrap_or_default();
+    format!("Quinistry {}/{}", part("namespace"), part("name"))
 }

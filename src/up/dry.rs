@@ -32,6 +32,7 @@ pub async fn everything(
         architecture: shipment.architecture,
         port: *wishes.ports(before.as_ref()).start(),
         digest: &shipment.digest,
+        version: shipment.version.as_deref(),
     };
     let mut all: Vec<Value> = manifests::namespaces(namespace)
         .into_iter()

@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::one_line::{cut, one_line};
+use super::explain::explain;
+use super::place::Place;
 
 /// Why something could not be raised, looked at or removed.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum UpError {
     // kube tells its causes by itself, and then again as sources; once is enough.
     #[error("failed to find a cluster: {0}; name one with --kubeconfig, --context or KUBECONFIG")]
     Cluster(String),
+    /// The credentials that the kubeconfig names cannot be obtained.
+    #[error("failed to log in to the cluster: {0}")]
+    Credentials(String),
     /// The API server could not be asked, or refused.
     #[error("failed to {what}: {why}")]
     Api {
@@ -58,20 +62,9 @@ pub enum UpError {
 // === impl UpError ===
 
 impl UpError {
-    /// Of a request.
-    pub(super) fn api(what: impl Into<String>, error: &kube::Error) -> Self {
-        let (why, code) = match error {
-            // As kubectl tells it.
-            kube::Error::Api(status) => (format!("{} ({})", cut(&status.message), status.code), status.code),
-            kube::Error::HyperError(_) | kube::Error::Service(_) => {
-                let why = format!(
-                    "the API server does not answer ({}); is it up, and is this the right kubeconfig?",
-                    one_line(error)
-                );
-                (why, 0)
-            }
-            other => (one_line(other), 0),
-        };
+    /// Of a request to that place.
+    pub(super) fn api(what: impl Into<String>, error: &kube::Error, place: &Place) -> Self {
+        let (why, code) = explain(error, place);
         Self::Api { what: what.into(), why, code }
     }
 

@@ -8,6 +8,7 @@ mod rights;
 use serde_json::{Value, json};
 
 use super::names::{ENFORCE, MANAGED_BY, MANAGER, OPERATOR, cluster_wide, operator_namespace};
+use super::version::VERSION;
 use crate::oci::Digest;
 use crate::quine::REPOSITORY;
 use crate::seed::carrier;
@@ -28,6 +29,8 @@ pub struct Place<'a> {
     pub port: i32,
     /// What it serves.
     pub digest: &'a Digest,
+    /// Version of the executable, if it is known.
+    pub version: Option<&'a str>,
 }
 
 /// The labels of everything, by which it is found again.
@@ -155,10 +158,16 @@ pub fn operator(place: &Place<'_>) -> Value {
         "affinity": affinity(namespace),
         "containers": [container],
     });
+    let mut metadata =
+        json!({"name": OPERATOR, "namespace": operator_namespace(namespace), "labels": labels(namespace)});
+    if let Some(version) = place.version {
+        // Not in the template, which would restart the operator for nothing.
+        metadata["annotations"] = json!({VERSION: version});
+    }
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": OPERATOR, "namespace": operator_namespace(namespace), "labels": labels(namespace)},
+        "metadata": metadata,
         "spec": {
             "replicas": 1,
             "revisionHistoryLimit": 2,
@@ -210,7 +219,13 @@ mod tests {
 
     fn deployment() -> Value {
         let digest = Digest::sha256(b"");
-        operator(&Place { namespace: "pantry", architecture: "arm64", port: 6999, digest: &digest })
+        operator(&Place {
+            namespace: "pantry",
+            architecture: "arm64",
+            port: 6999,
+            digest: &digest,
+            version: Some("1.2.3"),
+        })
     }
 
     #[test]

@@ -76,7 +76,15 @@ async fn one(
             match found {
                 Some(found) if is_same(&found, &wanted) => return Ok(false),
                 Some(found) => {
-                    cluster.delete(CONFIG_MAP, namespace, &name, Some(&found.metadata.uid)).await?;
+                    let owners = &found.metadata.owner_references;
+                    let is_owned = owners.iter().any(|owner| owner.kind == "Quinistry");
+                    if !is_owned && !found.metadata.labels.contains_key(SEED) {
+                        return Err(UpError::Refused(format!(
+                            "ConfigMap {namespace}/{name} has the name of a part of the executable and was not made by \
+                             `up`; delete it, or name another --namespace"
+                        )));
+                    }
+                    cluster.delete(CONFIG_MAP, namespace, &found.metadata).await?;
                 }
                 None => {}
             }

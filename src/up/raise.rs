@@ -18,8 +18,8 @@ use super::error::UpError;
 use super::manifests::{self, Place};
 use super::names::{MANAGED_BY, MANAGER, OPERATOR, RESOURCE, operator_namespace};
 use super::status::{self, Picture};
-use super::{Shipment, Wishes, pieces, tree, wire};
-use crate::crd::{DEFINITION, GenerationState, Quinistry};
+use super::{Shipment, Wishes, ownership, pieces, tree, version, wire};
+use crate::crd::{GenerationState, Quinistry};
 use crate::operator::{Category, zero};
 
 /// Name of the definition.
@@ -91,6 +91,7 @@ pub async fn raise(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Resu
         architecture: order.shipment.architecture,
         port: *order.wishes.ports(Some(&quinistry)).start(),
         digest: &order.shipment.digest,
+        version: order.shipment.version.as_deref(),
     };
     cluster.apply(&manifests::operator(&place)).await?;
     tell(News::Done("operator".into()));
@@ -99,7 +100,10 @@ pub async fn raise(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Resu
 
 /// The definition, until it is served.
 async fn definition(cluster: &Cluster) -> Result<(), UpError> {
-    cluster.apply_text(CRD, "", DEFINITION_NAME, DEFINITION.into()).await?;
+    let there: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+    if applies_definition(there.as_ref()) {
+        cluster.apply(&version::definition()).await?;
+    }
     let began = Instant::now();
     loop {
         let found: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
@@ -119,6 +123,14 @@ async fn definition(cluster: &Cluster) -> Result<(), UpError> {
         }
         sleep(LOOK / 5).await;
     }
+}
+
+/// Whether the definition is to be applied: a newer one is never lowered, and one of a Helm release that has all that
+/// this program needs is left to it.
+fn applies_definition(there: Option<&Value>) -> bool {
+    let Some(there) = there else { return true };
+    let is_helms = ownership::release(there).is_some();
+    !version::is_newer_definition(there) && !(is_helms && version::covers(there, &version::definition()))
 }
 
 async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), UpError> {
@@ -319,6 +331,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_definition_is_never_lowered_and_a_releases_is_left_alone() {
+        assert!(applies_definition(None));
+        let ours = version::definition();
+        assert!(applies_definition(Some(&ours)));
+        let mut newer = ours.clone();
+        newer["metadata"]["annotations"][version::VERSION] = "999.0.0".into();
+        assert!(!applies_definition(Some(&newer)));
+        let mut helms = ours;
+        helms["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "shelf"});
+        assert!(!applies_definition(Some(&helms)));
+        let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+        helms.pointer_mut(schema).unwrap().as_object_mut().unwrap().remove("suspend");
+        assert!(applies_definition(Some(&helms)), "it lacks a field");
+    }
 
     #[test]
     fn a_lease_that_is_renewed_tells_of_an_operator() {

@@ -45,6 +45,17 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         }
         R::AlwaysPullImages => "except the namespace from the admission plugin AlwaysPullImages",
         R::CrashLoop => "most often too little memory (spec.resources); the message has its last words",
+        R::Unschedulable => {
+            "make room on the node, or leave it out: kubectl label node NODE quinistry.dev/exclude=true"
+        }
+        R::PodFailed | R::PodNotStarted => {
+            "look at the node: disk, memory, network; or leave it out: kubectl label node NODE quinistry.dev/exclude=true"
+        }
+        R::PodNotReady => "look at the containers that the message names, and at what answers on the port",
+        R::PodTerminating => "look at the pod's finalizers, and at the node's kubelet",
+        R::PodMissing => "look at the DaemonSet's Events, and at what edits DaemonSets in this cluster",
+        R::PodOutdated => "mend the nodes that are named beside it: they use up rollout.maxUnavailable",
+        R::ImageRewritten => "except the namespace from the admission plugin that rewrites images",
         R::PodsUnreachable => "let the operator reach port 8080 of the pods, or set spec.digest",
         R::DigestMismatch => {
             "treat it as an alarm: compare spec.digest, the first image, and mirrors on that node"

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::Shipment;
 use super::names::RESOURCE;
-use crate::crd::{MAX_GENERATIONS, Quinistry};
+use super::version::VERSION;
+use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
 
 /// How many generations, if nobody says.
 const GENERATIONS: i32 = 3;
@@ -21,6 +22,8 @@ pub struct Wishes {
     pub base_port: Option<i32>,
     /// Images to run generation 0 in.
     pub carriers: Vec<String>,
+    /// How the generations listen on their nodes.
+    pub network: Option<NetworkMode>,
 }
 
 // === impl Wishes ===
@@ -53,6 +56,13 @@ impl Wishes {
         }
         let seed = before.and_then(|before| before.spec.seed.as_ref());
         seed.map(|seed| seed.carriers.clone()).unwrap_or_default()
+    }
+
+    /// How the generations listen; nothing where that was never said.
+    fn network(&self, before: Option<&Quinistry>) -> Option<NetworkMode> {
+        let said =
+            before.map(|before| before.spec.network.mode).filter(|mode| *mode != NetworkMode::default());
+        self.network.or(said)
     }
 
     /// Why that cannot be, beside what is there.
@@ -102,7 +112,7 @@ impl Wishes {
             || json!([{"operator": "Exists"}]),
             |before| serde_json::to_value(&before.spec.tolerations).expect("tolerations are JSON"),
         );
-        json!({
+        let mut resource = json!({
             "apiVersion": "quinistry.dev/v1alpha1",
             "kind": "Quinistry",
             "metadata": {"name": RESOURCE, "namespace": namespace},
@@ -118,7 +128,14 @@ impl Wishes {
                 "nodeSelector": {"kubernetes.io/arch": shipment.architecture},
                 "tolerations": tolerations,
             },
-        })
+        });
+        if let Some(mode) = self.network(before) {
+            resource["spec"]["network"] = json!({"mode": mode});
+        }
+        if let Some(version) = &shipment.version {
+            resource["metadata"]["annotations"] = json!({VERSION: version});
+        }
+        resource
     }
 }
 
@@ -132,7 +149,12 @@ mod tests {
 
     fn shipment() -> Shipment {
         let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
-        Shipment { cut, digest: Digest::sha256(b"image"), architecture: "amd64" }
+        Shipment {
+            cut,
+            digest: Digest::sha256(b"image"),
+            architecture: "amd64",
+            version: Some("1.2.3".into()),
+        }
     }
 
     fn before(spec: &Value) -> Quinistry {
@@ -152,6 +174,8 @@ mod tests {
         assert_eq!(quinistry.spec.node_selector["kubernetes.io/arch"], "amd64");
         assert_eq!(quinistry.spec.seed.unwrap().executable, Digest::sha256(b"cake").to_string());
         assert_eq!(Wishes::default().ports(None), 4999..=5002);
+        assert_eq!(resource["metadata"]["annotations"][VERSION], "1.2.3");
+        assert!(resource["spec"]["network"].is_null(), "left to the definition's default");
     }
 
     #[test]
@@ -166,12 +190,33 @@ mod tests {
         assert_eq!(new.spec.seed.as_ref().unwrap().carriers, ["a/pause:3"]);
         assert_eq!(new.spec.tolerations, old.spec.tolerations);
         assert_ne!(new.spec.digest, old.spec.digest);
-        let wishes =
-            Wishes { generations: Some(2), carriers: vec!["b/pause:1".into()], base_port: Some(6000) };
+        let wishes = Wishes {
+            generations: Some(2),
+            carriers: vec!["b/pause:1".into()],
+            base_port: Some(6000),
+            network: None,
+        };
         let new: Quinistry =
             serde_json::from_value(wishes.resource("pantry", &shipment(), Some(&old))).unwrap();
         assert_eq!(new.spec.generations, 2);
         assert_eq!(new.spec.seed.unwrap().carriers, ["b/pause:1"]);
+    }
+
+    #[test]
+    fn the_network_is_what_is_said_and_stays() {
+        let mode = |wishes: Option<NetworkMode>, there: Option<&str>| {
+            let old = there.map(|mode| {
+                before(&json!({
+                    "seed": {"executable": "sha256:1"}, "digest": "sha256:2", "network": {"mode": mode},
+                }))
+            });
+            let wishes = Wishes { network: wishes, ..Wishes::default() };
+            wishes.resource("pantry", &shipment(), old.as_ref())["spec"]["network"]["mode"].clone()
+        };
+        assert_eq!(mode(Some(NetworkMode::HostNetwork), None), "HostNetwork");
+        assert_eq!(mode(None, Some("HostNetwork")), "HostNetwork");
+        assert_eq!(mode(Some(NetworkMode::HostPort), Some("HostNetwork")), "HostPort");
+        assert_eq!(mode(None, Some("HostPort")), Value::Null);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::process::Command;
 use bytes::Bytes;
 
 use super::error::UpError;
+use super::version::{self, OWN};
 use crate::oci::Digest;
 use crate::quine::{Executable, ExecutableError, LayerForm, Quine};
 use crate::seed::{Cut, stub_of};
@@ -23,6 +24,8 @@ pub struct Shipment {
     pub digest: Digest,
     /// The processor that it is for, in Kubernetes' words.
     pub architecture: &'static str,
+    /// Version of the executable; none for one that cannot be run here.
+    pub version: Option<String>,
 }
 
 // === impl Shipment ===
@@ -33,7 +36,8 @@ impl Shipment {
         let executable = Executable::current()?;
         let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
         let cut = Cut::of_this(resource, &executable)?;
-        Ok(Self { cut, digest, architecture: Executable::architecture() })
+        let version = Some(OWN.to_owned());
+        Ok(Self { cut, digest, architecture: Executable::architecture(), version })
     }
 
     /// A file, of the digest that is given; without one it is asked for it, if this machine can run it.
@@ -71,8 +75,17 @@ impl Shipment {
                 )));
             }
         };
-        Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture })
+        let version = if architecture == Executable::architecture() { version_of(path) } else { None };
+        Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture, version })
     }
+}
+
+/// Asks an executable for its version; nothing if it cannot be run here, which is no failure.
+fn version_of(path: &Path) -> Option<String> {
+    let output = Command::new(path.canonicalize().ok()?).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let version = text.split_whitespace().nth(1)?;
+    version::compare(version, version).map(|_| version.to_owned())
 }
 
 /// What it says of itself.

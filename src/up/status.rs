@@ -2,16 +2,30 @@
 //! required, but for the picture itself.) Drawn by [`tree`](super::tree).
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::api::{Cluster, POD, QUINISTRY};
 use super::error::UpError;
+use super::operators::{self, Operator, Writer, WriterState};
 use super::wire;
 use crate::crd::labels::{GENERATION, RESOURCE};
 use crate::crd::{Quinistry, QuinistryStatus};
+use crate::operator::identity;
+
+/// Reason of Ready=Unknown, which only readers give.
+const OPERATOR_GONE: &str = "OperatorGone";
+
+/// How long a Lease that was seen to change may be silent.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// How long a Lease that looks old is watched for a renewal. Operators renew every two seconds.
+const SECOND_LOOK: Duration = Duration::from_secs(6);
 
 /// Up to so many nodes are told one by one; beyond, pods are not even listed.
 pub const NODES: usize = 20;
@@ -32,6 +46,11 @@ pub struct Picture {
     pub ready: bool,
     /// The operator says that all is proven, and so many pods are not there or not ready: it has not looked for a while.
     pub behind: usize,
+    /// Whether the operator that writes this status is alive.
+    pub operator: Writer,
+    /// When the operator wrote this status last, if that is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
     /// What is on each node; empty for too many nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
 }
@@ -60,8 +79,24 @@ impl Picture {
             status: quinistry.status.clone().unwrap_or_default(),
             ready: is_ready(quinistry),
             behind: 0,
+            operator: Writer::default(),
+            written: written(quinistry),
             nodes: BTreeMap::new(),
         }
+    }
+
+    /// Takes what the operator's life signs say. Nothing is Ready by the word of an operator that is gone.
+    fn written_by(mut self, writer: Writer) -> Self {
+        if writer.state == WriterState::Gone {
+            self.ready = false;
+            for condition in self.status.conditions.iter_mut().filter(|one| one.type_ == "Ready") {
+                condition.status = "Unknown".into();
+                condition.reason = OPERATOR_GONE.into();
+                condition.message = format!("the operator is gone: {}", writer.message);
+            }
+        }
+        self.operator = writer;
+        self
     }
 
     /// Of a generation 0 that no operator sees to yet.
@@ -105,8 +140,25 @@ impl Picture {
     }
 }
 
-/// All resources of a namespace, or of all.
-pub async fn look(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Picture>, UpError> {
+/// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive, whatever
+/// the clocks say.
+#[derive(Debug, Default)]
+pub struct Renewals(BTreeMap<(String, String), Renewal>);
+
+#[derive(Debug)]
+struct Renewal {
+    time: String,
+    /// When a change of the time was seen last, by this machine's own clock.
+    changed: Option<Instant>,
+}
+
+/// All resources of a namespace, or of all, with the life signs of their operators. A Lease that looks old is looked at
+/// for a few seconds more, unless `renewals` of an earlier look tell.
+pub async fn look(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    renewals: &mut Renewals,
+) -> Result<Vec<Picture>, UpError> {
     let namespace = namespace.unwrap_or_default();
     let resources: Vec<Value> = cluster.list(QUINISTRY, namespace, "").await?;
     let resources: Vec<Quinistry> = resources.into_iter().filter_map(read).collect();
@@ -117,7 +169,93 @@ pub async fn look(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pict
         Some(pods) => Picture::of(one).with(one.metadata.uid.as_deref().unwrap_or_default(), pods),
         None => Picture::of(one),
     };
-    Ok(resources.iter().map(picture).collect())
+    let mut pictures: Vec<Picture> = resources.iter().map(picture).collect();
+    if pictures.is_empty() {
+        return Ok(pictures);
+    }
+    let operators = operators(cluster, renewals).await?;
+    for picture in &mut pictures {
+        let claim = operators::claim(cluster, &picture.namespace).await?;
+        let claim = match &claim {
+            None => None,
+            Some(claim) => {
+                let name = (picture.namespace.clone(), identity::CLAIM.to_owned());
+                Some((claim, renewals.is_alive(cluster, &name, claim).await?))
+            }
+        };
+        let writer = operators::judge(claim, operators.as_deref(), &picture.namespace);
+        *picture = std::mem::take(picture).written_by(writer);
+    }
+    Ok(pictures)
+}
+
+/// All operators, and of those with an election whether their Lease is renewed.
+async fn operators(
+    cluster: &Cluster,
+    renewals: &mut Renewals,
+) -> Result<Option<Vec<(Operator, Option<bool>)>>, UpError> {
+    let Some(found) = operators::list(cluster).await? else { return Ok(None) };
+    let mut all = Vec::new();
+    for operator in found {
+        let lease = match &operator.lease {
+            None => None,
+            Some(name) => operators::lease(cluster, &operator.namespace, name).await?,
+        };
+        let is_alive = match (&operator.lease, &lease) {
+            (Some(name), Some(lease)) => {
+                let name = (operator.namespace.clone(), name.clone());
+                Some(renewals.is_alive(cluster, &name, lease).await?)
+            }
+            _ => None,
+        };
+        all.push((operator, is_alive));
+    }
+    Ok(Some(all))
+}
+
+// === impl Renewals ===
+
+impl Renewals {
+    /// Whether a Lease is renewed, by this machine's clock or by another look at it.
+    async fn is_alive(
+        &mut self,
+        cluster: &Cluster,
+        name: &(String, String),
+        lease: &Value,
+    ) -> Result<bool, UpError> {
+        let renewal = |lease: &Value| lease["spec"]["renewTime"].as_str().unwrap_or_default().to_owned();
+        let is_fresh = operators::is_fresh(lease, Timestamp::now());
+        if is_fresh || operators::holder(lease).is_none() {
+            let changed = is_fresh.then(Instant::now);
+            self.0.insert(name.clone(), Renewal { time: renewal(lease), changed });
+            return Ok(is_fresh);
+        }
+        if let Some(known) = self.0.get_mut(name) {
+            if known.time != renewal(lease) {
+                *known = Renewal { time: renewal(lease), changed: Some(Instant::now()) };
+            }
+            return Ok(known.changed.is_some_and(|changed| changed.elapsed() < SILENCE));
+        }
+        self.0.insert(name.clone(), Renewal { time: renewal(lease), changed: None });
+        let began = Instant::now();
+        while began.elapsed() < SECOND_LOOK {
+            sleep(SECOND_LOOK / 6).await;
+            let now = operators::lease(cluster, &name.0, &name.1).await?;
+            if let Some(now) = now.filter(|now| renewal(now) != renewal(lease)) {
+                let known = Renewal { time: renewal(&now), changed: Some(Instant::now()) };
+                self.0.insert(name.clone(), known);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// When the operator wrote the status last, by the API server's record of field managers.
+fn written(quinistry: &Quinistry) -> Option<String> {
+    let fields = quinistry.metadata.managed_fields.as_ref()?;
+    let written = fields.iter().filter(|one| one.subresource.as_deref() == Some("status"));
+    written.filter_map(|one| one.time.as_ref()).map(|time| time.0.to_string()).max()
 }
 
 /// The pods' part, of one resource.
@@ -232,6 +370,31 @@ mod tests {
         assert_eq!(seen(&all[..3]), (false, 1));
         assert_eq!(seen(&[]), (false, 4));
         assert_eq!(seen(&[&all[..3], &[pod("n2", "2", &starting)]].concat()), (false, 1));
+    }
+
+    #[test]
+    fn nothing_is_ready_by_the_word_of_an_operator_that_is_gone() {
+        let object = json!({
+            "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "spec": {"image": "a:1"},
+            "metadata": {"name": "larder", "generation": 1, "managedFields": [
+                {"manager": "quinistry-operator", "subresource": "status", "time": "2026-01-01T00:00:00Z"},
+                {"manager": "kubectl", "time": "2026-02-01T00:00:00Z"},
+            ]},
+            "status": {"observedGeneration": 1, "conditions": [{
+                "type": "Ready", "status": "True", "reason": "AllProven", "message": "",
+                "lastTransitionTime": "2025-01-01T00:00:00Z",
+            }]},
+        });
+        let picture = Picture::of(&read(object).unwrap());
+        assert!(picture.ready);
+        assert_eq!(picture.written.as_deref(), Some("2026-01-01T00:00:00Z"));
+        let writer = |state| Writer { state, message: "its Deployment is deleted".into() };
+        assert!(picture.clone().written_by(writer(WriterState::Unknown)).ready);
+        let gone = picture.written_by(writer(WriterState::Gone));
+        assert!(!gone.ready);
+        let ready = &gone.status.conditions[0];
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("Unknown", OPERATOR_GONE));
+        assert!(ready.message.contains("its Deployment is deleted"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::operators::WriterState;
 use super::remedy::remedy;
 use super::status::{Picture, Presence};
 use crate::crd::GenerationState;
@@ -53,6 +54,7 @@ fn head(picture: &Picture, paint: Paint) -> String {
     let status = &picture.status;
     let condition = status.conditions.iter().find(|one| one.type_ == "Ready");
     let (hue, word) = match condition {
+        _ if picture.operator.state == WriterState::Gone => (Hue::Bad, "Unknown"),
         _ if picture.ready => (Hue::Good, "Ready"),
         _ if picture.behind > 0 => (Hue::Bad, "not ready"),
         Some(condition) if condition.status == "False" => (Hue::Busy, "not ready"),
@@ -131,6 +133,17 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
     let status = &picture.status;
     let mut said = BTreeSet::new();
     let mut lines = String::new();
+    if picture.operator.state == WriterState::Gone {
+        let since = picture.written.as_ref().map(|time| format!(" (of {time})")).unwrap_or_default();
+        writeln!(
+            lines,
+            "{}: {}; what is shown here is the last that it said{since}\n→ `kubectl get pods --all-namespaces \
+             --selector {OPERATORS}` shows its pods",
+            paint.on(Hue::Bad, "the operator is gone"),
+            harmless(&picture.operator.message)
+        )
+        .expect("writing to a string does not fail");
+    }
     if picture.behind > 0 {
         writeln!(
             lines,
@@ -215,6 +228,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::up::Writer;
 
     fn picture() -> Picture {
         let generation = |number: i32, state: &str, available: i32| {
@@ -242,6 +256,8 @@ mod tests {
             status: serde_json::from_value(status).unwrap(),
             ready: false,
             behind: 0,
+            operator: Writer::default(),
+            written: Some("2026-01-01T00:00:00Z".into()),
             nodes: [
                 ("n1".into(), [(0, Presence::Ready), (1, Presence::Ready)].into()),
                 ("node-2".into(), [(0, Presence::Ready), (1, Presence::Failing)].into()),
@@ -279,6 +295,17 @@ node-2, generation 1: ImagePullFailed: no [2J
             text.contains("kubectl get pods --all-namespaces --selector app.kubernetes.io/name=quinistry"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_operator_that_is_gone_is_said_and_nothing_is_ready() {
+        let operator =
+            Writer { state: WriterState::Gone, message: "operator a/b has no available pod".into() };
+        let text = draw(&Picture { operator, ready: true, ..picture() }, Paint(false));
+        assert!(text.starts_with("pantry/larder  Unknown  1/2"), "{text}");
+        let line = "the operator is gone: operator a/b has no available pod; what is shown here is the last that it \
+                    said (of 2026-01-01T00:00:00Z)";
+        assert!(text.lines().any(|one| one == line), "{text}");
     }
 
     #[test]

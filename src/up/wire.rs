@@ -14,12 +14,24 @@ pub(super) struct Meta {
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub owner_references: Vec<Owner>,
+    pub managed_fields: Vec<Manager>,
     pub deletion_timestamp: Option<String>,
+    pub resource_version: String,
+}
+
+/// Who wrote fields of an object; of the object itself, where no subresource is named.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Manager {
+    pub manager: String,
+    pub subresource: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Owner {
+    pub kind: String,
+    pub name: String,
     pub uid: String,
 }
 

@@ -5,7 +5,13 @@ use serde_json::{Map, Value};
 use crate::helm::{EVERYTHING, Helm, only, parse_file};
 
 /// Kinds that belong to no namespace.
-const CLUSTER_WIDE: &[&str] = &["CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"];
+const CLUSTER_WIDE: &[&str] = &[
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
 
 fn labels(object: &Value) -> &Map<String, Value> {
     object["metadata"]["labels"].as_object().unwrap()

@@ -13,13 +13,18 @@ const NAMESPACED: &[&str] = &[
     "apps/daemonsets: create delete get list patch watch",
     "/pods: delete list watch",
     "events.k8s.io/events: create list patch watch",
-    "/configmaps: create delete get list patch watch",
     "coordination.k8s.io/leases: create",
     "coordination.k8s.io/leases/quinistry-claim: get update",
 ];
 
 /// Beyond namespaces.
-const CLUSTER: &[&str] = &["/nodes: list patch watch", "/pods: list"];
+const CLUSTER: &[&str] = &["/nodes: list watch"];
+
+/// For generation 0, where resources live.
+const SEED_NAMESPACED: &[&str] = &["/configmaps: create delete get list patch watch"];
+
+/// For generation 0, beyond namespaces.
+const SEED_CLUSTER: &[&str] = &["/nodes: patch", "/pods: list"];
 
 /// For an election, where the operator is.
 const ELECTION: &[&str] = &[
@@ -27,7 +32,7 @@ const ELECTION: &[&str] = &[
     "coordination.k8s.io/leases/shelf-quinistry-operator: get update",
 ];
 
-/// `group/resource: verbs`, sorted, with the name where there is one. Anything else that a rule may hold is a failure.
+/// `group/resource: verbs`, sorted, the verbs of rules for one resource apart, with the name where there is one. Anything else that a rule may hold is a failure.
 fn rights(role: &Value) -> BTreeSet<String> {
     let words = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
     let mut rights = BTreeSet::new();
@@ -66,10 +71,54 @@ fn the_operator_has_these_rights_and_no_others() {
     let Some(helm) = Helm::find() else { return };
     let objects = helm.objects(&["--set", "leaderElection.enabled=false"]);
     let role = named(&objects, "ClusterRole", "shelf-quinistry-operator");
-    assert_eq!(rights(role), set(&[NAMESPACED, CLUSTER]));
+    assert_eq!(rights(role), set(&[NAMESPACED, CLUSTER, SEED_NAMESPACED, SEED_CLUSTER]));
     assert!(of_kind(&objects, "Role").is_empty());
     assert!(of_kind(&objects, "RoleBinding").is_empty());
     binds(only(&objects, "ClusterRoleBinding"), role);
+}
+
+#[test]
+fn without_seeds_the_operator_changes_no_node_and_reads_no_config_map() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&["--set", "seed.enabled=false"]);
+    let role = named(&objects, "ClusterRole", "shelf-quinistry-operator");
+    assert_eq!(rights(role), set(&[NAMESPACED, CLUSTER]));
+    assert!(of_kind(&objects, "ValidatingAdmissionPolicy").is_empty());
+    let one = helm.objects(&["--set", "seed.enabled=false,watchNamespace=reading-room"]);
+    assert_eq!(rights(only(&one, "Role")), set(&[NAMESPACED]));
+    assert_eq!(rights(named(&one, "ClusterRole", "shelf-quinistry-operator-reading-room")), set(&[CLUSTER]));
+}
+
+#[test]
+fn a_policy_limits_the_operators_changes_of_nodes_where_the_cluster_has_policies() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&[]);
+    let policy = &only(&objects, "ValidatingAdmissionPolicy");
+    let who = "request.userInfo.username == \"system:serviceaccount:library:shelf-quinistry-operator\"";
+    assert_eq!(policy["spec"]["matchConditions"][0]["expression"], who);
+    let binding = &only(&objects, "ValidatingAdmissionPolicyBinding")["spec"];
+    assert_eq!(binding["policyName"], policy["metadata"]["name"]);
+    assert_eq!(binding["validationActions"], serde_json::json!(["Deny"]));
+    let label = policy["spec"]["validations"][2]["message"].as_str().unwrap();
+    assert!(label.ends_with(quinistry::seed::carrier::CARRIER), "{label}");
+    for off in [["--set", "seed.nodePolicy=false"], ["--kube-version", "1.29.0"]] {
+        assert!(of_kind(&helm.objects(&off), "ValidatingAdmissionPolicy").is_empty(), "{off:?}");
+    }
+}
+
+#[test]
+fn two_releases_of_one_name_share_no_cluster_wide_role() {
+    let Some(helm) = Helm::find() else { return };
+    let names = |namespace: &str| -> BTreeSet<String> {
+        let set = format!("watchNamespace={namespace}");
+        let objects =
+            helm.text(&["template", "shelf", "charts/quinistry", "--namespace", namespace, "--set", &set]);
+        let objects = crate::helm::parse(&objects);
+        of_kind(&objects, "ClusterRole").iter().map(|role| role["metadata"]["name"].to_string()).collect()
+    };
+    let (one, other) = (names("library"), names("archive"));
+    assert_eq!(one.len(), 3);
+    assert!(one.is_disjoint(&other), "{one:?} {other:?}");
 }
 
 #[test]
@@ -77,13 +126,13 @@ fn with_one_namespace_to_watch_only_nodes_are_cluster_wide() {
     let Some(helm) = Helm::find() else { return };
     let objects = helm.objects(&["--set", "watchNamespace=reading-room,leaderElection.enabled=false"]);
     let role = only(&objects, "Role");
-    assert_eq!(rights(role), set(&[NAMESPACED]));
+    assert_eq!(rights(role), set(&[NAMESPACED, SEED_NAMESPACED]));
     assert_eq!(role["metadata"]["namespace"], "reading-room");
     let binding = only(&objects, "RoleBinding");
     assert_eq!(binding["metadata"]["namespace"], "reading-room");
     binds(binding, role);
     let cluster = named(&objects, "ClusterRole", "shelf-quinistry-operator-reading-room");
-    assert_eq!(rights(cluster), set(&[CLUSTER]));
+    assert_eq!(rights(cluster), set(&[CLUSTER, SEED_CLUSTER]));
     binds(only(&objects, "ClusterRoleBinding"), cluster);
 }
 
@@ -116,8 +165,8 @@ fn binds(binding: &Value, role: &Value) {
 fn people_get_the_resource_and_not_its_status() {
     let Some(helm) = Helm::find() else { return };
     let objects = helm.objects(&[]);
-    let view = named(&objects, "ClusterRole", "shelf-quinistry-operator-view");
-    let edit = named(&objects, "ClusterRole", "shelf-quinistry-operator-edit");
+    let view = named(&objects, "ClusterRole", "library-shelf-quinistry-operator-view");
+    let edit = named(&objects, "ClusterRole", "library-shelf-quinistry-operator-edit");
     assert_eq!(rights(view), set(&[&["quinistry.dev/quinistries: get list watch"]]));
     assert_eq!(
         rights(edit),
@@ -170,5 +219,6 @@ fn each_right_has_its_reason_above_it() {
             rules += 1;
         }
     }
-    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + ELECTION.len() + 2);
+    let seed = SEED_NAMESPACED.len() + SEED_CLUSTER.len();
+    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + seed + ELECTION.len() + 2);
 }

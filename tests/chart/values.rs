@@ -57,6 +57,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("networkPolicy.apiServer.ports[0]=70000", "/networkPolicy/apiServer/ports/0"),
     ("networkPolicy.apiServer.cidrs[0]=10.0.0.1", "/networkPolicy/apiServer/cidrs/0"),
     ("test.url=operator:8081", "/test/url"),
+    ("architecture=x86_64", "/architecture"),
+    ("extraEnv[0].value=x", "/extraEnv/0"),
+    ("extraArgs=--x", "/extraArgs"),
+    ("topologySpreadConstraints[0].maxSkew=1", "/topologySpreadConstraints/0"),
+    ("terminationGracePeriodSeconds=-1", "/terminationGracePeriodSeconds"),
+    ("enabled=perhaps", "/enabled"),
     ("logLevel=", "/logLevel"),
 ];
 
@@ -97,6 +103,8 @@ fn what_makes_sense_is_taken() {
         "podSecurityContext.runAsUser=null,podSecurityContext.runAsGroup=null",
         "nodeSelector=null",
         "global.team=books",
+        // A chart that has this one as a dependency may hang it on a condition.
+        "enabled=true",
     ] {
         helm.template(&["--set", set]);
     }
@@ -143,8 +151,10 @@ fn properties<'a>(schema: &'a Value, mut node: &'a Value) -> Option<&'a serde_js
 fn values_and_schema_know_the_same_names() {
     let mut schema: Value =
         serde_json::from_slice(&std::fs::read(chart().join("values.schema.json")).unwrap()).unwrap();
-    // Helm's own, not the chart's.
-    assert!(schema["properties"].as_object_mut().unwrap().remove("global").is_some());
+    // Helm's own, and a parent chart's.
+    for name in ["global", "enabled"] {
+        assert!(schema["properties"].as_object_mut().unwrap().remove(name).is_some());
+    }
     // The second sets every value there is, so that renders of it show all.
     for file in ["charts/quinistry/values.yaml", "tests/golden/chart/everything.values.yaml"] {
         let mut compared = 0;
@@ -160,7 +170,7 @@ fn same_names(schema: &Value, node: &Value, value: &Value, path: &str, compared:
     let names = |map: &serde_json::Map<String, Value>| -> BTreeSet<String> { map.keys().cloned().collect() };
     let (known_names, given_names) = (names(known), names(given));
     // What Kubernetes defines is there in full in the schema, and in the files as far as they set it.
-    let kubernetes = ["podSecurityContext", "securityContext", "affinity"];
+    let kubernetes = ["podSecurityContext", "securityContext", "affinity", "dnsConfig"];
     if kubernetes.iter().any(|kind| path.split('.').any(|name| name == *kind)) {
         assert!(given_names.is_subset(&known_names), "{path}: {given_names:?}");
     } else {

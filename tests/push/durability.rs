@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use quinistry::oci::Digest;
 use quinistry::registry::{Limits, Options, State};
@@ -67,21 +68,53 @@ fn serves_if_it_is_told_to() {
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
-/// What the registry has said yes to, by tag or digest: what must be there, or must not.
-#[derive(Debug, Default)]
-struct Log {
+/// Content that the registry has acknowledged, or acknowledged the deletion of, by tag or digest.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Acknowledged {
     blobs: BTreeMap<Digest, Option<Vec<u8>>>,
     manifests: BTreeMap<String, Option<Vec<u8>>>,
-    /// What was asked for when the process died.
+    /// What a request is about that has not been answered.
     open: Vec<String>,
 }
 
+impl Acknowledged {
+    /// After a collection: a blob that was pushed may be gone, unless a tag leads to it.
+    pub(crate) fn collected(mut self) -> Self {
+        self.blobs.retain(|_, expected| expected.is_none());
+        self
+    }
+}
+
+/// A client's record of its requests and their answers.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    now: Acknowledged,
+    /// Each state and when it was reached.
+    past: Vec<(SystemTime, Acknowledged)>,
+}
+
+impl Log {
+    fn begin(&mut self, what: &[&str]) {
+        self.now.open = what.iter().map(ToString::to_string).collect();
+        self.past.push((SystemTime::now(), self.now.clone()));
+    }
+
+    fn end(&mut self) {
+        self.now.open.clear();
+        self.past.push((SystemTime::now(), self.now.clone()));
+    }
+
+    /// The states and when each was reached.
+    pub(crate) fn past(self) -> Vec<(SystemTime, Acknowledged)> {
+        self.past
+    }
+}
+
 /// A client's work. It panics when the registry is gone.
-fn work(repository: &Repository, log: &mut Log) {
-    let begun = |log: &mut Log, what: &[&str]| log.open = what.iter().map(ToString::to_string).collect();
+pub(crate) fn work(repository: &Repository, log: &mut Log) {
     for bytes in [&b"{}"[..], b"layer one", b"layer two"] {
         let digest = Digest::sha256(bytes);
-        begun(log, &[digest.as_str()]);
+        log.begin(&[digest.as_str()]);
         if bytes == b"layer two" {
             let at = repository.begin();
             assert_eq!(repository.peer.ask("PATCH", &at, &[], b"layer").status, 202);
@@ -90,7 +123,8 @@ fn work(repository: &Repository, log: &mut Log) {
         } else {
             repository.push_blob(bytes);
         }
-        log.blobs.insert(digest, Some(bytes.to_vec()));
+        log.now.blobs.insert(digest, Some(bytes.to_vec()));
+        log.end();
     }
     let manifest = |layer: &[u8], more: Value| {
         let mut manifest = json!({
@@ -104,12 +138,13 @@ fn work(repository: &Repository, log: &mut Log) {
     let put = |log: &mut Log, target: &str, also: &[&str], bytes: &[u8]| {
         let digest = Digest::sha256(bytes);
         let reference = target.split('?').next().unwrap();
-        begun(log, &[&[reference, digest.as_str()], also].concat());
+        log.begin(&[&[reference, digest.as_str()], also].concat());
         let media_type = if bytes.starts_with(b"{\"manifests") { INDEX } else { MANIFEST };
         assert_eq!(repository.put_manifest(target, media_type, bytes).status, 201);
         for name in [&[reference, digest.as_str()], also].concat() {
-            log.manifests.insert(name.into(), Some(bytes.to_vec()));
+            log.now.manifests.insert(name.into(), Some(bytes.to_vec()));
         }
+        log.end();
     };
     let one = manifest(b"layer one", json!({}));
     let two = manifest(b"layer two", json!({}));
@@ -121,23 +156,25 @@ fn work(repository: &Repository, log: &mut Log) {
     let subject = json!({"subject": {"mediaType": MANIFEST, "digest": two_digest, "size": two.len()}});
     put(log, "signature", &[], &manifest(b"layer one", subject));
 
-    begun(log, &["b"]);
+    log.begin(&["b"]);
     assert_eq!(repository.ask("DELETE", "manifests/b", &[], b"").status, 202);
-    log.manifests.insert("b".into(), None);
-    begun(log, &["a", "c", one_digest.as_str(), other_digest.as_str()]);
+    log.now.manifests.insert("b".into(), None);
+    log.end();
+    log.begin(&["a", "c", one_digest.as_str(), other_digest.as_str()]);
     assert_eq!(repository.ask("DELETE", &format!("manifests/{one_digest}"), &[], b"").status, 202);
     for gone in ["a", "c", one_digest.as_str(), other_digest.as_str()] {
-        log.manifests.insert(gone.into(), None);
+        log.now.manifests.insert(gone.into(), None);
     }
+    log.end();
     let unused = Digest::sha256(b"layer one");
-    begun(log, &[unused.as_str()]);
+    log.begin(&[unused.as_str()]);
     assert_eq!(repository.ask("DELETE", &format!("blobs/{unused}"), &[], b"").status, 202);
-    log.blobs.insert(unused, None);
-    log.open.clear();
+    log.now.blobs.insert(unused, None);
+    log.end();
 }
 
 /// What was said yes to is so; what was not is one or the other; what there is hashes right.
-fn look(repository: &Repository, log: &Log, when: &str) {
+pub(crate) fn look(repository: &Repository, log: &Acknowledged, when: &str) {
     for (digest, expected) in &log.blobs {
         let answer = repository.get(&format!("blobs/{digest}"));
         let open = log.open.contains(&digest.to_string());
@@ -182,11 +219,11 @@ fn killed_at(point: &str, passage: usize) -> bool {
     };
     let child = Child::start(folder.path(), None);
     let repository = child.repository("kill/me");
-    look(&repository, &log, &when);
+    look(&repository, &log.now, &when);
     // The same work again, from wherever that was.
     let mut log = Log::default();
     work(&repository, &mut log);
-    look(&repository, &log, &when);
+    look(&repository, &log.now, &when);
     !finished
 }
 

@@ -14,6 +14,7 @@ mod durability;
 mod failures;
 mod hostile;
 mod manifests;
+mod power;
 mod referrers;
 mod registry;
 mod sessions;

@@ -10,6 +10,7 @@ pub mod http;
 pub mod image;
 pub mod images;
 pub mod in_process;
+pub mod memory_registry;
 pub mod scripted_registry;
 pub mod server;
 pub mod skip;

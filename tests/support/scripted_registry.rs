@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A request, the names of its fields in lower case.
 #[derive(Clone, Debug)]
@@ -36,11 +37,32 @@ pub struct Answer {
     body: Vec<u8>,
     /// Announce the whole body and send only so much of it.
     cut: Option<usize>,
+    gate: Option<Gate>,
+}
+
+/// Holds answers back until so many are due at the same time. Answers that wait in vain are broken off.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<(Mutex<usize>, Condvar)>);
+
+impl Gate {
+    /// Opens for good when this many answers wait before it.
+    pub fn of(answers: usize) -> Self {
+        Self(Arc::new((Mutex::new(answers), Condvar::new())))
+    }
+
+    fn pass(&self) -> bool {
+        let (missing, opened) = &*self.0;
+        let mut missing = missing.lock().unwrap();
+        *missing = missing.saturating_sub(1);
+        opened.notify_all();
+        let patience = Duration::from_secs(20);
+        !opened.wait_timeout_while(missing, patience, |missing| *missing > 0).unwrap().1.timed_out()
+    }
 }
 
 impl Answer {
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), cut: None }
+        Self { status, headers: Vec::new(), body: Vec::new(), cut: None, gate: None }
     }
 
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
@@ -54,6 +76,11 @@ impl Answer {
 
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    pub fn behind(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
         self
     }
 
@@ -130,7 +157,10 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>, seen: &Mutex<Vec<Request
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let request = Request { method, target, headers, body };
-    let answer = (script.lock().unwrap())(&request);
+    let mut answer = (script.lock().unwrap())(&request);
     seen.lock().unwrap().push(request.clone());
+    if answer.gate.take().is_some_and(|gate| !gate.pass()) {
+        answer = Answer::new(400);
+    }
     answer.send(&mut stream, request.method == "HEAD").ok()
 }

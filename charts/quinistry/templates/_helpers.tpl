@@ -14,12 +14,19 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The name of cluster-wide objects. Several operators may each watch their own namespace, so it carries that. */}}
+{{- define "quinistry.clusterName" -}}
+{{- $name := include "quinistry.fullname" . -}}
+{{- not (empty .Values.watchNamespace) | ternary (printf "%s-%s" $name .Values.watchNamespace) $name -}}
+{{- end -}}
+
 {{/* Labels of every object. Never in a pod template: they change with each version. */}}
 {{- define "quinistry.labels" -}}
-{{ include "quinistry.selectorLabels" . }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- $own := include "quinistry.selectorLabels" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") -}}
+{{- merge $own .Values.commonLabels | toYaml -}}
 {{- end -}}
 
 {{/* What finds the operator's pod. Immutable in a Deployment, so nothing here may change between versions. */}}
@@ -34,6 +41,15 @@ app.kubernetes.io/component: operator
 app.kubernetes.io/name: {{ include "quinistry.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: test
+{{- end -}}
+
+{{/* Labels of the nodes that can run the image. */}}
+{{- define "quinistry.nodeSelector" -}}
+{{- with .Values.architecture -}}
+{{- merge (dict "kubernetes.io/arch" .) ($.Values.nodeSelector | default dict) | toYaml -}}
+{{- else -}}
+{{- .Values.nodeSelector | default dict | toYaml -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "quinistry.serviceAccountName" -}}
@@ -74,10 +90,12 @@ app.kubernetes.io/component: test
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [list, watch, create, patch]
+{{- if .Values.seed.enabled }}
 # The pieces of generation 0's executable: what was lost or altered is made anew, and those of an older executable go.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 # The Lease by which one of several operators claims a namespace. Creating cannot be limited to a name.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -91,13 +109,18 @@ app.kubernetes.io/component: test
 {{/* The rights beyond namespaces. */}}
 {{- define "quinistry.clusterRules" -}}
 # Nodes come and go, are ready or not, and have an architecture: that decides where generations are expected. Nodes
-# belong to no namespace, so only a ClusterRole can grant this. Patch is for the label that names the image in which
-# generation 0 runs there.
+# belong to no namespace, so only a ClusterRole can grant this.
 - apiGroups: [""]
   resources: [nodes]
-  verbs: [list, watch, patch]
-# What images the nodes have is told by the pods that run there, wherever they belong.
+  verbs: [list, watch]
+{{- if .Values.seed.enabled }}
+# The label that names the image in which generation 0 runs on a node. An admission policy refuses any other change.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [patch]
+# Pods of all namespaces tell which images the nodes have.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
+{{- end }}
 {{- end -}}

@@ -10,11 +10,17 @@ use tokio::process::Command;
 use super::{Node, shell};
 
 /// Ends every container and its shim; containerd would only detach from them. A shim without a container is left where
-/// there is nobody any more to take it away.
+/// there is nobody any more to take it away. Containers that end in this way leave their host ports in the kernel, where
+/// they would not survive a power failure: rules of CNI's portmap go, in the forms that its versions write. All other
+/// rules stay, since Docker answers the node's DNS by some of them.
 const STOP: &str = "systemctl stop kubelet
 ctr -n k8s.io tasks ls -q | xargs -r -n1 ctr -n k8s.io tasks kill -s SIGKILL
 systemctl stop containerd
-pkill -KILL containerd-shim || true";
+pkill -KILL containerd-shim || true
+for tool in iptables ip6tables; do
+  $tool-save -t nat 2>/dev/null | grep -v CNI- | $tool-restore -T nat 2>/dev/null || true
+done
+for family in ip ip6 inet; do nft delete table $family cni_hostport 2>/dev/null || true; done";
 
 /// What is not part of the node's own image goes: that one holds the sandbox image and kind's own, which no registry
 /// may be there to give again. An image goes with all the names of its digest, one of which the runtime gave it;

@@ -37,6 +37,14 @@ pub struct Story {
     pub play: fn(Arc<Stage>) -> BoxFuture<'static, Result<()>>,
 }
 
+/// How a story ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Well,
+    Skipped,
+    Failed,
+}
+
 /// The program.
 pub fn main(stories: &[Story]) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -59,10 +67,13 @@ pub fn main(stories: &[Story]) -> ExitCode {
         .collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     match runtime.block_on(play_all(&cast)) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(failed) => {
-            println!("\n{failed} of {} stories failed", cast.len());
-            ExitCode::FAILURE
+        Ok(ends) => {
+            println!("\n{}", summary(&ends));
+            if ends.iter().any(|(_, end)| *end == End::Failed) {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            }
         }
         Err(error) => {
             println!("\n{error:#}");
@@ -71,12 +82,27 @@ pub fn main(stories: &[Story]) -> ExitCode {
     }
 }
 
-/// How many failed.
-async fn play_all(cast: &[(usize, Story)]) -> Result<usize> {
+/// The closing line: how many stories ended in each way, and which did not count.
+fn summary(ends: &[(&str, End)]) -> String {
+    let named = |wanted: End| -> Vec<&str> {
+        ends.iter().filter(|(_, end)| *end == wanted).map(|(name, _)| *name).collect()
+    };
+    let mut parts = vec![format!("{} of {} stories went well", named(End::Well).len(), ends.len())];
+    for (word, end) in [("skipped", End::Skipped), ("failed", End::Failed)] {
+        let names = named(end);
+        if !names.is_empty() {
+            parts.push(format!("{} {word}: {}", names.len(), names.join(" ")));
+        }
+    }
+    parts.join("; ")
+}
+
+/// Plays all of them, and returns how each ended.
+async fn play_all(cast: &[(usize, Story)]) -> Result<Vec<(&'static str, End)>> {
     let Some(world) = World::find().await? else {
         println!("skipped: there is no cluster; e2e/run brings one up");
         assert!(std::env::var_os("QUINISTRY_TESTS_STRICT").is_none(), "missing: a cluster");
-        return Ok(0);
+        return Ok(cast.iter().map(|(_, story)| (story.name, End::Skipped)).collect());
     };
     let operator = if cast.iter().any(|(_, story)| story.operator) {
         let began = Instant::now();
@@ -92,29 +118,34 @@ async fn play_all(cast: &[(usize, Story)]) -> Result<usize> {
     } else {
         None
     };
-    let mut failed = 0;
+    let mut ends = Vec::new();
     for when in [When::First, When::Together, When::Last] {
         let plays = cast.iter().filter(|(_, story)| story.when == when);
         let plays = plays.map(|(number, story)| play(&world, operator.as_ref(), *number, *story));
         if when == When::Together {
-            failed += join_all(plays).await.into_iter().filter(|good| !good).count();
+            ends.extend(join_all(plays).await);
         } else {
             for play in plays {
-                failed += usize::from(!play.await);
+                ends.push(play.await);
             }
         }
     }
-    Ok(failed)
+    Ok(ends)
 }
 
-/// Plays one story on a stage of its own; whether it went well.
-async fn play(world: &Arc<World>, operator: Option<&Arc<Operator>>, number: usize, story: Story) -> bool {
+/// Plays one story on a stage of its own, and returns how it ended.
+async fn play(
+    world: &Arc<World>,
+    operator: Option<&Arc<Operator>>,
+    number: usize,
+    story: Story,
+) -> (&'static str, End) {
     let began = Instant::now();
     let stage = match Stage::set(world, operator.cloned(), story.name, number).await {
         Ok(stage) => Arc::new(stage),
         Err(error) => {
             println!("FAILED {}: no stage: {error:#}", story.name);
-            return false;
+            return (story.name, End::Failed);
         }
     };
     // A task, so that a panic is a failure like another.
@@ -154,5 +185,10 @@ async fn play(world: &Arc<World>, operator: Option<&Arc<Operator>>, number: usiz
             );
         }
     }
-    result.is_ok()
+    let end = match result {
+        Ok(()) if skipped => End::Skipped,
+        Ok(()) => End::Well,
+        Err(_) => End::Failed,
+    };
+    (story.name, end)
 }

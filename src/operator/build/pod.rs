@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{Input, bootstraps, node_selector, owned, pull_policy, resource_name};
 use crate::crd::{NetworkMode, Quinistry, TaintEffect, Toleration, TolerationOperator};
 use crate::operator::identity::{self, CARRIER, CONTAINER, CONTAINER_PORT, MAIN};
+use crate::operator::select::LEFT_OUT;
 use crate::quine::REPOSITORY;
 use crate::seed::{self, Names};
 
@@ -33,7 +34,7 @@ pub(super) fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
     core::PodSpec {
         containers: vec![container(quinistry, input)],
         node_selector: Some(selector),
-        affinity: carrier.filter(|key| *key == MAIN).map(|_| unlabelled()),
+        affinity: Some(affinity(carrier == Some(MAIN))),
         volumes: input.seed.map(|seed| {
             seed::pod::volumes(&Names::new(resource_name(quinistry), seed.executable), seed.pieces)
         }),
@@ -60,11 +61,20 @@ pub(super) fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
     }
 }
 
-/// Nodes that say nothing of carriers: a node that joins needs nobody's label.
-fn unlabelled() -> core::Affinity {
-    let requirement =
-        core::NodeSelectorRequirement { key: CARRIER.into(), operator: "DoesNotExist".into(), values: None };
-    let term = core::NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None };
+/// All nodes but those that are left out; for the main carrier of generation 0 those that say nothing of carriers, as a
+/// node that joins needs nobody's label.
+fn affinity(unlabelled: bool) -> core::Affinity {
+    let requirement = |key: &str, operator: &str, values| core::NodeSelectorRequirement {
+        key: key.into(),
+        operator: operator.into(),
+        values,
+    };
+    let left_out = LEFT_OUT.map(|(key, value)| requirement(key, "NotIn", Some(vec![value.to_owned()])));
+    let carriers = unlabelled.then(|| requirement(CARRIER, "DoesNotExist", None));
+    let term = core::NodeSelectorTerm {
+        match_expressions: Some(left_out.into_iter().chain(carriers).collect()),
+        match_fields: None,
+    };
     core::Affinity {
         node_affinity: Some(core::NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(core::NodeSelector {

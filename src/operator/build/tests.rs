@@ -53,6 +53,15 @@ fn pods_satisfy_restricted_in_all_but_the_port_and_the_probes_host() {
 }
 
 #[test]
+fn no_mesh_adds_a_sidecar_to_a_generation() {
+    let metadata = &built(&json!({}), 2, None)["spec"]["template"]["metadata"];
+    assert_eq!(metadata["labels"]["sidecar.istio.io/inject"], "false");
+    assert_eq!(metadata["labels"]["kuma.io/sidecar-injection"], "disabled");
+    assert_eq!(metadata["annotations"]["linkerd.io/inject"], "disabled");
+    assert_eq!(metadata["annotations"]["consul.hashicorp.com/connect-inject"], "false");
+}
+
+#[test]
 fn a_host_port_binds_loopback_and_the_kubelet_asks_through_it() {
     let digest = Digest::sha256(b"image");
     let set = built(&json!({"basePort": 6000}), 3, Some(&digest));
@@ -132,4 +141,41 @@ fn what_a_person_says_of_resources_is_added_to_the_defaults() {
     let resources = &pod_of(&set)["containers"][0]["resources"];
     assert_eq!(resources["limits"], json!({"cpu": "1", "memory": "64Mi"}));
     assert_eq!(resources["requests"], json!({"cpu": "10m", "memory": "24Mi"}));
+}
+
+#[test]
+fn nodes_that_are_left_out_are_left_out_by_affinity() {
+    let set = built(&json!({}), 2, None);
+    let required =
+        &pod_of(&set)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let terms = required["nodeSelectorTerms"].as_array().unwrap();
+    assert_eq!(terms.len(), 1, "terms are alternatives");
+    for (key, value) in crate::operator::select::LEFT_OUT {
+        let wanted = json!({"key": key, "operator": "NotIn", "values": [value]});
+        assert!(terms[0]["matchExpressions"].as_array().unwrap().contains(&wanted), "{terms:?}");
+    }
+}
+
+#[test]
+fn what_is_added_to_the_choice_of_nodes_is_an_edit_and_a_pinned_image_is_none() {
+    let wanted: apps::DaemonSet = serde_json::from_value(built(&json!({}), 1, None)).unwrap();
+    let labels = wanted.metadata.labels.clone().unwrap();
+    let edited = |change: fn(&mut Value)| {
+        let mut live = serde_json::to_value(&wanted.spec).unwrap();
+        change(&mut live["template"]["spec"]);
+        covers(&live, &labels, &wanted)
+    };
+    assert!(edited(|_| {}));
+    assert!(edited(|pod| pod["dnsPolicy"] = json!("Default")), "what the server fills in");
+    assert!(!edited(|pod| pod["nodeSelector"]["zone"] = json!("a")));
+    assert!(!edited(|pod| {
+        let affinity = &mut pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        let zone = json!({"key": "zone", "operator": "In", "values": ["a"]});
+        affinity["nodeSelectorTerms"][0]["matchExpressions"].as_array_mut().unwrap().push(zone);
+    }));
+    assert!(edited(|pod| {
+        let image = pod["containers"][0]["image"].as_str().unwrap().to_owned();
+        pod["containers"][0]["image"] = json!(image + "@sha256:aaaa");
+    }));
+    assert!(!edited(|pod| pod["containers"][0]["image"] = json!("elsewhere")));
 }

@@ -10,7 +10,10 @@ fn wire_pod(change: impl Fn(&mut Value)) -> Pod {
         "metadata": {
             "name": "larder-gen2-x7", "namespace": "pantry", "uid": "p1", "creationTimestamp": "2026-01-02T03:04:05Z",
             "labels": {"quinistry.dev/resource": "u1", "quinistry/generation": "2"},
-            "annotations": {"quinistry.dev/template": "abc"}, "ownerReferences": [],
+            "annotations": {"quinistry.dev/template": "abc"}, "ownerReferences": [
+                {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "c1"},
+                {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "larder-gen2", "uid": "s2", "controller": true},
+            ],
         },
         "spec": {
             "volumes": [{"name": "anything"}], "restartPolicy": "Always",
@@ -31,6 +34,7 @@ fn wire_pod(change: impl Fn(&mut Value)) -> Pod {
             "containerStatuses": [
                 {"name": "sidecar", "restartCount": 9, "imageID": "", "state": {}, "lastState": {}},
                 {"name": "quinistry", "restartCount": 2, "imageID": "localhost:5000/quinistry@sha256:1", "ready": true,
+                    "containerID": "containerd://77",
                     "state": {"running": {"startedAt": "2026-01-02T03:04:06Z"}},
                     "lastState": {"terminated": {"exitCode": 3, "reason": "Error", "message": "not the expected one"}}},
             ],
@@ -50,7 +54,12 @@ fn second(text: &str) -> Timestamp {
 fn of_a_pod_the_registrys_container_counts() {
     let pod = wire_pod(|_| {});
     assert_eq!((pod.generation, pod.resource.as_str(), pod.template.as_deref()), (2, "u1", Some("abc")));
-    assert_eq!(pod.start, PodStart { uid: "p1".into(), restarts: 2 });
+    let started = Some(second("2026-01-02T03:04:06Z"));
+    assert_eq!(
+        pod.start,
+        PodStart { uid: "p1".into(), restarts: 2, container: "containerd://77".into(), started }
+    );
+    assert_eq!(pod.controller, Some(Controller { name: "larder-gen2".into(), uid: "s2".into() }));
     assert_eq!(
         (pod.image.as_str(), pod.pull_policy.as_str()),
         ("localhost:5000/quinistry@sha256:1", "IfNotPresent")
@@ -85,6 +94,41 @@ fn why_a_pod_waits_is_kept_in_the_clusters_words() {
 }
 
 #[test]
+fn a_start_of_a_container_is_another_one_whatever_its_count_says() {
+    let start =
+        |change: fn(&mut Value)| wire_pod(|pod| change(&mut pod["status"]["containerStatuses"][1])).start;
+    let known = start(|_| {});
+    assert_ne!(
+        known,
+        start(|status| status["state"]["running"]["startedAt"] = json!("2026-01-02T03:09:06Z"))
+    );
+    assert_ne!(known, start(|status| status["containerID"] = json!("containerd://78")));
+    assert_eq!(known, start(|status| status["ready"] = json!(false)));
+}
+
+#[test]
+fn a_pod_is_controlled_by_a_daemon_set_or_by_none() {
+    let controller =
+        |owner: Value| wire_pod(|pod| pod["metadata"]["ownerReferences"] = json!([owner])).controller;
+    let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "larder", "uid": "s1"});
+    assert_eq!(controller(owner), None, "an owner that does not control it");
+    let owner =
+        json!({"apiVersion": "v1", "kind": "ReplicaSet", "name": "larder", "uid": "s1", "controller": true});
+    assert_eq!(controller(owner), None);
+}
+
+#[test]
+fn a_config_map_with_copied_labels_is_no_part_of_a_seed() {
+    let part = |name: &str| {
+        let object = json!({"metadata": {"name": name, "namespace": "pantry", "uid": "c1",
+            "labels": {"quinistry.dev/name": "larder", "quinistry.dev/seed": "0123"}}});
+        part(serde_json::from_value(object).unwrap()).is_some()
+    };
+    assert!(part("larder-seed-0123-stub") && part("larder-seed-0123-007"));
+    assert!(!part("larder-config") && !part("larder-seed-01234-stub") && !part("other-seed-0123-stub"));
+}
+
+#[test]
 fn pods_and_sets_of_others_are_none_of_ours() {
     let stranger = json!({"metadata": {"name": "a", "namespace": "b", "uid": "c", "labels": {"app": "d"}}});
     assert!(pod(serde_json::from_value(stranger.clone()).unwrap()).is_none());
@@ -96,7 +140,7 @@ fn a_set_is_settled_when_its_controller_has_seen_the_newest_of_it() {
     let set = |observed: i64| {
         let object = json!({
             "metadata": {
-                "name": "larder", "namespace": "pantry", "generation": 4, "resourceVersion": "77",
+                "name": "larder", "namespace": "pantry", "uid": "s1", "generation": 4, "resourceVersion": "77",
                 "labels": {"quinistry/generation": "7"},
                 "ownerReferences": [{"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "larder",
                     "uid": "u1", "controller": true}],
@@ -134,4 +178,78 @@ fn a_node_is_as_ready_as_its_kubelet_says() {
     assert_eq!(node("True").taints, [("k".into(), String::new(), "NoSchedule".into())]);
     let bare = super::node(serde_json::from_value(json!({"metadata": {"name": "new"}})).unwrap()).unwrap().1;
     assert!(!bare.ready);
+}
+
+#[test]
+fn how_a_pod_ended_and_why_it_is_not_ready_are_kept_in_the_clusters_words() {
+    let pod = wire_pod(|pod| {
+        pod["status"]["phase"] = json!("Failed");
+        pod["status"]["reason"] = json!("Evicted");
+        pod["status"]["message"] = json!("The node was low on resource: memory");
+    });
+    assert_eq!(pod.failed.as_deref(), Some("Evicted: The node was low on resource: memory"));
+    let pod = wire_pod(|pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-02T03:05:00Z");
+        pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady",
+            "message": "containers with unready status: [sidecar]"}]);
+    });
+    assert_eq!(pod.unready.as_deref(), Some("containers with unready status: [sidecar]"));
+    assert_eq!((pod.deleting, pod.ends), (true, Some(second("2026-01-02T03:05:00Z"))));
+    let pod = wire_pod(|pod| {
+        pod["status"]["conditions"] =
+            json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]);
+    });
+    assert_eq!(pod.unschedulable.as_deref(), Some("SchedulingGated"));
+}
+
+#[test]
+fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
+    let event = |note: &str, at: &str, repeated: Option<&str>| -> wire::Event {
+        let series = repeated.map(|at| json!({"count": 9, "lastObservedTime": at}));
+        serde_json::from_value(json!({
+            "metadata": {"name": note}, "note": note, "reason": "FailedCreate", "type": "Warning",
+            "eventTime": null, "deprecatedLastTimestamp": at, "series": series,
+        }))
+        .unwrap()
+    };
+    let all = || {
+        let mut all = vec![
+            event("forbidden", "2026-01-02T03:00:00Z", None),
+            event("quota", "2026-01-02T03:00:05Z", Some("2026-01-02T04:00:00.000000Z")),
+        ];
+        all.extend((0..30).map(|_| event("older", "2026-01-02T02:00:00Z", None)));
+        all
+    };
+    assert_eq!(newest(all(), second("2026-01-02T01:00:00Z")), Some("quota".into()));
+    assert_eq!(newest(all(), second("2026-01-02T04:00:01Z")), None, "a pod was made since");
+    assert_eq!(newest(Vec::new(), second("2026-01-02T01:00:00Z")), None);
+}
+
+#[test]
+fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
+    let resource = |name: &str, uid: &str| -> Arc<Quinistry> {
+        let object =
+            json!({"metadata": {"name": name, "namespace": "pantry", "uid": uid}, "spec": {"image": "a"}});
+        Arc::new(serde_json::from_value(object).unwrap())
+    };
+    let set = |name: &str, owner: &str, uid: &str| {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "pantry", "uid": uid, "creationTimestamp": "2026-01-02T00:00:00Z",
+                "ownerReferences": [{"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "x",
+                    "uid": owner, "controller": true}]},
+            "spec": {"selector": {"matchLabels": {"quinistry/generation": "2"}}},
+        });
+        Arc::new(daemon_set(serde_json::from_value(object).unwrap()).unwrap().1)
+    };
+    let resources = [resource("larder", "u1"), resource("cellar", "u2"), resource("attic", "u3")];
+    let sets = [set("larder-gen2", "u1", "s2"), set("cellar-gen2", "u2", "s3"), set("other", "u3", "s4")];
+    let held = holdings(&resources, &sets, &[Arc::new(wire_pod(|_| {}))]);
+    let since = second("2026-01-02T00:00:00Z");
+    assert_eq!(
+        held,
+        BTreeMap::from([
+            ("u1".into(), Holding { since, has_pods: true }),
+            ("u2".into(), Holding { since, has_pods: false }),
+        ])
+    );
 }

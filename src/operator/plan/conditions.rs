@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::jiff::Timestamp;
-
 use super::diagnose::gravity;
 use super::ports::Owner;
+use super::progress::Progress;
 use super::words::{counted, names, shorten};
-use super::{Chain, Seed, View};
+use super::{Chain, Seed, View, missing};
 use crate::crd::{Deviation, Reason};
 use crate::operator::observed::{Fetched, Pod, Rejection};
 use crate::operator::select;
@@ -82,21 +81,27 @@ fn said(status: &'static str, reason: Reason, message: impl AsRef<str>) -> Said 
     Said { status, reason, message: shorten(message.as_ref()) }
 }
 
+/// The conditions, and whether all is proven but on nodes that have just joined.
 pub(super) fn words(
     chain: &Chain<'_>,
     deviations: &[Deviation],
     owner: Option<&Owner>,
     rejection: Option<&Rejection>,
-    acting: bool,
-) -> Words {
+    progress: &Progress,
+) -> (Words, bool) {
     let ports_available = ports(deviations, owner);
     let done = is_done(chain, rejection);
     let joining = if done { Vec::new() } else { joining(chain) };
     let fixed_point = fixed_point(chain, deviations, &joining);
-    let degraded = degraded(chain, deviations, &ports_available, &fixed_point, rejection);
-    let progressing = progressing(chain, deviations, &ports_available, &degraded, done, acting);
+    let late = progress.late && !done && joining.is_empty() && !chain.quinistry.spec.suspend;
+    let mut degraded = degraded(chain, deviations, &ports_available, &fixed_point, rejection, progress);
+    let progressing = progressing(chain, deviations, &ports_available, &degraded, done, late);
+    if degraded.status == "False" && progressing.reason == Reason::ProgressDeadlineExceeded {
+        degraded = said("True", progressing.reason, &progressing.message);
+    }
     let ready = ready(chain, &ports_available, &fixed_point, &degraded, &progressing, done, &joining);
-    Words { ready, progressing, ports_available, fixed_point, degraded }
+    let joining = !joining.is_empty() && ready.status == "True";
+    (Words { ready, progressing, ports_available, fixed_point, degraded }, joining)
 }
 
 /// Problems that stop the chain; the others are only told.
@@ -108,6 +113,21 @@ const fn stops(reason: Reason) -> bool {
             | Reason::AlwaysPullImages
             | Reason::NoCarrierImage
             | Reason::SeedIncomplete
+            | Reason::ProgressDeadlineExceeded
+    ) && !may_pass(reason)
+}
+
+/// Problems that may pass by themselves: they make a resource Degraded once their node was waited for too long.
+const fn may_pass(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Unschedulable
+            | Reason::PodFailed
+            | Reason::PodNotStarted
+            | Reason::PodNotReady
+            | Reason::PodTerminating
+            | Reason::PodMissing
+            | Reason::PodOutdated
     )
 }
 
@@ -118,8 +138,7 @@ fn is_done(chain: &Chain<'_>, rejection: Option<&Rejection>) -> bool {
 fn ports(deviations: &[Deviation], owner: Option<&Owner>) -> Said {
     if let Some(Owner { name, ports }) = owner {
         let (first, last) = (ports.start(), ports.end());
-        let message =
-            format!("{name} is older and has ports {first} to {last}; nothing is done until it is gone");
+        let message = format!("{name} has ports {first} to {last}; nothing is done until it gives them up");
         return said("False", Reason::PortConflict, message);
     }
     let about =
@@ -153,6 +172,7 @@ fn degraded(
     ports: &Said,
     fixed_point: &Said,
     rejection: Option<&Rejection>,
+    progress: &Progress,
 ) -> Said {
     if let Some(rejection) = rejection {
         return said("True", rejection.reason, &rejection.message);
@@ -162,18 +182,9 @@ fn degraded(
             return said("True", bad.reason, &bad.message);
         }
     }
-    if let Some(refusal) = chain.observed.refusals.first() {
-        if refusal.message.contains("PodSecurity") {
-            let namespace = chain.quinistry.metadata.namespace.as_deref().unwrap_or_default();
-            let message = format!(
-                "Pod Security forbids host ports here; label the namespace: kubectl label namespace {namespace} \
-                 pod-security.kubernetes.io/enforce=privileged ({})",
-                refusal.message
-            );
-            return said("True", Reason::PodSecurityForbidden, message);
-        }
-        let message = format!("pods of generation {} are refused: {}", refusal.generation, refusal.message);
-        return said("True", Reason::ApplyRejected, message);
+    if let Some(refusal) = chain.observed.refusals.iter().find(|refusal| refusal.pod.is_none()) {
+        let (reason, message) = missing::refused(chain, refusal);
+        return said("True", reason, message);
     }
     let (ready, all) = (&chain.ready, &chain.selected);
     if all.is_empty() {
@@ -192,7 +203,12 @@ fn degraded(
     {
         return said("True", reason, message);
     }
-    if let Some((reason, message)) = told(deviations, |_| true) {
+    let overdue: Vec<Deviation> = deviations
+        .iter()
+        .filter(|one| !may_pass(one.reason) || progress.is_overdue(one.generation, &one.node))
+        .cloned()
+        .collect();
+    if let Some((reason, message)) = told(&overdue, |_| true) {
         return said("True", reason, message);
     }
     let other =
@@ -214,7 +230,7 @@ fn progressing(
     ports: &Said,
     degraded: &Said,
     done: bool,
-    acting: bool,
+    late: bool,
 ) -> Said {
     if chain.quinistry.spec.suspend {
         return said("False", Reason::Suspended, "suspended: nothing is changed; what runs goes on running");
@@ -236,9 +252,7 @@ fn progressing(
     }
     let step = step(chain);
     let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
-    // What is about to be done is progress, however long nothing was wanted before.
-    if !acting && last_progress(chain).is_some_and(|last| chain.now.as_second() - last.as_second() > allowed)
-    {
+    if late {
         let message = format!("no progress for more than {allowed} seconds: {step}");
         return said("False", Reason::ProgressDeadlineExceeded, message);
     }
@@ -258,24 +272,12 @@ fn step(chain: &Chain<'_>) -> String {
         }
         None => "generations that are too many are being removed".into(),
         Some(view) => {
-            let there = view
-                .nodes
-                .iter()
-                .filter(|node| view.pod_on(node).is_some_and(|pod| pod.ready.is_some()))
-                .count();
+            let there = view.nodes.len() - view.lacking().count();
             let learning = if view.is_rolled_out() { ", and is being looked at" } else { "" };
             let nodes = counted(view.nodes.len(), "node");
             format!("generation {} is on {there} of {nodes}{learning}", view.number)
         }
     }
-}
-
-/// The last sign of life, for want of a status to remember the first one in.
-fn last_progress(chain: &Chain<'_>) -> Option<Timestamp> {
-    let created = chain.quinistry.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let sets = chain.observed.daemon_sets.iter().map(|set| set.created.max(set.changed));
-    let pods = chain.observed.pods.iter().flat_map(|pod| [Some(pod.created), pod.ready]).flatten();
-    created.into_iter().chain(sets).chain(pods).max()
 }
 
 fn ready(
@@ -296,6 +298,12 @@ fn ready(
     }
     if done {
         let mut message = every_one_is_proven(all);
+        let lacking = chain.views.iter().flat_map(View::lacking).map(|node| node.name.as_str());
+        let lacking: Vec<&str> = lacking.collect();
+        if !lacking.is_empty() {
+            message.push_str(", but on nodes that may be behind: ");
+            message.push_str(&names(lacking));
+        }
         if let Some(unseen) = unseen(chain) {
             message.push_str(&unseen);
         }

@@ -1,19 +1,20 @@
 //! What is wrong with which pod on which node, and why. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::Chain;
 use super::generation::View;
+use super::progress::Progress;
 use super::words::{counted, names, shorten};
+use super::{Chain, missing};
 use crate::crd::{Deviation, Reason};
 use crate::operator::identity::CONTAINER_PORT;
 use crate::operator::observed::{Fetched, Pod};
 use crate::operator::{build, select};
 
 /// The exit code of `serve` for an image that is not the expected one.
-const DEVIATES: i32 = 3;
+pub(super) const DEVIATES: i32 = 3;
 
 /// What `serve` says when it cannot have its port.
 const CANNOT_LISTEN: &str = "failed to listen on";
@@ -40,7 +41,7 @@ const NO_CARRIER: &str = "no image that is there can carry generation 0: put the
 const NO_FREE_PORTS: &str = "free ports";
 
 /// All deviations, in the order of generations and nodes.
-pub(super) fn deviations(chain: &Chain<'_>) -> Vec<Deviation> {
+pub(super) fn deviations(chain: &Chain<'_>, progress: &Progress) -> Vec<Deviation> {
     let mut all = Vec::new();
     for node in
         chain.observed.nodes.iter().filter(|node| !node.ready && select::selects(chain.quinistry, node))
@@ -61,6 +62,13 @@ pub(super) fn deviations(chain: &Chain<'_>) -> Vec<Deviation> {
                 all.push(deviation(&pod.node, view.number, reason, &message));
             }
         }
+        let named: BTreeSet<String> =
+            all.iter().filter(|one| one.generation == view.number).map(|one| one.node.clone()).collect();
+        for node in view.lacking().filter(|node| !named.contains(&node.name)) {
+            if let Some((reason, message)) = missing::problem(chain, view, node, progress) {
+                all.push(deviation(&node.name, view.number, reason, &message));
+            }
+        }
     }
     all.sort_by(|one, other| {
         (one.generation, &one.node, one.reason).cmp(&(other.generation, &other.node, other.reason))
@@ -72,11 +80,9 @@ pub(super) fn deviations(chain: &Chain<'_>) -> Vec<Deviation> {
 }
 
 /// Why a generation failed, if it did: the worst of its pods' problems.
-pub(super) fn failure(chain: &Chain<'_>, view: &View<'_>) -> Option<(Reason, String)> {
-    view.pods
-        .iter()
-        .filter_map(|pod| pod_problem(chain, view, pod))
-        .max_by_key(|(reason, _)| gravity(*reason))
+pub(super) fn failure(chain: &Chain<'_>, view: &View<'_>) -> Option<Reason> {
+    let problems = view.pods.iter().filter_map(|pod| pod_problem(chain, view, pod));
+    problems.map(|(reason, _)| reason).max_by_key(|reason| gravity(*reason))
 }
 
 /// Which of several problems is told first.
@@ -89,7 +95,7 @@ pub(super) const fn gravity(reason: Reason) -> u8 {
         Reason::PortTaken | Reason::HostPortConflict => 6,
         Reason::ImagePullFailed => 5,
         Reason::HostPortUnreachable => 4,
-        Reason::CrashLoop => 3,
+        Reason::CrashLoop | Reason::ImageRewritten => 3,
         Reason::PodsUnreachable => 2,
         Reason::AlwaysPullImages | Reason::NoCarrierImage => 1,
         _ => 0,
@@ -105,6 +111,10 @@ fn pod_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason,
     }
     if !chain.node_is_ready(&pod.node) {
         return None;
+    }
+    if let Some(wanted) = view.rewritten(pod) {
+        let message = format!("an admission plugin made {} of the image {wanted}", pod.image);
+        return Some((Reason::ImageRewritten, message));
     }
     if let Some(problem) = digest_problem(chain, view, pod) {
         return Some(problem);

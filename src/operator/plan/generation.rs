@@ -25,6 +25,8 @@ pub(super) fn selected<'a>(quinistry: &Quinistry, observed: &'a Observed) -> Vec
 pub(super) struct Set<'a> {
     pub(super) wanted: Option<apps::DaemonSet>,
     pub(super) live: Option<&'a DaemonSet>,
+    /// What is wanted differs from what is live in the limit alone, which is lower now.
+    lowers: bool,
     /// Of what is wanted: looked up once, as each pod is compared with it again and again.
     template: Option<String>,
     image: Option<String>,
@@ -37,7 +39,11 @@ impl<'a> Set<'a> {
         let template = wanted.as_ref().map(|wanted| build::template(wanted).to_owned());
         let pod = wanted.as_ref().and_then(|wanted| wanted.spec.as_ref()?.template.spec.as_ref());
         let image = pod.and_then(|pod| pod.containers.first()?.image.clone());
-        Self { wanted, live, template, image }
+        Self { wanted, live, lowers: false, template, image }
+    }
+
+    pub(super) fn lowering(self, lowers: bool) -> Self {
+        Self { lowers, ..self }
     }
 
     /// The live object is what is wanted.
@@ -53,7 +59,15 @@ impl<'a> Set<'a> {
     }
 
     fn is_of_current_template(&self, pod: &Pod) -> bool {
-        self.template.is_some() && pod.template == self.template && Some(&pod.image) == self.image.as_ref()
+        self.has_template_of(pod) && self.has_image_of(pod)
+    }
+
+    fn has_template_of(&self, pod: &Pod) -> bool {
+        self.template.is_some() && pod.template == self.template
+    }
+
+    fn has_image_of(&self, pod: &Pod) -> bool {
+        self.image.as_deref().is_some_and(|image| build::is_same_image(image, &pod.image))
     }
 }
 
@@ -75,6 +89,8 @@ pub(super) struct View<'a> {
     /// Asked for each of these, and a walk through all pods.
     served: OnceCell<Vec<(&'a Pod, &'a Digest)>>,
     selected: usize,
+    /// How many of the nodes may lack it.
+    tolerated: usize,
     learning: bool,
     looks: bool,
     observed: &'a Observed,
@@ -104,6 +120,7 @@ impl<'a> View<'a> {
             rolled_out: OnceCell::new(),
             served: OnceCell::new(),
             selected: chain.selected.len(),
+            tolerated: chain.tolerated(),
             learning,
             looks: chain.quinistry.spec.network.mode == NetworkMode::HostPort,
             observed,
@@ -139,13 +156,13 @@ impl<'a> View<'a> {
             }
             set.live.is_none() || !std::mem::replace(&mut changing, true)
         });
-        let due: Vec<_> = due.filter_map(|set| set.wanted.as_ref()).collect();
-        if self.reachable { due } else { Vec::new() }
+        // Nodes that are back must not wait for the generation below to be told: until then too many pods may go at once.
+        due.filter(|set| self.reachable || set.lowers).filter_map(|set| set.wanted.as_ref()).collect()
     }
 
     /// Its pods, as far as they are on nodes that are ready, are.
     fn stands(&self, set: &Set<'_>) -> bool {
-        let mut pods = self.pods.iter().filter(|pod| Some(&pod.image) == set.image.as_ref());
+        let mut pods = self.pods.iter().filter(|pod| set.has_image_of(pod));
         pods.all(|pod| {
             !self.known.stands(&pod.node) || pod.ready.is_some() && set.is_of_current_template(pod)
         })
@@ -153,6 +170,31 @@ impl<'a> View<'a> {
 
     pub(super) fn is_of_current_template(&self, pod: &Pod) -> bool {
         self.sets.iter().any(|set| set.is_of_current_template(pod))
+    }
+
+    /// The image that a pod of the current template should have, if it has another one.
+    pub(super) fn rewritten(&self, pod: &Pod) -> Option<&str> {
+        let mut sets = self.sets.iter().filter(|set| set.has_template_of(pod));
+        let wanted = sets.next().filter(|set| !set.has_image_of(pod))?;
+        wanted.image.as_deref().filter(|_| sets.all(|set| !set.has_image_of(pod)))
+    }
+
+    /// No Ready pod of the current template stays on a node.
+    pub(super) fn lacks(&self, node: &Node) -> bool {
+        self.pod_on(node).is_none_or(|pod| pod.ready.is_none())
+    }
+
+    /// Nodes that lack it, of those that hold up the chain.
+    pub(super) fn lacking(&self) -> impl Iterator<Item = &'a Node> {
+        self.nodes.iter().copied().filter(|node| self.lacks(node))
+    }
+
+    /// What is on a node serves something else than it should, or did.
+    fn deviates_on(&self, node: &Node) -> bool {
+        self.on(&node.name).iter().filter(|pod| self.is_of_current_template(pod)).any(|pod| {
+            let ended = pod.ended.as_ref().is_some_and(|(code, _)| *code == diagnose::DEVIATES);
+            ended || matches!(self.fetched(pod), Some(Fetched::Corrupt(_)))
+        })
     }
 
     /// The pod on a node that counts: of the current template, and staying.
@@ -165,14 +207,22 @@ impl<'a> View<'a> {
         self.places.on(node)
     }
 
-    /// On every selected node that is ready, a pod of the current template is Ready.
+    /// On every selected node that is ready, a pod of the current template is Ready; but for those that may be behind.
     pub(super) fn is_rolled_out(&self) -> bool {
         *self.rolled_out.get_or_init(|| {
-            self.is_current()
-                && self.lives().all(|live| live.settled)
-                && !self.nodes.is_empty()
-                && self.nodes.iter().all(|node| self.pod_on(node).is_some_and(|pod| pod.ready.is_some()))
+            self.is_current() && self.lives().all(|live| live.settled) && self.is_everywhere()
         })
+    }
+
+    fn is_everywhere(&self) -> bool {
+        let mut lacking = 0;
+        for node in self.lacking() {
+            lacking += 1;
+            if lacking > self.tolerated || self.deviates_on(node) {
+                return false;
+            }
+        }
+        lacking < self.nodes.len()
     }
 
     /// Ready pods of the current template that the operator looks at.
@@ -197,10 +247,10 @@ impl<'a> View<'a> {
     }
 
     /// It has run for a while, and its kubelet had as long to say what it thinks of it: on a node that comes back, all
-    /// pods count as not Ready until then.
+    /// pods count as not Ready until then. By the operator's own clock, since a node's may be wrong.
     pub(super) fn had_its_time(&self, pod: &Pod, now: Timestamp) -> bool {
-        let node = self.known.get(&pod.node).map(|node| node.since);
-        let since = pod.running.map(|since| node.map_or(since, |node| node.max(since)));
+        let node = self.known.get(&pod.node).map(|node| node.seen);
+        let since = pod.running.map(|_| node.map_or(pod.seen, |node| node.max(pod.seen)));
         since.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS)
     }
 
@@ -260,7 +310,8 @@ impl<'a> View<'a> {
         self.served().iter().filter(|(pod, served)| ready(pod) && Some(*served) == digest).count()
     }
 
-    pub(super) fn status(&self, chain: &Chain<'_>) -> GenerationStatus {
+    /// `stands`: it is proven everywhere but on nodes that have just joined.
+    pub(super) fn status(&self, chain: &Chain<'_>, stands: bool) -> GenerationStatus {
         let digest = chain.digest.as_ref();
         let current: Vec<_> =
             self.pods.iter().filter(|pod| !pod.deleting && self.is_of_current_template(pod)).collect();
@@ -280,14 +331,14 @@ impl<'a> View<'a> {
                 proofs.push(Proof::Fetched);
             }
         }
-        let failed = diagnose::failure(chain, self).is_some();
+        let failure = diagnose::failure(chain, self);
         let name = chain.quinistry.metadata.name.as_deref().unwrap_or_default();
         GenerationStatus {
             generation: self.number,
             daemon_set: identity::daemon_set_name(name, self.number),
             port: identity::port(chain.quinistry, self.number),
             image: chain.image(self.number).unwrap_or_default(),
-            state: state(self, self.is_proven(digest), failed),
+            state: state(self, self.is_proven(digest) || stands, failure),
             desired: count(self.selected),
             updated: count(current.len()),
             available: count(available),

@@ -1,7 +1,10 @@
-//! Who owns the ports. Ports are a node's, so resources of all namespaces compete; the oldest wins. Pure.
+//! Owners of ports. Ports are a node's, so resources of all namespaces compete: what runs keeps them, and of what does not
+//! the oldest gets them. Pure.
 
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
+
+use k8s_openapi::jiff::Timestamp;
 
 use super::validate::validate;
 use crate::crd::Quinistry;
@@ -14,21 +17,27 @@ pub(super) struct Owner {
     pub(super) ports: RangeInclusive<i32>,
 }
 
-/// The resource that keeps this one from its ports. One that itself must stand back keeps nobody from anything, and
-/// neither does one that cannot be raised at all.
+/// Reasons for which nothing of a resource can run, whatever it asks for.
+const REFUSED: [&str; 5] =
+    ["InvalidSpec", "ApplyRejected", "PodSecurityForbidden", "NamespaceTerminating", "NoNodes"];
+
+/// The resource that keeps this one from its ports: of those that compete for them, the one whose generations have been
+/// there for longest; if none has any, the oldest that can have some. One that must itself stand back keeps no other from
+/// anything.
 pub(super) fn owner(quinistry: &Quinistry, observed: &Observed) -> Option<Owner> {
-    let mut older: Vec<&Quinistry> = observed
-        .rivals
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|rival| rival.metadata.uid != quinistry.metadata.uid)
-        .filter(|rival| by_age(rival, quinistry) == Ordering::Less && validate(rival).is_ok())
+    let is_self = |other: &Quinistry| other.metadata.uid == quinistry.metadata.uid;
+    let rivals = observed.rivals.iter().map(AsRef::as_ref).filter(|rival| !is_self(rival));
+    let claim = |one| Claim { quinistry: one, since: holds(one, observed) };
+    let mut claims: Vec<Claim<'_>> = rivals
+        .map(claim)
+        .filter(|claim| claim.since.is_some() || may_run(claim.quinistry))
+        .chain([claim(quinistry)])
         .collect();
-    older.sort_by(|one, other| by_age(one, other));
+    claims.sort_by(Claim::compare);
     let mut owners: Vec<&Quinistry> = Vec::new();
-    for rival in older {
-        if !owners.iter().any(|owner| compete(owner, rival)) {
-            owners.push(rival);
+    for claim in claims.iter().map(|claim| claim.quinistry).take_while(|one| !is_self(one)) {
+        if !owners.iter().any(|owner| compete(owner, claim)) {
+            owners.push(claim);
         }
     }
     owners.into_iter().find(|owner| compete(owner, quinistry)).map(|owner| Owner {
@@ -39,6 +48,44 @@ pub(super) fn owner(quinistry: &Quinistry, observed: &Observed) -> Option<Owner>
         ),
         ports: owner.spec.ports(),
     })
+}
+
+/// A resource that asks for ports, and since when it has them.
+struct Claim<'a> {
+    quinistry: &'a Quinistry,
+    since: Option<Timestamp>,
+}
+
+// === impl Claim ===
+
+impl Claim<'_> {
+    /// What runs goes before what does not: its ports are taken, whoever was there first.
+    fn compare(&self, other: &Self) -> Ordering {
+        let runs = |claim: &Self| (claim.since.is_none(), claim.since);
+        runs(self).cmp(&runs(other)).then_with(|| by_age(self.quinistry, other.quinistry))
+    }
+}
+
+/// Since when a resource has its ports, if it has: its `DaemonSets` are there, and have pods or may have some. Without
+/// pods a suspended resource has none, nor has one whose pods are refused.
+fn holds(quinistry: &Quinistry, observed: &Observed) -> Option<Timestamp> {
+    let held = observed.holdings.get(quinistry.metadata.uid.as_deref()?)?;
+    (held.has_pods || may_run(quinistry)).then_some(held.since)
+}
+
+/// It can be raised, and is to be.
+fn may_run(quinistry: &Quinistry) -> bool {
+    let going = quinistry.metadata.deletion_timestamp.is_some();
+    !going && !quinistry.spec.suspend && !is_refused(quinistry) && validate(quinistry).is_ok()
+}
+
+/// The operator has said of this very specification that nothing of it can run. Another plan's word, and no input to that
+/// plan: a resource never depends on its own status.
+fn is_refused(quinistry: &Quinistry) -> bool {
+    let Some(status) = &quinistry.status else { return false };
+    let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();
+    let mut ready = status.conditions.iter().filter(|one| one.type_ == "Ready" && one.status == "False");
+    current && ready.any(|one| REFUSED.contains(&one.reason.as_str()))
 }
 
 pub(super) fn by_age(one: &Quinistry, other: &Quinistry) -> Ordering {

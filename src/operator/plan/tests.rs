@@ -1,9 +1,12 @@
 //! A small cluster of values that obeys plans, and what plans must hold in it.
 
 mod failures;
+mod identity_of_pods;
 mod nodes;
+mod ports;
 mod properties;
 mod seed;
+mod stuck_nodes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::super::observed::{DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
+use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
 use super::super::{build, identity};
 use super::{Action, Plan, plan};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
@@ -30,6 +33,10 @@ fn at(offset: i64) -> Timestamp {
 
 fn digest() -> Digest {
     Digest::sha256(b"the image")
+}
+
+fn uid_of(set: &str) -> String {
+    format!("uid-of-{set}")
 }
 
 fn quinistry(spec: &serde_json::Value) -> Quinistry {
@@ -89,6 +96,7 @@ impl World {
                     let created = earlier.map_or(self.now, |set| set.created);
                     self.observed.daemon_sets.retain(|set| set.name != name);
                     self.observed.daemon_sets.push(Arc::new(DaemonSet {
+                        uid: uid_of(&name),
                         name,
                         owner: "uid-larder".into(),
                         namespace: "pantry".into(),
@@ -161,12 +169,14 @@ impl World {
         }
         self.observed.pods.retain(|pod| !on_it(pod));
         self.counter += 1;
-        let start = PodStart { uid: format!("uid-{}", self.counter), restarts: 0 };
+        let started = starts.then_some(self.now);
+        let start = PodStart { uid: format!("uid-{}", self.counter), started, ..PodStart::default() };
         self.observed.pods.push(Arc::new(Pod {
             name: format!("{}-{}", set.name, self.counter),
             namespace: "pantry".into(),
             start,
             resource: "uid-larder".into(),
+            controller: Some(Controller { name: set.name.clone(), uid: set.uid.clone() }),
             generation: set.generation,
             node: node.name.clone(),
             template: Some(hash),
@@ -174,7 +184,11 @@ impl World {
             pull_policy: template["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap().into(),
             ip: Some(format!("10.0.0.{}", self.counter)),
             deleting: false,
+            ends: None,
             created: self.now,
+            seen: self.now,
+            unready: None,
+            failed: None,
             ready: starts.then_some(self.now),
             running: starts.then_some(self.now),
             image_id: format!("localhost:5000/quinistry@{}", self.serves),
@@ -233,6 +247,20 @@ impl World {
         }
     }
 
+    /// Changes the pod of a generation on a node.
+    fn change_pod_on(&mut self, generation: i32, node: &str, change: impl Fn(&mut Pod)) {
+        self.change_pods(generation, |pod| {
+            if pod.node == node {
+                change(pod);
+            }
+        });
+    }
+
+    /// What the operator remembers from one plan to the next.
+    fn remember(&mut self, plan: &Plan) {
+        self.observed.lacking = Some(plan.lacking.clone());
+    }
+
     fn node(&self, name: &str) -> &Node {
         self.observed.nodes.iter().find(|node| node.name == name).unwrap()
     }
@@ -249,6 +277,7 @@ fn node(name: &str) -> Node {
         name: name.into(),
         ready: true,
         since: at(-3600),
+        seen: at(-3600),
         labels: BTreeMap::from([
             ("kubernetes.io/os".into(), "linux".into()),
             ("kubernetes.io/arch".into(), build::architecture().into()),

@@ -50,6 +50,9 @@ pub(super) fn validate(quinistry: &Quinistry) -> Result<Valid, String> {
     if amount(&spec.rollout.max_unavailable).is_none() {
         return Err("rollout.maxUnavailable must be a number from 1 or a percentage from 1% to 100%".into());
     }
+    if share(&spec.rollout.tolerate_nodes, 0).is_none() {
+        return Err("rollout.tolerateNodes must be a number or a percentage from 0% to 100%".into());
+    }
     let digest = match &spec.digest {
         Some(text) => Some(parse(text, "digest")?),
         None => None,
@@ -82,14 +85,28 @@ enum Amount {
 }
 
 fn amount(value: &IntOrString) -> Option<Amount> {
+    share(value, 1)
+}
+
+fn share(value: &IntOrString, least: i32) -> Option<Amount> {
     match value {
-        IntOrString::Int(nodes) => (*nodes >= 1).then_some(Amount::Nodes(*nodes)),
+        IntOrString::Int(nodes) => (*nodes >= least).then_some(Amount::Nodes(*nodes)),
         IntOrString::String(text) => match text.strip_suffix('%') {
             Some(percent) => {
-                percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Amount::Percent)
+                let allowed = usize::try_from(least).unwrap_or_default()..=100;
+                percent.parse().ok().filter(|percent| allowed.contains(percent)).map(Amount::Percent)
             }
-            None => text.parse().ok().filter(|nodes| *nodes >= 1).map(Amount::Nodes),
+            None => text.parse().ok().filter(|nodes| *nodes >= least).map(Amount::Nodes),
         },
+    }
+}
+
+/// How many of `nodes` may lack a generation; percentages are rounded down.
+pub(super) fn tolerated(value: &IntOrString, nodes: usize) -> usize {
+    match share(value, 0) {
+        None => 0,
+        Some(Amount::Nodes(tolerated)) => usize::try_from(tolerated).unwrap_or_default(),
+        Some(Amount::Percent(percent)) => nodes * percent / 100,
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::super::plan::{Words, plan};
 use super::*;
+use crate::crd::GenerationState;
 use crate::operator::observed::Observed;
 
 fn quinistry() -> Quinistry {

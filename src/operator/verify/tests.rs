@@ -15,7 +15,7 @@ const fn pod(test: u8, number: u8) -> Ipv4Addr {
 }
 
 fn request(ip: Ipv4Addr) -> VerifyRequest {
-    VerifyRequest { start: PodStart { uid: ip.to_string(), restarts: 0 }, ip: ip.to_string() }
+    VerifyRequest { start: PodStart { uid: ip.to_string(), ..PodStart::default() }, ip: ip.to_string() }
 }
 
 fn silent() -> Tell {

@@ -9,6 +9,8 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::store::failpoint::pass;
+
 /// So many are remembered; when there are more, all are forgotten, and flushed once more when they are needed.
 const MOST: usize = 65_536;
 
@@ -22,14 +24,16 @@ pub(super) const ATTEMPTS: u32 = 32;
 pub(super) struct Folders {
     root: PathBuf,
     durable: Mutex<BTreeSet<PathBuf>>,
-    /// Folders in which names are changed, and by how many: visible, and not flushed yet. Those whose flush has failed stay.
+    /// Folders in which names are changed, and by how many: visible, and not flushed yet.
     owed: Mutex<HashMap<PathBuf, usize>>,
+    /// Folders whose names are visible, and which their writer has failed to flush.
+    overdue: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Folders {
     /// Those under `root`, which is durable itself.
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, durable: Mutex::default(), owed: Mutex::default() }
+        Self { root, durable: Mutex::default(), owed: Mutex::default(), overdue: Mutex::default() }
     }
 
     /// Makes a folder and all those that it lies in.
@@ -42,12 +46,17 @@ impl Folders {
         }
         let mut attempt = 1;
         loop {
-            match fs::create_dir_all(folder) {
+            match pass("make").and_then(|()| fs::create_dir_all(folder)) {
                 // It was there, and no longer when that was looked at: somebody removes it all the time.
                 Err(error) if attempt < ATTEMPTS && is_passing(&error) => attempt += 1,
                 made => return made,
             }
         }
+    }
+
+    /// Names that changed in a folder that is there.
+    pub(super) fn changed(folder: &Path) -> Names {
+        Names { changed: [folder.into()].into(), made: Vec::new() }
     }
 
     /// Notes what must be flushed for a name in a folder to be there for good. To be asked once the name is there: until
@@ -69,6 +78,13 @@ impl Folders {
         Owed(names.changed.clone())
     }
 
+    /// What is owed could not be flushed, and may be later.
+    pub(super) fn fail(&self, folders: Owed) {
+        // First, so that it is found in one of the two at any moment.
+        self.overdue().extend(folders.0.iter().cloned());
+        self.paid(folders);
+    }
+
     /// It has been flushed.
     pub(super) fn paid(&self, folders: Owed) {
         let mut owed = self.owed();
@@ -84,11 +100,35 @@ impl Folders {
 
     /// Which of the folders that a path lies in hold names that are not flushed yet.
     pub(super) fn owed_above(&self, path: &Path, found: &mut BTreeSet<PathBuf>) {
+        let above = || path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
         let owed = self.owed();
         if !owed.is_empty() {
-            let above = path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
-            found.extend(above.filter(|above| owed.contains_key(*above)).map(Into::into));
+            found.extend(above().filter(|above| owed.contains_key(*above)).map(Into::into));
         }
+        drop(owed);
+        let overdue = self.overdue();
+        if !overdue.is_empty() {
+            found.extend(above().filter(|above| overdue.contains(*above)).map(Into::into));
+        }
+    }
+
+    /// Flushes folders that hold names which are not flushed yet.
+    pub(super) fn settle<E>(
+        &self,
+        folders: &BTreeSet<PathBuf>,
+        flush: impl Fn(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for folder in folders {
+            // Taken out before: whoever fails while this flushes puts it back.
+            let was_overdue = self.overdue().remove(folder);
+            if let Err(error) = flush(folder) {
+                if was_overdue {
+                    self.overdue().insert(folder.clone());
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// What was noted has been flushed.
@@ -124,6 +164,10 @@ impl Folders {
     fn owed(&self) -> MutexGuard<'_, HashMap<PathBuf, usize>> {
         // Nothing above panics between two changes that belong together.
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overdue(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn durable(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
@@ -171,7 +215,7 @@ pub(super) enum Failure {
 pub(super) fn sync(folder: &Path) -> Result<(), Failure> {
     let mut folder = folder;
     let opened = loop {
-        match (File::open(folder), folder.parent()) {
+        match (pass("folder.open").and_then(|()| File::open(folder)), folder.parent()) {
             (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => folder = above,
             (opened, _) => break opened,
         }
@@ -248,6 +292,23 @@ mod tests {
         assert_eq!(owed(), [root.path(), &a]);
         folders.paid(second);
         assert_eq!(owed(), [""; 0].map(PathBuf::from));
+    }
+
+    #[test]
+    fn names_whose_flush_failed_are_owed_until_another_flush_succeeds() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::new(root.path().into());
+        let owed = || {
+            let mut found = BTreeSet::new();
+            folders.owed_above(&root.path().join("a/file"), &mut found);
+            found
+        };
+        folders.fail(folders.owe(&Folders::changed(&root.path().join("a"))));
+        assert_eq!(owed().len(), 1);
+        assert_eq!(folders.settle(&owed(), |_| Err("full")), Err("full"));
+        assert_eq!(owed().len(), 1);
+        assert_eq!(folders.settle(&owed(), |_| Ok::<_, ()>(())), Ok(()));
+        assert_eq!(owed().len(), 0);
     }
 
     #[test]

@@ -84,6 +84,7 @@ impl Gathered {
         let opened = pass("stage").and_then(|()| {
             if let Some(folder) = self.path.parent().filter(|_| self.stays) {
                 fs::create_dir_all(folder)?;
+                self.storage.0.root.must_hold(folder)?;
             }
             OpenOptions::new().read(true).append(true).create(true).open(&self.path)
         });
@@ -133,7 +134,8 @@ impl Staged for Gathered {
         // Its name counts as well, if somebody is to find it by that.
         if let Some(folder) = self.path.parent().filter(|_| self.stays && self.synced == 0) {
             let found = self.storage.0.flush_folder(folder);
-            self.over = found.is_err();
+            // A folder that could not be opened may be flushed later; of one that had no room to be, nothing is known.
+            self.over = matches!(found, Err(StorageError::Full));
             found?;
         }
         self.synced = self.length;
@@ -146,6 +148,7 @@ impl Staged for Gathered {
         let folder = path.parent().expect("a key has a folder");
         let moved = pass("keep")
             .and_then(|()| fs::create_dir_all(folder))
+            .and_then(|()| self.storage.0.root.must_hold(folder))
             .and_then(|()| if self.made { fs::rename(&self.path, &path) } else { Ok(()) });
         moved.map_err(|error| failed("keep", &path, error))?;
         self.path = path;

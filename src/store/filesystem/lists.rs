@@ -1,21 +1,25 @@
 //! The names in a folder.
 
-use std::fs::{self, File};
-use std::path::Path;
+use rustix::fs::{AtFlags, Dir, FileType, statat};
 
-use rustix::fs::{AtFlags, FileType, statat};
-
-use super::{failed, there};
+use super::root::Root;
+use super::{failed, looked_up, there};
+use crate::store::layout::Key;
 use crate::store::storage::StorageError;
 
 /// All names, sorted by their bytes; `None` if the folder is not there.
-pub(super) fn names(path: &Path) -> Result<Option<Vec<String>>, StorageError> {
-    let Some(entries) = there(fs::read_dir(path), "list", path)? else { return Ok(None) };
+pub(super) fn names(root: &Root, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
+    let path = root.path().join(key.as_str());
+    let Some(folder) = looked_up(root.folder(key.as_str()), "list", &path)? else { return Ok(None) };
+    let unreadable = |error: rustix::io::Errno| failed("list", &path, error.into());
     let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| failed("list", path, error))?;
+    for entry in Dir::new(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
         // What is no text is none of ours, nor of distribution's.
-        names.extend(entry.file_name().into_string().ok());
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if !matches!(name, "." | "..") {
+            names.push(name.to_owned());
+        }
     }
     names.sort_unstable();
     Ok(Some(names))
@@ -24,12 +28,15 @@ pub(super) fn names(path: &Path) -> Result<Option<Vec<String>>, StorageError> {
 /// Those that are wanted, and under which there is a file at `beneath`. Each is looked for from the folder itself: to walk
 /// the whole path for each of a hundred thousand would take twice as long.
 pub(super) fn names_with(
-    path: &Path,
+    root: &Root,
+    key: &Key,
     beneath: &str,
     wanted: fn(&str) -> bool,
 ) -> Result<Option<Vec<String>>, StorageError> {
-    let Some(mut names) = names(path)? else { return Ok(None) };
-    let Some(folder) = there(File::open(path), "list", path)? else { return Ok(None) };
+    let Some(mut names) = names(root, key)? else { return Ok(None) };
+    let path = root.path().join(key.as_str());
+    let Some(folder) = looked_up(root.folder(key.as_str()), "list", &path)? else { return Ok(None) };
+    let path = &path;
     let mut relative = String::new();
     let mut unreadable = None;
     names.retain(|name| {

@@ -14,7 +14,9 @@ pub(super) fn findings(nodes: &[Node], architecture: &str) -> Vec<Finding> {
     let (ours, others): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(fits);
     let mut all = Vec::new();
     if ours.is_empty() {
-        if !nodes.is_empty() {
+        if nodes.is_empty() {
+            all.push(Finding::fail("nodes", "the cluster has no nodes, so nothing can run; add one"));
+        } else {
             let text = format!(
                 "none of {} runs linux on {architecture}; ship an executable for their architecture with --binary",
                 nodes.len()

@@ -4,16 +4,21 @@ use std::collections::BTreeSet;
 
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Question;
 use super::rights::{self, Right};
 use crate::crd::Quinistry;
-use crate::up::api::{Cluster, NAMESPACE, NODE, POD, QUINISTRY};
+use crate::operator::identity;
+use crate::up::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, QUINISTRY};
 use crate::up::error::UpError;
-use crate::up::names::ENFORCE;
-use crate::up::wire;
+use crate::up::names::{ENFORCE, OPERATOR, operator_namespace};
+use crate::up::operators::{self, Operator};
+use crate::up::raise::DEFINITION_NAME;
+use crate::up::version::VERSION;
+use crate::up::{manifests, ownership, wire};
 
 /// How many questions are asked at once.
 const AT_ONCE: usize = 8;
@@ -32,6 +37,17 @@ pub(in crate::up) struct Observed {
     pub nodes: Vec<wire::Node>,
     pub pods: Vec<wire::Pod>,
     pub resources: Vec<Quinistry>,
+    /// Names of the cluster.
+    pub place: String,
+    /// Operators of the cluster; none if they may not be listed.
+    pub operators: Option<Vec<Operator>>,
+    /// Holder of a live claim on the resource, if it is another operator than `up`'s.
+    pub claim: Option<String>,
+    /// Objects of the names that `up` uses, which others made, and why they are not its own.
+    pub foreign: Vec<String>,
+    pub definition: Option<Value>,
+    /// Version of the operator that is there.
+    pub operator_version: Option<String>,
     /// The pull policy that comes of Never, or why that is not known.
     pub policy: Result<String, String>,
 }
@@ -68,6 +84,9 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
         tokio::try_join!(level, nodes, pods, resources(cluster, namespace))?;
     let place = if level.is_some() { namespace } else { "default" };
     let policy = policy(cluster, place).await;
+    let (operators, claim) = tokio::try_join!(operators::list(cluster), claim(cluster, namespace))?;
+    let (foreign, operator_version) = foreign(cluster, namespace).await?;
+    let definition = readable(cluster.get(CRD, "", DEFINITION_NAME).await)?;
     Ok(Observed {
         version: (version.major, version.minor),
         user,
@@ -76,8 +95,57 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
         nodes,
         pods,
         resources,
+        place: cluster.place().to_string(),
+        operators,
+        claim,
+        foreign,
+        definition,
+        operator_version,
         policy,
     })
+}
+
+/// What may not be read counts as absent here: it is told as a missing right.
+fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError> {
+    match result {
+        Err(error) if error.code() == 403 => Ok(None),
+        result => result,
+    }
+}
+
+/// The holder of a live claim on the resource, unless it is the operator that `up` makes.
+async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpError> {
+    let own = identity::claimant(&operator_namespace(namespace), OPERATOR);
+    let claim = operators::claim(cluster, namespace).await?;
+    let claim = claim.filter(|claim| operators::is_fresh(claim, Timestamp::now()));
+    Ok(claim.as_ref().and_then(operators::holder).filter(|holder| *holder != own).map(str::to_owned))
+}
+
+/// Objects that `up` would overwrite although others made them, and the version of its operator that is there.
+async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), UpError> {
+    let place = operator_namespace(namespace);
+    let mut names: Vec<(Kind, String, String)> = manifests::rights(namespace)
+        .iter()
+        .filter_map(|object| {
+            let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+            Some((Kind::of(object)?, part("namespace"), part("name")))
+        })
+        .collect();
+    names.push((DEPLOYMENT, place, OPERATOR.into()));
+    let each = names.into_iter().map(|(kind, place, name)| async move {
+        let found: Option<wire::Object> = readable(cluster.get(kind, &place, &name).await)?;
+        Ok::<_, UpError>(found.map(|found| (kind, place, name, found)))
+    });
+    let found: Vec<_> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let (mut foreign, mut version) = (Vec::new(), None);
+    for (kind, place, name, found) in found.into_iter().flatten() {
+        if let Some(why) = ownership::foreign(&found.metadata, namespace) {
+            foreign.push(format!("{} {why}", kind.words(&place, &name)));
+        } else if kind == DEPLOYMENT {
+            version = found.metadata.annotations.get(VERSION).cloned();
+        }
+    }
+    Ok((foreign, version))
 }
 
 async fn user(cluster: &Cluster) -> Result<String, UpError> {

@@ -18,8 +18,8 @@ pub(in crate::up) struct Right {
     pub namespace: String,
 }
 
-/// For people: the verbs, by what they are for.
-pub(super) fn words(rights: &BTreeSet<Right>) -> String {
+/// Groups the verbs by what they are for: `create/patch daemonsets.apps in pantry`.
+pub(super) fn words(rights: &BTreeSet<Right>) -> Vec<String> {
     let mut grouped: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
     for right in rights {
         let place = (right.namespace.as_str(), right.group, right.resource);
@@ -30,7 +30,7 @@ pub(super) fn words(rights: &BTreeSet<Right>) -> String {
         let place = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
         format!("{} {resource}{dot}{group}{place}", verbs.join("/"))
     });
-    words.collect::<Vec<_>>().join(", ")
+    words.collect()
 }
 
 impl Right {
@@ -70,8 +70,8 @@ pub(super) fn own(namespace: &str) -> Vec<Right> {
     let wide = [
         ("", "namespaces", &["get", "create", "patch"][..]),
         ("apiextensions.k8s.io", "customresourcedefinitions", &["get", "create", "patch"]),
-        (rbac, "clusterroles", &["create", "patch"]),
-        (rbac, "clusterrolebindings", &["create", "patch"]),
+        (rbac, "clusterroles", &["get", "create", "patch"]),
+        (rbac, "clusterrolebindings", &["get", "create", "patch"]),
         ("", "nodes", &["list", "patch"]),
         ("", "pods", &["list"]),
     ];
@@ -79,15 +79,15 @@ pub(super) fn own(namespace: &str) -> Vec<Right> {
         ("quinistry.dev", "quinistries", &["get", "create", "patch"][..]),
         ("", "configmaps", &["get", "list", "create", "delete"]),
         ("apps", "daemonsets", &["list", "create", "patch"]),
-        (rbac, "roles", &["create", "patch"]),
-        (rbac, "rolebindings", &["create", "patch"]),
+        (rbac, "roles", &["get", "create", "patch"]),
+        (rbac, "rolebindings", &["get", "create", "patch"]),
     ];
     let beside = [
         ("apps", "deployments", &["get", "create", "patch"][..]),
-        ("", "serviceaccounts", &["create", "patch"]),
+        ("", "serviceaccounts", &["get", "create", "patch"]),
         ("coordination.k8s.io", "leases", &["get"]),
-        (rbac, "roles", &["create", "patch"]),
-        (rbac, "rolebindings", &["create", "patch"]),
+        (rbac, "roles", &["get", "create", "patch"]),
+        (rbac, "rolebindings", &["get", "create", "patch"]),
     ];
     let mut all = Vec::new();
     for (namespace, rights) in [("", &wide[..]), (namespace, &inside), (&place, &beside)] {

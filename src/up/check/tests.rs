@@ -8,7 +8,7 @@ use crate::up::wire;
 
 fn shipment() -> Shipment {
     let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
-    Shipment { cut, digest: Digest::sha256(b"image"), architecture: "amd64" }
+    Shipment { cut, digest: Digest::sha256(b"image"), architecture: "amd64", version: Some("1.2.3".into()) }
 }
 
 fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> wire::Node {
@@ -49,13 +49,19 @@ fn fine() -> Observed {
         nodes: vec![node("n1", "amd64", "True", &["registry.k8s.io/pause:3.10"])],
         pods: Vec::new(),
         resources: Vec::new(),
+        place: "cluster stove (context pantry, https://192.0.2.1)".into(),
+        operators: Some(Vec::new()),
+        claim: None,
+        foreign: Vec::new(),
+        definition: None,
+        operator_version: None,
         policy: Ok("Never".into()),
     }
 }
 
 fn told(observed: &Observed, wishes: &Wishes) -> Vec<Finding> {
     let shipment = shipment();
-    findings(observed, &Question { namespace: "pantry", wishes, shipment: &shipment })
+    findings(observed, &Question { namespace: "pantry", wishes, shipment: &shipment, downgrade: false })
 }
 
 /// The worst that is said of a subject.
@@ -78,7 +84,10 @@ fn all_rights_that_are_missing_are_told_at_once() {
         |verb| rights::Right { verb, group: "apps", resource: "daemonsets", namespace: "pantry".into() };
     let observed = Observed { missing: [right("create"), right("patch")].into(), ..fine() };
     let found = told(&observed, &Wishes::default());
-    assert!(found.iter().all(|one| one.level != Level::Ok || one.subject == SERVER), "{found:?}");
+    assert!(
+        found.iter().all(|one| one.level != Level::Ok || matches!(one.subject, SERVER | "cluster")),
+        "{found:?}"
+    );
     let (level, text) = worst(&observed, "rights");
     assert_eq!(level, Level::Fail);
     assert!(text.starts_with("cook may not create/patch daemonsets.apps in pantry;"));
@@ -89,7 +98,7 @@ fn what_is_asked_for_covers_what_is_made_and_given() {
     let own = rights::own("pantry");
     for object in crate::up::manifests::rights("pantry") {
         let kind = crate::up::api::Kind::of(&object).unwrap();
-        for verb in ["create", "patch"] {
+        for verb in ["get", "create", "patch"] {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
             let fits = |right: &&rights::Right| {
                 right.verb == verb && right.resource == kind.plural && right.namespace == namespace
@@ -98,7 +107,7 @@ fn what_is_asked_for_covers_what_is_made_and_given() {
         }
     }
     let given = rights::words(&rights::given("pantry").into_iter().collect());
-    assert!(given.contains("patch quinistries/status.quinistry.dev in pantry"), "{given}");
+    assert!(given.iter().any(|one| one == "patch quinistries/status.quinistry.dev in pantry"), "{given:?}");
 }
 
 #[test]
@@ -160,6 +169,86 @@ fn nodes_of_other_architectures_are_left_out() {
     assert!(text.iter().any(|text| text.starts_with("n3 name no image")), "{text:?}");
     let none = Observed { nodes: vec![node("n2", "arm64", "True", &[])], ..fine() };
     assert_eq!(worst(&none, "nodes").0, Level::Fail);
+}
+
+#[test]
+fn a_cluster_without_nodes_fails() {
+    let (level, text) = worst(&Observed { nodes: Vec::new(), ..fine() }, "nodes");
+    assert!(level == Level::Fail && text.contains("no nodes"), "{text}");
+    let list = rights::Right { verb: "list", group: "", resource: "nodes", namespace: String::new() };
+    let unseen = Observed { nodes: Vec::new(), missing: [list].into(), ..fine() };
+    assert!(told(&unseen, &Wishes::default()).iter().all(|one| one.subject != "nodes"), "they are not seen");
+}
+
+#[test]
+fn missing_rights_are_one_short_line_and_all_of_them_in_the_details() {
+    let missing: std::collections::BTreeSet<_> =
+        rights::own("pantry").into_iter().chain(rights::given("pantry")).collect();
+    let found = told(&Observed { missing: missing.clone(), ..fine() }, &Wishes::default());
+    let finding = found.iter().find(|one| one.subject == "rights").unwrap();
+    assert!(finding.text.len() < 300, "{}", finding.text);
+    assert_eq!(finding.details, rights::words(&missing));
+}
+
+#[test]
+fn another_operator_over_the_namespace_fails() {
+    let with = |place: (&str, &str), arguments: &[&str], replicas| {
+        let operator = crate::up::operators::Operator {
+            namespace: place.0.into(),
+            name: place.1.into(),
+            release: Some("shelf".into()),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            replicas,
+            ..Default::default()
+        };
+        worst(&Observed { operators: Some(vec![operator]), ..fine() }, "operators")
+    };
+    let helm = ("kitchen", "shelf-operator");
+    let (level, text) = with(helm, &["operator"], 1);
+    assert!(level == Level::Fail && text.contains("kitchen/shelf-operator (Helm release shelf)"), "{text}");
+    assert_eq!(with(helm, &["operator", "--namespace=pantry"], 1).0, Level::Fail);
+    assert_eq!(with(helm, &["operator", "--namespace=cellar"], 1).0, Level::Ok);
+    assert_eq!(with(helm, &["operator"], 0).0, Level::Note);
+    let own = ("pantry-operator", "quinistry-operator");
+    assert_eq!(with(own, &["operator", "--namespace=pantry"], 1).0, Level::Ok);
+    let claimed = Observed { claim: Some("kitchen/shelf".into()), ..fine() };
+    assert!(worst(&claimed, "operators").1.contains("kitchen/shelf has claimed"));
+    assert_eq!(worst(&Observed { operators: None, ..fine() }, "operators").0, Level::Note);
+}
+
+#[test]
+fn what_others_made_is_not_overwritten() {
+    let foreign = vec!["Role pantry/quinistry-operator belongs to the Helm release shelf".into()];
+    let (level, text) = worst(&Observed { foreign, ..fine() }, "objects");
+    assert!(level == Level::Fail && text.contains("Helm release shelf"), "{text}");
+}
+
+#[test]
+fn what_is_newer_is_not_lowered_unless_that_is_asked_for() {
+    let version = |observed: &Observed, downgrade| {
+        let shipment = shipment();
+        let question =
+            Question { namespace: "pantry", wishes: &Wishes::default(), shipment: &shipment, downgrade };
+        let found = findings(observed, &question).into_iter().find(|one| one.subject == "version");
+        found.map(|found| (found.level, found.text))
+    };
+    let operator = |version: &str| Observed { operator_version: Some(version.into()), ..fine() };
+    assert_eq!(version(&operator("1.2.3"), false), None);
+    let (level, text) = version(&operator("1.3.0"), false).unwrap();
+    assert!(
+        level == Level::Fail && text.contains("operator 1.3.0") && text.contains("--downgrade"),
+        "{text}"
+    );
+    assert_eq!(version(&operator("1.3.0"), true).unwrap().0, Level::Note);
+    let mut newer = resource_of("pantry", "1", 5000);
+    newer.metadata.annotations = Some([("quinistry.dev/version".into(), "2.0.0".into())].into());
+    let generations = Observed { resources: vec![newer], ..fine() };
+    assert!(version(&generations, false).unwrap().1.contains("the generations 2.0.0"));
+    let mut definition = crate::up::version::definition();
+    assert_eq!(version(&Observed { definition: Some(definition.clone()), ..fine() }, false), None);
+    definition["metadata"]["annotations"]["quinistry.dev/version"] = "999.0.0".into();
+    let defined = Observed { definition: Some(definition), ..fine() };
+    assert!(version(&defined, false).unwrap().1.contains("the definition 999.0.0"));
 }
 
 #[test]

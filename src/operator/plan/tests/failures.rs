@@ -96,9 +96,9 @@ fn pod_security_forbids_host_ports() {
     let mut world = World::new(2);
     world.obey(&world.plan(&quinistry));
     world.now = at(5);
-    assert_eq!(world.plan(&quinistry).missing.into_iter().collect::<Vec<_>>(), [1]);
+    assert_eq!(world.plan(&quinistry).missing.generations.into_iter().collect::<Vec<_>>(), [1]);
     let message = "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\": hostPort".to_owned();
-    world.observed.refusals = vec![Refusal { generation: 1, message }];
+    world.observed.refusals = vec![Refusal { generation: 1, pod: None, message }];
     let plan = world.plan(&quinistry);
     assert_degraded(&plan, Reason::PodSecurityForbidden);
     assert!(plan.words.degraded.message.contains("label namespace pantry"));
@@ -143,7 +143,7 @@ fn a_process_has_the_port_or_localhost_leads_elsewhere() {
     world.now = at(600);
     world.change_pods(2, |pod| pod.ready = None);
     for name in ["node-1", "node-2", "node-3"] {
-        world.change_node(name, |node| node.since = at(598));
+        world.change_node(name, |node| node.seen = at(598));
     }
     assert_eq!(world.plan(&quinistry).words.ports_available.status, "True");
     world.now = at(606);

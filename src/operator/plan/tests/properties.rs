@@ -147,6 +147,41 @@ fn an_obeyed_plan_leaves_nothing_to_apply() {
 }
 
 #[test]
+fn ready_is_said_if_and_only_if_all_generations_are_counted() {
+    cases(|seed, _, quinistry, world| {
+        let plan = world.plan(&quinistry);
+        let counted = crate::crd::QuinistryStatus::proven(&plan.generations);
+        if plan.words.ready.status == "True" {
+            assert_eq!(i32::try_from(counted).unwrap(), quinistry.spec.generations, "seed {seed}");
+        }
+    });
+}
+
+#[test]
+fn a_node_without_a_generation_is_named_once_it_was_waited_for_too_long() {
+    cases(|seed, _, quinistry, mut world| {
+        world.obey(&world.plan(&quinistry));
+        world.now = at(100_000);
+        let plan = world.plan(&quinistry);
+        for view in &plan.generations {
+            let Some(set) = world.observed.daemon_set(view.generation) else { continue };
+            let template = &set.spec["template"]["metadata"]["annotations"][identity::TEMPLATE];
+            for node in world.observed.nodes.iter().filter(|node| node.ready) {
+                let stands = world.observed.pods_of(view.generation).any(|pod| {
+                    let current = pod.template.as_deref() == template.as_str();
+                    pod.node == node.name && pod.ready.is_some() && !pod.deleting && current
+                });
+                let named = plan
+                    .deviations
+                    .iter()
+                    .any(|one| (one.generation, &one.node) == (view.generation, &node.name));
+                assert!(stands || named || !plan.actions.is_empty(), "seed {seed}: {view:?} {}", node.name);
+            }
+        }
+    });
+}
+
+#[test]
 fn status_is_never_read() {
     cases(|seed, random, quinistry, world| {
         let mut told = quinistry.clone();

@@ -1,0 +1,68 @@
+//! Two nodes that are cut off as a new template rolls out, and are back soon: the rollout takes no more pods away than
+//! allowed, as the limit is never raised for nodes that may be back at any moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use serde_json::json;
+
+use super::support::{Node, Stage, Story, When, outage, serving};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+const NAME: &str = "reed";
+
+pub fn story() -> Story {
+    Story { name: "flapping_nodes", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    let mut victims = outage::victims(&stage).await?;
+    if victims.len() < 2 {
+        stage.skip("no two nodes can be spared");
+        return Ok(());
+    }
+    victims.truncate(2);
+    let result = flap(&stage, &victims).await;
+    if result.is_err() {
+        outage::recover(&stage).await?;
+    }
+    result
+}
+
+async fn flap(stage: &Stage, victims: &[&dyn Node]) -> Result<()> {
+    stage.apply(&stage.resource(NAME, 1)).await?;
+    stage.until_ready(NAME, DEADLINE).await?;
+    let before = stage.daemon_sets().get(NAME).await?.metadata.generation.context("a generation")?;
+    for node in victims {
+        node.cut_off().await?;
+    }
+    for node in victims {
+        outage::until_lost(stage, *node).await?;
+    }
+    // Another template, of the same image.
+    let mut resource = stage.resource(NAME, 1);
+    resource["spec"]["resources"] = json!({"limits": {"memory": "120Mi"}});
+    stage.apply(&resource).await?;
+    stage.until(NAME, "Progressing", "True", "RollingOut", DEADLINE).await?;
+    let began = Timestamp::now();
+    for node in victims {
+        node.mend().await?;
+    }
+    for node in victims {
+        outage::until_back(stage, *node, began).await?;
+    }
+    stage.until_ready(NAME, DEADLINE).await?;
+    // Once for the template. A limit that is raised and lowered would be two changes more.
+    let sets = stage.daemon_sets().list(&ListParams::default()).await?;
+    for set in sets {
+        let changes = set.metadata.generation.context("a generation")? - before;
+        ensure!(changes == 1, "{} was changed {changes} times", set.name_any());
+    }
+    serving::everywhere(stage, stage.base_port..stage.base_port + 1, &stage.world.first.digest).await?;
+    stage.say("the template was written once, and its limit never raised");
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Admission that rewrites images of pods: a digest that it adds changes nothing, and another registry is named. A
+//! mutating admission policy does here what plugins do by webhooks; both change a pod as it is created.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::support::pods::of_generation;
+use super::support::{Stage, Story, When, serving, wait};
+
+const DEADLINE: Duration = Duration::from_mins(2);
+const GROUP: &str = "admissionregistration.k8s.io";
+/// Where no image is.
+const MIRROR: &str = "mirror.invalid/quinistry";
+
+pub fn story() -> Story {
+    Story {
+        name: "rewriting_webhook",
+        when: When::Together,
+        operator: true,
+        play: |stage| Box::pin(play(stage)),
+    }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    let policies = api(&stage, "MutatingAdmissionPolicy", "mutatingadmissionpolicies");
+    if let Err(kube::Error::Api(error)) = policies.list(&ListParams::default()).await
+        && error.code == 404
+    {
+        stage.skip("this API server has no mutating admission policies");
+        return Ok(());
+    }
+    let result = tell(&stage).await;
+    for which in ["pins", "mirrors"] {
+        forbear(&stage, which).await?;
+    }
+    result
+}
+
+async fn tell(stage: &Stage) -> Result<()> {
+    let first = &stage.world.first;
+    let source = stage.base_port + 20;
+    let _registry = stage.world.serve(first, source).await?;
+    let mut resource = stage.resource("pinned", 2);
+    resource["spec"]["image"] = json!(format!("localhost:{source}/quinistry:latest"));
+    rewrite(stage, "pins", "!one.image.contains('@')", &format!("one.image + '@{}'", first.digest)).await?;
+    until_in_force(stage, &format!("localhost:{source}/quinistry:latest"), &first.digest).await?;
+    stage.apply(&resource).await?;
+    stage.until_ready("pinned", DEADLINE).await?;
+    let suffix = format!(":latest@{}", first.digest);
+    for pod in stage.pods().list(&of_generation(1)).await? {
+        let image = image(&pod);
+        ensure!(image.ends_with(&suffix), "the policy did nothing to {}: {image}", pod.name_any());
+    }
+    serving::everywhere(stage, stage.base_port..stage.base_port + 2, &first.digest).await?;
+    stage.say("pods that were pinned count");
+
+    let condition = "one.image.contains('/quinistry@')";
+    rewrite(stage, "mirrors", condition, &format!("'{MIRROR}@' + one.image.split('@')[1]")).await?;
+    let child = first.at(stage.base_port + 1);
+    until_in_force(stage, &child, MIRROR).await?;
+    resource["spec"]["generations"] = json!(3);
+    stage.apply(&resource).await?;
+    let message = stage.until("pinned", "Degraded", "True", "ImageRewritten", DEADLINE).await?;
+    stage.say(&message);
+    ensure!(
+        message.contains("generation 3") && message.contains(MIRROR),
+        "the message does not say what became of the image: {message}"
+    );
+    forbear(stage, "mirrors").await?;
+    until_in_force(stage, &child, &child).await?;
+    stage.pods().delete_collection(&DeleteParams::default(), &of_generation(3)).await?;
+    stage.until_ready("pinned", DEADLINE).await.map(drop)
+}
+
+fn image(pod: &k8s_openapi::api::core::v1::Pod) -> &str {
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    container.and_then(|container| container.image.as_deref()).unwrap_or_default()
+}
+
+fn api(stage: &Stage, kind: &str, plural: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(GROUP, "v1", kind);
+    Api::all_with(stage.world.client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
+}
+
+/// Policies belong to the whole cluster, and to this story by their name.
+fn name(stage: &Stage, which: &str) -> String {
+    format!("{}-{which}", stage.namespace)
+}
+
+/// Has the image of each pod of this story, if it is as `condition` says, replaced by what `image` gives.
+async fn rewrite(stage: &Stage, which: &str, condition: &str, image: &str) -> Result<()> {
+    let name = name(stage, which);
+    let change = format!(
+        "[JSONPatch{{op: \"replace\", path: \"/spec/containers/0/image\", value: {}}}]",
+        image.replace("one.", "object.spec.containers[0].")
+    );
+    let create = async |kind: &str, plural: &str, spec: Value| {
+        let object: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": format!("{GROUP}/v1"), "kind": kind, "metadata": {"name": name}, "spec": spec,
+        }))?;
+        api(stage, kind, plural).create(&PostParams::default(), &object).await?;
+        anyhow::Ok(())
+    };
+    let pods =
+        json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]});
+    let policy = json!({
+        "matchConstraints": {"resourceRules": [pods]},
+        "matchConditions": [{
+            "name": "one", "expression": condition.replace("one.", "object.spec.containers[0]."),
+        }],
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": change}}],
+    });
+    create("MutatingAdmissionPolicy", "mutatingadmissionpolicies", policy).await?;
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}});
+    let binding = json!({"policyName": name, "matchResources": {"namespaceSelector": here}});
+    create("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", binding).await
+}
+
+/// Takes a policy away, if it is there.
+async fn forbear(stage: &Stage, which: &str) -> Result<()> {
+    for (kind, plural) in [
+        ("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"),
+        ("MutatingAdmissionPolicy", "mutatingadmissionpolicies"),
+    ] {
+        match api(stage, kind, plural).delete(&name(stage, which), &DeleteParams::default()).await {
+            Err(kube::Error::Api(error)) if error.code == 404 => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until what a pod with an image would become contains a word: policies take a moment to come into force.
+async fn until_in_force(stage: &Stage, of: &str, word: &str) -> Result<()> {
+    let pod = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"},
+        "spec": {"containers": [{"name": "probe", "image": of}]},
+    }))?;
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    wait::eventually(Duration::from_secs(30), "the policy is as it should be", || async {
+        let made = stage.pods().create(&dry, &pod).await?;
+        ensure!(image(&made).contains(word), "the image becomes {}", image(&made));
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,224 @@
+//! Bounds on what one operation takes from a registry, which may be hostile: it cannot have all of the memory, the disk
+//! or the time of the client. Each bound is far beyond what real images need, and its error says what to do.
+
+use std::time::{Duration, Instant};
+
+use crate::oci::Descriptor;
+
+use super::{ClientError, Manifest};
+
+/// Indexes in indexes: the specification allows any number, one is in use.
+const MAX_DEPTH: usize = 4;
+/// Manifests below one reference; the largest official images have some forty.
+const MAX_MANIFESTS: usize = 1000;
+/// Length in bytes of all manifests below one reference: 16 KiB for each of the greatest number.
+const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+/// Length in bytes of all manifests below a peer's reference. A generation's image has one of some kilobytes, and the
+/// operator has 128 MiB for everything.
+const MAX_PEER_MANIFEST_BYTES: u64 = 1024 * 1024;
+/// Length in bytes of all blobs of one operation; the largest models in registries have less than one TiB.
+const MAX_BLOB_BYTES: u64 = 4 * 1024 * 1024 * 1024 * 1024;
+/// Length in bytes of all blobs of a peer's image: many times that of a generation's.
+const MAX_PEER_BLOB_BYTES: u64 = 1024 * 1024 * 1024;
+/// Levels of referrers: a signature of a signature of an attestation of an image is the third.
+const MAX_REFERRER_LEVELS: usize = 8;
+/// Referrers that are copied with one image.
+const MAX_REFERRERS: usize = 4096;
+/// Length in bytes of all manifests of an image and its referrers.
+const MAX_COPY_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
+/// Time to find out everything that belongs to one reference, before its blobs travel.
+const DEADLINE: Duration = Duration::from_mins(30);
+
+/// What one operation may still take.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Completes "failed to …".
+    what: String,
+    manifests: usize,
+    manifest_bytes: u64,
+    blob_bytes: u64,
+    referrers: usize,
+    end: Instant,
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// The budget of one image.
+    pub(super) fn for_image(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            manifests: MAX_MANIFESTS,
+            manifest_bytes: MAX_MANIFEST_BYTES,
+            blob_bytes: MAX_BLOB_BYTES,
+            referrers: 0,
+            end: Instant::now() + DEADLINE,
+        }
+    }
+
+    /// The budget of an image of a peer, whose content is not trusted.
+    pub(super) fn for_peer(what: impl Into<String>) -> Self {
+        let (manifest_bytes, blob_bytes) = (MAX_PEER_MANIFEST_BYTES, MAX_PEER_BLOB_BYTES);
+        Self { manifest_bytes, blob_bytes, ..Self::for_image(what) }
+    }
+
+    /// The budget of an image with everything that refers to it.
+    pub(super) fn for_image_with_referrers(what: impl Into<String>) -> Self {
+        Self {
+            manifests: MAX_MANIFESTS + 2 * MAX_REFERRERS,
+            manifest_bytes: MAX_COPY_MANIFEST_BYTES,
+            referrers: MAX_REFERRERS,
+            ..Self::for_image(what)
+        }
+    }
+
+    /// Accounts for a manifest that was read `depth` levels below the root.
+    pub(super) fn take_manifest(&mut self, manifest: &Manifest, depth: usize) -> Result<(), ClientError> {
+        if depth > MAX_DEPTH {
+            return Err(self.exceeded(format!("indexes are nested more than {MAX_DEPTH} deep")));
+        }
+        self.manifests = self.manifests.checked_sub(1).ok_or_else(|| {
+            self.exceeded("there are more manifests than any image has; name one platform or one digest")
+        })?;
+        let left = self.manifest_bytes.checked_sub(manifest.descriptor.size);
+        self.manifest_bytes = left.ok_or_else(|| {
+            self.exceeded("its manifests are longer than any image's in all; name one platform or one digest")
+        })?;
+        self.take_time()
+    }
+
+    /// Accounts for a blob that is going to travel.
+    pub(super) fn take_blob(&mut self, blob: &Descriptor) -> Result<(), ClientError> {
+        self.blob_bytes = self.blob_bytes.checked_sub(blob.size).ok_or_else(|| {
+            self.exceeded("its blobs are said to be longer than any image's in all; name one platform")
+        })?;
+        Ok(())
+    }
+
+    /// Accounts for a manifest that refers to another one, `level` steps away from the image.
+    pub(super) fn take_referrer(&mut self, level: usize) -> Result<(), ClientError> {
+        if level > MAX_REFERRER_LEVELS {
+            return Err(self.exceeded(format!(
+                "what refers to it is referred to, and so on for more than {MAX_REFERRER_LEVELS} levels; \
+                 copy without --all, and the referrers by their digests"
+            )));
+        }
+        self.referrers = self.referrers.checked_sub(1).ok_or_else(|| {
+            self.exceeded(format!(
+                "more than {MAX_REFERRERS} manifests refer to it; copy without --all, and the referrers by their digests"
+            ))
+        })?;
+        self.take_time()
+    }
+
+    /// Fails once the time is up.
+    pub(super) fn take_time(&self) -> Result<(), ClientError> {
+        if Instant::now() > self.end {
+            let minutes = DEADLINE.as_secs() / 60;
+            return Err(
+                self.exceeded(format!("the registry took longer than {minutes} minutes to say what it is"))
+            );
+        }
+        Ok(())
+    }
+
+    fn exceeded(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::Bound { what: self.what.clone(), reason: reason.into() }
+    }
+}
+
+/// The pace of a body. Counts the time that was spent waiting for it, and not the time that its bytes took elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    waited: Duration,
+    came: u64,
+}
+
+/// Time over which the pace is looked at.
+const PACE_WINDOW: Duration = Duration::from_mins(1);
+/// Bytes that come in that time at least: about one KiB in a second, which a modem had.
+const PACE_BYTES: u64 = 64 * 1024;
+
+// === impl Pace ===
+
+impl Pace {
+    /// Notes that `bytes` came after a wait; returns whether the body is fast enough to ever end.
+    pub(super) fn note(&mut self, waited: Duration, bytes: usize) -> bool {
+        self.waited += waited;
+        self.came += bytes as u64;
+        if self.waited < PACE_WINDOW {
+            return true;
+        }
+        let fast = self.came >= PACE_BYTES;
+        *self = Self::default();
+        fast
+    }
+
+    /// The error of a body that is too slow.
+    pub(super) fn error(what: &str) -> ClientError {
+        let reason = format!("less than {} KiB came in {} seconds", PACE_BYTES / 1024, PACE_WINDOW.as_secs());
+        ClientError::Bound { what: what.into(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::oci::Digest;
+
+    fn manifest(size: usize) -> Manifest {
+        let text = format!(r#"{{"schemaVersion":2,"manifests":[],"x":"{}"}}"#, "y".repeat(size));
+        Manifest::new(Digest::sha256(text.as_bytes()), "", Bytes::from(text)).unwrap()
+    }
+
+    fn reason(error: &ClientError) -> &str {
+        match error {
+            ClientError::Bound { reason, .. } => reason,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn depth_number_and_length_of_manifests_are_bounded() {
+        let mut budget = Budget::for_image("x");
+        budget.take_manifest(&manifest(0), MAX_DEPTH).unwrap();
+        assert!(reason(&budget.take_manifest(&manifest(0), MAX_DEPTH + 1).unwrap_err()).contains("nested"));
+        let error = (0..=MAX_MANIFESTS).find_map(|_| budget.take_manifest(&manifest(0), 0).err());
+        assert!(reason(&error.unwrap()).contains("more manifests"));
+        let large = manifest(3 * 1024 * 1024);
+        let mut budget = Budget::for_image("x");
+        let taken = (0..100).take_while(|_| budget.take_manifest(&large, 0).is_ok()).count();
+        assert_eq!(taken, 5);
+        assert!(Budget::for_peer("x").take_manifest(&large, 0).is_err());
+    }
+
+    #[test]
+    fn sizes_that_no_disk_has_are_refused_before_anything_travels() {
+        let blob = |size| Descriptor { size, ..Descriptor::of("x", b"") };
+        let mut budget = Budget::for_image("x");
+        budget.take_blob(&blob(MAX_BLOB_BYTES)).unwrap();
+        assert!(reason(&budget.take_blob(&blob(1)).unwrap_err()).contains("blobs"));
+        assert!(Budget::for_peer("x").take_blob(&blob(MAX_PEER_BLOB_BYTES + 1)).is_err());
+        assert!(Budget::for_image("x").take_blob(&blob(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn referrers_are_bounded_in_number_and_levels() {
+        let mut budget = Budget::for_image_with_referrers("x");
+        assert!(reason(&budget.take_referrer(MAX_REFERRER_LEVELS + 1).unwrap_err()).contains("levels"));
+        let taken = (0..10_000).take_while(|_| budget.take_referrer(1).is_ok()).count();
+        assert_eq!(taken, MAX_REFERRERS);
+    }
+
+    #[test]
+    fn a_body_that_trickles_is_told_from_one_that_nobody_reads() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::default();
+        assert_eq!((0..100).take_while(|_| pace.note(second, 1000)).count(), 59);
+        let mut pace = Pace::default();
+        assert!((0..1000).all(|_| pace.note(second, 2000)), "slow, and fast enough");
+        assert!((0..1_000_000).all(|_| pace.note(Duration::ZERO, 1)), "the time of others is not counted");
+    }
+}

@@ -1,0 +1,100 @@
+//! Copy: from one registry into another, or within one, with everything that refers to the image if wanted.
+
+use std::sync::Arc;
+
+use crate::oci::{Descriptor, Digest, ImageReference};
+
+use super::bounds::Budget;
+use super::push::Push;
+use super::source::{PushSource as _, RemoteSource};
+use super::tree::{Gatherer, Tree};
+use super::{Client, ClientError, Progress, PushReport};
+
+/// What a copy did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyReport {
+    /// The image, and the number of what refers to it.
+    pub push: PushReport,
+    /// Digests that the source lists as referrers and does not have any more. Registries without a referrers API keep the
+    /// entries of what was deleted.
+    pub missing: Vec<Digest>,
+}
+
+impl Client {
+    /// Copies an image, and, with `all`, what refers to it, to any of its platforms or to one of the referrers. Everything
+    /// is found out before anything is written.
+    pub async fn copy(
+        &self,
+        from: &ImageReference,
+        to: &ImageReference,
+        all: bool,
+        progress: Arc<dyn Progress>,
+    ) -> Result<CopyReport, ClientError> {
+        let source = RemoteSource::find(self, from).await?;
+        // Within one registry nothing need be sent.
+        let mount = (from.host() == to.host()).then(|| from.repository());
+        let mut push = Push::new(self, &source, to, mount, progress)?;
+        let what = format!("copy {from}");
+        let budget = if all { Budget::for_image_with_referrers(what) } else { Budget::for_image(what) };
+        let mut gatherer = Gatherer::new(&source, budget);
+        let image = gatherer.gather(source.root()).await?;
+        let mut missing = Vec::new();
+        let referrers = if all {
+            self.gather_referrers(from, &mut gatherer, &image, &mut missing).await?
+        } else {
+            Vec::new()
+        };
+        push.image(&image).await?;
+        push.referrers(&referrers).await?;
+        Ok(CopyReport { push: push.report, missing })
+    }
+
+    /// Asks for the referrers of every manifest of the image, and of what was found, until there are no more.
+    async fn gather_referrers(
+        &self,
+        from: &ImageReference,
+        gatherer: &mut Gatherer<'_>,
+        image: &Tree,
+        missing: &mut Vec<Digest>,
+    ) -> Result<Vec<Tree>, ClientError> {
+        let mut trees: Vec<Tree> = Vec::new();
+        let mut subjects = digests(image);
+        for level in 1.. {
+            let mut next = Vec::new();
+            for subject in subjects {
+                gatherer.budget.take_time()?;
+                for referrer in self.referrers(from, &subject).await? {
+                    if gatherer.has(&referrer.digest) || missing.contains(&referrer.digest) {
+                        continue;
+                    }
+                    gatherer.budget.take_referrer(level)?;
+                    match gather(gatherer, &referrer).await? {
+                        Some(tree) => {
+                            next.extend(digests(&tree));
+                            trees.push(tree);
+                        }
+                        None => missing.push(referrer.digest),
+                    }
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            subjects = next;
+        }
+        Ok(trees)
+    }
+}
+
+/// The referrer with what is below it; none, if the list outlived it.
+async fn gather(gatherer: &mut Gatherer<'_>, referrer: &Descriptor) -> Result<Option<Tree>, ClientError> {
+    match gatherer.gather(referrer).await {
+        Ok(tree) => Ok(Some(tree)),
+        Err(ClientError::Status { status, .. }) if status == reqwest::StatusCode::NOT_FOUND => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn digests(tree: &Tree) -> Vec<Digest> {
+    tree.manifests.iter().map(|manifest| manifest.descriptor.digest.clone()).collect()
+}

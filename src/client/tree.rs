@@ -1,0 +1,112 @@
+//! A manifest and everything below it, found out before anything travels.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::oci::{Descriptor, Digest, ImageManifest, media_type};
+
+use super::bounds::Budget;
+use super::source::{PushSource, read_manifest};
+use super::{ClientError, Document, Manifest};
+
+/// A manifest, the manifests below it, and the blobs that they are made of.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    /// Children before parents, so that each can be put when its turn comes; each once.
+    pub(super) manifests: Vec<Manifest>,
+    /// Blobs, each once, without annotations.
+    pub(super) blobs: Vec<Descriptor>,
+}
+
+/// Finds out trees, leaving out what an earlier one had.
+pub(super) struct Gatherer<'a> {
+    source: &'a dyn PushSource,
+    pub(super) budget: Budget,
+    seen: BTreeSet<Digest>,
+    tree: Tree,
+}
+
+// === impl Tree ===
+
+impl Tree {
+    /// Length of all blobs in bytes.
+    pub(super) fn blob_bytes(&self) -> u64 {
+        self.blobs.iter().map(|blob| blob.size).sum()
+    }
+}
+
+// === impl Gatherer ===
+
+impl<'a> Gatherer<'a> {
+    pub(super) const fn new(source: &'a dyn PushSource, budget: Budget) -> Self {
+        let tree = Tree { manifests: Vec::new(), blobs: Vec::new() };
+        Self { source, budget, seen: BTreeSet::new(), tree }
+    }
+
+    /// Returns whether a manifest or a blob is in one of the trees.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.seen.contains(digest)
+    }
+
+    /// Reads a manifest and finds out what is below it. Empty, if an earlier tree had it.
+    pub(super) async fn gather(&mut self, root: &Descriptor) -> Result<Tree, ClientError> {
+        if self.has(&root.digest) {
+            return Ok(Tree::default());
+        }
+        let root = read_manifest(self.source, root).await?;
+        self.gather_below(root).await
+    }
+
+    /// Finds out what is below a manifest that was read already.
+    pub(super) async fn gather_below(&mut self, root: Manifest) -> Result<Tree, ClientError> {
+        self.seen.insert(root.descriptor.digest.clone());
+        self.add(root, 0).await?;
+        Ok(std::mem::take(&mut self.tree))
+    }
+
+    /// Boxed, because indexes hold indexes.
+    fn add(
+        &mut self,
+        manifest: Manifest,
+        depth: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send + '_>> {
+        Box::pin(async move {
+            self.budget.take_manifest(&manifest, depth)?;
+            match manifest.document()? {
+                Document::Index(index) => {
+                    for child in &index.manifests {
+                        // Caches of builders list layers in an index.
+                        if !media_type::is_manifest(&child.media_type)
+                            && !media_type::is_index(&child.media_type)
+                        {
+                            self.add_blob(child)?;
+                        } else if self.seen.insert(child.digest.clone()) {
+                            let child = read_manifest(self.source, child).await?;
+                            self.add(child, depth + 1).await?;
+                        }
+                    }
+                }
+                Document::Image(image) => blobs_of(&image).try_for_each(|blob| self.add_blob(blob))?,
+            }
+            self.tree.manifests.push(manifest);
+            Ok(())
+        })
+    }
+
+    fn add_blob(&mut self, blob: &Descriptor) -> Result<(), ClientError> {
+        if !self.seen.insert(blob.digest.clone()) {
+            return Ok(());
+        }
+        self.budget.take_blob(blob)?;
+        let (digest, size) = (blob.digest.clone(), blob.size);
+        self.tree.blobs.push(Descriptor { digest, size, ..Descriptor::of(&blob.media_type, b"") });
+        Ok(())
+    }
+}
+
+/// Blobs of an image that a registry has: layers that are by design elsewhere are left out.
+pub(super) fn blobs_of(image: &ImageManifest) -> impl Iterator<Item = &Descriptor> {
+    let layers = image.layers.iter().filter(|layer| !media_type::is_nondistributable(&layer.media_type));
+    std::iter::once(&image.config).chain(layers)
+}

@@ -1,0 +1,163 @@
+//! Why a node that should have a Ready pod of a generation has none: in the words of the pod, of the scheduler, of the
+//! kubelet or of the API server. Pure.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::Chain;
+use super::generation::View;
+use super::progress::Progress;
+use crate::crd::Reason;
+use crate::operator::observed::{Node, Pod, Refusal};
+
+/// For how many seconds a pod may be on its way before its node is named.
+const PATIENCE: i64 = 30;
+
+/// For how many seconds what the scheduler or the kubelet refuses is taken for passing: the pod before may be ending.
+const SOON: i64 = 5;
+
+/// For how many seconds a pod may stay after the end of its grace.
+const LINGERS: i64 = 15;
+
+/// Reasons for which a container waits that are no refusal.
+const ON_ITS_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// Pods and generations about which the API should be asked, as nothing else says why they do not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::operator) struct Missing {
+    /// Generations some of whose pods are not there.
+    pub generations: std::collections::BTreeSet<i32>,
+    /// Pods that wait without saying why: generation, name, UID.
+    pub pods: std::collections::BTreeSet<(i32, String, String)>,
+}
+
+/// Most pods that are asked about.
+const ASKED: usize = 4;
+
+// === impl Missing ===
+
+impl Missing {
+    pub(super) fn of(chain: &Chain<'_>) -> Self {
+        let missing = chain.views.iter().filter(|view| view.is_missing_pods(chain.now));
+        let silent = chain.views.iter().flat_map(|view| {
+            let pods = view.nodes.iter().filter_map(|node| view.pod_on(node));
+            let silent = pods.filter(|pod| is_silent(pod) && waited(chain, pod.created) >= SOON * 2);
+            silent.map(|pod| (view.number, pod.name.clone(), pod.start.uid.clone()))
+        });
+        Self { generations: missing.map(|view| view.number).collect(), pods: silent.take(ASKED).collect() }
+    }
+
+    /// Nothing is to be asked.
+    pub(in crate::operator) fn is_empty(&self) -> bool {
+        self.generations.is_empty() && self.pods.is_empty()
+    }
+}
+
+/// It is on its node, and does not get as far as a container: volumes, sandbox, network.
+fn is_silent(pod: &Pod) -> bool {
+    let waits = pod.waiting.as_ref().is_none_or(|(reason, _)| ON_ITS_WAY.contains(&reason.as_str()));
+    pod.ready.is_none()
+        && pod.running.is_none()
+        && pod.unschedulable.is_none()
+        && pod.failed.is_none()
+        && waits
+}
+
+/// Why a node lacks a generation, unless that may still come by itself.
+pub(super) fn problem(
+    chain: &Chain<'_>,
+    view: &View<'_>,
+    node: &Node,
+    progress: &Progress,
+) -> Option<(Reason, String)> {
+    if !view.exists() || !view.lacks(node) {
+        return None;
+    }
+    let overdue = progress.is_overdue(view.number, &node.name);
+    let after = |since: Timestamp, limit| overdue || waited(chain, since) >= limit;
+    let pods = view.on(&node.name);
+    if let Some(pod) = view.pod_on(node) {
+        return of_pod(chain, pod, after);
+    }
+    if let Some(pod) = pods.iter().find(|pod| pod.deleting) {
+        let end = pod.ends.unwrap_or(pod.created);
+        return (waited(chain, end) >= LINGERS).then(|| {
+            let message = format!(
+                "pod {} is being deleted, and should have been gone at {end}: a finalizer holds it, or its kubelet cannot end \
+                 it",
+                pod.name
+            );
+            (Reason::PodTerminating, message)
+        });
+    }
+    if let Some(pod) = pods.first() {
+        let failed = pod.failed.as_ref().map(|words| (Reason::PodFailed, words.clone()));
+        let outdated = || {
+            let message = format!("pod {} is of an earlier template, and is not replaced yet", pod.name);
+            overdue.then_some((Reason::PodOutdated, message))
+        };
+        return failed.or_else(outdated);
+    }
+    if let Some(refusal) = chain.observed.refusals.iter().find(|one| one.is_of(view.number)) {
+        return Some(refused(chain, refusal));
+    }
+    let made = view.created().map(|created| waited(chain, created.max(node.since)))?;
+    let message = "no pod of it is there: the DaemonSet controller has made none";
+    let missing = overdue || made >= PATIENCE && seen_missing(chain, view, node) >= PATIENCE;
+    missing.then(|| (Reason::PodMissing, message.into()))
+}
+
+fn of_pod(chain: &Chain<'_>, pod: &Pod, after: impl Fn(Timestamp, i64) -> bool) -> Option<(Reason, String)> {
+    if let Some(words) = &pod.failed {
+        return Some((Reason::PodFailed, words.clone()));
+    }
+    if let Some(words) = &pod.unschedulable {
+        return after(pod.created, SOON).then(|| (Reason::Unschedulable, words.clone()));
+    }
+    if let Some(running) = pod.running {
+        let words = pod.unready.clone().unwrap_or_else(|| "its readiness probe fails".into());
+        // The node's clock may be wrong, the API server's is not.
+        let since = running.min(chain.now).max(pod.created);
+        return after(since, PATIENCE)
+            .then(|| (Reason::PodNotReady, format!("it runs and is not Ready: {words}")));
+    }
+    let refuses = pod.waiting.as_ref().filter(|(reason, _)| !ON_ITS_WAY.contains(&reason.as_str()));
+    let words = match refuses.or(pod.waiting.as_ref()) {
+        Some((reason, message)) if message.is_empty() => reason.clone(),
+        Some((reason, message)) => format!("{reason}: {message}"),
+        None => pod.ended.as_ref().map_or_else(
+            || "its kubelet has said nothing of it".into(),
+            |(code, words)| format!("it ended with exit code {code}: {}", words.trim()),
+        ),
+    };
+    let mut asked = chain.observed.refusals.iter();
+    let event = asked.find(|one| one.pod.as_deref() == Some(&pod.start.uid));
+    let words = event.map_or(words.clone(), |event| format!("{words}; {}", event.message));
+    let limit = if refuses.is_some() || event.is_some() { SOON } else { PATIENCE };
+    after(pod.created, limit)
+        .then(|| (Reason::PodNotStarted, format!("not started since {}: {words}", pod.created)))
+}
+
+/// What a refusal of the API server means.
+pub(super) fn refused(chain: &Chain<'_>, refusal: &Refusal) -> (Reason, String) {
+    if refusal.message.contains("PodSecurity") {
+        let namespace = chain.quinistry.metadata.namespace.as_deref().unwrap_or_default();
+        let message = format!(
+            "Pod Security forbids host ports here; label the namespace: kubectl label namespace {namespace} \
+             pod-security.kubernetes.io/enforce=privileged ({})",
+            refusal.message
+        );
+        return (Reason::PodSecurityForbidden, message);
+    }
+    let message = format!("pods of generation {} are refused: {}", refusal.generation, refusal.message);
+    (Reason::ApplyRejected, message)
+}
+
+/// For how many seconds this operator has seen none there; if it has just begun, for as long as can be.
+fn seen_missing(chain: &Chain<'_>, view: &View<'_>, node: &Node) -> i64 {
+    let Some(known) = &chain.observed.lacking else { return i64::MAX };
+    known.get(&(view.number, node.name.clone())).map_or(0, |since| waited(chain, *since))
+}
+
+fn waited(chain: &Chain<'_>, since: Timestamp) -> i64 {
+    chain.now.as_second() - since.as_second()
+}

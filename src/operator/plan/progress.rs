@@ -1,0 +1,113 @@
+//! Since when the chain has got no further, and which nodes it waits for too long. Pure.
+//!
+//! Progress is a change of what is wanted, or a pod that came to be Ready. A pod that is merely made is none: pods that
+//! are made again and again would put the deadline off for ever.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::generation::View;
+use super::{Action, Chain};
+use crate::operator::observed::{Node, Pod};
+
+/// For how many seconds a pod must have been Ready before its node is no longer counted as one that waits: a pod that ends
+/// again and again is Ready now and then.
+const STEADY: i64 = 60;
+
+/// By generation and node: since when no steady pod is there.
+pub(in crate::operator) type Lacking = BTreeMap<(i32, String), Timestamp>;
+
+/// How far the chain is behind its deadline.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Nothing has got further for longer than allowed.
+    pub(super) late: bool,
+    /// Nodes that were waited for longer than allowed, by generation.
+    pub(super) overdue: BTreeSet<(i32, String)>,
+    /// For the next plan.
+    pub(super) lacking: Lacking,
+}
+
+// === impl Progress ===
+
+impl Progress {
+    pub(super) fn of(chain: &Chain<'_>, actions: &[Action]) -> Self {
+        let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
+        let passed = |since: Timestamp| chain.now.as_second() - since.as_second() > allowed;
+        let last = last(chain);
+        // What is about to be done is progress, however long nothing was wanted before. A replaced pod is none.
+        let acts = |action: &Action| !matches!(action, Action::Replace { .. } | Action::Label { .. });
+        if actions.iter().any(acts) {
+            return Self { lacking: lacking(chain, last), ..Self::default() };
+        }
+        let lacking = lacking(chain, last);
+        let waited: Vec<_> = lacking
+            .iter()
+            .filter(|((number, node), _)| {
+                let view = chain.views.iter().find(|view| view.number == *number);
+                let node = chain.nodes.get(node);
+                view.zip(node).is_some_and(|(view, node)| view.lacks(node))
+            })
+            .collect();
+        let overdue: BTreeSet<_> = waited
+            .iter()
+            .filter(|(_, since)| passed(last.map_or(**since, |last| last.max(**since))))
+            .map(|(key, _)| (*key).clone())
+            .collect();
+        let late = if waited.is_empty() { last.is_some_and(passed) } else { !overdue.is_empty() };
+        Self { late, overdue, lacking }
+    }
+
+    pub(super) fn is_overdue(&self, generation: i32, node: &str) -> bool {
+        !self.overdue.is_empty() && self.overdue.contains(&(generation, node.to_owned()))
+    }
+}
+
+/// The last sign of life. A node's clock may be wrong in both directions, so that what it says counts between the times
+/// that the API server has given.
+fn last(chain: &Chain<'_>) -> Option<Timestamp> {
+    let created = chain.quinistry.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let sets = chain.observed.daemon_sets.iter().map(|set| set.created.max(set.changed));
+    let came = |pod: &Pod| match pod.ready {
+        // One that was started again was Ready before.
+        Some(since) if pod.start.restarts == 0 => Some(since.max(pod.created).min(chain.now)),
+        Some(_) => Some(pod.created),
+        None => None,
+    };
+    let current = chain
+        .views
+        .iter()
+        .flat_map(|view| view.pods.iter().filter(|pod| !pod.deleting && view.is_of_current_template(pod)));
+    created.into_iter().chain(sets).chain(current.filter_map(|pod| came(pod))).max()
+}
+
+fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
+    let mut all = Lacking::new();
+    for view in chain.views.iter().filter(|view| view.exists()) {
+        for node in &view.nodes {
+            let key = (view.number, node.name.clone());
+            let known = chain.observed.lacking.as_ref().map(|known| known.get(&key).copied());
+            let since = match known {
+                Some(Some(since)) => since,
+                Some(None) => chain.now,
+                // This operator has just begun.
+                None => estimate(view, node).or(last).unwrap_or(chain.now),
+            };
+            let unsteady = || {
+                let ready = view.pod_on(node).and_then(|pod| pod.ready);
+                let young = ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY);
+                young && matches!(known, Some(Some(_)))
+            };
+            if view.lacks(node) || unsteady() {
+                all.insert(key, since);
+            }
+        }
+    }
+    all
+}
+
+/// When what is on a node was made.
+fn estimate(view: &View<'_>, node: &Node) -> Option<Timestamp> {
+    view.on(&node.name).iter().map(|pod| pod.created).max()
+}

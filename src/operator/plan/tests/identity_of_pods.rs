@@ -1,0 +1,82 @@
+//! Pods and `DaemonSets` that look like the resource's own and are not.
+
+use super::failures::standing;
+use super::*;
+
+/// What anyone can do who may create pods: copy all that can be copied of one.
+fn impostor(world: &World, generation: i32, change: impl FnOnce(&mut Pod)) -> Arc<Pod> {
+    let mut pod = world.observed.pods_of(generation).next().unwrap().clone();
+    pod.name = "aaa".into();
+    pod.start.uid = "uid-aaa".into();
+    change(&mut pod);
+    Arc::new(pod)
+}
+
+#[test]
+fn a_copied_pod_does_not_carry_the_chain_on() {
+    let quinistry = pinned();
+    let another = |pod: &mut Pod| pod.controller.as_mut().unwrap().uid = "uid-other".into();
+    let elsewhere = |pod: &mut Pod| pod.namespace = "elsewhere".into();
+    let none = |pod: &mut Pod| pod.controller = None;
+    let disguises: [&dyn Fn(&mut Pod); 3] = [&another, &elsewhere, &none];
+    for disguise in disguises {
+        let mut world = World::new(2);
+        world.obey(&world.plan(&quinistry));
+        world.run();
+        let copy = impostor(&world, 1, |pod| {
+            disguise(pod);
+            pod.node = "node-2".into();
+        });
+        world.observed.pods.retain(|pod| pod.node != "node-2");
+        world.observed.pods.push(copy.clone());
+        world.look(&world.plan(&quinistry));
+        assert!(!world.observed.fetched.contains_key(&copy.start), "it is not even asked");
+        let plan = world.plan(&quinistry);
+        assert_eq!(applied(&plan), [""; 0]);
+        assert_eq!(plan.generations[0].available, 1);
+    }
+}
+
+#[test]
+fn a_copied_pod_that_serves_something_else_raises_no_alarm() {
+    let quinistry = pinned();
+    let mut world = standing(&quinistry);
+    let copy = impostor(&world, 1, |pod| {
+        pod.namespace = "elsewhere".into();
+        pod.ready = None;
+        pod.ended = Some((3, "another".into()));
+    });
+    world.observed.fetched.insert(copy.start.clone(), Fetched::Whole(Digest::sha256(b"another")));
+    world.observed.pods.push(copy);
+    let plan = world.plan(&quinistry);
+    assert_eq!((plan.words.ready.status, plan.words.fixed_point.status), ("True", "True"));
+    assert_eq!(plan.deviations, []);
+}
+
+#[test]
+fn a_copied_pod_does_not_keep_generations_from_going() {
+    let mut quinistry = pinned();
+    let mut world = standing(&quinistry);
+    let copy = impostor(&world, 3, |pod| pod.controller.as_mut().unwrap().name = "meddler".into());
+    quinistry.spec.generations = 1;
+    world.obey(&world.plan(&quinistry));
+    world.observed.pods.retain(|pod| pod.generation != 3);
+    world.observed.pods.push(copy);
+    assert_eq!(applied(&world.plan(&quinistry)), ["-larder-gen2"]);
+}
+
+#[test]
+fn a_set_is_of_a_resource_by_its_owner_its_namespace_and_its_name() {
+    let quinistry = pinned();
+    let world = standing(&quinistry);
+    let changed = |change: fn(&mut DaemonSet)| {
+        let mut set = world.observed.daemon_set(2).unwrap().clone();
+        change(&mut set);
+        set.is_of(&quinistry)
+    };
+    assert!(changed(|_| {}));
+    assert!(!changed(|set| set.owner = "uid-other".into()));
+    assert!(!changed(|set| set.namespace = "elsewhere".into()));
+    assert!(!changed(|set| set.name = "aaa".into()));
+    assert!(!changed(|set| set.generation = 1));
+}

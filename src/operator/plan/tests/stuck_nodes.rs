@@ -1,0 +1,215 @@
+//! Nodes on which a pod cannot run: each is named with what the cluster says, and Degraded from the deadline.
+
+use super::failures::standing;
+use super::*;
+use crate::operator::observed::Refusal;
+
+/// Generation 1 is Ready on two nodes, and something is the matter with its pod on the third.
+fn stuck(change: impl Fn(&mut Pod)) -> (Quinistry, World) {
+    let quinistry = pinned();
+    let mut world = World::new(3);
+    world.obey(&world.plan(&quinistry));
+    world.run();
+    world.change_pod_on(1, "node-3", |pod| {
+        (pod.ready, pod.running, pod.start.started) = (None, None, None);
+        change(pod);
+    });
+    world.remember(&world.plan(&quinistry));
+    world.look(&world.plan(&quinistry));
+    (quinistry, world)
+}
+
+#[track_caller]
+fn assert_named(plan: &Plan, reason: Reason, words: &str) {
+    let found: Vec<_> = plan.deviations.iter().filter(|one| one.node == "node-3").collect();
+    let [one] = found[..] else { panic!("{:?}", plan.deviations) };
+    assert_eq!((one.generation, one.reason), (1, reason), "{one:?}");
+    assert!(one.message.contains(words), "{one:?}");
+}
+
+#[test]
+fn what_the_cluster_says_of_a_pod_is_told_and_degrades_from_the_deadline() {
+    type Change = fn(&mut Pod);
+    let cases: [(Change, Reason, &str); 7] = [
+        (
+            |pod| pod.unschedulable = Some("0/3 nodes are available: 1 Too many pods".into()),
+            Reason::Unschedulable,
+            "Too many pods",
+        ),
+        (
+            |pod| pod.failed = Some("Evicted: The node was low on resource: memory".into()),
+            Reason::PodFailed,
+            "low on resource",
+        ),
+        (
+            |pod| pod.waiting = Some(("ContainerCreating".into(), String::new())),
+            Reason::PodNotStarted,
+            "ContainerCreating",
+        ),
+        (
+            |pod| pod.waiting = Some(("CreateContainerConfigError".into(), "no such secret".into())),
+            Reason::PodNotStarted,
+            "no such secret",
+        ),
+        (|pod| pod.waiting = None, Reason::PodNotStarted, "said nothing"),
+        (
+            |pod| {
+                pod.running = Some(pod.created);
+                pod.unready = Some("containers with unready status: [sidecar]".into());
+            },
+            Reason::PodNotReady,
+            "[sidecar]",
+        ),
+        (|pod| (pod.deleting, pod.ends) = (true, Some(pod.created)), Reason::PodTerminating, "finalizer"),
+    ];
+    for (change, reason, words) in cases {
+        let (quinistry, mut world) = stuck(change);
+        let told = world.plan(&quinistry).deviations.len();
+        assert_eq!(told, usize::from(reason == Reason::PodFailed), "the others may pass: {reason}");
+        world.now = at(60);
+        let plan = world.plan(&quinistry);
+        assert_named(&plan, reason, words);
+        assert_eq!(plan.words.degraded.status, "False", "{:#?}", plan.words);
+        assert_eq!(applied(&plan), [""; 0]);
+        let later = world.plan(&quinistry);
+        assert_eq!(plan.deviations, later.deviations, "the same state gives the same words");
+        world.now = at(700);
+        let plan = world.plan(&quinistry);
+        assert_named(&plan, reason, words);
+        assert_degraded(&plan, reason);
+        assert!(plan.words.degraded.message.contains("node-3"), "{:?}", plan.words.degraded);
+        assert_eq!(plan.words.progressing.reason, Reason::ProgressDeadlineExceeded);
+        assert_eq!(plan.words.ready.status, "False");
+    }
+}
+
+#[test]
+fn a_node_without_any_pod_is_told_with_what_the_api_server_says() {
+    let (quinistry, mut world) = stuck(|_| {});
+    world.observed.pods.retain(|pod| pod.node != "node-3");
+    world.remember(&world.plan(&quinistry));
+    world.now = at(60);
+    assert_named(&world.plan(&quinistry), Reason::PodMissing, "none");
+    let message = "admission webhook \"gate\" denied the request: no".to_owned();
+    world.observed.refusals = vec![Refusal { generation: 1, pod: None, message }];
+    let plan = world.plan(&quinistry);
+    assert_named(&plan, Reason::ApplyRejected, "denied the request");
+    assert_degraded(&plan, Reason::ApplyRejected);
+}
+
+#[test]
+fn a_pod_that_waits_in_silence_is_asked_about_and_its_events_are_told() {
+    let (quinistry, mut world) = stuck(|pod| pod.waiting = Some(("ContainerCreating".into(), String::new())));
+    world.now = at(20);
+    let asked = world.plan(&quinistry).missing.pods;
+    let [(1, _, uid)] = &asked.iter().cloned().collect::<Vec<_>>()[..] else { panic!("{asked:?}") };
+    let message = "FailedMount: configmap \"x\" not found".to_owned();
+    world.observed.refusals = vec![Refusal { generation: 1, pod: Some(uid.clone()), message }];
+    let plan = world.plan(&quinistry);
+    assert_named(&plan, Reason::PodNotStarted, "FailedMount");
+    assert_eq!(plan.words.degraded.status, "False", "one pod's trouble is not the API server's refusal");
+}
+
+#[test]
+fn a_pod_of_an_earlier_template_is_named_when_it_was_waited_for_too_long() {
+    let mut quinistry = pinned();
+    let mut world = standing(&quinistry);
+    quinistry.spec.image = Some("registry.example.com/larder:2".into());
+    world.obey(&world.plan(&quinistry));
+    let stale = world.observed.pods_of(1).find(|pod| pod.node == "node-3").unwrap().clone();
+    world.run();
+    world.observed.pods.retain(|pod| pod.generation != 1 || pod.node != "node-3");
+    world.observed.pods.push(Arc::new(stale));
+    world.remember(&world.plan(&quinistry));
+    assert_eq!(world.plan(&quinistry).deviations, []);
+    world.now = at(2000);
+    assert_named(&world.plan(&quinistry), Reason::PodOutdated, "earlier template");
+}
+
+#[test]
+fn pods_that_are_made_again_and_again_do_not_move_the_deadline() {
+    let (quinistry, mut world) = stuck(|_| {});
+    for round in 1..=70 {
+        world.now = at(10 * round);
+        world.change_pod_on(1, "node-3", |pod| {
+            pod.start.uid = format!("uid-again-{round}");
+            pod.created = at(10 * round);
+            // Now and then it gets as far as Ready, for a moment.
+            pod.ready = (round % 7 == 0).then_some(at(10 * round));
+        });
+        let plan = world.plan(&quinistry);
+        world.look(&plan);
+        world.remember(&plan);
+    }
+    let plan = world.plan(&quinistry);
+    assert_eq!(plan.words.degraded.status, "False", "it is Ready at the moment");
+    world.now = at(705);
+    world.change_pod_on(1, "node-3", |pod| (pod.ready, pod.running) = (None, None));
+    let plan = world.plan(&quinistry);
+    assert_eq!(plan.words.progressing.reason, Reason::ProgressDeadlineExceeded, "{:#?}", plan.words);
+    assert_eq!(plan.words.degraded.status, "True");
+}
+
+#[test]
+fn a_pod_that_is_replaced_on_a_chain_that_stands_for_long_has_all_its_time() {
+    let quinistry = pinned();
+    let mut world = standing(&quinistry);
+    world.now = at(900_000);
+    world.remember(&world.plan(&quinistry));
+    world.observed.pods.retain(|pod| pod.node != "node-3" || pod.generation != 2);
+    let plan = world.plan(&quinistry);
+    assert_eq!((plan.words.degraded.status, plan.words.progressing.status), ("False", "True"), "{plan:#?}");
+    world.run();
+    // Its operator has begun after that.
+    world.observed.lacking = None;
+    world.change_pod_on(2, "node-3", |pod| pod.ready = None);
+    let plan = world.plan(&quinistry);
+    assert_eq!((plan.words.degraded.status, plan.words.progressing.status), ("False", "True"), "{plan:#?}");
+}
+
+#[test]
+fn a_digest_that_admission_adds_changes_nothing_and_another_image_is_named() {
+    let quinistry = pinned();
+    let mut world = World::new(2);
+    world.obey(&world.plan(&quinistry));
+    world.run();
+    let pin = |pod: &mut Pod| pod.image = format!("{}@sha256:{}", pod.image, "a".repeat(64));
+    world.change_pods(1, pin);
+    world.look(&world.plan(&quinistry));
+    assert_eq!(applied(&world.plan(&quinistry)), ["+larder-gen2"]);
+
+    let mut world = standing(&quinistry);
+    world.change_pod_on(2, "node-3", |pod| {
+        pod.image = pod.image.replace("localhost:5000", "mirror.example.com");
+    });
+    let plan = world.plan(&quinistry);
+    assert_degraded(&plan, Reason::ImageRewritten);
+    let message = &plan.words.degraded.message;
+    assert!(message.contains("node-3") && message.contains("mirror.example.com/quinistry@"), "{message}");
+    assert_eq!(plan.words.ready.status, "False");
+}
+
+#[test]
+fn what_a_wrong_clock_of_a_node_says_raises_no_alarm() {
+    let quinistry = pinned();
+    let mut world = standing(&quinistry);
+    world.now = at(1000);
+    // The kubelet's clock is an hour behind; the operator has just seen the pod.
+    world.change_pod_on(2, "node-3", |pod| {
+        (pod.ready, pod.running, pod.seen) = (None, Some(at(-2600)), at(999));
+    });
+    assert_eq!(world.plan(&quinistry).words.ports_available.status, "True");
+    world.now = at(1010);
+    assert_eq!(world.plan(&quinistry).words.ports_available.reason, Reason::HostPortUnreachable);
+
+    // One that is ahead does not have a pod replaced that was made after its predecessor was Ready.
+    let mut world = standing(&quinistry);
+    world.change_pods(2, |pod| pod.ready = Some(at(3600)));
+    world.change_pods(3, |pod| {
+        (pod.ready, pod.running) = (None, None);
+        pod.waiting = Some(("ErrImagePull".into(), "connection refused".into()));
+        pod.created = at(500);
+    });
+    world.now = at(501);
+    assert_eq!(applied(&world.plan(&quinistry)), [""; 0]);
+}

@@ -1,0 +1,107 @@
+//! Artifact types of all that refers to a manifest, remembered so that a question for one of them reads what fits it, and
+//! not every descriptor there is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::oci::{Digest, RepositoryName};
+
+/// Least number of referrers whose types are worth remembering.
+const MANY: usize = 256;
+
+/// Capacity in referrers of all manifests together; one takes about 150 bytes.
+const CAPACITY: usize = 100_000;
+
+/// Digest and artifact type of a referrer.
+pub(super) type Typed = (Digest, Option<Arc<str>>);
+
+/// Types by repository and subject, each for a state of the repository's manifests.
+#[derive(Debug, Default)]
+pub(super) struct ArtifactTypes(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashMap<RepositoryName, HashMap<Digest, (String, Arc<[Typed]>)>>,
+    count: usize,
+    /// How often a repository was changed.
+    changes: u64,
+}
+
+impl ArtifactTypes {
+    /// Returns all referrers of a subject, in order, if they are known for that state of the repository.
+    pub(super) fn get(&self, name: &RepositoryName, subject: &Digest, stamp: &str) -> Option<Arc<[Typed]>> {
+        let inner = self.inner();
+        inner.known.get(name)?.get(subject).filter(|(of, _)| of == stamp).map(|(_, types)| types.clone())
+    }
+
+    /// Call before descriptors are read.
+    pub(super) fn begin(&self) -> u64 {
+        self.inner().changes
+    }
+
+    /// Remembers all referrers of a subject, unless something was changed since they were begun.
+    pub(super) fn put(
+        &self,
+        begun: u64,
+        name: &RepositoryName,
+        subject: &Digest,
+        stamp: String,
+        types: Vec<Typed>,
+    ) {
+        let mut inner = self.inner();
+        if inner.changes != begun || !(MANY..=CAPACITY).contains(&types.len()) {
+            return;
+        }
+        if inner.count + types.len() > CAPACITY {
+            inner.known.clear();
+            inner.count = 0;
+        }
+        inner.count += types.len();
+        let before =
+            inner.known.entry(name.clone()).or_default().insert(subject.clone(), (stamp, types.into()));
+        inner.count -= before.map_or(0, |(_, types)| types.len());
+    }
+
+    /// Forgets a repository. Call before it is changed, and afterwards.
+    pub(super) fn forget(&self, name: &RepositoryName) {
+        let mut inner = self.inner();
+        inner.changes += 1;
+        let gone = inner.known.remove(name);
+        inner.count -= gone.into_iter().flatten().map(|(_, (_, types))| types.len()).sum::<usize>();
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing above panics between two changes that belong together.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_known_for_one_state_and_forgotten_with_a_change() {
+        let types = ArtifactTypes::default();
+        let (name, other) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let subject = Digest::sha256(b"");
+        let many = |count: usize| vec![(subject.clone(), None); count];
+        let put = |begun, name, count| types.put(begun, name, &subject, "1".into(), many(count));
+        put(types.begin(), &name, MANY - 1);
+        assert!(types.get(&name, &subject, "1").is_none());
+        put(types.begin(), &name, MANY);
+        put(types.begin(), &other, MANY);
+        assert_eq!(types.get(&name, &subject, "1").unwrap().len(), MANY);
+        assert!(types.get(&name, &subject, "2").is_none());
+        let before = types.begin();
+        types.forget(&name);
+        assert!(types.get(&name, &subject, "1").is_none());
+        assert!(types.get(&other, &subject, "1").is_some());
+        put(before, &name, MANY);
+        assert!(types.get(&name, &subject, "1").is_none());
+        put(types.begin(), &name, CAPACITY);
+        assert!(types.get(&other, &subject, "1").is_none(), "all make room");
+        put(types.begin(), &name, CAPACITY);
+        assert_eq!(types.inner().count, CAPACITY);
+    }
+}

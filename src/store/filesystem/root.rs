@@ -1,0 +1,149 @@
+//! Looking up what lies under the root of a storage: never outside of it, and never waiting for a writer.
+//!
+//! A volume may hold what another program, or a hand, has put there. A symbolic link that leads out of the root is as good
+//! as absent (`openat2(2)`, `RESOLVE_BENEATH`), and a FIFO, socket or device is opened without waiting and is no content.
+//! Kernels before 5.6 and some sandboxes have no `openat2`: there the resolved path is compared with the root first, which
+//! cannot see a link that is put in place between the two steps.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
+use rustix::io::Errno;
+
+use crate::store::failpoint::pass;
+
+/// Attempts at a path in which folders are moved while it is resolved (`EAGAIN`).
+const ATTEMPTS: u32 = 32;
+
+/// The root folder of a storage.
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    folder: OwnedFd,
+    /// The kernel keeps look-ups beneath the folder.
+    is_guarded: bool,
+}
+
+impl Root {
+    /// The folder at `path`, which is canonical.
+    pub(super) fn new(path: PathBuf) -> io::Result<Self> {
+        let folder = open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let is_guarded = beneath(&folder, ".", OFlags::PATH | OFlags::CLOEXEC).is_ok();
+        Ok(Self { path, folder, is_guarded })
+    }
+
+    /// The root's own path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a regular file to be read, with its attributes; nothing if something else lies there.
+    pub(super) fn file(&self, key: &str) -> io::Result<Option<(File, Stat)>> {
+        pass("open")?;
+        let file = match self.at(key, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
+            // A socket, or a device that has no driver.
+            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Ok(None),
+            opened => opened?,
+        };
+        let stat = fstat(&file)?;
+        Ok(FileType::from_raw_mode(stat.st_mode).is_file().then(|| (file.into(), stat)))
+    }
+
+    /// The attributes of whatever lies there.
+    pub(super) fn stat(&self, key: &str) -> io::Result<Stat> {
+        pass("look")?;
+        Ok(fstat(self.at(key, OFlags::PATH)?)?)
+    }
+
+    /// Opens a folder to be listed.
+    pub(super) fn folder(&self, key: &str) -> io::Result<OwnedFd> {
+        pass("list")?;
+        self.at(key, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    /// Refuses a folder that a symbolic link leads to, out of the root.
+    pub(super) fn must_hold(&self, folder: &Path) -> io::Result<()> {
+        let relative = folder.strip_prefix(&self.path).map_err(io::Error::other)?;
+        let relative = relative.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
+        self.at(if relative.is_empty() { "." } else { relative }, OFlags::PATH | OFlags::DIRECTORY).map(drop)
+    }
+
+    fn at(&self, key: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        if !self.is_guarded {
+            let path = self.path.join(key).canonicalize()?;
+            if !path.starts_with(&self.path) {
+                return Err(Errno::XDEV.into());
+            }
+            return Ok(open(&path, flags | OFlags::NOFOLLOW, Mode::empty())?);
+        }
+        let mut attempt = 1;
+        loop {
+            match beneath(&self.folder, key, flags) {
+                Err(Errno::AGAIN) if attempt < ATTEMPTS => attempt += 1,
+                Err(Errno::INTR) => {}
+                opened => return Ok(opened?),
+            }
+        }
+    }
+}
+
+fn beneath(folder: &OwnedFd, key: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    openat2(folder, key, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// The same root, with the kernel's guard and without.
+    fn roots(path: &Path) -> [Root; 2] {
+        let unguarded = Root { is_guarded: false, ..Root::new(path.into()).unwrap() };
+        [Root::new(path.into()).unwrap(), unguarded]
+    }
+
+    #[test]
+    fn links_lead_to_what_lies_in_the_root_and_nowhere_else() {
+        let (outside, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = root.path().canonicalize().unwrap();
+        fs::write(outside.path().join("file"), "secret").unwrap();
+        fs::create_dir(path.join("folder")).unwrap();
+        fs::write(path.join("folder/file"), "content").unwrap();
+        symlink("folder", path.join("inside")).unwrap();
+        symlink(outside.path(), path.join("out")).unwrap();
+        symlink(outside.path().join("file"), path.join("out-file")).unwrap();
+        symlink("..", path.join("up")).unwrap();
+        symlink("loop", path.join("loop")).unwrap();
+        for root in roots(&path) {
+            assert!(root.file("inside/file").unwrap().is_some());
+            root.must_hold(&path.join("inside")).unwrap();
+            for key in ["out/file", "out-file", "up", "loop"] {
+                assert!(root.file(key).is_err(), "{key}");
+                assert!(root.stat(key).is_err(), "{key}");
+                assert!(root.folder(key).is_err(), "{key}");
+                assert!(root.must_hold(&path.join(key)).is_err(), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
+        fs::create_dir(path.join("folder")).unwrap();
+        for root in roots(&path) {
+            for key in ["fifo", "socket", "folder"] {
+                assert!(root.file(key).unwrap().is_none(), "{key}");
+                root.stat(key).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The store as a whole, on a folder.
+
+mod collection;
+mod failures;
+mod integrity;
+mod referrers;
+mod replay;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::layout::{Key, blob};
+use super::{Access, Filesystem, Store, StoreError, Tagged};
+use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json};
+
+/// A folder that flushes at once, if there is one: these tests do not cut off the power.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn open(folder: &Path) -> Store {
+    Store::open(Filesystem::open(folder, Access::Write).unwrap(), false).unwrap()
+}
+
+fn open_again(store: Store, folder: &Path) -> Store {
+    drop(store);
+    open(folder)
+}
+
+fn name(text: &str) -> RepositoryName {
+    text.parse().unwrap()
+}
+
+fn tags(names: &[&str]) -> Vec<Tag> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+fn push_blob(store: &Store, repository: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
+    let digest = Digest::sha256(bytes);
+    let mut receiver = store.receive(digest.algorithm())?;
+    receiver.append(bytes)?;
+    store.commit(&name(repository), &mut receiver, &digest)?;
+    Ok(digest)
+}
+
+/// A manifest of one layer, which tells itself from others by a note.
+fn manifest(layer: &[u8], note: &str) -> Bytes {
+    let descriptor = |bytes: &[u8]| json!({"mediaType": "application/octet-stream", "digest": Digest::sha256(bytes), "size": bytes.len()});
+    let manifest: Value = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "annotations": {"note": note},
+        "config": descriptor(b"{}"), "layers": [descriptor(layer)],
+    });
+    to_json(&manifest).into()
+}
+
+fn put_as(
+    store: &Store,
+    repository: &str,
+    digest: &Digest,
+    bytes: &Bytes,
+    names: &[&str],
+) -> Result<(), StoreError> {
+    let parsed = Manifest::parse(bytes, None).unwrap();
+    store.put_manifest(&name(repository), bytes, &parsed, Tagged { digest, tags: &tags(names) })
+}
+
+fn put(store: &Store, repository: &str, bytes: &Bytes, names: &[&str]) -> Result<Digest, StoreError> {
+    let digest = Digest::sha256(bytes);
+    put_as(store, repository, &digest, bytes, names).map(|()| digest)
+}
+
+/// What a tag means; nothing if it means nothing.
+fn meaning(store: &Store, repository: &str, tag: &str) -> Option<Digest> {
+    let reference = Reference::Tag(tag.parse().unwrap());
+    match store.manifest(&name(repository), &reference) {
+        Ok(manifest) => Some(manifest.digest),
+        Err(StoreError::ManifestUnknown) => None,
+        Err(error) => panic!("{tag}: {error}"),
+    }
+}
+
+fn path(folder: &Path, key: &Key) -> PathBuf {
+    folder.join(key.as_str())
+}
+
+/// Writes over what lies under a digest, in the very file.
+fn damage(folder: &Path, digest: &Digest, bytes: &[u8]) {
+    fs::write(path(folder, &blob(digest)), bytes).unwrap();
+}

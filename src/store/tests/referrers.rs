@@ -1,0 +1,104 @@
+//! Descriptors of referrers that must be made again, as another program has written to the repository.
+
+use super::*;
+use crate::oci::Descriptor;
+use crate::store::Page;
+use crate::store::layout::Place;
+use crate::store::referrers::Before;
+
+fn referrer(subject: &Digest, note: &str) -> Bytes {
+    let subject = json!({"mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 7});
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [], "subject": subject,
+        "artifactType": "application/note", "annotations": {"note": note},
+    });
+    to_json(&index).into()
+}
+
+/// Puts referrers where another program would.
+fn place(store: &Store, subject: &Digest, notes: std::ops::Range<usize>) {
+    for note in notes {
+        let bytes = referrer(subject, &note.to_string());
+        let digest = Digest::sha256(&bytes);
+        let entries = [
+            (blob(&digest), &bytes[..]),
+            (Place(&name("a")).revision_link(&digest), digest.as_str().as_bytes()),
+        ];
+        store.storage().write(&entries).unwrap();
+    }
+}
+
+fn ask(store: &Store, subject: &Digest, wanted: &[String]) -> Vec<Descriptor> {
+    let page = Page { size: 1000, last: String::new() };
+    let (found, more) =
+        store.look_for_referrers(&name("a"), &(subject.clone(), wanted.to_vec(), page, 1 << 20)).unwrap().0;
+    assert!(!more);
+    found.to_vec()
+}
+
+#[test]
+fn they_are_made_once_and_found_after_a_restart() {
+    let folder = folder();
+    let subject = Digest::sha256(b"subject");
+    let store = open(folder.path());
+    place(&store, &subject, 0..50);
+    assert_eq!(ask(&store, &subject, &[]).len(), 50);
+    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    assert_eq!(ask(&store, &subject, &[]).len(), 50);
+    assert_eq!(ask(&store, &subject, &["application/other".into()]), []);
+    // Another program comes again.
+    place(&store, &subject, 50..60);
+    assert_eq!(ask(&store, &subject, &[]).len(), 60);
+}
+
+#[test]
+fn no_push_waits_for_them_and_what_is_pushed_meanwhile_is_listed() {
+    let folder = folder();
+    let subject = Digest::sha256(b"subject");
+    let store = open(folder.path());
+    place(&store, &subject, 0..5);
+    // A push holds the repository's lock while they are asked for.
+    std::thread::scope(|scope| {
+        store.changing_at_once(&name("a"), || {
+            let asking = scope.spawn(|| store.make_rows(&name("a")).unwrap().0.len());
+            assert_eq!(asking.join().unwrap(), 5);
+        });
+    });
+    // What came after the rows were made, by this program and by another, is kept with them.
+    let (rows, seen) = store.make_rows(&name("a")).unwrap();
+    let stamp = store.stamp(&name("a")).unwrap();
+    put(&store, "a", &referrer(&subject, "pushed"), &[]).unwrap();
+    place(&store, &subject, 5..8);
+    store.keep_rows(&name("a"), &rows, &seen, &stamp).unwrap();
+    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    assert_eq!(ask(&store, &subject, &[]).len(), 9);
+}
+
+#[test]
+fn a_question_for_a_type_that_many_do_not_have_is_answered_from_memory_until_a_change() {
+    let folder = folder();
+    let subject = Digest::sha256(b"subject");
+    let store = open(folder.path());
+    place(&store, &subject, 0..300);
+    let known = |store: &Store| {
+        let stamp = store.stamp(&name("a")).unwrap();
+        store.0.artifact_types.get(&name("a"), &subject, &stamp).map(|types| types.len())
+    };
+    let [other, own] = ["application/other", "application/note"].map(|own| [own.to_owned()]);
+    // Once while the descriptors are made, once from the storage.
+    for _ in 0..2 {
+        assert_eq!(ask(&store, &subject, &other), []);
+    }
+    assert_eq!(known(&store), Some(300));
+    assert_eq!(ask(&store, &subject, &own).len(), 300);
+    put(&store, "a", &referrer(&subject, "pushed"), &[]).unwrap();
+    assert_eq!(known(&store), None);
+    assert_eq!(ask(&store, &subject, &own).len(), 301);
+    place(&store, &subject, 300..310);
+    assert_eq!(known(&store), None);
+    assert_eq!(ask(&store, &subject, &other), []);
+    assert_eq!(ask(&store, &subject, &own).len(), 311);
+}

@@ -1,0 +1,152 @@
+//! Which content is known to have the digest under which it lies, and which is known not to.
+//!
+//! A disk may rot, and another program's crash may tear what it was writing. So bytes are hashed before they are answered
+//! for: a short blob each time that it is read, a longer one once for each identity of its file. Damaged content is as good
+//! as absent, so that a client that looks before it pushes pushes it again, which mends it. Called wherever the store says
+//! that a blob is there.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::io::Errno;
+
+use super::layout::blob;
+use super::storage::{Identity, StorageError};
+use super::{Store, StoreError};
+use crate::oci::Digest;
+use crate::segments::Segments;
+
+/// Capacity in blobs; an entry takes about 150 bytes.
+const CAPACITY: usize = 65_536;
+
+/// Results of hashing, by content.
+#[derive(Debug, Default)]
+pub(super) struct Verified(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashMap<Name, (Identity, bool)>,
+    /// Oldest first.
+    order: VecDeque<Name>,
+}
+
+/// The first 128 bits of a digest: two files of equal identity are one, so that no more is needed to tell contents apart.
+type Name = u128;
+
+fn name(digest: &Digest) -> Name {
+    Name::from_str_radix(&digest.hex()[..32], 16).expect("a digest is hexadecimal")
+}
+
+impl Verified {
+    /// Returns the result for that content in that very file, if it is known.
+    pub(super) fn get(&self, digest: &Digest, identity: &Identity) -> Option<bool> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.known.get(&name(digest)).filter(|(known, _)| known == identity).map(|(_, is_sound)| *is_sound)
+    }
+
+    fn put(&self, digest: &Digest, identity: Identity, is_sound: bool) {
+        let name = name(digest);
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.known.insert(name, (identity, is_sound)).is_some() {
+            return;
+        }
+        inner.order.push_back(name);
+        if inner.order.len() > CAPACITY
+            && let Some(oldest) = inner.order.pop_front()
+        {
+            inner.known.remove(&oldest);
+        }
+    }
+}
+
+impl Store {
+    /// Returns the length of content that is there and has `digest`, which may be another one than that it lies under: a
+    /// link may lead to other bytes.
+    pub(super) fn sound(&self, canonical: &Digest, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        let key = blob(canonical);
+        let Some(identity) = self.storage().identity(&key)? else { return Ok(None) };
+        if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
+            return Ok(is_sound.then_some(identity.length()));
+        }
+        let Some((content, identity)) = self.storage().open(&key)? else { return Ok(None) };
+        Ok(self.is_sound(digest, &content, identity)?.then_some(content.len()))
+    }
+
+    /// Hashes content that was opened, unless its file is known.
+    pub(super) fn is_sound(
+        &self,
+        digest: &Digest,
+        content: &Segments,
+        identity: Identity,
+    ) -> Result<bool, StoreError> {
+        if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
+            return Ok(is_sound);
+        }
+        let is_sound = match content.digest(digest.algorithm()) {
+            Ok(found) => found == *digest,
+            Err(error) if is_damage(&error) => false,
+            Err(source) => {
+                return Err(StorageError::Io { what: "read", key: digest.to_string(), source }.into());
+            }
+        };
+        if !is_sound {
+            tracing::warn!(%digest, length = content.len(), "blob damaged, treating it as absent");
+        }
+        self.0.verified.put(digest, identity, is_sound);
+        Ok(is_sound)
+    }
+
+    /// Notes that content, hashed while it came, was just put in place, and that it has `digest` as well.
+    pub(super) fn note_sound(&self, canonical: &Digest, digest: &Digest) {
+        // If this fails, the content is hashed when it is asked for.
+        let Ok(Some(identity)) = self.storage().identity(&blob(canonical)) else { return };
+        if identity.can_change() {
+            if digest != canonical {
+                self.0.verified.put(digest, identity.clone(), true);
+            }
+            self.0.verified.put(canonical, identity, true);
+        }
+    }
+
+    fn known_to_be_sound(&self, digest: &Digest, identity: &Identity) -> Option<bool> {
+        if identity.can_change() { self.0.verified.get(digest, identity) } else { Some(true) }
+    }
+}
+
+/// Whether bytes cannot be read since they are not there any more: the file was cut short, or the disk has lost them.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_disk_has_lost_is_damaged_and_what_it_refuses_for_now_is_not() {
+        let of = |errno: Errno| is_damage(&errno.into());
+        assert!(of(Errno::IO) && of(Errno::BADMSG) && is_damage(&io::ErrorKind::UnexpectedEof.into()));
+        assert!(!of(Errno::MFILE) && !of(Errno::ACCESS) && !of(Errno::STALE));
+    }
+
+    #[test]
+    fn a_result_holds_for_one_file_and_the_oldest_make_room() {
+        let verified = Verified::default();
+        let digest = |i: usize| Digest::sha256(&i.to_le_bytes());
+        let [one, other] = [1, 2].map(|inode| Identity::of_file(9, [inode; 6]));
+        verified.put(&digest(0), one.clone(), true);
+        assert_eq!(verified.get(&digest(0), &one), Some(true));
+        assert_eq!(verified.get(&digest(0), &other), None);
+        assert_eq!(verified.get(&digest(1), &one), None);
+        verified.put(&digest(0), other.clone(), false);
+        assert_eq!(verified.get(&digest(0), &other), Some(false));
+        for i in 1..=CAPACITY {
+            verified.put(&digest(i), one.clone(), true);
+        }
+        assert_eq!(verified.get(&digest(0), &other), None);
+        assert_eq!(verified.get(&digest(1), &one), Some(true));
+        assert_eq!(verified.0.lock().unwrap().known.len(), CAPACITY);
+    }
+}

@@ -1,0 +1,233 @@
+//! Walking through the folders of repositories in the order of whole names, from any name on, and no further than wanted.
+//!
+//! A page of the catalog must cost what is on it. So folders are looked into one by one, from the page's first name; and
+//! the names in a large folder are remembered for as long as its stamp tells that they are the same.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::layout::{Key, repositories};
+use super::{Store, StoreError};
+use crate::oci::RepositoryName;
+
+/// Depth beyond which no repository can lie: each component of a name has a letter and a slash.
+const MAX_DEPTH: usize = RepositoryName::MAX_LEN / 2 + 1;
+
+/// Least length of a list that is worth remembering, in names.
+const LONG: usize = 512;
+
+/// Capacity of all remembered lists together, in names: 60 bytes each, about.
+const CAPACITY: usize = 300_000;
+
+/// Age of a folder's last change from which its stamp tells it from later ones: filesystems count time in steps.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Names in long lists, each with the stamp of its folder.
+#[derive(Debug, Default)]
+pub(super) struct Lists(Mutex<VecDeque<(Key, String, Arc<[String]>)>>);
+
+impl Lists {
+    fn get(&self, folder: &Key, stamp: &str) -> Option<Arc<[String]>> {
+        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.iter().find(|(key, of, _)| key == folder && of == stamp).map(|(_, _, names)| names.clone())
+    }
+
+    fn put(&self, folder: Key, stamp: String, names: Arc<[String]>) {
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.retain(|(key, ..)| *key != folder);
+        lists.push_back((folder, stamp, names));
+        while lists.iter().map(|(_, _, names)| names.len()).sum::<usize>() > CAPACITY {
+            lists.pop_front();
+        }
+    }
+}
+
+/// Which folders to visit, and how.
+struct Walk<'a> {
+    store: &'a Store,
+    marks: &'a [&'a str],
+    visit: &'a mut dyn FnMut(String) -> Result<ControlFlow<()>, StoreError>,
+}
+
+/// A folder whose contents are to be walked through, with their names if these were read already.
+type Pending = (String, Option<Arc<[String]>>);
+
+impl Store {
+    /// Visits the names of folders beneath that of all repositories which have one of `marks` in them, in order, from
+    /// after `last` until the visitor breaks.
+    pub(super) fn walk(
+        &self,
+        last: &str,
+        marks: &[&str],
+        visit: &mut dyn FnMut(String) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let folder = repositories();
+        let entries = self.names_in(&folder)?;
+        Walk { store: self, marks, visit }.beneath(&folder, "", &entries, last, MAX_DEPTH).map(|_| ())
+    }
+
+    /// The names of all folders that have one of these in them, in order.
+    pub(super) fn folders_with(&self, marks: &[&str]) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        self.walk("", marks, &mut |name| {
+            found.push(name);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// The names in a folder, sorted; none if it is not there.
+    pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
+        let is_lasting = self.storage().is_lasting();
+        // A long list alone is remembered, so that to look for one must cost less than to read a short one.
+        let stamp = if is_lasting { self.storage().stamp(folder)? } else { String::new() };
+        if let Some(known) = self.0.folder_lists.get(folder, &stamp).filter(|_| is_lasting) {
+            return Ok(known);
+        }
+        let modified = self.storage().modified(folder)?;
+        let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
+        let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        if is_lasting && names.len() >= LONG && age.is_some_and(|age| age >= SETTLED) {
+            self.0.folder_lists.put(folder.clone(), stamp, names.clone());
+        }
+        Ok(names)
+    }
+}
+
+impl Walk<'_> {
+    /// Visits what lies in a folder, after `last`, which is relative to it.
+    ///
+    /// `a-b` comes before `a/b`, as whole names: so what lies in `a` waits until all that sorts before `a/` was visited.
+    fn beneath(
+        &mut self,
+        folder: &Key,
+        prefix: &str,
+        entries: &[String],
+        last: &str,
+        depth: usize,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        if depth == 0 {
+            return Ok(ControlFlow::Continue(()));
+        }
+        // Of what sorts before `last`, only that can hold more whose name `last` begins with.
+        let is_entry = |name: &str| entries.binary_search_by(|entry| entry.as_str().cmp(name)).is_ok();
+        let ends = (1..=last.len()).filter(|end| last.is_char_boundary(*end)).map(|end| &last[..end]);
+        let mut pending: Vec<Pending> = ends
+            .filter(|name| is_folder_name(name) && is_entry(name))
+            .filter(|name| last[name.len()..].bytes().next().is_none_or(|next| next <= b'/'))
+            .map(|name| (name.to_owned(), None))
+            .collect();
+        let begin = entries.partition_point(|entry| entry.as_str() <= last);
+        for entry in entries[begin..].iter().filter(|entry| is_folder_name(entry)) {
+            while pending.last().is_some_and(|(name, _)| sorts_before(name, entry)) {
+                if self.into(folder, prefix, pending.pop(), last, depth)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            let names = self.store.names_in(&folder.child(entry))?;
+            if names.iter().any(|name| self.marks.contains(&name.as_str()))
+                && (self.visit)(format!("{prefix}{entry}"))?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+            if names.iter().any(|name| is_folder_name(name)) {
+                pending.push((entry.clone(), Some(names)));
+            }
+        }
+        while !pending.is_empty() {
+            if self.into(folder, prefix, pending.pop(), last, depth)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn into(
+        &mut self,
+        folder: &Key,
+        prefix: &str,
+        pending: Option<Pending>,
+        last: &str,
+        depth: usize,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let Some((name, names)) = pending else { return Ok(ControlFlow::Continue(())) };
+        let folder = folder.child(&name);
+        let names = match names {
+            Some(names) => names,
+            None => self.store.names_in(&folder)?,
+        };
+        let last = last.strip_prefix(&name).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+        self.beneath(&folder, &format!("{prefix}{name}/"), &names, last, depth - 1)
+    }
+}
+
+/// Whether a folder of that name can be, or hold, a repository's.
+fn is_folder_name(name: &str) -> bool {
+    !name.starts_with('_') && !name.contains('/') && !matches!(name, "." | "..")
+}
+
+/// Whether all that lies in a folder sorts before another name beside it.
+fn sorts_before(folder: &str, name: &str) -> bool {
+    folder.bytes().chain([b'/']).lt(name.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::layout::Place;
+    use crate::store::{Access, Filesystem, Memory, Page};
+
+    const NAMES: [&str; 14] = [
+        "a", "a-b", "a-b/c", "a-b.c/d", "a.b", "a/b", "a/b-c", "a/b/c", "a/b0", "a0", "a0/x", "b/c/d/e",
+        "b/c/d0", "z",
+    ];
+
+    fn page(store: &Store, size: usize, last: &str) -> (Vec<String>, bool) {
+        let (names, more) = store.repositories(&Page { size, last: last.into() }).unwrap();
+        (names.into_iter().map(String::from).collect(), more)
+    }
+
+    fn fill(store: &Store) -> Vec<String> {
+        for name in NAMES {
+            let name: RepositoryName = name.parse().unwrap();
+            let key = Place(&name).layer_link(&crate::oci::Digest::sha256(b""));
+            store.storage().write(&[(key, b"")]).unwrap();
+        }
+        let mut sorted = NAMES.map(String::from).to_vec();
+        sorted.sort();
+        sorted
+    }
+
+    #[test]
+    fn pages_from_any_name_on_are_those_of_the_sorted_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
+        for store in [disk, Store::open(Memory::new(1 << 20), false).unwrap()] {
+            let sorted = fill(&store);
+            let others =
+                ["", "a-", "a-b.", "a/", "a/b/", "a/b-", "a/zzz", "b", "b/c", "b/c/d", "zz", "ü", "a\u{7f}"];
+            for last in NAMES.into_iter().chain(others) {
+                let rest: Vec<String> = sorted.iter().filter(|name| name.as_str() > last).cloned().collect();
+                assert_eq!(page(&store, 100, last), (rest.clone(), false), "after {last:?}");
+                let first: Vec<String> = rest.iter().take(2).cloned().collect();
+                assert_eq!(page(&store, 2, last), (first, rest.len() > 2), "after {last:?}");
+            }
+            assert_eq!(page(&store, 0, ""), (vec![], false));
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_remembered_until_its_folder_changes() {
+        let lists = Lists::default();
+        let folder = repositories();
+        let names = |count: usize| -> Arc<[String]> { vec![String::new(); count].into() };
+        lists.put(folder.clone(), "1".into(), names(3));
+        assert!(lists.get(&folder, "1").is_some());
+        assert!(lists.get(&folder, "2").is_none());
+        lists.put(folder.child("other"), "1".into(), names(CAPACITY));
+        assert!(lists.get(&folder, "1").is_none(), "the oldest make room");
+        assert!(lists.get(&folder.child("other"), "1").is_some());
+    }
+}

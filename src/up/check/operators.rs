@@ -1,0 +1,46 @@
+//! The operators: whether another one looks after the namespace already. Two of them would write over each other. Pure.
+
+use super::observe::Observed;
+use super::{Finding, Question};
+
+const SUBJECT: &str = "operators";
+
+pub(super) fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
+    let namespace = question.namespace;
+    let mut all = Vec::new();
+    match &observed.operators {
+        None => all.push(Finding::note(
+            SUBJECT,
+            "you may not list Deployments, so whether another operator looks after the namespace is not known",
+        )),
+        Some(operators) => {
+            let others = operators.iter().filter(|one| !one.is_of_up(namespace) && one.looks_after(namespace));
+            all.extend(others.map(|other| {
+                let words = other.words();
+                if other.replicas == 0 {
+                    let text = format!("{words} has no replicas, and would look after namespace {namespace} too");
+                    return Finding::note(SUBJECT, text);
+                }
+                Finding::fail(
+                    SUBJECT,
+                    format!(
+                        "{words} looks after namespace {namespace} already; limit it to other namespaces \
+                         (watchNamespace), or uninstall it, or create the resource for it in place of `up`"
+                    ),
+                )
+            }));
+        }
+    }
+    if let Some(holder) = &observed.claim
+        && all.iter().all(|finding| finding.level != super::Level::Fail)
+    {
+        all.push(Finding::fail(
+            SUBJECT,
+            format!("operator {holder} has claimed the resource of namespace {namespace}; stop it first"),
+        ));
+    }
+    if all.is_empty() {
+        all.push(Finding::ok(SUBJECT, format!("no other looks after namespace {namespace}")));
+    }
+    all
+}

@@ -1,0 +1,255 @@
+//! Operators: which ones look after a namespace, and whether the one that claims a resource is alive. Everything but
+//! [`list`] and [`claim`] is pure.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::api::{Cluster, DEPLOYMENT, LEASE};
+use super::error::UpError;
+use super::names::{OPERATOR, operator_namespace};
+use crate::operator::identity;
+
+/// Label of an operator's Deployment, whoever installed it.
+const COMPONENT: &str = "app.kubernetes.io/component=operator";
+
+/// How much longer than its duration a Lease may be silent before its holder counts as gone: clocks differ a little.
+const GRACE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Duration of a Lease that names none.
+const DEFAULT_DURATION: i64 = 15;
+
+/// The Deployment of an operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Operator {
+    pub namespace: String,
+    pub name: String,
+    /// Helm release that installed it.
+    pub release: Option<String>,
+    pub arguments: Vec<String>,
+    /// Name of the Lease by which its pods elect one; none without an election.
+    pub lease: Option<String>,
+    pub replicas: i64,
+    pub available: i64,
+}
+
+/// Whether the writer of a resource's status is alive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Writer {
+    /// As far as it can be told.
+    pub state: WriterState,
+    /// What was seen, where it is gone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// The life signs of an operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum WriterState {
+    /// It renews its claim or its Lease, or its Deployment is available.
+    Alive,
+    /// It does not.
+    Gone,
+    /// Neither can be read.
+    #[default]
+    Unknown,
+}
+
+// === impl Operator ===
+
+impl Operator {
+    /// Reads a Deployment; nothing if it is no operator of quinistry.
+    fn of(deployment: &Value) -> Option<Self> {
+        let metadata = &deployment["metadata"];
+        let spec = &deployment["spec"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let containers = spec["template"]["spec"]["containers"].as_array()?;
+        let words = |container: &Value| -> Vec<String> {
+            let all = ["command", "args"].into_iter().filter_map(|key| container[key].as_array());
+            all.flatten().map(&text).collect()
+        };
+        let is_ours = metadata["labels"]["app.kubernetes.io/name"] == "quinistry";
+        let (container, arguments) =
+            containers.iter().map(|one| (one, words(one))).find(|(container, words)| {
+                words.iter().any(|word| word == "operator")
+                    && (is_ours || is_quinistry(&text(&container["image"])))
+            })?;
+        debug_assert!(container.is_object());
+        let value = |flag: &str| {
+            let mut words = arguments.iter();
+            words.find_map(|word| word.strip_prefix(&format!("{flag}="))).map(str::to_owned)
+        };
+        let elects = arguments.iter().any(|word| word == "--leader-elect" || word == "--leader-elect=true");
+        Some(Self {
+            namespace: text(&metadata["namespace"]),
+            name: text(&metadata["name"]),
+            release: metadata["annotations"]["meta.helm.sh/release-name"].as_str().map(str::to_owned),
+            lease: elects.then(|| value("--lease-name").unwrap_or_else(|| OPERATOR.into())),
+            replicas: spec["replicas"].as_i64().unwrap_or(1),
+            available: deployment["status"]["availableReplicas"].as_i64().unwrap_or_default(),
+            arguments,
+        })
+    }
+
+    /// Whether it looks after the resources of a namespace.
+    pub(super) fn looks_after(&self, namespace: &str) -> bool {
+        identity::looks_after(&self.arguments, namespace)
+    }
+
+    /// Whether it is the one that `up` makes for a namespace.
+    pub(super) fn is_of_up(&self, namespace: &str) -> bool {
+        self.name == OPERATOR && self.namespace == operator_namespace(namespace)
+    }
+
+    /// For a sentence: `operator kitchen/shelf-operator (Helm release shelf)`.
+    pub(super) fn words(&self) -> String {
+        let release = self.release.as_ref().map(|release| format!(" (Helm release {release})"));
+        format!("operator {}/{}{}", self.namespace, self.name, release.unwrap_or_default())
+    }
+}
+
+/// Whether an image reference names a repository `quinistry`.
+fn is_quinistry(image: &str) -> bool {
+    let image = image.split('@').next().unwrap_or(image);
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.split(':').next() == Some("quinistry")
+}
+
+/// Whether a Lease is held and was renewed in time, by the clock `now`.
+pub(super) fn is_fresh(lease: &Value, now: Timestamp) -> bool {
+    let spec = &lease["spec"];
+    if holder(lease).is_none() {
+        return false;
+    }
+    let renewed = spec["renewTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+    let duration =
+        SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64().unwrap_or(DEFAULT_DURATION));
+    renewed.is_some_and(|renewed| now.duration_since(renewed).abs() <= duration + GRACE)
+}
+
+/// The holder of a Lease that was not given back.
+pub(super) fn holder(lease: &Value) -> Option<&str> {
+    lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty())
+}
+
+/// Judges the writer of the resources of a namespace: by its claim, or where there is none, by the operators that look
+/// after the namespace and their Leases (`None` for an operator without election).
+pub(super) fn judge(
+    claim: Option<(&Value, bool)>,
+    operators: Option<&[(Operator, Option<bool>)]>,
+    namespace: &str,
+) -> Writer {
+    let gone = |message: String| Writer { state: WriterState::Gone, message };
+    let alive = Writer { state: WriterState::Alive, message: String::new() };
+    if let Some((claim, is_alive)) = claim {
+        if is_alive {
+            return alive;
+        }
+        let since = claim["spec"]["renewTime"].as_str().unwrap_or("an unknown time");
+        return gone(match holder(claim) {
+            Some(holder) => format!("{holder} has not renewed its claim since {since}"),
+            None => format!("its operator ended at {since}, and no other has claimed it"),
+        });
+    }
+    let Some(operators) = operators else { return Writer::default() };
+    let all: Vec<_> = operators.iter().filter(|(one, _)| one.looks_after(namespace)).collect();
+    if all.iter().any(|(one, lease)| one.available > 0 && *lease != Some(false)) {
+        return alive;
+    }
+    gone(match all.first() {
+        None => format!("no operator looks after namespace {namespace}"),
+        Some((one, _)) if one.replicas == 0 => format!("{} is scaled to 0 replicas", one.words()),
+        Some((one, _)) if one.available == 0 => format!("{} has no available pod", one.words()),
+        Some((one, _)) => format!("{} does not renew its Lease", one.words()),
+    })
+}
+
+/// Lists the operators of the cluster; nothing if that is not allowed. (Client required.)
+pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpError> {
+    match cluster.list::<Value>(DEPLOYMENT, "", COMPONENT).await {
+        Ok(all) => Ok(Some(all.iter().filter_map(Operator::of).collect())),
+        Err(error) if error.code() == 403 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client required.)
+pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, UpError> {
+    lease(cluster, namespace, identity::CLAIM).await
+}
+
+/// Reads a Lease; nothing if there is none, or if it may not be read. (Client required.)
+pub(super) async fn lease(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Value>, UpError> {
+    match cluster.get(LEASE, namespace, name).await {
+        Err(error) if error.code() == 403 => Ok(None),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(name: &str, image: &str, args: &[&str], available: i64) -> Value {
+        json!({
+            "metadata": {"namespace": "kitchen", "name": "shelf-operator",
+                "labels": {"app.kubernetes.io/name": name}, "annotations": {"meta.helm.sh/release-name": "shelf"}},
+            "spec": {"template": {"spec": {"containers": [{"image": image, "args": args}]}}},
+            "status": {"availableReplicas": available},
+        })
+    }
+
+    fn operator(args: &[&str], available: i64) -> Operator {
+        Operator::of(&deployment("quinistry", "a/b:1", args, available)).unwrap()
+    }
+
+    fn lease(holder: &str, renewed: &str) -> Value {
+        json!({"spec": {"holderIdentity": holder, "renewTime": renewed, "leaseDurationSeconds": 12}})
+    }
+
+    #[test]
+    fn operators_are_known_by_label_or_image_and_their_command() {
+        let known = |name, image, args: &[&str]| Operator::of(&deployment(name, image, args, 1)).is_some();
+        assert!(known("quinistry", "a/b:1", &["operator"]));
+        assert!(known("renamed", "ghcr.io/q/quinistry:1@sha256:a", &["operator"]));
+        assert!(known("renamed", "localhost:5000/quinistry", &["operator"]));
+        assert!(!known("cilium", "quay.io/cilium/operator:1", &["operator"]));
+        assert!(!known("quinistry", "a/b:1", &["serve"]));
+        let one = operator(&["operator", "--namespace=pantry", "--leader-elect", "--lease-name=l"], 1);
+        assert_eq!(one.lease.as_deref(), Some("l"));
+        assert!(one.looks_after("pantry") && !one.looks_after("cellar") && !one.is_of_up("pantry"));
+        assert_eq!(one.words(), "operator kitchen/shelf-operator (Helm release shelf)");
+    }
+
+    #[test]
+    fn a_claim_decides_where_there_is_one() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        assert!(is_fresh(&lease("cook", "2026-01-01T11:59:50.123456Z"), now));
+        assert!(!is_fresh(&lease("cook", "2026-01-01T11:59:40.000000Z"), now));
+        assert!(!is_fresh(&lease("", "2026-01-01T12:00:00.000000Z"), now));
+        let claim = lease("cook", "2026-01-01T11:00:00.000000Z");
+        assert_eq!(judge(Some((&claim, true)), None, "pantry").state, WriterState::Alive);
+        let healthy = [(operator(&["operator"], 1), None)];
+        let gone = judge(Some((&claim, false)), Some(&healthy), "pantry");
+        assert_eq!(gone.state, WriterState::Gone);
+        assert!(gone.message.contains("cook has not renewed its claim since 2026-01-01T11"), "{gone:?}");
+    }
+
+    #[test]
+    fn without_a_claim_deployments_and_leases_tell() {
+        let told = |operators: &[(Operator, Option<bool>)]| judge(None, Some(operators), "pantry");
+        assert_eq!(told(&[(operator(&["operator"], 1), None)]).state, WriterState::Alive);
+        assert_eq!(told(&[(operator(&["operator"], 1), Some(true))]).state, WriterState::Alive);
+        assert!(told(&[(operator(&["operator"], 1), Some(false))]).message.contains("does not renew"));
+        assert!(told(&[(operator(&["operator"], 0), None)]).message.contains("no available pod"));
+        assert!(told(&[]).message.contains("no operator looks after namespace pantry"));
+        let elsewhere = [(operator(&["operator", "--namespace=cellar"], 1), None)];
+        assert_eq!(told(&elsewhere).state, WriterState::Gone);
+        let idle = Operator { replicas: 0, ..operator(&["operator"], 0) };
+        assert!(told(&[(idle, None)]).message.contains("scaled to 0"));
+        assert_eq!(judge(None, None, "pantry").state, WriterState::Unknown);
+    }
+}

@@ -1,0 +1,141 @@
+//! Place: which cluster is meant, by the names that its user gave it in a kubeconfig. Reads files, asks no server.
+
+use std::fmt;
+use std::path::Path;
+
+use kube::config::Kubeconfig;
+
+use super::error::UpError;
+
+/// Context names listed in an error.
+const LISTED_CONTEXTS: usize = 20;
+
+/// The cluster that commands speak to, for prompts and findings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Context of the kubeconfig; none for a pod's own credentials.
+    pub context: Option<String>,
+    /// Cluster of that context.
+    pub cluster: Option<String>,
+    /// Address of the API server.
+    pub server: String,
+    /// Command of the exec plugin that supplies credentials, if any.
+    pub plugin: Option<String>,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Finds the context in a kubeconfig. Fails with the names that there are, if it does not hold the wanted one.
+    pub(super) fn of(file: &Kubeconfig, wanted: Option<&str>) -> Result<Self, UpError> {
+        let current = file.current_context.as_deref().filter(|name| !name.is_empty());
+        let Some(name) = wanted.or(current) else {
+            let why = format!("the kubeconfig names no current context; {}", known(file));
+            return Err(UpError::Cluster(why));
+        };
+        let Some(context) = file.contexts.iter().find(|context| context.name == name) else {
+            return Err(UpError::Cluster(format!("context {name:?} does not exist; {}", known(file))));
+        };
+        let cluster = context.context.as_ref().map(|context| context.cluster.clone());
+        let user = context.context.as_ref().and_then(|context| context.user.as_ref());
+        let user = file.auth_infos.iter().find(|one| Some(&one.name) == user);
+        let exec = user.and_then(|user| user.auth_info.as_ref()?.exec.as_ref());
+        Ok(Self {
+            context: Some(name.into()),
+            cluster,
+            server: String::new(),
+            plugin: exec.and_then(|exec| exec.command.clone()),
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.context, &self.cluster) {
+            (Some(context), Some(cluster)) if cluster != context => {
+                write!(f, "cluster {cluster} (context {context}, {})", self.server)
+            }
+            (Some(context), _) => write!(f, "cluster {context} ({})", self.server),
+            _ => write!(f, "the cluster of this pod ({})", self.server),
+        }
+    }
+}
+
+fn known(file: &Kubeconfig) -> String {
+    let mut names: Vec<&str> = file.contexts.iter().map(|context| context.name.as_str()).collect();
+    names.sort_unstable();
+    match names.len() {
+        0 => "it holds no contexts".into(),
+        count if count > LISTED_CONTEXTS => {
+            format!("there are {} and {} more", names[..LISTED_CONTEXTS].join(", "), count - LISTED_CONTEXTS)
+        }
+        _ => format!("there are: {}", names.join(", ")),
+    }
+}
+
+/// Explains why an exec plugin did not supply credentials, without its output, which may hold them.
+pub(super) fn plugin_failure(error: &kube::client::AuthError, place: &Place) -> Option<String> {
+    use kube::client::AuthError as A;
+    let command = place.plugin.as_deref().unwrap_or("without a command");
+    let shown = Path::new(command).display();
+    Some(match error {
+        A::AuthExecStart(error) if error.kind() == std::io::ErrorKind::NotFound => format!(
+            "the exec plugin {shown}, which the kubeconfig names for credentials, is not installed; install it, or put \
+             its folder into PATH"
+        ),
+        A::AuthExecStart(error) => format!("the exec plugin {shown} cannot be started: {error}"),
+        A::AuthExecRun { out, .. } => {
+            let code = out.status.code().map_or_else(|| "a signal".into(), |code| format!("code {code}"));
+            format!("the exec plugin {shown} ended with {code}; run it by hand to see why")
+        }
+        A::AuthExecParse(_) | A::ExecPluginFailed => {
+            format!("the exec plugin {shown} did not print an ExecCredential")
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(current: &str) -> Kubeconfig {
+        Kubeconfig::from_yaml(&format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: '{current}'\n\
+             clusters: [{{name: stove, cluster: {{server: 'https://192.0.2.1'}}}}]\n\
+             users: [{{name: cook, user: {{exec: {{apiVersion: a/v1, command: oven-login}}}}}}]\n\
+             contexts:\n\
+             - {{name: pantry, context: {{cluster: stove, user: cook}}}}\n\
+             - {{name: cellar, context: {{cluster: cellar, user: guest}}}}\n"
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_place_names_context_and_cluster() {
+        let mut place = Place::of(&file("pantry"), None).unwrap();
+        place.server = "https://192.0.2.1".into();
+        assert_eq!(place.to_string(), "cluster stove (context pantry, https://192.0.2.1)");
+        assert_eq!(place.plugin.as_deref(), Some("oven-login"));
+        let place = Place::of(&file("pantry"), Some("cellar")).unwrap();
+        assert_eq!(place.to_string(), "cluster cellar ()");
+        assert_eq!(place.plugin, None);
+    }
+
+    #[test]
+    fn an_unknown_context_lists_those_there_are() {
+        let told = |current: &str, wanted| Place::of(&file(current), wanted).unwrap_err().to_string();
+        let text = told("pantry", Some("attic"));
+        assert!(text.contains("\"attic\" does not exist; there are: cellar, pantry"), "{text}");
+        assert!(told("gone", None).contains("\"gone\" does not exist; there are: cellar, pantry"));
+        assert!(told("", None).contains("no current context; there are: cellar, pantry"));
+    }
+
+    #[test]
+    fn a_missing_plugin_is_named() {
+        let place = Place::of(&file("pantry"), None).unwrap();
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let text = plugin_failure(&kube::client::AuthError::AuthExecStart(missing), &place).unwrap();
+        assert!(text.contains("oven-login") && text.contains("not installed"), "{text}");
+    }
+}
