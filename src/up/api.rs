@@ -19,6 +19,7 @@ use super::explain::is_passing;
 use super::names::MANAGER;
 use super::place::{Place, plugin_failure};
 use super::wire;
+use crate::lenient::{Sparse, decode_each};
 
 /// How long a connection may take to be there.
 const ESTABLISHED: Duration = Duration::from_secs(10);
@@ -115,11 +116,11 @@ pub(super) enum Deletion {
 
 /// A page of a list.
 #[derive(Deserialize)]
-struct List<T> {
+struct List {
     #[serde(default)]
     metadata: ListMeta,
-    /// Null where there is nothing, in lists of metadata.
-    items: Option<Vec<T>>,
+    #[serde(default)]
+    items: Vec<Sparse>,
 }
 
 #[derive(Default, Deserialize)]
@@ -233,7 +234,7 @@ impl Cluster {
     }
 
     /// All objects of a kind, with certain labels if any are named; in all namespaces, if none is. None at all where the
-    /// kind itself is not there.
+    /// kind itself is not there. Those that cannot be read are logged and left out.
     pub async fn list<T: DeserializeOwned>(
         &self,
         kind: Kind,
@@ -270,9 +271,9 @@ impl Cluster {
                 .finish();
             let path = format!("{}?{query}", kind.path(namespace, ""));
             let what = || format!("list {}", kind.plural);
-            match self.request::<List<T>>("GET", &path, accept, Vec::new(), what).await {
+            match self.request::<List>("GET", &path, accept, Vec::new(), what).await {
                 Ok(page) => {
-                    all.extend(page.items.into_iter().flatten());
+                    all.extend(decode_each(kind.plural, page.items));
                     next = page.metadata.next;
                 }
                 Err(error) if error.is_missing() => return Ok(all),
@@ -391,8 +392,8 @@ impl Cluster {
         what: impl Fn() -> String,
     ) -> Result<T, UpError> {
         let text = self.send(method, path, accept, body, &what).await?;
-        serde_json::from_str(&text)
-            .map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
+        let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
+        decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
     }
 
     /// Sends a request until it is answered, or refused for good; returns the text of the answer.

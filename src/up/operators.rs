@@ -186,18 +186,9 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpE
     }
 }
 
-/// Name of the Lease by which an operator claims a resource.
-pub(super) fn claim_name(resource: &str) -> String {
-    identity::claim(resource)
-}
-
-/// Reads the claim on a resource; nothing if there is none, or if it may not be read. (Client required.)
-pub(super) async fn claim(
-    cluster: &Cluster,
-    namespace: &str,
-    resource: &str,
-) -> Result<Option<Value>, UpError> {
-    lease(cluster, namespace, &claim_name(resource)).await
+/// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client required.)
+pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, UpError> {
+    lease(cluster, namespace, identity::CLAIM).await
 }
 
 /// Reads a Lease; nothing if there is none, or if it may not be read. (Client required.)

@@ -16,6 +16,7 @@ use super::operators::{self, Operator, Writer, WriterState};
 use super::wire;
 use crate::crd::labels::{GENERATION, RESOURCE};
 use crate::crd::{Quinistry, QuinistryStatus};
+use crate::operator::identity;
 
 /// Reason of Ready=Unknown, which only readers give.
 const OPERATOR_GONE: &str = "OperatorGone";
@@ -173,11 +174,11 @@ pub async fn look(
     }
     let operators = operators(cluster, renewals).await?;
     for picture in &mut pictures {
-        let claim = operators::claim(cluster, &picture.namespace, &picture.name).await?;
+        let claim = operators::claim(cluster, &picture.namespace).await?;
         let claim = match &claim {
             None => None,
             Some(claim) => {
-                let name = (picture.namespace.clone(), operators::claim_name(&picture.name));
+                let name = (picture.namespace.clone(), identity::CLAIM.to_owned());
                 Some((claim, renewals.is_alive(cluster, &name, claim).await?))
             }
         };
