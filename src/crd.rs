@@ -51,6 +51,19 @@ const IMAGE: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
     printcolumn(name = "Digest", type_ = "string", json_path = ".status.digest"),
     printcolumn(name = "Port", type_ = "integer", json_path = ".spec.basePort"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    ),
     validation = Rule::new("size(self.metadata.name) <= 57")
         .message("the name must be at most 57 characters long: '-gen16' is appended for the DaemonSets")
 )]
@@ -73,12 +86,13 @@ pub struct QuinistrySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,
 
-    /// How many generations to raise on every selected node.
+    /// How many generations to raise on every selected node: 1 to 16, by default 2.
     #[serde(default = "defaults::generations")]
     #[schemars(range(min = 1, max = 16))]
     pub generations: i32,
 
-    /// Host port of generation 1; generation n listens on basePort + n - 1. Cannot be changed.
+    /// Host port of generation 1; generation n listens on basePort + n - 1. 1026 to 65535, by default 5000. Cannot be
+    /// changed.
     #[serde(default = "defaults::base_port")]
     #[schemars(range(min = 1026, max = 65535))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("basePort cannot be changed; delete the resource and create it anew"))]
@@ -93,22 +107,22 @@ pub struct QuinistrySpec {
     #[schemars(regex(pattern = DIGEST))]
     pub digest: Option<String>,
 
-    /// When the kubelet pulls the bootstrap image. Children are pinned by digest and pulled if not present.
+    /// When the kubelet pulls the bootstrap image; `IfNotPresent` by default. Children are pinned by digest and pulled if not present.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
 
-    /// Secrets for pulling the bootstrap image; children need none.
+    /// Secrets for pulling the bootstrap image, at most 16; children need none.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub image_pull_secrets: Vec<PullSecret>,
 
-    /// Labels of the nodes to run on, beside linux and the image's architecture.
+    /// Labels of the nodes to run on, beside linux and the image's architecture; at most 32. Without, all nodes.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Taints to tolerate, such as those of control planes.
+    /// Taints to tolerate, such as those of control planes; at most 32. Without, none.
     #[serde(default)]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -127,7 +141,7 @@ pub struct QuinistrySpec {
     #[serde(default)]
     pub rollout: Rollout,
 
-    /// Stop acting on this resource; what runs goes on running.
+    /// Stop acting on this resource; what runs goes on running. False by default.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -148,7 +162,7 @@ pub struct Seed {
     #[schemars(regex(pattern = DIGEST))]
     pub executable: String,
 
-    /// Images to run it in, tried in order; empty: detected on each node.
+    /// Images to run it in, tried in order, at most 16; empty: detected on each node.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -191,7 +205,8 @@ pub struct PullSecret {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// How many nodes of a generation may be without it at once: a number, or a percentage of the nodes.
+    /// How many nodes of a generation may be without it at once: a number from 1 to 9999, by default 1, or a percentage
+    /// of the nodes.
     #[serde(default = "defaults::max_unavailable")]
     #[x_kube(validation = Rule::new("string(self).matches('^([1-9][0-9]{0,3}|[1-9][0-9]?%|100%)$')")
         .message("maxUnavailable must be a number from 1 to 9999 or a percentage from 1% to 100%"))]
@@ -204,7 +219,8 @@ pub struct Rollout {
         .message("tolerateNodes must be a number from 0 to 9999 or a percentage from 0% to 100%"))]
     pub tolerate_nodes: IntOrString,
 
-    /// After how many seconds without progress the resource is reported as stuck. Nothing is rolled back.
+    /// After how many seconds without progress the resource is reported as stuck: 10 to 86400, by default 600. Nothing is
+    /// rolled back.
     #[serde(default = "defaults::progress_deadline")]
     #[schemars(range(min = 10, max = 86400))]
     pub progress_deadline_seconds: i32,

@@ -25,8 +25,10 @@ pub mod client;
 #[allow(unreachable_pub, reason = "the derive macros of kube repeat the types in private modules")]
 pub mod crd;
 pub mod layout;
+mod lenient;
 pub mod nss;
 pub mod oci;
+mod one_line;
 pub mod operator;
 pub mod quine;
 pub mod registry;

@@ -11,7 +11,9 @@ mod admin;
 mod apply;
 mod build;
 mod cache;
+mod claims;
 mod connection;
+mod deadline;
 mod error;
 mod events;
 pub mod identity;
@@ -25,6 +27,7 @@ mod pieces;
 mod plan;
 mod reconcile;
 mod report;
+mod resource;
 mod select;
 mod verify;
 mod watches;
@@ -39,22 +42,24 @@ use kube::runtime::controller;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Config};
+use kube::{Client, Config, Resource as _};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 
-use crate::crd::Quinistry;
 use crate::seed::Cut;
 
 pub use admin::router;
 pub use error::{Category, OperatorError};
 
 use cache::Cache;
+use claims::Claims;
 use leader::{Election, Leadership};
 use memory::Memories;
 use metrics::Metrics;
 use observed::{DaemonSet, Node, Pod};
 use pace::Pace;
 use pieces::Pieces;
+use resource::Watched;
 use verify::Eyes;
 use watches::Requests;
 
@@ -80,8 +85,9 @@ pub struct Operator {
     client: Client,
     namespace: Option<String>,
     leadership: Arc<Leadership>,
+    claims: Claims,
     recorder: Recorder,
-    resources: Store<Quinistry>,
+    resources: Store<Watched>,
     resources_synced: AtomicBool,
     /// Resources to look at.
     requests: Requests,
@@ -94,12 +100,14 @@ pub struct Operator {
     metrics: Arc<Metrics>,
     memories: Memories,
     pace: Pace,
+    /// The kind whose watch has failed for good.
+    failed: watch::Sender<Option<&'static str>>,
 }
 
 /// What only the one run needs.
 struct Inbox {
-    writer: Writer<Quinistry>,
-    requests: UnboundedReceiver<ObjectRef<Quinistry>>,
+    writer: Writer<Watched>,
+    requests: UnboundedReceiver<ObjectRef<Watched>>,
     election: Option<Election>,
 }
 
@@ -122,6 +130,7 @@ impl Operator {
     /// For a given cluster.
     pub fn new(config: &Config, settings: Settings) -> Result<Arc<Self>, OperatorError> {
         let name = identity::own();
+        let lease = settings.lease.clone();
         let (leadership, election) = match settings.lease {
             None => (Arc::new(Leadership::sole()), None),
             Some(lease) => {
@@ -137,6 +146,7 @@ impl Operator {
         let (sender, requests) = unbounded_channel();
         let reporter = Reporter { controller: identity::MANAGER.into(), instance: Some(name) };
         Ok(Arc::new(Self {
+            claims: Claims::new(client.clone(), lease.as_deref()),
             recorder: Recorder::new(client.clone(), reporter),
             client,
             namespace: settings.namespace,
@@ -153,11 +163,12 @@ impl Operator {
             metrics: Arc::default(),
             memories: Memories::default(),
             pace: Pace::default(),
+            failed: watch::Sender::new(None),
         }))
     }
 
     /// Runs until `stop` resolves; then finishes what it is at. Fails when another operator has taken over: what this one
-    /// knows may be from before, so a new one should begin in its place. To be called once.
+    /// knows may be from before, so a new one should begin in its place; and when a watch fails for good. To be called once.
     pub async fn run(
         self: Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,
@@ -170,8 +181,8 @@ impl Operator {
         let queue = watches::queue(&self, writer, requests, stop);
         let config = controller::Config::default().concurrency(CONCURRENCY);
         let reconciler = controller::applier(
-            |quinistry, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&quinistry).await }),
-            |quinistry, error, operator| operator.after(&quinistry, error),
+            |resource, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&resource).await }),
+            |resource, error, operator| operator.after(resource.outline(), error),
             self.clone(),
             self.resources.clone(),
             queue,
@@ -185,12 +196,24 @@ impl Operator {
                 Err(error) => tracing::error!(%error, "the queue failed"),
             }
         });
+        let mut failed = self.failed.subscribe();
+        let failed = async {
+            let kind = failed.wait_for(Option::is_some).await.ok().and_then(|kind| *kind);
+            OperatorError::Watch { kind: kind.unwrap_or_default() }
+        };
         let Some(mut election) = election else {
-            reconciler.await;
+            tokio::select! {
+                () = reconciler => {}
+                error = failed => return Err(error),
+                () = Claims::run(self.clone()) => {}
+            }
+            self.claims.release().await;
             return Ok(());
         };
         tokio::select! {
             () = reconciler => {}
+            error = failed => return Err(error),
+            () = Claims::run(self.clone()) => {}
             holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::Followed { holder }),
         }
         election.release().await;
@@ -210,9 +233,9 @@ impl Operator {
     }
 
     /// The resource of an object, by UID.
-    fn resource(&self, uid: &str) -> Option<ObjectRef<Quinistry>> {
+    fn resource(&self, uid: &str) -> Option<ObjectRef<Watched>> {
         self.resources
-            .find(|quinistry| quinistry.metadata.uid.as_deref() == Some(uid))
-            .map(|quinistry| ObjectRef::from_obj(&*quinistry))
+            .find(|resource| resource.meta().uid.as_deref() == Some(uid))
+            .map(|resource| ObjectRef::from_obj(&*resource))
     }
 }

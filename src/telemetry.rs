@@ -6,15 +6,15 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+/// Target of kube's client.
+const KUBE: &str = "kube_client";
+
 /// Starts logging. A malformed `RUST_LOG` is reported and replaced by `info`: logs matter most when things go wrong.
 pub fn init() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = if wanted.is_empty() { None } else { parse(&wanted) };
     let complain = filter.is_none() && !wanted.is_empty();
-    // kube tells each failure as an error before whoever asked can say what it means.
-    let usual =
-        || Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
-    let filter = filter.unwrap_or_else(usual);
+    let filter = quiet(filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
@@ -23,6 +23,13 @@ pub fn init() {
     if complain {
         tracing::warn!(RUST_LOG = ?wanted, "not a filter such as 'info' or 'warn,quinistry=debug'; using 'info'");
     }
+}
+
+/// Silences kube's client, unless its level is given: it tells each failure before the caller can say what that means, and
+/// quotes answers as a whole, such as the list of all nodes.
+fn quiet(filter: Targets) -> Targets {
+    let is_named = filter.iter().any(|(target, _)| target.starts_with(KUBE));
+    if is_named { filter } else { filter.with_target(KUBE, LevelFilter::OFF) }
 }
 
 /// Levels and `target=level` pairs, joined by commas. Stricter than [`Targets`], which takes a misspelt level for
@@ -36,6 +43,19 @@ fn parse(text: &str) -> Option<Targets> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kubernetes_client_is_silent_unless_it_is_named() {
+        use tracing::Level;
+
+        for level in ["info", "debug", "quinistry=debug,info"] {
+            let filter = quiet(parse(level).unwrap());
+            assert!(!filter.would_enable("kube_client::client", &Level::ERROR), "{level}");
+            assert!(filter.would_enable("quinistry::operator", &Level::WARN), "{level}");
+        }
+        let filter = quiet(parse("info,kube_client=warn").unwrap());
+        assert!(filter.would_enable("kube_client::client", &Level::WARN));
+    }
 
     #[test]
     fn a_misspelt_level_is_no_filter() {

@@ -21,10 +21,12 @@ mod deletion;
 mod down_leaves_others;
 mod flapping_nodes;
 mod grow_and_shrink;
+mod held_write;
 mod idle;
 mod impostor;
 mod leaders;
 mod lifecycle;
+mod nameless_image;
 mod namespace_deleted;
 mod operator_killed;
 mod other_digests;
@@ -35,6 +37,7 @@ mod raise;
 mod removed_nodes;
 mod reroll;
 mod rewriting_webhook;
+mod rival_operators;
 mod seed_carriers;
 mod seed_faults;
 mod seed_heals;
@@ -42,6 +45,7 @@ mod seed_pieces;
 mod seed_upgrade;
 mod support;
 mod two_operators;
+mod unreadable;
 mod up;
 
 use std::process::ExitCode;
@@ -77,6 +81,10 @@ fn main() -> ExitCode {
         flapping_nodes::story(),
         leaders::story(),
         two_operators::story(),
+        nameless_image::story(),
+        unreadable::story(),
+        held_write::story(),
+        rival_operators::story(),
         // It takes the operator away, so what follows brings its own.
         lifecycle::story(),
         seed_pieces::story(),

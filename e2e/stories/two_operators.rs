@@ -40,7 +40,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 
 async fn cut_off(stage: &Stage) -> Result<()> {
     let world = &stage.world;
-    operator::upgrade(world, &["replicas=2", "leaderElection.enabled=true"]).await?;
+    operator::upgrade(world, &["replicas=2"]).await?;
     let pods = operator::pods(world, 2).await?;
     let places: BTreeSet<_> = pods.iter().map(node_of).collect();
     ensure!(places.len() == 2, "both operators are on {places:?}");

@@ -59,9 +59,9 @@ pub(super) struct What {
     #[arg(long = "carrier", value_name = "IMAGE")]
     carriers: Vec<String>,
 
-    /// How the generations listen on their nodes; HostNetwork where host ports are not served on localhost [default:
-    /// HostPort]
-    #[arg(long, value_name = "MODE", value_parser = network)]
+    /// How the generations listen on their nodes: by host ports, or, where those are not served on localhost, in the
+    /// node's network
+    #[arg(long, value_name = "HostPort|HostNetwork", value_parser = network)]
     network: Option<NetworkMode>,
 
     /// Ship this file in place of the running executable

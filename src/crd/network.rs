@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Network {
     /// `HostPort` maps a port of the node to the pod; `HostNetwork` listens on the node's loopback, for clusters whose
-    /// network plugin does not serve host ports on localhost.
+    /// network plugin does not serve host ports on localhost. `HostPort` by default.
     pub mode: NetworkMode,
 
-    /// Address of the node on which host ports answer: 127.0.0.1, or 0.0.0.0 for all. The registry is open to whoever
+    /// Address of the node on which host ports answer: 127.0.0.1 by default, or 0.0.0.0 for all. The registry is open to whoever
     /// reaches it, and localhost is where the next generation is pulled from.
     #[serde(rename = "hostIP")]
     #[schemars(length(max = 15), regex(pattern = r"^(127\.0\.0\.1|0\.0\.0\.0)$"))]

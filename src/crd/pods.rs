@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// A Kubernetes quantity, such as 10m or 24Mi.
 const QUANTITY: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
@@ -15,12 +17,12 @@ const QUANTITY: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// What is reserved, such as cpu 10m and memory 24Mi, which are the defaults.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "amounts")]
     #[schemars(schema_with = "quantities")]
     pub requests: BTreeMap<String, IntOrString>,
 
     /// What must not be exceeded; memory 128Mi is the default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "amounts")]
     #[schemars(schema_with = "quantities")]
     pub limits: BTreeMap<String, IntOrString>,
 }
@@ -77,6 +79,24 @@ pub enum TaintEffect {
     PreferNoSchedule,
     /// Evicts pods.
     NoExecute,
+}
+
+/// Reads quantities. An integer of more than 31 bits, which the schema admits, is kept as its digits, as Kubernetes takes
+/// either.
+fn amounts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, IntOrString>, D::Error> {
+    let amounts = BTreeMap::<String, Value>::deserialize(deserializer)?;
+    let amount = |(name, value): (String, Value)| {
+        let amount = match value {
+            Value::String(text) => IntOrString::String(text),
+            Value::Number(number) => match number.as_i64().and_then(|number| number.try_into().ok()) {
+                Some(number) => IntOrString::Int(number),
+                None => IntOrString::String(number.to_string()),
+            },
+            other => return Err(D::Error::custom(format!("{name} is {other}, which is not a quantity"))),
+        };
+        Ok((name, amount))
+    };
+    amounts.into_iter().map(amount).collect()
 }
 
 fn quantities(_: &mut SchemaGenerator) -> Schema {

@@ -4,18 +4,24 @@
 use http::HeaderValue;
 use http::header::ACCEPT;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::error::{Category, OperatorError};
 use super::identity::MANAGER;
+use super::observed::Observed;
 use super::plan::{Action, DropPart};
-use super::wire;
+use super::{observe, wire};
 use crate::crd::Quinistry;
+use crate::lenient::Guarded;
 use crate::seed::carrier::{CARRIER, TRIED};
 use crate::seed::{Cut, Part};
+
+/// Version of an object that is to be created by server-side apply: where there is one it has another version, as the
+/// first revision of etcd is never that of an object, and the apply is a conflict; where there is none it is ignored.
+const NEW: &str = "1";
 
 /// What of an object's representations is its metadata.
 const METADATA: HeaderValue =
@@ -24,8 +30,8 @@ const METADATA: HeaderValue =
 /// What came of an action.
 #[derive(Debug)]
 pub(super) enum Applied {
-    /// A generation, as it is on the server now.
-    Set(Box<wire::DaemonSet>),
+    /// A generation by its name, and as it is on the server now if that can be read.
+    Set(String, Option<Box<wire::DaemonSet>>),
     /// A generation was removed.
     Deleted(i32),
     /// A pod was replaced.
@@ -40,34 +46,57 @@ pub(super) enum Applied {
     Nothing,
 }
 
-/// Carries out one action for a resource; pieces are those of `own`, the operator's executable. (Client required.)
+/// Carries out one action for a resource, planned upon what was observed; pieces are those of `own`, the operator's
+/// executable. Every write is refused by the API server if what it was planned upon is no longer so, however late it
+/// arrives. (Client required.)
 pub(super) async fn apply(
     client: &Client,
     quinistry: &Quinistry,
     own: Option<&Cut>,
+    observed: &Observed,
     action: &Action,
 ) -> Result<Applied, OperatorError> {
+    let live = |name: &str| observed.daemon_sets.iter().find(|set| set.name == name);
     match action {
         Action::Apply(set) => {
-            let sets: Api<wire::DaemonSet> =
+            let sets: Api<Guarded<wire::DaemonSet>> =
                 Api::namespaced(client.clone(), &set.namespace().unwrap_or_default());
             let parameters = PatchParams::apply(MANAGER).force();
             let name = set.name_any();
+            let mut set = set.clone();
+            let version = live(&name).map(|live| live.version.to_string());
+            set.metadata.resource_version = Some(version.unwrap_or_else(|| NEW.into()));
             let answer = sets.patch(&name, &parameters, &Patch::Apply(set)).await;
             answer
-                .map(|set| Applied::Set(Box::new(set)))
+                .map(|set| Applied::Set(name.clone(), set.readable().map(Box::new)))
                 .map_err(|source| failed(format!("apply DaemonSet {name}"), source))
         }
         Action::Delete { namespace, name, generation } => {
-            let sets: Api<wire::DaemonSet> = Api::namespaced(client.clone(), namespace);
-            let result =
-                sets.delete(name, &DeleteParams::background()).await.map(|_| Applied::Deleted(*generation));
+            let sets: Api<Guarded<wire::DaemonSet>> = Api::namespaced(client.clone(), namespace);
+            let parameters = match live(name) {
+                Some(live) => as_it_is(None, Some(live.version.to_string())),
+                None => return Ok(Applied::Nothing),
+            };
+            let result = sets.delete(name, &parameters).await.map(|_| Applied::Deleted(*generation));
             gone_is_fine(result, || format!("delete DaemonSet {name}"))
         }
         Action::Replace { namespace, name, uid } => {
-            let pods: Api<wire::Pod> = Api::namespaced(client.clone(), namespace);
-            let result = pods.delete(name, &only(uid)).await.map(|_| Applied::Replaced(name.clone()));
-            gone_is_fine(result, || format!("replace pod {name}"))
+            let pods: Api<Guarded<wire::Pod>> = Api::namespaced(client.clone(), namespace);
+            let what = || format!("replace pod {name}");
+            // It may have started in the meantime, which changes its version and not its UID.
+            let selection = ListParams::default().fields(&format!("metadata.name={name}"));
+            let found = pods.list(&selection).await.map_err(|source| failed(what(), source))?.items;
+            let waits = |pod: wire::Pod| {
+                let version = pod.metadata.resource_version.clone();
+                let (_, pod) = observe::pod(pod)?;
+                (pod.start.uid == *uid && pod.ready.is_none() && !pod.deleting).then_some(version)
+            };
+            let Some(version) = found.into_iter().filter_map(Guarded::readable).find_map(waits) else {
+                return Ok(Applied::Nothing);
+            };
+            let parameters = as_it_is(Some(uid.clone()), version);
+            let result = pods.delete(name, &parameters).await.map(|_| Applied::Replaced(name.clone()));
+            gone_is_fine(result, what)
         }
         Action::Restore { part, altered } => match own {
             Some(own) => restore(client, quinistry, own, *part, altered.as_deref()).await,
@@ -75,9 +104,10 @@ pub(super) async fn apply(
         },
         Action::Adopt { part } => {
             let maps = pieces(client, &quinistry.namespace().unwrap_or_default());
+            let uid = observed.parts.iter().find(|found| found.name == *part).map(|found| &found.uid);
             // One owner more: those that are there stay, and one of them may be its controller.
             let owner = quinistry.owner_ref(&());
-            let patch = Patch::Strategic(json!({"metadata": {"ownerReferences": [owner]}}));
+            let patch = Patch::Strategic(json!({"metadata": {"uid": uid, "ownerReferences": [owner]}}));
             let result = maps.patch_metadata(part, &PatchParams::default(), &patch).await;
             gone_is_fine(result.map(|_| Applied::Nothing), || format!("adopt ConfigMap {part}"))
         }
@@ -89,15 +119,34 @@ pub(super) async fn apply(
         }
         Action::Label { node, label, tried } => {
             let nodes: Api<wire::Node> = Api::all(client.clone());
-            let patch = Patch::Merge(
-                json!({"metadata": {"labels": {CARRIER: label}, "annotations": {TRIED: tried}}}),
-            );
+            let what = || format!("label node {node} with its carrier");
+            let selection = ListParams::default().fields(&format!("metadata.name={node}"));
+            let found = nodes.list_metadata(&selection).await.map_err(|source| failed(what(), source))?.items;
+            let Some(live) = found.into_iter().find(|live| live.metadata.name.as_ref() == Some(node)) else {
+                return Ok(Applied::Nothing);
+            };
+            let patch = Patch::Merge(json!({"metadata": {
+                "uid": live.metadata.uid, "resourceVersion": live.metadata.resource_version,
+                "labels": {CARRIER: label}, "annotations": {TRIED: tried},
+            }}));
             let result = nodes.patch_metadata(node, &PatchParams::default(), &patch).await;
-            gone_is_fine(result.map(|_| Applied::Labelled(node.clone(), label.clone())), || {
-                format!("label node {node} with its carrier")
-            })
+            gone_is_fine(result.map(|_| Applied::Labelled(node.clone(), label.clone())), what)
         }
     }
+}
+
+/// Asks whether the resource is on the server as it was planned for. (Client required.)
+pub(super) async fn exists(client: &Client, quinistry: &Quinistry) -> Result<bool, OperatorError> {
+    let api: Api<Quinistry> = Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
+    let name = quinistry.name_any();
+    let live = api
+        .get_metadata_opt(&name)
+        .await
+        .map_err(|source| failed(format!("read Quinistry {name}"), source))?;
+    Ok(live.is_some_and(|live| {
+        let (live, planned) = (live.metadata, &quinistry.metadata);
+        live.uid == planned.uid && live.generation == planned.generation && live.deletion_timestamp.is_none()
+    }))
 }
 
 async fn restore(
@@ -133,8 +182,12 @@ async fn restore(
         answer = put().await;
     }
     if is(&answer, Category::Invalid) {
-        // Somebody's own, without our labels, stands in its place.
-        delete(DeleteParams::default()).await?;
+        // Another one, without our labels, stands in its place.
+        let what = || format!("read ConfigMap {name}");
+        let maps = pieces(client, &namespace);
+        if let Some(other) = maps.get_metadata_opt(&name).await.map_err(|source| failed(what(), source))? {
+            delete(as_it_is(other.metadata.uid, other.metadata.resource_version)).await?;
+        }
         answer = put().await;
     }
     answer
@@ -161,11 +214,16 @@ fn pieces(client: &Client, namespace: &str) -> Api<PartialObjectMeta<ConfigMap>>
     Api::namespaced(client.clone(), namespace)
 }
 
-/// Deletes what has this UID, and no namesake.
+/// Deletes what has this UID, and no namesake. For what cannot change.
 fn only(uid: &str) -> DeleteParams {
+    as_it_is(Some(uid.into()), None)
+}
+
+/// Deletes what has this UID and is of this version. A version is enough, as no other object ever has it.
+fn as_it_is(uid: Option<String>, resource_version: Option<String>) -> DeleteParams {
     DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(uid.into()), resource_version: None }),
-        ..DeleteParams::default()
+        preconditions: Some(Preconditions { uid, resource_version }),
+        ..DeleteParams::background()
     }
 }
 

@@ -4,10 +4,10 @@
 //! Filled by `observe`, read by the driver.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kube::runtime::watcher::Event;
-use tokio::sync::watch;
 
 use super::observed::{DaemonSet, Node, Part, Pod};
 
@@ -56,7 +56,7 @@ impl Entry for DaemonSet {
 #[derive(Debug)]
 pub(super) struct Cache<V> {
     entries: Mutex<Entries<V>>,
-    synced: watch::Sender<bool>,
+    synced: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -71,19 +71,19 @@ struct Entries<V> {
 impl<V: Entry> Cache<V> {
     pub(super) fn new() -> Self {
         let entries = Entries { now: BTreeMap::new(), next: BTreeMap::new() };
-        Self { entries: Mutex::new(entries), synced: watch::Sender::new(false) }
+        Self { entries: Mutex::new(entries), synced: AtomicBool::new(false) }
     }
 
-    /// Takes an event in, and returns what changed, as it was or as it is; at the end of a list nothing, as all of it may be
-    /// new.
-    pub(super) fn take<K>(&self, event: Event<K>, view: impl Fn(K) -> Option<(String, V)>) -> Vec<Arc<V>> {
+    /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it was or as it
+    /// is; at the end of a list nothing, as all of it may be new.
+    pub(super) fn take(&self, event: Event<(String, Option<V>)>) -> Vec<Arc<V>> {
         match event {
             Event::Init => {
                 self.lock().next.clear();
                 Vec::new()
             }
-            Event::InitApply(object) => {
-                if let Some((key, value)) = view(object) {
+            Event::InitApply((key, value)) => {
+                if let Some(value) = value {
                     self.lock().next.insert(key, Arc::new(value));
                 }
                 Vec::new()
@@ -100,16 +100,13 @@ impl<V: Entry> Cache<V> {
                 }
                 entries.now = next;
                 drop(entries);
-                self.synced.send_replace(true);
+                self.synced.store(true, Ordering::Release);
                 Vec::new()
             }
-            Event::Apply(object) => match view(object) {
-                Some((key, value)) => self.put(key, value),
-                None => Vec::new(),
-            },
-            Event::Delete(object) => {
-                let key = view(object).map(|(key, _)| key);
-                key.and_then(|key| self.lock().now.remove(&key)).into_iter().collect()
+            Event::Apply((key, Some(value))) => self.put(key, value),
+            // What was kept of it would be obeyed although it is no longer so.
+            Event::Apply((key, None)) | Event::Delete((key, _)) => {
+                self.lock().now.remove(&key).into_iter().collect()
             }
         }
     }
@@ -133,16 +130,11 @@ impl<V: Entry> Cache<V> {
 
     /// From now on what is here may be old, until a list has been brought again.
     pub(super) fn lost(&self) {
-        self.synced.send_replace(false);
+        self.synced.store(false, Ordering::Release);
     }
 
     pub(super) fn is_synced(&self) -> bool {
-        *self.synced.borrow()
-    }
-
-    pub(super) async fn synced(&self) {
-        // The sender lives as long as this.
-        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+        self.synced.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries<V>> {
@@ -166,10 +158,10 @@ mod tests {
     }
 
     fn list(cache: &Cache<Known>, versions: &[u64]) {
-        let view = |version: u64| Some((String::from("larder"), Known(version, false)));
-        let objects = versions.iter().copied().map(Event::InitApply);
+        let object = |version: &u64| (String::from("larder"), Some(Known(*version, false)));
+        let objects = versions.iter().map(object).map(Event::InitApply);
         for event in std::iter::once(Event::Init).chain(objects).chain([Event::InitDone]) {
-            assert!(cache.take(event, view).is_empty());
+            assert!(cache.take(event).is_empty());
         }
     }
 
@@ -183,6 +175,17 @@ mod tests {
         list(&cache, &[2]);
         assert!(cache.is_synced());
         assert_eq!(*cache.select(|_| true)[0], Known(2, true));
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_any_more_is_dropped_and_so_is_one_that_was_never_read() {
+        let cache = Cache::new();
+        list(&cache, &[1]);
+        assert_eq!(*cache.take(Event::Apply(("larder".into(), None)))[0], Known(1, false));
+        assert!(cache.select(|_| true).is_empty());
+        list(&cache, &[2]);
+        assert_eq!(*cache.take(Event::Delete(("larder".into(), None)))[0], Known(2, false));
+        assert!(cache.take(Event::Delete(("larder".into(), None))).is_empty());
     }
 
     #[test]

@@ -1,23 +1,28 @@
 //! Connections to the API server. Made by the driver.
 //!
-//! As kube makes them, but for three things: nothing is tried again in here, since whoever asked decides that and may
+//! As kube makes them, but for four things: nothing is tried again in here, since whoever asked decides that and may
 //! have changed their mind; a peer that does not acknowledge is given up within seconds, be it in the midst of a request
-//! or of a watch in which nothing happens; and writes pass a [guard](super::leader). Proxies are not supported.
+//! or of a watch in which nothing happens; what is not a watch has a [deadline](super::deadline); and writes have
+//! connections of their own, and pass a guard and a fence (see [`leader`](super::leader)). Proxies are not supported.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
 use tower::timeout::Timeout;
 use tower::util::MapFuture;
-use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
+use super::deadline::{ANSWER, Timely};
 use super::error::OperatorError;
-use super::leader::{Guarded, Leadership, UNDELIVERED};
+use super::leader::{Fenced, Guarded, Leadership, UNDELIVERED};
 
 /// How long a connection may take to be there, encryption included.
 const ESTABLISHED: Duration = Duration::from_secs(10);
@@ -42,15 +47,33 @@ fn make(config: &Config, leadership: Arc<Leadership>) -> kube::Result<Client> {
     tcp.set_tcp_user_timeout(Some(UNDELIVERED));
     tcp.set_keepalive(Some(SILENCE));
     tcp.set_keepalive_interval(Some(UNDELIVERED / 5));
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
-    // Also for who takes a connection and then says nothing.
-    let patient = MapFuture::new(Timeout::new(tls, ESTABLISHED), Box::pin);
-    let connections = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(patient);
+    let fence = leadership.clone();
+    let fenced = tcp.clone().map_response(move |stream| Fenced::new(stream, fence.clone()));
+    let reads = connections(config.rustls_https_connector_with_connector(tcp)?);
+    let writes = connections(config.rustls_https_connector_with_connector(fenced)?);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(Guarded::new(connections, leadership));
+        .service(Timely::new(Guarded::new(reads, writes, leadership), ANSWER));
     Ok(Client::new(service.boxed(), config.default_namespace.clone()))
+}
+
+/// Connections that are opened as they are needed.
+fn connections<C>(
+    connector: C,
+) -> impl Service<Request<Body>, Response = Response<Incoming>, Error = legacy::Error, Future: Send + 'static>
++ Clone
++ Send
++ 'static
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Send + Unpin + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    // Also for who takes a connection and then says nothing.
+    let patient = MapFuture::new(Timeout::new(connector, ESTABLISHED), Box::pin);
+    legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(patient)
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use kube::core::Status;
-
 use super::reconcile::SAFETY_NET;
 use crate::crd::Reason;
+
+pub(super) use crate::one_line::{cut, one_line};
 
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
@@ -46,6 +46,25 @@ pub enum OperatorError {
     /// Status could not be written.
     #[error("failed to report status")]
     Report(#[source] Box<kube::Error>),
+    /// The claim on a namespace could not be seen to.
+    #[error(
+        "failed to claim namespace {namespace} by its Lease quinistry-claim: the operator needs create for leases there, \
+         and get and update for this one"
+    )]
+    Claim {
+        /// Which.
+        namespace: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// A watch ended that has no end, as by a panic.
+    #[error(
+        "the watch of {kind} failed for good; this operator ends, so that a new one begins with all watches"
+    )]
+    Watch {
+        /// Of what.
+        kind: &'static str,
+    },
     /// This operator led, and was not heard of for so long that another took over.
     #[error("{holder} leads now; this operator ends, so that a new one begins with what has happened since")]
     Followed {
@@ -132,54 +151,30 @@ impl OperatorError {
     pub fn category(&self) -> Category {
         match self {
             Self::Observe(error) | Self::Report(error) => Category::of(error),
-            Self::Apply { source, .. } => Category::of(source),
-            Self::Cluster(_) | Self::Registry(_) | Self::Pieces { .. } | Self::Executable(_) => {
-                Category::Unreachable
-            }
+            Self::Apply { source, .. } | Self::Claim { source, .. } => Category::of(source),
+            Self::Cluster(_)
+            | Self::Registry(_)
+            | Self::Pieces { .. }
+            | Self::Watch { .. }
+            | Self::Executable(_) => Category::Unreachable,
             Self::Followed { .. } => Category::NotLeading,
         }
     }
 }
 
-/// What a refused apply means for the resource; nothing for what may pass by itself.
+/// What a refused apply means for the resource, and whether it may pass by itself; nothing where the API server did not
+/// judge.
 #[must_use]
-pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String)> {
+pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String, bool)> {
     let kube::Error::Api(status) = error else { return None };
-    let message = status.message.clone();
+    let message = cut(&status.message);
     match Category::of(error) {
         Category::Forbidden if message.contains("being terminated") => {
-            Some((Reason::NamespaceTerminating, message))
+            Some((Reason::NamespaceTerminating, message, false))
         }
-        Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message)),
-        _ => None,
-    }
-}
-
-/// An error with its causes.
-pub(super) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let (words, cause) = match answer(error) {
-            // As kubectl tells it. kube shows all its parts, and then again.
-            Some(status) => (format!("{} ({} {})", status.message, status.code, status.reason), None),
-            None => (error.to_string(), error.source()),
-        };
-        // Some errors tell their causes by themselves.
-        if !text.contains(&words) {
-            let joint = if text.is_empty() { "" } else { ": " };
-            text = text + joint + &words;
-        }
-        next = cause;
-    }
-    text.replace('\n', " ")
-}
-
-/// What the API server answered, if that is the error.
-fn answer<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Status> {
-    let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
-    match boxed.or_else(|| error.downcast_ref()) {
-        Some(kube::Error::Api(status)) => Some(status),
+        Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message, false)),
+        // An admission webhook that fails, mostly. The API server is there, so only a condition tells of it.
+        Category::Unreachable if status.code == 500 => Some((Reason::ApplyRejected, message, true)),
         _ => None,
     }
 }
@@ -191,13 +186,23 @@ mod tests {
     use super::{OperatorError, one_line};
 
     #[test]
+    fn a_failing_webhook_is_a_rejection_that_may_pass() {
+        let of = |code, message: &str| {
+            let status = Status::failure(message, "InternalError").with_code(code).boxed();
+            super::rejection(&kube::Error::Api(status)).map(|(_, message, passes)| (message, passes))
+        };
+        let text = "failed calling webhook \"guard\": no endpoints available";
+        assert_eq!(of(500, text), Some((text.into(), true)));
+        assert_eq!(of(422, "no"), Some(("no".into(), false)));
+        assert_eq!((of(503, "away"), of(429, "later"), of(409, "conflict")), (None, None, None));
+    }
+
+    #[test]
     fn an_answer_of_the_api_server_is_told_once_and_in_its_words() {
         let status = Status::failure("pods are forbidden", "Forbidden").with_code(403).boxed();
         let source = Box::new(kube::Error::Api(status));
         let what = String::from("apply DaemonSet larder");
         let error = OperatorError::Apply { what, source };
         assert_eq!(one_line(&error), "failed to apply DaemonSet larder: pods are forbidden (403 Forbidden)");
-        let status = Status::failure("away", "ServiceUnavailable").with_code(503).boxed();
-        assert_eq!(one_line(&kube::Error::Api(status)), "away (503 ServiceUnavailable)");
     }
 }

@@ -1,8 +1,8 @@
 //! Events: what happened to a resource, for `kubectl describe`. Those that are published follow from the change of
 //! status, so that a state which lasts is told once. A failure to publish is logged and hinders nothing.
 
+use kube::Resource as _;
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Resource as _, ResourceExt as _};
 
 use super::apply::Applied;
 use super::error::one_line;
@@ -26,15 +26,25 @@ pub(super) enum EventReason {
     SeedDropped,
     /// A node's carrier was chosen.
     CarrierChosen,
+    /// Another operator looks after the resource.
+    ClaimedByAnother,
+}
+
+/// The Event of an operator that leaves a resource to another one.
+#[must_use]
+pub(super) fn claimed(holder: &str) -> Event {
+    let note = format!(
+        "another operator, {holder}, looks after this namespace (Lease quinistry-claim); this one does nothing here: remove \
+         one of the two, or give each its own namespace"
+    );
+    event(EventType::Warning, format!("{:?}", EventReason::ClaimedByAnother), note)
 }
 
 /// The Event for an action, if it did anything.
 #[must_use]
 pub(super) fn of_action(applied: &Applied) -> Option<Event> {
     let (reason, note) = match applied {
-        Applied::Set(set) => {
-            (EventReason::GenerationApplied, format!("applied DaemonSet {}", set.name_any()))
-        }
+        Applied::Set(name, _) => (EventReason::GenerationApplied, format!("applied DaemonSet {name}")),
         Applied::Deleted(number) => (EventReason::GenerationDeleted, format!("deleted generation {number}")),
         Applied::Replaced(pod) => (
             EventReason::PodReplaced,

@@ -5,27 +5,43 @@
 //! seen no renewal for longer than that, by theirs. So one that is killed, cut off or stopped is followed by another
 //! within 16 seconds, and one that wakes up finds its time to have passed before it writes anything.
 //!
-//! Kubernetes cannot refuse a write for coming from a former leader, so the time to write must end before another's
-//! begins: [`guard`] looks at the clock again whenever a write is about to go on, and [`connection`](super::connection)
-//! has the kernel drop what could not be delivered. The reading side needs no Lease: those who wait keep their picture of
-//! the cluster warm.
+//! Kubernetes cannot refuse a write for coming from a former leader. Two things stand against one that comes late:
+//!
+//! - The time to write ends before another's begins. [`guard`] looks at the clock whenever a write is about to go on,
+//!   [`fence`] right before its bytes go to the kernel, and [`connection`](super::connection) has the kernel drop what
+//!   could not be delivered. This keeps two leaders from writing at once as long as
+//!   (1) the rate of two machines' `CLOCK_BOOTTIME` differs by less than a tenth while a Lease lasts,
+//!   (2) between the fence's look at the clock and the kernel's taking the bytes the process is not stopped for longer
+//!   than the second that is left over, and
+//!   (3) what the API server's machine has acknowledged is executed at once.
+//! - (3) does not hold: a proxy, a queue of priority and fairness, a webhook or a slow etcd may hold a request for longer
+//!   than any Lease. So every write says what it was planned upon, and is refused if that is no longer so: an apply has
+//!   the version of what is there, or one that nothing has if it is to create; a deletion has UID and version; the status
+//!   has UID and version. See [`apply`](super::apply). Events have neither, as they change nothing.
+//!
+//! The reading side needs no Lease: those who wait keep their picture of the cluster warm.
 //!
 //! `kube-lease-manager` was looked at and left: it renews without saying which version it means, so that a former leader
 //! overwrites the next one's Lease, and it compares the clocks of different machines.
 
 mod candidate;
+mod clock;
 mod election;
+mod fence;
 mod guard;
 
 use std::pin::pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::error::NotLeading;
 
+pub(super) use candidate::{Candidate, Step};
+pub(super) use clock::Moment;
 pub(super) use election::Election;
+pub(super) use fence::Fenced;
 pub(super) use guard::Guarded;
 
 /// How long the others wait for a renewal.
@@ -61,7 +77,7 @@ enum Term {
     /// Somebody else leads, or nobody.
     Follows,
     /// It leads, as long as no more is known.
-    Until(Instant),
+    Until(Moment),
 }
 
 // === impl Leadership ===
@@ -82,17 +98,17 @@ impl Leadership {
         match *self.0.borrow() {
             Term::Sole => true,
             Term::Follows => false,
-            Term::Until(end) => Instant::now() < end,
+            Term::Until(end) => Moment::now() < end,
         }
     }
 
     /// Whether it might not write for a while before, however short: what came to be done then was left undone.
-    fn hold_until(&self, end: Instant) -> bool {
+    fn hold_until(&self, end: Moment) -> bool {
         match self.0.send_replace(Term::Until(end)) {
             Term::Sole => false,
             Term::Follows => true,
             // Asked now and not before: whoever was refused was refused before this.
-            Term::Until(before) => before <= Instant::now(),
+            Term::Until(before) => before <= Moment::now(),
         }
     }
 
@@ -126,11 +142,12 @@ impl Leadership {
                 Term::Follows => return,
                 Term::Sole => std::future::pending().await,
                 Term::Until(end) => {
-                    // A renewal extends it, and giving up ends it.
-                    let ended = tokio::time::timeout_at(end.into(), terms.changed()).await.is_err();
-                    if ended {
+                    // A renewal extends it, and giving up ends it. The timer stands still in suspend, the clock does not.
+                    let left = end.since(Moment::now());
+                    if left.is_zero() {
                         return;
                     }
+                    let _ = tokio::time::timeout(left, terms.changed()).await;
                 }
             }
         }

@@ -11,6 +11,9 @@ use super::observed::{Refusal, Rejection};
 use super::plan::{Lacking, Missing};
 use crate::crd::{Quinistry, QuinistryStatus};
 
+/// How long a refusal holds that may pass by itself, at first.
+const FIRST: Duration = Duration::from_secs(4);
+
 /// Of all resources, by UID.
 #[derive(Debug, Default)]
 pub(super) struct Memories(Mutex<HashMap<String, Memory>>);
@@ -25,9 +28,24 @@ struct Memory {
     lacking: Option<Lacking>,
     /// When status was last written.
     written: Option<Instant>,
-    /// The last apply that was refused, when, and for which generation of the specification.
-    rejected: Option<(Rejection, Instant, Option<i64>)>,
+    /// The version that came of it.
+    version: Option<String>,
+    /// The last apply that was refused.
+    rejected: Option<Rejected>,
+    /// The other operator that looks after it, as was said last.
+    holder: Option<String>,
     failures: u32,
+}
+
+/// An apply that was refused.
+#[derive(Debug)]
+struct Rejected {
+    rejection: Rejection,
+    at: Instant,
+    /// How long it holds.
+    limit: Duration,
+    /// The generation of the specification that it is of.
+    generation: Option<i64>,
 }
 
 // === impl Memories ===
@@ -37,12 +55,18 @@ impl Memories {
     pub(super) fn failed(&self, quinistry: &Quinistry) -> u32 {
         self.of(quinistry, |memory| {
             memory.failures = memory.failures.saturating_add(1);
+            memory.version = None;
             memory.failures
         })
     }
 
     pub(super) fn succeeded(&self, quinistry: &Quinistry) {
         self.of(quinistry, |memory| memory.failures = 0);
+    }
+
+    /// Another operator looks after the resource; `false` if that was said already.
+    pub(super) fn stands_by(&self, quinistry: &Quinistry, holder: &str) -> bool {
+        self.of(quinistry, |memory| memory.holder.replace(holder.into()).as_deref() != Some(holder))
     }
 
     /// The status that was written upon this very version, which the cache may not show yet.
@@ -64,9 +88,22 @@ impl Memories {
         self.of(quinistry, |memory| memory.reported = Some((version, status)));
     }
 
-    /// Status was written.
-    pub(super) fn wrote(&self, quinistry: &Quinistry) {
-        self.of(quinistry, |memory| memory.written = Some(Instant::now()));
+    /// Status was written, and this version came of it.
+    pub(super) fn wrote(&self, quinistry: &Quinistry, version: Option<String>) {
+        self.of(quinistry, |memory| {
+            memory.written = Some(Instant::now());
+            memory.version = version;
+        });
+    }
+
+    /// The newest version that is known of a resource: the cache may not show what this operator itself has written. A
+    /// conflict may tell that the database was set back, then the cache knows better.
+    pub(super) fn version(&self, quinistry: &Quinistry) -> Option<String> {
+        let seen = quinistry.resource_version();
+        let number = |version: &Option<String>| version.as_ref().and_then(|text| text.parse::<u64>().ok());
+        self.of(quinistry, |memory| {
+            if number(&memory.version) > number(&seen) { memory.version.clone() } else { seen }
+        })
     }
 
     /// How long ago status was written, if ever.
@@ -104,21 +141,31 @@ impl Memories {
         self.of(quinistry, |memory| memory.lacking = Some(lacking));
     }
 
-    /// The refusal that still holds: of this very specification, and younger than `limit`.
-    pub(super) fn rejection(&self, quinistry: &Quinistry, limit: Duration) -> Option<Rejection> {
+    /// The refusal that still holds, of this very specification.
+    pub(super) fn rejection(&self, quinistry: &Quinistry) -> Option<Rejection> {
         let generation = quinistry.metadata.generation;
         self.of(quinistry, |memory| match &memory.rejected {
-            Some((rejection, at, of)) if *of == generation && at.elapsed() < limit => Some(rejection.clone()),
+            Some(last) if last.generation == generation && last.at.elapsed() < last.limit => {
+                Some(last.rejection.clone())
+            }
             _ => None,
         })
     }
 
-    /// An apply was refused, or, with nothing, accepted.
-    pub(super) fn reject(&self, quinistry: &Quinistry, rejection: Option<Rejection>) {
+    /// An apply was refused. What may pass by itself is tried again later and later, but within `limit`.
+    pub(super) fn reject(&self, quinistry: &Quinistry, rejection: Rejection, passes: bool, limit: Duration) {
         let generation = quinistry.metadata.generation;
         self.of(quinistry, |memory| {
-            memory.rejected = rejection.map(|rejection| (rejection, Instant::now(), generation));
+            let last = memory.rejected.as_ref().filter(|last| last.generation == generation);
+            let longer = last.map_or(FIRST, |last| last.limit.saturating_mul(2)).min(limit);
+            let limit = if passes { longer } else { limit };
+            memory.rejected = Some(Rejected { rejection, at: Instant::now(), limit, generation });
         });
+    }
+
+    /// An apply was accepted.
+    pub(super) fn accept(&self, quinistry: &Quinistry) {
+        self.of(quinistry, |memory| memory.rejected = None);
     }
 
     /// Forgets resources that are no more.

@@ -4,7 +4,7 @@
 //!
 //! Counted by the driver, shown by `admin`. The chart's alerts are made of these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -62,6 +62,8 @@ struct Counts {
     looks: Counter,
     /// By UID.
     resources: BTreeMap<String, Resource>,
+    /// UIDs of those that another operator looks after.
+    unclaimed: BTreeSet<String>,
 }
 
 /// What is known of one resource.
@@ -127,6 +129,7 @@ impl Default for Counts {
             writes: Counter::new("kind", Write::ALL.map(Write::as_str)),
             looks: Counter::new("result", Look::ALL.map(Look::as_str)),
             resources: BTreeMap::new(),
+            unclaimed: BTreeSet::new(),
         }
     }
 }
@@ -233,9 +236,23 @@ impl Metrics {
         self.lock().resources.insert(uid.into(), Resource { desired, ready, conditions });
     }
 
+    /// This operator looks after a resource.
+    pub(super) fn claimed(&self, uid: &str) {
+        self.lock().unclaimed.remove(uid);
+    }
+
+    /// Another operator looks after a resource.
+    pub(super) fn unclaimed(&self, uid: &str) {
+        let mut counts = self.lock();
+        counts.resources.remove(uid);
+        counts.unclaimed.insert(uid.into());
+    }
+
     /// Only these resources are left.
     pub(super) fn keep(&self, alive: impl Fn(&str) -> bool) {
-        self.lock().resources.retain(|uid, _| alive(uid));
+        let mut counts = self.lock();
+        counts.unclaimed.retain(|uid| alive(uid));
+        counts.resources.retain(|uid, _| alive(uid));
     }
 
     /// Everything, as Prometheus reads it; of resources nothing, if another operator leads.
@@ -244,6 +261,7 @@ impl Metrics {
         let mut counts = self.lock();
         if !leads {
             counts.resources.clear();
+            counts.unclaimed.clear();
         }
         let mut text = Text::default();
         let reconciles = [(String::new(), as_float(counts.reconciles))];
@@ -274,6 +292,11 @@ impl Metrics {
         );
         text.gauge("quinistry_operator_leader", "Whether this operator leads.", leads.into());
         text.gauge("quinistry_operator_resources", "Resources.", counts.resources.len() as u64);
+        text.gauge(
+            "quinistry_operator_resources_unclaimed",
+            "Resources that another operator looks after.",
+            counts.unclaimed.len() as u64,
+        );
         text.gauge(
             "quinistry_operator_generations_desired",
             "Generations wanted, over all resources.",

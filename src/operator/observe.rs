@@ -21,6 +21,7 @@ use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod,
 use super::plan::Missing;
 use super::wire;
 use crate::crd::Quinistry;
+use crate::lenient::Guarded;
 use crate::seed::carrier::{self, Running};
 use crate::seed::{NAME, Names, PIECES, SEED};
 
@@ -206,13 +207,13 @@ pub(super) async fn carriers(
 
 /// The images of pods that run on a node.
 async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
-    let pods: Api<wire::Pod> = Api::all(client.clone());
+    let pods: Api<Guarded<wire::Pod>> = Api::all(client.clone());
     let fields = format!("spec.nodeName={node},status.phase=Running");
     let list = pods
         .list(&ListParams::default().fields(&fields))
         .await
         .map_err(|error| OperatorError::Observe(Box::new(error)))?;
-    let images = list.items.into_iter().flat_map(|pod| {
+    let images = list.items.into_iter().filter_map(Guarded::readable).flat_map(|pod| {
         let secret = !pod.spec.image_pull_secrets.is_empty();
         let started =
             pod.status.container_statuses.into_iter().filter(|status| status.state.running.is_some());
@@ -226,16 +227,6 @@ async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorEr
     images.sort_unstable();
     images.dedup();
     Ok(images)
-}
-
-/// A resource, without what nobody looks at; or what cannot be read of it.
-pub(super) fn quinistry(object: wire::Quinistry) -> Result<Quinistry, String> {
-    let wire::Quinistry { mut metadata, spec, status } = object;
-    metadata.managed_fields = None;
-    metadata.annotations = None;
-    let spec = serde_json::from_value(spec).map_err(|error| format!("its specification: {error}"))?;
-    // Status is never an input: one that is from another version is as good as none.
-    Ok(Quinistry { metadata, spec, status: serde_json::from_value(status).unwrap_or_default() })
 }
 
 fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
@@ -277,7 +268,7 @@ pub(super) async fn refusals(
     missing: &Missing,
     observed: &Observed,
 ) -> Result<Vec<Refusal>, OperatorError> {
-    let events: Api<wire::Event> =
+    let events: Api<Guarded<wire::Event>> =
         Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
     let mut refusals = Vec::new();
     for generation in &missing.generations {
@@ -306,12 +297,12 @@ pub(super) async fn refusals(
 }
 
 /// All Events that a selection has, within bounds.
-async fn list(events: &Api<wire::Event>, fields: &str) -> Result<Vec<wire::Event>, OperatorError> {
+async fn list(events: &Api<Guarded<wire::Event>>, fields: &str) -> Result<Vec<wire::Event>, OperatorError> {
     let mut parameters = ListParams::default().fields(fields).limit(EVENTS);
     let mut all = Vec::new();
     for _ in 0..PAGES {
         let page = events.list(&parameters).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
-        all.extend(page.items);
+        all.extend(page.items.into_iter().filter_map(Guarded::readable));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
             None => break,

@@ -5,12 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::cache::Cache;
@@ -18,17 +17,19 @@ use super::error::OperatorError;
 use super::observed::{Own, Part};
 use super::{Operator, observe, watches, wire};
 use crate::crd::Quinistry;
+use crate::lenient::Guarded;
 use crate::seed::{Cut, NAME, SEED};
 
 /// How long the first list of a watch may take, rights included.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pieces of all seeds, and this operator's own executable as one.
 #[derive(Debug)]
 pub(super) struct Pieces {
     own: Option<Cut>,
     hands_over: bool,
-    watched: Mutex<HashMap<String, Arc<Cache<Part>>>>,
+    /// By namespace, with when its watch began, or was last seen to have all.
+    watched: Mutex<HashMap<String, (Arc<Cache<Part>>, Instant)>>,
     /// By UID: whether it holds what it should.
     sound: Mutex<BTreeMap<String, bool>>,
 }
@@ -50,21 +51,29 @@ impl Pieces {
         Own { executable, hands_over: self.hands_over }
     }
 
-    /// The pieces of a resource, older ones too. The first call for a namespace begins to watch it.
-    pub(super) async fn of(
+    /// The pieces of a resource, older ones too; nothing while they are being listed, which is waited for elsewhere: what is
+    /// planned afterwards should not be of a picture from before. The first call for a namespace begins to watch it.
+    pub(super) fn of(
         &self,
         operator: &Arc<Operator>,
         quinistry: &Quinistry,
-    ) -> Result<Vec<Arc<Part>>, OperatorError> {
+    ) -> Result<Option<Vec<Arc<Part>>>, OperatorError> {
         let namespace = quinistry.namespace().unwrap_or_default();
-        let cache = {
+        let (cache, since) = {
             let mut watched = self.watched.lock().expect("nothing panics while it is held");
-            watched.entry(namespace.clone()).or_insert_with(|| watch(operator, &namespace)).clone()
+            let begin = || (watch(operator, &namespace), Instant::now());
+            let (cache, since) = watched.entry(namespace.clone()).or_insert_with(begin);
+            if cache.is_synced() {
+                *since = Instant::now();
+            }
+            (cache.clone(), *since)
         };
-        let synced = tokio::time::timeout(PATIENCE, cache.synced()).await;
-        synced.map_err(|_| OperatorError::Pieces { namespace })?;
+        if !cache.is_synced() {
+            let late = since.elapsed() >= PATIENCE;
+            return if late { Err(OperatorError::Pieces { namespace }) } else { Ok(None) };
+        }
         let name = quinistry.name_any();
-        Ok(cache.select(|part| part.resource == name))
+        Ok(Some(cache.select(|part| part.resource == name)))
     }
 
     /// Fetches those that have not been looked at, and returns the UIDs of all that hold something else than they should.
@@ -100,7 +109,7 @@ impl Pieces {
             return;
         }
         let watched = self.watched.lock().expect("nothing panics while it is held");
-        let parts = watched.values().flat_map(|cache| cache.select(|_| true));
+        let parts = watched.values().flat_map(|(cache, _)| cache.select(|_| true));
         let alive: BTreeSet<String> = parts.map(|part| part.uid.clone()).collect();
         sound.retain(|uid, _| alive.contains(uid));
     }
@@ -112,24 +121,30 @@ impl Pieces {
 
 fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
     let cache = Arc::new(Cache::new());
-    let api: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(operator.client.clone(), namespace);
-    tokio::spawn(watches::follow(
-        operator.clone(),
-        api,
-        watcher::Config::default().labels(&format!("{SEED},{NAME}")),
-        operator.requests.clone(),
-        cache.clone(),
-        observe::part,
-        |_, part| vec![ObjectRef::new(&part.resource).within(&part.namespace)],
-    ));
+    let api: Api<Guarded<PartialObjectMeta<ConfigMap>>> = Api::namespaced(operator.client.clone(), namespace);
+    watches::supervise(
+        operator,
+        "configmaps",
+        watches::follow(
+            operator.clone(),
+            api,
+            watches::config().labels(&format!("{SEED},{NAME}")),
+            operator.requests.clone(),
+            cache.clone(),
+            observe::part,
+            |_, part| vec![ObjectRef::new(&part.resource).within(&part.namespace)],
+        ),
+    );
     cache
 }
 
 /// Whether a piece holds what this executable does; nothing if it is gone.
 async fn is_sound(client: &Client, cut: &Cut, part: &Part) -> Result<Option<bool>, OperatorError> {
-    let maps: Api<wire::ConfigMap> = Api::namespaced(client.clone(), &part.namespace);
+    let maps: Api<Guarded<wire::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
-    let Some(found) = found.filter(|found| found.metadata.uid.as_ref() == Some(&part.uid)) else {
+    let Some(found) =
+        found.and_then(Guarded::readable).filter(|found| found.metadata.uid.as_ref() == Some(&part.uid))
+    else {
         return Ok(None);
     };
     let Some(which) = cut.parts().find(|which| cut.names().of(*which) == part.name) else {

@@ -139,6 +139,16 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
     }
 }
 
+/// Plans for a resource whose specification cannot be read: nothing is done, and that is said.
+#[must_use]
+pub(super) fn unreadable(error: &str) -> Plan {
+    let message = format!(
+        "this operator cannot read the specification: {error}; it may be of another version, then operator and definition \
+         must be brought to the same one"
+    );
+    Plan { words: Words::refused(Reason::InvalidSpec, message), ..Plan::default() }
+}
+
 /// The generations in order, each seen against what it should be.
 struct Chain<'a> {
     quinistry: &'a Quinistry,

@@ -10,12 +10,14 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
 
-use super::apply::{Applied, apply};
+use super::apply::{Applied, apply, exists};
+use super::claims::{self, Claim};
 use super::error::one_line;
 use super::metrics::{Look, Write};
 use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
 use super::plan::{self, Action, Plan};
-use super::{Category, Operator, OperatorError, build, error, events, observe, report};
+use super::resource::Watched;
+use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
 use crate::crd::{Quinistry, QuinistryStatus};
 
 /// When to look again although nothing changed: watches may lose something.
@@ -27,33 +29,83 @@ const WAITING: Duration = Duration::from_secs(5);
 /// How often status tells that a generation has got further, when nothing else is new.
 const PROGRESS: Duration = Duration::from_secs(1);
 
+/// Stands for the hash of what was applied where a seed's `ConfigMap` was refused.
+const PIECE: &str = "piece";
+
+/// When to look again after the API server knew better than the watch: by then that has mostly caught up.
+const LAGGING: Duration = Duration::from_secs(1);
+
 impl Operator {
     /// Looks, and does what is to be done; when to look again.
-    pub(super) async fn reconcile(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+    pub(super) async fn reconcile(self: &Arc<Self>, resource: &Watched) -> Result<Next, OperatorError> {
         // Whoever comes to lead is asked to look at all of them, and so is whoever sees all again: acting on half of the
         // picture would create what is there already, and on an old one what is not its turn.
         if !self.leadership.holds() || !self.is_synced() {
             return Ok(Next::await_change());
         }
         let started = Instant::now();
-        let result = self.steps(quinistry).await;
+        match self.claim(resource).await {
+            Ok(Claim::Ours) => self.metrics.claimed(&resource.uid().unwrap_or_default()),
+            Ok(Claim::Theirs(holder)) => {
+                self.stand_by(resource.outline(), &holder).await;
+                return Ok(Next::requeue(claims::PERIOD));
+            }
+            Err(error) => {
+                self.metrics.reconciled(started.elapsed(), Some(error.category()));
+                return Err(error);
+            }
+        }
+        let result = match resource.readable() {
+            Ok(quinistry) => self.steps(quinistry).await,
+            Err(error) => self.refuse(resource.outline(), error).await,
+        };
         self.metrics.reconciled(started.elapsed(), result.as_ref().err().map(OperatorError::category));
         if result.is_ok() {
-            self.memories.succeeded(quinistry);
+            self.memories.succeeded(resource.outline());
         }
         result
     }
 
+    async fn claim(&self, resource: &Watched) -> Result<Claim, OperatorError> {
+        let namespace = resource.namespace().unwrap_or_default();
+        let owners = claims::owners(self).remove(&namespace).unwrap_or_default();
+        self.claims.of(&namespace, &owners).await
+    }
+
+    /// Says that another operator looks after a resource, once. Status is that operator's.
+    async fn stand_by(&self, outline: &Quinistry, holder: &str) {
+        self.metrics.unclaimed(&outline.uid().unwrap_or_default());
+        if self.memories.stands_by(outline, holder) {
+            let (namespace, name) = (outline.namespace(), outline.name_any());
+            tracing::warn!(namespace, name, holder, "resource claimed by another operator, doing nothing");
+            events::publish(&self.recorder, outline, vec![events::claimed(holder)]).await;
+        }
+    }
+
+    /// Says that a resource cannot be read. What runs goes on running.
+    async fn refuse(&self, outline: &Quinistry, error: &str) -> Result<Next, OperatorError> {
+        if outline.metadata.deletion_timestamp.is_none() {
+            self.report(outline, &plan::unreadable(error), false).await?;
+        }
+        self.forget();
+        Ok(Next::requeue(jittered(SAFETY_NET, outline)))
+    }
+
     async fn steps(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
         // observe (client required for seeds alone), plan and build (pure)
-        let mut observed = self.observe(quinistry);
-        if quinistry.spec.seed.is_some() || observed.daemon_set(0).is_some() {
-            observed.parts = self.pieces.of(self, quinistry).await?;
-            observed.altered = self.pieces.altered(&self.client, quinistry, &observed.parts).await?;
+        let (mut parts, mut altered) = (Vec::new(), BTreeSet::new());
+        if quinistry.spec.seed.is_some() || self.observe(quinistry).daemon_set(0).is_some() {
+            // Their first list makes this run again.
+            let Some(found) = self.pieces.of(self, quinistry)? else {
+                return Ok(Next::requeue(pieces::PATIENCE));
+            };
+            altered = self.pieces.altered(&self.client, quinistry, &found).await?;
+            parts = found;
         }
+        let mut observed = Observed { parts, altered, ..self.observe(quinistry) };
         let mut plan = self.plan(quinistry, &observed);
         if observe::carriers(&self.client, quinistry, &plan.strangers, &mut observed).await? {
-            plan = self.plan(quinistry, &observed);
+            plan = self.plan_anew(quinistry, &mut observed);
         }
         if plan.gone {
             return Ok(Next::await_change());
@@ -62,17 +114,19 @@ impl Operator {
         let mut asked_again = None;
         if !plan.missing.is_empty() {
             (observed.refusals, asked_again) = self.refusals(quinistry, &plan, &observed).await?;
-            plan = self.plan(quinistry, &observed);
+            plan = self.plan_anew(quinistry, &mut observed);
         }
         // verify (client required), and plan with what was seen
         if self.verify(quinistry, &plan).await {
-            observed.fetched = self.eyes.found(observed.pods.iter().map(|pod| &pod.start));
-            plan = self.plan(quinistry, &observed);
+            plan = self.plan_anew(quinistry, &mut observed);
         }
         self.memories.lack(quinistry, plan.lacking.clone());
         // apply (client required)
-        let failure = self.apply(quinistry, &plan).await;
-        if let Some(rejection) = self.memories.rejection(quinistry, SAFETY_NET) {
+        let failure = match self.apply(quinistry, &plan, &observed).await {
+            Ok(Planned::Anew) => return Ok(Next::requeue(LAGGING)),
+            result => result.map(drop),
+        };
+        if let Some(rejection) = self.memories.rejection(quinistry) {
             observed.rejection = Some(rejection);
             plan = self.plan(quinistry, &observed);
         }
@@ -98,9 +152,16 @@ impl Operator {
         plan
     }
 
+    /// Plans with what the watches have brought while something was waited for.
+    fn plan_anew(&self, quinistry: &Quinistry, observed: &mut Observed) -> Plan {
+        let Observed { refusals, parts, altered, running, .. } = std::mem::take(observed);
+        *observed = Observed { refusals, parts, altered, running, ..self.observe(quinistry) };
+        self.plan(quinistry, observed)
+    }
+
     fn observe(&self, quinistry: &Quinistry) -> Observed {
         let pods = self.pods.select(|pod| pod.claims(quinistry));
-        let rivals = self.resources.state();
+        let rivals = self.readable();
         // Alone it competes with no other.
         let holdings = if rivals.len() > 1 {
             observe::holdings(&rivals, &self.daemon_sets.select(|_| true), &self.pods.select(|_| true))
@@ -116,10 +177,15 @@ impl Operator {
             holdings,
             refusals: Vec::new(),
             lacking: self.memories.lacking(quinistry),
-            rejection: self.memories.rejection(quinistry, SAFETY_NET),
+            rejection: self.memories.rejection(quinistry),
             own: self.pieces.own(),
             ..Observed::default()
         }
+    }
+
+    /// All resources that can be read.
+    fn readable(&self) -> Vec<Arc<Quinistry>> {
+        self.resources.state().iter().filter_map(|resource| resource.readable().ok().cloned()).collect()
     }
 
     /// Why pods are missing; and when to ask again, if that was asked a moment ago: for thousands of nodes the controller
@@ -141,7 +207,8 @@ impl Operator {
     /// Whether anything was looked at.
     async fn verify(&self, quinistry: &Quinistry, plan: &Plan) -> bool {
         let (metrics, requests) = (self.metrics.clone(), self.requests.clone());
-        let resource = ObjectRef::from_obj(quinistry);
+        let resource =
+            ObjectRef::new(&quinistry.name_any()).within(&quinistry.namespace().unwrap_or_default());
         let tell = move |fetched: &Fetched, late| {
             metrics.looked(match fetched {
                 Fetched::Whole(_) => Look::Whole,
@@ -155,10 +222,31 @@ impl Operator {
         self.eyes.look(&plan.verify, Arc::new(tell)).await
     }
 
-    async fn apply(&self, quinistry: &Quinistry, plan: &Plan) -> Result<(), OperatorError> {
+    async fn apply(
+        &self,
+        quinistry: &Quinistry,
+        plan: &Plan,
+        observed: &Observed,
+    ) -> Result<Planned, OperatorError> {
         let own = self.pieces.cut(quinistry);
+        let mut is_asked = false;
+        let rejected = observed.rejection.as_ref().map(|rejection| rejection.applied.as_str());
         for action in &plan.actions {
-            match apply(&self.client, quinistry, own.as_ref(), action).await {
+            if matches!(action, Action::Restore { .. }) && rejected == Some(PIECE) {
+                // Refused a moment ago, and what follows stands on it.
+                return Ok(Planned::Done);
+            }
+            // A watch of resources that lags behind, or has lost a deletion, would have what the cluster collects made again
+            // and again.
+            if !is_asked && creates(action, observed) {
+                is_asked = true;
+                if !exists(&self.client, quinistry).await? {
+                    let (namespace, name) = (quinistry.namespace(), quinistry.name_any());
+                    tracing::info!(namespace, name, "resource has changed or is gone, planning again");
+                    return Ok(Planned::Anew);
+                }
+            }
+            match apply(&self.client, quinistry, own.as_ref(), observed, action).await {
                 Ok(applied) => self.applied(quinistry, applied).await,
                 // One node without its carrier is no reason to leave the others.
                 Err(error) if matches!(action, Action::Label { .. }) => {
@@ -170,41 +258,50 @@ impl Operator {
                     );
                 }
                 Err(error) => {
-                    let refused = match (&error, action) {
-                        (OperatorError::Apply { source, .. }, Action::Apply(set)) => error::rejection(source)
-                            .map(|(reason, message)| Rejection {
-                                applied: build::applied(set).into(),
-                                reason,
-                                message,
-                            }),
+                    let applied = match action {
+                        Action::Apply(set) => Some(build::applied(set)),
+                        // No set: nothing of the plan is left out but this.
+                        Action::Restore { .. } => Some(PIECE),
                         _ => None,
                     };
-                    let Some(rejection) = refused else { return Err(error) };
+                    let refused = match (&error, applied) {
+                        (OperatorError::Apply { source, .. }, Some(applied)) => {
+                            error::rejection(source).map(|refused| (applied, refused))
+                        }
+                        _ => None,
+                    };
+                    let Some((applied, (reason, message, passes))) = refused else { return Err(error) };
+                    let rejection = Rejection { applied: applied.into(), reason, message };
                     tracing::warn!(
                         namespace = quinistry.namespace(), name = quinistry.name_any(),
                         reason = %rejection.reason, "refused by the API server: {}", rejection.message
                     );
-                    self.memories.reject(quinistry, Some(rejection));
+                    self.memories.reject(quinistry, rejection, passes, SAFETY_NET);
                     // What follows in the plan stands on this.
-                    return Ok(());
+                    return Ok(Planned::Done);
                 }
             }
         }
-        Ok(())
+        Ok(Planned::Done)
     }
 
     async fn applied(&self, quinistry: &Quinistry, applied: Applied) {
         match &applied {
-            Applied::Set(set) => {
+            Applied::Set(_, set) => {
                 self.metrics.wrote(Write::Apply);
-                self.memories.reject(quinistry, None);
-                if let Some((key, view)) = observe::daemon_set((**set).clone()) {
+                self.memories.accept(quinistry);
+                let set = set.as_ref().and_then(|set| observe::daemon_set((**set).clone()));
+                if let Some((key, view)) = set {
                     self.daemon_sets.put(key, DaemonSet { accepted: true, ..view });
                 }
             }
             Applied::Deleted(_) => self.metrics.wrote(Write::Delete),
             Applied::Replaced(_) => self.metrics.wrote(Write::Replace),
-            Applied::Restored(_) | Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
+            Applied::Restored(_) => {
+                self.metrics.wrote(Write::Piece);
+                self.memories.accept(quinistry);
+            }
+            Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
             Applied::Labelled(..) => self.metrics.wrote(Write::Label),
             Applied::Nothing => return,
         }
@@ -242,15 +339,14 @@ impl Operator {
         {
             return Ok(Some(pause));
         }
-        match report::write(&self.client, quinistry, &status).await {
+        let version = self.memories.version(quinistry);
+        let written = match report::write(&self.client, quinistry, &status, version).await {
             // Deleted in the meantime.
             Err(error) if error.category() == Category::NotFound => return Ok(None),
-            written => {
-                written?;
-            }
-        }
+            written => written?,
+        };
         self.metrics.wrote(Write::Status);
-        self.memories.wrote(quinistry);
+        self.memories.wrote(quinistry, written);
         let news = events::of_change(before, &status);
         self.memories.report(quinistry, status);
         events::publish(&self.recorder, quinistry, news).await;
@@ -274,7 +370,7 @@ impl Operator {
     /// Drops what is remembered of resources and pods that are no more.
     fn forget(&self) {
         let resources = self.resources.state();
-        let alive: BTreeSet<_> = resources.iter().filter_map(|quinistry| quinistry.uid()).collect();
+        let alive: BTreeSet<_> = resources.iter().filter_map(|resource| resource.uid()).collect();
         self.memories.keep(&alive);
         self.metrics.keep(|uid| alive.contains(uid));
         self.pieces.forget();
@@ -282,6 +378,23 @@ impl Operator {
         if self.eyes.remembered() > pods.len() {
             self.eyes.keep(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
         }
+    }
+}
+
+/// How it goes on after a plan.
+enum Planned {
+    /// As far as it could be done.
+    Done,
+    /// It was made for a resource that is not there any more, or not as it was.
+    Anew,
+}
+
+/// Whether an action makes something that is not there.
+fn creates(action: &Action, observed: &Observed) -> bool {
+    match action {
+        Action::Apply(set) => !observed.daemon_sets.iter().any(|live| live.name == set.name_any()),
+        Action::Restore { .. } => true,
+        _ => false,
     }
 }
 

@@ -66,25 +66,26 @@ pub(super) fn is_mere_progress(before: &QuinistryStatus, now: &QuinistryStatus) 
     outline(before) == outline(now)
 }
 
-/// Writes status. (Client required.)
+/// Writes status upon a version of the resource, and returns the version that comes of it. (Client required.)
 pub(super) async fn write(
     client: &Client,
     quinistry: &Quinistry,
     status: &QuinistryStatus,
-) -> Result<(), OperatorError> {
+    version: Option<String>,
+) -> Result<Option<String>, OperatorError> {
     let api: Api<wire::Quinistry> =
         Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
     let patch = json!({
         "apiVersion": <Quinistry as kube::Resource>::api_version(&()),
         "kind": <Quinistry as kube::Resource>::kind(&()),
         // A namesake that was made in the meantime must not get it.
-        "metadata": {"uid": quinistry.metadata.uid},
+        "metadata": {"uid": quinistry.metadata.uid, "resourceVersion": version},
         "status": status,
     });
     let parameters = PatchParams::apply(MANAGER).force();
     api.patch_status(&quinistry.name_any(), &parameters, &Patch::Apply(&patch))
         .await
-        .map(drop)
+        .map(|written| written.metadata.resource_version)
         .map_err(|error| OperatorError::Report(Box::new(error)))
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, ObjectMeta};
 use kube::runtime::reflector;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -20,64 +20,86 @@ use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError};
 
 use super::cache::{Cache, Entry};
 use super::error::{Category, one_line};
 use super::identity::RESOURCE;
+use super::resource::Watched;
 use super::{Operator, observe, wire};
-use crate::crd::Quinistry;
+use crate::lenient::Guarded;
 
 /// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
 /// six times as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Seconds after which a watch is ended and begun again where it was. One that says nothing for five seconds longer hangs,
+/// as behind a proxy that has forgotten it, and is begun again too; so nothing is older than this without a word.
+const WATCH_SECONDS: u32 = 40;
 
 /// kube's pauses, but never that long.
 #[derive(Default)]
 struct Soon(DefaultBackoff);
 
 /// Where to put the resources to look at.
-pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Quinistry>>;
+pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Watched>>;
 
 /// Starts the watches, and yields the resources to look at until `stop` resolves.
 pub(super) fn queue(
     operator: &Arc<Operator>,
-    writer: Writer<Quinistry>,
-    mut requests: mpsc::UnboundedReceiver<ObjectRef<Quinistry>>,
+    writer: Writer<Watched>,
+    mut requests: mpsc::UnboundedReceiver<ObjectRef<Watched>>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> impl Stream<Item = Result<ObjectRef<Quinistry>, Infallible>> + Send {
+) -> impl Stream<Item = Result<ObjectRef<Watched>, Infallible>> + Send {
     let sender = operator.requests.clone();
     let client = operator.client.clone();
     let namespace = operator.namespace.as_deref();
-    let owned = watcher::Config::default().labels(RESOURCE);
+    let owned = config().labels(RESOURCE);
     let watches = [
-        tokio::spawn(resources(operator.clone(), api(client.clone(), namespace), writer, sender.clone())),
-        tokio::spawn(follow(
-            operator.clone(),
-            api::<wire::DaemonSet>(client.clone(), namespace),
-            owned.clone(),
-            sender.clone(),
-            operator.daemon_sets.clone(),
-            observe::daemon_set,
-            |operator, set| operator.resource(&set.owner).into_iter().collect(),
-        )),
-        tokio::spawn(follow(
-            operator.clone(),
-            api::<wire::Pod>(client.clone(), namespace),
-            owned,
-            sender.clone(),
-            operator.pods.clone(),
-            observe::pod,
-            |operator, pod| operator.resource(&pod.resource).into_iter().collect(),
-        )),
-        tokio::spawn(follow(
-            operator.clone(),
-            Api::<wire::Node>::all(client),
-            watcher::Config::default(),
-            sender,
-            operator.nodes.clone(),
-            observe::node,
-            |operator, _| everyone(operator),
-        )),
+        supervise(
+            operator,
+            "quinistries",
+            resources(operator.clone(), api(client.clone(), namespace), writer, sender.clone()),
+        ),
+        supervise(
+            operator,
+            "daemonsets",
+            follow(
+                operator.clone(),
+                api::<Guarded<wire::DaemonSet>>(client.clone(), namespace),
+                owned.clone(),
+                sender.clone(),
+                operator.daemon_sets.clone(),
+                observe::daemon_set,
+                |operator, set| operator.resource(&set.owner).into_iter().collect(),
+            ),
+        ),
+        supervise(
+            operator,
+            "pods",
+            follow(
+                operator.clone(),
+                api::<Guarded<wire::Pod>>(client.clone(), namespace),
+                owned,
+                sender.clone(),
+                operator.pods.clone(),
+                observe::pod,
+                |operator, pod| operator.resource(&pod.resource).into_iter().collect(),
+            ),
+        ),
+        supervise(
+            operator,
+            "nodes",
+            follow(
+                operator.clone(),
+                Api::<Guarded<wire::Node>>::all(client),
+                config(),
+                sender,
+                operator.nodes.clone(),
+                observe::node,
+                |operator, _| everyone(operator),
+            ),
+        ),
     ];
     let operator = operator.clone();
     let (gathered, queue) = mpsc::unbounded_channel();
@@ -104,9 +126,36 @@ pub(super) fn queue(
             }
         }
         // The end of the queue makes the reconciler finish what it is at, and end.
-        watches.iter().for_each(tokio::task::JoinHandle::abort);
+        watches.iter().for_each(AbortHandle::abort);
     });
     stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|request| (Ok(request), queue)) })
+}
+
+/// How all kinds are watched.
+pub(super) fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Runs a watch, which has no end but a failure of its own: then the operator must end too, as it would act on an old
+/// picture for ever.
+pub(super) fn supervise(
+    operator: &Arc<Operator>,
+    kind: &'static str,
+    watch: impl Future<Output = ()> + Send + 'static,
+) -> AbortHandle {
+    let task = tokio::spawn(watch);
+    let handle = task.abort_handle();
+    let failed = operator.failed.clone();
+    tokio::spawn(async move {
+        let result = task.await;
+        if result.as_ref().is_err_and(JoinError::is_cancelled) {
+            return;
+        }
+        let why = result.err().map_or_else(|| "it ended".into(), |panic| one_line(&panic));
+        tracing::error!(kind, "watch failed for good, the operator ends: {why}");
+        failed.send_replace(Some(kind));
+    });
+    handle
 }
 
 fn api<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
@@ -120,39 +169,30 @@ where
     }
 }
 
-/// The resources themselves. One that cannot be read does not keep the others from being seen.
+/// The resources themselves. One that cannot be read is kept as such.
 async fn resources(
     operator: Arc<Operator>,
-    api: Api<wire::Quinistry>,
-    writer: Writer<Quinistry>,
+    api: Api<Guarded<wire::Quinistry>>,
+    writer: Writer<Watched>,
     requests: Requests,
 ) {
-    let events =
-        events(api, watcher::Config::default(), || operator.resources_synced.store(false, Ordering::Release));
-    let readable = events.filter_map(|event| async {
-        Some(Ok::<_, watcher::Error>(match event {
-            Event::Apply(object) => Event::Apply(read(object)?),
-            Event::InitApply(object) => Event::InitApply(read(object)?),
-            Event::Delete(object) => Event::Delete(read(object)?),
-            Event::Init => Event::Init,
-            Event::InitDone => Event::InitDone,
-        }))
-    });
-    let mut seen = std::pin::pin!(reflector(writer, readable));
+    let events = events(api, config(), || operator.resources_synced.store(false, Ordering::Release));
+    let watched = events.map(|event| Ok::<_, watcher::Error>(map(event, Watched::new)));
+    let mut seen = std::pin::pin!(reflector(writer, watched));
     // Generations of the specifications, by UID: others care for those, and not for every change of a status.
     let mut known = HashMap::new();
     while let Some(event) = seen.next().await {
         match event {
-            Ok(Event::Apply(quinistry)) => {
-                let uid = quinistry.metadata.uid.clone();
-                if known.insert(uid, quinistry.metadata.generation) == Some(quinistry.metadata.generation) {
-                    let _ = requests.send(ObjectRef::from_obj(&quinistry));
+            Ok(Event::Apply(resource)) => {
+                let (uid, generation) = (resource.meta().uid.clone(), resource.meta().generation);
+                if known.insert(uid, generation) == Some(generation) {
+                    let _ = requests.send(ObjectRef::from_obj(&resource));
                     continue;
                 }
                 request_all(&operator);
             }
-            Ok(Event::Delete(quinistry)) => {
-                known.remove(&quinistry.metadata.uid);
+            Ok(Event::Delete(resource)) => {
+                known.remove(&resource.meta().uid);
                 request_all(&operator);
             }
             Ok(Event::InitDone) => {
@@ -171,34 +211,31 @@ pub(super) fn request_all(operator: &Operator) {
     }
 }
 
-fn read(object: wire::Quinistry) -> Option<Quinistry> {
-    let (namespace, name) = (object.metadata.namespace.clone(), object.metadata.name.clone());
-    observe::quinistry(object)
-        .inspect_err(|error| tracing::warn!(namespace, name, "skipping a resource, cannot read {error}"))
-        .ok()
-}
-
-fn everyone(operator: &Operator) -> Vec<ObjectRef<Quinistry>> {
-    operator.resources.state().iter().map(|quinistry| ObjectRef::from_obj(&**quinistry)).collect()
+fn everyone(operator: &Operator) -> Vec<ObjectRef<Watched>> {
+    operator.resources.state().iter().map(|resource| ObjectRef::from_obj(&**resource)).collect()
 }
 
 /// Objects of another kind: into their cache, and on to those whom a change concerns.
 pub(super) async fn follow<K, V: Entry>(
     operator: Arc<Operator>,
-    api: Api<K>,
+    api: Api<Guarded<K>>,
     config: watcher::Config,
     requests: Requests,
     cache: Arc<Cache<V>>,
     view: impl Fn(K) -> Option<(String, V)>,
-    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<Quinistry>>,
+    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<Watched>>,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
+    let keep = |object: Guarded<K>| {
+        let key = key(object.meta());
+        (key, object.readable().and_then(&view).map(|(_, value)| value))
+    };
     let mut events = std::pin::pin!(events(api, config, || cache.lost()));
     while let Some(event) = events.next().await {
         let whole = matches!(event, Event::InitDone);
-        let changed = cache.take(event, &view);
+        let changed = cache.take(map(event, keep));
         // Whoever was to be looked at meanwhile was not: the picture was old.
         if whole {
             request_all(&operator);
@@ -207,6 +244,22 @@ pub(super) async fn follow<K, V: Entry>(
         for resource in changed.iter().flat_map(|changed| concerned(&operator, changed)) {
             let _ = requests.send(resource);
         }
+    }
+}
+
+/// Key of an object in its cache.
+fn key(metadata: &ObjectMeta) -> String {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    metadata.namespace.as_ref().map_or_else(|| name.into(), |namespace| format!("{namespace}/{name}"))
+}
+
+fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {
+    match event {
+        Event::Apply(object) => Event::Apply(with(object)),
+        Event::InitApply(object) => Event::InitApply(with(object)),
+        Event::Delete(object) => Event::Delete(with(object)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
     }
 }
 
@@ -279,7 +332,21 @@ impl Backoff for Soon {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST_PAUSE, Soon};
+    use kube::Config;
+
+    use super::{LONGEST_PAUSE, Soon, supervise};
+    use crate::operator::{Operator, OperatorError, Settings};
+
+    #[tokio::test]
+    async fn a_watch_that_panics_ends_the_operator() {
+        // A port where no API server is: its watches try on and on.
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let operator = Operator::new(&config, Settings::default()).unwrap();
+        let run = tokio::spawn(operator.clone().run(std::future::pending()));
+        supervise(&operator, "shelves", async { panic!("the story of this test") });
+        let error = run.await.unwrap().unwrap_err();
+        assert!(matches!(error, OperatorError::Watch { kind: "shelves" }), "{error}");
+    }
 
     #[test]
     fn a_watch_asks_again_later_but_soon() {

@@ -1,6 +1,9 @@
 //! The API's objects, as far as they are read: a pod's whole type would be half a megabyte of program and most of the
 //! work of a watch. What is written is built of Kubernetes' own types.
 //!
+//! Nothing is required: what an object of another version lacks is as good as empty. Nulls are taken away before (see
+//! [`lenient`](crate::lenient)).
+//!
 //! Only shapes. `observe` makes values of them that [`plan`](super::plan) works with.
 
 use std::collections::BTreeMap;
@@ -18,76 +21,70 @@ use serde_json::Value;
 use crate::crd;
 
 /// A resource of ours, of which nothing but the metadata need be as expected.
-#[derive(Resource, Clone, Debug, Deserialize)]
+#[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = crd::Quinistry)]
+#[serde(default)]
 pub(super) struct Quinistry {
     pub metadata: ObjectMeta,
-    #[serde(default)]
     pub spec: Value,
-    #[serde(default)]
     pub status: Value,
 }
 
-#[derive(Resource, Clone, Debug, Deserialize)]
+#[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = core::Node)]
+#[serde(default)]
 pub(super) struct Node {
     pub metadata: ObjectMeta,
-    #[serde(default)]
     pub spec: NodeSpec,
-    #[serde(default)]
     pub status: NodeStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct NodeSpec {
-    #[serde(default)]
     pub taints: Vec<Taint>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Taint {
     pub key: String,
-    #[serde(default)]
     pub value: String,
     pub effect: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct NodeStatus {
-    #[serde(default)]
     pub conditions: Vec<Condition>,
-    #[serde(default)]
     pub images: Vec<NodeImage>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct NodeImage {
-    #[serde(default)]
     pub names: Vec<String>,
 }
 
 /// Of a node or of a pod.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Condition {
     #[serde(rename = "type")]
     pub type_: String,
     pub status: String,
-    #[serde(default)]
     pub reason: String,
-    #[serde(default)]
     pub message: String,
     pub last_transition_time: Option<Time>,
 }
 
-#[derive(Resource, Clone, Debug, Deserialize)]
+#[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = apps::DaemonSet)]
+#[serde(default)]
 pub(super) struct DaemonSet {
     pub metadata: ObjectMeta,
     /// Compared with what was applied, whatever it holds.
-    #[serde(default)]
     pub spec: Value,
-    #[serde(default)]
     pub status: DaemonSetStatus,
 }
 
@@ -98,13 +95,12 @@ pub(super) struct DaemonSetStatus {
     pub desired_number_scheduled: i32,
 }
 
-#[derive(Resource, Clone, Debug, Deserialize)]
+#[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = core::Pod)]
+#[serde(default)]
 pub(super) struct Pod {
     pub metadata: ObjectMeta,
-    #[serde(default)]
     pub spec: PodSpec,
-    #[serde(default)]
     pub status: PodStatus,
 }
 
@@ -117,13 +113,11 @@ pub(super) struct PodSpec {
     pub affinity: Affinity,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct Container {
     pub name: String,
-    #[serde(default)]
     pub image: String,
-    #[serde(default)]
     pub image_pull_policy: String,
 }
 
@@ -152,10 +146,10 @@ pub(super) struct NodeSelectorTerm {
     pub match_fields: Vec<Requirement>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Requirement {
     pub key: String,
-    #[serde(default)]
     pub values: Vec<String>,
 }
 
@@ -171,19 +165,16 @@ pub(super) struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct ContainerStatus {
     pub name: String,
-    #[serde(default)]
     pub restart_count: i32,
-    #[serde(rename = "imageID", default)]
+    #[serde(rename = "imageID")]
     pub image_id: String,
-    #[serde(rename = "containerID", default)]
+    #[serde(rename = "containerID")]
     pub container_id: String,
-    #[serde(default)]
     pub state: ContainerState,
-    #[serde(default)]
     pub last_state: ContainerState,
 }
 
@@ -216,20 +207,19 @@ pub(super) struct Terminated {
 }
 
 /// A seed's `ConfigMap` with its data.
-#[derive(Resource, Clone, Debug, Deserialize)]
+#[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = core::ConfigMap)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct ConfigMap {
     pub metadata: ObjectMeta,
-    #[serde(default)]
     pub immutable: bool,
-    #[serde(default)]
     pub binary_data: BTreeMap<String, ByteString>,
 }
 
 /// An Event, whichever API it was made through.
-#[derive(Resource, Clone, Debug, Deserialize)]
+#[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = events::Event)]
+#[serde(default)]
 pub(super) struct Event {
     pub metadata: ObjectMeta,
     pub note: Option<String>,
@@ -238,15 +228,85 @@ pub(super) struct Event {
     #[serde(rename = "deprecatedLastTimestamp")]
     pub last_seen: Option<Time>,
     pub series: Option<EventSeries>,
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     pub type_: String,
-    #[serde(default)]
     pub reason: String,
 }
 
 /// How often an Event was repeated.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct EventSeries {
     pub last_observed_time: Option<MicroTime>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::*;
+    use crate::lenient::{Guarded, each_nulled};
+
+    fn reads<T: DeserializeOwned>(object: &Value) {
+        let copies = each_nulled(object);
+        assert!(copies.len() > 5, "{object}");
+        for copy in copies {
+            let Guarded(read) = serde_json::from_str::<Guarded<T>>(&copy.to_string()).unwrap();
+            assert!(read.is_ok(), "{:?}: {copy}", read.err());
+        }
+    }
+
+    #[test]
+    fn null_means_empty_in_every_field_of_every_kind() {
+        let metadata = json!({
+            "name": "n", "namespace": "s", "uid": "u", "resourceVersion": "1", "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"a": "b"}, "annotations": {"a": "b"},
+            "ownerReferences": [{"apiVersion": "v", "kind": "k", "name": "n", "uid": "u", "controller": true}],
+            "managedFields": [{"manager": "m", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {}}}],
+            "finalizers": ["f"],
+        });
+        let condition = json!({
+            "type": "Ready", "status": "True", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        reads::<Node>(&json!({
+            "metadata": metadata,
+            "spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]},
+            "status": {"conditions": [condition], "images": [{"names": ["a", "b"], "sizeBytes": 1}]},
+        }));
+        let requirement = json!({"key": "metadata.name", "operator": "In", "values": ["n1"]});
+        let state = json!({
+            "waiting": {"reason": "r", "message": "m"}, "running": {"startedAt": "2026-01-01T00:00:00Z"},
+            "terminated": {"exitCode": 1, "message": "m"},
+        });
+        reads::<Pod>(&json!({
+            "metadata": metadata,
+            "spec": {
+                "nodeName": "n1", "containers": [{"name": "c", "image": "i", "imagePullPolicy": "p"}],
+                "imagePullSecrets": [{"name": "s"}],
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchFields": [requirement]}],
+                }}},
+            },
+            "status": {
+                "podIP": "10.0.0.1", "conditions": [condition],
+                "containerStatuses": [
+                    {"name": "c", "restartCount": 1, "imageID": "i", "state": state, "lastState": state},
+                ],
+            },
+        }));
+        reads::<DaemonSet>(&json!({
+            "metadata": metadata, "spec": {"selector": {"matchLabels": {"a": "b"}}},
+            "status": {"observedGeneration": 1, "desiredNumberScheduled": 2},
+        }));
+        reads::<ConfigMap>(&json!({"metadata": metadata, "immutable": true, "binaryData": {"a": "AAAA"}}));
+        reads::<Event>(&json!({
+            "metadata": metadata, "note": "n", "eventTime": "2026-01-01T00:00:00.000000Z",
+            "deprecatedLastTimestamp": "2026-01-01T00:00:00Z", "type": "Warning", "reason": "r",
+            "series": {"lastObservedTime": "2026-01-01T00:00:00.000000Z"},
+        }));
+        reads::<Quinistry>(
+            &json!({"metadata": metadata, "spec": {"image": "i"}, "status": {"ready": "1/1"}}),
+        );
+    }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::core::{NamespaceResourceScope, ObjectList, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
@@ -23,6 +23,7 @@ use super::observed::{Node, Observed, Part};
 use super::plan::{self, Action};
 use super::{observe, wire};
 use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry};
+use crate::lenient::Guarded;
 use crate::oci::Digest;
 use crate::seed::{NAME, Names, SEED};
 
@@ -59,7 +60,7 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
             _ => false,
         };
         if mine {
-            apply(client, quinistry, None, action).await?;
+            apply(client, quinistry, None, &observed, action).await?;
         }
     }
     let mut problems: Vec<_> =
@@ -133,9 +134,10 @@ async fn observe(client: &Client, quinistry: &Quinistry) -> Result<Observed, Ope
 }
 
 async fn nodes(client: &Client) -> Result<Vec<Arc<Node>>, OperatorError> {
-    let list = Api::<wire::Node>::all(client.clone()).list(&ListParams::default()).await;
+    let list = Api::<Guarded<wire::Node>>::all(client.clone()).list(&ListParams::default()).await;
     let nodes = list.map_err(|error| OperatorError::Observe(Box::new(error)))?;
-    Ok(nodes.items.into_iter().filter_map(observe::node).map(|(_, node)| Arc::new(node)).collect())
+    let nodes = nodes.items.into_iter().filter_map(Guarded::readable).filter_map(observe::node);
+    Ok(nodes.map(|(_, node)| Arc::new(node)).collect())
 }
 
 async fn list<K>(client: &Client, namespace: &str, labels: &str) -> Result<Vec<K>, OperatorError>
@@ -143,9 +145,10 @@ where
     K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     K::DynamicType: Default,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let api: Api<Guarded<K>> = Api::namespaced(client.clone(), namespace);
     let list = api.list(&ListParams::default().labels(labels)).await;
-    list.map(|list| list.items).map_err(|error| OperatorError::Observe(Box::new(error)))
+    let readable = |list: ObjectList<_>| list.items.into_iter().filter_map(Guarded::readable).collect();
+    list.map(readable).map_err(|error| OperatorError::Observe(Box::new(error)))
 }
 
 /// A node that the resource selects.

@@ -19,6 +19,7 @@ use super::explain::is_passing;
 use super::names::MANAGER;
 use super::place::{Place, plugin_failure};
 use super::wire;
+use crate::lenient::{Sparse, decode_each};
 
 /// How long a connection may take to be there.
 const ESTABLISHED: Duration = Duration::from_secs(10);
@@ -115,11 +116,11 @@ pub(super) enum Deletion {
 
 /// A page of a list.
 #[derive(Deserialize)]
-struct List<T> {
+struct List {
     #[serde(default)]
     metadata: ListMeta,
-    /// Null where there is nothing, in lists of metadata.
-    items: Option<Vec<T>>,
+    #[serde(default)]
+    items: Vec<Sparse>,
 }
 
 #[derive(Default, Deserialize)]
@@ -189,7 +190,7 @@ impl Cluster {
         config.read_timeout = Some(ANSWER);
         // Repeats come from here, where they are bounded and told.
         config.default_retry = false;
-        place.server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut place.server);
         let client = Client::try_from(config).map_err(|error| match &error {
             kube::Error::Auth(auth) => match plugin_failure(auth, &place) {
                 Some(why) => UpError::Credentials(why),
@@ -233,7 +234,7 @@ impl Cluster {
     }
 
     /// All objects of a kind, with certain labels if any are named; in all namespaces, if none is. None at all where the
-    /// kind itself is not there.
+    /// kind itself is not there. Those that cannot be read are logged and left out.
     pub async fn list<T: DeserializeOwned>(
         &self,
         kind: Kind,
@@ -270,9 +271,9 @@ impl Cluster {
                 .finish();
             let path = format!("{}?{query}", kind.path(namespace, ""));
             let what = || format!("list {}", kind.plural);
-            match self.request::<List<T>>("GET", &path, accept, Vec::new(), what).await {
+            match self.request::<List>("GET", &path, accept, Vec::new(), what).await {
                 Ok(page) => {
-                    all.extend(page.items.into_iter().flatten());
+                    all.extend(decode_each(kind.plural, page.items));
                     next = page.metadata.next;
                 }
                 Err(error) if error.is_missing() => return Ok(all),
@@ -293,6 +294,14 @@ impl Cluster {
     /// Any path of the API, for what has no kind above.
     pub async fn read<T: DeserializeOwned>(&self, path: &str, accept: Option<&str>) -> Result<T, UpError> {
         self.request("GET", path, accept, Vec::new(), || format!("read {path}")).await
+    }
+
+    /// Reads any path exactly as it is answered: where null, absent and empty differ.
+    pub(super) async fn read_as_sent(&self, path: &str, accept: Option<&str>) -> Result<Value, UpError> {
+        let what = || format!("read {path}");
+        let text = self.send("GET", path, accept, Vec::new(), what).await?;
+        serde_json::from_str(&text)
+            .map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
     }
 
     /// Asks a question that is put as an object, such as whether one may do something.
@@ -382,6 +391,20 @@ impl Cluster {
         body: Vec<u8>,
         what: impl Fn() -> String,
     ) -> Result<T, UpError> {
+        let text = self.send(method, path, accept, body, &what).await?;
+        let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
+        decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
+    }
+
+    /// Sends a request until it is answered, or refused for good; returns the text of the answer.
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        accept: Option<&str>,
+        body: Vec<u8>,
+        what: impl Fn() -> String,
+    ) -> Result<String, UpError> {
         let (method, content) = match method {
             "APPLY" => ("PATCH", "application/apply-patch+yaml"),
             "PATCH" => ("PATCH", "application/merge-patch+json"),
@@ -418,8 +441,9 @@ impl Cluster {
     }
 
     /// Waits for an answer, and says so when it takes long.
-    async fn answer<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, kube::Error> {
-        let mut answer = std::pin::pin!(self.client.request(request));
+    async fn answer(&self, request: Request<Vec<u8>>) -> Result<String, kube::Error> {
+        // As text: the client's own decoder logs all of what it cannot decode.
+        let mut answer = std::pin::pin!(self.client.request_text(request));
         if let Ok(answer) = timeout(SILENCE, &mut answer).await {
             return answer;
         }

@@ -53,7 +53,6 @@ pub struct Finding {
     /// What was found, and what to do.
     pub text: String,
     /// All of what the text names in part.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
 }
 

@@ -337,7 +337,7 @@ impl Others {
     async fn list(cluster: &Cluster) -> Result<Self, UpError> {
         // The first page alone, as an answer that is no list reads like an empty one.
         let first = format!("/apis/{}/{}?limit=1", QUINISTRY.version, QUINISTRY.plural);
-        match cluster.read::<Value>(&first, None).await {
+        match cluster.read_as_sent(&first, None).await {
             Ok(page) if page.get("items").is_none() => Err(UpError::Refused(format!(
                 "the API server answers {first} with something that is no list, so that other resources cannot be seen"
             ))),

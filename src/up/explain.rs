@@ -11,6 +11,7 @@ const MAX_EXPLANATION_CHARS: usize = 400;
 pub(super) fn explain(error: &kube::Error, place: &Place) -> (String, u16) {
     let (why, code) = match error {
         kube::Error::Api(status) => (refused(status.code, &status.message), status.code),
+        kube::Error::SerdeError(error) => (format!("the API server answers with something else: {error}"), 0),
         kube::Error::Auth(auth) => (plugin_failure(auth, place).unwrap_or_else(|| one_line(auth)), 0),
         other => (unanswered(other, place), 0),
     };

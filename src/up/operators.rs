@@ -40,7 +40,6 @@ pub struct Writer {
     /// As far as it can be told.
     pub state: WriterState,
     /// What was seen, where it is gone.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
 
@@ -133,8 +132,9 @@ pub(super) fn holder(lease: &Value) -> Option<&str> {
     lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty())
 }
 
-/// Judges the writer of the resources of a namespace: by its claim, or where there is none, by the operators that look
-/// after the namespace and their Leases (`None` for an operator without election).
+/// Judges the writer of the resources of a namespace by three life signs: Deployments of operators that look after it,
+/// the Leases by which their pods elect one (`None` for an operator without election), and the claim, which a process
+/// without a Deployment renews as well, but rarely. The bool of the claim says whether it is renewed.
 pub(super) fn judge(
     claim: Option<(&Value, bool)>,
     operators: Option<&[(Operator, Option<bool>)]>,
@@ -142,22 +142,34 @@ pub(super) fn judge(
 ) -> Writer {
     let gone = |message: String| Writer { state: WriterState::Gone, message };
     let alive = Writer { state: WriterState::Alive, message: String::new() };
-    if let Some((claim, is_alive)) = claim {
-        if is_alive {
+    let claim = claim.and_then(|(claim, is_alive)| Some((claim, holder(claim)?, is_alive)));
+    let all: Vec<_> =
+        operators.unwrap_or_default().iter().filter(|(one, _)| one.looks_after(namespace)).collect();
+    let is_alive = |(one, lease): &&(Operator, Option<bool>)| one.available > 0 && *lease != Some(false);
+    // The first part of a holder is the namespace of its operator.
+    let place = claim.and_then(|(_, holder, _)| Some(holder.split_once('/')?.0));
+    let mut of_holder =
+        all.iter().copied().filter(|(one, _)| Some(one.namespace.as_str()) == place).peekable();
+    if of_holder.peek().is_some() {
+        if of_holder.any(|one| is_alive(&one)) {
             return alive;
         }
-        let since = claim["spec"]["renewTime"].as_str().unwrap_or("an unknown time");
-        return gone(match holder(claim) {
-            Some(holder) => format!("{holder} has not renewed its claim since {since}"),
-            None => format!("its operator ended at {since}, and no other has claimed it"),
-        });
+    } else if let Some((claim, holder, is_renewed)) = claim {
+        if is_renewed {
+            return alive;
+        }
+        if !all.iter().any(is_alive) {
+            let since = claim["spec"]["renewTime"].as_str().unwrap_or("an unknown time");
+            return gone(format!("{holder} has not renewed its claim since {since}"));
+        }
     }
-    let Some(operators) = operators else { return Writer::default() };
-    let all: Vec<_> = operators.iter().filter(|(one, _)| one.looks_after(namespace)).collect();
-    if all.iter().any(|(one, lease)| one.available > 0 && *lease != Some(false)) {
+    if operators.is_none() {
+        return Writer::default();
+    }
+    if claim.is_none_or(|(.., is_renewed)| !is_renewed) && all.iter().any(is_alive) {
         return alive;
     }
-    gone(match all.first() {
+    gone(match all.iter().find(|(one, _)| place.is_none_or(|place| one.namespace == place)).or(all.first()) {
         None => format!("no operator looks after namespace {namespace}"),
         Some((one, _)) if one.replicas == 0 => format!("{} is scaled to 0 replicas", one.words()),
         Some((one, _)) if one.available == 0 => format!("{} has no available pod", one.words()),
@@ -174,13 +186,9 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpE
     }
 }
 
-/// Reads the claim on a resource; nothing if there is none, or if it may not be read. (Client required.)
-pub(super) async fn claim(
-    cluster: &Cluster,
-    namespace: &str,
-    resource: &str,
-) -> Result<Option<Value>, UpError> {
-    lease(cluster, namespace, &identity::claim(resource)).await
+/// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client required.)
+pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, UpError> {
+    lease(cluster, namespace, identity::CLAIM).await
 }
 
 /// Reads a Lease; nothing if there is none, or if it may not be read. (Client required.)
@@ -229,17 +237,33 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_decides_where_there_is_one() {
+    fn a_renewed_claim_is_a_life_sign_and_a_dead_deployment_of_its_holder_is_not() {
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
         assert!(is_fresh(&lease("cook", "2026-01-01T11:59:50.123456Z"), now));
         assert!(!is_fresh(&lease("cook", "2026-01-01T11:59:40.000000Z"), now));
         assert!(!is_fresh(&lease("", "2026-01-01T12:00:00.000000Z"), now));
-        let claim = lease("cook", "2026-01-01T11:00:00.000000Z");
-        assert_eq!(judge(Some((&claim, true)), None, "pantry").state, WriterState::Alive);
-        let healthy = [(operator(&["operator"], 1), None)];
-        let gone = judge(Some((&claim, false)), Some(&healthy), "pantry");
-        assert_eq!(gone.state, WriterState::Gone);
-        assert!(gone.message.contains("cook has not renewed its claim since 2026-01-01T11"), "{gone:?}");
+        let claim = lease("kitchen/l", "2026-01-01T11:00:00.000000Z");
+        let told = |is_renewed, operators: Option<&[(Operator, Option<bool>)]>| {
+            judge(Some((&claim, is_renewed)), operators, "pantry")
+        };
+        // A process without a Deployment, or with one that may not be listed.
+        assert_eq!(told(true, None).state, WriterState::Alive);
+        assert_eq!(told(true, Some(&[])).state, WriterState::Alive);
+        for operators in [None, Some(&[][..])] {
+            let gone = told(false, operators);
+            assert!(
+                gone.message.contains("kitchen/l has not renewed its claim since 2026-01-01T11"),
+                "{gone:?}"
+            );
+        }
+        let operator = |available, is_leading| [(operator(&["operator"], available), is_leading)];
+        assert_eq!(told(true, Some(&operator(0, None))).state, WriterState::Gone);
+        assert_eq!(told(true, Some(&operator(1, Some(false)))).state, WriterState::Gone);
+        assert_eq!(told(false, Some(&operator(1, Some(true)))).state, WriterState::Alive);
+        // The Deployment of another namespace says nothing about a holder that is alive.
+        let other = [(Operator { namespace: "attic".into(), ..self::operator(&["operator"], 0) }, None)];
+        assert_eq!(told(true, Some(&other)).state, WriterState::Alive);
+        assert_eq!(told(false, Some(&other)).state, WriterState::Gone);
     }
 
     #[test]

@@ -130,7 +130,8 @@ async fn definition(cluster: &Cluster) -> Result<(), UpError> {
 fn applies_definition(there: Option<&Value>) -> bool {
     let Some(there) = there else { return true };
     let is_helms = ownership::release(there).is_some();
-    !version::is_newer_definition(there) && !(is_helms && version::covers(there, &version::definition()))
+    let is_enough = is_helms && version::covers(there, &version::definition());
+    !version::is_newer_definition(there) && !is_enough
 }
 
 async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), UpError> {

@@ -49,7 +49,6 @@ pub struct Picture {
     /// Whether the operator that writes this status is alive.
     pub operator: Writer,
     /// When the operator wrote this status last, if that is recorded.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<String>,
     /// What is on each node; empty for too many nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
@@ -175,11 +174,11 @@ pub async fn look(
     }
     let operators = operators(cluster, renewals).await?;
     for picture in &mut pictures {
-        let claim = operators::claim(cluster, &picture.namespace, &picture.name).await?;
+        let claim = operators::claim(cluster, &picture.namespace).await?;
         let claim = match &claim {
             None => None,
             Some(claim) => {
-                let name = (picture.namespace.clone(), identity::claim(&picture.name));
+                let name = (picture.namespace.clone(), identity::CLAIM.to_owned());
                 Some((claim, renewals.is_alive(cluster, &name, claim).await?))
             }
         };

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::operators::WriterState;
 use super::remedy::remedy;
 use super::status::{Picture, Presence};
-use crate::crd::GenerationState;
+use crate::crd::{GenerationState, QuinistryStatus};
 
 /// Labels of an operator's pods, whoever installed it.
 const OPERATORS: &str = "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator";
@@ -61,8 +61,8 @@ fn head(picture: &Picture, paint: Paint) -> String {
         _ => (Hue::Busy, "not observed"),
     };
     let mut parts = vec![format!("{}/{}", picture.namespace, picture.name), paint.on(hue, word)];
-    if !status.ready.is_empty() {
-        parts.push(status.ready.clone());
+    if !status.generations.is_empty() {
+        parts.push(QuinistryStatus::headline(&status.generations, picture.generations));
     }
     if let Some(digest) = &status.digest {
         parts.push(short(digest));
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn the_tree_shows_generations_nodes_and_what_to_do() {
         let expected = "\
-pantry/larder  not ready  1/2  sha256:c7d544cf4cb8…  RollingOut
+pantry/larder  not ready  0/1  sha256:c7d544cf4cb8…  RollingOut
 ├─ generation 0   localhost:4999   Ready      2/2 nodes  2 verified  Readiness Fetched
 └─ generation 1   localhost:5000   Rolling    1/2 nodes  1 verified
 
@@ -289,7 +289,7 @@ node-2, generation 1: ImagePullFailed: no [2J
     fn an_operator_that_has_not_looked_is_named() {
         let behind = Picture { behind: 2, ..picture() };
         let text = draw(&behind, Paint(false));
-        assert!(text.starts_with("pantry/larder  not ready  1/2"), "{text}");
+        assert!(text.starts_with("pantry/larder  not ready  0/1"), "{text}");
         assert!(text.contains("2 pods are missing or not ready"), "{text}");
         assert!(
             text.contains("kubectl get pods --all-namespaces --selector app.kubernetes.io/name=quinistry"),
@@ -302,7 +302,7 @@ node-2, generation 1: ImagePullFailed: no [2J
         let operator =
             Writer { state: WriterState::Gone, message: "operator a/b has no available pod".into() };
         let text = draw(&Picture { operator, ready: true, ..picture() }, Paint(false));
-        assert!(text.starts_with("pantry/larder  Unknown  1/2"), "{text}");
+        assert!(text.starts_with("pantry/larder  Unknown  0/1"), "{text}");
         let line = "the operator is gone: operator a/b has no available pod; what is shown here is the last that it \
                     said (of 2026-01-01T00:00:00Z)";
         assert!(text.lines().any(|one| one == line), "{text}");

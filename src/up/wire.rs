@@ -175,3 +175,51 @@ impl Condition {
         self.kind == "Ready" && self.status == "True"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::{ConfigMap, Node, Object, Pod};
+    use crate::lenient::{Sparse, decode_each, each_nulled};
+
+    fn reads<T: DeserializeOwned>(object: &Value) {
+        for copy in each_nulled(object) {
+            let list: Vec<Sparse> = serde_json::from_str(&json!([copy]).to_string()).unwrap();
+            assert_eq!(decode_each::<T>("objects", list).len(), 1, "{copy}");
+        }
+    }
+
+    #[test]
+    fn null_means_empty_in_every_field_of_every_kind() {
+        let metadata = json!({
+            "name": "n", "namespace": "s", "uid": "u", "labels": {"a": "b"}, "annotations": {"a": "b"},
+            "ownerReferences": [{"uid": "u"}], "deletionTimestamp": "2026-01-01T00:00:00Z",
+        });
+        let condition = json!({"type": "Ready", "status": "True"});
+        reads::<Object>(&json!({"metadata": metadata}));
+        reads::<ConfigMap>(&json!({"metadata": metadata, "immutable": true, "binaryData": {"a": "AAAA"}}));
+        reads::<Node>(&json!({
+            "metadata": metadata,
+            "status": {
+                "conditions": [condition], "images": [{"names": ["a", "b"]}],
+                "nodeInfo": {"architecture": "a", "operatingSystem": "o", "containerRuntimeVersion": "c"},
+            },
+        }));
+        let container = json!({
+            "image": "i", "ports": [{"hostPort": 5000, "hostIP": "127.0.0.1", "protocol": "TCP"}],
+        });
+        reads::<Pod>(&json!({
+            "metadata": metadata,
+            "spec": {
+                "nodeName": "n", "containers": [container], "initContainers": [container],
+                "imagePullSecrets": [{"name": "s"}],
+            },
+            "status": {
+                "phase": "Running", "conditions": [condition],
+                "containerStatuses": [{"restartCount": 1, "state": {"waiting": {"reason": "r"}}}],
+            },
+        }));
+    }
+}

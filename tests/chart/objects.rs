@@ -50,9 +50,9 @@ fn there_is_no_resource_beside_its_definition() {
 }
 
 #[test]
-fn never_two_operators_at_once() {
+fn without_an_election_an_upgrade_stops_the_last_operator_first() {
     let Some(helm) = Helm::find() else { return };
-    let objects = helm.objects(&[]);
+    let objects = helm.objects(&["--set", "leaderElection.enabled=false"]);
     let spec = &only(&objects, "Deployment")["spec"];
     assert_eq!(spec["replicas"], 1);
     assert_eq!(spec["strategy"], json!({"type": "Recreate"}));
@@ -62,9 +62,18 @@ fn never_two_operators_at_once() {
 }
 
 #[test]
+fn one_operator_stands_for_election_too() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&[]);
+    assert_eq!(only(&objects, "Deployment")["spec"]["replicas"], 1);
+    let arguments = operator(&objects)["args"].clone();
+    assert_eq!(arguments, json!(["operator", "--leader-elect", "--lease-name=shelf-quinistry-operator"]));
+}
+
+#[test]
 fn two_operators_elect_one_and_keep_apart() {
     let Some(helm) = Helm::find() else { return };
-    let objects = helm.objects(&["--set", "replicas=2,leaderElection.enabled=true"]);
+    let objects = helm.objects(&["--set", "replicas=2"]);
     let spec = &only(&objects, "Deployment")["spec"];
     assert_eq!(spec["replicas"], 2);
     assert_eq!(
@@ -89,7 +98,7 @@ fn two_operators_elect_one_and_keep_apart() {
     assert_eq!(&term["labelSelector"]["matchLabels"], labels);
 
     // Whoever says something about affinity says all of it.
-    let own = "replicas=2,leaderElection.enabled=true,affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=zone";
+    let own = "replicas=2,affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=zone";
     let affinity =
         only(&helm.objects(&["--set", own]), "Deployment")["spec"]["template"]["spec"]["affinity"].clone();
     assert_eq!(affinity["podAntiAffinity"].as_object().unwrap().len(), 1, "{affinity}");

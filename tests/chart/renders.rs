@@ -12,7 +12,7 @@ fn renders_are_as_reviewed() {
     let Some(helm) = Helm::find() else { return };
     golden(&helm, "default", &[]);
     golden(&helm, "everything", EVERYTHING);
-    golden(&helm, "two-operators", &["--set", "replicas=2,leaderElection.enabled=true"]);
+    golden(&helm, "two-operators", &["--set", "replicas=2"]);
     golden(&helm, "watch-namespace", &["--set", "watchNamespace=reading-room,networkPolicy.enabled=true"]);
 }
 

@@ -13,6 +13,8 @@ const NAMESPACED: &[&str] = &[
     "apps/daemonsets: create delete get list patch watch",
     "/pods: delete list watch",
     "events.k8s.io/events: create list patch watch",
+    "coordination.k8s.io/leases: create",
+    "coordination.k8s.io/leases/quinistry-claim: get update",
 ];
 
 /// Beyond namespaces.
@@ -67,7 +69,7 @@ fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
 #[test]
 fn the_operator_has_these_rights_and_no_others() {
     let Some(helm) = Helm::find() else { return };
-    let objects = helm.objects(&[]);
+    let objects = helm.objects(&["--set", "leaderElection.enabled=false"]);
     let role = named(&objects, "ClusterRole", "shelf-quinistry-operator");
     assert_eq!(rights(role), set(&[NAMESPACED, CLUSTER, SEED_NAMESPACED, SEED_CLUSTER]));
     assert!(of_kind(&objects, "Role").is_empty());
@@ -122,7 +124,7 @@ fn two_releases_of_one_name_share_no_cluster_wide_role() {
 #[test]
 fn with_one_namespace_to_watch_only_nodes_are_cluster_wide() {
     let Some(helm) = Helm::find() else { return };
-    let objects = helm.objects(&["--set", "watchNamespace=reading-room"]);
+    let objects = helm.objects(&["--set", "watchNamespace=reading-room,leaderElection.enabled=false"]);
     let role = only(&objects, "Role");
     assert_eq!(rights(role), set(&[NAMESPACED, SEED_NAMESPACED]));
     assert_eq!(role["metadata"]["namespace"], "reading-room");
@@ -137,7 +139,7 @@ fn with_one_namespace_to_watch_only_nodes_are_cluster_wide() {
 #[test]
 fn the_lease_is_the_operators_own_and_no_other() {
     let Some(helm) = Helm::find() else { return };
-    let objects = helm.objects(&["--set", "leaderElection.enabled=true"]);
+    let objects = helm.objects(&[]);
     let role = only(&objects, "Role");
     assert_eq!(rights(role), set(&[ELECTION]));
     assert_eq!(role["metadata"]["namespace"], "library");
@@ -145,7 +147,7 @@ fn the_lease_is_the_operators_own_and_no_other() {
     assert_eq!(binding["metadata"]["namespace"], "library");
     binds(binding, role);
     // In one namespace with the resources, each role has a name of its own.
-    let same = helm.objects(&["--set", "leaderElection.enabled=true,watchNamespace=library"]);
+    let same = helm.objects(&["--set", "watchNamespace=library"]);
     let names: BTreeSet<_> =
         of_kind(&same, "Role").iter().map(|role| role["metadata"]["name"].clone().to_string()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
@@ -188,8 +190,7 @@ fn roles_and_account_are_switched_apart() {
             .unwrap()
             .to_owned()
     };
-    let objects =
-        helm.objects(&["--set", "rbac.create=false,watchNamespace=reading-room,leaderElection.enabled=true"]);
+    let objects = helm.objects(&["--set", "rbac.create=false,watchNamespace=reading-room"]);
     for kind in ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
         assert!(of_kind(&objects, kind).is_empty(), "{kind}");
     }

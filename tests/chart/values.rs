@@ -38,7 +38,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("imagePullSecrets[0]=x", "/imagePullSecrets/0"),
     ("networkPolicy.apiServer.ports=443", "/networkPolicy/apiServer/ports"),
     // What would be refused later, or worse, not at all.
-    ("replicas=2", "/leaderElection/enabled"),
+    ("leaderElection.enabled=false,replicas=2", "/leaderElection/enabled"),
     ("leaderElection.enabled=null,replicas=2", "/leaderElection"),
     ("leaderElection.enabled=perhaps", "/leaderElection/enabled"),
     ("leaderElection.lease=x", "additional properties 'lease' not allowed"),
@@ -79,8 +79,15 @@ fn what_makes_no_sense_is_refused_in_words() {
 #[test]
 fn a_second_operator_is_refused_even_without_the_schema() {
     let Some(helm) = Helm::find() else { return };
-    let said = helm.refusal(&template(&["--skip-schema-validation", "--set", "replicas=2"]));
-    assert!(said.contains("of several operators one must lead; set leaderElection.enabled too"), "{said}");
+    let said = helm.refusal(&template(&[
+        "--skip-schema-validation",
+        "--set",
+        "replicas=2,leaderElection.enabled=false",
+    ]));
+    assert!(
+        said.contains("of several operators one must lead; do not set leaderElection.enabled to false"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -88,7 +95,7 @@ fn what_makes_sense_is_taken() {
     let Some(helm) = Helm::find() else { return };
     for set in [
         "replicas=0",
-        "replicas=3,leaderElection.enabled=true",
+        "replicas=3",
         "resources.limits.cpu=1",
         "resources.limits.cpu=0.5",
         "resources.requests.ephemeral-storage=1Mi",

@@ -22,8 +22,13 @@ pub(crate) struct Api {
     pub(crate) writes: Arc<Mutex<Vec<String>>>,
     /// Answers to the next applies: status codes and messages.
     pub(crate) refusals: Arc<Mutex<Vec<(u16, &'static str)>>>,
-    /// The only Lease, and how often it was written.
+    /// The Lease of the election.
     pub(crate) lease: Arc<Mutex<Option<Value>>>,
+    /// The Lease by which the namespace is claimed.
+    pub(crate) claim: Arc<Mutex<Option<Value>>>,
+    /// Whether the resource is deleted, of which no watch has told, and how often it was asked for.
+    pub(crate) is_gone: Arc<Mutex<bool>>,
+    pub(crate) asked: Arc<Mutex<u32>>,
     watches: Watches,
     /// Kinds that it does not tell of at the moment, and how often it was asked for one.
     away: Arc<Mutex<BTreeSet<&'static str>>>,
@@ -122,7 +127,8 @@ impl Api {
     fn write(&self, path: &str, mut object: Value) -> Response {
         let name = path.rsplit('/').next().unwrap().to_owned();
         if path.contains("/leases") {
-            return self.write_lease(object);
+            let is_claim = object["metadata"]["name"] == "quinistry-claim";
+            return write_lease(if is_claim { &self.claim } else { &self.lease }, object);
         }
         if path.contains("/events") {
             self.writes.lock().unwrap().push("event".into());
@@ -133,32 +139,20 @@ impl Api {
             let mut resource = self.resource.lock().unwrap();
             resource["status"] = object["status"].take();
             resource["metadata"]["resourceVersion"] = json!("6");
+            resource["metadata"]["sent"] = object["metadata"]["resourceVersion"].take();
             return json_answer(&resource);
         }
         self.writes.lock().unwrap().push(format!("apply {name}"));
         if let Some((code, message)) = self.refusals.lock().unwrap().pop() {
             return failure(code, message);
         }
+        object["metadata"]["sent"] = object["metadata"]["resourceVersion"].take();
         object["metadata"]["uid"] = json!("u2");
         object["metadata"]["generation"] = json!(1);
         object["metadata"]["resourceVersion"] = json!("7");
         object["metadata"]["creationTimestamp"] = json!("2099-01-01T00:00:00Z");
         self.sets.lock().unwrap().insert(name, object.clone());
         json_answer(&object)
-    }
-
-    /// As the API server does: a version that is not the last one is refused.
-    fn write_lease(&self, mut lease: Value) -> Response {
-        let mut now = self.lease.lock().unwrap();
-        let version =
-            now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str()).map(str::to_owned);
-        if version.as_deref() != lease["metadata"]["resourceVersion"].as_str() {
-            return failure(409, "the object has been modified");
-        }
-        let next = version.and_then(|version| version.parse::<u64>().ok()).unwrap_or_default() + 1;
-        lease["metadata"]["resourceVersion"] = json!(next.to_string());
-        *now = Some(lease.clone());
-        json_answer(&lease)
     }
 
     /// Who holds the Lease.
@@ -178,11 +172,25 @@ impl Api {
     }
 }
 
+/// As the API server does: a version that is not the last one is refused.
+fn write_lease(kept: &Mutex<Option<Value>>, mut lease: Value) -> Response {
+    let mut now = kept.lock().unwrap();
+    let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str()).map(str::to_owned);
+    if version.as_deref() != lease["metadata"]["resourceVersion"].as_str() {
+        return failure(409, "the object has been modified");
+    }
+    let next = version.and_then(|version| version.parse::<u64>().ok()).unwrap_or_default() + 1;
+    lease["metadata"]["resourceVersion"] = json!(next.to_string());
+    *now = Some(lease.clone());
+    json_answer(&lease)
+}
+
 fn failure(code: u16, message: &str) -> Response {
     let reason = match code {
         403 => "Forbidden",
         404 => "NotFound",
         409 => "Conflict",
+        500 => "InternalError",
         503 => "ServiceUnavailable",
         _ => "Invalid",
     };
@@ -205,8 +213,16 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     if uri.query().is_some_and(|query| query.contains("watch=true")) {
         return api.watch(uri.path());
     }
+    if uri.path().ends_with("/quinistries/larder") {
+        *api.asked.lock().unwrap() += 1;
+        if *api.is_gone.lock().unwrap() {
+            return failure(404, "there is no such resource");
+        }
+        return json_answer(&api.resource.lock().unwrap());
+    }
     if uri.path().contains("/leases/") {
-        let lease = api.lease.lock().unwrap().clone();
+        let is_claim = uri.path().ends_with("/quinistry-claim");
+        let lease = if is_claim { &api.claim } else { &api.lease }.lock().unwrap().clone();
         return lease.map_or_else(|| failure(404, "there is no such Lease"), |lease| json_answer(&lease));
     }
     json_answer(&api.list(uri.path()))

@@ -87,3 +87,44 @@ async fn a_lease_that_was_deleted_is_made_again() {
     until(&api, |api| api.holder() == leader).await;
     standing.end().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_namespace_that_another_operator_has_claimed_is_left_alone_and_that_is_said() {
+    let api = Api::new();
+    let claim = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "quinistry-claim", "namespace": "pantry", "resourceVersion": "3"},
+        "spec": {"holderIdentity": "cellar/other", "leaseDurationSeconds": 60}});
+    *api.claim.lock().unwrap() = Some(claim.clone());
+    let config = api.serve().await;
+    let standing = stand(&config);
+    until(&api, |api| api.writes().contains(&"event".into())).await;
+    a_while().await;
+    standing.end().await.unwrap();
+    assert_eq!(api.writes(), ["event"]);
+    assert_eq!(*api.claim.lock().unwrap(), Some(claim), "what is another's is neither taken nor given back");
+}
+
+#[tokio::test]
+async fn a_claim_is_held_by_the_election_and_given_back_by_an_operator_that_is_alone() {
+    for (settings, held, left) in [
+        (
+            Settings { lease: Some("pantry".into()), ..Settings::default() },
+            "default/pantry",
+            "default/pantry",
+        ),
+        (Settings::default(), "default/", ""),
+    ] {
+        let api = Api::new();
+        let config = api.serve().await;
+        let running = Running::begin(&config, settings);
+        until(&api, is_reported).await;
+        let holder = |api: &Api| {
+            let claim = api.claim.lock().unwrap().clone().unwrap();
+            assert_eq!(claim["metadata"]["ownerReferences"][0]["uid"], "u1");
+            claim["spec"]["holderIdentity"].as_str().unwrap().to_owned()
+        };
+        assert!(holder(&api).starts_with(held), "{}", holder(&api));
+        running.end().await.unwrap();
+        assert_eq!(holder(&api), left);
+    }
+}

@@ -95,3 +95,46 @@ async fn an_operator_that_sees_nothing_stops_when_asked() {
     running.end().await.unwrap();
     assert_eq!(api.writes(), Vec::<String>::new());
 }
+
+/// The first versions of both are those of this API server's objects.
+#[tokio::test]
+async fn what_is_made_of_an_old_picture_would_be_refused() {
+    let api = Api::new();
+    operate(&api, has_reported).await;
+    let set = api.sets.lock().unwrap().values().next().cloned().unwrap();
+    assert_eq!(set["metadata"]["sent"], "1", "a version that no object has: it is to be created");
+    api.change(|resource| {
+        resource["spec"]["image"] = json!("registry.example.com/larder:2");
+        resource["metadata"]["generation"] = json!(2);
+    });
+    operate(&api, |api| api.writes().iter().filter(|write| write.starts_with("apply")).count() > 1).await;
+    let set = api.sets.lock().unwrap().values().next().cloned().unwrap();
+    assert_eq!(set["metadata"]["sent"], "7", "the version that was seen");
+    assert_eq!(api.resource.lock().unwrap()["metadata"]["sent"], "6", "of the status too");
+}
+
+#[tokio::test]
+async fn a_failing_webhook_is_told_and_tried_again() {
+    let api = Api::new();
+    *api.refusals.lock().unwrap() = vec![(500, "failed calling webhook: no endpoints available")];
+    operate(&api, |api| api.condition("Degraded") == Some(("True".into(), "ApplyRejected".into()))).await;
+    operate(&api, |api| !api.sets.lock().unwrap().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_resource_that_cannot_be_read_is_told_to_be_invalid_and_nothing_is_done() {
+    let api = Api::new();
+    api.change(|resource| resource["spec"]["network"] = json!({"mode": "Tunnel"}));
+    operate(&api, has_reported).await;
+    assert_eq!(api.condition("Degraded"), Some(("True".into(), "InvalidSpec".into())));
+    assert!(api.sets.lock().unwrap().is_empty());
+}
+
+/// As when the watch of resources lags behind that of `DaemonSets`.
+#[tokio::test]
+async fn nothing_is_made_for_a_resource_that_is_gone() {
+    let api = Api::new();
+    *api.is_gone.lock().unwrap() = true;
+    operate(&api, |api| *api.asked.lock().unwrap() > 0).await;
+    assert!(api.sets.lock().unwrap().is_empty(), "{:?}", api.writes());
+}

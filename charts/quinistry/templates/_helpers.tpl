@@ -96,6 +96,14 @@ app.kubernetes.io/component: test
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
+# The Lease by which one of several operators claims a namespace. Creating cannot be limited to a name.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [quinistry-claim]
+  verbs: [get, update]
 {{- end -}}
 
 {{/* The rights beyond namespaces. */}}

@@ -64,6 +64,22 @@ struct State {
     tried: Mutex<HashSet<(String, Bytes)>>,
     /// Connections end when it changes.
     cut: watch::Sender<u64>,
+    /// The kind of which the next write is held back.
+    hold: Mutex<Option<&'static str>>,
+    released: tokio::sync::Notify,
+    held: watch::Sender<Held>,
+}
+
+/// A write that is held back, as by a queue before the API server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Held {
+    /// None yet.
+    #[default]
+    None,
+    /// The operator waits for its answer.
+    Waiting,
+    /// It was forwarded, and this was the answer.
+    Answered(StatusCode),
 }
 
 // === impl FaultProxy ===
@@ -91,6 +107,9 @@ impl FaultProxy {
             writes: Mutex::default(),
             tried: Mutex::default(),
             cut: watch::Sender::new(0),
+            hold: Mutex::new(None),
+            released: tokio::sync::Notify::new(),
+            held: watch::Sender::default(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&state)));
         Ok(Self { kubeconfig, state, task, folder })
@@ -118,6 +137,24 @@ impl FaultProxy {
     /// Ends all connections, in the middle of what they were saying.
     pub fn cut(&self) {
         self.state.cut.send_modify(|count| *count += 1);
+    }
+
+    /// Holds the next PATCH of a kind back, whoever still waits for its answer. Returns when there is one.
+    pub async fn hold(&self, kind: &'static str) {
+        *self.state.hold.lock().expect("nothing panics with it") = Some(kind);
+        let _ = self.state.held.subscribe().wait_for(|held| *held == Held::Waiting).await;
+    }
+
+    /// Forwards what is held, and returns what the API server answers.
+    pub async fn let_go(&self) -> Option<StatusCode> {
+        *self.state.hold.lock().expect("nothing panics with it") = None;
+        let mut held = self.state.held.subscribe();
+        self.state.released.notify_one();
+        let answer = held.wait_for(|held| matches!(held, Held::Answered(_))).await.ok()?;
+        match *answer {
+            Held::Answered(status) => Some(status),
+            _ => None,
+        }
     }
 
     pub fn writes(&self) -> Writes {
@@ -170,7 +207,13 @@ async fn converse(stream: TcpStream, state: Arc<State>) {
 // === impl State ===
 
 impl State {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Whether this is the write to hold back, which is one only.
+    fn is_to_be_held(&self, path: &str) -> bool {
+        let mut hold = self.hold.lock().expect("nothing panics with it");
+        hold.take_if(|wanted| kind(path) == *wanted).is_some()
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return refusal(StatusCode::BAD_REQUEST) };
         let body = body.to_bytes();
@@ -197,6 +240,18 @@ impl State {
         }
         match refused {
             Some(status) => refusal(status),
+            None if head.method == Method::PATCH && self.is_to_be_held(head.uri.path()) => {
+                // A task, since a queue does not notice that its client is gone.
+                let state = Arc::clone(self);
+                let held = tokio::spawn(async move {
+                    state.held.send_replace(Held::Waiting);
+                    state.released.notified().await;
+                    let answer = state.forward(head, body).await;
+                    state.held.send_replace(Held::Answered(answer.status()));
+                    answer
+                });
+                held.await.unwrap_or_else(|_| refusal(StatusCode::BAD_GATEWAY))
+            }
             None => self.forward(head, body).await,
         }
     }

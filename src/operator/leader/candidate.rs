@@ -1,29 +1,31 @@
 //! What a candidate does about the Lease that it sees. Pure: clocks are parameters, and of others' clocks nothing is
 //! read, only whether the Lease changes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ObjectMeta;
 
-use super::DURATION;
+use super::Moment;
 
 /// The longest that a holder is waited for, whatever it has written.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// One that would lead.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(in crate::operator) struct Candidate {
     identity: String,
+    /// How long the others wait for a renewal.
+    duration: Duration,
     /// The version of another's Lease, and when it was first seen.
-    rival: Option<(Option<String>, Instant)>,
+    rival: Option<(Option<String>, Moment)>,
 }
 
 /// What to do.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
+pub(in crate::operator) enum Step {
     /// There is no Lease.
     Create(Lease),
     /// It is this one's, or free, or has run out. Its version goes along, so that only one of several succeeds.
@@ -35,12 +37,12 @@ pub(super) enum Step {
 // === impl Candidate ===
 
 impl Candidate {
-    pub(super) fn new(identity: String) -> Self {
-        Self { identity, rival: None }
+    pub(in crate::operator) fn new(identity: String, duration: Duration) -> Self {
+        Self { identity, duration, rival: None }
     }
 
     /// What to do about the Lease as it was just seen.
-    pub(super) fn step(&mut self, lease: Option<Lease>, now: Instant, clock: Timestamp) -> Step {
+    pub(in crate::operator) fn step(&mut self, lease: Option<Lease>, now: Moment, clock: Timestamp) -> Step {
         let Some(lease) = lease else {
             return Step::Create(Lease { metadata: ObjectMeta::default(), spec: Some(self.begin(0, clock)) });
         };
@@ -48,7 +50,7 @@ impl Candidate {
         let holder = spec.holder_identity.clone().unwrap_or_default();
         if holder == self.identity {
             self.rival = None;
-            let spec = LeaseSpec { renew_time: Some(MicroTime(clock)), ..Self::known(spec) };
+            let spec = LeaseSpec { renew_time: Some(MicroTime(clock)), ..self.known(spec) };
             return Step::Replace(Lease { spec: Some(spec), ..lease });
         }
         if !holder.is_empty() && !self.has_run_out(&lease, &spec, now) {
@@ -60,13 +62,13 @@ impl Candidate {
     }
 
     /// The Lease, given back.
-    pub(super) fn release(&self, lease: Lease, clock: Timestamp) -> Option<Lease> {
+    pub(in crate::operator) fn release(&self, lease: Lease, clock: Timestamp) -> Option<Lease> {
         let spec = lease.spec.clone().unwrap_or_default();
         (spec.holder_identity.as_deref() == Some(self.identity.as_str())).then(|| {
             let spec = LeaseSpec {
                 holder_identity: Some(String::new()),
                 renew_time: Some(MicroTime(clock)),
-                ..Self::known(spec)
+                ..self.known(spec)
             };
             Lease { spec: Some(spec), ..lease }
         })
@@ -78,17 +80,17 @@ impl Candidate {
             holder_identity: Some(self.identity.clone()),
             lease_transitions: Some(transitions),
             renew_time: Some(MicroTime(clock)),
-            ..Self::known(LeaseSpec::default())
+            ..self.known(LeaseSpec::default())
         }
     }
 
     /// What an earlier version of this program may have written differently.
-    fn known(spec: LeaseSpec) -> LeaseSpec {
-        LeaseSpec { lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(), ..spec }
+    fn known(&self, spec: LeaseSpec) -> LeaseSpec {
+        LeaseSpec { lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(), ..spec }
     }
 
     /// Whether nothing has happened to it for as long as its holder asked for.
-    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: Instant) -> bool {
+    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: Moment) -> bool {
         let version = lease.metadata.resource_version.clone();
         let since = match &self.rival {
             Some((seen, since)) if *seen == version => *since,
@@ -98,7 +100,7 @@ impl Candidate {
             }
         };
         let asked = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let patience = asked.map_or(DURATION, Duration::from_secs).clamp(DURATION, LONGEST);
-        now.saturating_duration_since(since) >= patience
+        let patience = asked.map_or(self.duration, Duration::from_secs).clamp(self.duration, LONGEST);
+        now.since(since) >= patience
     }
 }

@@ -2,7 +2,7 @@
 //! `candidate`; this is the part that takes a client. Run by the driver.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use super::candidate::{Candidate, Step};
-use super::{ATTEMPT, Leadership, PERIOD, VALID};
+use super::{ATTEMPT, DURATION, Leadership, Moment, PERIOD, VALID};
 use crate::operator::error::{Category, one_line};
 use crate::operator::identity;
 
@@ -52,7 +52,7 @@ impl Election {
         Self {
             leases: Api::default_namespaced(client),
             name,
-            candidate: Candidate::new(identity),
+            candidate: Candidate::new(identity, DURATION),
             leadership,
             written: None,
             said: String::new(),
@@ -64,7 +64,7 @@ impl Election {
     pub(in crate::operator) async fn run(&mut self, take_up: impl Fn()) -> String {
         let mut has_led = false;
         loop {
-            let began = Instant::now();
+            let began = Moment::now();
             // Not by how the last one ended: a try that took too long may still have been heard.
             let outcome = tokio::time::timeout(ATTEMPT, self.attempt()).await;
             let pause = match outcome {
@@ -103,7 +103,7 @@ impl Election {
                     PERIOD
                 }
             };
-            tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
+            tokio::time::sleep(pause.saturating_sub(Moment::now().since(began))).await;
         }
     }
 
@@ -134,7 +134,7 @@ impl Election {
             Some(lease) => Some(lease),
             None => self.leases.get_opt(&self.name).await?,
         };
-        let written = match self.candidate.step(lease, Instant::now(), Timestamp::now()) {
+        let written = match self.candidate.step(lease, Moment::now(), Timestamp::now()) {
             Step::Wait(holder) => return Ok(Outcome::Follows(holder)),
             Step::Create(mut lease) => {
                 lease.metadata.name = Some(self.name.clone());

@@ -1,10 +1,11 @@
 //! The guard: lets writes to the API server pass while this operator leads, and only then. Reads always pass.
 //!
-//! It stands right above the connection, below everything that might wait and try again. Made by `connection`.
+//! It stands right above the connections, below everything that might wait and try again. Writes have connections of their
+//! own, which have a [fence](super::fence). Made by `connection`.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::Request;
 use kube::client::Body;
@@ -12,43 +13,48 @@ use tower::{BoxError, Service};
 
 use super::Leadership;
 
-/// A service, guarded.
+/// A service for reads and one for writes, which is guarded.
 #[derive(Clone, Debug)]
-pub(in crate::operator) struct Guarded<S> {
-    inner: S,
+pub(in crate::operator) struct Guarded<S, W> {
+    reads: S,
+    writes: W,
     leadership: Arc<Leadership>,
 }
 
 // === impl Guarded ===
 
-impl<S> Guarded<S> {
-    pub(in crate::operator) fn new(inner: S, leadership: Arc<Leadership>) -> Self {
-        Self { inner, leadership }
+impl<S, W> Guarded<S, W> {
+    pub(in crate::operator) const fn new(reads: S, writes: W, leadership: Arc<Leadership>) -> Self {
+        Self { reads, writes, leadership }
     }
 }
 
-impl<S> Service<Request<Body>> for Guarded<S>
+impl<S, W> Service<Request<Body>> for Guarded<S, W>
 where
     S: Service<Request<Body>>,
     S::Error: Into<BoxError>,
     S::Response: Send,
     S::Future: Send + 'static,
+    W: Service<Request<Body>, Response = S::Response>,
+    W::Error: Into<BoxError>,
+    W::Future: Send + 'static,
 {
     type Response = S::Response;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(context).map_err(Into::into)
+        ready!(self.reads.poll_ready(context)).map_err(Into::into)?;
+        self.writes.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let reads = request.method().is_safe();
-        // Nothing is sent before this is polled.
-        let answer = self.inner.call(request);
-        if reads {
+        if request.method().is_safe() {
+            let answer = self.reads.call(request);
             return Box::pin(async { answer.await.map_err(Into::into) });
         }
+        // Nothing is sent before this is polled.
+        let answer = self.writes.call(request);
         let leadership = self.leadership.clone();
         Box::pin(async move { leadership.during(answer).await?.map_err(Into::into) })
     }

@@ -1,10 +1,10 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::jiff::Timestamp;
 
 use super::candidate::{Candidate, Step};
-use super::{DURATION, Guarded, Leadership, PERIOD, VALID};
+use super::{DURATION, Fenced, Guarded, Leadership, Moment, PERIOD, VALID};
 use crate::operator::error::Category;
 
 /// The API server's part: a write of the last version succeeds and makes a new one.
@@ -26,7 +26,7 @@ impl Server {
         true
     }
 
-    fn try_once(&mut self, candidate: &mut Candidate, now: Instant) -> bool {
+    fn try_once(&mut self, candidate: &mut Candidate, now: Moment) -> bool {
         match candidate.step(self.lease.clone(), now, Timestamp::UNIX_EPOCH) {
             Step::Create(lease) | Step::Replace(lease) => self.write(lease),
             Step::Wait(_) => false,
@@ -39,18 +39,18 @@ impl Server {
 }
 
 fn candidate(name: &str) -> Candidate {
-    Candidate::new(name.into())
+    Candidate::new(name.into(), DURATION)
 }
 
 #[test]
 fn who_comes_first_leads_as_long_as_it_renews() {
     let mut server = Server::default();
     let (mut first, mut second) = (candidate("first"), candidate("second"));
-    let mut now = Instant::now();
+    let mut now = Moment::now();
     for _ in 0..100 {
         assert!(server.try_once(&mut first, now));
         assert!(!server.try_once(&mut second, now));
-        now += PERIOD;
+        now = now + PERIOD;
     }
     let spec = server.spec();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("first"), Some(0)));
@@ -60,14 +60,14 @@ fn who_comes_first_leads_as_long_as_it_renews() {
 fn who_is_silent_is_followed_within_sixteen_seconds() {
     let mut server = Server::default();
     let (mut first, mut second) = (candidate("first"), candidate("second"));
-    let silent = Instant::now();
+    let silent = Moment::now();
     assert!(server.try_once(&mut first, silent));
     // At worst it is looked at just before each of these moments.
     let mut now = silent + PERIOD;
     while !server.try_once(&mut second, now) {
-        now += PERIOD;
+        now = now + PERIOD;
     }
-    let waited = now - silent;
+    let waited = now.since(silent);
     assert!(waited > DURATION && waited <= Duration::from_secs(16), "{waited:?}");
     assert_eq!(server.spec().lease_transitions, Some(1));
     // The first one may not have noticed.
@@ -78,7 +78,7 @@ fn who_is_silent_is_followed_within_sixteen_seconds() {
 fn clocks_of_others_are_not_believed() {
     let mut server = Server::default();
     let mut first = candidate("first");
-    let now = Instant::now();
+    let now = Moment::now();
     // Its clock says 1970, which is long ago.
     assert!(server.try_once(&mut first, now));
     assert!(!server.try_once(&mut candidate("second"), now));
@@ -94,7 +94,7 @@ fn a_holder_may_ask_for_more_time_but_not_for_ever() {
         };
         let mut server = Server::default();
         assert!(server.write(Lease { spec: Some(spec), ..Lease::default() }));
-        let (mut second, begin) = (candidate("second"), Instant::now());
+        let (mut second, begin) = (candidate("second"), Moment::now());
         assert!(!server.try_once(&mut second, begin));
         assert!(!server.try_once(&mut second, begin + Duration::from_secs(waited - 1)), "{asked:?}");
         assert!(server.try_once(&mut second, begin + Duration::from_secs(waited)), "{asked:?}");
@@ -105,7 +105,7 @@ fn a_holder_may_ask_for_more_time_but_not_for_ever() {
 fn of_several_that_see_it_run_out_one_succeeds() {
     let mut server = Server::default();
     let (mut second, mut third) = (candidate("second"), candidate("third"));
-    let now = Instant::now();
+    let now = Moment::now();
     assert!(server.try_once(&mut candidate("first"), now));
     for one in [&mut second, &mut third] {
         assert!(!server.try_once(one, now));
@@ -124,7 +124,7 @@ fn of_several_that_see_it_run_out_one_succeeds() {
 fn what_is_given_back_is_taken_at_once() {
     let mut server = Server::default();
     let first = &mut candidate("first");
-    let now = Instant::now();
+    let now = Moment::now();
     assert!(server.try_once(first, now));
     let lease = server.lease.clone().unwrap();
     assert_eq!(candidate("second").release(lease.clone(), Timestamp::UNIX_EPOCH), None, "it is not its own");
@@ -136,7 +136,7 @@ fn what_is_given_back_is_taken_at_once() {
 #[test]
 fn a_container_that_was_restarted_goes_on_leading() {
     let mut server = Server::default();
-    let now = Instant::now();
+    let now = Moment::now();
     assert!(server.try_once(&mut candidate("pod"), now));
     assert!(server.try_once(&mut candidate("pod"), now));
     assert_eq!(server.spec().lease_transitions, Some(0));
@@ -145,10 +145,10 @@ fn a_container_that_was_restarted_goes_on_leading() {
 #[test]
 fn a_gap_between_two_renewals_is_noticed() {
     let leadership = Leadership::elected();
-    let soon = || Instant::now() + VALID;
+    let soon = || Moment::now() + VALID;
     assert!(leadership.hold_until(soon()), "it has just come to lead");
     assert!(!leadership.hold_until(soon()), "renewed in time");
-    leadership.hold_until(Instant::now());
+    leadership.hold_until(Moment::now());
     assert!(leadership.hold_until(soon()), "it had run out");
     leadership.give_up();
     assert!(leadership.hold_until(soon()), "it was contested");
@@ -167,10 +167,10 @@ async fn work_that_wakes_up_too_late_is_not_gone_on_with() {
         })
     };
     assert!(leadership.during(work()).await.is_err());
-    leadership.hold_until(Instant::now());
+    leadership.hold_until(Moment::now());
     assert!(leadership.during(work()).await.is_err());
     assert_eq!(polled.get(), 0, "not even begun");
-    leadership.hold_until(Instant::now() + VALID);
+    leadership.hold_until(Moment::now() + VALID);
     assert!(leadership.during(work()).await.is_ok());
 }
 
@@ -178,15 +178,15 @@ async fn work_that_wakes_up_too_late_is_not_gone_on_with() {
 async fn work_is_dropped_when_its_time_is_over_and_not_before() {
     let leadership = Leadership::elected();
     let never = std::future::pending::<()>;
-    leadership.hold_until(Instant::now() + Duration::from_millis(50));
+    leadership.hold_until(Moment::now() + Duration::from_millis(50));
     assert!(leadership.during(never()).await.is_err(), "it has run out");
-    leadership.hold_until(Instant::now() + Duration::from_millis(50));
+    leadership.hold_until(Moment::now() + Duration::from_millis(50));
     let renewed = async {
-        leadership.hold_until(Instant::now() + VALID);
+        leadership.hold_until(Moment::now() + VALID);
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(leadership.during(renewed).await.is_ok(), "it was renewed meanwhile");
-    leadership.hold_until(Instant::now() + VALID);
+    leadership.hold_until(Moment::now() + VALID);
     let (ended, ()) = tokio::join!(leadership.during(never()), async { leadership.give_up() });
     assert!(ended.is_err(), "it was given up");
 }
@@ -201,7 +201,7 @@ async fn reads_pass_and_writes_only_of_a_leader() {
     let passes = async |method: Method| {
         let server = tower::service_fn(async |_: Request<Body>| Ok::<_, BoxError>(()));
         let request = Request::builder().method(method).body(Body::empty()).unwrap();
-        match Guarded::new(server, leadership.clone()).oneshot(request).await {
+        match Guarded::new(server, server, leadership.clone()).oneshot(request).await {
             Ok(()) => true,
             Err(error) => {
                 let error = kube::Error::Service(error);
@@ -215,8 +215,32 @@ async fn reads_pass_and_writes_only_of_a_leader() {
         assert!(!passes(method).await);
     }
     assert!(passes(Method::GET).await);
-    leadership.hold_until(Instant::now() + VALID);
+    leadership.hold_until(Moment::now() + VALID);
     for method in writes {
         assert!(passes(method).await);
     }
+}
+
+#[tokio::test]
+async fn bytes_of_a_former_leader_do_not_reach_the_socket() {
+    use std::pin::Pin;
+
+    use hyper::rt::Write as _;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncReadExt as _;
+
+    let leadership = std::sync::Arc::new(Leadership::elected());
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut stream = Fenced::new(TokioIo::new(near), leadership.clone());
+    let mut write = async |bytes: &'static [u8]| {
+        std::future::poll_fn(|context| Pin::new(&mut stream).poll_write(context, bytes)).await
+    };
+    leadership.hold_until(Moment::now() + VALID);
+    assert_eq!(write(b"now").await.unwrap(), 3);
+    leadership.hold_until(Moment::now());
+    assert!(write(b"late").await.is_err());
+    drop(stream);
+    let mut seen = String::new();
+    far.read_to_string(&mut seen).await.unwrap();
+    assert_eq!(seen, "now");
 }

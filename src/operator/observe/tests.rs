@@ -181,19 +181,6 @@ fn a_node_is_as_ready_as_its_kubelet_says() {
 }
 
 #[test]
-fn a_resource_that_cannot_be_read_says_why_and_a_strange_status_is_none() {
-    let read = |spec: Value, status: Value| {
-        let object = json!({"metadata": {"name": "larder", "annotations": {"a": "b"}}, "spec": spec, "status": status});
-        quinistry(serde_json::from_value(object).unwrap())
-    };
-    let error = read(json!({"image": "a", "generations": "three"}), Value::Null).unwrap_err();
-    assert!(error.contains("specification") && error.contains("three"), "{error}");
-    let read = read(json!({"image": "a"}), json!({"conditions": 7})).unwrap();
-    assert_eq!((read.status, read.metadata.annotations), (None, None));
-    assert_eq!(read.spec.generations, 2);
-}
-
-#[test]
 fn how_a_pod_ended_and_why_it_is_not_ready_are_kept_in_the_clusters_words() {
     let pod = wire_pod(|pod| {
         pod["status"]["phase"] = json!("Failed");
@@ -243,7 +230,7 @@ fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
     let resource = |name: &str, uid: &str| -> Arc<Quinistry> {
         let object =
             json!({"metadata": {"name": name, "namespace": "pantry", "uid": uid}, "spec": {"image": "a"}});
-        Arc::new(quinistry(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(serde_json::from_value(object).unwrap())
     };
     let set = |name: &str, owner: &str, uid: &str| {
         let object = json!({

@@ -14,7 +14,7 @@ use crate::crd::Quinistry;
 use crate::operator::identity;
 use crate::up::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, QUINISTRY};
 use crate::up::error::UpError;
-use crate::up::names::{ENFORCE, OPERATOR, RESOURCE, operator_namespace};
+use crate::up::names::{ENFORCE, OPERATOR, operator_namespace};
 use crate::up::operators::{self, Operator};
 use crate::up::raise::DEFINITION_NAME;
 use crate::up::version::VERSION;
@@ -116,7 +116,7 @@ fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError>
 /// The holder of a live claim on the resource, unless it is the operator that `up` makes.
 async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpError> {
     let own = identity::claimant(&operator_namespace(namespace), OPERATOR);
-    let claim = operators::claim(cluster, namespace, RESOURCE).await?;
+    let claim = operators::claim(cluster, namespace).await?;
     let claim = claim.filter(|claim| operators::is_fresh(claim, Timestamp::now()));
     Ok(claim.as_ref().and_then(operators::holder).filter(|holder| *holder != own).map(str::to_owned))
 }

@@ -49,7 +49,9 @@ pub(super) fn kinds(core: &Value, groups: &Value) -> Result<Kinds, String> {
     for (path, document) in [("/api", core), ("/apis", groups)] {
         let items = document["items"].as_array().filter(|items| !items.is_empty());
         let Some(items) = items else { return Err(format!("{path} names no API groups")) };
-        items.iter().for_each(|group| kinds.add(group));
+        for group in items {
+            kinds.add(group);
+        }
     }
     for plural in CORE {
         if !kinds.listed.contains_key(&("v1".to_owned(), plural.to_owned())) {
@@ -125,15 +127,17 @@ impl Kinds {
 
 /// Asks for all kinds. (Client required.)
 pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, UpError> {
-    let (core, groups): (Value, Value) =
-        tokio::try_join!(cluster.read("/api", Some(AGGREGATED)), cluster.read("/apis", Some(AGGREGATED)))?;
+    let (core, groups) = tokio::try_join!(
+        cluster.read_as_sent("/api", Some(AGGREGATED)),
+        cluster.read_as_sent("/apis", Some(AGGREGATED))
+    )?;
     let mut kinds = kinds(&core, &groups).map_err(|why| {
         UpError::Refused(format!(
             "nothing was deleted: the API server does not say which kinds it serves ({why}), so that what else lives in \
              the namespaces cannot be seen; run this again when it does"
         ))
     })?;
-    match cluster.read::<Value>(API_SERVICES, None).await {
+    match cluster.read_as_sent(API_SERVICES, None).await {
         Ok(services) => kinds.add_services(&services),
         // Discovery marks them as well; this list is there for those that never answered.
         Err(error) if matches!(error.code(), 403 | 404) => {}
@@ -159,7 +163,7 @@ mod tests {
         json!({"items": [{"metadata": {"name": ""}, "versions": [{"version": "v1", "resources": all}]}]})
     }
 
-    fn groups(extra: Value) -> Value {
+    fn groups(extra: &Value) -> Value {
         let ovens = json!({
             "metadata": {"name": "kitchen.example.com"}, "versions": [
                 {"version": "v2", "freshness": "Current", "resources": [resource("ovens")]},
@@ -173,7 +177,7 @@ mod tests {
         json!({"items": [ovens, ours, extra]})
     }
 
-    fn found(extra: Value) -> Kinds {
+    fn found(extra: &Value) -> Kinds {
         kinds(&core(), &groups(extra)).unwrap()
     }
 
@@ -181,7 +185,7 @@ mod tests {
     fn each_kind_is_asked_for_once_in_its_preferred_version() {
         let extra =
             json!({"metadata": {"name": "a"}, "versions": [{"version": "v1", "resources": [resource("b")]}]});
-        let found = found(extra);
+        let found = found(&extra);
         let has = |version: &str, plural: &str| found.listed.contains_key(&(version.into(), plural.into()));
         assert!(
             has("v1", "pods")
@@ -190,13 +194,13 @@ mod tests {
         );
         assert!(!has("kitchen.example.com/v1", "ovens") && !has("v1", "events") && !has("v1", "nodes"));
         assert!(!has("quinistry.dev/v1alpha1", "quinistries"), "those are looked at by themselves");
-        assert_eq!(found.listed[&("apps/v1".to_owned(), "deployments".to_owned())], false);
+        assert!(!found.listed[&("apps/v1".to_owned(), "deployments".to_owned())], "not named");
         assert!(found.unknown.is_empty(), "{:?}", found.unknown);
     }
 
     #[test]
     fn a_discovery_that_is_cut_short_is_refused() {
-        let good = groups(json!({"metadata": {"name": "a"}, "versions": []}));
+        let good = groups(&json!({"metadata": {"name": "a"}, "versions": []}));
         for bad in [json!({}), json!({"items": null}), json!({"items": []}), json!("hello")] {
             assert!(kinds(&bad, &good).is_err(), "{bad}");
             assert!(kinds(&core(), &bad).is_err(), "{bad}");
@@ -215,9 +219,9 @@ mod tests {
             version(json!({"version": "v1", "resources": null})),
             version(json!({"version": "v1", "resources": [{"resource": "b"}]})),
         ] {
-            assert_eq!(found(partial).unknown, ["late/v1".to_owned()].into());
+            assert_eq!(found(&partial).unknown, ["late/v1".to_owned()].into());
         }
-        assert_eq!(found(json!({"metadata": {"name": "late"}})).unknown, ["late".to_owned()].into());
+        assert_eq!(found(&json!({"metadata": {"name": "late"}})).unknown, ["late".to_owned()].into());
         let mut all = Kinds::default();
         let service = |status: &str| {
             json!({

@@ -24,13 +24,11 @@ pub(super) async fn inhabitants(
     let each = kinds.listed.iter().map(|((version, plural), named)| async move {
         let root = if version == "v1" { "/api" } else { "/apis" };
         let path = format!("{root}/{version}/namespaces/{namespace}/{plural}?limit=10");
-        match cluster.read::<Value>(&path, Some(METADATA)).await {
+        match cluster.read_as_sent(&path, Some(METADATA)).await {
             Ok(list) => Ok(others(plural, &list)),
             // A built-in kind that this API server was started without.
             Err(error) if error.is_missing() && !named => Ok(Vec::new()),
-            // A connection that is gone is no answer about anything.
-            Err(error) if error.code() == 0 => Err(error),
-            Err(_) => Ok(vec![format!("{plural}, which cannot be listed")]),
+            Err(_) => Ok::<_, UpError>(vec![format!("{plural}, which cannot be listed")]),
         }
     });
     let found: Vec<Vec<String>> = stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::operator::identity::CLAIM;
 use crate::up::names::OPERATOR;
 
 /// A rule of a role.
@@ -43,13 +44,19 @@ pub fn namespaced_rules() -> Vec<Rule> {
         Rule::new("", "pods", &["list", "watch", "delete"]),
         Rule::new("events.k8s.io", "events", &["list", "watch", "create", "patch"]),
         Rule::new("", "configmaps", &["get", "list", "watch", "create", "patch", "delete"]),
+        Rule::new("coordination.k8s.io", "leases", &["create"]),
+        Rule { name: CLAIM, ..Rule::new("coordination.k8s.io", "leases", &["get", "update"]) },
     ]
 }
 
 /// Everywhere.
 #[must_use]
 pub fn cluster_rules() -> Vec<Rule> {
-    vec![Rule::new("", "nodes", &["list", "watch", "patch"]), Rule::new("", "pods", &["list"])]
+    vec![
+        Rule::new("", "nodes", &["list", "watch"]),
+        Rule::new("", "nodes", &["patch"]),
+        Rule::new("", "pods", &["list"]),
+    ]
 }
 
 /// Where the operator is.

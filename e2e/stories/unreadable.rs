@@ -1,0 +1,77 @@
+//! A resource that the operator cannot read, since its definition knows more than the operator does. It is said to be
+//! invalid, is not obeyed in its old form, and its deletion is seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::support::{Stage, Story, When, wait};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const DEFINITION: &str = "quinistries.quinistry.dev";
+
+pub fn story() -> Story {
+    Story { name: "unreadable", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
+}
+
+async fn play(stage: Arc<Stage>) -> Result<()> {
+    stage.apply(&stage.resource("tansy", 1)).await?;
+    stage.until_ready("tansy", DEADLINE).await?;
+    let mode = newer(&stage, true).await?;
+    let result = tell(&stage).await;
+    // No resource of the newer version may be left when the definition is the old one again.
+    let gone = stage.until_empty(DEADLINE).await;
+    let restored = newer(&stage, false).await;
+    ensure!(mode, "the definition has no modes of networks");
+    result?;
+    gone?;
+    restored.map(drop)
+}
+
+async fn tell(stage: &Stage) -> Result<()> {
+    let mut resource = stage.resource("tansy", 3);
+    resource["spec"]["network"] = json!({"mode": "Tunnel"});
+    // The API server takes a moment to learn the definition.
+    wait::eventually(DEADLINE, "the API server takes the newer mode", || async {
+        stage.apply(&resource).await.map(drop).context("it is refused")
+    })
+    .await?;
+    let message = stage.until("tansy", "Degraded", "True", "InvalidSpec", DEADLINE).await?;
+    ensure!(message.contains("Tunnel"), "it does not say what cannot be read: {message}");
+    let sets = stage.daemon_sets().list(&ListParams::default()).await?;
+    let names: Vec<_> = sets.iter().map(ResourceExt::name_any).collect();
+    ensure!(names == ["tansy"], "what cannot be read was obeyed: {names:?}");
+    let uid = sets.items[0].uid();
+    stage.resources().delete("tansy", &DeleteParams::foreground()).await?;
+    stage.until_empty(DEADLINE).await?;
+    let left = stage.daemon_sets().get_opt("tansy").await?;
+    ensure!(left.is_none(), "made again: {:?} after {uid:?}", left.and_then(|set| set.uid()));
+    stage.say("it was told, left alone, and seen to go");
+    Ok(())
+}
+
+/// Has the definition know one more mode of networks, or not; gives whether it knows any.
+async fn newer(stage: &Stage, more: bool) -> Result<bool> {
+    let api = Api::<CustomResourceDefinition>::all(stage.world.client.clone());
+    let live = serde_json::to_value(api.get(DEFINITION).await?)?;
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/network/properties/mode";
+    let modes = live.pointer(path).and_then(|mode| mode["enum"].as_array());
+    let mut modes = modes.context("modes are enumerated")?.clone();
+    modes.retain(|mode| mode != "Tunnel");
+    let known = !modes.is_empty();
+    if more {
+        modes.push("Tunnel".into());
+    }
+    let patch = json!([{"op": "replace", "path": format!("{path}/enum"), "value": modes}]);
+    let request =
+        http::Request::patch(format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{DEFINITION}"))
+            .header("Content-Type", "application/json-patch+json")
+            .body(patch.to_string().into_bytes())?;
+    stage.world.client.request_text(request).await?;
+    Ok(known)
+}

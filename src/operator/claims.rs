@@ -1,0 +1,233 @@
+//! Claims: of several operators that look after the same resources without standing for one election, one does.
+//!
+//! Two installations overlap when one looks after all namespaces and the other after one of them; each would undo what
+//! the other does. So an operator acts on the resources of a namespace only while it holds the Lease `quinistry-claim`
+//! there. The holder is not a process but all that elect one leader (see [`identity::claimant`]), so that a new leader
+//! goes on at once. A holder that is gone is followed within 90 seconds. An operator without the claim writes no status,
+//! which is the holder's: it says so in an Event, its log and a metric.
+//!
+//! Status is no input here either. Takes a client; what to do about a Lease is decided in `leader::candidate`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client, Resource as _};
+use tokio::sync::Mutex;
+
+use super::error::{Category, OperatorError};
+use super::identity::{self, CLAIM};
+use super::leader::{Candidate, Moment, Step};
+use super::{Operator, watches};
+use crate::one_line::one_line;
+
+/// How long other operators wait for a renewal.
+const DURATION: Duration = Duration::from_mins(1);
+
+/// How long after it began a renewal allows to write. What is on its way then has 20 seconds to arrive.
+const VALID: Duration = Duration::from_secs(40);
+
+/// How often a claim is renewed, and looked at by the others. Two renewals may fail without any harm.
+pub(super) const PERIOD: Duration = Duration::from_secs(15);
+
+/// Time to give all claims back: whoever ended the process waits for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Tries to write a Lease while others write it too.
+const TRIES: usize = 3;
+
+/// The claims on all namespaces with resources.
+pub(super) struct Claims {
+    client: Client,
+    identity: String,
+    /// Whether nothing goes on with the claims when this process ends.
+    is_alone: bool,
+    places: Mutex<HashMap<String, Arc<Mutex<Place>>>>,
+}
+
+/// What is known of the claim on one namespace.
+#[derive(Debug)]
+struct Place {
+    candidate: Candidate,
+    /// The Lease as this operator has written it last, which saves asking for it.
+    written: Option<Lease>,
+    claim: Option<(Claim, Moment)>,
+}
+
+/// Who acts in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// This operator.
+    Ours,
+    /// Another one, of this identity.
+    Theirs(String),
+}
+
+// A client says nothing of itself.
+impl std::fmt::Debug for Claims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claims").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+// === impl Claims ===
+
+impl Claims {
+    /// For operators that elect one by a Lease in the client's namespace; for one that is alone, if there is none.
+    pub(super) fn new(client: Client, lease: Option<&str>) -> Self {
+        let name = lease.map_or_else(identity::machine, str::to_owned);
+        let identity = identity::claimant(client.default_namespace(), &name);
+        Self { client, identity, is_alone: lease.is_none(), places: Mutex::default() }
+    }
+
+    /// Returns who acts in a namespace; asks only if that is not known or too old. (Client required.)
+    pub(super) async fn of(
+        &self,
+        namespace: &str,
+        owners: &[OwnerReference],
+    ) -> Result<Claim, OperatorError> {
+        let place = self.place(namespace).await;
+        let mut place = place.lock().await;
+        match &place.claim {
+            Some((Claim::Ours, at)) if Moment::now().since(*at) < VALID => Ok(Claim::Ours),
+            Some((Claim::Theirs(holder), at)) if Moment::now().since(*at) < PERIOD => {
+                Ok(Claim::Theirs(holder.clone()))
+            }
+            _ => self.see_to(namespace, &mut place, owners).await,
+        }
+    }
+
+    /// Renews claims and looks at those of others, until it is dropped. (Client required.)
+    pub(super) async fn run(operator: Arc<Operator>) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            if !operator.leadership.holds() || !operator.is_synced() {
+                continue;
+            }
+            let mut changed = false;
+            for (namespace, owners) in owners(&operator) {
+                let claims = &operator.claims;
+                let place = claims.place(&namespace).await;
+                let mut place = place.lock().await;
+                let before = place.claim.take();
+                match claims.see_to(&namespace, &mut place, &owners).await {
+                    Ok(claim) => changed |= before.is_some_and(|(before, _)| before != claim),
+                    Err(error) => {
+                        tracing::warn!(namespace, "{}", one_line(&error));
+                        place.claim = before;
+                    }
+                }
+            }
+            if changed {
+                watches::request_all(&operator);
+            }
+        }
+    }
+
+    /// Gives claims back when this process ends, if nothing goes on with them. (Client required.)
+    pub(super) async fn release(&self) {
+        if self.is_alone && tokio::time::timeout(PATIENCE, self.give_back()).await.is_err() {
+            let seconds = PATIENCE.as_secs();
+            tracing::warn!("failed to give the claims back: no answer within {seconds} seconds");
+        }
+    }
+
+    async fn give_back(&self) {
+        for (namespace, place) in self.places.lock().await.drain() {
+            let mut place = place.lock().await;
+            let Some(lease) = place.written.take() else { continue };
+            if let Some(lease) = place.candidate.release(lease, Timestamp::now()) {
+                let released = self.leases(&namespace).replace(CLAIM, &parameters(), &lease).await;
+                if let Err(error) = released {
+                    tracing::warn!(namespace, "failed to give the claim back: {}", one_line(&error));
+                }
+            }
+        }
+    }
+
+    async fn place(&self, namespace: &str) -> Arc<Mutex<Place>> {
+        let mut places = self.places.lock().await;
+        let place = || {
+            let candidate = Candidate::new(self.identity.clone(), DURATION);
+            Arc::new(Mutex::new(Place { candidate, written: None, claim: None }))
+        };
+        places.entry(namespace.into()).or_insert_with(place).clone()
+    }
+
+    async fn see_to(
+        &self,
+        namespace: &str,
+        place: &mut Place,
+        owners: &[OwnerReference],
+    ) -> Result<Claim, OperatorError> {
+        let began = Moment::now();
+        let claim = self.attempt(namespace, place, owners).await.map_err(|source| OperatorError::Claim {
+            namespace: namespace.into(),
+            source: Box::new(source),
+        })?;
+        place.claim = Some((claim.clone(), began));
+        Ok(claim)
+    }
+
+    async fn attempt(
+        &self,
+        namespace: &str,
+        place: &mut Place,
+        owners: &[OwnerReference],
+    ) -> kube::Result<Claim> {
+        let leases = self.leases(namespace);
+        let mut tries = 0;
+        loop {
+            let lease = match place.written.take() {
+                Some(lease) => Some(lease),
+                None => leases.get_opt(CLAIM).await?,
+            };
+            let written = match place.candidate.step(lease, Moment::now(), Timestamp::now()) {
+                Step::Wait(holder) => return Ok(Claim::Theirs(holder)),
+                Step::Create(lease) => leases.create(&parameters(), &owned(lease, owners)).await,
+                Step::Replace(lease) => leases.replace(CLAIM, &parameters(), &owned(lease, owners)).await,
+            };
+            tries += 1;
+            match written {
+                Ok(lease) => {
+                    place.written = Some(lease);
+                    return Ok(Claim::Ours);
+                }
+                // Written, made or deleted by another at the same time.
+                Err(error)
+                    if tries < TRIES
+                        && matches!(Category::of(&error), Category::Conflict | Category::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn leases(&self, namespace: &str) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// The resources of each namespace, as owners of its claim: it goes with the last of them.
+pub(super) fn owners(operator: &Operator) -> BTreeMap<String, Vec<OwnerReference>> {
+    let mut owners = BTreeMap::<String, Vec<_>>::new();
+    for resource in operator.resources.state() {
+        let namespace = resource.meta().namespace.clone().unwrap_or_default();
+        owners.entry(namespace).or_default().extend(resource.owner_ref(&()));
+    }
+    owners
+}
+
+/// The Lease, owned by the resources that there are now.
+fn owned(mut lease: Lease, owners: &[OwnerReference]) -> Lease {
+    lease.metadata.name = Some(CLAIM.into());
+    lease.metadata.owner_references = Some(owners.to_vec());
+    lease
+}
+
+fn parameters() -> PostParams {
+    PostParams { field_manager: Some(identity::MANAGER.into()), ..PostParams::default() }
+}

@@ -1,0 +1,156 @@
+//! Deadlines of requests to the API server: the head of every answer, and the whole of what is not a watch, must be there
+//! in time. A watch is silent for as long as nothing happens; its end is asked for in the request, and `watches` sees to
+//! that. Made by `connection`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use kube::client::Body as Sent;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tower::{BoxError, Service};
+
+/// Time for an answer: as long as an API server itself takes before it gives a request up, but for lists that it cannot
+/// give in that time either.
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
+
+/// A service whose answers come in time or not at all.
+#[derive(Clone, Debug)]
+pub(super) struct Timely<S> {
+    inner: S,
+    limit: Duration,
+}
+
+/// An answer that took too long.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no answer within {} seconds", limit.as_secs())]
+pub(super) struct Late {
+    limit: Duration,
+}
+
+/// A body that must be complete in time.
+#[derive(Debug)]
+pub(super) struct TimelyBody<B> {
+    body: B,
+    /// None for a watch.
+    deadline: Option<(Pin<Box<Sleep>>, Late)>,
+}
+
+// === impl Timely ===
+
+impl<S> Timely<S> {
+    pub(super) const fn new(inner: S, limit: Duration) -> Self {
+        Self { inner, limit }
+    }
+}
+
+impl<S, B> Service<Request<Sent>> for Timely<S>
+where
+    S: Service<Request<Sent>, Response = Response<B>, Error = BoxError>,
+    S::Future: Send + 'static,
+    B: 'static,
+{
+    type Response = Response<TimelyBody<B>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Sent>) -> Self::Future {
+        let is_watch = request.uri().query().unwrap_or_default().split('&').any(|pair| pair == "watch=true");
+        let (end, late) = (Instant::now() + self.limit, Late { limit: self.limit });
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = timeout_at(end, answer).await.map_err(|_| late)??;
+            let deadline = (!is_watch).then(|| (Box::pin(sleep_until(end)), late));
+            Ok(answer.map(|body| TimelyBody { body, deadline }))
+        })
+    }
+}
+
+impl<B> Body for TimelyBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let Some((sleep, late)) = &mut self.deadline else { return Poll::Pending };
+        ready!(sleep.as_mut().poll(context));
+        Poll::Ready(Some(Err((*late).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Full};
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(50);
+
+    /// A body that never ends.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Pending
+        }
+    }
+
+    fn get(path: &str) -> Request<Sent> {
+        Request::get(path).body(Sent::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_is_given_up() {
+        let silent = service_fn(async |_: Request<Sent>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>().await
+        });
+        for path in ["/api/v1/nodes", "/api/v1/nodes?limit=500&watch=true"] {
+            let error = Timely::new(silent, LIMIT).oneshot(get(path)).await.unwrap_err();
+            assert!(error.is::<Late>(), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_is_given_up_unless_it_is_a_watch() {
+        let endless = service_fn(async |_: Request<Sent>| Ok::<_, BoxError>(Response::new(Silent)));
+        let body = |path| async move {
+            Timely::new(endless, LIMIT).oneshot(get(path)).await.unwrap().into_body().collect().await
+        };
+        let error = body("/api/v1/nodes?resourceVersion=0").await.unwrap_err();
+        assert!(error.is::<Late>(), "{error}");
+        let watch = tokio::time::timeout(LIMIT * 4, body("/api/v1/nodes?watch=true&timeoutSeconds=40"));
+        assert!(watch.await.is_err(), "it goes on");
+    }
+}

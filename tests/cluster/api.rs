@@ -1,0 +1,253 @@
+//! As much of an API server as the commands of people take: it keeps objects by their paths, says which kinds it serves,
+//! and deletes nothing but what a request has seen.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
+
+/// What is there, and how it is answered.
+#[derive(Default)]
+pub(crate) struct State {
+    /// By path, as in `/api/v1/namespaces/pantry`.
+    pub(crate) objects: BTreeMap<String, Value>,
+    /// Answers to exact paths, in place of what is there: status and body.
+    pub(crate) answers: BTreeMap<String, (u16, Value)>,
+    /// Status of every answer, if it is not to be a good one.
+    pub(crate) broken: Option<u16>,
+    pub(crate) deleted: Vec<String>,
+    /// Deletions that did not say what they had seen.
+    pub(crate) careless: Vec<String>,
+}
+
+/// The server, and a kubeconfig that leads to it.
+pub(crate) struct Api {
+    pub(crate) state: Arc<Mutex<State>>,
+    folder: TempDir,
+}
+
+impl Api {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let folder = TempDir::new().unwrap();
+        let kubeconfig = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: pantry\n\
+             clusters: [{{name: stove, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: cook, user: {{}}}}]\n\
+             contexts:\n- {{name: pantry, context: {{cluster: stove, user: cook}}}}\n\
+             - {{name: attic, context: {{cluster: stove, user: cook}}}}\n",
+            listener.local_addr().unwrap()
+        );
+        fs::write(folder.path().join("kubeconfig"), kubeconfig).unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let served = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&served);
+                thread::spawn(move || answer(&stream, &state));
+            }
+        });
+        let api = Self { state, folder };
+        api.answer("/version", json!({"major": "1", "minor": "36"}));
+        api.answer("/api", core(&["configmaps", "pods", "secrets", "serviceaccounts"]));
+        api.answer("/apis", groups(&[]));
+        api
+    }
+
+    pub(crate) fn answer(&self, path: &str, body: Value) {
+        self.state.lock().unwrap().answers.insert(path.into(), (200, body));
+    }
+
+    /// Has an object, which gets what the API server would give it.
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
+        let name = path.rsplit('/').next().unwrap();
+        let namespace = path.split("/namespaces/").nth(1).and_then(|rest| rest.split_once('/'));
+        object["metadata"]["name"] = name.into();
+        if let Some((namespace, _)) = namespace {
+            object["metadata"]["namespace"] = namespace.into();
+        }
+        object["metadata"]["uid"] = format!("uid of {path}").into();
+        object["metadata"]["resourceVersion"] = "7".into();
+        self.state.lock().unwrap().objects.insert(path.into(), object);
+    }
+
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.state.lock().unwrap().objects.contains_key(path)
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// Runs the program against this server.
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
+        let output = Command::new(PROGRAM)
+            .args(args)
+            .args(["--kubeconfig".as_ref(), self.kubeconfig().as_os_str()])
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Said::of(&output)
+    }
+}
+
+/// What the program printed, and its exit code.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) error: String,
+}
+
+impl Said {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), out: text(&output.stdout), error: text(&output.stderr) }
+    }
+}
+
+/// The core group with these kinds.
+pub(crate) fn core(plurals: &[&str]) -> Value {
+    let resources: Vec<Value> = plurals.iter().map(|plural| resource(plural)).collect();
+    json!({"kind": "APIGroupDiscoveryList", "items": [
+        {"metadata": {"name": ""}, "versions": [{"version": "v1", "resources": resources}]},
+    ]})
+}
+
+/// The other groups: ours, and these.
+pub(crate) fn groups(more: &[Value]) -> Value {
+    let ours = json!({
+        "metadata": {"name": "quinistry.dev"},
+        "versions": [{"version": "v1alpha1", "resources": [resource("quinistries")]}],
+    });
+    let items = [&[ours], more].concat();
+    json!({"kind": "APIGroupDiscoveryList", "items": items})
+}
+
+pub(crate) fn resource(plural: &str) -> Value {
+    json!({"resource": plural, "scope": "Namespaced", "verbs": ["get", "list", "delete"]})
+}
+
+fn answer(stream: &TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    if reader.read_line(&mut line).unwrap_or_default() == 0 {
+        return;
+    }
+    let mut words = line.split(' ');
+    let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).unwrap();
+        let header = header.trim().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let (status, mut answer) = respond(&mut state.lock().unwrap(), &method, path, &body);
+    if let Some(items) = answer["items"].as_array_mut() {
+        items.retain(|item| is_selected(item, query));
+    }
+    let text = answer.to_string();
+    let mut stream = stream;
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status} answer\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+        text.len()
+    );
+}
+
+fn respond(state: &mut State, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let failure = |code: u16, message: &str| {
+        (
+            code,
+            json!({"kind": "Status", "status": "Failure", "code": code, "message": message, "reason": "a"}),
+        )
+    };
+    if let Some(code) = state.broken {
+        return failure(code, "the kitchen is closed");
+    }
+    if let Some(answer) = state.answers.get(path) {
+        return answer.clone();
+    }
+    let found = state.objects.get(path).cloned();
+    match (method, found) {
+        ("DELETE", Some(found)) => {
+            let seen = &body["preconditions"];
+            if seen["uid"].is_null() || seen["resourceVersion"].is_null() {
+                state.careless.push(path.into());
+            }
+            let meta = &found["metadata"];
+            if seen["uid"] != meta["uid"] || seen["resourceVersion"] != meta["resourceVersion"] {
+                return failure(409, "another one");
+            }
+            state.objects.remove(path);
+            state.deleted.push(path.into());
+            (200, found)
+        }
+        ("GET" | "PATCH", Some(found)) => (200, found),
+        ("GET", None) if is_list(path) => {
+            let inside = |other: &&String| {
+                // Of one namespace, or of all.
+                let (root, plural) = path.rsplit_once('/').unwrap();
+                let Some((parent, _)) = other.rsplit_once('/') else { return false };
+                let within = parent == path;
+                let anywhere = parent.starts_with(&format!("{root}/namespaces/"))
+                    && parent.ends_with(&format!("/{plural}"));
+                within || anywhere
+            };
+            let items: Vec<&Value> =
+                state.objects.iter().filter(|(other, _)| inside(other)).map(|(_, object)| object).collect();
+            (200, json!({"kind": "List", "metadata": {"resourceVersion": "9"}, "items": items}))
+        }
+        ("POST", _) => {
+            let mut answer = body.clone();
+            answer["status"] = json!({"allowed": true, "userInfo": {"username": "cook"}});
+            (201, answer)
+        }
+        _ => failure(404, "nothing of that name"),
+    }
+}
+
+/// Whether an object has the labels that a query selects by.
+fn is_selected(object: &Value, query: &str) -> bool {
+    let selector = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "labelSelector");
+    let selector = selector.map(|(_, value)| value.into_owned()).unwrap_or_default();
+    selector.split(',').filter(|term| !term.is_empty()).all(|term| {
+        let (key, wanted) = term.split_once('=').map_or((term, None), |(key, value)| (key, Some(value)));
+        let value = object["metadata"]["labels"][key].as_str();
+        value.is_some() && wanted.is_none_or(|wanted| value == Some(wanted))
+    })
+}
+
+/// Whether a path ends in a plural and names no object.
+fn is_list(path: &str) -> bool {
+    let rest = path
+        .split("/namespaces/")
+        .nth(1)
+        .map_or(path, |rest| rest.split_once('/').map_or("", |(_, rest)| rest));
+    let segments = rest.trim_start_matches('/').split('/').count();
+    match (path.contains("/namespaces/"), path.starts_with("/apis/")) {
+        (true, _) => segments == 1 && !rest.is_empty(),
+        (false, true) => segments == 4,
+        (false, false) => segments == 3,
+    }
+}
