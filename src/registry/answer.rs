@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use http_body::Body as _;
@@ -49,6 +49,7 @@ pub(super) async fn answer(
 }
 
 async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
+    check_framing(request)?;
     let route = Route::parse(request.uri.path());
     if let Err(RouteError::Unknown) = route {
         return Err(RouteError::Unknown.into());
@@ -74,6 +75,10 @@ async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Resp
         (Route::Upload { .. } | Route::Uploads { .. }, None) => return Err(Error::UploadUnknown),
         (_, None) => return Err(Error::NameUnknown),
     };
+    if stored.options.read_only && matches!(route, Route::Upload { .. }) {
+        // Sessions that lie there can go on only where something can be written.
+        return Err(Error::UploadUnknown);
+    }
     let deletes = stored.options.delete;
     match (route, method) {
         (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query).await,
@@ -99,6 +104,17 @@ async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Resp
     }
 }
 
+/// Refuses a body that is framed by more than chunks: another server on the way may read `identity, chunked` otherwise, and
+/// see two requests where one is (RFC 9112, 6.1 and 11.2).
+fn check_framing(request: &Parts) -> Result<(), Error> {
+    let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Error::TransferEncoding),
+    }
+}
+
 /// The image that this program is.
 async fn of_builtin(
     builtin: &Builtin,
@@ -111,7 +127,7 @@ async fn of_builtin(
     }
     let query = Query::of(&request.uri);
     match route {
-        Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query),
+        Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query).await,
         Route::Manifest { reference, .. } => builtin.manifest(&reference)?.answer(request),
         Route::Blob { digest, .. } => builtin.blob(&digest)?.answer(request),
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
