@@ -34,9 +34,6 @@ pub(super) async fn answer(
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if !drain(&request, body).await {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     // Debug formatting escapes what a hostile path or agent would like to write into the log.
     tracing::debug!(
         method = %request.method,
@@ -45,7 +42,14 @@ pub(super) async fn answer(
         length = ?response.headers().get(CONTENT_LENGTH),
         "answered"
     );
-    if request.method == http::Method::HEAD { without_body(response) } else { response }
+    let is_head = request.method == http::Method::HEAD;
+    let waits = request.headers.contains_key(EXPECT);
+    // The head would keep its read buffer while the rest of a body is drained.
+    drop(request);
+    if !drain(waits, body).await {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if is_head { without_body(response) } else { response }
 }
 
 async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
@@ -151,7 +155,7 @@ fn without_body(response: Response) -> Response {
 
 /// Takes in the body of a request that was refused, so that the client reads the refusal and not a reset
 /// connection; whether all of it came. Bounded, for nobody wants these bytes.
-async fn drain(request: &Parts, mut body: Body) -> bool {
+async fn drain(waits: bool, mut body: Body) -> bool {
     /// A manifest of the greatest size that clients send.
     const MOST: usize = 4 * 1024 * 1024;
     const LONGEST: Duration = Duration::from_secs(5);
@@ -159,7 +163,7 @@ async fn drain(request: &Parts, mut body: Body) -> bool {
         return true;
     }
     // Such a client waits to be told before it sends; not reading is how it is told.
-    if request.headers.contains_key(EXPECT) {
+    if waits {
         return false;
     }
     let all = async {

@@ -42,6 +42,10 @@ const TIGHT: Duration = Duration::from_secs(2);
 /// Bytes to be taken within [`TIGHT`]: 32 KiB/s.
 const TIGHT_BYTES: u64 = 64 * 1024;
 
+/// Most bytes of a body that are read at once without a share of the budget: hyper takes a buffer of two pages for each
+/// read, of which this touches but one.
+const SMALL_BODY: usize = 2 * 1024;
+
 /// State of a connection that its socket and the service behind it share. Only the connection's own task uses it.
 #[derive(Clone, Debug)]
 pub(super) struct Phase(Arc<Shared>);
@@ -288,7 +292,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let limit = if self.phase.is_answering() {
             // Of the head nothing is kept any more.
             self.head = None;
-            self.reads.as_ref().map_or(SMALL, |_| usize::MAX)
+            self.reads.as_ref().map_or(SMALL_BODY, |_| usize::MAX)
         } else {
             self.read_limit()?
         };
