@@ -23,7 +23,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) static READS: Room = Room::new(8 * 1024 * 1024);
 
 /// Parts of answers that lie in memory until the client has taken them.
-pub(super) static ANSWERS: Room = Room::new(12 * 1024 * 1024);
+pub(super) static ANSWERS: Room = Room::new(8 * 1024 * 1024);
 
 /// Bodies of uploads that are gathered to be written at once. Only a registry with storage uses this budget.
 pub(super) static UPLOADS: Room = Room::new(32 * 1024 * 1024);

@@ -50,9 +50,8 @@ impl Default for Limits {
 /// Serves `app` until `shutdown` resolves: then stops accepting, closes idle connections, lets running answers
 /// finish for at most [`Limits::drain`], and returns.
 pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown: impl Future<Output = ()>) {
-    // Connections have it from their listener.
-    if let Err(error) = keep_alive(&listener) {
-        tracing::debug!(%error, "failed to set TCP keep-alive");
+    if let Err(error) = prepare(&listener, limits) {
+        tracing::debug!(%error, "failed to set options of the listening socket");
     }
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections));
@@ -92,9 +91,12 @@ pub(super) const BUFFER: usize = 128 * 1024;
 /// After how long without a word the kernel asks whether a client is still there, and how often it asks again.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
-/// Has the kernel end connections whose client has vanished without a word, as when its machine lost power.
-fn keep_alive(listener: &TcpListener) -> io::Result<()> {
+/// Has the kernel end connections whose client has vanished without a word, as when its machine lost power: connections
+/// have their options from their listener. And has as many clients wait to be accepted as there are places, for an attempt
+/// that is dropped is made again only after a second.
+fn prepare(listener: &TcpListener, limits: Limits) -> io::Result<()> {
     let (idle, interval, count) = KEEPALIVE;
+    rustix::net::listen(listener, i32::try_from(limits.connections).unwrap_or(i32::MAX))?;
     sockopt::set_socket_keepalive(listener, true)?;
     sockopt::set_tcp_keepidle(listener, idle)?;
     sockopt::set_tcp_keepintvl(listener, interval)?;

@@ -185,7 +185,8 @@ fn run(name: &str, flags: &[&str], limit_mib: u64) {
     let peak = peak(&server);
     println!("{name}: {asked} health checks, the slowest after {slowest} ms; at most {peak} KiB resident");
     assert!(!server.log().contains("panicked"), "{}", server.log());
-    assert!(peak < limit_mib << 10, "{name}: {peak} KiB");
+    // In a group the kernel has ended the server if it held more; pages of its executable do not count there.
+    assert!(group.is_some() || peak < limit_mib << 10, "{name}: {peak} KiB");
     assert!(Duration::from_millis(slowest) < HEALTHY, "{name}: a health check took {slowest} ms");
     drop(server);
     drop(group);
