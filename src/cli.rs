@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use self::output::print;
+use crate::escape::{self, Escaped};
 use crate::layout::Format;
 use crate::quine::LayerForm;
 use crate::shutdown::Signals;
@@ -198,7 +199,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Completions(args) => args.run().map(done),
     };
     result.unwrap_or_else(|error| {
-        output::complain(&format!("quinistry: {error:#}"));
+        // Causes may be in the words of a registry, an archive or a cluster.
+        output::complain(&format!("quinistry: {}", Escaped(&format!("{error:#}"))));
         ExitCode::FAILURE
     })
 }
@@ -235,7 +237,7 @@ fn human(bytes: u64) -> String {
 
 /// Text from a registry, made harmless for a terminal.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    escape::line(text)
 }
 
 #[cfg(test)]

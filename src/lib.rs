@@ -14,6 +14,7 @@
 //! - [`operator`]: raises generations on the nodes of a cluster: observe, plan, build, apply, verify, report.
 //! - [`seed`]: generation 0: the executable in `ConfigMaps`, and the images that carry it.
 //! - [`up`]: all of that raised on a cluster that holds nothing of ours, shown, and taken down again.
+//! - [`escape`]: untrusted text on its way to a terminal or a log. Pure.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
 //! Arrows point one way: `oci ← quine`, `oci ← layout`, `oci ← store`, `{oci, quine, store} ← registry`, `{oci, layout} ← client`,
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod client;
 #[allow(unreachable_pub, reason = "the derive macros of kube repeat the types in private modules")]
 pub mod crd;
+pub mod escape;
 pub mod layout;
 mod lenient;
 pub mod nss;

@@ -1,10 +1,17 @@
 //! Logging: lines on standard error, filtered by `RUST_LOG`. Called once, by the command line.
 
+use std::fmt;
 use std::io::{IsTerminal as _, stderr};
 
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::escape::Escaped;
 
 /// Target of kube's client.
 const KUBE: &str = "kube_client";
@@ -18,7 +25,8 @@ pub fn init() {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        .fmt_fields(fields());
     tracing_subscriber::registry().with(filter).with(lines).init();
     if complain {
         tracing::warn!(RUST_LOG = ?wanted, "not a filter such as 'info' or 'warn,quinistry=debug'; using 'info'");
@@ -32,6 +40,20 @@ fn quiet(filter: Targets) -> Targets {
     if is_named { filter } else { filter.with_target(KUBE, LevelFilter::OFF) }
 }
 
+/// Writes `message name=value …`, with values escaped: many are in the words of a client, a registry or a cluster.
+fn fields() -> impl for<'w> FormatFields<'w> + Clone + 'static {
+    let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let value = format!("{value:?}");
+        let value = Escaped(&value);
+        match (field.name(), writer.has_ansi_escapes()) {
+            ("message", _) => write!(writer, "{value}"),
+            (name, true) => write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}"),
+            (name, false) => write!(writer, "{name}={value}"),
+        }
+    };
+    debug_fn(write).delimited(" ")
+}
+
 /// Levels and `target=level` pairs, joined by commas. Stricter than [`Targets`], which takes a misspelt level for
 /// the name of a target, and then shows nothing at all.
 fn parse(text: &str) -> Option<Targets> {
@@ -42,7 +64,43 @@ fn parse(text: &str) -> Option<Targets> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_logged_is_one_line_that_drives_no_terminal() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .fmt_fields(fields());
+        let text = "a\u{1b}[2Jb\nWARN forged\u{202e}\u{9b}";
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(user = %text, agent = ?text, count = 3, "said {text}");
+        });
+        let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let safe = r"a\u{1b}[2Jb\nWARN forged\u{202e}\u{9b}";
+        assert_eq!(log, format!(" WARN said {safe} user={safe} agent=\"{safe}\" count=3\n"));
+    }
 
     #[test]
     fn the_kubernetes_client_is_silent_unless_it_is_named() {

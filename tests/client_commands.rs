@@ -203,3 +203,65 @@ fn an_authority_of_ones_own_is_trusted_when_named() {
     let (_, error) = list(&plain.host, certificate.to_str().unwrap());
     assert!(error.contains("then give --plain-http"), "{error}");
 }
+
+#[test]
+fn no_word_of_a_registry_reaches_the_terminal_with_its_escape_sequences() {
+    let evil = "x\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\u{7f}\ny";
+    let json = serde_json::to_string(evil).unwrap();
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","annotations":{{{json}:{json}}},
+            "manifests":[{{"mediaType":{json},"digest":"sha256:{0}","size":1,"artifactType":{json},
+            "platform":{{"os":{json},"architecture":{json},"variant":{json}}}}}]}}"#,
+        "0".repeat(64)
+    );
+    let registry = ScriptedRegistry::start(move |request| {
+        let kind = "application/vnd.oci.image.index.v1+json";
+        match request.path() {
+            "/v2/_catalog" => Answer::ok(format!(r#"{{"repositories":[{json}]}}"#)),
+            path if path.ends_with("/tags/list") => Answer::ok(format!(r#"{{"tags":[{json}]}}"#)),
+            path if path.contains("/manifests/no")
+                || path.contains("/uploads/")
+                || path.contains("/blobs/") =>
+            {
+                Answer::new(403).body(format!(r#"{{"errors":[{{"code":{json},"message":{json}}}]}}"#))
+            }
+            _ => Answer::ok(manifest.clone()).with("content-type", kind),
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.tar");
+    let out = out.to_str().unwrap();
+    let name = |tag: &str| format!("{}/a:{tag}", registry.host);
+    let (good, no) = (name("1"), name("no"));
+    let commands: [&[&str]; 10] = [
+        &["inspect", &good],
+        &["inspect", &no],
+        &["pull", &good, out],
+        &["pull", &no, out],
+        &["verify", &good],
+        &["tags", &good],
+        &["list", &registry.host],
+        &["referrers", &good],
+        &["delete", &no],
+        &["copy", &good, &no],
+    ];
+    for arguments in commands {
+        let output = quinistry(arguments).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let dangerous = |c: char| c != '\n' && quinistry::escape::is_dangerous(c);
+        assert!(!text.is_empty() && !text.contains(dangerous), "{arguments:?}: {text:?}");
+    }
+}
+
+#[test]
+fn a_password_in_a_name_is_not_repeated() {
+    for arguments in [
+        &["inspect", "user:hunter2@localhost:1/a:1"][..],
+        &["tags", "https://user:hunter2@localhost:1/a"],
+        &["list", "user:hunter2@localhost:1"],
+        &["probe", "http://user:hunter2@127.0.0.1:1/v2/?token=hunter2"],
+    ] {
+        let text = failure(arguments);
+        assert!(!text.contains("hunter2"), "{arguments:?}: {text}");
+    }
+}

@@ -262,6 +262,6 @@ mod tests {
     fn a_finding_is_a_line() {
         let finding =
             Finding { level: Level::Note, subject: "nodes", text: "n2\u{1b}[2J".into(), details: Vec::new() };
-        assert_eq!(line(&finding, Paint(false)), "note  nodes         n2\u{fffd}[2J");
+        assert_eq!(line(&finding, Paint(false)), r"note  nodes         n2\u{1b}[2J");
     }
 }

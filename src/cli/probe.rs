@@ -6,6 +6,7 @@ use reqwest::Url;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Options};
+use crate::escape;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -40,6 +41,6 @@ impl Args {
                 }
             }
         })?;
-        super::print(format!("{}: {status}\n", self.url))
+        super::print(format!("{}: {status}\n", escape::without_userinfo(self.url.as_str())))
     }
 }

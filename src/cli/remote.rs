@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 
 use crate::client::{Client, DockerConfig, Options};
+use crate::escape;
 use crate::oci::ImageReference;
 
 /// The name of an image or repository, as typed. Parsed when it is used and not by clap, because a wrong name is a
@@ -26,7 +27,9 @@ impl Name {
 
 /// The name of an image, as typed.
 pub(super) fn parse_name(typed: &str) -> anyhow::Result<ImageReference> {
-    typed.parse().with_context(|| format!("'{}' is not the name of an image", super::plain(typed)))
+    typed.parse().with_context(|| {
+        format!("'{}' is not the name of an image", super::plain(&escape::without_userinfo(typed)))
+    })
 }
 
 #[derive(Debug, clap::Args)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::cluster::{self, Where};
+use crate::escape;
 use crate::up::api::Cluster;
 use crate::up::status::{Picture, Renewals, look};
 use crate::up::tree::{Paint, draw};
@@ -53,7 +54,9 @@ impl Args {
     async fn once(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         let pictures = look(cluster, self.namespace.as_deref(), &mut Renewals::default()).await?;
         match self.output {
-            Output::Json => super::print(format!("{}\n", serde_json::to_string_pretty(&pictures)?))?,
+            Output::Json => {
+                super::print(format!("{}\n", escape::json(&serde_json::to_string_pretty(&pictures)?)))?
+            }
             Output::Text => super::print(self.text(&pictures, cluster::paint_of_stdout()))?,
         }
         let ready = !pictures.is_empty() && pictures.iter().all(|picture| picture.ready);
@@ -68,11 +71,11 @@ impl Args {
         loop {
             let text = match look(cluster, self.namespace.as_deref(), &mut renewals).await {
                 Ok(pictures) if self.output == Output::Json => {
-                    format!("{}\n", serde_json::to_string(&pictures)?)
+                    format!("{}\n", escape::json(&serde_json::to_string(&pictures)?))
                 }
                 Ok(pictures) => self.text(&pictures, cluster::paint_of_stdout()),
                 // It may be back soon.
-                Err(error) => format!("{error}\n"),
+                Err(error) => format!("{}\n", super::plain(&error.to_string())),
             };
             if redraws {
                 // From the top left corner, and nothing of what was below.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{self, Live, What, Where};
 use crate::crd::DEFINITION;
+use crate::escape;
 use crate::up::api::Cluster;
 use crate::up::check::{Level, Question, check};
 use crate::up::dry::everything;
@@ -125,7 +126,8 @@ impl Args {
             Err(error @ UpError::Refused(_)) => return Err(error.into()),
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                eprintln!("quinistry: no cluster is looked at ({error:#}); carriers are guessed");
+                let error = super::plain(&format!("{error:#}"));
+                eprintln!("quinistry: no cluster is looked at ({error}); carriers are guessed");
                 everything(None, namespace, wishes, shipment).await?
             }
         };
@@ -155,8 +157,7 @@ fn list(out: &mut impl std::io::Write, mut objects: Vec<Value>) -> std::io::Resu
     let definition = serde_saphyr::from_str(DEFINITION).map_err(std::io::Error::other)?;
     objects.insert(0, definition);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    serde_json::to_writer_pretty(&mut *out, &list)?;
-    writeln!(out)
+    writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(&list)?))
 }
 
 fn done(picture: &Picture, seconds: f64) -> String {

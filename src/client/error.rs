@@ -5,6 +5,7 @@ use std::io;
 
 use reqwest::StatusCode;
 
+use crate::escape::{self, Escaped};
 use crate::layout::LayoutError;
 use crate::oci::{Digest, ErrorBody, ErrorDetail};
 
@@ -32,7 +33,7 @@ pub enum ClientError {
         source: Cause,
     },
     /// The host cannot be made part of a URL.
-    #[error("'{0}' is not a registry host")]
+    #[error("'{}' is not a registry host", Escaped(&escape::without_userinfo(.0)))]
     Host(String),
     /// No connection, or it broke before an answer came.
     #[error("failed to reach {host}{hint}")]
@@ -81,7 +82,7 @@ pub enum ClientError {
         errors: Vec<ErrorDetail<String>>,
     },
     /// The registry names a token server to which nothing must be sent.
-    #[error("{host} names a token server that is not to be trusted: {realm}")]
+    #[error("{host} names a token server that is not to be trusted: {}", Escaped(realm))]
     Realm {
         /// Which registry.
         host: String,
@@ -89,7 +90,7 @@ pub enum ClientError {
         realm: String,
     },
     /// The registry does not keep to the specification.
-    #[error("failed to {what}: unexpected answer: {reason}")]
+    #[error("failed to {what}: unexpected answer: {}", Escaped(reason))]
     Protocol {
         /// What was being done.
         what: String,
@@ -188,7 +189,7 @@ pub enum ClientError {
 /// At most this much of what a registry says is repeated.
 const MAX_DETAIL: usize = 300;
 
-/// `: CODE: message; CODE: message`, without control characters: it goes to somebody's terminal.
+/// `: CODE: message; CODE: message`, escaped: it goes to a terminal or a log.
 fn details(errors: &[ErrorDetail<String>]) -> String {
     let mut text = String::new();
     for (number, error) in errors.iter().take(3).enumerate() {
@@ -199,7 +200,7 @@ fn details(errors: &[ErrorDetail<String>]) -> String {
             text += &error.message;
         }
     }
-    text.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect()
+    escape::line(&text.chars().take(MAX_DETAIL).collect::<String>())
 }
 
 /// The errors in the body of an answer; none if it is not of the specification's form.
@@ -302,7 +303,7 @@ mod tests {
     #[test]
     fn what_a_registry_says_cannot_drive_a_terminal() {
         let body = br#"{"errors":[{"code":"DENIED","message":"\u001b[2Jno","detail":null},{"code":"X"}]}"#;
-        assert_eq!(details(&errors_in(body)), ": DENIED: [2Jno; X");
+        assert_eq!(details(&errors_in(body)), r": DENIED: \u{1b}[2Jno; X");
         assert_eq!(details(&errors_in(b"<html>")), "");
         let long = ErrorDetail { code: "A".into(), message: "x".repeat(9999) };
         assert_eq!(details(&[long]).len(), MAX_DETAIL);

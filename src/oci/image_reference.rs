@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::escape;
+
 use super::{Digest, DigestError, NameError, Reference, RepositoryName, Tag, TagError};
 
 /// A registry host, a repository in it, and a tag or digest (both: the digest decides, the tag is a remark).
@@ -25,7 +27,7 @@ pub enum ImageReferenceError {
     )]
     NoHost,
     /// The host or its port is not one.
-    #[error("not a registry host: '{0}'")]
+    #[error("not a registry host: '{}'", escape::without_userinfo(.0))]
     Host(String),
     /// See [`NameError`].
     #[error(transparent)]

@@ -7,6 +7,7 @@ use super::operators::WriterState;
 use super::remedy::remedy;
 use super::status::{Picture, Presence};
 use crate::crd::{GenerationState, QuinistryStatus};
+use crate::escape;
 
 /// Labels of an operator's pods, whoever installed it.
 const OPERATORS: &str = "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator";
@@ -213,14 +214,16 @@ pub fn summary(picture: &Picture) -> String {
 #[must_use]
 pub fn short(digest: &str) -> String {
     match digest.split_once(':') {
-        Some((algorithm, hex)) if hex.len() > 12 && hex.is_ascii() => format!("{algorithm}:{}…", &hex[..12]),
-        _ => digest.into(),
+        Some((algorithm, hex)) if hex.len() > 12 && hex.is_ascii() => {
+            harmless(&format!("{algorithm}:{}…", &hex[..12]))
+        }
+        _ => harmless(digest),
     }
 }
 
-/// Words of others, made harmless for a terminal.
+/// Text from the cluster, made harmless for a terminal.
 fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    escape::line(text)
 }
 
 #[cfg(test)]
@@ -279,7 +282,7 @@ n1      ✓  ✓
 n3      …  –
 node-2  ✓  ✗
 
-node-2, generation 1: ImagePullFailed: no [2J
+node-2, generation 1: ImagePullFailed: no\\u{1b}[2J
 → ImagePullFailed: look at the runtime's mirrors for localhost, and at the predecessor on that node
 ";
         assert_eq!(draw(&picture(), Paint(false)), expected);
