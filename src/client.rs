@@ -31,6 +31,7 @@ mod probe;
 mod progress;
 mod pull;
 mod push;
+mod redirect;
 mod referrers;
 mod referrers_tag;
 mod request;

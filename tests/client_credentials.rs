@@ -5,7 +5,10 @@
 mod support;
 
 use quinistry::client::ClientError;
-use support::client::{LOGIN, blob, client, client_with, fetch, login_for, reference, with_tokens};
+use support::client::{
+    LOGIN, blob, client, client_with, fetch, honest, image, layout_of, login_for, push, reference,
+    with_tokens,
+};
 use support::scripted_registry::{Answer, ScriptedRegistry};
 
 #[tokio::test]
@@ -43,7 +46,7 @@ async fn a_challenge_from_where_a_redirect_led_is_not_answered() {
 async fn redirects_end() {
     let registry = ScriptedRegistry::start(|_| Answer::new(302).with("location", "/again"));
     let error = fetch(&client(), &reference(&registry.host, "a"), &blob().0).await.unwrap_err();
-    assert!(error.to_string().ends_with("more than 5 redirects"), "{error}");
+    assert!(error.to_string().ends_with("more than 10 redirects"), "{error}");
 }
 
 #[tokio::test]
@@ -97,4 +100,141 @@ async fn a_token_server_out_in_the_open_is_not_asked() {
     let client = client_with(&login_for(&registry.host), folder.path());
     let error = client.manifest(&reference(&registry.host, "a")).await.unwrap_err();
     assert!(matches!(error, ClientError::Realm { .. }), "{error}");
+}
+
+/// A registry that leads each request of one kind to another path of its own, once, and takes a push.
+fn redirecting(kind: &'static str, status: u16) -> ScriptedRegistry {
+    ScriptedRegistry::start(move |request| {
+        let path = request.path();
+        let is_moved = path.starts_with("/moved");
+        let this = if path.contains("/manifests/") {
+            "manifest"
+        } else if path.contains("/uploads/") {
+            "upload"
+        } else {
+            "blob"
+        };
+        if !is_moved && kind == format!("{this} {}", request.method) {
+            return Answer::new(status).with("location", format!("/moved{}", request.target));
+        }
+        match (this, request.method.as_str()) {
+            ("upload", "POST") => Answer::new(202).with("location", "/v2/a/blobs/uploads/1"),
+            ("upload" | "manifest", "PUT") => Answer::new(201),
+            ("manifest", "DELETE") => Answer::new(202),
+            _ => Answer::new(404),
+        }
+    })
+}
+
+#[tokio::test]
+async fn writes_follow_redirects_with_method_and_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = image();
+    let layout = layout_of(&image, folder.path());
+    for kind in ["upload POST", "upload PUT", "manifest PUT", "blob HEAD", "manifest HEAD"] {
+        for status in [301, 302, 307, 308] {
+            let registry = redirecting(kind, status);
+            let report = push(&client(), &layout, &reference(&registry.host, "a:1")).await;
+            let report = report.unwrap_or_else(|error| panic!("{kind} {status}: {error}"));
+            assert_eq!(report.uploaded, 3, "{kind} {status}");
+            let moved: Vec<_> = registry
+                .requests()
+                .into_iter()
+                .filter(|request| request.path().starts_with("/moved"))
+                .map(|request| (request.method, request.body.len()))
+                .collect();
+            let method = kind.split(' ').nth(1).unwrap();
+            assert!(
+                !moved.is_empty() && moved.iter().all(|(of, _)| of == method),
+                "{kind} {status}: {moved:?}"
+            );
+            assert!(
+                method != "PUT" || moved.iter().all(|(_, length)| *length > 0),
+                "{kind} {status}: {moved:?}"
+            );
+        }
+    }
+    let registry = redirecting("manifest DELETE", 308);
+    client().delete(&reference(&registry.host, "a:1")).await.unwrap();
+    assert_eq!(registry.asked(), ["DELETE /v2/a/manifests/1", "DELETE /moved/v2/a/manifests/1"]);
+}
+
+#[tokio::test]
+async fn a_see_other_is_read_and_never_written() {
+    let registry = redirecting("manifest DELETE", 303);
+    client().delete(&reference(&registry.host, "a:1")).await.unwrap_err();
+    assert_eq!(registry.asked(), ["DELETE /v2/a/manifests/1", "GET /moved/v2/a/manifests/1"]);
+}
+
+#[tokio::test]
+async fn a_token_server_is_followed_and_another_host_gets_no_credentials() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = ScriptedRegistry::start(|_| Answer::ok(r#"{"token":"T"}"#));
+    for status in [301, 302, 303, 307, 308] {
+        for (elsewhere, to) in
+            [(false, "/token/".to_owned()), (true, format!("http://{}/token/", other.host))]
+        {
+            let registry = ScriptedRegistry::start(move |request| match request.path() {
+                "/token" => Answer::new(status).with("location", &to),
+                "/token/" => Answer::ok(r#"{"token":"T"}"#),
+                _ if request.header("authorization") == Some("Bearer T") => honest(&image(), request),
+                _ => {
+                    let realm = format!("http://{}/token", request.header("host").unwrap());
+                    Answer::new(401).with("www-authenticate", format!(r#"Bearer realm="{realm}""#))
+                }
+            });
+            let client = client_with(&login_for(&registry.host), folder.path());
+            client.manifest(&reference(&registry.host, "a")).await.unwrap();
+            let basic = format!("Basic {LOGIN}");
+            let sent = |requests: Vec<support::scripted_registry::Request>| {
+                let last = requests.into_iter().rfind(|request| request.path() == "/token/").unwrap();
+                last.header("authorization").map(str::to_owned)
+            };
+            let expected = if elsewhere { None } else { Some(basic) };
+            assert_eq!(
+                sent(if elsewhere { other.requests() } else { registry.requests() }),
+                expected,
+                "{status}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_identity_token_stays_with_its_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let thief = ScriptedRegistry::start(|_| Answer::ok(r#"{"token":"T"}"#));
+    let to = format!("http://{}/token", thief.host);
+    let registry = ScriptedRegistry::start(move |request| match request.path() {
+        "/token" => Answer::new(307).with("location", &to),
+        _ => {
+            let realm = format!("http://{}/token", request.header("host").unwrap());
+            Answer::new(401).with("www-authenticate", format!(r#"Bearer realm="{realm}""#))
+        }
+    });
+    let config = format!(r#"{{"auths":{{"{}":{{"identitytoken":"refresh"}}}}}}"#, registry.host);
+    let error =
+        client_with(&config, folder.path()).manifest(&reference(&registry.host, "a")).await.unwrap_err();
+    assert!(error.to_string().contains("identity token"), "{error}");
+    assert_eq!(thief.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn each_repository_gets_the_credentials_of_its_longest_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = ScriptedRegistry::start(|request| {
+        // team:t and all:a
+        let wanted = if request.path().contains("/team/") { "Basic dGVhbTp0" } else { "Basic YWxsOmE=" };
+        if request.header("authorization") == Some(wanted) {
+            return honest(&image(), request);
+        }
+        Answer::new(401).with("www-authenticate", r#"Basic realm="x""#)
+    });
+    let host = &registry.host;
+    let config =
+        format!(r#"{{"auths":{{"{host}":{{"auth":"YWxsOmE="}},"{host}/team":{{"auth":"dGVhbTp0"}}}}}}"#);
+    let client = client_with(&config, folder.path());
+    for name in ["team/app", "other", "team/app", "teams"] {
+        client.manifest(&reference(host, name)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }

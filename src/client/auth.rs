@@ -4,15 +4,16 @@
 //! server that it names, if that is as well protected as the registry ([`Endpoint::may_ask`]). Written nowhere.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::oci::ErrorDetail;
 
@@ -20,13 +21,19 @@ use super::challenge::Challenge;
 use super::credentials::{Credentials, DockerConfig};
 use super::endpoint::Endpoint;
 use super::error::errors_in;
+use super::redirect::{self, Hop, MAX_REDIRECTS};
 use super::request::{self, Call};
 use super::{Client, ClientError};
 
-/// How a token server must at least let a token live; what one that says nothing is taken to mean.
+/// The least that a token lives, in seconds, and what a server means that does not say (distribution's token
+/// specification). One that expires earlier is refused with a challenge, which is answered again.
 const SHORTEST_LIFE: u64 = 60;
+/// The longest that a token is kept, in seconds.
+const LONGEST_LIFE: u64 = 24 * 3600;
 /// A token is not used in its last seconds, which it may spend travelling.
 const MARGIN: Duration = Duration::from_secs(5);
+/// The longest address of a token server that is repeated in an error.
+const MAX_REALM: usize = 200;
 /// Tokens are a few kilobytes; those with many claims, some tens.
 const MAX_ANSWER: u64 = 1024 * 1024;
 
@@ -34,10 +41,23 @@ const MAX_ANSWER: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Auth {
     config: Option<DockerConfig>,
-    /// By host: what was found in `config`, or given for a login.
-    credentials: Mutex<HashMap<String, Option<Credentials>>>,
-    /// By host and scopes; Basic with no scopes.
-    granted: Mutex<HashMap<(String, Vec<String>), Granted>>,
+    /// By host: what was given for a login.
+    given: Mutex<HashMap<String, Credentials>>,
+    /// By host and repository: what was found in `config`.
+    found: Mutex<HashMap<Place, Option<Credentials>>>,
+    granted: Mutex<HashMap<Right, Granted>>,
+}
+
+/// A registry and, for requests about one, its repository.
+type Place = (String, Option<String>);
+
+/// What an `Authorization` is for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Right {
+    /// Basic: everything in a repository.
+    Repository(Place),
+    /// Bearer: these scopes of a host.
+    Scopes(String, Vec<String>),
 }
 
 struct Granted {
@@ -55,61 +75,83 @@ impl std::fmt::Debug for Granted {
 
 impl Auth {
     pub(super) fn new(config: Option<DockerConfig>) -> Self {
-        Self { config, credentials: Mutex::default(), granted: Mutex::default() }
+        Self { config, given: Mutex::default(), found: Mutex::default(), granted: Mutex::default() }
     }
 
     /// Uses these credentials for a host, whatever the configuration says.
     pub(super) fn give(&self, host: &str, credentials: Credentials) {
-        let mut all = self.credentials.lock().expect("nothing panics while it is held");
-        all.insert(host.into(), Some(credentials));
-        self.granted.lock().expect("nothing panics while it is held").retain(|(of, _), _| of != host);
+        lock(&self.given).insert(host.into(), credentials);
+        lock(&self.granted).retain(|right, _| right.host() != host);
     }
 
     /// What to send without having been asked.
-    pub(super) fn known(&self, endpoint: &Endpoint, scopes: &[String]) -> Option<HeaderValue> {
-        let granted = self.granted.lock().expect("nothing panics while it is held");
-        [scopes, &[]].into_iter().find_map(|scopes| {
-            let granted = granted.get(&(endpoint.host.clone(), scopes.to_vec()))?;
+    pub(super) fn known(&self, call: &Call<'_>) -> Option<HeaderValue> {
+        let granted = lock(&self.granted);
+        [Right::token(call), Right::password(call)].iter().find_map(|right| {
+            let granted = granted.get(right)?;
             let fresh = granted.until.is_none_or(|until| Instant::now() < until);
             fresh.then(|| granted.authorization.clone())
         })
     }
 
-    pub(super) fn forget(&self, endpoint: &Endpoint, scopes: &[String]) {
-        let mut granted = self.granted.lock().expect("nothing panics while it is held");
-        granted.remove(&(endpoint.host.clone(), scopes.to_vec()));
-        granted.remove(&(endpoint.host.clone(), Vec::new()));
+    pub(super) fn forget(&self, call: &Call<'_>) {
+        let mut granted = lock(&self.granted);
+        granted.remove(&Right::token(call));
+        granted.remove(&Right::password(call));
     }
 
-    fn keep(
-        &self,
-        endpoint: &Endpoint,
-        scopes: &[String],
-        authorization: &HeaderValue,
-        until: Option<Instant>,
-    ) {
+    fn keep(&self, right: Right, authorization: &HeaderValue, until: Option<Instant>) {
         let granted = Granted { authorization: authorization.clone(), until };
-        let mut all = self.granted.lock().expect("nothing panics while it is held");
-        all.insert((endpoint.host.clone(), scopes.to_vec()), granted);
+        lock(&self.granted).insert(right, granted);
     }
 
-    /// Whether credentials were found for a host that has been asked.
-    pub(super) fn has_credentials(&self, host: &str) -> bool {
-        let all = self.credentials.lock().expect("nothing panics while it is held");
-        all.get(host).is_some_and(Option::is_some)
+    /// Whether credentials were found for a place that has been asked for.
+    pub(super) fn has_credentials(&self, host: &str, repository: Option<&str>) -> bool {
+        let place = (host.to_owned(), repository.map(str::to_owned));
+        lock(&self.given).contains_key(host) || lock(&self.found).get(&place).is_some_and(Option::is_some)
     }
 
-    async fn credentials(&self, host: &str) -> Result<Option<Credentials>, ClientError> {
-        let known = self.credentials.lock().expect("nothing panics while it is held").get(host).cloned();
+    async fn credentials(
+        &self,
+        host: &str,
+        repository: Option<&str>,
+    ) -> Result<Option<Credentials>, ClientError> {
+        if let Some(given) = lock(&self.given).get(host) {
+            return Ok(Some(given.clone()));
+        }
+        let place = (host.to_owned(), repository.map(str::to_owned));
+        let known = lock(&self.found).get(&place).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
         let found = match &self.config {
-            Some(config) => config.get(host).await?,
+            Some(config) => config.get(host, repository).await?,
             None => None,
         };
-        self.credentials.lock().expect("nothing panics while it is held").insert(host.into(), found.clone());
+        lock(&self.found).insert(place, found.clone());
         Ok(found)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it is held")
+}
+
+// === impl Right ===
+
+impl Right {
+    fn token(call: &Call<'_>) -> Self {
+        Self::Scopes(call.endpoint.host.clone(), call.scopes.clone())
+    }
+
+    fn password(call: &Call<'_>) -> Self {
+        Self::Repository((call.endpoint.host.clone(), call.repository().map(str::to_owned)))
+    }
+
+    fn host(&self) -> &str {
+        match self {
+            Self::Repository((host, _)) | Self::Scopes(host, _) => host,
+        }
     }
 }
 
@@ -118,7 +160,31 @@ impl Auth {
 struct Grant {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
+    /// Seconds; servers send all kinds of things.
+    #[serde(default)]
+    expires_in: Value,
+}
+
+// === impl Grant ===
+
+impl Grant {
+    /// The token itself: servers fill either field, or both.
+    fn text(&self) -> Option<&str> {
+        let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        [&self.token, &self.access_token].into_iter().find(|text| given(text))?.as_deref()
+    }
+
+    fn life(&self) -> Duration {
+        let number = match &self.expires_in {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let longest = Duration::from_secs(LONGEST_LIFE);
+        let seconds = number.filter(|seconds: &f64| *seconds > 0.0).unwrap_or_default();
+        let life = Duration::try_from_secs_f64(seconds).unwrap_or(longest);
+        life.clamp(Duration::from_secs(SHORTEST_LIFE), longest)
+    }
 }
 
 impl Client {
@@ -131,7 +197,7 @@ impl Client {
     ) -> Result<HeaderValue, ClientError> {
         let endpoint = call.endpoint;
         let offered = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
-        let credentials = self.shared.auth.credentials(&endpoint.host).await?;
+        let credentials = self.shared.auth.credentials(&endpoint.host, call.repository()).await?;
         if let Some(bearer) = offered("bearer") {
             return self.fetch_token(call, bearer, credentials.as_ref()).await;
         }
@@ -139,7 +205,7 @@ impl Client {
         match (offered("basic"), credentials) {
             (Some(_), Some(Credentials::Password { username, password })) => {
                 let value = basic(&username, password.expose());
-                self.shared.auth.keep(endpoint, &[], &value, None);
+                self.shared.auth.keep(Right::password(call), &value, None);
                 Ok(value)
             }
             // An identity token is for a token server only.
@@ -163,11 +229,15 @@ impl Client {
         let endpoint = call.endpoint;
         let host = endpoint.host.clone();
         let realm = challenge.parameters.get("realm").map_or("", String::as_str);
-        let distrusted =
-            || ClientError::Realm { host: host.clone(), realm: realm.chars().take(200).collect() };
-        let mut url: Url = realm.parse().map_err(|_| distrusted())?;
+        let distrusted = |realm: &str| ClientError::Realm {
+            host: host.clone(),
+            realm: realm.chars().take(MAX_REALM).collect(),
+        };
+        let mut url: Url = realm.parse().map_err(|_| distrusted(realm))?;
+        // The HTTP library would send them in place of the credentials for the registry.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
         if !endpoint.may_ask(&url) {
-            return Err(distrusted());
+            return Err(distrusted(&redirect::address(&url)));
         }
         let service = challenge.parameters.get("service").map(String::as_str);
         // What is needed here, and what the registry says is needed: each may know something the other does not.
@@ -179,45 +249,26 @@ impl Client {
         }
 
         let what = format!("get a token for {host}");
-        // Sent once and by itself: the token server's own challenges and redirects are not for us to answer.
-        let request = match credentials {
+        let form = match credentials {
             Some(Credentials::IdentityToken(refresh)) => {
                 let mut form = vec![("grant_type", "refresh_token"), ("client_id", "quinistry")];
                 form.extend(service.map(|service| ("service", service)));
                 let scope = scopes.join(" ");
                 form.extend([("scope", scope.as_str()), ("refresh_token", refresh.expose())]);
                 let body = Url::parse_with_params("form:", &form).expect("a scheme alone is a URL");
-                let body = Bytes::from(body.query().unwrap_or_default().to_owned());
-                self.http(&url)
-                    .request(Method::POST, url.clone())
-                    .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(body)
+                Some(Bytes::from(body.query().unwrap_or_default().to_owned()))
             }
             other => {
-                {
-                    let mut query = url.query_pairs_mut();
-                    query.extend_pairs(service.map(|service| ("service", service)));
-                    query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
-                    if let Some(Credentials::Password { username, .. }) = other {
-                        query.append_pair("account", username);
-                    }
+                let mut query = url.query_pairs_mut();
+                query.extend_pairs(service.map(|service| ("service", service)));
+                query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
+                if let Some(Credentials::Password { username, .. }) = other {
+                    query.append_pair("account", username);
                 }
-                let request = self.http(&url).request(Method::GET, url.clone());
-                match other {
-                    Some(Credentials::Password { username, password }) => {
-                        request.header(AUTHORIZATION, basic(username, password.expose()))
-                    }
-                    _ => request,
-                }
+                None
             }
         };
-        let answer = tokio::time::timeout(request::READ_TIMEOUT, request.send())
-            .await
-            .map_err(|_| ClientError::Timeout {
-                what: what.clone(),
-                seconds: request::READ_TIMEOUT.as_secs(),
-            })?
-            .map_err(|error| ClientError::connect(url.host_str().unwrap_or_default(), &error))?;
+        let answer = self.ask_token_server(endpoint, &what, &url, credentials, form).await?;
         let status = answer.status();
         let body = request::read(&what, answer, MAX_ANSWER).await?;
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) {
@@ -232,19 +283,57 @@ impl Client {
         }
         let broken = |reason: &str| ClientError::Protocol { what: what.clone(), reason: reason.into() };
         let grant: Grant = serde_json::from_slice(&body).map_err(|_| broken("not the JSON of a token"))?;
-        let life = Duration::from_secs(grant.expires_in.unwrap_or(SHORTEST_LIFE).clamp(1, 24 * 3600));
-        let text = grant.token.or(grant.access_token).filter(|text| !text.is_empty());
-        let text = text.ok_or_else(|| broken("no token in it"))?;
+        let text = grant.text().ok_or_else(|| broken("no token in it"))?;
         let mut value =
             HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| broken("no token in it"))?;
         value.set_sensitive(true);
-        self.shared.auth.keep(
-            endpoint,
-            &call.scopes,
-            &value,
-            Some(Instant::now() + life.saturating_sub(MARGIN)),
-        );
+        let until = Instant::now() + grant.life().saturating_sub(MARGIN);
+        self.shared.auth.keep(Right::token(call), &value, Some(until));
         Ok(value)
+    }
+
+    /// Sends once: the token server's own challenges are not for this client to answer. Follows redirects to
+    /// servers that may be asked, with credentials to the first one's origin alone.
+    async fn ask_token_server(
+        &self,
+        endpoint: &Endpoint,
+        what: &str,
+        url: &Url,
+        credentials: Option<&Credentials>,
+        form: Option<Bytes>,
+    ) -> Result<Response, ClientError> {
+        let protocol = |reason: &str| ClientError::Protocol { what: what.into(), reason: reason.into() };
+        let method = if form.is_some() { Method::POST } else { Method::GET };
+        let mut hop = Hop::first(&method, url);
+        for _ in 0..=MAX_REDIRECTS {
+            let is_own = hop.url.origin() == url.origin();
+            let mut request = self.http(&hop.url).request(hop.method.clone(), hop.url.clone());
+            if let Some(form) = form.as_ref().filter(|_| hop.with_body) {
+                if !is_own {
+                    return Err(protocol("a redirect that would take an identity token to another host"));
+                }
+                let kind = "application/x-www-form-urlencoded";
+                request = request.header(CONTENT_TYPE, kind).body(form.clone());
+            } else if let (Some(Credentials::Password { username, password }), true) = (credentials, is_own) {
+                request = request.header(AUTHORIZATION, basic(username, password.expose()));
+            }
+            let answer = tokio::time::timeout(request::READ_TIMEOUT, request.send())
+                .await
+                .map_err(|_| ClientError::Timeout {
+                    what: what.into(),
+                    seconds: request::READ_TIMEOUT.as_secs(),
+                })?
+                .map_err(|error| ClientError::connect(hop.url.host_str().unwrap_or_default(), &error))?;
+            let Some(next) = hop.next(answer.status(), answer.headers()).map_err(protocol)? else {
+                return Ok(answer);
+            };
+            if !endpoint.may_ask(&next.url) {
+                let realm = redirect::address(&next.url).chars().take(MAX_REALM).collect();
+                return Err(ClientError::Realm { host: endpoint.host.clone(), realm });
+            }
+            hop = next;
+        }
+        Err(protocol(&format!("more than {MAX_REDIRECTS} redirects")))
     }
 }
 
@@ -253,4 +342,43 @@ fn basic(username: &str, password: &str) -> HeaderValue {
     let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is ASCII");
     value.set_sensitive(true);
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(text: &str) -> Grant {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_found_in_either_field() {
+        for text in [
+            r#"{"token":"T"}"#,
+            r#"{"access_token":"T"}"#,
+            r#"{"token":"","access_token":"T"}"#,
+            r#"{"token":null,"access_token":"T"}"#,
+            r#"{"token":"T","access_token":""}"#,
+            r#"{"token":"T","access_token":"other"}"#,
+        ] {
+            assert_eq!(grant(text).text(), Some("T"), "{text}");
+        }
+        assert_eq!(grant(r#"{"token":"","access_token":""}"#).text(), None);
+    }
+
+    #[test]
+    fn a_life_is_between_a_minute_and_a_day_whatever_the_server_says() {
+        let life = |text: &str| grant(&format!(r#"{{"token":"T","expires_in":{text}}}"#)).life().as_secs();
+        for text in ["0", "-1", "-9223372036854775808", "1", "null", "\"soon\"", "\"NaN\"", "[]", "-1e300"] {
+            assert_eq!(life(text), SHORTEST_LIFE, "{text}");
+        }
+        assert_eq!(life("300"), 300);
+        assert_eq!(life("\"300\""), 300);
+        assert_eq!(life("3600.5"), 3600);
+        for text in ["18446744073709551615", "99999999999999999999999", "1e300", "\"inf\""] {
+            assert_eq!(life(text), LONGEST_LIFE, "{text}");
+        }
+        assert_eq!(grant(r#"{"token":"T"}"#).life().as_secs(), SHORTEST_LIFE);
+    }
 }

@@ -3,7 +3,6 @@
 //! Read: `auths` (`auth`, `username` and `password`, `identitytoken`), `credHelpers`, `credsStore`. Written:
 //! one entry, everything else in the file stays. Secrets are never shown, not even by `Debug`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -11,10 +10,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 
+mod file;
 mod helper;
 mod store;
+
+use file::File;
 
 /// Text that must not be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -100,31 +101,6 @@ pub struct DockerConfig {
     path: PathBuf,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct File {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
-    #[serde(default)]
-    cred_helpers: BTreeMap<String, String>,
-    #[serde(default)]
-    creds_store: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Entry {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Entry(***)")
-    }
-}
-
 // === impl DockerConfig ===
 
 impl DockerConfig {
@@ -147,26 +123,26 @@ impl DockerConfig {
         &self.path
     }
 
-    /// The credentials for a registry, from its helper, from the common helper, or from the file itself.
-    pub async fn get(&self, host: &str) -> Result<Option<Credentials>, CredentialError> {
+    /// Returns the credentials for a repository, or for a registry as a whole: from the registry's helper, from the
+    /// common helper, or from the entry of the file that names the longest part of the repository.
+    pub async fn get(
+        &self,
+        host: &str,
+        repository: Option<&str>,
+    ) -> Result<Option<Credentials>, CredentialError> {
         let file = self.read()?;
-        if let Some(helper) = file.helper(host)
+        if let Some(helper) = file.helper(host, repository)
             && let Some(found) = helper::get(helper, key(host)).await?
         {
             return Ok(Some(found));
         }
-        let Some(entry) = find(&file.auths, host) else { return Ok(None) };
-        entry.credentials().map_err(|reason| CredentialError::Malformed {
-            path: self.path.clone(),
-            reason: format!("the entry of {host}: {reason}"),
-        })
+        file.credentials(host, repository).map_err(|reason| self.malformed(reason))
     }
 
     /// Keeps credentials for a registry: with its helper if it has one, else in the file.
     pub async fn put(&self, host: &str, username: &str, password: &Secret) -> Result<(), CredentialError> {
         let file = self.read()?;
-        let helper = file.helper(host);
-        let secret = match helper {
+        let secret = match file.helper(host, None) {
             Some(helper) => {
                 helper::store(helper, key(host), username, password).await?;
                 None
@@ -176,67 +152,33 @@ impl DockerConfig {
         store::put(&self.path, key(host), secret)
     }
 
+    /// Removes the credentials for a registry as a whole, in every spelling of its name, from its helper and from
+    /// the file. Returns whether there were any. Entries for single repositories stay.
+    pub async fn remove(&self, host: &str) -> Result<bool, CredentialError> {
+        let file = self.read()?;
+        let erased = match file.helper(host, None) {
+            Some(helper) => helper::erase(helper, key(host)).await?,
+            None => false,
+        };
+        Ok(store::remove(&self.path, host)? || erased)
+    }
+
     fn read(&self) -> Result<File, CredentialError> {
-        let text = match fs::read(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(File::default()),
-            Err(source) => return Err(CredentialError::Read { path: self.path.clone(), source }),
-        };
-        // Line and column, and not the message of the parser, which quotes values.
-        serde_json::from_slice(&text).map_err(|error| CredentialError::Malformed {
-            path: self.path.clone(),
-            reason: format!("line {}, column {}", error.line(), error.column()),
-        })
-    }
-}
-
-impl File {
-    fn helper(&self, host: &str) -> Option<&str> {
-        find(&self.cred_helpers, host)
-            .or(self.creds_store.as_ref())
-            .map(String::as_str)
-            .filter(|name| !name.is_empty())
-    }
-}
-
-impl Entry {
-    fn credentials(&self) -> Result<Option<Credentials>, &'static str> {
-        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        if let Some(token) = given(&self.identitytoken) {
-            return Ok(Some(Credentials::IdentityToken(Secret(token))));
+        match fs::read(&self.path) {
+            Ok(text) => File::parse(&text).map_err(|reason| self.malformed(reason)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(File::default()),
+            Err(source) => Err(CredentialError::Read { path: self.path.clone(), source }),
         }
-        let (username, password) = if let Some(auth) = given(&self.auth) {
-            let decoded = STANDARD.decode(auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            let decoded = decoded.ok_or("'auth' is not base64 of text")?;
-            let (username, password) = decoded.split_once(':').ok_or("'auth' holds no colon")?;
-            // Docker once padded with NUL.
-            (username.to_owned(), password.trim_end_matches('\0').to_owned())
-        } else {
-            match (given(&self.username), given(&self.password)) {
-                (Some(username), Some(password)) => (username, password),
-                _ => return Ok(None),
-            }
-        };
-        Ok(Some(Credentials::Password { username, password: Secret(password) }))
+    }
+
+    fn malformed(&self, reason: String) -> CredentialError {
+        CredentialError::Malformed { path: self.path.clone(), reason }
     }
 }
 
 /// The name under which docker keeps a host.
 fn key(host: &str) -> &str {
     if host == "docker.io" { "https://index.docker.io/v1/" } else { host }
-}
-
-/// An entry by host; other tools write keys with a scheme and a version.
-fn find<'a, T>(entries: &'a BTreeMap<String, T>, host: &str) -> Option<&'a T> {
-    let bare = |key: &str| {
-        let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-        let key = key.trim_end_matches('/');
-        key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key).to_owned()
-    };
-    let key = key(host);
-    entries
-        .get(key)
-        .or_else(|| entries.iter().find(|(name, _)| bare(name) == bare(key)).map(|(_, entry)| entry))
 }
 
 #[cfg(test)]
@@ -264,23 +206,23 @@ mod tests {
                 "c.example.com":{},
                 "https://index.docker.io/v1/":{"auth":"aHViOng="}}}"#,
         );
-        assert_eq!(config.get("localhost:5000").await.unwrap(), Some(password("u", "p:q")));
-        assert_eq!(config.get("a.example.com").await.unwrap(), Some(password("u", "p")));
+        assert_eq!(config.get("localhost:5000", None).await.unwrap(), Some(password("u", "p:q")));
+        assert_eq!(config.get("a.example.com", None).await.unwrap(), Some(password("u", "p")));
         let token = Credentials::IdentityToken(Secret::new("t"));
-        assert_eq!(config.get("b.example.com").await.unwrap(), Some(token));
-        assert_eq!(config.get("c.example.com").await.unwrap(), None);
-        assert_eq!(config.get("localhost:5001").await.unwrap(), None);
-        assert_eq!(config.get("docker.io").await.unwrap(), Some(password("hub", "x")));
+        assert_eq!(config.get("b.example.com", None).await.unwrap(), Some(token));
+        assert_eq!(config.get("c.example.com", None).await.unwrap(), None);
+        assert_eq!(config.get("localhost:5001", None).await.unwrap(), None);
+        assert_eq!(config.get("docker.io", None).await.unwrap(), Some(password("hub", "x")));
     }
 
     #[tokio::test]
     async fn a_broken_file_is_an_error_that_shows_no_secret() {
         let (_folder, broken) = config(r#"{"auths":{"a":{"auth":["hunter2"]}}}"#);
-        let error = format!("{:?}", broken.get("a").await.unwrap_err());
+        let error = format!("{:?}", broken.get("a", None).await.unwrap_err());
         assert!(!error.contains("hunter2"), "{error}");
         let (_folder, broken) = config(r#"{"auths":{"a":{"auth":"!"}}}"#);
-        assert!(broken.get("a").await.is_err());
-        assert_eq!(DockerConfig::at("/missing/config.json").get("a").await.unwrap(), None);
+        assert!(broken.get("a", None).await.is_err());
+        assert_eq!(DockerConfig::at("/missing/config.json").get("a", None).await.unwrap(), None);
     }
 
     #[tokio::test]
@@ -289,11 +231,11 @@ mod tests {
         let (_folder, config) =
             config(r#"{"detachKeys":"x","auths":{"a":{"identitytoken":"t"},"b":{"auth":"dTpw"}}}"#);
         config.put("a", "user", &Secret::new("hunter2")).await.unwrap();
-        assert_eq!(config.get("a").await.unwrap(), Some(password("user", "hunter2")));
-        assert_eq!(config.get("b").await.unwrap(), Some(password("u", "p")));
+        assert_eq!(config.get("a", None).await.unwrap(), Some(password("user", "hunter2")));
+        assert_eq!(config.get("b", None).await.unwrap(), Some(password("u", "p")));
         assert!(fs::read_to_string(config.path()).unwrap().contains("detachKeys"));
         assert_eq!(fs::metadata(config.path()).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(!format!("{:?}", config.get("a").await).contains("hunter2"));
+        assert!(!format!("{:?}", config.get("a", None).await).contains("hunter2"));
     }
 
     #[tokio::test]
@@ -302,5 +244,50 @@ mod tests {
         let config = DockerConfig::at(folder.path().join("new/config.json"));
         config.put("docker.io", "u", &Secret::new("p")).await.unwrap();
         assert!(fs::read_to_string(config.path()).unwrap().contains("https://index.docker.io/v1/"));
+    }
+
+    #[tokio::test]
+    async fn a_file_without_content_is_no_configuration_and_can_be_written() {
+        for text in ["", "\n", " \t\r\n", "null", "{}", "\u{feff}{}", r#"{"auths":null,"credsStore":null}"#] {
+            let (_folder, config) = config(text);
+            assert_eq!(config.get("a", None).await.unwrap(), None, "{text:?}");
+            assert!(!config.remove("a").await.unwrap(), "{text:?}");
+            config.put("a", "u", &Secret::new("p")).await.unwrap();
+            assert_eq!(config.get("a", Some("b/c")).await.unwrap(), Some(password("u", "p")), "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn links_stay_links_and_what_they_lead_to_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("second.json", at("config.json")).unwrap();
+        std::os::unix::fs::symlink("made/of/them.json", at("second.json")).unwrap();
+        let config = DockerConfig::at(at("config.json"));
+        config.put("a", "u", &Secret::new("p")).await.unwrap();
+        config.put("b", "u", &Secret::new("p")).await.unwrap();
+        assert!(config.remove("b").await.unwrap());
+        assert_eq!(fs::read_link(at("config.json")).unwrap(), Path::new("second.json"));
+        assert_eq!(fs::read_link(at("second.json")).unwrap(), Path::new("made/of/them.json"));
+        assert!(fs::read_to_string(at("made/of/them.json")).unwrap().contains("\"a\""));
+
+        std::os::unix::fs::symlink("loop.json", at("loop.json")).unwrap();
+        let config = DockerConfig::at(at("loop.json"));
+        assert!(config.put("a", "u", &Secret::new("p")).await.is_err());
+        assert!(fs::symlink_metadata(at("loop.json")).unwrap().is_symlink());
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_is_gone_in_every_spelling_and_the_rest_stays() {
+        let (_folder, config) = config(
+            r#"{"detachKeys":"x","auths":{"https://a.io/v2/":{"auth":"dTpw"},"a.io":{"auth":"dTpw"},
+                "a.io/team":{"auth":"dTpw"},"b.io":{"auth":"dTpw"}}}"#,
+        );
+        assert!(config.remove("a.io").await.unwrap());
+        assert!(!config.remove("a.io").await.unwrap());
+        assert_eq!(config.get("a.io", Some("other")).await.unwrap(), None);
+        assert_eq!(config.get("a.io", Some("team/x")).await.unwrap(), Some(password("u", "p")));
+        assert_eq!(config.get("b.io", None).await.unwrap(), Some(password("u", "p")));
+        assert!(fs::read_to_string(config.path()).unwrap().contains("detachKeys"));
     }
 }

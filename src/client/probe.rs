@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
-use super::{Cause, Client, ClientError, Hint};
+use super::{Cause, Client, ClientError, Hint, redirect};
 
 /// For one answer to begin. Who checks health asks again; an answer that comes later than this is none.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -12,13 +12,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Client {
     /// Asks once, straight: no proxy, no credentials, no redirects. Only a status of success is one.
     pub async fn probe(&self, url: &Url) -> Result<StatusCode, ClientError> {
-        let what = || format!("probe {url}");
+        // What is typed may hold a password or a token.
+        let address = redirect::address(url);
+        let what = || format!("probe {address}");
         let asking = self.shared.direct.get(url.clone()).send();
         let answer = match tokio::time::timeout(PATIENCE, asking).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 return Err(ClientError::Connect {
-                    host: url.to_string(),
+                    host: address.into_owned(),
                     hint: Hint::None,
                     source: Cause::of(&error),
                 });

@@ -314,9 +314,10 @@ fn location(call: &Call<'_>, answer: &Response) -> Result<Url, ClientError> {
     let protocol = |reason: &str| ClientError::Protocol { what: call.what.clone(), reason: reason.into() };
     let text = answer.headers().get(LOCATION).and_then(|field| field.to_str().ok());
     let text = text.ok_or_else(|| protocol("an upload without a Location"))?;
-    let url = call.url.join(text).map_err(|_| protocol("an upload at what is no URL"))?;
-    if !matches!(url.scheme(), "http" | "https") || (call.url.scheme() == "https" && url.scheme() != "https")
-    {
+    // From where a redirect led, if one did.
+    let from = answer.url();
+    let url = from.join(text).map_err(|_| protocol("an upload at what is no URL"))?;
+    if !matches!(url.scheme(), "http" | "https") || (from.scheme() == "https" && url.scheme() != "https") {
         return Err(protocol("an upload at an unprotected address"));
     }
     Ok(url)

@@ -1,17 +1,18 @@
 //! One request until there is an answer worth having: authorisation, retries, redirects, deadlines.
 //!
-//! Redirects are followed here, for reads only, and `Authorization` stays with the registry's own origin.
+//! Redirects are followed here, and `Authorization` stays with the registry's own origin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::endpoint::Endpoint;
 use super::error::errors_in;
+use super::redirect::{Hop, MAX_REDIRECTS};
 use super::{Cause, Client, ClientError, challenge, retry};
 
 /// Until a connection stands.
@@ -26,8 +27,6 @@ pub(super) const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// While an upload makes no progress; a registry may hash and sync gigabytes before it answers.
 const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
-/// Registries redirect blobs to a store, and stores once more at most.
-const MAX_REDIRECTS: usize = 5;
 /// Of an answer that only says what went wrong.
 const MAX_ERROR_BODY: u64 = 64 * 1024;
 
@@ -76,6 +75,12 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// The repository that the request is about, whose credentials it takes.
+    pub(super) fn repository(&self) -> Option<&str> {
+        let scope = self.scopes.first()?.strip_prefix("repository:")?;
+        Some(scope.rsplit_once(':')?.0)
+    }
+
     fn protocol(&self, reason: impl Into<String>) -> ClientError {
         ClientError::Protocol { what: self.what.clone(), reason: reason.into() }
     }
@@ -85,7 +90,7 @@ impl Client {
     /// Sends until there is an answer that is neither transient, nor a redirect, nor a challenge.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, ClientError> {
         if self.shared.peers {
-            return self.send_once(call, &call.url, None).await;
+            return self.send_once(call, &Hop::first(&call.method, &call.url), None).await;
         }
         let mut attempt = 1;
         loop {
@@ -139,7 +144,7 @@ impl Client {
     }
 
     async fn send_authorised(&self, call: &Call<'_>) -> Result<Response, ClientError> {
-        let known = self.shared.auth.known(call.endpoint, &call.scopes);
+        let known = self.shared.auth.known(call);
         let answer = self.send_redirected(call, known.as_ref()).await?;
         // A challenge from where a redirect led is not the registry's: answering it would give the registry's
         // credentials to whomever it names.
@@ -157,11 +162,11 @@ impl Client {
         let authorization = self.authorise(call, &challenges, errors).await?;
         let answer = self.send_redirected(call, Some(&authorization)).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            self.shared.auth.forget(call.endpoint, &call.scopes);
+            self.shared.auth.forget(call);
             let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY).await.unwrap_or_default());
             let (what, host) = (call.what.clone(), call.endpoint.host.clone());
             // An anonymous token is refused as often as not; then there was nothing to be wrong.
-            return Err(if self.shared.auth.has_credentials(&host) {
+            return Err(if self.shared.auth.has_credentials(&host, call.repository()) {
                 ClientError::Refused { what, host, errors }
             } else {
                 ClientError::NoCredentials { what, host }
@@ -175,24 +180,15 @@ impl Client {
         call: &Call<'_>,
         authorization: Option<&reqwest::header::HeaderValue>,
     ) -> Result<Response, ClientError> {
-        let mut url = call.url.clone();
+        let mut hop = Hop::first(&call.method, &call.url);
         for _ in 0..=MAX_REDIRECTS {
-            let own = call.endpoint.is_origin_of(&url);
-            let answer = self.send_once(call, &url, authorization.filter(|_| own)).await?;
-            let follow = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308)
-                && matches!(call.method, Method::GET | Method::HEAD);
-            if !follow {
-                return Ok(answer);
+            let own = call.endpoint.is_origin_of(&hop.url);
+            let answer = self.send_once(call, &hop, authorization.filter(|_| own)).await?;
+            match hop.next(answer.status(), answer.headers()) {
+                Ok(None) => return Ok(answer),
+                Ok(Some(next)) => hop = next,
+                Err(reason) => return Err(call.protocol(reason)),
             }
-            let target = answer.headers().get(LOCATION).and_then(|field| field.to_str().ok());
-            let target = target.ok_or_else(|| call.protocol("a redirect to nowhere"))?;
-            let next = url.join(target).map_err(|_| call.protocol("a redirect to what is no URL"))?;
-            if !matches!(next.scheme(), "http" | "https")
-                || (url.scheme() == "https" && next.scheme() != "https")
-            {
-                return Err(call.protocol("a redirect from https to an unprotected address"));
-            }
-            url = next;
         }
         Err(call.protocol(format!("more than {MAX_REDIRECTS} redirects")))
     }
@@ -200,18 +196,23 @@ impl Client {
     async fn send_once(
         &self,
         call: &Call<'_>,
-        url: &Url,
+        hop: &Hop,
         authorization: Option<&reqwest::header::HeaderValue>,
     ) -> Result<Response, ClientError> {
-        let mut request =
-            self.http(url).request(call.method.clone(), url.clone()).headers(call.headers.clone());
+        let url = &hop.url;
+        let mut headers = call.headers.clone();
+        let payload = if hop.with_body { &call.payload } else { &Payload::Nothing };
+        if !hop.with_body {
+            headers.remove(CONTENT_TYPE);
+        }
+        let mut request = self.http(url).request(hop.method.clone(), url.clone()).headers(headers);
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
         let progress = Arc::new(AtomicU64::new(0));
         let mut patience = READ_TIMEOUT;
-        match &call.payload {
-            Payload::Nothing if matches!(call.method, Method::POST | Method::PUT) => {
+        match payload {
+            Payload::Nothing if matches!(hop.method, Method::POST | Method::PUT | Method::PATCH) => {
                 request = request.header(CONTENT_LENGTH, 0);
             }
             Payload::Nothing => {}

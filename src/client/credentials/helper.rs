@@ -1,45 +1,81 @@
 //! `docker-credential-<name>`: programs that keep secrets where the desktop keeps them.
 //!
-//! Protocol: docker/docker-credential-helpers. Only `get` and `store`.
+//! Protocol: docker/docker-credential-helpers. Only `get`, `store` and `erase`.
 
 use std::process::Stdio;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+
+use crate::escape;
 
 use super::{CredentialError, Credentials, Secret};
 
 /// The user name that says the secret is an identity token.
 const TOKEN: &str = "<token>";
 
-#[derive(Serialize, Deserialize)]
+/// The longest answer that is repeated in an error.
+const MAX_REASON: usize = 300;
+
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Message {
-    #[serde(rename = "ServerURL", default)]
-    server_url: String,
-    username: String,
-    secret: String,
+struct Message<'a> {
+    #[serde(rename = "ServerURL")]
+    server_url: &'a str,
+    username: &'a str,
+    secret: &'a str,
 }
 
 pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credentials>, CredentialError> {
-    let output = match run(name, "get", server.as_bytes()).await {
-        Ok(output) => output,
-        // The one failure that means no more than "none".
-        Err(CredentialError::Helper { reason, .. }) if reason.contains("credentials not found") => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
+    match run(name, "get", server.as_bytes()).await {
+        Ok(output) => parse(&output)
+            .map_err(|reason| CredentialError::Helper { name: name.into(), reason: reason.into() }),
+        Err(error) if is_none(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads an answer to `get`. Helpers that know nothing say nothing, `null`, or empty texts.
+fn parse(output: &[u8]) -> Result<Option<Credentials>, &'static str> {
+    if output.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    // Never the parser's own words, which quote what is secret.
+    let answer: Value = serde_json::from_slice(output).map_err(|_| "its answer is not JSON")?;
+    let text = |name: &str| match answer.get(name) {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(_) => Err("its answer holds what is not a text"),
     };
-    let message: Message = serde_json::from_slice(&output).map_err(|_| CredentialError::Helper {
-        name: name.into(),
-        reason: "its answer is not understood".into(),
-    })?;
-    let secret = Secret::new(message.secret);
-    Ok(Some(match message.username {
-        username if username == TOKEN => Credentials::IdentityToken(secret),
-        username => Credentials::Password { username, password: secret },
-    }))
+    if !answer.is_object() && !answer.is_null() {
+        return Err("its answer is not an object");
+    }
+    let (username, secret) = (text("Username")?, text("Secret")?);
+    Ok(match (username.as_str(), secret.as_str()) {
+        ("" | TOKEN, "") => None,
+        (TOKEN, _) => Some(Credentials::IdentityToken(Secret::new(secret))),
+        _ => Some(Credentials::Password { username, password: Secret::new(secret) }),
+    })
+}
+
+/// Whether a failure means no more than that nothing is kept.
+fn is_none(error: &CredentialError) -> bool {
+    matches!(error, CredentialError::Helper { reason, .. }
+        if reason.to_ascii_lowercase().contains("credentials not found"))
+}
+
+/// Removes credentials. Returns whether there may have been any: the protocol does not say.
+pub(super) async fn erase(name: &str, server: &str) -> Result<bool, CredentialError> {
+    if get(name, server).await?.is_none() {
+        return Ok(false);
+    }
+    match run(name, "erase", server.as_bytes()).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_none(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) async fn store(
@@ -48,8 +84,7 @@ pub(super) async fn store(
     username: &str,
     secret: &Secret,
 ) -> Result<(), CredentialError> {
-    let message =
-        Message { server_url: server.into(), username: username.into(), secret: secret.expose().into() };
+    let message = Message { server_url: server, username, secret: secret.expose() };
     run(name, "store", &crate::oci::to_json(&message)).await.map(drop)
 }
 
@@ -76,7 +111,32 @@ async fn run(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, Credenti
         return Ok(output.stdout);
     }
     // The protocol puts messages on standard output, and nothing secret into them.
-    let said: String =
-        String::from_utf8_lossy(&output.stdout).chars().filter(|c| !c.is_control()).take(300).collect();
-    Err(failed(if said.is_empty() { output.status.to_string() } else { said }))
+    let reason: String = String::from_utf8_lossy(&output.stdout).trim().chars().take(MAX_REASON).collect();
+    Err(failed(if reason.is_empty() { output.status.to_string() } else { escape::line(&reason) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_that_knows_nothing_may_say_so_in_many_ways() {
+        for answer in [
+            "",
+            " \n",
+            "null",
+            "{}",
+            r#"{"ServerURL":"a","Username":"","Secret":""}"#,
+            r#"{"Username":null}"#,
+        ] {
+            assert_eq!(parse(answer.as_bytes()), Ok(None), "{answer:?}");
+        }
+        let token = Some(Credentials::IdentityToken(Secret::new("s")));
+        assert_eq!(parse(br#"{"Username":"<token>","Secret":"s"}"#), Ok(token));
+        let password = Some(Credentials::Password { username: "u".into(), password: Secret::new("s") });
+        assert_eq!(parse(br#"{"Username":"u","Secret":"s","More":1}"#), Ok(password));
+        for answer in ["hunter2", r#"{"Secret":["hunter2"]}"#, r#"["hunter2"]"#] {
+            assert!(!parse(answer.as_bytes()).unwrap_err().contains("hunter2"));
+        }
+    }
 }
