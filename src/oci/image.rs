@@ -48,7 +48,7 @@ impl Descriptor {
 }
 
 /// Operating system and processor. image-spec `image-index.md`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// In Go's words: `amd64`, `arm64`, …
     #[serde(default)]
@@ -59,6 +59,17 @@ pub struct Platform {
     /// For example `v7` of `arm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// For example `10.0.17763.1879` of `windows`.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// What the operating system must be able to do.
+    #[serde(
+        default,
+        rename = "os.features",
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub os_features: Vec<String>,
 }
 
 /// One image. image-spec `manifest.md`; Docker's schema 2 reads the same.

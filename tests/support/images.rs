@@ -54,7 +54,7 @@ impl Image {
         });
         let mut descriptor = Descriptor::of(media_type::OCI_MANIFEST, &manifest);
         descriptor.platform =
-            Some(Platform { architecture: architecture.into(), os: "linux".into(), variant: None });
+            Some(Platform { architecture: architecture.into(), os: "linux".into(), ..Platform::default() });
         Self { manifest, descriptor, config, layers }
     }
 
