@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::oci::{Digest, ImageReference, RepositoryName};
+use crate::proxy::Proxies;
 
 mod auth;
 mod blob;
@@ -118,13 +119,15 @@ impl Client {
                 .pool_idle_timeout(idle)
                 .user_agent(concat!("quinistry/", env!("CARGO_PKG_VERSION")))
         };
+        let proxies = Proxies::from_env();
+        let through = reqwest::Proxy::custom(move |url| proxies.for_url(url).cloned());
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| ClientError::Setup { source: Cause::of(&error) })
         };
         Ok(Self {
             shared: Arc::new(Shared {
                 direct: build(builder().no_proxy())?,
-                proxied: build(builder())?,
+                proxied: build(builder().proxy(through))?,
                 scheme,
                 peers: options.peers,
                 auth: auth::Auth::new(options.config),

@@ -15,6 +15,7 @@
 //! - [`seed`]: generation 0: the executable in `ConfigMaps`, and the images that carry it.
 //! - [`up`]: all of that raised on a cluster that holds nothing of ours, shown, and taken down again.
 //! - [`escape`]: untrusted text on its way to a terminal or a log. Pure.
+//! - `proxy`: which proxy leads to an address. Pure, but for the connections through it.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
 //! Arrows point one way: `oci ← quine`, `oci ← layout`, `oci ← store`, `{oci, quine, store} ← registry`, `{oci, layout} ← client`,
@@ -32,6 +33,7 @@ pub mod nss;
 pub mod oci;
 mod one_line;
 pub mod operator;
+mod proxy;
 pub mod quine;
 pub mod registry;
 pub mod seed;

@@ -17,6 +17,7 @@ mod deadline;
 mod error;
 mod events;
 pub mod identity;
+pub(crate) mod kubeconfig;
 mod leader;
 mod memory;
 mod metrics;
@@ -123,7 +124,7 @@ impl std::fmt::Debug for Operator {
 impl Operator {
     /// For the cluster that the environment names: a kubeconfig, or a pod's own credentials.
     pub async fn from_environment(settings: Settings) -> Result<Arc<Self>, OperatorError> {
-        let config = Config::infer().await.map_err(|error| OperatorError::Cluster(error.to_string()))?;
+        let config = kubeconfig::infer().await.map_err(OperatorError::Cluster)?;
         Self::new(&config, settings)
     }
 

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod check;
+mod connect;
 pub mod down;
 pub mod dry;
 mod error;

@@ -265,3 +265,20 @@ fn a_password_in_a_name_is_not_repeated() {
         assert!(!text.contains("hunter2"), "{arguments:?}: {text}");
     }
 }
+
+#[test]
+fn a_registry_is_asked_through_the_proxy_of_the_environment_unless_it_is_excepted() {
+    let proxy = ScriptedRegistry::start(|_| Answer::ok(r#"{"tags":["b"]}"#));
+    let tags = |host: &str, except: &str| {
+        let mut command = quinistry(&["tags", "--plain-http", &format!("{host}/a")]);
+        command.env("HTTP_PROXY", format!("http://user:pass@{}", proxy.host)).env("NO_PROXY", except);
+        command.output().unwrap()
+    };
+    assert_eq!(tags("registry.test:5000", "registry.test:5001").stdout, b"b\n");
+    let request = &proxy.requests()[0];
+    assert!(request.target.starts_with("http://registry.test:5000/v2/a/tags/list"), "{}", request.target);
+    assert_eq!(request.header("proxy-authorization"), Some("Basic dXNlcjpwYXNz"));
+    let near = ScriptedRegistry::start(|_| Answer::ok(r#"{"tags":["c"]}"#));
+    assert_eq!(tags(&near.host, "").stdout, b"c\n");
+    assert_eq!(proxy.requests().len(), 1);
+}

@@ -3,7 +3,7 @@
 //! As kube makes them, but for four things: nothing is tried again in here, since whoever asked decides that and may
 //! have changed their mind; a peer that does not acknowledge is given up within seconds, be it in the midst of a request
 //! or of a watch in which nothing happens; what is not a watch has a [deadline](super::deadline); and writes have
-//! connections of their own, and pass a guard and a fence (see [`leader`](super::leader)). Proxies are not supported.
+//! connections of their own, and pass a guard and a fence (see [`leader`](super::leader)).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,9 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
 use super::deadline::{ANSWER, Timely};
 use super::error::OperatorError;
+use super::kubeconfig;
 use super::leader::{Fenced, Guarded, Leadership, UNDELIVERED};
+use crate::proxy::connector::connector;
 
 /// How long a connection may take to be there, encryption included.
 const ESTABLISHED: Duration = Duration::from_secs(10);
@@ -32,14 +34,11 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// A client whose writes pass only as long as this operator leads.
 pub(super) fn client(config: &Config, leadership: Arc<Leadership>) -> Result<Client, OperatorError> {
-    make(config, leadership).map_err(|error| OperatorError::Cluster(error.to_string()))
+    make(config.clone(), leadership)
+        .map_err(|error| OperatorError::Cluster(kubeconfig::describe_client(&error)))
 }
 
-fn make(config: &Config, leadership: Arc<Leadership>) -> kube::Result<Client> {
-    if config.proxy_url.is_some() {
-        let text = "proxies are not supported; name the API server itself, or unset the proxy's variables";
-        return Err(kube::Error::Service(text.into()));
-    }
+fn make(mut config: Config, leadership: Arc<Leadership>) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -47,6 +46,7 @@ fn make(config: &Config, leadership: Arc<Leadership>) -> kube::Result<Client> {
     tcp.set_tcp_user_timeout(Some(UNDELIVERED));
     tcp.set_keepalive(Some(SILENCE));
     tcp.set_keepalive_interval(Some(UNDELIVERED / 5));
+    let tcp = connector(&mut config, tcp)?;
     let fence = leadership.clone();
     let fenced = tcp.clone().map_response(move |stream| Fenced::new(stream, fence.clone()));
     let reads = connections(config.rustls_https_connector_with_connector(tcp)?);

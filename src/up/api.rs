@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Request;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
+use super::connect;
 use super::error::UpError;
 use super::explain::is_passing;
 use super::names::MANAGER;
 use super::place::{Place, plugin_failure};
 use super::wire;
 use crate::lenient::{Sparse, decode_each};
+use crate::operator::kubeconfig;
 
 /// How long a connection may take to be there.
 const ESTABLISHED: Duration = Duration::from_secs(10);
@@ -166,37 +167,36 @@ impl Cluster {
     /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API server that is
     /// overloaded is asked again for as long as `patience`.
     pub async fn connect(
-        kubeconfig: Option<&Path>,
+        path: Option<&Path>,
         context: Option<&str>,
         patience: Duration,
     ) -> Result<Self, UpError> {
-        let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
-        let cluster = |error: &dyn std::error::Error| UpError::Cluster(error.to_string());
-        let file = match kubeconfig {
-            Some(path) => Some(Kubeconfig::read_from(path).map_err(|error| cluster(&error))?),
-            None if context.is_some() => Some(Kubeconfig::read().map_err(|error| cluster(&error))?),
+        let file = kubeconfig::read(path);
+        let (file, why) = match file {
             // Without a kubeconfig this may be a pod of the cluster.
-            None => Kubeconfig::read().ok().filter(|file| !file.contexts.is_empty()),
+            Ok(file) if path.is_none() && context.is_none() && file.contexts.is_empty() => {
+                (None, "the kubeconfig holds no contexts".into())
+            }
+            Ok(file) => (Some(file), String::new()),
+            Err(why) if path.is_none() && context.is_none() => (None, why),
+            Err(why) => return Err(UpError::Cluster(why)),
         };
         let (mut config, mut place) = match file {
             Some(file) => {
                 let place = Place::of(&file, context)?;
-                let config = Config::from_custom_kubeconfig(file, &options).await;
-                (config.map_err(|error| cluster(&error))?, place)
+                (kubeconfig::config(file, context).await.map_err(UpError::Cluster)?, place)
             }
-            None => (Config::infer().await.map_err(|error| cluster(&error))?, Place::default()),
+            None => (kubeconfig::in_cluster(&why).map_err(UpError::Cluster)?, Place::default()),
         };
-        config.connect_timeout = Some(ESTABLISHED);
-        config.read_timeout = Some(ANSWER);
         // Repeats come from here, where they are bounded and told.
         config.default_retry = false;
         config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut place.server);
-        let client = Client::try_from(config).map_err(|error| match &error {
-            kube::Error::Auth(auth) => match plugin_failure(auth, &place) {
-                Some(why) => UpError::Credentials(why),
-                None => cluster(&error),
-            },
-            _ => cluster(&error),
+        let client = connect::client(config, ESTABLISHED, ANSWER).map_err(|error| {
+            let plugin = match &error {
+                kube::Error::Auth(auth) => plugin_failure(auth, &place),
+                _ => None,
+            };
+            plugin.map_or_else(|| UpError::Cluster(kubeconfig::describe_client(&error)), UpError::Credentials)
         })?;
         Ok(Self { client, place: Arc::new(place), patience, notice: Arc::new(|_| {}) })
     }
