@@ -1,32 +1,17 @@
 //! JSON that is safe to show on a terminal.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
+
+use crate::escape;
 
 /// Renders a value as an indented document that ends with a newline.
 pub(crate) fn document(value: &impl Serialize) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(value).map(|json| escape(&json) + "\n")
+    serde_json::to_string_pretty(value).map(|json| escape::json(&json) + "\n")
 }
 
 /// Renders a value as one line.
 pub(crate) fn line(value: &impl Serialize) -> serde_json::Result<String> {
-    serde_json::to_string(value).map(|json| escape(&json) + "\n")
-}
-
-/// Escapes the control characters that JSON allows as they are, DEL and C1: terminals act on them. Outside of strings
-/// JSON has none of them.
-fn escape(json: &str) -> String {
-    let mut escaped = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}' => {
-                write!(escaped, "\\u{:04x}", u32::from(c)).expect("writing to a string does not fail");
-            }
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    serde_json::to_string(value).map(|json| escape::json(&json) + "\n")
 }
 
 #[cfg(test)]
