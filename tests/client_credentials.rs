@@ -205,12 +205,12 @@ async fn an_identity_token_stays_with_its_server() {
     let folder = tempfile::tempdir().unwrap();
     let thief = ScriptedRegistry::start(|_| Answer::ok(r#"{"token":"T"}"#));
     let to = format!("http://{}/token", thief.host);
-    let registry = ScriptedRegistry::start(move |request| match request.path() {
-        "/token" => Answer::new(307).with("location", &to),
-        _ => {
-            let realm = format!("http://{}/token", request.header("host").unwrap());
-            Answer::new(401).with("www-authenticate", format!(r#"Bearer realm="{realm}""#))
+    let registry = ScriptedRegistry::start(move |request| {
+        if request.path() == "/token" {
+            return Answer::new(307).with("location", &to);
         }
+        let realm = format!("http://{}/token", request.header("host").unwrap());
+        Answer::new(401).with("www-authenticate", format!(r#"Bearer realm="{realm}""#))
     });
     let config = format!(r#"{{"auths":{{"{}":{{"identitytoken":"refresh"}}}}}}"#, registry.host);
     let error =
