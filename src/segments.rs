@@ -17,7 +17,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use crate::oci::{Algorithm, Digest, Hasher};
 
 /// How much of a file is read at once: it stays in a processor's cache until it is sent or hashed.
-const PIECE: u64 = 256 * 1024;
+const PIECE: u64 = Pieces::LONGEST as u64;
 
 /// Immutable content; clones and slices share it.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +155,7 @@ pub struct Pieces {
 
 impl Pieces {
     /// Longest piece that is read from a file at once, unless [`Self::limit`] says less.
-    pub const LONGEST: usize = PIECE as usize;
+    pub const LONGEST: usize = 256 * 1024;
 
     /// Bounds the length of the pieces that are read from files from now on.
     pub fn limit(&mut self, most: usize) {

@@ -96,10 +96,9 @@ impl Error {
             // another manifest format, this one makes none do anything.
             Self::Range { .. } | Self::OutOfOrder { .. } => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
             Self::ContentRange => (S::BAD_REQUEST, C::BlobUploadInvalid),
-            Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
             Self::Length { .. } | Self::CutOff => (S::BAD_REQUEST, C::SizeInvalid),
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
-            Self::PageSize => (S::BAD_REQUEST, C::Unsupported),
+            Self::PageSize | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
         }

@@ -89,7 +89,7 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown:
 pub(super) const BUFFER: usize = 128 * 1024;
 
 /// After how long without a word the kernel asks whether a client is still there, and how often it asks again.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
 
 /// Has the kernel end connections whose client has vanished without a word, as when its machine lost power: connections
 /// have their options from their listener. And has as many clients wait to be accepted as there are places, for an attempt

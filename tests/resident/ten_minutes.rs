@@ -151,7 +151,9 @@ fn run(name: &str, flags: &[&str], limit_mib: u64) {
                     let mut crowd = Crowd::of(peer, share);
                     attack(&mut crowd, number, layer);
                     let begun = Instant::now();
-                    while begun.elapsed() < Duration::from_secs(10) && !end.load(Ordering::Relaxed) {
+                    // Each for another time, so that they do not change their attack together.
+                    let hold = Duration::from_secs(8 + first as u64);
+                    while begun.elapsed() < hold && !end.load(Ordering::Relaxed) {
                         crowd.sip();
                     }
                     number += 1;
