@@ -20,12 +20,14 @@ mod panic;
 mod query;
 mod range;
 mod referrers;
+mod room;
 mod route;
 mod server;
 mod socket;
 mod turns;
 mod uploads;
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,8 +43,11 @@ use crate::store::{Store, StoreError};
 
 pub use server::{Limits, serve};
 
-/// Bytes of manifests that are being received at once, by all requests together; who comes with more is told to try again.
-const MANIFESTS_AT_ONCE: usize = 64 * 1024 * 1024;
+/// Most manifests that are read from the storage at once: each may be long, and is in memory while it is hashed.
+const MAX_READS: usize = 32;
+
+/// Most lists (of tags, repositories or referrers) that are made at once: each may be as long as its longest page.
+const MAX_LISTS: usize = 16;
 
 /// Changes that may be at work at once: half of the threads that may block (tokio's 512), so that reading goes on however
 /// slow a disk is to write.
@@ -66,7 +71,6 @@ struct Inner {
 struct Stored {
     store: Store,
     options: Options,
-    manifests: Arc<Semaphore>,
     changes: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     /// Of requests that take a repository's lock.
@@ -75,6 +79,12 @@ struct Stored {
     referrers: Turns<RepositoryName>,
     /// Of requests for a blob, which may have to be hashed first.
     blobs: Turns<Digest>,
+    /// Turns to read manifests that are not at hand.
+    reads: Arc<Semaphore>,
+    /// Turns to hash and parse long manifests that were pushed: on half of the processors, so that the rest answers.
+    checks: Arc<Semaphore>,
+    /// Turns to make lists.
+    lists: Arc<Semaphore>,
 }
 
 /// What clients may do with a store.
@@ -121,15 +131,18 @@ impl State {
 impl Stored {
     fn new(store: Store, options: Options) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             store,
             options,
-            manifests: semaphore(MANIFESTS_AT_ONCE),
             changes: semaphore(CHANGES_AT_ONCE),
             lookups: semaphore(LOOKUPS_AT_ONCE),
             repositories: Turns::default(),
             referrers: Turns::default(),
             blobs: Turns::default(),
+            reads: semaphore(MAX_READS),
+            checks: semaphore((processors / 2).max(1)),
+            lists: semaphore(MAX_LISTS),
         }
     }
 

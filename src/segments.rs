@@ -100,7 +100,7 @@ impl Segments {
     /// The pieces, in order, each of a size that memory bears.
     #[must_use]
     pub fn pieces(&self) -> Pieces {
-        Pieces { segments: self.0.clone().into_iter(), file: None }
+        Pieces { segments: self.0.clone().into_iter(), file: None, most: PIECE }
     }
 
     /// The content as a reader.
@@ -149,15 +149,26 @@ pub struct Pieces {
     segments: std::vec::IntoIter<Segment>,
     /// What is left of the file that is being read.
     file: Option<(Arc<File>, Range<u64>)>,
+    /// Longest piece of a file, in bytes.
+    most: u64,
 }
 
 impl Pieces {
+    /// Longest piece that is read from a file at once, unless [`Self::limit`] says less.
+    pub const LONGEST: usize = PIECE as usize;
+
+    /// Bounds the length of the pieces that are read from files from now on.
+    pub fn limit(&mut self, most: usize) {
+        self.most = (most as u64).clamp(1, PIECE);
+    }
+
     /// The next piece, if reading it does not have to wait for a disk.
     pub fn poll_at_hand(&mut self) -> Poll<Option<io::Result<Bytes>>> {
+        let most = self.most;
         match self.turn() {
             Turn::Over => Poll::Ready(None),
             Turn::Memory(bytes) => Poll::Ready(Some(Ok(bytes))),
-            Turn::File(file, rest) => match read_at_hand(file, rest.start, next_length(rest)) {
+            Turn::File(file, rest) => match read_at_hand(file, rest.start, next_length(rest, most)) {
                 Some(piece) => {
                     rest.start += piece.len() as u64;
                     Poll::Ready(Some(Ok(piece)))
@@ -193,11 +204,12 @@ impl Iterator for Pieces {
     type Item = io::Result<Bytes>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let most = self.most;
         match self.turn() {
             Turn::Over => None,
             Turn::Memory(bytes) => Some(Ok(bytes)),
             Turn::File(file, rest) => {
-                let length = next_length(rest);
+                let length = next_length(rest, most);
                 let piece = read(file, rest.start, length);
                 rest.start += length as u64;
                 Some(piece)
@@ -206,8 +218,8 @@ impl Iterator for Pieces {
     }
 }
 
-fn next_length(rest: &Range<u64>) -> usize {
-    usize::try_from(PIECE.min(rest.end - rest.start)).expect("a piece is small")
+fn next_length(rest: &Range<u64>, most: u64) -> usize {
+    usize::try_from(most.min(rest.end - rest.start)).expect("a piece is small")
 }
 
 /// As much of that as the kernel has in memory; nothing if it has nothing, or cannot tell, or the file has ended.

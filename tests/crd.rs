@@ -80,6 +80,9 @@ fn good_specifications_are_taken() {
         json!({"seed": {"executable": DIGEST}, "digest": DIGEST}),
         json!({"image": "a", "rollout": {"maxUnavailable": 3}}),
         json!({"image": "a", "rollout": {"maxUnavailable": "100%"}}),
+        json!({"image": "a", "rollout": {"tolerateNodes": 0}}),
+        json!({"image": "a", "rollout": {"tolerateNodes": "0%"}}),
+        json!({"image": "a", "rollout": {"tolerateNodes": "100%"}}),
         json!({"image": "a", "tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoSchedule"}]}),
         json!({"image": "a", "resources": {"requests": {"cpu": 1, "memory": "24Mi"}}}),
         json!({"image": "a", "digest": DIGEST, "network": {"mode": "HostNetwork"}}),
@@ -124,6 +127,10 @@ fn the_rollout_is_a_number_or_a_percentage() {
         json!("5 %"),
     ] {
         refused(&json!({"image": "a", "rollout": {"maxUnavailable": bad}}), "maxUnavailable must be");
+    }
+    for bad in [json!(-1), json!(10000), json!("101%"), json!("-1%"), json!("00%"), json!("some"), json!("")]
+    {
+        refused(&json!({"image": "a", "rollout": {"tolerateNodes": bad}}), "tolerateNodes must be");
     }
 }
 

@@ -50,7 +50,7 @@ impl Args {
             writeln!(text, "blob     {digest}  {}", super::human(*length))?;
         }
         for NotUnderstood { repository, digest, tags } in &collected.not_understood {
-            let tags: String = tags.iter().map(|tag| format!(" :{tag}")).collect();
+            let tags: String = tags.iter().flat_map(|tag| [" :", tag.as_str()]).collect();
             writeln!(
                 text,
                 "kept     {repository}@{digest}{tags}  (not understood: kept with all that it mentions)"

@@ -23,7 +23,7 @@ const MAX_PEER_BLOB_BYTES: u64 = 1024 * 1024 * 1024;
 /// Levels of referrers: a signature of a signature of an attestation of an image is the third.
 const MAX_REFERRER_LEVELS: usize = 8;
 /// Referrers that are copied with one image.
-const MAX_REFERRERS: usize = 4096;
+const MAX_REFERRERS: usize = 1000;
 /// Length in bytes of all manifests of an image and its referrers.
 const MAX_COPY_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 /// Time to find out everything that belongs to one reference, before its blobs travel.
@@ -77,14 +77,21 @@ impl Budget {
         if depth > MAX_DEPTH {
             return Err(self.exceeded(format!("indexes are nested more than {MAX_DEPTH} deep")));
         }
-        self.manifests = self.manifests.checked_sub(1).ok_or_else(|| {
-            self.exceeded("there are more manifests than any image has; name one platform or one digest")
-        })?;
+        self.manifests = self.manifests.checked_sub(1).ok_or_else(|| self.too_many())?;
         let left = self.manifest_bytes.checked_sub(manifest.descriptor.size);
         self.manifest_bytes = left.ok_or_else(|| {
             self.exceeded("its manifests are longer than any image's in all; name one platform or one digest")
         })?;
         self.take_time()
+    }
+
+    /// Fails if an index has more children than may be read, before any of them is.
+    pub(super) fn expect_manifests(&self, children: usize) -> Result<(), ClientError> {
+        if children > self.manifests { Err(self.too_many()) } else { Ok(()) }
+    }
+
+    fn too_many(&self) -> ClientError {
+        self.exceeded("there are more manifests than any image has; name one platform or one digest")
     }
 
     /// Accounts for a blob that is going to travel.

@@ -1,14 +1,16 @@
 //! Copy: from one registry into another, or within one, with everything that refers to the image if wanted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::oci::{Descriptor, Digest, ImageReference};
 
 use super::bounds::Budget;
+use super::parallel::ordered;
 use super::push::Push;
 use super::source::{PushSource as _, RemoteSource};
 use super::tree::{Gatherer, Tree};
-use super::{Client, ClientError, Progress, PushReport};
+use super::{BLOBS_AT_ONCE, Client, ClientError, Progress, PushReport};
 
 /// What a copy did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,21 +62,27 @@ impl Client {
         let mut trees: Vec<Tree> = Vec::new();
         let mut subjects = digests(image);
         for level in 1.. {
+            gatherer.budget.take_time()?;
+            let (mut known, mut found) = (BTreeSet::new(), Vec::new());
+            for subjects in subjects.chunks(BLOBS_AT_ONCE) {
+                let lists = ordered(subjects, BLOBS_AT_ONCE, |subject| self.referrers(from, subject)).await?;
+                for referrer in lists.into_iter().flatten() {
+                    let is_old = gatherer.has(&referrer.digest) || missing.contains(&referrer.digest);
+                    if !is_old && known.insert(referrer.digest.clone()) {
+                        // All of them before the first is read, so that too many are refused at once.
+                        gatherer.budget.take_referrer(level)?;
+                        found.push(referrer);
+                    }
+                }
+            }
             let mut next = Vec::new();
-            for subject in subjects {
-                gatherer.budget.take_time()?;
-                for referrer in self.referrers(from, &subject).await? {
-                    if gatherer.has(&referrer.digest) || missing.contains(&referrer.digest) {
-                        continue;
+            for referrer in found {
+                match gather(gatherer, &referrer).await? {
+                    Some(tree) => {
+                        next.extend(digests(&tree));
+                        trees.push(tree);
                     }
-                    gatherer.budget.take_referrer(level)?;
-                    match gather(gatherer, &referrer).await? {
-                        Some(tree) => {
-                            next.extend(digests(&tree));
-                            trees.push(tree);
-                        }
-                        None => missing.push(referrer.digest),
-                    }
+                    None => missing.push(referrer.digest),
                 }
             }
             if next.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reqwest::header::LINK;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -130,16 +130,47 @@ impl Client {
             }
             match next {
                 None => return Ok(all),
-                Some(next) => match url.join(&next) {
-                    Ok(next) if endpoint.is_origin_of(&next) => url = next,
-                    _ => return Err(protocol("the list goes on at another host")),
+                Some(next) => match next_page(&url, &next) {
+                    Some(next) => url = next,
+                    None => return Err(protocol("the list goes on at another host")),
                 },
             }
         }
     }
 }
 
+/// The next page of a list by its link, at the origin of this one, or none if it is on another host. A registry behind
+/// a proxy that ends TLS calls itself `http`, and may not know its own port.
+pub(super) fn next_page(page: &Url, link: &str) -> Option<Url> {
+    let link = page.join(link).ok()?;
+    let is_own = link.host_str() == page.host_str() && (link.port().is_none() || link.port() == page.port());
+    let is_web = matches!(link.scheme(), "http" | "https");
+    let mut next = page.clone();
+    next.set_path(link.path());
+    next.set_query(link.query());
+    (is_own && is_web).then_some(next)
+}
+
 /// Returns whether a refusal may be about the number of entries that was asked for.
 fn may_mean_the_number(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 405 | 406 | 413 | 416 | 422 | 501)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_at_the_registry_itself() {
+        let page: Url = "https://host:5000/v2/a/tags/list?n=2".parse().unwrap();
+        let next = |link: &str| next_page(&page, link).map(String::from);
+        let at = |rest: &str| Some(format!("https://host:5000{rest}"));
+        assert_eq!(next("/v2/a/tags/list?last=b%2Fc"), at("/v2/a/tags/list?last=b%2Fc"));
+        assert_eq!(next("?last=b"), at("/v2/a/tags/list?last=b"));
+        assert_eq!(next("https://host:5000/x"), at("/x"));
+        assert_eq!(next("http://host/x?y"), at("/x?y"), "as a proxy made it");
+        for other in ["https://other:5000/x", "https://host:5001/x", "//other/x", "file:///x", "http://"] {
+            assert_eq!(next(other), None, "{other}");
+        }
+    }
 }

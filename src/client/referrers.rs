@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::oci::{Descriptor, Digest, ImageReference, media_type};
 
+use super::lists::next_page;
 use super::manifest::text;
 use super::request::{self, Call};
 use super::{Client, ClientError, MAX_MANIFEST, headers, retry};
@@ -111,9 +112,9 @@ impl Client {
             }
             match next {
                 None => return Ok(Some(all)),
-                Some(next) => match url.join(&next) {
-                    Ok(next) if endpoint.is_origin_of(&next) => url = next,
-                    _ => return Err(protocol("the list goes on at another host")),
+                Some(next) => match next_page(&url, &next) {
+                    Some(next) => url = next,
+                    None => return Err(protocol("the list goes on at another host")),
                 },
             }
         }

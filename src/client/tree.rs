@@ -75,11 +75,13 @@ impl<'a> Gatherer<'a> {
             self.budget.take_manifest(&manifest, depth)?;
             match manifest.document()? {
                 Document::Index(index) => {
+                    let children = index.manifests.iter().filter(|child| is_read(child));
+                    let unseen: BTreeSet<_> =
+                        children.map(|child| &child.digest).filter(|digest| !self.has(digest)).collect();
+                    self.budget.expect_manifests(unseen.len())?;
                     for child in &index.manifests {
                         // Caches of builders list layers in an index.
-                        if !media_type::is_manifest(&child.media_type)
-                            && !media_type::is_index(&child.media_type)
-                        {
+                        if !is_read(child) {
                             self.add_blob(child)?;
                         } else if self.seen.insert(child.digest.clone()) {
                             let child = read_manifest(self.source, child).await?;
@@ -103,6 +105,11 @@ impl<'a> Gatherer<'a> {
         self.tree.blobs.push(Descriptor { digest, size, ..Descriptor::of(&blob.media_type, b"") });
         Ok(())
     }
+}
+
+/// Returns whether a child of an index is a manifest or an index itself.
+fn is_read(child: &Descriptor) -> bool {
+    media_type::is_manifest(&child.media_type) || media_type::is_index(&child.media_type)
 }
 
 /// Blobs of an image that a registry has: layers that are by design elsewhere are left out.

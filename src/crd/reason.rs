@@ -93,6 +93,8 @@ pub enum Reason {
     ApplyRejected,
     /// The namespace is going away.
     NamespaceTerminating,
+    /// Another writer changes again and again what the operator has written.
+    Contested,
 }
 
 impl fmt::Display for Reason {

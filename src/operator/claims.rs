@@ -3,7 +3,7 @@
 //! Two installations overlap when one looks after all namespaces and the other after one of them; each would undo what
 //! the other does. So an operator acts on the resources of a namespace only while it holds the Lease `quinistry-claim`
 //! there. The holder is not a process but all that elect one leader (see [`identity::claimant`]), so that a new leader
-//! goes on at once. A holder that is gone is followed within 90 seconds. An operator without the claim writes no status,
+//! goes on at once. A holder that is gone is followed within 45 seconds. An operator without the claim writes no status,
 //! which is the holder's: it says so in an Event, its log and a metric.
 //!
 //! Status is no input here either. Takes a client; what to do about a Lease is decided in `leader::candidate`.
@@ -26,13 +26,17 @@ use super::{Operator, watches};
 use crate::one_line::one_line;
 
 /// How long other operators wait for a renewal.
-const DURATION: Duration = Duration::from_mins(1);
+const DURATION: Duration = Duration::from_secs(30);
 
-/// How long after it began a renewal allows to write. What is on its way then has 20 seconds to arrive.
-const VALID: Duration = Duration::from_secs(40);
+/// How long after it began a renewal allows to write. What is on its way then has ten seconds to arrive.
+const VALID: Duration = Duration::from_secs(20);
 
 /// How often a claim is renewed, and looked at by the others. Two renewals may fail without any harm.
-pub(super) const PERIOD: Duration = Duration::from_secs(15);
+pub(super) const PERIOD: Duration = Duration::from_secs(5);
+
+const _: () = assert!(PERIOD.as_secs() * 3 < VALID.as_secs(), "two renewals may fail");
+const _: () =
+    assert!(VALID.as_secs() + 10 <= DURATION.as_secs(), "what is on its way arrives before another acts");
 
 /// Time to give all claims back: whoever ended the process waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -56,6 +60,8 @@ struct Place {
     /// The Lease as this operator has written it last, which saves asking for it.
     written: Option<Lease>,
     claim: Option<(Claim, Moment)>,
+    /// What went wrong, as was said last.
+    said: Option<String>,
 }
 
 /// Who acts in a namespace.
@@ -117,8 +123,12 @@ impl Claims {
                 match claims.see_to(&namespace, &mut place, &owners).await {
                     Ok(claim) => changed |= before.is_some_and(|(before, _)| before != claim),
                     Err(error) => {
-                        tracing::warn!(namespace, "{}", one_line(&error));
                         place.claim = before;
+                        let error = one_line(&error);
+                        if place.said.as_ref() != Some(&error) {
+                            tracing::warn!(namespace, "{error}");
+                            place.said = Some(error);
+                        }
                     }
                 }
             }
@@ -153,7 +163,7 @@ impl Claims {
         let mut places = self.places.lock().await;
         let place = || {
             let candidate = Candidate::new(self.identity.clone(), DURATION);
-            Arc::new(Mutex::new(Place { candidate, written: None, claim: None }))
+            Arc::new(Mutex::new(Place { candidate, written: None, claim: None, said: None }))
         };
         places.entry(namespace.into()).or_insert_with(place).clone()
     }

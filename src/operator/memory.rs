@@ -1,7 +1,7 @@
 //! What the operator remembers of each resource: it spares work, and is found out again after a restart. Used by the
 //! driver.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,15 @@ use crate::crd::{Quinistry, QuinistryStatus};
 
 /// How long a refusal holds that may pass by itself, at first.
 const FIRST: Duration = Duration::from_secs(4);
+
+/// How often the same is applied to one set at once: a person who edits it by hand is overruled at once.
+const FAIR: u32 = 5;
+
+/// The longest pause when another writer undoes what is applied.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// After how long without an apply it counts from the beginning.
+const CALM: Duration = Duration::from_mins(10);
 
 /// Of all resources, by UID.
 #[derive(Debug, Default)]
@@ -32,6 +41,8 @@ struct Memory {
     version: Option<String>,
     /// The last apply that was refused.
     rejected: Option<Rejected>,
+    /// By name of the set: what was applied last, how often without a change of it, and when.
+    applied: BTreeMap<String, (String, u32, Instant)>,
     /// The other operator that looks after it, as was said last.
     holder: Option<String>,
     failures: u32,
@@ -168,6 +179,26 @@ impl Memories {
         self.of(quinistry, |memory| memory.rejected = None);
     }
 
+    /// A set was applied, with this hash.
+    pub(super) fn apply(&self, quinistry: &Quinistry, name: &str, hash: &str) {
+        self.of(quinistry, |memory| {
+            let last = memory.applied.get(name);
+            let again = last.filter(|(last, _, at)| last == hash && at.elapsed() < CALM);
+            let count = again.map_or(1, |(_, count, _)| count.saturating_add(1));
+            memory.applied.insert(name.into(), (hash.into(), count, Instant::now()));
+        });
+    }
+
+    /// How often the very same was applied to a set, and for how long it should not be now: another writer undoes it.
+    pub(super) fn contested(&self, quinistry: &Quinistry, name: &str, hash: &str) -> Option<(u32, Duration)> {
+        self.of(quinistry, |memory| {
+            let (last, count, at) = memory.applied.get(name)?;
+            let pause = FIRST.saturating_mul(1 << count.checked_sub(FAIR)?.min(7)).min(LONGEST);
+            let left = pause.checked_sub(at.elapsed())?;
+            (last == hash).then_some((*count, left))
+        })
+    }
+
     /// Forgets resources that are no more.
     pub(super) fn keep(&self, alive: &BTreeSet<String>) {
         self.0.lock().expect("nothing panics while it is held").retain(|uid, _| alive.contains(uid));
@@ -176,5 +207,38 @@ impl Memories {
     fn of<T>(&self, quinistry: &Quinistry, with: impl FnOnce(&mut Memory) -> T) -> T {
         let mut all = self.0.lock().expect("nothing panics while it is held");
         with(all.entry(quinistry.uid().unwrap_or_default()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_another_writer_undoes_is_applied_later_and_later() {
+        let object = json!({"metadata": {"name": "larder", "uid": "u"}, "spec": {"image": "i"}});
+        let quinistry: Quinistry = serde_json::from_value(object).unwrap();
+        let memories = Memories::default();
+        let contested = || memories.contested(&quinistry, "larder", "h");
+        for _ in 1..FAIR {
+            memories.apply(&quinistry, "larder", "h");
+            assert_eq!(contested(), None, "a person may edit it now and then");
+        }
+        let mut last = Duration::ZERO;
+        for count in FAIR..FAIR + 12 {
+            memories.apply(&quinistry, "larder", "h");
+            let (times, pause) = contested().unwrap();
+            assert!(times == count && (pause > last || last > LONGEST / 2) && pause <= LONGEST, "{pause:?}");
+            last = pause;
+        }
+        assert_eq!(
+            memories.contested(&quinistry, "larder", "another"),
+            None,
+            "a change of its own is applied"
+        );
+        memories.apply(&quinistry, "larder", "another");
+        assert_eq!(memories.contested(&quinistry, "larder", "another"), None);
     }
 }

@@ -285,8 +285,9 @@ impl Observed {
     pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &Pod> {
         self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
             pod.controller.as_ref().is_some_and(|controller| {
-                identity::is_of_generation(resource, pod.generation, &controller.name)
-                    && self.daemon_sets.iter().all(|set| set.uid != controller.uid)
+                // In this order: hardly any pod has no set, and names have to be made.
+                self.daemon_sets.iter().all(|set| set.uid != controller.uid)
+                    && identity::is_of_generation(resource, pod.generation, &controller.name)
             })
         })
     }

@@ -12,6 +12,7 @@ mod action;
 mod conditions;
 mod diagnose;
 mod generation;
+mod limit;
 mod missing;
 mod places;
 mod ports;
@@ -24,8 +25,8 @@ mod words;
 mod tests;
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
 
 use super::build::{self, Input};
@@ -38,8 +39,9 @@ use crate::quine::REPOSITORY;
 pub(super) use action::{Action, DropPart, VerifyRequest};
 pub(super) use conditions::Words;
 use generation::{Set, View};
+use limit::limit;
 pub(super) use missing::Missing;
-use places::{Nodes, Pods};
+use places::Nodes;
 pub(super) use progress::Lacking;
 use progress::Progress;
 use seed::Seed;
@@ -49,9 +51,6 @@ const SAMPLE: usize = 8;
 
 /// The same where the digest is learned.
 const LEARNING_SAMPLE: usize = 64;
-
-/// After how many seconds without a node a rollout goes on without it.
-const GONE: i64 = 60;
 
 /// After how many seconds a pod that runs and is not Ready is asked directly, to tell why.
 const SUSPICIOUS: i64 = 8;
@@ -75,6 +74,8 @@ pub(super) struct Plan {
     pub looking: bool,
     /// Whether something is expected to change by itself soon.
     pub waiting: bool,
+    /// After how long a deadline passes, if that is awaited.
+    pub due: Option<Duration>,
     /// What Events should be asked about.
     pub missing: Missing,
     /// Since when nodes lack generations, for the next plan.
@@ -124,6 +125,11 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
         looking: verify.iter().any(|request| !observed.fetched.contains_key(&request.start)),
         verify,
         waiting,
+        due: progress
+            .due
+            .and_then(|due| u64::try_from(due).ok())
+            .map(Duration::from_secs)
+            .filter(|_| waiting),
         missing: Missing::of(&chain),
         lacking: progress.lacking,
         strangers: seed::strangers(quinistry, observed),
@@ -251,64 +257,6 @@ impl<'a> Chain<'a> {
         self.digest.as_ref().map(|digest| format!("localhost:{port}/{REPOSITORY}@{digest}"))
     }
 
-    /// The controller counts nodes without a pod against the limit, and would wait for some of them for ever.
-    fn max_unavailable(&self, number: i32) -> i32 {
-        let allowed =
-            validate::max_unavailable(&self.quinistry.spec.rollout.max_unavailable, self.selected.len());
-        allowed.saturating_add(i32::try_from(self.given_up(number)).unwrap_or(i32::MAX))
-    }
-
-    /// How many selected nodes a rollout of a generation goes on without. A node that is back has its pods at once, and
-    /// then as many more than allowed may be taken away: so a node counts only when it has been gone for a while, and has
-    /// no pod that could be well again; if it has one, when it was waited for as long as for anything else.
-    fn given_up(&self, number: i32) -> usize {
-        let tolerated = self.tolerated();
-        if tolerated == 0 && self.ready.len() == self.selected.len() {
-            return 0;
-        }
-        let pods = Pods::new(self.observed.pods_of(number));
-        let deadline = i64::from(self.quinistry.spec.rollout.progress_deadline_seconds).max(GONE);
-        let age = |since: Timestamp| self.now.as_second() - since.as_second();
-        let staying = |node: &Node| pods.on(&node.name).iter().find(|pod| !pod.deleting);
-        let given_up = |node: &&&Node| {
-            let unready = staying(node).is_none_or(|pod| pod.ready.is_none());
-            if node.ready {
-                // Without a carrier.
-                return !self.nodes.stands(&node.name) && unready;
-            }
-            let gone = age(node.since.max(node.seen));
-            gone >= GONE && (staying(node).is_none() || unready && gone >= deadline)
-        };
-        let stuck = |node: &&&Node| {
-            staying(node)
-                .is_some_and(|pod| pod.ready.is_none() && (pod.failed.is_some() || age(pod.created) >= GONE))
-        };
-        let absent = self.selected.iter().filter(given_up).count();
-        absent + self.ready.iter().filter(stuck).count().min(tolerated)
-    }
-
-    /// How many of the selected nodes may lack a generation; never all.
-    fn tolerated(&self) -> usize {
-        validate::tolerated(&self.quinistry.spec.rollout.tolerate_nodes, self.selected.len())
-    }
-
-    /// What is there already, if it differs in the limit alone.
-    fn with_limit_of(&self, input: &Input<'_>, live: &DaemonSet) -> Option<apps::DaemonSet> {
-        let max_unavailable = limit(live).filter(|live| *live != input.max_unavailable)?;
-        let same = build::daemon_set(self.quinistry, &Input { max_unavailable, ..input.clone() });
-        (live.applied.as_deref() == Some(build::applied(&same))).then_some(same)
-    }
-
-    /// It has nothing to replace, so that the limit means nothing: nodes come and go, and each time all generations would
-    /// be written twice, and Ready be lost meanwhile.
-    fn is_at_rest(&self, input: &Input<'_>, same: &apps::DaemonSet) -> bool {
-        let template = build::template(same);
-        let stale = |pod: &Pod| {
-            !pod.deleting && self.node_is_ready(&pod.node) && pod.template.as_deref() != Some(template)
-        };
-        !self.observed.pods_of(input.generation).any(stale)
-    }
-
     fn actions(&self) -> Vec<Action> {
         let mut actions = self.seed.as_ref().map(Seed::actions).unwrap_or_default();
         for view in &self.views {
@@ -422,12 +370,6 @@ impl<'a> Chain<'a> {
     fn has_surplus(&self) -> bool {
         self.observed.daemon_sets.iter().any(|set| set.generation > self.quinistry.spec.generations)
     }
-}
-
-/// The limit that a `DaemonSet` has now.
-fn limit(live: &DaemonSet) -> Option<i32> {
-    let limit = live.spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"].as_i64()?;
-    i32::try_from(limit).ok()
 }
 
 /// Derives a generation's state from these signs.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::DaemonSet as DaemonSetToApply;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Next;
@@ -18,7 +19,7 @@ use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
 use super::plan::{self, Action, Plan};
 use super::resource::Watched;
 use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
-use crate::crd::{Quinistry, QuinistryStatus};
+use crate::crd::{Quinistry, QuinistryStatus, Reason};
 
 /// When to look again although nothing changed: watches may lose something.
 pub(super) const SAFETY_NET: Duration = Duration::from_mins(5);
@@ -82,6 +83,17 @@ impl Operator {
         }
     }
 
+    /// The set as rejected, while another writer undoes it again and again.
+    fn contested(&self, quinistry: &Quinistry, set: &DaemonSetToApply) -> Option<Rejection> {
+        let (name, applied) = (set.name_any(), build::applied(set));
+        let (times, _) = self.memories.contested(quinistry, &name, applied)?;
+        let message = format!(
+            "DaemonSet {name} was applied {times} times, and each time another writer has changed it; is there a second \
+             operator? It is tried less and less often"
+        );
+        Some(Rejection { applied: applied.into(), reason: Reason::Contested, message })
+    }
+
     /// Says that a resource cannot be read. What runs goes on running.
     async fn refuse(&self, outline: &Quinistry, error: &str) -> Result<Next, OperatorError> {
         if outline.metadata.deletion_timestamp.is_none() {
@@ -124,6 +136,11 @@ impl Operator {
         // apply (client required)
         let failure = match self.apply(quinistry, &plan, &observed).await {
             Ok(Planned::Anew) => return Ok(Next::requeue(LAGGING)),
+            Ok(Planned::Contested(rejection)) => {
+                observed.rejection = Some(rejection);
+                plan = self.plan(quinistry, &observed);
+                Ok(())
+            }
             result => result.map(drop),
         };
         if let Some(rejection) = self.memories.rejection(quinistry) {
@@ -141,7 +158,7 @@ impl Operator {
         failure?;
         self.forget();
         let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) };
-        let again = [later, asked_again].into_iter().flatten().fold(again, Duration::min);
+        let again = [later, asked_again, plan.due].into_iter().flatten().fold(again, Duration::min);
         Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
     }
 
@@ -232,6 +249,12 @@ impl Operator {
         let mut is_asked = false;
         let rejected = observed.rejection.as_ref().map(|rejection| rejection.applied.as_str());
         for action in &plan.actions {
+            if let Action::Apply(set) = action
+                && let Some(rejection) = self.contested(quinistry, set)
+            {
+                // What follows in the plan stands on this.
+                return Ok(Planned::Contested(rejection));
+            }
             if matches!(action, Action::Restore { .. }) && rejected == Some(PIECE) {
                 // Refused a moment ago, and what follows stands on it.
                 return Ok(Planned::Done);
@@ -247,7 +270,12 @@ impl Operator {
                 }
             }
             match apply(&self.client, quinistry, own.as_ref(), observed, action).await {
-                Ok(applied) => self.applied(quinistry, applied).await,
+                Ok(applied) => {
+                    if let Action::Apply(set) = action {
+                        self.memories.apply(quinistry, &set.name_any(), build::applied(set));
+                    }
+                    self.applied(quinistry, applied).await;
+                }
                 // One node without its carrier is no reason to leave the others.
                 Err(error) if matches!(action, Action::Label { .. }) => {
                     tracing::warn!(
@@ -356,14 +384,19 @@ impl Operator {
     /// After a failure: when to try again.
     pub(super) fn after(&self, quinistry: &Quinistry, error: &OperatorError) -> Next {
         let failures = self.memories.failed(quinistry);
+        // What was planned upon has changed in the meantime, which is what the precondition is for.
+        let is_usual = error.category() == Category::Conflict && failures == 1;
         let Some(pause) = error.category().pause(failures) else {
             // Whoever comes to lead looks at it.
             return Next::await_change();
         };
-        tracing::warn!(
-            namespace = quinistry.namespace(), name = quinistry.name_any(), retry = ?pause,
-            "reconcile failed: {}", one_line(error)
-        );
+        let (namespace, name) = (quinistry.namespace(), quinistry.name_any());
+        let error = one_line(error);
+        if is_usual {
+            tracing::info!(namespace, name, retry = ?pause, "planning again: {error}");
+        } else {
+            tracing::warn!(namespace, name, retry = ?pause, "reconcile failed: {error}");
+        }
         Next::requeue(pause)
     }
 
@@ -387,6 +420,8 @@ enum Planned {
     Done,
     /// It was made for a resource that is not there any more, or not as it was.
     Anew,
+    /// Another writer undoes it again and again, so it waits.
+    Contested(Rejection),
 }
 
 /// Whether an action makes something that is not there.

@@ -20,10 +20,15 @@ const TOLERATED: [&str; 7] = [
     "node.kubernetes.io/network-unavailable",
 ];
 
-/// Nodes that are left out by a label: those that somebody excludes, and those that are no machines, where a pod has no
-/// host port, no localhost and no runtime to pull with. Virtual kubelets carry a label by convention; AWS names Fargate.
-pub(super) const LEFT_OUT: [(&str, &str); 3] =
-    [(EXCLUDE, "true"), ("eks.amazonaws.com/compute-type", "fargate"), ("type", "virtual-kubelet")];
+/// Labels of nodes that are left out: the one by which a node is excluded, and those of virtual nodes, where a pod has no
+/// host port, no localhost and no runtime to pull with. Virtual kubelets, those of AKS, Alibaba and others, carry a label
+/// by convention; AWS names Fargate, and Liqo its own.
+pub(super) const LEFT_OUT: [(&str, &str); 4] = [
+    (EXCLUDE, "true"),
+    ("eks.amazonaws.com/compute-type", "fargate"),
+    ("liqo.io/type", "virtual-node"),
+    ("type", "virtual-kubelet"),
+];
 
 const ARCHITECTURE: &str = "kubernetes.io/arch";
 

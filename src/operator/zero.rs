@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::apply::apply;
 use super::build;
-use super::error::OperatorError;
+use super::error::{Category, OperatorError};
 use super::identity::{MAIN, RESOURCE};
 use super::observed::{Node, Observed, Part};
 use super::plan::{self, Action};
@@ -60,7 +60,11 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
             _ => false,
         };
         if mine {
-            apply(client, quinistry, None, &observed, action).await?;
+            match apply(client, quinistry, None, &observed, action).await {
+                // Another writer was quicker: the next pass sees what is there now.
+                Err(error) if error.category() == Category::Conflict => break,
+                result => result.map(drop)?,
+            }
         }
     }
     let mut problems: Vec<_> =

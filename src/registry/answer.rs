@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use http_body::Body as _;
@@ -34,9 +34,6 @@ pub(super) async fn answer(
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if !drain(&request, body).await {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     // Debug formatting escapes what a hostile path or agent would like to write into the log.
     tracing::debug!(
         method = %request.method,
@@ -45,10 +42,18 @@ pub(super) async fn answer(
         length = ?response.headers().get(CONTENT_LENGTH),
         "answered"
     );
-    if request.method == http::Method::HEAD { without_body(response) } else { response }
+    let is_head = request.method == http::Method::HEAD;
+    let waits = request.headers.contains_key(EXPECT);
+    // The head would keep its read buffer while the rest of a body is drained.
+    drop(request);
+    if !drain(waits, body).await {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if is_head { without_body(response) } else { response }
 }
 
 async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
+    check_framing(request)?;
     let route = Route::parse(request.uri.path());
     if let Err(RouteError::Unknown) = route {
         return Err(RouteError::Unknown.into());
@@ -74,6 +79,10 @@ async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Resp
         (Route::Upload { .. } | Route::Uploads { .. }, None) => return Err(Error::UploadUnknown),
         (_, None) => return Err(Error::NameUnknown),
     };
+    if stored.options.read_only && matches!(route, Route::Upload { .. }) {
+        // Sessions that lie there can go on only where something can be written.
+        return Err(Error::UploadUnknown);
+    }
     let deletes = stored.options.delete;
     match (route, method) {
         (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query).await,
@@ -99,6 +108,17 @@ async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Resp
     }
 }
 
+/// Refuses a body that is framed by more than chunks: another server on the way may read `identity, chunked` otherwise, and
+/// see two requests where one is (RFC 9112, 6.1 and 11.2).
+fn check_framing(request: &Parts) -> Result<(), Error> {
+    let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Error::TransferEncoding),
+    }
+}
+
 /// The image that this program is.
 async fn of_builtin(
     builtin: &Builtin,
@@ -111,7 +131,7 @@ async fn of_builtin(
     }
     let query = Query::of(&request.uri);
     match route {
-        Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query),
+        Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query).await,
         Route::Manifest { reference, .. } => builtin.manifest(&reference)?.answer(request),
         Route::Blob { digest, .. } => builtin.blob(&digest)?.answer(request),
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
@@ -135,7 +155,7 @@ fn without_body(response: Response) -> Response {
 
 /// Takes in the body of a request that was refused, so that the client reads the refusal and not a reset
 /// connection; whether all of it came. Bounded, for nobody wants these bytes.
-async fn drain(request: &Parts, mut body: Body) -> bool {
+async fn drain(waits: bool, mut body: Body) -> bool {
     /// A manifest of the greatest size that clients send.
     const MOST: usize = 4 * 1024 * 1024;
     const LONGEST: Duration = Duration::from_secs(5);
@@ -143,7 +163,7 @@ async fn drain(request: &Parts, mut body: Body) -> bool {
         return true;
     }
     // Such a client waits to be told before it sends; not reading is how it is told.
-    if request.headers.contains_key(EXPECT) {
+    if waits {
         return false;
     }
     let all = async {

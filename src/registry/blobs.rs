@@ -1,5 +1,7 @@
 //! Stored blobs (distribution-spec, end-2 and end-10).
 
+use std::ops::ControlFlow;
+
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
@@ -18,11 +20,20 @@ pub(super) async fn get(
     request: &Parts,
 ) -> Result<Response, Error> {
     let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
-    let content = match stored.store.blob_at_hand(&name, &digest) {
-        Some(content) => content,
-        None => look_up(stored, name, digest.clone()).await?,
-    };
-    Entity::blob(&digest, &content).on_disk().answer(request)
+    let mut share = None;
+    loop {
+        let content = match stored.store.blob_at_hand(&name, &digest) {
+            Some(content) => content,
+            None => look_up(stored, name.clone(), digest.clone()).await?,
+        };
+        let entity = Entity::blob(&digest, &content).on_disk();
+        // Not held while room is waited for.
+        drop(content);
+        match entity.answer_with_room(request, share)? {
+            ControlFlow::Break(response) => return Ok(response),
+            ControlFlow::Continue(wait) => share = Some(wait.share().await?),
+        }
+    }
 }
 
 /// Looks a blob up. Of many requests for one that must be hashed first, one hashes it.

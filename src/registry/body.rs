@@ -13,6 +13,8 @@ use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+use super::error::Error;
+use super::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
 use crate::segments::{Pieces, Segments};
 
 /// Where content is read from.
@@ -38,16 +40,31 @@ pub(super) fn from_segments(segments: &Segments, from: From) -> Body {
 
 /// A 200 with `document` as its body.
 pub(super) fn json<T: serde::Serialize>(document: &T) -> Response {
-    let mut response = Response::new(Body::from(crate::oci::to_json(document)));
+    json_of(crate::oci::to_json(document).into())
+}
+
+fn json_of(bytes: Bytes) -> Response {
+    let mut response = Response::new(Body::from(bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// Nothing, and that is its length.
+/// A 200 with `document` as its body, when there is room for it in memory.
+pub(super) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<Response, Error> {
+    let mut bytes = Bytes::from(crate::oci::to_json(document));
+    if bytes.len() > SMALL {
+        let share = ANSWERS.take(bytes.len(), PATIENCE).await.ok_or(Error::Crowded)?;
+        bytes = with_share(bytes, share);
+    }
+    Ok(json_of(bytes))
+}
+
+/// An empty response with `Content-Length: 0`, or without one where a 204 must have none (RFC 9110, 8.6).
 pub(super) fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
+    let has_length = status != StatusCode::NO_CONTENT;
+    let mut response = Response::new(if has_length { Body::empty() } else { none() });
     *response.status_mut() = status;
-    if status != StatusCode::NO_CONTENT {
+    if has_length {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     response
@@ -77,6 +94,22 @@ impl http_body::Body for NoBody {
     }
 }
 
+/// Bounds the next piece by the room that there is for it, and takes that room.
+fn limit(pieces: &mut Pieces, left: u64) -> Option<Share> {
+    let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(Pieces::LONGEST);
+    let part = if wanted > SMALL { ANSWERS.take_part(wanted) } else { None };
+    pieces.limit(part.as_ref().map_or(SMALL, |(part, _)| *part));
+    part.map(|(_, share)| share)
+}
+
+/// A piece that holds its share until it is sent.
+fn charged(piece: Bytes, share: Option<Share>) -> Bytes {
+    match share {
+        Some(share) if piece.len() > SMALL => with_share(piece, share),
+        _ => piece,
+    }
+}
+
 struct SegmentsBody {
     pieces: Pieces,
     left: u64,
@@ -90,6 +123,8 @@ impl http_body::Body for SegmentsBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let left = self.left;
+        let share = limit(&mut self.pieces, left);
         let next = self.pieces.next();
         if let Some(Err(error)) = &next {
             // The connection is cut off: half a blob must not look like a whole one.
@@ -97,7 +132,7 @@ impl http_body::Body for SegmentsBody {
         }
         self.left -=
             next.as_ref().and_then(|piece| piece.as_ref().ok()).map_or(0, |piece| piece.len() as u64);
-        Poll::Ready(next.map(|piece| piece.map(Frame::data)))
+        Poll::Ready(next.map(|piece| piece.map(|piece| Frame::data(charged(piece, share)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -120,12 +155,13 @@ impl DiskBody {
         &mut self,
         pieces: Pieces,
         piece: Option<io::Result<Bytes>>,
+        share: Option<Share>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match piece {
             Some(Ok(piece)) => {
                 self.reading = Reading::Idle(pieces);
                 self.left -= piece.len() as u64;
-                Poll::Ready(Some(Ok(Frame::data(piece))))
+                Poll::Ready(Some(Ok(Frame::data(charged(piece, share)))))
             }
             Some(Err(error)) => failed(error),
             None => failed(io::ErrorKind::UnexpectedEof.into()),
@@ -141,7 +177,7 @@ fn failed<T>(error: io::Error) -> Poll<Option<Result<T, io::Error>>> {
 
 enum Reading {
     Idle(Pieces),
-    Busy(JoinHandle<(Pieces, Option<io::Result<Bytes>>)>),
+    Busy(JoinHandle<(Pieces, Option<io::Result<Bytes>>, Option<Share>)>),
     Over,
 }
 
@@ -160,20 +196,23 @@ impl http_body::Body for DiskBody {
             Reading::Over => return Poll::Ready(None),
             Reading::Busy(handle) => handle,
             // What was read lately is in memory, and a thread of its own would cost more than to copy it.
-            Reading::Idle(mut pieces) => match pieces.poll_at_hand() {
-                Poll::Ready(piece) => return self.hand_over(pieces, piece),
-                Poll::Pending => tokio::task::spawn_blocking(move || {
-                    let piece = pieces.next();
-                    (pieces, piece)
-                }),
-            },
+            Reading::Idle(mut pieces) => {
+                let share = limit(&mut pieces, self.left);
+                match pieces.poll_at_hand() {
+                    Poll::Ready(piece) => return self.hand_over(pieces, piece, share),
+                    Poll::Pending => tokio::task::spawn_blocking(move || {
+                        let piece = pieces.next();
+                        (pieces, piece, share)
+                    }),
+                }
+            }
         };
         let Poll::Ready(read) = Pin::new(&mut handle).poll(cx) else {
             self.reading = Reading::Busy(handle);
             return Poll::Pending;
         };
         match read {
-            Ok((pieces, piece)) => self.hand_over(pieces, piece),
+            Ok((pieces, piece, share)) => self.hand_over(pieces, piece, share),
             Err(error) => failed(io::Error::other(error)),
         }
     }

@@ -1,7 +1,10 @@
 //! Content that is served under its digest: its headers, made once, and the conditions of RFC 9110.
 
+use std::ops::ControlFlow;
+
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
 };
@@ -11,10 +14,24 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::body;
 use super::error::Error;
 use super::range::{Selection, select};
+use super::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
 use crate::oci::Digest;
 use crate::segments::Segments;
 
 pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Longest content that a store copies into memory; what is longer it reads by pieces, or holds there anyway.
+const MAX_COPY: usize = 256 * 1024;
+
+/// Bytes of room for an answer, to be waited for.
+#[derive(Debug)]
+pub(super) struct Wait(usize);
+
+impl Wait {
+    pub(super) async fn share(self) -> Result<Share, Error> {
+        ANSWERS.take(self.0, PATIENCE).await.ok_or(Error::Crowded)
+    }
+}
 
 /// A blob or manifest, ready to be sent.
 #[derive(Clone, Debug)]
@@ -42,6 +59,37 @@ impl Entity {
     /// The same, from somebody's disk.
     pub(super) fn on_disk(self) -> Self {
         Self { from: body::From::Disk, ..self }
+    }
+
+    /// Answers as [`Self::answer`] does if there is room for a long answer that lies in memory; else returns what to wait
+    /// for, and holds nothing any more.
+    pub(super) fn answer_with_room(
+        self,
+        request: &Parts,
+        waited: Option<Share>,
+    ) -> Result<ControlFlow<Response, Wait>, Error> {
+        let length = self.copied(request);
+        if length <= SMALL {
+            return self.answer(request).map(ControlFlow::Break);
+        }
+        match waited.or_else(|| ANSWERS.try_take(length)) {
+            Some(share) => self.charged(share).answer(request).map(ControlFlow::Break),
+            None => Ok(ControlFlow::Continue(Wait(length))),
+        }
+    }
+
+    /// Bytes of a copy in memory that the answer would hold until the client has read it.
+    fn copied(&self, request: &Parts) -> usize {
+        let length = self.content.as_bytes().map_or(0, Bytes::len);
+        if request.method == Method::HEAD || length > MAX_COPY { 0 } else { length }
+    }
+
+    /// The same content, which holds a share of the room for answers.
+    fn charged(mut self, share: Share) -> Self {
+        if let Some(bytes) = self.content.as_bytes() {
+            self.content = [with_share(bytes.clone(), share)].into();
+        }
+        self
     }
 
     fn new(digest: &Digest, content: &Segments, content_type: HeaderValue) -> Self {

@@ -45,6 +45,11 @@ pub(super) enum Error {
     ManifestTooLong,
     #[error("too many manifests are coming in at once; try again in a moment")]
     TooMuchAtOnce,
+    /// Clients that do not read hold the memory for long answers.
+    #[error("too many long answers are on their way; try again in a moment")]
+    Crowded,
+    #[error("the body's Transfer-Encoding is not supported; send it as 'chunked', or with a Content-Length")]
+    TransferEncoding,
     /// No byte of the wanted range exists.
     #[error("range lies outside the blob's {total} bytes")]
     Range { total: u64 },
@@ -86,11 +91,12 @@ impl Error {
             Self::TooManyTags(_) => (S::URI_TOO_LONG, C::NameInvalid),
             Self::Manifest(_) => (S::BAD_REQUEST, C::ManifestInvalid),
             Self::ManifestTooLong => (S::PAYLOAD_TOO_LARGE, C::ManifestInvalid),
-            Self::TooMuchAtOnce => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
+            Self::TooMuchAtOnce | Self::Crowded => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
             // No code of the specification speaks of ranges; MANIFEST_INVALID would make clients try again in
             // another manifest format, this one makes none do anything.
             Self::Range { .. } | Self::OutOfOrder { .. } => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
             Self::ContentRange => (S::BAD_REQUEST, C::BlobUploadInvalid),
+            Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
             Self::Length { .. } | Self::CutOff => (S::BAD_REQUEST, C::SizeInvalid),
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
             Self::PageSize => (S::BAD_REQUEST, C::Unsupported),
@@ -167,7 +173,7 @@ impl IntoResponse for Error {
                 headers.insert(LOCATION, ascii(location));
                 headers.insert(RANGE, ascii(range));
             }
-            Self::SlowBody | Self::CutOff => {
+            Self::SlowBody | Self::CutOff | Self::TransferEncoding => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

@@ -11,14 +11,24 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Options;
 use super::error::Error;
+use super::room::{Room, Share, UPLOADS};
 
-/// So much is gathered before it is written: a write of its own for each packet would cost more than the packet.
+/// Bytes that are gathered before they are written: a write for each packet would cost more than the packet.
 const BATCH: usize = 128 * 1024;
 
-/// So many pieces are gathered at most, however short they are.
-const PIECES: usize = 256;
+/// Bytes that are gathered where there is no room for a whole batch.
+const SMALL_BATCH: usize = 8 * 1024;
 
-/// How long a body is that says so.
+/// Shorter pieces are copied: each would keep the read buffer that it lies in, which is far longer.
+const SHORT_PIECE: usize = 16 * 1024;
+
+/// Window in which [`TIGHT_BYTES`] of a body must come whose room is nearly used up.
+const TIGHT: Duration = Duration::from_secs(2);
+
+/// Bytes to come within [`TIGHT`]: 32 KiB/s.
+const TIGHT_BYTES: u64 = 64 * 1024;
+
+/// The declared `Content-Length`, if any.
 pub(super) fn length_of(request: &Parts) -> Option<u64> {
     request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -33,6 +43,18 @@ pub(super) struct Intake<'a> {
     /// When the window ends, and what has come within it.
     until: Instant,
     came: u64,
+    /// Where the body takes room that others wait for: that room, when the shorter window ends, and what has come in it.
+    tight: Option<(&'static Room, Instant, u64)>,
+}
+
+/// A part of a body, gathered to be written at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pieces: Vec<Bytes>,
+    /// Short pieces that came last.
+    tail: Vec<u8>,
+    length: usize,
+    share: Option<Share>,
 }
 
 impl<'a> Intake<'a> {
@@ -44,24 +66,32 @@ impl<'a> Intake<'a> {
             least: u64::try_from(least).unwrap_or(u64::MAX).max(1),
             until: Instant::now() + options.body,
             came: 0,
+            tight: None,
         }
     }
 
-    /// The next bytes; none at the end.
+    /// Has the body come faster from now on whenever less than a quarter of `room` is free.
+    pub(super) fn takes_room_of(&mut self, room: &'static Room) {
+        if self.tight.is_none_or(|(before, ..)| !std::ptr::eq(before, room)) {
+            self.tight = Some((room, Instant::now() + TIGHT, 0));
+        }
+    }
+
+    /// Returns the next bytes, or none at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            match timeout_at(self.until, self.body.frame()).await {
-                Err(_) if self.came < self.least => return Err(Error::SlowBody),
-                Err(_) => {
-                    self.until = Instant::now() + self.window;
-                    self.came = 0;
-                }
+            let deadline = self.tight.map_or(self.until, |(_, until, _)| until.min(self.until));
+            match timeout_at(deadline, self.body.frame()).await {
+                Err(_) => self.at_deadline()?,
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(Error::CutOff),
                 Ok(Some(Ok(frame))) => {
                     // What is no data is trailers, which nobody here asked for.
                     let Ok(data) = frame.into_data() else { continue };
                     self.came += data.len() as u64;
+                    if let Some((_, _, came)) = &mut self.tight {
+                        *came += data.len() as u64;
+                    }
                     if !data.is_empty() {
                         return Ok(Some(data));
                     }
@@ -70,21 +100,120 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// The next bytes, as many as it pays to write at once; none at the end. What came before the body was cut off is
-    /// given before the error.
-    pub(super) async fn batch(&mut self) -> (Vec<Bytes>, Result<(), Error>) {
-        let mut batch = Vec::new();
-        let mut length = 0;
-        while length < BATCH && batch.len() < PIECES {
+    /// Begins the next window, if enough came within the one that has ended.
+    fn at_deadline(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if let Some((room, until, came)) = &mut self.tight
+            && *until <= now
+        {
+            if *came < TIGHT_BYTES && room.is_tight() {
+                return Err(Error::SlowBody);
+            }
+            (*until, *came) = (now + TIGHT, 0);
+        }
+        if self.until <= now {
+            if self.came < self.least {
+                return Err(Error::SlowBody);
+            }
+            (self.until, self.came) = (now + self.window, 0);
+        }
+        Ok(())
+    }
+
+    /// Returns the next bytes, as many as it pays to write at once, or none at the end. Bytes that came before the body was
+    /// cut off are given before the error.
+    pub(super) async fn batch(&mut self) -> (Batch, Result<(), Error>) {
+        let mut batch = Batch::default();
+        while batch.has_room() {
             match self.next().await {
-                Ok(Some(data)) => {
-                    length += data.len();
-                    batch.push(data);
-                }
+                Ok(Some(data)) => batch.push(data),
                 Ok(None) => break,
                 Err(error) => return (batch, Err(error)),
             }
         }
         (batch, Ok(()))
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    fn has_room(&mut self) -> bool {
+        if self.length >= SMALL_BATCH && self.share.is_none() {
+            self.share = UPLOADS.try_take(BATCH);
+        }
+        self.length < SMALL_BATCH || (self.share.is_some() && self.length < BATCH)
+    }
+
+    fn push(&mut self, data: Bytes) {
+        self.length += data.len();
+        if data.len() < SHORT_PIECE {
+            self.tail.extend_from_slice(&data);
+        } else {
+            self.end_tail();
+            self.pieces.push(data);
+        }
+    }
+
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.tail).into());
+        }
+    }
+
+    /// The length in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.length as u64
+    }
+
+    /// Calls `write` for each piece, in order.
+    pub(super) fn try_for_each<E>(mut self, write: impl FnMut(Bytes) -> Result<(), E>) -> Result<(), E> {
+        self.end_tail();
+        // The share is held until all of them are written.
+        std::mem::take(&mut self.pieces).into_iter().try_for_each(write)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_pieces_do_not_keep_the_buffers_that_they_came_in() {
+        let mut batch = Batch::default();
+        let buffer = Bytes::from(vec![7; BATCH]);
+        for _ in 0..100 {
+            batch.push(buffer.slice(..120));
+        }
+        assert!(buffer.is_unique());
+        assert_eq!(batch.len(), 12_000);
+    }
+
+    #[test]
+    fn a_batch_has_all_pieces_in_their_order() {
+        let mut batch = Batch::default();
+        let long = vec![b'l'; SHORT_PIECE];
+        for piece in [&b"a"[..], b"b", &long, b"c", &long, &long, b"d"] {
+            batch.push(Bytes::copy_from_slice(piece));
+        }
+        let mut all = Vec::new();
+        batch.try_for_each(|piece| Ok::<_, ()>(all.extend_from_slice(&piece))).unwrap();
+        assert_eq!(all, [&b"ab"[..], &long, b"c", &long, &long, b"d"].concat());
+    }
+
+    #[tokio::test]
+    async fn a_body_in_a_tight_room_must_come_faster() {
+        static ROOM: Room = Room::new(100);
+        let mut silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let mut intake = Intake::new(&mut silent, &Options::default());
+        intake.takes_room_of(&ROOM);
+        let past = Instant::now();
+        intake.tight = Some((&ROOM, past, 0));
+        intake.at_deadline().expect("there is room for all");
+        let _all = ROOM.try_take(90).unwrap();
+        intake.tight = Some((&ROOM, past, TIGHT_BYTES));
+        intake.at_deadline().expect("it comes fast enough");
+        intake.tight = Some((&ROOM, past, TIGHT_BYTES - 1));
+        assert!(matches!(intake.at_deadline(), Err(Error::SlowBody)));
     }
 }

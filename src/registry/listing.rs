@@ -6,7 +6,7 @@ use http::header::LINK;
 use serde::Serialize;
 
 use super::Stored;
-use super::body::json;
+use super::body::json_with_room;
 use super::error::Error;
 use super::query::Query;
 use crate::oci::{RepositoryName, Tag};
@@ -28,19 +28,24 @@ struct Catalog {
 }
 
 /// Tags of the built-in repository.
-pub(super) fn builtin_tags(name: &RepositoryName, tags: &[Tag], query: Query<'_>) -> Result<Response, Error> {
+pub(super) async fn builtin_tags(
+    name: &RepositoryName,
+    tags: &[Tag],
+    query: Query<'_>,
+) -> Result<Response, Error> {
     let page = page(query)?;
     let sorted = tags.iter().map(ToString::to_string);
     let (tags, more) = page.of(sorted, |tag| Ok::<_, Error>(Some(tag.to_owned())))?;
-    Ok(tag_list(name, &tags, more, &page))
+    tag_list(name, &tags, more, &page).await
 }
 
 /// Tags of a repository that was pushed to.
 pub(super) async fn tags(stored: &Stored, name: RepositoryName, query: Query<'_>) -> Result<Response, Error> {
     let page = page(query)?;
     let (of, wanted) = (name.clone(), page.clone());
+    let _turn = stored.lists.acquire().await.expect("the semaphore is never closed");
     let (tags, more) = stored.run(move |store| store.tags(&of, &wanted)).await?;
-    Ok(tag_list(&name, &tags, more, &page))
+    tag_list(&name, &tags, more, &page).await
 }
 
 /// Repositories, the built-in one among them.
@@ -51,7 +56,9 @@ pub(super) async fn catalog(
 ) -> Result<Response, Error> {
     let page = page(query)?;
     let (mut repositories, mut more): (Vec<String>, bool) = (Vec::new(), false);
+    let mut _turn = None;
     if let Some(stored) = stored {
+        _turn = Some(stored.lists.acquire().await.expect("the semaphore is never closed"));
         let wanted = page.clone();
         let (names, rest) = stored.run(move |store: &Store| store.repositories(&wanted)).await?;
         (repositories, more) = (names.into_iter().map(String::from).collect(), rest);
@@ -66,13 +73,18 @@ pub(super) async fn catalog(
         repositories.truncate(page.size);
     }
     let next = link("/v2/_catalog", &page, repositories.last().filter(|_| more));
-    Ok(with_link(json(&Catalog { repositories }), next))
+    Ok(with_link(json_with_room(&Catalog { repositories }).await?, next))
 }
 
-fn tag_list<T: ToString>(name: &RepositoryName, tags: &[T], more: bool, page: &Page) -> Response {
+async fn tag_list<T: ToString>(
+    name: &RepositoryName,
+    tags: &[T],
+    more: bool,
+    page: &Page,
+) -> Result<Response, Error> {
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
     let next = link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more));
-    with_link(json(&TagList { name: name.as_str(), tags }), next)
+    Ok(with_link(json_with_room(&TagList { name: name.as_str(), tags }).await?, next))
 }
 
 fn with_link(mut response: Response, link: Option<String>) -> Response {

@@ -1,20 +1,21 @@
 //! Stored manifests and tags (distribution-spec, end-3, end-7 and end-9).
 
+use std::ops::ControlFlow;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::entity::{DIGEST, Entity, ascii};
 use super::error::Error;
 use super::intake::{Intake, length_of};
 use super::query::Query;
-use super::{Stored, asked, body};
+use super::room::{LONG_MANIFESTS, PATIENCE, Room, SHORT_MANIFEST, SHORT_MANIFESTS, Share};
+use super::{Stored, asked, blocking, body};
 use crate::oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
-use crate::segments::Segments;
 use crate::store::{StoreError, Tagged};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -22,6 +23,10 @@ const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// Most tags that one request may set.
 const MAX_TAGS: usize = 100;
+
+/// Longest manifest that is hashed and parsed where the request is answered, in bytes. Longer ones would let other
+/// connections wait.
+const MAX_INLINE: usize = 16 * 1024;
 
 /// GET and HEAD.
 pub(super) async fn get(
@@ -31,12 +36,25 @@ pub(super) async fn get(
     request: &Parts,
 ) -> Result<Response, Error> {
     let reference = asked::reference(reference)?.ok_or(Error::ManifestUnknown)?;
-    let manifest = match stored.store.manifest_at_hand(&name, &reference) {
-        Some(manifest) => manifest,
-        None => stored.run(move |store| store.manifest(&name, &reference)).await?,
+    let mut share = None;
+    loop {
+        let entity = find(stored, &name, &reference).await?;
+        match entity.answer_with_room(request, share)? {
+            ControlFlow::Break(response) => return Ok(response),
+            ControlFlow::Continue(wait) => share = Some(wait.share().await?),
+        }
+    }
+}
+
+async fn find(stored: &Stored, name: &RepositoryName, reference: &Reference) -> Result<Entity, Error> {
+    let manifest = if let Some(manifest) = stored.store.manifest_at_hand(name, reference) {
+        manifest
+    } else {
+        let _turn = stored.reads.acquire().await.expect("the semaphore is never closed");
+        let (name, reference) = (name.clone(), reference.clone());
+        stored.run(move |store| store.manifest(&name, &reference)).await?
     };
-    let content = Segments::from([manifest.bytes]);
-    Entity::manifest(&manifest.digest, manifest.media_type, &content).answer(request)
+    Ok(Entity::manifest(&manifest.digest, manifest.media_type, &manifest.content).on_disk())
 }
 
 /// PUT, by tag or digest, with further tags in the query.
@@ -61,17 +79,16 @@ pub(super) async fn put(
         return Err(Error::TooManyTags(MAX_TAGS));
     }
     let (bytes, room) = receive(stored, request, body).await?;
-    let digest = match &reference {
-        Reference::Digest(digest) if digest.matches(&bytes) => digest.clone(),
-        Reference::Digest(wanted) => {
-            let found = Digest::of(wanted.algorithm(), &bytes);
-            return Err(StoreError::Differs { wanted: wanted.clone(), found }.into());
-        }
-        Reference::Tag(_) => Digest::of(Algorithm::Sha256, &bytes),
-    };
     let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-    let manifest = Manifest::parse(&bytes, content_type)?;
+    let (digest, manifest) = if bytes.len() <= MAX_INLINE {
+        check(&bytes, &reference, content_type)?
+    } else {
+        let _turn = stored.checks.acquire().await.expect("the semaphore is never closed");
+        let content_type = content_type.map(ToOwned::to_owned);
+        let (bytes, reference) = (bytes.clone(), reference.clone());
+        blocking(move || check(&bytes, &reference, content_type.as_deref())).await?
+    };
 
     let mut response = body::empty(StatusCode::CREATED);
     let headers = response.headers_mut();
@@ -80,8 +97,8 @@ pub(super) async fn put(
     if let Some(subject) = &manifest.subject {
         headers.insert(SUBJECT, ascii(subject.to_string()));
     }
-    for tag in &more {
-        headers.append(TAG, ascii(tag.to_string()));
+    for tags in tag_fields(&more) {
+        headers.append(TAG, ascii(tags));
     }
     let mut tags = more;
     if let Reference::Tag(tag) = reference {
@@ -115,30 +132,113 @@ pub(super) async fn delete(
     Ok(body::empty(StatusCode::ACCEPTED))
 }
 
-/// All of a manifest, which must fit into memory: with the room that it takes there.
-async fn receive(
-    stored: &Stored,
-    request: &Parts,
-    body: &mut Body,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Error> {
+/// Hashes and parses a manifest: returns its digest, which is that of the reference if it names one, and what it says.
+fn check(
+    bytes: &[u8],
+    reference: &Reference,
+    content_type: Option<&str>,
+) -> Result<(Digest, Manifest), Error> {
+    let digest = match reference {
+        Reference::Digest(digest) if digest.matches(bytes) => digest.clone(),
+        Reference::Digest(wanted) => {
+            let found = Digest::of(wanted.algorithm(), bytes);
+            return Err(StoreError::Differs { wanted: wanted.clone(), found }.into());
+        }
+        Reference::Tag(_) => Digest::of(Algorithm::Sha256, bytes),
+    };
+    Ok((digest, Manifest::parse(bytes, content_type)?))
+}
+
+/// Returns the values of the header fields that name these tags: one field each, or where they are many, several tags to a
+/// field (RFC 9110, 5.3). Clients refuse an answer of more than 100 fields.
+fn tag_fields(tags: &[Tag]) -> impl Iterator<Item = String> {
+    const MAX_FIELDS: usize = 50;
+    let per_field = tags.len().div_ceil(MAX_FIELDS).max(1);
+    tags.chunks(per_field).map(|tags| tags.iter().map(Tag::to_string).collect::<Vec<_>>().join(", "))
+}
+
+/// Room in memory for a manifest that comes in.
+#[derive(Debug, Default)]
+struct ManifestRoom {
+    short: Option<Share>,
+    long: Option<Share>,
+}
+
+impl ManifestRoom {
+    /// Takes room for `more` bytes behind the first `before`, and returns the room of the last of them.
+    async fn extend(&mut self, before: usize, more: usize) -> Result<&'static Room, Error> {
+        let short = SHORT_MANIFEST.saturating_sub(before).min(more);
+        for (share, room, bytes) in
+            [(&mut self.short, &SHORT_MANIFESTS, short), (&mut self.long, &LONG_MANIFESTS, more - short)]
+        {
+            if bytes > 0 {
+                let taken = room.take(bytes, PATIENCE).await.ok_or(Error::TooMuchAtOnce)?;
+                match share {
+                    Some(share) => share.merge(taken),
+                    None => *share = Some(taken),
+                }
+            }
+        }
+        Ok(if more > short { &LONG_MANIFESTS } else { &SHORT_MANIFESTS })
+    }
+}
+
+/// Receives a manifest, all of which must fit into memory, with the room that it takes there.
+async fn receive(stored: &Stored, request: &Parts, body: &mut Body) -> Result<(Bytes, ManifestRoom), Error> {
     if length_of(request).is_some_and(|length| length > Manifest::MAX_LEN as u64) {
         return Err(Error::ManifestTooLong);
     }
     let mut intake = Intake::new(body, &stored.options);
     let mut bytes = BytesMut::new();
-    let mut room: Option<OwnedSemaphorePermit> = None;
+    let mut room = ManifestRoom::default();
     while let Some(data) = intake.next().await? {
         if bytes.len() + data.len() > Manifest::MAX_LEN {
             return Err(Error::ManifestTooLong);
         }
-        let more = u32::try_from(data.len()).expect("no longer than a manifest");
-        let permit =
-            stored.manifests.clone().try_acquire_many_owned(more).map_err(|_| Error::TooMuchAtOnce)?;
-        match &mut room {
-            Some(room) => room.merge(permit),
-            None => room = Some(permit),
-        }
+        intake.takes_room_of(room.extend(bytes.len(), data.len()).await?);
         bytes.extend_from_slice(&data);
     }
     Ok((bytes.freeze(), room))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Options;
+    use crate::store::{Memory, Store};
+
+    async fn push(stored: &Stored, length: usize) -> StatusCode {
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        let request = http::Request::put("/").header(CONTENT_TYPE, "application/vnd.oci.image.index.v1+json");
+        let (request, ()) = request.body(()).unwrap().into_parts();
+        let mut body = Body::from(format!("{index:length$}"));
+        put(stored, "a/b".parse().unwrap(), "x", &request, &mut body).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn long_manifests_are_checked_in_turn_and_short_ones_do_not_wait_for_them() {
+        let stored = Stored::new(Store::open(Memory::new(1 << 20), false).unwrap(), Options::default());
+        let count = u32::try_from(stored.checks.available_permits()).unwrap();
+        let turns = stored.checks.acquire_many(count).await.unwrap();
+        let mut long = std::pin::pin!(push(&stored, MAX_INLINE + 1));
+        tokio::select! {
+            biased;
+            status = &mut long => panic!("{status} without a turn"),
+            status = push(&stored, MAX_INLINE) => assert_eq!(status, StatusCode::CREATED),
+        }
+        drop(turns);
+        assert_eq!(long.await, StatusCode::CREATED);
+    }
+
+    #[test]
+    fn many_tags_are_named_in_fewer_fields_than_clients_read() {
+        let tags: Vec<Tag> = (0..MAX_TAGS).map(|i| format!("t{i}").parse().unwrap()).collect();
+        for count in [0, 1, 50, 51, 99, MAX_TAGS] {
+            let fields: Vec<String> = tag_fields(&tags[..count]).collect();
+            assert!(fields.len() <= 50, "{count}");
+            assert_eq!(count <= 50, fields.len() == count, "{count}");
+            let named: Vec<&str> = fields.iter().flat_map(|field| field.split(", ")).collect();
+            assert_eq!(named, tags[..count].iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+    }
 }

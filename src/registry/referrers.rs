@@ -5,7 +5,7 @@ use axum::response::Response;
 use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderName, HeaderValue};
 
-use super::body::json;
+use super::body::json_with_room;
 use super::entity::ascii;
 use super::error::Error;
 use super::listing;
@@ -55,7 +55,9 @@ pub(super) async fn list(
     let types: Vec<String> = query.all("artifactType").map(Into::into).collect();
     let page = listing::page(query)?;
     let mut found = ([].into(), false);
+    let mut _turn = None;
     if let (Some(stored), Some(subject)) = (stored, &subject) {
+        _turn = Some(stored.lists.acquire().await.expect("the semaphore is never closed"));
         found = look_up(stored, &name, subject, &types, &page).await?;
     }
     let (manifests, more) = found;
@@ -72,7 +74,7 @@ pub(super) async fn list(
         media_type: Some(media_type::OCI_INDEX.into()),
         schema_version: 2,
     };
-    let mut response = json(&index);
+    let mut response = json_with_room(&index).await?;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::OCI_INDEX));
     if !types.is_empty() {

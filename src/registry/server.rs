@@ -11,6 +11,7 @@ use axum::Router;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -49,6 +50,9 @@ impl Default for Limits {
 /// Serves `app` until `shutdown` resolves: then stops accepting, closes idle connections, lets running answers
 /// finish for at most [`Limits::drain`], and returns.
 pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown: impl Future<Output = ()>) {
+    if let Err(error) = prepare(&listener, limits) {
+        tracing::debug!(%error, "failed to set options of the listening socket");
+    }
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut shutdown = std::pin::pin!(shutdown);
@@ -80,9 +84,25 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown:
     }
 }
 
-/// What is read at once, and the longest head of a request. Each connection that sends us much has so much memory, for
-/// which hyper would otherwise take three times that.
-const BUFFER: usize = 128 * 1024;
+/// Most bytes that are read at once, and the longest head of a request. A connection that sends much has so much memory,
+/// out of a budget that all of them share; the others read by small pieces.
+pub(super) const BUFFER: usize = 128 * 1024;
+
+/// After how long without a word the kernel asks whether a client is still there, and how often it asks again.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+
+/// Has the kernel end connections whose client has vanished without a word, as when its machine lost power: connections
+/// have their options from their listener. And has as many clients wait to be accepted as there are places, for an attempt
+/// that is dropped is made again only after a second.
+fn prepare(listener: &TcpListener, limits: Limits) -> io::Result<()> {
+    let (idle, interval, count) = KEEPALIVE;
+    rustix::net::listen(listener, i32::try_from(limits.connections).unwrap_or(i32::MAX))?;
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, idle)?;
+    sockopt::set_tcp_keepintvl(listener, interval)?;
+    sockopt::set_tcp_keepcnt(listener, count)?;
+    Ok(())
+}
 
 type Connection =
     hyper::server::conn::http1::Connection<TokioIo<Guarded<TcpStream>>, TowerToHyperService<Watched<Router>>>;
@@ -104,6 +124,7 @@ fn connection(stream: TcpStream, app: &Router, limits: Limits) -> Connection {
     hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(BUFFER)
+        .max_header_size(BUFFER)
         .serve_connection(TokioIo::new(socket), service)
 }
 

@@ -1,76 +1,137 @@
-//! Deadlines around a connection: for an idle client, a slow request head, and a client that does not read.
+//! Deadlines and bounds around a connection: for an idle client, a slow request head, a client that does not read, and
+//! the memory of each.
 //!
-//! They wrap the socket because hyper has no deadline for writes, and because only here is it seen how many bytes
-//! really moved. Request bodies are not timed here: nobody reads one without a bound of its own.
+//! They wrap the socket because hyper has no deadline for writes, and because only here it is seen how many bytes really
+//! moved. Request bodies are not timed here: whoever reads one has a bound of its own.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-/// What [`Guarded`] enforces.
+use super::room::{ANSWERS, READS, SMALL, Share};
+use super::server::BUFFER;
+
+/// Deadlines that [`Guarded`] enforces.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
     /// For a request's head, from its first byte.
     pub(super) head: Duration,
     /// For the first byte of a request.
     pub(super) idle: Duration,
-    /// The window in which `write_bytes` must be taken by a client that holds us up.
+    /// Window in which `write_bytes` must be taken by a client that holds us up.
     pub(super) write: Duration,
-    /// See `write`.
+    /// Bytes that a client must take within `write`.
     pub(super) write_bytes: u64,
 }
 
-/// Whether a request is being answered; shared by the socket and the service behind it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Phase(Arc<AtomicBool>);
+/// Window in which a client that holds a share of an answers' budget that is nearly used up must take [`TIGHT_BYTES`].
+const TIGHT: Duration = Duration::from_secs(2);
+
+/// Bytes to be taken within [`TIGHT`]: 32 KiB/s.
+const TIGHT_BYTES: u64 = 64 * 1024;
+
+/// Most bytes of a body that are read at once without a share of the budget: hyper takes a buffer of two pages for each
+/// read, of which this touches but one.
+const SMALL_BODY: usize = 2 * 1024;
+
+/// State of a connection that its socket and the service behind it share. Only the connection's own task uses it.
+#[derive(Clone, Debug)]
+pub(super) struct Phase(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    answering: AtomicBool,
+    /// When the connection was accepted, from which `ended` counts.
+    accepted: Instant,
+    /// Milliseconds from `accepted` to the end of the last answer.
+    ended: AtomicU64,
+    /// Bytes of an answer's body that were handed over and not yet written.
+    unsent: AtomicUsize,
+    /// A body waits for `unsent` to be written.
+    held_back: AtomicBool,
+}
 
 impl Phase {
-    fn is_answering(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    fn new() -> Self {
+        Self(Arc::new(Shared {
+            answering: AtomicBool::default(),
+            accepted: Instant::now(),
+            ended: AtomicU64::default(),
+            unsent: AtomicUsize::default(),
+            held_back: AtomicBool::default(),
+        }))
     }
 
-    fn set(&self, answering: bool) {
-        // Only the connection's own task reads and writes it.
-        self.0.store(answering, Ordering::Relaxed);
+    fn is_answering(&self) -> bool {
+        self.0.answering.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) {
+        self.0.unsent.store(0, Ordering::Relaxed);
+        self.0.answering.store(true, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        let since = self.0.accepted.elapsed().as_millis();
+        self.0.ended.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.answering.store(false, Ordering::Relaxed);
+    }
+
+    /// When the last answer ended; before the first one, when the connection was accepted.
+    fn last_answer(&self) -> Instant {
+        self.0.accepted + Duration::from_millis(self.0.ended.load(Ordering::Relaxed))
     }
 }
 
 /// A socket with deadlines.
 #[derive(Debug)]
 pub(super) struct Guarded<S> {
-    socket: S,
+    /// Its limit is set before each read.
+    socket: Take<S>,
     deadlines: Deadlines,
     phase: Phase,
     /// Wakes the task at the earliest deadline; may also wake it too early, never too late.
     alarm: Pin<Box<Sleep>>,
-    /// Since when the client owes us the first byte of a request, or, with `head_begun`, the rest of its head.
-    waiting: Option<Instant>,
-    head_begun: bool,
-    /// Since when the client holds us up, and what it took since.
-    stalled: Option<(Instant, u64)>,
+    /// The alarm was armed at least once.
+    armed: bool,
+    /// When the first byte of a request's head came, and how many have come, while no answer is being made.
+    head: Option<(Instant, usize)>,
+    /// The client sends much, and may fill large buffers.
+    reads: Option<Share>,
+    stalled: Option<Stalled>,
 }
 
-impl<S> Guarded<S> {
+/// A client that holds us up.
+#[derive(Clone, Copy, Debug)]
+struct Stalled {
+    /// Since when, and how much it has taken since.
+    long: (Instant, u64),
+    /// The same for the shorter window of [`TIGHT`].
+    short: (Instant, u64),
+}
+
+impl<S: AsyncRead> Guarded<S> {
     pub(super) fn new(socket: S, deadlines: Deadlines) -> Self {
-        let alarm = Box::pin(tokio::time::sleep(deadlines.idle));
         Self {
-            socket,
+            socket: socket.take(0),
             deadlines,
-            phase: Phase::default(),
-            alarm,
-            waiting: None,
-            head_begun: false,
+            phase: Phase::new(),
+            alarm: Box::pin(tokio::time::sleep(deadlines.idle)),
+            armed: false,
+            head: None,
+            reads: None,
             stalled: None,
         }
     }
@@ -92,27 +153,65 @@ impl<S> Guarded<S> {
             }
             self.alarm.as_mut().reset(deadline);
         }
+        self.armed = true;
         Poll::Pending
+    }
+
+    /// Arms an alarm that has rung, or was never armed. hyper does not ask to read again after an answer if it has asked before the answer, so
+    /// only the alarm has it do so: without one, a client that falls silent would keep its place for ever. Nothing that is
+    /// waited for from now on ends before an idle client does, but for what arms the alarm itself.
+    fn keep_armed(&mut self, cx: &mut Context<'_>) {
+        if !self.armed || self.alarm.is_elapsed() {
+            let next = Instant::now() + self.deadlines.idle;
+            let _ = self.poll_deadline(cx, next);
+        }
     }
 
     /// Called when there is nothing to read.
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.phase.is_answering() {
-            self.waiting = None;
-            self.head_begun = false;
+            self.head = None;
+            self.keep_armed(cx);
             return Poll::Pending;
         }
-        let (allowed, what) = if self.head_begun {
-            (self.deadlines.head, "the request's head took too long")
-        } else {
-            (self.deadlines.idle, "no request came")
+        let (deadline, what) = match self.head {
+            Some((since, _)) => (since + self.deadlines.head, "the request's head took too long"),
+            None => (self.phase.last_answer() + self.deadlines.idle, "no request came"),
         };
-        let since = *self.waiting.get_or_insert_with(Instant::now);
-        ready!(self.poll_deadline(cx, since + allowed));
+        ready!(self.poll_deadline(cx, deadline));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
 
-    /// Called with what came of a write of `wanted` bytes.
+    /// Returns the most bytes to read at once. A full buffer has hyper double it, so only a connection with a share of the
+    /// budget may fill one.
+    fn read_limit(&mut self) -> io::Result<usize> {
+        if self.reads.is_some() {
+            return Ok(usize::MAX);
+        }
+        let came = self.head.map_or(0, |(_, came)| came);
+        if came < SMALL {
+            return Ok(SMALL - came);
+        }
+        // A long head lies in the buffer until it is whole.
+        self.reads = READS.try_take(BUFFER);
+        match self.reads {
+            Some(_) => Ok(usize::MAX),
+            None => Err(io::Error::other("too many long heads come in at once")),
+        }
+    }
+
+    /// Called with the number of bytes that were read, of at most `limit`.
+    fn after_read(&mut self, came: usize, limit: usize) {
+        if !self.phase.is_answering() {
+            let (since, before) = self.head.unwrap_or_else(|| (Instant::now(), 0));
+            self.head = (came > 0).then_some((since, before + came));
+        } else if came == limit && self.reads.is_none() {
+            // Of a body there is likely more to come. Without a share it comes by small reads.
+            self.reads = READS.try_take(BUFFER);
+        }
+    }
+
+    /// Called with the result of a write of `wanted` bytes.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -126,27 +225,61 @@ impl<S> Guarded<S> {
         };
         if taken > 0 {
             // Bytes of an answer move: its request's head is long read, and the client is not idle.
-            self.waiting = None;
-            self.head_begun = false;
+            self.head = None;
+            self.sent(cx, taken == wanted);
             if taken == wanted {
                 self.stalled = None;
                 return wrote;
             }
         }
-        let (since, before) = self.stalled.unwrap_or_else(|| (Instant::now(), 0));
-        let total = before + taken as u64;
-        self.stalled = Some((since, total));
-        if self.poll_deadline(cx, since + self.deadlines.write).is_ready() {
-            if total < self.deadlines.write_bytes {
-                let error = io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly");
-                return Poll::Ready(Err(error));
-            }
-            self.stalled = Some((Instant::now(), 0));
-            // The alarm has rung; with nothing armed, a client that stops now would never be noticed.
-            let next = Instant::now() + self.deadlines.write;
-            let _ = self.poll_deadline(cx, next);
+        match self.poll_stalled(cx, wanted, taken as u64) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => wrote,
         }
-        wrote
+    }
+
+    /// Lets the body go on that waited for its last piece to be written.
+    fn sent(&self, cx: &Context<'_>, all: bool) {
+        if all {
+            self.phase.0.unsent.store(0, Ordering::Relaxed);
+            if self.phase.0.held_back.swap(false, Ordering::Relaxed) {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    /// Ready when a client that was sent `wanted` bytes and took `taken` of them takes too little.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, wanted: usize, taken: u64) -> Poll<io::Error> {
+        let fresh = || (Instant::now(), 0);
+        let mut stalled = self.stalled.unwrap_or_else(|| Stalled { long: fresh(), short: fresh() });
+        stalled.long.1 += taken;
+        stalled.short.1 += taken;
+        let too_slow = || io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly");
+        let holds_a_share = wanted > 2 * SMALL;
+        while self.poll_deadline(cx, stalled.next(self.deadlines.write)).is_ready() {
+            let now = Instant::now();
+            if now >= stalled.long.0 + self.deadlines.write {
+                if stalled.long.1 < self.deadlines.write_bytes {
+                    return Poll::Ready(too_slow());
+                }
+                stalled.long = (now, 0);
+            }
+            if now >= stalled.short.0 + TIGHT {
+                if holds_a_share && stalled.short.1 < TIGHT_BYTES && ANSWERS.is_tight() {
+                    return Poll::Ready(too_slow());
+                }
+                stalled.short = (now, 0);
+            }
+        }
+        self.stalled = Some(stalled);
+        Poll::Pending
+    }
+}
+
+impl Stalled {
+    /// When the earlier of its windows ends.
+    fn next(&self, long: Duration) -> Instant {
+        (self.long.0 + long).min(self.short.0 + TIGHT)
     }
 }
 
@@ -156,23 +289,28 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let limit = if self.phase.is_answering() {
+            // Of the head nothing is kept any more.
+            self.head = None;
+            self.reads.as_ref().map_or(SMALL_BODY, |_| usize::MAX)
+        } else {
+            self.read_limit()?
+        };
+        self.socket.set_limit(limit as u64);
         let before = buffer.filled().len();
         match Pin::new(&mut self.socket).poll_read(cx, buffer) {
             Poll::Pending => self.poll_read_deadline(cx),
-            ready @ Poll::Ready(_) => {
-                if buffer.filled().len() > before && !self.head_begun && !self.phase.is_answering() {
-                    self.head_begun = true;
-                    self.waiting = None;
-                }
-                ready
+            Poll::Ready(read) => {
+                self.after_read(buffer.filled().len() - before, limit);
+                Poll::Ready(read)
             }
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        let wrote = Pin::new(self.socket.get_mut()).poll_write(cx, bytes);
         self.after_write(cx, bytes.len(), wrote)
     }
 
@@ -182,20 +320,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wanted = slices.iter().map(|slice| slice.len()).sum();
-        let wrote = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        let wrote = Pin::new(self.socket.get_mut()).poll_write_vectored(cx, slices);
         self.after_write(cx, wanted, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.socket.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        // hyper calls this whenever the task is woken, whatever it waits for.
+        self.keep_armed(cx);
+        Pin::new(self.socket.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(self.socket.get_mut()).poll_shutdown(cx)
     }
 }
 
@@ -227,7 +367,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        self.phase.set(true);
+        self.phase.begin();
         WatchedFuture { future: self.service.call(request.map(Body::new)), phase: Some(self.phase.clone()) }
     }
 }
@@ -250,20 +390,22 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.future.poll(cx))?;
-        let phase = this.phase.take().unwrap_or_default();
+        let phase = this.phase.take();
         Poll::Ready(Ok(response.map(|body| WatchedBody { body, phase })))
     }
 }
 
-/// A body that ends the answer when it is dropped.
+/// A body that ends the answer when it is dropped, and goes on when what it has handed over is written.
 pub(super) struct WatchedBody {
     body: Body,
-    phase: Phase,
+    phase: Option<Phase>,
 }
 
 impl Drop for WatchedBody {
     fn drop(&mut self) {
-        self.phase.set(false);
+        if let Some(phase) = &self.phase {
+            phase.end();
+        }
     }
 }
 
@@ -275,7 +417,17 @@ impl http_body::Body for WatchedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let this = &mut *self;
+        let Some(Phase(shared)) = &this.phase else { return Pin::new(&mut this.body).poll_frame(cx) };
+        // hyper gathers up to 16 pieces before it writes; a client that does not read would hold them all.
+        if shared.unsent.load(Ordering::Relaxed) >= SMALL {
+            shared.held_back.store(true, Ordering::Relaxed);
+            return Poll::Pending;
+        }
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        shared.unsent.fetch_add(length, Ordering::Relaxed);
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

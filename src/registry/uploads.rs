@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
 
 use super::entity::{DIGEST, ascii};
 use super::error::Error;
-use super::intake::{Intake, length_of};
+use super::intake::{Batch, Intake, length_of};
 use super::query::Query;
 use super::{Stored, blocking, body, to_the_end};
 use crate::oci::{Digest, RepositoryName};
@@ -181,8 +180,8 @@ where
     let begin = receiver.length();
     let mut next = next_batch(intake, session).await;
     loop {
-        let (batch, end) = std::mem::replace(&mut next, (Vec::new(), Ok(())));
-        if batch.is_empty() {
+        let (batch, end) = std::mem::replace(&mut next, (Batch::default(), Ok(())));
+        if batch.len() == 0 {
             let came = receiver.length() - begin;
             let end = match expected {
                 Some(expected) if end.is_ok() && came != expected => Err(Error::Length { expected, came }),
@@ -190,13 +189,13 @@ where
             };
             return (receiver, end);
         }
-        let length: u64 = batch.iter().map(|data| data.len() as u64).sum();
+        let length = batch.len();
         let came = receiver.length() - begin + length;
         if let Some(expected) = expected.filter(|expected| came > *expected) {
             return (receiver, Err(Error::Length { expected, came }));
         }
         let write = blocking(move || {
-            let written = batch.iter().try_for_each(|data| receiver.append(data));
+            let written = batch.try_for_each(|data| receiver.append(&data));
             (receiver, written)
         });
         let written;
@@ -205,7 +204,7 @@ where
             ((receiver, written), next) = futures_util::future::join(write, read).await;
         } else {
             (receiver, written) = write.await;
-            next = (Vec::new(), end);
+            next = (Batch::default(), end);
         }
         if let Err(error) = written {
             return (receiver, Err(error.into()));
@@ -214,11 +213,11 @@ where
 }
 
 /// The next of a body, unless the session is cancelled.
-async fn next_batch(intake: &mut Intake<'_>, session: Option<&Session>) -> (Vec<Bytes>, Result<(), Error>) {
+async fn next_batch(intake: &mut Intake<'_>, session: Option<&Session>) -> (Batch, Result<(), Error>) {
     let Some(session) = session else { return intake.batch().await };
     tokio::select! {
         batch = intake.batch() => batch,
-        () = session.cancelled() => (Vec::new(), Err(StoreError::UploadUnknown.into())),
+        () = session.cancelled() => (Batch::default(), Err(StoreError::UploadUnknown.into())),
     }
 }
 

@@ -15,13 +15,16 @@ const CAPACITY: usize = 100_000;
 /// Digest and artifact type of a referrer.
 pub(super) type Typed = (Digest, Option<Arc<str>>);
 
+/// All referrers of a subject, with the stamp of the state that they are of.
+type Stamped = (String, Arc<[Typed]>);
+
 /// Types by repository and subject, each for a state of the repository's manifests.
 #[derive(Debug, Default)]
 pub(super) struct ArtifactTypes(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<RepositoryName, HashMap<Digest, (String, Arc<[Typed]>)>>,
+    known: HashMap<RepositoryName, HashMap<Digest, Stamped>>,
     count: usize,
     /// How often a repository was changed.
     changes: u64,

@@ -13,13 +13,14 @@ mod root;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 
 use self::folders::{Failure, Folders};
 use self::gathered::Gathered;
@@ -109,7 +110,11 @@ impl Filesystem {
         let path = root.join(layout::lock().as_str());
         let refuse = |source| OpenError::Io { path: path.clone(), source };
         fs::create_dir_all(&scratch).map_err(refuse)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(refuse)?;
+        // Of a FIFO in its place, no reader is waited for.
+        let no_waiting = OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).custom_flags(no_waiting);
+        let lock = options.open(&path).map_err(refuse)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => OpenError::InUse(root.into()),
             TryLockError::Error(error) => refuse(error),
@@ -264,10 +269,10 @@ impl Storage for Filesystem {
         self.0.writable()?;
         let (path, scratch) = (self.0.path(key), self.0.scratch());
         let folder = path.parent().expect("a key has a folder");
+        self.0.make(folder)?;
         pass("lazily")
             .and_then(|()| fs::write(&scratch, bytes))
             .and_then(|()| fs::create_dir_all(folder))
-            .and_then(|()| self.0.root.must_hold(folder))
             .and_then(|()| fs::rename(&scratch, &path))
             .map_err(|error| {
                 // If this fails as well, the next start removes it.
@@ -331,7 +336,7 @@ impl Storage for Filesystem {
                 Ok(seconds) => SystemTime::UNIX_EPOCH + since(seconds),
                 Err(_) => SystemTime::UNIX_EPOCH - since(stat.st_mtime.unsigned_abs()),
             };
-            base + Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or_default())
+            base + Duration::from_nanos(stat.st_mtime_nsec)
         }))
     }
 

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use super::blobs::link_to;
 use super::intents::Intent;
 use super::layout::{Key, Place, blob};
-use super::recent::Known;
+use super::recent::{Known, LONGEST as LONGEST_KEPT, Long};
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 use crate::oci::{
     Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
 };
+use crate::segments::Segments;
 
 /// Manifests of another program may be longer than ours; whatever it is, it must fit into memory.
 const LONGEST: u64 = 16 * 1024 * 1024;
@@ -22,14 +23,14 @@ const LONGEST: u64 = 16 * 1024 * 1024;
 const MOST_MISSING: usize = 64;
 
 /// A manifest, as it was pushed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct StoredManifest {
     /// By which it was asked for, or that its tag was pushed with.
     pub digest: Digest,
     /// Its type.
     pub media_type: &'static str,
-    /// It.
-    pub bytes: Bytes,
+    /// Its bytes. Long ones are read by pieces, so that any number of clients can hold it.
+    pub content: Segments,
 }
 
 /// A manifest under a digest, and under tags.
@@ -53,9 +54,9 @@ pub(super) struct Meaning {
 }
 
 impl StoredManifest {
-    fn of(meaning: &Meaning, content: Known) -> Self {
-        let media_type = meaning.pushed_as.unwrap_or(content.media_type);
-        Self { digest: meaning.digest.clone(), media_type, bytes: content.bytes }
+    fn of(meaning: &Meaning, Long { content, media_type, .. }: Long) -> Self {
+        let media_type = meaning.pushed_as.unwrap_or(media_type);
+        Self { digest: meaning.digest.clone(), media_type, content }
     }
 }
 
@@ -93,8 +94,10 @@ impl Store {
                 None => None,
             };
         };
-        let content = self.content(&canonical)?;
-        if digest != canonical && !digest.matches(&content.bytes) {
+        let content = self.content_to_send(&canonical)?;
+        if digest != canonical
+            && !content.content.digest(digest.algorithm()).is_ok_and(|found| found == digest)
+        {
             return Err(StoreError::Damaged(digest));
         }
         let pushed_as = self.pushed_as(name, &digest)?;
@@ -108,7 +111,7 @@ impl Store {
     #[must_use]
     pub fn manifest_at_hand(&self, name: &RepositoryName, reference: &Reference) -> Option<StoredManifest> {
         let meaning = self.0.meanings.get(name, reference)?;
-        let content = self.0.recent.get(&meaning.canonical)?;
+        let content = self.checked(&meaning.canonical)?;
         Some(StoredManifest::of(&meaning, content))
     }
 
@@ -260,6 +263,36 @@ impl Store {
         self.canonical(&Place(name).revision_link(digest), digest)
     }
 
+    /// The content of a manifest that was checked before.
+    fn checked(&self, canonical: &Digest) -> Option<Long> {
+        self.0.recent.get(canonical).map(in_memory).or_else(|| self.0.recent.long(canonical))
+    }
+
+    /// A manifest's content, which is what it should be: its bytes, or if it is long, where they are read from.
+    fn content_to_send(&self, canonical: &Digest) -> Result<Long, StoreError> {
+        if let Some(known) = self.0.recent.get(canonical) {
+            return Ok(in_memory(known));
+        }
+        let key = blob(canonical);
+        if let Some(long) = self.0.recent.long(canonical)
+            && long.identity == self.storage().identity(&key)?
+        {
+            return Ok(long);
+        }
+        let known = self.content(canonical)?;
+        if known.bytes.len() <= LONGEST_KEPT {
+            return Ok(in_memory(known));
+        }
+        let (content, identity) = self.storage().open(&key)?.ok_or(StoreError::ManifestUnknown)?;
+        // It may have changed since it was read.
+        if !content.digest(Algorithm::Sha256).is_ok_and(|found| found == *canonical) {
+            return Err(StoreError::Damaged(canonical.clone()));
+        }
+        let long = Long { content, media_type: known.media_type, identity: Some(identity) };
+        self.0.recent.put_long(canonical, long.clone());
+        Ok(long)
+    }
+
     /// A manifest's bytes, which are what they should be.
     pub(super) fn content(&self, canonical: &Digest) -> Result<Known, StoreError> {
         if let Some(known) = self.0.recent.get(canonical) {
@@ -388,10 +421,49 @@ impl Store {
     }
 }
 
+fn in_memory(Known { bytes, media_type }: Known) -> Long {
+    Long { content: [bytes].into(), media_type, identity: None }
+}
+
 fn tag_indexes<'a>(
     name: &RepositoryName,
     tags: &[Tag],
     digest: &'a Digest,
 ) -> impl Iterator<Item = Entry<'a>> {
     tags.iter().map(move |tag| link_to(Place(name).tag_index(tag, digest), digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Access;
+    use crate::store::Filesystem;
+
+    #[test]
+    fn a_long_manifest_is_checked_once_and_held_by_none_of_its_readers() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let pad = "x".repeat(LONGEST_KEPT);
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[],"annotations":{{"a":"{pad}"}}}}"#,
+            media_type::OCI_INDEX
+        );
+        let bytes = Bytes::from(text);
+        let digest = Digest::sha256(&bytes);
+        let manifest = Manifest::parse(&bytes, None).unwrap();
+        store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &[] }).unwrap();
+        let (canonical, reference) = (digest.clone(), Reference::Digest(digest));
+        store.manifest(&name, &reference).unwrap();
+        let at_hand = store.manifest_at_hand(&name, &reference).expect("it was read a moment ago");
+        assert_eq!(at_hand.media_type, media_type::OCI_INDEX);
+        assert!(at_hand.content.as_bytes().is_none(), "it is in memory");
+        assert_eq!(at_hand.content.to_bytes().unwrap(), bytes);
+
+        let path = folder.path().join(blob(&canonical).to_string());
+        std::fs::write(&path, vec![b' '; bytes.len()]).unwrap();
+        store.0.meanings.changing(&name, || ());
+        let damaged = store.manifest(&name, &reference).unwrap_err();
+        assert!(matches!(damaged, StoreError::Damaged(_)), "{damaged:?}");
+    }
 }

@@ -6,19 +6,33 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::storage::Identity;
 use crate::oci::Digest;
+use crate::segments::Segments;
 
 /// How many bytes are kept.
 const ROOM: usize = 4 * 1024 * 1024;
 
-/// Longer ones are not: they are rare, and would push all others out.
-const LONGEST: usize = 256 * 1024;
+/// Length of the longest manifest whose bytes are kept. Longer ones are rare, and would push all others out.
+pub(super) const LONGEST: usize = 256 * 1024;
+
+/// Most longer manifests of which is remembered that they were checked, as open files.
+const MAX_LONG: usize = 32;
 
 /// A manifest under its SHA-256, with the type that its bytes tell.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) bytes: Bytes,
     pub(super) media_type: &'static str,
+}
+
+/// A longer manifest that was checked, to be read by pieces.
+#[derive(Clone, Debug)]
+pub(super) struct Long {
+    pub(super) content: Segments,
+    pub(super) media_type: &'static str,
+    /// Of the file that was checked.
+    pub(super) identity: Option<Identity>,
 }
 
 #[derive(Debug, Default)]
@@ -30,11 +44,28 @@ struct Inner {
     /// In the order in which they came.
     order: VecDeque<Digest>,
     used: usize,
+    /// In the order in which they came.
+    long: VecDeque<(Digest, Long)>,
 }
 
 impl Recent {
     pub(super) fn get(&self, canonical: &Digest) -> Option<Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(canonical).cloned()
+    }
+
+    /// A longer manifest that was checked before.
+    pub(super) fn long(&self, canonical: &Digest) -> Option<Long> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.long.iter().find(|(digest, _)| digest == canonical).map(|(_, long)| long.clone())
+    }
+
+    pub(super) fn put_long(&self, canonical: &Digest, long: Long) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.long.retain(|(digest, _)| digest != canonical);
+        inner.long.push_back((canonical.clone(), long));
+        if inner.long.len() > MAX_LONG {
+            inner.long.pop_front();
+        }
     }
 
     pub(super) fn put(&self, canonical: &Digest, known: &Known) {
@@ -58,6 +89,18 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_longer_ones_there_is_an_end_too() {
+        let recent = Recent::default();
+        let long = Long { content: Segments::default(), media_type: "x", identity: None };
+        let digests: Vec<Digest> = (0..40_u8).map(|i| Digest::sha256(&[i])).collect();
+        for digest in digests.iter().chain(&digests[39..]) {
+            recent.put_long(digest, long.clone());
+        }
+        let there: Vec<bool> = digests.iter().map(|digest| recent.long(digest).is_some()).collect();
+        assert_eq!(there, [vec![false; 8], vec![true; 32]].concat());
+    }
 
     #[test]
     fn the_oldest_make_room() {

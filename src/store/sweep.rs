@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use super::layout::Place;
-use super::uploads::{Session, UploadId};
+use super::uploads::{EMPTY_AT_MOST, Session, UploadId};
 use super::{Store, StoreError};
 use crate::oci::RepositoryName;
 
@@ -47,6 +47,8 @@ impl Store {
         };
         let place = Place(name);
         let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
+        let is_empty = receiver.as_ref().is_some_and(|receiver| receiver.is_empty());
+        let idle = if is_empty { idle.min(EMPTY_AT_MOST) } else { idle };
         // Not every storage has the bytes under a key already.
         let mut touched = receiver.map(|receiver| receiver.touched);
         for key in [place.upload_data(id.as_str()), place.upload_started(id.as_str())] {
@@ -72,6 +74,37 @@ impl Store {
 mod tests {
     use super::*;
     use crate::store::Memory;
+
+    #[test]
+    fn a_session_that_has_received_nothing_lives_for_minutes() {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let [empty, begun] = [(); 2].map(|()| store.begin(&name, None).unwrap());
+        begun.try_claim().unwrap().as_mut().unwrap().append(b"x").unwrap();
+        for session in [&empty, &begun] {
+            session.try_claim().unwrap().as_mut().unwrap().touched = SystemTime::now() - EMPTY_AT_MOST;
+        }
+        assert_eq!(store.sweep(Duration::from_hours(24)).unwrap(), 1);
+        assert!(store.session(&name, empty.id()).is_err());
+        assert!(store.session(&name, begun.id()).is_ok());
+    }
+
+    #[test]
+    fn sessions_that_have_received_nothing_make_place_for_others() {
+        let mut store = Store::open(Memory::new(1 << 20), false).unwrap();
+        std::sync::Arc::get_mut(&mut store.0).unwrap().sessions = super::super::Sessions::new(3);
+        let name: RepositoryName = "a/b".parse().unwrap();
+        let sessions = [(); 3].map(|()| store.begin(&name, None).unwrap());
+        assert!(store.begin(&name, None).is_err(), "all are young");
+        for (age, session) in [30, 20, 10].into_iter().zip(&sessions) {
+            let mut claimed = session.try_claim().unwrap();
+            claimed.as_mut().unwrap().touched = SystemTime::now() - Duration::from_secs(age);
+        }
+        sessions[0].try_claim().unwrap().as_mut().unwrap().append(b"x").unwrap();
+        store.begin(&name, None).unwrap();
+        let is_there = sessions.each_ref().map(|session| store.session(&name, session.id()).is_ok());
+        assert_eq!(is_there, [true, false, true], "the oldest without a byte has made place");
+    }
 
     #[test]
     fn a_session_is_as_young_as_its_last_bytes() {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
@@ -24,6 +24,12 @@ use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
 /// The name of a session: a UUID of version 4.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(Box<str>);
+
+/// Age below which a session that has received nothing is left alone: its client is about to send.
+const EMPTY_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// Idle time after which a session that has received nothing ends.
+pub(super) const EMPTY_AT_MOST: Duration = Duration::from_mins(10);
 
 /// Sessions that this process knows. Others may lie on the storage, from before.
 #[derive(Debug)]
@@ -261,13 +267,43 @@ impl Store {
         name: &RepositoryName,
         announced: Option<Algorithm>,
     ) -> Result<Arc<Session>, StoreError> {
-        if self.0.sessions.open().len() >= self.0.sessions.most {
+        if self.0.sessions.open().len() >= self.0.sessions.most && !self.end_empty_sessions() {
             return Err(StoreError::TooManyUploads);
         }
         let id = UploadId::random();
         let session = Session::new(name, &id, Receiver::new(self.storage().stage(None)?, announced), false);
         self.0.sessions.open().insert(id, session.clone());
         Ok(session)
+    }
+
+    /// Ends the oldest sessions that have received nothing, a tenth of all that there may be; whether there were any. So a
+    /// client that opens sessions and leaves them takes the place of no other for long.
+    fn end_empty_sessions(&self) -> bool {
+        let Sessions { most, .. } = &self.0.sessions;
+        let now = SystemTime::now();
+        let mut open = self.0.sessions.open();
+        let mut empty: Vec<(SystemTime, UploadId)> = open
+            .values()
+            .filter_map(|session| {
+                let receiver = session.receiver.try_lock().ok()?;
+                let touched = receiver.as_ref().filter(|receiver| receiver.is_empty())?.touched;
+                let idle = now.duration_since(touched).unwrap_or_default();
+                (idle >= EMPTY_AT_LEAST).then(|| (touched, session.id.clone()))
+            })
+            .collect();
+        empty.sort_unstable();
+        empty.truncate((most / 10).max(1));
+        let ended: Vec<_> = empty
+            .iter()
+            .filter_map(|(_, id)| {
+                let receiver = open.get(id)?.receiver.clone().try_lock_owned().ok()?.take();
+                open.remove(id);
+                receiver
+            })
+            .collect();
+        drop(open);
+        // What was staged is dropped outside of the lock.
+        !ended.is_empty()
     }
 
     /// A session of a repository, of this process or from before.

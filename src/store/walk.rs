@@ -26,9 +26,17 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// Names in long lists, each with the stamp of its folder.
 #[derive(Debug, Default)]
-pub(super) struct Lists(Mutex<VecDeque<(Key, String, Arc<[String]>)>>);
+pub(super) struct Lists(Mutex<VecDeque<List>>);
+
+/// A folder, its stamp, and the names in it.
+type List = (Key, String, Arc<[String]>);
 
 impl Lists {
+    fn has(&self, folder: &Key) -> bool {
+        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.iter().any(|(key, ..)| key == folder)
+    }
+
     fn get(&self, folder: &Key, stamp: &str) -> Option<Arc<[String]>> {
         let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lists.iter().find(|(key, of, _)| key == folder && of == stamp).map(|(_, _, names)| names.clone())
@@ -80,18 +88,25 @@ impl Store {
 
     /// The names in a folder, sorted; none if it is not there.
     pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
-        let is_lasting = self.storage().is_lasting();
-        // A long list alone is remembered, so that to look for one must cost less than to read a short one.
-        let stamp = if is_lasting { self.storage().stamp(folder)? } else { String::new() };
-        if let Some(known) = self.0.folder_lists.get(folder, &stamp).filter(|_| is_lasting) {
+        if self.0.folder_lists.has(folder)
+            && let Some(known) = self.0.folder_lists.get(folder, &self.storage().stamp(folder)?)
+        {
             return Ok(known);
         }
-        let modified = self.storage().modified(folder)?;
         let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if is_lasting && names.len() >= LONG && age.is_some_and(|age| age >= SETTLED) {
-            self.0.folder_lists.put(folder.clone(), stamp, names.clone());
+        // Only a file system's stamp tells one state from another, and only where it is not of this very moment.
+        if names.len() < LONG || !self.storage().is_lasting() {
+            return Ok(names);
         }
+        let stamp = self.storage().stamp(folder)?;
+        let modified = self.storage().modified(folder)?;
+        let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        if age.is_none_or(|age| age < SETTLED) {
+            return Ok(names);
+        }
+        // Again, since what is remembered must not be older than its stamp.
+        let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
+        self.0.folder_lists.put(folder.clone(), stamp, names.clone());
         Ok(names)
     }
 }
@@ -216,6 +231,25 @@ mod tests {
             }
             assert_eq!(page(&store, 0, ""), (vec![], false));
         }
+    }
+
+    #[test]
+    fn a_repository_in_a_long_list_is_seen_when_it_comes_and_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
+        let root = folder.path().join(repositories().as_str());
+        for i in 0..LONG {
+            std::fs::create_dir_all(root.join(format!("r{i:04}/_layers"))).unwrap();
+        }
+        let long_ago = SystemTime::now() - Duration::from_hours(1);
+        let touch = || std::fs::File::open(&root).unwrap().set_modified(long_ago).unwrap();
+        touch();
+        assert_eq!(page(&store, 1, "r0500").0, ["r0501"]);
+        assert!(store.0.folder_lists.has(&repositories()));
+        std::fs::create_dir_all(root.join("r0500-new/_layers")).unwrap();
+        assert_eq!(page(&store, 1, "r0500").0, ["r0500-new"]);
+        std::fs::remove_dir_all(root.join("r0501")).unwrap();
+        assert_eq!(page(&store, 1, "r0500-new").0, ["r0502"]);
     }
 
     #[test]

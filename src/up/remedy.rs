@@ -61,6 +61,7 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
             "treat it as an alarm: compare spec.digest, the first image, and mirrors on that node"
         }
         R::ProgressDeadlineExceeded => "look at the nodes named here: they are what it waits for",
+        R::Contested => "look for a second operator, or for a tool that edits the DaemonSets",
         R::InvalidSpec => "change the specification as the message says",
         R::ApplyRejected => "the message has the API server's words: a quota, a policy, a webhook",
     })

@@ -155,9 +155,12 @@ fn what_containers_are_started_with_the_program_understands() {
 #[test]
 fn the_operator_is_told_which_namespace_to_watch() {
     let Some(helm) = Helm::find() else { return };
-    assert_eq!(operator(&helm.objects(&[]))["args"], json!(["operator"]));
-    let objects = helm.objects(&["--set", "watchNamespace=reading-room"]);
-    assert_eq!(operator(&objects)["args"], json!(["operator", "--namespace=reading-room"]));
+    let arguments = |set: &str| operator(&helm.objects(&["--set", set]))["args"].clone();
+    assert_eq!(arguments("leaderElection.enabled=false"), json!(["operator"]));
+    assert_eq!(
+        arguments("leaderElection.enabled=false,watchNamespace=reading-room"),
+        json!(["operator", "--namespace=reading-room"])
+    );
 }
 
 #[test]

@@ -84,7 +84,8 @@ fn without_seeds_the_operator_changes_no_node_and_reads_no_config_map() {
     let role = named(&objects, "ClusterRole", "shelf-quinistry-operator");
     assert_eq!(rights(role), set(&[NAMESPACED, CLUSTER]));
     assert!(of_kind(&objects, "ValidatingAdmissionPolicy").is_empty());
-    let one = helm.objects(&["--set", "seed.enabled=false,watchNamespace=reading-room"]);
+    let one = helm
+        .objects(&["--set", "seed.enabled=false,watchNamespace=reading-room,leaderElection.enabled=false"]);
     assert_eq!(rights(only(&one, "Role")), set(&[NAMESPACED]));
     assert_eq!(rights(named(&one, "ClusterRole", "shelf-quinistry-operator-reading-room")), set(&[CLUSTER]));
 }

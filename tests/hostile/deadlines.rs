@@ -154,6 +154,46 @@ fn an_idle_connection_is_ended_before_and_after_a_request() {
     answers(&server);
 }
 
+/// Waits as long as a client may be idle.
+fn idle_deadline(server: &InProcess) {
+    assert_eq!(server.peer.connect().rest(), b"");
+}
+
+#[test]
+fn a_client_that_falls_silent_after_a_long_upload_is_ended() {
+    let limits = Limits { connections: 2, idle: SHORT, head: SHORT, ..Limits::default() };
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let server = InProcess::serving(State::new(&QUINE).with_store(store, Options::default()), limits);
+    for body in ["whole", "of a session"] {
+        let path = match body {
+            "whole" => format!("/v2/a/blobs/uploads/?digest={}", Digest::sha256(b"xyz")),
+            _ => server.peer.ask("POST", "/v2/a/blobs/uploads/", &[], b"").header("location").unwrap().into(),
+        };
+        let method = if body == "whole" { "POST" } else { "PATCH" };
+        let mut connection = server.peer.connect();
+        connection.send(&request(method, &path, &[("Content-Length", "3")], b"")).unwrap();
+        for byte in [b"x", b"y", b"z"] {
+            idle_deadline(&server);
+            connection.send(byte).unwrap();
+        }
+        assert!(matches!(connection.answer(false).unwrap().status, 201 | 202), "{body}");
+        assert_eq!(connection.rest(), b"", "{body}");
+    }
+    answers(&server);
+}
+
+#[test]
+fn a_client_that_falls_silent_after_a_slow_answer_is_ended() {
+    let server = InProcess::start(Limits { idle: SHORT, head: SHORT, ..Limits::default() });
+    let layer = QUINE.layer();
+    let mut connection = server.peer.connect();
+    connection.send(&request("GET", &format!("/v2/quinistry/blobs/{}", layer.digest()), &[], b"")).unwrap();
+    idle_deadline(&server);
+    idle_deadline(&server);
+    assert_eq!(connection.answer(false).unwrap().body.len() as u64, layer.content.len());
+    assert_eq!(connection.rest(), b"");
+}
+
 #[test]
 fn a_client_that_pauses_within_an_answer_is_not_idle() {
     let server = InProcess::start(Limits { idle: SHORT, head: SHORT, ..Limits::default() });

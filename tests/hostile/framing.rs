@@ -44,6 +44,9 @@ fn row_63_contradicting_or_senseless_lengths_are_refused() {
             "Content-Length: 18446744073709551616",
             "Transfer-Encoding: gzip",
             "Transfer-Encoding: chunked, identity",
+            "Transfer-Encoding: identity, chunked",
+            "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding : chunked",
         ] {
             let head = format!("PUT /v2/{name}/manifests/x HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\nbody");
@@ -91,6 +94,16 @@ fn row_64_a_head_has_so_many_headers_and_no_more() {
         }
         let long = "y".repeat(1 << 20);
         assert_eq!(peer.ask("GET", "/v2/", &[("X", &long)], b"").status, 431);
+    });
+}
+
+#[test]
+fn row_64_a_head_is_so_long_and_no_longer() {
+    survives(|peer| {
+        for (length, status) in [(100_000, 200), (131_500, 431), (160_000, 431)] {
+            let field = "y".repeat(length);
+            assert_eq!(peer.ask("GET", "/v2/", &[("X", &field)], b"").status, status, "{length}");
+        }
     });
 }
 

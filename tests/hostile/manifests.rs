@@ -1,7 +1,8 @@
 //! Rows 23–41: manifests that are pushed. All are refused before anyone looks into them, and none is taken in
 //! without a bound.
 
-use crate::support::http::{Answer, Peer, request};
+use crate::support::http::{Answer, Connection, Peer, request};
+use crate::support::server::{PROGRAM, SERVE, Server, command};
 use crate::survives;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -151,4 +152,23 @@ fn row_41_odd_content_types() {
         }
         peer.ask("PUT", PATH, &[], b"{}").assert_read_only();
     });
+}
+
+#[test]
+fn row_23_manifests_that_do_not_end_leave_room_for_short_ones() {
+    let server = Server::launch(command(PROGRAM).args(SERVE).args(["--storage", "memory"]));
+    let length = 4 << 20;
+    let mut silent: Vec<Connection> = (0..16).map(|_| server.peer.connect()).collect();
+    for connection in &mut silent {
+        let head = request("PUT", "/v2/evil/manifests/x", &[("Content-Length", &length.to_string())], b"");
+        connection.send(&[head, vec![b' '; length - 1]].concat()).unwrap();
+    }
+    let index = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let headers = [("Content-Type", "application/vnd.oci.image.index.v1+json")];
+    let answer = server.peer.ask("PUT", "/v2/a/manifests/x", &headers, index);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    // One more of theirs waits until one that sends nothing has been cut off.
+    let long = [&index[..], &vec![b' '; length - index.len()]].concat();
+    let answer = server.peer.ask("PUT", "/v2/a/manifests/y", &headers, &long);
+    assert_eq!(answer.status, 201, "{answer:?}");
 }

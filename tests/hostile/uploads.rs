@@ -1,6 +1,11 @@
 //! Rows 42–59: uploads. No session can be opened, so none is known, and everything that would write is refused.
 
+use quinistry::registry::{Limits, Options, State};
+use quinistry::store::{Access, Filesystem, Store};
+
 use crate::support::http::request;
+use crate::support::in_process::InProcess;
+use crate::support::server::{PROGRAM, SERVE, Server, command};
 use crate::survives_read_only;
 
 const UPLOADS: &str = "/v2/quinistry/blobs/uploads/";
@@ -25,6 +30,35 @@ fn row_42_forged_sessions_are_unknown() {
     is_no_session(SESSION);
     is_no_session(&format!("{UPLOADS}x"));
     is_no_session(UPLOADS);
+}
+
+#[test]
+fn row_42_what_a_session_has_is_told_without_a_body_or_a_length() {
+    let server = Server::launch(command(PROGRAM).args(SERVE).args(["--storage", "memory"]));
+    let answer = server.peer.ask("POST", "/v2/a/blobs/uploads/", &[], b"");
+    let session = answer.header("location").unwrap();
+    for answer in [server.peer.get(session), server.peer.head(session)] {
+        assert_eq!((answer.status, answer.header("content-length")), (204, None), "{answer:?}");
+    }
+}
+
+#[test]
+fn row_42_no_session_is_known_where_none_can_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = {
+        let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
+        let server = InProcess::serving(State::stored(store, Options::default()), Limits::default());
+        let answer = server.peer.ask("POST", "/v2/a/blobs/uploads/", &[], b"");
+        let location = answer.header("location").unwrap().to_owned();
+        assert_eq!(server.peer.ask("PATCH", &location, &[], b"x").status, 202);
+        server.join();
+        location
+    };
+    let store = Store::open(Filesystem::open(folder.path(), Access::Read).unwrap(), false).unwrap();
+    let options = Options { read_only: true, ..Options::default() };
+    let server = InProcess::serving(State::stored(store, options), Limits::default());
+    server.peer.get(&location).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
+    assert_eq!(server.peer.head(&location).status, 404);
 }
 
 #[test]

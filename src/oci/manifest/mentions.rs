@@ -102,9 +102,9 @@ mod tests {
     #[test]
     fn digests_are_found_however_they_are_written() {
         let digest = Digest::sha256(b"1");
-        let escaped: String = digest.as_str().bytes().map(|byte| format!("\\u{byte:04X}")).collect();
+        let escaped: Vec<String> = digest.as_str().bytes().map(|byte| format!("\\u{byte:04X}")).collect();
         let colon = digest.as_str().replace(':', "\\u003a");
-        for text in [escaped, colon] {
+        for text in [escaped.concat(), colon] {
             assert_eq!(in_document(text.as_bytes()), [digest.clone()].into(), "{text}");
         }
         assert_eq!(in_document(b"\\u00ff\\u12\\"), BTreeSet::new());

@@ -59,7 +59,7 @@ struct Claim<'a> {
 // === impl Claim ===
 
 impl Claim<'_> {
-    /// What runs goes before what does not: its ports are taken, whoever was there first.
+    /// What runs goes before what does not: its ports are taken.
     fn compare(&self, other: &Self) -> Ordering {
         let runs = |claim: &Self| (claim.since.is_none(), claim.since);
         runs(self).cmp(&runs(other)).then_with(|| by_age(self.quinistry, other.quinistry))

@@ -27,6 +27,8 @@ pub(super) struct Progress {
     pub(super) overdue: BTreeSet<(i32, String)>,
     /// For the next plan.
     pub(super) lacking: Lacking,
+    /// In how many seconds the next deadline passes.
+    pub(super) due: Option<i64>,
 }
 
 // === impl Progress ===
@@ -55,8 +57,15 @@ impl Progress {
             .filter(|(_, since)| passed(last.map_or(**since, |last| last.max(**since))))
             .map(|(key, _)| (*key).clone())
             .collect();
+        let starts: Vec<Timestamp> = if waited.is_empty() {
+            last.into_iter().collect()
+        } else {
+            waited.iter().map(|(_, since)| last.map_or(**since, |last| last.max(**since))).collect()
+        };
+        let left = starts.iter().map(|since| since.as_second() + allowed + 1 - chain.now.as_second());
+        let due = left.filter(|left| *left > 0).min();
         let late = if waited.is_empty() { last.is_some_and(passed) } else { !overdue.is_empty() };
-        Self { late, overdue, lacking }
+        Self { late, overdue, lacking, due }
     }
 
     pub(super) fn is_overdue(&self, generation: i32, node: &str) -> bool {
@@ -84,24 +93,31 @@ fn last(chain: &Chain<'_>) -> Option<Timestamp> {
 
 fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
     let mut all = Lacking::new();
+    let known = chain.observed.lacking.as_ref();
     for view in chain.views.iter().filter(|view| view.exists()) {
         for node in &view.nodes {
+            let lacks = view.lacks(node);
+            // One that has been waited for is waited for until it is steady.
+            let young = || {
+                let ready = view.pod_on(node).and_then(|pod| pod.ready);
+                ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY)
+            };
+            if !lacks && known.is_none_or(Lacking::is_empty) {
+                continue;
+            }
             let key = (view.number, node.name.clone());
-            let known = chain.observed.lacking.as_ref().map(|known| known.get(&key).copied());
-            let since = match known {
+            let before = known.map(|known| known.get(&key).copied());
+            let unsteady = matches!(before, Some(Some(_))) && young();
+            if !(lacks || unsteady) {
+                continue;
+            }
+            let since = match before {
                 Some(Some(since)) => since,
                 Some(None) => chain.now,
                 // This operator has just begun.
                 None => estimate(view, node).or(last).unwrap_or(chain.now),
             };
-            let unsteady = || {
-                let ready = view.pod_on(node).and_then(|pod| pod.ready);
-                let young = ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY);
-                young && matches!(known, Some(Some(_)))
-            };
-            if view.lacks(node) || unsteady() {
-                all.insert(key, since);
-            }
+            all.insert(key, since);
         }
     }
     all

@@ -249,6 +249,12 @@ fn refuses(pod: &Pod) -> bool {
     pod.ended.as_ref().is_some_and(|(code, _)| *code == exit::WRONG_DIGEST)
 }
 
+/// An image without the digest that admission plugins add to a tag.
+fn unpinned(image: &str) -> &str {
+    let has_tag = |named: &str| named.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    image.split_once('@').map(|(named, _)| named).filter(|named| has_tag(named)).unwrap_or(image)
+}
+
 /// The carrier that its pod cannot be started in. Not if an admission plugin has it pulled: no other would be better.
 fn failed<'a>(pods: &Pods<'a>, node: &Node) -> Option<&'a str> {
     let mut staying = pods.on(&node.name).iter().filter(|pod| !pod.deleting);
@@ -256,5 +262,5 @@ fn failed<'a>(pods: &Pods<'a>, node: &Node) -> Option<&'a str> {
         let waiting = pod.waiting.as_ref().is_some_and(|(reason, _)| NOT_THERE.contains(&reason.as_str()));
         waiting && pod.pull_policy == build::NEVER
     });
-    failed.map(|pod| pod.image.as_str())
+    failed.map(|pod| unpinned(&pod.image))
 }

@@ -146,9 +146,9 @@ impl Staged for Gathered {
         self.usable()?;
         let path = self.storage.0.path(key);
         let folder = path.parent().expect("a key has a folder");
+        self.storage.0.make(folder)?;
         let moved = pass("keep")
             .and_then(|()| fs::create_dir_all(folder))
-            .and_then(|()| self.storage.0.root.must_hold(folder))
             .and_then(|()| if self.made { fs::rename(&self.path, &path) } else { Ok(()) });
         moved.map_err(|error| failed("keep", &path, error))?;
         self.path = path;

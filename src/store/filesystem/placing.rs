@@ -51,20 +51,20 @@ impl Inner {
     /// Tells what became of names that were owed.
     pub(super) fn settled(&self, owed: Owed, result: Result<(), StorageError>) -> Result<(), StorageError> {
         if result.is_ok() {
-            self.folders.paid(owed)
+            self.folders.paid(owed);
         } else {
-            self.folders.fail(owed)
+            self.folders.fail(owed);
         }
         result
     }
 
     /// Makes a folder, and all those that it lies in, under the root.
-    fn make(&self, folder: &Path) -> Result<(), StorageError> {
-        let made = self.folders.make(folder).and_then(|()| match self.root.must_hold(folder) {
-            // Another request removes it, which is told when something is moved there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            held => held,
-        });
+    pub(super) fn make(&self, folder: &Path) -> Result<(), StorageError> {
+        // The folder, or the innermost around it that is there, before anything is made in it.
+        let around = folder.ancestors().map(|around| self.root.must_hold(around));
+        let held =
+            around.filter(|held| !held.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
+        let made = held.take(1).collect::<io::Result<()>>().and_then(|()| self.folders.make(folder));
         made.map_err(|error| failed("make", folder, error))
     }
 

@@ -209,19 +209,6 @@ fn nothing_is_written_through_a_link_out_of_the_root() {
     assert!(push_blob(&store, "out", b"{}").is_err());
     assert!(push_blob(&store, "out/x", b"{}").is_err());
     assert!(store.delete_blob(&name("out"), &Digest::sha256(b"{}")).is_err());
-    let left: Vec<_> = walk(outside.path()).into_iter().filter(|path| path.is_file()).collect();
-    assert_eq!(left, [""; 0].map(PathBuf::from));
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     push_blob(&store, "a", b"more").unwrap();
-}
-
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    let mut open = vec![folder.to_path_buf()];
-    while let Some(path) = open.pop() {
-        if path.is_dir() {
-            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        }
-        all.push(path);
-    }
-    all
 }

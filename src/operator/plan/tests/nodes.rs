@@ -183,6 +183,7 @@ fn nodes_that_are_excluded_or_are_no_machines_are_not_waited_for() {
         ("quinistry.dev/exclude", "true"),
         ("type", "virtual-kubelet"),
         ("eks.amazonaws.com/compute-type", "fargate"),
+        ("liqo.io/type", "virtual-node"),
     ] {
         let quinistry = pinned();
         let mut world = World::new(3);

@@ -256,6 +256,24 @@ fn nodes_whose_carrier_fails_are_strangers_until_they_were_asked() {
 }
 
 #[test]
+fn a_carrier_that_admission_pins_is_still_the_carrier_that_failed() {
+    let (quinistry, mut world) = own();
+    world.change_node("node-2", |node| {
+        node.sandboxes = vec![PAUSE.into(), "other.example.com/pause:1".into()];
+    });
+    world.play(&quinistry);
+    world.change_pods(0, |pod| {
+        if pod.node == "node-2" {
+            pod.image = format!("{PAUSE}@sha256:{}", "a".repeat(64));
+            (pod.ready, pod.running) = (None, None);
+            pod.waiting = Some(("ErrImageNeverPull".into(), String::new()));
+        }
+    });
+    let label = carrier::key("other.example.com/pause:1");
+    assert!(applied(&world.plan(&quinistry)).contains(&format!("node-2: {label}")));
+}
+
+#[test]
 fn pulls_that_admission_forces_are_told_and_no_other_carrier_is_tried() {
     let (quinistry, mut world) = own();
     world.starts_nothing = true;

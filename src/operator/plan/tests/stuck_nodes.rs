@@ -70,6 +70,7 @@ fn what_the_cluster_says_of_a_pod_is_told_and_degrades_from_the_deadline() {
         let plan = world.plan(&quinistry);
         assert_named(&plan, reason, words);
         assert_eq!(plan.words.degraded.status, "False", "{:#?}", plan.words);
+        assert!(plan.due.is_some_and(|due| (500..600).contains(&due.as_secs())), "{:?}", plan.due);
         assert_eq!(applied(&plan), [""; 0]);
         let later = world.plan(&quinistry);
         assert_eq!(plan.deviations, later.deviations, "the same state gives the same words");

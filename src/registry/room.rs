@@ -1,0 +1,134 @@
+//! Budgets for memory that clients hold beyond the few KiB that every connection has.
+//!
+//! A hostile client makes the registry hold memory by not sending or not reading what it began. Each connection is bounded
+//! by its deadlines; the budgets bound the sum of all connections, so that it stays below the memory limit of the pods
+//! that serve a generation (128 MiB, `operator::build::pod`). Where a budget is used up, answers go out in smaller pieces
+//! and bodies come in by smaller reads: slower, never refused.
+//!
+//! Memory belongs to the process, so the budgets do too.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Bytes that each connection may hold of each kind (read, written) outside of every budget: 4,096 connections times a
+/// page for each.
+pub(super) const SMALL: usize = 4 * 1024;
+
+/// Longest time that an answer, or a manifest that comes in, waits for room.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Read buffers of connections that send much.
+pub(super) static READS: Room = Room::new(8 * 1024 * 1024);
+
+/// Parts of answers that lie in memory until the client has taken them.
+pub(super) static ANSWERS: Room = Room::new(8 * 1024 * 1024);
+
+/// Bodies of uploads that are gathered to be written at once. Only a registry with storage uses this budget.
+pub(super) static UPLOADS: Room = Room::new(32 * 1024 * 1024);
+
+/// Beginnings of manifests that come in, each up to [`SHORT_MANIFEST`]: long ones cannot take the room of short ones.
+pub(super) static SHORT_MANIFESTS: Room = Room::new(16 * 1024 * 1024);
+
+/// Rests of manifests that come in.
+pub(super) static LONG_MANIFESTS: Room = Room::new(64 * 1024 * 1024);
+
+/// Bytes of each manifest that count as [`SHORT_MANIFESTS`]. Nearly all manifests are shorter.
+pub(super) const SHORT_MANIFEST: usize = 64 * 1024;
+
+/// A share of a budget, given back when it is dropped.
+pub(super) type Share = SemaphorePermit<'static>;
+
+/// A budget, in bytes.
+#[derive(Debug)]
+pub(super) struct Room {
+    size: usize,
+    free: Semaphore,
+}
+
+impl Room {
+    pub(super) const fn new(size: usize) -> Self {
+        Self { size, free: Semaphore::const_new(size) }
+    }
+
+    /// Takes so many bytes, if they are free.
+    pub(super) fn try_take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        self.free.try_acquire_many(u32::try_from(bytes).ok()?).ok()
+    }
+
+    /// Takes so many bytes, or the whole budget if it is smaller, when they are free and the requests before have theirs;
+    /// `None` if that takes longer than `patience`.
+    pub(super) async fn take(&self, bytes: usize, patience: Duration) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(bytes.min(self.size)).unwrap_or(u32::MAX);
+        tokio::time::timeout(patience, self.free.acquire_many(bytes)).await.ok()?.ok()
+    }
+
+    /// Takes an eighth of what is free, at most `most` bytes; `None` if that is no more than [`SMALL`]. So clients that
+    /// hold their shares for long leave ever smaller ones to others, and never nothing.
+    pub(super) fn take_part(&self, most: usize) -> Option<(usize, SemaphorePermit<'_>)> {
+        let part = most.min(self.free.available_permits() / 8 / SMALL * SMALL);
+        if part <= SMALL { None } else { Some((part, self.try_take(part)?)) }
+    }
+
+    /// Less than a quarter is free: clients that hold room without moving bytes are now cut off sooner.
+    pub(super) fn is_tight(&self) -> bool {
+        self.free.available_permits() < self.size / 4
+    }
+}
+
+/// Bytes that give back their share when the last of them is dropped.
+pub(super) fn with_share(bytes: Bytes, share: Share) -> Bytes {
+    struct Shared {
+        bytes: Bytes,
+        _share: Share,
+    }
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    Bytes::from_owner(Shared { bytes, _share: share })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_shrink_as_the_room_fills_and_never_exceed_it() {
+        let room = Room::new(1024 * 1024);
+        let mut shares = Vec::new();
+        while let Some(share) = room.take_part(256 * 1024) {
+            shares.push(share);
+        }
+        let parts: Vec<usize> = shares.iter().map(|(part, _)| *part).collect();
+        assert!(parts.is_sorted_by(|before, after| before >= after), "{parts:?}");
+        assert_eq!(parts[0], 128 * 1024);
+        assert!(parts.iter().sum::<usize>() <= 1024 * 1024);
+        assert!(room.is_tight());
+        drop(shares);
+        assert!(!room.is_tight());
+        assert!(room.try_take(1024 * 1024).is_some());
+    }
+
+    #[test]
+    fn bytes_give_back_their_share_with_their_last_clone() {
+        static ROOM: Room = Room::new(10);
+        let bytes = with_share(Bytes::from_static(b"abc"), ROOM.try_take(10).unwrap());
+        let slice = bytes.slice(1..2);
+        drop(bytes);
+        assert!(ROOM.try_take(1).is_none());
+        drop(slice);
+        assert!(ROOM.try_take(10).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_request_for_room_gives_up_after_a_while() {
+        let room = Room::new(10);
+        let all = room.take(1000, PATIENCE).await.unwrap();
+        assert!(room.take(1, Duration::ZERO).await.is_none());
+        drop(all);
+        assert!(room.take(1, PATIENCE).await.is_some());
+    }
+}
