@@ -1,6 +1,7 @@
 //! Events: what happened to a resource, for `kubectl describe`. Those that are published follow from the change of
 //! status, so that a state which lasts is told once. A failure to publish is logged and hinders nothing.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 use kube::runtime::events::{Event, EventType, Recorder};
 
@@ -60,7 +61,24 @@ pub(super) fn of_action(applied: &Applied) -> Option<Event> {
         }
         Applied::Nothing => return None,
     };
-    Some(event(EventType::Normal, format!("{reason:?}"), note))
+    Some(Event { secondary: related(applied), ..event(EventType::Normal, format!("{reason:?}"), note) })
+}
+
+/// The object that an action was about. Events that differ in nothing but their note are merged into one, which then
+/// shows the first note and a count.
+fn related(applied: &Applied) -> Option<ObjectReference> {
+    let (kind, name) = match applied {
+        Applied::Set(name, _) => ("DaemonSet", name),
+        Applied::Replaced(name) => ("Pod", name),
+        Applied::Restored(name) | Applied::Dropped(name) => ("ConfigMap", name),
+        Applied::Labelled(name, _) => ("Node", name),
+        Applied::Deleted(number) => {
+            let path = Some(format!("status.generations{{{number}}}"));
+            return Some(ObjectReference { field_path: path, ..ObjectReference::default() });
+        }
+        Applied::Nothing => return None,
+    };
+    Some(ObjectReference { kind: Some(kind.into()), name: Some(name.clone()), ..ObjectReference::default() })
 }
 
 /// The Events for a change of status: Ready that came, and whatever came to be wrong.

@@ -46,3 +46,15 @@ fn notes_are_as_long_as_the_api_takes_and_cut_between_letters() {
     let note = long.note.unwrap();
     assert!(note.len() <= NOTE && note.chars().all(|letter| letter == 'é'));
 }
+
+#[test]
+fn events_about_two_objects_are_not_merged_into_one() {
+    let related = |applied: Applied| of_action(&applied).unwrap().secondary;
+    let names = |make: fn(String) -> Applied| (related(make("a".into())), related(make("b".into())));
+    for make in [Applied::Replaced, Applied::Restored, Applied::Dropped] {
+        let (one, other) = names(make);
+        assert!(one.is_some() && one != other, "{one:?}");
+    }
+    assert_ne!(related(Applied::Deleted(2)), related(Applied::Deleted(3)));
+    assert_ne!(related(Applied::Labelled("a".into(), None)), related(Applied::Labelled("b".into(), None)));
+}
