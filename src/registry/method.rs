@@ -26,7 +26,9 @@ impl Method {
         if matches!(*method, http::Method::GET | http::Method::HEAD) {
             return Ok(Self::Read);
         }
-        let Some(options) = options else { return refuse("this registry has no storage to write to") };
+        let Some(options) = options else {
+            return refuse("this registry has no storage to write to (start it with --storage DIR)");
+        };
         let found = match *method {
             http::Method::POST => Self::Post,
             http::Method::PATCH => Self::Patch,
