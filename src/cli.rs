@@ -3,15 +3,15 @@
 //! The only room with `anyhow`, standard output and exit codes. What the subcommands do lies in the other
 //! rooms; here are flags, wiring, and words for people. Called by `main` alone.
 
-use std::ffi::OsString;
 use std::future::Future;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use self::output::print;
+pub use self::command_line::parse;
+use self::exit::Exit;
+use self::output::{ReaderGone, print};
 use crate::escape::{self, Escaped};
 use crate::layout::Format;
 use crate::quine::LayerForm;
@@ -21,20 +21,27 @@ use crate::{nss, telemetry};
 mod bootstrap;
 mod check;
 mod cluster;
+mod command_line;
 mod completions;
 mod copy;
 mod crd;
 mod delete;
 mod down;
+mod exit;
 mod gc;
+mod help;
 mod image;
 mod inspect;
 mod list;
 mod listen;
 mod login;
+mod logout;
+mod man;
 mod operator;
 mod output;
 mod own;
+mod ownership;
+mod port_holder;
 mod probe;
 mod progress;
 mod pull;
@@ -42,11 +49,14 @@ mod push;
 mod referrers;
 mod remote;
 mod serve;
+mod serve_config;
 mod status;
 mod storage;
 mod tags;
+mod target;
 mod up;
 mod verify;
+mod version;
 
 /// The registry that ships itself.
 ///
@@ -64,14 +74,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve an image of this very executable (the default)
-    Serve(serve::Args),
+    Serve(serve_config::Args),
     /// Print or save this executable's own image
     Image(image::Args),
     /// Raise generations on this machine, each pulled from the one before and proven equal to it
     Bootstrap(bootstrap::Args),
     /// Copy an image from a registry into a file or folder
     Pull(pull::Args),
-    /// Copy an image, by default this executable's own, into a registry
+    /// Copy an image from a file or folder, or with --self this executable's own, into a registry
     Push(push::Args),
     /// Copy an image from one registry to another, without keeping it here
     Copy(copy::Args),
@@ -91,6 +101,8 @@ enum Command {
     Probe(probe::Args),
     /// Store credentials for a registry
     Login(login::Args),
+    /// Remove the credentials of a registry
+    Logout(logout::Args),
     /// Remove from a storage folder what no manifest needs, while no registry serves it
     Gc(gc::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
@@ -106,7 +118,12 @@ enum Command {
     /// Print the resource definition of the Kubernetes operator
     Crd(crd::Args),
     /// Print a completion script for a shell
+    #[command(visible_alias = "completion")]
     Completions(completions::Args),
+    /// Print the version, and the digest of this executable's image
+    Version(version::Args),
+    /// Write manual pages into a folder
+    Man(man::Args),
 }
 
 /// `--layer`
@@ -145,64 +162,56 @@ impl From<FormatArg> for Format {
     }
 }
 
-/// How kubectl knows its plugins.
-const PLUGIN: &str = "kubectl-quinistry";
-
-/// What this process was started with. As a plugin of kubectl it is called by another name, and shows what there is when
-/// nothing else is asked for: nobody who types `kubectl quinistry` wants to serve.
-#[must_use]
-pub fn parse() -> Cli {
-    Cli::parse_from(arguments(std::env::args_os().collect()))
-}
-
-fn arguments(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let is_plugin =
-        arguments.first().is_some_and(|path| Path::new(path).file_name() == Some(PLUGIN.as_ref()));
-    if is_plugin {
-        arguments[0] = "kubectl quinistry".into();
-        if arguments.len() == 1 {
-            arguments.push("status".into());
-        }
-    }
-    arguments
-}
-
-/// Runs what the command line asks for. The exit code is 0, 1 for a failure, 3 for an image that is not the
-/// expected one (`serve` only); clap ends usage errors with 2.
+/// Runs what the command line asks for.
 #[must_use]
 pub fn main(cli: Cli) -> ExitCode {
     nss::pin();
     telemetry::init();
-    let done = |()| ExitCode::SUCCESS;
-    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(args) => args.run(),
-        Command::Image(args) => args.run().map(done),
-        Command::Bootstrap(args) => args.run().map(done),
-        Command::Pull(args) => args.run().map(done),
-        Command::Push(args) => args.run().map(done),
-        Command::Copy(args) => args.run().map(done),
-        Command::Delete(args) => args.run().map(done),
-        Command::Referrers(args) => args.run().map(done),
-        Command::Verify(args) => args.run().map(done),
-        Command::Inspect(args) => args.run().map(done),
-        Command::Tags(args) => args.run().map(done),
-        Command::List(args) => args.run().map(done),
-        Command::Probe(args) => args.run().map(done),
-        Command::Login(args) => args.run().map(done),
-        Command::Gc(args) => args.run().map(done),
-        Command::Up(args) => args.run().map(done),
-        Command::Check(args) => args.run(),
-        Command::Status(args) => args.run(),
-        Command::Down(args) => args.run().map(done),
-        Command::Operator(args) => args.run(),
-        Command::Crd(args) => args.run().map(done),
-        Command::Completions(args) => args.run().map(done),
-    };
-    result.unwrap_or_else(|error| {
+    run(cli).unwrap_or_else(|error| {
+        if error.is::<ReaderGone>() {
+            return Exit::Success.into();
+        }
         // Causes may be in the words of a registry, an archive or a cluster.
         output::complain(&format!("quinistry: {}", Escaped(&format!("{error:#}"))));
-        ExitCode::FAILURE
+        Exit::of(&error).into()
     })
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = |()| Exit::Success.into();
+    match cli.command {
+        None => serve(cli.serve),
+        Some(Command::Serve(args)) => serve(args.accept()?),
+        Some(Command::Image(args)) => args.run().map(done),
+        Some(Command::Bootstrap(args)) => args.run().map(done),
+        Some(Command::Pull(args)) => args.run().map(done),
+        Some(Command::Push(args)) => args.run().map(done),
+        Some(Command::Copy(args)) => args.run().map(done),
+        Some(Command::Delete(args)) => args.run().map(done),
+        Some(Command::Referrers(args)) => args.run().map(done),
+        Some(Command::Verify(args)) => args.run().map(done),
+        Some(Command::Inspect(args)) => args.run().map(done),
+        Some(Command::Tags(args)) => args.run().map(done),
+        Some(Command::List(args)) => args.run().map(done),
+        Some(Command::Probe(args)) => args.run().map(done),
+        Some(Command::Login(args)) => args.run().map(done),
+        Some(Command::Logout(args)) => args.run().map(done),
+        Some(Command::Gc(args)) => args.run().map(done),
+        Some(Command::Up(args)) => args.run().map(done),
+        Some(Command::Check(args)) => args.run(),
+        Some(Command::Status(args)) => args.run(),
+        Some(Command::Down(args)) => args.run().map(done),
+        Some(Command::Operator(args)) => args.run(),
+        Some(Command::Crd(args)) => args.run().map(done),
+        Some(Command::Completions(args)) => args.run().map(done),
+        Some(Command::Version(args)) => args.run().map(done),
+        Some(Command::Man(args)) => args.run().map(done),
+    }
+}
+
+fn serve(args: serve::Args) -> anyhow::Result<ExitCode> {
+    serve_config::ensure_no_variables()?;
+    args.run()
 }
 
 /// The runtime of all subcommands but `serve`: one thread, this one.
@@ -218,6 +227,17 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
         tokio::select! {
             result = future => result,
             () = signals.next() => anyhow::bail!("interrupted; nothing is left behind"),
+        }
+    })
+}
+
+/// Runs a future that goes on until a signal stops it: then it has done what it was asked for.
+fn block_until_stopped<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Option<T>> {
+    runtime()?.block_on(async {
+        let mut signals = Signals::listen().context("failed to listen for signals")?;
+        tokio::select! {
+            result = future => result.map(Some),
+            () = signals.next() => Ok(None),
         }
     })
 }
@@ -242,8 +262,6 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     #[test]
     fn lengths_are_shown_in_decimal_units() {
         assert_eq!(super::human(999), "999 B");
@@ -251,18 +269,5 @@ mod tests {
         assert_eq!(super::human(5_140_000), "5.1 MB");
         assert_eq!(super::human(999_999), "1.0 MB");
         assert_eq!(super::human(7_000_000_000_000), "7.0 TB");
-    }
-
-    #[test]
-    fn a_plugin_of_kubectl_shows_the_status() {
-        let given = |words: &[&str]| super::arguments(words.iter().map(Into::into).collect());
-        assert_eq!(given(&["/bin/kubectl-quinistry"]), ["kubectl quinistry", "status"]);
-        assert_eq!(given(&["kubectl-quinistry", "up"]), ["kubectl quinistry", "up"]);
-        assert_eq!(given(&["/bin/quinistry"]), ["/bin/quinistry"]);
-    }
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
     }
 }

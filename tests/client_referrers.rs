@@ -48,7 +48,7 @@ async fn everything_that_refers_to_an_image_or_to_its_parts_is_copied() {
         all
     });
     let report = copy(&from, &to).await.unwrap();
-    assert_eq!((report.push.referrers, report.missing.len()), (3, 0));
+    assert_eq!((report.push.referrers.len(), report.missing.len()), (3, 0));
     to.change(|contents| assert_eq!(contents.manifests, wanted));
     assert_eq!(to.change(|contents| contents.tags.len()), 1, "the registry lists referrers by itself");
 }
@@ -99,7 +99,7 @@ async fn referrers_that_were_deleted_and_are_listed_still_are_told() {
         (lost, kept)
     });
     let report = copy(&from, &to).await.unwrap();
-    assert_eq!((report.push.referrers, report.missing), (1, vec![lost.digest]));
+    assert_eq!((report.push.referrers.len(), report.missing), (1, vec![lost.digest]));
     assert!(to.change(|contents| contents.manifests.contains_key(kept.digest.as_str())));
 }
 
@@ -175,7 +175,7 @@ async fn what_refers_to_an_image_in_a_layout_is_pushed_with_it() {
     for referrers in [Referrers::Listed, Referrers::Unknown(Answer::new(404))] {
         let to = MemoryRegistry::start(referrers);
         let report = push(&client(), &layout, &reference(&to.host, "x:1")).await.unwrap();
-        assert_eq!((report.referrers, report.uploaded), (2, 4), "blobs that are shared are sent once");
+        assert_eq!((report.referrers.len(), report.uploaded), (2, 4), "blobs that are shared are sent once");
         let has = to.change(|contents| {
             contents.tags.remove("1");
             wanted.keys().filter(|digest| contents.manifests.contains_key(*digest)).count()
@@ -245,7 +245,7 @@ async fn deleting_a_referrer_takes_it_off_the_list() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_list_of_referrers_leads_to_the_tag() {
-    let platform = Platform { architecture: "amd64".into(), os: "linux".into(), ..Platform::default() };
+    let platform = Platform { architecture: "amd64".into(), os: "linux".into(), variant: None };
     let platform =
         Descriptor { platform: Some(platform), ..Descriptor::of(media_type::OCI_MANIFEST, b"amd64") };
     let platforms =

@@ -1,13 +1,13 @@
 //! `quinistry bootstrap`: the chain on this machine, shown as it grows.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 use serde::Serialize;
 
-use super::LayerArg;
-use crate::chain::{Chain, Deviation, Generation, Plan};
+use super::output::{self, Output};
+use super::{LayerArg, port_holder};
+use crate::chain::{Chain, Deviation, Generation, Plan, Reason};
 use crate::client::{Client, Options};
 use crate::quine::{Executable, Quine};
 use crate::shutdown::Signals;
@@ -30,26 +30,16 @@ pub(super) struct Args {
     #[arg(long)]
     keep: bool,
 
-    /// How to report
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    #[command(flatten)]
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A tree that grows
-    Text,
-    /// One document at the end
-    Json,
-}
-
-/// What `--output json` prints.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report<'a> {
     generations: Vec<ReportedGeneration<'a>>,
-    fixed_point: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Null where a generation never came to serve anything: there is nothing to compare.
+    fixed_point: Option<bool>,
     deviation: Option<ReportedDeviation>,
 }
 
@@ -96,10 +86,10 @@ impl Args {
         };
         match raised {
             Ok(mut chain) => {
-                report.end(None)?;
+                output::go_on_unread(report.end(None))?;
                 if self.keep {
-                    if self.output == Output::Text {
-                        println!("serving until interrupted (Ctrl-C)");
+                    if report.is_text() {
+                        output::go_on_unread(super::print("serving until interrupted (Ctrl-C)\n"))?;
                     }
                     tokio::select! {
                         () = signals.next() => {}
@@ -113,8 +103,8 @@ impl Args {
                 Ok(())
             }
             Err(deviation) => {
-                report.end(Some(&deviation))?;
-                Err(deviation.into())
+                output::go_on_unread(report.end(Some(&deviation)))?;
+                Err(named(deviation))
             }
         }
     }
@@ -127,33 +117,65 @@ struct Printer {
 
 impl Printer {
     fn proven(&mut self, generation: &Generation) {
-        if self.output == Output::Text {
-            // A closed standard output must not end the chain; it is noticed at the end.
-            let _ = writeln!(io::stdout(), "{}", line(generation));
+        if self.is_text() {
+            // Any other failure to write is noticed at the end: it must not end the chain.
+            let _ = super::print(format!("{}\n", line(generation)));
         }
         self.proven.push(generation.clone());
     }
 
+    fn is_text(&self) -> bool {
+        !self.output.is_json() && !self.output.is_quiet()
+    }
+
     fn end(&self, deviation: Option<&Deviation>) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
-        match self.output {
-            Output::Text => {
-                if let Some(last) = self.proven.last() {
-                    writeln!(out, "\ndigest: {}", last.digest)?;
-                }
-                writeln!(out, "fixed point: {}", if deviation.is_none() { "yes" } else { "no" })?;
-            }
-            Output::Json => {
-                let report = Report {
-                    generations: self.proven.iter().map(ReportedGeneration::from).collect(),
-                    fixed_point: deviation.is_none(),
-                    deviation: deviation.map(ReportedDeviation::from),
-                };
-                serde_json::to_writer_pretty(&mut out, &report)?;
-                writeln!(out)?;
-            }
+        self.output.print(&Report {
+            generations: self.proven.iter().map(ReportedGeneration::from).collect(),
+            fixed_point: fixed_point(deviation),
+            deviation: deviation.map(ReportedDeviation::from),
+        })
+    }
+}
+
+/// Whether all generations served the same, as far as that was found out.
+fn fixed_point(deviation: Option<&Deviation>) -> Option<bool> {
+    match deviation.map(|deviation| &deviation.reason) {
+        None => Some(true),
+        Some(Reason::DigestDiffers { .. }) => Some(false),
+        Some(_) => None,
+    }
+}
+
+/// Names the process that holds a taken port, if it can be seen.
+fn named(deviation: Deviation) -> anyhow::Error {
+    let holder = match &deviation.reason {
+        Reason::PortTaken { port, source } if source.kind() == io::ErrorKind::AddrInUse => {
+            port_holder::of(*port)
         }
-        Ok(out.flush()?)
+        _ => None,
+    };
+    let error = anyhow::Error::from(deviation);
+    match holder {
+        Some(holder) => anyhow::anyhow!("{error:#}: it is held by {holder}"),
+        None => error,
+    }
+}
+
+impl output::Report for Report<'_> {
+    /// The end of the tree.
+    fn text(&self) -> String {
+        let digest = self.generations.last().map(|last| format!("\ndigest: {}\n", last.digest));
+        let fixed_point = match self.fixed_point {
+            Some(true) => "fixed point: yes\n",
+            Some(false) => "fixed point: no\n",
+            None => "",
+        };
+        digest.unwrap_or_default() + fixed_point
+    }
+
+    fn essence(&self) -> String {
+        let last = self.generations.last().filter(|_| self.fixed_point == Some(true));
+        last.map(|last| format!("{}\n", last.digest)).unwrap_or_default()
     }
 }
 

@@ -1,37 +1,73 @@
 //! `quinistry copy`
 
-use super::remote::{Remote, parse_name};
+use serde::Serialize;
+
+use super::output::{Output, Report, complain};
+use super::remote::{self, Remote};
+use crate::oci::{Digest, ImageReference};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[arg(value_name = "FROM", help = "What to copy: HOST[:PORT]/NAME[:TAG][@DIGEST]")]
-    from: String,
+    #[arg(
+        value_name = "FROM",
+        value_parser = remote::reference,
+        help = "What to copy: HOST[:PORT]/NAME[:TAG][@DIGEST]"
+    )]
+    from: ImageReference,
     /// Where to: the same, usually with a tag
-    #[arg(value_name = "TO")]
-    to: String,
+    #[arg(value_name = "TO", value_parser = remote::reference)]
+    to: ImageReference,
     /// Copy what refers to it, too: signatures, bills of materials and the like
     #[arg(long)]
     all: bool,
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     remote: Remote,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Copied {
+    reference: String,
+    digest: Digest,
+    referrers: Vec<Digest>,
+    missing: Vec<Digest>,
+    /// Where the referrers were copied to.
+    #[serde(skip)]
+    repository: String,
 }
 
 // === impl Args ===
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (from, to) = (parse_name(&self.from)?, parse_name(&self.to)?);
+        let (from, to) = (self.from, self.to);
         let client = self.remote.client()?;
-        let progress = super::progress::bars();
+        let progress = super::progress::bars(self.output.is_quiet());
         let report = super::block_on(async { Ok(client.copy(&from, &to, self.all, progress).await?) })?;
         for digest in &report.missing {
-            eprintln!(
+            complain(&format!(
                 "warning: left out {digest}: it is listed as a referrer, and its manifest was not found"
-            );
+            ));
         }
-        let (digest, referrers) = (report.push.digest, report.push.referrers);
-        let tag = to.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
-        let also = if self.all { format!("  and {referrers} that refer to it") } else { String::new() };
-        super::print(format!("{}/{}{tag}@{digest}{also}\n", to.host(), to.repository()))
+        self.output.print(&Copied {
+            reference: remote::pinned(&to, &report.push.digest),
+            digest: report.push.digest,
+            referrers: report.push.referrers,
+            missing: report.missing,
+            repository: format!("{}/{}", to.host(), to.repository()),
+        })
+    }
+}
+
+impl Report for Copied {
+    fn text(&self) -> String {
+        let referrers = self.referrers.iter().map(|digest| format!("{}@{digest}\n", self.repository));
+        std::iter::once(format!("{}\n", self.reference)).chain(referrers).collect()
+    }
+
+    fn essence(&self) -> String {
+        std::iter::once(&self.digest).chain(&self.referrers).map(|digest| format!("{digest}\n")).collect()
     }
 }

@@ -1,17 +1,22 @@
 //! `quinistry gc`: removes from a folder what no manifest needs, while no registry serves it.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::ValueHint;
+use serde::Serialize;
 
-use crate::store::{Access, Collection, Filesystem, NotUnderstood, Store};
+use super::output::{self, Output};
+use super::storage::open_folder;
+use crate::oci::{Digest, RepositoryName};
+use crate::store::{Access, Collected, Collection, NotUnderstood, Store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The folder that `serve --storage` was given, or distribution's root directory
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     folder: PathBuf,
 
     /// Say what would be removed, and remove nothing
@@ -25,13 +30,55 @@ pub(super) struct Args {
     /// Remove manifests, too, that no tag means, nor an index, and that refer to nothing that stays
     #[arg(long)]
     delete_untagged: bool,
+
+    #[command(flatten)]
+    output: Output,
 }
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    dry_run: bool,
+    manifests: Vec<Linked>,
+    links: Vec<Linked>,
+    blobs: Vec<Blob>,
+    bytes: u64,
+    kept: usize,
+    /// Manifests that cannot be read as such, kept with all that they mention.
+    not_understood: Vec<Unread>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unread {
+    repository: String,
+    digest: Digest,
+    tags: Vec<String>,
+}
+
+/// What is removed from a repository.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linked {
+    repository: String,
+    digest: Digest,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Blob {
+    digest: Digest,
+    size: u64,
+}
+
+/// Where every registry of this layout keeps everything, from its first start on.
+const STORE: &str = "docker/registry/v2";
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.folder.is_dir(), "there is no folder {}", self.folder.display());
-        // Also for a dry run: what changes meanwhile cannot be told from what is not needed.
-        let storage = Filesystem::open(&self.folder, Access::Write)?;
+        ensure_store(&self.folder)?;
+        // Also for a dry run: what changes at the same time cannot be told from what is not needed.
+        let storage = open_folder(&self.folder, Access::Write)?;
         let store = Store::open(storage, false).context("failed to finish what a crash had cut off")?;
         let wanted = Collection {
             grace: Duration::from_secs(self.grace.saturating_mul(60)),
@@ -39,34 +86,88 @@ impl Args {
             dry_run: self.dry_run,
         };
         let collected = store.collect(&wanted)?;
+        self.output.print(&Report::new(self.dry_run, collected))
+    }
+}
+
+/// Fails unless a registry has kept its content here: a wrong path must not become a store.
+fn ensure_store(folder: &Path) -> anyhow::Result<()> {
+    let shown = folder.display();
+    anyhow::ensure!(folder.is_dir(), "there is no folder {shown}");
+    if folder.join(STORE).is_dir() {
+        return Ok(());
+    }
+    let inside = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    let above = inside.ancestors().skip(1).find(|above| above.join(STORE).is_dir());
+    let hint = above
+        .filter(|above| inside.starts_with(above.join("docker")))
+        .map(|above| format!("; did you mean {}?", above.display()))
+        .unwrap_or_default();
+    anyhow::bail!("{shown} is not the storage of a registry (no {STORE} in it); nothing was changed{hint}")
+}
+
+// === impl Report ===
+
+impl Report {
+    fn new(dry_run: bool, collected: Collected) -> Self {
+        let linked = |(repository, digest): (RepositoryName, Digest)| Linked {
+            repository: repository.to_string(),
+            digest,
+        };
+        Self {
+            dry_run,
+            bytes: collected.blobs.iter().map(|(_, length)| length).sum(),
+            manifests: collected.manifests.into_iter().map(linked).collect(),
+            links: collected.links.into_iter().map(linked).collect(),
+            blobs: collected.blobs.into_iter().map(|(digest, size)| Blob { digest, size }).collect(),
+            kept: collected.kept,
+            not_understood: collected.not_understood.into_iter().map(Unread::from).collect(),
+        }
+    }
+}
+
+impl From<NotUnderstood> for Unread {
+    fn from(NotUnderstood { repository, digest, tags }: NotUnderstood) -> Self {
+        let tags = tags.iter().map(ToString::to_string).collect();
+        Self { repository: repository.to_string(), digest, tags }
+    }
+}
+
+impl output::Report for Report {
+    fn text(&self) -> String {
         let mut text = String::new();
-        for (repository, digest) in &collected.manifests {
-            writeln!(text, "manifest {repository}@{digest}")?;
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            writeln!(text, "{line}").expect("writing to a string does not fail");
+        };
+        for Linked { repository, digest } in &self.manifests {
+            line(format_args!("manifest {repository}@{digest}"));
         }
-        for (repository, digest) in &collected.links {
-            writeln!(text, "link     {repository}@{digest}")?;
+        for Linked { repository, digest } in &self.links {
+            line(format_args!("link     {repository}@{digest}"));
         }
-        for (digest, length) in &collected.blobs {
-            writeln!(text, "blob     {digest}  {}", super::human(*length))?;
+        for Blob { digest, size } in &self.blobs {
+            line(format_args!("blob     {digest}  {}", super::human(*size)));
         }
-        for NotUnderstood { repository, digest, tags } in &collected.not_understood {
-            let tags: String = tags.iter().flat_map(|tag| [" :", tag.as_str()]).collect();
-            writeln!(
-                text,
+        for Unread { repository, digest, tags } in &self.not_understood {
+            let tags: String = tags.iter().map(|tag| format!(" :{tag}")).collect();
+            line(format_args!(
                 "kept     {repository}@{digest}{tags}  (not understood: kept with all that it mentions)"
-            )?;
+            ));
         }
-        let bytes = collected.blobs.iter().map(|(_, length)| length).sum();
-        let would = if self.dry_run { "would be removed" } else { "removed" };
-        writeln!(
-            text,
-            "{} manifests, {} links and {} blobs of {} {would}; {} blobs stay",
-            collected.manifests.len(),
-            collected.links.len(),
-            collected.blobs.len(),
-            super::human(bytes),
-            collected.kept
-        )?;
-        super::print(text)
+        line(format_args!(
+            "{} manifests, {} links and {} blobs of {} {}; {} blobs stay",
+            self.manifests.len(),
+            self.links.len(),
+            self.blobs.len(),
+            super::human(self.bytes),
+            if self.dry_run { "would be removed" } else { "removed" },
+            self.kept
+        ));
+        text
+    }
+
+    /// The digests whose bytes are freed.
+    fn essence(&self) -> String {
+        self.blobs.iter().map(|blob| format!("{}\n", blob.digest)).collect()
     }
 }

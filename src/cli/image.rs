@@ -1,9 +1,8 @@
 //! `quinistry image`: this executable's own image, in parts or as a file.
 
-use std::io::Write as _;
-
 use clap::Subcommand;
 
+use super::target::{allow_closed_pipe, target};
 use super::{FormatArg, LayerArg};
 use crate::layout::{DockerImage, SavedImage, Target, Writer};
 use crate::quine::{Blob, Executable, Flavour, Quine, REPOSITORY};
@@ -40,13 +39,14 @@ struct Which {
 #[derive(Debug, clap::Args)]
 struct Save {
     /// Where to; `-` is standard output
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: String,
 
     /// What to write
     #[arg(long, value_enum, default_value = "archive")]
     format: FormatArg,
 
-    #[arg(long, value_name = "REF", help = name_help())]
+    #[arg(long, value_name = "REF", value_parser = full_name, help = name_help())]
     name: Option<String>,
 
     #[command(flatten)]
@@ -71,26 +71,23 @@ fn name_help() -> String {
     )
 }
 
-/// Host, repository and tag: an engine looks for nothing less, so an image of a shorter name would never be found.
-fn full_name(typed: &str) -> anyhow::Result<String> {
-    let name = super::remote::parse_name(typed)?;
-    anyhow::ensure!(
-        name.digest().is_none(),
-        "'{name}' names a digest, which an image has by itself: name a tag"
-    );
+/// Parses host, repository and tag: engines look for nothing less, so an image of a shorter name would never be found.
+fn full_name(typed: &str) -> Result<String, String> {
+    let name = super::remote::reference(typed).map_err(|error| error.to_string())?;
+    if name.digest().is_some() {
+        return Err("names a digest, which an image has by itself: name a tag".into());
+    }
     Ok(format!("{}/{}:{}", name.host(), name.repository(), name.reference()))
 }
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
         match self.what {
-            What::Digest(which) => writeln!(out, "{}", which.quine()?.digest())?,
-            What::Config(which) => print(&mut out, which.quine()?.config())?,
-            What::Manifest(which) => print(&mut out, which.quine()?.manifest())?,
-            What::Save(save) => save.run()?,
+            What::Digest(which) => super::print(format!("{}\n", which.quine()?.digest())),
+            What::Config(which) => print(which.quine()?.config()),
+            What::Manifest(which) => print(which.quine()?.manifest()),
+            What::Save(save) => save.run(),
         }
-        Ok(out.flush()?)
     }
 }
 
@@ -101,16 +98,21 @@ impl Which {
     }
 }
 
-/// The exact bytes, so that hashing the output gives the digest.
-fn print(out: &mut impl std::io::Write, blob: &Blob) -> std::io::Result<()> {
-    blob.content.pieces().try_for_each(|piece| out.write_all(&piece?))
+/// Prints the exact bytes, so that hashing the output gives the digest.
+fn print(blob: &Blob) -> anyhow::Result<()> {
+    super::print(blob.content.to_bytes()?)
 }
 
 impl Save {
     fn run(self) -> anyhow::Result<()> {
-        let name = full_name(&self.name.unwrap_or_else(|| default_name(self.which.bootstrap)))?;
+        let target = target(&self.path)?;
+        allow_closed_pipe(&target.clone(), self.write(target))
+    }
+
+    fn write(self, target: Target) -> anyhow::Result<()> {
+        let name = self.name.unwrap_or_else(|| default_name(self.which.bootstrap));
         let quine = self.which.quine()?;
-        let mut writer = Writer::create(Target::parse(&self.path), self.format.into())?;
+        let mut writer = Writer::create(target, self.format.into())?;
         for blob in [quine.manifest(), quine.config(), quine.layer()] {
             let mut file = writer.begin_blob(&blob.descriptor)?;
             for piece in blob.content.pieces() {

@@ -3,14 +3,19 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::Context as _;
 use tokio::net::TcpListener;
+
+use super::port_holder;
 
 /// Listens there and nowhere else.
 pub(super) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on {address} (choose another address with --listen)"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+        let holder = if is_taken { port_holder::of(address.port()) } else { None };
+        let holder = holder.map(|holder| format!("held by {holder}; ")).unwrap_or_default();
+        anyhow::Error::from(error)
+            .context(format!("failed to listen on {address} ({holder}choose another address with --listen)"))
+    })
 }
 
 /// The same, but where `[::]` means all addresses, and the kernel has no IPv6, on those of IPv4.

@@ -14,6 +14,7 @@ const MAX_PASSWORD: u64 = 64 * 1024;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The registry, such as localhost:5000
+    #[arg(value_parser = super::remote::host)]
     host: String,
     /// Log in as this user
     #[arg(short, long, value_name = "USER")]

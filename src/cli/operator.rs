@@ -16,7 +16,7 @@ use crate::shutdown::Signals;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Look after the resources of this namespace only [default: all namespaces]
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, short, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
     /// Have one of several operators lead, by a Lease in their own namespace; the others stand by

@@ -86,13 +86,23 @@ impl Output {
     }
 }
 
-/// Writes a result to standard output. A reader that has seen enough, such as `head`, is no failure.
+/// A reader of standard output that has seen enough, such as `head`. Ends the command, without a word and with success.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+pub(super) struct ReaderGone;
+
+/// Writes a result to standard output; fails with [`ReaderGone`] when it is closed.
 pub(super) fn print(result: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(result.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
         result => result.context("failed to write standard output"),
     }
+}
+
+/// Goes on without a reader of standard output.
+pub(super) fn go_on_unread(printed: anyhow::Result<()>) -> anyhow::Result<()> {
+    printed.or_else(|error| if error.is::<ReaderGone>() { Ok(()) } else { Err(error) })
 }
 
 /// Writes a line to standard error. `eprintln!` panics when its reader is gone; there is nothing left to tell it to.

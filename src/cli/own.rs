@@ -1,24 +1,63 @@
 //! This executable as an image, as the subcommands that deal with registries see it.
 
+use serde::Serialize;
+
 use crate::client::{BoxError, Content, PushSource};
 use crate::oci::{Descriptor, Digest};
-use crate::quine::{Executable, LayerForm, Quine};
+use crate::quine::{Executable, Flavour, LayerForm, Quine};
+
+/// The title that every image of quinistry gives itself.
+pub(super) const TITLE: &str = "quinistry";
+
+/// The relation of an image to this executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Relation {
+    /// The image that this executable serves.
+    Served,
+    /// The image of this executable that is loaded onto nodes: it serves the same fixed point.
+    Bootstrap,
+    /// An image of another build or version of quinistry.
+    Quinistry,
+    /// Any other image.
+    Other,
+}
+
+// === impl Relation ===
+
+impl Relation {
+    /// Whether the image holds the fixed point of this executable, where there is one to compare.
+    pub(super) fn is_fixed_point(self) -> Option<bool> {
+        match self {
+            Self::Served | Self::Bootstrap => Some(true),
+            Self::Quinistry => Some(false),
+            Self::Other => None,
+        }
+    }
+}
 
 /// The image of this executable, to be pushed.
 pub(super) fn source(form: LayerForm) -> anyhow::Result<Box<dyn PushSource>> {
     Ok(Box::new(Own(Quine::new(&Executable::current()?, form)?)))
 }
 
-/// Whether one of these is the manifest digest of this executable's image, in any form. Forms are computed until
-/// one fits, because compressing takes longer than all else.
-pub(super) fn is_among(digests: &[&Digest]) -> anyhow::Result<bool> {
+/// Compares verified manifests with this executable's own. Images of other titles are not compared: compressing takes
+/// longer than all else. Forms are computed until one fits.
+pub(super) fn relation(digests: &[&Digest], is_quinistry: bool) -> anyhow::Result<Relation> {
+    if !is_quinistry {
+        return Ok(Relation::Other);
+    }
     let executable = Executable::current()?;
     for form in LayerForm::ALL {
-        if digests.contains(&Quine::new(&executable, form)?.digest()) {
-            return Ok(true);
+        for (flavour, relation) in
+            [(Flavour::Served, Relation::Served), (Flavour::Bootstrap, Relation::Bootstrap)]
+        {
+            if digests.contains(&Quine::with_flavour(&executable, form, flavour)?.digest()) {
+                return Ok(relation);
+            }
         }
     }
-    Ok(false)
+    Ok(Relation::Quinistry)
 }
 
 struct Own(Quine);

@@ -9,9 +9,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::client::{Outcome, Progress};
 use crate::oci::{Descriptor, Digest};
 
-/// Bars for a terminal, silence for everything else.
-pub(super) fn bars() -> Arc<dyn Progress> {
-    if stderr().is_terminal() { Arc::new(Bars::default()) } else { Arc::new(()) }
+/// Bars for a terminal, silence for everything else and for `--quiet`.
+pub(super) fn bars(quiet: bool) -> Arc<dyn Progress> {
+    if stderr().is_terminal() && !quiet { Arc::new(Bars::default()) } else { Arc::new(()) }
 }
 
 #[derive(Default)]

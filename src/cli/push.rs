@@ -1,51 +1,117 @@
-//! `quinistry push`
+//! `quinistry push`: an archive or layout, or, only when told so, this executable's own image.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-
-use crate::client::{LayoutSource, PushSource};
-use crate::layout::{Layout, Root};
-use crate::oci::{ImageReference, RepositoryName};
+use clap::ValueHint;
+use serde::Serialize;
 
 use super::LayerArg;
-use super::remote::{Name, Remote};
+use super::exit::UsageError;
+use super::output::{Output, Report, complain};
+use super::remote::{Remote, pinned};
+use crate::client::{LayoutSource, PushSource};
+use crate::escape;
+use crate::layout::{Layout, Root};
+use crate::oci::{Digest, ImageReference, RepositoryName};
+use crate::quine::VERSION;
+
+/// The two forms of the command, for one that is neither.
+const FORMS: &str = "`quinistry push PATH REF` pushes an archive or OCI layout, `quinistry push --self REF` the image \
+                     of this executable";
 
 #[derive(Debug, clap::Args)]
+// A PATH goes before the REF and is not needed with --self.
+#[command(allow_missing_positional = true)]
+#[command(override_usage = "quinistry push [OPTIONS] PATH REF\n       quinistry push [OPTIONS] --self REF")]
 pub(super) struct Args {
-    #[command(flatten)]
-    name: Name,
-    /// Push the image in this archive or OCI layout instead of this program's own
-    #[arg(long = "image", value_name = "PATH", id = "path")]
+    /// The archive or OCI layout to push
+    #[arg(value_hint = ValueHint::AnyPath)]
     path: Option<PathBuf>,
-    /// How the layer of this program's own image is stored
+    // Parsed below, so that a path without a reference is answered with the two forms.
+    #[arg(
+        value_name = "REF",
+        required = true,
+        help = "HOST[:PORT]/NAME[:TAG][@DIGEST], for example localhost:5000/debian:12"
+    )]
+    reference: String,
+    /// Push the image of this executable
+    #[arg(long = "self", conflicts_with = "path")]
+    own: bool,
+    /// The earlier form of PATH
+    #[arg(long, hide = true, value_name = "PATH", conflicts_with_all = ["path", "own", "layer"])]
+    image: Option<PathBuf>,
+    /// How the layer of this executable's own image is stored
     #[arg(long, value_name = "FORM", default_value = "tar", conflicts_with = "path")]
     layer: LayerArg,
     /// Take blobs from this repository of the same registry, instead of sending them
     #[arg(long, value_name = "NAME")]
     mount_from: Option<RepositoryName>,
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     remote: Remote,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pushed {
+    reference: String,
+    digest: Digest,
+    /// The path that was pushed; null for this executable's own image.
+    path: Option<PathBuf>,
+    uploaded: usize,
+    mounted: usize,
+    existing: usize,
+    /// What refers to the image, from the same source.
+    referrers: Vec<Digest>,
 }
 
 // === impl Args ===
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let image = self.name.parse()?;
+        let path = self.path.or(self.image);
+        if path.is_none() && !self.own {
+            let typed = super::plain(&escape::without_userinfo(&self.reference));
+            return Err(UsageError(format!("what shall be pushed to '{typed}'? {FORMS}")).into());
+        }
+        let image: ImageReference = self.reference.parse().map_err(|error| {
+            let typed = escape::without_userinfo(&self.reference);
+            UsageError(super::plain(&format!("'{typed}' is not the name of an image: {error}; {FORMS}")))
+        })?;
         let client = self.remote.client()?;
-        let layout = self.path.as_deref().map(Layout::open).transpose()?;
+        let layout = path.as_deref().map(Layout::open).transpose()?;
         let source: Box<dyn PushSource + '_> = match &layout {
             Some(layout) => Box::new(LayoutSource::new(layout, &choose(layout, &image)?.descriptor)),
             None => super::own::source(self.layer.into())?,
         };
-        let progress = super::progress::bars();
+        if layout.is_none() && !self.output.is_quiet() {
+            complain(&format!("pushing the image of this executable, quinistry {VERSION}, to {image}"));
+        }
+        let progress = super::progress::bars(self.output.is_quiet());
         let report = super::block_on(async {
             Ok(client.push(&*source, &image, self.mount_from.as_ref(), progress).await?)
         })?;
-        let tag = image.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
-        let (host, name) = (image.host(), image.repository());
-        super::print(format!("{host}/{name}{tag}@{}\n", report.digest))
+        self.output.print(&Pushed {
+            reference: pinned(&image, &report.digest),
+            digest: report.digest,
+            path: path.clone(),
+            uploaded: report.uploaded,
+            mounted: report.mounted,
+            existing: report.existing,
+            referrers: report.referrers,
+        })
+    }
+}
+
+impl Report for Pushed {
+    fn text(&self) -> String {
+        format!("{}\n", self.reference)
+    }
+
+    fn essence(&self) -> String {
+        format!("{}\n", self.digest)
     }
 }
 

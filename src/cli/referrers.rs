@@ -1,9 +1,13 @@
 //! `quinistry referrers`
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
+use serde::Serialize;
+
+use super::output::{Output, Report};
 use super::remote::{Name, Remote};
 use super::{human, plain};
+use crate::oci::Digest;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -13,27 +17,61 @@ pub(super) struct Args {
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     remote: Remote,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrers {
+    subject: Digest,
+    referrers: Vec<Referrer>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    digest: Digest,
+    media_type: String,
+    artifact_type: String,
+    size: u64,
+    annotations: BTreeMap<String, String>,
 }
 
 // === impl Args ===
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let image = self.name.parse()?;
+        let image = self.name.image;
         let client = self.remote.client()?;
-        let found = super::block_on(async {
-            let subject = client.resolve(&image).await?;
-            Ok(client.referrers(&image, &subject.digest).await?)
+        let (subject, found) = super::block_on(async {
+            let subject = client.resolve(&image).await?.digest;
+            let found = client.referrers(&image, &subject).await?;
+            Ok((subject, found))
         })?;
-        let mut text = String::new();
+        let mut referrers = Vec::new();
         for one in found {
-            let kind = one.artifact_type.as_deref().unwrap_or(&one.media_type);
-            // Registries may leave the filtering to who asks.
-            if self.artifact_type.as_deref().is_none_or(|wanted| wanted == kind) {
-                writeln!(text, "{}  {}  {}", one.digest, human(one.size), plain(kind))?;
+            let artifact_type = one.artifact_type.unwrap_or_else(|| one.media_type.clone());
+            // Registries may leave the filtering to the client.
+            if self.artifact_type.as_ref().is_none_or(|wanted| *wanted == artifact_type) {
+                let (digest, media_type, size) = (one.digest, one.media_type, one.size);
+                let annotations = one.annotations;
+                referrers.push(Referrer { digest, media_type, artifact_type, size, annotations });
             }
         }
-        super::print(text)
+        self.output.print(&Referrers { subject, referrers })
+    }
+}
+
+impl Report for Referrers {
+    fn text(&self) -> String {
+        let line =
+            |one: &Referrer| format!("{}  {}  {}\n", one.digest, human(one.size), plain(&one.artifact_type));
+        self.referrers.iter().map(line).collect()
+    }
+
+    fn essence(&self) -> String {
+        self.referrers.iter().map(|one| format!("{}\n", one.digest)).collect()
     }
 }

@@ -2,34 +2,34 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-
 use crate::client::{Client, DockerConfig, Options};
-use crate::escape;
-use crate::oci::ImageReference;
+use crate::oci::{Digest, ImageReference, ImageReferenceError, is_host};
 
-/// The name of an image or repository, as typed. Parsed when it is used and not by clap, because a wrong name is a
-/// mistake in what is asked for and not in how: one line, exit code 1.
+/// The reference of an image or repository.
 #[derive(Debug, clap::Args)]
 pub(super) struct Name {
     #[arg(
         value_name = "REF",
+        value_parser = reference,
         help = "HOST[:PORT]/NAME[:TAG][@DIGEST], for example localhost:5000/quinistry:latest"
     )]
-    reference: String,
+    pub(super) image: ImageReference,
 }
 
-impl Name {
-    pub(super) fn parse(&self) -> anyhow::Result<ImageReference> {
-        parse_name(&self.reference)
-    }
+/// Parses a reference; a malformed one is a usage error.
+pub(super) fn reference(typed: &str) -> Result<ImageReference, ImageReferenceError> {
+    typed.parse()
 }
 
-/// The name of an image, as typed.
-pub(super) fn parse_name(typed: &str) -> anyhow::Result<ImageReference> {
-    typed.parse().with_context(|| {
-        format!("'{}' is not the name of an image", super::plain(&escape::without_userinfo(typed)))
-    })
+/// Parses `HOST[:PORT]`; a malformed one is a usage error.
+pub(super) fn host(typed: &str) -> Result<String, &'static str> {
+    if is_host(typed) { Ok(typed.into()) } else { Err("want HOST[:PORT], for example localhost:5000") }
+}
+
+/// The reference that was written to, with the digest that it resolves to.
+pub(super) fn pinned(image: &ImageReference, digest: &Digest) -> String {
+    let tag = image.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+    format!("{}/{}{tag}@{digest}", image.host(), image.repository())
 }
 
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::cluster::{self, Where};
-use crate::escape;
+use super::output;
 use crate::up::api::Cluster;
 use crate::up::status::{Picture, Renewals, look};
 use crate::up::tree::{Paint, draw};
@@ -20,6 +20,10 @@ pub(super) struct Args {
     /// Show the resources of this namespace only [default: all namespaces]
     #[arg(long, short, value_name = "NAMESPACE", value_parser = cluster::namespace)]
     namespace: Option<String>,
+
+    /// Show the resources of all namespaces, which is the default
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    all_namespaces: bool,
 
     /// Go on, and show what changes
     #[arg(long, short)]
@@ -45,18 +49,23 @@ enum Output {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if self.watch {
+            let watched = super::block_until_stopped(async {
+                let cluster = self.place.look().await?;
+                self.watch(&cluster).await
+            })?;
+            return Ok(watched.unwrap_or(ExitCode::SUCCESS));
+        }
         cluster::run("nothing was changed", async {
             let cluster = self.place.look().await?;
-            if self.watch { self.watch(&cluster).await } else { self.once(&cluster).await }
+            self.once(&cluster).await
         })
     }
 
     async fn once(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         let pictures = look(cluster, self.namespace.as_deref(), &mut Renewals::default()).await?;
         match self.output {
-            Output::Json => {
-                super::print(format!("{}\n", escape::json(&serde_json::to_string_pretty(&pictures)?)))?
-            }
+            Output::Json => super::print(output::document(&pictures)?)?,
             Output::Text => super::print(self.text(&pictures, cluster::paint_of_stdout()))?,
         }
         let ready = !pictures.is_empty() && pictures.iter().all(|picture| picture.ready);
@@ -70,9 +79,7 @@ impl Args {
         let mut renewals = Renewals::default();
         loop {
             let text = match look(cluster, self.namespace.as_deref(), &mut renewals).await {
-                Ok(pictures) if self.output == Output::Json => {
-                    format!("{}\n", escape::json(&serde_json::to_string(&pictures)?))
-                }
+                Ok(pictures) if self.output == Output::Json => output::line(&pictures)?,
                 Ok(pictures) => self.text(&pictures, cluster::paint_of_stdout()),
                 // It may be back soon.
                 Err(error) => format!("{}\n", super::plain(&error.to_string())),

@@ -1,11 +1,12 @@
 //! The storage of `serve` and `gc`: which, and what may be done with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::ownership;
 use crate::registry::Options;
 use crate::store::{Access, Filesystem, Memory, Store};
 
@@ -19,7 +20,7 @@ const SWEEP: Duration = Duration::from_hours(1);
 #[group(skip)]
 pub(super) struct Storage {
     /// Also be a registry to push to, which keeps what is pushed in this folder, or in `memory`
-    #[arg(long = "storage", id = "storage", value_name = "DIR")]
+    #[arg(long = "storage", id = "storage", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     place: Option<Place>,
 
     /// With --storage memory: how much content there is room for, in MiB
@@ -77,7 +78,7 @@ impl Storage {
             }
             Place::Folder(folder) => {
                 let access = if self.read_only { Access::Read } else { Access::Write };
-                let storage = Filesystem::open(folder, access)?;
+                let storage = open_folder(folder, access)?;
                 Store::open(storage, self.allow_sparse)
             }
         };
@@ -89,6 +90,11 @@ impl Storage {
         }, read_only = self.read_only, "keeping what is pushed");
         Ok(Some((store, options)))
     }
+}
+
+/// Opens a folder of `serve` or `gc`.
+pub(super) fn open_folder(folder: &Path, access: Access) -> anyhow::Result<Filesystem> {
+    Filesystem::open(folder, access).map_err(|error| ownership::advise(folder, access, error.into()))
 }
 
 /// Ends upload sessions that nobody goes on with, now and then, until the program ends.

@@ -26,7 +26,7 @@ struct Tags {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let image = self.name.parse()?;
+        let image = self.name.image;
         let client = self.remote.client()?;
         let tags = super::block_on(async { Ok(client.tags(&image).await?) })?;
         let repository = format!("{}/{}", image.host(), image.repository());

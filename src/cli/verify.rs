@@ -1,11 +1,13 @@
 //! `quinistry verify`
 
 use anyhow::ensure;
+use serde::Serialize;
 
-use crate::client::Selection;
-use crate::oci::Digest;
-
+use super::output::{Output, Report};
+use super::own::{self, Relation};
 use super::remote::{Name, Remote};
+use crate::client::{Client, Document, Selection, VerifyReport};
+use crate::oci::{Digest, ImageReference};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -18,18 +20,37 @@ pub(super) struct Args {
     #[arg(long)]
     platform: Option<Selection>,
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     remote: Remote,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Verified {
+    reference: String,
+    digest: Digest,
+    images: Vec<Digest>,
+    blobs: usize,
+    bytes: u64,
+    relation: Relation,
+    /// Null for what is not an image of quinistry, which has nothing to compare.
+    fixed_point: Option<bool>,
 }
 
 // === impl Args ===
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let image = self.name.parse()?;
+        let image = self.name.image;
         let client = self.remote.client()?;
         let selection = self.platform.unwrap_or(Selection::All);
-        let progress = super::progress::bars();
-        let report = super::block_on(async { Ok(client.verify(&image, &selection, &*progress).await?) })?;
+        let progress = super::progress::bars(self.output.is_quiet());
+        let (report, titles) = super::block_on(async {
+            let report = client.verify(&image, &selection, &*progress).await?;
+            let titles = titles(&client, &image, &report).await?;
+            Ok((report, titles))
+        })?;
         if let Some(expected) = &self.expect {
             let found = [&report.resolved.digest, &report.root.digest];
             ensure!(
@@ -40,13 +61,56 @@ impl Args {
             );
         }
         let verified: Vec<&Digest> = report.images.iter().chain([&report.root.digest]).collect();
-        let is_own = super::own::is_among(&verified)?;
-        super::print(format!(
-            "digest: {}\nverified: {} blobs, {}\nfixed point: {}\n",
-            report.root.digest,
-            report.blobs,
-            super::human(report.bytes),
-            if is_own { "yes" } else { "no" }
-        ))
+        let is_quinistry = titles.iter().any(|title| title == own::TITLE);
+        let relation = own::relation(&verified, is_quinistry)?;
+        self.output.print(&Verified {
+            reference: image.to_string(),
+            digest: report.root.digest,
+            images: report.images,
+            blobs: report.blobs,
+            bytes: report.bytes,
+            relation,
+            fixed_point: relation.is_fixed_point(),
+        })
+    }
+}
+
+/// Fetches the titles that the verified images give themselves.
+async fn titles(
+    client: &Client,
+    image: &ImageReference,
+    report: &VerifyReport,
+) -> anyhow::Result<Vec<String>> {
+    let mut titles = Vec::new();
+    for digest in &report.images {
+        let manifest = client.manifest(&image.with_digest(digest.clone())).await?;
+        if let Document::Image(mut document) = manifest.document()? {
+            titles.extend(document.annotations.remove("org.opencontainers.image.title"));
+        }
+    }
+    Ok(titles)
+}
+
+impl Report for Verified {
+    fn text(&self) -> String {
+        let verified = format!("{} blobs, {}", self.blobs, super::human(self.bytes));
+        let digest = &self.digest;
+        match self.relation {
+            Relation::Other => format!(
+                "digest: {digest}\nnot a quinistry image: {verified} verified, no fixed point to compare\n"
+            ),
+            Relation::Served => format!("digest: {digest}\nverified: {verified}\nfixed point: yes\n"),
+            Relation::Bootstrap => format!(
+                "digest: {digest}\nverified: {verified}\n\
+                 fixed point: yes, by the bootstrap image of this executable\n"
+            ),
+            Relation::Quinistry => format!(
+                "digest: {digest}\nverified: {verified}\nfixed point: no, the image of another quinistry\n"
+            ),
+        }
+    }
+
+    fn essence(&self) -> String {
+        format!("{}\n", self.digest)
     }
 }

@@ -29,8 +29,8 @@ pub struct PushReport {
     pub mounted: usize,
     /// How many were there already.
     pub existing: usize,
-    /// Number of manifests that were put because they refer to the image or to a part of it.
-    pub referrers: usize,
+    /// Digests of the manifests that were put because they refer to the image or to a part of it.
+    pub referrers: Vec<Digest>,
 }
 
 /// A push under way; takes one [`Tree`] after the other.
@@ -115,7 +115,7 @@ impl<'a> Push<'a> {
         if let Some(expected) = target.digest().filter(|expected| **expected != digest) {
             return Err(ClientError::OtherDigest { expected: expected.clone(), actual: digest });
         }
-        let report = PushReport { digest, uploaded: 0, mounted: 0, existing: 0, referrers: 0 };
+        let report = PushReport { digest, uploaded: 0, mounted: 0, existing: 0, referrers: Vec::new() };
         Ok(Self { client, source, target, from, progress, report })
     }
 
@@ -135,9 +135,11 @@ impl<'a> Push<'a> {
 
     /// Puts manifests that refer to the image or to each other, by their digests.
     pub(super) async fn referrers(&mut self, trees: &[Tree]) -> Result<(), ClientError> {
-        for tree in trees.iter().filter(|tree| !tree.manifests.is_empty()) {
+        for tree in trees {
+            // Children come before parents; a tree without manifests was part of an earlier one.
+            let Some(root) = tree.manifests.last() else { continue };
             self.tree(tree, None).await?;
-            self.report.referrers += 1;
+            self.report.referrers.push(root.descriptor.digest.clone());
         }
         Ok(())
     }

@@ -1,0 +1,96 @@
+//! Examples of every subcommand: the help, the manual pages and a test that parses them read this table.
+
+/// The path of a subcommand, and how it is used.
+pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
+    ("serve", &["quinistry serve", "quinistry serve --listen 127.0.0.1:8080 --storage /srv/registry"]),
+    ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
+    ("bootstrap", &["quinistry bootstrap", "quinistry bootstrap --generations 5 --base-port 6000 --keep"]),
+    ("image digest", &["quinistry image digest", "quinistry image digest --layer gzip"]),
+    ("image config", &["quinistry image config", "quinistry image config --bootstrap"]),
+    ("image manifest", &["quinistry image manifest", "quinistry image manifest | sha256sum"]),
+    (
+        "image save",
+        &[
+            "quinistry image save - | docker load",
+            "quinistry image save --bootstrap --name registry.example.com/quinistry:0.1.0 q.tar",
+        ],
+    ),
+    (
+        "pull",
+        &[
+            "quinistry pull localhost:8080/quinistry:latest q.tar",
+            "quinistry pull registry.example.com/debian:12 debian --format oci-layout --platform linux/arm64",
+        ],
+    ),
+    (
+        "push",
+        &[
+            "quinistry push debian.tar registry.example.com/debian:12",
+            "quinistry push --self registry.example.com/quinistry:0.1.0",
+        ],
+    ),
+    (
+        "copy",
+        &[
+            "quinistry copy registry.example.com/debian:12 localhost:8080/debian:12",
+            "quinistry copy --all registry.example.com/app:1 localhost:8080/app:1 -o json",
+        ],
+    ),
+    (
+        "delete",
+        &[
+            "quinistry delete localhost:8080/debian:12",
+            "quinistry delete localhost:8080/debian@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ],
+    ),
+    (
+        "verify",
+        &[
+            "quinistry verify localhost:8080/quinistry",
+            "quinistry verify registry.example.com/debian:12 --platform linux/amd64",
+        ],
+    ),
+    (
+        "inspect",
+        &["quinistry inspect localhost:8080/debian:12", "quinistry inspect localhost:8080/debian:12 -o json"],
+    ),
+    (
+        "referrers",
+        &[
+            "quinistry referrers localhost:8080/app:1",
+            "quinistry referrers localhost:8080/app:1 --artifact-type application/spdx+json",
+        ],
+    ),
+    ("tags", &["quinistry tags localhost:8080/debian", "quinistry tags localhost:8080/debian -o json"]),
+    ("list", &["quinistry list localhost:8080", "quinistry list registry.example.com --ca ca.pem"]),
+    (
+        "login",
+        &[
+            "quinistry login registry.example.com",
+            "cat token | quinistry login registry.example.com -u robot --password-stdin",
+        ],
+    ),
+    ("logout", &["quinistry logout registry.example.com", "quinistry logout localhost:5000"]),
+    ("check", &["quinistry check", "quinistry check -n edge --context site-7"]),
+    ("up", &["quinistry up --wait", "quinistry up -n edge --generations 2 --dry-run -o yaml > edge.yaml"]),
+    ("status", &["quinistry status", "quinistry status -n edge -w"]),
+    ("down", &["quinistry down", "quinistry down -n edge --yes"]),
+    ("operator", &["quinistry operator", "quinistry operator -n edge --leader-elect"]),
+    ("crd", &["quinistry crd | kubectl apply --server-side -f -", "quinistry crd > quinistries.yaml"]),
+    (
+        "probe",
+        &[
+            "quinistry probe http://localhost:8080/v2/",
+            "quinistry probe http://localhost:8081/readyz --wait 30",
+        ],
+    ),
+    ("version", &["quinistry version", "quinistry version -o json"]),
+    (
+        "completions",
+        &[
+            "quinistry completions bash > /etc/bash_completion.d/quinistry",
+            "quinistry completions zsh > /usr/share/zsh/site-functions/_quinistry",
+        ],
+    ),
+    ("man", &["quinistry man /usr/local/share/man/man1", "quinistry man man1"]),
+];

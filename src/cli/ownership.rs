@@ -1,0 +1,87 @@
+//! Advice for folders that this process may not use.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{Access as Permission, AtFlags, CWD, accessat};
+
+use crate::store::Access;
+
+/// Adds the command that mends it to a failure to open a folder, if it is one of permissions.
+pub(super) fn advise(folder: &Path, access: Access, error: anyhow::Error) -> anyhow::Error {
+    let kind = error.chain().find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let advice = match (kind, access) {
+        (Some(io::ErrorKind::PermissionDenied), Access::Write) => {
+            format!("this process is user {user}, group {group}: run `{}`", command(folder, user, group))
+        }
+        (Some(io::ErrorKind::PermissionDenied), Access::Read) => {
+            format!("this process is user {user}, group {group}, which must be able to read it")
+        }
+        (Some(io::ErrorKind::ReadOnlyFilesystem), _) => {
+            "it is mounted read-only: mount it writable; `serve --read-only` serves it as it is".into()
+        }
+        _ => return error,
+    };
+    // The cause belongs before the advice, in one line.
+    anyhow::anyhow!("{error:#}; {advice}")
+}
+
+/// The command that makes a folder this user's.
+fn command(folder: &Path, user: u32, group: u32) -> String {
+    let quoted = quote(&folder.display().to_string());
+    let mut command = String::new();
+    if !folder.exists() {
+        write!(command, "mkdir -p {quoted} && ").expect("writing to a string does not fail");
+    }
+    let may_write =
+        accessat(CWD, folder, Permission::WRITE_OK | Permission::EXEC_OK, AtFlags::EACCESS).is_ok();
+    // What lies in it has the same owner, or is what may not be used.
+    let recursive = if may_write || folder.join("docker").exists() { "-R " } else { "" };
+    write!(command, "chown {recursive}{user}:{group} {quoted}").expect("writing to a string does not fail");
+    command
+}
+
+/// A path as a shell takes it.
+fn quote(path: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !path.is_empty() && !path.starts_with('-') && path.chars().all(is_plain) {
+        path.into()
+    } else {
+        format!("'{}'", super::plain(path).replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_folder_is_made_and_an_old_one_changed_with_all_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let missing = path.join("a b");
+        assert_eq!(command(&missing, 65532, 65532), {
+            let shown = missing.display();
+            format!("mkdir -p '{shown}' && chown 65532:65532 '{shown}'")
+        });
+        std::fs::create_dir(path.join("docker")).unwrap();
+        assert_eq!(command(path, 1, 2), format!("chown -R 1:2 {}", path.display()));
+    }
+
+    #[test]
+    fn other_failures_get_no_advice() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::StorageFull));
+        let before = format!("{error:#}");
+        assert_eq!(format!("{:#}", advise(Path::new("/x"), Access::Write, error)), before);
+    }
+
+    #[test]
+    fn paths_are_quoted_as_a_shell_takes_them() {
+        assert_eq!(quote("/srv/r"), "/srv/r");
+        assert_eq!(quote("/it's"), r"'/it'\''s'");
+        assert_eq!(quote("$(reboot)"), "'$(reboot)'");
+        assert_eq!(quote(""), "''");
+    }
+}

@@ -1,0 +1,51 @@
+//! `quinistry version`
+
+use serde::Serialize;
+
+use super::output::{Output, Report};
+use crate::oci::Digest;
+use crate::quine::{Executable, LayerForm, Quine, VERSION};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    version: &'static str,
+    /// The revision of the source, if the build was told.
+    revision: Option<&'static str>,
+    architecture: &'static str,
+    /// The fixed point; null for an executable that cannot be an image.
+    digest: Option<Digest>,
+}
+
+// === impl Args ===
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let quine = Executable::current().and_then(|own| Quine::new(&own, LayerForm::default()));
+        self.output.print(&Version {
+            version: VERSION,
+            revision: option_env!("QUINISTRY_REVISION"),
+            architecture: Executable::architecture(),
+            digest: quine.ok().map(|quine| quine.digest().clone()),
+        })
+    }
+}
+
+impl Report for Version {
+    fn text(&self) -> String {
+        let Self { version, architecture, .. } = self;
+        let revision = self.revision.map(|revision| format!(" ({revision})")).unwrap_or_default();
+        let digest = self.digest.as_ref().map(|digest| format!("digest: {digest}\n")).unwrap_or_default();
+        format!("quinistry {version}{revision} linux/{architecture}\n{digest}")
+    }
+
+    fn essence(&self) -> String {
+        format!("{}\n", self.version)
+    }
+}

@@ -1,0 +1,65 @@
+//! The surface of the commands: forms, exit codes, what is printed in which form, and what is refused.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+#[path = "commands/fields.rs"]
+mod fields;
+#[path = "commands/output.rs"]
+mod output;
+#[path = "commands/push.rs"]
+mod push;
+#[path = "commands/refusals.rs"]
+mod refusals;
+#[path = "commands/serve.rs"]
+mod serve;
+#[path = "commands/status.rs"]
+mod status;
+
+use std::process::{Command, Output, Stdio};
+
+use support::server::{PROGRAM, SERVE, Server, command};
+
+/// The program, with arguments and without anybody's credentials.
+fn quinistry(arguments: &[&str]) -> Command {
+    let mut command = command(PROGRAM);
+    command.args(arguments).stdin(Stdio::null()).env("DOCKER_CONFIG", "/nonexistent");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    quinistry(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+/// The standard output of a success.
+#[track_caller]
+fn good(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    stdout(&output).to_owned()
+}
+
+/// The standard error of a failure with this exit code.
+#[track_caller]
+fn bad(arguments: &[&str], code: i32) -> String {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+    assert_eq!(stdout(&output), "", "{arguments:?}");
+    stderr(&output).to_owned()
+}
+
+/// A registry in memory to push to, and a name in it.
+fn registry() -> (Server, String) {
+    let server = Server::launch(command(PROGRAM).args(SERVE).args(["--storage", "memory"]));
+    let host = server.peer.0.to_string();
+    (server, host)
+}
