@@ -245,7 +245,7 @@ async fn deleting_a_referrer_takes_it_off_the_list() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_list_of_referrers_leads_to_the_tag() {
-    let platform = Platform { architecture: "amd64".into(), os: "linux".into(), variant: None };
+    let platform = Platform { architecture: "amd64".into(), os: "linux".into(), ..Platform::default() };
     let platform =
         Descriptor { platform: Some(platform), ..Descriptor::of(media_type::OCI_MANIFEST, b"amd64") };
     let platforms =

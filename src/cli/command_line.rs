@@ -33,7 +33,7 @@ fn end(error: &clap::Error) -> ! {
         output::complain(message(error).trim_end());
         std::process::exit(Exit::Usage as i32);
     }
-    let failed = output::print(error.render().to_string()).is_err();
+    let failed = output::go_on_unread(output::print(error.render().to_string())).is_err();
     std::process::exit(if failed { Exit::Failure } else { Exit::Success } as i32);
 }
 
@@ -65,6 +65,10 @@ fn message(error: &clap::Error) -> String {
             }
         } else {
             text += &format!("{}\n", super::plain(line));
+        }
+        // What is wrong with a value stands in the first line, and help says nothing more of it.
+        if error.kind() == ErrorKind::ValueValidation {
+            break;
         }
     }
     text
@@ -168,6 +172,7 @@ mod tests {
     fn a_usage_error_is_harmless_on_a_terminal() {
         let said = said(&["quinistry", "tags", "a\u{1b}[2J\u{9b}/b"]);
         assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn name_help() -> String {
 
 /// Parses host, repository and tag: engines look for nothing less, so an image of a shorter name would never be found.
 fn full_name(typed: &str) -> Result<String, String> {
-    let name = super::remote::reference(typed).map_err(|error| error.to_string())?;
+    let name = super::remote::reference(typed)?;
     if name.digest().is_some() {
         return Err("names a digest, which an image has by itself: name a tag".into());
     }

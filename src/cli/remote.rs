@@ -17,8 +17,8 @@ pub(super) struct Name {
 }
 
 /// Parses a reference; a malformed one is a usage error.
-pub(super) fn reference(typed: &str) -> Result<ImageReference, ImageReferenceError> {
-    typed.parse()
+pub(super) fn reference(typed: &str) -> Result<ImageReference, String> {
+    typed.parse().map_err(|error: ImageReferenceError| format!("not the name of an image: {error}"))
 }
 
 /// Parses `HOST[:PORT]`; a malformed one is a usage error.
