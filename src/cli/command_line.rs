@@ -61,10 +61,10 @@ fn message(error: &clap::Error) -> String {
     for line in lines.lines() {
         if far(&line) {
             if let Some(near) = nearest(typed, error) {
-                text += &format!("  tip: a similar subcommand exists: '{near}'\n");
+                text = text + "  tip: a similar subcommand exists: '" + near + "'\n";
             }
         } else {
-            text += &format!("{}\n", super::plain(line));
+            text = text + &super::plain(line) + "\n";
         }
         // What is wrong with a value stands in the first line, and help says nothing more of it.
         if error.kind() == ErrorKind::ValueValidation {

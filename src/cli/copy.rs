@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::output::{Output, Report, complain};
+use super::output::{Output, Report, complain, lines};
 use super::remote::{self, Remote};
 use crate::oci::{Digest, ImageReference};
 
@@ -68,6 +68,6 @@ impl Report for Copied {
     }
 
     fn essence(&self) -> String {
-        std::iter::once(&self.digest).chain(&self.referrers).map(|digest| format!("{digest}\n")).collect()
+        lines(std::iter::once(&self.digest).chain(&self.referrers))
     }
 }

@@ -149,7 +149,7 @@ impl output::Report for Report {
             line(format_args!("blob     {digest}  {}", super::human(*size)));
         }
         for Unread { repository, digest, tags } in &self.not_understood {
-            let tags: String = tags.iter().map(|tag| format!(" :{tag}")).collect();
+            let tags = tags.iter().fold(String::new(), |text, tag| text + " :" + tag);
             line(format_args!(
                 "kept     {repository}@{digest}{tags}  (not understood: kept with all that it mentions)"
             ));
@@ -168,6 +168,6 @@ impl output::Report for Report {
 
     /// The digests whose bytes are freed.
     fn essence(&self) -> String {
-        self.blobs.iter().map(|blob| format!("{}\n", blob.digest)).collect()
+        output::lines(self.blobs.iter().map(|blob| &blob.digest))
     }
 }

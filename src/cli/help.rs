@@ -139,7 +139,7 @@ fn groups(program: &Command, groups: &[Group]) -> String {
 }
 
 fn exit_codes() -> String {
-    Exit::ALL.iter().map(|exit| format!("  {}  {}\n", *exit as u8, exit.meaning())).collect()
+    super::output::lines(Exit::ALL.map(|exit| format!("  {}  {}", exit as u8, exit.meaning())))
 }
 
 /// The long names of all hidden flags.

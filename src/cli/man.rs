@@ -27,7 +27,7 @@ impl Args {
         for (name, page) in pages()? {
             let path = self.folder.join(name);
             fs::write(&path, page).with_context(|| failed(&path))?;
-            written += &format!("{}\n", path.display());
+            written = written + &path.display().to_string() + "\n";
         }
         super::print(written)
     }
@@ -65,9 +65,9 @@ fn page(command: &Command, name: &str) -> anyhow::Result<Vec<u8>> {
         section.control("SH", ["EXAMPLES"]);
         // Filled lines would run into each other.
         section.control("nf", []);
-        examples.iter().for_each(|line| {
+        for line in &examples {
             section.text([roman(line.clone())]);
-        });
+        }
         section.control("fi", []);
         section.to_writer(&mut page)?;
     }

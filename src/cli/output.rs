@@ -2,6 +2,7 @@
 
 mod json;
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
@@ -84,6 +85,11 @@ impl Output {
             Format::Text => report.text(),
         })
     }
+}
+
+/// Renders items as lines.
+pub(super) fn lines(items: impl IntoIterator<Item = impl Display>) -> String {
+    items.into_iter().fold(String::new(), |text, item| text + &item.to_string() + "\n")
 }
 
 /// A reader of standard output that has seen enough, such as `head`. Ends the command, without a word and with success.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::output::{Output, Report};
+use super::output::{Output, Report, lines};
 use super::remote::{Name, Remote};
 use super::{human, plain};
 use crate::oci::Digest;
@@ -72,6 +72,6 @@ impl Report for Referrers {
     }
 
     fn essence(&self) -> String {
-        self.referrers.iter().map(|one| format!("{}\n", one.digest)).collect()
+        lines(self.referrers.iter().map(|one| &one.digest))
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Version {
+struct Build {
     version: &'static str,
     /// The revision of the source, if the build was told.
     revision: Option<&'static str>,
@@ -28,7 +28,7 @@ struct Version {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let quine = Executable::current().and_then(|own| Quine::new(&own, LayerForm::default()));
-        self.output.print(&Version {
+        self.output.print(&Build {
             version: VERSION,
             revision: option_env!("QUINISTRY_REVISION"),
             architecture: Executable::architecture(),
@@ -37,7 +37,7 @@ impl Args {
     }
 }
 
-impl Report for Version {
+impl Report for Build {
     fn text(&self) -> String {
         let Self { version, architecture, .. } = self;
         let revision = self.revision.map(|revision| format!(" ({revision})")).unwrap_or_default();
