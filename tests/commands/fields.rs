@@ -84,6 +84,13 @@ fn every_document_has_the_fields_that_are_documented() {
         "config": inspected["config"], "layers": [], "annotations": {"a": "b"},
     });
     let (about, size) = put(server.peer, "/v2/a/manifests/about", MANIFEST, &about);
+    let layout = folder.path().join("layout");
+    let layout = layout.to_str().unwrap();
+    for name in [&name, &format!("{host}/a@{about}")] {
+        json(&["pull", name, layout, "--format", "oci-layout"]);
+    }
+    let pushed = record("push", &json(&["push", layout, &format!("{host}/e:1")]));
+    assert_eq!(pushed["referrers"], json!([about.as_str()]));
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [{
         "mediaType": MANIFEST, "digest": about.as_str(), "size": size,
         "platform": {"os": "linux", "architecture": "arm64"},
@@ -161,5 +168,5 @@ fn losing(referrers: Value) -> String {
         }
         honest(&image(), request)
     });
-    format!("{}/a:1", Box::leak(Box::new(registry)).host)
+    format!("{}/a", Box::leak(Box::new(registry)).host)
 }
