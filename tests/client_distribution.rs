@@ -130,6 +130,6 @@ async fn distribution_which_lists_no_referrers_has_lists_that_the_client_keeps()
     copy(&format!("x@{three}")).await;
     assert_eq!(listed().await, [three.clone()]);
     let report = copy("x:1").await;
-    assert_eq!((report.push.referrers, report.missing.len()), (3, 0));
+    assert_eq!((report.push.referrers.len(), report.missing.len()), (3, 0));
     assert_eq!(listed().await.len(), 3);
 }
