@@ -422,12 +422,11 @@ impl Cluster {
     async fn answer<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, kube::Error> {
         // Not by the client's own decoder, which logs whatever it cannot decode as a whole.
         let mut answer = std::pin::pin!(self.client.request_text(request));
-        let text = match timeout(SILENCE, &mut answer).await {
-            Ok(text) => text?,
-            Err(_) => {
-                (self.notice)(&format!("waiting: no answer from {} yet", self.place));
-                answer.await?
-            }
+        let text = if let Ok(text) = timeout(SILENCE, &mut answer).await {
+            text?
+        } else {
+            (self.notice)(&format!("waiting: no answer from {} yet", self.place));
+            answer.await?
         };
         let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
         decoded.map_err(kube::Error::SerdeError)
