@@ -23,13 +23,16 @@ use crate::seed::{Cut, NAME, SEED};
 /// How long the first list of a watch may take, rights included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a watch has brought, and when it began or was last seen to have all.
+type Watch = (Arc<Cache<Part>>, Instant);
+
 /// The pieces of all seeds, and this operator's own executable as one.
 #[derive(Debug)]
 pub(super) struct Pieces {
     own: Option<Cut>,
     hands_over: bool,
-    /// By namespace, with when its watch began, or was last seen to have all.
-    watched: Mutex<HashMap<String, (Arc<Cache<Part>>, Instant)>>,
+    /// By namespace.
+    watched: Mutex<HashMap<String, Watch>>,
     /// By UID: whether it holds what it should.
     sound: Mutex<BTreeMap<String, bool>>,
 }

@@ -100,6 +100,7 @@ app.kubernetes.io/component: test
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [create]
+# Renewing the claim, and taking it over from one that does not.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [quinistry-claim]
