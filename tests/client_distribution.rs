@@ -122,13 +122,13 @@ async fn distribution_which_lists_no_referrers_has_lists_that_the_client_keeps()
     copy(&format!("x@{two}")).await;
     assert_eq!(listed().await, [one.clone(), two.clone()]);
     client.delete(&target.with_digest(one.clone())).await.unwrap();
-    assert_eq!(listed().await, [two.clone()]);
+    assert_eq!(listed().await, std::slice::from_ref(two));
 
     // Deleted by a client that does not know the list: distribution does not take the list with it again.
     let peer = Peer(registry.host.parse().unwrap());
     assert_eq!(peer.ask("DELETE", &format!("/v2/x/manifests/{two}"), &[], b"").status, 202);
     copy(&format!("x@{three}")).await;
-    assert_eq!(listed().await, [three.clone()]);
+    assert_eq!(listed().await, std::slice::from_ref(three));
     let report = copy("x:1").await;
     assert_eq!((report.push.referrers.len(), report.missing.len()), (3, 0));
     assert_eq!(listed().await.len(), 3);

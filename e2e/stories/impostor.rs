@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::support::pods::{GENERATION, is_ready, of_generation};
@@ -58,7 +58,7 @@ async fn tell(stage: &Stage, elsewhere: &str) -> Result<()> {
 
     stage.apply(&stage.resource(NAME, 1)).await?;
     wait::until_all(&stage.daemon_sets(), &all, DEADLINE, "one generation is left", |sets| {
-        sets.iter().map(|set| set.name_any()).eq([NAME.to_owned()])
+        sets.iter().map(ResourceExt::name_any).eq([NAME.to_owned()])
     })
     .await?;
     stage.until_ready(NAME, DEADLINE).await?;

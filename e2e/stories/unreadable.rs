@@ -67,11 +67,11 @@ async fn newer(stage: &Stage, more: bool) -> Result<bool> {
     if more {
         modes.push("Tunnel".into());
     }
-    let patch = json!([{"op": "replace", "path": format!("{path}/enum"), "value": modes}]);
+    let edit = json!([{"op": "replace", "path": format!("{path}/enum"), "value": modes}]);
     let request =
         http::Request::patch(format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{DEFINITION}"))
             .header("Content-Type", "application/json-patch+json")
-            .body(patch.to_string().into_bytes())?;
+            .body(edit.to_string().into_bytes())?;
     stage.world.client.request_text(request).await?;
     Ok(known)
 }

@@ -39,8 +39,9 @@ pub struct Manifest {
     pub bytes: Bytes,
 }
 
-/// What a [`Manifest`] says.
+/// The parsed content of a [`Manifest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few are alive at a time, and every user matches on them")]
 pub enum Document {
     /// One image, or one artifact.
     Image(ImageManifest),

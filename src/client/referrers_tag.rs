@@ -211,9 +211,9 @@ mod tests {
 
     #[test]
     fn entries_that_are_gone_are_left_out_of_what_is_written() {
-        let (lost, referrer) = (Descriptor::of(media_type::OCI_MANIFEST, b"lost"), referrer());
-        let one = changed(None, Change::Add(&lost)).unwrap().unwrap();
-        let gone = BTreeSet::from([lost.digest]);
+        let (absent, referrer) = (Descriptor::of(media_type::OCI_MANIFEST, b"lost"), referrer());
+        let one = changed(None, Change::Add(&absent)).unwrap().unwrap();
+        let gone = BTreeSet::from([absent.digest]);
         let list = super::changed(Some(&one), Change::Add(&referrer), &gone).unwrap().unwrap();
         assert_eq!(entries(&list), [serde_json::to_value(&referrer).unwrap().to_string()]);
     }

@@ -197,7 +197,12 @@ mod tests {
             batch.push(Bytes::copy_from_slice(piece));
         }
         let mut all = Vec::new();
-        batch.try_for_each(|piece| Ok::<_, ()>(all.extend_from_slice(&piece))).unwrap();
+        batch
+            .try_for_each(|piece| {
+                all.extend_from_slice(&piece);
+                Ok::<_, ()>(())
+            })
+            .unwrap();
         assert_eq!(all, [&b"ab"[..], &long, b"c", &long, &long, b"d"].concat());
     }
 

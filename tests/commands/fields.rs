@@ -21,7 +21,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let mut command = String::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("### ") {
-            command = name.to_owned();
+            name.clone_into(&mut command);
         } else if let Some(field) = line.strip_prefix("| `").and_then(|rest| rest.split('`').next()) {
             assert!(
                 fields.entry(command.clone()).or_default().insert(field.to_owned()),

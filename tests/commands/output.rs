@@ -82,7 +82,7 @@ fn an_archive_is_not_written_to_a_terminal() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(said.contains("is a terminal") && said.contains("code 1"), "{path}: {:.300}", said);
+        assert!(said.contains("is a terminal") && said.contains("code 1"), "{path}: {said:.300}");
         assert!(said.len() < 1000, "{path}: {} bytes", said.len());
     }
 }

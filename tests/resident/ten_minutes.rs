@@ -65,11 +65,11 @@ fn attack(crowd: &mut Crowd, number: usize, layer: &str) {
     match number % 8 {
         0 => {}
         1 => crowd.try_send(b"GET /v2/ HTTP/1.1\r\nHost: "),
-        2 => crowd.try_send(&[&b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: "[..], &[b'y'; 60_000]].concat()),
+        2 => crowd.try_send(&[&b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: "[..], &vec![b'y'; 60_000]].concat()),
         3 => crowd.try_send(&get(layer)),
         4 => crowd.try_send(&get("/v2/quinistry/manifests/latest").repeat(50)),
-        5 => crowd.try_send(&[&upload[..], &[b'x'; 50_000]].concat()),
-        6 => crowd.try_send(&[&manifest[..], &[b' '; 100_000]].concat()),
+        5 => crowd.try_send(&[&upload[..], &vec![b'x'; 50_000]].concat()),
+        6 => crowd.try_send(&[&manifest[..], &vec![b' '; 100_000]].concat()),
         _ => crowd.try_send(&get("/v2/x/referrers/sha256:0")),
     }
 }
@@ -97,7 +97,7 @@ impl Honest {
     }
 
     fn push(peer: Peer, number: u64) {
-        let bytes = [&number.to_le_bytes()[..], &[b'x'; 100_000]].concat();
+        let bytes = [&number.to_le_bytes()[..], &vec![b'x'; 100_000]].concat();
         let digest = Digest::sha256(&bytes);
         let path = format!("/v2/honest/blobs/uploads/?digest={digest}");
         assert_eq!(peer.ask("POST", &path, &[], &bytes).status, 201);

@@ -243,14 +243,14 @@ impl State {
             None if head.method == Method::PATCH && self.is_to_be_held(head.uri.path()) => {
                 // A task, since a queue does not notice that its client is gone.
                 let state = Arc::clone(self);
-                let held = tokio::spawn(async move {
+                let forwarding = tokio::spawn(async move {
                     state.held.send_replace(Held::Waiting);
                     state.released.notified().await;
                     let answer = state.forward(head, body).await;
                     state.held.send_replace(Held::Answered(answer.status()));
                     answer
                 });
-                held.await.unwrap_or_else(|_| refusal(StatusCode::BAD_GATEWAY))
+                forwarding.await.unwrap_or_else(|_| refusal(StatusCode::BAD_GATEWAY))
             }
             None => self.forward(head, body).await,
         }

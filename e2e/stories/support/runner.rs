@@ -89,9 +89,9 @@ fn summary(ends: &[(&str, End)]) -> String {
     };
     let mut parts = vec![format!("{} of {} stories went well", named(End::Well).len(), ends.len())];
     for (word, end) in [("skipped", End::Skipped), ("failed", End::Failed)] {
-        let names = named(end);
-        if !names.is_empty() {
-            parts.push(format!("{} {word}: {}", names.len(), names.join(" ")));
+        let stories = named(end);
+        if !stories.is_empty() {
+            parts.push(format!("{} {word}: {}", stories.len(), stories.join(" ")));
         }
     }
     parts.join("; ")
