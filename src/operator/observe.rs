@@ -88,8 +88,12 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
     let labels = pod.metadata.labels.take()?;
     let generation = labels.get(GENERATION)?.parse().ok()?;
     let resource = labels.get(RESOURCE)?.clone();
-    let controller = controller(&pod.metadata, "DaemonSet")
-        .map(|owner| Controller { name: owner.name.clone(), uid: owner.uid.clone() });
+    let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let controller = owner.map(|owner| Controller {
+        is_daemon_set: owner.kind == "DaemonSet",
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    });
     let node = pod.spec.node_name.take().or_else(|| meant_for(&pod.spec)).unwrap_or_default();
     let container = pod.spec.containers.into_iter().find(|container| container.name == CONTAINER);
     let (image, pull_policy) =
@@ -241,10 +245,13 @@ pub(super) fn holdings(
 ) -> BTreeMap<String, Holding> {
     let controllers: HashSet<&str> =
         pods.iter().filter_map(|pod| Some(pod.controller.as_ref()?.uid.as_str())).collect();
+    let uncontrolled: Vec<_> = pods.iter().filter(|pod| pod.controller.is_none()).collect();
     let holding = |quinistry: &Arc<Quinistry>| {
         let own: Vec<_> = sets.iter().filter(|set| set.is_of(quinistry)).collect();
         let since = own.iter().map(|set| set.created).min()?;
-        let has_pods = own.iter().any(|set| controllers.contains(set.uid.as_str()));
+        let has_pods = own.iter().any(|set| {
+            controllers.contains(set.uid.as_str()) || uncontrolled.iter().any(|pod| set.controls(pod))
+        });
         Some((quinistry.uid()?, Holding { since, has_pods }))
     };
     resources.iter().filter_map(holding).collect()

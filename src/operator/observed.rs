@@ -164,6 +164,8 @@ pub(super) struct PodStart {
 /// The `DaemonSet` that controls a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Controller {
+    /// Whether the controller is a `DaemonSet`.
+    pub is_daemon_set: bool,
     /// Its name.
     pub name: String,
     /// Its UID.
@@ -181,7 +183,7 @@ pub(super) struct Pod {
     pub start: PodStart,
     /// UID of the resource, as its label says. Anyone can copy a label: [`Observed::pods_of`] asks for its controller.
     pub resource: String,
-    /// The `DaemonSet` that controls it, if one does.
+    /// Its controller, of whatever kind, if it has one.
     pub controller: Option<Controller>,
     /// Its generation in the lineage, as its label says.
     pub generation: i32,
@@ -274,7 +276,7 @@ impl Observed {
         self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
-    /// A generation's pods: those that one of its live `DaemonSets` controls, by UID.
+    /// A generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to adopt.
     pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
         let pods = self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.generation == generation);
         pods.filter(move |pod| self.sets_of(generation).any(|set| set.controls(pod)))
@@ -286,7 +288,8 @@ impl Observed {
         self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
             pod.controller.as_ref().is_some_and(|controller| {
                 // In this order: hardly any pod has no set, and names have to be made.
-                self.daemon_sets.iter().all(|set| set.uid != controller.uid)
+                controller.is_daemon_set
+                    && self.daemon_sets.iter().all(|set| set.uid != controller.uid)
                     && identity::is_of_generation(resource, pod.generation, &controller.name)
             })
         })
@@ -308,11 +311,25 @@ impl DaemonSet {
             && self.name == name
     }
 
-    /// Whether it is what made a pod.
+    /// Returns true if a pod is this set's: controlled by it, by UID, or in its namespace, selected, and without any
+    /// controller. Such a pod the `DaemonSet` controller of Kubernetes adopts on sight, so it is as good as controlled.
     #[must_use]
     pub(super) fn controls(&self, pod: &Pod) -> bool {
         pod.namespace == self.namespace
-            && pod.controller.as_ref().is_some_and(|controller| controller.uid == self.uid)
+            && match &pod.controller {
+                Some(controller) => controller.uid == self.uid,
+                None => self.adopts(pod),
+            }
+    }
+
+    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than is known here
+    /// of a pod.
+    fn adopts(&self, pod: &Pod) -> bool {
+        self.carrier.is_none()
+            && !self.deleting
+            && !pod.deleting
+            && pod.resource == self.owner
+            && pod.generation == self.generation
     }
 }
 

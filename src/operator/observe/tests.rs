@@ -59,7 +59,10 @@ fn of_a_pod_the_registrys_container_counts() {
         pod.start,
         PodStart { uid: "p1".into(), restarts: 2, container: "containerd://77".into(), started }
     );
-    assert_eq!(pod.controller, Some(Controller { name: "larder-gen2".into(), uid: "s2".into() }));
+    assert_eq!(
+        pod.controller,
+        Some(Controller { is_daemon_set: true, name: "larder-gen2".into(), uid: "s2".into() })
+    );
     assert_eq!(
         (pod.image.as_str(), pod.pull_policy.as_str()),
         ("localhost:5000/quinistry@sha256:1", "IfNotPresent")

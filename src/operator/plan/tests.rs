@@ -176,7 +176,11 @@ impl World {
             namespace: "pantry".into(),
             start,
             resource: "uid-larder".into(),
-            controller: Some(Controller { name: set.name.clone(), uid: set.uid.clone() }),
+            controller: Some(Controller {
+                is_daemon_set: true,
+                name: set.name.clone(),
+                uid: set.uid.clone(),
+            }),
             generation: set.generation,
             node: node.name.clone(),
             template: Some(hash),

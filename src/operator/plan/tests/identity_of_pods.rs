@@ -17,8 +17,15 @@ fn a_copied_pod_does_not_carry_the_chain_on() {
     let quinistry = pinned();
     let another = |pod: &mut Pod| pod.controller.as_mut().unwrap().uid = "uid-other".into();
     let elsewhere = |pod: &mut Pod| pod.namespace = "elsewhere".into();
-    let none = |pod: &mut Pod| pod.controller = None;
-    let disguises: [&dyn Fn(&mut Pod); 3] = [&another, &elsewhere, &none];
+    let none = |pod: &mut Pod| {
+        pod.controller = None;
+        pod.namespace = "elsewhere".into();
+    };
+    let of_another_kind = |pod: &mut Pod| {
+        let controller = pod.controller.as_mut().unwrap();
+        (controller.is_daemon_set, controller.uid) = (false, "uid-replica-set".into());
+    };
+    let disguises: [&dyn Fn(&mut Pod); 4] = [&another, &elsewhere, &none, &of_another_kind];
     for disguise in disguises {
         let mut world = World::new(2);
         world.obey(&world.plan(&quinistry));
@@ -35,6 +42,20 @@ fn a_copied_pod_does_not_carry_the_chain_on() {
         assert_eq!(applied(&plan), [""; 0]);
         assert_eq!(plan.generations[0].available, 1);
     }
+}
+
+/// As the `DaemonSet` controller does with what its selector finds and nothing controls.
+#[test]
+fn a_pod_that_is_about_to_be_adopted_counts() {
+    let quinistry = pinned();
+    let mut world = World::new(2);
+    world.obey(&world.plan(&quinistry));
+    world.run();
+    for pod in &mut world.observed.pods {
+        Arc::make_mut(pod).controller = None;
+    }
+    world.look(&world.plan(&quinistry));
+    assert_eq!(world.plan(&quinistry).generations[0].available, 2);
 }
 
 #[test]
