@@ -33,6 +33,9 @@ struct Copied {
     digest: Digest,
     referrers: Vec<Digest>,
     missing: Vec<Digest>,
+    /// Whether referrers were asked for.
+    #[serde(skip)]
+    all: bool,
     /// Where the referrers were copied to.
     #[serde(skip)]
     repository: String,
@@ -56,6 +59,7 @@ impl Args {
             digest: report.push.digest,
             referrers: report.push.referrers,
             missing: report.missing,
+            all: self.all,
             repository: format!("{}/{}", to.host(), to.repository()),
         })
     }
@@ -63,8 +67,12 @@ impl Args {
 
 impl Report for Copied {
     fn text(&self) -> String {
-        let referrers = self.referrers.iter().map(|digest| format!("{}@{digest}\n", self.repository));
-        std::iter::once(format!("{}\n", self.reference)).chain(referrers).collect()
+        let mut text = format!("{}\n", self.reference);
+        text.extend(self.referrers.iter().map(|digest| format!("{}@{digest}\n", self.repository)));
+        if self.all {
+            text += &format!("and {} that refer to it\n", self.referrers.len());
+        }
+        text
     }
 
     fn essence(&self) -> String {
