@@ -7,7 +7,7 @@ use quinistry::registry::Options;
 use quinistry::store::{Access, Collection, Filesystem, OpenError, Store};
 use serde_json::json;
 
-use crate::registry::{INDEX, MANIFEST, Registry, on_each, store_in};
+use crate::registry::{INDEX, MANIFEST, Registry, on_each, store_in, store_once_free};
 
 fn collection(untagged: bool) -> Collection {
     Collection { grace: Duration::ZERO, untagged, dry_run: false }
@@ -90,8 +90,7 @@ fn a_manifest_that_cannot_be_read_stops_everything() {
     let data =
         folder.path().join("docker/registry/v2/blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
     std::fs::write(data.join("data"), b"torn").unwrap();
-    let storage = Filesystem::open(folder.path(), Access::Write).unwrap();
-    let store = Store::open(storage, false).unwrap();
+    let store = store_once_free(folder.path());
     let error = store.collect(&collection(false)).unwrap_err();
     assert!(error.to_string().contains(digest.as_str()), "{error}");
     let registry = Registry::on(store, Options::default(), None);

@@ -1,13 +1,14 @@
 //! A registry to push to, and a client that says what it pushes.
 
 use std::path::Path;
+use std::time::Instant;
 
 use quinistry::oci::{Algorithm, Digest};
 use quinistry::registry::{Limits, Options, State};
-use quinistry::store::{Access, Filesystem, Memory, Store};
+use quinistry::store::{Access, Filesystem, Memory, OpenError, Store};
 use serde_json::{Value, json};
 
-use crate::support::http::{Answer, Connection, Peer, request};
+use crate::support::http::{Answer, Connection, PATIENCE, Peer, request};
 use crate::support::in_process::{InProcess, QUINE};
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -63,6 +64,18 @@ impl Registry {
 /// A store on a folder that may be opened again.
 pub(crate) fn store_in(folder: &Path) -> Store {
     Store::open(Filesystem::open(folder, Access::Write).unwrap(), false).unwrap()
+}
+
+/// A store on a folder that a registry is about to give up: a registry that was dropped ends on a thread of its own.
+pub(crate) fn store_once_free(folder: &Path) -> Store {
+    let begun = Instant::now();
+    let storage = loop {
+        match Filesystem::open(folder, Access::Write) {
+            Err(OpenError::InUse(_)) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+            opened => break opened.unwrap(),
+        }
+    };
+    Store::open(storage, false).unwrap()
 }
 
 /// Runs a test on each kind of storage.
