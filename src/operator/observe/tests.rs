@@ -110,14 +110,14 @@ fn a_start_of_a_container_is_another_one_whatever_its_count_says() {
 }
 
 #[test]
-fn a_pod_is_controlled_by_a_daemon_set_or_by_none() {
+fn a_controller_of_another_kind_is_told_from_a_daemon_set() {
     let controller =
         |owner: Value| wire_pod(|pod| pod["metadata"]["ownerReferences"] = json!([owner])).controller;
     let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "larder", "uid": "s1"});
     assert_eq!(controller(owner), None, "an owner that does not control it");
     let owner =
         json!({"apiVersion": "v1", "kind": "ReplicaSet", "name": "larder", "uid": "s1", "controller": true});
-    assert_eq!(controller(owner), None);
+    assert!(controller(owner).is_some_and(|controller| !controller.is_daemon_set));
 }
 
 #[test]
