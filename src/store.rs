@@ -159,7 +159,8 @@ impl Store {
         }
     }
 
-    /// Where the bytes lie that a link named after `digest` leads to. Content that has a SHA-256 lies under that alone.
+    /// Finds the digest under which the bytes lie that a link named after `digest` leads to. Content with a
+    /// SHA-256 lies under that alone.
     fn canonical(&self, key: &Key, digest: &Digest) -> Result<Option<Digest>, StoreError> {
         let Some(canonical) = self.link(key)? else { return Ok(None) };
         let is_right = match digest.algorithm() {

@@ -68,7 +68,8 @@ impl Finished {
         std::str::from_utf8(&self.output.stdout).unwrap()
     }
 
-    /// Exit code 1, one line on standard error that says all of `words`, nothing of a fixed point, nothing left behind.
+    /// Exit code 1, one line on standard error that says all of `words`, nothing of a fixed point, nothing
+    /// left behind.
     fn assert_deviation(&self, words: &[&str]) {
         let stderr = String::from_utf8_lossy(&self.output.stderr);
         assert_eq!(self.output.status.code(), Some(1), "{stderr}");

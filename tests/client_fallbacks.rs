@@ -1,4 +1,5 @@
-//! The client where a registry refuses what would only spare a request, gives more than anything needs, or is slow.
+//! The client where a registry refuses what would only spare a request, gives more than anything needs, or is
+//! slow.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 

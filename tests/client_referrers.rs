@@ -1,4 +1,5 @@
-//! What refers to an image: found, carried along, listed where registries do not list it, and taken off that list.
+//! Tests of referrers: found, carried along, listed where registries do not list them, and taken off that
+//! list.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 

@@ -1,4 +1,4 @@
-//! How commands reach a cluster: by which proxy, and with which kubeconfig.
+//! Tests of the access to a cluster: proxies and kubeconfigs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 

@@ -21,7 +21,7 @@ use std::process::{Command, Output, Stdio};
 
 use support::server::{PROGRAM, SERVE, Server, command};
 
-/// The program, with arguments and without anybody's credentials.
+/// Returns the program with arguments, and without credentials of the machine's user.
 fn quinistry(arguments: &[&str]) -> Command {
     let mut command = command(PROGRAM);
     command.args(arguments).stdin(Stdio::null()).env("DOCKER_CONFIG", "/nonexistent");

@@ -1,5 +1,6 @@
-//! `up` overwrites nothing that another program made, and `down` deletes nothing of it: a Role of a chart, a ConfigMap in
-//! the operator's namespace, the definition while a resource uses it that the program cannot decode.
+//! `up` overwrites nothing that another program made, and `down` deletes nothing of it: a Role of a chart, a
+//! ConfigMap in the operator's namespace, the definition while a resource uses it that the program cannot
+//! decode.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A write of a leader that is held back on its way until another one leads and has acted, and then arrives. What it was
-//! planned upon is no longer so: the API server refuses it, and what the next leader made stands.
+//! A write of a leader that is held back on its way until another one leads and has acted, and then arrives.
+//! What it was planned upon is no longer so: the API server refuses it, and what the next leader made stands.
 
 use std::sync::Arc;
 use std::time::Duration;

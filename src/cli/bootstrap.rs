@@ -137,7 +137,7 @@ impl Printer {
     }
 }
 
-/// Whether all generations served the same, as far as that was found out.
+/// Returns true if all generations served the same content, as far as that was found out.
 fn fixed_point(deviation: Option<&Deviation>) -> Option<bool> {
     match deviation.map(|deviation| &deviation.reason) {
         None => Some(true),

@@ -22,10 +22,10 @@ use crate::up::{Shipment, UpError, Wishes, names};
 /// The longest name of a namespace: `-operator` is appended for another one.
 const NAMESPACE_LENGTH: usize = 63 - "-operator".len();
 
-/// How long a command that only looks asks an API server again that cannot serve.
+/// Time limit for a read-only command to retry an API server that cannot serve.
 const LOOKING: Duration = Duration::from_secs(8);
 
-/// How long a command that changes the cluster does so.
+/// Time limit for a command that changes the cluster to retry an API server that cannot serve.
 const CHANGING: Duration = Duration::from_mins(1);
 
 /// Which cluster.
@@ -59,8 +59,8 @@ pub(super) struct What {
     #[arg(long = "carrier", value_name = "IMAGE")]
     carriers: Vec<String>,
 
-    /// How the generations listen on their nodes: by host ports, or, where those are not served on localhost, in the
-    /// node's network
+    /// Network of the generations: host ports, or the node's network where host ports are not served on
+    /// localhost
     #[arg(long, value_name = "HostPort|HostNetwork", value_parser = network)]
     network: Option<NetworkMode>,
 

@@ -1,4 +1,4 @@
-//! From the words of the command line to what is asked for.
+//! Parsing of the command line: from arguments to the command that is asked for.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -74,7 +74,8 @@ fn message(error: &clap::Error) -> String {
     text
 }
 
-/// The suggestion that differs least from what was typed; the parser suggests what merely has letters in common.
+/// The suggestion that differs least from what was typed; the parser suggests what merely has letters in
+/// common.
 fn nearest<'a>(typed: &str, error: &'a clap::Error) -> Option<&'a str> {
     let suggestions = match error.get(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::Strings(several)) => several.iter().map(String::as_str).collect(),
@@ -102,8 +103,8 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// The command line that was typed and the one that it is parsed by: kubectl's plugin has its own help, and shows the
-/// status if no command is named.
+/// The command line that was typed and the one that it is parsed by: kubectl's plugin has its own help, and
+/// shows the status if no command is named.
 fn command_line(mut arguments: Vec<OsString>) -> (Command, Vec<OsString>) {
     let is_plugin =
         arguments.first().is_some_and(|path| Path::new(path).file_name() == Some(PLUGIN.as_ref()));

@@ -56,7 +56,7 @@ struct Unread {
     tags: Vec<String>,
 }
 
-/// What is removed from a repository.
+/// Links that are removed from a repository.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linked {
@@ -71,7 +71,7 @@ struct Blob {
     size: u64,
 }
 
-/// Where every registry of this layout keeps everything, from its first start on.
+/// Folder below the root in which every registry of this layout keeps its data from the first start on.
 const STORE: &str = "docker/registry/v2";
 
 impl Args {

@@ -35,7 +35,7 @@ const GROUPS: &[Group] = &[
     ("Tools", &["probe", "version", "completions", "man", "help"]),
 ];
 
-/// What users of kubectl's plugin come for.
+/// Groups of commands in the help of kubectl's plugin.
 const PLUGIN_GROUPS: &[Group] =
     &[("Cluster", &["check", "up", "status", "down", "crd"]), ("Tools", &["version", "help"])];
 
@@ -57,7 +57,8 @@ pub(super) fn program() -> Command {
         ))
 }
 
-/// The same command line as `kubectl quinistry`: about the cluster, and showing its status if nothing else is asked for.
+/// Returns the command line of `kubectl quinistry`: the commands about the cluster. Without a command, the
+/// plugin shows the cluster's status.
 pub(super) fn plugin() -> Command {
     let plugin = with_examples(super::Cli::command(), "kubectl quinistry");
     let help = groups(&plugin, PLUGIN_GROUPS);

@@ -26,7 +26,8 @@ pub(super) enum Relation {
 // === impl Relation ===
 
 impl Relation {
-    /// Whether the image holds the fixed point of this executable, where there is one to compare.
+    /// Returns true if the image holds the fixed point of this executable; `None` where there is none to
+    /// compare.
     pub(super) fn is_fixed_point(self) -> Option<bool> {
         match self {
             Self::Served | Self::Bootstrap => Some(true),
@@ -41,8 +42,8 @@ pub(super) fn source(form: LayerForm) -> anyhow::Result<Box<dyn PushSource>> {
     Ok(Box::new(Own(Quine::new(&Executable::current()?, form)?)))
 }
 
-/// Compares verified manifests with this executable's own. Images of other titles are not compared: compressing takes
-/// longer than all else. Forms are computed until one fits.
+/// Compares verified manifests with this executable's own. Images of other titles are not compared:
+/// compressing takes longer than all else. Forms are computed until one fits.
 pub(super) fn relation(digests: &[&Digest], is_quinistry: bool) -> anyhow::Result<Relation> {
     if !is_quinistry {
         return Ok(Relation::Other);

@@ -1,4 +1,5 @@
-//! Distribution's ways to configure a registry, which `serve` does not have yet: a file, and `REGISTRY_*` variables.
+//! Distribution's ways to configure a registry, which `serve` does not have yet: a file, and `REGISTRY_*`
+//! variables.
 //!
 //! They are refused and not ignored: a registry that was meant to ask for passwords must not start without.
 
@@ -6,8 +7,8 @@ use std::ffi::{OsStr, OsString};
 
 use super::exit::UsageError;
 
-/// The sections of distribution's configuration, `configuration/configuration.go` of versions 2.8 to 3.1, as they begin the
-/// names of variables, and the variable that names the file.
+/// The sections of distribution's configuration, `configuration/configuration.go` of versions 2.8 to 3.1, as
+/// they begin the names of variables, and the variable that names the file.
 const SECTIONS: &[&str] = &[
     "VERSION",
     "LOG",
@@ -81,9 +82,9 @@ fn configures(name: OsString, value: &OsStr) -> Option<String> {
         .then_some(name)
 }
 
-/// Whether the kubelet has set this variable for a Service, here one whose name begins with `registry`: `registry-auth`
-/// gives `REGISTRY_AUTH_SERVICE_HOST`, `REGISTRY_AUTH_PORT=tcp://10.0.0.1:80` and `REGISTRY_AUTH_PORT_80_TCP_ADDR`.
-/// Kubernetes, `pkg/kubelet/envvars`.
+/// Returns true if the kubelet has set this variable for a Service, here one whose name begins with
+/// `registry`: `registry-auth` gives `REGISTRY_AUTH_SERVICE_HOST`, `REGISTRY_AUTH_PORT=tcp://10.0.0.1:80` and
+/// `REGISTRY_AUTH_PORT_80_TCP_ADDR`. Kubernetes, `pkg/kubelet/envvars`.
 fn is_service_link(rest: &str, value: &str) -> bool {
     let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

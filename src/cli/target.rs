@@ -1,4 +1,4 @@
-//! Where an archive goes: a path, or standard output, which must not be a terminal.
+//! Destination of an archive: a path, or standard output, which must not be a terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, stdout};

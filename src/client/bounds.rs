@@ -1,5 +1,6 @@
-//! Bounds on what one operation takes from a registry, which may be hostile: it cannot have all of the memory, the disk
-//! or the time of the client. Each bound is far beyond what real images need, and its error says what to do.
+//! Bounds on what one operation takes from a registry, which may be hostile: it cannot have all of the
+//! memory, the disk or the time of the client. Each bound is far beyond what real images need, and its error
+//! says what to do.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ const MAX_DEPTH: usize = 4;
 const MAX_MANIFESTS: usize = 1000;
 /// Length in bytes of all manifests below one reference: 16 KiB for each of the greatest number.
 const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
-/// Length in bytes of all manifests below a peer's reference. A generation's image has one of some kilobytes, and the
-/// operator has 128 MiB for everything.
+/// Length in bytes of all manifests below a peer's reference. A generation's image has one of some kilobytes,
+/// and the operator has 128 MiB for everything.
 const MAX_PEER_MANIFEST_BYTES: u64 = 1024 * 1024;
 /// Length in bytes of all blobs of one operation; the largest models in registries have less than one TiB.
 const MAX_BLOB_BYTES: u64 = 4 * 1024 * 1024 * 1024 * 1024;
@@ -29,7 +30,7 @@ const MAX_COPY_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 /// Time to find out everything that belongs to one reference, before its blobs travel.
 const DEADLINE: Duration = Duration::from_mins(30);
 
-/// What one operation may still take.
+/// Remaining allowance of one operation.
 #[derive(Debug)]
 pub(super) struct Budget {
     /// Completes "failed to …".
@@ -134,7 +135,8 @@ impl Budget {
     }
 }
 
-/// The pace of a body. Counts the time that was spent waiting for it, and not the time that its bytes took elsewhere.
+/// The pace of a body. Counts the time that was spent waiting for it, and not the time that its bytes took
+/// elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     waited: Duration,

@@ -12,19 +12,19 @@ use super::source::{PushSource as _, RemoteSource};
 use super::tree::{Gatherer, Tree};
 use super::{BLOBS_AT_ONCE, Client, ClientError, Progress, PushReport};
 
-/// What a copy did.
+/// Result of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyReport {
     /// The image, and the number of what refers to it.
     pub push: PushReport,
-    /// Digests that the source lists as referrers and does not have any more. Registries without a referrers API keep the
-    /// entries of what was deleted.
+    /// Digests that the source lists as referrers and does not have any more. Registries without a referrers
+    /// API keep the entries of what was deleted.
     pub missing: Vec<Digest>,
 }
 
 impl Client {
-    /// Copies an image, and, with `all`, what refers to it, to any of its platforms or to one of the referrers. Everything
-    /// is found out before anything is written.
+    /// Copies an image, and, with `all`, what refers to it, to any of its platforms or to one of the
+    /// referrers. Everything is found out before anything is written.
     pub async fn copy(
         &self,
         from: &ImageReference,

@@ -108,9 +108,9 @@ pub enum ClientError {
     /// The registry leads to more than any image needs: depth, number, bytes or time.
     #[error("failed to {what}: {reason}")]
     Bound {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
-        /// Which bound was exceeded, and what to do.
+        /// The bound that was exceeded, and the remedy.
         reason: String,
     },
     /// The connection broke in the middle of the answer.

@@ -72,7 +72,7 @@ struct About {
 
 #[derive(Deserialize)]
 struct Subject {
-    /// As text: an algorithm that is unknown here makes no manifest unreadable.
+    /// Digest as text: an unknown algorithm does not make the manifest unreadable.
     digest: String,
 }
 
@@ -133,8 +133,9 @@ impl Manifest {
         serde_json::from_slice::<About>(&self.bytes).ok()?.subject?.digest.parse().ok()
     }
 
-    /// Descriptor under which this manifest is listed among the referrers of its subject: with its annotations, and its
-    /// artifact type or that of its configuration. distribution-spec, section Pushing Manifests with Subject.
+    /// Descriptor under which this manifest is listed among the referrers of its subject: with its
+    /// annotations, and its artifact type or that of its configuration. distribution-spec, section Pushing
+    /// Manifests with Subject.
     pub(super) fn as_referrer(&self) -> Descriptor {
         let about: About = serde_json::from_slice(&self.bytes).unwrap_or_default();
         let own = about.artifact_type.filter(|own| !own.is_empty());
@@ -197,8 +198,8 @@ impl Client {
         }
     }
 
-    /// `None`: there is none. `Some(Err(()))`: there may be one, but the headers do not say which, or the registry, or
-    /// the store that it redirects to, answers no HEAD where it may answer a GET.
+    /// `None`: there is none. `Some(Err(()))`: there may be one, but the headers do not say which, or the
+    /// registry, or the store that it redirects to, answers no HEAD where it may answer a GET.
     pub(super) async fn head_manifest(
         &self,
         image: &ImageReference,

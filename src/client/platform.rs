@@ -1,7 +1,7 @@
 //! Which image of an index is meant. Pure.
 //!
-//! The best match, as containerd finds it: the order of the index decides only between equals. A processor takes
-//! images for its own variant and for lesser ones, never for greater ones, which would end in SIGILL.
+//! The best match, as containerd finds it: the order of the index decides only between equals. A processor
+//! takes images for its own variant and for lesser ones, never for greater ones, which would end in SIGILL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -170,7 +170,7 @@ fn level(variant: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Whether a version begins with the numbers of another one.
+/// Returns true if a version begins with the numbers of another one.
 fn is_version_of(version: &str, wanted: &str) -> bool {
     version.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

@@ -44,8 +44,8 @@ pub(super) struct Push<'a> {
 }
 
 impl Client {
-    /// Copies an image into a registry, children before parents, and what refers to it in the same source. With `from`,
-    /// blobs that are not there are first asked of that repository of the same registry.
+    /// Copies an image into a registry, children before parents, and what refers to it in the same source.
+    /// With `from`, blobs that are not there are first asked of that repository of the same registry.
     pub async fn push(
         &self,
         source: &dyn PushSource,
@@ -302,8 +302,8 @@ impl<'a> Push<'a> {
     }
 }
 
-/// Returns whether the answer to a HEAD says that the blob is there. An answer that says nothing of the kind spares no
-/// request, and is no failure: some stores know GET only, and the upload says what is wrong.
+/// Returns whether the answer to a HEAD says that the blob is there. An answer that says nothing of the kind
+/// spares no request, and is no failure: some stores know GET only, and the upload says what is wrong.
 fn is_there(answer: &Result<Response, ClientError>, blob: &Descriptor) -> bool {
     let Ok(answer) = answer else { return false };
     let length =

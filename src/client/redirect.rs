@@ -1,4 +1,5 @@
-//! Where a redirect leads, and what is sent there. RFC 9110, section 15.4. Pure.
+//! Redirects: the next address, and the headers and the body that are sent there. RFC 9110, section 15.4.
+//! Pure.
 
 use std::borrow::Cow;
 
@@ -26,8 +27,8 @@ impl Hop {
 
     /// Returns the next request, or `None` if the answer is no redirect.
     ///
-    /// Only 303 changes the method: the older habit of turning a POST into a GET on 301 and 302, which the RFC
-    /// permits, would never be what a registry means.
+    /// Only 303 changes the method: the older habit of turning a POST into a GET on 301 and 302, which the
+    /// RFC permits, would never be what a registry means.
     pub(super) fn next(&self, status: StatusCode, headers: &HeaderMap) -> Result<Option<Self>, &'static str> {
         let see_other = match status.as_u16() {
             301 | 302 | 307 | 308 => false,

@@ -110,8 +110,8 @@ impl Layout {
         &self.roots
     }
 
-    /// The images that do not refer to another one of this layout, in the layout's order: signatures and the like are
-    /// pushed with what they refer to.
+    /// The images that do not refer to another one of this layout, in the layout's order: signatures and the
+    /// like are pushed with what they refer to.
     #[must_use]
     pub fn images(&self) -> Vec<&Root> {
         let refers = |root: &Root| {

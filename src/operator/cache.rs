@@ -74,8 +74,8 @@ impl<V: Entry> Cache<V> {
         Self { entries: Mutex::new(entries), synced: AtomicBool::new(false) }
     }
 
-    /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it was or as it
-    /// is; at the end of a list nothing, as all of it may be new.
+    /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it
+    /// was or as it is; at the end of a list nothing, as all of it may be new.
     pub(super) fn take(&self, event: Event<(String, Option<V>)>) -> Vec<Arc<V>> {
         match event {
             Event::Init => {

@@ -5,7 +5,8 @@
 //! seen no renewal for longer than that, by theirs. So one that is killed, cut off or stopped is followed by another
 //! within 16 seconds, and one that wakes up finds its time to have passed before it writes anything.
 //!
-//! Kubernetes cannot refuse a write for coming from a former leader. Two things stand against one that comes late:
+//! Kubernetes cannot refuse a write for coming from a former leader. Two things stand against one that comes
+//! late:
 //!
 //! - The time to write ends before another's begins. [`guard`] looks at the clock whenever a write is about to go on,
 //!   [`fence`] right before its bytes go to the kernel, and [`connection`](super::connection) has the kernel drop what
@@ -142,7 +143,8 @@ impl Leadership {
                 Term::Follows => return,
                 Term::Sole => std::future::pending().await,
                 Term::Until(end) => {
-                    // A renewal extends it, and giving up ends it. The timer stands still in suspend, the clock does not.
+                    // A renewal extends it, and giving up ends it. The timer stands still in suspend, the
+                    // clock does not.
                     let left = end.since(Moment::now());
                     if left.is_zero() {
                         return;

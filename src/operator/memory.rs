@@ -11,10 +11,11 @@ use super::observed::{Refusal, Rejection};
 use super::plan::{Lacking, Missing};
 use crate::crd::{Quinistry, QuinistryStatus};
 
-/// How long a refusal holds that may pass by itself, at first.
+/// Initial time for which a refusal holds that may pass by itself.
 const FIRST: Duration = Duration::from_secs(4);
 
-/// How often the same is applied to one set at once: a person who edits it by hand is overruled at once.
+/// Number of times that the same content is applied to one set without a pause: a manual edit is overruled at
+/// once.
 const FAIR: u32 = 5;
 
 /// The longest pause when another writer undoes what is applied.
@@ -41,7 +42,7 @@ struct Memory {
     version: Option<String>,
     /// The last apply that was refused.
     rejected: Option<Rejected>,
-    /// By name of the set: what was applied last, how often without a change of it, and when.
+    /// Last apply by name of the set: hash, number of repetitions without a change, and time.
     applied: BTreeMap<String, (String, u32, Instant)>,
     /// The other operator that looks after it, as was said last.
     holder: Option<String>,
@@ -53,7 +54,7 @@ struct Memory {
 struct Rejected {
     rejection: Rejection,
     at: Instant,
-    /// How long it holds.
+    /// Time for which the refusal holds.
     limit: Duration,
     /// The generation of the specification that it is of.
     generation: Option<i64>,
@@ -107,8 +108,8 @@ impl Memories {
         });
     }
 
-    /// The newest version that is known of a resource: the cache may not show what this operator itself has written. A
-    /// conflict may tell that the database was set back, then the cache knows better.
+    /// The newest version that is known of a resource: the cache may not show what this operator itself has
+    /// written. A conflict may tell that the database was set back, then the cache knows better.
     pub(super) fn version(&self, quinistry: &Quinistry) -> Option<String> {
         let seen = quinistry.resource_version();
         let number = |version: &Option<String>| version.as_ref().and_then(|text| text.parse::<u64>().ok());
@@ -147,7 +148,7 @@ impl Memories {
         self.of(quinistry, |memory| memory.lacking.clone())
     }
 
-    /// Nodes lack generations.
+    /// Records that nodes lack generations.
     pub(super) fn lack(&self, quinistry: &Quinistry, lacking: Lacking) {
         self.of(quinistry, |memory| memory.lacking = Some(lacking));
     }
@@ -189,7 +190,8 @@ impl Memories {
         });
     }
 
-    /// How often the very same was applied to a set, and for how long it should not be now: another writer undoes it.
+    /// Returns the number of times that the same content was applied to a set, and the remaining pause, while
+    /// another writer undoes it.
     pub(super) fn contested(&self, quinistry: &Quinistry, name: &str, hash: &str) -> Option<(u32, Duration)> {
         self.of(quinistry, |memory| {
             let (last, count, at) = memory.applied.get(name)?;

@@ -236,7 +236,7 @@ impl Metrics {
         self.lock().resources.insert(uid.into(), Resource { desired, ready, conditions });
     }
 
-    /// This operator looks after a resource.
+    /// Records that this operator looks after a resource.
     pub(super) fn claimed(&self, uid: &str) {
         self.lock().unclaimed.remove(uid);
     }

@@ -76,7 +76,7 @@ pub(super) struct Plan {
     pub waiting: bool,
     /// After how long a deadline passes, if that is awaited.
     pub due: Option<Duration>,
-    /// What Events should be asked about.
+    /// The pods and generations that Events should be asked about.
     pub missing: Missing,
     /// Since when nodes lack generations, for the next plan.
     pub lacking: Lacking,

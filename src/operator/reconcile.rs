@@ -33,7 +33,8 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// Stands for the hash of what was applied where a seed's `ConfigMap` was refused.
 const PIECE: &str = "piece";
 
-/// When to look again after the API server knew better than the watch: by then that has mostly caught up.
+/// Delay before the next look after the API server knew better than the watch: by then the watch has mostly
+/// caught up.
 const LAGGING: Duration = Duration::from_secs(1);
 
 impl Operator {
@@ -259,8 +260,8 @@ impl Operator {
                 // Refused a moment ago, and what follows stands on it.
                 return Ok(Planned::Done);
             }
-            // A watch of resources that lags behind, or has lost a deletion, would have what the cluster collects made again
-            // and again.
+            // A watch of resources that lags behind, or has lost a deletion, would have what the cluster
+            // collects made again and again.
             if !is_asked && creates(action, observed) {
                 is_asked = true;
                 if !exists(&self.client, quinistry).await? {
@@ -414,17 +415,17 @@ impl Operator {
     }
 }
 
-/// How it goes on after a plan.
+/// Outcome of a plan.
 enum Planned {
-    /// As far as it could be done.
+    /// The plan was carried out, as far as it could be.
     Done,
-    /// It was made for a resource that is not there any more, or not as it was.
+    /// The plan was made for a resource that no longer exists, or has changed.
     Anew,
     /// Another writer undoes it again and again, so it waits.
     Contested(Rejection),
 }
 
-/// Whether an action makes something that is not there.
+/// Returns true if an action makes something that is not there.
 fn creates(action: &Action, observed: &Observed) -> bool {
     match action {
         Action::Apply(set) => !observed.daemon_sets.iter().any(|live| live.name == set.name_any()),

@@ -200,7 +200,8 @@ fn there<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Op
     }
 }
 
-/// Nothing, if there is nothing, or only what a symbolic link leads to, out of the root or in circles.
+/// Maps the result of a lookup. Returns `None` if the path does not exist, or is a symbolic link that leads
+/// out of the root or in circles.
 fn looked_up<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Option<T>, StorageError> {
     use rustix::io::Errno;
     let errno = result.as_ref().err().and_then(Errno::from_io_error);

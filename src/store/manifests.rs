@@ -268,7 +268,8 @@ impl Store {
         self.0.recent.get(canonical).map(in_memory).or_else(|| self.0.recent.long(canonical))
     }
 
-    /// A manifest's content, which is what it should be: its bytes, or if it is long, where they are read from.
+    /// A manifest's content, which is what it should be: its bytes, or if it is long, where they are read
+    /// from.
     fn content_to_send(&self, canonical: &Digest) -> Result<Long, StoreError> {
         if let Some(known) = self.0.recent.get(canonical) {
             return Ok(in_memory(known));
@@ -382,7 +383,7 @@ impl Store {
         }
     }
 
-    /// Where the bytes of a part lie, and how many they are; nothing if they are damaged, too.
+    /// Returns the key and the length of a part's bytes; `None` if they are absent or damaged.
     fn stored(
         &self,
         name: &RepositoryName,

@@ -31,15 +31,15 @@ pub type Referrers = (Arc<[Descriptor]>, bool);
 /// What is asked of a repository's referrers: the subject, artifact types, the page, and its length in bytes.
 pub(super) type Asked = (Digest, Vec<String>, Page, usize);
 
-/// Descriptors of repositories that another program has written to, with the stamp that they were made for: answered from
-/// here until they are kept, or for good where they cannot be.
+/// Descriptors of repositories that another program has written to, with the stamp that they were made for:
+/// answered from here until they are kept, or for good where they cannot be.
 #[derive(Debug, Default)]
 pub(super) struct Made(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     known: HashMap<RepositoryName, Stamped>,
-    /// How often a repository was changed.
+    /// Number of changes of repositories.
     changes: u64,
 }
 
@@ -267,8 +267,8 @@ impl Store {
         self.note(&Place(name).referrer(subject, digest), LONGEST)
     }
 
-    /// Makes the descriptors again if another program has been there, and returns them. Without the repository's lock: there
-    /// may be as many as there are manifests, and pushes do not wait for a question.
+    /// Makes the descriptors again if another program has been there, and returns them. Without the
+    /// repository's lock: there may be as many as there are manifests, and pushes do not wait for a question.
     fn bring_up_to_date(&self, name: &RepositoryName) -> Result<Option<Arc<Vec<Row>>>, StoreError> {
         if self.referrers_before(name)? == Before::Right {
             return Ok(None);
@@ -318,8 +318,8 @@ impl Store {
 
     /// Has descriptors be found by the next question, and after a restart.
     ///
-    /// They can be made again, so that each is written lazily, and one flush makes all of them durable: the stamp, which
-    /// says that they are complete, must not survive a power failure that they do not.
+    /// They can be made again, so that each is written lazily, and one flush makes all of them durable: the
+    /// stamp, which says that they are complete, must not survive a power failure that they do not.
     pub(super) fn keep_rows(
         &self,
         name: &RepositoryName,
@@ -342,7 +342,8 @@ impl Store {
         })
     }
 
-    /// Makes the descriptors of manifests that are not among those `seen`, if they are few; returns whether they are.
+    /// Makes the descriptors of manifests that are not among those `seen`, if they are few; returns whether
+    /// they are.
     fn make_late_rows(&self, name: &RepositoryName, seen: &HashSet<Digest>) -> Result<bool, StoreError> {
         let mut late = Vec::new();
         // What has two names was pushed by the longer one.

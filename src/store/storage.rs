@@ -18,8 +18,8 @@ pub type Entry<'a> = (Key, &'a [u8]);
 /// A place for bytes under keys. What a call has returned `Ok` for, it keeps, and others see; but for what says that it is
 /// lazy, also after a power failure.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
-    /// The bytes under a key, for streaming, and their identity; `None` if there are none. They do not change while they
-    /// are held.
+    /// The bytes under a key, for streaming, and their identity; `None` if there are none. They do not change
+    /// while they are held.
     fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError>;
 
     /// The bytes under a key at once; `None` if there are none. More than `most` are an error.
@@ -84,7 +84,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
 }
 
-/// What tells bytes under a key from others that were there before: as long as it is the same, they are.
+/// Identity of the bytes under a key: the bytes are unchanged as long as it is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     length: u64,
@@ -103,13 +103,13 @@ impl Identity {
         Self { length, file: None }
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Whether another program, a disk or a hand can change the bytes.
+    /// Returns true if another program, a disk or a hand can change the bytes.
     pub(super) fn can_change(&self) -> bool {
         self.file.is_some()
     }

@@ -72,7 +72,7 @@ fn put(store: &Store, repository: &str, bytes: &Bytes, names: &[&str]) -> Result
     put_as(store, repository, &digest, bytes, names).map(|()| digest)
 }
 
-/// What a tag means; nothing if it means nothing.
+/// Returns the digest that a tag refers to, if any.
 fn meaning(store: &Store, repository: &str, tag: &str) -> Option<Digest> {
     let reference = Reference::Tag(tag.parse().unwrap());
     match store.manifest(&name(repository), &reference) {

@@ -1,9 +1,9 @@
 //! Down: removes what `up` made, and says what it left and why. May be repeated. (Client required.)
 //!
-//! First the operator, which would restore what goes; then the resource, and with it all generations; then rights, nodes'
-//! labels, the definition and the namespaces. Absence proves nothing by itself: discovery must be complete before
-//! anything is deleted, each object is deleted as it was seen (UID and resource version), and only if its metadata says
-//! that `up` made it.
+//! First the operator, which would restore what goes; then the resource, and with it all generations; then
+//! rights, nodes' labels, the definition and the namespaces. Absence proves nothing by itself: discovery must
+//! be complete before anything is deleted, each object is deleted as it was seen (UID and resource version),
+//! and only if its metadata says that `up` made it.
 
 mod discovery;
 mod inhabitants;
@@ -57,7 +57,8 @@ enum Fate {
     Foreign,
 }
 
-/// Quinistry resources that remain in the cluster, as JSON: a resource that cannot be decoded counts like any other.
+/// Quinistry resources that remain in the cluster, as JSON: a resource that cannot be decoded counts like any
+/// other.
 enum Others {
     Known(Vec<Value>),
     /// The API server does not serve them, although there may be some.
@@ -250,7 +251,8 @@ async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Re
     Ok(())
 }
 
-/// The definition, unless another resource uses it or another program has a share in it: with it would go all resources.
+/// The definition, unless another resource uses it or another program has a share in it: with it would go all
+/// resources.
 async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpError> {
     let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
     for _ in 0..TRIES {

@@ -1,5 +1,5 @@
-//! Ownership: which objects `up` made, by their metadata. Pure. Used before anything is overwritten or deleted: a name
-//! alone proves nothing, since a chart or an administrator may have chosen the same one.
+//! Ownership: which objects `up` made, by their metadata. Pure. Used before anything is overwritten or
+//! deleted: a name alone proves nothing, since a chart or an administrator may have chosen the same one.
 
 use super::names::{MANAGED_BY, MANAGER, RESOURCE};
 use super::wire::{Meta, Object};
@@ -42,8 +42,8 @@ pub(super) fn foreign_namespace(meta: &Meta) -> Option<String> {
     }
 }
 
-/// Returns why the resource of `up`'s name is not from `up`: a resource made by hand may have this name too. `seeded`:
-/// its specification asks for generation 0.
+/// Returns why the resource of `up`'s name is not from `up`: a resource made by hand may have this name too.
+/// `seeded`: its specification asks for generation 0.
 pub(super) fn foreign_resource(meta: &Meta, seeded: bool) -> Option<String> {
     if let Some(release) = meta.annotations.get(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
@@ -57,7 +57,8 @@ pub(super) fn foreign_resource(meta: &Meta, seeded: bool) -> Option<String> {
     }
 }
 
-/// Whether a `ConfigMap` with the seed's labels is one of its parts: it has a part's name, and no owner but the resource.
+/// Returns true if a `ConfigMap` with the seed's labels is one of its parts: it has a part's name, and no
+/// owner but the resource.
 pub(super) fn is_part(meta: &Meta, resource_uid: Option<&str>) -> bool {
     let Some(seed) = meta.labels.get(SEED) else { return false };
     let named = meta.labels.get(NAME).is_some_and(|name| name == RESOURCE);
@@ -70,7 +71,7 @@ pub(super) fn is_part(meta: &Meta, resource_uid: Option<&str>) -> bool {
     named && is_part_name && owned && !meta.annotations.contains_key(HELM_RELEASE)
 }
 
-/// Whether the Lease of the operator's name was written by an operator, and by no chart.
+/// Returns true if the Lease of the operator's name was written by an operator, and by no chart.
 pub(super) fn is_lease(meta: &Meta, manager: &str) -> bool {
     !meta.annotations.contains_key(HELM_RELEASE)
         && meta.labels.get(MANAGED_BY).is_none_or(|by| by == MANAGER)

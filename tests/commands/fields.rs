@@ -112,7 +112,8 @@ fn every_document_has_the_fields_that_are_documented() {
     assert_eq!(failed.status.code(), Some(1));
     record("bootstrap", stdout(&failed));
     record("gc", &collected(folder.path()));
-    // From a registry that lists what it has lost: an index with the referrers of an image, and nothing behind one.
+    // From a registry that lists what it has lost: an index with the referrers of an image, and nothing
+    // behind one.
     let lost = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [{
         "mediaType": MANIFEST, "digest": Digest::sha256(b"lost").as_str(), "size": 7,
     }]});
@@ -128,7 +129,7 @@ fn every_document_has_the_fields_that_are_documented() {
     }
 }
 
-/// What `gc` says about a folder with one manifest, one link and one blob to collect.
+/// Returns the output of `gc` for a folder with one manifest, one link and one blob to collect.
 fn collected(folder: &std::path::Path) -> String {
     use crate::support::server::{PROGRAM, SERVE, Server, command};
     let store = folder.join("store");

@@ -73,7 +73,7 @@ fn serves_if_it_is_told_to() {
 pub(crate) struct Acknowledged {
     blobs: BTreeMap<Digest, Option<Vec<u8>>>,
     manifests: BTreeMap<String, Option<Vec<u8>>>,
-    /// What a request is about that has not been answered.
+    /// Names and digests that unanswered requests are about.
     open: Vec<String>,
 }
 

@@ -1,5 +1,6 @@
-//! Power failures at every moment: the real program serves clients while its system calls are traced; from the trace the
-//! disk is rebuilt as it may be left at each moment, a store is opened on it, and what clients were told holds.
+//! Power failures at every moment: the real program serves clients while its system calls are traced; from
+//! the trace the disk is rebuilt as it may be left at each moment, a store is opened on it, and what clients
+//! were told holds.
 //!
 //! Takes minutes, and needs `strace`: `cargo test --test push -- --ignored power`.
 
@@ -86,8 +87,8 @@ fn load(server: &Server, clients: usize) -> Vec<Told> {
     clients.collect::<Vec<_>>().into_iter().map(|client| client.join().unwrap()).collect()
 }
 
-/// Opens a store on each disk that may be left by these events and compares it with what clients were told; the number of
-/// disks that differed.
+/// Opens a store on each disk that may be left by these events and compares it with what clients were told;
+/// the number of disks that differed.
 fn check(disk: &mut Disk, events: &[Event], told: &[Told], chance: &mut Chance) -> usize {
     let mut seen = BTreeSet::new();
     for (place, event) in events.iter().enumerate() {

@@ -1,8 +1,8 @@
-//! Memory of the real program while a client holds nearly all of its connections in the way that costs most: resident
-//! memory is counted, printed, and must stay below the limit that the operator gives its pods.
+//! Memory of the real program while a client holds nearly all of its connections in the way that costs most:
+//! resident memory is counted, printed, and must stay below the limit that the operator gives its pods.
 //!
-//! Registries with storage have a bound of their own. `ten_minutes` is a longer attack in a memory cgroup, and runs when it
-//! is asked for.
+//! Registries with storage have a bound of their own. `ten_minutes` is a longer attack in a memory cgroup,
+//! and runs when it is asked for.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -21,8 +21,8 @@ use support::server::{PROGRAM, SERVE, Server, command};
 /// Limit of a generation's pod, in KiB (`operator::build::pod`).
 const POD_LIMIT: u64 = 128 * 1024;
 
-/// Highest resident memory of a registry without storage, in KiB: an eighth of the pod's limit is left to the kernel's
-/// part of each connection.
+/// Highest resident memory of a registry without storage, in KiB: an eighth of the pod's limit is left to the
+/// kernel's part of each connection.
 const BOUND: u64 = POD_LIMIT - POD_LIMIT / 8;
 
 /// Highest resident memory of a registry with storage, in KiB.

@@ -1,4 +1,4 @@
-//! The same with storage, where clients can also have something kept for them.
+//! Memory of a registry with storage, where clients can also have content kept for them.
 
 use quinistry::oci::Digest;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! A registry in memory that keeps what it is sent, and lists referrers as it is told to: other programs' registries in
-//! small.
+//! A registry in memory that keeps what it is sent, and lists referrers as it is told to: other programs'
+//! registries in small.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,22 +9,22 @@ use serde_json::{Value, json};
 
 use super::scripted_registry::{Answer, Request, ScriptedRegistry};
 
-/// What a registry holds, of one repository or many: names of repositories count for nothing.
+/// Contents of a registry with one repository or many: the repositories' names do not matter.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     pub blobs: BTreeMap<String, Vec<u8>>,
-    /// By digest.
+    /// Manifests by digest.
     pub manifests: BTreeMap<String, Vec<u8>>,
     /// Digests by tag.
     pub tags: BTreeMap<String, String>,
 }
 
-/// How a registry answers the question for referrers.
+/// Answer of a registry to the question for referrers.
 #[derive(Clone, Debug)]
 pub enum Referrers {
-    /// By the specification, with `OCI-Subject` for what is pushed.
+    /// The list of the specification, with `OCI-Subject` for manifests that are pushed.
     Listed,
-    /// With this to every question.
+    /// The same answer to every question.
     Unknown(Answer),
 }
 

@@ -37,7 +37,7 @@ pub struct Story {
     pub play: fn(Arc<Stage>) -> BoxFuture<'static, Result<()>>,
 }
 
-/// How a story ended.
+/// End of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Well,

@@ -60,7 +60,7 @@ fn parse(output: &[u8]) -> Result<Option<Credentials>, &'static str> {
     })
 }
 
-/// Whether a failure means no more than that nothing is kept.
+/// Returns true if a failure means no more than that nothing is kept.
 fn is_none(error: &CredentialError) -> bool {
     matches!(error, CredentialError::Helper { reason, .. }
         if reason.to_ascii_lowercase().contains("credentials not found"))

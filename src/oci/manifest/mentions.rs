@@ -12,13 +12,15 @@ pub(super) fn in_document(bytes: &[u8]) -> BTreeSet<Digest> {
     let mut found = BTreeSet::new();
     in_text(bytes, &mut found);
     if memchr::memchr(b'\\', bytes).is_some() {
-        // In JSON a digest can be written so that its letters do not stand in the document, as `sha256\u003a…`.
+        // In JSON a digest can be written so that its letters do not stand in the document, as
+        // `sha256\u003a…`.
         in_text(&unescaped(bytes), &mut found);
     }
     found
 }
 
-/// Whether an object has a member that Go's decoders, which do not tell upper from lower case, take for one that counts.
+/// Returns true if an object has a member that Go's decoders, which do not tell upper from lower case, take
+/// for one that counts.
 pub(super) fn has_other_spelling(bytes: &[u8]) -> bool {
     const MEMBERS: [&str; 9] = [
         "schemaVersion",

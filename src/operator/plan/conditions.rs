@@ -117,7 +117,8 @@ const fn stops(reason: Reason) -> bool {
     ) && !may_pass(reason)
 }
 
-/// Problems that may pass by themselves: they make a resource Degraded once their node was waited for too long.
+/// Problems that may pass by themselves: they make a resource Degraded once their node was waited for too
+/// long.
 const fn may_pass(reason: Reason) -> bool {
     matches!(
         reason,

@@ -1,4 +1,5 @@
-//! Each system call fails once: the store writes again at once, and no start undoes what was acknowledged since.
+//! Each system call fails once: the store writes again at once, and no start undoes what was acknowledged
+//! since.
 
 use super::*;
 use crate::store::failpoint::once::failing;

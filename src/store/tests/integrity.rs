@@ -7,7 +7,7 @@ fn content(length: usize) -> Vec<u8> {
     (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect()
 }
 
-/// What may become of a file.
+/// Returns the damaged forms of a file.
 fn damages(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut flipped = bytes.to_vec();
     flipped[bytes.len() / 2] ^= 1;

@@ -1,5 +1,5 @@
-//! Discovery: which kinds of objects can live in a namespace, and which API groups cannot be asked. A namespace counts as
-//! empty only if all of them were asked. Pure, but for the last function.
+//! Discovery: which kinds of objects can live in a namespace, and which API groups cannot be asked. A
+//! namespace counts as empty only if all of them were asked. Pure, but for the last function.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::up::api::Cluster;
 use crate::up::error::UpError;
 
-/// What asks for all groups with their resources in one answer.
+/// Media type that asks for all groups with their resources in one answer.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Path of the objects that say which aggregated APIs answer.

@@ -1,6 +1,6 @@
-//! A model of a file system at a power failure, by the weakest reading of POSIX: of a file there is what it held when it
-//! was last flushed, and each change since in part or not at all; of a folder there are the names that it held when it
-//! was last flushed, and each change of a name since, or not.
+//! A model of a file system at a power failure, by the weakest reading of POSIX: of a file there is what it
+//! held when it was last flushed, and each change since in part or not at all; of a folder there are the
+//! names that it held when it was last flushed, and each change of a name since, or not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -36,13 +36,13 @@ struct Open {
     appends: bool,
 }
 
-/// What a disk holds and may hold.
+/// Content of a disk: certain and possible.
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
     nodes: Vec<Content>,
     open: HashMap<i64, Open>,
-    /// What the flushes cover that have begun and not ended, by call.
+    /// Content that unfinished flushes cover, by call.
     flushing: HashMap<usize, Vec<(Node, Mark)>>,
 }
 
@@ -289,7 +289,8 @@ impl Disk {
         }
     }
 
-    /// Writes what would be left to a folder. `choose(n)` picks one of `n` states, of which 0 is the last flushed one.
+    /// Writes what would be left to a folder. `choose(n)` picks one of `n` states, of which 0 is the last
+    /// flushed one.
     pub(super) fn rebuild(&self, to: &Path, choose: &mut dyn FnMut(usize) -> usize) {
         self.rebuild_folder(0, to, choose);
     }

@@ -1,4 +1,5 @@
-//! Lines of `strace -f -ttt -xx`, parsed: the system calls of a process, in the order in which they began and ended.
+//! Lines of `strace -f -ttt -xx`, parsed: the system calls of a process, in the order in which they began and
+//! ended.
 
 use std::collections::HashMap;
 

@@ -3,7 +3,7 @@
 use super::failures::standing;
 use super::*;
 
-/// What anyone can do who may create pods: copy all that can be copied of one.
+/// Returns the pod of an impostor who may create pods: a copy of everything that can be copied.
 fn impostor(world: &World, generation: i32, change: impl FnOnce(&mut Pod)) -> Arc<Pod> {
     let mut pod = world.observed.pods_of(generation).next().unwrap().clone();
     pod.name = "aaa".into();

@@ -1,4 +1,4 @@
-//! Who has the ports.
+//! Assignment of ports to resources.
 
 use super::*;
 use crate::crd::QuinistryStatus;
