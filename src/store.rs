@@ -148,7 +148,8 @@ impl Store {
         Ok(digest)
     }
 
-    /// Something short beside a repository's content; nothing if it is not there, or longer than it can be.
+    /// Reads a short note beside a repository's content; `None` if the note is absent, or longer than it can
+    /// be.
     fn note(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StoreError> {
         match self.storage().read(key, most) {
             Err(StorageError::TooLong { length, .. }) => {

@@ -24,7 +24,7 @@ fn digests(descriptors: &[Descriptor]) -> Vec<&Digest> {
     descriptors.iter().map(|descriptor| &descriptor.digest).collect()
 }
 
-/// An artifact at tag 1.
+/// Adds an artifact at tag 1.
 fn tagged_artifact(registry: &MemoryRegistry) -> Descriptor {
     registry.change(|contents| {
         let image = contents.add_artifact("image", None);

@@ -78,7 +78,7 @@ async fn beside_others(stage: &Stage) -> Result<()> {
     wait::until_none(&up::operators(stage), &all, DEADLINE, "the operator's pods are gone").await
 }
 
-/// The stage's resources, by metadata alone.
+/// Returns the stage's resources, by metadata alone.
 fn resources(stage: &Stage) -> Api<DynamicObject> {
     let kind = ApiResource::erase::<Quinistry>(&());
     Api::namespaced_with(stage.world.client.clone(), &stage.namespace, &kind)

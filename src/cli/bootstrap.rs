@@ -162,7 +162,7 @@ fn named(deviation: Deviation) -> anyhow::Error {
 }
 
 impl output::Report for Report<'_> {
-    /// The end of the tree.
+    /// Formats the end of the tree.
     fn text(&self) -> String {
         let digest = self.generations.last().map(|last| format!("\ndigest: {}\n", last.digest));
         let fixed_point = match self.fixed_point {

@@ -89,7 +89,7 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
-/// A mode of the resource's `spec.network`, in its words.
+/// Parses a mode of the resource's `spec.network`.
 fn network(text: &str) -> Result<NetworkMode, String> {
     match text {
         "HostPort" => Ok(NetworkMode::HostPort),

@@ -166,7 +166,7 @@ impl output::Report for Report {
         text
     }
 
-    /// The digests whose bytes are freed.
+    /// Returns the digests whose bytes are freed.
     fn essence(&self) -> String {
         output::lines(self.blobs.iter().map(|blob| &blob.digest))
     }

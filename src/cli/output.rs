@@ -51,7 +51,7 @@ pub(super) struct Output {
 /// The result of a command, in each form that it is printed in. The fields that it serializes are promised in
 /// docs/commands.md.
 pub(super) trait Report: Serialize {
-    /// Text for a terminal: whole lines, with everything from outside escaped.
+    /// Returns the text for a terminal: whole lines, with everything from outside escaped.
     fn text(&self) -> String;
 
     /// Returns the text that `--quiet` prints: whole lines, or nothing.

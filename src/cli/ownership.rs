@@ -28,7 +28,7 @@ pub(super) fn advise(folder: &Path, access: Access, error: anyhow::Error) -> any
     anyhow::anyhow!("{error:#}; {advice}")
 }
 
-/// The command that makes a folder this user's.
+/// Returns the command that makes this user the owner of a folder.
 fn command(folder: &Path, user: u32, group: u32) -> String {
     let quoted = quote(&folder.display().to_string());
     let mut command = String::new();
@@ -43,7 +43,7 @@ fn command(folder: &Path, user: u32, group: u32) -> String {
     command
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quote(path: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if !path.is_empty() && !path.starts_with('-') && path.chars().all(is_plain) {

@@ -42,7 +42,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// The options of `serve`, if all of them are understood.
+    /// Returns the options of `serve`, if all of them are understood.
     pub(super) fn accept(self) -> Result<super::serve::Args, UsageError> {
         match self.config {
             Some(file) => Err(UsageError(refusal(&file))),
@@ -71,7 +71,7 @@ pub(super) fn ensure_no_variables() -> Result<(), UsageError> {
     )))
 }
 
-/// The variable's name, if it configures distribution.
+/// Returns the variable's name, if the variable configures distribution.
 fn configures(name: OsString, value: &OsStr) -> Option<String> {
     let name = name.into_string().ok()?;
     let rest = name.strip_prefix("REGISTRY_")?;

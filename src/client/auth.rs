@@ -168,7 +168,7 @@ struct Grant {
 // === impl Grant ===
 
 impl Grant {
-    /// The token itself: servers fill either field, or both.
+    /// Returns the token itself: servers fill either field, or both.
     fn text(&self) -> Option<&str> {
         let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         [&self.token, &self.access_token].into_iter().find(|text| given(text))?.as_deref()

@@ -45,7 +45,7 @@ pub(super) struct Budget {
 // === impl Budget ===
 
 impl Budget {
-    /// The budget of one image.
+    /// Creates the budget of one image.
     pub(super) fn for_image(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -57,13 +57,13 @@ impl Budget {
         }
     }
 
-    /// The budget of an image of a peer, whose content is not trusted.
+    /// Creates the budget of an image of a peer, whose content is not trusted.
     pub(super) fn for_peer(what: impl Into<String>) -> Self {
         let (manifest_bytes, blob_bytes) = (MAX_PEER_MANIFEST_BYTES, MAX_PEER_BLOB_BYTES);
         Self { manifest_bytes, blob_bytes, ..Self::for_image(what) }
     }
 
-    /// The budget of an image with everything that refers to it.
+    /// Creates the budget of an image with everything that refers to it.
     pub(super) fn for_image_with_referrers(what: impl Into<String>) -> Self {
         Self {
             manifests: MAX_MANIFESTS + 2 * MAX_REFERRERS,
@@ -163,7 +163,7 @@ impl Pace {
         fast
     }
 
-    /// The error of a body that is too slow.
+    /// Creates the error of a body that is too slow.
     pub(super) fn error(what: &str) -> ClientError {
         let reason = format!("less than {} KiB came in {} seconds", PACE_BYTES / 1024, PACE_WINDOW.as_secs());
         ClientError::Bound { what: what.into(), reason }

@@ -94,7 +94,7 @@ impl Client {
     }
 }
 
-/// The referrer with what is below it; none, if the list outlived it.
+/// Gathers the referrer with everything below it; returns `None` if the list outlived the referrer.
 async fn gather(gatherer: &mut Gatherer<'_>, referrer: &Descriptor) -> Result<Option<Tree>, ClientError> {
     match gatherer.gather(referrer).await {
         Ok(tree) => Ok(Some(tree)),

@@ -68,7 +68,7 @@ impl Client {
         self.ping(host).await
     }
 
-    /// All entries of a list, within its bounds.
+    /// Requests all entries of a list, within its bounds.
     async fn pages<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
@@ -139,8 +139,8 @@ impl Client {
     }
 }
 
-/// The next page of a list by its link, at the origin of this one, or none if it is on another host. A
-/// registry behind a proxy that ends TLS calls itself `http`, and may not know its own port.
+/// Returns the next page of a list by its link, at the origin of this page; `None` if the link leads to
+/// another host. A registry behind a proxy that ends TLS calls itself `http`, and may not know its own port.
 pub(super) fn next_page(page: &Url, link: &str) -> Option<Url> {
     let link = page.join(link).ok()?;
     let is_own = link.host_str() == page.host_str() && (link.port().is_none() || link.port() == page.port());

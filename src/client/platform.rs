@@ -108,7 +108,7 @@ impl PlatformPattern {
 // === impl Normal ===
 
 impl Normal {
-    /// The other names of systems and processors, as containerd knows them.
+    /// Normalizes the other names of systems and processors, as containerd knows them.
     fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let lower = |text: &str| text.to_ascii_lowercase();
         let variant = variant.map(lower).filter(|variant| !variant.is_empty());
@@ -175,7 +175,7 @@ fn is_version_of(version: &str, wanted: &str) -> bool {
     version.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The numbers of a version, to compare; what is not a number is the least.
+/// Parses the numbers of a version, to compare them; a part that is not a number is the least.
 fn numbers(version: &str) -> Vec<u64> {
     version.split('.').map(|number| number.parse().unwrap_or_default()).collect()
 }

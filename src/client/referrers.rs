@@ -27,8 +27,8 @@ struct List {
 }
 
 impl Client {
-    /// The descriptors of what refers to a manifest of the image's repository, each digest once. A registry
-    /// that does not know the question is asked for the tag that clients leave instead (distribution-spec,
+    /// Returns the descriptors of all referrers of a manifest in the image's repository, each digest once.
+    /// Where the registry has no referrers API, reads the tag that clients write instead (distribution-spec,
     /// section Referrers Tag Schema).
     pub async fn referrers(
         &self,

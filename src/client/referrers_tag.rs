@@ -102,7 +102,7 @@ impl Client {
         Err(protocol("it does not become what was written; if other clients write it, too, try again"))
     }
 
-    /// The entries of a list that the repository does not have.
+    /// Returns the entries of a list that the repository does not have.
     async fn missing(&self, tag: &ImageReference, list: &Manifest) -> Result<BTreeSet<Digest>, ClientError> {
         let mut missing = BTreeSet::new();
         if let Document::Index(index) = list.document()? {
@@ -116,7 +116,7 @@ impl Client {
     }
 }
 
-/// The tag for a subject in the image's repository.
+/// Returns the tag for a subject in the image's repository.
 fn tag_of(image: &ImageReference, subject: &Digest) -> ImageReference {
     let hex = &subject.hex()[..subject.hex().len().min(MAX_HEX)];
     let tag: Tag = format!("{}-{hex}", subject.algorithm().as_str()).parse().expect("such a name is a tag");
@@ -124,8 +124,8 @@ fn tag_of(image: &ImageReference, subject: &Digest) -> ImageReference {
         .expect("the host comes from a reference")
 }
 
-/// The list after a change, without entries that are gone, and with everything else in it as it was; none, if
-/// it is as it should be.
+/// Returns the list after a change, without entries that are gone, and with everything else in it as it was;
+/// `None` if the list is as it should be.
 fn changed(
     old: Option<&[u8]>,
     change: Change<'_>,

@@ -92,7 +92,7 @@ impl RemoteSource {
 }
 
 impl RemoteSource {
-    /// The manifest with this digest in the image's repository.
+    /// Creates the source of the manifest with this digest in the image's repository.
     pub(super) fn new(client: &Client, image: &ImageReference, root: Descriptor) -> Self {
         Self { client: client.clone(), image: image.clone(), root }
     }

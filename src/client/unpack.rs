@@ -110,8 +110,8 @@ fn drain(mut reader: impl Read, hasher: &mut Bounded) -> io::Result<()> {
     }
 }
 
-/// `0x184D2A50` to `0x184D2A5F`, little-endian: what zstd:chunked keeps its table of contents in. RFC 8878,
-/// 3.1.2.
+/// Recognizes the magic numbers `0x184D2A50` to `0x184D2A5F`, little-endian, of skippable frames, in which
+/// zstd:chunked keeps its table of contents. RFC 8878, 3.1.2.
 fn is_skippable(start: &[u8]) -> bool {
     matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }

@@ -129,7 +129,8 @@ impl Writer {
         self.begun.contains(digest)
     }
 
-    /// Number of blobs that can be written at the same time: one, if the bytes go to a pipe or a device.
+    /// Returns the number of blobs that can be written at the same time: one, if the bytes go to a pipe or a
+    /// device.
     #[must_use]
     pub const fn concurrency(&self) -> usize {
         match &self.sink {

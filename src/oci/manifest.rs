@@ -185,7 +185,7 @@ impl Manifest {
         Ok(Self { typed: told == media_type, ..manifest })
     }
 
-    /// The type of a manifest that was accepted before, by whatever program, from its bytes alone.
+    /// Returns the type of a manifest that any program accepted before, from its bytes alone.
     #[must_use]
     pub fn type_of(bytes: &[u8]) -> Option<&'static str> {
         let head: Head = match serde_json::from_slice(bytes) {
@@ -198,8 +198,8 @@ impl Manifest {
         Some(if head.schema_version == 1 { media_type::DOCKER_SCHEMA_1 } else { head.told() })
     }
 
-    /// Every digest that stands anywhere in a document which could not be parsed: all that it may need, and
-    /// perhaps more.
+    /// Finds every digest that stands anywhere in a document which could not be parsed: all that the document
+    /// may need, and perhaps more.
     #[must_use]
     pub fn mentions(bytes: &[u8]) -> BTreeSet<Digest> {
         mentions::in_document(bytes)

@@ -226,7 +226,7 @@ impl Claims {
     }
 }
 
-/// The resources of each namespace, as owners of its claim: it goes with the last of them.
+/// Returns the resources of each namespace, as owners of its claim: the claim goes with the last of them.
 pub(super) fn owners(operator: &Operator) -> BTreeMap<String, Vec<OwnerReference>> {
     let mut owners = BTreeMap::<String, Vec<_>>::new();
     for resource in operator.resources.state() {
@@ -236,7 +236,7 @@ pub(super) fn owners(operator: &Operator) -> BTreeMap<String, Vec<OwnerReference
     owners
 }
 
-/// The Lease, owned by the resources that there are now.
+/// Returns the Lease, owned by the present resources.
 fn owned(mut lease: Lease, owners: &[OwnerReference]) -> Lease {
     lease.metadata.name = Some(CLAIM.into());
     lease.metadata.owner_references = Some(owners.to_vec());

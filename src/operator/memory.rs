@@ -76,7 +76,7 @@ impl Memories {
         self.of(quinistry, |memory| memory.failures = 0);
     }
 
-    /// Another operator looks after the resource; `false` if that was said already.
+    /// Records that another operator looks after the resource; returns `false` if that was known already.
     pub(super) fn stands_by(&self, quinistry: &Quinistry, holder: &str) -> bool {
         self.of(quinistry, |memory| memory.holder.replace(holder.into()).as_deref() != Some(holder))
     }
@@ -108,8 +108,8 @@ impl Memories {
         });
     }
 
-    /// The newest version that is known of a resource: the cache may not show what this operator itself has
-    /// written. A conflict may tell that the database was set back, then the cache knows better.
+    /// Returns the newest known version of a resource: the cache may not show what this operator itself has
+    /// written. A conflict may tell that the database was set back; then the cache knows better.
     pub(super) fn version(&self, quinistry: &Quinistry) -> Option<String> {
         let seen = quinistry.resource_version();
         let number = |version: &Option<String>| version.as_ref().and_then(|text| text.parse::<u64>().ok());
@@ -143,7 +143,7 @@ impl Memories {
         self.of(quinistry, |memory| memory.refused = Some((missing, refusals, Instant::now())));
     }
 
-    /// Since when nodes lack generations; nothing before the first plan.
+    /// Returns the times since which nodes lack generations; `None` before the first plan.
     pub(super) fn lacking(&self, quinistry: &Quinistry) -> Option<Lacking> {
         self.of(quinistry, |memory| memory.lacking.clone())
     }
@@ -153,7 +153,7 @@ impl Memories {
         self.of(quinistry, |memory| memory.lacking = Some(lacking));
     }
 
-    /// The refusal that still holds, of this very specification.
+    /// Returns the refusal that still holds, of this very specification.
     pub(super) fn rejection(&self, quinistry: &Quinistry) -> Option<Rejection> {
         let generation = quinistry.metadata.generation;
         self.of(quinistry, |memory| match &memory.rejected {
@@ -164,7 +164,8 @@ impl Memories {
         })
     }
 
-    /// An apply was refused. What may pass by itself is tried again later and later, but within `limit`.
+    /// Records that an apply was refused. A refusal that may pass by itself is tried again later and later,
+    /// but within `limit`.
     pub(super) fn reject(&self, quinistry: &Quinistry, rejection: Rejection, passes: bool, limit: Duration) {
         let generation = quinistry.metadata.generation;
         self.of(quinistry, |memory| {
@@ -175,12 +176,12 @@ impl Memories {
         });
     }
 
-    /// An apply was accepted.
+    /// Records that an apply was accepted.
     pub(super) fn accept(&self, quinistry: &Quinistry) {
         self.of(quinistry, |memory| memory.rejected = None);
     }
 
-    /// A set was applied, with this hash.
+    /// Records that a set was applied, with this hash.
     pub(super) fn apply(&self, quinistry: &Quinistry, name: &str, hash: &str) {
         self.of(quinistry, |memory| {
             let last = memory.applied.get(name);

@@ -241,7 +241,7 @@ impl Metrics {
         self.lock().unclaimed.remove(uid);
     }
 
-    /// Another operator looks after a resource.
+    /// Records that another operator looks after a resource.
     pub(super) fn unclaimed(&self, uid: &str) {
         let mut counts = self.lock();
         counts.resources.remove(uid);

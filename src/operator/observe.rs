@@ -153,7 +153,7 @@ fn in_words(condition: &wire::Condition) -> Option<String> {
     [&condition.message, &condition.reason].into_iter().find(|text| !text.is_empty()).cloned()
 }
 
-/// The owner that controls an object, if it is of this kind.
+/// Returns the owner that controls an object, if it is of this kind.
 fn controller<'a>(metadata: &'a kube::core::ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
     let mut owners = metadata.owner_references.iter().flatten();
     owners.find(|owner| owner.controller == Some(true) && owner.kind == kind)
@@ -305,7 +305,7 @@ pub(super) async fn refusals(
     Ok(refusals)
 }
 
-/// All Events that a selection has, within bounds.
+/// Lists all Events that a selection has, within bounds.
 async fn list(events: &Api<Guarded<wire::Event>>, fields: &str) -> Result<Vec<wire::Event>, OperatorError> {
     let mut parameters = ListParams::default().fields(fields).limit(EVENTS);
     let mut all = Vec::new();

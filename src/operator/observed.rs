@@ -163,7 +163,7 @@ pub(super) struct PodStart {
     pub started: Option<Timestamp>,
 }
 
-/// The `DaemonSet` that controls a pod.
+/// The controller of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Controller {
     /// Whether the controller is a `DaemonSet`.
@@ -279,14 +279,14 @@ impl Observed {
         self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
-    /// A generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to adopt.
+    /// Returns a generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to adopt.
     pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
         let pods = self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.generation == generation);
         pods.filter(move |pod| self.sets_of(generation).any(|set| set.controls(pod)))
     }
 
-    /// Pods that outlive their `DaemonSet`, which has been deleted: it was named as the resource's own are,
-    /// and none of its UID is left.
+    /// Returns the pods that outlive their deleted `DaemonSet`: it was named as the resource's own are, and
+    /// none of its UID is left.
     pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &Pod> {
         self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
             pod.controller.as_ref().is_some_and(|controller| {

@@ -54,8 +54,8 @@ impl Pieces {
         Own { executable, hands_over: self.hands_over }
     }
 
-    /// The pieces of a resource, older ones too; nothing while they are being listed, which is waited for
-    /// elsewhere: what is planned afterwards should not be of a picture from before. The first call for a
+    /// Returns the pieces of a resource, older ones too; `None` while they are being listed, which the caller
+    /// waits for elsewhere: a later plan should not rest on an earlier picture. The first call for a
     /// namespace begins to watch it.
     pub(super) fn of(
         &self,

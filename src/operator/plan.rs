@@ -358,7 +358,7 @@ impl<'a> Chain<'a> {
         requests
     }
 
-    /// `joining`: all are proven but on nodes that have just joined.
+    /// Returns the status of each generation. `joining`: all are proven but on nodes that have just joined.
     fn statuses(&self, joining: bool) -> Vec<GenerationStatus> {
         self.views.iter().map(|view| view.status(self, joining)).collect()
     }

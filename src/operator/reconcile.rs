@@ -84,7 +84,7 @@ impl Operator {
         }
     }
 
-    /// The set as rejected, while another writer undoes it again and again.
+    /// Returns the set as rejected, while another writer undoes it again and again.
     fn contested(&self, quinistry: &Quinistry, set: &DaemonSetToApply) -> Option<Rejection> {
         let (name, applied) = (set.name_any(), build::applied(set));
         let (times, _) = self.memories.contested(quinistry, &name, applied)?;
@@ -201,7 +201,7 @@ impl Operator {
         }
     }
 
-    /// All resources that can be read.
+    /// Returns all resources that can be read.
     fn readable(&self) -> Vec<Arc<Quinistry>> {
         self.resources.state().iter().filter_map(|resource| resource.readable().ok().cloned()).collect()
     }

@@ -65,8 +65,8 @@ impl Watched {
     }
 }
 
-/// A specification that nothing is done for. It has as many generations as the one that cannot be read, if
-/// that much of it can be, for the count in the status.
+/// Returns a specification that nothing is done for. It has as many generations as the one that cannot be
+/// read, if that much of it can be, for the count in the status.
 fn stand_in(spec: &Value) -> crate::crd::QuinistrySpec {
     let generations =
         spec["generations"].as_i64().filter(|count| (1..=MAX_GENERATIONS.into()).contains(count));

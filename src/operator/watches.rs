@@ -170,7 +170,7 @@ where
     }
 }
 
-/// The resources themselves. One that cannot be read is kept as such.
+/// Watches the resources. A resource that cannot be read is kept as such.
 async fn resources(
     operator: Arc<Operator>,
     api: Api<Guarded<wire::Quinistry>>,
@@ -248,7 +248,7 @@ pub(super) async fn follow<K, V: Entry>(
     }
 }
 
-/// Key of an object in its cache.
+/// Returns the key of an object in its cache.
 fn key(metadata: &ObjectMeta) -> String {
     let name = metadata.name.as_deref().unwrap_or_default();
     metadata.namespace.as_ref().map_or_else(|| name.into(), |namespace| format!("{namespace}/{name}"))

@@ -28,7 +28,7 @@ const TIGHT: Duration = Duration::from_secs(2);
 /// Bytes to come within [`TIGHT`]: 32 KiB/s.
 const TIGHT_BYTES: u64 = 64 * 1024;
 
-/// The declared `Content-Length`, if any.
+/// Returns the declared `Content-Length`, if any.
 pub(super) fn length_of(request: &Parts) -> Option<u64> {
     request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -162,7 +162,7 @@ impl Batch {
         }
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub(super) fn len(&self) -> u64 {
         self.length as u64
     }

@@ -205,7 +205,7 @@ impl<S: AsyncRead> Guarded<S> {
         }
     }
 
-    /// Called with the number of bytes that were read, of at most `limit`.
+    /// Counts the bytes that were read, of at most `limit`.
     fn after_read(&mut self, came: usize, limit: usize) {
         if !self.phase.is_answering() {
             let (since, before) = self.head.unwrap_or_else(|| (Instant::now(), 0));
@@ -216,7 +216,7 @@ impl<S: AsyncRead> Guarded<S> {
         }
     }
 
-    /// Called with the result of a write of `wanted` bytes.
+    /// Judges the result of a write of `wanted` bytes.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -253,7 +253,7 @@ impl<S: AsyncRead> Guarded<S> {
         }
     }
 
-    /// Ready when a client that was sent `wanted` bytes and took `taken` of them takes too little.
+    /// Is ready when a client that was sent `wanted` bytes and took `taken` of them takes too little.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, wanted: usize, taken: u64) -> Poll<io::Error> {
         let fresh = || (Instant::now(), 0);
         let mut stalled = self.stalled.unwrap_or_else(|| Stalled { long: fresh(), short: fresh() });

@@ -37,7 +37,7 @@ impl ArtifactTypes {
         inner.known.get(name)?.get(subject).filter(|(of, _)| of == stamp).map(|(_, types)| types.clone())
     }
 
-    /// Call before descriptors are read.
+    /// Returns the present number of changes. Call this before descriptors are read.
     pub(super) fn begin(&self) -> u64 {
         self.inner().changes
     }

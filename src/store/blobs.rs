@@ -26,8 +26,8 @@ const OPEN_FILE: usize = 32 * 1024;
 pub(super) const MAX_SEARCHED: usize = 4096;
 
 impl Store {
-    /// A blob's content, which has its digest. What is short is read at once; that, or the open file, is
-    /// remembered for a moment.
+    /// Returns a blob's content, which has its digest. Short content is read at once; that, or the open file,
+    /// is remembered for a moment.
     pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Segments, StoreError> {
         let begun = self.0.found_blobs.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
@@ -109,7 +109,7 @@ impl Store {
         })
     }
 
-    /// A link that makes bytes a blob of some repository, of `name` rather than another.
+    /// Finds a link that makes bytes a blob of some repository, of `name` rather than another.
     fn any_link(&self, name: &RepositoryName, canonical: &Digest) -> Result<Option<Key>, StoreError> {
         // Whatever else a blob is called, it is also linked by its SHA-256.
         let link_of = |name: &RepositoryName| {

@@ -202,7 +202,7 @@ impl Store {
         Ok(manifests)
     }
 
-    /// The tags that mean a manifest, by whatever name.
+    /// Returns the tags that refer to a manifest, by any of its digests.
     fn tags_of(&self, name: &RepositoryName, canonical: &Digest) -> Result<Vec<Tag>, StoreError> {
         let place = Place(name);
         let mut tags = Vec::new();

@@ -247,7 +247,8 @@ impl Store {
         Ok(digests)
     }
 
-    /// All digests by which a manifest may be known, its SHA-256 first, whichever of them the repository has.
+    /// Returns all digests by which a manifest may be known, its SHA-256 first, whichever of them the
+    /// repository has.
     pub(super) fn possible_names_of(&self, canonical: &Digest) -> Vec<Digest> {
         // What is damaged or gone has no other name that could be told.
         let other = self.content(canonical).ok().map(|known| Digest::of(Algorithm::Sha512, &known.bytes));
@@ -263,13 +264,13 @@ impl Store {
         self.canonical(&Place(name).revision_link(digest), digest)
     }
 
-    /// The content of a manifest that was checked before.
+    /// Returns the content of a manifest that was checked before.
     fn checked(&self, canonical: &Digest) -> Option<Long> {
         self.0.recent.get(canonical).map(in_memory).or_else(|| self.0.recent.long(canonical))
     }
 
-    /// A manifest's content, which is what it should be: its bytes, or if it is long, where they are read
-    /// from.
+    /// Returns a manifest's content, which has its digest: its bytes, or the place from which a long manifest
+    /// is read.
     fn content_to_send(&self, canonical: &Digest) -> Result<Long, StoreError> {
         if let Some(known) = self.0.recent.get(canonical) {
             return Ok(in_memory(known));

@@ -53,7 +53,7 @@ impl Recent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(canonical).cloned()
     }
 
-    /// A longer manifest that was checked before.
+    /// Returns a longer manifest that was checked before.
     pub(super) fn long(&self, canonical: &Digest) -> Option<Long> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.long.iter().find(|(digest, _)| digest == canonical).map(|(_, long)| long.clone())

@@ -54,7 +54,7 @@ impl Made {
         self.inner().known.get(name).filter(|(of, _)| of == stamp).map(|(_, rows)| rows.clone())
     }
 
-    /// Call before descriptors are made.
+    /// Returns the present number of changes. Call this before descriptors are made.
     fn begin(&self) -> u64 {
         self.inner().changes
     }
@@ -290,7 +290,8 @@ impl Store {
         Ok(Some(rows))
     }
 
-    /// The descriptors of all manifests that have a subject, and the digests of all that were looked at.
+    /// Makes the descriptors of all manifests that have a subject, and collects the digests of all that were
+    /// looked at.
     pub(super) fn make_rows(&self, name: &RepositoryName) -> Result<(Vec<Row>, HashSet<Digest>), StoreError> {
         let mut rows = Vec::new();
         let mut seen = HashSet::new();
@@ -301,7 +302,7 @@ impl Store {
         Ok((rows, seen))
     }
 
-    /// The descriptor of a manifest that has a subject.
+    /// Makes the descriptor of a manifest that has a subject.
     fn make_row(
         &self,
         name: &RepositoryName,

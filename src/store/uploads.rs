@@ -329,7 +329,7 @@ impl Store {
         })
     }
 
-    /// A session that this process knows; of another repository it is none. Never waits for a storage.
+    /// Returns a session that this process knows, if it belongs to the repository. Never waits for a storage.
     #[must_use]
     pub fn session_at_hand(
         &self,

@@ -79,7 +79,7 @@ impl Store {
         Walk { store: self, marks, visit }.beneath(&folder, "", &entries, last, MAX_DEPTH).map(|_| ())
     }
 
-    /// The names of all folders that have one of these in them, in order.
+    /// Returns the names of all folders that hold one of `marks`, in order.
     pub(super) fn folders_with(&self, marks: &[&str]) -> Result<Vec<String>, StoreError> {
         let mut found = Vec::new();
         self.walk("", marks, &mut |name| {
@@ -89,7 +89,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The names in a folder, sorted; none if it is not there.
+    /// Returns the names in a folder, sorted; none if the folder does not exist.
     pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
         if self.0.folder_lists.has(folder)
             && let Some(known) = self.0.folder_lists.get(folder, &self.storage().stamp(folder)?)

@@ -207,7 +207,7 @@ impl Cluster {
         Self { notice, ..self }
     }
 
-    /// The names of this cluster.
+    /// Returns the names of this cluster.
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.place
@@ -233,8 +233,9 @@ impl Cluster {
         }
     }
 
-    /// All objects of a kind, with certain labels if any are named; in all namespaces, if none is. None at
-    /// all where the kind itself is not there. Those that cannot be read are logged and left out.
+    /// Lists all objects of a kind, with certain labels if any are named; in all namespaces, if none is
+    /// named. Returns no objects where the kind itself does not exist. Objects that cannot be read are logged
+    /// and left out.
     pub async fn list<T: DeserializeOwned>(
         &self,
         kind: Kind,

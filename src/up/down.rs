@@ -127,7 +127,7 @@ async fn remove(
     Err(UpError::Refused(format!("{words} changes all the time, so that it was not deleted; run this again")))
 }
 
-/// The operator, until its pods are gone: it may be at work to its last moment.
+/// Removes the operator, and waits until its pods are gone: it may be at work to its last moment.
 async fn operator(
     cluster: &Cluster,
     namespace: &str,
@@ -175,7 +175,7 @@ async fn resource(
     Ok(())
 }
 
-/// The parts of the executable.
+/// Removes the parts of the executable.
 async fn parts(
     cluster: &Cluster,
     namespace: &str,
@@ -205,7 +205,7 @@ async fn parts(
     Ok(())
 }
 
-/// The operator's account and rights.
+/// Removes the operator's account and rights.
 async fn rights(cluster: &Cluster, namespace: &str, removed: &mut Removed) -> Result<(), UpError> {
     let (place, wide) = (operator_namespace(namespace), cluster_wide(namespace));
     let lease = format!("{OPERATOR}-lease");
@@ -251,8 +251,8 @@ async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Re
     Ok(())
 }
 
-/// The definition, unless another resource uses it or another program has a share in it: with it would go all
-/// resources.
+/// Removes the definition, unless another resource uses it or another program has a share in it: with the
+/// definition would go all resources.
 async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpError> {
     let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
     for _ in 0..TRIES {
@@ -288,7 +288,7 @@ async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpEr
     Ok(())
 }
 
-/// A namespace, if `up` made it and nothing else lives there.
+/// Removes a namespace, if `up` made it and nothing else lives there.
 async fn home(
     cluster: &Cluster,
     kinds: &Kinds,

@@ -128,7 +128,7 @@ pub(super) fn is_fresh(lease: &Value, now: Timestamp) -> bool {
     renewed.is_some_and(|renewed| now.duration_since(renewed).abs() <= duration + GRACE)
 }
 
-/// The holder of a Lease that was not given back.
+/// Returns the holder of a Lease that was not given back.
 pub(super) fn holder(lease: &Value) -> Option<&str> {
     lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty())
 }

@@ -79,7 +79,7 @@ pub(super) fn is_lease(meta: &Meta, manager: &str) -> bool {
         && meta.managed_fields.iter().any(|fields| fields.manager == manager)
 }
 
-/// The Helm release that an object is part of.
+/// Returns the Helm release that an object is part of.
 pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
     object["metadata"]["annotations"][HELM_RELEASE].as_str()
 }

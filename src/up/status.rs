@@ -151,8 +151,8 @@ struct Renewal {
     changed: Option<Instant>,
 }
 
-/// All resources of a namespace, or of all, with the life signs of their operators. A Lease that looks old is
-/// looked at for a few seconds more, unless `renewals` of an earlier look tell.
+/// Reads all resources of a namespace, or of all, with the life signs of their operators. A Lease that looks
+/// old is looked at for a few seconds more, unless `renewals` of an earlier look tell.
 pub async fn look(
     cluster: &Cluster,
     namespace: Option<&str>,
@@ -188,7 +188,7 @@ pub async fn look(
     Ok(pictures)
 }
 
-/// All operators, and of those with an election whether their Lease is renewed.
+/// Lists all operators, and whether the Lease of each one with an election is renewed.
 async fn operators(
     cluster: &Cluster,
     renewals: &mut Renewals,

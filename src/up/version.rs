@@ -31,7 +31,7 @@ pub(super) fn of(object: &Value) -> Option<&str> {
     object["metadata"]["annotations"][VERSION].as_str()
 }
 
-/// The definition of this program, marked with its version.
+/// Returns the definition of this program, marked with its version.
 pub(super) fn definition() -> Value {
     let mut definition: Value =
         serde_saphyr::from_str(DEFINITION).expect("the definition that is compiled in is YAML");
@@ -77,7 +77,7 @@ fn schema_covers(ours: &Value, there: &Value) -> bool {
         && known.is_none_or(|known| values.all(|value| known.contains(value)))
 }
 
-/// Major, minor and patch, and the identifiers of a pre-release.
+/// Parses a version: major, minor and patch, and the identifiers of a pre-release.
 fn parse(text: &str) -> Option<([u64; 3], Vec<&str>)> {
     let text = text.trim().trim_start_matches('v');
     let text = text.split('+').next().unwrap_or(text);

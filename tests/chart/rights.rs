@@ -32,8 +32,8 @@ const ELECTION: &[&str] = &[
     "coordination.k8s.io/leases/shelf-quinistry-operator: get update",
 ];
 
-/// `group/resource: verbs`, sorted, the verbs of rules for one resource apart, with the name where there is
-/// one. Anything else that a rule may hold is a failure.
+/// Formats rules as `group/resource: verbs`, sorted, the verbs of rules for one resource apart, with the name
+/// where there is one. Anything else that a rule may hold is a failure.
 fn rights(role: &Value) -> BTreeSet<String> {
     let words = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
     let mut rights = BTreeSet::new();

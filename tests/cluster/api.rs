@@ -116,7 +116,7 @@ impl Said {
     }
 }
 
-/// The core group with these kinds.
+/// Returns the core group with these kinds.
 pub(crate) fn core(plurals: &[&str]) -> Value {
     let resources: Vec<Value> = plurals.iter().map(|plural| resource(plural)).collect();
     json!({"kind": "APIGroupDiscoveryList", "items": [
@@ -124,7 +124,7 @@ pub(crate) fn core(plurals: &[&str]) -> Value {
     ]})
 }
 
-/// The other groups: ours, and these.
+/// Returns the other groups: quinistry's, and these.
 pub(crate) fn groups(more: &[Value]) -> Value {
     let ours = json!({
         "metadata": {"name": "quinistry.dev"},

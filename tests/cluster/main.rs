@@ -31,7 +31,7 @@ fn resource_of_up() -> Value {
     })
 }
 
-/// A cluster on which `up` was run, and nothing else.
+/// Returns a cluster on which `up` was run, and nothing else.
 fn raised() -> Api {
     let api = Api::start();
     for path in [NAMESPACE, BESIDE, ROLE, DEPLOYMENT] {

@@ -13,7 +13,7 @@ use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 /// Objects whose keys are not fields, but names from the image.
 const MAPS: &[&str] = &["annotations", "referrers[].annotations"];
 
-/// The documented fields, by command.
+/// Returns the documented fields, by command.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let text = include_str!("../../docs/commands.md");
     let (_, text) = text.split_once("## JSON fields").unwrap();
@@ -32,7 +32,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     fields
 }
 
-/// The paths of all values in a document.
+/// Collects the paths of all values in a document.
 fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) if !MAPS.contains(&path) => {
@@ -160,7 +160,7 @@ fn collected(folder: &std::path::Path) -> String {
     good(&["gc", store, "--grace", "0", "--delete-untagged", "-o", "json"])
 }
 
-/// The name of an image whose registry lists `referrers`.
+/// Returns the name of an image whose registry lists `referrers`.
 fn losing(referrers: Value) -> String {
     let registry = ScriptedRegistry::start(move |request| {
         if request.path().contains("/referrers/") {

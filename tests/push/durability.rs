@@ -78,7 +78,7 @@ pub(crate) struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// After a collection: a blob that was pushed may be gone, unless a tag leads to it.
+    /// Returns the state after a collection: a blob that was pushed may be gone, unless a tag leads to it.
     pub(crate) fn collected(mut self) -> Self {
         self.blobs.retain(|_, expected| expected.is_none());
         self
@@ -104,7 +104,7 @@ impl Log {
         self.past.push((SystemTime::now(), self.now.clone()));
     }
 
-    /// The states and when each was reached.
+    /// Returns the states and when each was reached.
     pub(crate) fn past(self) -> Vec<(SystemTime, Acknowledged)> {
         self.past
     }

@@ -52,7 +52,7 @@ impl Told {
         Self { name, past: log.past().into_iter().map(|(at, told)| (seconds(at), told)).collect() }
     }
 
-    /// Number of states that it had gone through at that time.
+    /// Returns the number of states that had been reached at that time.
     fn states(&self, until: f64) -> usize {
         self.past.partition_point(|(at, _)| *at < until)
     }
@@ -62,7 +62,8 @@ impl Told {
     }
 }
 
-/// The program under `strace`, which is a child of its own: the program's process is the caller's.
+/// Returns the command that runs the program under `strace`, which is a child of its own: the program's
+/// process is the caller's.
 fn traced(file: &Path, arguments: &[&OsStr]) -> Command {
     let mut traced = command("strace");
     traced
@@ -72,7 +73,7 @@ fn traced(file: &Path, arguments: &[&OsStr]) -> Command {
     traced
 }
 
-/// Several clients at once, each in a repository of its own, with layers in common.
+/// Runs several clients at once, each in a repository of its own, with layers in common.
 fn load(server: &Server, clients: usize) -> Vec<Told> {
     let clients = (0..clients).map(|client| {
         let repository = Repository { peer: server.peer, name: format!("power/{client}") };

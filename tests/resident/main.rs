@@ -31,7 +31,7 @@ const STORAGE_BOUND: u64 = 384 * 1024;
 /// Connections of one attack: of 4,096 places a few are left to honest clients.
 const CONNECTIONS: usize = 4080;
 
-/// Each connection is an open file of this process too; returns how many there can be.
+/// Returns the number of connections that there can be: each is an open file of this process too.
 fn connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -39,7 +39,7 @@ fn connections() -> usize {
     CONNECTIONS.min(files.saturating_sub(100))
 }
 
-/// Highest resident memory of a process so far, in KiB.
+/// Returns the highest resident memory of a process so far, in KiB.
 fn peak(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the process has memory");

@@ -37,7 +37,7 @@ fn duration() -> Duration {
 struct Group(PathBuf);
 
 impl Group {
-    /// A group that holds no more than this, if cgroups can be made here.
+    /// Creates a group that holds no more than this, if cgroups can be made here.
     fn of(name: &str, limit: u64) -> Option<Self> {
         let roots = [
             (Path::new("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),

@@ -43,12 +43,12 @@ impl MemoryRegistry {
         Self { host: registry.host.clone(), contents, registry }
     }
 
-    /// One that does not know the question, as distribution.
+    /// Starts a registry without a referrers API, as distribution's.
     pub fn without_referrers() -> Self {
         Self::start(Referrers::Unknown(Answer::new(404).body("404 page not found")))
     }
 
-    /// `METHOD path`, in order.
+    /// Returns the requests as `METHOD path`, in order.
     pub fn asked(&self) -> Vec<String> {
         self.registry.asked()
     }
@@ -57,7 +57,7 @@ impl MemoryRegistry {
         change(&mut self.contents.lock().unwrap())
     }
 
-    /// The entries of the list that clients keep for a subject.
+    /// Returns the entries of the list that clients keep for a subject.
     pub fn tagged(&self, subject: &Digest) -> Option<Vec<Descriptor>> {
         self.change(|contents| {
             let list = &contents.manifests[contents.tags.get(&subject.as_str().replace(':', "-"))?];

@@ -163,7 +163,7 @@ fn place(key: &str) -> (String, Vec<&str>) {
     }
 }
 
-/// One name for Docker Hub, which has several.
+/// Returns one name for Docker Hub, which has several.
 fn canonical(host: &str) -> String {
     let host = host.to_ascii_lowercase();
     if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") {
@@ -181,7 +181,7 @@ mod tests {
         File::parse(text.as_bytes()).unwrap()
     }
 
-    /// The user that is found.
+    /// Returns the user of the credentials that are found.
     fn user(file: &File, host: &str, repository: &str) -> Option<String> {
         let repository = Some(repository).filter(|repository| !repository.is_empty());
         file.credentials(host, repository).unwrap().map(|found| match found {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::oci::{Algorithm, Digest};
 
-/// Every digest in a document, of JSON or not.
+/// Finds every digest in a document, of JSON or not.
 pub(super) fn in_document(bytes: &[u8]) -> BTreeSet<Digest> {
     let mut found = BTreeSet::new();
     in_text(bytes, &mut found);
@@ -58,7 +58,7 @@ fn in_text(text: &[u8], found: &mut BTreeSet<Digest>) {
     }
 }
 
-/// The text with JSON's escapes of ASCII letters undone.
+/// Undoes JSON's escapes of ASCII letters in a text.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;

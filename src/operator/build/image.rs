@@ -28,7 +28,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// A repository with its registry, as `docker.io/library/debian` for `debian`.
+/// Returns a repository with its registry, as `docker.io/library/debian` for `debian`.
 fn full(repository: &str) -> String {
     let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
     let (registry, path) = match repository.split_once('/') {

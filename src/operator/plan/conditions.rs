@@ -81,7 +81,7 @@ fn said(status: &'static str, reason: Reason, message: impl AsRef<str>) -> Said 
     Said { status, reason, message: shorten(message.as_ref()) }
 }
 
-/// The conditions, and whether all is proven but on nodes that have just joined.
+/// Returns the conditions, and whether all is proven but on nodes that have just joined.
 pub(super) fn words(
     chain: &Chain<'_>,
     deviations: &[Deviation],

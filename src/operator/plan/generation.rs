@@ -172,19 +172,19 @@ impl<'a> View<'a> {
         self.sets.iter().any(|set| set.is_of_current_template(pod))
     }
 
-    /// The image that a pod of the current template should have, if it has another one.
+    /// Returns the image that a pod of the current template should have, if the pod has another one.
     pub(super) fn rewritten(&self, pod: &Pod) -> Option<&str> {
         let mut sets = self.sets.iter().filter(|set| set.has_template_of(pod));
         let wanted = sets.next().filter(|set| !set.has_image_of(pod))?;
         wanted.image.as_deref().filter(|_| sets.all(|set| !set.has_image_of(pod)))
     }
 
-    /// No Ready pod of the current template stays on a node.
+    /// Returns true if no Ready pod of the current template stays on a node.
     pub(super) fn lacks(&self, node: &Node) -> bool {
         self.pod_on(node).is_none_or(|pod| pod.ready.is_none())
     }
 
-    /// Nodes that lack it, of those that hold up the chain.
+    /// Returns the nodes that lack the generation, of those that hold up the chain.
     pub(super) fn lacking(&self) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().copied().filter(|node| self.lacks(node))
     }
@@ -312,7 +312,8 @@ impl<'a> View<'a> {
         self.served().iter().filter(|(pod, served)| ready(pod) && Some(*served) == digest).count()
     }
 
-    /// `stands`: it is proven everywhere but on nodes that have just joined.
+    /// Returns the generation's status. `stands`: the generation is proven everywhere but on nodes that have
+    /// just joined.
     pub(super) fn status(&self, chain: &Chain<'_>, stands: bool) -> GenerationStatus {
         let digest = chain.digest.as_ref();
         let current: Vec<_> =

@@ -15,7 +15,8 @@ const GONE: i64 = 60;
 // === impl Chain ===
 
 impl Chain<'_> {
-    /// The controller counts nodes without a pod against the limit, and would wait for some of them for ever.
+    /// Returns the limit for the controller, which counts nodes without a pod against it and would wait for
+    /// some of them for ever.
     pub(super) fn max_unavailable(&self, number: i32) -> i32 {
         let allowed =
             validate::max_unavailable(&self.quinistry.spec.rollout.max_unavailable, self.selected.len());
@@ -75,7 +76,7 @@ impl Chain<'_> {
     }
 }
 
-/// The limit that a `DaemonSet` has now.
+/// Returns the limit that a `DaemonSet` has now.
 pub(super) fn limit(live: &DaemonSet) -> Option<i32> {
     let limit = live.spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"].as_i64()?;
     i32::try_from(limit).ok()

@@ -21,9 +21,9 @@ pub(super) struct Owner {
 const REFUSED: [&str; 5] =
     ["InvalidSpec", "ApplyRejected", "PodSecurityForbidden", "NamespaceTerminating", "NoNodes"];
 
-/// The resource that keeps this one from its ports: of those that compete for them, the one whose generations
-/// have been there for longest; if none has any, the oldest that can have some. One that must itself stand
-/// back keeps no other from anything.
+/// Returns the resource that keeps this one from its ports: of those that compete for them, the one whose
+/// generations have been there for longest; if none has any, the oldest that can have some. One that must
+/// itself stand back keeps no other from anything.
 pub(super) fn owner(quinistry: &Quinistry, observed: &Observed) -> Option<Owner> {
     let is_self = |other: &Quinistry| other.metadata.uid == quinistry.metadata.uid;
     let rivals = observed.rivals.iter().map(AsRef::as_ref).filter(|rival| !is_self(rival));
@@ -66,8 +66,8 @@ impl Claim<'_> {
     }
 }
 
-/// Since when a resource has its ports, if it has: its `DaemonSets` are there, and have pods or may have
-/// some. Without pods a suspended resource has none, nor has one whose pods are refused.
+/// Returns the time since which a resource has its ports, if it has any: its `DaemonSets` are there, and have
+/// pods or may have some. Without pods a suspended resource has none, nor has one whose pods are refused.
 fn holds(quinistry: &Quinistry, observed: &Observed) -> Option<Timestamp> {
     let held = observed.holdings.get(quinistry.metadata.uid.as_deref()?)?;
     (held.has_pods || may_run(quinistry)).then_some(held.since)
@@ -79,8 +79,8 @@ fn may_run(quinistry: &Quinistry) -> bool {
     !going && !quinistry.spec.suspend && !is_refused(quinistry) && validate(quinistry).is_ok()
 }
 
-/// The operator has said of this very specification that nothing of it can run. Another plan's word, and no
-/// input to that plan: a resource never depends on its own status.
+/// Returns true if the operator has said of this very specification that nothing of it can run. Only other
+/// plans read this: a plan never depends on the status of its own resource.
 fn is_refused(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();

@@ -74,8 +74,8 @@ impl Progress {
     }
 }
 
-/// The last sign of life. A node's clock may be wrong in both directions, so that what it says counts between
-/// the times that the API server has given.
+/// Returns the last sign of life. A node's clock may be wrong in both directions, so that its times count
+/// between those that the API server has given.
 fn last(chain: &Chain<'_>) -> Option<Timestamp> {
     let created = chain.quinistry.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let sets = chain.observed.daemon_sets.iter().map(|set| set.created.max(set.changed));

@@ -250,7 +250,7 @@ fn refuses(pod: &Pod) -> bool {
     pod.ended.as_ref().is_some_and(|(code, _)| *code == exit::WRONG_DIGEST)
 }
 
-/// An image without the digest that admission plugins add to a tag.
+/// Returns an image without the digest that admission plugins add to a tag.
 fn unpinned(image: &str) -> &str {
     let has_tag = |named: &str| named.rsplit('/').next().is_some_and(|last| last.contains(':'));
     image.split_once('@').map(|(named, _)| named).filter(|named| has_tag(named)).unwrap_or(image)

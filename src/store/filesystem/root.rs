@@ -29,14 +29,14 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// The folder at `path`, which is canonical.
+    /// Opens the folder at `path`, which is canonical.
     pub(super) fn new(path: PathBuf) -> io::Result<Self> {
         let folder = open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let is_guarded = beneath(&folder, ".", OFlags::PATH | OFlags::CLOEXEC).is_ok();
         Ok(Self { path, folder, is_guarded })
     }
 
-    /// The root's own path.
+    /// Returns the root's own path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -53,7 +53,7 @@ impl Root {
         Ok(FileType::from_raw_mode(stat.st_mode).is_file().then(|| (file.into(), stat)))
     }
 
-    /// The attributes of whatever lies there.
+    /// Returns the attributes of the file or folder under a key.
     pub(super) fn stat(&self, key: &str) -> io::Result<Stat> {
         pass("look")?;
         Ok(fstat(self.at(key, OFlags::PATH)?)?)

@@ -30,7 +30,7 @@ const POINTS: [&str; 16] = [
     "lazily",
 ];
 
-/// Some of everything that changes a store; what of it was acknowledged, by name.
+/// Makes some of every kind of change to a store; returns the names of the acknowledged ones.
 fn work(store: &Store) -> Vec<&'static str> {
     let mut done = Vec::new();
     let mut note = |what: &'static str, result: Result<(), StoreError>| {
@@ -49,7 +49,7 @@ fn work(store: &Store) -> Vec<&'static str> {
     done
 }
 
-/// An upload in pieces.
+/// Uploads a blob in pieces.
 fn chunk(store: &Store) -> Result<(), StoreError> {
     let session = store.begin(&name("a"), None)?;
     let mut claimed = session.try_claim()?;

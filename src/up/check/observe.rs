@@ -113,7 +113,7 @@ fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError>
     }
 }
 
-/// The holder of a live claim on the resource, unless it is the operator that `up` makes.
+/// Returns the holder of a live claim on the resource, unless it is the operator that `up` makes.
 async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpError> {
     let own = identity::claimant(&operator_namespace(namespace), OPERATOR);
     let claim = operators::claim(cluster, namespace).await?;

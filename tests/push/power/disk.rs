@@ -75,13 +75,13 @@ impl<T> History<T> {
 }
 
 impl Disk {
-    /// An empty folder at `root`, flushed.
+    /// Creates an empty folder at `root`, flushed.
     pub(super) fn new(root: &Path) -> Self {
         let nodes = vec![Content::Folder(BTreeMap::new())];
         Self { root: root.into(), nodes, open: HashMap::new(), flushing: HashMap::new() }
     }
 
-    /// Another process goes on with the disk.
+    /// Lets another process go on with the disk.
     pub(super) fn next_process(&mut self) {
         self.open.clear();
         self.flushing.clear();
@@ -204,7 +204,7 @@ impl Disk {
         truncates || found.is_none()
     }
 
-    /// The folder that a descriptor argument means; none means that paths are absolute.
+    /// Returns the folder that a descriptor argument means; `None` means that paths are absolute.
     fn base(&self, argument: &super::trace::Argument) -> Option<Node> {
         if argument.has_flag("AT_FDCWD") {
             None
@@ -253,7 +253,7 @@ impl Disk {
         *names.get(name)?.now()
     }
 
-    /// The folder of a path and its name there; none for a path that does not lead below the root.
+    /// Returns the folder of a path and its name there; `None` for a path that does not lead below the root.
     fn place(&self, base: Option<Node>, path: &[u8]) -> Option<(Node, Vec<u8>)> {
         let path = Path::new(OsStr::from_bytes(path));
         let name = path.file_name()?.as_bytes().to_vec();
@@ -331,7 +331,7 @@ mod tests {
     use super::super::trace::parse;
     use super::*;
 
-    /// The names below the root after these calls, by the weakest reading.
+    /// Returns the names below the root after these calls, by the weakest reading.
     fn left(calls: &[&str]) -> Vec<String> {
         let mut trace = String::new();
         for call in calls {

@@ -50,7 +50,7 @@ fn a_node_that_comes_and_goes_writes_nothing_while_nothing_is_to_be_replaced() {
     }
 }
 
-/// The limit of generation 1 after a new image was applied, and what it becomes after a change of the nodes.
+/// Returns the limit of generation 1 that a new image and then a change of the nodes lead to.
 fn limit_after(change: impl Fn(&mut World)) -> i64 {
     let mut quinistry = pinned();
     let mut world = standing(&quinistry);

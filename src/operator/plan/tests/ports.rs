@@ -4,7 +4,7 @@ use super::*;
 use crate::crd::QuinistryStatus;
 use crate::operator::observed::Holding;
 
-/// An older resource that wants the same ports.
+/// Returns an older resource that wants the same ports.
 fn older() -> Quinistry {
     let mut rival = pinned();
     rival.metadata.name = Some("cellar".into());
