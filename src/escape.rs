@@ -1,7 +1,7 @@
 //! Untrusted text on its way to a terminal or a log: what registries, archives and clusters say. Pure.
 //!
-//! The one place that decides which characters are dangerous. Those that drive a terminal, break a line, or
-//! change the order in which a reader sees the rest are written as escapes, so that nothing is lost; all
+//! The one place that decides which characters are dangerous. Characters that drive a terminal, break a line,
+//! or change the order in which a reader sees the rest are written as escapes, so that nothing is lost; all
 //! others stay as they are.
 
 use std::fmt::{self, Write as _};

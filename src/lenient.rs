@@ -207,7 +207,7 @@ fn metadata(object: &Value) -> ObjectMeta {
     })
 }
 
-/// Decodes each of several objects; logs those that cannot be read, and leaves them out.
+/// Decodes each of several objects; logs unreadable ones, and leaves them out.
 pub(crate) fn decode_each<T: DeserializeOwned>(kind: &str, objects: Vec<Sparse>) -> Vec<T> {
     let decode = |Sparse(value)| {
         T::deserialize(&value)

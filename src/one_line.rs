@@ -11,7 +11,7 @@ use kube::core::Status;
 /// Length of the longest line, in characters: enough for a refusal of Kubernetes with its reason.
 const LINE: usize = 400;
 
-/// Writes an error with its causes on one line; each is told once.
+/// Writes an error with its causes on one line, each cause once.
 pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);

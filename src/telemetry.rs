@@ -26,7 +26,7 @@ pub fn init() {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .with_target(false)
-        // It would be told to standard error, which is what has failed, and by a macro that panics.
+        // The error would go to standard error, which is what has failed, and by a macro that panics.
         .log_internal_errors(false)
         .fmt_fields(fields());
     tracing_subscriber::registry().with(filter).with(lines).init();

@@ -167,7 +167,7 @@ async fn what_refers_to_an_image_in_a_layout_is_pushed_with_it() {
         for bytes in contents.blobs.values().chain(contents.manifests.values()) {
             writer.add_blob(&Descriptor::of("x", bytes), bytes).unwrap();
         }
-        // What refers to it comes first: the order of a layout says nothing.
+        // Referrers come before their subject: the order of a layout says nothing.
         ([image.clone(), outer, other, signature], wanted)
     });
     let saved = roots.map(|descriptor| SavedImage { descriptor, name: None, docker: None });

@@ -101,7 +101,7 @@ fn network(text: &str) -> Result<NetworkMode, String> {
 // === impl Where ===
 
 impl Where {
-    /// Connects for a command that only looks: an API server that cannot serve is told within seconds.
+    /// Connects for a read-only command: an API server that cannot serve is reported within seconds.
     pub(super) async fn look(&self) -> Result<Cluster, UpError> {
         self.connect(LOOKING).await
     }

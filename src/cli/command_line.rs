@@ -66,7 +66,7 @@ fn message(error: &clap::Error) -> String {
         } else {
             text = text + &super::plain(line) + "\n";
         }
-        // What is wrong with a value stands in the first line, and help says nothing more of it.
+        // The first line says what is wrong with a value; help adds nothing to it.
         if error.kind() == ErrorKind::ValueValidation {
             break;
         }

@@ -77,7 +77,8 @@ const STORE: &str = "docker/registry/v2";
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure_store(&self.folder)?;
-        // Also for a dry run: what changes at the same time cannot be told from what is not needed.
+        // Opened for a dry run too: content that another program changes at the same time looks like content
+        // that is not needed.
         let storage = open_folder(&self.folder, Access::Write)?;
         let store = Store::open(storage, false).context("failed to finish what a crash had cut off")?;
         let wanted = Collection {

@@ -71,7 +71,7 @@ impl PushSource for Own {
     fn open(&self, digest: &Digest) -> Result<Content, BoxError> {
         let blobs = [self.0.manifest(), self.0.config(), self.0.layer()];
         let blob = blobs.into_iter().find(|blob| blob.digest() == digest);
-        let blob = blob.ok_or_else(|| format!("{digest} is no part of this executable's image"))?;
+        let blob = blob.ok_or_else(|| format!("{digest} is not part of this executable's image"))?;
         Ok(Content::Local(Box::new(blob.content.reader())))
     }
 }

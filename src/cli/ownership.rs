@@ -37,7 +37,7 @@ fn command(folder: &Path, user: u32, group: u32) -> String {
     }
     let may_write =
         accessat(CWD, folder, Permission::WRITE_OK | Permission::EXEC_OK, AtFlags::EACCESS).is_ok();
-    // What lies in it has the same owner, or is what may not be used.
+    // The folder's files have the same owner, or are what this user may not use.
     let recursive = if may_write || folder.join("docker").exists() { "-R " } else { "" };
     write!(command, "chown {recursive}{user}:{group} {quoted}").expect("writing to a string does not fail");
     command

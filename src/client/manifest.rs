@@ -27,7 +27,7 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 /// Header by which a registry says that it lists a manifest among the referrers of its subject.
 const SUBJECT_HEADER: &str = "oci-subject";
 
-/// Time for one manifest, whatever trickles in: 4 MiB at some seven KiB in a second, and every retry.
+/// Time for one manifest, at any pace: 4 MiB at some seven KiB in a second, and every retry.
 const DEADLINE: Duration = Duration::from_mins(10);
 
 /// A manifest or an index, as the registry sent it; the bytes hash to the descriptor's digest.

@@ -11,8 +11,8 @@ pub const BLOBS_AT_ONCE: usize = 4;
 
 /// Runs `task` for every item, at most `limit` at once, and returns the results in the order of the items.
 ///
-/// Of several failures the one of the first item is returned, whichever came first: what was begun before it
-/// is waited for, what was begun after it is dropped, and nothing more is begun.
+/// Of several failures that of the first item is returned, even if a later item fails earlier: tasks that
+/// began before it are waited for, tasks that began after it are dropped, and no more tasks begin.
 pub(super) async fn ordered<I, T, E, F>(
     items: impl IntoIterator<Item = I>,
     limit: usize,

@@ -77,7 +77,7 @@ impl PlatformPattern {
             return None;
         }
         let variant = wanted.takes(&offered)?;
-        // What demands nothing goes before what demands features that are not known to be there.
+        // A platform that demands no features precedes one whose features are not known to be there.
         let plain = platform.os_features.is_empty();
         Some((variant, plain, version.is_none(), version.map(numbers)))
     }

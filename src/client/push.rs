@@ -318,7 +318,7 @@ fn location(call: &Call<'_>, answer: &Response) -> Result<Url, ClientError> {
     let text = text.ok_or_else(|| protocol("an upload without a Location"))?;
     // From where a redirect led, if one did.
     let from = answer.url();
-    let url = from.join(text).map_err(|_| protocol("an upload at what is no URL"))?;
+    let url = from.join(text).map_err(|_| protocol("an upload at an invalid URL"))?;
     if !matches!(url.scheme(), "http" | "https") || (from.scheme() == "https" && url.scheme() != "https") {
         return Err(protocol("an upload at an unprotected address"));
     }

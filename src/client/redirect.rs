@@ -36,10 +36,10 @@ impl Hop {
             _ => return Ok(None),
         };
         let target = headers.get(LOCATION).ok_or("a redirect without a Location")?;
-        let target = std::str::from_utf8(target.as_bytes()).map_err(|_| "a redirect to what is not a URL")?;
-        let mut url = self.url.join(target).map_err(|_| "a redirect to what is not a URL")?;
+        let target = std::str::from_utf8(target.as_bytes()).map_err(|_| "a redirect to an invalid URL")?;
+        let mut url = self.url.join(target).map_err(|_| "a redirect to an invalid URL")?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-            return Err("a redirect to what is not an address of HTTP");
+            return Err("a redirect to a URL that is not HTTP");
         }
         if self.url.scheme() == "https" && url.scheme() != "https" {
             return Err("a redirect from https to an unprotected address");

@@ -99,7 +99,7 @@ impl Client {
                 tokio::time::sleep(wait).await;
             }
         }
-        Err(protocol("it does not become what was written; if other clients write it, too, try again"))
+        Err(protocol("the list does not stay as it was written; if other clients write it too, try again"))
     }
 
     /// Returns the entries of a list that the repository does not have.
@@ -146,7 +146,7 @@ fn changed(
             *null = json!([]);
             null.as_array_mut().expect("just made one")
         }
-        _ => return Err("the tag is no list of referrers; delete it, or give what it names another tag"),
+        _ => return Err("the tag is not a list of referrers; delete it, or give its manifest another tag"),
     };
     match change {
         Change::Add(referrer) => {

@@ -23,7 +23,7 @@ pub trait PushSource: Send + Sync {
     /// for as long as opening a local file does. What it gives is checked against the digest.
     fn open(&self, digest: &Digest) -> Result<Content, BoxError>;
 
-    /// Manifests in the same place that may refer to the image. Those that do are pushed with it.
+    /// Returns manifests in the same place that may refer to the image. Those that do are pushed with it.
     fn referrers(&self) -> Vec<Descriptor> {
         Vec::new()
     }

@@ -104,7 +104,7 @@ impl<V: Entry> Cache<V> {
                 Vec::new()
             }
             Event::Apply((key, Some(value))) => self.put(key, value),
-            // What was kept of it would be obeyed although it is no longer so.
+            // The kept object would be obeyed although it has changed.
             Event::Apply((key, None)) | Event::Delete((key, _)) => {
                 self.lock().now.remove(&key).into_iter().collect()
             }

@@ -73,7 +73,7 @@ struct Place {
 pub(super) enum Claim {
     /// This operator acts.
     Ours,
-    /// Another one, of this identity.
+    /// Another operator acts, of this identity.
     Theirs(String),
 }
 

@@ -43,7 +43,7 @@ const KEYS: [&str; 28] = [
     "name",
 ];
 
-/// Reads a file, or those that the environment names.
+/// Reads a kubeconfig file, or the files that the environment names.
 pub(crate) fn read(path: Option<&Path>) -> Result<Kubeconfig, String> {
     if let Some(path) = path {
         return read_file(path);

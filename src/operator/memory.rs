@@ -21,7 +21,7 @@ const FAIR: u32 = 5;
 /// The longest pause when another writer undoes what is applied.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// After how long without an apply it counts from the beginning.
+/// Time without an apply after which the count begins from the start.
 const CALM: Duration = Duration::from_mins(10);
 
 /// Of all resources, by UID.
@@ -34,7 +34,7 @@ struct Memory {
     reported: Option<(Option<String>, QuinistryStatus)>,
     /// Why pods were missing when Events were last asked, of which generations, and when that was.
     refused: Option<(Missing, Vec<Refusal>, Instant)>,
-    /// Since when nodes lack generations.
+    /// Times since which nodes lack generations.
     lacking: Option<Lacking>,
     /// When status was last written.
     written: Option<Instant>,

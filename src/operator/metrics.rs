@@ -62,7 +62,7 @@ struct Counts {
     looks: Counter,
     /// By UID.
     resources: BTreeMap<String, Resource>,
-    /// UIDs of those that another operator looks after.
+    /// UIDs of the resources that another operator looks after.
     unclaimed: BTreeSet<String>,
 }
 

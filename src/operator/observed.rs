@@ -31,8 +31,8 @@ pub(super) struct Observed {
     pub holdings: BTreeMap<String, Holding>,
     /// Reasons why pods are not created, or do not start.
     pub refusals: Vec<Refusal>,
-    /// Since when nodes are without a pod of a generation, as far as this operator has seen; nothing if it
-    /// has just begun.
+    /// Times since which nodes are without a pod of a generation, as far as this operator has seen; `None` if
+    /// it has just begun.
     pub lacking: Option<Lacking>,
     /// What was fetched from running pods, by pod and start.
     pub fetched: BTreeMap<PodStart, Fetched>,
@@ -116,7 +116,7 @@ pub(super) struct Node {
 pub(super) struct DaemonSet {
     /// Its name.
     pub name: String,
-    /// Its UID, which its pods name as their controller's.
+    /// UID of the `DaemonSet`, which its pods name as their controller's.
     pub uid: String,
     /// UID of the resource that controls it.
     pub owner: String,
@@ -188,7 +188,7 @@ pub(super) struct Pod {
     pub resource: String,
     /// Controller of the pod, of any kind, if it has one.
     pub controller: Option<Controller>,
-    /// Its generation in the lineage, as its label says.
+    /// Generation in the lineage, as the label says.
     pub generation: i32,
     /// The node it runs on, or is meant for.
     pub node: String,

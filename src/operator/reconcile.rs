@@ -253,7 +253,7 @@ impl Operator {
             if let Action::Apply(set) = action
                 && let Some(rejection) = self.contested(quinistry, set)
             {
-                // What follows in the plan stands on this.
+                // Later actions of the plan depend on this one.
                 return Ok(Planned::Contested(rejection));
             }
             if matches!(action, Action::Restore { .. }) && rejected == Some(PIECE) {
@@ -385,7 +385,7 @@ impl Operator {
     /// After a failure: when to try again.
     pub(super) fn after(&self, quinistry: &Quinistry, error: &OperatorError) -> Next {
         let failures = self.memories.failed(quinistry);
-        // What was planned upon has changed in the meantime, which is what the precondition is for.
+        // The object that the plan rests on has changed since; the precondition is there for that.
         let is_usual = error.category() == Category::Conflict && failures == 1;
         let Some(pause) = error.category().pause(failures) else {
             // Whoever comes to lead looks at it.

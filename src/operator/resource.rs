@@ -45,7 +45,7 @@ impl Watched {
             Ok(spec) => (spec, None),
             Err(error) => (stand_in(&spec), Some(error)),
         };
-        // Status is never an input: one that is from another version is as good as none.
+        // Status is never an input: a status from another version counts as empty.
         let status = QuinistryStatus::deserialize(&status).ok();
         Self { quinistry: Arc::new(Quinistry { metadata, spec, status }), error }
     }

@@ -54,13 +54,13 @@ impl Room {
         Self { size, free: Semaphore::const_new(size) }
     }
 
-    /// Takes so many bytes, if they are free.
+    /// Takes this number of bytes, if they are free.
     pub(super) fn try_take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         self.free.try_acquire_many(u32::try_from(bytes).ok()?).ok()
     }
 
-    /// Takes so many bytes, or the whole budget if it is smaller, when they are free and the requests before
-    /// have theirs; `None` if that takes longer than `patience`.
+    /// Takes this number of bytes, or the whole budget if it is smaller, when they are free and the requests
+    /// before have theirs; `None` if that takes longer than `patience`.
     pub(super) async fn take(&self, bytes: usize, patience: Duration) -> Option<SemaphorePermit<'_>> {
         let bytes = u32::try_from(bytes.min(self.size)).unwrap_or(u32::MAX);
         tokio::time::timeout(patience, self.free.acquire_many(bytes)).await.ok()?.ok()

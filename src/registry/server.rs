@@ -88,8 +88,7 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown:
 /// much memory, out of a budget that all of them share; the others read by small pieces.
 pub(super) const BUFFER: usize = 128 * 1024;
 
-/// After how long without a word the kernel asks whether a client is still there, and how often it asks
-/// again.
+/// TCP keepalive of a silent client: idle time before the first probe, interval, and number of probes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
 
 /// Has the kernel end connections whose client has vanished without a word, as when its machine lost power:

@@ -101,7 +101,7 @@ impl Phase {
 /// A socket with deadlines.
 #[derive(Debug)]
 pub(super) struct Guarded<S> {
-    /// Its limit is set before each read.
+    /// Socket, whose limit is set before each read.
     socket: Take<S>,
     deadlines: Deadlines,
     phase: Phase,
@@ -120,7 +120,7 @@ pub(super) struct Guarded<S> {
 /// A client that holds us up.
 #[derive(Clone, Copy, Debug)]
 struct Stalled {
-    /// Since when, and how much it has taken since.
+    /// Start of the longer window, and bytes taken since.
     long: (Instant, u64),
     /// Start of the shorter window of [`TIGHT`], and bytes taken since.
     short: (Instant, u64),
@@ -211,7 +211,7 @@ impl<S: AsyncRead> Guarded<S> {
             let (since, before) = self.head.unwrap_or_else(|| (Instant::now(), 0));
             self.head = (came > 0).then_some((since, before + came));
         } else if came == limit && self.reads.is_none() {
-            // Of a body there is likely more to come. Without a share it comes by small reads.
+            // A body is likely to go on. Without a share it comes by small reads.
             self.reads = READS.try_take(BUFFER);
         }
     }
@@ -295,7 +295,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let limit = if self.phase.is_answering() {
-            // Of the head nothing is kept any more.
+            // The buffer holds no part of the head any more.
             self.head = None;
             self.reads.as_ref().map_or(SMALL_BODY, |_| usize::MAX)
         } else {
@@ -334,7 +334,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper calls this whenever the task is woken, whatever it waits for.
+        // hyper calls this whenever the task is woken, for any reason.
         self.keep_armed(cx);
         Pin::new(self.socket.get_mut()).poll_flush(cx)
     }

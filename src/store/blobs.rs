@@ -111,7 +111,7 @@ impl Store {
 
     /// Finds a link that makes bytes a blob of some repository, of `name` rather than another.
     fn any_link(&self, name: &RepositoryName, canonical: &Digest) -> Result<Option<Key>, StoreError> {
-        // Whatever else a blob is called, it is also linked by its SHA-256.
+        // A blob with other names is also linked by its SHA-256.
         let link_of = |name: &RepositoryName| {
             let link = Place(name).layer_link(canonical);
             Ok::<_, StoreError>(self.canonical(&link, canonical)?.map(|_| link))

@@ -110,7 +110,7 @@ impl Filesystem {
         let path = root.join(layout::lock().as_str());
         let refuse = |source| OpenError::Io { path: path.clone(), source };
         fs::create_dir_all(&scratch).map_err(refuse)?;
-        // Of a FIFO in its place, no reader is waited for.
+        // Opened without waiting: a FIFO in the file's place may have no reader.
         let no_waiting = OFlags::NONBLOCK.bits().cast_signed();
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).custom_flags(no_waiting);
@@ -290,7 +290,7 @@ impl Storage for Filesystem {
             Ok(Some(scratch)) => scratch,
             nothing => {
                 self.0.folders.paid(owed);
-                // What was removed before may not have been flushed then.
+                // An earlier removal may not have been flushed.
                 return nothing.and_then(|_| self.settle(std::slice::from_ref(key))).map(|()| false);
             }
         };

@@ -60,8 +60,8 @@ impl Store {
         let key = intent(&uuid::Uuid::new_v4().to_string());
         let written = self.storage().write(&[(key.clone(), &to_json(wanted))]);
         let performed = written.map_err(Into::into).and_then(|()| self.perform(wanted));
-        // Also if it failed, even to be written: the client is told so, and the next start must not carry it
-        // out over what was pushed since.
+        // Removed after a failure as well, even one to write the intent: the client is told of the failure,
+        // and the next start must not carry the intent out over later pushes.
         if let Err(error) = self.storage().remove(&key) {
             tracing::warn!(%error, %key, "cannot remove intent, trying again before the next change");
             self.0.left.over().push((wanted.repository().clone(), key));

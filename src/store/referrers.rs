@@ -157,7 +157,7 @@ impl Store {
             let digests = rows.keys().map(ToString::to_string).collect();
             (rows, digests)
         };
-        // Of all, if they are read from the storage, and to the end.
+        // The types of all rows, if these are read from the storage, and to the end.
         let mut types: Vec<Typed> = Vec::new();
         let may_remember = known.is_none()
             && !wanted.is_empty()
@@ -309,7 +309,7 @@ impl Store {
         digest: &Digest,
         canonical: &Digest,
     ) -> Result<Option<Row>, StoreError> {
-        // What cannot be read is not listed; a client that pulls it is told why.
+        // A manifest that cannot be read is not listed; a client that pulls it gets the error.
         let Ok(known) = self.content(canonical) else { return Ok(None) };
         let media_type = self.pushed_as(name, digest)?.unwrap_or(known.media_type);
         let Ok(manifest) = Manifest::parse(&known.bytes, Some(media_type)) else { return Ok(None) };
@@ -334,7 +334,7 @@ impl Store {
         }
         self.storage().flush_all()?;
         self.0.locks.with(name, || {
-            // Of what came since, this program has kept the descriptors, and another one has not.
+            // This program has kept the descriptors of later manifests; another program has not.
             let is = self.stamp(name)?;
             if is != stamp && !self.make_late_rows(name, seen)? {
                 return Ok(());
@@ -347,7 +347,7 @@ impl Store {
     /// they are.
     fn make_late_rows(&self, name: &RepositoryName, seen: &HashSet<Digest>) -> Result<bool, StoreError> {
         let mut late = Vec::new();
-        // What has two names was pushed by the longer one.
+        // A manifest with two names was pushed by the longer one.
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
             let digests = self.digests_in(&Place(name).revisions(algorithm), algorithm)?;
             late.extend(digests.into_iter().filter(|digest| !seen.contains(digest)));

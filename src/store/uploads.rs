@@ -302,7 +302,7 @@ impl Store {
             })
             .collect();
         drop(open);
-        // What was staged is dropped outside of the lock.
+        // Staged content is dropped outside of the lock.
         !ended.is_empty()
     }
 

@@ -131,7 +131,7 @@ impl Walk<'_> {
         if depth == 0 {
             return Ok(ControlFlow::Continue(()));
         }
-        // Of what sorts before `last`, only that can hold more whose name `last` begins with.
+        // A name that sorts before `last` can hold more only if `last` begins with it.
         let is_entry = |name: &str| entries.binary_search_by(|entry| entry.as_str().cmp(name)).is_ok();
         let ends = (1..=last.len()).filter(|end| last.is_char_boundary(*end)).map(|end| &last[..end]);
         let mut pending: Vec<Pending> = ends

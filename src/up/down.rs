@@ -188,7 +188,7 @@ async fn parts(
         found.into_iter().partition(|map| ownership::is_part(&map.metadata, uid));
     for other in others {
         let text =
-            format!("ConfigMap {namespace}/{}, which is no part of the executable", other.metadata.name);
+            format!("ConfigMap {namespace}/{}, which is not a part of the executable", other.metadata.name);
         removed.left.push(text);
     }
     let each = ours.iter().map(|part| cluster.delete(CONFIG_MAP, namespace, &part.metadata));
@@ -337,11 +337,11 @@ async fn home(
 
 impl Others {
     async fn list(cluster: &Cluster) -> Result<Self, UpError> {
-        // The first page alone, as an answer that is no list reads like an empty one.
+        // The first page alone, as an answer that is not a list reads like an empty one.
         let first = format!("/apis/{}/{}?limit=1", QUINISTRY.version, QUINISTRY.plural);
         match cluster.read_as_sent(&first, None).await {
             Ok(page) if page.get("items").is_none() => Err(UpError::Refused(format!(
-                "the API server answers {first} with something that is no list, so that other resources cannot be seen"
+                "the API server does not answer {first} with a list, so that other resources cannot be seen"
             ))),
             Ok(_) => Ok(Self::Known(cluster.list(QUINISTRY, "", "").await?)),
             Err(error) if error.is_missing() => {

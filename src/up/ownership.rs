@@ -8,7 +8,7 @@ use crate::seed::{NAME, SEED};
 /// Label of the release or namespace that an object is part of.
 const INSTANCE: &str = "app.kubernetes.io/instance";
 
-/// Annotation that Helm writes on each object of a release, also on those that it adopts.
+/// Annotation that Helm writes on each object of a release, also on adopted ones.
 const HELM_RELEASE: &str = "meta.helm.sh/release-name";
 
 /// Returns why an object that `up` applies by name is not from `up`; nothing if it is.

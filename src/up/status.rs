@@ -140,7 +140,7 @@ impl Picture {
 }
 
 /// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive,
-/// whatever the clocks say.
+/// even if the clocks disagree.
 #[derive(Debug, Default)]
 pub struct Renewals(BTreeMap<(String, String), Renewal>);
 

@@ -206,7 +206,7 @@ fn respond(state: &mut State, method: &str, path: &str, body: &Value) -> (u16, V
         ("GET" | "PATCH", Some(found)) => (200, found),
         ("GET", None) if is_list(path) => {
             let inside = |other: &&String| {
-                // Of one namespace, or of all.
+                // Objects of one namespace, or of all.
                 let (root, plural) = path.rsplit_once('/').unwrap();
                 let Some((parent, _)) = other.rsplit_once('/') else { return false };
                 let within = parent == path;

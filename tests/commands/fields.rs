@@ -1,4 +1,4 @@
-//! The fields of `-o json` are those that docs/commands.md promises: no less, and no more.
+//! Test of the fields of `-o json`: exactly the ones that docs/commands.md promises.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,7 +140,7 @@ fn collected(folder: &std::path::Path) -> String {
         good(&["push", "--self", &format!("{host}/a:1"), "-q"]);
         good(&["delete", &format!("{host}/a:1"), "-q"]);
     }
-    // What another registry took, and this one does not understand.
+    // A manifest that another registry took, and this one does not understand.
     let odd = br#"{"schemaVersion":2,"mediaType":"application/odd"}"#;
     let digest = Digest::sha256(odd);
     let hex = digest.hex();

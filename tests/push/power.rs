@@ -80,7 +80,7 @@ fn load(server: &Server, clients: usize) -> Vec<Told> {
         thread::spawn(move || {
             let mut log = Log::default();
             work(&repository, &mut log);
-            // What it pushed before, and deleted, comes back.
+            // Blobs that the client pushed before, and deleted, come back.
             work(&repository, &mut log);
             Told::of(repository.name, log)
         })

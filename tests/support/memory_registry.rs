@@ -1,4 +1,4 @@
-//! A registry in memory that keeps what it is sent, and lists referrers as it is told to: other programs'
+//! A registry in memory that keeps what it is sent, and lists referrers in a chosen way: other programs'
 //! registries in small.
 
 use std::collections::BTreeMap;

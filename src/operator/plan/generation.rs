@@ -156,7 +156,7 @@ impl<'a> View<'a> {
             }
             set.live.is_none() || !std::mem::replace(&mut changing, true)
         });
-        // A limit is lowered whatever the generation below does: until then too many pods may go at once.
+        // A limit is lowered regardless of the generation below: until then too many pods may go at once.
         due.filter(|set| self.reachable || set.lowers).filter_map(|set| set.wanted.as_ref()).collect()
     }
 

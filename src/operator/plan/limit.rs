@@ -9,7 +9,7 @@ use super::{Chain, validate};
 use crate::operator::build::{self, Input};
 use crate::operator::observed::{DaemonSet, Node, Pod};
 
-/// After how many seconds without a node a rollout goes on without it.
+/// Time in seconds without a node after which a rollout goes on without it.
 const GONE: i64 = 60;
 
 // === impl Chain ===

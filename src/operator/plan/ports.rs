@@ -17,7 +17,7 @@ pub(super) struct Owner {
     pub(super) ports: RangeInclusive<i32>,
 }
 
-/// Reasons for which nothing of a resource can run, whatever it asks for.
+/// Reasons for which nothing of a resource can run, whatever its specification asks for.
 const REFUSED: [&str; 5] =
     ["InvalidSpec", "ApplyRejected", "PodSecurityForbidden", "NamespaceTerminating", "NoNodes"];
 

@@ -38,8 +38,8 @@ impl Progress {
         let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
         let passed = |since: Timestamp| chain.now.as_second() - since.as_second() > allowed;
         let last = last(chain);
-        // What is about to be done is progress, however long nothing was wanted before. A replaced pod is
-        // none.
+        // An action that is about to be done is progress, however long nothing was wanted before. Replacing a
+        // pod is not.
         let acts = |action: &Action| !matches!(action, Action::Replace { .. } | Action::Label { .. });
         if actions.iter().any(acts) {
             return Self { lacking: lacking(chain, last), ..Self::default() };

@@ -61,8 +61,8 @@ impl<'a> Seed<'a> {
             .collect();
         let pieces = ours
             .map(|(_, pieces)| *pieces)
-            // Of the stub, without which nothing starts: another `ConfigMap` of such a name must not add
-            // pieces.
+            // The entry of the stub, without which nothing starts: another `ConfigMap` of such a name must
+            // not add pieces.
             .or_else(|| found.get(names.of(Part::Stub).as_str()).map(|stub| stub.pieces))
             .filter(|pieces| *pieces > 0)
             .or_else(|| found.values().map(|part| part.pieces).filter(|pieces| *pieces > 0).max());

@@ -60,7 +60,7 @@ impl Inner {
         result
     }
 
-    /// Makes a folder, and all those that it lies in, under the root.
+    /// Makes a folder, with its parents, under the root.
     pub(super) fn make(&self, folder: &Path) -> Result<(), StorageError> {
         // The folder, or the innermost around it that is there, before anything is made in it.
         let around = folder.ancestors().map(|around| self.root.must_hold(around));

@@ -100,7 +100,8 @@ fn fail(point: &'static str, passage: u32, error: i32) -> bool {
 #[test]
 fn after_a_passing_error_everything_is_written_again() {
     for (place, point) in POINTS.into_iter().enumerate() {
-        // Of a flush that fails otherwise nothing is known, and nothing is written any more.
+        // After any other failure of a flush the state of the disk is unknown, and nothing is written any
+        // more.
         let errors = match point {
             "file.sync" | "folder.sync" => &[ENOSPC, EDQUOT][..],
             _ => &[EMFILE, ENOSPC, EDQUOT, EIO],

@@ -139,7 +139,7 @@ pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, UpError> {
     })?;
     match cluster.read_as_sent(API_SERVICES, None).await {
         Ok(services) => kinds.add_services(&services),
-        // Discovery marks them as well; this list is there for those that never answered.
+        // Discovery marks these groups as well; this list is for groups that never answered.
         Err(error) if matches!(error.code(), 403 | 404) => {}
         Err(error) => return Err(error),
     }

@@ -310,7 +310,7 @@ impl Disk {
                     let chosen = choose(history.states.len());
                     let mut bytes = history.states[chosen].clone();
                     if chosen > 0 {
-                        // What was written and not flushed may be there in part, or as zeroes.
+                        // Written bytes that were not flushed may be there in part, or as zeroes.
                         match choose(3) {
                             1 => bytes.truncate(bytes.len() / 2),
                             2 => bytes.fill(0),
