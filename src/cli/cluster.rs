@@ -94,7 +94,7 @@ fn network(text: &str) -> Result<NetworkMode, String> {
     match text {
         "HostPort" => Ok(NetworkMode::HostPort),
         "HostNetwork" => Ok(NetworkMode::HostNetwork),
-        _ => Err("HostPort and HostNetwork can be".into()),
+        _ => Err("want HostPort or HostNetwork".into()),
     }
 }
 

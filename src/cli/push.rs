@@ -74,7 +74,7 @@ impl Args {
         let path = self.path.or(self.image);
         if path.is_none() && !self.own {
             let typed = super::plain(&escape::without_userinfo(&self.reference));
-            return Err(UsageError(format!("what shall be pushed to '{typed}'? {FORMS}")).into());
+            return Err(UsageError(format!("PATH or --self is missing for '{typed}': {FORMS}")).into());
         }
         let image: ImageReference = self.reference.parse().map_err(|error| {
             let typed = escape::without_userinfo(&self.reference);

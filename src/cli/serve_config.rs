@@ -54,7 +54,7 @@ impl Args {
 /// Says what to do in place of giving a configuration file.
 pub(super) fn refusal(file: &OsStr) -> String {
     format!(
-        "configuration files are not supported yet, and {} was not read: say what it says with options, for example \
+        "configuration files are not supported yet, and {} was not read: use options, for example \
          `quinistry serve --storage DIR --listen ADDR:PORT`",
         super::plain(&file.to_string_lossy())
     )

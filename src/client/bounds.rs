@@ -98,7 +98,7 @@ impl Budget {
     /// Accounts for a blob that is going to travel.
     pub(super) fn take_blob(&mut self, blob: &Descriptor) -> Result<(), ClientError> {
         self.blob_bytes = self.blob_bytes.checked_sub(blob.size).ok_or_else(|| {
-            self.exceeded("its blobs are said to be longer than any image's in all; name one platform")
+            self.exceeded("its blobs are longer than any image's in all; name one platform")
         })?;
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Budget {
     pub(super) fn take_referrer(&mut self, level: usize) -> Result<(), ClientError> {
         if level > MAX_REFERRER_LEVELS {
             return Err(self.exceeded(format!(
-                "what refers to it is referred to, and so on for more than {MAX_REFERRER_LEVELS} levels; \
+                "its referrers have referrers, and so on for more than {MAX_REFERRER_LEVELS} levels; \
                  copy without --all, and the referrers by their digests"
             )));
         }
@@ -124,7 +124,7 @@ impl Budget {
         if Instant::now() > self.end {
             let minutes = DEADLINE.as_secs() / 60;
             return Err(
-                self.exceeded(format!("the registry took longer than {minutes} minutes to say what it is"))
+                self.exceeded(format!("the registry took longer than {minutes} minutes to describe it"))
             );
         }
         Ok(())

@@ -15,7 +15,7 @@ pub(super) fn ownership(observed: &Observed) -> Vec<Finding> {
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let named = &observed.foreign[..observed.foreign.len().min(NAMED)];
         let text = format!(
-            "`up` would overwrite what it did not make: {}{more}; name another --namespace, or delete them",
+            "`up` would overwrite objects that it did not make: {}{more}; name another --namespace, or delete them",
             named.join(", ")
         );
         all.push(Finding { details: observed.foreign.clone(), ..Finding::fail("objects", text) });
