@@ -28,7 +28,7 @@ enum Direct {
     Domain {
         /// Suffix of the host, with a leading dot, in lower case.
         suffix: String,
-        /// Whether the domain itself is meant too, and not only what is below.
+        /// Whether the entry covers the domain itself, and not only its subdomains.
         with_itself: bool,
         port: Option<u16>,
     },

@@ -149,7 +149,7 @@ impl Normal {
                 && offered.0 <= wanted.0)
                 .then_some((true, offered)),
             _ if is_same => Some((true, (0, 0))),
-            // Variants that are not known to be greater: better than nothing for who did not ask for one.
+            // Variants that are not known to be greater: better than nothing if no variant was asked for.
             _ => (lacking.is_none() && self.variant.is_none()).then_some((false, (0, 0))),
         }
     }

@@ -14,7 +14,7 @@ pub(super) const MAX_REDIRECTS: usize = 10;
 pub(super) struct Hop {
     pub(super) url: Url,
     pub(super) method: Method,
-    /// Whether the body and its description go along.
+    /// Whether the next request carries the body and its headers.
     pub(super) with_body: bool,
 }
 

@@ -52,7 +52,7 @@ const TRIES: usize = 3;
 pub(super) struct Claims {
     client: Client,
     identity: String,
-    /// Whether nothing goes on with the claims when this process ends.
+    /// True if no other process takes over the claims when this one ends.
     is_alone: bool,
     places: Mutex<HashMap<String, Arc<Mutex<Place>>>>,
 }
@@ -95,7 +95,7 @@ impl Claims {
         Self { client, identity, is_alone: lease.is_none(), places: Mutex::default() }
     }
 
-    /// Returns who acts in a namespace; asks only if that is not known or too old. (Client required.)
+    /// Returns the operator that acts in a namespace; asks only if that is unknown or too old. (Client required.)
     pub(super) async fn of(
         &self,
         namespace: &str,

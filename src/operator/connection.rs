@@ -74,7 +74,7 @@ where
     C::Error: Into<BoxError>,
     C::Future: Send + 'static,
 {
-    // Also for who takes a connection and then says nothing.
+    // Also limits a peer that takes a connection and then stays silent.
     let patient = MapFuture::new(Timeout::new(connector, ESTABLISHED), Box::pin);
     legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(patient)
 }

@@ -1,7 +1,7 @@
 //! Connections to an API server, straight or through the proxy that its configuration names.
 //!
-//! Of hyper-util's parts, which the registry client brings along anyway: kube's own features would bring the
-//! same again.
+//! Made of hyper-util's parts, which the registry client brings along anyway: kube's own features would bring
+//! the same again.
 
 use std::io;
 use std::pin::Pin;

@@ -46,7 +46,7 @@ pub struct Picture {
     pub ready: bool,
     /// The operator says that all is proven, and so many pods are not there or not ready: it has not looked for a while.
     pub behind: usize,
-    /// Whether the operator that writes this status is alive.
+    /// State of the operator that writes this status.
     pub operator: Writer,
     /// Time at which the operator last wrote this status, if that is recorded.
     pub written: Option<String>,

@@ -16,7 +16,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The sections of the file that hold credentials, or say who does.
+/// The sections of the file that hold credentials, or name the helper that does.
 #[derive(Default)]
 pub(super) struct File {
     auths: Map<String, Value>,

@@ -1,6 +1,6 @@
 //! The guard: lets writes to the API server pass while this operator leads, and only then. Reads always pass.
 //!
-//! It stands right above the connections, below everything that might wait and try again. Writes have
+//! The guard stands right above the connections, below everything that might wait and try again. Writes have
 //! connections of their own, which have a [fence](super::fence). Made by `connection`.
 
 use std::pin::Pin;
