@@ -326,8 +326,8 @@ impl DaemonSet {
             }
     }
 
-    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than is known here
-    /// of a pod.
+    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than this
+    /// operator knows of a pod.
     fn adopts(&self, pod: &Pod) -> bool {
         self.carrier.is_none()
             && !self.deleting

@@ -84,7 +84,8 @@ pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
     object["metadata"]["annotations"][HELM_RELEASE].as_str()
 }
 
-/// Returns who else than `up` has a share in the definition; `up` itself where it is unknown who made it.
+/// Names the program other than `up` that has a share in the definition, or says that its maker is unknown, as
+/// part of a sentence.
 pub(super) fn sharer(definition: &Object) -> Option<String> {
     let meta = &definition.metadata;
     if let Some(release) = meta.annotations.get(HELM_RELEASE) {

@@ -44,7 +44,7 @@ fn a_copied_pod_does_not_carry_the_chain_on() {
     }
 }
 
-/// As the `DaemonSet` controller does with what its selector finds and nothing controls.
+/// The `DaemonSet` controller adopts pods that its selector finds and nothing controls.
 #[test]
 fn a_pod_that_is_about_to_be_adopted_counts() {
     let quinistry = pinned();
