@@ -95,7 +95,8 @@ impl Claims {
         Self { client, identity, is_alone: lease.is_none(), places: Mutex::default() }
     }
 
-    /// Returns the operator that acts in a namespace; asks only if that is unknown or too old. (Client required.)
+    /// Returns the operator that acts in a namespace; asks only if that is unknown or too old. (Client
+    /// required.)
     pub(super) async fn of(
         &self,
         namespace: &str,

@@ -9,18 +9,18 @@
 //! late:
 //!
 //! - The time to write ends before another leader's begins. [`guard`] looks at the clock whenever a write is
-//!   about to go on, [`fence`] right before its bytes go to the kernel, and [`connection`](super::connection)
-//!   has the kernel drop bytes that could not be delivered. This keeps two leaders from writing at once as long
-//!   as
+//!   about to go on, [`fence`] right before its bytes go to the kernel, and
+//!   [`connection`](super::connection) has the kernel drop bytes that could not be delivered. This keeps two
+//!   leaders from writing at once as long as
 //!   (1) the rate of two machines' `CLOCK_BOOTTIME` differs by less than a tenth while a Lease lasts,
-//!   (2) between the fence's look at the clock and the kernel's taking the bytes the process is not stopped for
-//!   longer than the second that is left over, and
+//!   (2) between the fence's look at the clock and the kernel's taking the bytes the process is not stopped
+//!   for longer than the second that is left over, and
 //!   (3) a request that the API server's machine has acknowledged is executed at once.
-//! - (3) does not hold: a proxy, a queue of priority and fairness, a webhook or a slow etcd may hold a request
-//!   for longer than any Lease. So every write names the state that it was planned upon, and is refused if that
-//!   has changed: an apply has the version of the present object, or, to create one, a version that no object
-//!   has; a deletion has UID and version; the status has UID and version. See [`apply`](super::apply). Events
-//!   have neither, as they change nothing.
+//! - (3) does not hold: a proxy, a queue of priority and fairness, a webhook or a slow etcd may hold a
+//!   request for longer than any Lease. So every write names the state that it was planned upon, and is
+//!   refused if that has changed: an apply has the version of the present object, or, to create one, a
+//!   version that no object has; a deletion has UID and version; the status has UID and version. See
+//!   [`apply`](super::apply). Events have neither, as they change nothing.
 //!
 //! The reading side needs no Lease: operators that stand by keep their picture of the cluster warm.
 //!

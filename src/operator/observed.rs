@@ -279,7 +279,8 @@ impl Observed {
         self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
-    /// Returns a generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to adopt.
+    /// Returns a generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to
+    /// adopt.
     pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
         let pods = self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.generation == generation);
         pods.filter(move |pod| self.sets_of(generation).any(|set| set.controls(pod)))
@@ -326,8 +327,8 @@ impl DaemonSet {
             }
     }
 
-    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than this
-    /// operator knows of a pod.
+    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than
+    /// this operator knows of a pod.
     fn adopts(&self, pod: &Pod) -> bool {
         self.carrier.is_none()
             && !self.deleting

@@ -84,8 +84,8 @@ pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
     object["metadata"]["annotations"][HELM_RELEASE].as_str()
 }
 
-/// Names the program other than `up` that has a share in the definition, or says that its maker is unknown, as
-/// part of a sentence.
+/// Names the program other than `up` that has a share in the definition, or says that its maker is unknown,
+/// as part of a sentence.
 pub(super) fn sharer(definition: &Object) -> Option<String> {
     let meta = &definition.metadata;
     if let Some(release) = meta.annotations.get(HELM_RELEASE) {
