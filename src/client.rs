@@ -5,8 +5,8 @@
 //! but through [`layout`](crate::layout), prints nothing, keeps no state between programs. Called by `chain`
 //! and the command line.
 //!
-//! Manifests are found out first, within bounds that hold against a hostile registry; then blobs travel, several at
-//! once, over HTTP/1.1.
+//! Manifests are found out first, within bounds that hold against a hostile registry; then blobs travel,
+//! several at once, over HTTP/1.1.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! Untrusted text on its way to a terminal or a log: what registries, archives and clusters say. Pure.
 //!
-//! The one place that decides which characters are dangerous. Those that drive a terminal, break a line, or change the
-//! order in which a reader sees the rest are written as escapes, so that nothing is lost; all others stay as they are.
+//! The one place that decides which characters are dangerous. Characters that drive a terminal, break a line,
+//! or change the order in which a reader sees the rest are written as escapes, so that nothing is lost; all
+//! others stay as they are.
 
 use std::fmt::{self, Write as _};
 
@@ -19,9 +20,9 @@ pub fn line(text: &str) -> String {
     Escaped(text).to_string()
 }
 
-/// Whether a character must not reach a terminal or a log: the control characters C0, DEL and C1, the separators of
-/// lines and paragraphs, the controls of bidirectional text (CVE-2021-42574), those that take no room and so make
-/// two texts look the same, the tags that are never seen, and the byte order mark.
+/// Returns true if a character must not reach a terminal or a log: the control characters C0, DEL and C1, the
+/// separators of lines and paragraphs, the controls of bidirectional text (CVE-2021-42574), those that take
+/// no room and so make two texts look the same, the tags that are never seen, and the byte order mark.
 #[must_use]
 pub const fn is_dangerous(c: char) -> bool {
     matches!(

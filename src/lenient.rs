@@ -1,9 +1,9 @@
-//! Objects of the API server, read one by one and leniently: `null` counts as a field that is not there, and an object
-//! that cannot be read keeps its metadata and does not hide the others.
+//! Objects of the API server, read one by one and leniently: `null` counts as a field that is not there, and
+//! an object that cannot be read keeps its metadata and does not hide the others.
 //!
-//! Kubernetes sends `null` wherever a Go slice or map is nil and its field lacks `omitempty`, such as the names of an
-//! image whose tag has moved (kubernetes-sigs/kind#1462, Arnavion/k8s-openapi#93). Pure; used by the operator's watches
-//! and by `up`, whose wire types say by `#[serde(default)]` what may be missing.
+//! Kubernetes sends `null` wherever a Go slice or map is nil and its field lacks `omitempty`, such as the
+//! names of an image whose tag has moved (kubernetes-sigs/kind#1462, Arnavion/k8s-openapi#93). Pure; used by
+//! the operator's watches and by `up`, whose wire types say by `#[serde(default)]` what may be missing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,8 +21,8 @@ use crate::one_line::cut;
 /// Field that is never read: half the bytes of many an object's metadata.
 const MANAGED: &str = "fieldsV1";
 
-/// Number of unreadable objects whose version is remembered. There are hardly ever any, and one too many is merely told
-/// twice.
+/// Number of unreadable objects whose version is remembered. There are hardly ever any, and one too many is
+/// merely told twice.
 const REMEMBERED: usize = 1024;
 
 /// JSON without its nulls.
@@ -33,12 +33,12 @@ pub(crate) struct Sparse(pub(crate) Value);
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded<K>(pub(crate) Result<K, Unreadable>);
 
-/// What is known of an object that cannot be read.
+/// The known part of an object that cannot be read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unreadable {
-    /// As far as it can be read.
+    /// Metadata, as far as they can be read.
     pub(crate) metadata: ObjectMeta,
-    /// What cannot be read, in the decoder's words.
+    /// The decoder's error.
     pub(crate) error: String,
 }
 
@@ -207,7 +207,7 @@ fn metadata(object: &Value) -> ObjectMeta {
     })
 }
 
-/// Decodes each of several objects; logs those that cannot be read, and leaves them out.
+/// Decodes each of several objects; logs unreadable ones, and leaves them out.
 pub(crate) fn decode_each<T: DeserializeOwned>(kind: &str, objects: Vec<Sparse>) -> Vec<T> {
     let decode = |Sparse(value)| {
         T::deserialize(&value)

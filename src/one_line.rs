@@ -1,4 +1,5 @@
-//! Errors on one line of bounded length, for logs and for the terminal. Pure; used by both clients of the API server.
+//! Errors on one line of bounded length, for logs and for the terminal. Pure; used by both clients of the API
+//! server.
 //!
 //! An answer of the API server may quote whole objects, and a decoder's error what it could not decode.
 
@@ -10,7 +11,7 @@ use kube::core::Status;
 /// Length of the longest line, in characters: enough for a refusal of Kubernetes with its reason.
 const LINE: usize = 400;
 
-/// Writes an error with its causes on one line; each is told once.
+/// Writes an error with its causes on one line, each cause once.
 pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -30,8 +31,8 @@ pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
     cut(&text)
 }
 
-/// Writes a text on one line, with control characters escaped, and leaves out its middle if it is too long: what failed
-/// stands at the beginning, and why at the end.
+/// Writes a text on one line, with control characters escaped, and leaves out its middle if it is too long:
+/// what failed stands at the beginning, and why at the end.
 pub(crate) fn cut(text: &(impl ToString + ?Sized)) -> String {
     let text = text.to_string();
     let mut line = String::with_capacity(text.len().min(LINE));
@@ -54,7 +55,7 @@ pub(crate) fn cut(text: &(impl ToString + ?Sized)) -> String {
     line
 }
 
-/// What the API server answered, if that is the error.
+/// Returns the API server's answer, if that is the error.
 fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Status> {
     let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
     match boxed.or_else(|| error.downcast_ref()) {

@@ -168,8 +168,9 @@ impl Operator {
         }))
     }
 
-    /// Runs until `stop` resolves; then finishes what it is at. Fails when another operator has taken over: what this one
-    /// knows may be from before, so a new one should begin in its place; and when a watch fails for good. To be called once.
+    /// Runs until `stop` resolves; then finishes what it is at. Fails when another operator has taken over:
+    /// what this one knows may be from before, so a new one should begin in its place; and when a watch fails
+    /// for good. To be called once.
     pub async fn run(
         self: Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,

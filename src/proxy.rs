@@ -1,6 +1,8 @@
-//! Which proxy leads to an address: the environment's variables, read as Go's `httpproxy` reads them. Pure.
+//! Choice of the proxy for an address: the environment's variables, read as Go's `httpproxy` reads them.
+//! Pure.
 //!
-//! Go's rules, because kubectl, Docker and the registries' other clients follow them: what works with those works here.
+//! Go's rules, because kubectl, Docker and the registries' other clients follow them: what works with those
+//! works here.
 
 use std::net::IpAddr;
 
@@ -24,9 +26,9 @@ enum Direct {
     Network(IpAddr, u8),
     Address(IpAddr, Option<u16>),
     Domain {
-        /// With a leading dot, in lower case.
+        /// Suffix of the host, with a leading dot, in lower case.
         suffix: String,
-        /// Whether the domain itself is meant too, and not only what is below.
+        /// Whether the entry covers the domain itself, and not only its subdomains.
         with_itself: bool,
         port: Option<u16>,
     },
@@ -46,8 +48,8 @@ impl Proxies {
         Self::new(|name| std::env::var(name).ok())
     }
 
-    /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, and `ALL_PROXY` for want of the
-    /// first two.
+    /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, and `ALL_PROXY` for want of
+    /// the first two.
     fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let either = |name: &str| given(name).or_else(|| given(&name.to_ascii_lowercase()));
@@ -170,7 +172,7 @@ mod tests {
         proxies(variables).for_url(&url.parse().unwrap()).map(Url::to_string)
     }
 
-    /// Whether an address is reached without the proxy.
+    /// Returns true if an address is reached without the proxy.
     fn is_direct(list: &str, url: &str) -> bool {
         chosen(&[("HTTPS_PROXY", "http://proxy"), ("HTTP_PROXY", "http://proxy"), ("no_proxy", list)], url)
             .is_none()

@@ -43,14 +43,16 @@ use crate::store::{Store, StoreError};
 
 pub use server::{Limits, serve};
 
-/// Most manifests that are read from the storage at once: each may be long, and is in memory while it is hashed.
+/// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
+/// hashed.
 const MAX_READS: usize = 32;
 
-/// Most lists (of tags, repositories or referrers) that are made at once: each may be as long as its longest page.
+/// Most lists (of tags, repositories or referrers) that are made at once: each may be as long as its longest
+/// page.
 const MAX_LISTS: usize = 16;
 
-/// Changes that may be at work at once: half of the threads that may block (tokio's 512), so that reading goes on however
-/// slow a disk is to write.
+/// Changes that may be at work at once: half of the threads that may block (tokio's 512), so that reading
+/// goes on however slow a disk is to write.
 const CHANGES_AT_ONCE: usize = 256;
 
 /// Blobs that may be looked up at once, as one that is long and not known yet is hashed then.
@@ -73,15 +75,16 @@ struct Stored {
     options: Options,
     changes: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
-    /// Of requests that take a repository's lock.
+    /// Turns of requests that take a repository's lock.
     repositories: Turns<RepositoryName>,
-    /// Of requests that ask for referrers, which may have to be made first.
+    /// Turns of requests for referrers, whose list may have to be made first.
     referrers: Turns<RepositoryName>,
-    /// Of requests for a blob, which may have to be hashed first.
+    /// Turns of requests for a blob, which may have to be hashed first.
     blobs: Turns<Digest>,
     /// Turns to read manifests that are not at hand.
     reads: Arc<Semaphore>,
-    /// Turns to hash and parse long manifests that were pushed: on half of the processors, so that the rest answers.
+    /// Turns to hash and parse long manifests that were pushed: on half of the processors, so that the rest
+    /// answers.
     checks: Arc<Semaphore>,
     /// Turns to make lists.
     lists: Arc<Semaphore>,

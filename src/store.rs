@@ -148,7 +148,8 @@ impl Store {
         Ok(digest)
     }
 
-    /// Something short beside a repository's content; nothing if it is not there, or longer than it can be.
+    /// Reads a short note beside a repository's content; `None` if the note is absent, or longer than it can
+    /// be.
     fn note(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StoreError> {
         match self.storage().read(key, most) {
             Err(StorageError::TooLong { length, .. }) => {
@@ -159,7 +160,8 @@ impl Store {
         }
     }
 
-    /// Where the bytes lie that a link named after `digest` leads to. Content that has a SHA-256 lies under that alone.
+    /// Finds the digest under which the bytes lie that a link named after `digest` leads to. Content with a
+    /// SHA-256 lies under that alone.
     fn canonical(&self, key: &Key, digest: &Digest) -> Result<Option<Digest>, StoreError> {
         let Some(canonical) = self.link(key)? else { return Ok(None) };
         let is_right = match digest.algorithm() {

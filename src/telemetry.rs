@@ -26,7 +26,7 @@ pub fn init() {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .with_target(false)
-        // It would be told to standard error, which is what has failed, and by a macro that panics.
+        // The error would go to standard error, which is what has failed, and by a macro that panics.
         .log_internal_errors(false)
         .fmt_fields(fields());
     tracing_subscriber::registry().with(filter).with(lines).init();
@@ -35,14 +35,15 @@ pub fn init() {
     }
 }
 
-/// Silences kube's client, unless its level is given: it tells each failure before the caller can say what that means, and
-/// quotes answers as a whole, such as the list of all nodes.
+/// Silences kube's client, unless its level is given: it tells each failure before the caller can say what
+/// that means, and quotes answers as a whole, such as the list of all nodes.
 fn quiet(filter: Targets) -> Targets {
     let is_named = filter.iter().any(|(target, _)| target.starts_with(KUBE));
     if is_named { filter } else { filter.with_target(KUBE, LevelFilter::OFF) }
 }
 
-/// Writes `message name=value …`, with values escaped: many are in the words of a client, a registry or a cluster.
+/// Writes `message name=value …`, with values escaped: many are in the words of a client, a registry or a
+/// cluster.
 fn fields() -> impl for<'w> FormatFields<'w> + Clone + 'static {
     let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
         let value = format!("{value:?}");
@@ -71,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// What was logged.
+    /// Lines that were logged.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 

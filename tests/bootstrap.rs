@@ -68,7 +68,8 @@ impl Finished {
         std::str::from_utf8(&self.output.stdout).unwrap()
     }
 
-    /// Exit code 1, one line on standard error that says all of `words`, nothing of a fixed point, nothing left behind.
+    /// Asserts exit code 1, one line on standard error that says all of `words`, no fixed point, and nothing
+    /// left behind.
     fn assert_deviation(&self, words: &[&str]) {
         let stderr = String::from_utf8_lossy(&self.output.stderr);
         assert_eq!(self.output.status.code(), Some(1), "{stderr}");
@@ -137,7 +138,7 @@ fn entries(folder: &Path) -> Vec<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The name of this process, as the kernel shows it.
+/// Returns the name of this process, as the kernel shows it.
 fn comm() -> String {
     fs::read_to_string("/proc/self/comm").unwrap().trim_end().to_owned()
 }

@@ -102,7 +102,7 @@ async fn a_token_server_out_in_the_open_is_not_asked() {
     assert!(matches!(error, ClientError::Realm { .. }), "{error}");
 }
 
-/// A registry that leads each request of one kind to another path of its own, once, and takes a push.
+/// Starts a registry that leads each request of one kind to another path of its own, once, and takes a push.
 fn redirecting(kind: &'static str, status: u16) -> ScriptedRegistry {
     ScriptedRegistry::start(move |request| {
         let path = request.path();

@@ -1,4 +1,5 @@
-//! The client where a registry refuses what would only spare a request, gives more than anything needs, or is slow.
+//! The client where a registry refuses what would only spare a request, gives more than anything needs, or is
+//! slow.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -164,7 +165,7 @@ async fn what_an_index_names_many_times_is_fetched_once() {
     assert_eq!(registry.requests().len(), 5, "the index, the manifest and three blobs");
 }
 
-/// A registry with so many levels of indexes, each with so many children of such a length.
+/// Starts a registry with this number of levels of indexes, each with this number of children of this length.
 fn nested(levels: usize, children: usize, length: usize) -> ScriptedRegistry {
     let (mut known, mut below, mut root) = (BTreeMap::new(), Vec::new(), String::new());
     for depth in 0..levels {

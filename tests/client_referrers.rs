@@ -1,4 +1,5 @@
-//! What refers to an image: found, carried along, listed where registries do not list it, and taken off that list.
+//! Tests of referrers: found, carried along, listed where registries do not list them, and taken off that
+//! list.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -23,7 +24,7 @@ fn digests(descriptors: &[Descriptor]) -> Vec<&Digest> {
     descriptors.iter().map(|descriptor| &descriptor.digest).collect()
 }
 
-/// An artifact at tag 1.
+/// Adds an artifact at tag 1.
 fn tagged_artifact(registry: &MemoryRegistry) -> Descriptor {
     registry.change(|contents| {
         let image = contents.add_artifact("image", None);
@@ -166,7 +167,7 @@ async fn what_refers_to_an_image_in_a_layout_is_pushed_with_it() {
         for bytes in contents.blobs.values().chain(contents.manifests.values()) {
             writer.add_blob(&Descriptor::of("x", bytes), bytes).unwrap();
         }
-        // What refers to it comes first: the order of a layout says nothing.
+        // Referrers come before their subject: the order of a layout says nothing.
         ([image.clone(), outer, other, signature], wanted)
     });
     let saved = roots.map(|descriptor| SavedImage { descriptor, name: None, docker: None });

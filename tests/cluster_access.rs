@@ -1,4 +1,4 @@
-//! How commands reach a cluster: by which proxy, and with which kubeconfig.
+//! Tests of the access to a cluster: proxies and kubeconfigs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use support::scripted_registry::{Answer, ScriptedRegistry};
 
-/// A Status of the API server, which ends every command.
+/// Returns a Status of the API server, which ends every command.
 fn forbidden() -> Answer {
     let status = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"not you","code":403}"#;
     Answer::new(403).with("content-type", "application/json").body(status)

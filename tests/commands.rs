@@ -21,7 +21,7 @@ use std::process::{Command, Output, Stdio};
 
 use support::server::{PROGRAM, SERVE, Server, command};
 
-/// The program, with arguments and without anybody's credentials.
+/// Returns the program with arguments, and without credentials of the machine's user.
 fn quinistry(arguments: &[&str]) -> Command {
     let mut command = command(PROGRAM);
     command.args(arguments).stdin(Stdio::null()).env("DOCKER_CONFIG", "/nonexistent");
@@ -40,7 +40,7 @@ fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-/// The standard output of a success.
+/// Runs the program, asserts success, and returns its standard output.
 #[track_caller]
 fn good(arguments: &[&str]) -> String {
     let output = run(arguments);
@@ -48,7 +48,7 @@ fn good(arguments: &[&str]) -> String {
     stdout(&output).to_owned()
 }
 
-/// The standard error of a failure with this exit code.
+/// Runs the program, asserts a failure with this exit code, and returns its standard error.
 #[track_caller]
 fn bad(arguments: &[&str], code: i32) -> String {
     let output = run(arguments);
@@ -57,7 +57,7 @@ fn bad(arguments: &[&str], code: i32) -> String {
     stderr(&output).to_owned()
 }
 
-/// A registry in memory to push to, and a name in it.
+/// Starts a registry in memory to push to, and returns a name in it.
 fn registry() -> (Server, String) {
     let server = Server::launch(command(PROGRAM).args(SERVE).args(["--storage", "memory"]));
     let host = server.peer.0.to_string();

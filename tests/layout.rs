@@ -201,7 +201,7 @@ fn what_docker_saved_becomes_an_oci_image() {
     assert_eq!(read(&layout, &manifest.layers[0].digest), image().layers[0].1);
 }
 
-/// A tar of these files.
+/// Creates a tar of these files.
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, content) in files {

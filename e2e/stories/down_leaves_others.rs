@@ -1,5 +1,6 @@
-//! `up` overwrites nothing that another program made, and `down` deletes nothing of it: a Role of a chart, a ConfigMap in
-//! the operator's namespace, the definition while a resource uses it that the program cannot decode.
+//! `up` overwrites nothing that another program made, and `down` deletes nothing of it: a Role of a chart, a
+//! ConfigMap in the operator's namespace, the definition while a resource uses it that the program cannot
+//! decode.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +78,7 @@ async fn beside_others(stage: &Stage) -> Result<()> {
     wait::until_none(&up::operators(stage), &all, DEADLINE, "the operator's pods are gone").await
 }
 
-/// The stage's resources, by metadata alone.
+/// Returns the stage's resources, by metadata alone.
 fn resources(stage: &Stage) -> Api<DynamicObject> {
     let kind = ApiResource::erase::<Quinistry>(&());
     Api::namespaced_with(stage.world.client.clone(), &stage.namespace, &kind)

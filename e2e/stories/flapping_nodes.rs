@@ -1,5 +1,5 @@
-//! Two nodes that are cut off as a new template rolls out, and are back soon: the rollout takes no more pods away than
-//! allowed, as the limit is never raised for nodes that may be back at any moment.
+//! Two nodes that are cut off as a new template rolls out, and are back soon: the rollout takes no more pods
+//! away than allowed, as the limit is never raised for nodes that may be back at any moment.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Pods of another namespace with all the labels and annotations of ours: one that serves something else under the name
-//! of generation 1, and one of a generation that is not there. They raise no alarm, and keep nothing from growing or
-//! shrinking.
+//! Pods of another namespace with all the labels and annotations of ours: one that serves something else
+//! under the name of generation 1, and one of a generation that is not there. They raise no alarm, and keep
+//! nothing from growing or shrinking.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,8 @@ async fn tell(stage: &Stage, elsewhere: &str) -> Result<()> {
     Ok(())
 }
 
-/// All that can be copied. It serves the other form of the image, which has another digest.
+/// Returns a copy of a pod with every label and annotation that can be copied. The copy serves the other form
+/// of the image, which has another digest.
 fn copy(original: &Pod, generation: i32) -> Result<Pod> {
     let spec = original.spec.as_ref().context("a pod has a specification")?;
     let container = spec.containers.first().context("a pod has a container")?;

@@ -1,5 +1,5 @@
-//! A node image without names, as there is one after its tag has moved: Kubernetes sends `"names": null`. The operator
-//! goes on with everything.
+//! A node image without names, as there is one after its tag has moved: Kubernetes sends `"names": null`. The
+//! operator goes on with everything.
 
 use std::sync::Arc;
 use std::time::Duration;

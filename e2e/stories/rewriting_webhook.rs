@@ -1,5 +1,6 @@
-//! Admission that rewrites images of pods: a digest that it adds changes nothing, and another registry is named. A
-//! mutating admission policy does here what plugins do by webhooks; both change a pod as it is created.
+//! Admission that rewrites images of pods: a digest that it adds changes nothing, and another registry is
+//! named. A mutating admission policy does here what plugins do by webhooks; both change a pod as it is
+//! created.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::support::{Stage, Story, When, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const GROUP: &str = "admissionregistration.k8s.io";
-/// Where no image is.
+/// Registry that holds no image.
 const MIRROR: &str = "mirror.invalid/quinistry";
 
 pub fn story() -> Story {
@@ -138,7 +139,8 @@ async fn forbear(stage: &Stage, which: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until what a pod with an image would become contains a word: policies take a moment to come into force.
+/// Waits until what a pod with an image would become contains a word: policies take a moment to come into
+/// force.
 async fn until_in_force(stage: &Stage, of: &str, word: &str) -> Result<()> {
     let pod = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"},

@@ -1,5 +1,5 @@
-//! Two operators that do not stand for one election, and look after the same namespace: one claims it, and the other does
-//! nothing and says so. When the one that has the claim ends, the other goes on.
+//! Two operators that do not stand for one election, and look after the same namespace: one claims it, and
+//! the other does nothing and says so. When the one that has the claim ends, the other goes on.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A resource that the operator cannot read, since its definition knows more than the operator does. It is said to be
-//! invalid, is not obeyed in its old form, and its deletion is seen.
+//! A resource that the operator cannot read, since its definition knows more than the operator does. It is
+//! said to be invalid, is not obeyed in its old form, and its deletion is seen.
 
 use std::sync::Arc;
 use std::time::Duration;

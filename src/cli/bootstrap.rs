@@ -137,7 +137,7 @@ impl Printer {
     }
 }
 
-/// Whether all generations served the same, as far as that was found out.
+/// Returns true if all generations served the same content, as far as that was found out.
 fn fixed_point(deviation: Option<&Deviation>) -> Option<bool> {
     match deviation.map(|deviation| &deviation.reason) {
         None => Some(true),
@@ -162,7 +162,7 @@ fn named(deviation: Deviation) -> anyhow::Error {
 }
 
 impl output::Report for Report<'_> {
-    /// The end of the tree.
+    /// Formats the end of the tree.
     fn text(&self) -> String {
         let digest = self.generations.last().map(|last| format!("\ndigest: {}\n", last.digest));
         let fixed_point = match self.fixed_point {

@@ -22,10 +22,10 @@ use crate::up::{Shipment, UpError, Wishes, names};
 /// The longest name of a namespace: `-operator` is appended for another one.
 const NAMESPACE_LENGTH: usize = 63 - "-operator".len();
 
-/// How long a command that only looks asks an API server again that cannot serve.
+/// Time limit for a read-only command to retry an API server that cannot serve.
 const LOOKING: Duration = Duration::from_secs(8);
 
-/// How long a command that changes the cluster does so.
+/// Time limit for a command that changes the cluster to retry an API server that cannot serve.
 const CHANGING: Duration = Duration::from_mins(1);
 
 /// Which cluster.
@@ -59,8 +59,8 @@ pub(super) struct What {
     #[arg(long = "carrier", value_name = "IMAGE")]
     carriers: Vec<String>,
 
-    /// How the generations listen on their nodes: by host ports, or, where those are not served on localhost, in the
-    /// node's network
+    /// Network of the generations: host ports, or the node's network where host ports are not served on
+    /// localhost
     #[arg(long, value_name = "HostPort|HostNetwork", value_parser = network)]
     network: Option<NetworkMode>,
 
@@ -89,19 +89,19 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
-/// A mode of the resource's `spec.network`, in its words.
+/// Parses a mode of the resource's `spec.network`.
 fn network(text: &str) -> Result<NetworkMode, String> {
     match text {
         "HostPort" => Ok(NetworkMode::HostPort),
         "HostNetwork" => Ok(NetworkMode::HostNetwork),
-        _ => Err("HostPort and HostNetwork can be".into()),
+        _ => Err("want HostPort or HostNetwork".into()),
     }
 }
 
 // === impl Where ===
 
 impl Where {
-    /// Connects for a command that only looks: an API server that cannot serve is told within seconds.
+    /// Connects for a read-only command: an API server that cannot serve is reported within seconds.
     pub(super) async fn look(&self) -> Result<Cluster, UpError> {
         self.connect(LOOKING).await
     }

@@ -1,4 +1,4 @@
-//! From the words of the command line to what is asked for.
+//! Parsing of the command line: from arguments to the command that is asked for.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -37,7 +37,7 @@ fn end(error: &clap::Error) -> ! {
     std::process::exit(if failed { Exit::Failure } else { Exit::Success } as i32);
 }
 
-/// A usage error, with only those suggestions that are near, and nothing that a terminal acts on.
+/// Formats a usage error, with only those suggestions that are near, and nothing that a terminal acts on.
 fn message(error: &clap::Error) -> String {
     let typed = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(typed)) if error.kind() == ErrorKind::InvalidSubcommand => typed.as_str(),
@@ -66,7 +66,7 @@ fn message(error: &clap::Error) -> String {
         } else {
             text = text + &super::plain(line) + "\n";
         }
-        // What is wrong with a value stands in the first line, and help says nothing more of it.
+        // The first line says what is wrong with a value; help adds nothing to it.
         if error.kind() == ErrorKind::ValueValidation {
             break;
         }
@@ -74,7 +74,8 @@ fn message(error: &clap::Error) -> String {
     text
 }
 
-/// The suggestion that differs least from what was typed; the parser suggests what merely has letters in common.
+/// Returns the suggestion that differs least from the argument that was typed; the parser suggests every
+/// argument that has letters in common.
 fn nearest<'a>(typed: &str, error: &'a clap::Error) -> Option<&'a str> {
     let suggestions = match error.get(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::Strings(several)) => several.iter().map(String::as_str).collect(),
@@ -86,7 +87,7 @@ fn nearest<'a>(typed: &str, error: &'a clap::Error) -> Option<&'a str> {
     (far(nearest) <= 1 + nearest.len() / 4).then_some(nearest)
 }
 
-/// Number of letters to insert, remove or replace (Levenshtein).
+/// Counts the letters to insert, remove or replace (Levenshtein).
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -102,8 +103,8 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// The command line that was typed and the one that it is parsed by: kubectl's plugin has its own help, and shows the
-/// status if no command is named.
+/// Returns the command line that was typed, and the one that it is parsed by: kubectl's plugin has its own
+/// help, and shows the status if no command is named.
 fn command_line(mut arguments: Vec<OsString>) -> (Command, Vec<OsString>) {
     let is_plugin =
         arguments.first().is_some_and(|path| Path::new(path).file_name() == Some(PLUGIN.as_ref()));

@@ -36,7 +36,7 @@ struct Copied {
     /// Whether referrers were asked for.
     #[serde(skip)]
     all: bool,
-    /// Where the referrers were copied to.
+    /// Repository that received the referrers.
     #[serde(skip)]
     repository: String,
 }

@@ -34,7 +34,7 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.yes || stdin().is_terminal(),
-            "this removes all generations of {}/{}, and what is pulled from them cannot be pulled any more: say --yes",
+            "this removes all generations of {}/{}, and nothing can be pulled from them afterwards: confirm with --yes",
             self.namespace,
             names::RESOURCE
         );

@@ -21,7 +21,7 @@ pub(super) struct UsageError(pub(super) String);
 impl Exit {
     pub(super) const ALL: [Self; 4] = [Self::Success, Self::Failure, Self::Usage, Self::Deviates];
 
-    /// Text for documents and help.
+    /// Returns the meaning for documents and help.
     pub(super) const fn meaning(self) -> &'static str {
         match self {
             Self::Success => {
@@ -35,7 +35,7 @@ impl Exit {
         }
     }
 
-    /// The exit code for an error: the one that its type stands for.
+    /// Returns the exit code that the error's type stands for.
     pub(super) fn of(error: &anyhow::Error) -> Self {
         if error.is::<UsageError>() { Self::Usage } else { Self::Failure }
     }

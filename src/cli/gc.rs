@@ -56,7 +56,7 @@ struct Unread {
     tags: Vec<String>,
 }
 
-/// What is removed from a repository.
+/// Links that are removed from a repository.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linked {
@@ -71,13 +71,14 @@ struct Blob {
     size: u64,
 }
 
-/// Where every registry of this layout keeps everything, from its first start on.
+/// Folder below the root in which every registry of this layout keeps its data from the first start on.
 const STORE: &str = "docker/registry/v2";
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure_store(&self.folder)?;
-        // Also for a dry run: what changes at the same time cannot be told from what is not needed.
+        // Opened for a dry run too: content that another program changes at the same time looks like content
+        // that is not needed.
         let storage = open_folder(&self.folder, Access::Write)?;
         let store = Store::open(storage, false).context("failed to finish what a crash had cut off")?;
         let wanted = Collection {
@@ -166,7 +167,7 @@ impl output::Report for Report {
         text
     }
 
-    /// The digests whose bytes are freed.
+    /// Returns the digests whose bytes are freed.
     fn essence(&self) -> String {
         output::lines(self.blobs.iter().map(|blob| &blob.digest))
     }

@@ -35,14 +35,14 @@ const GROUPS: &[Group] = &[
     ("Tools", &["probe", "version", "completions", "man", "help"]),
 ];
 
-/// What users of kubectl's plugin come for.
+/// Groups of commands in the help of kubectl's plugin.
 const PLUGIN_GROUPS: &[Group] =
     &[("Cluster", &["check", "up", "status", "down", "crd"]), ("Tools", &["version", "help"])];
 
 /// Heading of the examples, in help and manual pages.
 const EXAMPLES_HEADING: &str = "Examples:\n";
 
-/// The program's command line, with all of its help.
+/// Returns the program's command line, with all of its help.
 pub(super) fn program() -> Command {
     let program = with_examples(super::Cli::command(), "quinistry");
     let help = groups(&program, GROUPS);
@@ -57,7 +57,8 @@ pub(super) fn program() -> Command {
         ))
 }
 
-/// The same command line as `kubectl quinistry`: about the cluster, and showing its status if nothing else is asked for.
+/// Returns the command line of `kubectl quinistry`: the commands about the cluster. Without a command, the
+/// plugin shows the cluster's status.
 pub(super) fn plugin() -> Command {
     let plugin = with_examples(super::Cli::command(), "kubectl quinistry");
     let help = groups(&plugin, PLUGIN_GROUPS);
@@ -73,7 +74,7 @@ pub(super) fn plugin() -> Command {
         )
 }
 
-/// A copy without what is hidden: for completions and manual pages.
+/// Returns a copy without hidden commands and flags: for completions and manual pages.
 pub(super) fn visible(command: &Command) -> Command {
     let mut copy = Command::new(command.get_name().to_owned());
     if let Some(about) = command.get_about() {
@@ -94,7 +95,7 @@ pub(super) fn visible(command: &Command) -> Command {
         .subcommands(command.get_subcommands().filter(|one| !one.is_hide_set()).map(visible))
 }
 
-/// The lines of a command's examples, without indentation.
+/// Returns the lines of a command's examples, without indentation.
 pub(super) fn examples(command: &Command) -> Vec<String> {
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let examples = help.split_once(EXAMPLES_HEADING).map(|(_, examples)| examples).unwrap_or_default();
@@ -142,7 +143,7 @@ fn exit_codes() -> String {
     super::output::lines(Exit::ALL.map(|exit| format!("  {}  {}", exit as u8, exit.meaning())))
 }
 
-/// The long names of all hidden flags.
+/// Returns the long names of all hidden flags.
 #[cfg(test)]
 pub(super) fn hidden(command: &Command) -> Vec<String> {
     let own = command.get_arguments().filter(|arg| arg.is_hide_set());

@@ -71,7 +71,8 @@ fn name_help() -> String {
     )
 }
 
-/// Parses host, repository and tag: engines look for nothing less, so an image of a shorter name would never be found.
+/// Parses host, repository and tag: engines look for nothing less, so an image of a shorter name would never
+/// be found.
 fn full_name(typed: &str) -> Result<String, String> {
     let name = super::remote::reference(typed)?;
     if name.digest().is_some() {

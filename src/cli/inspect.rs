@@ -30,13 +30,13 @@ struct Inspected {
     reference: String,
     digest: Digest,
     media_type: String,
-    /// Of an image: where it runs, if its configuration says so.
+    /// Platform of an image, if its configuration names one.
     platform: Option<String>,
     config: Option<Part>,
     layers: Vec<Part>,
     /// Length of all layers.
     size: u64,
-    /// Of an index: the images that it lists.
+    /// Images that an index lists.
     manifests: Vec<Child>,
     annotations: BTreeMap<String, String>,
 }

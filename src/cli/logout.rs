@@ -1,4 +1,4 @@
-//! `quinistry logout`
+//! The command `quinistry logout`.
 
 use super::remote;
 use crate::client::DockerConfig;

@@ -12,7 +12,7 @@ use super::help;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where to write the pages, for example ~/.local/share/man/man1; made if it is not there
+    /// Folder for the pages, for example ~/.local/share/man/man1; created if it does not exist
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     folder: PathBuf,
 }

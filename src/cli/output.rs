@@ -14,7 +14,7 @@ pub(super) use json::{document, line};
 /// The form of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// Text to read
+    /// Text for reading
     Text,
     /// One JSON document, with the fields of docs/commands.md
     Json,
@@ -24,7 +24,7 @@ pub(super) enum Format {
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct OutputFormat {
-    /// How to print the result
+    /// Format of the result
     #[arg(
         long = "output",
         short = 'o',
@@ -36,7 +36,7 @@ pub(super) struct OutputFormat {
     pub(super) format: Format,
 }
 
-/// `-o/--output` and `-q/--quiet`.
+/// Arguments `-o/--output` and `-q/--quiet`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Output {
@@ -51,10 +51,10 @@ pub(super) struct Output {
 /// The result of a command, in each form that it is printed in. The fields that it serializes are promised in
 /// docs/commands.md.
 pub(super) trait Report: Serialize {
-    /// Text for a terminal: whole lines, with everything from outside escaped.
+    /// Returns the text for a terminal: whole lines, with everything from outside escaped.
     fn text(&self) -> String;
 
-    /// What `--quiet` prints: whole lines, or nothing.
+    /// Returns the text that `--quiet` prints: whole lines, or nothing.
     fn essence(&self) -> String;
 }
 
@@ -92,7 +92,8 @@ pub(super) fn lines(items: impl IntoIterator<Item = impl Display>) -> String {
     items.into_iter().fold(String::new(), |text, item| text + &item.to_string() + "\n")
 }
 
-/// A reader of standard output that has seen enough, such as `head`. Ends the command, without a word and with success.
+/// A reader of standard output that has seen enough, such as `head`. Ends the command, without a word and
+/// with success.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub(super) struct ReaderGone;
@@ -111,7 +112,8 @@ pub(super) fn go_on_unread(printed: anyhow::Result<()>) -> anyhow::Result<()> {
     printed.or_else(|error| if error.is::<ReaderGone>() { Ok(()) } else { Err(error) })
 }
 
-/// Writes a line to standard error. `eprintln!` panics when its reader is gone; there is nothing left to tell it to.
+/// Writes a line to standard error. `eprintln!` panics when its reader is gone; there is nothing left to tell
+/// it to.
 pub(super) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

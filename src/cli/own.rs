@@ -26,7 +26,8 @@ pub(super) enum Relation {
 // === impl Relation ===
 
 impl Relation {
-    /// Whether the image holds the fixed point of this executable, where there is one to compare.
+    /// Returns true if the image holds the fixed point of this executable; `None` where there is none to
+    /// compare.
     pub(super) fn is_fixed_point(self) -> Option<bool> {
         match self {
             Self::Served | Self::Bootstrap => Some(true),
@@ -41,8 +42,8 @@ pub(super) fn source(form: LayerForm) -> anyhow::Result<Box<dyn PushSource>> {
     Ok(Box::new(Own(Quine::new(&Executable::current()?, form)?)))
 }
 
-/// Compares verified manifests with this executable's own. Images of other titles are not compared: compressing takes
-/// longer than all else. Forms are computed until one fits.
+/// Compares verified manifests with this executable's own. Images of other titles are not compared:
+/// compressing takes longer than all else. Forms are computed until one fits.
 pub(super) fn relation(digests: &[&Digest], is_quinistry: bool) -> anyhow::Result<Relation> {
     if !is_quinistry {
         return Ok(Relation::Other);
@@ -70,7 +71,7 @@ impl PushSource for Own {
     fn open(&self, digest: &Digest) -> Result<Content, BoxError> {
         let blobs = [self.0.manifest(), self.0.config(), self.0.layer()];
         let blob = blobs.into_iter().find(|blob| blob.digest() == digest);
-        let blob = blob.ok_or_else(|| format!("{digest} is no part of this executable's image"))?;
+        let blob = blob.ok_or_else(|| format!("{digest} is not part of this executable's image"))?;
         Ok(Content::Local(Box::new(blob.content.reader())))
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn advise(folder: &Path, access: Access, error: anyhow::Error) -> any
     anyhow::anyhow!("{error:#}; {advice}")
 }
 
-/// The command that makes a folder this user's.
+/// Returns the command that makes this user the owner of a folder.
 fn command(folder: &Path, user: u32, group: u32) -> String {
     let quoted = quote(&folder.display().to_string());
     let mut command = String::new();
@@ -37,13 +37,13 @@ fn command(folder: &Path, user: u32, group: u32) -> String {
     }
     let may_write =
         accessat(CWD, folder, Permission::WRITE_OK | Permission::EXEC_OK, AtFlags::EACCESS).is_ok();
-    // What lies in it has the same owner, or is what may not be used.
+    // The folder's files have the same owner, or are what this user may not use.
     let recursive = if may_write || folder.join("docker").exists() { "-R " } else { "" };
     write!(command, "chown {recursive}{user}:{group} {quoted}").expect("writing to a string does not fail");
     command
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quote(path: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if !path.is_empty() && !path.starts_with('-') && path.chars().all(is_plain) {

@@ -6,8 +6,8 @@ use std::path::Path;
 /// State `LISTEN` in /proc/net/tcp. Linux, `include/net/tcp_states.h`.
 const LISTEN: &str = "0A";
 
-/// Names the process that listens on a TCP port: `NAME (pid PID)`. None if there is none, or if it is another user's or
-/// another container's, which this process may not see.
+/// Names the process that listens on a TCP port: `NAME (pid PID)`. None if there is none, or if it is another
+/// user's or another container's, which this process may not see.
 pub(super) fn of(port: u16) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()

@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// The earlier form of PATH
     #[arg(long, hide = true, value_name = "PATH", conflicts_with_all = ["path", "own", "layer"])]
     image: Option<PathBuf>,
-    /// How the layer of this executable's own image is stored
+    /// Compression of the layer of this executable's own image
     #[arg(long, value_name = "FORM", default_value = "tar", conflicts_with = "path")]
     layer: LayerArg,
     /// Take blobs from this repository of the same registry, instead of sending them
@@ -63,7 +63,7 @@ struct Pushed {
     uploaded: usize,
     mounted: usize,
     existing: usize,
-    /// What refers to the image, from the same source.
+    /// Referrers of the image that were pushed from the same source.
     referrers: Vec<Digest>,
 }
 
@@ -74,7 +74,7 @@ impl Args {
         let path = self.path.or(self.image);
         if path.is_none() && !self.own {
             let typed = super::plain(&escape::without_userinfo(&self.reference));
-            return Err(UsageError(format!("what shall be pushed to '{typed}'? {FORMS}")).into());
+            return Err(UsageError(format!("PATH or --self is missing for '{typed}': {FORMS}")).into());
         }
         let image: ImageReference = self.reference.parse().map_err(|error| {
             let typed = escape::without_userinfo(&self.reference);

@@ -26,7 +26,7 @@ pub(super) fn host(typed: &str) -> Result<String, &'static str> {
     if is_host(typed) { Ok(typed.into()) } else { Err("want HOST[:PORT], for example localhost:5000") }
 }
 
-/// The reference that was written to, with the digest that it resolves to.
+/// Returns the reference that was written to, with the digest that it resolves to.
 pub(super) fn pinned(image: &ImageReference, digest: &Digest) -> String {
     let tag = image.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
     format!("{}/{}{tag}@{digest}", image.host(), image.repository())

@@ -1,4 +1,5 @@
-//! Distribution's ways to configure a registry, which `serve` does not have yet: a file, and `REGISTRY_*` variables.
+//! Distribution's ways to configure a registry, which `serve` does not have yet: a file, and `REGISTRY_*`
+//! variables.
 //!
 //! They are refused and not ignored: a registry that was meant to ask for passwords must not start without.
 
@@ -6,8 +7,8 @@ use std::ffi::{OsStr, OsString};
 
 use super::exit::UsageError;
 
-/// The sections of distribution's configuration, `configuration/configuration.go` of versions 2.8 to 3.1, as they begin the
-/// names of variables, and the variable that names the file.
+/// The sections of distribution's configuration, `configuration/configuration.go` of versions 2.8 to 3.1, as
+/// they begin the names of variables, and the variable that names the file.
 const SECTIONS: &[&str] = &[
     "VERSION",
     "LOG",
@@ -41,7 +42,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// The options of `serve`, if all of them are understood.
+    /// Returns the options of `serve`, if all of them are understood.
     pub(super) fn accept(self) -> Result<super::serve::Args, UsageError> {
         match self.config {
             Some(file) => Err(UsageError(refusal(&file))),
@@ -53,7 +54,7 @@ impl Args {
 /// Says what to do in place of giving a configuration file.
 pub(super) fn refusal(file: &OsStr) -> String {
     format!(
-        "configuration files are not supported yet, and {} was not read: say what it says with options, for example \
+        "configuration files are not supported yet, and {} was not read: use options, for example \
          `quinistry serve --storage DIR --listen ADDR:PORT`",
         super::plain(&file.to_string_lossy())
     )
@@ -70,7 +71,7 @@ pub(super) fn ensure_no_variables() -> Result<(), UsageError> {
     )))
 }
 
-/// The variable's name, if it configures distribution.
+/// Returns the variable's name, if the variable configures distribution.
 fn configures(name: OsString, value: &OsStr) -> Option<String> {
     let name = name.into_string().ok()?;
     let rest = name.strip_prefix("REGISTRY_")?;
@@ -81,9 +82,9 @@ fn configures(name: OsString, value: &OsStr) -> Option<String> {
         .then_some(name)
 }
 
-/// Whether the kubelet has set this variable for a Service, here one whose name begins with `registry`: `registry-auth`
-/// gives `REGISTRY_AUTH_SERVICE_HOST`, `REGISTRY_AUTH_PORT=tcp://10.0.0.1:80` and `REGISTRY_AUTH_PORT_80_TCP_ADDR`.
-/// Kubernetes, `pkg/kubelet/envvars`.
+/// Returns true if the kubelet has set this variable for a Service, here one whose name begins with
+/// `registry`: `registry-auth` gives `REGISTRY_AUTH_SERVICE_HOST`, `REGISTRY_AUTH_PORT=tcp://10.0.0.1:80` and
+/// `REGISTRY_AUTH_PORT_80_TCP_ADDR`. Kubernetes, `pkg/kubelet/envvars`.
 fn is_service_link(rest: &str, value: &str) -> bool {
     let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! Where an archive goes: a path, or standard output, which must not be a terminal.
+//! Destination of an archive: a path, or standard output, which must not be a terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, stdout};
@@ -27,7 +27,7 @@ pub(super) fn target(typed: &str) -> anyhow::Result<Target> {
 pub(super) fn ensure_one_output(target: &Target, output: Output) -> Result<(), UsageError> {
     if *target == Target::Stdout && output.is_json() {
         return Err(UsageError(
-            "the archive goes to standard output, so --output json has no place: name a file".into(),
+            "the archive goes to standard output, so --output json is not possible: name a file".into(),
         ));
     }
     Ok(())

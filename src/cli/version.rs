@@ -1,4 +1,4 @@
-//! `quinistry version`
+//! The command `quinistry version`.
 
 use serde::Serialize;
 

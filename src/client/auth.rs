@@ -41,9 +41,9 @@ const MAX_ANSWER: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Auth {
     config: Option<DockerConfig>,
-    /// By host: what was given for a login.
+    /// Credentials of a login, by host.
     given: Mutex<HashMap<String, Credentials>>,
-    /// By host and repository: what was found in `config`.
+    /// Credentials that were looked up in `config`, by host and repository.
     found: Mutex<HashMap<Place, Option<Credentials>>>,
     granted: Mutex<HashMap<Right, Granted>>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Auth {
 /// A registry and, for requests about one, its repository.
 type Place = (String, Option<String>);
 
-/// What an `Authorization` is for.
+/// Scope that an `Authorization` header is valid for.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Right {
     /// Basic: everything in a repository.
@@ -105,7 +105,7 @@ impl Auth {
         lock(&self.granted).insert(right, granted);
     }
 
-    /// Whether credentials were found for a place that has been asked for.
+    /// Returns true if credentials were found for a place that has been asked for.
     pub(super) fn has_credentials(&self, host: &str, repository: Option<&str>) -> bool {
         let place = (host.to_owned(), repository.map(str::to_owned));
         lock(&self.given).contains_key(host) || lock(&self.found).get(&place).is_some_and(Option::is_some)
@@ -168,7 +168,7 @@ struct Grant {
 // === impl Grant ===
 
 impl Grant {
-    /// The token itself: servers fill either field, or both.
+    /// Returns the token itself: servers fill either field, or both.
     fn text(&self) -> Option<&str> {
         let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         [&self.token, &self.access_token].into_iter().find(|text| given(text))?.as_deref()

@@ -35,7 +35,7 @@ pub struct BlobStream {
     /// How much had been taken at the last failure.
     mark: u64,
     pace: Pace,
-    /// Whether the registry has refused to go on in the middle of this blob.
+    /// Whether the registry has refused a range of this blob.
     refuses_ranges: bool,
 }
 

@@ -1,5 +1,6 @@
-//! Bounds on what one operation takes from a registry, which may be hostile: it cannot have all of the memory, the disk
-//! or the time of the client. Each bound is far beyond what real images need, and its error says what to do.
+//! Bounds on what one operation takes from a registry, which may be hostile: it cannot have all of the
+//! memory, the disk or the time of the client. Each bound is far beyond what real images need, and its error
+//! says what to do.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ const MAX_DEPTH: usize = 4;
 const MAX_MANIFESTS: usize = 1000;
 /// Length in bytes of all manifests below one reference: 16 KiB for each of the greatest number.
 const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
-/// Length in bytes of all manifests below a peer's reference. A generation's image has one of some kilobytes, and the
-/// operator has 128 MiB for everything.
+/// Length in bytes of all manifests below a peer's reference. A generation's image has one of some kilobytes,
+/// and the operator has 128 MiB for everything.
 const MAX_PEER_MANIFEST_BYTES: u64 = 1024 * 1024;
 /// Length in bytes of all blobs of one operation; the largest models in registries have less than one TiB.
 const MAX_BLOB_BYTES: u64 = 4 * 1024 * 1024 * 1024 * 1024;
@@ -29,7 +30,7 @@ const MAX_COPY_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 /// Time to find out everything that belongs to one reference, before its blobs travel.
 const DEADLINE: Duration = Duration::from_mins(30);
 
-/// What one operation may still take.
+/// Remaining allowance of one operation.
 #[derive(Debug)]
 pub(super) struct Budget {
     /// Completes "failed to …".
@@ -44,7 +45,7 @@ pub(super) struct Budget {
 // === impl Budget ===
 
 impl Budget {
-    /// The budget of one image.
+    /// Creates the budget of one image.
     pub(super) fn for_image(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -56,13 +57,13 @@ impl Budget {
         }
     }
 
-    /// The budget of an image of a peer, whose content is not trusted.
+    /// Creates the budget of an image of a peer, whose content is not trusted.
     pub(super) fn for_peer(what: impl Into<String>) -> Self {
         let (manifest_bytes, blob_bytes) = (MAX_PEER_MANIFEST_BYTES, MAX_PEER_BLOB_BYTES);
         Self { manifest_bytes, blob_bytes, ..Self::for_image(what) }
     }
 
-    /// The budget of an image with everything that refers to it.
+    /// Creates the budget of an image with everything that refers to it.
     pub(super) fn for_image_with_referrers(what: impl Into<String>) -> Self {
         Self {
             manifests: MAX_MANIFESTS + 2 * MAX_REFERRERS,
@@ -97,7 +98,7 @@ impl Budget {
     /// Accounts for a blob that is going to travel.
     pub(super) fn take_blob(&mut self, blob: &Descriptor) -> Result<(), ClientError> {
         self.blob_bytes = self.blob_bytes.checked_sub(blob.size).ok_or_else(|| {
-            self.exceeded("its blobs are said to be longer than any image's in all; name one platform")
+            self.exceeded("its blobs are longer than any image's in all; name one platform")
         })?;
         Ok(())
     }
@@ -106,7 +107,7 @@ impl Budget {
     pub(super) fn take_referrer(&mut self, level: usize) -> Result<(), ClientError> {
         if level > MAX_REFERRER_LEVELS {
             return Err(self.exceeded(format!(
-                "what refers to it is referred to, and so on for more than {MAX_REFERRER_LEVELS} levels; \
+                "its referrers have referrers, and so on for more than {MAX_REFERRER_LEVELS} levels; \
                  copy without --all, and the referrers by their digests"
             )));
         }
@@ -123,7 +124,7 @@ impl Budget {
         if Instant::now() > self.end {
             let minutes = DEADLINE.as_secs() / 60;
             return Err(
-                self.exceeded(format!("the registry took longer than {minutes} minutes to say what it is"))
+                self.exceeded(format!("the registry took longer than {minutes} minutes to describe it"))
             );
         }
         Ok(())
@@ -134,7 +135,8 @@ impl Budget {
     }
 }
 
-/// The pace of a body. Counts the time that was spent waiting for it, and not the time that its bytes took elsewhere.
+/// The pace of a body. Counts the time that was spent waiting for it, and not the time that its bytes took
+/// elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     waited: Duration,
@@ -161,7 +163,7 @@ impl Pace {
         fast
     }
 
-    /// The error of a body that is too slow.
+    /// Creates the error of a body that is too slow.
     pub(super) fn error(what: &str) -> ClientError {
         let reason = format!("less than {} KiB came in {} seconds", PACE_BYTES / 1024, PACE_WINDOW.as_secs());
         ClientError::Bound { what: what.into(), reason }

@@ -12,19 +12,19 @@ use super::source::{PushSource as _, RemoteSource};
 use super::tree::{Gatherer, Tree};
 use super::{BLOBS_AT_ONCE, Client, ClientError, Progress, PushReport};
 
-/// What a copy did.
+/// Result of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyReport {
     /// The image, and the number of what refers to it.
     pub push: PushReport,
-    /// Digests that the source lists as referrers and does not have any more. Registries without a referrers API keep the
-    /// entries of what was deleted.
+    /// Digests that the source lists as referrers and does not have any more. Registries without a referrers
+    /// API keep the entries of what was deleted.
     pub missing: Vec<Digest>,
 }
 
 impl Client {
-    /// Copies an image, and, with `all`, what refers to it, to any of its platforms or to one of the referrers. Everything
-    /// is found out before anything is written.
+    /// Copies an image, and, with `all`, what refers to it, to any of its platforms or to one of the
+    /// referrers. Everything is found out before anything is written.
     pub async fn copy(
         &self,
         from: &ImageReference,
@@ -94,7 +94,7 @@ impl Client {
     }
 }
 
-/// The referrer with what is below it; none, if the list outlived it.
+/// Gathers the referrer with everything below it; returns `None` if the list outlived the referrer.
 async fn gather(gatherer: &mut Gatherer<'_>, referrer: &Descriptor) -> Result<Option<Tree>, ClientError> {
     match gatherer.gather(referrer).await {
         Ok(tree) => Ok(Some(tree)),

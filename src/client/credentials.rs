@@ -123,8 +123,8 @@ impl DockerConfig {
         &self.path
     }
 
-    /// Returns the credentials for a repository, or for a registry as a whole: from the registry's helper, from the
-    /// common helper, or from the entry of the file that names the longest part of the repository.
+    /// Returns the credentials for a repository, or for a registry as a whole: from the registry's helper,
+    /// from the common helper, or from the entry of the file that names the longest part of the repository.
     pub async fn get(
         &self,
         host: &str,
@@ -152,8 +152,8 @@ impl DockerConfig {
         store::put(&self.path, key(host), secret)
     }
 
-    /// Removes the credentials for a registry as a whole, in every spelling of its name, from its helper and from
-    /// the file. Returns whether there were any. Entries for single repositories stay.
+    /// Removes the credentials for a registry as a whole, in every spelling of its name, from its helper and
+    /// from the file. Returns whether there were any. Entries for single repositories stay.
     pub async fn remove(&self, host: &str) -> Result<bool, CredentialError> {
         let file = self.read()?;
         let erased = match file.helper(host, None) {

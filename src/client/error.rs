@@ -108,9 +108,9 @@ pub enum ClientError {
     /// The registry leads to more than any image needs: depth, number, bytes or time.
     #[error("failed to {what}: {reason}")]
     Bound {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
-        /// Which bound was exceeded, and what to do.
+        /// The bound that was exceeded, and the remedy.
         reason: String,
     },
     /// The connection broke in the middle of the answer.
@@ -189,7 +189,7 @@ pub enum ClientError {
 /// At most this much of what a registry says is repeated.
 const MAX_DETAIL: usize = 300;
 
-/// `: CODE: message; CODE: message`, escaped: it goes to a terminal or a log.
+/// Formats errors as `: CODE: message; CODE: message`, escaped: the text goes to a terminal or a log.
 fn details(errors: &[ErrorDetail<String>]) -> String {
     let mut text = String::new();
     for (number, error) in errors.iter().take(3).enumerate() {

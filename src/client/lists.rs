@@ -20,8 +20,8 @@ const PAGE: &str = "1000";
 const MAX_PAGES: usize = 1000;
 /// Entries of a list.
 const MAX_ENTRIES: usize = 1_000_000;
-/// Length in bytes of all pages of a list, and so of one: registries without pages, as distribution before version 3,
-/// give hundreds of thousands of tags at once.
+/// Length in bytes of all pages of a list, and so of one: registries without pages, as distribution before
+/// version 3, give hundreds of thousands of tags at once.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Time for a whole list.
 const DEADLINE: Duration = Duration::from_mins(15);
@@ -68,7 +68,7 @@ impl Client {
         self.ping(host).await
     }
 
-    /// All entries of a list, within its bounds.
+    /// Requests all entries of a list, within its bounds.
     async fn pages<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
@@ -139,8 +139,8 @@ impl Client {
     }
 }
 
-/// The next page of a list by its link, at the origin of this one, or none if it is on another host. A registry behind
-/// a proxy that ends TLS calls itself `http`, and may not know its own port.
+/// Returns the next page of a list by its link, at the origin of this page; `None` if the link leads to
+/// another host. A registry behind a proxy that ends TLS calls itself `http`, and may not know its own port.
 pub(super) fn next_page(page: &Url, link: &str) -> Option<Url> {
     let link = page.join(link).ok()?;
     let is_own = link.host_str() == page.host_str() && (link.port().is_none() || link.port() == page.port());

@@ -27,7 +27,7 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 /// Header by which a registry says that it lists a manifest among the referrers of its subject.
 const SUBJECT_HEADER: &str = "oci-subject";
 
-/// Time for one manifest, whatever trickles in: 4 MiB at some seven KiB in a second, and every retry.
+/// Time for one manifest, at any pace: 4 MiB at some seven KiB in a second, and every retry.
 const DEADLINE: Duration = Duration::from_mins(10);
 
 /// A manifest or an index, as the registry sent it; the bytes hash to the descriptor's digest.
@@ -72,7 +72,7 @@ struct About {
 
 #[derive(Deserialize)]
 struct Subject {
-    /// As text: an algorithm that is unknown here makes no manifest unreadable.
+    /// Digest as text: an unknown algorithm does not make the manifest unreadable.
     digest: String,
 }
 
@@ -127,14 +127,15 @@ impl Manifest {
         Ok(Self { descriptor: Descriptor { size: bytes.len() as u64, ..descriptor }, bytes })
     }
 
-    /// Digest of the manifest that this one is about, if any.
+    /// Returns the digest of this manifest's subject, if any.
     #[must_use]
     pub fn subject(&self) -> Option<Digest> {
         serde_json::from_slice::<About>(&self.bytes).ok()?.subject?.digest.parse().ok()
     }
 
-    /// Descriptor under which this manifest is listed among the referrers of its subject: with its annotations, and its
-    /// artifact type or that of its configuration. distribution-spec, section Pushing Manifests with Subject.
+    /// Returns the descriptor under which this manifest is listed among the referrers of its subject: with
+    /// its annotations, and its artifact type or that of its configuration. distribution-spec, section
+    /// Pushing Manifests with Subject.
     pub(super) fn as_referrer(&self) -> Descriptor {
         let about: About = serde_json::from_slice(&self.bytes).unwrap_or_default();
         let own = about.artifact_type.filter(|own| !own.is_empty());
@@ -197,8 +198,9 @@ impl Client {
         }
     }
 
-    /// `None`: there is none. `Some(Err(()))`: there may be one, but the headers do not say which, or the registry, or
-    /// the store that it redirects to, answers no HEAD where it may answer a GET.
+    /// Asks for a manifest's descriptor by HEAD. `None`: the registry has none. `Some(Err(()))`: the registry
+    /// may have one, but the headers do not say which, or the registry, or the store that it redirects to,
+    /// answers no HEAD where it may answer a GET.
     pub(super) async fn head_manifest(
         &self,
         image: &ImageReference,

@@ -5,14 +5,14 @@ use std::future::Future;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-/// How many blobs travel at the same time in `push`, `pull` and `copy`: enough to hide the round trips of small blobs,
-/// and few enough that no registry takes one client for many.
+/// Number of blobs that travel at the same time in `push`, `pull` and `copy`: enough to hide the round trips
+/// of small blobs, and few enough that no registry takes one client for many.
 pub const BLOBS_AT_ONCE: usize = 4;
 
 /// Runs `task` for every item, at most `limit` at once, and returns the results in the order of the items.
 ///
-/// Of several failures the one of the first item is returned, whichever came first: what was begun before it is waited
-/// for, what was begun after it is dropped, and nothing more is begun.
+/// Of several failures that of the first item is returned, even if a later item fails earlier: tasks that
+/// began before it are waited for, tasks that began after it are dropped, and no more tasks begin.
 pub(super) async fn ordered<I, T, E, F>(
     items: impl IntoIterator<Item = I>,
     limit: usize,

@@ -1,7 +1,7 @@
 //! Which image of an index is meant. Pure.
 //!
-//! The best match, as containerd finds it: the order of the index decides only between equals. A processor takes
-//! images for its own variant and for lesser ones, never for greater ones, which would end in SIGILL.
+//! The best match, as containerd finds it: the order of the index decides only between equals. A processor
+//! takes images for its own variant and for lesser ones, never for greater ones, which would end in SIGILL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -77,7 +77,7 @@ impl PlatformPattern {
             return None;
         }
         let variant = wanted.takes(&offered)?;
-        // What demands nothing goes before what demands features that are not known to be there.
+        // A platform that demands no features precedes one whose features are not known to be there.
         let plain = platform.os_features.is_empty();
         Some((variant, plain, version.is_none(), version.map(numbers)))
     }
@@ -108,7 +108,7 @@ impl PlatformPattern {
 // === impl Normal ===
 
 impl Normal {
-    /// The other names of systems and processors, as containerd knows them.
+    /// Normalizes the other names of systems and processors, as containerd knows them.
     fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let lower = |text: &str| text.to_ascii_lowercase();
         let variant = variant.map(lower).filter(|variant| !variant.is_empty());
@@ -149,7 +149,7 @@ impl Normal {
                 && offered.0 <= wanted.0)
                 .then_some((true, offered)),
             _ if is_same => Some((true, (0, 0))),
-            // Variants that are not known to be greater: better than nothing for who did not ask for one.
+            // Variants that are not known to be greater: better than nothing if no variant was asked for.
             _ => (lacking.is_none() && self.variant.is_none()).then_some((false, (0, 0))),
         }
     }
@@ -170,12 +170,12 @@ fn level(variant: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Whether a version begins with the numbers of another one.
+/// Returns true if a version begins with the numbers of another one.
 fn is_version_of(version: &str, wanted: &str) -> bool {
     version.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The numbers of a version, to compare; what is not a number is the least.
+/// Parses the numbers of a version, to compare them; a part that is not a number is the least.
 fn numbers(version: &str) -> Vec<u64> {
     version.split('.').map(|number| number.parse().unwrap_or_default()).collect()
 }

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Client {
     /// Asks once, straight: no proxy, no credentials, no redirects. Only a status of success is one.
     pub async fn probe(&self, url: &Url) -> Result<StatusCode, ClientError> {
-        // What is typed may hold a password or a token.
+        // The text that a user types may hold a password or a token.
         let address = redirect::address(url);
         let what = || format!("probe {address}");
         let asking = self.shared.direct.get(url.clone()).send();

@@ -4,11 +4,12 @@ use crate::oci::Descriptor;
 
 /// Watches an operation. All methods do nothing unless implemented.
 ///
-/// Up to [`BLOBS_AT_ONCE`](super::BLOBS_AT_ONCE) blobs are between [`begin`](Self::begin) and [`end`](Self::end) at the
-/// same time, so each needs a bar of its own, known by its digest. A blob that fails is begun and never ended.
+/// Up to [`BLOBS_AT_ONCE`](super::BLOBS_AT_ONCE) blobs are between [`begin`](Self::begin) and
+/// [`end`](Self::end) at the same time, so each needs a bar of its own, known by its digest. A blob that
+/// fails is begun and never ended.
 pub trait Progress: Send + Sync {
-    /// Announces `blobs` different blobs of `bytes` bytes in all, before the first of them begins. Told again, for those
-    /// that are added, where an operation finds more images on its way.
+    /// Announces `blobs` different blobs of `bytes` bytes in all, before the first of them begins. Called
+    /// again for further blobs, where an operation finds more images on its way.
     fn expect(&self, blobs: usize, bytes: u64) {
         let _ = (blobs, bytes);
     }

@@ -12,7 +12,7 @@ use super::{BLOBS_AT_ONCE, Client, ClientError, Document, Manifest, Outcome, Pro
 /// Indexes in indexes that a platform is looked for in.
 const MAX_DEPTH: usize = 4;
 
-/// What a reference and a selection stand for: a root, and everything below it.
+/// The content that a reference and a selection stand for: a root, and everything below it.
 #[derive(Clone, Debug)]
 pub struct Selected {
     /// What the reference resolved to, before the selection.
@@ -21,7 +21,7 @@ pub struct Selected {
     pub root: Descriptor,
     /// Images and indexes, each once, children before parents: the last is the root.
     pub manifests: Vec<Manifest>,
-    /// What they are made of, each once.
+    /// Blobs of all manifests, each once.
     pub blobs: Vec<Descriptor>,
 }
 

@@ -44,8 +44,8 @@ pub(super) struct Push<'a> {
 }
 
 impl Client {
-    /// Copies an image into a registry, children before parents, and what refers to it in the same source. With `from`,
-    /// blobs that are not there are first asked of that repository of the same registry.
+    /// Copies an image into a registry, children before parents, and what refers to it in the same source.
+    /// With `from`, blobs that are not there are first asked of that repository of the same registry.
     pub async fn push(
         &self,
         source: &dyn PushSource,
@@ -302,8 +302,8 @@ impl<'a> Push<'a> {
     }
 }
 
-/// Returns whether the answer to a HEAD says that the blob is there. An answer that says nothing of the kind spares no
-/// request, and is no failure: some stores know GET only, and the upload says what is wrong.
+/// Returns whether the answer to a HEAD says that the blob is there. An answer that says nothing of the kind
+/// spares no request, and is no failure: some stores know GET only, and the upload says what is wrong.
 fn is_there(answer: &Result<Response, ClientError>, blob: &Descriptor) -> bool {
     let Ok(answer) = answer else { return false };
     let length =
@@ -318,7 +318,7 @@ fn location(call: &Call<'_>, answer: &Response) -> Result<Url, ClientError> {
     let text = text.ok_or_else(|| protocol("an upload without a Location"))?;
     // From where a redirect led, if one did.
     let from = answer.url();
-    let url = from.join(text).map_err(|_| protocol("an upload at what is no URL"))?;
+    let url = from.join(text).map_err(|_| protocol("an upload at an invalid URL"))?;
     if !matches!(url.scheme(), "http" | "https") || (from.scheme() == "https" && url.scheme() != "https") {
         return Err(protocol("an upload at an unprotected address"));
     }

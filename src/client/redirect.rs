@@ -1,4 +1,5 @@
-//! Where a redirect leads, and what is sent there. RFC 9110, section 15.4. Pure.
+//! Redirects: the next address, and the headers and the body that are sent there. RFC 9110, section 15.4.
+//! Pure.
 
 use std::borrow::Cow;
 
@@ -13,7 +14,7 @@ pub(super) const MAX_REDIRECTS: usize = 10;
 pub(super) struct Hop {
     pub(super) url: Url,
     pub(super) method: Method,
-    /// Whether the body and its description go along.
+    /// Whether the next request carries the body and its headers.
     pub(super) with_body: bool,
 }
 
@@ -26,8 +27,8 @@ impl Hop {
 
     /// Returns the next request, or `None` if the answer is no redirect.
     ///
-    /// Only 303 changes the method: the older habit of turning a POST into a GET on 301 and 302, which the RFC
-    /// permits, would never be what a registry means.
+    /// Only 303 changes the method: the older habit of turning a POST into a GET on 301 and 302, which the
+    /// RFC permits, would never be what a registry means.
     pub(super) fn next(&self, status: StatusCode, headers: &HeaderMap) -> Result<Option<Self>, &'static str> {
         let see_other = match status.as_u16() {
             301 | 302 | 307 | 308 => false,
@@ -35,10 +36,10 @@ impl Hop {
             _ => return Ok(None),
         };
         let target = headers.get(LOCATION).ok_or("a redirect without a Location")?;
-        let target = std::str::from_utf8(target.as_bytes()).map_err(|_| "a redirect to what is not a URL")?;
-        let mut url = self.url.join(target).map_err(|_| "a redirect to what is not a URL")?;
+        let target = std::str::from_utf8(target.as_bytes()).map_err(|_| "a redirect to an invalid URL")?;
+        let mut url = self.url.join(target).map_err(|_| "a redirect to an invalid URL")?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-            return Err("a redirect to what is not an address of HTTP");
+            return Err("a redirect to a URL that is not HTTP");
         }
         if self.url.scheme() == "https" && url.scheme() != "https" {
             return Err("a redirect from https to an unprotected address");

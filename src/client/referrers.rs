@@ -27,9 +27,9 @@ struct List {
 }
 
 impl Client {
-    /// The descriptors of what refers to a manifest of the image's repository, each digest once. A registry that does not
-    /// know the question is asked for the tag that clients leave instead (distribution-spec, section Referrers Tag
-    /// Schema).
+    /// Returns the descriptors of all referrers of a manifest in the image's repository, each digest once.
+    /// Where the registry has no referrers API, reads the tag that clients write instead (distribution-spec,
+    /// section Referrers Tag Schema).
     pub async fn referrers(
         &self,
         image: &ImageReference,
@@ -44,7 +44,7 @@ impl Client {
         Ok(found)
     }
 
-    /// What the registry's own list says; `None`, if it has no such list.
+    /// Returns the registry's own list of referrers; `None` if the registry has no such list.
     pub(super) async fn api_referrers(
         &self,
         image: &ImageReference,
@@ -77,7 +77,7 @@ impl Client {
             let is_index = content_type.as_deref() == Some(media_type::OCI_INDEX);
             if page == 0 && content_type.as_deref().is_some_and(|content_type| !content_type.contains("json"))
             {
-                // A page for people, such as that of a login.
+                // An HTML page for browsers, such as a login page.
                 return Ok(None);
             }
             let mut links = answer.headers().get_all(LINK).iter().filter_map(|field| field.to_str().ok());
@@ -121,8 +121,8 @@ impl Client {
         Err(bound(format!("the list has more than {MAX_PAGES} pages; ask for a referrer by its digest")))
     }
 
-    /// Deletes a tag, or a manifest with all of its tags. What a manifest refers to does not list it any more, also where
-    /// clients keep that list.
+    /// Deletes a tag, or a manifest with all of its tags. What a manifest refers to does not list it any
+    /// more, also where clients keep that list.
     pub async fn delete(&self, image: &ImageReference) -> Result<(), ClientError> {
         // Afterwards it cannot be asked any more. If it cannot be read, deletion says why.
         let subject = match image.digest() {
@@ -143,8 +143,8 @@ impl Client {
     }
 }
 
-/// Returns whether this is a list of the image's platforms, which some registries give instead: descriptors of referrers
-/// have no platform.
+/// Returns whether this is a list of the image's platforms, which some registries give instead: descriptors
+/// of referrers have no platform.
 fn are_platforms(entries: &[Descriptor]) -> bool {
     let is_platform = |entry: &Descriptor| entry.platform.is_some() && entry.artifact_type.is_none();
     !entries.is_empty() && entries.iter().all(is_platform)

@@ -1,8 +1,9 @@
-//! The tag under which clients list referrers where the registry does not. distribution-spec, sections Referrers Tag
-//! Schema, Pushing Manifests with Subject and Deleting Manifests.
+//! The tag under which clients list referrers where the registry does not. distribution-spec, sections
+//! Referrers Tag Schema, Pushing Manifests with Subject and Deleting Manifests.
 //!
-//! Registries have no way to change a tag only if it is still what it was. A list that another client has changed in
-//! between is read again and changed again; what cannot be seen is a change between the last look and the write.
+//! Registries have no way to change a tag only if it is still what it was. A list that another client has
+//! changed in between is read again and changed again; what cannot be seen is a change between the last look
+//! and the write.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,7 @@ enum Change<'a> {
 }
 
 impl Client {
-    /// What the tag lists; nothing, if there is no such tag, or if it is no list.
+    /// Returns the referrers that the tag lists; nothing if the tag does not exist or is not a list.
     pub(super) async fn tagged_referrers(
         &self,
         image: &ImageReference,
@@ -46,7 +47,8 @@ impl Client {
         self.change(&tag_of(image, subject), Change::Add(&referrer.as_referrer())).await
     }
 
-    /// Removes a manifest that was deleted from the list of what refers to its subject, if there is such a list.
+    /// Removes a manifest that was deleted from the list of what refers to its subject, if there is such a
+    /// list.
     pub(super) async fn remove_referrer(
         &self,
         image: &ImageReference,
@@ -97,10 +99,10 @@ impl Client {
                 tokio::time::sleep(wait).await;
             }
         }
-        Err(protocol("it does not become what was written; if other clients write it, too, try again"))
+        Err(protocol("the list does not stay as it was written; if other clients write it too, try again"))
     }
 
-    /// The entries of a list that the repository does not have.
+    /// Returns the entries of a list that the repository does not have.
     async fn missing(&self, tag: &ImageReference, list: &Manifest) -> Result<BTreeSet<Digest>, ClientError> {
         let mut missing = BTreeSet::new();
         if let Document::Index(index) = list.document()? {
@@ -114,7 +116,7 @@ impl Client {
     }
 }
 
-/// The tag for a subject in the image's repository.
+/// Returns the tag for a subject in the image's repository.
 fn tag_of(image: &ImageReference, subject: &Digest) -> ImageReference {
     let hex = &subject.hex()[..subject.hex().len().min(MAX_HEX)];
     let tag: Tag = format!("{}-{hex}", subject.algorithm().as_str()).parse().expect("such a name is a tag");
@@ -122,8 +124,8 @@ fn tag_of(image: &ImageReference, subject: &Digest) -> ImageReference {
         .expect("the host comes from a reference")
 }
 
-/// The list after a change, without entries that are gone, and with everything else in it as it was; none, if it is as it
-/// should be.
+/// Returns the list after a change, without entries that are gone, and with everything else in it as it was;
+/// `None` if the list is as it should be.
 fn changed(
     old: Option<&[u8]>,
     change: Change<'_>,
@@ -144,7 +146,7 @@ fn changed(
             *null = json!([]);
             null.as_array_mut().expect("just made one")
         }
-        _ => return Err("the tag is no list of referrers; delete it, or give what it names another tag"),
+        _ => return Err("the tag is not a list of referrers; delete it, or give its manifest another tag"),
     };
     match change {
         Change::Add(referrer) => {

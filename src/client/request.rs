@@ -75,7 +75,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// The repository that the request is about, whose credentials it takes.
+    /// Returns the repository that the request is about, whose credentials it takes.
     pub(super) fn repository(&self) -> Option<&str> {
         let scope = self.scopes.first()?.strip_prefix("repository:")?;
         Some(scope.rsplit_once(':')?.0)

@@ -23,7 +23,7 @@ pub trait PushSource: Send + Sync {
     /// for as long as opening a local file does. What it gives is checked against the digest.
     fn open(&self, digest: &Digest) -> Result<Content, BoxError>;
 
-    /// Manifests in the same place that may refer to the image. Those that do are pushed with it.
+    /// Returns manifests in the same place that may refer to the image. Those that do are pushed with it.
     fn referrers(&self) -> Vec<Descriptor> {
         Vec::new()
     }
@@ -92,7 +92,7 @@ impl RemoteSource {
 }
 
 impl RemoteSource {
-    /// The manifest with this digest in the image's repository.
+    /// Creates the source of the manifest with this digest in the image's repository.
     pub(super) fn new(client: &Client, image: &ImageReference, root: Descriptor) -> Self {
         Self { client: client.clone(), image: image.clone(), root }
     }

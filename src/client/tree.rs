@@ -30,7 +30,7 @@ pub(super) struct Gatherer<'a> {
 // === impl Tree ===
 
 impl Tree {
-    /// Length of all blobs in bytes.
+    /// Returns the length of all blobs in bytes.
     pub(super) fn blob_bytes(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.size).sum()
     }
@@ -65,7 +65,7 @@ impl<'a> Gatherer<'a> {
         Ok(std::mem::take(&mut self.tree))
     }
 
-    /// Boxed, because indexes hold indexes.
+    /// Adds a manifest and its children. Boxed, because indexes hold indexes.
     fn add(
         &mut self,
         manifest: Manifest,

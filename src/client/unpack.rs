@@ -1,4 +1,4 @@
-//! What a layer unpacks to, within a bound: a few kilobytes of zstd can unpack to more than any disk holds.
+//! Unpacking of layers within a bound: a few kilobytes of zstd can unpack to more than any disk holds.
 
 use std::cell::Cell;
 use std::io::{self, BufRead as _, BufReader, Read};
@@ -14,7 +14,8 @@ use crate::oci::{Algorithm, Digest, Hasher};
 
 /// Bytes that any layer may unpack to.
 const MAX_FROM_LITTLE: u64 = 1024 * 1024 * 1024;
-/// Bytes that each compressed byte of a larger layer may unpack to: programs compress to a third, logs to a thirtieth.
+/// Bytes that each compressed byte of a larger layer may unpack to: programs compress to a third, logs to a
+/// thirtieth.
 const MAX_RATIO: u64 = 100;
 
 /// A layer unpacks to more than a layer may.
@@ -38,7 +39,7 @@ pub(super) fn unpack(pieces: impl Read, algorithm: Algorithm) -> io::Result<Dige
     unpack_within(pieces, algorithm, MAX_FROM_LITTLE)
 }
 
-/// As [`unpack`], where a layer of any length may unpack to `from_little` bytes.
+/// Unpacks like [`unpack`], but lets a layer of any length unpack to `from_little` bytes.
 fn unpack_within(pieces: impl Read, algorithm: Algorithm, from_little: u64) -> io::Result<Digest> {
     let taken = Rc::new(Cell::new(0));
     let pieces = Counted { inner: pieces, taken: taken.clone() };
@@ -109,7 +110,8 @@ fn drain(mut reader: impl Read, hasher: &mut Bounded) -> io::Result<()> {
     }
 }
 
-/// `0x184D2A50` to `0x184D2A5F`, little-endian: what zstd:chunked keeps its table of contents in. RFC 8878, 3.1.2.
+/// Recognizes the magic numbers `0x184D2A50` to `0x184D2A5F`, little-endian, of skippable frames, in which
+/// zstd:chunked keeps its table of contents. RFC 8878, 3.1.2.
 fn is_skippable(start: &[u8]) -> bool {
     matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
@@ -201,7 +203,7 @@ mod tests {
         );
     }
 
-    /// The same block without end.
+    /// Reader that repeats one block without end.
     struct Repeated {
         block: [u8; 4],
         at: usize,

@@ -53,8 +53,8 @@ impl Client {
             report.images.push(manifest.descriptor.digest.clone());
             let diff_ids = self.diff_ids(image, &document.config, document.layers.len(), progress).await?;
             done.insert((document.config.digest.clone(), None));
-            // If layers were left out as not distributable, the places of those that remain are not known, and they
-            // have no diff ID.
+            // If layers were left out as not distributable, the places of those that remain are not known,
+            // and they have no diff ID.
             let complete = blobs_of(&document).count() == document.layers.len() + 1;
             for (number, layer) in blobs_of(&document).skip(1).enumerate() {
                 let diff_id = diff_ids.get(number).filter(|_| complete).cloned();

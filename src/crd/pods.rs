@@ -81,8 +81,8 @@ pub enum TaintEffect {
     NoExecute,
 }
 
-/// Reads quantities. An integer of more than 31 bits, which the schema admits, is kept as its digits, as Kubernetes takes
-/// either.
+/// Reads quantities. An integer of more than 31 bits, which the schema admits, is kept as its digits, as
+/// Kubernetes takes either.
 fn amounts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, IntOrString>, D::Error> {
     let amounts = BTreeMap::<String, Value>::deserialize(deserializer)?;
     let amount = |(name, value): (String, Value)| {

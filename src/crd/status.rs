@@ -45,14 +45,14 @@ pub struct QuinistryStatus {
 }
 
 impl QuinistryStatus {
-    /// How many generations are proven. As in the specification, generation 0 is not among those that are counted.
+    /// Counts the proven generations. As in the specification, generation 0 is not counted.
     #[must_use]
     pub fn proven(generations: &[GenerationStatus]) -> usize {
         let counted = generations.iter().filter(|one| one.generation > 0);
         counted.filter(|one| one.state == GenerationState::Ready).count()
     }
 
-    /// How many generations are proven, of how many wanted, as in `2/3`.
+    /// Formats the proven and the wanted generations, as in `2/3`.
     #[must_use]
     pub fn headline(generations: &[GenerationStatus], wanted: i32) -> String {
         format!("{}/{wanted}", Self::proven(generations))

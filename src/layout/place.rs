@@ -70,7 +70,7 @@ impl Out {
         Ok(Self::File(file, path))
     }
 
-    /// Another handle of the same file.
+    /// Opens another handle of the same file.
     pub(super) fn handle(&self) -> io::Result<Handle> {
         Ok(match self {
             Self::File(file, _) => Handle { file: Arc::new(file.as_file().try_clone()?), is_stream: false },

@@ -110,8 +110,8 @@ impl Layout {
         &self.roots
     }
 
-    /// The images that do not refer to another one of this layout, in the layout's order: signatures and the like are
-    /// pushed with what they refer to.
+    /// Returns the images that do not refer to another one of this layout, in the layout's order: signatures
+    /// and the like are pushed with their subjects.
     #[must_use]
     pub fn images(&self) -> Vec<&Root> {
         let refers = |root: &Root| {
@@ -122,7 +122,7 @@ impl Layout {
         self.roots.iter().filter(|root| !refers(root)).collect()
     }
 
-    /// Digest of what a manifest refers to; none, if it refers to nothing or cannot be read.
+    /// Returns the digest of a manifest's subject; `None` if the manifest has no subject or cannot be read.
     fn subject(&self, manifest: &Digest) -> Option<Digest> {
         #[derive(Deserialize)]
         struct About {

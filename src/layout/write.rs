@@ -1,9 +1,10 @@
 //! Writes images into a layout folder or an archive; all or nothing.
 //!
-//! Everything goes into a temporary place beside the destination and is renamed by [`Writer::finish`]. Several blobs
-//! may be written at once, each into the part of the archive that was set aside when it was begun; an archive that
-//! goes to a pipe is written front to back, one blob after the other. The same calls give the same bytes: ustar, owner
-//! root, time zero, blobs in the order in which they were begun. Does not look into what it writes.
+//! Everything goes into a temporary place beside the destination and is renamed by [`Writer::finish`].
+//! Several blobs may be written at once, each into the part of the archive that was set aside when it was
+//! begun; an archive that goes to a pipe is written front to back, one blob after the other. The same calls
+//! give the same bytes: ustar, owner root, time zero, blobs in the order in which they were begun. Does not
+//! look into what it writes.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -128,7 +129,8 @@ impl Writer {
         self.begun.contains(digest)
     }
 
-    /// Number of blobs that can be written at the same time: one, if the bytes go to a pipe or a device.
+    /// Returns the number of blobs that can be written at the same time: one, if the bytes go to a pipe or a
+    /// device.
     #[must_use]
     pub const fn concurrency(&self) -> usize {
         match &self.sink {
@@ -144,8 +146,8 @@ impl Writer {
         blob.finish()
     }
 
-    /// Begins a blob that comes piece by piece. One that was begun before is checked again but not written twice.
-    /// Blobs may be written at once, as many as [`concurrency`](Self::concurrency) says.
+    /// Begins a blob that comes piece by piece. One that was begun before is checked again but not written
+    /// twice. Blobs may be written at once, as many as [`concurrency`](Self::concurrency) says.
     pub fn begin_blob(&mut self, descriptor: &Descriptor) -> Result<BlobWriter, LayoutError> {
         if self.concurrency() == 1 && self.unfinished.load(Ordering::Relaxed) > 0 {
             return Err(LayoutError::Unfinished);

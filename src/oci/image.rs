@@ -59,10 +59,10 @@ pub struct Platform {
     /// For example `v7` of `arm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// For example `10.0.17763.1879` of `windows`.
+    /// Version of the operating system, for example `10.0.17763.1879` of `windows`.
     #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
-    /// What the operating system must be able to do.
+    /// Features that the operating system must have.
     #[serde(
         default,
         rename = "os.features",

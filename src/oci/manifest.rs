@@ -84,12 +84,12 @@ struct Head {
     layers: Present,
 }
 
-/// Whether a member is there, whatever it is.
+/// Presence of a member, with any value.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Present {
     #[default]
     No,
-    /// As null, which says nothing: encoders write it for a list that is empty.
+    /// The member is null, which says nothing: encoders write null for an empty list.
     Null,
     Yes,
 }
@@ -185,25 +185,28 @@ impl Manifest {
         Ok(Self { typed: told == media_type, ..manifest })
     }
 
-    /// The type of a manifest that was accepted before, by whatever program, from its bytes alone.
+    /// Returns the type of a manifest that any program accepted before, from its bytes alone.
     #[must_use]
     pub fn type_of(bytes: &[u8]) -> Option<&'static str> {
         let head: Head = match serde_json::from_slice(bytes) {
             Ok(head) => head,
-            // Other programs take a name that stands twice, as they take a version that is no number; the last one counts.
+            // Other programs take a name that stands twice, as they take a version that is no number; the
+            // last one counts.
             Err(_) => Head::of_any(&serde_json::from_slice(bytes).ok()?)?,
         };
         // Nobody can push it any more; old volumes hold it.
         Some(if head.schema_version == 1 { media_type::DOCKER_SCHEMA_1 } else { head.told() })
     }
 
-    /// Every digest that stands anywhere in a document which could not be parsed: all that it may need, and perhaps more.
+    /// Finds every digest that stands anywhere in a document which could not be parsed: all that the document
+    /// may need, and perhaps more.
     #[must_use]
     pub fn mentions(bytes: &[u8]) -> BTreeSet<Digest> {
         mentions::in_document(bytes)
     }
 
-    /// Whether another program may read more in the document than this one: its members count there in any case.
+    /// Returns true if another program may read more in the document than this one: its members count there
+    /// in any case.
     #[must_use]
     pub fn has_other_spelling(bytes: &[u8]) -> bool {
         mentions::has_other_spelling(bytes)
@@ -307,7 +310,7 @@ impl Head {
         })
     }
 
-    /// What the document says of its type; an empty text says nothing, as distribution reads it.
+    /// Returns the type that the document declares; an empty text declares nothing, as distribution reads it.
     fn own_type(&self) -> Option<&str> {
         self.media_type.as_deref().filter(|own| !own.is_empty())
     }

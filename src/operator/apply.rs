@@ -19,8 +19,9 @@ use crate::lenient::Guarded;
 use crate::seed::carrier::{CARRIER, TRIED};
 use crate::seed::{Cut, Part};
 
-/// Version of an object that is to be created by server-side apply: where there is one it has another version, as the
-/// first revision of etcd is never that of an object, and the apply is a conflict; where there is none it is ignored.
+/// Version of an object that is to be created by server-side apply: where there is one it has another
+/// version, as the first revision of etcd is never that of an object, and the apply is a conflict; where
+/// there is none it is ignored.
 const NEW: &str = "1";
 
 /// What of an object's representations is its metadata.
@@ -46,9 +47,9 @@ pub(super) enum Applied {
     Nothing,
 }
 
-/// Carries out one action for a resource, planned upon what was observed; pieces are those of `own`, the operator's
-/// executable. Every write is refused by the API server if what it was planned upon is no longer so, however late it
-/// arrives. (Client required.)
+/// Carries out one action for a resource, planned upon what was observed; pieces are those of `own`, the
+/// operator's executable. Every write is refused by the API server if what it was planned upon is no longer
+/// so, however late it arrives. (Client required.)
 pub(super) async fn apply(
     client: &Client,
     quinistry: &Quinistry,

@@ -23,8 +23,8 @@ use crate::crd::Quinistry;
 use crate::oci::Digest;
 use crate::seed::NAME;
 
-/// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no mesh, and an
-/// injected container would be pulled from a registry that may not be reachable.
+/// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no
+/// mesh, and an injected container would be pulled from a registry that may not be reachable.
 const NO_SIDECAR_LABELS: [(&str, &str); 2] =
     [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
 
@@ -187,9 +187,9 @@ fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) 
     annotations.and_then(|annotations| annotations.get(key)).map_or("", String::as_str)
 }
 
-/// Whether the server's specification and labels have everything that was applied: another writer may have edited them.
-/// Resources are left out, since the server spells quantities in its own way. What chooses nodes must be the same: a
-/// label that is added there takes nodes away.
+/// Returns true if the server's specification and labels have everything that was applied: another writer may
+/// have edited them. Resources are left out, since the server spells quantities in its own way. What chooses
+/// nodes must be the same: a label that is added there takes nodes away.
 #[must_use]
 pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &apps::DaemonSet) -> bool {
     fn within(wanted: &Value, live: &Value) -> bool {

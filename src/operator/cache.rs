@@ -74,8 +74,8 @@ impl<V: Entry> Cache<V> {
         Self { entries: Mutex::new(entries), synced: AtomicBool::new(false) }
     }
 
-    /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it was or as it
-    /// is; at the end of a list nothing, as all of it may be new.
+    /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it
+    /// was or as it is; at the end of a list nothing, as all of it may be new.
     pub(super) fn take(&self, event: Event<(String, Option<V>)>) -> Vec<Arc<V>> {
         match event {
             Event::Init => {
@@ -104,7 +104,7 @@ impl<V: Entry> Cache<V> {
                 Vec::new()
             }
             Event::Apply((key, Some(value))) => self.put(key, value),
-            // What was kept of it would be obeyed although it is no longer so.
+            // The kept object would be obeyed although it has changed.
             Event::Apply((key, None)) | Event::Delete((key, _)) => {
                 self.lock().now.remove(&key).into_iter().collect()
             }

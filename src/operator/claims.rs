@@ -1,12 +1,15 @@
-//! Claims: of several operators that look after the same resources without standing for one election, one does.
+//! Claims: of several operators that look after the same resources without standing for one election, one
+//! does.
 //!
-//! Two installations overlap when one looks after all namespaces and the other after one of them; each would undo what
-//! the other does. So an operator acts on the resources of a namespace only while it holds the Lease `quinistry-claim`
-//! there. The holder is not a process but all that elect one leader (see [`identity::claimant`]), so that a new leader
-//! goes on at once. A holder that is gone is followed within 45 seconds. An operator without the claim writes no status,
-//! which is the holder's: it says so in an Event, its log and a metric.
+//! Two installations overlap when one looks after all namespaces and the other after one of them; each would
+//! undo what the other does. So an operator acts on the resources of a namespace only while it holds the
+//! Lease `quinistry-claim` there. The holder is not a process but all that elect one leader (see
+//! [`identity::claimant`]), so that a new leader goes on at once. A holder that is gone is followed within 45
+//! seconds. An operator without the claim writes no status, which is the holder's: it says so in an Event,
+//! its log and a metric.
 //!
-//! Status is no input here either. Takes a client; what to do about a Lease is decided in `leader::candidate`.
+//! Status is no input here either. Takes a client; what to do about a Lease is decided in
+//! `leader::candidate`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,20 +28,21 @@ use super::leader::{Candidate, Moment, Step};
 use super::{Operator, watches};
 use crate::one_line::one_line;
 
-/// How long other operators wait for a renewal.
+/// Time after which a claim that is not renewed expires for other operators.
 const DURATION: Duration = Duration::from_secs(30);
 
-/// How long after it began a renewal allows to write. What is on its way then has ten seconds to arrive.
+/// Time from the start of a renewal in which writes are allowed. A write that is on its way then has ten
+/// seconds to arrive before the claim expires.
 const VALID: Duration = Duration::from_secs(20);
 
-/// How often a claim is renewed, and looked at by the others. Two renewals may fail without any harm.
+/// Interval at which a claim is renewed, and read by other operators. Two renewals may fail without any harm.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
 const _: () = assert!(PERIOD.as_secs() * 3 < VALID.as_secs(), "two renewals may fail");
 const _: () =
     assert!(VALID.as_secs() + 10 <= DURATION.as_secs(), "what is on its way arrives before another acts");
 
-/// Time to give all claims back: whoever ended the process waits for it.
+/// Time limit for giving back all claims: the kubelet or the user who ended the process waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Tries to write a Lease while others write it too.
@@ -48,28 +52,28 @@ const TRIES: usize = 3;
 pub(super) struct Claims {
     client: Client,
     identity: String,
-    /// Whether nothing goes on with the claims when this process ends.
+    /// True if no other process takes over the claims when this one ends.
     is_alone: bool,
     places: Mutex<HashMap<String, Arc<Mutex<Place>>>>,
 }
 
-/// What is known of the claim on one namespace.
+/// Known state of the claim on one namespace.
 #[derive(Debug)]
 struct Place {
     candidate: Candidate,
     /// The Lease as this operator has written it last, which saves asking for it.
     written: Option<Lease>,
     claim: Option<(Claim, Moment)>,
-    /// What went wrong, as was said last.
+    /// The problem that was logged last.
     said: Option<String>,
 }
 
-/// Who acts in a namespace.
+/// The operator that acts in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// This operator.
+    /// This operator acts.
     Ours,
-    /// Another one, of this identity.
+    /// Another operator acts, of this identity.
     Theirs(String),
 }
 
@@ -83,14 +87,16 @@ impl std::fmt::Debug for Claims {
 // === impl Claims ===
 
 impl Claims {
-    /// For operators that elect one by a Lease in the client's namespace; for one that is alone, if there is none.
+    /// Creates the claims of an operator that elects a leader by `lease` in the client's namespace, or of an
+    /// operator without election if there is none.
     pub(super) fn new(client: Client, lease: Option<&str>) -> Self {
         let name = lease.map_or_else(identity::machine, str::to_owned);
         let identity = identity::claimant(client.default_namespace(), &name);
         Self { client, identity, is_alone: lease.is_none(), places: Mutex::default() }
     }
 
-    /// Returns who acts in a namespace; asks only if that is not known or too old. (Client required.)
+    /// Returns the operator that acts in a namespace; asks only if that is unknown or too old. (Client
+    /// required.)
     pub(super) async fn of(
         &self,
         namespace: &str,
@@ -221,7 +227,7 @@ impl Claims {
     }
 }
 
-/// The resources of each namespace, as owners of its claim: it goes with the last of them.
+/// Returns the resources of each namespace, as owners of its claim: the claim goes with the last of them.
 pub(super) fn owners(operator: &Operator) -> BTreeMap<String, Vec<OwnerReference>> {
     let mut owners = BTreeMap::<String, Vec<_>>::new();
     for resource in operator.resources.state() {
@@ -231,7 +237,7 @@ pub(super) fn owners(operator: &Operator) -> BTreeMap<String, Vec<OwnerReference
     owners
 }
 
-/// The Lease, owned by the resources that there are now.
+/// Returns the Lease, owned by the present resources.
 fn owned(mut lease: Lease, owners: &[OwnerReference]) -> Lease {
     lease.metadata.name = Some(CLAIM.into());
     lease.metadata.owner_references = Some(owners.to_vec());

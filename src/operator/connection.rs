@@ -1,9 +1,10 @@
 //! Connections to the API server. Made by the driver.
 //!
-//! As kube makes them, but for four things: nothing is tried again in here, since whoever asked decides that and may
-//! have changed their mind; a peer that does not acknowledge is given up within seconds, be it in the midst of a request
-//! or of a watch in which nothing happens; what is not a watch has a [deadline](super::deadline); and writes have
-//! connections of their own, and pass a guard and a fence (see [`leader`](super::leader)).
+//! A connection to the API server, as kube makes it but for four things. Requests are not tried again in
+//! here: the caller decides that, and may have changed its mind. A peer that does not acknowledge is given up
+//! within seconds, in the midst of a request as well as in a watch in which nothing happens. Requests other
+//! than watches have a [deadline](super::deadline). Writes have connections of their own, and pass a guard
+//! and a fence (see [`leader`](super::leader)).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,7 @@ where
     C::Error: Into<BoxError>,
     C::Future: Send + 'static,
 {
-    // Also for who takes a connection and then says nothing.
+    // Also limits a peer that takes a connection and then stays silent.
     let patient = MapFuture::new(Timeout::new(connector, ESTABLISHED), Box::pin);
     legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(patient)
 }

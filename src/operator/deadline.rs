@@ -1,6 +1,6 @@
-//! Deadlines of requests to the API server: the head of every answer, and the whole of what is not a watch, must be there
-//! in time. A watch is silent for as long as nothing happens; its end is asked for in the request, and `watches` sees to
-//! that. Made by `connection`.
+//! Deadlines of requests to the API server: the head of every answer, and the whole of what is not a watch,
+//! must be there in time. A watch is silent for as long as nothing happens; its end is asked for in the
+//! request, and `watches` sees to that. Made by `connection`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,8 +13,8 @@ use kube::client::Body as Sent;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower::{BoxError, Service};
 
-/// Time for an answer: as long as an API server itself takes before it gives a request up, but for lists that it cannot
-/// give in that time either.
+/// Time for an answer: as long as an API server itself takes before it gives a request up, but for lists that
+/// it cannot give in that time either.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
 
 /// A service whose answers come in time or not at all.
@@ -35,7 +35,7 @@ pub(super) struct Late {
 #[derive(Debug)]
 pub(super) struct TimelyBody<B> {
     body: B,
-    /// None for a watch.
+    /// Deadline of the body; `None` for a watch.
     deadline: Option<(Pin<Box<Sleep>>, Late)>,
 }
 

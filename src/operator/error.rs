@@ -52,9 +52,9 @@ pub enum OperatorError {
          and get and update for this one"
     )]
     Claim {
-        /// Which.
+        /// Namespace of the claim.
         namespace: String,
-        /// Why.
+        /// Cause of the failure.
         source: Box<kube::Error>,
     },
     /// A watch ended that has no end, as by a panic.
@@ -62,7 +62,7 @@ pub enum OperatorError {
         "the watch of {kind} failed for good; this operator ends, so that a new one begins with all watches"
     )]
     Watch {
-        /// Of what.
+        /// Kind of the objects that were watched.
         kind: &'static str,
     },
     /// This operator led, and was not heard of for so long that another took over.
@@ -162,8 +162,8 @@ impl OperatorError {
     }
 }
 
-/// What a refused apply means for the resource, and whether it may pass by itself; nothing where the API server did not
-/// judge.
+/// Derives from a refused apply the resource's reason, the message, and whether the refusal may pass by
+/// itself; `None` where the API server did not judge.
 #[must_use]
 pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String, bool)> {
     let kube::Error::Api(status) = error else { return None };

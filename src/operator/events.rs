@@ -31,7 +31,7 @@ pub(super) enum EventReason {
     ClaimedByAnother,
 }
 
-/// The Event of an operator that leaves a resource to another one.
+/// Creates the Event of an operator that leaves a resource to another one.
 #[must_use]
 pub(super) fn claimed(holder: &str) -> Event {
     let note = format!(
@@ -64,8 +64,8 @@ pub(super) fn of_action(applied: &Applied) -> Option<Event> {
     Some(Event { secondary: related(applied), ..event(EventType::Normal, format!("{reason:?}"), note) })
 }
 
-/// The object that an action was about. Events that differ in nothing but their note are merged into one, which then
-/// shows the first note and a count.
+/// Returns the object that an action was about. Events that differ in nothing but their note are merged into
+/// one, which then shows the first note and a count.
 fn related(applied: &Applied) -> Option<ObjectReference> {
     let (kind, name) = match applied {
         Applied::Set(name, _) => ("DaemonSet", name),

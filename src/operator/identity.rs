@@ -43,7 +43,7 @@ pub(super) fn carrier_set_name(resource: &str, carrier: &str) -> String {
     if carrier == MAIN { name } else { format!("{name}-{carrier}") }
 }
 
-/// Whether a `DaemonSet` of this name is one of a generation of a resource.
+/// Returns true if a `DaemonSet` of this name is one of a generation of a resource.
 #[must_use]
 pub(super) fn is_of_generation(resource: &str, generation: i32, name: &str) -> bool {
     let own = daemon_set_name(resource, generation);
@@ -75,15 +75,15 @@ pub(super) const fn role(generation: i32) -> &'static str {
 /// Name of the Lease by which one operator claims the resources of a namespace, there.
 pub const CLAIM: &str = "quinistry-claim";
 
-/// Holder of claims, for all operators that elect one by the Lease `lease` of namespace `namespace`: a follower goes on
-/// with the claims of the leader that it follows.
+/// Returns the holder of claims for all operators that elect one by the Lease `lease` of namespace
+/// `namespace`: a follower goes on with the claims of the leader that it follows.
 #[must_use]
 pub fn claimant(namespace: &str, lease: &str) -> String {
     format!("{namespace}/{lease}")
 }
 
-/// Name of an operator that stands for no election, in claims: its pod's, or that of the machine that it runs on, so that
-/// one that is started again goes on with its claims.
+/// Returns the name, in claims, of an operator that stands for no election: that of its pod or of its
+/// machine, so that a restarted operator goes on with its claims.
 #[must_use]
 pub(super) fn machine() -> String {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();

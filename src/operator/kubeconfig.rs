@@ -1,7 +1,7 @@
 //! A kubeconfig: read, and turned into the way to its cluster. Called by the driver and by `up`.
 //!
-//! Errors name the place in a file and never its content, which is keys and tokens. Proxies are chosen as kubectl
-//! does: the cluster's own `proxy-url` always, else those of the environment, `NO_PROXY` included.
+//! Errors name the place in a file and never its content, which is keys and tokens. Proxies are chosen as
+//! kubectl does: the cluster's own `proxy-url` always, else those of the environment, `NO_PROXY` included.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ const KEYS: [&str; 28] = [
     "name",
 ];
 
-/// Reads a file, or those that the environment names.
+/// Reads a kubeconfig file, or the files that the environment names.
 pub(crate) fn read(path: Option<&Path>) -> Result<Kubeconfig, String> {
     if let Some(path) = path {
         return read_file(path);
@@ -105,7 +105,7 @@ pub(crate) fn in_cluster(why_else: &str) -> Result<Config, String> {
     Config::incluster().map_err(|error| format!("{why_else}; {error}"))
 }
 
-/// Whether the cluster of a context names a proxy of its own.
+/// Returns true if the cluster of a context names a proxy of its own.
 fn has_proxy(file: &Kubeconfig, context: Option<&str>) -> bool {
     let name = context.or(file.current_context.as_deref());
     let context = file.contexts.iter().find(|one| Some(one.name.as_str()) == name);

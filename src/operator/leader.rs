@@ -5,21 +5,24 @@
 //! seen no renewal for longer than that, by theirs. So one that is killed, cut off or stopped is followed by another
 //! within 16 seconds, and one that wakes up finds its time to have passed before it writes anything.
 //!
-//! Kubernetes cannot refuse a write for coming from a former leader. Two things stand against one that comes late:
+//! Kubernetes cannot refuse a write for coming from a former leader. Two things stand against one that comes
+//! late:
 //!
-//! - The time to write ends before another's begins. [`guard`] looks at the clock whenever a write is about to go on,
-//!   [`fence`] right before its bytes go to the kernel, and [`connection`](super::connection) has the kernel drop what
-//!   could not be delivered. This keeps two leaders from writing at once as long as
+//! - The time to write ends before another leader's begins. [`guard`] looks at the clock whenever a write is
+//!   about to go on, [`fence`] right before its bytes go to the kernel, and
+//!   [`connection`](super::connection) has the kernel drop bytes that could not be delivered. This keeps two
+//!   leaders from writing at once as long as
 //!   (1) the rate of two machines' `CLOCK_BOOTTIME` differs by less than a tenth while a Lease lasts,
-//!   (2) between the fence's look at the clock and the kernel's taking the bytes the process is not stopped for longer
-//!   than the second that is left over, and
-//!   (3) what the API server's machine has acknowledged is executed at once.
-//! - (3) does not hold: a proxy, a queue of priority and fairness, a webhook or a slow etcd may hold a request for longer
-//!   than any Lease. So every write says what it was planned upon, and is refused if that is no longer so: an apply has
-//!   the version of what is there, or one that nothing has if it is to create; a deletion has UID and version; the status
-//!   has UID and version. See [`apply`](super::apply). Events have neither, as they change nothing.
+//!   (2) between the fence's look at the clock and the kernel's taking the bytes the process is not stopped
+//!   for longer than the second that is left over, and
+//!   (3) a request that the API server's machine has acknowledged is executed at once.
+//! - (3) does not hold: a proxy, a queue of priority and fairness, a webhook or a slow etcd may hold a
+//!   request for longer than any Lease. So every write names the state that it was planned upon, and is
+//!   refused if that has changed: an apply has the version of the present object, or, to create one, a
+//!   version that no object has; a deletion has UID and version; the status has UID and version. See
+//!   [`apply`](super::apply). Events have neither, as they change nothing.
 //!
-//! The reading side needs no Lease: those who wait keep their picture of the cluster warm.
+//! The reading side needs no Lease: operators that stand by keep their picture of the cluster warm.
 //!
 //! `kube-lease-manager` was looked at and left: it renews without saying which version it means, so that a former leader
 //! overwrites the next one's Lease, and it compares the clocks of different machines.
@@ -142,7 +145,8 @@ impl Leadership {
                 Term::Follows => return,
                 Term::Sole => std::future::pending().await,
                 Term::Until(end) => {
-                    // A renewal extends it, and giving up ends it. The timer stands still in suspend, the clock does not.
+                    // A renewal extends it, and giving up ends it. The timer stands still in suspend, the
+                    // clock does not.
                     let left = end.since(Moment::now());
                     if left.is_zero() {
                         return;

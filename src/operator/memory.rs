@@ -11,16 +11,17 @@ use super::observed::{Refusal, Rejection};
 use super::plan::{Lacking, Missing};
 use crate::crd::{Quinistry, QuinistryStatus};
 
-/// How long a refusal holds that may pass by itself, at first.
+/// Initial time for which a refusal holds that may pass by itself.
 const FIRST: Duration = Duration::from_secs(4);
 
-/// How often the same is applied to one set at once: a person who edits it by hand is overruled at once.
+/// Number of times that the same content is applied to one set without a pause: a manual edit is overruled at
+/// once.
 const FAIR: u32 = 5;
 
 /// The longest pause when another writer undoes what is applied.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// After how long without an apply it counts from the beginning.
+/// Time without an apply after which the count begins from the start.
 const CALM: Duration = Duration::from_mins(10);
 
 /// Of all resources, by UID.
@@ -33,7 +34,7 @@ struct Memory {
     reported: Option<(Option<String>, QuinistryStatus)>,
     /// Why pods were missing when Events were last asked, of which generations, and when that was.
     refused: Option<(Missing, Vec<Refusal>, Instant)>,
-    /// Since when nodes lack generations.
+    /// Times since which nodes lack generations.
     lacking: Option<Lacking>,
     /// When status was last written.
     written: Option<Instant>,
@@ -41,7 +42,7 @@ struct Memory {
     version: Option<String>,
     /// The last apply that was refused.
     rejected: Option<Rejected>,
-    /// By name of the set: what was applied last, how often without a change of it, and when.
+    /// Last apply by name of the set: hash, number of repetitions without a change, and time.
     applied: BTreeMap<String, (String, u32, Instant)>,
     /// The other operator that looks after it, as was said last.
     holder: Option<String>,
@@ -53,7 +54,7 @@ struct Memory {
 struct Rejected {
     rejection: Rejection,
     at: Instant,
-    /// How long it holds.
+    /// Time for which the refusal holds.
     limit: Duration,
     /// The generation of the specification that it is of.
     generation: Option<i64>,
@@ -75,7 +76,7 @@ impl Memories {
         self.of(quinistry, |memory| memory.failures = 0);
     }
 
-    /// Another operator looks after the resource; `false` if that was said already.
+    /// Records that another operator looks after the resource; returns `false` if that was known already.
     pub(super) fn stands_by(&self, quinistry: &Quinistry, holder: &str) -> bool {
         self.of(quinistry, |memory| memory.holder.replace(holder.into()).as_deref() != Some(holder))
     }
@@ -107,8 +108,8 @@ impl Memories {
         });
     }
 
-    /// The newest version that is known of a resource: the cache may not show what this operator itself has written. A
-    /// conflict may tell that the database was set back, then the cache knows better.
+    /// Returns the newest known version of a resource: the cache may not show what this operator itself has
+    /// written. A conflict may tell that the database was set back; then the cache knows better.
     pub(super) fn version(&self, quinistry: &Quinistry) -> Option<String> {
         let seen = quinistry.resource_version();
         let number = |version: &Option<String>| version.as_ref().and_then(|text| text.parse::<u64>().ok());
@@ -142,17 +143,17 @@ impl Memories {
         self.of(quinistry, |memory| memory.refused = Some((missing, refusals, Instant::now())));
     }
 
-    /// Since when nodes lack generations; nothing before the first plan.
+    /// Returns the times since which nodes lack generations; `None` before the first plan.
     pub(super) fn lacking(&self, quinistry: &Quinistry) -> Option<Lacking> {
         self.of(quinistry, |memory| memory.lacking.clone())
     }
 
-    /// Nodes lack generations.
+    /// Records that nodes lack generations.
     pub(super) fn lack(&self, quinistry: &Quinistry, lacking: Lacking) {
         self.of(quinistry, |memory| memory.lacking = Some(lacking));
     }
 
-    /// The refusal that still holds, of this very specification.
+    /// Returns the refusal that still holds, of this very specification.
     pub(super) fn rejection(&self, quinistry: &Quinistry) -> Option<Rejection> {
         let generation = quinistry.metadata.generation;
         self.of(quinistry, |memory| match &memory.rejected {
@@ -163,7 +164,8 @@ impl Memories {
         })
     }
 
-    /// An apply was refused. What may pass by itself is tried again later and later, but within `limit`.
+    /// Records that an apply was refused. A refusal that may pass by itself is tried again later and later,
+    /// but within `limit`.
     pub(super) fn reject(&self, quinistry: &Quinistry, rejection: Rejection, passes: bool, limit: Duration) {
         let generation = quinistry.metadata.generation;
         self.of(quinistry, |memory| {
@@ -174,12 +176,12 @@ impl Memories {
         });
     }
 
-    /// An apply was accepted.
+    /// Records that an apply was accepted.
     pub(super) fn accept(&self, quinistry: &Quinistry) {
         self.of(quinistry, |memory| memory.rejected = None);
     }
 
-    /// A set was applied, with this hash.
+    /// Records that a set was applied, with this hash.
     pub(super) fn apply(&self, quinistry: &Quinistry, name: &str, hash: &str) {
         self.of(quinistry, |memory| {
             let last = memory.applied.get(name);
@@ -189,7 +191,8 @@ impl Memories {
         });
     }
 
-    /// How often the very same was applied to a set, and for how long it should not be now: another writer undoes it.
+    /// Returns the number of times that the same content was applied to a set, and the remaining pause, while
+    /// another writer undoes it.
     pub(super) fn contested(&self, quinistry: &Quinistry, name: &str, hash: &str) -> Option<(u32, Duration)> {
         self.of(quinistry, |memory| {
             let (last, count, at) = memory.applied.get(name)?;

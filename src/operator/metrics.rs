@@ -62,7 +62,7 @@ struct Counts {
     looks: Counter,
     /// By UID.
     resources: BTreeMap<String, Resource>,
-    /// UIDs of those that another operator looks after.
+    /// UIDs of the resources that another operator looks after.
     unclaimed: BTreeSet<String>,
 }
 
@@ -236,12 +236,12 @@ impl Metrics {
         self.lock().resources.insert(uid.into(), Resource { desired, ready, conditions });
     }
 
-    /// This operator looks after a resource.
+    /// Records that this operator looks after a resource.
     pub(super) fn claimed(&self, uid: &str) {
         self.lock().unclaimed.remove(uid);
     }
 
-    /// Another operator looks after a resource.
+    /// Records that another operator looks after a resource.
     pub(super) fn unclaimed(&self, uid: &str) {
         let mut counts = self.lock();
         counts.resources.remove(uid);

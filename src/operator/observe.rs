@@ -25,10 +25,10 @@ use crate::lenient::Guarded;
 use crate::seed::carrier::{self, Running};
 use crate::seed::{NAME, Names, PIECES, SEED};
 
-/// How many Events are asked for at once.
+/// Number of Events per page.
 const EVENTS: u32 = 100;
 
-/// How many times more are asked for: they come by name, not by time.
+/// Highest number of pages: Events come by name, not by time.
 const PAGES: usize = 10;
 
 /// The reduced node, and its key.
@@ -148,12 +148,12 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
     Some((format!("{namespace}/{name}"), view))
 }
 
-/// What a condition says, if it says anything.
+/// Returns a condition's message; its reason if there is no message.
 fn in_words(condition: &wire::Condition) -> Option<String> {
     [&condition.message, &condition.reason].into_iter().find(|text| !text.is_empty()).cloned()
 }
 
-/// The owner that controls an object, if it is of this kind.
+/// Returns the owner that controls an object, if it is of this kind.
 fn controller<'a>(metadata: &'a kube::core::ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
     let mut owners = metadata.owner_references.iter().flatten();
     owners.find(|owner| owner.controller == Some(true) && owner.kind == kind)
@@ -237,7 +237,7 @@ fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
     metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// What each of several resources has of the nodes' ports.
+/// Returns the share that each of several resources has of the nodes' ports.
 pub(super) fn holdings(
     resources: &[Arc<Quinistry>],
     sets: &[Arc<DaemonSet>],
@@ -257,7 +257,8 @@ pub(super) fn holdings(
     resources.iter().filter_map(holding).collect()
 }
 
-/// When the operator last wrote anything but its status. What others write there is no progress.
+/// Returns the time at which the operator last wrote anything but its status. Writes of other programs are
+/// not progress.
 fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
     let fields = metadata.managed_fields.iter().flatten().filter(|fields| fields.subresource.is_none());
     fields
@@ -268,7 +269,8 @@ fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
         .unwrap_or_else(|| created(metadata))
 }
 
-/// Why pods are not created, or do not start, as far as nothing but Events says so. (Client required.)
+/// Returns the reasons why pods are not created or do not start, as far as only Events tell them. (Client
+/// required.)
 pub(super) async fn refusals(
     client: &Client,
     quinistry: &Quinistry,
@@ -283,8 +285,8 @@ pub(super) async fn refusals(
             let fields = format!("regarding.kind=DaemonSet,regarding.name={},reason=FailedCreate", set.name);
             let made =
                 observed.pods_of(*generation).filter(|pod| set.controls(pod)).map(|pod| pod.created).max();
-            // An Event outlives its object by an hour, and a namesake must not inherit it; nor does it hold once the
-            // template has changed, or a pod was made.
+            // An Event outlives its object by an hour, and a namesake must not inherit it; nor does it hold
+            // once the template has changed, or a pod was made.
             let since = made.into_iter().chain([set.created, set.changed]).max().unwrap_or_default();
             if let Some(message) = newest(list(&events, &fields).await?, since) {
                 refusals.push(Refusal { generation: *generation, pod: None, message });
@@ -303,7 +305,7 @@ pub(super) async fn refusals(
     Ok(refusals)
 }
 
-/// All Events that a selection has, within bounds.
+/// Lists all Events that a selection has, within bounds.
 async fn list(events: &Api<Guarded<wire::Event>>, fields: &str) -> Result<Vec<wire::Event>, OperatorError> {
     let mut parameters = ListParams::default().fields(fields).limit(EVENTS);
     let mut all = Vec::new();
@@ -318,7 +320,7 @@ async fn list(events: &Api<Guarded<wire::Event>>, fields: &str) -> Result<Vec<wi
     Ok(all)
 }
 
-/// What the newest Event says, unless it is older than `since`.
+/// Returns the message of the newest Event, unless it is older than `since`.
 fn newest(events: Vec<wire::Event>, since: Timestamp) -> Option<String> {
     let seen = |event: &wire::Event| {
         let repeated = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());

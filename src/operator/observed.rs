@@ -26,11 +26,13 @@ pub(super) struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// Other resources of the kind, in all watched namespaces.
     pub rivals: Vec<Arc<Quinistry>>,
-    /// What resources have of the nodes' ports, this one included, by UID. Nothing where there is only one.
+    /// Shares of the nodes' ports by UID of the resource, this one included. Empty where there is only one
+    /// resource.
     pub holdings: BTreeMap<String, Holding>,
-    /// Why pods are not created, or do not start.
+    /// Reasons why pods are not created, or do not start.
     pub refusals: Vec<Refusal>,
-    /// Since when nodes are without a pod of a generation, as far as this operator has seen; nothing if it has just begun.
+    /// Times since which nodes are without a pod of a generation, as far as this operator has seen; `None` if
+    /// it has just begun.
     pub lacking: Option<Lacking>,
     /// What was fetched from running pods, by pod and start.
     pub fetched: BTreeMap<PodStart, Fetched>,
@@ -46,12 +48,12 @@ pub(super) struct Observed {
     pub own: Own,
 }
 
-/// What a resource has of the nodes' ports.
+/// A resource's share of the nodes' ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Holding {
-    /// When the first of its `DaemonSets` was made.
+    /// Time at which the first of the resource's `DaemonSets` was created.
     pub since: Timestamp,
-    /// One of them has a pod.
+    /// True if one of the `DaemonSets` has a pod.
     pub has_pods: bool,
 }
 
@@ -97,7 +99,7 @@ pub(super) struct Node {
     pub ready: bool,
     /// Since when it is as ready as it is; its creation if it does not say.
     pub since: Timestamp,
-    /// When this operator saw that first, by its own clock.
+    /// Time at which this operator first saw this state, by its own clock.
     pub seen: Timestamp,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -114,7 +116,7 @@ pub(super) struct Node {
 pub(super) struct DaemonSet {
     /// Its name.
     pub name: String,
-    /// Its UID, which its pods name as their controller's.
+    /// UID of the `DaemonSet`, which its pods name as their controller's.
     pub uid: String,
     /// UID of the resource that controls it.
     pub owner: String,
@@ -157,18 +159,18 @@ pub(super) struct PodStart {
     pub restarts: i32,
     /// ID of the container as its runtime has it, if it has one.
     pub container: String,
-    /// When its container was started, if it runs.
+    /// Time at which the container was started, if it runs.
     pub started: Option<Timestamp>,
 }
 
-/// The `DaemonSet` that controls a pod.
+/// The controller of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Controller {
     /// Whether the controller is a `DaemonSet`.
     pub is_daemon_set: bool,
-    /// Its name.
+    /// Name of the controller.
     pub name: String,
-    /// Its UID.
+    /// UID of the controller.
     pub uid: String,
 }
 
@@ -181,11 +183,12 @@ pub(super) struct Pod {
     pub namespace: String,
     /// UID and restarts.
     pub start: PodStart,
-    /// UID of the resource, as its label says. Anyone can copy a label: [`Observed::pods_of`] asks for its controller.
+    /// UID of the resource, as its label says. Anyone can copy a label: [`Observed::pods_of`] asks for its
+    /// controller.
     pub resource: String,
-    /// Its controller, of whatever kind, if it has one.
+    /// Controller of the pod, of any kind, if it has one.
     pub controller: Option<Controller>,
-    /// Its generation in the lineage, as its label says.
+    /// Generation in the lineage, as the label says.
     pub generation: i32,
     /// The node it runs on, or is meant for.
     pub node: String,
@@ -199,17 +202,17 @@ pub(super) struct Pod {
     pub ip: Option<String>,
     /// It is going away.
     pub deleting: bool,
-    /// When it should be gone, its grace included, if it is going away.
+    /// Time at which the pod should be gone, its grace included, if it is going away.
     pub ends: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
-    /// When this operator saw its container as ready as it is first, by its own clock.
+    /// Time at which this operator first saw the container in its present readiness, by its own clock.
     pub seen: Timestamp,
     /// Ready, and since when.
     pub ready: Option<Timestamp>,
-    /// Why it is not Ready, in its kubelet's words.
+    /// The kubelet's reason why the pod is not Ready.
     pub unready: Option<String>,
-    /// How it ended for good, such as by eviction: reason and message.
+    /// Reason and message of a final failure, such as an eviction.
     pub failed: Option<String>,
     /// Its container runs, since when.
     pub running: Option<Timestamp>,
@@ -223,19 +226,19 @@ pub(super) struct Pod {
     pub unschedulable: Option<String>,
 }
 
-/// Why pods of a generation are not created, or why one of them does not start.
+/// A refusal: pods of a generation are not created, or one of them does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// The generation.
     pub generation: i32,
     /// UID of the pod that does not start; none if it is not even created.
     pub pod: Option<String>,
-    /// What the API server or the kubelet said.
+    /// Message of the API server or of the kubelet.
     pub message: String,
 }
 
 impl Refusal {
-    /// Whether pods of this generation are not created.
+    /// Returns true if pods of this generation are not created.
     #[must_use]
     pub(super) fn is_of(&self, generation: i32) -> bool {
         self.generation == generation && self.pod.is_none()
@@ -276,14 +279,15 @@ impl Observed {
         self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
-    /// A generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to adopt.
+    /// Returns a generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to
+    /// adopt.
     pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
         let pods = self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.generation == generation);
         pods.filter(move |pod| self.sets_of(generation).any(|set| set.controls(pod)))
     }
 
-    /// Pods that outlive their `DaemonSet`, which has been deleted: it was named as the resource's own are, and none of its
-    /// UID is left.
+    /// Returns the pods that outlive their deleted `DaemonSet`: it was named as the resource's own are, and
+    /// none of its UID is left.
     pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &Pod> {
         self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
             pod.controller.as_ref().is_some_and(|controller| {
@@ -297,7 +301,8 @@ impl Observed {
 }
 
 impl DaemonSet {
-    /// Whether it is a resource's own: controlled by it, beside it, and named as the operator names it.
+    /// Returns true if the `DaemonSet` is a resource's own: controlled by the resource, beside it, and named
+    /// as the operator names it.
     #[must_use]
     pub(super) fn is_of(&self, quinistry: &Quinistry) -> bool {
         let metadata = &quinistry.metadata;
@@ -311,8 +316,8 @@ impl DaemonSet {
             && self.name == name
     }
 
-    /// Returns true if a pod is this set's: controlled by it, by UID, or in its namespace, selected, and without any
-    /// controller. Such a pod the `DaemonSet` controller of Kubernetes adopts on sight, so it is as good as controlled.
+    /// Returns true if a pod is this set's: controlled by the set, by UID, or in its namespace, selected, and
+    /// without any controller. Kubernetes' `DaemonSet` controller adopts such a pod on sight.
     #[must_use]
     pub(super) fn controls(&self, pod: &Pod) -> bool {
         pod.namespace == self.namespace
@@ -322,8 +327,8 @@ impl DaemonSet {
             }
     }
 
-    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than is known here
-    /// of a pod.
+    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than
+    /// this operator knows of a pod.
     fn adopts(&self, pod: &Pod) -> bool {
         self.carrier.is_none()
             && !self.deleting
@@ -334,7 +339,7 @@ impl DaemonSet {
 }
 
 impl Pod {
-    /// Whether it claims to be a resource's own, and is beside it.
+    /// Returns true if the `DaemonSet` claims to be a resource's own, and is beside it.
     #[must_use]
     pub(super) fn claims(&self, quinistry: &Quinistry) -> bool {
         let metadata = &quinistry.metadata;

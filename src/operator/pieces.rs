@@ -23,7 +23,7 @@ use crate::seed::{Cut, NAME, SEED};
 /// How long the first list of a watch may take, rights included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a watch has brought, and when it began or was last seen to have all.
+/// Objects that a watch has brought, and the time at which the watch began or was last complete.
 type Watch = (Arc<Cache<Part>>, Instant);
 
 /// The pieces of all seeds, and this operator's own executable as one.
@@ -31,7 +31,7 @@ type Watch = (Arc<Cache<Part>>, Instant);
 pub(super) struct Pieces {
     own: Option<Cut>,
     hands_over: bool,
-    /// By namespace.
+    /// Watches by namespace.
     watched: Mutex<HashMap<String, Watch>>,
     /// By UID: whether it holds what it should.
     sound: Mutex<BTreeMap<String, bool>>,
@@ -54,8 +54,9 @@ impl Pieces {
         Own { executable, hands_over: self.hands_over }
     }
 
-    /// The pieces of a resource, older ones too; nothing while they are being listed, which is waited for elsewhere: what is
-    /// planned afterwards should not be of a picture from before. The first call for a namespace begins to watch it.
+    /// Returns the pieces of a resource, older ones too; `None` while they are being listed, which the caller
+    /// waits for elsewhere: a later plan should not rest on an earlier picture. The first call for a
+    /// namespace begins to watch it.
     pub(super) fn of(
         &self,
         operator: &Arc<Operator>,

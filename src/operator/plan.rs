@@ -74,11 +74,11 @@ pub(super) struct Plan {
     pub looking: bool,
     /// Whether something is expected to change by itself soon.
     pub waiting: bool,
-    /// After how long a deadline passes, if that is awaited.
+    /// Time until a deadline passes, if one is awaited.
     pub due: Option<Duration>,
-    /// What Events should be asked about.
+    /// The pods and generations that Events should be asked about.
     pub missing: Missing,
-    /// Since when nodes lack generations, for the next plan.
+    /// Times since which nodes lack generations, for the next plan.
     pub lacking: Lacking,
     /// Nodes whose pods should be asked for images, as no carrier is known there. Nothing should be done before.
     pub strangers: Vec<String>,
@@ -115,7 +115,7 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
     let deviations = diagnose::deviations(&chain, &progress);
     let (words, joining) =
         conditions::words(&chain, &deviations, rival.as_ref(), observed.rejection.as_ref(), &progress);
-    // What waits for a person changes only when they act.
+    // A resource that waits for its user changes only when the user acts.
     let waiting = !quinistry.spec.suspend && words.ready.status != "True" || !progress.lacking.is_empty();
     let verify = chain.requests();
     Plan {
@@ -358,7 +358,7 @@ impl<'a> Chain<'a> {
         requests
     }
 
-    /// `joining`: all are proven but on nodes that have just joined.
+    /// Returns the status of each generation. `joining`: all are proven but on nodes that have just joined.
     fn statuses(&self, joining: bool) -> Vec<GenerationStatus> {
         self.views.iter().map(|view| view.status(self, joining)).collect()
     }

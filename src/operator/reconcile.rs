@@ -33,7 +33,8 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// Stands for the hash of what was applied where a seed's `ConfigMap` was refused.
 const PIECE: &str = "piece";
 
-/// When to look again after the API server knew better than the watch: by then that has mostly caught up.
+/// Delay before the next look after the API server knew better than the watch: by then the watch has mostly
+/// caught up.
 const LAGGING: Duration = Duration::from_secs(1);
 
 impl Operator {
@@ -83,7 +84,7 @@ impl Operator {
         }
     }
 
-    /// The set as rejected, while another writer undoes it again and again.
+    /// Returns the set as rejected, while another writer undoes it again and again.
     fn contested(&self, quinistry: &Quinistry, set: &DaemonSetToApply) -> Option<Rejection> {
         let (name, applied) = (set.name_any(), build::applied(set));
         let (times, _) = self.memories.contested(quinistry, &name, applied)?;
@@ -200,7 +201,7 @@ impl Operator {
         }
     }
 
-    /// All resources that can be read.
+    /// Returns all resources that can be read.
     fn readable(&self) -> Vec<Arc<Quinistry>> {
         self.resources.state().iter().filter_map(|resource| resource.readable().ok().cloned()).collect()
     }
@@ -252,15 +253,15 @@ impl Operator {
             if let Action::Apply(set) = action
                 && let Some(rejection) = self.contested(quinistry, set)
             {
-                // What follows in the plan stands on this.
+                // Later actions of the plan depend on this one.
                 return Ok(Planned::Contested(rejection));
             }
             if matches!(action, Action::Restore { .. }) && rejected == Some(PIECE) {
                 // Refused a moment ago, and what follows stands on it.
                 return Ok(Planned::Done);
             }
-            // A watch of resources that lags behind, or has lost a deletion, would have what the cluster collects made again
-            // and again.
+            // A watch of resources that lags behind, or has lost a deletion, would have what the cluster
+            // collects made again and again.
             if !is_asked && creates(action, observed) {
                 is_asked = true;
                 if !exists(&self.client, quinistry).await? {
@@ -384,7 +385,7 @@ impl Operator {
     /// After a failure: when to try again.
     pub(super) fn after(&self, quinistry: &Quinistry, error: &OperatorError) -> Next {
         let failures = self.memories.failed(quinistry);
-        // What was planned upon has changed in the meantime, which is what the precondition is for.
+        // The object that the plan rests on has changed since; the precondition is there for that.
         let is_usual = error.category() == Category::Conflict && failures == 1;
         let Some(pause) = error.category().pause(failures) else {
             // Whoever comes to lead looks at it.
@@ -414,17 +415,17 @@ impl Operator {
     }
 }
 
-/// How it goes on after a plan.
+/// Outcome of a plan.
 enum Planned {
-    /// As far as it could be done.
+    /// The plan was carried out, as far as it could be.
     Done,
-    /// It was made for a resource that is not there any more, or not as it was.
+    /// The plan was made for a resource that no longer exists, or has changed.
     Anew,
     /// Another writer undoes it again and again, so it waits.
     Contested(Rejection),
 }
 
-/// Whether an action makes something that is not there.
+/// Returns true if an action makes something that is not there.
 fn creates(action: &Action, observed: &Observed) -> bool {
     match action {
         Action::Apply(set) => !observed.daemon_sets.iter().any(|live| live.name == set.name_any()),

@@ -1,7 +1,8 @@
 //! A resource as the watch brought it: its metadata, and its specification or why that cannot be read.
 //!
-//! A resource of another version of the definition, or with a number that does not fit, is neither obeyed as it was
-//! before nor taken for deleted: it is told to be invalid until it can be read. Made by `watches`, read by the driver.
+//! A resource of another version of the definition, or with a number that does not fit, is neither obeyed as
+//! it was before nor taken for deleted: it is told to be invalid until it can be read. Made by `watches`,
+//! read by the driver.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::one_line::cut;
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     quinistry: Arc<Quinistry>,
-    /// What cannot be read of it; its specification is a stand-in then.
+    /// The decoder's error if the resource cannot be read; its specification is a stand-in then.
     error: Option<String>,
 }
 
@@ -44,7 +45,7 @@ impl Watched {
             Ok(spec) => (spec, None),
             Err(error) => (stand_in(&spec), Some(error)),
         };
-        // Status is never an input: one that is from another version is as good as none.
+        // Status is never an input: a status from another version counts as empty.
         let status = QuinistryStatus::deserialize(&status).ok();
         Self { quinistry: Arc::new(Quinistry { metadata, spec, status }), error }
     }
@@ -57,14 +58,15 @@ impl Watched {
         }
     }
 
-    /// Returns the resource for its metadata and status. Nothing may be made of its specification, which may be a stand-in.
+    /// Returns the resource for its metadata and status. Nothing may be made of its specification, which may
+    /// be a stand-in.
     pub(super) fn outline(&self) -> &Quinistry {
         &self.quinistry
     }
 }
 
-/// A specification that nothing is done for. It has as many generations as the one that cannot be read, if that much of it
-/// can be, for the count in the status.
+/// Returns a specification that nothing is done for. It has as many generations as the one that cannot be
+/// read, if that much of it can be, for the count in the status.
 fn stand_in(spec: &Value) -> crate::crd::QuinistrySpec {
     let generations =
         spec["generations"].as_i64().filter(|count| (1..=MAX_GENERATIONS.into()).contains(count));

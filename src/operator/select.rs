@@ -20,9 +20,9 @@ const TOLERATED: [&str; 7] = [
     "node.kubernetes.io/network-unavailable",
 ];
 
-/// Labels of nodes that are left out: the one by which a node is excluded, and those of virtual nodes, where a pod has no
-/// host port, no localhost and no runtime to pull with. Virtual kubelets, those of AKS, Alibaba and others, carry a label
-/// by convention; AWS names Fargate, and Liqo its own.
+/// Labels of nodes that are left out: the one by which a node is excluded, and those of virtual nodes, where
+/// a pod has no host port, no localhost and no runtime to pull with. Virtual kubelets, those of AKS, Alibaba
+/// and others, carry a label by convention; AWS names Fargate, and Liqo its own.
 pub(super) const LEFT_OUT: [(&str, &str); 4] = [
     (EXCLUDE, "true"),
     ("eks.amazonaws.com/compute-type", "fargate"),

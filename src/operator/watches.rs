@@ -33,8 +33,9 @@ use crate::lenient::Guarded;
 /// six times as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Seconds after which a watch is ended and begun again where it was. One that says nothing for five seconds longer hangs,
-/// as behind a proxy that has forgotten it, and is begun again too; so nothing is older than this without a word.
+/// Seconds after which a watch is ended and begun again where it was. One that says nothing for five seconds
+/// longer hangs, as behind a proxy that has forgotten it, and is begun again too; so nothing is older than
+/// this without a word.
 const WATCH_SECONDS: u32 = 40;
 
 /// kube's pauses, but never that long.
@@ -131,13 +132,13 @@ pub(super) fn queue(
     stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|request| (Ok(request), queue)) })
 }
 
-/// How all kinds are watched.
+/// Returns the configuration of all watches.
 pub(super) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-/// Runs a watch, which has no end but a failure of its own: then the operator must end too, as it would act on an old
-/// picture for ever.
+/// Runs a watch, which has no end but a failure of its own: then the operator must end too, as it would act
+/// on an old picture for ever.
 pub(super) fn supervise(
     operator: &Arc<Operator>,
     kind: &'static str,
@@ -169,7 +170,7 @@ where
     }
 }
 
-/// The resources themselves. One that cannot be read is kept as such.
+/// Watches the resources. A resource that cannot be read is kept as such.
 async fn resources(
     operator: Arc<Operator>,
     api: Api<Guarded<wire::Quinistry>>,
@@ -247,7 +248,7 @@ pub(super) async fn follow<K, V: Entry>(
     }
 }
 
-/// Key of an object in its cache.
+/// Returns the key of an object in its cache.
 fn key(metadata: &ObjectMeta) -> String {
     let name = metadata.name.as_deref().unwrap_or_default();
     metadata.namespace.as_ref().map_or_else(|| name.into(), |namespace| format!("{namespace}/{name}"))

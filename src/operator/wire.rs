@@ -1,8 +1,8 @@
 //! The API's objects, as far as they are read: a pod's whole type would be half a megabyte of program and most of the
 //! work of a watch. What is written is built of Kubernetes' own types.
 //!
-//! Nothing is required: what an object of another version lacks is as good as empty. Nulls are taken away before (see
-//! [`lenient`](crate::lenient)).
+//! Nothing is required: what an object of another version lacks is as good as empty. Nulls are taken away
+//! before (see [`lenient`](crate::lenient)).
 //!
 //! Only shapes. `observe` makes values of them that [`plan`](super::plan) works with.
 
@@ -233,7 +233,7 @@ pub(super) struct Event {
     pub reason: String,
 }
 
-/// How often an Event was repeated.
+/// Repetitions of an Event.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct EventSeries {

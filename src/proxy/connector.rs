@@ -1,6 +1,7 @@
 //! Connections to an API server, straight or through the proxy that its configuration names.
 //!
-//! Of hyper-util's parts, which the registry client brings along anyway: kube's own features would bring the same again.
+//! Made of hyper-util's parts, which the registry client brings along anyway: kube's own features would bring
+//! the same again.
 
 use std::io;
 use std::pin::Pin;
@@ -36,8 +37,9 @@ trait Transport: Read + Write + Connection + Send + Unpin {}
 
 impl<T: Read + Write + Connection + Send + Unpin> Transport for T {}
 
-/// Returns what connects as the configuration says, over connections that `tcp` makes. An HTTP proxy gets plain requests
-/// whole, which it may want to see, and tunnels the others; the header field for it is then left in the configuration.
+/// Returns what connects as the configuration says, over connections that `tcp` makes. An HTTP proxy gets
+/// plain requests whole, which it may want to see, and tunnels the others; the header field for it is then
+/// left in the configuration.
 pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result<Connector> {
     let Some(proxy) = config.proxy_url.take() else { return Ok(boxed(tcp, false)) };
     let refused = |why: &str| {
@@ -216,7 +218,7 @@ mod tests {
         heard
     }
 
-    /// Without a login; hears the request for a connection.
+    /// Plays a SOCKS proxy without a login, and returns the request for a connection.
     async fn socks(mut stream: TcpStream) -> Vec<u8> {
         let mut hello = [0; 3];
         stream.read_exact(&mut hello).await.unwrap();

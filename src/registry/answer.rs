@@ -108,8 +108,8 @@ async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Resp
     }
 }
 
-/// Refuses a body that is framed by more than chunks: another server on the way may read `identity, chunked` otherwise, and
-/// see two requests where one is (RFC 9112, 6.1 and 11.2).
+/// Refuses a body that is framed by more than chunks: another server on the way may read `identity, chunked`
+/// otherwise, and see two requests where one is (RFC 9112, 6.1 and 11.2).
 fn check_framing(request: &Parts) -> Result<(), Error> {
     let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

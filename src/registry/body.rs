@@ -49,7 +49,7 @@ fn json_of(bytes: Bytes) -> Response {
     response
 }
 
-/// A 200 with `document` as its body, when there is room for it in memory.
+/// Responds 200 with `document` as the body, when there is room for it in memory.
 pub(super) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<Response, Error> {
     let mut bytes = Bytes::from(crate::oci::to_json(document));
     if bytes.len() > SMALL {
@@ -59,7 +59,8 @@ pub(super) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<
     Ok(json_of(bytes))
 }
 
-/// An empty response with `Content-Length: 0`, or without one where a 204 must have none (RFC 9110, 8.6).
+/// Returns an empty response with `Content-Length: 0`, or without one where a 204 must have none (RFC 9110,
+/// 8.6).
 pub(super) fn empty(status: StatusCode) -> Response {
     let has_length = status != StatusCode::NO_CONTENT;
     let mut response = Response::new(if has_length { Body::empty() } else { none() });
@@ -102,7 +103,7 @@ fn limit(pieces: &mut Pieces, left: u64) -> Option<Share> {
     part.map(|(_, share)| share)
 }
 
-/// A piece that holds its share until it is sent.
+/// Returns a piece that holds its share until it is sent.
 fn charged(piece: Bytes, share: Option<Share>) -> Bytes {
     match share {
         Some(share) if piece.len() > SMALL => with_share(piece, share),

@@ -61,8 +61,8 @@ impl Entity {
         Self { from: body::From::Disk, ..self }
     }
 
-    /// Answers as [`Self::answer`] does if there is room for a long answer that lies in memory; else returns what to wait
-    /// for, and holds nothing any more.
+    /// Answers as [`Self::answer`] does if there is room for a long answer that lies in memory; else returns
+    /// what to wait for, and holds nothing any more.
     pub(super) fn answer_with_room(
         self,
         request: &Parts,
@@ -84,7 +84,7 @@ impl Entity {
         if request.method == Method::HEAD || length > MAX_COPY { 0 } else { length }
     }
 
-    /// The same content, which holds a share of the room for answers.
+    /// Returns the same content, which now holds a share of the room for answers.
     fn charged(mut self, share: Share) -> Self {
         if let Some(bytes) = self.content.as_bytes() {
             self.content = [with_share(bytes.clone(), share)].into();

@@ -28,7 +28,7 @@ const TIGHT: Duration = Duration::from_secs(2);
 /// Bytes to come within [`TIGHT`]: 32 KiB/s.
 const TIGHT_BYTES: u64 = 64 * 1024;
 
-/// The declared `Content-Length`, if any.
+/// Returns the declared `Content-Length`, if any.
 pub(super) fn length_of(request: &Parts) -> Option<u64> {
     request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -43,7 +43,8 @@ pub(super) struct Intake<'a> {
     /// When the window ends, and what has come within it.
     until: Instant,
     came: u64,
-    /// Where the body takes room that others wait for: that room, when the shorter window ends, and what has come in it.
+    /// The contended room that the body takes, the end of the shorter window, and the bytes that came in this
+    /// window.
     tight: Option<(&'static Room, Instant, u64)>,
 }
 
@@ -120,8 +121,8 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// Returns the next bytes, as many as it pays to write at once, or none at the end. Bytes that came before the body was
-    /// cut off are given before the error.
+    /// Returns the next bytes, as many as it pays to write at once, or none at the end. Bytes that came
+    /// before the body was cut off are given before the error.
     pub(super) async fn batch(&mut self) -> (Batch, Result<(), Error>) {
         let mut batch = Batch::default();
         while batch.has_room() {
@@ -161,7 +162,7 @@ impl Batch {
         }
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub(super) fn len(&self) -> u64 {
         self.length as u64
     }

@@ -24,8 +24,8 @@ const TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Most tags that one request may set.
 const MAX_TAGS: usize = 100;
 
-/// Longest manifest that is hashed and parsed where the request is answered, in bytes. Longer ones would let other
-/// connections wait.
+/// Longest manifest that is hashed and parsed where the request is answered, in bytes. Longer ones would let
+/// other connections wait.
 const MAX_INLINE: usize = 16 * 1024;
 
 /// GET and HEAD.
@@ -132,7 +132,8 @@ pub(super) async fn delete(
     Ok(body::empty(StatusCode::ACCEPTED))
 }
 
-/// Hashes and parses a manifest: returns its digest, which is that of the reference if it names one, and what it says.
+/// Hashes and parses a manifest: returns its digest, which is that of the reference if it names one, and what
+/// it says.
 fn check(
     bytes: &[u8],
     reference: &Reference,
@@ -149,8 +150,8 @@ fn check(
     Ok((digest, Manifest::parse(bytes, content_type)?))
 }
 
-/// Returns the values of the header fields that name these tags: one field each, or where they are many, several tags to a
-/// field (RFC 9110, 5.3). Clients refuse an answer of more than 100 fields.
+/// Returns the values of the header fields that name these tags: one field each, or where they are many,
+/// several tags to a field (RFC 9110, 5.3). Clients refuse an answer of more than 100 fields.
 fn tag_fields(tags: &[Tag]) -> impl Iterator<Item = String> {
     const MAX_FIELDS: usize = 50;
     let per_field = tags.len().div_ceil(MAX_FIELDS).max(1);

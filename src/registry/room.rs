@@ -1,9 +1,10 @@
 //! Budgets for memory that clients hold beyond the few KiB that every connection has.
 //!
-//! A hostile client makes the registry hold memory by not sending or not reading what it began. Each connection is bounded
-//! by its deadlines; the budgets bound the sum of all connections, so that it stays below the memory limit of the pods
-//! that serve a generation (128 MiB, `operator::build::pod`). Where a budget is used up, answers go out in smaller pieces
-//! and bodies come in by smaller reads: slower, never refused.
+//! A hostile client makes the registry hold memory by not sending or not reading what it began. Each
+//! connection is bounded by its deadlines; the budgets bound the sum of all connections, so that it stays
+//! below the memory limit of the pods that serve a generation (128 MiB, `operator::build::pod`). Where a
+//! budget is used up, answers go out in smaller pieces and bodies come in by smaller reads: slower, never
+//! refused.
 //!
 //! Memory belongs to the process, so the budgets do too.
 
@@ -12,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Bytes that each connection may hold of each kind (read, written) outside of every budget: 4,096 connections times a
-/// page for each.
+/// Bytes that each connection may hold of each kind (read, written) outside of every budget: 4,096
+/// connections times a page for each.
 pub(super) const SMALL: usize = 4 * 1024;
 
 /// Longest time that an answer, or a manifest that comes in, waits for room.
@@ -28,7 +29,8 @@ pub(super) static ANSWERS: Room = Room::new(8 * 1024 * 1024);
 /// Bodies of uploads that are gathered to be written at once. Only a registry with storage uses this budget.
 pub(super) static UPLOADS: Room = Room::new(32 * 1024 * 1024);
 
-/// Beginnings of manifests that come in, each up to [`SHORT_MANIFEST`]: long ones cannot take the room of short ones.
+/// Beginnings of manifests that come in, each up to [`SHORT_MANIFEST`]: long ones cannot take the room of
+/// short ones.
 pub(super) static SHORT_MANIFESTS: Room = Room::new(16 * 1024 * 1024);
 
 /// Rests of manifests that come in.
@@ -52,20 +54,20 @@ impl Room {
         Self { size, free: Semaphore::const_new(size) }
     }
 
-    /// Takes so many bytes, if they are free.
+    /// Takes this number of bytes, if they are free.
     pub(super) fn try_take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         self.free.try_acquire_many(u32::try_from(bytes).ok()?).ok()
     }
 
-    /// Takes so many bytes, or the whole budget if it is smaller, when they are free and the requests before have theirs;
-    /// `None` if that takes longer than `patience`.
+    /// Takes this number of bytes, or the whole budget if it is smaller, when they are free and the requests
+    /// before have theirs; `None` if that takes longer than `patience`.
     pub(super) async fn take(&self, bytes: usize, patience: Duration) -> Option<SemaphorePermit<'_>> {
         let bytes = u32::try_from(bytes.min(self.size)).unwrap_or(u32::MAX);
         tokio::time::timeout(patience, self.free.acquire_many(bytes)).await.ok()?.ok()
     }
 
-    /// Takes an eighth of what is free, at most `most` bytes; `None` if that is no more than [`SMALL`]. So clients that
-    /// hold their shares for long leave ever smaller ones to others, and never nothing.
+    /// Takes an eighth of what is free, at most `most` bytes; `None` if that is no more than [`SMALL`]. So
+    /// clients that hold their shares for long leave ever smaller ones to others, and never nothing.
     pub(super) fn take_part(&self, most: usize) -> Option<(usize, SemaphorePermit<'_>)> {
         let part = most.min(self.free.available_permits() / 8 / SMALL * SMALL);
         if part <= SMALL { None } else { Some((part, self.try_take(part)?)) }

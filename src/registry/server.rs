@@ -84,16 +84,16 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown:
     }
 }
 
-/// Most bytes that are read at once, and the longest head of a request. A connection that sends much has so much memory,
-/// out of a budget that all of them share; the others read by small pieces.
+/// Most bytes that are read at once, and the longest head of a request. A connection that sends much has so
+/// much memory, out of a budget that all of them share; the others read by small pieces.
 pub(super) const BUFFER: usize = 128 * 1024;
 
-/// After how long without a word the kernel asks whether a client is still there, and how often it asks again.
+/// TCP keepalive of a silent client: idle time before the first probe, interval, and number of probes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
 
-/// Has the kernel end connections whose client has vanished without a word, as when its machine lost power: connections
-/// have their options from their listener. And has as many clients wait to be accepted as there are places, for an attempt
-/// that is dropped is made again only after a second.
+/// Has the kernel end connections whose client has vanished without a word, as when its machine lost power:
+/// connections have their options from their listener. And has as many clients wait to be accepted as there
+/// are places, for an attempt that is dropped is made again only after a second.
 fn prepare(listener: &TcpListener, limits: Limits) -> io::Result<()> {
     let (idle, interval, count) = KEEPALIVE;
     rustix::net::listen(listener, i32::try_from(limits.connections).unwrap_or(i32::MAX))?;

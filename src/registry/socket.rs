@@ -1,8 +1,8 @@
-//! Deadlines and bounds around a connection: for an idle client, a slow request head, a client that does not read, and
-//! the memory of each.
+//! Deadlines and bounds around a connection: for an idle client, a slow request head, a client that does not
+//! read, and the memory of each.
 //!
-//! They wrap the socket because hyper has no deadline for writes, and because only here it is seen how many bytes really
-//! moved. Request bodies are not timed here: whoever reads one has a bound of its own.
+//! The guards wrap the socket because hyper has no deadline for writes, and because only the socket shows how
+//! many bytes really moved. Request bodies are not timed here: each reader of a body has a bound of its own.
 
 use std::io;
 use std::pin::Pin;
@@ -36,24 +36,26 @@ pub(super) struct Deadlines {
     pub(super) write_bytes: u64,
 }
 
-/// Window in which a client that holds a share of an answers' budget that is nearly used up must take [`TIGHT_BYTES`].
+/// Window in which a client that holds a share of an answers' budget that is nearly used up must take
+/// [`TIGHT_BYTES`].
 const TIGHT: Duration = Duration::from_secs(2);
 
 /// Bytes to be taken within [`TIGHT`]: 32 KiB/s.
 const TIGHT_BYTES: u64 = 64 * 1024;
 
-/// Most bytes of a body that are read at once without a share of the budget: hyper takes a buffer of two pages for each
-/// read, of which this touches but one.
+/// Most bytes of a body that are read at once without a share of the budget: hyper takes a buffer of two
+/// pages for each read, of which this touches but one.
 const SMALL_BODY: usize = 2 * 1024;
 
-/// State of a connection that its socket and the service behind it share. Only the connection's own task uses it.
+/// State of a connection that its socket and the service behind it share. Only the connection's own task uses
+/// it.
 #[derive(Clone, Debug)]
 pub(super) struct Phase(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     answering: AtomicBool,
-    /// When the connection was accepted, from which `ended` counts.
+    /// Time at which the connection was accepted, from which `ended` counts.
     accepted: Instant,
     /// Milliseconds from `accepted` to the end of the last answer.
     ended: AtomicU64,
@@ -89,7 +91,8 @@ impl Phase {
         self.0.answering.store(false, Ordering::Relaxed);
     }
 
-    /// When the last answer ended; before the first one, when the connection was accepted.
+    /// Returns the time at which the last answer ended; before the first one, the time at which the
+    /// connection was accepted.
     fn last_answer(&self) -> Instant {
         self.0.accepted + Duration::from_millis(self.0.ended.load(Ordering::Relaxed))
     }
@@ -98,7 +101,7 @@ impl Phase {
 /// A socket with deadlines.
 #[derive(Debug)]
 pub(super) struct Guarded<S> {
-    /// Its limit is set before each read.
+    /// Socket, whose limit is set before each read.
     socket: Take<S>,
     deadlines: Deadlines,
     phase: Phase,
@@ -106,7 +109,8 @@ pub(super) struct Guarded<S> {
     alarm: Pin<Box<Sleep>>,
     /// The alarm was armed at least once.
     armed: bool,
-    /// When the first byte of a request's head came, and how many have come, while no answer is being made.
+    /// Time of the first byte of a request's head, and number of its bytes so far, while no answer is being
+    /// made.
     head: Option<(Instant, usize)>,
     /// The client sends much, and may fill large buffers.
     reads: Option<Share>,
@@ -116,9 +120,9 @@ pub(super) struct Guarded<S> {
 /// A client that holds us up.
 #[derive(Clone, Copy, Debug)]
 struct Stalled {
-    /// Since when, and how much it has taken since.
+    /// Start of the longer window, and bytes taken since.
     long: (Instant, u64),
-    /// The same for the shorter window of [`TIGHT`].
+    /// Start of the shorter window of [`TIGHT`], and bytes taken since.
     short: (Instant, u64),
 }
 
@@ -157,9 +161,10 @@ impl<S: AsyncRead> Guarded<S> {
         Poll::Pending
     }
 
-    /// Arms an alarm that has rung, or was never armed. hyper does not ask to read again after an answer if it has asked before the answer, so
-    /// only the alarm has it do so: without one, a client that falls silent would keep its place for ever. Nothing that is
-    /// waited for from now on ends before an idle client does, but for what arms the alarm itself.
+    /// Arms an alarm that has rung, or was never armed. hyper does not ask to read again after an answer if
+    /// it has asked before the answer, so only the alarm has it do so: without one, a client that falls
+    /// silent would keep its place for ever. Nothing that is waited for from now on ends before an idle
+    /// client does, but for what arms the alarm itself.
     fn keep_armed(&mut self, cx: &mut Context<'_>) {
         if !self.armed || self.alarm.is_elapsed() {
             let next = Instant::now() + self.deadlines.idle;
@@ -182,8 +187,8 @@ impl<S: AsyncRead> Guarded<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
 
-    /// Returns the most bytes to read at once. A full buffer has hyper double it, so only a connection with a share of the
-    /// budget may fill one.
+    /// Returns the most bytes to read at once. A full buffer has hyper double it, so only a connection with a
+    /// share of the budget may fill one.
     fn read_limit(&mut self) -> io::Result<usize> {
         if self.reads.is_some() {
             return Ok(usize::MAX);
@@ -200,18 +205,18 @@ impl<S: AsyncRead> Guarded<S> {
         }
     }
 
-    /// Called with the number of bytes that were read, of at most `limit`.
+    /// Counts the bytes that were read, of at most `limit`.
     fn after_read(&mut self, came: usize, limit: usize) {
         if !self.phase.is_answering() {
             let (since, before) = self.head.unwrap_or_else(|| (Instant::now(), 0));
             self.head = (came > 0).then_some((since, before + came));
         } else if came == limit && self.reads.is_none() {
-            // Of a body there is likely more to come. Without a share it comes by small reads.
+            // A body is likely to go on. Without a share it comes by small reads.
             self.reads = READS.try_take(BUFFER);
         }
     }
 
-    /// Called with the result of a write of `wanted` bytes.
+    /// Judges the result of a write of `wanted` bytes.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -248,7 +253,7 @@ impl<S: AsyncRead> Guarded<S> {
         }
     }
 
-    /// Ready when a client that was sent `wanted` bytes and took `taken` of them takes too little.
+    /// Is ready when a client that was sent `wanted` bytes and took `taken` of them takes too little.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, wanted: usize, taken: u64) -> Poll<io::Error> {
         let fresh = || (Instant::now(), 0);
         let mut stalled = self.stalled.unwrap_or_else(|| Stalled { long: fresh(), short: fresh() });
@@ -277,7 +282,7 @@ impl<S: AsyncRead> Guarded<S> {
 }
 
 impl Stalled {
-    /// When the earlier of its windows ends.
+    /// Returns the time at which the earlier of the two windows ends.
     fn next(&self, long: Duration) -> Instant {
         (self.long.0 + long).min(self.short.0 + TIGHT)
     }
@@ -290,7 +295,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let limit = if self.phase.is_answering() {
-            // Of the head nothing is kept any more.
+            // The buffer holds no part of the head any more.
             self.head = None;
             self.reads.as_ref().map_or(SMALL_BODY, |_| usize::MAX)
         } else {
@@ -329,7 +334,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper calls this whenever the task is woken, whatever it waits for.
+        // hyper calls this whenever the task is woken, for any reason.
         self.keep_armed(cx);
         Pin::new(self.socket.get_mut()).poll_flush(cx)
     }

@@ -1,7 +1,8 @@
 //! Turns: of requests that would wait for each other anyway, one works and the others wait without a thread.
 //!
-//! The store blocks, and threads that may block are few. Without turns, clients that push to one repository would hold all
-//! of them while they wait for its lock, and requests to other repositories would wait as well.
+//! The store blocks, and threads that may block are few. Without turns, clients that push to one repository
+//! would hold all of them while they wait for its lock, and requests to other repositories would wait as
+//! well.
 
 use std::collections::HashMap;
 use std::hash::Hash;

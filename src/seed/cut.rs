@@ -65,7 +65,8 @@ impl Names {
         }
     }
 
-    /// Whether a `ConfigMap` of this name is a part of a seed of a resource; `seed` is the value of its label [`SEED`].
+    /// Returns true if a `ConfigMap` of this name is a part of a seed of a resource; `seed` is the value of
+    /// its label [`SEED`].
     #[must_use]
     pub fn are_of(resource: &str, seed: &str, name: &str) -> bool {
         let part = name.strip_prefix(resource).and_then(|rest| rest.strip_prefix("-seed-"));

@@ -1,5 +1,5 @@
-//! Artifact types of all that refers to a manifest, remembered so that a question for one of them reads what fits it, and
-//! not every descriptor there is.
+//! Artifact types of all that refers to a manifest, remembered so that a question for one of them reads what
+//! fits it, and not every descriptor there is.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub(super) struct ArtifactTypes(Mutex<Inner>);
 struct Inner {
     known: HashMap<RepositoryName, HashMap<Digest, Stamped>>,
     count: usize,
-    /// How often a repository was changed.
+    /// Number of changes of repositories.
     changes: u64,
 }
 
@@ -37,7 +37,7 @@ impl ArtifactTypes {
         inner.known.get(name)?.get(subject).filter(|(of, _)| of == stamp).map(|(_, types)| types.clone())
     }
 
-    /// Call before descriptors are read.
+    /// Returns the present number of changes. Call this before descriptors are read.
     pub(super) fn begin(&self) -> u64 {
         self.inner().changes
     }

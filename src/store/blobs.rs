@@ -11,8 +11,8 @@ use super::{Inner, Store, StoreError};
 use crate::oci::{Algorithm, Digest, RepositoryName};
 use crate::segments::Segments;
 
-/// Longest blob, in bytes, that is read and hashed at once when it is looked up; a longer one is sent in pieces, and hashed
-/// once for each identity of its file.
+/// Longest blob, in bytes, that is read and hashed at once when it is looked up; a longer one is sent in
+/// pieces, and hashed once for each identity of its file.
 pub(super) const SHORT: u64 = 64 * 1024;
 
 /// What it takes to remember a short one, about, beside its bytes.
@@ -21,12 +21,13 @@ const OVERHEAD: usize = 512;
 /// What a longer one weighs, which is remembered as an open file: of these there shall be a hundred, and not a thousand.
 const OPEN_FILE: usize = 32 * 1024;
 
-/// Repositories that are looked through for a blob that is to be mounted from any: a client that gets no mount uploads.
+/// Repositories that are looked through for a blob that is to be mounted from any: a client that gets no
+/// mount uploads.
 pub(super) const MAX_SEARCHED: usize = 4096;
 
 impl Store {
-    /// A blob's content, which has its digest. What is short is read at once; that, or the open file, is remembered for a
-    /// moment.
+    /// Returns a blob's content, which has its digest. Short content is read at once; that, or the open file,
+    /// is remembered for a moment.
     pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Segments, StoreError> {
         let begun = self.0.found_blobs.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
@@ -78,8 +79,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a blob of one repository part of another one too; returns whether it was there. If no repository is named, one
-    /// that has it is looked for, among the first 4,096 in the order of names.
+    /// Makes a blob of one repository part of another one too; returns whether it was there. If no repository
+    /// is named, one that has it is looked for, among the first 4,096 in the order of names.
     pub fn mount(
         &self,
         name: &RepositoryName,
@@ -108,9 +109,9 @@ impl Store {
         })
     }
 
-    /// A link that makes bytes a blob of some repository, of `name` rather than another.
+    /// Finds a link that makes bytes a blob of some repository, of `name` rather than another.
     fn any_link(&self, name: &RepositoryName, canonical: &Digest) -> Result<Option<Key>, StoreError> {
-        // Whatever else a blob is called, it is also linked by its SHA-256.
+        // A blob with other names is also linked by its SHA-256.
         let link_of = |name: &RepositoryName| {
             let link = Place(name).layer_link(canonical);
             Ok::<_, StoreError>(self.canonical(&link, canonical)?.map(|_| link))

@@ -48,14 +48,14 @@ pub enum StoreError {
     /// What lies under a digest is something else.
     #[error("what is stored as {0} is damaged; push it again")]
     Damaged(Digest),
-    /// What a repository's manifest needs is unknown.
+    /// A damaged manifest of a repository, so that the content it needs is unknown.
     #[error(
         "manifest {repository}@{digest} ({tags}) is damaged, so that what it needs is unknown: push it again, or delete it"
     )]
     DamagedIn {
-        /// The repository.
+        /// Repository of the manifest.
         repository: RepositoryName,
-        /// The manifest's SHA-256.
+        /// SHA-256 of the manifest.
         digest: Digest,
         /// The tags that mean it.
         tags: String,

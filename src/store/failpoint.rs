@@ -79,7 +79,8 @@ pub(super) mod once {
         static ARMED: RefCell<Option<Armed>> = const { RefCell::new(None) };
     }
 
-    /// Runs `work`, within which one passage of the point fails; returns whether it was reached, and the result.
+    /// Runs `work`, within which one passage of the point fails; returns whether it was reached, and the
+    /// result.
     pub(crate) fn failing<T>(
         name: &'static str,
         passage: u32,

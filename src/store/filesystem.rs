@@ -110,7 +110,7 @@ impl Filesystem {
         let path = root.join(layout::lock().as_str());
         let refuse = |source| OpenError::Io { path: path.clone(), source };
         fs::create_dir_all(&scratch).map_err(refuse)?;
-        // Of a FIFO in its place, no reader is waited for.
+        // Opened without waiting: a FIFO in the file's place may have no reader.
         let no_waiting = OFlags::NONBLOCK.bits().cast_signed();
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).custom_flags(no_waiting);
@@ -200,7 +200,8 @@ fn there<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Op
     }
 }
 
-/// Nothing, if there is nothing, or only what a symbolic link leads to, out of the root or in circles.
+/// Maps the result of a lookup. Returns `None` if the path does not exist, or is a symbolic link that leads
+/// out of the root or in circles.
 fn looked_up<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Option<T>, StorageError> {
     use rustix::io::Errno;
     let errno = result.as_ref().err().and_then(Errno::from_io_error);
@@ -289,7 +290,7 @@ impl Storage for Filesystem {
             Ok(Some(scratch)) => scratch,
             nothing => {
                 self.0.folders.paid(owed);
-                // What was removed before may not have been flushed then.
+                // An earlier removal may not have been flushed.
                 return nothing.and_then(|_| self.settle(std::slice::from_ref(key))).map(|()| false);
             }
         };

@@ -1,9 +1,10 @@
 //! Collection: removes what no manifest needs, while no registry runs on the storage.
 //!
-//! Everything that a repository's manifests refer to is kept, and what is younger than the time of grace: it may belong to a
-//! push that goes on later. Links go before bytes, so that what is cut off leaves bytes that nobody sees, for the next
-//! time. A manifest whose form is not understood stays, with every digest that stands in it: other programs take more than
-//! this one does. One that is damaged stops everything, as what it needs is unknown.
+//! Garbage collection. It keeps everything that a repository's manifests refer to, and content that is
+//! younger than the time of grace, which may belong to a push that goes on later. Links go before bytes, so
+//! that an interrupted run leaves unreferenced bytes for the next one. A manifest whose form is not
+//! understood stays, with every digest that stands in it: other programs take more forms than this one does.
+//! A damaged manifest stops the run, as the content that it needs is unknown.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
@@ -41,9 +42,9 @@ pub struct Collected {
 /// A manifest whose form is not understood, though its bytes are those that were pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotUnderstood {
-    /// Its repository.
+    /// Repository of the manifest.
     pub repository: RepositoryName,
-    /// Its SHA-256.
+    /// SHA-256 of the manifest.
     pub digest: Digest,
     /// The tags that mean it.
     pub tags: Vec<Tag>,
@@ -52,9 +53,9 @@ pub struct NotUnderstood {
 /// A repository's manifests by their SHA-256.
 type Manifests = BTreeMap<Digest, Needs>;
 
-/// What a manifest needs.
+/// Digests that a manifest needs.
 enum Needs {
-    /// What its members say.
+    /// The members of a manifest that is understood.
     Known(Manifest),
     /// Every digest that stands in it, perhaps.
     Mentioned(BTreeSet<Digest>),
@@ -72,7 +73,7 @@ impl Needs {
         }
     }
 
-    /// What of it may be manifests.
+    /// Returns the digests that may be manifests.
     fn children(&self) -> Box<dyn Iterator<Item = &Digest> + '_> {
         match self {
             Self::Known(manifest) => Box::new(manifest.manifests.iter().map(|part| &part.digest)),
@@ -201,7 +202,7 @@ impl Store {
         Ok(manifests)
     }
 
-    /// The tags that mean a manifest, by whatever name.
+    /// Returns the tags that refer to a manifest, by any of its digests.
     fn tags_of(&self, name: &RepositoryName, canonical: &Digest) -> Result<Vec<Tag>, StoreError> {
         let place = Place(name);
         let mut tags = Vec::new();

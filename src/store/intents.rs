@@ -35,8 +35,8 @@ impl Intent {
 pub(super) struct Left {
     /// The start had no room to finish what a crash had cut off.
     unfinished: Mutex<bool>,
-    /// Intents that were carried out or given up, and could not be removed yet. Locked by holders of a repository's lock,
-    /// which finishing takes in its turn: hence a lock of its own.
+    /// Intents that were carried out or given up, and could not be removed yet. Locked by holders of a
+    /// repository's lock, which finishing takes in its turn: hence a lock of its own.
     over: Mutex<Vec<(RepositoryName, Key)>>,
 }
 
@@ -60,8 +60,8 @@ impl Store {
         let key = intent(&uuid::Uuid::new_v4().to_string());
         let written = self.storage().write(&[(key.clone(), &to_json(wanted))]);
         let performed = written.map_err(Into::into).and_then(|()| self.perform(wanted));
-        // Also if it failed, even to be written: the client is told so, and the next start must not carry it out over what
-        // was pushed since.
+        // Removed after a failure as well, even one to write the intent: the client is told of the failure,
+        // and the next start must not carry the intent out over later pushes.
         if let Err(error) = self.storage().remove(&key) {
             tracing::warn!(%error, %key, "cannot remove intent, trying again before the next change");
             self.0.left.over().push((wanted.repository().clone(), key));
@@ -69,8 +69,8 @@ impl Store {
         performed
     }
 
-    /// Removes what is left of intents on a repository that are over. Call with the repository's lock held, before
-    /// anything is changed that such an intent would undo at the next start.
+    /// Removes what is left of intents on a repository that are over. Call with the repository's lock held,
+    /// before anything is changed that such an intent would undo at the next start.
     pub(super) fn remove_intents_over(&self, name: &RepositoryName) -> Result<(), StoreError> {
         let mut over = self.0.left.over();
         while let Some(index) = over.iter().position(|(of, _)| of == name) {
@@ -90,8 +90,8 @@ impl Store {
         })
     }
 
-    /// Carries out what is not so yet. A crash may have come after any step, and another program have been here since: what
-    /// is gone is passed over, and what means something else by now stays.
+    /// Carries out what is not so yet. A crash may have come after any step, and another program have been
+    /// here since: what is gone is passed over, and what means something else by now stays.
     fn perform(&self, wanted: &Intent) -> Result<(), StoreError> {
         match wanted {
             Intent::Tag { repository, digest, tags } => {

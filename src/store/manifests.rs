@@ -29,7 +29,7 @@ pub struct StoredManifest {
     pub digest: Digest,
     /// Its type.
     pub media_type: &'static str,
-    /// Its bytes. Long ones are read by pieces, so that any number of clients can hold it.
+    /// Bytes of the manifest. Long ones are read by pieces, so that any number of clients can hold it.
     pub content: Segments,
 }
 
@@ -247,9 +247,10 @@ impl Store {
         Ok(digests)
     }
 
-    /// All digests by which a manifest may be known, its SHA-256 first, whichever of them the repository has.
+    /// Returns all digests by which a manifest may be known, its SHA-256 first, with or without a link in the
+    /// repository.
     pub(super) fn possible_names_of(&self, canonical: &Digest) -> Vec<Digest> {
-        // What is damaged or gone has no other name that could be told.
+        // A damaged or deleted manifest has no other name that could be told.
         let other = self.content(canonical).ok().map(|known| Digest::of(Algorithm::Sha512, &known.bytes));
         [canonical.clone()].into_iter().chain(other).collect()
     }
@@ -263,12 +264,13 @@ impl Store {
         self.canonical(&Place(name).revision_link(digest), digest)
     }
 
-    /// The content of a manifest that was checked before.
+    /// Returns the content of a manifest that was checked before.
     fn checked(&self, canonical: &Digest) -> Option<Long> {
         self.0.recent.get(canonical).map(in_memory).or_else(|| self.0.recent.long(canonical))
     }
 
-    /// A manifest's content, which is what it should be: its bytes, or if it is long, where they are read from.
+    /// Returns a manifest's content, which has its digest: its bytes, or the place from which a long manifest
+    /// is read.
     fn content_to_send(&self, canonical: &Digest) -> Result<Long, StoreError> {
         if let Some(known) = self.0.recent.get(canonical) {
             return Ok(in_memory(known));
@@ -309,7 +311,7 @@ impl Store {
         if !canonical.matches(&bytes) {
             return Err(StoreError::Damaged(canonical.clone()));
         }
-        // Whatever was taken as a manifest is given as one, also if its form is not understood here.
+        // Content that was accepted as a manifest is served as one, also if its form is not understood here.
         let media_type = Manifest::type_of(&bytes).unwrap_or(media_type::OCI_MANIFEST);
         let known = Known { bytes, media_type };
         self.0.recent.put(canonical, &known);
@@ -382,7 +384,7 @@ impl Store {
         }
     }
 
-    /// Where the bytes of a part lie, and how many they are; nothing if they are damaged, too.
+    /// Returns the key and the length of a part's bytes; `None` if they are absent or damaged.
     fn stored(
         &self,
         name: &RepositoryName,

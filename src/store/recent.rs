@@ -31,7 +31,7 @@ pub(super) struct Known {
 pub(super) struct Long {
     pub(super) content: Segments,
     pub(super) media_type: &'static str,
-    /// Of the file that was checked.
+    /// Identity of the file that was checked.
     pub(super) identity: Option<Identity>,
 }
 
@@ -44,7 +44,7 @@ struct Inner {
     /// In the order in which they came.
     order: VecDeque<Digest>,
     used: usize,
-    /// In the order in which they came.
+    /// Long manifests in the order in which they came.
     long: VecDeque<(Digest, Long)>,
 }
 
@@ -53,7 +53,7 @@ impl Recent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(canonical).cloned()
     }
 
-    /// A longer manifest that was checked before.
+    /// Returns a longer manifest that was checked before.
     pub(super) fn long(&self, canonical: &Digest) -> Option<Long> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.long.iter().find(|(digest, _)| digest == canonical).map(|(_, long)| long.clone())

@@ -31,15 +31,15 @@ pub type Referrers = (Arc<[Descriptor]>, bool);
 /// What is asked of a repository's referrers: the subject, artifact types, the page, and its length in bytes.
 pub(super) type Asked = (Digest, Vec<String>, Page, usize);
 
-/// Descriptors of repositories that another program has written to, with the stamp that they were made for: answered from
-/// here until they are kept, or for good where they cannot be.
+/// Descriptors of repositories that another program has written to, with the stamp that they were made for:
+/// answered from here until they are kept, or for good where they cannot be.
 #[derive(Debug, Default)]
 pub(super) struct Made(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     known: HashMap<RepositoryName, Stamped>,
-    /// How often a repository was changed.
+    /// Number of changes of repositories.
     changes: u64,
 }
 
@@ -54,7 +54,7 @@ impl Made {
         self.inner().known.get(name).filter(|(of, _)| of == stamp).map(|(_, rows)| rows.clone())
     }
 
-    /// Call before descriptors are made.
+    /// Returns the present number of changes. Call this before descriptors are made.
     fn begin(&self) -> u64 {
         self.inner().changes
     }
@@ -157,7 +157,7 @@ impl Store {
             let digests = rows.keys().map(ToString::to_string).collect();
             (rows, digests)
         };
-        // Of all, if they are read from the storage, and to the end.
+        // The types of all rows, if these are read from the storage, and to the end.
         let mut types: Vec<Typed> = Vec::new();
         let may_remember = known.is_none()
             && !wanted.is_empty()
@@ -267,8 +267,8 @@ impl Store {
         self.note(&Place(name).referrer(subject, digest), LONGEST)
     }
 
-    /// Makes the descriptors again if another program has been there, and returns them. Without the repository's lock: there
-    /// may be as many as there are manifests, and pushes do not wait for a question.
+    /// Makes the descriptors again if another program has been there, and returns them. Without the
+    /// repository's lock: there may be as many as there are manifests, and pushes do not wait for a question.
     fn bring_up_to_date(&self, name: &RepositoryName) -> Result<Option<Arc<Vec<Row>>>, StoreError> {
         if self.referrers_before(name)? == Before::Right {
             return Ok(None);
@@ -290,7 +290,8 @@ impl Store {
         Ok(Some(rows))
     }
 
-    /// The descriptors of all manifests that have a subject, and the digests of all that were looked at.
+    /// Makes the descriptors of all manifests that have a subject, and collects the digests of all that were
+    /// looked at.
     pub(super) fn make_rows(&self, name: &RepositoryName) -> Result<(Vec<Row>, HashSet<Digest>), StoreError> {
         let mut rows = Vec::new();
         let mut seen = HashSet::new();
@@ -301,14 +302,14 @@ impl Store {
         Ok((rows, seen))
     }
 
-    /// The descriptor of a manifest that has a subject.
+    /// Makes the descriptor of a manifest that has a subject.
     fn make_row(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         canonical: &Digest,
     ) -> Result<Option<Row>, StoreError> {
-        // What cannot be read is not listed; a client that pulls it is told why.
+        // A manifest that cannot be read is not listed; a client that pulls it gets the error.
         let Ok(known) = self.content(canonical) else { return Ok(None) };
         let media_type = self.pushed_as(name, digest)?.unwrap_or(known.media_type);
         let Ok(manifest) = Manifest::parse(&known.bytes, Some(media_type)) else { return Ok(None) };
@@ -318,8 +319,8 @@ impl Store {
 
     /// Has descriptors be found by the next question, and after a restart.
     ///
-    /// They can be made again, so that each is written lazily, and one flush makes all of them durable: the stamp, which
-    /// says that they are complete, must not survive a power failure that they do not.
+    /// They can be made again, so that each is written lazily, and one flush makes all of them durable: the
+    /// stamp, which says that they are complete, must not survive a power failure that they do not.
     pub(super) fn keep_rows(
         &self,
         name: &RepositoryName,
@@ -333,7 +334,7 @@ impl Store {
         }
         self.storage().flush_all()?;
         self.0.locks.with(name, || {
-            // Of what came since, this program has kept the descriptors, and another one has not.
+            // This program has kept the descriptors of later manifests; another program has not.
             let is = self.stamp(name)?;
             if is != stamp && !self.make_late_rows(name, seen)? {
                 return Ok(());
@@ -342,10 +343,11 @@ impl Store {
         })
     }
 
-    /// Makes the descriptors of manifests that are not among those `seen`, if they are few; returns whether they are.
+    /// Makes the descriptors of manifests that are not among those `seen`, if they are few; returns whether
+    /// they are.
     fn make_late_rows(&self, name: &RepositoryName, seen: &HashSet<Digest>) -> Result<bool, StoreError> {
         let mut late = Vec::new();
-        // What has two names was pushed by the longer one.
+        // A manifest with two names was pushed by the longer one.
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
             let digests = self.digests_in(&Place(name).revisions(algorithm), algorithm)?;
             late.extend(digests.into_iter().filter(|digest| !seen.contains(digest)));

@@ -18,14 +18,14 @@ pub type Entry<'a> = (Key, &'a [u8]);
 /// A place for bytes under keys. What a call has returned `Ok` for, it keeps, and others see; but for what says that it is
 /// lazy, also after a power failure.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
-    /// The bytes under a key, for streaming, and their identity; `None` if there are none. They do not change while they
-    /// are held.
+    /// Opens the bytes under a key, for streaming, with their identity; `None` if there are none. The bytes
+    /// do not change while they are held.
     fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError>;
 
     /// The bytes under a key at once; `None` if there are none. More than `most` are an error.
     fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError>;
 
-    /// The identity of the bytes under a key; `None` if there are none.
+    /// Returns the identity of the bytes under a key; `None` if there are none.
     fn identity(&self, key: &Key) -> Result<Option<Identity>, StorageError>;
 
     /// How many bytes there are under a key; `None` if there are none.
@@ -84,7 +84,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
 }
 
-/// What tells bytes under a key from others that were there before: as long as it is the same, they are.
+/// Identity of the bytes under a key: the bytes are unchanged as long as it is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     length: u64,
@@ -93,23 +93,23 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of a file by its length, and by device, inode and times of change.
+    /// Creates the identity of a file from its length, and from device, inode and times of change.
     pub(super) fn of_file(length: u64, file: [u64; 6]) -> Self {
         Self { length, file: Some(file) }
     }
 
-    /// The identity of so many bytes that only this process can reach.
+    /// Creates the identity of bytes of this length that only this process can reach.
     pub(super) fn of_memory(length: u64) -> Self {
         Self { length, file: None }
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Whether another program, a disk or a hand can change the bytes.
+    /// Returns true if another program, a disk or a hand can change the bytes.
     pub(super) fn can_change(&self) -> bool {
         self.file.is_some()
     }

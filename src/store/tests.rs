@@ -16,7 +16,8 @@ use super::layout::{Key, blob};
 use super::{Access, Filesystem, Store, StoreError, Tagged};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json};
 
-/// A folder that flushes at once, if there is one: these tests do not cut off the power.
+/// Creates a folder on a file system that flushes at once, if there is one: these tests do not cut off the
+/// power.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -46,7 +47,7 @@ fn push_blob(store: &Store, repository: &str, bytes: &[u8]) -> Result<Digest, St
     Ok(digest)
 }
 
-/// A manifest of one layer, which tells itself from others by a note.
+/// Creates a manifest of one layer, which differs from others by a note.
 fn manifest(layer: &[u8], note: &str) -> Bytes {
     let descriptor = |bytes: &[u8]| json!({"mediaType": "application/octet-stream", "digest": Digest::sha256(bytes), "size": bytes.len()});
     let manifest: Value = json!({
@@ -72,7 +73,7 @@ fn put(store: &Store, repository: &str, bytes: &Bytes, names: &[&str]) -> Result
     put_as(store, repository, &digest, bytes, names).map(|()| digest)
 }
 
-/// What a tag means; nothing if it means nothing.
+/// Returns the digest that a tag refers to, if any.
 fn meaning(store: &Store, repository: &str, tag: &str) -> Option<Digest> {
     let reference = Reference::Tag(tag.parse().unwrap());
     match store.manifest(&name(repository), &reference) {

@@ -276,8 +276,8 @@ impl Store {
         Ok(session)
     }
 
-    /// Ends the oldest sessions that have received nothing, a tenth of all that there may be; whether there were any. So a
-    /// client that opens sessions and leaves them takes the place of no other for long.
+    /// Ends the oldest sessions that have received nothing, a tenth of all that there may be; whether there
+    /// were any. So a client that opens sessions and leaves them takes the place of no other for long.
     fn end_empty_sessions(&self) -> bool {
         let Sessions { most, .. } = &self.0.sessions;
         let now = SystemTime::now();
@@ -302,7 +302,7 @@ impl Store {
             })
             .collect();
         drop(open);
-        // What was staged is dropped outside of the lock.
+        // Staged content is dropped outside of the lock.
         !ended.is_empty()
     }
 
@@ -329,7 +329,7 @@ impl Store {
         })
     }
 
-    /// A session that this process knows; of another repository it is none. Never waits for a storage.
+    /// Returns a session that this process knows, if it belongs to the repository. Never waits for a storage.
     #[must_use]
     pub fn session_at_hand(
         &self,
@@ -393,8 +393,8 @@ impl Store {
         Ok(())
     }
 
-    /// Acknowledges what has come: it is flushed, and the next request goes on from there. If the flush fails the session
-    /// ends, as what is left of it is unknown.
+    /// Acknowledges what has come: it is flushed, and the next request goes on from there. If the flush fails
+    /// the session ends, as what is left of it is unknown.
     pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
         if let Err(error) = self.keep_session(session, claimed) {
             // Where there was no room, it may be kept later.
@@ -415,8 +415,8 @@ impl Store {
         Ok(offset)
     }
 
-    /// Ends a session by making a blob of what it has received. If that is not what it should be, nothing is left of it;
-    /// if the storage refuses it for now, the session stays as it is.
+    /// Ends a session by making a blob of what it has received. If that is not what it should be, nothing is
+    /// left of it; if the storage refuses it for now, the session stays as it is.
     pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);

@@ -1,9 +1,10 @@
-//! Which content is known to have the digest under which it lies, and which is known not to.
+//! Record of verified content: which content is known to have the digest under which it lies, and which is
+//! known not to.
 //!
-//! A disk may rot, and another program's crash may tear what it was writing. So bytes are hashed before they are answered
-//! for: a short blob each time that it is read, a longer one once for each identity of its file. Damaged content is as good
-//! as absent, so that a client that looks before it pushes pushes it again, which mends it. Called wherever the store says
-//! that a blob is there.
+//! A disk may rot, and another program's crash may tear what it was writing. So bytes are hashed before they
+//! are answered for: a short blob each time that it is read, a longer one once for each identity of its file.
+//! Damaged content is as good as absent, so that a client that looks before it pushes pushes it again, which
+//! mends it. Called wherever the store says that a blob is there.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -27,11 +28,12 @@ pub(super) struct Verified(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     known: HashMap<Name, (Identity, bool)>,
-    /// Oldest first.
+    /// Names in the order of their arrival, the oldest first.
     order: VecDeque<Name>,
 }
 
-/// The first 128 bits of a digest: two files of equal identity are one, so that no more is needed to tell contents apart.
+/// The first 128 bits of a digest: two files of equal identity are one, so that no more is needed to tell
+/// contents apart.
 type Name = u128;
 
 fn name(digest: &Digest) -> Name {
@@ -61,8 +63,8 @@ impl Verified {
 }
 
 impl Store {
-    /// Returns the length of content that is there and has `digest`, which may be another one than that it lies under: a
-    /// link may lead to other bytes.
+    /// Returns the length of content that is there and has `digest`, which may be another one than that it
+    /// lies under: a link may lead to other bytes.
     pub(super) fn sound(&self, canonical: &Digest, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let key = blob(canonical);
         let Some(identity) = self.storage().identity(&key)? else { return Ok(None) };
@@ -114,7 +116,8 @@ impl Store {
     }
 }
 
-/// Whether bytes cannot be read since they are not there any more: the file was cut short, or the disk has lost them.
+/// Returns true if bytes cannot be read since they are not there any more: the file was cut short, or the
+/// disk has lost them.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof
         || matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))

@@ -1,7 +1,9 @@
-//! Walking through the folders of repositories in the order of whole names, from any name on, and no further than wanted.
+//! Walking through the folders of repositories in the order of whole names, from any name on, and no further
+//! than wanted.
 //!
-//! A page of the catalog must cost what is on it. So folders are looked into one by one, from the page's first name; and
-//! the names in a large folder are remembered for as long as its stamp tells that they are the same.
+//! A page of the catalog must cost what is on it. So folders are looked into one by one, from the page's
+//! first name; and the names in a large folder are remembered for as long as its stamp tells that they are
+//! the same.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -21,7 +23,8 @@ const LONG: usize = 512;
 /// Capacity of all remembered lists together, in names: 60 bytes each, about.
 const CAPACITY: usize = 300_000;
 
-/// Age of a folder's last change from which its stamp tells it from later ones: filesystems count time in steps.
+/// Age of a folder's last change from which its stamp tells it from later ones: filesystems count time in
+/// steps.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Names in long lists, each with the stamp of its folder.
@@ -52,7 +55,7 @@ impl Lists {
     }
 }
 
-/// Which folders to visit, and how.
+/// A walk: the folders to visit, and the visitor.
 struct Walk<'a> {
     store: &'a Store,
     marks: &'a [&'a str],
@@ -63,8 +66,8 @@ struct Walk<'a> {
 type Pending = (String, Option<Arc<[String]>>);
 
 impl Store {
-    /// Visits the names of folders beneath that of all repositories which have one of `marks` in them, in order, from
-    /// after `last` until the visitor breaks.
+    /// Visits the names of folders beneath that of all repositories which have one of `marks` in them, in
+    /// order, from after `last` until the visitor breaks.
     pub(super) fn walk(
         &self,
         last: &str,
@@ -76,7 +79,7 @@ impl Store {
         Walk { store: self, marks, visit }.beneath(&folder, "", &entries, last, MAX_DEPTH).map(|_| ())
     }
 
-    /// The names of all folders that have one of these in them, in order.
+    /// Returns the names of all folders that hold one of `marks`, in order.
     pub(super) fn folders_with(&self, marks: &[&str]) -> Result<Vec<String>, StoreError> {
         let mut found = Vec::new();
         self.walk("", marks, &mut |name| {
@@ -86,7 +89,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The names in a folder, sorted; none if it is not there.
+    /// Returns the names in a folder, sorted; none if the folder does not exist.
     pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
         if self.0.folder_lists.has(folder)
             && let Some(known) = self.0.folder_lists.get(folder, &self.storage().stamp(folder)?)
@@ -94,7 +97,8 @@ impl Store {
             return Ok(known);
         }
         let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        // Only a file system's stamp tells one state from another, and only where it is not of this very moment.
+        // Only a file system's stamp tells one state from another, and only where it is not of this very
+        // moment.
         if names.len() < LONG || !self.storage().is_lasting() {
             return Ok(names);
         }
@@ -114,7 +118,8 @@ impl Store {
 impl Walk<'_> {
     /// Visits what lies in a folder, after `last`, which is relative to it.
     ///
-    /// `a-b` comes before `a/b`, as whole names: so what lies in `a` waits until all that sorts before `a/` was visited.
+    /// `a-b` comes before `a/b`, as whole names: so what lies in `a` waits until all that sorts before `a/`
+    /// was visited.
     fn beneath(
         &mut self,
         folder: &Key,
@@ -126,7 +131,7 @@ impl Walk<'_> {
         if depth == 0 {
             return Ok(ControlFlow::Continue(()));
         }
-        // Of what sorts before `last`, only that can hold more whose name `last` begins with.
+        // A name that sorts before `last` can hold more only if `last` begins with it.
         let is_entry = |name: &str| entries.binary_search_by(|entry| entry.as_str().cmp(name)).is_ok();
         let ends = (1..=last.len()).filter(|end| last.is_char_boundary(*end)).map(|end| &last[..end]);
         let mut pending: Vec<Pending> = ends
@@ -178,12 +183,12 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a folder of that name can be, or hold, a repository's.
+/// Returns true if a folder of that name can be, or hold, a repository's.
 fn is_folder_name(name: &str) -> bool {
     !name.starts_with('_') && !name.contains('/') && !matches!(name, "." | "..")
 }
 
-/// Whether all that lies in a folder sorts before another name beside it.
+/// Returns true if all that lies in a folder sorts before another name beside it.
 fn sorts_before(folder: &str, name: &str) -> bool {
     folder.bytes().chain([b'/']).lt(name.bytes())
 }

@@ -92,7 +92,7 @@ pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Cluster {
     client: Client,
     place: Arc<Place>,
-    /// How long an API server that answers 429 or 503 is asked again.
+    /// Time for which an API server that answers 429 or 503 is asked again.
     patience: Duration,
     notice: Notice,
 }
@@ -164,8 +164,8 @@ impl Kind {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API server that is
-    /// overloaded is asked again for as long as `patience`.
+    /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API
+    /// server that is overloaded is asked again for as long as `patience`.
     pub async fn connect(
         path: Option<&Path>,
         context: Option<&str>,
@@ -207,7 +207,7 @@ impl Cluster {
         Self { notice, ..self }
     }
 
-    /// The names of this cluster.
+    /// Returns the names of this cluster.
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.place
@@ -233,8 +233,9 @@ impl Cluster {
         }
     }
 
-    /// All objects of a kind, with certain labels if any are named; in all namespaces, if none is. None at all where the
-    /// kind itself is not there. Those that cannot be read are logged and left out.
+    /// Lists all objects of a kind, with certain labels if any are named; in all namespaces, if none is
+    /// named. Returns no objects where the kind itself does not exist. Objects that cannot be read are logged
+    /// and left out.
     pub async fn list<T: DeserializeOwned>(
         &self,
         kind: Kind,

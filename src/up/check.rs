@@ -65,7 +65,7 @@ pub struct Question<'a> {
     pub wishes: &'a Wishes,
     /// What will be shipped.
     pub shipment: &'a Shipment,
-    /// Whether older may replace newer.
+    /// Whether an older version may replace a newer one.
     pub downgrade: bool,
 }
 

@@ -13,7 +13,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use crate::proxy::connector::connector;
 
-/// How long a proxy may keep a silent connection before it is asked whether its end is still there.
+/// Time that a proxied connection may be silent before TCP asks whether its peer is still there.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Makes a client that gives a connection and an answer so much time.

@@ -1,9 +1,9 @@
 //! Down: removes what `up` made, and says what it left and why. May be repeated. (Client required.)
 //!
-//! First the operator, which would restore what goes; then the resource, and with it all generations; then rights, nodes'
-//! labels, the definition and the namespaces. Absence proves nothing by itself: discovery must be complete before
-//! anything is deleted, each object is deleted as it was seen (UID and resource version), and only if its metadata says
-//! that `up` made it.
+//! First the operator, which would restore what goes; then the resource, and with it all generations; then
+//! rights, nodes' labels, the definition and the namespaces. Absence proves nothing by itself: discovery must
+//! be complete before anything is deleted, each object is deleted as it was seen (UID and resource version),
+//! and only if its metadata says that `up` made it.
 
 mod discovery;
 mod inhabitants;
@@ -57,7 +57,8 @@ enum Fate {
     Foreign,
 }
 
-/// Quinistry resources that remain in the cluster, as JSON: a resource that cannot be decoded counts like any other.
+/// Quinistry resources that remain in the cluster, as JSON: a resource that cannot be decoded counts like any
+/// other.
 enum Others {
     Known(Vec<Value>),
     /// The API server does not serve them, although there may be some.
@@ -126,7 +127,7 @@ async fn remove(
     Err(UpError::Refused(format!("{words} changes all the time, so that it was not deleted; run this again")))
 }
 
-/// The operator, until its pods are gone: it may be at work to its last moment.
+/// Removes the operator, and waits until its pods are gone: it may be at work to its last moment.
 async fn operator(
     cluster: &Cluster,
     namespace: &str,
@@ -174,7 +175,7 @@ async fn resource(
     Ok(())
 }
 
-/// The parts of the executable.
+/// Removes the parts of the executable.
 async fn parts(
     cluster: &Cluster,
     namespace: &str,
@@ -187,7 +188,7 @@ async fn parts(
         found.into_iter().partition(|map| ownership::is_part(&map.metadata, uid));
     for other in others {
         let text =
-            format!("ConfigMap {namespace}/{}, which is no part of the executable", other.metadata.name);
+            format!("ConfigMap {namespace}/{}, which is not a part of the executable", other.metadata.name);
         removed.left.push(text);
     }
     let each = ours.iter().map(|part| cluster.delete(CONFIG_MAP, namespace, &part.metadata));
@@ -204,7 +205,7 @@ async fn parts(
     Ok(())
 }
 
-/// The operator's account and rights.
+/// Removes the operator's account and rights.
 async fn rights(cluster: &Cluster, namespace: &str, removed: &mut Removed) -> Result<(), UpError> {
     let (place, wide) = (operator_namespace(namespace), cluster_wide(namespace));
     let lease = format!("{OPERATOR}-lease");
@@ -250,7 +251,8 @@ async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Re
     Ok(())
 }
 
-/// The definition, unless another resource uses it or another program has a share in it: with it would go all resources.
+/// Removes the definition, unless another resource uses it or another program has a share in it: with the
+/// definition would go all resources.
 async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpError> {
     let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
     for _ in 0..TRIES {
@@ -286,7 +288,7 @@ async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpEr
     Ok(())
 }
 
-/// A namespace, if `up` made it and nothing else lives there.
+/// Removes a namespace, if `up` made it and nothing else lives there.
 async fn home(
     cluster: &Cluster,
     kinds: &Kinds,
@@ -335,11 +337,11 @@ async fn home(
 
 impl Others {
     async fn list(cluster: &Cluster) -> Result<Self, UpError> {
-        // The first page alone, as an answer that is no list reads like an empty one.
+        // The first page alone, as an answer that is not a list reads like an empty one.
         let first = format!("/apis/{}/{}?limit=1", QUINISTRY.version, QUINISTRY.plural);
         match cluster.read_as_sent(&first, None).await {
             Ok(page) if page.get("items").is_none() => Err(UpError::Refused(format!(
-                "the API server answers {first} with something that is no list, so that other resources cannot be seen"
+                "the API server does not answer {first} with a list, so that other resources cannot be seen"
             ))),
             Ok(_) => Ok(Self::Known(cluster.list(QUINISTRY, "", "").await?)),
             Err(error) if error.is_missing() => {

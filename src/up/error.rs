@@ -62,7 +62,7 @@ pub enum UpError {
 // === impl UpError ===
 
 impl UpError {
-    /// Of a request to that place.
+    /// Creates the error of a request to that place.
     pub(super) fn api(what: impl Into<String>, error: &kube::Error, place: &Place) -> Self {
         let (why, code) = explain(error, place);
         Self::Api { what: what.into(), why, code }

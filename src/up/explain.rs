@@ -18,7 +18,8 @@ pub(super) fn explain(error: &kube::Error, place: &Place) -> (String, u16) {
     (cut(&why), code)
 }
 
-/// Whether the API server asks to come back later: overloaded, starting, or behind a proxy that cannot reach it.
+/// Returns true if the API server asks to come back later: overloaded, starting, or behind a proxy that
+/// cannot reach it.
 pub(super) const fn is_passing(code: u16) -> bool {
     matches!(code, 429 | 502 | 503 | 504)
 }

@@ -1,5 +1,5 @@
-//! Operators: which ones look after a namespace, and whether the one that claims a resource is alive. Everything but
-//! [`list`] and [`claim`] is pure.
+//! Operators: which ones look after a namespace, and whether the one that claims a resource is alive.
+//! Everything but [`list`] and [`claim`] is pure.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -10,10 +10,11 @@ use super::error::UpError;
 use super::names::{OPERATOR, operator_namespace};
 use crate::operator::identity;
 
-/// Label of an operator's Deployment, whoever installed it.
+/// Label of an operator's Deployment, from `up` as well as from a chart.
 const COMPONENT: &str = "app.kubernetes.io/component=operator";
 
-/// How much longer than its duration a Lease may be silent before its holder counts as gone: clocks differ a little.
+/// Time beyond its duration that a Lease may be silent before its holder counts as gone: clocks differ a
+/// little.
 const GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Duration of a Lease that names none.
@@ -33,24 +34,24 @@ pub(super) struct Operator {
     pub available: i64,
 }
 
-/// Whether the writer of a resource's status is alive.
+/// State of the operator that writes a resource's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Writer {
-    /// As far as it can be told.
+    /// State, as far as it can be told.
     pub state: WriterState,
-    /// What was seen, where it is gone.
+    /// The observation that shows that the operator is gone; empty otherwise.
     pub message: String,
 }
 
 /// The life signs of an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum WriterState {
-    /// It renews its claim or its Lease, or its Deployment is available.
+    /// The operator renews its claim or its Lease, or its Deployment is available.
     Alive,
-    /// It does not.
+    /// The operator shows no life sign.
     Gone,
-    /// Neither can be read.
+    /// The operator's life signs cannot be read.
     #[default]
     Unknown,
 }
@@ -91,31 +92,31 @@ impl Operator {
         })
     }
 
-    /// Whether it looks after the resources of a namespace.
+    /// Returns true if the operator looks after the resources of a namespace.
     pub(super) fn looks_after(&self, namespace: &str) -> bool {
         identity::looks_after(&self.arguments, namespace)
     }
 
-    /// Whether it is the one that `up` makes for a namespace.
+    /// Returns true if the operator is the one that `up` makes for a namespace.
     pub(super) fn is_of_up(&self, namespace: &str) -> bool {
         self.name == OPERATOR && self.namespace == operator_namespace(namespace)
     }
 
-    /// For a sentence: `operator kitchen/shelf-operator (Helm release shelf)`.
+    /// Formats the operator for a sentence: `operator kitchen/shelf-operator (Helm release shelf)`.
     pub(super) fn words(&self) -> String {
         let release = self.release.as_ref().map(|release| format!(" (Helm release {release})"));
         format!("operator {}/{}{}", self.namespace, self.name, release.unwrap_or_default())
     }
 }
 
-/// Whether an image reference names a repository `quinistry`.
+/// Returns true if an image reference names a repository `quinistry`.
 fn is_quinistry(image: &str) -> bool {
     let image = image.split('@').next().unwrap_or(image);
     let last = image.rsplit('/').next().unwrap_or(image);
     last.split(':').next() == Some("quinistry")
 }
 
-/// Whether a Lease is held and was renewed in time, by the clock `now`.
+/// Returns true if a Lease is held and was renewed in time, by the clock `now`.
 pub(super) fn is_fresh(lease: &Value, now: Timestamp) -> bool {
     let spec = &lease["spec"];
     if holder(lease).is_none() {
@@ -127,14 +128,15 @@ pub(super) fn is_fresh(lease: &Value, now: Timestamp) -> bool {
     renewed.is_some_and(|renewed| now.duration_since(renewed).abs() <= duration + GRACE)
 }
 
-/// The holder of a Lease that was not given back.
+/// Returns the holder of a Lease that was not given back.
 pub(super) fn holder(lease: &Value) -> Option<&str> {
     lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty())
 }
 
-/// Judges the writer of the resources of a namespace by three life signs: Deployments of operators that look after it,
-/// the Leases by which their pods elect one (`None` for an operator without election), and the claim, which a process
-/// without a Deployment renews as well, but rarely. The bool of the claim says whether it is renewed.
+/// Judges the writer of the resources of a namespace by three life signs: Deployments of operators that look
+/// after it, the Leases by which their pods elect one (`None` for an operator without election), and the
+/// claim, which a process without a Deployment renews as well, but rarely. The bool of the claim says whether
+/// it is renewed.
 pub(super) fn judge(
     claim: Option<(&Value, bool)>,
     operators: Option<&[(Operator, Option<bool>)]>,
@@ -186,7 +188,8 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpE
     }
 }
 
-/// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client required.)
+/// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client
+/// required.)
 pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, UpError> {
     lease(cluster, namespace, identity::CLAIM).await
 }

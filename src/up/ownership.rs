@@ -1,5 +1,5 @@
-//! Ownership: which objects `up` made, by their metadata. Pure. Used before anything is overwritten or deleted: a name
-//! alone proves nothing, since a chart or an administrator may have chosen the same one.
+//! Ownership: which objects `up` made, by their metadata. Pure. Used before anything is overwritten or
+//! deleted: a name alone proves nothing, since a chart or an administrator may have chosen the same one.
 
 use super::names::{MANAGED_BY, MANAGER, RESOURCE};
 use super::wire::{Meta, Object};
@@ -8,7 +8,7 @@ use crate::seed::{NAME, SEED};
 /// Label of the release or namespace that an object is part of.
 const INSTANCE: &str = "app.kubernetes.io/instance";
 
-/// Annotation that Helm writes on each object of a release, also on those that it adopts.
+/// Annotation that Helm writes on each object of a release, also on adopted ones.
 const HELM_RELEASE: &str = "meta.helm.sh/release-name";
 
 /// Returns why an object that `up` applies by name is not from `up`; nothing if it is.
@@ -42,8 +42,8 @@ pub(super) fn foreign_namespace(meta: &Meta) -> Option<String> {
     }
 }
 
-/// Returns why the resource of `up`'s name is not from `up`: a resource made by hand may have this name too. `seeded`:
-/// its specification asks for generation 0.
+/// Returns why the resource of `up`'s name is not from `up`: a resource made by hand may have this name too.
+/// `seeded`: its specification asks for generation 0.
 pub(super) fn foreign_resource(meta: &Meta, seeded: bool) -> Option<String> {
     if let Some(release) = meta.annotations.get(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
@@ -57,7 +57,8 @@ pub(super) fn foreign_resource(meta: &Meta, seeded: bool) -> Option<String> {
     }
 }
 
-/// Whether a `ConfigMap` with the seed's labels is one of its parts: it has a part's name, and no owner but the resource.
+/// Returns true if a `ConfigMap` with the seed's labels is one of its parts: it has a part's name, and no
+/// owner but the resource.
 pub(super) fn is_part(meta: &Meta, resource_uid: Option<&str>) -> bool {
     let Some(seed) = meta.labels.get(SEED) else { return false };
     let named = meta.labels.get(NAME).is_some_and(|name| name == RESOURCE);
@@ -70,7 +71,7 @@ pub(super) fn is_part(meta: &Meta, resource_uid: Option<&str>) -> bool {
     named && is_part_name && owned && !meta.annotations.contains_key(HELM_RELEASE)
 }
 
-/// Whether the Lease of the operator's name was written by an operator, and by no chart.
+/// Returns true if the Lease of the operator's name was written by an operator, and by no chart.
 pub(super) fn is_lease(meta: &Meta, manager: &str) -> bool {
     !meta.annotations.contains_key(HELM_RELEASE)
         && meta.labels.get(MANAGED_BY).is_none_or(|by| by == MANAGER)
@@ -78,12 +79,13 @@ pub(super) fn is_lease(meta: &Meta, manager: &str) -> bool {
         && meta.managed_fields.iter().any(|fields| fields.manager == manager)
 }
 
-/// The Helm release that an object is part of.
+/// Returns the Helm release that an object is part of.
 pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
     object["metadata"]["annotations"][HELM_RELEASE].as_str()
 }
 
-/// Returns who else than `up` has a share in the definition; `up` itself where it is unknown who made it.
+/// Names the program other than `up` that has a share in the definition, or says that its maker is unknown,
+/// as part of a sentence.
 pub(super) fn sharer(definition: &Object) -> Option<String> {
     let meta = &definition.metadata;
     if let Some(release) = meta.annotations.get(HELM_RELEASE) {

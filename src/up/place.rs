@@ -1,4 +1,5 @@
-//! Place: which cluster is meant, by the names that its user gave it in a kubeconfig. Reads files, asks no server.
+//! Place: which cluster is meant, by the names that its user gave it in a kubeconfig. Reads files, asks no
+//! server.
 
 use std::fmt;
 use std::path::Path;
@@ -26,7 +27,8 @@ pub struct Place {
 // === impl Place ===
 
 impl Place {
-    /// Finds the context in a kubeconfig. Fails with the names that there are, if it does not hold the wanted one.
+    /// Finds the context in a kubeconfig. Fails with the names that there are, if it does not hold the wanted
+    /// one.
     pub(super) fn of(file: &Kubeconfig, wanted: Option<&str>) -> Result<Self, UpError> {
         let current = file.current_context.as_deref().filter(|name| !name.is_empty());
         let Some(name) = wanted.or(current) else {

@@ -125,8 +125,8 @@ async fn definition(cluster: &Cluster) -> Result<(), UpError> {
     }
 }
 
-/// Whether the definition is to be applied: a newer one is never lowered, and one of a Helm release that has all that
-/// this program needs is left to it.
+/// Returns true if the definition is to be applied: a newer one is never lowered, and one of a Helm release
+/// that has all that this program needs is left to it.
 fn applies_definition(there: Option<&Value>) -> bool {
     let Some(there) = there else { return true };
     let is_helms = ownership::release(there).is_some();

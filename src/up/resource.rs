@@ -22,7 +22,7 @@ pub struct Wishes {
     pub base_port: Option<i32>,
     /// Images to run generation 0 in.
     pub carriers: Vec<String>,
-    /// How the generations listen on their nodes.
+    /// Network of the generations.
     pub network: Option<NetworkMode>,
 }
 
@@ -58,7 +58,7 @@ impl Wishes {
         seed.map(|seed| seed.carriers.clone()).unwrap_or_default()
     }
 
-    /// How the generations listen; nothing where that was never said.
+    /// Returns the network of the generations; `None` where it was never chosen.
     fn network(&self, before: Option<&Quinistry>) -> Option<NetworkMode> {
         let said =
             before.map(|before| before.spec.network.mode).filter(|mode| *mode != NetworkMode::default());

@@ -21,10 +21,10 @@ use crate::operator::identity;
 /// Reason of Ready=Unknown, which only readers give.
 const OPERATOR_GONE: &str = "OperatorGone";
 
-/// How long a Lease that was seen to change may be silent.
+/// Time that a Lease may be silent after it was seen to change.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// How long a Lease that looks old is watched for a renewal. Operators renew every two seconds.
+/// Time for which a Lease that looks old is watched for a renewal. Operators renew every two seconds.
 const SECOND_LOOK: Duration = Duration::from_secs(6);
 
 /// Up to so many nodes are told one by one; beyond, pods are not even listed.
@@ -46,9 +46,9 @@ pub struct Picture {
     pub ready: bool,
     /// The operator says that all is proven, and so many pods are not there or not ready: it has not looked for a while.
     pub behind: usize,
-    /// Whether the operator that writes this status is alive.
+    /// State of the operator that writes this status.
     pub operator: Writer,
-    /// When the operator wrote this status last, if that is recorded.
+    /// Time at which the operator last wrote this status, if that is recorded.
     pub written: Option<String>,
     /// What is on each node; empty for too many nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
@@ -139,20 +139,20 @@ impl Picture {
     }
 }
 
-/// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive, whatever
-/// the clocks say.
+/// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive,
+/// even if the clocks disagree.
 #[derive(Debug, Default)]
 pub struct Renewals(BTreeMap<(String, String), Renewal>);
 
 #[derive(Debug)]
 struct Renewal {
     time: String,
-    /// When a change of the time was seen last, by this machine's own clock.
+    /// Time at which a change of `time` was seen last, by this machine's own clock.
     changed: Option<Instant>,
 }
 
-/// All resources of a namespace, or of all, with the life signs of their operators. A Lease that looks old is looked at
-/// for a few seconds more, unless `renewals` of an earlier look tell.
+/// Reads all resources of a namespace, or of all, with the life signs of their operators. A Lease that looks
+/// old is looked at for a few seconds more, unless `renewals` of an earlier look tell.
 pub async fn look(
     cluster: &Cluster,
     namespace: Option<&str>,
@@ -188,7 +188,7 @@ pub async fn look(
     Ok(pictures)
 }
 
-/// All operators, and of those with an election whether their Lease is renewed.
+/// Lists all operators, and whether the Lease of each one with an election is renewed.
 async fn operators(
     cluster: &Cluster,
     renewals: &mut Renewals,
@@ -215,7 +215,7 @@ async fn operators(
 // === impl Renewals ===
 
 impl Renewals {
-    /// Whether a Lease is renewed, by this machine's clock or by another look at it.
+    /// Returns true if a Lease is renewed, by this machine's clock or by another look at it.
     async fn is_alive(
         &mut self,
         cluster: &Cluster,
@@ -250,7 +250,8 @@ impl Renewals {
     }
 }
 
-/// When the operator wrote the status last, by the API server's record of field managers.
+/// Returns the time at which the operator last wrote the status, by the API server's record of field
+/// managers.
 fn written(quinistry: &Quinistry) -> Option<String> {
     let fields = quinistry.metadata.managed_fields.as_ref()?;
     let written = fields.iter().filter(|one| one.subresource.as_deref() == Some("status"));

@@ -221,7 +221,7 @@ pub fn short(digest: &str) -> String {
     }
 }
 
-/// Text from the cluster, made harmless for a terminal.
+/// Makes text from the cluster harmless for a terminal.
 fn harmless(text: &str) -> String {
     escape::line(text)
 }

@@ -1,5 +1,5 @@
-//! Versions: which of two quinistries is the newer one. Pure. `up` leaves its version on what it applies, so that an
-//! older `up` finds out before it lowers anything.
+//! Versions: which of two quinistries is the newer one. Pure. `up` leaves its version on what it applies, so
+//! that an older `up` finds out before it lowers anything.
 
 use std::cmp::Ordering;
 
@@ -20,7 +20,7 @@ pub fn compare(one: &str, other: &str) -> Option<Ordering> {
     Some(one.0.cmp(&other.0).then_with(|| pre_release(&one.1, &other.1)))
 }
 
-/// Whether `there` is newer than `ours`, as far as both are known.
+/// Returns true if `there` is newer than `ours`, as far as both are known.
 pub(super) fn is_newer(there: Option<&str>, ours: Option<&str>) -> bool {
     let (Some(there), Some(ours)) = (there, ours) else { return false };
     compare(there, ours) == Some(Ordering::Greater)
@@ -31,7 +31,7 @@ pub(super) fn of(object: &Value) -> Option<&str> {
     object["metadata"]["annotations"][VERSION].as_str()
 }
 
-/// The definition of this program, marked with its version.
+/// Returns the definition of this program, marked with its version.
 pub(super) fn definition() -> Value {
     let mut definition: Value =
         serde_saphyr::from_str(DEFINITION).expect("the definition that is compiled in is YAML");
@@ -39,8 +39,8 @@ pub(super) fn definition() -> Value {
     definition
 }
 
-/// Whether a definition in the cluster is newer than this program's: by its mark, or, where that does not tell, by a
-/// version or a field that this program does not know.
+/// Returns true if a definition in the cluster is newer than this program's: by its mark, or, where that does
+/// not tell, by a version or a field that this program does not know.
 pub(super) fn is_newer_definition(there: &Value) -> bool {
     match of(there).and_then(|mark| compare(mark, OWN)) {
         Some(Ordering::Greater) => true,
@@ -49,7 +49,7 @@ pub(super) fn is_newer_definition(there: &Value) -> bool {
     }
 }
 
-/// Whether each version, field and enumerated value of `there` is in `ours` too.
+/// Returns true if each version, field and enumerated value of `there` is in `ours` too.
 pub(super) fn covers(ours: &Value, there: &Value) -> bool {
     let versions =
         |definition: &Value| definition["spec"]["versions"].as_array().cloned().unwrap_or_default();
@@ -77,7 +77,7 @@ fn schema_covers(ours: &Value, there: &Value) -> bool {
         && known.is_none_or(|known| values.all(|value| known.contains(value)))
 }
 
-/// Major, minor and patch, and the identifiers of a pre-release.
+/// Parses a version: major, minor and patch, and the identifiers of a pre-release.
 fn parse(text: &str) -> Option<([u64; 3], Vec<&str>)> {
     let text = text.trim().trim_start_matches('v');
     let text = text.split('+').next().unwrap_or(text);

@@ -19,7 +19,7 @@ pub(super) struct Meta {
     pub resource_version: String,
 }
 
-/// Who wrote fields of an object; of the object itself, where no subresource is named.
+/// Field manager of an object, or of its subresource where one is named.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Manager {

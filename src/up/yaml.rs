@@ -79,7 +79,8 @@ fn scalar(text: &mut String, words: &str) {
     if is_plain(words) {
         text.push_str(words);
     } else {
-        // What JSON quotes YAML reads, but for characters that YAML calls not printable; those are escaped too.
+        // YAML reads JSON's quoted strings, but for characters that YAML calls not printable; those are
+        // escaped too.
         let quoted = crate::escape::json(&Value::String(words.into()).to_string());
         text.push_str(&quoted);
     }

@@ -20,10 +20,10 @@ const NAMESPACED: &[&str] = &[
 /// Beyond namespaces.
 const CLUSTER: &[&str] = &["/nodes: list watch"];
 
-/// For generation 0, where resources live.
+/// Rights for generation 0 where resources live.
 const SEED_NAMESPACED: &[&str] = &["/configmaps: create delete get list patch watch"];
 
-/// For generation 0, beyond namespaces.
+/// Rights for generation 0 beyond namespaces.
 const SEED_CLUSTER: &[&str] = &["/nodes: patch", "/pods: list"];
 
 /// For an election, where the operator is.
@@ -32,7 +32,8 @@ const ELECTION: &[&str] = &[
     "coordination.k8s.io/leases/shelf-quinistry-operator: get update",
 ];
 
-/// `group/resource: verbs`, sorted, the verbs of rules for one resource apart, with the name where there is one. Anything else that a rule may hold is a failure.
+/// Formats rules as `group/resource: verbs`, sorted, the verbs of rules for one resource apart, with the name
+/// where there is one. Anything else that a rule may hold is a failure.
 fn rights(role: &Value) -> BTreeSet<String> {
     let words = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
     let mut rights = BTreeSet::new();

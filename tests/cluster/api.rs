@@ -1,5 +1,5 @@
-//! As much of an API server as the commands of people take: it keeps objects by their paths, says which kinds it serves,
-//! and deletes nothing but what a request has seen.
+//! A small API server for the commands: it keeps objects by their paths, says which kinds it serves, and
+//! deletes an object only in the version that the request has seen.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
 
-/// What is there, and how it is answered.
+/// Objects of the server, and its answers.
 #[derive(Default)]
 pub(crate) struct State {
-    /// By path, as in `/api/v1/namespaces/pantry`.
+    /// Objects by path, as in `/api/v1/namespaces/pantry`.
     pub(crate) objects: BTreeMap<String, Value>,
     /// Answers to exact paths, in place of what is there: status and body.
     pub(crate) answers: BTreeMap<String, (u16, Value)>,
@@ -101,7 +101,7 @@ impl Api {
     }
 }
 
-/// What the program printed, and its exit code.
+/// Output of the program, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -116,7 +116,7 @@ impl Said {
     }
 }
 
-/// The core group with these kinds.
+/// Returns the core group with these kinds.
 pub(crate) fn core(plurals: &[&str]) -> Value {
     let resources: Vec<Value> = plurals.iter().map(|plural| resource(plural)).collect();
     json!({"kind": "APIGroupDiscoveryList", "items": [
@@ -124,7 +124,7 @@ pub(crate) fn core(plurals: &[&str]) -> Value {
     ]})
 }
 
-/// The other groups: ours, and these.
+/// Returns the other groups: quinistry's, and these.
 pub(crate) fn groups(more: &[Value]) -> Value {
     let ours = json!({
         "metadata": {"name": "quinistry.dev"},
@@ -206,7 +206,7 @@ fn respond(state: &mut State, method: &str, path: &str, body: &Value) -> (u16, V
         ("GET" | "PATCH", Some(found)) => (200, found),
         ("GET", None) if is_list(path) => {
             let inside = |other: &&String| {
-                // Of one namespace, or of all.
+                // Objects of one namespace, or of all.
                 let (root, plural) = path.rsplit_once('/').unwrap();
                 let Some((parent, _)) = other.rsplit_once('/') else { return false };
                 let within = parent == path;
@@ -227,7 +227,7 @@ fn respond(state: &mut State, method: &str, path: &str, body: &Value) -> (u16, V
     }
 }
 
-/// Whether an object has the labels that a query selects by.
+/// Returns true if an object has the labels that a query selects by.
 fn is_selected(object: &Value, query: &str) -> bool {
     let selector = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "labelSelector");
     let selector = selector.map(|(_, value)| value.into_owned()).unwrap_or_default();
@@ -238,7 +238,7 @@ fn is_selected(object: &Value, query: &str) -> bool {
     })
 }
 
-/// Whether a path ends in a plural and names no object.
+/// Returns true if a path ends in a plural and names no object.
 fn is_list(path: &str) -> bool {
     let rest = path
         .split("/namespaces/")

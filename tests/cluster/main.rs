@@ -1,5 +1,6 @@
-//! `down`, `check` and `status` as real programs, against a server that answers as an API server does, or as a broken one
-//! would: what they delete and leave, and how they say what they found. A real cluster plays in `e2e/stories`.
+//! `down`, `check` and `status` as real programs, against a server that answers as an API server does, or as
+//! a broken one would: what they delete and leave, and how they say what they found. A real cluster plays in
+//! `e2e/stories`.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -30,7 +31,7 @@ fn resource_of_up() -> Value {
     })
 }
 
-/// A cluster on which `up` was run, and nothing else.
+/// Returns a cluster on which `up` was run, and nothing else.
 fn raised() -> Api {
     let api = Api::start();
     for path in [NAMESPACE, BESIDE, ROLE, DEPLOYMENT] {

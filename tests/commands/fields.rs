@@ -1,4 +1,4 @@
-//! The fields of `-o json` are those that docs/commands.md promises: no less, and no more.
+//! Test of the fields of `-o json`: exactly the ones that docs/commands.md promises.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 /// Objects whose keys are not fields, but names from the image.
 const MAPS: &[&str] = &["annotations", "referrers[].annotations"];
 
-/// The documented fields, by command.
+/// Returns the documented fields, by command.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let text = include_str!("../../docs/commands.md");
     let (_, text) = text.split_once("## JSON fields").unwrap();
@@ -32,7 +32,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     fields
 }
 
-/// The paths of all values in a document.
+/// Collects the paths of all values in a document.
 fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) if !MAPS.contains(&path) => {
@@ -112,7 +112,8 @@ fn every_document_has_the_fields_that_are_documented() {
     assert_eq!(failed.status.code(), Some(1));
     record("bootstrap", stdout(&failed));
     record("gc", &collected(folder.path()));
-    // From a registry that lists what it has lost: an index with the referrers of an image, and nothing behind one.
+    // From a registry that lists what it has lost: an index with the referrers of an image, and nothing
+    // behind one.
     let lost = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [{
         "mediaType": MANIFEST, "digest": Digest::sha256(b"lost").as_str(), "size": 7,
     }]});
@@ -128,7 +129,7 @@ fn every_document_has_the_fields_that_are_documented() {
     }
 }
 
-/// What `gc` says about a folder with one manifest, one link and one blob to collect.
+/// Returns the output of `gc` for a folder with one manifest, one link and one blob to collect.
 fn collected(folder: &std::path::Path) -> String {
     use crate::support::server::{PROGRAM, SERVE, Server, command};
     let store = folder.join("store");
@@ -139,7 +140,7 @@ fn collected(folder: &std::path::Path) -> String {
         good(&["push", "--self", &format!("{host}/a:1"), "-q"]);
         good(&["delete", &format!("{host}/a:1"), "-q"]);
     }
-    // What another registry took, and this one does not understand.
+    // A manifest that another registry took, and this one does not understand.
     let odd = br#"{"schemaVersion":2,"mediaType":"application/odd"}"#;
     let digest = Digest::sha256(odd);
     let hex = digest.hex();
@@ -159,7 +160,7 @@ fn collected(folder: &std::path::Path) -> String {
     good(&["gc", store, "--grace", "0", "--delete-untagged", "-o", "json"])
 }
 
-/// The name of an image whose registry lists `referrers`.
+/// Returns the name of an image whose registry lists `referrers`.
 fn losing(referrers: Value) -> String {
     let registry = ScriptedRegistry::start(move |request| {
         if request.path().contains("/referrers/") {

@@ -1,4 +1,4 @@
-//! What `serve` refuses to start with, and what it says to clients without storage.
+//! Tests of `serve`: its refusals to start, and its answers to writes without storage.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};

@@ -8,7 +8,7 @@ use super::quinistry;
 
 #[test]
 fn an_interrupted_watch_has_done_what_it_was_asked_for() {
-    // An API server that never answers: whatever the picture, the watch goes on.
+    // An API server that never answers: the watch goes on without a picture.
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");

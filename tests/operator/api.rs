@@ -26,7 +26,7 @@ pub(crate) struct Api {
     pub(crate) lease: Arc<Mutex<Option<Value>>>,
     /// The Lease by which the namespace is claimed.
     pub(crate) claim: Arc<Mutex<Option<Value>>>,
-    /// Whether the resource is deleted, of which no watch has told, and how often it was asked for.
+    /// True if the resource is deleted although no watch has told.
     pub(crate) is_gone: Arc<Mutex<bool>>,
     pub(crate) asked: Arc<Mutex<u32>>,
     watches: Watches,
@@ -172,7 +172,7 @@ impl Api {
     }
 }
 
-/// As the API server does: a version that is not the last one is refused.
+/// Writes a Lease as the API server does: a version that is not the last one is refused.
 fn write_lease(kept: &Mutex<Option<Value>>, mut lease: Value) -> Response {
     let mut now = kept.lock().unwrap();
     let version = now.as_ref().and_then(|now| now["metadata"]["resourceVersion"].as_str()).map(str::to_owned);

@@ -130,7 +130,7 @@ async fn a_resource_that_cannot_be_read_is_told_to_be_invalid_and_nothing_is_don
     assert!(api.sets.lock().unwrap().is_empty());
 }
 
-/// As when the watch of resources lags behind that of `DaemonSets`.
+/// Nothing is made for a deleted resource when the watch of resources lags behind that of `DaemonSets`.
 #[tokio::test]
 async fn nothing_is_made_for_a_resource_that_is_gone() {
     let api = Api::new();

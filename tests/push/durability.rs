@@ -73,12 +73,12 @@ fn serves_if_it_is_told_to() {
 pub(crate) struct Acknowledged {
     blobs: BTreeMap<Digest, Option<Vec<u8>>>,
     manifests: BTreeMap<String, Option<Vec<u8>>>,
-    /// What a request is about that has not been answered.
+    /// Names and digests that unanswered requests are about.
     open: Vec<String>,
 }
 
 impl Acknowledged {
-    /// After a collection: a blob that was pushed may be gone, unless a tag leads to it.
+    /// Returns the state after a collection: a blob that was pushed may be gone, unless a tag leads to it.
     pub(crate) fn collected(mut self) -> Self {
         self.blobs.retain(|_, expected| expected.is_none());
         self
@@ -104,7 +104,7 @@ impl Log {
         self.past.push((SystemTime::now(), self.now.clone()));
     }
 
-    /// The states and when each was reached.
+    /// Returns the states and when each was reached.
     pub(crate) fn past(self) -> Vec<(SystemTime, Acknowledged)> {
         self.past
     }

@@ -1,5 +1,6 @@
-//! Power failures at every moment: the real program serves clients while its system calls are traced; from the trace the
-//! disk is rebuilt as it may be left at each moment, a store is opened on it, and what clients were told holds.
+//! Power failures at every moment: the real program serves clients while its system calls are traced; from
+//! the trace the disk is rebuilt as it may be left at each moment, a store is opened on it, and what clients
+//! were told holds.
 //!
 //! Takes minutes, and needs `strace`: `cargo test --test push -- --ignored power`.
 
@@ -51,7 +52,7 @@ impl Told {
         Self { name, past: log.past().into_iter().map(|(at, told)| (seconds(at), told)).collect() }
     }
 
-    /// Number of states that it had gone through at that time.
+    /// Returns the number of states that had been reached at that time.
     fn states(&self, until: f64) -> usize {
         self.past.partition_point(|(at, _)| *at < until)
     }
@@ -61,7 +62,8 @@ impl Told {
     }
 }
 
-/// The program under `strace`, which is a child of its own: the program's process is the caller's.
+/// Returns the command that runs the program under `strace`, which is a child of its own: the program's
+/// process is the caller's.
 fn traced(file: &Path, arguments: &[&OsStr]) -> Command {
     let mut traced = command("strace");
     traced
@@ -71,14 +73,14 @@ fn traced(file: &Path, arguments: &[&OsStr]) -> Command {
     traced
 }
 
-/// Several clients at once, each in a repository of its own, with layers in common.
+/// Runs several clients at once, each in a repository of its own, with layers in common.
 fn load(server: &Server, clients: usize) -> Vec<Told> {
     let clients = (0..clients).map(|client| {
         let repository = Repository { peer: server.peer, name: format!("power/{client}") };
         thread::spawn(move || {
             let mut log = Log::default();
             work(&repository, &mut log);
-            // What it pushed before, and deleted, comes back.
+            // Blobs that the client pushed before, and deleted, come back.
             work(&repository, &mut log);
             Told::of(repository.name, log)
         })
@@ -86,8 +88,8 @@ fn load(server: &Server, clients: usize) -> Vec<Told> {
     clients.collect::<Vec<_>>().into_iter().map(|client| client.join().unwrap()).collect()
 }
 
-/// Opens a store on each disk that may be left by these events and compares it with what clients were told; the number of
-/// disks that differed.
+/// Opens a store on each disk that may be left by these events and compares it with what clients were told;
+/// the number of disks that differed.
 fn check(disk: &mut Disk, events: &[Event], told: &[Told], chance: &mut Chance) -> usize {
     let mut seen = BTreeSet::new();
     for (place, event) in events.iter().enumerate() {

@@ -66,7 +66,8 @@ pub(crate) fn store_in(folder: &Path) -> Store {
     Store::open(Filesystem::open(folder, Access::Write).unwrap(), false).unwrap()
 }
 
-/// A store on a folder that a registry is about to give up: a registry that was dropped ends on a thread of its own.
+/// Opens a store on a folder that a registry is about to give up: a registry that was dropped ends on a
+/// thread of its own.
 pub(crate) fn store_once_free(folder: &Path) -> Store {
     let begun = Instant::now();
     let storage = loop {

@@ -19,7 +19,8 @@ impl Crowd {
     /// Opens connections that take in as little as possible.
     pub(crate) fn of(peer: Peer, count: usize) -> Self {
         let connection = |index| {
-            // A listener that is not asked too much at once drops no attempt, each of which would cost a second.
+            // A listener that is not asked too much at once drops no attempt, each of which would cost a
+            // second.
             if index % BURST == BURST - 1 {
                 assert_eq!(peer.get("/v2/").status, 200);
             }
@@ -55,7 +56,8 @@ impl Crowd {
         }
     }
 
-    /// Waits until an answer has begun on all connections, and reads nothing of it. What was closed instead has ended too.
+    /// Waits until an answer has begun on all connections, and reads nothing of it. What was closed instead
+    /// has ended too.
     pub(crate) fn hear(&self) {
         for stream in &self.0 {
             match stream.peek(&mut [0]) {

@@ -1,8 +1,8 @@
-//! Memory of the real program while a client holds nearly all of its connections in the way that costs most: resident
-//! memory is counted, printed, and must stay below the limit that the operator gives its pods.
+//! Memory of the real program while a client holds nearly all of its connections in the way that costs most:
+//! resident memory is counted, printed, and must stay below the limit that the operator gives its pods.
 //!
-//! Registries with storage have a bound of their own. `ten_minutes` is a longer attack in a memory cgroup, and runs when it
-//! is asked for.
+//! Registries with storage have a bound of their own. `ten_minutes` is a longer attack in a memory cgroup,
+//! and runs when it is asked for.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -21,8 +21,8 @@ use support::server::{PROGRAM, SERVE, Server, command};
 /// Limit of a generation's pod, in KiB (`operator::build::pod`).
 const POD_LIMIT: u64 = 128 * 1024;
 
-/// Highest resident memory of a registry without storage, in KiB: an eighth of the pod's limit is left to the kernel's
-/// part of each connection.
+/// Highest resident memory of a registry without storage, in KiB: an eighth of the pod's limit is left to the
+/// kernel's part of each connection.
 const BOUND: u64 = POD_LIMIT - POD_LIMIT / 8;
 
 /// Highest resident memory of a registry with storage, in KiB.
@@ -31,7 +31,7 @@ const STORAGE_BOUND: u64 = 384 * 1024;
 /// Connections of one attack: of 4,096 places a few are left to honest clients.
 const CONNECTIONS: usize = 4080;
 
-/// Each connection is an open file of this process too; returns how many there can be.
+/// Returns the number of connections that there can be: each is an open file of this process too.
 fn connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -39,7 +39,7 @@ fn connections() -> usize {
     CONNECTIONS.min(files.saturating_sub(100))
 }
 
-/// Highest resident memory of a process so far, in KiB.
+/// Returns the highest resident memory of a process so far, in KiB.
 fn peak(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the process has memory");

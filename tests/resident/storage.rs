@@ -1,4 +1,4 @@
-//! The same with storage, where clients can also have something kept for them.
+//! Memory of a registry with storage, where clients can also have content kept for them.
 
 use quinistry::oci::Digest;
 use serde_json::json;
@@ -45,7 +45,7 @@ fn unread_manifests() {
     for (length, count) in [(3_900_000, 8), (200_000, 64), (7000, 64)] {
         let prepare = |peer| (0..count).for_each(|i| put_manifest(peer, &format!("m{i}"), length, None));
         stored(&format!("unread manifests of {length} bytes"), prepare, |crowd| {
-            // Other connections wait until those that do not read are cut off.
+            // Other connections wait until the clients that do not read are cut off.
             crowd.try_send_each(|i| get(&format!("/v2/a/manifests/m{}", i % count)));
         });
     }

@@ -1,12 +1,13 @@
-//! A hostile run of ten minutes: crowds change their attack again and again, and honest clients beside them must be served.
+//! A hostile run of ten minutes: crowds change their attack again and again, and honest clients beside them
+//! must be served.
 //!
 //! ```sh
 //! cargo test --release --test resident -- --ignored --nocapture ten_minutes
 //! ```
 //!
-//! `QUINISTRY_HOSTILE_SECONDS` is the duration of each of the two runs (600 without it). Where the memory controller of
-//! cgroups is writable, the registry without storage runs in a group of 128 MiB, the limit of a generation's pod, and the
-//! one with storage in one of 512 MiB.
+//! `QUINISTRY_HOSTILE_SECONDS` is the duration of each of the two runs (600 without it). Where the memory
+//! controller of cgroups is writable, the registry without storage runs in a group of 128 MiB, the limit of a
+//! generation's pod, and the one with storage in one of 512 MiB.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,7 +37,7 @@ fn duration() -> Duration {
 struct Group(PathBuf);
 
 impl Group {
-    /// A group that holds no more than this, if cgroups can be made here.
+    /// Creates a group that holds no more than this, if cgroups can be made here.
     fn of(name: &str, limit: u64) -> Option<Self> {
         let roots = [
             (Path::new("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
@@ -58,7 +59,7 @@ impl Drop for Group {
     }
 }
 
-/// One of the attacks on a server that holds something, by its number.
+/// Runs one attack, by its number, on a server with storage.
 fn attack(crowd: &mut Crowd, number: usize, layer: &str) {
     let upload = b"POST /v2/evil/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
     let manifest = b"PUT /v2/evil/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n";

@@ -1,5 +1,5 @@
-//! A registry in memory that keeps what it is sent, and lists referrers as it is told to: other programs' registries in
-//! small.
+//! A registry in memory that keeps what it is sent, and lists referrers in a chosen way: other programs'
+//! registries in small.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,22 +9,22 @@ use serde_json::{Value, json};
 
 use super::scripted_registry::{Answer, Request, ScriptedRegistry};
 
-/// What a registry holds, of one repository or many: names of repositories count for nothing.
+/// Contents of a registry with one repository or many: the repositories' names do not matter.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     pub blobs: BTreeMap<String, Vec<u8>>,
-    /// By digest.
+    /// Manifests by digest.
     pub manifests: BTreeMap<String, Vec<u8>>,
     /// Digests by tag.
     pub tags: BTreeMap<String, String>,
 }
 
-/// How a registry answers the question for referrers.
+/// Answer of a registry to the question for referrers.
 #[derive(Clone, Debug)]
 pub enum Referrers {
-    /// By the specification, with `OCI-Subject` for what is pushed.
+    /// The list of the specification, with `OCI-Subject` for manifests that are pushed.
     Listed,
-    /// With this to every question.
+    /// The same answer to every question.
     Unknown(Answer),
 }
 
@@ -43,12 +43,12 @@ impl MemoryRegistry {
         Self { host: registry.host.clone(), contents, registry }
     }
 
-    /// One that does not know the question, as distribution.
+    /// Starts a registry without a referrers API, as distribution's.
     pub fn without_referrers() -> Self {
         Self::start(Referrers::Unknown(Answer::new(404).body("404 page not found")))
     }
 
-    /// `METHOD path`, in order.
+    /// Returns the requests as `METHOD path`, in order.
     pub fn asked(&self) -> Vec<String> {
         self.registry.asked()
     }
@@ -57,7 +57,7 @@ impl MemoryRegistry {
         change(&mut self.contents.lock().unwrap())
     }
 
-    /// The entries of the list that clients keep for a subject.
+    /// Returns the entries of the list that clients keep for a subject.
     pub fn tagged(&self, subject: &Digest) -> Option<Vec<Descriptor>> {
         self.change(|contents| {
             let list = &contents.manifests[contents.tags.get(&subject.as_str().replace(':', "-"))?];

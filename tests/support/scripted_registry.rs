@@ -40,7 +40,8 @@ pub struct Answer {
     gate: Option<Gate>,
 }
 
-/// Holds answers back until so many are due at the same time. Answers that wait in vain are broken off.
+/// Gate that holds answers back until a number of them is due at the same time. Answers that wait in vain are
+/// broken off.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<(Mutex<usize>, Condvar)>);
 

@@ -73,12 +73,12 @@ struct State {
 /// A write that is held back, as by a queue before the API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Held {
-    /// None yet.
+    /// No answer yet.
     #[default]
     None,
     /// The operator waits for its answer.
     Waiting,
-    /// It was forwarded, and this was the answer.
+    /// Status of the API server's answer to the forwarded write.
     Answered(StatusCode),
 }
 
@@ -139,7 +139,8 @@ impl FaultProxy {
         self.state.cut.send_modify(|count| *count += 1);
     }
 
-    /// Holds the next PATCH of a kind back, whoever still waits for its answer. Returns when there is one.
+    /// Holds back the next PATCH of a kind until `let_go`, even when its sender still waits for the answer.
+    /// Returns when such a PATCH has arrived.
     pub async fn hold(&self, kind: &'static str) {
         *self.state.hold.lock().expect("nothing panics with it") = Some(kind);
         let _ = self.state.held.subscribe().wait_for(|held| *held == Held::Waiting).await;
@@ -207,7 +208,7 @@ async fn converse(stream: TcpStream, state: Arc<State>) {
 // === impl State ===
 
 impl State {
-    /// Whether this is the write to hold back, which is one only.
+    /// Returns true if this is the write to hold back. Only one write is held back.
     fn is_to_be_held(&self, path: &str) -> bool {
         let mut hold = self.hold.lock().expect("nothing panics with it");
         hold.take_if(|wanted| kind(path) == *wanted).is_some()

@@ -9,10 +9,11 @@ use tokio::process::Command;
 
 use super::{Node, shell};
 
-/// Ends every container and its shim; containerd would only detach from them. A shim without a container is left where
-/// there is nobody any more to take it away. Containers that end in this way leave their host ports in the kernel, where
-/// they would not survive a power failure: rules of CNI's portmap go, in the forms that its versions write. All other
-/// rules stay, since Docker answers the node's DNS by some of them.
+/// Shell script that ends every container and its shim; containerd would only detach from them. A shim
+/// without a container would stay, with no process left to remove it. Containers that end in this way leave
+/// their host ports in the kernel, where these would not survive a power failure: the script deletes the
+/// rules of CNI's portmap in all forms that its versions write. All other rules stay, since Docker answers
+/// the node's DNS by some of them.
 const STOP: &str = "systemctl stop kubelet
 ctr -n k8s.io tasks ls -q | xargs -r -n1 ctr -n k8s.io tasks kill -s SIGKILL
 systemctl stop containerd

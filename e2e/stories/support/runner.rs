@@ -37,7 +37,7 @@ pub struct Story {
     pub play: fn(Arc<Stage>) -> BoxFuture<'static, Result<()>>,
 }
 
-/// How a story ended.
+/// End of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Well,
@@ -82,7 +82,7 @@ pub fn main(stories: &[Story]) -> ExitCode {
     }
 }
 
-/// The closing line: how many stories ended in each way, and which did not count.
+/// Formats the closing line: how many stories ended in each way, and which did not count.
 fn summary(ends: &[(&str, End)]) -> String {
     let named = |wanted: End| -> Vec<&str> {
         ends.iter().filter(|(_, end)| *end == wanted).map(|(name, _)| *name).collect()

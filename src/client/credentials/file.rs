@@ -1,7 +1,7 @@
 //! The content of docker's configuration file, and which of its entries is for a repository. Pure.
 //!
-//! Entries are read one by one when they are needed: an odd one keeps no command from the others. Reasons name the
-//! place, never the content.
+//! Entries are read one by one when they are needed: an odd one keeps no command from the others. Reasons
+//! name the place, never the content.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -16,7 +16,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The sections of the file that hold credentials, or say who does.
+/// The sections of the file that hold credentials, or name the helper that does.
 #[derive(Default)]
 pub(super) struct File {
     auths: Map<String, Value>,
@@ -117,8 +117,8 @@ fn credentials(entry: &Value) -> Result<Option<Credentials>, String> {
     Ok(Some(Credentials::Password { username, password: Secret::new(password) }))
 }
 
-/// Returns the entries whose key is the host, or the host and the first segments of the repository: the longest
-/// first, and of equals the plain spelling first.
+/// Returns the entries whose key is the host, or the host and the first segments of the repository: the
+/// longest first, and of equals the plain spelling first.
 fn fitting<'a>(
     entries: &'a Map<String, Value>,
     host: &str,
@@ -133,20 +133,21 @@ fn fitting<'a>(
             (of == host && wanted.starts_with(&path)).then_some((path.len(), key.as_str(), entry))
         })
         .collect();
-    // By length of the key too, so that `HOST` goes before `https://HOST/v2/`; docker's own name for itself is long.
+    // By length of the key too, so that `HOST` goes before `https://HOST/v2/`; docker's own name for itself
+    // is long.
     let is_own = |key: &str| key == super::key(&host);
     found.sort_by_key(|(depth, key, _)| (std::cmp::Reverse(*depth), !is_own(key), key.len()));
     found.into_iter().map(|(_, key, entry)| (key, entry)).collect()
 }
 
-/// Whether a key is for a host as a whole.
+/// Returns true if a key is for a host as a whole.
 pub(super) fn is_for_host(key: &str, host: &str) -> bool {
     let (of, path) = place(key);
     of == canonical(host) && path.is_empty()
 }
 
-/// Splits a key into its host and the segments of a path. Keys with a scheme are docker's, whose path is that of the
-/// registry's API and stands for no repository; other tools leave the scheme out and keep the version.
+/// Splits a key into its host and the segments of a path. Keys with a scheme are docker's, whose path is that
+/// of the registry's API and stands for no repository; other tools leave the scheme out and keep the version.
 fn place(key: &str) -> (String, Vec<&str>) {
     let bare = ["https://", "http://"].iter().find_map(|scheme| {
         let start = key.get(..scheme.len())?;
@@ -162,7 +163,7 @@ fn place(key: &str) -> (String, Vec<&str>) {
     }
 }
 
-/// One name for Docker Hub, which has several.
+/// Returns one name for Docker Hub, which has several.
 fn canonical(host: &str) -> String {
     let host = host.to_ascii_lowercase();
     if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") {
@@ -180,7 +181,7 @@ mod tests {
         File::parse(text.as_bytes()).unwrap()
     }
 
-    /// The user that is found.
+    /// Returns the user of the credentials that are found.
     fn user(file: &File, host: &str, repository: &str) -> Option<String> {
         let repository = Some(repository).filter(|repository| !repository.is_empty());
         file.credentials(host, repository).unwrap().map(|found| match found {

@@ -47,7 +47,7 @@ fn parse(output: &[u8]) -> Result<Option<Credentials>, &'static str> {
     let text = |name: &str| match answer.get(name) {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err("its answer holds what is not a text"),
+        Some(_) => Err("its answer has a member that is not a text"),
     };
     if !answer.is_object() && !answer.is_null() {
         return Err("its answer is not an object");
@@ -60,7 +60,7 @@ fn parse(output: &[u8]) -> Result<Option<Credentials>, &'static str> {
     })
 }
 
-/// Whether a failure means no more than that nothing is kept.
+/// Returns true if a failure means no more than that nothing is kept.
 fn is_none(error: &CredentialError) -> bool {
     matches!(error, CredentialError::Helper { reason, .. }
         if reason.to_ascii_lowercase().contains("credentials not found"))

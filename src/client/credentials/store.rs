@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{CredentialError, file};
 
-/// As many links in a row as Linux follows.
+/// Longest chain of symbolic links that is followed: Linux follows as many.
 const MAX_LINKS: usize = 40;
 
 /// Puts `auth` under `key`; without one, an empty entry says that a helper knows.
@@ -68,7 +68,8 @@ fn write(path: &Path, document: &Map<String, Value>) -> Result<(), CredentialErr
     Ok(())
 }
 
-/// Returns the file that a link stands for, be it there or not: the file is to be written, and the link to stay.
+/// Returns the file that a link stands for, be it there or not: the file is to be written, and the link to
+/// stay.
 fn behind_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {

@@ -7,18 +7,20 @@ use serde_json::Value;
 
 use crate::oci::{Algorithm, Digest};
 
-/// Every digest in a document, of JSON or not.
+/// Finds every digest in a document, of JSON or not.
 pub(super) fn in_document(bytes: &[u8]) -> BTreeSet<Digest> {
     let mut found = BTreeSet::new();
     in_text(bytes, &mut found);
     if memchr::memchr(b'\\', bytes).is_some() {
-        // In JSON a digest can be written so that its letters do not stand in the document, as `sha256\u003a…`.
+        // In JSON a digest can be written so that its letters do not stand in the document, as
+        // `sha256\u003a…`.
         in_text(&unescaped(bytes), &mut found);
     }
     found
 }
 
-/// Whether an object has a member that Go's decoders, which do not tell upper from lower case, take for one that counts.
+/// Returns true if an object has a member that Go's decoders, which do not tell upper from lower case, take
+/// for one that counts.
 pub(super) fn has_other_spelling(bytes: &[u8]) -> bool {
     const MEMBERS: [&str; 9] = [
         "schemaVersion",
@@ -56,7 +58,7 @@ fn in_text(text: &[u8], found: &mut BTreeSet<Digest>) {
     }
 }
 
-/// The text with JSON's escapes of ASCII letters undone.
+/// Undoes JSON's escapes of ASCII letters in a text.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;

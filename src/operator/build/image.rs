@@ -1,4 +1,5 @@
-//! Image names that admission plugins rewrite: a name with a digest added to its tag means the same image. Pure.
+//! Image names that admission plugins rewrite: a name with a digest added to its tag means the same image.
+//! Pure.
 
 /// Registry and namespace of a name without any, as runtimes read it.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -27,7 +28,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// A repository with its registry, as `docker.io/library/debian` for `debian`.
+/// Returns a repository with its registry, as `docker.io/library/debian` for `debian`.
 fn full(repository: &str) -> String {
     let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
     let (registry, path) = match repository.split_once('/') {
@@ -39,8 +40,9 @@ fn full(repository: &str) -> String {
     format!("{registry}/{library}{path}")
 }
 
-/// Whether `found` is what was asked for by `wanted`: the same name, or the same repository and tag with a digest added.
-/// Some plugins leave the tag out once there is a digest. A digest that was asked for stays what it is.
+/// Returns true if `found` is what was asked for by `wanted`: the same name, or the same repository and tag
+/// with a digest added. Some plugins leave the tag out once there is a digest. A digest that was asked for
+/// stays what it is.
 #[must_use]
 pub(in crate::operator) fn is_same_image(wanted: &str, found: &str) -> bool {
     if wanted == found {

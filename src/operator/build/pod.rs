@@ -61,8 +61,8 @@ pub(super) fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
     }
 }
 
-/// All nodes but those that are left out; for the main carrier of generation 0 those that say nothing of carriers, as a
-/// node that joins needs nobody's label.
+/// Returns the affinity for all nodes but the excluded ones. With `unlabelled`, for the main carrier of
+/// generation 0, it selects the nodes without a carrier label: a node that joins needs no label.
 fn affinity(unlabelled: bool) -> core::Affinity {
     let requirement = |key: &str, operator: &str, values| core::NodeSelectorRequirement {
         key: key.into(),

@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(in crate::operator) struct Candidate {
     identity: String,
-    /// How long the others wait for a renewal.
+    /// Time after which a lease that is not renewed expires for the other candidates.
     duration: Duration,
     /// The version of another's Lease, and when it was first seen.
     rival: Option<(Option<String>, Moment)>,

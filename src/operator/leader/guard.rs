@@ -1,7 +1,7 @@
 //! The guard: lets writes to the API server pass while this operator leads, and only then. Reads always pass.
 //!
-//! It stands right above the connections, below everything that might wait and try again. Writes have connections of their
-//! own, which have a [fence](super::fence). Made by `connection`.
+//! The guard stands right above the connections, below everything that might wait and try again. Writes have
+//! connections of their own, which have a [fence](super::fence). Made by `connection`.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -81,7 +81,7 @@ fn said(status: &'static str, reason: Reason, message: impl AsRef<str>) -> Said 
     Said { status, reason, message: shorten(message.as_ref()) }
 }
 
-/// The conditions, and whether all is proven but on nodes that have just joined.
+/// Returns the conditions, and whether all is proven but on nodes that have just joined.
 pub(super) fn words(
     chain: &Chain<'_>,
     deviations: &[Deviation],
@@ -117,7 +117,8 @@ const fn stops(reason: Reason) -> bool {
     ) && !may_pass(reason)
 }
 
-/// Problems that may pass by themselves: they make a resource Degraded once their node was waited for too long.
+/// Problems that may pass by themselves: they make a resource Degraded once their node was waited for too
+/// long.
 const fn may_pass(reason: Reason) -> bool {
     matches!(
         reason,

@@ -25,7 +25,7 @@ pub(super) fn selected<'a>(quinistry: &Quinistry, observed: &'a Observed) -> Vec
 pub(super) struct Set<'a> {
     pub(super) wanted: Option<apps::DaemonSet>,
     pub(super) live: Option<&'a DaemonSet>,
-    /// What is wanted differs from what is live in the limit alone, which is lower now.
+    /// True if the wanted set differs from the live one in the limit alone, which is lower now.
     lowers: bool,
     /// Of what is wanted: looked up once, as each pod is compared with it again and again.
     template: Option<String>,
@@ -89,7 +89,7 @@ pub(super) struct View<'a> {
     /// Asked for each of these, and a walk through all pods.
     served: OnceCell<Vec<(&'a Pod, &'a Digest)>>,
     selected: usize,
-    /// How many of the nodes may lack it.
+    /// Number of nodes that may lack the generation.
     tolerated: usize,
     learning: bool,
     looks: bool,
@@ -156,7 +156,7 @@ impl<'a> View<'a> {
             }
             set.live.is_none() || !std::mem::replace(&mut changing, true)
         });
-        // A limit is lowered whatever the generation below does: until then too many pods may go at once.
+        // A limit is lowered regardless of the generation below: until then too many pods may go at once.
         due.filter(|set| self.reachable || set.lowers).filter_map(|set| set.wanted.as_ref()).collect()
     }
 
@@ -172,24 +172,24 @@ impl<'a> View<'a> {
         self.sets.iter().any(|set| set.is_of_current_template(pod))
     }
 
-    /// The image that a pod of the current template should have, if it has another one.
+    /// Returns the image that a pod of the current template should have, if the pod has another one.
     pub(super) fn rewritten(&self, pod: &Pod) -> Option<&str> {
         let mut sets = self.sets.iter().filter(|set| set.has_template_of(pod));
         let wanted = sets.next().filter(|set| !set.has_image_of(pod))?;
         wanted.image.as_deref().filter(|_| sets.all(|set| !set.has_image_of(pod)))
     }
 
-    /// No Ready pod of the current template stays on a node.
+    /// Returns true if no Ready pod of the current template stays on a node.
     pub(super) fn lacks(&self, node: &Node) -> bool {
         self.pod_on(node).is_none_or(|pod| pod.ready.is_none())
     }
 
-    /// Nodes that lack it, of those that hold up the chain.
+    /// Returns the nodes that lack the generation, of those that hold up the chain.
     pub(super) fn lacking(&self) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().copied().filter(|node| self.lacks(node))
     }
 
-    /// What is on a node serves something else than it should, or did.
+    /// Returns true if a pod on the node serves other content than it should, or did.
     fn deviates_on(&self, node: &Node) -> bool {
         self.on(&node.name).iter().filter(|pod| self.is_of_current_template(pod)).any(|pod| {
             let ended = pod.ended.as_ref().is_some_and(|(code, _)| *code == diagnose::DEVIATES);
@@ -207,7 +207,8 @@ impl<'a> View<'a> {
         self.places.on(node)
     }
 
-    /// On every selected node that is ready, a pod of the current template is Ready; but for those that may be behind.
+    /// Returns true if a pod of the current template is Ready on every selected node that is ready, but for
+    /// the nodes that may be behind.
     pub(super) fn is_rolled_out(&self) -> bool {
         *self.rolled_out.get_or_init(|| {
             self.is_current() && self.lives().all(|live| live.settled) && self.is_everywhere()
@@ -246,8 +247,9 @@ impl<'a> View<'a> {
         self.pods.iter().copied().filter(suspicious).take(SAMPLE).collect()
     }
 
-    /// It has run for a while, and its kubelet had as long to say what it thinks of it: on a node that comes back, all
-    /// pods count as not Ready until then. By the operator's own clock, since a node's may be wrong.
+    /// Returns true if the pod has run for a while, and its kubelet had as long to report on it: on a node
+    /// that comes back, all pods count as not Ready until then. Measured by the operator's own clock, since a
+    /// node's may be wrong.
     pub(super) fn had_its_time(&self, pod: &Pod, now: Timestamp) -> bool {
         let node = self.known.get(&pod.node).map(|node| node.seen);
         let since = pod.running.map(|_| node.map_or(pod.seen, |node| node.max(pod.seen)));
@@ -310,7 +312,8 @@ impl<'a> View<'a> {
         self.served().iter().filter(|(pod, served)| ready(pod) && Some(*served) == digest).count()
     }
 
-    /// `stands`: it is proven everywhere but on nodes that have just joined.
+    /// Returns the generation's status. `stands`: the generation is proven everywhere but on nodes that have
+    /// just joined.
     pub(super) fn status(&self, chain: &Chain<'_>, stands: bool) -> GenerationStatus {
         let digest = chain.digest.as_ref();
         let current: Vec<_> =

@@ -1,4 +1,5 @@
-//! How many pods a rollout may take away at once, and which nodes it goes on without. Pure.
+//! The limit of a rollout: the number of pods that it may take away at once, and the nodes that it goes on
+//! without. Pure.
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
@@ -8,22 +9,24 @@ use super::{Chain, validate};
 use crate::operator::build::{self, Input};
 use crate::operator::observed::{DaemonSet, Node, Pod};
 
-/// After how many seconds without a node a rollout goes on without it.
+/// Time in seconds without a node after which a rollout goes on without it.
 const GONE: i64 = 60;
 
 // === impl Chain ===
 
 impl Chain<'_> {
-    /// The controller counts nodes without a pod against the limit, and would wait for some of them for ever.
+    /// Returns the limit for the controller, which counts nodes without a pod against it and would wait for
+    /// some of them for ever.
     pub(super) fn max_unavailable(&self, number: i32) -> i32 {
         let allowed =
             validate::max_unavailable(&self.quinistry.spec.rollout.max_unavailable, self.selected.len());
         allowed.saturating_add(i32::try_from(self.given_up(number)).unwrap_or(i32::MAX))
     }
 
-    /// How many selected nodes a rollout of a generation goes on without. A node that is back has its pods at once, and
-    /// then as many more than allowed may be taken away: so a node counts only when it has been gone for a while, and has
-    /// no pod that could be well again; if it has one, when it was waited for as long as for anything else.
+    /// Counts the selected nodes that a rollout of a generation goes on without. A node that returns has its
+    /// pods at once, and then as many more than allowed may be taken away. A node therefore counts only when
+    /// it has been gone for a while and has no pod that could recover; if it has one, when that pod was
+    /// waited for as long as for anything else.
     fn given_up(&self, number: i32) -> usize {
         let tolerated = self.tolerated();
         if tolerated == 0 && self.ready.len() == self.selected.len() {
@@ -50,20 +53,20 @@ impl Chain<'_> {
         absent + self.ready.iter().filter(stuck).count().min(tolerated)
     }
 
-    /// How many of the selected nodes may lack a generation; never all.
+    /// Returns the number of selected nodes that may lack a generation; never all.
     pub(super) fn tolerated(&self) -> usize {
         validate::tolerated(&self.quinistry.spec.rollout.tolerate_nodes, self.selected.len())
     }
 
-    /// What is there already, if it differs in the limit alone.
+    /// Returns the live set, if it differs in the limit alone.
     pub(super) fn with_limit_of(&self, input: &Input<'_>, live: &DaemonSet) -> Option<apps::DaemonSet> {
         let max_unavailable = limit(live).filter(|live| *live != input.max_unavailable)?;
         let same = build::daemon_set(self.quinistry, &Input { max_unavailable, ..input.clone() });
         (live.applied.as_deref() == Some(build::applied(&same))).then_some(same)
     }
 
-    /// It has nothing to replace, so that the limit means nothing: nodes come and go, and each time all generations would
-    /// be written twice, and Ready be lost meanwhile.
+    /// Returns true if the set has no pod to replace, so that the limit means nothing: nodes come and go, and
+    /// each time all generations would be written twice, and Ready be lost in between.
     pub(super) fn is_at_rest(&self, input: &Input<'_>, same: &apps::DaemonSet) -> bool {
         let template = build::template(same);
         let stale = |pod: &Pod| {
@@ -73,7 +76,7 @@ impl Chain<'_> {
     }
 }
 
-/// The limit that a `DaemonSet` has now.
+/// Returns the limit that a `DaemonSet` has now.
 pub(super) fn limit(live: &DaemonSet) -> Option<i32> {
     let limit = live.spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"].as_i64()?;
     i32::try_from(limit).ok()

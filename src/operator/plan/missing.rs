@@ -1,5 +1,5 @@
-//! Why a node that should have a Ready pod of a generation has none: in the words of the pod, of the scheduler, of the
-//! kubelet or of the API server. Pure.
+//! Diagnosis of a node that should have a Ready pod of a generation and has none: the message comes from the
+//! pod, the scheduler, the kubelet or the API server. Pure.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -9,13 +9,14 @@ use super::progress::Progress;
 use crate::crd::Reason;
 use crate::operator::observed::{Node, Pod, Refusal};
 
-/// For how many seconds a pod may be on its way before its node is named.
+/// Time in seconds that a pod may be on its way before its node is named.
 const PATIENCE: i64 = 30;
 
-/// For how many seconds what the scheduler or the kubelet refuses is taken for passing: the pod before may be ending.
+/// Time in seconds for which a refusal of the scheduler or the kubelet counts as passing: the pod before may
+/// be ending.
 const SOON: i64 = 5;
 
-/// For how many seconds a pod may stay after the end of its grace.
+/// Time in seconds that a pod may stay after the end of its grace.
 const LINGERS: i64 = 15;
 
 /// Reasons for which a container waits that are no refusal.
@@ -46,13 +47,13 @@ impl Missing {
         Self { generations: missing.map(|view| view.number).collect(), pods: silent.take(ASKED).collect() }
     }
 
-    /// Nothing is to be asked.
+    /// Returns true if there is nothing to ask.
     pub(in crate::operator) fn is_empty(&self) -> bool {
         self.generations.is_empty() && self.pods.is_empty()
     }
 }
 
-/// It is on its node, and does not get as far as a container: volumes, sandbox, network.
+/// Returns true if the pod is on its node, and does not get as far as a container: volumes, sandbox, network.
 fn is_silent(pod: &Pod) -> bool {
     let waits = pod.waiting.as_ref().is_none_or(|(reason, _)| ON_ITS_WAY.contains(&reason.as_str()));
     pod.ready.is_none()
@@ -62,7 +63,7 @@ fn is_silent(pod: &Pod) -> bool {
         && waits
 }
 
-/// Why a node lacks a generation, unless that may still come by itself.
+/// Returns the reason why a node lacks a generation, unless its pod may still come by itself.
 pub(super) fn problem(
     chain: &Chain<'_>,
     view: &View<'_>,
@@ -137,7 +138,7 @@ fn of_pod(chain: &Chain<'_>, pod: &Pod, after: impl Fn(Timestamp, i64) -> bool) 
         .then(|| (Reason::PodNotStarted, format!("not started since {}: {words}", pod.created)))
 }
 
-/// What a refusal of the API server means.
+/// Derives reason and message from a refusal of the API server.
 pub(super) fn refused(chain: &Chain<'_>, refusal: &Refusal) -> (Reason, String) {
     if refusal.message.contains("PodSecurity") {
         let namespace = chain.quinistry.metadata.namespace.as_deref().unwrap_or_default();
@@ -152,7 +153,8 @@ pub(super) fn refused(chain: &Chain<'_>, refusal: &Refusal) -> (Reason, String) 
     (Reason::ApplyRejected, message)
 }
 
-/// For how many seconds this operator has seen none there; if it has just begun, for as long as can be.
+/// Returns the time in seconds for which this operator has seen no steady pod there; the longest possible if
+/// it has just begun.
 fn seen_missing(chain: &Chain<'_>, view: &View<'_>, node: &Node) -> i64 {
     let Some(known) = &chain.observed.lacking else { return i64::MAX };
     known.get(&(view.number, node.name.clone())).map_or(0, |since| waited(chain, *since))

@@ -1,5 +1,5 @@
-//! Owners of ports. Ports are a node's, so resources of all namespaces compete: what runs keeps them, and of what does not
-//! the oldest gets them. Pure.
+//! Owners of ports. Ports are a node's, so resources of all namespaces compete: what runs keeps them, and of
+//! what does not the oldest gets them. Pure.
 
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
@@ -17,13 +17,13 @@ pub(super) struct Owner {
     pub(super) ports: RangeInclusive<i32>,
 }
 
-/// Reasons for which nothing of a resource can run, whatever it asks for.
+/// Reasons for which nothing of a resource can run, whatever its specification asks for.
 const REFUSED: [&str; 5] =
     ["InvalidSpec", "ApplyRejected", "PodSecurityForbidden", "NamespaceTerminating", "NoNodes"];
 
-/// The resource that keeps this one from its ports: of those that compete for them, the one whose generations have been
-/// there for longest; if none has any, the oldest that can have some. One that must itself stand back keeps no other from
-/// anything.
+/// Returns the resource that keeps this one from its ports: of those that compete for them, the one whose
+/// generations have been there for longest; if none has any, the oldest that can have some. One that must
+/// itself stand back keeps no other from anything.
 pub(super) fn owner(quinistry: &Quinistry, observed: &Observed) -> Option<Owner> {
     let is_self = |other: &Quinistry| other.metadata.uid == quinistry.metadata.uid;
     let rivals = observed.rivals.iter().map(AsRef::as_ref).filter(|rival| !is_self(rival));
@@ -59,28 +59,28 @@ struct Claim<'a> {
 // === impl Claim ===
 
 impl Claim<'_> {
-    /// What runs goes before what does not: its ports are taken.
+    /// Orders claims: a resource that runs precedes one that does not, since its ports are taken.
     fn compare(&self, other: &Self) -> Ordering {
         let runs = |claim: &Self| (claim.since.is_none(), claim.since);
         runs(self).cmp(&runs(other)).then_with(|| by_age(self.quinistry, other.quinistry))
     }
 }
 
-/// Since when a resource has its ports, if it has: its `DaemonSets` are there, and have pods or may have some. Without
-/// pods a suspended resource has none, nor has one whose pods are refused.
+/// Returns the time since which a resource has its ports, if it has any: its `DaemonSets` are there, and have
+/// pods or may have some. Without pods a suspended resource has none, nor has one whose pods are refused.
 fn holds(quinistry: &Quinistry, observed: &Observed) -> Option<Timestamp> {
     let held = observed.holdings.get(quinistry.metadata.uid.as_deref()?)?;
     (held.has_pods || may_run(quinistry)).then_some(held.since)
 }
 
-/// It can be raised, and is to be.
+/// Returns true if the resource can be raised, and is to be.
 fn may_run(quinistry: &Quinistry) -> bool {
     let going = quinistry.metadata.deletion_timestamp.is_some();
     !going && !quinistry.spec.suspend && !is_refused(quinistry) && validate(quinistry).is_ok()
 }
 
-/// The operator has said of this very specification that nothing of it can run. Another plan's word, and no input to that
-/// plan: a resource never depends on its own status.
+/// Returns true if the operator has said of this very specification that nothing of it can run. Only other
+/// plans read this: a plan never depends on the status of its own resource.
 fn is_refused(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();

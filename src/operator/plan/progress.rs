@@ -1,7 +1,7 @@
 //! Since when the chain has got no further, and which nodes it waits for too long. Pure.
 //!
-//! Progress is a change of what is wanted, or a pod that came to be Ready. A pod that is merely made is none: pods that
-//! are made again and again would put the deadline off for ever.
+//! Progress is a change of what is wanted, or a pod that came to be Ready. A pod that is merely made is none:
+//! pods that are made again and again would put the deadline off for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,23 +11,23 @@ use super::generation::View;
 use super::{Action, Chain};
 use crate::operator::observed::{Node, Pod};
 
-/// For how many seconds a pod must have been Ready before its node is no longer counted as one that waits: a pod that ends
-/// again and again is Ready now and then.
+/// Time in seconds that a pod must have been Ready before its node no longer counts as waiting: a pod that
+/// ends again and again is Ready now and then.
 const STEADY: i64 = 60;
 
-/// By generation and node: since when no steady pod is there.
+/// Time since which no steady pod is there, by generation and node.
 pub(in crate::operator) type Lacking = BTreeMap<(i32, String), Timestamp>;
 
-/// How far the chain is behind its deadline.
+/// Progress of the chain against its deadline.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Nothing has got further for longer than allowed.
+    /// True if nothing has got further for longer than allowed.
     pub(super) late: bool,
     /// Nodes that were waited for longer than allowed, by generation.
     pub(super) overdue: BTreeSet<(i32, String)>,
-    /// For the next plan.
+    /// Times for the next plan.
     pub(super) lacking: Lacking,
-    /// In how many seconds the next deadline passes.
+    /// Time in seconds until the next deadline.
     pub(super) due: Option<i64>,
 }
 
@@ -38,7 +38,8 @@ impl Progress {
         let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
         let passed = |since: Timestamp| chain.now.as_second() - since.as_second() > allowed;
         let last = last(chain);
-        // What is about to be done is progress, however long nothing was wanted before. A replaced pod is none.
+        // An action that is about to be done is progress, however long nothing was wanted before. Replacing a
+        // pod is not.
         let acts = |action: &Action| !matches!(action, Action::Replace { .. } | Action::Label { .. });
         if actions.iter().any(acts) {
             return Self { lacking: lacking(chain, last), ..Self::default() };
@@ -73,8 +74,8 @@ impl Progress {
     }
 }
 
-/// The last sign of life. A node's clock may be wrong in both directions, so that what it says counts between the times
-/// that the API server has given.
+/// Returns the last sign of life. A node's clock may be wrong in both directions, so that its times count
+/// between those that the API server has given.
 fn last(chain: &Chain<'_>) -> Option<Timestamp> {
     let created = chain.quinistry.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let sets = chain.observed.daemon_sets.iter().map(|set| set.created.max(set.changed));
@@ -123,7 +124,7 @@ fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
     all
 }
 
-/// When what is on a node was made.
+/// Returns the time at which the newest pod on a node was created.
 fn estimate(view: &View<'_>, node: &Node) -> Option<Timestamp> {
     view.on(&node.name).iter().map(|pod| pod.created).max()
 }

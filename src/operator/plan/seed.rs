@@ -61,7 +61,8 @@ impl<'a> Seed<'a> {
             .collect();
         let pieces = ours
             .map(|(_, pieces)| *pieces)
-            // Of the stub, without which nothing starts: another `ConfigMap` of such a name must not add pieces.
+            // The entry of the stub, without which nothing starts: another `ConfigMap` of such a name must
+            // not add pieces.
             .or_else(|| found.get(names.of(Part::Stub).as_str()).map(|stub| stub.pieces))
             .filter(|pieces| *pieces > 0)
             .or_else(|| found.values().map(|part| part.pieces).filter(|pieces| *pieces > 0).max());
@@ -249,7 +250,7 @@ fn refuses(pod: &Pod) -> bool {
     pod.ended.as_ref().is_some_and(|(code, _)| *code == exit::WRONG_DIGEST)
 }
 
-/// An image without the digest that admission plugins add to a tag.
+/// Returns an image without the digest that admission plugins add to a tag.
 fn unpinned(image: &str) -> &str {
     let has_tag = |named: &str| named.rsplit('/').next().is_some_and(|last| last.contains(':'));
     image.split_once('@').map(|(named, _)| named).filter(|named| has_tag(named)).unwrap_or(image)

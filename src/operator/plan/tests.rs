@@ -260,7 +260,7 @@ impl World {
         });
     }
 
-    /// What the operator remembers from one plan to the next.
+    /// Remembers the facts of one plan for the next, as the operator does.
     fn remember(&mut self, plan: &Plan) {
         self.observed.lacking = Some(plan.lacking.clone());
     }

@@ -101,7 +101,7 @@ fn share(value: &IntOrString, least: i32) -> Option<Amount> {
     }
 }
 
-/// How many of `nodes` may lack a generation; percentages are rounded down.
+/// Returns the number of `nodes` that may lack a generation; percentages are rounded down.
 pub(super) fn tolerated(value: &IntOrString, nodes: usize) -> usize {
     match share(value, 0) {
         None => 0,

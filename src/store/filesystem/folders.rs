@@ -78,7 +78,7 @@ impl Folders {
         Owed(names.changed.clone())
     }
 
-    /// What is owed could not be flushed, and may be later.
+    /// Records that folders could not be flushed, and may be later.
     pub(super) fn fail(&self, folders: Owed) {
         // First, so that it is found in one of the two at any moment.
         self.overdue().extend(folders.0.iter().cloned());
@@ -119,7 +119,8 @@ impl Folders {
         flush: impl Fn(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
         for folder in folders {
-            // Taken out before: whoever fails while this flushes puts it back.
+            // Removed before the flush: another writer whose flush fails at the same time puts the folder
+            // back.
             let was_overdue = self.overdue().remove(folder);
             if let Err(error) = flush(folder) {
                 if was_overdue {

@@ -134,7 +134,8 @@ impl Staged for Gathered {
         // Its name counts as well, if somebody is to find it by that.
         if let Some(folder) = self.path.parent().filter(|_| self.stays && self.synced == 0) {
             let found = self.storage.0.flush_folder(folder);
-            // A folder that could not be opened may be flushed later; of one that had no room to be, nothing is known.
+            // A folder that could not be opened may be flushed later; of one that had no room to be, nothing
+            // is known.
             self.over = matches!(found, Err(StorageError::Full));
             found?;
         }

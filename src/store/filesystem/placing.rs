@@ -10,7 +10,8 @@ use crate::store::failpoint::pass;
 use crate::store::storage::StorageError;
 
 impl Inner {
-    /// Moves what is to be removed away, at once, however much it consists of; where to, if there is anything.
+    /// Moves what is to be removed away, at once, however much it consists of; where to, if there is
+    /// anything.
     pub(super) fn out_of_sight(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
         self.writable()?;
         let held = self.root.must_hold(path.parent().expect("a key has a folder"));
@@ -18,7 +19,8 @@ impl Inner {
             return Ok(None);
         }
         let scratch = self.scratch();
-        // Before as well: who makes it anew meanwhile must not take it for the one that was durable.
+        // Before the rename as well: a writer that recreates the folder at this moment must not take it for
+        // the one that was durable.
         self.folders.forget(path);
         let moved = pass("remove").and_then(|()| fs::rename(path, &scratch));
         let moved = there(moved, "remove", path)?;
@@ -26,8 +28,8 @@ impl Inner {
         Ok(moved.map(|()| scratch))
     }
 
-    /// Renames files, which are durable by themselves, into place, in this order; then makes their names durable, and those
-    /// of folders that were made for them.
+    /// Renames files, which are durable by themselves, into place, in this order; then makes their names
+    /// durable, and those of folders that were made for them.
     pub(super) fn place(&self, moves: &[(&Path, &Path)]) -> Result<(), StorageError> {
         let mut names = Names::default();
         // All folders first: where there is no room for one, nothing has been moved yet.
@@ -58,7 +60,7 @@ impl Inner {
         result
     }
 
-    /// Makes a folder, and all those that it lies in, under the root.
+    /// Makes a folder, with its parents, under the root.
     pub(super) fn make(&self, folder: &Path) -> Result<(), StorageError> {
         // The folder, or the innermost around it that is there, before anything is made in it.
         let around = folder.ancestors().map(|around| self.root.must_hold(around));
@@ -73,7 +75,7 @@ impl Inner {
         let mut attempt = 1;
         loop {
             match pass("rename").and_then(|()| fs::rename(from, to)) {
-                // Somebody removed the folder since it was made.
+                // Another program removed the folder since it was made.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
                     self.folders.forget(folder);
                     self.make(folder)?;
@@ -96,8 +98,8 @@ impl Inner {
         self.flush(names)
     }
 
-    /// Makes names durable. All at the end, and not each in its turn: a filesystem with a journal writes what it has with
-    /// the first of them, and has nothing left to do for the others.
+    /// Makes names durable. All at the end, and not each in its turn: a filesystem with a journal writes what
+    /// it has with the first of them, and has nothing left to do for the others.
     fn flush(&self, names: Names) -> Result<(), StorageError> {
         for folder in names.folders() {
             self.sync_folder(folder)?;
@@ -111,6 +113,6 @@ impl Inner {
 pub(super) fn dispose(path: &Path) {
     let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     if let Err(error) = gone {
-        tracing::warn!(%error, ?path, "what was removed still takes room, until the next start");
+        tracing::warn!(%error, ?path, "removed data not freed, trying again at the next start");
     }
 }

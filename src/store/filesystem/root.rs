@@ -1,9 +1,10 @@
 //! Looking up what lies under the root of a storage: never outside of it, and never waiting for a writer.
 //!
-//! A volume may hold what another program, or a hand, has put there. A symbolic link that leads out of the root is as good
-//! as absent (`openat2(2)`, `RESOLVE_BENEATH`), and a FIFO, socket or device is opened without waiting and is no content.
-//! Kernels before 5.6 and some sandboxes have no `openat2`: there the resolved path is compared with the root first, which
-//! cannot see a link that is put in place between the two steps.
+//! A volume may hold what another program, or a hand, has put there. A symbolic link that leads out of the
+//! root is as good as absent (`openat2(2)`, `RESOLVE_BENEATH`), and a FIFO, socket or device is opened
+//! without waiting and is no content. Kernels before 5.6 and some sandboxes have no `openat2`: there the
+//! resolved path is compared with the root first, which cannot see a link that is put in place between the
+//! two steps.
 
 use std::fs::File;
 use std::io;
@@ -28,14 +29,14 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// The folder at `path`, which is canonical.
+    /// Opens the folder at `path`, which is canonical.
     pub(super) fn new(path: PathBuf) -> io::Result<Self> {
         let folder = open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let is_guarded = beneath(&folder, ".", OFlags::PATH | OFlags::CLOEXEC).is_ok();
         Ok(Self { path, folder, is_guarded })
     }
 
-    /// The root's own path.
+    /// Returns the root's own path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -52,7 +53,7 @@ impl Root {
         Ok(FileType::from_raw_mode(stat.st_mode).is_file().then(|| (file.into(), stat)))
     }
 
-    /// The attributes of whatever lies there.
+    /// Returns the attributes of the file or folder under a key.
     pub(super) fn stat(&self, key: &str) -> io::Result<Stat> {
         pass("look")?;
         Ok(fstat(self.at(key, OFlags::PATH)?)?)
@@ -102,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// The same root, with the kernel's guard and without.
+    /// Returns the same root twice, with the kernel's guard and without.
     fn roots(path: &Path) -> [Root; 2] {
         let unguarded = Root { is_guarded: false, ..Root::new(path.into()).unwrap() };
         [Root::new(path.into()).unwrap(), unguarded]

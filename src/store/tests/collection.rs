@@ -6,7 +6,7 @@ use super::*;
 use crate::store::Collection;
 use crate::store::layout::Place;
 
-/// Puts a manifest where another program would, whatever it is.
+/// Puts any bytes where another program would put a manifest.
 fn place(store: &Store, repository: &str, bytes: &[u8], tag: Option<&str>) -> Digest {
     let digest = Digest::sha256(bytes);
     let (repository, link) = (name(repository), digest.as_str().as_bytes());

@@ -1,4 +1,5 @@
-//! Each system call fails once: the store writes again at once, and no start undoes what was acknowledged since.
+//! Each system call fails once: the store writes again at once, and no start undoes what was acknowledged
+//! since.
 
 use super::*;
 use crate::store::failpoint::once::failing;
@@ -29,7 +30,7 @@ const POINTS: [&str; 16] = [
     "lazily",
 ];
 
-/// Some of everything that changes a store; what of it was acknowledged, by name.
+/// Makes some of every kind of change to a store; returns the names of the acknowledged ones.
 fn work(store: &Store) -> Vec<&'static str> {
     let mut done = Vec::new();
     let mut note = |what: &'static str, result: Result<(), StoreError>| {
@@ -48,7 +49,7 @@ fn work(store: &Store) -> Vec<&'static str> {
     done
 }
 
-/// An upload in pieces.
+/// Uploads a blob in pieces.
 fn chunk(store: &Store) -> Result<(), StoreError> {
     let session = store.begin(&name("a"), None)?;
     let mut claimed = session.try_claim()?;
@@ -99,7 +100,8 @@ fn fail(point: &'static str, passage: u32, error: i32) -> bool {
 #[test]
 fn after_a_passing_error_everything_is_written_again() {
     for (place, point) in POINTS.into_iter().enumerate() {
-        // Of a flush that fails otherwise nothing is known, and nothing is written any more.
+        // After any other failure of a flush the state of the disk is unknown, and nothing is written any
+        // more.
         let errors = match point {
             "file.sync" | "folder.sync" => &[ENOSPC, EDQUOT][..],
             _ => &[EMFILE, ENOSPC, EDQUOT, EIO],

@@ -1,4 +1,4 @@
-//! Damaged content is as good as absent, and the next push mends it.
+//! Tests of damaged content: it counts as absent, and the next push mends it.
 
 use super::*;
 use crate::oci::Algorithm;
@@ -7,7 +7,7 @@ fn content(length: usize) -> Vec<u8> {
     (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect()
 }
 
-/// What may become of a file.
+/// Returns the damaged forms of a file.
 fn damages(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut flipped = bytes.to_vec();
     flipped[bytes.len() / 2] ^= 1;
@@ -127,7 +127,7 @@ fn a_link_that_leads_to_other_content_leads_nowhere() {
             assert!(matches!(store.blob(&name("a"), digest), Err(StoreError::BlobUnknown)), "{digest}");
             for from in [None, Some(&name("a"))] {
                 let mounted = store.mount(&name("c"), digest, from).unwrap();
-                // Of `b`, where the link is right.
+                // Mounted from `b`, where the link is right.
                 assert_eq!(mounted, from.is_none() && *digest == short, "{digest}");
             }
         }
@@ -148,7 +148,7 @@ fn what_was_deleted_everywhere_is_mounted_from_nowhere() {
         push_blob(&store, "c/d", b"layer").unwrap();
         let image = put(&store, "a", &manifest(b"layer", "x"), &["x"]).unwrap();
         let mount = |digest: &Digest| store.mount(&name("b"), digest, None).unwrap();
-        // Of another repository, though `a` has lost it.
+        // Mounted from another repository, though `a` has lost it.
         store.delete_blob(&name("a"), &layer).unwrap();
         assert!(mount(&layer));
         store.delete_blob(&name("b"), &layer).unwrap();

@@ -67,7 +67,7 @@ fn no_push_waits_for_them_and_what_is_pushed_meanwhile_is_listed() {
             assert_eq!(asking.join().unwrap(), 5);
         });
     });
-    // What came after the rows were made, by this program and by another, is kept with them.
+    // Manifests that came after the rows were made, from this program and from another, are kept with them.
     let (rows, seen) = store.make_rows(&name("a")).unwrap();
     let stamp = store.stamp(&name("a")).unwrap();
     put(&store, "a", &referrer(&subject, "pushed"), &[]).unwrap();

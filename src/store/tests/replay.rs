@@ -8,7 +8,7 @@ use crate::store::Collection;
 use crate::store::intents::Intent;
 use crate::store::layout::{Place, intent};
 
-/// A store with one manifest, pushed by its SHA-512 and tagged.
+/// Creates a store with one manifest, pushed by its SHA-512 and tagged.
 fn filled(folder: &Path) -> (Store, Bytes, Digest, Digest) {
     let store = open(folder);
     push_blob(&store, "a", b"{}").unwrap();

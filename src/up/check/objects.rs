@@ -1,4 +1,5 @@
-//! The objects: whether one that `up` would apply belongs to another program, and whether what is there is newer. Pure.
+//! The objects: whether one that `up` would apply belongs to another program, and whether what is there is
+//! newer. Pure.
 
 use super::observe::Observed;
 use super::{Finding, Question};
@@ -14,7 +15,7 @@ pub(super) fn ownership(observed: &Observed) -> Vec<Finding> {
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let named = &observed.foreign[..observed.foreign.len().min(NAMED)];
         let text = format!(
-            "`up` would overwrite what it did not make: {}{more}; name another --namespace, or delete them",
+            "`up` would overwrite objects that it did not make: {}{more}; name another --namespace, or delete them",
             named.join(", ")
         );
         all.push(Finding { details: observed.foreign.clone(), ..Finding::fail("objects", text) });
@@ -22,7 +23,7 @@ pub(super) fn ownership(observed: &Observed) -> Vec<Finding> {
     all
 }
 
-/// Whether the definition, the operator or the generations there are newer than what would be applied.
+/// Finds a definition, an operator or generations that are newer than what would be applied.
 pub(super) fn versions(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
     let shipped = question.shipment.version.as_deref();
     let mut newer = Vec::new();

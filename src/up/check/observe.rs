@@ -105,7 +105,7 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
     })
 }
 
-/// What may not be read counts as absent here: it is told as a missing right.
+/// Treats an object that may not be read as absent: it is reported as a missing right.
 fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError> {
     match result {
         Err(error) if error.code() == 403 => Ok(None),
@@ -113,7 +113,7 @@ fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError>
     }
 }
 
-/// The holder of a live claim on the resource, unless it is the operator that `up` makes.
+/// Returns the holder of a live claim on the resource, unless it is the operator that `up` makes.
 async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpError> {
     let own = identity::claimant(&operator_namespace(namespace), OPERATOR);
     let claim = operators::claim(cluster, namespace).await?;
@@ -121,7 +121,8 @@ async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpE
     Ok(claim.as_ref().and_then(operators::holder).filter(|holder| *holder != own).map(str::to_owned))
 }
 
-/// Objects that `up` would overwrite although others made them, and the version of its operator that is there.
+/// Objects that `up` would overwrite although others made them, and the version of its operator that is
+/// there.
 async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), UpError> {
     let place = operator_namespace(namespace);
     let mut names: Vec<(Kind, String, String)> = manifests::rights(namespace)

@@ -1,4 +1,5 @@
-//! The operators: whether another one looks after the namespace already. Two of them would write over each other. Pure.
+//! The operators: whether another one looks after the namespace already. Two of them would write over each
+//! other. Pure.
 
 use super::observe::Observed;
 use super::{Finding, Question};

@@ -1,5 +1,5 @@
-//! Discovery: which kinds of objects can live in a namespace, and which API groups cannot be asked. A namespace counts as
-//! empty only if all of them were asked. Pure, but for the last function.
+//! Discovery: which kinds of objects can live in a namespace, and which API groups cannot be asked. A
+//! namespace counts as empty only if all of them were asked. Pure, but for the last function.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::up::api::Cluster;
 use crate::up::error::UpError;
 
-/// What asks for all groups with their resources in one answer.
+/// Media type that asks for all groups with their resources in one answer.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Path of the objects that say which aggregated APIs answer.
@@ -139,7 +139,7 @@ pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, UpError> {
     })?;
     match cluster.read_as_sent(API_SERVICES, None).await {
         Ok(services) => kinds.add_services(&services),
-        // Discovery marks them as well; this list is there for those that never answered.
+        // Discovery marks these groups as well; this list is for groups that never answered.
         Err(error) if matches!(error.code(), 403 | 404) => {}
         Err(error) => return Err(error),
     }

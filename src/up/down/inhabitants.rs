@@ -15,7 +15,8 @@ const AT_ONCE: usize = 8;
 /// Inhabitants named to the user.
 const NAMED: usize = 10;
 
-/// Returns what lives in a namespace, or cannot be ruled out: kinds that could not be listed, and unknown API groups.
+/// Returns what lives in a namespace, or cannot be ruled out: kinds that could not be listed, and unknown API
+/// groups.
 pub(super) async fn inhabitants(
     cluster: &Cluster,
     kinds: &Kinds,

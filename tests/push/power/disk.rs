@@ -1,6 +1,6 @@
-//! A model of a file system at a power failure, by the weakest reading of POSIX: of a file there is what it held when it
-//! was last flushed, and each change since in part or not at all; of a folder there are the names that it held when it
-//! was last flushed, and each change of a name since, or not.
+//! A model of a file system at a power failure, by the weakest reading of POSIX: of a file there is what it
+//! held when it was last flushed, and each change since in part or not at all; of a folder there are the
+//! names that it held when it was last flushed, and each change of a name since, or not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -36,13 +36,13 @@ struct Open {
     appends: bool,
 }
 
-/// What a disk holds and may hold.
+/// Content of a disk: certain and possible.
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
     nodes: Vec<Content>,
     open: HashMap<i64, Open>,
-    /// What the flushes cover that have begun and not ended, by call.
+    /// Content that unfinished flushes cover, by call.
     flushing: HashMap<usize, Vec<(Node, Mark)>>,
 }
 
@@ -75,13 +75,13 @@ impl<T> History<T> {
 }
 
 impl Disk {
-    /// An empty folder at `root`, flushed.
+    /// Creates an empty folder at `root`, flushed.
     pub(super) fn new(root: &Path) -> Self {
         let nodes = vec![Content::Folder(BTreeMap::new())];
         Self { root: root.into(), nodes, open: HashMap::new(), flushing: HashMap::new() }
     }
 
-    /// Another process goes on with the disk.
+    /// Lets another process go on with the disk.
     pub(super) fn next_process(&mut self) {
         self.open.clear();
         self.flushing.clear();
@@ -204,7 +204,7 @@ impl Disk {
         truncates || found.is_none()
     }
 
-    /// The folder that a descriptor argument means; none means that paths are absolute.
+    /// Returns the folder that a descriptor argument means; `None` means that paths are absolute.
     fn base(&self, argument: &super::trace::Argument) -> Option<Node> {
         if argument.has_flag("AT_FDCWD") {
             None
@@ -253,7 +253,7 @@ impl Disk {
         *names.get(name)?.now()
     }
 
-    /// The folder of a path and its name there; none for a path that does not lead below the root.
+    /// Returns the folder of a path and its name there; `None` for a path that does not lead below the root.
     fn place(&self, base: Option<Node>, path: &[u8]) -> Option<(Node, Vec<u8>)> {
         let path = Path::new(OsStr::from_bytes(path));
         let name = path.file_name()?.as_bytes().to_vec();
@@ -289,7 +289,8 @@ impl Disk {
         }
     }
 
-    /// Writes what would be left to a folder. `choose(n)` picks one of `n` states, of which 0 is the last flushed one.
+    /// Writes what would be left to a folder. `choose(n)` picks one of `n` states, of which 0 is the last
+    /// flushed one.
     pub(super) fn rebuild(&self, to: &Path, choose: &mut dyn FnMut(usize) -> usize) {
         self.rebuild_folder(0, to, choose);
     }
@@ -309,7 +310,7 @@ impl Disk {
                     let chosen = choose(history.states.len());
                     let mut bytes = history.states[chosen].clone();
                     if chosen > 0 {
-                        // What was written and not flushed may be there in part, or as zeroes.
+                        // Written bytes that were not flushed may be there in part, or as zeroes.
                         match choose(3) {
                             1 => bytes.truncate(bytes.len() / 2),
                             2 => bytes.fill(0),
@@ -330,7 +331,7 @@ mod tests {
     use super::super::trace::parse;
     use super::*;
 
-    /// The names below the root after these calls, by the weakest reading.
+    /// Returns the names below the root after these calls, by the weakest reading.
     fn left(calls: &[&str]) -> Vec<String> {
         let mut trace = String::new();
         for call in calls {

@@ -1,4 +1,5 @@
-//! Lines of `strace -f -ttt -xx`, parsed: the system calls of a process, in the order in which they began and ended.
+//! Lines of `strace -f -ttt -xx`, parsed: the system calls of a process, in the order in which they began and
+//! ended.
 
 use std::collections::HashMap;
 
@@ -58,7 +59,7 @@ impl Argument {
 /// Parses a whole trace. Calls that failed change nothing and are left out, as are their beginnings.
 pub(super) fn parse(trace: &str) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
-    // What each thread has begun and not ended.
+    // Calls that each thread has begun and not ended.
     let mut open: HashMap<&str, (usize, String)> = HashMap::new();
     let mut failed = Vec::new();
     let mut calls = 0;

@@ -3,7 +3,7 @@
 use super::failures::standing;
 use super::*;
 
-/// What anyone can do who may create pods: copy all that can be copied of one.
+/// Returns the pod of an impostor who may create pods: a copy of everything that can be copied.
 fn impostor(world: &World, generation: i32, change: impl FnOnce(&mut Pod)) -> Arc<Pod> {
     let mut pod = world.observed.pods_of(generation).next().unwrap().clone();
     pod.name = "aaa".into();
@@ -44,7 +44,7 @@ fn a_copied_pod_does_not_carry_the_chain_on() {
     }
 }
 
-/// As the `DaemonSet` controller does with what its selector finds and nothing controls.
+/// The `DaemonSet` controller adopts pods that its selector finds and nothing controls.
 #[test]
 fn a_pod_that_is_about_to_be_adopted_counts() {
     let quinistry = pinned();

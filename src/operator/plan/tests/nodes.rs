@@ -50,7 +50,7 @@ fn a_node_that_comes_and_goes_writes_nothing_while_nothing_is_to_be_replaced() {
     }
 }
 
-/// The limit of generation 1 after a new image was applied, and what it becomes after a change of the nodes.
+/// Returns the limit of generation 1 that a new image and then a change of the nodes lead to.
 fn limit_after(change: impl Fn(&mut World)) -> i64 {
     let mut quinistry = pinned();
     let mut world = standing(&quinistry);
@@ -83,7 +83,7 @@ fn a_rollout_goes_on_without_a_node_only_when_that_is_gone_for_a_while_and_with_
     assert_eq!(gone(now - 3600, now - 3600), 2);
     assert_eq!(gone(now - 30, now - 30), 1, "it may be back in a moment");
     assert_eq!(gone(now - 3600, now - 5), 1, "a clock that is wrong, or an operator that has just begun");
-    // After the deadline it is given up, whatever is left of it.
+    // After the deadline the operator gives the node up, with any pod that is left on it.
     let unready = |seen| {
         limit_after(|world| {
             lost(seen, seen)(world);

@@ -1,10 +1,10 @@
-//! Who has the ports.
+//! Assignment of ports to resources.
 
 use super::*;
 use crate::crd::QuinistryStatus;
 use crate::operator::observed::Holding;
 
-/// An older resource that wants the same ports.
+/// Returns an older resource that wants the same ports.
 fn older() -> Quinistry {
     let mut rival = pinned();
     rival.metadata.name = Some("cellar".into());

@@ -4,7 +4,8 @@ use super::failures::standing;
 use super::*;
 use crate::operator::observed::Refusal;
 
-/// Generation 1 is Ready on two nodes, and something is the matter with its pod on the third.
+/// Builds a world in which generation 1 is Ready on two nodes, and something is the matter with its pod on
+/// the third.
 fn stuck(change: impl Fn(&mut Pod)) -> (Quinistry, World) {
     let quinistry = pinned();
     let mut world = World::new(3);
