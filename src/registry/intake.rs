@@ -78,6 +78,14 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// Adds time in which the body was not read, as it waited for room, to what the client has.
+    pub(super) fn excuse(&mut self, waited: Duration) {
+        self.until += waited;
+        if let Some((_, until, _)) = &mut self.tight {
+            *until += waited;
+        }
+    }
+
     /// Returns the next bytes, or none at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
@@ -188,6 +196,23 @@ mod tests {
         }
         assert!(buffer.is_unique());
         assert_eq!(batch.len(), 12_000);
+    }
+
+    #[test]
+    fn a_client_is_not_blamed_for_the_time_in_which_its_body_was_not_read() {
+        static ROOM: Room = Room::new(4);
+        let _all = ROOM.try_take(4).unwrap();
+        let mut body = Body::empty();
+        let mut intake = Intake::new(&mut body, &Options::default());
+        intake.takes_room_of(&ROOM);
+        let waited = Duration::from_hours(1);
+        // As if that had passed.
+        intake.until -= waited;
+        intake.tight.as_mut().unwrap().1 -= waited;
+        intake.excuse(waited);
+        assert!(intake.at_deadline().is_ok());
+        intake.tight.as_mut().unwrap().1 -= waited;
+        assert!(intake.at_deadline().is_err());
     }
 
     #[test]

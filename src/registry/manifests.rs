@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
+use tokio::time::Instant;
 
 use super::entity::{DIGEST, Entity, ascii};
 use super::error::Error;
@@ -196,7 +197,10 @@ async fn receive(stored: &Stored, request: &Parts, body: &mut Body) -> Result<(B
         if bytes.len() + data.len() > Manifest::MAX_LEN {
             return Err(Error::ManifestTooLong);
         }
-        intake.takes_room_of(room.extend(bytes.len(), data.len()).await?);
+        let asked = Instant::now();
+        let taken_of = room.extend(bytes.len(), data.len()).await?;
+        intake.excuse(asked.elapsed());
+        intake.takes_room_of(taken_of);
         bytes.extend_from_slice(&data);
     }
     Ok((bytes.freeze(), room))

@@ -1,10 +1,11 @@
 //! Budgets for memory that clients hold beyond the few KiB that every connection has.
 //!
-//! A hostile client makes the registry hold memory by not sending or not reading what it began. Each
-//! connection is bounded by its deadlines; the budgets bound the sum of all connections, so that it stays
-//! below the memory limit of the pods that serve a generation (128 MiB, `operator::build::pod`). Where a
-//! budget is used up, answers go out in smaller pieces and bodies come in by smaller reads: slower, never
-//! refused.
+//! A hostile client makes the registry hold memory by not sending or not reading what it began. Each connection is bounded
+//! by its deadlines; the budgets bound the sum of all connections, so that it stays below the memory limit of the pods
+//! that serve a generation (128 MiB, `operator::build::pod`). Where a budget is used up, blobs go out in smaller pieces and
+//! come in by smaller reads: slower, never refused. What must be in memory as a whole (manifests that come in, lists, and
+//! content that is not sent in pieces) waits for room, and is refused after [`PATIENCE`]; a request whose head is longer
+//! than [`SMALL`] is refused at once.
 //!
 //! Memory belongs to the process, so the budgets do too.
 

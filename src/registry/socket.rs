@@ -161,10 +161,9 @@ impl<S: AsyncRead> Guarded<S> {
         Poll::Pending
     }
 
-    /// Arms an alarm that has rung, or was never armed. hyper does not ask to read again after an answer if
-    /// it has asked before the answer, so only the alarm has it do so: without one, a client that falls
-    /// silent would keep its place for ever. Nothing that is waited for from now on ends before an idle
-    /// client does, but for what arms the alarm itself.
+    /// Arms an alarm that has rung, or was never armed. hyper does not ask to read again after an answer if it has asked
+    /// before the answer, so only the alarm has it do so: without one, a client that falls silent would keep its place for
+    /// ever. Nothing that is waited for from now on ends before an idle client does, but for what arms the alarm itself.
     fn keep_armed(&mut self, cx: &mut Context<'_>) {
         if !self.armed || self.alarm.is_elapsed() {
             let next = Instant::now() + self.deadlines.idle;

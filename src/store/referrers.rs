@@ -71,6 +71,11 @@ impl Made {
         inner.known.insert(name.clone(), (stamp.into(), rows.clone()));
     }
 
+    /// Forgets descriptors that are read from the storage from now on: they may be long, and many.
+    fn kept(&self, name: &RepositoryName) {
+        self.inner().known.remove(name);
+    }
+
     /// Runs what changes a repository: a storage need not tell so by its stamp.
     pub(super) fn changing<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
         self.forget(name);
@@ -284,8 +289,11 @@ impl Store {
         }
         let rows = Arc::new(rows);
         self.0.made.put(begun, name, &stamp, &rows);
-        if let Err(error) = self.keep_rows(name, &rows, &seen, &stamp) {
-            tracing::debug!(%error, repository = %name, "cannot keep descriptors of referrers, making them again later");
+        match self.keep_rows(name, &rows, &seen, &stamp) {
+            Ok(()) => self.0.made.kept(name),
+            Err(error) => {
+                tracing::debug!(%error, repository = %name, "cannot keep descriptors of referrers, making them again later");
+            }
         }
         Ok(Some(rows))
     }
@@ -383,6 +391,27 @@ impl Store {
 mod tests {
     use super::*;
     use crate::store::Memory;
+
+    #[test]
+    fn descriptors_that_are_kept_are_not_held_in_memory_as_well() {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
+        let (name, subject): (RepositoryName, _) = ("a/b".parse().unwrap(), Digest::sha256(b"nothing"));
+        let media_type = crate::oci::media_type::OCI_INDEX;
+        let bytes = Bytes::from(to_json(&serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type, "manifests": [],
+            "subject": {"mediaType": media_type, "digest": subject, "size": 7},
+        })));
+        let (digest, manifest) = (Digest::sha256(&bytes), Manifest::parse(&bytes, None).unwrap());
+        let tagged = crate::store::Tagged { digest: &digest, tags: &[] };
+        store.put_manifest(&name, &bytes, &manifest, tagged).unwrap();
+        // Of what was pushed before the first question the descriptors are made.
+        for last in ["", "x"] {
+            let page = Page { size: 10, last: last.into() };
+            let (found, _) = store.referrers(&name, &subject, &[], &page, 1 << 20).unwrap();
+            assert_eq!(found.len(), usize::from(last.is_empty()));
+        }
+        assert!(store.0.made.inner().known.is_empty());
+    }
 
     #[test]
     fn what_is_asked_in_vain_again_and_again_does_not_fill_memory() {

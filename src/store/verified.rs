@@ -85,17 +85,21 @@ impl Store {
         if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
             return Ok(is_sound);
         }
-        let is_sound = match content.digest(digest.algorithm()) {
-            Ok(found) => found == *digest,
-            Err(error) if is_damage(&error) => false,
+        let found = match content.digest(digest.algorithm()) {
+            Ok(found) => Some(found),
+            Err(error) if is_damage(&error) => None,
             Err(source) => {
                 return Err(StorageError::Io { what: "read", key: digest.to_string(), source }.into());
             }
         };
+        let is_sound = found.as_ref() == Some(digest);
         if !is_sound {
             tracing::warn!(%digest, length = content.len(), "blob damaged, treating it as absent");
         }
-        self.0.verified.put(digest, identity, is_sound);
+        // What a disk refused to read it may give the next time, and the file is the same.
+        if found.is_some() {
+            self.0.verified.put(digest, identity, is_sound);
+        }
         Ok(is_sound)
     }
 
@@ -125,6 +129,8 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -132,6 +138,16 @@ mod tests {
         let of = |errno: Errno| is_damage(&errno.into());
         assert!(of(Errno::IO) && of(Errno::BADMSG) && is_damage(&io::ErrorKind::UnexpectedEof.into()));
         assert!(!of(Errno::MFILE) && !of(Errno::ACCESS) && !of(Errno::STALE));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_read_again_the_next_time() {
+        let store = Store::open(crate::store::Memory::new(1 << 20), false).unwrap();
+        // Nothing is mapped at its beginning: EIO.
+        let lost = Segments::of_file(std::fs::File::open("/proc/self/mem").unwrap(), 4);
+        let (digest, identity) = (Digest::sha256(b"abcd"), Identity::of_file(4, [1; 6]));
+        assert!(!store.is_sound(&digest, &lost, identity.clone()).unwrap());
+        assert!(store.is_sound(&digest, &[Bytes::from("abcd")].into(), identity).unwrap());
     }
 
     #[test]

@@ -119,15 +119,16 @@ impl Folders {
         flush: impl Fn(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
         for folder in folders {
-            // Removed before the flush: another writer whose flush fails at the same time puts the folder
-            // back.
+            // Owed in the meantime: another request must not build upon what this one has yet to flush.
+            let owed = self.owe(&Self::changed(folder));
+            // Removed before the flush: a writer whose flush fails at the same time puts the folder back.
             let was_overdue = self.overdue().remove(folder);
-            if let Err(error) = flush(folder) {
-                if was_overdue {
-                    self.overdue().insert(folder.clone());
-                }
-                return Err(error);
+            let flushed = flush(folder);
+            if flushed.is_err() && was_overdue {
+                self.overdue().insert(folder.clone());
             }
+            self.paid(owed);
+            flushed?;
         }
         Ok(())
     }
@@ -308,7 +309,11 @@ mod tests {
         assert_eq!(owed().len(), 1);
         assert_eq!(folders.settle(&owed(), |_| Err("full")), Err("full"));
         assert_eq!(owed().len(), 1);
-        assert_eq!(folders.settle(&owed(), |_| Ok::<_, ()>(())), Ok(()));
+        let flush = |_: &Path| {
+            assert_eq!(owed().len(), 1, "who asks while it is being flushed must flush, too");
+            Ok::<_, ()>(())
+        };
+        assert_eq!(folders.settle(&owed(), flush), Ok(()));
         assert_eq!(owed().len(), 0);
     }
 

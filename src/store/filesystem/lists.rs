@@ -3,7 +3,7 @@
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 
 use super::root::Root;
-use super::{failed, looked_up, there};
+use super::{failed, looked_up};
 use crate::store::layout::Key;
 use crate::store::storage::StorageError;
 
@@ -47,7 +47,7 @@ pub(super) fn names_with(
         relative.clear();
         relative.extend([name, "/", beneath]);
         let meta = statat(&folder, &relative, AtFlags::empty()).map_err(Into::into);
-        match there(meta, "look at", path) {
+        match looked_up(meta, "look at", path) {
             Ok(meta) => meta.is_some_and(|meta| FileType::from_raw_mode(meta.st_mode).is_file()),
             Err(error) => {
                 unreadable = Some(error);

@@ -200,6 +200,19 @@ fn what_is_no_content_is_absent_and_keeps_no_request_waiting() {
 }
 
 #[test]
+fn a_tag_that_is_a_link_in_circles_keeps_no_other_from_being_listed() {
+    let folder = folder();
+    let store = open(folder.path());
+    push_blob(&store, "a", b"{}").unwrap();
+    put(&store, "a", &manifest(b"{}", "x"), &["fine"]).unwrap();
+    let tags = path(folder.path(), &crate::store::layout::Place(&name("a")).tags());
+    std::os::unix::fs::symlink("circle", tags.join("circle")).unwrap();
+    let page = crate::store::Page { size: 10, last: String::new() };
+    let (found, _) = store.tags(&name("a"), &page).unwrap();
+    assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["fine"]);
+}
+
+#[test]
 fn nothing_is_written_through_a_link_out_of_the_root() {
     let (folder, outside) = (folder(), folder());
     let store = open(folder.path());
