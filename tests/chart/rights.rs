@@ -103,6 +103,11 @@ fn a_policy_limits_the_operators_changes_of_nodes_where_the_cluster_has_policies
     assert_eq!(binding["validationActions"], serde_json::json!(["Deny"]));
     let label = policy["spec"]["validations"][2]["message"].as_str().unwrap();
     assert!(label.ends_with(quinistry::seed::carrier::CARRIER), "{label}");
+    // Both are written at once: without the second a node without a carrier could not be marked.
+    let annotation = policy["spec"]["validations"][3]["message"].as_str().unwrap();
+    assert!(annotation.ends_with(quinistry::seed::carrier::TRIED), "{annotation}");
+    let of_annotations = |one: &serde_json::Value| one["expression"].to_string().contains("annotations");
+    assert!(!policy["spec"]["validations"].as_array().unwrap().iter().any(of_annotations), "compared whole");
     for off in [["--set", "seed.nodePolicy=false"], ["--kube-version", "1.29.0"]] {
         assert!(of_kind(&helm.objects(&off), "ValidatingAdmissionPolicy").is_empty(), "{off:?}");
     }

@@ -115,7 +115,8 @@ app.kubernetes.io/component: test
   resources: [nodes]
   verbs: [list, watch]
 {{- if .Values.seed.enabled }}
-# The label that names the image in which generation 0 runs on a node. An admission policy refuses any other change.
+# The label that names the image in which generation 0 runs on a node, and the annotation that says which were tried
+# where there is none. An admission policy refuses any other change.
 - apiGroups: [""]
   resources: [nodes]
   verbs: [patch]
