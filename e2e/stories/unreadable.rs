@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use quinistry::crd::Quinistry;
+use serde_json::{Value, json};
 
 use super::support::{Stage, Story, When, wait};
 
@@ -25,7 +26,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let mode = newer(&stage, true).await?;
     let result = tell(&stage).await;
     // No resource of the newer version may be left when the definition is the old one again.
-    let gone = stage.until_empty(DEADLINE).await;
+    let gone = wait::until_none(&resources(&stage), &ListParams::default(), DEADLINE, "it is gone").await;
     let restored = newer(&stage, false).await;
     ensure!(mode, "the definition has no modes of networks");
     result?;
@@ -38,21 +39,37 @@ async fn tell(stage: &Stage) -> Result<()> {
     resource["spec"]["network"] = json!({"mode": "Tunnel"});
     // The API server takes a moment to learn the definition.
     wait::eventually(DEADLINE, "the API server takes the newer mode", || async {
-        stage.apply(&resource).await.map(drop).context("it is refused")
+        let parameters = PatchParams::apply("story");
+        resources(stage).patch("tansy", &parameters, &Patch::Apply(&resource)).await.context("it is refused")
     })
     .await?;
-    let message = stage.until("tansy", "Degraded", "True", "InvalidSpec", DEADLINE).await?;
+    let told = wait::until(&resources(stage), "tansy", DEADLINE, "tansy is said to be invalid", |one| {
+        degraded(&one.data).is_some_and(|said| said["status"] == "True" && said["reason"] == "InvalidSpec")
+    })
+    .await?;
+    let message = degraded(&told.data).map(|said| said["message"].to_string()).unwrap_or_default();
     ensure!(message.contains("Tunnel"), "it does not say what cannot be read: {message}");
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
     let names: Vec<_> = sets.iter().map(ResourceExt::name_any).collect();
     ensure!(names == ["tansy"], "what cannot be read was obeyed: {names:?}");
     let uid = sets.items[0].uid();
-    stage.resources().delete("tansy", &DeleteParams::foreground()).await?;
+    resources(stage).delete("tansy", &DeleteParams::foreground()).await?;
+    wait::until_none(&resources(stage), &ListParams::default(), DEADLINE, "it is gone").await?;
     stage.until_empty(DEADLINE).await?;
     let left = stage.daemon_sets().get_opt("tansy").await?;
     ensure!(left.is_none(), "made again: {:?} after {uid:?}", left.and_then(|set| set.uid()));
     stage.say("it was told, left alone, and seen to go");
     Ok(())
+}
+
+/// The stage's resources as they are sent: this program cannot read a newer one either.
+fn resources(stage: &Stage) -> Api<DynamicObject> {
+    let kind = ApiResource::erase::<Quinistry>(&());
+    Api::namespaced_with(stage.world.client.clone(), &stage.namespace, &kind)
+}
+
+fn degraded(resource: &Value) -> Option<&Value> {
+    resource["status"]["conditions"].as_array()?.iter().find(|one| one["type"] == "Degraded")
 }
 
 /// Has the definition know one more mode of networks, or not; gives whether it knows any.
