@@ -23,6 +23,7 @@ mod memory;
 mod metrics;
 mod observe;
 mod observed;
+mod obstacle;
 mod pace;
 mod pieces;
 mod plan;

@@ -3,6 +3,7 @@
 
 use http::HeaderValue;
 use http::header::ACCEPT;
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request};
@@ -12,8 +13,9 @@ use serde_json::json;
 use super::error::{Category, OperatorError};
 use super::identity::MANAGER;
 use super::observed::Observed;
+use super::obstacle::Obstacle;
 use super::plan::{Action, DropPart};
-use super::{observe, wire};
+use super::{observe, obstacle, wire};
 use crate::crd::Quinistry;
 use crate::lenient::Guarded;
 use crate::seed::carrier::{CARRIER, TRIED};
@@ -66,8 +68,16 @@ pub(super) async fn apply(
             let name = set.name_any();
             let mut set = set.clone();
             let version = live(&name).map(|live| live.version.to_string());
+            let is_new = version.is_none();
             set.metadata.resource_version = Some(version.unwrap_or_else(|| NEW.into()));
-            let answer = sets.patch(&name, &parameters, &Patch::Apply(set)).await;
+            let mut answer = sets.patch(&name, &parameters, &Patch::Apply(&set)).await;
+            if is_new
+                && answer.as_ref().is_err_and(|error| Category::of(error) == Category::Conflict)
+                && let Some(version) = stray(client, quinistry, &name).await?
+            {
+                set.metadata.resource_version = Some(version);
+                answer = sets.patch(&name, &parameters, &Patch::Apply(&set)).await;
+            }
             answer
                 .map(|set| Applied::Set(name.clone(), set.readable().map(Box::new)))
                 .map_err(|source| failed(format!("apply DaemonSet {name}"), source))
@@ -148,6 +158,22 @@ pub(super) async fn exists(client: &Client, quinistry: &Quinistry) -> Result<boo
         let (live, planned) = (live.metadata, &quinistry.metadata);
         live.uid == planned.uid && live.generation == planned.generation && live.deletion_timestamp.is_none()
     }))
+}
+
+/// The version of the `DaemonSet` in the place of one that was to be created, if that is the resource's own after all:
+/// one without its label no watch shows. (Client required.)
+async fn stray(client: &Client, quinistry: &Quinistry, name: &str) -> Result<Option<String>, OperatorError> {
+    let namespace = quinistry.namespace().unwrap_or_default();
+    let sets: Api<PartialObjectMeta<DaemonSet>> = Api::namespaced(client.clone(), &namespace);
+    let what = || format!("read DaemonSet {name}");
+    let Some(found) = sets.get_metadata_opt(name).await.map_err(|source| failed(what(), source))? else {
+        return Ok(None);
+    };
+    match obstacle::judge(&found.metadata, quinistry) {
+        Obstacle::Stray(version) => Ok(version),
+        Obstacle::Passing => Ok(None),
+        Obstacle::Foreign(whose) => Err(OperatorError::Taken { name: name.into(), whose }),
+    }
 }
 
 async fn restore(

@@ -43,6 +43,17 @@ pub enum OperatorError {
         /// Why.
         source: Box<kube::Error>,
     },
+    /// Something else has the name of what is to be created.
+    #[error(
+        "failed to create DaemonSet {name}: one of this name is there already and {whose}; delete it, or give the resource \
+         another name"
+    )]
+    Taken {
+        /// Name of both.
+        name: String,
+        /// Whose the one is that is there.
+        whose: String,
+    },
     /// Status could not be written.
     #[error("failed to report status")]
     Report(#[source] Box<kube::Error>),
@@ -81,7 +92,7 @@ pub(super) struct NotLeading;
 /// How the driver goes on after a failure. Also the closed set of labels in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Category {
-    /// Somebody else was quicker: at once again.
+    /// Somebody else was quicker: at once again, and later and later if that goes on.
     Conflict,
     /// Rights are missing, or the namespace goes away: slowly again.
     Forbidden,
@@ -120,7 +131,9 @@ impl Category {
     pub(super) fn pause(self, failures: u32) -> Option<Duration> {
         match self {
             Self::NotLeading => None,
-            Self::Conflict => Some(Duration::from_millis(200)),
+            Self::Conflict => {
+                Some(Duration::from_millis(200).saturating_mul(1 << failures.saturating_sub(1).min(5)))
+            }
             Self::Forbidden => Some(Duration::from_mins(1)),
             Self::Invalid => Some(SAFETY_NET),
             Self::NotFound | Self::Unreachable => {
@@ -157,6 +170,7 @@ impl OperatorError {
             | Self::Pieces { .. }
             | Self::Watch { .. }
             | Self::Executable(_) => Category::Unreachable,
+            Self::Taken { .. } => Category::Invalid,
             Self::Followed { .. } => Category::NotLeading,
         }
     }
@@ -183,7 +197,14 @@ pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String, bool)> {
 mod tests {
     use kube::core::Status;
 
-    use super::{OperatorError, one_line};
+    use super::{Category, OperatorError, one_line};
+
+    #[test]
+    fn a_conflict_that_does_not_end_is_tried_again_later_and_later() {
+        let pause = |failures| Category::Conflict.pause(failures).unwrap();
+        assert!(pause(1) < pause(2) && pause(2) < pause(4) && pause(1).as_millis() <= 200);
+        assert!(pause(9) == pause(u32::MAX) && pause(9).as_secs() < 10, "{:?}", pause(9));
+    }
 
     #[test]
     fn a_failing_webhook_is_a_rejection_that_may_pass() {

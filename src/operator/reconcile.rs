@@ -297,6 +297,10 @@ impl Operator {
                         (OperatorError::Apply { source, .. }, Some(applied)) => {
                             error::rejection(source).map(|refused| (applied, refused))
                         }
+                        // It may be deleted at any moment, which no watch tells.
+                        (OperatorError::Taken { .. }, Some(applied)) => {
+                            Some((applied, (Reason::ApplyRejected, one_line(&error), true)))
+                        }
                         _ => None,
                     };
                     let Some((applied, (reason, message, passes))) = refused else { return Err(error) };

@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 
+/// Label of all that is the resource's.
+pub(crate) const RESOURCE: &str = "quinistry.dev/resource";
+
 /// As much of an API server as it takes: lists, watches in which happens what it is told to say, and writes.
 #[derive(Clone, Default)]
 pub(crate) struct Api {
@@ -113,7 +116,11 @@ impl Api {
     fn list(&self, path: &str) -> Value {
         let items: Vec<Value> = match path.rsplit('/').next() {
             Some("quinistries") => vec![self.resource.lock().unwrap().clone()],
-            Some("daemonsets") => self.sets.lock().unwrap().values().cloned().collect(),
+            // As the operator asks for them, which is by this label.
+            Some("daemonsets") => {
+                let sets = self.sets.lock().unwrap();
+                sets.values().filter(|set| set["metadata"]["labels"][RESOURCE].is_string()).cloned().collect()
+            }
             Some("nodes") => vec![json!({
                 "metadata": {"name": "node-1", "labels": {"kubernetes.io/os": "linux",
                     "kubernetes.io/arch": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }}},
@@ -145,6 +152,12 @@ impl Api {
         self.writes.lock().unwrap().push(format!("apply {name}"));
         if let Some((code, message)) = self.refusals.lock().unwrap().pop() {
             return failure(code, message);
+        }
+        let there = self.sets.lock().unwrap().get(&name).cloned();
+        if there
+            .is_some_and(|set| set["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"])
+        {
+            return failure(409, "the object has been modified");
         }
         object["metadata"]["sent"] = object["metadata"]["resourceVersion"].take();
         object["metadata"]["uid"] = json!("u2");
@@ -219,6 +232,10 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
             return failure(404, "there is no such resource");
         }
         return json_answer(&api.resource.lock().unwrap());
+    }
+    if let Some((_, name)) = uri.path().split_once("/daemonsets/") {
+        let set = api.sets.lock().unwrap().get(name).cloned();
+        return set.map_or_else(|| failure(404, "there is no such DaemonSet"), |set| json_answer(&set));
     }
     if uri.path().contains("/leases/") {
         let is_claim = uri.path().ends_with("/quinistry-claim");

@@ -3,7 +3,7 @@
 use quinistry::operator::Settings;
 use serde_json::json;
 
-use crate::api::{Api, until};
+use crate::api::{Api, RESOURCE, until};
 use crate::running::{Running, a_while};
 
 /// Runs an operator until `done`, and for a while longer, so that what it should not do would show.
@@ -59,6 +59,33 @@ async fn a_conflict_is_tried_again() {
     operate(&api, |api| !api.sets.lock().unwrap().is_empty()).await;
     let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
     assert_eq!(applies, 2, "{:?}", api.writes());
+}
+
+/// Its label is what the watch goes by.
+#[tokio::test]
+async fn a_set_that_lost_its_label_is_brought_back() {
+    let api = Api::new();
+    operate(&api, has_reported).await;
+    let lost = api
+        .sets
+        .lock()
+        .unwrap()
+        .get_mut("larder")
+        .and_then(|set| set["metadata"]["labels"].as_object_mut().unwrap().remove(RESOURCE));
+    assert!(lost.is_some());
+    operate(&api, |api| api.sets.lock().unwrap()["larder"]["metadata"]["labels"][RESOURCE].is_string()).await;
+}
+
+#[tokio::test]
+async fn a_set_of_another_with_the_same_name_is_told_and_left_alone() {
+    let api = Api::new();
+    let other = json!({"metadata": {"name": "larder", "namespace": "pantry", "resourceVersion": "5"}});
+    api.sets.lock().unwrap().insert("larder".into(), other.clone());
+    operate(&api, has_reported).await;
+    assert_eq!(api.condition("Degraded"), Some(("True".into(), "ApplyRejected".into())));
+    let applies = api.writes().iter().filter(|write| write.starts_with("apply")).count();
+    assert_eq!(applies, 1, "{:?}", api.writes());
+    assert_eq!(api.sets.lock().unwrap()["larder"], other);
 }
 
 /// Nodes were ready a while ago, and it is not known whether they still are.

@@ -1,0 +1,85 @@
+//! Obstacle: a `DaemonSet` in the place of one that is to be created, and that the watch does not show as the resource's
+//! own. Pure; used by `apply`.
+
+use kube::Resource as _;
+use kube::core::ObjectMeta;
+
+use super::identity::RESOURCE;
+use crate::crd::Quinistry;
+
+/// The meaning of what stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// The resource's own without its label or its owner, and of this version: it is brought back.
+    Stray(Option<String>),
+    /// On its way out, or about to be shown by the watch: to be tried again.
+    Passing,
+    /// Another's, in these words. It would not become the resource's own by an apply, as its selector stays.
+    Foreign(String),
+}
+
+/// Judges the metadata of a `DaemonSet` that has the name of one of the resource's.
+pub(super) fn judge(found: &ObjectMeta, quinistry: &Quinistry) -> Obstacle {
+    if found.deletion_timestamp.is_some() {
+        return Obstacle::Passing;
+    }
+    let uid = quinistry.metadata.uid.as_ref();
+    let label = found.labels.as_ref().and_then(|labels| labels.get(RESOURCE));
+    let is_labelled = uid.is_some() && label == uid;
+    let mut owners = found.owner_references.iter().flatten();
+    match owners.find(|owner| owner.controller == Some(true)) {
+        Some(owner) if Some(&owner.uid) == uid && is_labelled => Obstacle::Passing,
+        Some(owner) if Some(&owner.uid) == uid => Obstacle::Stray(found.resource_version.clone()),
+        // Of a resource of this name that was deleted: the cluster collects it.
+        Some(owner) if owner.kind == Quinistry::kind(&()) => Obstacle::Passing,
+        Some(owner) => Obstacle::Foreign(format!("belongs to {} {}", owner.kind, owner.name)),
+        None if is_labelled => Obstacle::Stray(found.resource_version.clone()),
+        None => Obstacle::Foreign("was not made for this resource".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn judged(metadata: Value) -> Obstacle {
+        let quinistry = json!({"metadata": {"name": "larder", "uid": "u"}, "spec": {"image": "i"}});
+        judge(&serde_json::from_value(metadata).unwrap(), &serde_json::from_value(quinistry).unwrap())
+    }
+
+    fn owner(kind: &str, uid: &str) -> Value {
+        json!([{"apiVersion": "v1", "kind": kind, "name": "pantry", "uid": uid, "controller": true}])
+    }
+
+    #[test]
+    fn a_set_that_lost_its_label_or_its_owner_is_brought_back() {
+        let stray = Obstacle::Stray(Some("7".into()));
+        assert_eq!(
+            judged(json!({"resourceVersion": "7", "ownerReferences": owner("Quinistry", "u")})),
+            stray
+        );
+        assert_eq!(judged(json!({"resourceVersion": "7", "labels": {RESOURCE: "u"}})), stray);
+    }
+
+    #[test]
+    fn a_set_that_the_watch_will_show_or_that_goes_away_is_waited_for() {
+        for metadata in [
+            json!({"labels": {RESOURCE: "u"}, "ownerReferences": owner("Quinistry", "u")}),
+            json!({"labels": {RESOURCE: "old"}, "ownerReferences": owner("Quinistry", "old")}),
+            json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+        ] {
+            assert_eq!(judged(metadata.clone()), Obstacle::Passing, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn a_set_of_another_is_named_with_whose_it_is() {
+        let belongs = judged(json!({"ownerReferences": owner("Oven", "o")}));
+        assert_eq!(belongs, Obstacle::Foreign("belongs to Oven pantry".into()));
+        for metadata in [json!({}), json!({"labels": {RESOURCE: "old"}})] {
+            assert!(matches!(judged(metadata.clone()), Obstacle::Foreign(_)), "{metadata}");
+        }
+    }
+}
