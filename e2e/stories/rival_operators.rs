@@ -14,7 +14,7 @@ use super::support::fault_proxy::FaultProxy;
 use super::support::process::{Process, last_words};
 use super::support::{Stage, Story, When, lease, operator, wait};
 
-/// A claim is left to another one within 90 seconds; one that is given back sooner.
+/// A claim is left to another one within 45 seconds; one that is given back sooner.
 const DEADLINE: Duration = Duration::from_mins(2);
 const PORTS: [u16; 2] = [18_087, 18_088];
 const CLAIM: &str = "quinistry-claim";
