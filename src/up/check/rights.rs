@@ -78,7 +78,7 @@ pub(super) fn own(namespace: &str) -> Vec<Right> {
     let inside = [
         ("quinistry.dev", "quinistries", &["get", "create", "patch"][..]),
         ("", "configmaps", &["get", "list", "create", "delete"]),
-        ("apps", "daemonsets", &["list", "create", "patch"]),
+        ("apps", "daemonsets", &["get", "list", "create", "patch"]),
         (rbac, "roles", &["get", "create", "patch"]),
         (rbac, "rolebindings", &["get", "create", "patch"]),
     ];
