@@ -1,6 +1,5 @@
 //! `up` overwrites nothing that another program made, and `down` deletes nothing of it: a Role of a chart, a
-//! ConfigMap in the operator's namespace, the definition while a resource uses it that the program cannot
-//! decode.
+//! ConfigMap in the operator's namespace, the definition while a resource of another maker uses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +17,8 @@ use super::support::{Stage, Story, When, seed, shell, up, wait};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A resource that the schema admits and a decoder of 32-bit quantities does not.
-const UNREADABLE: &str = "shelf";
+/// A resource with a quantity of more than 31 bits, which earlier versions could not read.
+const OTHER: &str = "shelf";
 
 pub fn story() -> Story {
     Story {
@@ -56,7 +55,7 @@ async fn beside_others(stage: &Stage) -> Result<()> {
     let map = json!({"metadata": {"name": "not-ours"}});
     maps.create(&PostParams::default(), &serde_json::from_value(map)?).await?;
     let shelf = json!({
-        "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "metadata": {"name": UNREADABLE},
+        "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "metadata": {"name": OTHER},
         "spec": {
             "image": "registry.example.com/shelf:1", "suspend": true, "basePort": stage.base_port + 8,
             "resources": {"limits": {"memory": 4_294_967_296_u64}},
@@ -67,11 +66,11 @@ async fn beside_others(stage: &Stage) -> Result<()> {
     let said = shell::text(up::command(stage, &first.path, &["down", "--yes"])).await?;
     stage.say(&said);
     let left = |what: &str| said.lines().any(|line| line.starts_with("left") && line.contains(what));
-    for what in ["not-ours", UNREADABLE, "definition"] {
+    for what in ["not-ours", OTHER, "definition"] {
         ensure!(left(what), "down does not say that it leaves {what}: {said}");
     }
     ensure!(maps.get_opt("not-ours").await?.is_some(), "the ConfigMap is gone");
-    ensure!(resources(stage).get_opt(UNREADABLE).await?.is_some(), "the other resource is gone");
+    ensure!(resources(stage).get_opt(OTHER).await?.is_some(), "the other resource is gone");
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
     ensure!(definitions.get_opt("quinistries.quinistry.dev").await?.is_some(), "the definition is gone");
     let all = ListParams::default();
@@ -88,7 +87,7 @@ fn resources(stage: &Stage) -> Api<DynamicObject> {
 async fn tidy(stage: &Stage) -> Result<()> {
     let api = Api::<Namespace>::all(stage.world.client.clone());
     for result in [
-        resources(stage).delete(UNREADABLE, &DeleteParams::default()).await.map(drop),
+        resources(stage).delete(OTHER, &DeleteParams::default()).await.map(drop),
         api.delete(&up::namespace(stage), &DeleteParams::default()).await.map(drop),
     ] {
         match result {
