@@ -70,7 +70,7 @@ impl Report for Copied {
         let mut text = format!("{}\n", self.reference);
         text.extend(self.referrers.iter().map(|digest| format!("{}@{digest}\n", self.repository)));
         if self.all {
-            text += &format!("and {} that refer to it\n", self.referrers.len());
+            text.extend([format!("and {} that refer to it\n", self.referrers.len())]);
         }
         text
     }
