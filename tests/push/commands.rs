@@ -55,6 +55,7 @@ fn an_image_is_copied_with_all_that_refers_to_it() {
         name(&to, &format!(":v2@{root}")),
         name(&to, &format!("@{signature}")),
         name(&to, &format!("@{countersign}")),
+        "and 2 that refer to it".to_owned(),
     ];
     assert_eq!(said.lines().collect::<Vec<_>>(), lines);
     to.assert_manifest("v2", &root, &index);
