@@ -16,8 +16,9 @@ use super::support::{Stage, Story, When, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const GROUP: &str = "admissionregistration.k8s.io";
-/// Registry that holds no image.
-const MIRROR: &str = "mirror.invalid/quinistry";
+/// Registry that is not there. Nothing listens on its port, so that a pull fails at once: kubelets pull one image after the
+/// other, and a name that is looked up for a minute would hold up all stories.
+const MIRROR: &str = "localhost:1/mirror/quinistry";
 
 pub fn story() -> Story {
     Story {
