@@ -80,8 +80,8 @@ pub(super) async fn put(
         return Err(Error::TooManyTags(MAX_TAGS));
     }
     let (bytes, room) = receive(stored, request, body).await?;
-    let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+    let content_type =
+        request.headers.get(CONTENT_TYPE).and_then(|value| without_parameters(value.as_bytes()));
     let (digest, manifest) = if bytes.len() <= MAX_INLINE {
         check(&bytes, &reference, content_type)?
     } else {
@@ -206,6 +206,12 @@ async fn receive(stored: &Stored, request: &Parts, body: &mut Body) -> Result<(B
     Ok((bytes.freeze(), room))
 }
 
+/// Returns a media type without its parameters, which may hold any bytes (RFC 9110 section 5.5, `obs-text`).
+fn without_parameters(value: &[u8]) -> Option<&str> {
+    let media_type = value.split(|byte| *byte == b';').next()?;
+    std::str::from_utf8(media_type).ok().map(str::trim)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,5 +251,14 @@ mod tests {
             let named: Vec<&str> = fields.iter().flat_map(|field| field.split(", ")).collect();
             assert_eq!(named, tags[..count].iter().map(ToString::to_string).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn parameters_of_a_media_type_do_not_matter_whatever_they_hold() {
+        for value in ["a/b", "a/b ; charset=utf-8", "a/b; char\u{feff}set=x"] {
+            assert_eq!(without_parameters(value.as_bytes()), Some("a/b"), "{value:?}");
+        }
+        assert_eq!(without_parameters(b"a/b;\xff"), Some("a/b"));
+        assert_eq!(without_parameters(b"\xff;a/b"), None);
     }
 }
