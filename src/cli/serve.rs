@@ -15,7 +15,7 @@ use super::listen::{bind, bind_all};
 use super::storage;
 use crate::oci::Digest;
 use crate::quine::{Executable, ExecutableError, LayerForm, Quine, REPOSITORY};
-use crate::registry::{Limits, State, router, serve};
+use crate::registry::{Limits, State, serve};
 use crate::shutdown::Signals;
 
 /// The exit code for an image that is not the expected one.
@@ -92,12 +92,11 @@ impl Args {
             self.storage.sweep(&store);
             state = state.with_store(store, options);
         }
-        let app = router(state);
         let stop = async {
             signals.next().await;
             tracing::info!("stopping");
         };
-        serve(listener, app, Limits::default(), stop).await;
+        serve(listener, state, Limits::default(), stop).await;
         Ok(())
     }
 

@@ -21,14 +21,11 @@ use super::{State, blobs, listing, manifests, panic, referrers, uploads};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// The handler of every request.
-pub(super) async fn answer(
-    axum::extract::State(state): axum::extract::State<State>,
-    request: Request,
-) -> Response {
+/// Answers any request.
+pub(super) async fn answer(state: &State, request: Request) -> Response {
     let (request, mut body) = request.into_parts();
     let mut response = panic::isolate(async {
-        respond(&state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
+        respond(state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
     })
     .await;
     let headers = response.headers_mut();
@@ -43,7 +40,7 @@ pub(super) async fn answer(
         "answered"
     );
     let is_head = request.method == http::Method::HEAD;
-    let waits = request.headers.contains_key(EXPECT);
+    let waits = !body.is_end_stream() && request.headers.contains_key(EXPECT);
     // The head would keep its read buffer while the rest of a body is drained.
     drop(request);
     if !drain(waits, body).await {
@@ -53,7 +50,10 @@ pub(super) async fn answer(
 }
 
 async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
-    check_framing(request)?;
+    // hyper reads no body after a head that frames none.
+    if !body.is_end_stream() {
+        check_framing(request)?;
+    }
     let route = Route::parse(request.uri.path());
     if let Err(RouteError::Unknown) = route {
         return Err(RouteError::Unknown.into());

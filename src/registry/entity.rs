@@ -109,10 +109,11 @@ impl Entity {
             return Ok(self.not_modified());
         }
         // Ranges are for GET alone (RFC 9110, 14.2), and for content that is still what the client holds a part of.
-        let may_select = request.method == Method::GET
-            && self.headers.contains_key(ACCEPT_RANGES)
-            && request.headers.get(IF_RANGE).is_none_or(|header| header == etag);
-        let range = request.headers.get(RANGE).filter(|_| may_select).and_then(|header| header.to_str().ok());
+        let may_select = request.method == Method::GET && self.headers.contains_key(ACCEPT_RANGES);
+        let range = if may_select { request.headers.get(RANGE) } else { None };
+        let range = range
+            .filter(|_| request.headers.get(IF_RANGE).is_none_or(|header| header == etag))
+            .and_then(|header| header.to_str().ok());
         match range.map_or(Selection::Whole, |header| select(header, self.length)) {
             Selection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
             Selection::Whole => Ok(self.with_headers(body::from_segments(&self.content, self.from))),

@@ -63,11 +63,18 @@ impl Route {
             return Ok(Self::Base);
         }
         let path = path.strip_prefix('/').ok_or(RouteError::Unknown)?;
+        if !path.contains('%') {
+            return Self::of_components(&path.split('/').collect::<Vec<_>>());
+        }
         // Split, then decode, each once: an encoded slash belongs to a component, where no grammar allows it.
-        let parts: Vec<Cow<'_, str>> =
+        let components: Vec<Cow<'_, str>> =
             path.split('/').map(decode).collect::<Option<_>>().ok_or(NameError::Malformed)?;
-        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
-        let (name, verb) = match parts[..] {
+        Self::of_components(&components.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+    }
+
+    /// Reads the decoded components of a path below `/v2/`.
+    fn of_components(parts: &[&str]) -> Result<Self, RouteError> {
+        let (name, verb) = match *parts {
             ["_catalog"] => return Ok(Self::Catalog),
             [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
                 (name, Verb::Uploads)
@@ -85,7 +92,10 @@ impl Route {
         if name.iter().any(|part| part.contains('/')) {
             return Err(NameError::Malformed.into());
         }
-        let name: RepositoryName = name.join("/").parse()?;
+        let name: RepositoryName = match name {
+            [name] => name.parse()?,
+            name => name.join("/").parse()?,
+        };
         Ok(match verb {
             Verb::Blob(digest) => Self::Blob { name, digest: digest.into() },
             Verb::Manifest(reference) => Self::Manifest { name, reference: reference.into() },

@@ -3,17 +3,20 @@
 //! HTTP/1.1 only: HTTP/2 in the clear has no client among container engines, and telling the two protocols
 //! apart would wait without a deadline for the first bytes of a silent client.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tower_service::Service;
 
 use super::socket::{Deadlines, Guarded, Watched};
 
@@ -49,7 +52,11 @@ impl Default for Limits {
 
 /// Serves `app` until `shutdown` resolves: then stops accepting, closes idle connections, lets running answers
 /// finish for at most [`Limits::drain`], and returns.
-pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown: impl Future<Output = ()>) {
+pub async fn serve<S>(listener: TcpListener, app: S, limits: Limits, shutdown: impl Future<Output = ()>)
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     if let Err(error) = prepare(&listener, limits) {
         tracing::debug!(%error, "failed to set options of the listening socket");
     }
@@ -104,10 +111,13 @@ fn prepare(listener: &TcpListener, limits: Limits) -> io::Result<()> {
     Ok(())
 }
 
-type Connection =
-    hyper::server::conn::http1::Connection<TokioIo<Guarded<TcpStream>>, TowerToHyperService<Watched<Router>>>;
+type Connection<S> =
+    hyper::server::conn::http1::Connection<TokioIo<Guarded<TcpStream>>, TowerToHyperService<Watched<S>>>;
 
-fn connection(stream: TcpStream, app: &Router, limits: Limits) -> Connection {
+fn connection<S>(stream: TcpStream, app: &S, limits: Limits) -> Connection<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone,
+{
     // Without this, the last segment of an answer waits for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY is not to be had");

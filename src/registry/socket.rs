@@ -109,12 +109,19 @@ pub(super) struct Guarded<S> {
     alarm: Pin<Box<Sleep>>,
     /// The alarm was armed at least once.
     armed: bool,
-    /// Time of the first byte of a request's head, and number of its bytes so far, while no answer is being
-    /// made.
-    head: Option<(Instant, usize)>,
+    /// Part of a request's head that came, while no answer is being made.
+    head: Option<Head>,
     /// The client sends much, and may fill large buffers.
     reads: Option<Share>,
     stalled: Option<Stalled>,
+}
+
+/// The first bytes of a request's head.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    bytes: usize,
+    /// Time at which the rest was first waited for. Most heads come whole, and need no clock.
+    since: Option<Instant>,
 }
 
 /// A client that holds us up.
@@ -147,9 +154,12 @@ impl<S: AsyncRead> Guarded<S> {
 
     /// Ready when `deadline` has passed; else the task is woken then or before.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        // Re-arming costs more than waking early now and then, so an earlier alarm is left to ring.
+        // Re-arming costs more than waking early now and then, so an earlier alarm is left to ring. One that was
+        // armed wakes this connection's task, which never changes.
         if deadline < self.alarm.deadline() {
             self.alarm.as_mut().reset(deadline);
+        } else if self.armed && !self.alarm.is_elapsed() {
+            return Poll::Pending;
         }
         while self.alarm.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
@@ -178,8 +188,11 @@ impl<S: AsyncRead> Guarded<S> {
             self.keep_armed(cx);
             return Poll::Pending;
         }
-        let (deadline, what) = match self.head {
-            Some((since, _)) => (since + self.deadlines.head, "the request's head took too long"),
+        let (deadline, what) = match &mut self.head {
+            Some(head) => {
+                let since = *head.since.get_or_insert_with(Instant::now);
+                (since + self.deadlines.head, "the request's head took too long")
+            }
             None => (self.phase.last_answer() + self.deadlines.idle, "no request came"),
         };
         ready!(self.poll_deadline(cx, deadline));
@@ -192,7 +205,7 @@ impl<S: AsyncRead> Guarded<S> {
         if self.reads.is_some() {
             return Ok(usize::MAX);
         }
-        let came = self.head.map_or(0, |(_, came)| came);
+        let came = self.head.map_or(0, |head| head.bytes);
         if came < SMALL {
             return Ok(SMALL - came);
         }
@@ -207,8 +220,8 @@ impl<S: AsyncRead> Guarded<S> {
     /// Counts the bytes that were read, of at most `limit`.
     fn after_read(&mut self, came: usize, limit: usize) {
         if !self.phase.is_answering() {
-            let (since, before) = self.head.unwrap_or_else(|| (Instant::now(), 0));
-            self.head = (came > 0).then_some((since, before + came));
+            let before = self.head.unwrap_or(Head { bytes: 0, since: None });
+            self.head = (came > 0).then_some(Head { bytes: before.bytes + came, ..before });
         } else if came == limit && self.reads.is_none() {
             // A body is likely to go on. Without a share it comes by small reads.
             self.reads = READS.try_take(BUFFER);
