@@ -2,7 +2,7 @@
 //!
 //! Everything that arrives is checked against its digest before it counts, every body and loop has a bound,
 //! and credentials go to no host but the registry's own and the token server that it names. Writes no files
-//! but through [`layout`](crate::layout), prints nothing, keeps no state between programs. Called by `chain`
+//! but through [`layout`](quinistry_oci::layout), prints nothing, keeps no state between programs. Called by `chain`
 //! and the command line.
 //!
 //! Manifests are found out first, within bounds that hold against a hostile registry; then blobs travel,
@@ -12,8 +12,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crate::oci::{Digest, ImageReference, RepositoryName};
-use crate::proxy::Proxies;
+use quinistry_oci::{Digest, ImageReference, RepositoryName};
 
 mod auth;
 mod blob;
@@ -30,6 +29,7 @@ mod parallel;
 mod platform;
 mod probe;
 mod progress;
+pub mod proxy;
 mod pull;
 mod push;
 mod redirect;
@@ -57,6 +57,7 @@ pub use source::{Content, LayoutSource, PushSource, RemoteSource};
 pub use verify::VerifyReport;
 
 use endpoint::{Endpoint, Scheme};
+use proxy::Proxies;
 
 /// How to reach registries.
 #[derive(Clone, Debug, Default)]

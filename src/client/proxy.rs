@@ -9,11 +9,9 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-pub(crate) mod connector;
-
 /// The proxies of the environment, and what is reached without them.
 #[derive(Clone, Default)]
-pub(crate) struct Proxies {
+pub struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
     direct: Vec<Direct>,
@@ -44,7 +42,9 @@ impl std::fmt::Debug for Proxies {
 // === impl Proxies ===
 
 impl Proxies {
-    pub(crate) fn from_env() -> Self {
+    /// Reads the process's environment.
+    #[must_use]
+    pub fn from_env() -> Self {
         Self::new(|name| std::env::var(name).ok())
     }
 
@@ -66,7 +66,8 @@ impl Proxies {
     }
 
     /// Returns the proxy that leads to an address, or `None` for the straight way.
-    pub(crate) fn for_url(&self, url: &Url) -> Option<&Url> {
+    #[must_use]
+    pub fn for_url(&self, url: &Url) -> Option<&Url> {
         let proxy = if url.scheme() == "https" { self.https.as_ref() } else { self.http.as_ref() }?;
         let host = url.host_str()?.trim_end_matches('.').to_ascii_lowercase();
         let ip = literal(&host);
@@ -152,7 +153,8 @@ fn is_within(ip: IpAddr, network: IpAddr, length: u8) -> bool {
 }
 
 /// Returns user and password of a proxy's address.
-fn login(url: &Url) -> Option<(String, String)> {
+#[must_use]
+pub fn login(url: &Url) -> Option<(String, String)> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let has_login = !url.username().is_empty() || url.password().is_some();
     has_login.then(|| (decoded(url.username()), decoded(url.password().unwrap_or_default())))

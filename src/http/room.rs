@@ -16,72 +16,78 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Bytes that each connection may hold of each kind (read, written) outside of every budget: 4,096
 /// connections times a page for each.
-pub(super) const SMALL: usize = 4 * 1024;
+pub const SMALL: usize = 4 * 1024;
 
 /// Longest time that an answer, or a manifest that comes in, waits for room.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Read buffers of connections that send much.
-pub(super) static READS: Room = Room::new(8 * 1024 * 1024);
+pub static READS: Room = Room::new(8 * 1024 * 1024);
 
 /// Parts of answers that lie in memory until the client has taken them.
-pub(super) static ANSWERS: Room = Room::new(8 * 1024 * 1024);
+pub static ANSWERS: Room = Room::new(8 * 1024 * 1024);
 
 /// Bodies of uploads that are gathered to be written at once. Only a registry with storage uses this budget.
-pub(super) static UPLOADS: Room = Room::new(32 * 1024 * 1024);
+pub static UPLOADS: Room = Room::new(32 * 1024 * 1024);
 
 /// Beginnings of manifests that come in, each up to [`SHORT_MANIFEST`]: long ones cannot take the room of
 /// short ones.
-pub(super) static SHORT_MANIFESTS: Room = Room::new(16 * 1024 * 1024);
+pub static SHORT_MANIFESTS: Room = Room::new(16 * 1024 * 1024);
 
 /// Rests of manifests that come in.
-pub(super) static LONG_MANIFESTS: Room = Room::new(64 * 1024 * 1024);
+pub static LONG_MANIFESTS: Room = Room::new(64 * 1024 * 1024);
 
 /// Bytes of each manifest that count as [`SHORT_MANIFESTS`]. Nearly all manifests are shorter.
-pub(super) const SHORT_MANIFEST: usize = 64 * 1024;
+pub const SHORT_MANIFEST: usize = 64 * 1024;
 
 /// A share of a budget, given back when it is dropped.
-pub(super) type Share = SemaphorePermit<'static>;
+pub type Share = SemaphorePermit<'static>;
 
 /// A budget, in bytes.
 #[derive(Debug)]
-pub(super) struct Room {
+pub struct Room {
     size: usize,
     free: Semaphore,
 }
 
 impl Room {
-    pub(super) const fn new(size: usize) -> Self {
+    /// A budget of this number of bytes, all of them free.
+    #[must_use]
+    pub const fn new(size: usize) -> Self {
         Self { size, free: Semaphore::const_new(size) }
     }
 
     /// Takes this number of bytes, if they are free.
-    pub(super) fn try_take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+    #[must_use]
+    pub fn try_take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         self.free.try_acquire_many(u32::try_from(bytes).ok()?).ok()
     }
 
     /// Takes this number of bytes, or the whole budget if it is smaller, when they are free and the requests
     /// before have theirs; `None` if that takes longer than `patience`.
-    pub(super) async fn take(&self, bytes: usize, patience: Duration) -> Option<SemaphorePermit<'_>> {
+    pub async fn take(&self, bytes: usize, patience: Duration) -> Option<SemaphorePermit<'_>> {
         let bytes = u32::try_from(bytes.min(self.size)).unwrap_or(u32::MAX);
         tokio::time::timeout(patience, self.free.acquire_many(bytes)).await.ok()?.ok()
     }
 
     /// Takes an eighth of what is free, at most `most` bytes; `None` if that is no more than [`SMALL`]. So
     /// clients that hold their shares for long leave ever smaller ones to others, and never nothing.
-    pub(super) fn take_part(&self, most: usize) -> Option<(usize, SemaphorePermit<'_>)> {
+    #[must_use]
+    pub fn take_part(&self, most: usize) -> Option<(usize, SemaphorePermit<'_>)> {
         let part = most.min(self.free.available_permits() / 8 / SMALL * SMALL);
         if part <= SMALL { None } else { Some((part, self.try_take(part)?)) }
     }
 
     /// Less than a quarter is free: clients that hold room without moving bytes are now cut off sooner.
-    pub(super) fn is_tight(&self) -> bool {
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
         self.free.available_permits() < self.size / 4
     }
 }
 
 /// Bytes that give back their share when the last of them is dropped.
-pub(super) fn with_share(bytes: Bytes, share: Share) -> Bytes {
+#[must_use]
+pub fn with_share(bytes: Bytes, share: Share) -> Bytes {
     struct Shared {
         bytes: Bytes,
         _share: Share,

@@ -11,13 +11,14 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::escape::Escaped;
-
 /// Target of kube's client.
 const KUBE: &str = "kube_client";
 
-/// Starts logging. A malformed `RUST_LOG` is reported and replaced by `info`: logs matter most when things go wrong.
-pub fn init() {
+/// Returns the harmless form of untrusted text, on one line.
+pub type Escape = fn(&str) -> String;
+
+/// Starts logging. `escape` makes the values of fields harmless. A malformed `RUST_LOG` is reported and replaced by `info`: logs matter most when things go wrong.
+pub fn init(escape: Escape) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = if wanted.is_empty() { None } else { parse(&wanted) };
     let complain = filter.is_none() && !wanted.is_empty();
@@ -28,7 +29,7 @@ pub fn init() {
         .with_target(false)
         // The error would go to standard error, which is what has failed, and by a macro that panics.
         .log_internal_errors(false)
-        .fmt_fields(fields());
+        .fmt_fields(fields(escape));
     tracing_subscriber::registry().with(filter).with(lines).init();
     if complain {
         tracing::warn!(RUST_LOG = ?wanted, "not a filter such as 'info' or 'warn,quinistry=debug'; using 'info'");
@@ -44,10 +45,9 @@ fn quiet(filter: Targets) -> Targets {
 
 /// Writes `message name=value …`, with values escaped: many are in the words of a client, a registry or a
 /// cluster.
-fn fields() -> impl for<'w> FormatFields<'w> + Clone + 'static {
-    let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
-        let value = format!("{value:?}");
-        let value = Escaped(&value);
+fn fields(escape: Escape) -> impl for<'w> FormatFields<'w> + Clone + 'static {
+    let write = move |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let value = escape(&format!("{value:?}"));
         match (field.name(), writer.has_ansi_escapes()) {
             ("message", _) => write!(writer, "{value}"),
             (name, true) => write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}"),
@@ -95,7 +95,7 @@ mod tests {
             .with_ansi(false)
             .without_time()
             .with_target(false)
-            .fmt_fields(fields());
+            .fmt_fields(fields(quinistry_oci::escape::line));
         let text = "a\u{1b}[2Jb\nWARN forged\u{202e}\u{9b}";
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(user = %text, agent = ?text, count = 3, "said {text}");
@@ -112,15 +112,24 @@ mod tests {
         for level in ["info", "debug", "quinistry=debug,info"] {
             let filter = quiet(parse(level).unwrap());
             assert!(!filter.would_enable("kube_client::client", &Level::ERROR), "{level}");
-            assert!(filter.would_enable("quinistry::operator", &Level::WARN), "{level}");
+            assert!(filter.would_enable("quinistry_kube::operator", &Level::WARN), "{level}");
         }
         let filter = quiet(parse("info,kube_client=warn").unwrap());
         assert!(filter.would_enable("kube_client::client", &Level::WARN));
     }
 
     #[test]
+    fn the_name_of_the_program_stands_for_all_its_crates() {
+        let filter = parse("warn,quinistry=debug").unwrap();
+        for target in ["quinistry::cli", "quinistry_registry", "quinistry_kube::operator"] {
+            assert!(filter.would_enable(target, &tracing::Level::DEBUG), "{target}");
+        }
+        assert!(!filter.would_enable("hyper", &tracing::Level::DEBUG));
+    }
+
+    #[test]
     fn a_misspelt_level_is_no_filter() {
-        for text in ["info", "warn,quinistry=debug", "quinistry::registry=trace", "off"] {
+        for text in ["info", "warn,quinistry=debug", "quinistry_registry=trace", "off"] {
             assert!(parse(text).is_some(), "{text}");
         }
         for text in ["inof", "info,,", "", ",", "quinistry", "quinistry=loud"] {

@@ -14,7 +14,7 @@ use bytes::{Buf as _, Bytes};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use crate::oci::{Algorithm, Digest, Hasher};
+use crate::{Algorithm, Digest, Hasher};
 
 /// How much of a file is read at once: it stays in a processor's cache until it is sent or hashed.
 const PIECE: u64 = Pieces::LONGEST as u64;

@@ -20,10 +20,7 @@ mod panic;
 mod query;
 mod range;
 mod referrers;
-mod room;
 mod route;
-mod server;
-mod socket;
 mod turns;
 mod uploads;
 
@@ -32,16 +29,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use quinistry_oci::{Digest, RepositoryName};
+use quinistry_quine::Quine;
+use quinistry_store::{Store, StoreError};
 use tokio::sync::Semaphore;
 
 use self::builtin::Builtin;
 use self::error::Error;
 use self::turns::Turns;
-use crate::oci::{Digest, RepositoryName};
-use crate::quine::Quine;
-use crate::store::{Store, StoreError};
 
-pub use server::{Limits, serve};
+pub use quinistry_http::{Limits, serve};
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
 /// hashed.

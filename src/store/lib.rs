@@ -36,6 +36,8 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quinistry_oci::segments::Segments;
+use quinistry_oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
 
 use self::artifact_types::ArtifactTypes;
 use self::intents::Left;
@@ -48,8 +50,6 @@ use self::referrers::{Asked, Made};
 use self::uploads::Sessions;
 use self::verified::Verified;
 use self::walk::Lists;
-use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
-use crate::segments::Segments;
 
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};

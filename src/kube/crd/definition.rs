@@ -18,7 +18,7 @@ pub fn definition() -> Value {
 }
 
 /// The definition as YAML.
-pub const DEFINITION: &str = include_str!("../../crds/quinistries.quinistry.dev.yaml");
+pub const DEFINITION: &str = include_str!("../../../crds/quinistries.quinistry.dev.yaml");
 
 fn normalise(value: &mut Value) {
     match value {

@@ -11,7 +11,7 @@ use tower::timeout::Timeout;
 use tower::util::MapFuture;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
-use crate::proxy::connector::connector;
+use crate::connector::connector;
 
 /// Time that a proxied connection may be silent before TCP asks whether its peer is still there.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -37,7 +37,7 @@ pub enum UpError {
     },
     /// The running executable cannot be shipped.
     #[error("this executable cannot be shipped")]
-    Own(#[from] crate::quine::ExecutableError),
+    Own(#[from] quinistry_quine::ExecutableError),
     /// The executable could not be read.
     #[error("failed to read the executable")]
     Read(#[from] io::Error),

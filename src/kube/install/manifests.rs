@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::names::{ENFORCE, MANAGED_BY, MANAGER, OPERATOR, cluster_wide, operator_namespace};
 use super::version::VERSION;
-use crate::oci::Digest;
-use crate::quine::REPOSITORY;
 use crate::seed::carrier;
+use quinistry_oci::Digest;
+use quinistry_quine::REPOSITORY;
 
 pub use rights::{Rule, cluster_rules, lease_rules, namespaced_rules};
 

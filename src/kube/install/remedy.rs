@@ -81,7 +81,7 @@ mod tests {
             serde_json::from_str(&format!("[{}]", &list[begin..list[begin..].find(']').unwrap() + begin]))
                 .unwrap();
         assert!(reasons.len() > 25);
-        let readme = include_str!("../../README.md");
+        let readme = include_str!("../../../README.md");
         for reason in reasons {
             let row = readme.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
             let row = row.unwrap_or_else(|| panic!("{reason} has no row in the README"));

@@ -144,8 +144,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::oci::Digest;
     use crate::seed::Cut;
+    use quinistry_oci::Digest;
 
     fn shipment() -> Shipment {
         let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();

@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use super::error::UpError;
 use super::version::{self, OWN};
-use crate::oci::Digest;
-use crate::quine::{Executable, ExecutableError, LayerForm, Quine};
 use crate::seed::{Cut, stub_of};
-use crate::segments::Segments;
+use quinistry_oci::Digest;
+use quinistry_oci::segments::Segments;
+use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
 
 /// An executable, ready to be cut.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use super::operators::WriterState;
 use super::remedy::remedy;
 use super::status::{Picture, Presence};
 use crate::crd::{GenerationState, QuinistryStatus};
-use crate::escape;
+use quinistry_oci::escape;
 
 /// Labels of an operator's pods, whoever installed it.
 const OPERATORS: &str = "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator";
@@ -231,7 +231,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::up::Writer;
+    use crate::install::Writer;
 
     fn picture() -> Picture {
         let generation = |number: i32, state: &str, available: i32| {

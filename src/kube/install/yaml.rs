@@ -81,7 +81,7 @@ fn scalar(text: &mut String, words: &str) {
     } else {
         // YAML reads JSON's quoted strings, but for characters that YAML calls not printable; those are
         // escaped too.
-        let quoted = crate::escape::json(&Value::String(words.into()).to_string());
+        let quoted = quinistry_oci::escape::json(&Value::String(words.into()).to_string());
         text.push_str(&quoted);
     }
 }

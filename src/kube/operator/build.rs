@@ -20,8 +20,8 @@ pub(super) use image::is_same_image;
 
 use super::identity::{self, APPLIED, CARRIER, GENERATION, RESOURCE, ROLE, TEMPLATE};
 use crate::crd::Quinistry;
-use crate::oci::Digest;
 use crate::seed::NAME;
+use quinistry_oci::Digest;
 
 /// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no
 /// mesh, and an injected container would be pulled from a registry that may not be reachable.

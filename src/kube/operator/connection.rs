@@ -25,7 +25,7 @@ use super::deadline::{ANSWER, Timely};
 use super::error::OperatorError;
 use super::kubeconfig;
 use super::leader::{Fenced, Guarded, Leadership, UNDELIVERED};
-use crate::proxy::connector::connector;
+use crate::connector::connector;
 
 /// How long a connection may take to be there, encryption included.
 const ESTABLISHED: Duration = Duration::from_secs(10);

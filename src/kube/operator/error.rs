@@ -19,7 +19,7 @@ pub enum OperatorError {
     Cluster(String),
     /// No client for registries.
     #[error("failed to make a client for registries")]
-    Registry(#[from] crate::client::ClientError),
+    Registry(#[from] quinistry_client::ClientError),
     /// Events could not be listed.
     #[error("failed to ask why pods are missing")]
     Observe(#[source] Box<kube::Error>),

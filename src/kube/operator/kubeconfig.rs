@@ -9,7 +9,7 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
 use reqwest::Url;
 
-use crate::proxy::Proxies;
+use quinistry_client::proxy::Proxies;
 
 /// Keys that may be named in an error. Others may be what is wrong with the file, a token among them.
 const KEYS: [&str; 28] = [

@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::identity;
 use super::plan::Lacking;
 use crate::crd::{Quinistry, Reason};
-use crate::oci::Digest;
 use crate::seed::carrier::Running;
+use quinistry_oci::Digest;
 
 /// Everything that concerns one resource.
 #[derive(Clone, Debug, Default)]

@@ -33,8 +33,8 @@ use super::build::{self, Input};
 use super::identity;
 use super::observed::{DaemonSet, Fetched, Node, Observed, Pod};
 use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Quinistry, Reason};
-use crate::oci::Digest;
-use crate::quine::REPOSITORY;
+use quinistry_oci::Digest;
+use quinistry_quine::REPOSITORY;
 
 pub(super) use action::{Action, DropPart, VerifyRequest};
 pub(super) use conditions::Words;

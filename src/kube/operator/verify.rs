@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 use super::identity::CONTAINER_PORT;
 use super::observed::{Fetched, PodStart};
 use super::plan::VerifyRequest;
-use crate::client::{Client, ClientError, Options, Selection};
-use crate::oci::ImageReference;
-use crate::quine::REPOSITORY;
+use quinistry_client::{Client, ClientError, Options, Selection};
+use quinistry_oci::ImageReference;
+use quinistry_quine::REPOSITORY;
 
 /// How many pods are asked at once: each answer is some ten megabytes to hash.
 const CONCURRENCY: usize = 8;

@@ -24,8 +24,8 @@ use super::plan::{self, Action};
 use super::{observe, wire};
 use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry};
 use crate::lenient::Guarded;
-use crate::oci::Digest;
 use crate::seed::{NAME, Names, SEED};
+use quinistry_oci::Digest;
 
 /// How far generation 0 is.
 #[derive(Clone, Debug, Default, PartialEq)]

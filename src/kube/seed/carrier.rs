@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::oci::Digest;
+use quinistry_oci::Digest;
 
 /// Label of a node: the key of its carrier, if that is not the main one, or [`NONE`].
 pub const CARRIER: &str = "quinistry.dev/carrier";

@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::{NAME, PIECES, SEED, STUB};
-use crate::oci::{Algorithm, Digest};
-use crate::quine::Executable;
-use crate::segments::Segments;
+use quinistry_oci::segments::Segments;
+use quinistry_oci::{Algorithm, Digest};
+use quinistry_quine::Executable;
 
 /// Length of a piece in bytes; the last one may be shorter. A `ConfigMap` may hold a mebibyte, and is a third longer on
 /// the wire.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{Names, Part};
-use crate::oci::Digest;
+use quinistry_oci::Digest;
 
 /// Where the stub lies in the pod.
 const STUB: &str = "/quinistry-stub";

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Digest, ImageReference, null_as_default};
+use crate::{Digest, ImageReference, null_as_default};
 
 use super::blob_path;
 

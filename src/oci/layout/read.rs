@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher, ImageIndex, ImageManifest, media_type, to_json};
+use crate::{Algorithm, Descriptor, Digest, Hasher, ImageIndex, ImageManifest, media_type, to_json};
 
 use super::docker::Entry;
 use super::tape::{self, Contents, Span};

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::oci::{Descriptor, Digest, Hasher, ImageReference, media_type, to_json};
+use crate::{Descriptor, Digest, Hasher, ImageReference, media_type, to_json};
 
 use super::docker::{DockerImage, Entry};
 use super::place::{Handle, Out, Staging};

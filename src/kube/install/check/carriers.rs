@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::observe::Observed;
 use super::{Finding, Question, nodes::names};
 use crate::crd::Quinistry;
+use crate::install::wire::{Node, Pod};
 use crate::seed::carrier::{self, Running};
-use crate::up::wire::{Node, Pod};
 
 /// A node names no more images than this, and the smallest are missing then.
 const MOST_NAMED: usize = 50;

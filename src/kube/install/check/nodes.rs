@@ -1,7 +1,7 @@
 //! The nodes: which of them there are for this executable. Pure.
 
 use super::Finding;
-use crate::up::wire::Node;
+use crate::install::wire::Node;
 
 /// How many names are told.
 const NAMES: usize = 5;

@@ -3,7 +3,7 @@
 
 use super::observe::Observed;
 use super::{Finding, Question};
-use crate::up::{ownership, version};
+use crate::install::{ownership, version};
 
 /// Objects of others named in a finding.
 const NAMED: usize = 3;

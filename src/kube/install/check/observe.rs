@@ -11,21 +11,21 @@ use serde_json::{Value, json};
 use super::Question;
 use super::rights::{self, Right};
 use crate::crd::Quinistry;
+use crate::install::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, QUINISTRY};
+use crate::install::error::UpError;
+use crate::install::names::{ENFORCE, OPERATOR, operator_namespace};
+use crate::install::operators::{self, Operator};
+use crate::install::raise::DEFINITION_NAME;
+use crate::install::version::VERSION;
+use crate::install::{manifests, ownership, wire};
 use crate::operator::identity;
-use crate::up::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, QUINISTRY};
-use crate::up::error::UpError;
-use crate::up::names::{ENFORCE, OPERATOR, operator_namespace};
-use crate::up::operators::{self, Operator};
-use crate::up::raise::DEFINITION_NAME;
-use crate::up::version::VERSION;
-use crate::up::{manifests, ownership, wire};
 
 /// How many questions are asked at once.
 const AT_ONCE: usize = 8;
 
 /// What is there.
 #[derive(Clone, Debug)]
-pub(in crate::up) struct Observed {
+pub(in crate::install) struct Observed {
     /// Major and minor.
     pub version: (String, String),
     /// Who asks, if that is known.

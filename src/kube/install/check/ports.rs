@@ -6,7 +6,7 @@ use super::observe::Observed;
 use super::{Finding, Question};
 use crate::crd::Quinistry;
 use crate::crd::labels::RESOURCE;
-use crate::up::wire::{Pod, Port};
+use crate::install::wire::{Pod, Port};
 
 /// Label of nodes. What `up` raises selects nodes by it.
 const ARCHITECTURE: &str = "kubernetes.io/arch";

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::up::manifests::{Rule, cluster_rules, lease_rules, namespaced_rules};
-use crate::up::names::operator_namespace;
+use crate::install::manifests::{Rule, cluster_rules, lease_rules, namespaced_rules};
+use crate::install::names::operator_namespace;
 
 /// Something to be allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::up) struct Right {
+pub(in crate::install) struct Right {
     pub verb: &'static str,
     pub group: &'static str,
     pub resource: &'static str,

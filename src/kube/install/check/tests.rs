@@ -2,9 +2,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::oci::Digest;
+use crate::install::wire;
 use crate::seed::Cut;
-use crate::up::wire;
+use quinistry_oci::Digest;
 
 fn shipment() -> Shipment {
     let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
@@ -96,8 +96,8 @@ fn all_rights_that_are_missing_are_told_at_once() {
 #[test]
 fn what_is_asked_for_covers_what_is_made_and_given() {
     let own = rights::own("pantry");
-    for object in crate::up::manifests::rights("pantry") {
-        let kind = crate::up::api::Kind::of(&object).unwrap();
+    for object in crate::install::manifests::rights("pantry") {
+        let kind = crate::install::api::Kind::of(&object).unwrap();
         for verb in ["get", "create", "patch"] {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
             let fits = |right: &&rights::Right| {
@@ -193,7 +193,7 @@ fn missing_rights_are_one_short_line_and_all_of_them_in_the_details() {
 #[test]
 fn another_operator_over_the_namespace_fails() {
     let with = |place: (&str, &str), arguments: &[&str], replicas| {
-        let operator = crate::up::operators::Operator {
+        let operator = crate::install::operators::Operator {
             namespace: place.0.into(),
             name: place.1.into(),
             release: Some("shelf".into()),
@@ -244,7 +244,7 @@ fn what_is_newer_is_not_lowered_unless_that_is_asked_for() {
     newer.metadata.annotations = Some([("quinistry.dev/version".into(), "2.0.0".into())].into());
     let generations = Observed { resources: vec![newer], ..fine() };
     assert!(version(&generations, false).unwrap().1.contains("the generations 2.0.0"));
-    let mut definition = crate::up::version::definition();
+    let mut definition = crate::install::version::definition();
     assert_eq!(version(&Observed { definition: Some(definition.clone()), ..fine() }, false), None);
     definition["metadata"]["annotations"]["quinistry.dev/version"] = "999.0.0".into();
     let defined = Observed { definition: Some(definition), ..fine() };

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::up::api::Cluster;
-use crate::up::error::UpError;
+use crate::install::api::Cluster;
+use crate::install::error::UpError;
 
 /// Media type that asks for all groups with their resources in one answer.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";

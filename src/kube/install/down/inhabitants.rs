@@ -6,8 +6,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
 use super::discovery::Kinds;
-use crate::up::api::{Cluster, METADATA};
-use crate::up::error::UpError;
+use crate::install::api::{Cluster, METADATA};
+use crate::install::error::UpError;
 
 /// Kinds listed at once.
 const AT_ONCE: usize = 8;

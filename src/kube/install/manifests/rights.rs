@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::install::names::OPERATOR;
 use crate::operator::identity::CLAIM;
-use crate::up::names::OPERATOR;
 
 /// A rule of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use super::{Input, bootstraps, node_selector, owned, pull_policy, resource_name}
 use crate::crd::{NetworkMode, Quinistry, TaintEffect, Toleration, TolerationOperator};
 use crate::operator::identity::{self, CARRIER, CONTAINER, CONTAINER_PORT, MAIN};
 use crate::operator::select::LEFT_OUT;
-use crate::quine::REPOSITORY;
 use crate::seed::{self, Names};
+use quinistry_quine::REPOSITORY;
 
 /// User and group of the registry; the image's own, and numeric so that the kubelet can see that it is not root.
 const USER: i64 = 65532;

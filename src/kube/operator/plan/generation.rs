@@ -9,9 +9,9 @@ use k8s_openapi::jiff::Timestamp;
 use super::places::{Nodes, Pods};
 use super::{Chain, LEARNING_SAMPLE, SAMPLE, SUSPICIOUS, diagnose, state};
 use crate::crd::{GenerationStatus, NetworkMode, Proof, Quinistry};
-use crate::oci::Digest;
 use crate::operator::observed::{DaemonSet, Fetched, Node, Observed, Pod};
 use crate::operator::{build, identity, select};
+use quinistry_oci::Digest;
 
 /// How many seconds the controller has for making pods before it is asked why there are none.
 const PATIENCE: i64 = 2;

@@ -9,12 +9,12 @@ use super::places::Pods;
 use super::ports::by_age;
 use super::{Action, DropPart};
 use crate::crd::{Quinistry, Reason};
-use crate::oci::Digest;
 use crate::operator::identity::MAIN;
 use crate::operator::observed::{Node, Observed, Part as Found, Pod};
 use crate::operator::{build, select};
 use crate::seed::carrier::{self, Assignment, Candidate};
 use crate::seed::{Names, Part, exit};
+use quinistry_oci::Digest;
 
 /// Reasons of the kubelet for which a carrier cannot be used on a node, as it is not there or not for everybody.
 const NOT_THERE: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];

@@ -19,7 +19,7 @@ use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Par
 use super::super::{build, identity};
 use super::{Action, Plan, plan};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
-use crate::oci::Digest;
+use quinistry_oci::Digest;
 
 /// When the tests play.
 const NOW: i64 = 1_800_000_000;

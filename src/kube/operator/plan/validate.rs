@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
-use crate::oci::{Algorithm, Digest};
+use quinistry_oci::{Algorithm, Digest};
 
 /// What a specification says that can be done.
 #[derive(Debug)]

@@ -3,11 +3,16 @@
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
 
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_TYPE;
+use http::{StatusCode, Uri};
+use quinistry_http::{Limits, serve};
+use quinistry_quine::{Executable, LayerForm, Quine};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::quine::{Executable, LayerForm, Quine};
-use crate::registry::{Limits, State, router, serve};
 
 /// Each test has addresses that no other has.
 const fn pod(test: u8, number: u8) -> Ipv4Addr {
@@ -22,15 +27,28 @@ fn silent() -> Tell {
     Arc::new(|_, _| {})
 }
 
+/// Answers as a registry does that holds an image and nothing else.
+async fn answer(State(quine): State<Quine>, uri: Uri) -> Response {
+    let (path, last) = uri.path().rsplit_once('/').unwrap();
+    let all = [quine.manifest(), quine.config(), quine.layer()];
+    let found = match path {
+        "/v2/quinistry/manifests" => Some(quine.manifest()),
+        "/v2/quinistry/blobs" => all.into_iter().find(|blob| blob.digest().to_string() == last),
+        _ => None,
+    };
+    let Some(blob) = found else { return StatusCode::NOT_FOUND.into_response() };
+    ([(CONTENT_TYPE, blob.descriptor.media_type.clone())], blob.content.to_bytes().unwrap()).into_response()
+}
+
 async fn serve_self_on(ip: Ipv4Addr) -> Digest {
     let quine = Quine::new(&Executable::current().unwrap(), LayerForm::Tar).unwrap();
     let listener = TcpListener::bind((ip, 8080)).await.unwrap();
-    let app = router(State::new(&quine));
+    let app = Router::new().fallback(answer).with_state(quine.clone());
     tokio::spawn(serve(listener, app, Limits::default(), std::future::pending()));
     quine.digest().clone()
 }
 
-use crate::oci::Digest;
+use quinistry_oci::Digest;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_byte_is_hashed_and_each_start_is_asked_once() {

@@ -16,6 +16,7 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use kube::Config;
 use kube::client::ConfigExt as _;
+use quinistry_client::proxy::login;
 use reqwest::Url;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt as _};
@@ -46,7 +47,7 @@ pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result
         kube::Error::Service(format!("{why}; want http://, https:// or socks5://HOST[:PORT] as proxy").into())
     };
     let url: Url = proxy.to_string().parse().map_err(|_| refused("the proxy's address is not a URL"))?;
-    let login = super::login(&url);
+    let login = login(&url);
     let host = url.host_str().filter(|host| !host.is_empty());
     let host = host.ok_or_else(|| refused("the proxy's address names no host"))?;
     let port = url.port_or_known_default().unwrap_or(SOCKS_PORT);
