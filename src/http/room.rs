@@ -1,11 +1,10 @@
 //! Budgets for memory that clients hold beyond the few KiB that every connection has.
 //!
-//! A hostile client makes the registry hold memory by not sending or not reading what it began. Each connection is bounded
-//! by its deadlines; the budgets bound the sum of all connections, so that it stays below the memory limit of the pods
-//! that serve a generation (128 MiB, `operator::build::pod`). Where a budget is used up, blobs go out in smaller pieces and
-//! come in by smaller reads: slower, never refused. What must be in memory as a whole (manifests that come in, lists, and
-//! content that is not sent in pieces) waits for room, and is refused after [`PATIENCE`]; a request whose head is longer
-//! than [`SMALL`] is refused at once.
+//! A hostile client makes a server hold memory by not sending or not reading what it began. Each connection is bounded
+//! by its deadlines; the budgets bound the sum of all connections. Where a budget is used up, bodies go out in smaller
+//! pieces and come in by smaller reads: slower, never refused. What must be in memory as a whole waits for room, and is
+//! refused after [`PATIENCE`]; a request whose head is longer than [`SMALL`] is refused at once. A server may have budgets
+//! of its own beside the two that are here.
 //!
 //! Memory belongs to the process, so the budgets do too.
 
@@ -18,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// connections times a page for each.
 pub const SMALL: usize = 4 * 1024;
 
-/// Longest time that an answer, or a manifest that comes in, waits for room.
+/// Longest time that an answer, or a body that is read as a whole, waits for room.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Read buffers of connections that send much.
@@ -26,19 +25,6 @@ pub static READS: Room = Room::new(8 * 1024 * 1024);
 
 /// Parts of answers that lie in memory until the client has taken them.
 pub static ANSWERS: Room = Room::new(8 * 1024 * 1024);
-
-/// Bodies of uploads that are gathered to be written at once. Only a registry with storage uses this budget.
-pub static UPLOADS: Room = Room::new(32 * 1024 * 1024);
-
-/// Beginnings of manifests that come in, each up to [`SHORT_MANIFEST`]: long ones cannot take the room of
-/// short ones.
-pub static SHORT_MANIFESTS: Room = Room::new(16 * 1024 * 1024);
-
-/// Rests of manifests that come in.
-pub static LONG_MANIFESTS: Room = Room::new(64 * 1024 * 1024);
-
-/// Bytes of each manifest that count as [`SHORT_MANIFESTS`]. Nearly all manifests are shorter.
-pub const SHORT_MANIFEST: usize = 64 * 1024;
 
 /// A share of a budget, given back when it is dropped.
 pub type Share = SemaphorePermit<'static>;

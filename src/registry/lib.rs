@@ -9,6 +9,7 @@ mod answer;
 mod asked;
 mod blobs;
 mod body;
+mod budgets;
 mod builtin;
 mod entity;
 mod error;
@@ -212,8 +213,8 @@ async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {
 ///
 /// use axum::Router;
 /// use axum::routing::get;
-/// use quinistry::registry::{Options, State, router};
-/// use quinistry::store::{Access, Filesystem, Store};
+/// use quinistry_registry::{Options, State, router};
+/// use quinistry_store::{Access, Filesystem, Store};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
@@ -226,7 +227,7 @@ async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {
 /// let app: Router = Router::new().route("/healthz", get(|| async { "ok" })).fallback_service(registry);
 /// # async fn serve(app: Router) -> std::io::Result<()> {
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:5000").await?;
-/// quinistry::registry::serve(listener, app, Default::default(), std::future::pending()).await;
+/// quinistry_registry::serve(listener, app, Default::default(), std::future::pending()).await;
 /// # Ok(())
 /// # }
 /// # Ok(())
@@ -237,12 +238,12 @@ async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {
 /// compiled, but not run:
 ///
 /// ```no_run
-/// use quinistry::quine::{Executable, LayerForm, Quine};
-/// use quinistry::registry::{State, router};
+/// use quinistry_quine::{Executable, LayerForm, Quine};
+/// use quinistry_registry::{State, router};
 ///
 /// let quine = Quine::new(&Executable::current()?, LayerForm::Tar)?;
 /// let app: axum::Router = router(State::new(&quine));
-/// # Ok::<(), quinistry::quine::ExecutableError>(())
+/// # Ok::<(), quinistry_quine::ExecutableError>(())
 /// ```
 pub fn router(state: State) -> Router {
     // One wildcard: repository names hold slashes, so only a parser that reads from the right can route them.

@@ -8,11 +8,12 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use quinistry_http::room::{LONG_MANIFESTS, PATIENCE, Room, SHORT_MANIFEST, SHORT_MANIFESTS, Share};
+use quinistry_http::room::{PATIENCE, Room, Share};
 use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
 use quinistry_store::{StoreError, Tagged};
 use tokio::time::Instant;
 
+use super::budgets::{LONG_MANIFESTS, SHORT_MANIFEST, SHORT_MANIFESTS};
 use super::entity::{DIGEST, Entity, ascii};
 use super::error::Error;
 use super::intake::{Intake, length_of};
