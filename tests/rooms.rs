@@ -65,3 +65,18 @@ fn the_registry_brings_along_neither_a_command_line_nor_kubernetes() {
         assert!(!crates.contains(unwanted), "{unwanted} is among the registry's dependencies:\n{tree}");
     }
 }
+
+#[test]
+fn every_place_that_the_architecture_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let folders = ["src/", "tests/", "e2e/", "charts/", "crds/", "docs/", "benches/", "fuzz/"];
+    let places: Vec<&str> = text
+        .split('`')
+        .filter(|word| !word.contains(' ') && folders.iter().any(|folder| word.starts_with(folder)))
+        .collect();
+    assert!(places.len() > 50, "{places:?}");
+    for place in places {
+        assert!(root.join(place).exists(), "ARCHITECTURE.md names {place}");
+    }
+}
