@@ -1,8 +1,9 @@
 //! The nouns of the OCI image and distribution specifications, parsed once and valid ever after.
 //!
-//! Pure but for [`segments`], content at an offset, and [`layout`], images as files: no HTTP types, no clock. What is in hand is valid (a [`Digest`] is a digest that can be
-//! computed here, a [`RepositoryName`] matches the grammar), so nothing downstream checks again.
-//! Every other room uses these types; this one uses none of them.
+//! Pure but for [`segments`], content at an offset, and [`layout`], images as files: no HTTP types, no clock. What is
+//! in hand is valid (a [`Digest`] is a digest that can be computed here, a [`RepositoryName`] matches the grammar), so
+//! nothing downstream checks again.
+//! Every room but `http` uses these types; this one uses no other room.
 
 mod digest;
 mod error_code;
