@@ -1,77 +1,21 @@
-//! Compiles the stub of generation zero, `src/seed/stub/main.rs`, which the library carries as `seed::STUB`.
-//!
-//! With the same compiler and linker as the crate, for the same target, by one call of rustc: a static executable of a few
-//! kilobytes without any library but `core`, so cargo's profiles, features and flags have nothing to say about it. A
-//! function of its sources and of the compiler: no path of the machine, time or environment enters.
-//!
-//! Has the executable itself linked with packed relocations, where what starts it can unpack them.
+//! Has the executable linked with packed relocations, where what starts it can unpack them.
 
-use std::env::{self, VarError};
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::env;
+use std::process::Command;
 
-/// The root of the stub, from the package's folder, where cargo runs this: a path that is the same everywhere.
-const ROOT: &str = "src/seed/stub/main.rs";
-
-const FLAGS: &[&str] = &[
-    "--edition=2024",
-    "--crate-name=stub",
-    "--crate-type=bin",
-    "--emit=link",
-    // Nobody unwinds it.
-    "-Cpanic=abort",
-    "-Cforce-unwind-tables=no",
-    // Of one unit there is one order.
-    "-Ccodegen-units=1",
-    // At 2 it is a fifth larger, and hashes no faster than one can measure: 10.5 MB in 50 ms.
-    "-Copt-level=s",
-    "-Cstrip=symbols",
-    // At a fixed address it needs neither a loader nor code of its own to find itself.
-    "-Crelocation-model=static",
-    "-Ctarget-feature=+crt-static",
-    "-Clink-arg=-nostartfiles",
-    "-Clink-arg=-nostdlib",
-    // No hash of what was linked, no pages made read-only by a loader that is not there, no padding to whole pages.
-    "-Clink-arg=-Wl,--build-id=none",
-    "-Clink-arg=-Wl,-z,norelro",
-    "-Clink-arg=-Wl,-z,noseparate-code",
-];
-
-fn main() -> ExitCode {
+fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={}", Path::new(ROOT).with_file_name("").display());
     if unpacks_relocations() {
         // 470 kB of 12.2 MB: a position-independent executable is full of addresses that are to be moved by the same.
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
-    match compile() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("the stub of generation zero, {ROOT}, cannot be compiled: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn compile() -> Result<(), String> {
-    let (rustc, target, folder) = (variable("RUSTC")?, variable("TARGET")?, variable("OUT_DIR")?);
-    let mut command = Command::new(rustc);
-    command.args(FLAGS).args(["--target", &target]);
-    // The linker that is configured for the target, which is the one that the crate is linked with.
-    if let Ok(linker) = variable("RUSTC_LINKER") {
-        command.arg(format!("-Clinker={linker}"));
-    }
-    command.arg(format!("--remap-path-prefix={}=", variable("CARGO_MANIFEST_DIR")?));
-    command.arg("-o").arg(Path::new(&folder).join("stub")).arg(ROOT);
-    let status = command.status().map_err(|error| format!("{command:?}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
 }
 
 /// Whether the C library of the target, which is linked into the executable and starts it, knows packed relocations: glibc
 /// does from 2.36 on, and an older one would crash without a word. Of another machine's nothing is known.
 fn unpacks_relocations() -> bool {
-    let is = |name: &str, value: &str| variable(name).is_ok_and(|found| found == value);
-    if !is("CARGO_CFG_TARGET_ENV", "gnu") || variable("TARGET") != variable("HOST") {
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    if !is("CARGO_CFG_TARGET_ENV", "gnu") || env::var("TARGET") != env::var("HOST") {
         return false;
     }
     let Ok(printed) = Command::new("getconf").arg("GNU_LIBC_VERSION").output() else { return false };
@@ -79,11 +23,4 @@ fn unpacks_relocations() -> bool {
     let version = printed.trim().strip_prefix("glibc ").and_then(|version| version.split_once('.'));
     version.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
         >= Some((2_u32, 36_u32))
-}
-
-fn variable(name: &str) -> Result<String, String> {
-    env::var(name).map_err(|error| match error {
-        VarError::NotPresent => format!("cargo does not set {name}"),
-        VarError::NotUnicode(_) => format!("{name} is not UTF-8"),
-    })
 }

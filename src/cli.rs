@@ -166,7 +166,7 @@ impl From<FormatArg> for Format {
 #[must_use]
 pub fn main(cli: Cli) -> ExitCode {
     nss::pin();
-    telemetry::init();
+    telemetry::init(crate::escape::line);
     run(cli).unwrap_or_else(|error| {
         if error.is::<ReaderGone>() {
             return Exit::Success.into();

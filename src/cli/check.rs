@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::cluster::{self, What, Where};
 use super::output::{self, OutputFormat};
-use crate::up::check::{Finding, Level, Question, check};
+use crate::install::check::{Finding, Level, Question, check};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -12,12 +12,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::plain;
 use crate::crd::NetworkMode;
+use crate::install::api::Cluster;
+use crate::install::check::{Finding, Level};
+use crate::install::tree::Paint;
+use crate::install::{Shipment, UpError, Wishes, names};
 use crate::oci::Digest;
 use crate::shutdown::Signals;
-use crate::up::api::Cluster;
-use crate::up::check::{Finding, Level};
-use crate::up::tree::Paint;
-use crate::up::{Shipment, UpError, Wishes, names};
 
 /// The longest name of a namespace: `-operator` is appended for another one.
 const NAMESPACE_LENGTH: usize = 63 - "-operator".len();

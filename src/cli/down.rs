@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::cluster::{self, Where};
-use crate::up::down::down;
-use crate::up::{Place, names};
+use crate::install::down::down;
+use crate::install::{Place, names};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -8,9 +8,9 @@ use clap::ValueEnum;
 
 use super::cluster::{self, Where};
 use super::output;
-use crate::up::api::Cluster;
-use crate::up::status::{Picture, Renewals, look};
-use crate::up::tree::{Paint, draw};
+use crate::install::api::Cluster;
+use crate::install::status::{Picture, Renewals, look};
+use crate::install::tree::{Paint, draw};
 
 /// How often it is looked again.
 const LOOK: Duration = Duration::from_secs(1);

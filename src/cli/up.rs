@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::cluster::{self, Live, What, Where};
 use crate::crd::DEFINITION;
 use crate::escape;
-use crate::up::api::Cluster;
-use crate::up::check::{Level, Question, check};
-use crate::up::dry::everything;
-use crate::up::raise::{News, Order, raise};
-use crate::up::status::Picture;
-use crate::up::tree::{draw, short};
-use crate::up::{Shipment, UpError, Wishes, names, yaml};
+use crate::install::api::Cluster;
+use crate::install::check::{Level, Question, check};
+use crate::install::dry::everything;
+use crate::install::raise::{News, Order, raise};
+use crate::install::status::Picture;
+use crate::install::tree::{draw, short};
+use crate::install::{Shipment, UpError, Wishes, names, yaml};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

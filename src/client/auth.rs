@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use quinistry_oci::ErrorDetail;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::oci::ErrorDetail;
 
 use super::challenge::Challenge;
 use super::credentials::{Credentials, DockerConfig};

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use quinistry_oci::{Descriptor, Digest, Hasher, ImageReference};
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
-
-use crate::oci::{Descriptor, Digest, Hasher, ImageReference};
 
 use super::bounds::Pace;
 use super::endpoint::Endpoint;

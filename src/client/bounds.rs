@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::oci::Descriptor;
+use quinistry_oci::Descriptor;
 
 use super::{ClientError, Manifest};
 
@@ -175,7 +175,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::oci::Digest;
+    use quinistry_oci::Digest;
 
     fn manifest(size: usize) -> Manifest {
         let text = format!(r#"{{"schemaVersion":2,"manifests":[],"x":"{}"}}"#, "y".repeat(size));

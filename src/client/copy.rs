@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::oci::{Descriptor, Digest, ImageReference};
+use quinistry_oci::{Descriptor, Digest, ImageReference};
 
 use super::bounds::Budget;
 use super::parallel::ordered;

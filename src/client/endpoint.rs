@@ -5,10 +5,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use quinistry_oci::ImageReference;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-
-use crate::oci::ImageReference;
 
 use super::ClientError;
 
@@ -45,7 +44,7 @@ impl Endpoint {
         let wrong = || ClientError::Host(host.into());
         let address = if host == HUB.0 { HUB.1 } else { host };
         // No user, path or query may hide in what becomes the authority of every URL.
-        if !crate::oci::is_host(address) {
+        if !quinistry_oci::is_host(address) {
             return Err(wrong());
         }
         let mut base = Url::parse(&format!("https://{address}/")).map_err(|_| wrong())?;

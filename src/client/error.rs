@@ -3,11 +3,10 @@
 use std::fmt;
 use std::io;
 
+use quinistry_oci::escape::{self, Escaped};
+use quinistry_oci::layout::LayoutError;
+use quinistry_oci::{Digest, ErrorBody, ErrorDetail};
 use reqwest::StatusCode;
-
-use crate::escape::{self, Escaped};
-use crate::layout::LayoutError;
-use crate::oci::{Digest, ErrorBody, ErrorDetail};
 
 use super::credentials::CredentialError;
 use super::platform::PlatformError;

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use quinistry_oci::ImageReference;
 use reqwest::header::LINK;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-
-use crate::oci::ImageReference;
 
 use super::endpoint::Endpoint;
 use super::request::Call;

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quinistry_oci::{
+    Descriptor, Digest, ImageIndex, ImageManifest, ImageReference, Reference, media_type, null_as_default,
+};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-
-use crate::oci::{
-    Descriptor, Digest, ImageIndex, ImageManifest, ImageReference, Reference, media_type, null_as_default,
-};
 
 use super::request::{Call, Payload};
 use super::{Client, ClientError, headers};

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::oci::{Descriptor, ImageIndex, Platform};
+use quinistry_oci::{Descriptor, ImageIndex, Platform};
 
 /// `os[(version)]/architecture[/variant]`, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq)]

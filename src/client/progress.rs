@@ -1,6 +1,6 @@
 //! How operations tell what they are doing; the command line draws it.
 
-use crate::oci::Descriptor;
+use quinistry_oci::Descriptor;
 
 /// Watches an operation. All methods do nothing unless implemented.
 ///

@@ -1,7 +1,7 @@
 //! Pull: from a registry into a [`Writer`].
 
-use crate::layout::{BlobWriter, DockerImage, LayoutError, SavedImage, Writer};
-use crate::oci::{Descriptor, ImageManifest, ImageReference, media_type};
+use quinistry_oci::layout::{BlobWriter, DockerImage, LayoutError, SavedImage, Writer};
+use quinistry_oci::{Descriptor, ImageManifest, ImageReference, media_type};
 
 use super::bounds::Budget;
 use super::parallel::ordered;

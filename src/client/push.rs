@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::stream;
+use quinistry_oci::{Descriptor, Digest, ImageReference, Reference, RepositoryName};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
-
-use crate::oci::{Descriptor, Digest, ImageReference, Reference, RepositoryName};
 
 use super::bounds::Budget;
 use super::endpoint::Endpoint;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use quinistry_oci::{Descriptor, Digest, ImageReference, media_type};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LINK};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-
-use crate::oci::{Descriptor, Digest, ImageReference, media_type};
 
 use super::lists::next_page;
 use super::manifest::text;

@@ -7,10 +7,9 @@
 
 use std::collections::BTreeSet;
 
+use quinistry_oci::{Descriptor, Digest, ImageReference, Reference, Tag, media_type, to_json};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-
-use crate::oci::{Descriptor, Digest, ImageReference, Reference, Tag, media_type, to_json};
 
 use super::{Client, ClientError, Document, MAX_MANIFEST, Manifest, retry};
 
@@ -242,7 +241,7 @@ mod tests {
         let image: ImageReference = "localhost:1/a:b".parse().unwrap();
         let short = tag_of(&image, &Digest::sha256(b"")).to_string();
         assert_eq!(short, format!("localhost:1/a:sha256-{}", Digest::sha256(b"").hex()));
-        let long = Digest::of(crate::oci::Algorithm::Sha512, b"");
+        let long = Digest::of(quinistry_oci::Algorithm::Sha512, b"");
         assert_eq!(tag_of(&image, &long).to_string(), format!("localhost:1/a:sha512-{}", &long.hex()[..64]));
     }
 }

@@ -4,10 +4,9 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-
-use crate::layout::Layout;
-use crate::oci::media_type::{is_index, is_manifest};
-use crate::oci::{Descriptor, Digest, Hasher, ImageReference};
+use quinistry_oci::layout::Layout;
+use quinistry_oci::media_type::{is_index, is_manifest};
+use quinistry_oci::{Descriptor, Digest, Hasher, ImageReference};
 
 use super::{BlobStream, BoxError, Client, ClientError, MAX_MANIFEST, Manifest};
 

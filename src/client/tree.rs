@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::oci::{Descriptor, Digest, ImageManifest, media_type};
+use quinistry_oci::{Descriptor, Digest, ImageManifest, media_type};
 
 use super::bounds::Budget;
 use super::source::{PushSource, read_manifest};

@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use quinistry_oci::{Algorithm, Digest, Hasher};
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::StreamingDecoder;
 use tokio::sync::mpsc;
-
-use crate::oci::{Algorithm, Digest, Hasher};
 
 /// Bytes that any layer may unpack to.
 const MAX_FROM_LITTLE: u64 = 1024 * 1024 * 1024;

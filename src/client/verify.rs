@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use quinistry_oci::{Algorithm, ConfigSummary, Descriptor, Digest, ImageReference, media_type};
 use tokio::sync::mpsc;
-
-use crate::oci::{Algorithm, ConfigSummary, Descriptor, Digest, ImageReference, media_type};
 
 use super::tree::blobs_of;
 use super::unpack::{Bomb, Pieces, unpack};

@@ -188,7 +188,7 @@ pub fn to_json<T: Serialize>(document: &T) -> Vec<u8> {
 }
 
 /// Go writes an empty map or slice as `null` where its author forgot `omitempty`.
-pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

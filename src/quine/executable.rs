@@ -7,8 +7,7 @@ use std::fs::File;
 use std::io;
 
 use bytes::Bytes;
-
-use crate::segments::Segments;
+use quinistry_oci::segments::Segments;
 
 /// The content of a static executable of this program, for this build's processor.
 #[derive(Clone, Debug)]
@@ -183,7 +182,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A minimal ELF file: header, one program header, and what follows.
-    pub(in crate::quine) fn elf(machine: u16, segment: u32, tail: &[u8]) -> Vec<u8> {
+    pub(crate) fn elf(machine: u16, segment: u32, tail: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 120];
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
         bytes[18..20].copy_from_slice(&machine.to_le_bytes());

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::layer::{self, LayerForm, UID};
-use super::{Executable, ExecutableError, VERSION};
-use crate::oci::{
+use quinistry_oci::segments::Segments;
+use quinistry_oci::{
     Descriptor, Digest, History, ImageConfig, ImageConfiguration, ImageManifest, RootFs, media_type, to_json,
 };
-use crate::segments::Segments;
+
+use super::layer::{self, LayerForm, UID};
+use super::{Executable, ExecutableError, VERSION};
 
 /// Content with its description.
 #[derive(Clone, Debug)]
@@ -180,7 +181,7 @@ fn labels() -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::ConfigSummary;
+    use quinistry_oci::ConfigSummary;
 
     fn quine(form: LayerForm) -> Quine {
         Quine::new(&Executable::current().unwrap(), form).unwrap()

@@ -3,11 +3,11 @@
 use std::io;
 
 use flate2::{Compression, GzBuilder};
+use quinistry_oci::segments::Segments;
+use quinistry_oci::{Algorithm, Digest, media_type};
 use tar::{EntryType, Header};
 
 use super::Executable;
-use crate::oci::{Algorithm, Digest, media_type};
-use crate::segments::Segments;
 
 /// How the layer is stored. The form is part of the fixed point: the two have different digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -3,8 +3,9 @@
 //! A digest that is none is an error of form. What is well-formed and cannot be stored here, by its algorithm or as a
 //! tag, does not exist, and asking for what does not exist is no error of form.
 
+use quinistry_oci::{Digest, DigestError, Reference, ReferenceError};
+
 use super::error::Error;
-use crate::oci::{Digest, DigestError, Reference, ReferenceError};
 
 /// The digest; nothing if nothing can have it.
 pub(super) fn digest(text: &str) -> Result<Option<Digest>, Error> {

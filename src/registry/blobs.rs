@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
+use quinistry_oci::segments::Segments;
+use quinistry_oci::{Digest, RepositoryName};
 
 use super::entity::Entity;
 use super::error::Error;
 use super::{Stored, asked, body};
-use crate::oci::{Digest, RepositoryName};
-use crate::segments::Segments;
 
 /// GET and HEAD.
 pub(super) async fn get(

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
+use quinistry_http::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
+use quinistry_oci::segments::{Pieces, Segments};
 use tokio::task::JoinHandle;
 
 use super::error::Error;
-use super::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
-use crate::segments::{Pieces, Segments};
 
 /// Where content is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) fn from_segments(segments: &Segments, from: From) -> Body {
 
 /// A 200 with `document` as its body.
 pub(super) fn json<T: serde::Serialize>(document: &T) -> Response {
-    json_of(crate::oci::to_json(document).into())
+    json_of(quinistry_oci::to_json(document).into())
 }
 
 fn json_of(bytes: Bytes) -> Response {
@@ -51,7 +51,7 @@ fn json_of(bytes: Bytes) -> Response {
 
 /// Responds 200 with `document` as the body, when there is room for it in memory.
 pub(super) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<Response, Error> {
-    let mut bytes = Bytes::from(crate::oci::to_json(document));
+    let mut bytes = Bytes::from(quinistry_oci::to_json(document));
     if bytes.len() > SMALL {
         let share = ANSWERS.take(bytes.len(), PATIENCE).await.ok_or(Error::Crowded)?;
         bytes = with_share(bytes, share);

@@ -1,10 +1,11 @@
 //! The built-in repository: one image, that of the running executable, which nobody can change.
 
+use quinistry_oci::{Digest, Reference, RepositoryName, Tag};
+use quinistry_quine::{Quine, REPOSITORY, VERSION};
+
 use super::asked;
 use super::entity::Entity;
 use super::error::Error;
-use crate::oci::{Digest, Reference, RepositoryName, Tag};
-use crate::quine::{Quine, REPOSITORY, VERSION};
 
 /// The quine, ready to be served.
 #[derive(Clone, Debug)]

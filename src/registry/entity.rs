@@ -10,13 +10,13 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use quinistry_http::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
+use quinistry_oci::Digest;
+use quinistry_oci::segments::Segments;
 
 use super::body;
 use super::error::Error;
 use super::range::{Selection, select};
-use super::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
-use crate::oci::Digest;
-use crate::segments::Segments;
 
 pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 

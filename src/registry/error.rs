@@ -6,11 +6,11 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use quinistry_oci::{DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, to_json};
+use quinistry_store::{StorageError, StoreError};
 
 use super::entity::ascii;
 use super::route::RouteError;
-use crate::oci::{DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, to_json};
-use crate::store::{StorageError, StoreError};
 
 /// After how many seconds a client may try again what was too much, or could not be kept.
 const RETRY: HeaderValue = HeaderValue::from_static("5");

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
+use quinistry_http::room::{Room, Share};
 use tokio::time::{Instant, timeout_at};
 
 use super::Options;
+use super::budgets::UPLOADS;
 use super::error::Error;
-use super::room::{Room, Share, UPLOADS};
 
 /// Bytes that are gathered before they are written: a write for each packet would cost more than the packet.
 const BATCH: usize = 128 * 1024;

@@ -3,15 +3,15 @@
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::LINK;
+use quinistry_oci::{RepositoryName, Tag};
+use quinistry_quine::REPOSITORY;
+use quinistry_store::{Page, Store};
 use serde::Serialize;
 
 use super::Stored;
 use super::body::json_with_room;
 use super::error::Error;
 use super::query::Query;
-use crate::oci::{RepositoryName, Tag};
-use crate::quine::REPOSITORY;
-use crate::store::{Page, Store};
 
 /// Longest page, and the length of one when the client names none.
 const MAX_PAGE: usize = 1000;

@@ -8,16 +8,17 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
+use quinistry_http::room::{PATIENCE, Room, Share};
+use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
+use quinistry_store::{StoreError, Tagged};
 use tokio::time::Instant;
 
+use super::budgets::{LONG_MANIFESTS, SHORT_MANIFEST, SHORT_MANIFESTS};
 use super::entity::{DIGEST, Entity, ascii};
 use super::error::Error;
 use super::intake::{Intake, length_of};
 use super::query::Query;
-use super::room::{LONG_MANIFESTS, PATIENCE, Room, SHORT_MANIFEST, SHORT_MANIFESTS, Share};
 use super::{Stored, asked, blocking, body};
-use crate::oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
-use crate::store::{StoreError, Tagged};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -215,8 +216,8 @@ fn without_parameters(value: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Options;
-    use crate::store::{Memory, Store};
+    use crate::Options;
+    use quinistry_store::{Memory, Store};
 
     async fn push(stored: &Stored, length: usize) -> StatusCode {
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;

@@ -23,7 +23,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::registry::{Limits, serve};
+    use crate::{Limits, serve};
 
     async fn ask(to: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(to).await.unwrap();

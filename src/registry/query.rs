@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use quinistry_oci::{Algorithm, Digest};
+
 use super::error::Error;
-use crate::oci::{Algorithm, Digest};
 
 /// What stands behind the question mark.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ impl<'a> Query<'a> {
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some(text), None) => text.parse().map(Some).map_err(Error::Digest),
-            (Some(_), Some(_)) => Err(Error::Digest(crate::oci::DigestError::Malformed)),
+            (Some(_), Some(_)) => Err(Error::Digest(quinistry_oci::DigestError::Malformed)),
         }
     }
 
@@ -45,7 +46,7 @@ impl<'a> Query<'a> {
             None => Ok(None),
             Some("sha256") => Ok(Some(Algorithm::Sha256)),
             Some("sha512") => Ok(Some(Algorithm::Sha512)),
-            Some(_) => Err(Error::Digest(crate::oci::DigestError::Unsupported)),
+            Some(_) => Err(Error::Digest(quinistry_oci::DigestError::Unsupported)),
         }
     }
 }

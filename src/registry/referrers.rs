@@ -4,6 +4,8 @@
 use axum::response::Response;
 use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderName, HeaderValue};
+use quinistry_oci::{Descriptor, Digest, ImageIndex, RepositoryName, media_type};
+use quinistry_store::{Page, Referrers};
 use tokio::sync::SemaphorePermit;
 
 use super::body::json_with_room;
@@ -12,8 +14,6 @@ use super::error::Error;
 use super::listing;
 use super::query::Query;
 use super::{Stored, asked};
-use crate::oci::{Descriptor, Digest, ImageIndex, RepositoryName, media_type};
-use crate::store::{Page, Referrers};
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -93,8 +93,8 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::registry::{MAX_LISTS, Options};
-    use crate::store::{Memory, Store};
+    use crate::{MAX_LISTS, Options};
+    use quinistry_store::{Memory, Store};
 
     #[tokio::test]
     async fn those_who_wait_for_one_repository_hold_no_turns_of_others() {

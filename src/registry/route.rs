@@ -6,8 +6,7 @@
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
-
-use crate::oci::{DigestError, NameError, RepositoryName};
+use quinistry_oci::{DigestError, NameError, RepositoryName};
 
 /// An endpoint, with what the path says about it. Names are parsed; references are left to the handlers, whose
 /// answer to a malformed one differs.

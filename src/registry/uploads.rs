@@ -8,14 +8,14 @@ use axum::response::Response;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
+use quinistry_oci::{Digest, RepositoryName};
+use quinistry_store::{Claimed, Receiver, Session, StoreError, UploadId};
 
 use super::entity::{DIGEST, ascii};
 use super::error::Error;
 use super::intake::{Batch, Intake, length_of};
 use super::query::Query;
 use super::{Stored, blocking, body, to_the_end};
-use crate::oci::{Digest, RepositoryName};
-use crate::store::{Claimed, Receiver, Session, StoreError, UploadId};
 
 const ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -303,8 +303,8 @@ fn range(session: &Session) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Options;
-    use crate::store::{Memory, Store};
+    use crate::Options;
+    use quinistry_store::{Memory, Store};
 
     #[tokio::test]
     async fn a_session_is_cancelled_also_if_who_asked_for_it_is_gone() {

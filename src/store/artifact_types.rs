@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::oci::{Digest, RepositoryName};
+use quinistry_oci::{Digest, RepositoryName};
 
 /// Least number of referrers whose types are worth remembering.
 const MANY: usize = 256;

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use quinistry_oci::segments::Segments;
+use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::layout::{Key, Place, alias, blob};
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
-use crate::oci::{Algorithm, Digest, RepositoryName};
-use crate::segments::Segments;
 
 /// Longest blob, in bytes, that is read and hashed at once when it is looked up; a longer one is sent in
 /// pieces, and hashed once for each identity of its file.

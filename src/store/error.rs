@@ -1,7 +1,8 @@
 //! Why the store refuses.
 
+use quinistry_oci::{Digest, RepositoryName};
+
 use super::storage::StorageError;
-use crate::oci::{Digest, RepositoryName};
 
 /// What was asked for is not there, cannot be, or could not be kept.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use quinistry_oci::segments::Segments;
 use rustix::fs::{FileType, OFlags, Stat};
 
 use self::folders::{Failure, Folders};
@@ -29,7 +30,6 @@ use self::root::Root;
 use super::failpoint::pass;
 use super::layout::{self, Key};
 use super::storage::{Entry, Identity, Staged, Storage, StorageError};
-use crate::segments::Segments;
 
 /// Keeps everything under a folder.
 #[derive(Clone, Debug)]

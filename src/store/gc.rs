@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 
+use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, media_type};
+
 use super::layout::{Key, Place, aliases, blob, blobs};
 use super::{Store, StoreError};
-use crate::oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, media_type};
 
 /// What shall be collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use quinistry_oci::{Digest, RepositoryName, Tag, to_json};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Key, Place, intent, intents};
 use super::storage::StorageError;
 use super::{Store, StoreError};
-use crate::oci::{Digest, RepositoryName, Tag, to_json};
 
 /// An intent names at most a repository's tags; what is longer is none of ours.
 const LONGEST: u64 = 64 * 1024 * 1024;
@@ -170,12 +170,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::oci::{Manifest, Reference};
-    use crate::store::layout::scratch;
-    use crate::store::{Memory, Storage as _, Tagged};
+    use crate::layout::scratch;
+    use crate::{Memory, Storage as _, Tagged};
+    use quinistry_oci::{Manifest, Reference};
 
     fn manifest(number: u32) -> Bytes {
-        let media_type = crate::oci::media_type::OCI_INDEX;
+        let media_type = quinistry_oci::media_type::OCI_INDEX;
         let manifest = serde_json::json!({
             "schemaVersion": 2, "mediaType": media_type, "manifests": [], "annotations": {"number": number.to_string()},
         });

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::oci::{Algorithm, Digest, RepositoryName, Tag};
+use quinistry_oci::{Algorithm, Digest, RepositoryName, Tag};
 
 /// The root of everything.
 const ROOT: &str = "docker/registry/v2";

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use quinistry_oci::{RepositoryName, Tag};
+
 use super::layout::{Place, TAG_LINK};
 use super::{Store, StoreError};
-use crate::oci::{RepositoryName, Tag};
 
 /// What of a list is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

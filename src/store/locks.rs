@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::oci::RepositoryName;
+use quinistry_oci::RepositoryName;
 
 #[derive(Debug, Default)]
 pub(super) struct Locks(Mutex<HashMap<RepositoryName, Arc<Mutex<()>>>>);

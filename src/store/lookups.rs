@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::oci::RepositoryName;
+use quinistry_oci::RepositoryName;
 
 /// How late another program's changes are seen.
 const BELIEVED: Duration = Duration::from_secs(1);

@@ -3,6 +3,10 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use quinistry_oci::segments::Segments;
+use quinistry_oci::{
+    Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
+};
 
 use super::blobs::link_to;
 use super::intents::Intent;
@@ -11,10 +15,6 @@ use super::recent::{Known, LONGEST as LONGEST_KEPT, Long};
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
-use crate::oci::{
-    Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
-};
-use crate::segments::Segments;
 
 /// Manifests of another program may be longer than ours; whatever it is, it must fit into memory.
 const LONGEST: u64 = 16 * 1024 * 1024;
@@ -438,8 +438,8 @@ fn tag_indexes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Access;
-    use crate::store::Filesystem;
+    use crate::Access;
+    use crate::Filesystem;
 
     #[test]
     fn a_long_manifest_is_checked_once_and_held_by_none_of_its_readers() {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use quinistry_oci::segments::Segments;
 
 use super::layout::Key;
 use super::storage::{Entry, Identity, Staged, Storage, StorageError};
-use crate::segments::Segments;
 
 /// Content that comes bit by bit is kept in pieces of this size, and not in its bits.
 const PIECE: usize = 64 * 1024;

@@ -5,10 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use quinistry_oci::Digest;
+use quinistry_oci::segments::Segments;
 
 use super::storage::Identity;
-use crate::oci::Digest;
-use crate::segments::Segments;
 
 /// How many bytes are kept.
 const ROOM: usize = 4 * 1024 * 1024;

@@ -6,10 +6,11 @@
 
 use std::sync::{PoisonError, RwLock};
 
+use quinistry_oci::{Digest, RepositoryName};
+
 use super::gc::blob_folder;
 use super::layout::Place;
 use super::{Store, StoreError};
-use crate::oci::{Digest, RepositoryName};
 
 /// Held by many while each links bytes that it has seen or put there; by one alone while it frees bytes.
 #[derive(Debug, Default)]

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use quinistry_oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
 
 use super::artifact_types::Typed;
 use super::layout::{Place, blob};
 use super::{Page, Store, StoreError};
-use crate::oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
 
 /// The longest descriptor is one with all annotations of a manifest.
 const LONGEST: u64 = 16 * 1024 * 1024;
@@ -390,19 +390,19 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Memory;
+    use crate::Memory;
 
     #[test]
     fn descriptors_that_are_kept_are_not_held_in_memory_as_well() {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
         let (name, subject): (RepositoryName, _) = ("a/b".parse().unwrap(), Digest::sha256(b"nothing"));
-        let media_type = crate::oci::media_type::OCI_INDEX;
+        let media_type = quinistry_oci::media_type::OCI_INDEX;
         let bytes = Bytes::from(to_json(&serde_json::json!({
             "schemaVersion": 2, "mediaType": media_type, "manifests": [],
             "subject": {"mediaType": media_type, "digest": subject, "size": 7},
         })));
         let (digest, manifest) = (Digest::sha256(&bytes), Manifest::parse(&bytes, None).unwrap());
-        let tagged = crate::store::Tagged { digest: &digest, tags: &[] };
+        let tagged = crate::Tagged { digest: &digest, tags: &[] };
         store.put_manifest(&name, &bytes, &manifest, tagged).unwrap();
         // Of what was pushed before the first question the descriptors are made.
         for last in ["", "x"] {

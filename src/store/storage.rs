@@ -8,9 +8,9 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
+use quinistry_oci::segments::Segments;
 
 use super::layout::Key;
-use crate::segments::Segments;
 
 /// Bytes, and the key under which they shall be.
 pub type Entry<'a> = (Key, &'a [u8]);

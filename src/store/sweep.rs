@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use quinistry_oci::RepositoryName;
+
 use super::layout::Place;
 use super::uploads::{EMPTY_AT_MOST, Session, UploadId};
 use super::{Store, StoreError};
-use crate::oci::RepositoryName;
 
 impl Store {
     /// Ends all sessions that nobody has touched for so long; how many.
@@ -73,7 +74,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Memory;
+    use crate::Memory;
 
     #[test]
     fn a_session_that_has_received_nothing_lives_for_minutes() {

@@ -10,11 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use quinistry_oci::{Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json};
 use serde_json::{Value, json};
 
 use super::layout::{Key, blob};
 use super::{Access, Filesystem, Store, StoreError, Tagged};
-use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json};
 
 /// Creates a folder on a file system that flushes at once, if there is one: these tests do not cut off the
 /// power.

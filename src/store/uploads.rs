@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use quinistry_oci::{Algorithm, Digest, Hasher, RepositoryName};
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
@@ -19,7 +20,6 @@ use super::blobs::{SHORT, blob_links};
 use super::layout::{Place, blob};
 use super::storage::{Staged, StorageError};
 use super::{Store, StoreError};
-use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
 
 /// The name of a session: a UUID of version 4.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

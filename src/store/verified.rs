@@ -10,13 +10,13 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use quinistry_oci::Digest;
+use quinistry_oci::segments::Segments;
 use rustix::io::Errno;
 
 use super::layout::blob;
 use super::storage::{Identity, StorageError};
 use super::{Store, StoreError};
-use crate::oci::Digest;
-use crate::segments::Segments;
 
 /// Capacity in blobs; an entry takes about 150 bytes.
 const CAPACITY: usize = 65_536;
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_read_again_the_next_time() {
-        let store = Store::open(crate::store::Memory::new(1 << 20), false).unwrap();
+        let store = Store::open(crate::Memory::new(1 << 20), false).unwrap();
         // Nothing is mapped at its beginning: EIO.
         let lost = Segments::of_file(std::fs::File::open("/proc/self/mem").unwrap(), 4);
         let (digest, identity) = (Digest::sha256(b"abcd"), Identity::of_file(4, [1; 6]));

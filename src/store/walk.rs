@@ -10,9 +10,10 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use quinistry_oci::RepositoryName;
+
 use super::layout::{Key, repositories};
 use super::{Store, StoreError};
-use crate::oci::RepositoryName;
 
 /// Depth beyond which no repository can lie: each component of a name has a letter and a slash.
 const MAX_DEPTH: usize = RepositoryName::MAX_LEN / 2 + 1;
@@ -196,8 +197,8 @@ fn sorts_before(folder: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::layout::Place;
-    use crate::store::{Access, Filesystem, Memory, Page};
+    use crate::layout::Place;
+    use crate::{Access, Filesystem, Memory, Page};
 
     const NAMES: [&str; 14] = [
         "a", "a-b", "a-b/c", "a-b.c/d", "a.b", "a/b", "a/b-c", "a/b/c", "a/b0", "a0", "a0/x", "b/c/d/e",
@@ -212,7 +213,7 @@ mod tests {
     fn fill(store: &Store) -> Vec<String> {
         for name in NAMES {
             let name: RepositoryName = name.parse().unwrap();
-            let key = Place(&name).layer_link(&crate::oci::Digest::sha256(b""));
+            let key = Place(&name).layer_link(&quinistry_oci::Digest::sha256(b""));
             store.storage().write(&[(key, b"")]).unwrap();
         }
         let mut sorted = NAMES.map(String::from).to_vec();

@@ -4,12 +4,11 @@
 
 use std::process::Stdio;
 
+use quinistry_oci::escape;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-
-use crate::escape;
 
 use super::{CredentialError, Credentials, Secret};
 
@@ -85,7 +84,7 @@ pub(super) async fn store(
     secret: &Secret,
 ) -> Result<(), CredentialError> {
     let message = Message { server_url: server, username, secret: secret.expose() };
-    run(name, "store", &crate::oci::to_json(&message)).await.map(drop)
+    run(name, "store", &quinistry_oci::to_json(&message)).await.map(drop)
 }
 
 async fn run(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, CredentialError> {

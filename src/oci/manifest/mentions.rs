@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use memchr::memmem;
 use serde_json::Value;
 
-use crate::oci::{Algorithm, Digest};
+use crate::{Algorithm, Digest};
 
 /// Finds every digest in a document, of JSON or not.
 pub(super) fn in_document(bytes: &[u8]) -> BTreeSet<Digest> {

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::store::failpoint::pass;
+use crate::failpoint::pass;
 
 /// So many are remembered; when there are more, all are forgotten, and flushed once more when they are needed.
 const MOST: usize = 65_536;

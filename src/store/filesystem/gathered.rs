@@ -4,11 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use quinistry_oci::segments::Segments;
+
 use super::{Filesystem, Inner, failed, failpoint};
-use crate::segments::Segments;
-use crate::store::failpoint::pass;
-use crate::store::layout::Key;
-use crate::store::storage::{Entry, Staged, StorageError};
+use crate::failpoint::pass;
+use crate::layout::Key;
+use crate::storage::{Entry, Staged, StorageError};
 
 /// Bytes in a file.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use rustix::fs::{AtFlags, Dir, FileType, statat};
 
 use super::root::Root;
 use super::{failed, looked_up};
-use crate::store::layout::Key;
-use crate::store::storage::StorageError;
+use crate::layout::Key;
+use crate::storage::StorageError;
 
 /// All names, sorted by their bytes; `None` if the folder is not there.
 pub(super) fn names(root: &Root, key: &Key) -> Result<Option<Vec<String>>, StorageError> {

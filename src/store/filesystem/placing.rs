@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::folders::{ATTEMPTS, Names, Owed};
 use super::{Inner, failed, failpoint, looked_up, there};
-use crate::store::failpoint::pass;
-use crate::store::storage::StorageError;
+use crate::failpoint::pass;
+use crate::storage::StorageError;
 
 impl Inner {
     /// Moves what is to be removed away, at once, however much it consists of; where to, if there is

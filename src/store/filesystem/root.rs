@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
 use rustix::io::Errno;
 
-use crate::store::failpoint::pass;
+use crate::failpoint::pass;
 
 /// Attempts at a path in which folders are moved while it is resolved (`EAGAIN`).
 const ATTEMPTS: u32 = 32;

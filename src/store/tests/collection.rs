@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::Collection;
-use crate::store::layout::Place;
+use crate::Collection;
+use crate::layout::Place;
 
 /// Puts any bytes where another program would put a manifest.
 fn place(store: &Store, repository: &str, bytes: &[u8], tag: Option<&str>) -> Digest {

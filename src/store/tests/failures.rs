@@ -2,8 +2,8 @@
 //! since.
 
 use super::*;
-use crate::store::failpoint::once::failing;
-use crate::store::storage::StorageError;
+use crate::failpoint::once::failing;
+use crate::storage::StorageError;
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;

@@ -1,7 +1,8 @@
 //! Tests of damaged content: it counts as absent, and the next push mends it.
 
+use quinistry_oci::Algorithm;
+
 use super::*;
-use crate::oci::Algorithm;
 
 fn content(length: usize) -> Vec<u8> {
     (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect()
@@ -95,7 +96,7 @@ fn a_damaged_child_of_an_index_is_missing() {
 
 #[test]
 fn a_link_that_leads_to_other_content_leads_nowhere() {
-    use crate::store::layout::{Place, alias};
+    use crate::layout::{Place, alias};
     for length in [10, 100_000] {
         let folder = folder();
         let store = open(folder.path());
@@ -141,7 +142,7 @@ fn a_link_that_leads_to_other_content_leads_nowhere() {
 #[test]
 fn what_was_deleted_everywhere_is_mounted_from_nowhere() {
     let folder = folder();
-    let memory = Store::open(crate::store::Memory::new(1 << 20), false).unwrap();
+    let memory = Store::open(crate::Memory::new(1 << 20), false).unwrap();
     for store in [open(folder.path()), memory] {
         let digest = push_blob(&store, "a", b"{}").unwrap();
         let layer = push_blob(&store, "a", b"layer").unwrap();
@@ -169,7 +170,7 @@ fn what_is_no_content_is_absent_and_keeps_no_request_waiting() {
     let store = open(folder.path());
     let digest = push_blob(&store, "a", b"{}").unwrap();
     let data = path(folder.path(), &blob(&digest));
-    let link = path(folder.path(), &crate::store::layout::Place(&name("a")).layer_link(&digest));
+    let link = path(folder.path(), &crate::layout::Place(&name("a")).layer_link(&digest));
     let secret = outside.path().join("secret");
     fs::write(&secret, b"{}").unwrap();
     let absent = |what: &str| {
@@ -205,9 +206,9 @@ fn a_tag_that_is_a_link_in_circles_keeps_no_other_from_being_listed() {
     let store = open(folder.path());
     push_blob(&store, "a", b"{}").unwrap();
     put(&store, "a", &manifest(b"{}", "x"), &["fine"]).unwrap();
-    let tags = path(folder.path(), &crate::store::layout::Place(&name("a")).tags());
+    let tags = path(folder.path(), &crate::layout::Place(&name("a")).tags());
     std::os::unix::fs::symlink("circle", tags.join("circle")).unwrap();
-    let page = crate::store::Page { size: 10, last: String::new() };
+    let page = crate::Page { size: 10, last: String::new() };
     let (found, _) = store.tags(&name("a"), &page).unwrap();
     assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["fine"]);
 }
@@ -217,7 +218,7 @@ fn nothing_is_written_through_a_link_out_of_the_root() {
     let (folder, outside) = (folder(), folder());
     let store = open(folder.path());
     push_blob(&store, "a", b"{}").unwrap();
-    let repositories = path(folder.path(), &crate::store::layout::repositories());
+    let repositories = path(folder.path(), &crate::layout::repositories());
     std::os::unix::fs::symlink(outside.path(), repositories.join("out")).unwrap();
     assert!(push_blob(&store, "out", b"{}").is_err());
     assert!(push_blob(&store, "out/x", b"{}").is_err());

@@ -1,10 +1,11 @@
 //! Descriptors of referrers that must be made again, as another program has written to the repository.
 
+use quinistry_oci::Descriptor;
+
 use super::*;
-use crate::oci::Descriptor;
-use crate::store::Page;
-use crate::store::layout::Place;
-use crate::store::referrers::Before;
+use crate::Page;
+use crate::layout::Place;
+use crate::referrers::Before;
 
 fn referrer(subject: &Digest, note: &str) -> Bytes {
     let subject = json!({"mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 7});

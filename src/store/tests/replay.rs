@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use quinistry_oci::Algorithm;
+
 use super::*;
-use crate::oci::Algorithm;
-use crate::store::Collection;
-use crate::store::intents::Intent;
-use crate::store::layout::{Place, intent};
+use crate::Collection;
+use crate::intents::Intent;
+use crate::layout::{Place, intent};
 
 /// Creates a store with one manifest, pushed by its SHA-512 and tagged.
 fn filled(folder: &Path) -> (Store, Bytes, Digest, Digest) {
@@ -71,7 +72,7 @@ fn a_manifest_that_is_gone_gets_no_tags() {
     drop(store);
     let store = open(folder.path());
     assert_eq!(meaning(&store, "a", "v1"), None);
-    let all = store.tags(&name("a"), &crate::store::Page { size: 10, last: String::new() }).unwrap();
+    let all = store.tags(&name("a"), &crate::Page { size: 10, last: String::new() }).unwrap();
     assert_eq!(all.0, []);
 }
 

@@ -1,0 +1,164 @@
+//! A registry client: pull, push, list and verify, against any registry.
+//!
+//! Everything that arrives is checked against its digest before it counts, every body and loop has a bound,
+//! and credentials go to no host but the registry's own and the token server that it names. Writes no files
+//! but through [`layout`](quinistry_oci::layout), prints nothing, keeps no state between programs. Called by `chain`
+//! and the command line.
+//!
+//! Manifests are found out first, within bounds that hold against a hostile registry; then blobs travel,
+//! several at once, over HTTP/1.1.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use quinistry_oci::{Digest, ImageReference, RepositoryName};
+
+mod auth;
+mod blob;
+mod bounds;
+mod challenge;
+mod copy;
+mod credentials;
+mod endpoint;
+mod error;
+mod headers;
+mod lists;
+mod manifest;
+mod parallel;
+mod platform;
+mod probe;
+mod progress;
+pub mod proxy;
+mod pull;
+mod push;
+mod redirect;
+mod referrers;
+mod referrers_tag;
+mod request;
+mod retry;
+mod source;
+mod tls;
+mod tree;
+mod unpack;
+mod verify;
+
+pub use blob::BlobStream;
+pub use copy::CopyReport;
+pub use credentials::{CredentialError, Credentials, DockerConfig, Secret};
+pub use error::{BoxError, Cause, ClientError, Hint};
+pub use manifest::{Document, MAX_MANIFEST, Manifest};
+pub use parallel::BLOBS_AT_ONCE;
+pub use platform::{PlatformError, PlatformPattern, Selection};
+pub use progress::{Outcome, Progress};
+pub use pull::Selected;
+pub use push::PushReport;
+pub use source::{Content, LayoutSource, PushSource, RemoteSource};
+pub use verify::VerifyReport;
+
+use endpoint::{Endpoint, Scheme};
+use proxy::Proxies;
+
+/// How to reach registries.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Plain HTTP for every registry; without it only for those on this machine's loopback.
+    pub plain_http: bool,
+    /// PEM certificates to trust beside the built-in ones. Who names some means TLS, on loopback too.
+    pub ca: Option<PathBuf>,
+    /// Where credentials are; none: everything is asked anonymously.
+    pub config: Option<DockerConfig>,
+    /// For pods of one's own cluster, whose addresses come and go and whose content is not trusted: asked straight,
+    /// once and with little patience; led nowhere else by redirects or challenges; nothing about them is kept.
+    pub peers: bool,
+}
+
+/// A registry client. Clones share connections, tokens and what is known of registries.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// For loopback hosts, never through a proxy.
+    direct: reqwest::Client,
+    /// For all others, through the proxies that the environment names.
+    proxied: reqwest::Client,
+    scheme: Scheme,
+    peers: bool,
+    auth: auth::Auth,
+    /// In which repository of which host a blob has been seen, to mount it from there.
+    seen: Mutex<HashMap<(String, Digest), RepositoryName>>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// A client that has not connected to anything yet.
+    pub fn new(options: Options) -> Result<Self, ClientError> {
+        let scheme = match (options.plain_http, &options.ca) {
+            (true, _) => Scheme::Http,
+            (false, Some(_)) => Scheme::Https,
+            (false, None) => Scheme::ByHost,
+        };
+        let tls = tls::configuration(options.ca.as_deref())?;
+        let (patience, idle) = if options.peers {
+            (request::PEER_CONNECT_TIMEOUT, request::PEER_IDLE_TIMEOUT)
+        } else {
+            (request::CONNECT_TIMEOUT, request::IDLE_TIMEOUT)
+        };
+        let builder = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .dns_resolver(endpoint::Resolver)
+                .http1_only()
+                // Followed by hand, because credentials must not follow.
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .connect_timeout(patience)
+                .pool_idle_timeout(idle)
+                .user_agent(concat!("quinistry/", env!("CARGO_PKG_VERSION")))
+        };
+        let proxies = Proxies::from_env();
+        let through = reqwest::Proxy::custom(move |url| proxies.for_url(url).cloned());
+        let build = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| ClientError::Setup { source: Cause::of(&error) })
+        };
+        Ok(Self {
+            shared: Arc::new(Shared {
+                direct: build(builder().no_proxy())?,
+                proxied: build(builder().proxy(through))?,
+                scheme,
+                peers: options.peers,
+                auth: auth::Auth::new(options.config),
+                seen: Mutex::default(),
+            }),
+        })
+    }
+
+    fn endpoint(&self, host: &str) -> Result<Endpoint, ClientError> {
+        Endpoint::new(host, self.shared.scheme)
+    }
+
+    fn http(&self, url: &reqwest::Url) -> &reqwest::Client {
+        if self.shared.peers || endpoint::is_loopback(url) {
+            &self.shared.direct
+        } else {
+            &self.shared.proxied
+        }
+    }
+
+    fn remember(&self, image: &ImageReference, digest: &Digest) {
+        if self.shared.peers {
+            return;
+        }
+        let mut seen = self.shared.seen.lock().expect("nothing panics while it is held");
+        seen.insert((image.host().into(), digest.clone()), image.repository().clone());
+    }
+
+    fn seen(&self, image: &ImageReference, digest: &Digest) -> Option<RepositoryName> {
+        let seen = self.shared.seen.lock().expect("nothing panics while it is held");
+        seen.get(&(image.host().into(), digest.clone())).filter(|name| *name != image.repository()).cloned()
+    }
+}

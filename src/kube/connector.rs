@@ -1,0 +1,276 @@
+//! Connections to an API server, straight or through the proxy that its configuration names.
+//!
+//! Made of hyper-util's parts, which the registry client brings along anyway: kube's own features would bring
+//! the same again.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::PROXY_AUTHORIZATION;
+use http::{HeaderName, HeaderValue, Uri};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use kube::Config;
+use kube::client::ConfigExt as _;
+use quinistry_client::proxy::login;
+use reqwest::Url;
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Service, ServiceExt as _};
+
+/// Makes connections for requests to an API server.
+pub(crate) type Connector = BoxCloneSyncService<Uri, Stream, BoxError>;
+
+/// Port of SOCKS (RFC 1928) where an address names none.
+const SOCKS_PORT: u16 = 1080;
+
+/// A connection of any kind.
+pub(crate) struct Stream {
+    inner: Box<dyn Transport>,
+    /// Whether requests are for the proxy itself, and so name their whole address.
+    is_for_proxy: bool,
+}
+
+trait Transport: Read + Write + Connection + Send + Unpin {}
+
+impl<T: Read + Write + Connection + Send + Unpin> Transport for T {}
+
+/// Returns what connects as the configuration says, over connections that `tcp` makes. An HTTP proxy gets
+/// plain requests whole, which it may want to see, and tunnels the others; the header field for it is then
+/// left in the configuration.
+pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result<Connector> {
+    let Some(proxy) = config.proxy_url.take() else { return Ok(boxed(tcp, false)) };
+    let refused = |why: &str| {
+        kube::Error::Service(format!("{why}; want http://, https:// or socks5://HOST[:PORT] as proxy").into())
+    };
+    let url: Url = proxy.to_string().parse().map_err(|_| refused("the proxy's address is not a URL"))?;
+    let login = login(&url);
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| refused("the proxy's address names no host"))?;
+    let port = url.port_or_known_default().unwrap_or(SOCKS_PORT);
+    // Without user and password, which no error may repeat.
+    let place: Uri = format!("{}://{host}:{port}", url.scheme())
+        .parse()
+        .map_err(|_| refused("the proxy's address is not understood"))?;
+    let header = login.as_ref().map(|(user, password)| basic(user, password));
+    let is_plain = config.cluster_url.scheme_str() != Some("https");
+    Ok(match url.scheme() {
+        "http" => through(config, tcp, place, header, is_plain),
+        "https" => {
+            // The proxy's certificate is in the proxy's own name.
+            let mut own = config.clone();
+            own.tls_server_name = None;
+            let tls = own.rustls_https_connector_with_connector(tcp)?;
+            through(config, tls, place, header, is_plain)
+        }
+        "socks5" | "socks5h" => {
+            let socks = SocksV5::new(place, tcp);
+            let socks = match login {
+                Some((user, password)) if user.len() <= 255 && password.len() <= 255 => {
+                    socks.with_auth(user, password)
+                }
+                Some(_) => return Err(refused("the proxy's user or password is longer than 255 bytes")),
+                None => socks,
+            };
+            boxed(socks.map_request(with_port), false)
+        }
+        _ => return Err(refused("the proxy's protocol is not supported")),
+    })
+}
+
+fn through<S>(
+    config: &mut Config,
+    inner: S,
+    place: Uri,
+    header: Option<HeaderValue>,
+    is_plain: bool,
+) -> Connector
+where
+    S: Service<Uri> + Clone + Send + Sync + 'static,
+    S::Response: Transport + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    if is_plain {
+        let field: Option<(HeaderName, HeaderValue)> = header.map(|header| (PROXY_AUTHORIZATION, header));
+        config.headers.extend(field);
+        return boxed(inner.map_request(move |_| place.clone()), true);
+    }
+    let tunnel = Tunnel::new(place, inner);
+    let tunnel = match header {
+        Some(header) => tunnel.with_auth(header),
+        None => tunnel,
+    };
+    boxed(tunnel.map_request(with_port), false)
+}
+
+fn boxed<S>(service: S, is_for_proxy: bool) -> Connector
+where
+    S: Service<Uri> + Clone + Send + Sync + 'static,
+    S::Response: Transport + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    let service = service.map_response(move |inner| Stream { inner: Box::new(inner), is_for_proxy });
+    BoxCloneSyncService::new(service.map_err(Into::into))
+}
+
+/// Names the port that a scheme implies: tunnels take 443 for every address without one.
+fn with_port(uri: Uri) -> Uri {
+    if uri.port().is_some() || uri.scheme_str() != Some("http") {
+        return uri;
+    }
+    let Some(host) = uri.host() else { return uri };
+    format!("http://{host}:80/").parse().unwrap_or(uri)
+}
+
+fn basic(user: &str, password: &str) -> HeaderValue {
+    let encoded = STANDARD.encode(format!("{user}:{password}"));
+    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+// === impl Stream ===
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        self.inner.connected().proxy(self.is_for_proxy)
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_read(context, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.inner).poll_write_vectored(context, buffers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Opens a connection to a cluster through a proxy, which `answers` plays; returns what it heard.
+    async fn open<F>(
+        cluster: &str,
+        proxy: &str,
+        answers: impl FnOnce(TcpStream) -> F,
+    ) -> (Stream, Vec<u8>, Config)
+    where
+        F: Future<Output = Vec<u8>>,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut config = Config::new(cluster.parse().unwrap());
+        config.proxy_url = Some(proxy.replace("PORT", &port.to_string()).parse().unwrap());
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        let connector = connector(&mut config, tcp).unwrap();
+        let heard = async { answers(listener.accept().await.unwrap().0).await };
+        let (stream, heard) = tokio::join!(connector.oneshot(cluster.parse().unwrap()), heard);
+        (stream.unwrap(), heard, config)
+    }
+
+    async fn tunnel(mut stream: TcpStream) -> Vec<u8> {
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\r\n\r\n") {
+            heard.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        heard
+    }
+
+    /// Plays a SOCKS proxy without a login, and returns the request for a connection.
+    async fn socks(mut stream: TcpStream) -> Vec<u8> {
+        let mut hello = [0; 3];
+        stream.read_exact(&mut hello).await.unwrap();
+        assert_eq!(hello, [5, 1, 0]);
+        stream.write_all(&[5, 0]).await.unwrap();
+        let mut heard = vec![0; 5];
+        stream.read_exact(&mut heard).await.unwrap();
+        let mut rest = vec![0; usize::from(heard[4]) + 2];
+        stream.read_exact(&mut rest).await.unwrap();
+        heard.extend(rest);
+        stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).await.unwrap();
+        heard
+    }
+
+    #[tokio::test]
+    async fn an_http_proxy_tunnels_with_its_login() {
+        let (stream, heard, config) =
+            open("https://cluster.test/", "http://us%40er:hunter2@127.0.0.1:PORT", tunnel).await;
+        let heard = String::from_utf8(heard).unwrap();
+        assert!(heard.starts_with("CONNECT cluster.test:443 HTTP/1.1\r\n"), "{heard}");
+        let login = STANDARD.encode("us@er:hunter2");
+        assert!(heard.contains(&format!("Proxy-Authorization: Basic {login}\r\n")), "{heard}");
+        assert!(!stream.connected().is_proxied() && config.headers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_http_proxy_gets_plain_requests_whole() {
+        let nothing = |_| async { Vec::new() };
+        let (stream, _, config) = open("http://cluster.test/", "http://u:p@127.0.0.1:PORT", nothing).await;
+        assert!(stream.connected().is_proxied());
+        assert_eq!(config.headers, [(PROXY_AUTHORIZATION, HeaderValue::from_static("Basic dTpw"))]);
+    }
+
+    #[tokio::test]
+    async fn a_socks_proxy_resolves_the_name() {
+        for scheme in ["socks5", "socks5h"] {
+            let proxy = format!("{scheme}://127.0.0.1:PORT");
+            let (_, heard, _) = open("https://cluster.test:6443/", &proxy, socks).await;
+            assert_eq!(heard[..5], [5, 1, 0, 3, 12], "{scheme}");
+            assert_eq!(&heard[5..17], b"cluster.test");
+            assert_eq!(heard[17..], 6443_u16.to_be_bytes());
+        }
+        let (_, heard, _) = open("http://cluster.test/", "socks5://127.0.0.1:PORT", socks).await;
+        assert_eq!(heard[17..], 80_u16.to_be_bytes());
+    }
+
+    #[test]
+    fn other_protocols_are_refused_without_the_password() {
+        let mut config = Config::new("https://cluster.test/".parse().unwrap());
+        config.proxy_url = Some("ftp://user:hunter2@proxy".parse().unwrap());
+        let error = connector(&mut config, HttpConnector::new()).err().unwrap().to_string();
+        assert!(error.contains("not supported") && !error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,85 @@
+//! The carriers: what each node has in which generation 0 can run. Pure; which one is taken, the operator decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::observe::Observed;
+use super::{Finding, Question, nodes::names};
+use crate::crd::Quinistry;
+use crate::install::wire::{Node, Pod};
+use crate::seed::carrier::{self, Running};
+
+/// A node names no more images than this, and the smallest are missing then.
+const MOST_NAMED: usize = 50;
+
+pub(super) fn findings(
+    observed: &Observed,
+    question: &Question<'_>,
+    before: Option<&Quinistry>,
+) -> Vec<Finding> {
+    let named = question.wishes.carriers(before);
+    let architecture = question.shipment.architecture;
+    let ours: Vec<&Node> =
+        observed.nodes.iter().filter(|node| node.status.node_info.architecture == architecture).collect();
+    if ours.is_empty() {
+        return Vec::new();
+    }
+    if !named.is_empty() {
+        return of_named(&ours, &named);
+    }
+    let mut running: BTreeMap<&str, Vec<Running>> = BTreeMap::new();
+    for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
+        running.entry(&pod.spec.node_name).or_default().extend(images(pod));
+    }
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    let mut unseen = Vec::new();
+    for node in ours {
+        let seen = running.get(node.metadata.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let sandboxes = carrier::sandboxes(node.status.images.iter().map(|image| &*image.names));
+        // With nothing seen these would be names that are only well known.
+        let open = seen.iter().any(|one| !one.secret && !one.image.starts_with("localhost:"));
+        match carrier::candidates(&[], &sandboxes, seen).into_iter().next() {
+            Some(image) if !sandboxes.is_empty() || open => drop(used.insert(image)),
+            _ => unseen.push(node),
+        }
+    }
+    let mut all = Vec::new();
+    if !used.is_empty() {
+        let used: Vec<String> = used.into_iter().collect();
+        all.push(Finding::ok("carriers", used.join(", ")));
+    }
+    if !unseen.is_empty() {
+        let text = format!(
+            "{} name no image in which generation 0 could run; well-known sandbox images are tried there. If none is \
+             there, name one with --carrier",
+            names(&unseen)
+        );
+        all.push(Finding::note("carriers", text));
+    }
+    all
+}
+
+fn of_named(nodes: &[&Node], named: &[String]) -> Vec<Finding> {
+    let has = |node: &Node| {
+        let mut there = node.status.images.iter().flat_map(|image| &image.names);
+        node.status.images.len() >= MOST_NAMED || there.any(|name| named.contains(name))
+    };
+    let without: Vec<&Node> = nodes.iter().copied().filter(|node| !has(node)).collect();
+    if without.is_empty() {
+        return vec![Finding::ok("carriers", named.join(", "))];
+    }
+    let text = format!("{} do not name {} among their images", names(&without), named.join(" or "));
+    let all = without.len() == nodes.len();
+    vec![if all {
+        Finding::fail(
+            "carriers",
+            format!("{text}; give its full name as the nodes have it, or leave --carrier out"),
+        )
+    } else {
+        Finding::note("carriers", text)
+    }]
+}
+
+fn images(pod: &Pod) -> impl Iterator<Item = Running> {
+    let secret = !pod.spec.image_pull_secrets.is_empty();
+    pod.spec.containers.iter().map(move |container| Running { image: container.image.clone(), secret })
+}

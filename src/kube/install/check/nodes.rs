@@ -1,0 +1,61 @@
+//! The nodes: which of them there are for this executable. Pure.
+
+use super::Finding;
+use crate::install::wire::Node;
+
+/// How many names are told.
+const NAMES: usize = 5;
+
+pub(super) fn findings(nodes: &[Node], architecture: &str) -> Vec<Finding> {
+    let fits = |node: &&Node| {
+        let info = &node.status.node_info;
+        info.operating_system == "linux" && info.architecture == architecture
+    };
+    let (ours, others): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(fits);
+    let mut all = Vec::new();
+    if ours.is_empty() {
+        if nodes.is_empty() {
+            all.push(Finding::fail("nodes", "the cluster has no nodes, so nothing can run; add one"));
+        } else {
+            let text = format!(
+                "none of {} runs linux on {architecture}; ship an executable for their architecture with --binary",
+                nodes.len()
+            );
+            all.push(Finding::fail("nodes", text));
+        }
+        return all;
+    }
+    all.push(Finding::ok("nodes", format!("{} run linux on {architecture}", ours.len())));
+    if !others.is_empty() {
+        let text = format!("{} are left out, being of another system or architecture", names(&others));
+        all.push(Finding::note("nodes", text));
+    }
+    let away: Vec<&Node> = ours.iter().copied().filter(|node| !node.is_ready()).collect();
+    if !away.is_empty() {
+        let text = if away.len() == ours.len() {
+            format!("{} not ready: nothing can be raised before one is", names(&away))
+        } else {
+            format!("{} not ready; the others go on without, and these follow", names(&away))
+        };
+        all.push(Finding::note("nodes", text));
+    }
+    let crio = |node: &&Node| node.status.node_info.container_runtime_version.starts_with("cri-o://");
+    let told: Vec<&Node> = ours.iter().copied().filter(crio).collect();
+    if !told.is_empty() {
+        let text = format!(
+            "{} run CRI-O, which must be told that localhost speaks plain HTTP: `insecure = true` for each port, in \
+             /etc/containers/registries.conf.d",
+            names(&told)
+        );
+        all.push(Finding::note("runtime", text));
+    }
+    all
+}
+
+/// The first of them by name, and how many more.
+pub(super) fn names(nodes: &[&Node]) -> String {
+    let first: Vec<&str> = nodes.iter().take(NAMES).map(|node| node.metadata.name.as_str()).collect();
+    let more = nodes.len().saturating_sub(NAMES);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", first.join(", "))
+}

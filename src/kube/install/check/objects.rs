@@ -1,0 +1,69 @@
+//! The objects: whether one that `up` would apply belongs to another program, and whether what is there is
+//! newer. Pure.
+
+use super::observe::Observed;
+use super::{Finding, Question};
+use crate::install::{ownership, version};
+
+/// Objects of others named in a finding.
+const NAMED: usize = 3;
+
+pub(super) fn ownership(observed: &Observed) -> Vec<Finding> {
+    let mut all = Vec::new();
+    if !observed.foreign.is_empty() {
+        let more = observed.foreign.len().saturating_sub(NAMED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let named = &observed.foreign[..observed.foreign.len().min(NAMED)];
+        let text = format!(
+            "`up` would overwrite objects that it did not make: {}{more}; name another --namespace, or delete them",
+            named.join(", ")
+        );
+        all.push(Finding { details: observed.foreign.clone(), ..Finding::fail("objects", text) });
+    }
+    all
+}
+
+/// Finds a definition, an operator or generations that are newer than what would be applied.
+pub(super) fn versions(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
+    let shipped = question.shipment.version.as_deref();
+    let mut newer = Vec::new();
+    if let Some(definition) = &observed.definition
+        && version::is_newer_definition(definition)
+    {
+        let mark = version::of(definition).map_or_else(String::new, |mark| format!(" {mark}"));
+        newer.push(format!("the definition{mark}"));
+    }
+    if version::is_newer(observed.operator_version.as_deref(), shipped) {
+        newer.push(format!("the operator {}", observed.operator_version.as_deref().unwrap_or_default()));
+    }
+    let resource = super::own(observed, question.namespace);
+    let mark = resource.and_then(|resource| resource.metadata.annotations.as_ref()?.get(version::VERSION));
+    if version::is_newer(mark.map(String::as_str), shipped) {
+        newer.push(format!("the generations {}", mark.map(String::as_str).unwrap_or_default()));
+    }
+    let own = shipped.unwrap_or(version::OWN);
+    let mut all = Vec::new();
+    if !newer.is_empty() {
+        let what = newer.join(", ");
+        all.push(if question.downgrade {
+            Finding::note("version", format!("{what} are newer than {own}; the definition stays, the rest is lowered"))
+        } else {
+            let text = format!(
+                "{what} are newer than this {own}; use the newer quinistry, or `up --downgrade`, which lowers all but \
+                 the definition"
+            );
+            Finding::fail("version", text)
+        });
+    }
+    if let Some(definition) = &observed.definition
+        && let Some(release) = ownership::release(definition)
+        && !version::covers(definition, &version::definition())
+        && !version::is_newer_definition(definition)
+    {
+        let text = format!(
+            "the definition of Helm release {release} lacks what {own} needs; upgrade that release first"
+        );
+        all.push(Finding::fail("version", text));
+    }
+    all
+}

@@ -1,0 +1,220 @@
+//! Observe: what the API server has to say, and what its admission does to a pod that is never created. (Client required.)
+
+use std::collections::BTreeSet;
+
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Question;
+use super::rights::{self, Right};
+use crate::crd::Quinistry;
+use crate::install::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, QUINISTRY};
+use crate::install::error::UpError;
+use crate::install::names::{ENFORCE, OPERATOR, operator_namespace};
+use crate::install::operators::{self, Operator};
+use crate::install::raise::DEFINITION_NAME;
+use crate::install::version::VERSION;
+use crate::install::{manifests, ownership, wire};
+use crate::operator::identity;
+
+/// How many questions are asked at once.
+const AT_ONCE: usize = 8;
+
+/// What is there.
+#[derive(Clone, Debug)]
+pub(in crate::install) struct Observed {
+    /// Major and minor.
+    pub version: (String, String),
+    /// Who asks, if that is known.
+    pub user: String,
+    /// Rights that are missing.
+    pub missing: BTreeSet<Right>,
+    /// The level that the namespace enforces; empty if it names none; none without a namespace.
+    pub level: Option<String>,
+    pub nodes: Vec<wire::Node>,
+    pub pods: Vec<wire::Pod>,
+    pub resources: Vec<Quinistry>,
+    /// Names of the cluster.
+    pub place: String,
+    /// Operators of the cluster; none if they may not be listed.
+    pub operators: Option<Vec<Operator>>,
+    /// Holder of a live claim on the resource, if it is another operator than `up`'s.
+    pub claim: Option<String>,
+    /// Objects of the names that `up` uses, which others made, and why they are not its own.
+    pub foreign: Vec<String>,
+    pub definition: Option<Value>,
+    /// Version of the operator that is there.
+    pub operator_version: Option<String>,
+    /// The pull policy that comes of Never, or why that is not known.
+    pub policy: Result<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    major: String,
+    minor: String,
+}
+
+pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Result<Observed, UpError> {
+    let namespace = question.namespace;
+    // First of all, and alone: whether it answers.
+    let version: Version = cluster.read("/version", None).await?;
+    let (user, missing) = tokio::try_join!(user(cluster), missing(cluster, namespace))?;
+    // What may not be read is told as a missing right.
+    let may = |verb: &str, resource: &str| {
+        !missing
+            .iter()
+            .any(|right| right.verb == verb && right.resource == resource && right.namespace.is_empty())
+    };
+    let reads_namespaces = may("get", "namespaces");
+    let level = async {
+        if !reads_namespaces {
+            return Ok(None);
+        }
+        let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
+        Ok(found.map(|found| found.metadata.labels.get(ENFORCE).cloned().unwrap_or_default()))
+    };
+    let nodes =
+        async { if may("list", "nodes") { cluster.list(NODE, "", "").await } else { Ok(Vec::new()) } };
+    let pods = async { if may("list", "pods") { cluster.list(POD, "", "").await } else { Ok(Vec::new()) } };
+    let (level, nodes, pods, resources) =
+        tokio::try_join!(level, nodes, pods, resources(cluster, namespace))?;
+    let place = if level.is_some() { namespace } else { "default" };
+    let policy = policy(cluster, place).await;
+    let (operators, claim) = tokio::try_join!(operators::list(cluster), claim(cluster, namespace))?;
+    let (foreign, operator_version) = foreign(cluster, namespace).await?;
+    let definition = readable(cluster.get(CRD, "", DEFINITION_NAME).await)?;
+    Ok(Observed {
+        version: (version.major, version.minor),
+        user,
+        missing,
+        level,
+        nodes,
+        pods,
+        resources,
+        place: cluster.place().to_string(),
+        operators,
+        claim,
+        foreign,
+        definition,
+        operator_version,
+        policy,
+    })
+}
+
+/// Treats an object that may not be read as absent: it is reported as a missing right.
+fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError> {
+    match result {
+        Err(error) if error.code() == 403 => Ok(None),
+        result => result,
+    }
+}
+
+/// Returns the holder of a live claim on the resource, unless it is the operator that `up` makes.
+async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpError> {
+    let own = identity::claimant(&operator_namespace(namespace), OPERATOR);
+    let claim = operators::claim(cluster, namespace).await?;
+    let claim = claim.filter(|claim| operators::is_fresh(claim, Timestamp::now()));
+    Ok(claim.as_ref().and_then(operators::holder).filter(|holder| *holder != own).map(str::to_owned))
+}
+
+/// Objects that `up` would overwrite although others made them, and the version of its operator that is
+/// there.
+async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), UpError> {
+    let place = operator_namespace(namespace);
+    let mut names: Vec<(Kind, String, String)> = manifests::rights(namespace)
+        .iter()
+        .filter_map(|object| {
+            let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+            Some((Kind::of(object)?, part("namespace"), part("name")))
+        })
+        .collect();
+    names.push((DEPLOYMENT, place, OPERATOR.into()));
+    let each = names.into_iter().map(|(kind, place, name)| async move {
+        let found: Option<wire::Object> = readable(cluster.get(kind, &place, &name).await)?;
+        Ok::<_, UpError>(found.map(|found| (kind, place, name, found)))
+    });
+    let found: Vec<_> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let (mut foreign, mut version) = (Vec::new(), None);
+    for (kind, place, name, found) in found.into_iter().flatten() {
+        if let Some(why) = ownership::foreign(&found.metadata, namespace) {
+            foreign.push(format!("{} {why}", kind.words(&place, &name)));
+        } else if kind == DEPLOYMENT {
+            version = found.metadata.annotations.get(VERSION).cloned();
+        }
+    }
+    Ok((foreign, version))
+}
+
+async fn user(cluster: &Cluster) -> Result<String, UpError> {
+    let question = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    match cluster.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", &question).await {
+        Ok(answer) => Ok(answer["status"]["userInfo"]["username"].as_str().unwrap_or_default().into()),
+        // It is only for words.
+        Err(error) if matches!(error.code(), 403 | 404) => Ok(String::new()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Right>, UpError> {
+    // Most often it is an administrator, and one question is enough.
+    if is_allowed(cluster, &Right::everything()).await? {
+        return Ok(BTreeSet::new());
+    }
+    let mut needed: BTreeSet<Right> = rights::own(namespace).into_iter().collect();
+    let escalates = try_join_all(Right::escalate().iter().map(|right| is_allowed(cluster, right))).await?;
+    if escalates.contains(&false) {
+        needed.extend(rights::given(namespace));
+    }
+    let answers = stream::iter(needed.into_iter().map(|right| async move {
+        let allowed = is_allowed(cluster, &right).await?;
+        Ok::<_, UpError>((!allowed).then_some(right))
+    }));
+    let missing: Vec<_> = answers.buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(missing.into_iter().flatten().collect())
+}
+
+async fn is_allowed(cluster: &Cluster, right: &Right) -> Result<bool, UpError> {
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let answer = cluster.ask(path, &right.review()).await?;
+    Ok(answer["status"]["allowed"] == true)
+}
+
+/// Of all namespaces, or, where that is not allowed, of this one.
+async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>, UpError> {
+    let all: Vec<Value> = match cluster.list(QUINISTRY, "", "").await {
+        Err(error) if error.code() == 403 => match cluster.list(QUINISTRY, namespace, "").await {
+            Err(error) if error.code() == 403 => Vec::new(),
+            result => result?,
+        },
+        result => result?,
+    };
+    // One that is from another version is as good as none, as for the operator.
+    Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
+}
+
+/// The pull policy of a pod that asks for Never, after admission.
+async fn policy(cluster: &Cluster, namespace: &str) -> Result<String, String> {
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "quinistry-check-"},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "quinistry", "image": "localhost/quinistry", "imagePullPolicy": "Never",
+                "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"cpu": "1", "memory": "128Mi"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    });
+    let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+    let answer = cluster.ask(&path, &pod).await.map_err(|error| error.to_string())?;
+    Ok(answer["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap_or_default().into())
+}

@@ -1,0 +1,84 @@
+//! The ports: who else has them, or wants them. Pure. Processes of a node are not seen from here.
+
+use kube::ResourceExt as _;
+
+use super::observe::Observed;
+use super::{Finding, Question};
+use crate::crd::Quinistry;
+use crate::crd::labels::RESOURCE;
+use crate::install::wire::{Pod, Port};
+
+/// Label of nodes. What `up` raises selects nodes by it.
+const ARCHITECTURE: &str = "kubernetes.io/arch";
+
+/// How many holders are told.
+const HOLDERS: usize = 5;
+
+pub(super) fn findings(
+    observed: &Observed,
+    question: &Question<'_>,
+    before: Option<&Quinistry>,
+) -> Vec<Finding> {
+    let ports = question.wishes.ports(before);
+    let uid = before.and_then(|before| before.metadata.uid.as_deref());
+    let mut holders = Vec::new();
+    for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
+        if uid.is_some_and(|uid| pod.metadata.labels.get(RESOURCE).is_some_and(|of| of == uid)) {
+            continue;
+        }
+        let theirs = held(pod).filter(|port| ports.contains(&port.host));
+        let mut theirs: Vec<String> = theirs.map(|port| port.host.to_string()).collect();
+        theirs.dedup();
+        if !theirs.is_empty() {
+            let (meta, node) = (&pod.metadata, &pod.spec.node_name);
+            let place = if node.is_empty() { "waiting for a node".into() } else { format!("on {node}") };
+            holders.push(format!("{} ({}/{} {place})", theirs.join(" and "), meta.namespace, meta.name));
+        }
+    }
+    let told = format!("{} to {}", ports.start(), ports.end());
+    let mut all = Vec::new();
+    if holders.is_empty() {
+        all.push(Finding::ok(
+            "ports",
+            format!("{told}: no {} has them", if before.is_some() { "other pod" } else { "pod" }),
+        ));
+    } else {
+        let more = holders.len().saturating_sub(HOLDERS);
+        holders.truncate(HOLDERS);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let text = format!(
+            "{told} are needed, and other pods have {}{more}; remove them, or choose another --base-port",
+            holders.join(", ")
+        );
+        all.push(Finding::fail("ports", text));
+    }
+    all.extend(observed.resources.iter().filter_map(|other| {
+        let theirs = other.spec.ports();
+        let apart = theirs.end() < ports.start() || ports.end() < theirs.start();
+        if other.metadata.uid.as_deref() == uid && uid.is_some() || apart {
+            return None;
+        }
+        let selector = &other.spec.node_selector;
+        let arch = selector.get(ARCHITECTURE);
+        if arch.is_some_and(|arch| arch != question.shipment.architecture) {
+            return None;
+        }
+        let name = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
+        let text = format!("Quinistry {name} has {} to {}", theirs.start(), theirs.end());
+        Some(if selector.keys().all(|key| key == ARCHITECTURE) {
+            Finding::fail("ports", format!("{text}; delete it, or choose another --base-port"))
+        } else {
+            Finding::note("ports", format!("{text}, on the nodes that it selects; there it is in the way"))
+        })
+    }));
+    all
+}
+
+/// What of its ports is in our way: on all addresses, or on loopback.
+fn held(pod: &Pod) -> impl Iterator<Item = &Port> {
+    let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+    containers.flat_map(|container| &container.ports).filter(|port| {
+        matches!(port.host_ip.as_str(), "" | "0.0.0.0" | "::" | "127.0.0.1")
+            && matches!(port.protocol.as_str(), "" | "TCP")
+    })
+}

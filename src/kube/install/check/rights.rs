@@ -1,0 +1,111 @@
+//! Which rights `up` needs: for what it makes itself, and for what it gives to the operator, since nobody may give what
+//! he does not have. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::install::manifests::{Rule, cluster_rules, lease_rules, namespaced_rules};
+use crate::install::names::operator_namespace;
+
+/// Something to be allowed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::install) struct Right {
+    pub verb: &'static str,
+    pub group: &'static str,
+    pub resource: &'static str,
+    /// Empty for all of them, and for what is in none.
+    pub namespace: String,
+}
+
+/// Groups the verbs by what they are for: `create/patch daemonsets.apps in pantry`.
+pub(super) fn words(rights: &BTreeSet<Right>) -> Vec<String> {
+    let mut grouped: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+    for right in rights {
+        let place = (right.namespace.as_str(), right.group, right.resource);
+        grouped.entry(place).or_default().push(right.verb);
+    }
+    let words = grouped.into_iter().map(|((namespace, group, resource), verbs)| {
+        let dot = if group.is_empty() { "" } else { "." };
+        let place = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
+        format!("{} {resource}{dot}{group}{place}", verbs.join("/"))
+    });
+    words.collect()
+}
+
+impl Right {
+    fn new(verb: &'static str, group: &'static str, resource: &'static str, namespace: &str) -> Self {
+        Self { verb, group, resource, namespace: namespace.into() }
+    }
+
+    /// Everything at all, as administrators may.
+    pub(super) fn everything() -> Self {
+        Self::new("*", "*", "*", "")
+    }
+
+    /// To give rights that one does not have.
+    pub(super) fn escalate() -> [Self; 2] {
+        let rbac = "rbac.authorization.k8s.io";
+        [Self::new("escalate", rbac, "clusterroles", ""), Self::new("bind", rbac, "clusterroles", "")]
+    }
+
+    /// As a `SelfSubjectAccessReview`.
+    pub(super) fn review(&self) -> Value {
+        let (resource, subresource) = self.resource.split_once('/').unwrap_or((self.resource, ""));
+        json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {
+                "verb": self.verb, "group": self.group, "resource": resource, "subresource": subresource,
+                "namespace": self.namespace,
+            }},
+        })
+    }
+}
+
+/// What `up` does itself.
+pub(super) fn own(namespace: &str) -> Vec<Right> {
+    let place = operator_namespace(namespace);
+    let rbac = "rbac.authorization.k8s.io";
+    let wide = [
+        ("", "namespaces", &["get", "create", "patch"][..]),
+        ("apiextensions.k8s.io", "customresourcedefinitions", &["get", "create", "patch"]),
+        (rbac, "clusterroles", &["get", "create", "patch"]),
+        (rbac, "clusterrolebindings", &["get", "create", "patch"]),
+        ("", "nodes", &["list", "patch"]),
+        ("", "pods", &["list"]),
+    ];
+    let inside = [
+        ("quinistry.dev", "quinistries", &["get", "create", "patch"][..]),
+        ("", "configmaps", &["get", "list", "create", "delete"]),
+        ("apps", "daemonsets", &["get", "list", "create", "patch"]),
+        (rbac, "roles", &["get", "create", "patch"]),
+        (rbac, "rolebindings", &["get", "create", "patch"]),
+    ];
+    let beside = [
+        ("apps", "deployments", &["get", "create", "patch"][..]),
+        ("", "serviceaccounts", &["get", "create", "patch"]),
+        ("coordination.k8s.io", "leases", &["get"]),
+        (rbac, "roles", &["get", "create", "patch"]),
+        (rbac, "rolebindings", &["get", "create", "patch"]),
+    ];
+    let mut all = Vec::new();
+    for (namespace, rights) in [("", &wide[..]), (namespace, &inside), (&place, &beside)] {
+        for (group, resource, verbs) in rights {
+            all.extend(verbs.iter().map(|verb| Right::new(verb, group, resource, namespace)));
+        }
+    }
+    all
+}
+
+/// What `up` gives to the operator.
+pub(super) fn given(namespace: &str) -> Vec<Right> {
+    let place = operator_namespace(namespace);
+    let of = |rules: Vec<Rule>, namespace: &str| -> Vec<Right> {
+        let each = |rule: &Rule| -> Vec<Right> {
+            rule.verbs.iter().map(|verb| Right::new(verb, rule.group, rule.resource, namespace)).collect()
+        };
+        rules.iter().flat_map(each).collect()
+    };
+    [of(namespaced_rules(), namespace), of(cluster_rules(), ""), of(lease_rules(), &place)].concat()
+}

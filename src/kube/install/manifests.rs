@@ -1,0 +1,288 @@
+//! The objects around the resource: namespaces, rights, and the operator. Pure JSON.
+//!
+//! The operator is as the Helm chart makes it, with an election, and in two namespaces: the generations need one in which
+//! everything is allowed, as host ports are, and the operator's allows as little as can be.
+
+mod rights;
+
+use serde_json::{Value, json};
+
+use super::names::{ENFORCE, MANAGED_BY, MANAGER, OPERATOR, cluster_wide, operator_namespace};
+use super::version::VERSION;
+use crate::seed::carrier;
+use quinistry_oci::Digest;
+use quinistry_quine::REPOSITORY;
+
+pub use rights::{Rule, cluster_rules, lease_rules, namespaced_rules};
+
+/// How long an operator stays on a node that is silent. Shorter than the usual five minutes: the others wait for it.
+const PATIENCE: i64 = 10;
+
+/// What of it all differs from cluster to cluster.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// Where the resource is.
+    pub namespace: &'a str,
+    /// The processor of the nodes, in Kubernetes' words.
+    pub architecture: &'a str,
+    /// Host port of generation 0.
+    pub port: i32,
+    /// What it serves.
+    pub digest: &'a Digest,
+    /// Version of the executable, if it is known.
+    pub version: Option<&'a str>,
+}
+
+/// The labels of everything, by which it is found again.
+fn labels(namespace: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": "quinistry",
+        "app.kubernetes.io/component": "operator",
+        "app.kubernetes.io/instance": namespace,
+        MANAGED_BY: MANAGER,
+    })
+}
+
+/// What finds the operator's pod. Immutable in a Deployment, so nothing here may change.
+fn selector(namespace: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": "quinistry",
+        "app.kubernetes.io/component": "operator",
+        "app.kubernetes.io/instance": namespace,
+    })
+}
+
+/// A namespace with its level of Pod Security; with the label by which it may be removed again, if it is new.
+#[must_use]
+pub fn namespace(name: &str, level: &str, new: bool) -> Value {
+    let mut labels = json!({ENFORCE: level});
+    if new {
+        labels[MANAGED_BY] = MANAGER.into();
+    }
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+/// Both namespaces, with their levels.
+#[must_use]
+pub fn namespaces(namespace: &str) -> [(String, &'static str); 2] {
+    [(namespace.into(), "privileged"), (operator_namespace(namespace), "restricted")]
+}
+
+/// The operator's account and rights.
+#[must_use]
+pub fn rights(namespace: &str) -> Vec<Value> {
+    let place = operator_namespace(namespace);
+    let wide = cluster_wide(namespace);
+    let lease = format!("{OPERATOR}-lease");
+    let object = |version: &str, kind: &str, name: &str, place: Option<&str>| {
+        let mut metadata = json!({"name": name, "labels": labels(namespace)});
+        if let Some(place) = place {
+            metadata["namespace"] = place.into();
+        }
+        json!({"apiVersion": version, "kind": kind, "metadata": metadata})
+    };
+    let rbac = "rbac.authorization.k8s.io/v1";
+    let role = |kind: &str, name: &str, place: Option<&str>, rules: &[Rule]| {
+        let mut role = object(rbac, kind, name, place);
+        role["rules"] = rules.iter().map(Rule::to_json).collect();
+        role
+    };
+    let binding = |kind: &str, name: &str, at: Option<&str>| {
+        let mut binding = object(rbac, &format!("{kind}Binding"), name, at);
+        binding["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+        binding["subjects"] = json!([{"kind": "ServiceAccount", "name": OPERATOR, "namespace": place}]);
+        binding
+    };
+    let mut account = object("v1", "ServiceAccount", OPERATOR, Some(&place));
+    // The operator's pod asks for a token itself; nothing else that runs under this account gets one.
+    account["automountServiceAccountToken"] = false.into();
+    vec![
+        account,
+        role("Role", OPERATOR, Some(namespace), &namespaced_rules()),
+        binding("Role", OPERATOR, Some(namespace)),
+        role("ClusterRole", &wide, None, &cluster_rules()),
+        binding("ClusterRole", &wide, None),
+        role("Role", &lease, Some(&place), &lease_rules()),
+        binding("Role", &lease, Some(&place)),
+    ]
+}
+
+/// The operator. It comes from generation 0 as generation 1 does, so it starts wherever that serves.
+#[must_use]
+pub fn operator(place: &Place<'_>) -> Value {
+    let namespace = place.namespace;
+    let probe = |path: &str, period: i32, failures: i32| {
+        json!({
+            "httpGet": {"path": path, "port": "metrics"},
+            "periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": failures,
+        })
+    };
+    let container = json!({
+        "name": "operator",
+        "image": format!("localhost:{}/{REPOSITORY}@{}", place.port, place.digest),
+        "imagePullPolicy": "IfNotPresent",
+        "args": [
+            "operator",
+            format!("--namespace={namespace}"),
+            "--leader-elect",
+            format!("--lease-name={OPERATOR}"),
+            "--hand-over",
+        ],
+        "env": [
+            // How it is named in Events and in the Lease.
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "RUST_LOG", "value": "info"},
+        ],
+        "ports": [{"name": "metrics", "containerPort": 8081}],
+        // Alive does not depend on the API server: restarting would not bring that one back.
+        "livenessProbe": probe("/healthz", 10, 6),
+        "readinessProbe": probe("/readyz", 1, 3),
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    });
+    let pod = json!({
+        "serviceAccountName": OPERATOR,
+        "automountServiceAccountToken": true,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": 10,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": place.architecture},
+        "tolerations": tolerations(),
+        "affinity": affinity(namespace),
+        "containers": [container],
+    });
+    let mut metadata =
+        json!({"name": OPERATOR, "namespace": operator_namespace(namespace), "labels": labels(namespace)});
+    if let Some(version) = place.version {
+        // Not in the template, which would restart the operator for nothing.
+        metadata["annotations"] = json!({VERSION: version});
+    }
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": 1,
+            "revisionHistoryLimit": 2,
+            // The next one may stand by already: it leads when the last one has given the Lease back.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "selector": {"matchLabels": selector(namespace)},
+            "template": {"metadata": {"labels": selector(namespace)}, "spec": pod},
+        },
+    })
+}
+
+/// Any node will do, whatever it is kept for, but one that is silent is left soon. What is kept off by `NoExecute` is
+/// named one by one: a toleration of all of them would hold for silent nodes too, and for ever.
+fn tolerations() -> Value {
+    let mut all = vec![json!({"operator": "Exists", "effect": "NoSchedule"})];
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        all.push(json!({
+            "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": PATIENCE,
+        }));
+    }
+    // Control planes of kubeadm, k3s and RKE2.
+    for key in ["CriticalAddonsOnly", "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/etcd"]
+    {
+        all.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute"}));
+    }
+    all.into()
+}
+
+/// Where there is a generation 0; and not where the last operator was, if there is another node: tolerating what keeps
+/// pods off a silent node, the next one could be sent there again.
+fn affinity(namespace: &str) -> Value {
+    json!({
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": carrier::CARRIER, "operator": "NotIn", "values": [carrier::NONE]}]},
+        ]}},
+        "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 100,
+            "podAffinityTerm": {
+                "topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": selector(namespace)},
+            },
+        }]},
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment() -> Value {
+        let digest = Digest::sha256(b"");
+        operator(&Place {
+            namespace: "pantry",
+            architecture: "arm64",
+            port: 6999,
+            digest: &digest,
+            version: Some("1.2.3"),
+        })
+    }
+
+    #[test]
+    fn the_operator_satisfies_pod_security_restricted() {
+        let pod = &deployment()["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert!(pod["hostNetwork"].is_null() && pod["volumes"].is_null());
+        for container in pod["containers"].as_array().unwrap() {
+            let context = &container["securityContext"];
+            assert_eq!(context["allowPrivilegeEscalation"], false);
+            assert_eq!(context["readOnlyRootFilesystem"], true);
+            assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
+            assert!(container["ports"].as_array().unwrap().iter().all(|port| port["hostPort"].is_null()));
+        }
+    }
+
+    #[test]
+    fn the_operator_comes_from_generation_0() {
+        let container = deployment()["spec"]["template"]["spec"]["containers"][0].clone();
+        let digest = Digest::sha256(b"");
+        assert_eq!(container["image"], format!("localhost:6999/quinistry@{digest}"));
+        let place = &deployment()["spec"]["template"]["spec"]["nodeSelector"];
+        assert_eq!(place["kubernetes.io/arch"], "arm64");
+    }
+
+    #[test]
+    fn a_silent_node_is_left_within_seconds() {
+        for taint in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+            let fits = |toleration: &&Value| {
+                (toleration["key"].is_null() || toleration["key"] == taint)
+                    && (toleration["effect"].is_null() || toleration["effect"] == "NoExecute")
+            };
+            let tolerations = tolerations();
+            let matching: Vec<_> = tolerations.as_array().unwrap().iter().filter(fits).collect();
+            assert_eq!(matching.len(), 1, "one more could hold for ever: {matching:?}");
+            assert_eq!(matching[0]["tolerationSeconds"], PATIENCE);
+        }
+    }
+
+    #[test]
+    fn everything_is_found_again_by_its_labels() {
+        let mut all = rights("pantry");
+        all.push(deployment());
+        for object in &all {
+            let labels = &object["metadata"]["labels"];
+            assert_eq!(labels[MANAGED_BY], MANAGER, "{object}");
+            assert_eq!(labels["app.kubernetes.io/instance"], "pantry");
+            assert!(super::super::api::Kind::of(object).is_some());
+        }
+        let wide: Vec<_> = all.iter().filter(|one| one["metadata"]["namespace"].is_null()).collect();
+        assert!(wide.len() == 2 && wide.iter().all(|one| one["metadata"]["name"] == "quinistry:pantry"));
+    }
+
+    #[test]
+    fn a_namespace_that_was_there_is_not_taken_for_ours() {
+        assert_eq!(namespace("pantry", "privileged", true)["metadata"]["labels"][MANAGED_BY], MANAGER);
+        assert!(namespace("pantry", "privileged", false)["metadata"]["labels"][MANAGED_BY].is_null());
+    }
+}

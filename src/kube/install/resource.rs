@@ -1,0 +1,239 @@
+//! The resource: what is wished, and what it says already. Pure.
+
+use serde_json::{Value, json};
+
+use super::Shipment;
+use super::names::RESOURCE;
+use super::version::VERSION;
+use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
+
+/// How many generations, if nobody says.
+const GENERATIONS: i32 = 3;
+
+/// Port of generation 1, if nobody says.
+const BASE_PORT: i32 = 5000;
+
+/// What a person wishes; what is not said stays as it is, or is as usual in a new resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// How many generations.
+    pub generations: Option<i32>,
+    /// Port of generation 1.
+    pub base_port: Option<i32>,
+    /// Images to run generation 0 in.
+    pub carriers: Vec<String>,
+    /// Network of the generations.
+    pub network: Option<NetworkMode>,
+}
+
+// === impl Wishes ===
+
+impl Wishes {
+    /// How many generations there will be.
+    #[must_use]
+    pub fn generations(&self, before: Option<&Quinistry>) -> i32 {
+        self.generations.or(before.map(|before| before.spec.generations)).unwrap_or(GENERATIONS)
+    }
+
+    /// Port of generation 1.
+    #[must_use]
+    pub fn base_port(&self, before: Option<&Quinistry>) -> i32 {
+        self.base_port.or(before.map(|before| before.spec.base_port)).unwrap_or(BASE_PORT)
+    }
+
+    /// The ports of all generations, the seed's first.
+    #[must_use]
+    pub fn ports(&self, before: Option<&Quinistry>) -> std::ops::RangeInclusive<i32> {
+        let base = self.base_port(before);
+        base - 1..=base + self.generations(before) - 1
+    }
+
+    /// Images to run generation 0 in; none if they are to be detected.
+    #[must_use]
+    pub fn carriers(&self, before: Option<&Quinistry>) -> Vec<String> {
+        if !self.carriers.is_empty() {
+            return self.carriers.clone();
+        }
+        let seed = before.and_then(|before| before.spec.seed.as_ref());
+        seed.map(|seed| seed.carriers.clone()).unwrap_or_default()
+    }
+
+    /// Returns the network of the generations; `None` where it was never chosen.
+    fn network(&self, before: Option<&Quinistry>) -> Option<NetworkMode> {
+        let said =
+            before.map(|before| before.spec.network.mode).filter(|mode| *mode != NetworkMode::default());
+        self.network.or(said)
+    }
+
+    /// Why that cannot be, beside what is there.
+    #[must_use]
+    pub fn contradiction(&self, before: Option<&Quinistry>) -> Option<String> {
+        let (base, generations) = (self.base_port(before), self.generations(before));
+        if !(1..=MAX_GENERATIONS).contains(&generations) {
+            return Some(format!("{generations} generations cannot be: 1 to {MAX_GENERATIONS} can"));
+        }
+        if base < 1026 || base + generations - 1 > 65535 {
+            let highest = base + generations - 1;
+            return Some(format!(
+                "{generations} generations from port {base} on would need ports {} to {highest}; 1025 to 65535 can be",
+                base - 1
+            ));
+        }
+        let before = before?;
+        let place = before.metadata.namespace.as_deref().unwrap_or_default();
+        if before.metadata.deletion_timestamp.is_some() {
+            return Some(format!("{place}/{RESOURCE} is being deleted; wait until it is gone"));
+        }
+        if before.spec.image.is_some() {
+            return Some(format!(
+                "{place}/{RESOURCE} is raised from a bootstrap image (spec.image); name another namespace, or delete it"
+            ));
+        }
+        if base != before.spec.base_port {
+            return Some(format!(
+                "{place}/{RESOURCE} has base port {}, which cannot be changed; leave --base-port out, or `quinistry down` \
+                 first",
+                before.spec.base_port
+            ));
+        }
+        before.spec.suspend.then(|| {
+            format!(
+                "{place}/{RESOURCE} is suspended; `kubectl --namespace {place} patch quinistry {RESOURCE} --type merge \
+                 --patch '{{\"spec\":{{\"suspend\":false}}}}'` ends that"
+            )
+        })
+    }
+
+    /// The resource as it is applied: what is decided here, and nothing that others may decide.
+    #[must_use]
+    pub fn resource(&self, namespace: &str, shipment: &Shipment, before: Option<&Quinistry>) -> Value {
+        let tolerations = before.map_or_else(
+            // The registry of a node should be there before whatever the node is kept for.
+            || json!([{"operator": "Exists"}]),
+            |before| serde_json::to_value(&before.spec.tolerations).expect("tolerations are JSON"),
+        );
+        let mut resource = json!({
+            "apiVersion": "quinistry.dev/v1alpha1",
+            "kind": "Quinistry",
+            "metadata": {"name": RESOURCE, "namespace": namespace},
+            "spec": {
+                "seed": {
+                    "executable": shipment.cut.digest().to_string(),
+                    "carriers": self.carriers(before),
+                },
+                "digest": shipment.digest.to_string(),
+                "generations": self.generations(before),
+                "basePort": self.base_port(before),
+                // Said, as the one who applies it may be of another architecture.
+                "nodeSelector": {"kubernetes.io/arch": shipment.architecture},
+                "tolerations": tolerations,
+            },
+        });
+        if let Some(mode) = self.network(before) {
+            resource["spec"]["network"] = json!({"mode": mode});
+        }
+        if let Some(version) = &shipment.version {
+            resource["metadata"]["annotations"] = json!({VERSION: version});
+        }
+        resource
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::seed::Cut;
+    use quinistry_oci::Digest;
+
+    fn shipment() -> Shipment {
+        let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
+        Shipment {
+            cut,
+            digest: Digest::sha256(b"image"),
+            architecture: "amd64",
+            version: Some("1.2.3".into()),
+        }
+    }
+
+    fn before(spec: &Value) -> Quinistry {
+        let object = json!({
+            "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry",
+            "metadata": {"name": RESOURCE, "namespace": "pantry"}, "spec": spec,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_new_resource_has_what_is_usual() {
+        let resource = Wishes::default().resource("pantry", &shipment(), None);
+        let quinistry: Quinistry = serde_json::from_value(resource.clone()).unwrap();
+        assert_eq!((quinistry.spec.generations, quinistry.spec.base_port), (3, 5000));
+        assert_eq!(resource["spec"]["tolerations"], json!([{"operator": "Exists"}]));
+        assert_eq!(quinistry.spec.node_selector["kubernetes.io/arch"], "amd64");
+        assert_eq!(quinistry.spec.seed.unwrap().executable, Digest::sha256(b"cake").to_string());
+        assert_eq!(Wishes::default().ports(None), 4999..=5002);
+        assert_eq!(resource["metadata"]["annotations"][VERSION], "1.2.3");
+        assert!(resource["spec"]["network"].is_null(), "left to the definition's default");
+    }
+
+    #[test]
+    fn what_is_not_said_stays_as_it_is() {
+        let old = before(&json!({
+            "seed": {"executable": "sha256:1", "carriers": ["a/pause:3"]}, "digest": "sha256:2", "generations": 5,
+            "basePort": 6000, "tolerations": [{"key": "oven", "operator": "Exists"}],
+        }));
+        let resource = Wishes::default().resource("pantry", &shipment(), Some(&old));
+        let new: Quinistry = serde_json::from_value(resource).unwrap();
+        assert_eq!((new.spec.generations, new.spec.base_port), (5, 6000));
+        assert_eq!(new.spec.seed.as_ref().unwrap().carriers, ["a/pause:3"]);
+        assert_eq!(new.spec.tolerations, old.spec.tolerations);
+        assert_ne!(new.spec.digest, old.spec.digest);
+        let wishes = Wishes {
+            generations: Some(2),
+            carriers: vec!["b/pause:1".into()],
+            base_port: Some(6000),
+            network: None,
+        };
+        let new: Quinistry =
+            serde_json::from_value(wishes.resource("pantry", &shipment(), Some(&old))).unwrap();
+        assert_eq!(new.spec.generations, 2);
+        assert_eq!(new.spec.seed.unwrap().carriers, ["b/pause:1"]);
+    }
+
+    #[test]
+    fn the_network_is_what_is_said_and_stays() {
+        let mode = |wishes: Option<NetworkMode>, there: Option<&str>| {
+            let old = there.map(|mode| {
+                before(&json!({
+                    "seed": {"executable": "sha256:1"}, "digest": "sha256:2", "network": {"mode": mode},
+                }))
+            });
+            let wishes = Wishes { network: wishes, ..Wishes::default() };
+            wishes.resource("pantry", &shipment(), old.as_ref())["spec"]["network"]["mode"].clone()
+        };
+        assert_eq!(mode(Some(NetworkMode::HostNetwork), None), "HostNetwork");
+        assert_eq!(mode(None, Some("HostNetwork")), "HostNetwork");
+        assert_eq!(mode(Some(NetworkMode::HostPort), Some("HostNetwork")), "HostPort");
+        assert_eq!(mode(None, Some("HostPort")), Value::Null);
+    }
+
+    #[test]
+    fn contradictions_are_told() {
+        let seed = json!({"executable": "sha256:1"});
+        let told = |wishes: Wishes, spec: Option<Value>| {
+            wishes.contradiction(spec.map(|spec| before(&spec)).as_ref()).unwrap_or_default()
+        };
+        let port = |port| Wishes { base_port: Some(port), ..Wishes::default() };
+        assert_eq!(told(Wishes::default(), None), "");
+        assert_eq!(told(port(5000), Some(json!({"seed": seed}))), "");
+        assert!(told(port(65534), None).contains("65533 to 65536"));
+        assert!(told(port(1000), None).contains("999"));
+        assert!(told(port(6000), Some(json!({"seed": seed}))).contains("cannot be changed"));
+        assert!(told(Wishes::default(), Some(json!({"image": "a:1"}))).contains("spec.image"));
+        assert!(told(Wishes::default(), Some(json!({"seed": seed, "suspend": true}))).contains("suspended"));
+        let many = Wishes { generations: Some(17), ..Wishes::default() };
+        assert!(told(many, None).contains("1 to 16"));
+    }
+}

@@ -1,0 +1,105 @@
+//! What is shipped: an executable, its stub, and the digest of the image that it serves.
+//!
+//! Reads files and, for the digest of another executable, runs it: only it knows its image.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+use bytes::Bytes;
+
+use super::error::UpError;
+use super::version::{self, OWN};
+use crate::seed::{Cut, stub_of};
+use quinistry_oci::Digest;
+use quinistry_oci::segments::Segments;
+use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
+
+/// An executable, ready to be cut.
+#[derive(Clone, Debug)]
+pub struct Shipment {
+    /// It, in pieces.
+    pub cut: Cut,
+    /// What each generation must serve.
+    pub digest: Digest,
+    /// The processor that it is for, in Kubernetes' words.
+    pub architecture: &'static str,
+    /// Version of the executable; none for one that cannot be run here.
+    pub version: Option<String>,
+}
+
+// === impl Shipment ===
+
+impl Shipment {
+    /// This very executable, for a resource of that name.
+    pub fn own(resource: &str) -> Result<Self, UpError> {
+        let executable = Executable::current()?;
+        let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
+        let cut = Cut::of_this(resource, &executable)?;
+        let version = Some(OWN.to_owned());
+        Ok(Self { cut, digest, architecture: Executable::architecture(), version })
+    }
+
+    /// A file, of the digest that is given; without one it is asked for it, if this machine can run it.
+    pub fn of_file(resource: &str, path: &Path, digest: Option<Digest>) -> Result<Self, UpError> {
+        let refuse = |why: String| UpError::Binary { path: path.into(), why };
+        let unreadable = |error: std::io::Error| refuse(error.to_string());
+        let file = File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        let content = Segments::of_file(file, length);
+        let architecture = Executable::architecture_of(&content).map_err(|error| {
+            refuse(match error {
+                ExecutableError::Interpreter(interpreter) => format!(
+                    "it needs a program interpreter ({interpreter}), which an empty image does not have; \
+                     `cargo build --release` makes a static one"
+                ),
+                ExecutableError::Machine { found, .. } => {
+                    format!("it is for ELF machine {found}; amd64 and arm64 can be shipped")
+                }
+                ExecutableError::Read(error) => error.to_string(),
+                _ => "it is no 64-bit little-endian ELF file; quinistry for linux is one".into(),
+            })
+        })?;
+        let stub = stub_of(&content.to_bytes()?).map(Bytes::copy_from_slice).ok_or_else(|| {
+            refuse("it carries no stub: it is not quinistry, or one from before `up`".into())
+        })?;
+        let digest = match digest {
+            Some(digest) => digest,
+            None if architecture == Executable::architecture() && cfg!(target_os = "linux") => {
+                ask(path).map_err(refuse)?
+            }
+            None => {
+                return Err(refuse(format!(
+                    "it is for {architecture}, so its image's digest cannot be asked for here; run `quinistry image \
+                     digest` with it on such a machine, and give what that prints with --digest"
+                )));
+            }
+        };
+        let version = if architecture == Executable::architecture() { version_of(path) } else { None };
+        Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture, version })
+    }
+}
+
+/// Asks an executable for its version; nothing if it cannot be run here, which is no failure.
+fn version_of(path: &Path) -> Option<String> {
+    let output = Command::new(path.canonicalize().ok()?).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let version = text.split_whitespace().nth(1)?;
+    version::compare(version, version).map(|_| version.to_owned())
+}
+
+/// What it says of itself.
+fn ask(path: &Path) -> Result<Digest, String> {
+    // A bare name would be looked for in PATH.
+    let path = path.canonicalize().map_err(|error| error.to_string())?;
+    let output = Command::new(path)
+        .args(["image", "digest"])
+        .output()
+        .map_err(|error| format!("it cannot be run to ask for its image's digest: {error}; give --digest"))?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if !output.status.success() {
+        return Err(format!("`image digest` fails with it: {}", said(&output.stderr)));
+    }
+    let text = said(&output.stdout);
+    text.parse().map_err(|_| format!("`image digest` prints no digest with it: '{text}'"))
+}

@@ -1,0 +1,329 @@
+//! The tree of a resource, for people: generations, nodes, what is wrong and what to do. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::operators::WriterState;
+use super::remedy::remedy;
+use super::status::{Picture, Presence};
+use crate::crd::{GenerationState, QuinistryStatus};
+use quinistry_oci::escape;
+
+/// Labels of an operator's pods, whoever installed it.
+const OPERATORS: &str = "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator";
+
+/// Colours, if they are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paint(pub bool);
+
+#[derive(Clone, Copy)]
+enum Hue {
+    Good,
+    Busy,
+    Bad,
+    Faint,
+}
+
+// === impl Paint ===
+
+impl Paint {
+    fn on(self, hue: Hue, text: &str) -> String {
+        if !self.0 {
+            return text.into();
+        }
+        let code = match hue {
+            Hue::Good => 32,
+            Hue::Busy => 33,
+            Hue::Bad => 31,
+            Hue::Faint => 2,
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// All lines, each ended.
+#[must_use]
+pub fn draw(picture: &Picture, paint: Paint) -> String {
+    let mut text = head(picture, paint);
+    lineage(&mut text, picture, paint);
+    matrix(&mut text, picture, paint);
+    problems(&mut text, picture, paint);
+    text
+}
+
+fn head(picture: &Picture, paint: Paint) -> String {
+    let status = &picture.status;
+    let condition = status.conditions.iter().find(|one| one.type_ == "Ready");
+    let (hue, word) = match condition {
+        _ if picture.operator.state == WriterState::Gone => (Hue::Bad, "Unknown"),
+        _ if picture.ready => (Hue::Good, "Ready"),
+        _ if picture.behind > 0 => (Hue::Bad, "not ready"),
+        Some(condition) if condition.status == "False" => (Hue::Busy, "not ready"),
+        _ => (Hue::Busy, "not observed"),
+    };
+    let mut parts = vec![format!("{}/{}", picture.namespace, picture.name), paint.on(hue, word)];
+    if !status.generations.is_empty() {
+        parts.push(QuinistryStatus::headline(&status.generations, picture.generations));
+    }
+    if let Some(digest) = &status.digest {
+        parts.push(short(digest));
+    }
+    let reason = condition.filter(|_| !picture.ready && picture.behind == 0);
+    parts.extend(reason.map(|condition| condition.reason.clone()));
+    parts.join("  ") + "\n"
+}
+
+fn lineage(text: &mut String, picture: &Picture, paint: Paint) {
+    let generations = &picture.status.generations;
+    for (at, one) in generations.iter().enumerate() {
+        let branch = if at + 1 == generations.len() { "└─" } else { "├─" };
+        let (hue, state) = match one.state {
+            GenerationState::Waiting => (Hue::Faint, "Waiting  "),
+            GenerationState::Rolling => (Hue::Busy, "Rolling  "),
+            GenerationState::Verifying => (Hue::Busy, "Verifying"),
+            GenerationState::Ready => (Hue::Good, "Ready    "),
+            GenerationState::Failed => (Hue::Bad, "Failed   "),
+        };
+        let mut line = format!(
+            "{branch} generation {:<2}  localhost:{:<5}  {}  {}/{} nodes",
+            one.generation,
+            one.port,
+            paint.on(hue, state),
+            one.available,
+            one.desired,
+        );
+        if one.verified > 0 {
+            write!(line, "  {} verified", one.verified).expect("writing to a string does not fail");
+        }
+        let proofs: Vec<String> = one.proofs.iter().map(|proof| format!("{proof:?}")).collect();
+        if !proofs.is_empty() {
+            line = format!("{line}  {}", paint.on(Hue::Faint, &proofs.join(" ")));
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+}
+
+fn matrix(text: &mut String, picture: &Picture, paint: Paint) {
+    let mut generations: BTreeSet<i32> =
+        picture.nodes.values().flat_map(|node| node.keys().copied()).collect();
+    generations.extend(picture.status.generations.iter().map(|one| one.generation));
+    let Some(width) = picture.nodes.keys().map(|name| name.chars().count()).max() else { return };
+    write!(text, "\n{:width$}", "").expect("writing to a string does not fail");
+    for generation in &generations {
+        write!(text, " {generation:>2}").expect("writing to a string does not fail");
+    }
+    text.push('\n');
+    for (name, node) in &picture.nodes {
+        write!(text, "{name:width$}").expect("writing to a string does not fail");
+        for generation in &generations {
+            let (hue, sign) = match node.get(generation) {
+                Some(Presence::Ready) => (Hue::Good, "✓"),
+                Some(Presence::Starting) => (Hue::Busy, "…"),
+                Some(Presence::Failing) => (Hue::Bad, "✗"),
+                None => (Hue::Faint, "–"),
+            };
+            write!(text, "  {}", paint.on(hue, sign)).expect("writing to a string does not fail");
+        }
+        text.push('\n');
+    }
+}
+
+/// What is wrong, each kind of it once with what to do.
+fn problems(text: &mut String, picture: &Picture, paint: Paint) {
+    let status = &picture.status;
+    let mut said = BTreeSet::new();
+    let mut lines = String::new();
+    if picture.operator.state == WriterState::Gone {
+        let since = picture.written.as_ref().map(|time| format!(" (of {time})")).unwrap_or_default();
+        writeln!(
+            lines,
+            "{}: {}; what is shown here is the last that it said{since}\n→ `kubectl get pods --all-namespaces \
+             --selector {OPERATORS}` shows its pods",
+            paint.on(Hue::Bad, "the operator is gone"),
+            harmless(&picture.operator.message)
+        )
+        .expect("writing to a string does not fail");
+    }
+    if picture.behind > 0 {
+        writeln!(
+            lines,
+            "{} pods are missing or not ready, and the operator has not said so: is it at work? `kubectl get pods \
+             --all-namespaces --selector {OPERATORS}` shows it",
+            picture.behind
+        )
+        .expect("writing to a string does not fail");
+    }
+    for one in &status.deviations {
+        let place = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
+        let reason = paint.on(Hue::Bad, &one.reason.to_string());
+        let message = harmless(&one.message);
+        writeln!(lines, "{place}generation {}: {reason}: {message}", one.generation)
+            .expect("writing to a string does not fail");
+        said.insert(one.reason);
+    }
+    for condition in &status.conditions {
+        let wrong = match condition.type_.as_str() {
+            "Degraded" => condition.status == "True",
+            "PortsAvailable" | "FixedPoint" => condition.status == "False",
+            _ => false,
+        };
+        let reason = serde_json::from_value(condition.reason.clone().into()).ok();
+        // The nodes have said it already.
+        if wrong && reason.is_none_or(|reason| said.insert(reason)) {
+            let message = harmless(&condition.message);
+            let reason = paint.on(Hue::Bad, &harmless(&condition.reason));
+            writeln!(lines, "{}: {reason}: {message}", condition.type_)
+                .expect("writing to a string does not fail");
+        }
+    }
+    for reason in said {
+        if let Some(remedy) = remedy(reason) {
+            let remedy = remedy.replace("NAMESPACE", &picture.namespace);
+            writeln!(lines, "→ {reason}: {remedy}").expect("writing to a string does not fail");
+        }
+    }
+    if !lines.is_empty() {
+        text.push('\n');
+        text.push_str(&lines);
+    }
+}
+
+/// What is wrong in one line, for an error.
+#[must_use]
+pub fn summary(picture: &Picture) -> String {
+    let mut text = String::new();
+    problems(&mut text, picture, Paint(false));
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() {
+        let behind = picture.status.generations.iter().find(|one| one.state != GenerationState::Ready);
+        return behind.map_or_else(
+            || "nothing has been reported yet".into(),
+            |one| {
+                format!(
+                    "generation {} is {:?}, available on {} of {} nodes",
+                    one.generation, one.state, one.available, one.desired
+                )
+            },
+        );
+    }
+    lines.join("; ")
+}
+
+/// A digest for people.
+#[must_use]
+pub fn short(digest: &str) -> String {
+    match digest.split_once(':') {
+        Some((algorithm, hex)) if hex.len() > 12 && hex.is_ascii() => {
+            harmless(&format!("{algorithm}:{}…", &hex[..12]))
+        }
+        _ => harmless(digest),
+    }
+}
+
+/// Makes text from the cluster harmless for a terminal.
+fn harmless(text: &str) -> String {
+    escape::line(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::install::Writer;
+
+    fn picture() -> Picture {
+        let generation = |number: i32, state: &str, available: i32| {
+            json!({
+                "generation": number, "daemonSet": "larder", "port": 4999 + number, "image": "a:1", "state": state,
+                "desired": 2, "updated": 2, "available": available, "verified": available,
+                "proofs": if available == 2 { json!(["Readiness", "Fetched"]) } else { json!([]) },
+            })
+        };
+        let status = json!({
+            "ready": "1/2", "digest": format!("sha256:{}", "c7d544cf4cb8".repeat(5)),
+            "conditions": [
+                {"type": "Ready", "status": "False", "reason": "RollingOut", "message": "",
+                    "lastTransitionTime": "2025-01-01T00:00:00Z"},
+                {"type": "Degraded", "status": "True", "reason": "ImagePullFailed", "message": "n2",
+                    "lastTransitionTime": "2025-01-01T00:00:00Z"},
+            ],
+            "generations": [generation(0, "Ready", 2), generation(1, "Rolling", 1)],
+            "deviations": [{"node": "node-2", "generation": 1, "reason": "ImagePullFailed", "message": "no\u{1b}[2J"}],
+        });
+        Picture {
+            namespace: "pantry".into(),
+            name: "larder".into(),
+            generations: 1,
+            status: serde_json::from_value(status).unwrap(),
+            ready: false,
+            behind: 0,
+            operator: Writer::default(),
+            written: Some("2026-01-01T00:00:00Z".into()),
+            nodes: [
+                ("n1".into(), [(0, Presence::Ready), (1, Presence::Ready)].into()),
+                ("node-2".into(), [(0, Presence::Ready), (1, Presence::Failing)].into()),
+                ("n3".into(), [(0, Presence::Starting)].into()),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn the_tree_shows_generations_nodes_and_what_to_do() {
+        let expected = "\
+pantry/larder  not ready  0/1  sha256:c7d544cf4cb8…  RollingOut
+├─ generation 0   localhost:4999   Ready      2/2 nodes  2 verified  Readiness Fetched
+└─ generation 1   localhost:5000   Rolling    1/2 nodes  1 verified
+
+        0  1
+n1      ✓  ✓
+n3      …  –
+node-2  ✓  ✗
+
+node-2, generation 1: ImagePullFailed: no\\u{1b}[2J
+→ ImagePullFailed: look at the runtime's mirrors for localhost, and at the predecessor on that node
+";
+        assert_eq!(draw(&picture(), Paint(false)), expected);
+    }
+
+    #[test]
+    fn an_operator_that_has_not_looked_is_named() {
+        let behind = Picture { behind: 2, ..picture() };
+        let text = draw(&behind, Paint(false));
+        assert!(text.starts_with("pantry/larder  not ready  0/1"), "{text}");
+        assert!(text.contains("2 pods are missing or not ready"), "{text}");
+        assert!(
+            text.contains("kubectl get pods --all-namespaces --selector app.kubernetes.io/name=quinistry"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_operator_that_is_gone_is_said_and_nothing_is_ready() {
+        let operator =
+            Writer { state: WriterState::Gone, message: "operator a/b has no available pod".into() };
+        let text = draw(&Picture { operator, ready: true, ..picture() }, Paint(false));
+        assert!(text.starts_with("pantry/larder  Unknown  0/1"), "{text}");
+        let line = "the operator is gone: operator a/b has no available pod; what is shown here is the last that it \
+                    said (of 2026-01-01T00:00:00Z)";
+        assert!(text.lines().any(|one| one == line), "{text}");
+    }
+
+    #[test]
+    fn colours_are_shown_only_where_they_are_wanted() {
+        assert!(!draw(&picture(), Paint(false)).contains('\u{1b}'));
+        assert!(draw(&picture(), Paint(true)).contains("\u{1b}[31m✗\u{1b}[0m"));
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_in_a_line() {
+        assert!(summary(&picture()).starts_with("node-2, generation 1: ImagePullFailed"));
+        assert_eq!(summary(&Picture::default()), "nothing has been reported yet");
+        let mut quiet = picture();
+        quiet.status.deviations.clear();
+        quiet.status.conditions.clear();
+        assert_eq!(summary(&quiet), "generation 1 is Rolling, available on 1 of 2 nodes");
+    }
+}

@@ -1,0 +1,266 @@
+//! Build: from a specification to `DaemonSets`. Pure, and canonical: the same input gives the same bytes, so that their
+//! hash tells whether anything is to be written.
+//!
+//! Nothing here depends on the operator's version: an upgrade must not re-roll what runs.
+
+mod image;
+mod pod;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::Resource as _;
+use serde::Serialize;
+use serde_json::Value;
+
+pub(super) use image::is_same_image;
+
+use super::identity::{self, APPLIED, CARRIER, GENERATION, RESOURCE, ROLE, TEMPLATE};
+use crate::crd::Quinistry;
+use crate::seed::NAME;
+use quinistry_oci::Digest;
+
+/// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no
+/// mesh, and an injected container would be pulled from a registry that may not be reachable.
+const NO_SIDECAR_LABELS: [(&str, &str); 2] =
+    [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
+
+/// Annotations for the meshes that read those.
+const NO_SIDECAR_ANNOTATIONS: [(&str, &str); 2] =
+    [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
+
+/// How many old revisions to keep: one to look at, one to compare it with.
+const REVISIONS: i32 = 2;
+
+/// What a generation is built from, beside the specification.
+#[derive(Clone, Debug)]
+pub(super) struct Input<'a> {
+    /// Which one.
+    pub generation: i32,
+    /// The image to start.
+    pub image: &'a str,
+    /// What it must serve. For a bootstrap image without `spec.digest` this stays empty for ever, even when the digest
+    /// has been learned: writing it into the template would replace the pods that it was learned from.
+    pub digest: Option<&'a Digest>,
+    /// `updateStrategy.rollingUpdate.maxUnavailable`.
+    pub max_unavailable: i32,
+    /// What generation 0 is made of; nothing for the others.
+    pub seed: Option<Seed<'a>>,
+}
+
+/// What generation 0 is made of. The image is the carrier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seed<'a> {
+    /// The carrier's key, or `main`.
+    pub carrier: &'a str,
+    /// The executable's digest.
+    pub executable: &'a Digest,
+    /// Into how many pieces it was cut.
+    pub pieces: usize,
+}
+
+/// Architecture of the nodes to select: that of this executable, unless the resource names another.
+#[must_use]
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Labels that a node must have.
+#[must_use]
+pub(super) fn node_selector(quinistry: &Quinistry) -> BTreeMap<String, String> {
+    let mut selector =
+        BTreeMap::from([("kubernetes.io/os", "linux"), ("kubernetes.io/arch", architecture())].map(owned));
+    selector.extend(quinistry.spec.node_selector.clone());
+    selector
+}
+
+/// The whole object, as it is applied.
+#[must_use]
+pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::DaemonSet {
+    let name = resource_name(quinistry);
+    let uid = quinistry.metadata.uid.as_deref();
+    let generation = input.generation.to_string();
+    let selector = BTreeMap::from_iter(match input.seed {
+        // Generation 0 may be applied before the resource, by whoever reviews it first.
+        Some(seed) => vec![(NAME, name), (GENERATION, &generation), (CARRIER, seed.carrier)],
+        None => vec![(RESOURCE, uid.unwrap_or_default()), (GENERATION, &generation)],
+    });
+    let selector: BTreeMap<_, _> = selector.into_iter().map(owned).collect();
+    let mut labels = selector.clone();
+    labels.extend(uid.map(|uid| owned((RESOURCE, uid))));
+    labels.extend(
+        [
+            ("k8s-app", "quinistry"),
+            (ROLE, identity::role(input.generation)),
+            ("app.kubernetes.io/name", "quinistry"),
+            ("app.kubernetes.io/component", "registry"),
+            ("app.kubernetes.io/managed-by", identity::MANAGER),
+        ]
+        .map(owned),
+    );
+    let mut pod_labels = labels.clone();
+    pod_labels.extend(NO_SIDECAR_LABELS.map(owned));
+    let mut template = core::PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(pod_labels),
+            annotations: Some(NO_SIDECAR_ANNOTATIONS.map(owned).into()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod::pod(quinistry, input)),
+    };
+    let hash = hash(&template);
+    if let Some(metadata) = &mut template.metadata {
+        metadata.annotations.get_or_insert_default().extend([owned((TEMPLATE, &hash))]);
+    }
+    let spec = apps::DaemonSetSpec {
+        selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
+        template,
+        revision_history_limit: Some(REVISIONS),
+        // maxSurge is never set: two pods cannot have one host port, and the API server does not say so.
+        update_strategy: Some(apps::DaemonSetUpdateStrategy {
+            type_: Some("RollingUpdate".into()),
+            rolling_update: Some(apps::RollingUpdateDaemonSet {
+                max_unavailable: Some(IntOrString::Int(input.max_unavailable)),
+                max_surge: None,
+            }),
+        }),
+        min_ready_seconds: None,
+    };
+    let mut set = apps::DaemonSet {
+        metadata: ObjectMeta {
+            name: Some(match input.seed {
+                Some(seed) => identity::carrier_set_name(name, seed.carrier),
+                None => identity::daemon_set_name(name, input.generation),
+            }),
+            namespace: quinistry.metadata.namespace.clone(),
+            labels: Some(labels),
+            // Without blockOwnerDeletion, which would need more rights where they are enforced.
+            owner_references: quinistry.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec),
+        status: None,
+    };
+    let applied = self::hash(&set);
+    set.metadata.annotations = Some(BTreeMap::from([owned((APPLIED, &applied))]));
+    set
+}
+
+/// The generation that one is of.
+#[must_use]
+pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
+    set.metadata.labels.as_ref()?.get(GENERATION)?.parse().ok()
+}
+
+/// Without the hashes by which the operator knows its own work: whoever else applies it would dispute them with it.
+#[must_use]
+pub(super) fn unsigned(mut set: apps::DaemonSet) -> apps::DaemonSet {
+    set.metadata.annotations = None;
+    let template = set.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
+    if let Some(annotations) = template.and_then(|metadata| metadata.annotations.as_mut()) {
+        annotations.remove(TEMPLATE);
+    }
+    set
+}
+
+/// The hash that [`daemon_set`] wrote into an annotation.
+#[must_use]
+pub(super) fn applied(set: &apps::DaemonSet) -> &str {
+    annotation(set.metadata.annotations.as_ref(), APPLIED)
+}
+
+/// The hash of the template within.
+#[must_use]
+pub(super) fn template(set: &apps::DaemonSet) -> &str {
+    let metadata = set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    annotation(metadata.and_then(|metadata| metadata.annotations.as_ref()), TEMPLATE)
+}
+
+fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) -> &'a str {
+    annotations.and_then(|annotations| annotations.get(key)).map_or("", String::as_str)
+}
+
+/// Returns true if the server's specification and labels have everything that was applied: another writer may
+/// have edited them. Resources are left out, since the server spells quantities in its own way. What chooses
+/// nodes must be the same: a label that is added there takes nodes away.
+#[must_use]
+pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &apps::DaemonSet) -> bool {
+    fn within(wanted: &Value, live: &Value) -> bool {
+        match (wanted, live) {
+            (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| {
+                key == "resources"
+                    || live.get(key).map_or_else(
+                        || is_empty(value),
+                        |live| match (key.as_str(), value, live) {
+                            ("nodeSelector" | "nodeAffinity" | "tolerations", ..) => value == live,
+                            ("image", Value::String(wanted), Value::String(live)) => {
+                                is_same_image(wanted, live)
+                            }
+                            _ => within(value, live),
+                        },
+                    )
+            }),
+            // Admission may add to lists of objects, such as a sidecar; lists of words are one value.
+            (Value::Array(wanted), Value::Array(live)) if wanted.iter().all(Value::is_object) => {
+                wanted.iter().all(|wanted| live.iter().any(|live| within(wanted, live)))
+            }
+            _ => wanted == live,
+        }
+    }
+    let mut wanted_labels = wanted.metadata.labels.iter().flatten();
+    let wanted = serde_json::to_value(&wanted.spec).expect("a DaemonSet is JSON");
+    wanted_labels.all(|(key, value)| labels.get(key) == Some(value)) && within(&wanted, live)
+}
+
+/// What the server leaves out.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Number(number) => number.as_i64() == Some(0),
+    }
+}
+fn resource_name(quinistry: &Quinistry) -> &str {
+    quinistry.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Whether a generation is started from the bootstrap image, and not from its predecessor or from nothing.
+#[must_use]
+pub(super) fn bootstraps(quinistry: &Quinistry, generation: i32) -> bool {
+    generation == 1 && quinistry.spec.seed.is_none()
+}
+
+/// The pull policy of generation 0: the carrier is there, or another one is looked for.
+pub(super) const NEVER: &str = "Never";
+
+/// When a generation's image is pulled.
+#[must_use]
+pub(super) fn pull_policy(quinistry: &Quinistry, generation: i32) -> &'static str {
+    match generation {
+        0 => NEVER,
+        _ if bootstraps(quinistry, generation) => quinistry.spec.image_pull_policy.as_str(),
+        _ => "IfNotPresent",
+    }
+}
+
+fn hash(value: &impl Serialize) -> String {
+    // A long prefix: nobody gains by a collision, and it stays readable.
+    Digest::sha256(&serde_json::to_vec(value).expect("Kubernetes objects are JSON")).hex()[..16].into()
+}
+
+fn owned((key, value): (&str, &str)) -> (String, String) {
+    (key.into(), value.into())
+}
+
+#[cfg(test)]
+mod tests;

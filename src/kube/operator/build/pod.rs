@@ -1,0 +1,202 @@
+//! The pod of a generation: one container, as little around it as can be. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Input, bootstraps, node_selector, owned, pull_policy, resource_name};
+use crate::crd::{NetworkMode, Quinistry, TaintEffect, Toleration, TolerationOperator};
+use crate::operator::identity::{self, CARRIER, CONTAINER, CONTAINER_PORT, MAIN};
+use crate::operator::select::LEFT_OUT;
+use crate::seed::{self, Names};
+use quinistry_quine::REPOSITORY;
+
+/// User and group of the registry; the image's own, and numeric so that the kubelet can see that it is not root.
+const USER: i64 = 65532;
+
+/// A registry has answered within this or not at all; the kubelet kills what goes on longer.
+const GRACE_SECONDS: i64 = 10;
+
+pub(super) fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
+    let spec = &quinistry.spec;
+    let bootstraps = bootstraps(quinistry, input.generation);
+    let secrets: Vec<_> = spec
+        .image_pull_secrets
+        .iter()
+        .filter(|_| bootstraps)
+        .map(|secret| core::LocalObjectReference { name: secret.name.clone() })
+        .collect();
+    let mut selector = node_selector(quinistry);
+    let carrier = input.seed.map(|seed| seed.carrier);
+    selector.extend(carrier.filter(|key| *key != MAIN).map(|key| owned((CARRIER, key))));
+    core::PodSpec {
+        containers: vec![container(quinistry, input)],
+        node_selector: Some(selector),
+        affinity: Some(affinity(carrier == Some(MAIN))),
+        volumes: input.seed.map(|seed| {
+            seed::pod::volumes(&Names::new(resource_name(quinistry), seed.executable), seed.pieces)
+        }),
+        tolerations: some_if_any(spec.tolerations.iter().map(toleration).collect()),
+        image_pull_secrets: some_if_any(secrets),
+        priority_class_name: some_if_said(&spec.priority_class_name),
+        host_network: (spec.network.mode == NetworkMode::HostNetwork).then_some(true),
+        automount_service_account_token: Some(false),
+        // The registry asks for no names; some clusters have no DNS, and would say so in an Event for each pod.
+        dns_policy: Some("Default".into()),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        security_context: Some(core::PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            seccomp_profile: Some(core::SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                localhost_profile: None,
+            }),
+            ..core::PodSecurityContext::default()
+        }),
+        ..core::PodSpec::default()
+    }
+}
+
+/// Returns the affinity for all nodes but the excluded ones. With `unlabelled`, for the main carrier of
+/// generation 0, it selects the nodes without a carrier label: a node that joins needs no label.
+fn affinity(unlabelled: bool) -> core::Affinity {
+    let requirement = |key: &str, operator: &str, values| core::NodeSelectorRequirement {
+        key: key.into(),
+        operator: operator.into(),
+        values,
+    };
+    let left_out = LEFT_OUT.map(|(key, value)| requirement(key, "NotIn", Some(vec![value.to_owned()])));
+    let carriers = unlabelled.then(|| requirement(CARRIER, "DoesNotExist", None));
+    let term = core::NodeSelectorTerm {
+        match_expressions: Some(left_out.into_iter().chain(carriers).collect()),
+        match_fields: None,
+    };
+    core::Affinity {
+        node_affinity: Some(core::NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(core::NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            preferred_during_scheduling_ignored_during_execution: None,
+        }),
+        ..core::Affinity::default()
+    }
+}
+
+fn container(quinistry: &Quinistry, input: &Input<'_>) -> core::Container {
+    let spec = &quinistry.spec;
+    let port = identity::port(quinistry, input.generation);
+    let host_network = spec.network.mode == NetworkMode::HostNetwork;
+    let listen = if host_network { format!("127.0.0.1:{port}") } else { format!("[::]:{CONTAINER_PORT}") };
+    let mut args = vec!["serve".to_owned(), "--listen".into(), listen];
+    if let Some(digest) = input.digest {
+        args.extend(["--expect-digest".into(), digest.to_string()]);
+    }
+    let reference = input.digest.map_or_else(|| "latest".to_owned(), ToString::to_string);
+    let probe = |host: Option<&str>, port, path: String, period, failures| core::Probe {
+        http_get: Some(core::HTTPGetAction {
+            host: host.map(Into::into),
+            port: IntOrString::Int(port),
+            path: Some(path),
+            scheme: Some("HTTP".into()),
+            http_headers: None,
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..core::Probe::default()
+    };
+    let (liveness_host, liveness_port) =
+        if host_network { (Some("127.0.0.1"), port) } else { (None, CONTAINER_PORT) };
+    core::Container {
+        name: CONTAINER.into(),
+        image: Some(input.image.into()),
+        image_pull_policy: Some(pull_policy(quinistry, input.generation).into()),
+        command: input.seed.map(|seed| seed::pod::command(seed.executable)),
+        args: Some(args),
+        volume_mounts: input.seed.map(|_| seed::pod::mounts()),
+        // Whatever the carrier says.
+        working_dir: input.seed.map(|_| "/".into()),
+        ports: Some(vec![core::ContainerPort {
+            name: Some("registry".into()),
+            container_port: if host_network { port } else { CONTAINER_PORT },
+            host_port: Some(port),
+            host_ip: if host_network { None } else { some_if_said(&spec.network.host_ip) },
+            protocol: Some("TCP".into()),
+        }]),
+        // Asked every second: how soon the next generation starts depends on it.
+        readiness_probe: Some(probe(
+            // The kubelet asks as the container engine will: through the node's own localhost.
+            Some("127.0.0.1"),
+            port,
+            format!("/v2/{REPOSITORY}/manifests/{reference}"),
+            1,
+            3,
+        )),
+        liveness_probe: Some(probe(liveness_host, liveness_port, "/v2/".into(), 10, 3)),
+        resources: Some(resources(quinistry)),
+        security_context: Some(core::SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            capabilities: Some(core::Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            ..core::SecurityContext::default()
+        }),
+        // What it said last tells why it could not listen.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        ..core::Container::default()
+    }
+}
+
+fn resources(quinistry: &Quinistry) -> core::ResourceRequirements {
+    let merged = |defaults: &[(&str, &str)], given: &BTreeMap<String, IntOrString>| {
+        let mut all: BTreeMap<_, _> =
+            defaults.iter().map(|&(name, amount)| (name.to_owned(), Quantity(amount.into()))).collect();
+        all.extend(given.iter().map(|(name, amount)| {
+            let amount = match amount {
+                IntOrString::Int(amount) => amount.to_string(),
+                IntOrString::String(amount) => amount.clone(),
+            };
+            (name.clone(), Quantity(amount))
+        }));
+        Some(all)
+    };
+    core::ResourceRequirements {
+        requests: merged(&[("cpu", "10m"), ("memory", "24Mi")], &quinistry.spec.resources.requests),
+        // No limit of the processor: throttling a registry only makes pulls slower.
+        limits: merged(&[("memory", "128Mi")], &quinistry.spec.resources.limits),
+        claims: None,
+    }
+}
+
+fn toleration(toleration: &Toleration) -> core::Toleration {
+    core::Toleration {
+        key: some_if_said(&toleration.key),
+        operator: Some(
+            match toleration.operator {
+                TolerationOperator::Equal => "Equal",
+                TolerationOperator::Exists => "Exists",
+            }
+            .into(),
+        ),
+        value: some_if_said(&toleration.value),
+        effect: match toleration.effect {
+            TaintEffect::Any => None,
+            TaintEffect::NoSchedule => Some("NoSchedule".into()),
+            TaintEffect::PreferNoSchedule => Some("PreferNoSchedule".into()),
+            TaintEffect::NoExecute => Some("NoExecute".into()),
+        },
+        toleration_seconds: toleration.toleration_seconds,
+    }
+}
+
+fn some_if_said(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+fn some_if_any<T>(items: Vec<T>) -> Option<Vec<T>> {
+    (!items.is_empty()).then_some(items)
+}

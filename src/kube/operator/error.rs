@@ -1,0 +1,229 @@
+//! What can go wrong in a reconcile, one variant per step that takes a client.
+
+use std::time::Duration;
+
+use super::reconcile::SAFETY_NET;
+use crate::crd::Reason;
+
+pub(super) use crate::one_line::{cut, one_line};
+
+/// The longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+
+/// Why a reconcile failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// No client for the cluster.
+    // kube tells its causes by itself, and then again as sources; once is enough.
+    #[error("failed to find a cluster by a kubeconfig or by a pod's own credentials: {0}")]
+    Cluster(String),
+    /// No client for registries.
+    #[error("failed to make a client for registries")]
+    Registry(#[from] quinistry_client::ClientError),
+    /// Events could not be listed.
+    #[error("failed to ask why pods are missing")]
+    Observe(#[source] Box<kube::Error>),
+    /// The pieces of a seed cannot be watched.
+    #[error(
+        "failed to watch the ConfigMaps of namespace {namespace}, which hold the pieces of generation 0: the operator \
+         needs get, list, watch, create, patch and delete for them there"
+    )]
+    Pieces {
+        /// Where.
+        namespace: String,
+    },
+    /// The operator's own executable cannot be read.
+    #[error("failed to read this executable, of which generation 0 is made")]
+    Executable(#[source] std::io::Error),
+    /// Something could not be changed.
+    #[error("failed to {what}")]
+    Apply {
+        /// What was being done.
+        what: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// Something else has the name of what is to be created.
+    #[error(
+        "failed to create DaemonSet {name}: one of this name is there already and {whose}; delete it, or give the resource \
+         another name"
+    )]
+    Taken {
+        /// Name of both.
+        name: String,
+        /// Whose the one is that is there.
+        whose: String,
+    },
+    /// Status could not be written.
+    #[error("failed to report status")]
+    Report(#[source] Box<kube::Error>),
+    /// The claim on a namespace could not be seen to.
+    #[error(
+        "failed to claim namespace {namespace} by its Lease quinistry-claim: the operator needs create for leases there, \
+         and get and update for this one"
+    )]
+    Claim {
+        /// Namespace of the claim.
+        namespace: String,
+        /// Cause of the failure.
+        source: Box<kube::Error>,
+    },
+    /// A watch ended that has no end, as by a panic.
+    #[error(
+        "the watch of {kind} failed for good; this operator ends, so that a new one begins with all watches"
+    )]
+    Watch {
+        /// Kind of the objects that were watched.
+        kind: &'static str,
+    },
+    /// This operator led, and was not heard of for so long that another took over.
+    #[error("{holder} leads now; this operator ends, so that a new one begins with what has happened since")]
+    Followed {
+        /// Who leads.
+        holder: String,
+    },
+}
+
+/// A write that would have come from somebody who does not lead.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("another operator leads, or this one could not renew its Lease in time")]
+pub(super) struct NotLeading;
+
+/// How the driver goes on after a failure. Also the closed set of labels in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// Somebody else was quicker: at once again, and later and later if that goes on.
+    Conflict,
+    /// Rights are missing, or the namespace goes away: slowly again.
+    Forbidden,
+    /// The API server does not take it: not before something changes.
+    Invalid,
+    /// The object or its kind is not there.
+    NotFound,
+    /// Another operator leads, which does it instead.
+    NotLeading,
+    /// Anything else: again, later and later.
+    Unreachable,
+}
+
+impl Category {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Conflict, Self::Forbidden, Self::Invalid, Self::NotFound, Self::NotLeading, Self::Unreachable];
+
+    /// Of an answer of the API server.
+    #[must_use]
+    pub fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => match status.code {
+                409 => Self::Conflict,
+                401 | 403 => Self::Forbidden,
+                400 | 422 => Self::Invalid,
+                404 => Self::NotFound,
+                _ => Self::Unreachable,
+            },
+            kube::Error::Service(error) if error.is::<NotLeading>() => Self::NotLeading,
+            _ => Self::Unreachable,
+        }
+    }
+
+    /// When to try again after so many failures in a row; nothing if another operator does.
+    pub(super) fn pause(self, failures: u32) -> Option<Duration> {
+        match self {
+            Self::NotLeading => None,
+            Self::Conflict => {
+                Some(Duration::from_millis(200).saturating_mul(1 << failures.saturating_sub(1).min(5)))
+            }
+            Self::Forbidden => Some(Duration::from_mins(1)),
+            Self::Invalid => Some(SAFETY_NET),
+            Self::NotFound | Self::Unreachable => {
+                Some(Duration::from_secs(1).saturating_mul(1 << failures.min(7)).min(LONGEST_PAUSE))
+            }
+        }
+    }
+
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Forbidden => "forbidden",
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::NotLeading => "not_leading",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+// === impl OperatorError ===
+
+impl OperatorError {
+    /// How to go on.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        match self {
+            Self::Observe(error) | Self::Report(error) => Category::of(error),
+            Self::Apply { source, .. } | Self::Claim { source, .. } => Category::of(source),
+            Self::Cluster(_)
+            | Self::Registry(_)
+            | Self::Pieces { .. }
+            | Self::Watch { .. }
+            | Self::Executable(_) => Category::Unreachable,
+            Self::Taken { .. } => Category::Invalid,
+            Self::Followed { .. } => Category::NotLeading,
+        }
+    }
+}
+
+/// Derives from a refused apply the resource's reason, the message, and whether the refusal may pass by
+/// itself; `None` where the API server did not judge.
+#[must_use]
+pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String, bool)> {
+    let kube::Error::Api(status) = error else { return None };
+    let message = cut(&status.message);
+    match Category::of(error) {
+        Category::Forbidden if message.contains("being terminated") => {
+            Some((Reason::NamespaceTerminating, message, false))
+        }
+        Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message, false)),
+        // An admission webhook that fails, mostly. The API server is there, so only a condition tells of it.
+        Category::Unreachable if status.code == 500 => Some((Reason::ApplyRejected, message, true)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::{Category, OperatorError, one_line};
+
+    #[test]
+    fn a_conflict_that_does_not_end_is_tried_again_later_and_later() {
+        let pause = |failures| Category::Conflict.pause(failures).unwrap();
+        assert!(pause(1) < pause(2) && pause(2) < pause(4) && pause(1).as_millis() <= 200);
+        assert!(pause(9) == pause(u32::MAX) && pause(9).as_secs() < 10, "{:?}", pause(9));
+    }
+
+    #[test]
+    fn a_failing_webhook_is_a_rejection_that_may_pass() {
+        let of = |code, message: &str| {
+            let status = Status::failure(message, "InternalError").with_code(code).boxed();
+            super::rejection(&kube::Error::Api(status)).map(|(_, message, passes)| (message, passes))
+        };
+        let text = "failed calling webhook \"guard\": no endpoints available";
+        assert_eq!(of(500, text), Some((text.into(), true)));
+        assert_eq!(of(422, "no"), Some(("no".into(), false)));
+        assert_eq!((of(503, "away"), of(429, "later"), of(409, "conflict")), (None, None, None));
+    }
+
+    #[test]
+    fn an_answer_of_the_api_server_is_told_once_and_in_its_words() {
+        let status = Status::failure("pods are forbidden", "Forbidden").with_code(403).boxed();
+        let source = Box::new(kube::Error::Api(status));
+        let what = String::from("apply DaemonSet larder");
+        let error = OperatorError::Apply { what, source };
+        assert_eq!(one_line(&error), "failed to apply DaemonSet larder: pods are forbidden (403 Forbidden)");
+    }
+}

@@ -1,0 +1,259 @@
+//! A kubeconfig: read, and turned into the way to its cluster. Called by the driver and by `up`.
+//!
+//! Errors name the place in a file and never its content, which is keys and tokens. Proxies are chosen as
+//! kubectl does: the cluster's own `proxy-url` always, else those of the environment, `NO_PROXY` included.
+
+use std::path::Path;
+
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
+use reqwest::Url;
+
+use quinistry_client::proxy::Proxies;
+
+/// Keys that may be named in an error. Others may be what is wrong with the file, a token among them.
+const KEYS: [&str; 28] = [
+    "apiVersion",
+    "kind",
+    "preferences",
+    "clusters",
+    "cluster",
+    "server",
+    "certificate-authority",
+    "certificate-authority-data",
+    "insecure-skip-tls-verify",
+    "tls-server-name",
+    "proxy-url",
+    "contexts",
+    "context",
+    "namespace",
+    "current-context",
+    "users",
+    "user",
+    "token",
+    "tokenFile",
+    "username",
+    "password",
+    "client-certificate",
+    "client-certificate-data",
+    "client-key",
+    "client-key-data",
+    "exec",
+    "auth-provider",
+    "name",
+];
+
+/// Reads a kubeconfig file, or the files that the environment names.
+pub(crate) fn read(path: Option<&Path>) -> Result<Kubeconfig, String> {
+    if let Some(path) = path {
+        return read_file(path);
+    }
+    let list = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty());
+    let Some(list) = list else {
+        let path = std::env::home_dir().ok_or("failed to find a home with a kubeconfig")?;
+        return read_file(&path.join(".kube/config"));
+    };
+    let mut merged = Kubeconfig::default();
+    for path in std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()) {
+        merged = merged.merge(read_file(&path)?).map_err(|error| describe(&error))?;
+    }
+    Ok(merged)
+}
+
+fn read_file(path: &Path) -> Result<Kubeconfig, String> {
+    Kubeconfig::read_from(path).map_err(|error| match &error {
+        KubeconfigError::Parse(error) => {
+            let place = error.location().map_or_else(String::new, |at| {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                let key = key_at(&text, usize::try_from(at.line()).unwrap_or(usize::MAX));
+                let key = if key.is_empty() { key } else { format!(" ({key})") };
+                format!(" at line {}, column {}{key}", at.line(), at.column())
+            });
+            format!("failed to read kubeconfig {}: malformed{place}", path.display())
+        }
+        error => describe(error),
+    })
+}
+
+/// Returns the way to the cluster of a context, by default the current one.
+pub(crate) async fn config(file: Kubeconfig, context: Option<&str>) -> Result<Config, String> {
+    let own = has_proxy(&file, context);
+    let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    let mut config = config.map_err(|error| describe(&error))?;
+    if !own {
+        config.proxy_url = by_environment(&config)?;
+    }
+    Ok(config)
+}
+
+/// Returns the way to the cluster that the environment names: by a kubeconfig, or by a pod's own credentials.
+pub(crate) async fn infer() -> Result<Config, String> {
+    let mut config = match read(None) {
+        Ok(file) => match self::config(file, None).await {
+            Ok(config) => config,
+            Err(why) => in_cluster(&why)?,
+        },
+        Err(why) => in_cluster(&why)?,
+    };
+    config.apply_debug_overrides();
+    Ok(config)
+}
+
+/// Reads a pod's own credentials. A pod reaches its API server without proxies.
+pub(crate) fn in_cluster(why_else: &str) -> Result<Config, String> {
+    Config::incluster().map_err(|error| format!("{why_else}; {error}"))
+}
+
+/// Returns true if the cluster of a context names a proxy of its own.
+fn has_proxy(file: &Kubeconfig, context: Option<&str>) -> bool {
+    let name = context.or(file.current_context.as_deref());
+    let context = file.contexts.iter().find(|one| Some(one.name.as_str()) == name);
+    let cluster = context.and_then(|one| Some(one.context.as_ref()?.cluster.as_str()));
+    let cluster = file.clusters.iter().find(|one| Some(one.name.as_str()) == cluster);
+    let proxy = cluster.and_then(|one| one.cluster.as_ref()?.proxy_url.as_deref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
+}
+
+fn by_environment(config: &Config) -> Result<Option<http::Uri>, String> {
+    let Ok(url) = config.cluster_url.to_string().parse::<Url>() else { return Ok(None) };
+    let proxies = Proxies::from_env();
+    let proxy = proxies.for_url(&url).map(|proxy| proxy.as_str().parse());
+    proxy.transpose().map_err(|_| "the environment's proxy is not an address".into())
+}
+
+/// Says what is wrong, without the content of files.
+fn describe(error: &KubeconfigError) -> String {
+    use KubeconfigError as E;
+    let data = |what: &str, error: &LoadDataError| match error {
+        LoadDataError::DecodeBase64(_) => format!("the {what} in the kubeconfig is not base64"),
+        error => format!("failed to read the {what}: {error}"),
+    };
+    match error {
+        E::Parse(error) => error.location().map_or_else(
+            || "the kubeconfig is malformed".into(),
+            |at| format!("the kubeconfig is malformed at line {}, column {}", at.line(), at.column()),
+        ),
+        E::LoadCertificateAuthority(error) => data("certificate authority", error),
+        E::LoadClientCertificate(error) => data("client certificate", error),
+        E::LoadClientKey(error) => data("client key", error),
+        E::ParseCertificates(_) => "the certificate authority in the kubeconfig is not PEM".into(),
+        E::ParseClusterUrl(_) => "the server in the kubeconfig is not a URL".into(),
+        E::ParseProxyUrl(_) => {
+            "the address of the proxy, in proxy-url or in HTTPS_PROXY, is not a URL".into()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Says why no client can be made of a configuration, without what keys, tokens and plugins hold.
+pub(crate) fn describe_client(error: &kube::Error) -> String {
+    use kube::client::AuthError as A;
+    match error {
+        kube::Error::Auth(A::AuthExecRun { cmd, out }) => {
+            format!("the exec plugin {cmd} of the kubeconfig failed ({})", out.status)
+        }
+        kube::Error::Auth(A::AuthExecParse(_)) => {
+            "the exec plugin of the kubeconfig did not print an ExecCredential".into()
+        }
+        kube::Error::Auth(A::ParseTokenKey(_)) => {
+            "the auth provider of the kubeconfig did not print a token".into()
+        }
+        kube::Error::Auth(A::MalformedTokenExpirationDate(_)) => {
+            "the token of the kubeconfig has a malformed time of expiry".into()
+        }
+        kube::Error::InferKubeconfig(error) => describe(error),
+        other => other.to_string(),
+    }
+}
+
+/// Returns the path of known keys that leads to a line, by indentation, such as `users.user.token`.
+fn key_at(text: &str, line: usize) -> String {
+    let lines: Vec<&str> = text.lines().take(line).collect();
+    let mut path = Vec::new();
+    let mut limit = usize::MAX;
+    for line in lines.iter().rev() {
+        let inner = line.trim_start_matches([' ', '-']);
+        let indent = line.len() - inner.len();
+        let Some(key) =
+            KEYS.iter().find(|key| inner.strip_prefix(**key).is_some_and(|rest| rest.starts_with(':')))
+        else {
+            continue;
+        };
+        // A list may stand as far left as its key.
+        let is_outer = indent < limit || path.is_empty();
+        if is_outer {
+            path.push(*key);
+            limit = indent;
+        }
+        if indent == 0 {
+            break;
+        }
+    }
+    path.reverse();
+    path.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "hunter2";
+
+    fn file(text: &str) -> Kubeconfig {
+        Kubeconfig::from_yaml(text).unwrap()
+    }
+
+    #[test]
+    fn a_malformed_file_is_named_with_its_place_and_never_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        for text in [
+            "users:\n- name: cook\n  user:\n    token: [hunter2\n",
+            "users:\n- name: cook\n  user:\n    token: {a: hunter2}\n",
+            "users:\n- name: cook\n  user:\n    client-key-data: \"hunter2\n",
+            "users:\n- name: cook\n  user:\n    exec: hunter2\n",
+            "users: hunter2\n",
+            "hunter2",
+            "hunter2: [\n",
+            "users:\n- name: cook\n  user:\n   token: hunter2\n  hunter2\n : x\n",
+            "clusters:\n- name: a\n  cluster:\n    insecure-skip-tls-verify: hunter2\n",
+            "{\"users\": [{\"name\": \"cook\", \"user\": {\"token\": hunter2\"}}]",
+            "users:\n- name: cook\n  user:\n    token: !!binary hunter2\n    token: hunter2\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = read_file(&path).err().unwrap_or_else(|| panic!("{text} is read"));
+            assert!(!error.contains(SECRET) && !error.contains('\n'), "{error}");
+            assert!(error.contains(path.to_str().unwrap()), "{error}");
+        }
+        std::fs::write(&path, "users:\n- name: cook\n  user:\n    token: {a: hunter2}\n").unwrap();
+        let error = read_file(&path).unwrap_err();
+        assert!(error.contains("line 4") && error.contains("users.user.token"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn data_that_cannot_be_read_is_not_quoted() {
+        for entry in ["client-key-data: 'hunter2?'", "client-certificate-data: 'hunter2?'"] {
+            let file = file(&format!(
+                "current-context: a\ncontexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n\
+                 clusters: [{{name: a, cluster: {{server: 'https://192.0.2.1', certificate-authority-data: 'hunter2?'}}}}]\n\
+                 users:\n- name: a\n  user: {{{entry}}}\n"
+            ));
+            let error = config(file, None).await.unwrap_err();
+            assert!(!error.contains(SECRET), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_its_own_proxy_or_that_of_the_environment() {
+        let file = file(
+            "current-context: b\n\
+             contexts: [{name: a, context: {cluster: a}}, {name: b, context: {cluster: b}}]\n\
+             clusters: [{name: a, cluster: {proxy-url: 'socks5://p'}}, {name: b, cluster: {proxy-url: ''}}]\n",
+        );
+        assert!(has_proxy(&file, Some("a")));
+        assert!(!has_proxy(&file, Some("b")));
+        assert!(!has_proxy(&file, None));
+        assert!(!has_proxy(&file, Some("c")));
+    }
+}

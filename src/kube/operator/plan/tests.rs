@@ -1,0 +1,318 @@
+//! A small cluster of values that obeys plans, and what plans must hold in it.
+
+mod failures;
+mod identity_of_pods;
+mod nodes;
+mod ports;
+mod properties;
+mod seed;
+mod stuck_nodes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
+
+use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
+use super::super::{build, identity};
+use super::{Action, Plan, plan};
+use crate::crd::{GenerationState, Proof, Quinistry, Reason};
+use quinistry_oci::Digest;
+
+/// When the tests play.
+const NOW: i64 = 1_800_000_000;
+
+/// What every node has, unless said otherwise.
+const PAUSE: &str = "registry.example.com/pause:3";
+
+fn at(offset: i64) -> Timestamp {
+    Timestamp::from_second(NOW + offset).unwrap()
+}
+
+fn digest() -> Digest {
+    Digest::sha256(b"the image")
+}
+
+fn uid_of(set: &str) -> String {
+    format!("uid-of-{set}")
+}
+
+fn quinistry(spec: &serde_json::Value) -> Quinistry {
+    let mut quinistry: Quinistry = serde_json::from_value(json!({
+        "apiVersion": "quinistry.dev/v1alpha1",
+        "kind": "Quinistry",
+        "metadata": {"name": "larder", "namespace": "pantry", "uid": "uid-larder", "generation": 1},
+        "spec": spec,
+    }))
+    .unwrap();
+    quinistry.metadata.creation_timestamp = Some(Time(at(-60)));
+    quinistry
+}
+
+/// Three generations of a bootstrap image whose digest is given.
+fn pinned() -> Quinistry {
+    quinistry(
+        &json!({"image": "registry.example.com/larder:1", "digest": digest().as_str(), "generations": 3}),
+    )
+}
+
+/// The same, with a digest to be learned.
+fn learning() -> Quinistry {
+    quinistry(&json!({"image": "registry.example.com/larder:1", "generations": 3}))
+}
+
+#[derive(Clone)]
+struct World {
+    observed: Observed,
+    now: Timestamp,
+    /// What processes started now serve.
+    serves: Digest,
+    /// Pods are made, and none of them starts.
+    starts_nothing: bool,
+    counter: u32,
+}
+
+impl World {
+    fn new(nodes: usize) -> Self {
+        let nodes = (1..=nodes).map(|number| Arc::new(node(&format!("node-{number}")))).collect();
+        let observed = Observed { nodes, ..Observed::default() };
+        Self { observed, now: at(0), serves: digest(), starts_nothing: false, counter: 0 }
+    }
+
+    fn plan(&self, quinistry: &Quinistry) -> Plan {
+        plan(quinistry, &self.observed, self.now)
+    }
+
+    /// Does what the plan says, and nothing else: no pod starts by it.
+    fn obey(&mut self, plan: &Plan) {
+        for action in &plan.actions {
+            match action {
+                Action::Apply(set) => {
+                    let generation = build::generation(set).unwrap();
+                    let name = set.metadata.name.clone().unwrap();
+                    let earlier = self.observed.daemon_sets.iter().find(|set| set.name == name);
+                    let created = earlier.map_or(self.now, |set| set.created);
+                    self.observed.daemon_sets.retain(|set| set.name != name);
+                    self.observed.daemon_sets.push(Arc::new(DaemonSet {
+                        uid: uid_of(&name),
+                        name,
+                        owner: "uid-larder".into(),
+                        namespace: "pantry".into(),
+                        generation,
+                        carrier: set.metadata.labels.as_ref().unwrap().get(identity::CARRIER).cloned(),
+                        applied: Some(build::applied(set).into()),
+                        labels: set.metadata.labels.clone().unwrap(),
+                        server_generation: 1,
+                        version: 1,
+                        accepted: false,
+                        spec: serde_json::to_value(&set.spec).unwrap(),
+                        settled: true,
+                        desired: 0,
+                        deleting: false,
+                        created,
+                        changed: self.now,
+                    }));
+                }
+                Action::Delete { name, .. } => {
+                    self.observed.daemon_sets.retain(|set| set.name != *name);
+                    let of_it = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == name);
+                    self.observed.pods.retain(|pod| !of_it(pod));
+                }
+                Action::Replace { uid, .. } => self.observed.pods.retain(|pod| pod.start.uid != *uid),
+                Action::Restore { part, altered } => self.restore(*part, altered.as_deref()),
+                Action::Adopt { part } => {
+                    for found in self.observed.parts.iter_mut().filter(|found| found.name == *part) {
+                        Arc::make_mut(found).owners.push("uid-larder".into());
+                    }
+                }
+                Action::Drop(part) => self.observed.parts.retain(|found| found.uid != part.uid),
+                Action::Label { node, label, tried } => self.change_node(node, |node| {
+                    node.tried.clone_from(tried);
+                    node.labels.remove(identity::CARRIER);
+                    node.labels.extend(label.clone().map(|label| (identity::CARRIER.to_owned(), label)));
+                }),
+            }
+        }
+    }
+
+    /// The controller and the kubelets: a Ready pod of the current template on every ready node.
+    fn run(&mut self) {
+        self.now = Timestamp::from_second(self.now.as_second() + 1).unwrap();
+        for set in self.observed.daemon_sets.clone() {
+            for node in self.observed.nodes.clone().iter().filter(|node| node.ready) {
+                self.start(&set, node);
+            }
+        }
+    }
+
+    fn start(&mut self, set: &DaemonSet, node: &Node) {
+        let template = &set.spec["template"];
+        let hash = template["metadata"]["annotations"][identity::TEMPLATE].as_str().unwrap().to_owned();
+        let made_by = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == set.name);
+        let on_it = |pod: &Arc<Pod>| made_by(pod) && pod.node == node.name;
+        let image = template["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
+        let mut waiting = None;
+        if let Some(carrier) = &set.carrier {
+            if node.labels.get(identity::CARRIER).map_or(identity::MAIN, String::as_str) != carrier {
+                self.observed.pods.retain(|pod| !on_it(pod));
+                return;
+            }
+            if !node.sandboxes.contains(&image) {
+                waiting = Some(("ErrImageNeverPull".to_owned(), String::new()));
+            }
+        }
+        let starts = waiting.is_none() && !self.starts_nothing;
+        if self.observed.pods.iter().any(|pod| on_it(pod) && pod.template.as_deref() == Some(&hash)) {
+            return;
+        }
+        self.observed.pods.retain(|pod| !on_it(pod));
+        self.counter += 1;
+        let started = starts.then_some(self.now);
+        let start = PodStart { uid: format!("uid-{}", self.counter), started, ..PodStart::default() };
+        self.observed.pods.push(Arc::new(Pod {
+            name: format!("{}-{}", set.name, self.counter),
+            namespace: "pantry".into(),
+            start,
+            resource: "uid-larder".into(),
+            controller: Some(Controller {
+                is_daemon_set: true,
+                name: set.name.clone(),
+                uid: set.uid.clone(),
+            }),
+            generation: set.generation,
+            node: node.name.clone(),
+            template: Some(hash),
+            image,
+            pull_policy: template["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap().into(),
+            ip: Some(format!("10.0.0.{}", self.counter)),
+            deleting: false,
+            ends: None,
+            created: self.now,
+            seen: self.now,
+            unready: None,
+            failed: None,
+            ready: starts.then_some(self.now),
+            running: starts.then_some(self.now),
+            image_id: format!("localhost:5000/quinistry@{}", self.serves),
+            waiting,
+            ended: None,
+            unschedulable: None,
+        }));
+    }
+
+    /// The operator's look at whatever it asks for.
+    fn look(&mut self, plan: &Plan) {
+        for request in &plan.verify {
+            self.observed.fetched.insert(request.start.clone(), Fetched::Whole(self.serves.clone()));
+        }
+    }
+
+    /// More rounds than any chain here needs: what was done in them, in order.
+    fn play(&mut self, quinistry: &Quinistry) -> Vec<String> {
+        let mut order = Vec::new();
+        for _ in 0..12 {
+            let plan = self.plan(quinistry);
+            order.extend(applied(&plan));
+            self.obey(&plan);
+            self.run();
+            let plan = self.plan(quinistry);
+            self.look(&plan);
+        }
+        order
+    }
+
+    /// Until nothing changes any more.
+    fn settle(&mut self, quinistry: &Quinistry) -> Plan {
+        for _ in 0..60 {
+            let plan = self.plan(quinistry);
+            if plan.actions.is_empty() && plan.verify.is_empty() && !self.is_idle(&plan) {
+                return plan;
+            }
+            self.obey(&plan);
+            self.run();
+            self.look(&plan);
+            let plan = self.plan(quinistry);
+            self.look(&plan);
+        }
+        self.plan(quinistry)
+    }
+
+    fn is_idle(&self, plan: &Plan) -> bool {
+        let _ = self;
+        plan.words.ready.status != "True"
+            && plan.generations.iter().any(|one| one.state == GenerationState::Rolling)
+    }
+
+    fn change_pods(&mut self, generation: i32, change: impl Fn(&mut Pod)) {
+        for pod in self.observed.pods.iter_mut().filter(|pod| pod.generation == generation) {
+            change(Arc::make_mut(pod));
+        }
+    }
+
+    /// Changes the pod of a generation on a node.
+    fn change_pod_on(&mut self, generation: i32, node: &str, change: impl Fn(&mut Pod)) {
+        self.change_pods(generation, |pod| {
+            if pod.node == node {
+                change(pod);
+            }
+        });
+    }
+
+    /// Remembers the facts of one plan for the next, as the operator does.
+    fn remember(&mut self, plan: &Plan) {
+        self.observed.lacking = Some(plan.lacking.clone());
+    }
+
+    fn node(&self, name: &str) -> &Node {
+        self.observed.nodes.iter().find(|node| node.name == name).unwrap()
+    }
+
+    fn change_node(&mut self, name: &str, change: impl Fn(&mut Node)) {
+        for node in self.observed.nodes.iter_mut().filter(|node| node.name == name) {
+            change(Arc::make_mut(node));
+        }
+    }
+}
+
+fn node(name: &str) -> Node {
+    Node {
+        name: name.into(),
+        ready: true,
+        since: at(-3600),
+        seen: at(-3600),
+        labels: BTreeMap::from([
+            ("kubernetes.io/os".into(), "linux".into()),
+            ("kubernetes.io/arch".into(), build::architecture().into()),
+        ]),
+        taints: Vec::new(),
+        tried: None,
+        sandboxes: vec![PAUSE.into()],
+    }
+}
+
+fn applied(plan: &Plan) -> Vec<String> {
+    plan.actions
+        .iter()
+        .map(|action| match action {
+            Action::Apply(set) => format!("+{}", set.metadata.name.as_deref().unwrap()),
+            Action::Delete { name, .. } => format!("-{name}"),
+            Action::Replace { name, .. } => format!("~{name}"),
+            Action::Restore { part, .. } => format!("restore {part:?}"),
+            Action::Adopt { part } => format!("adopt {part}"),
+            Action::Drop(part) => format!("drop {}", part.name),
+            Action::Label { node, label, .. } => format!("{node}: {}", label.as_deref().unwrap_or("-")),
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_degraded(plan: &Plan, reason: Reason) {
+    assert_eq!(
+        (plan.words.degraded.status, plan.words.degraded.reason),
+        ("True", reason),
+        "{:#?}",
+        plan.words
+    );
+}

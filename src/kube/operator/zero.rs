@@ -1,0 +1,185 @@
+//! Generation 0 while there is no operator: one pass of what an operator does for it, for `up`, which must begin with
+//! something. Same plan, same bytes, same field manager, so that the operator finds what it would have made itself.
+//!
+//! Takes a client. Touches nothing but generation 0 and the labels of nodes that belong to it. Called by `up`.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::core::{NamespaceResourceScope, ObjectList, PartialObjectMeta};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use super::apply::apply;
+use super::build;
+use super::error::{Category, OperatorError};
+use super::identity::{MAIN, RESOURCE};
+use super::observed::{Node, Observed, Part};
+use super::plan::{self, Action};
+use super::{observe, wire};
+use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry};
+use crate::lenient::Guarded;
+use crate::seed::{NAME, Names, SEED};
+use quinistry_oci::Digest;
+
+/// How far generation 0 is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Zero {
+    /// Over all nodes, as in a resource's status; none while it cannot be raised at all.
+    pub status: Option<GenerationStatus>,
+    /// A pod of the current template is Ready on each selected node that is ready, and there is at least one.
+    pub rolled_out: bool,
+    /// What is wrong, node by node; or, with an empty node, with the resource.
+    pub problems: Vec<Deviation>,
+}
+
+/// One pass: reads nodes, pods, `DaemonSets` and the `ConfigMaps`' metadata, and does what is next. To be repeated, about
+/// every second, until it is rolled out.
+pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, OperatorError> {
+    let mut observed = observe(client, quinistry).await?;
+    let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
+    if observe::carriers(client, quinistry, &plan.strangers, &mut observed).await? {
+        plan = plan::plan(quinistry, &observed, Timestamp::now());
+    }
+    if !plan.missing.is_empty() {
+        observed.refusals = observe::refusals(client, quinistry, &plan.missing, &observed).await?;
+        plan = plan::plan(quinistry, &observed, Timestamp::now());
+    }
+    let failed: BTreeSet<&str> =
+        observed.pods_of(0).filter(|pod| pod.ready.is_none()).map(|pod| pod.start.uid.as_str()).collect();
+    for action in &plan.actions {
+        let mine = match action {
+            Action::Apply(set) => build::generation(set) == Some(0),
+            Action::Replace { uid, .. } => failed.contains(uid.as_str()),
+            Action::Label { .. } => true,
+            _ => false,
+        };
+        if mine {
+            match apply(client, quinistry, None, &observed, action).await {
+                // Another writer was quicker: the next pass sees what is there now.
+                Err(error) if error.category() == Category::Conflict => break,
+                result => result.map(drop)?,
+            }
+        }
+    }
+    let mut problems: Vec<_> =
+        plan.deviations.into_iter().filter(|deviation| deviation.generation == 0).collect();
+    let said = &plan.words.degraded;
+    if problems.is_empty() && said.status == "True" {
+        let (reason, message) = (said.reason, said.message.clone());
+        problems.push(Deviation { node: String::new(), generation: 0, reason, message });
+    }
+    let status = plan.generations.into_iter().find(|one| one.generation == 0);
+    // Its bytes are the operator's to look at: pods cannot be reached from just anywhere.
+    let rolled_out = status
+        .as_ref()
+        .is_some_and(|status| matches!(status.state, GenerationState::Verifying | GenerationState::Ready));
+    Ok(Zero { status, rolled_out, problems })
+}
+
+/// What [`raise`] would apply for a resource that does not exist yet, of an executable in so many pieces: for review,
+/// without UIDs. Reads nodes, if there is a client; else the carriers that the resource names, or a common one, stand in.
+pub async fn preview(
+    client: Option<&Client>,
+    quinistry: &Quinistry,
+    pieces: usize,
+) -> Result<Vec<apps::DaemonSet>, OperatorError> {
+    let mut observed = Observed::default();
+    if let Some(client) = client {
+        observed.nodes = nodes(client).await?;
+    }
+    if observed.nodes.is_empty() {
+        observed.nodes.push(Arc::new(anywhere(quinistry)));
+    }
+    // It stands for all of them: as if they were there.
+    let Some(executable) =
+        quinistry.spec.seed.as_ref().and_then(|seed| seed.executable.parse::<Digest>().ok())
+    else {
+        return Ok(Vec::new());
+    };
+    observed.parts = whole(quinistry, &Names::new(&quinistry.name_any(), &executable), pieces);
+    let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
+    if let Some(client) = client
+        && observe::carriers(client, quinistry, &plan.strangers, &mut observed).await?
+    {
+        plan = plan::plan(quinistry, &observed, Timestamp::now());
+    }
+    let sets = plan.actions.into_iter().filter_map(|action| match action {
+        Action::Apply(set) if build::generation(&set) == Some(0) => Some(build::unsigned(*set)),
+        _ => None,
+    });
+    Ok(sets.collect())
+}
+
+async fn observe(client: &Client, quinistry: &Quinistry) -> Result<Observed, OperatorError> {
+    let namespace = quinistry.namespace().unwrap_or_default();
+    let uid = quinistry.uid().unwrap_or_default();
+    let mine = format!("{RESOURCE}={uid}");
+    let parts: Vec<PartialObjectMeta<ConfigMap>> =
+        list(client, &namespace, &format!("{SEED},{NAME}={}", quinistry.name_any())).await?;
+    let (nodes, sets, pods) = tokio::try_join!(
+        nodes(client),
+        list::<wire::DaemonSet>(client, &namespace, &mine),
+        list::<wire::Pod>(client, &namespace, &mine),
+    )?;
+    let daemon_sets = sets.into_iter().filter_map(observe::daemon_set).map(|(_, set)| Arc::new(set));
+    Ok(Observed {
+        nodes,
+        daemon_sets: daemon_sets.filter(|set| set.is_of(quinistry)).collect(),
+        pods: pods.into_iter().filter_map(observe::pod).map(|(_, pod)| Arc::new(pod)).collect(),
+        parts: parts.into_iter().filter_map(observe::part).map(|(_, part)| Arc::new(part)).collect(),
+        ..Observed::default()
+    })
+}
+
+async fn nodes(client: &Client) -> Result<Vec<Arc<Node>>, OperatorError> {
+    let list = Api::<Guarded<wire::Node>>::all(client.clone()).list(&ListParams::default()).await;
+    let nodes = list.map_err(|error| OperatorError::Observe(Box::new(error)))?;
+    let nodes = nodes.items.into_iter().filter_map(Guarded::readable).filter_map(observe::node);
+    Ok(nodes.map(|(_, node)| Arc::new(node)).collect())
+}
+
+async fn list<K>(client: &Client, namespace: &str, labels: &str) -> Result<Vec<K>, OperatorError>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let api: Api<Guarded<K>> = Api::namespaced(client.clone(), namespace);
+    let list = api.list(&ListParams::default().labels(labels)).await;
+    let readable = |list: ObjectList<_>| list.items.into_iter().filter_map(Guarded::readable).collect();
+    list.map(readable).map_err(|error| OperatorError::Observe(Box::new(error)))
+}
+
+/// A node that the resource selects.
+fn anywhere(quinistry: &Quinistry) -> Node {
+    Node {
+        name: MAIN.into(),
+        ready: true,
+        since: Timestamp::UNIX_EPOCH,
+        seen: Timestamp::UNIX_EPOCH,
+        labels: build::node_selector(quinistry),
+        taints: Vec::new(),
+        tried: None,
+        sandboxes: Vec::new(),
+    }
+}
+
+fn whole(quinistry: &Quinistry, names: &Names, pieces: usize) -> Vec<Arc<Part>> {
+    let part = |part| Part {
+        name: names.of(part),
+        namespace: quinistry.namespace().unwrap_or_default(),
+        uid: names.of(part),
+        resource: quinistry.name_any(),
+        seed: names.seed().into(),
+        pieces,
+        owners: Vec::new(),
+        created: Timestamp::UNIX_EPOCH,
+        deleting: false,
+    };
+    Names::parts(pieces).map(|which| Arc::new(part(which))).collect()
+}

@@ -1,0 +1,397 @@
+//! Carriers: images that a node has anyway, and in which generation 0 can run. Pure.
+//!
+//! Nothing of the image is used but that it is there: its command is replaced. The sandbox image is the best, as every
+//! node has it and no kubelet collects it. A node's list of images is cut at fifty, the largest first, so that the
+//! sandbox image is often missing from it; then images of its running pods are taken, and at last well-known names are
+//! tried. An image that needs a secret to be pulled is never taken: kubelets refuse it to pods without that secret.
+//!
+//! Each node is without the label [`CARRIER`] at first, and the *main* carrier, the one that most nodes have, is tried
+//! there: so a node that joins needs the API server and nobody else. Where that image is missing the label names another
+//! one, and where there is none at all it says [`NONE`]; when the candidates have changed since, they are tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quinistry_oci::Digest;
+
+/// Label of a node: the key of its carrier, if that is not the main one, or [`NONE`].
+pub const CARRIER: &str = "quinistry.dev/carrier";
+
+/// The label's value on a node without any carrier.
+pub const NONE: &str = "none";
+
+/// How the label's value begins on a node whose kubelet must forget pieces that were altered, followed by when that began,
+/// in seconds since the epoch. No pod of generation 0 is made there meanwhile.
+const RESTING: &str = "resting-";
+
+/// How many seconds a kubelet is given to forget. It keeps an immutable `ConfigMap` as long as there is a pod that refers
+/// to it, and a pod that follows at once refers to it before its predecessor is forgotten.
+const REST: i64 = 5;
+
+/// Annotation of such a node: what [`tried`] says of the candidates of which nothing was left.
+pub const TRIED: &str = "quinistry.dev/carriers-tried";
+
+/// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this order where
+/// nothing is known of a node's images.
+const WELL_KNOWN: [&str; 9] = [
+    "registry.k8s.io/pause:3.10.1",
+    "registry.k8s.io/pause:3.10",
+    "registry.k8s.io/pause:3.9",
+    "registry.k8s.io/pause:3.8",
+    "registry.k8s.io/pause:3.7",
+    "registry.k8s.io/pause:3.6",
+    "docker.io/rancher/mirrored-pause:3.6",
+    "index.docker.io/rancher/mirrored-pause:3.6",
+    "k8s.gcr.io/pause:3.5",
+];
+
+/// What an image is called in labels, where its name cannot stand.
+#[must_use]
+pub fn key(image: &str) -> String {
+    Digest::sha256(image.as_bytes()).hex()[..10].into()
+}
+
+/// What is known of a node, in short.
+#[must_use]
+pub fn tried(known: &[String]) -> String {
+    key(&known.join(" "))
+}
+
+/// The one name of an image to use: a tag if it has one, as digests are longer and tell people nothing.
+fn name<'a>(names: &[&'a str]) -> Option<&'a str> {
+    names.iter().copied().find(|name| !name.contains('@')).or_else(|| names.first().copied())
+}
+
+/// Whether an image's name is that of a sandbox image.
+fn is_sandbox(image: &str) -> bool {
+    let repository = image.split('@').next().unwrap_or_default();
+    let last = repository.rsplit('/').next().unwrap_or_default();
+    let name = last.split(':').next().unwrap_or_default();
+    name == "pause" || name.ends_with("-pause") || name.starts_with("pause-")
+}
+
+/// The sandbox images among those that a node says it has, each by all of its names; in an order that does not depend
+/// on their sizes, by which kubelets sort.
+pub fn sandboxes<'a>(images: impl Iterator<Item = &'a [String]>) -> Vec<String> {
+    let mut all: Vec<String> = images
+        .filter_map(|names| {
+            let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_sandbox(name)).collect();
+            name(&names).map(Into::into)
+        })
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+/// An image of a pod that runs on the node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Running {
+    /// As the pod names it.
+    pub image: String,
+    /// The pod brings secrets to pull images with.
+    pub secret: bool,
+}
+
+/// A node's candidates, the best first: what the resource names, or what was seen there, or what is well known.
+#[must_use]
+pub fn candidates(named: &[String], sandboxes: &[String], running: &[Running]) -> Vec<String> {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
+    let mut all = sandboxes.to_vec();
+    let secret: BTreeSet<&str> =
+        running.iter().filter(|one| one.secret).map(|one| one.image.as_str()).collect();
+    let mut open: Vec<&str> = running.iter().map(|one| one.image.as_str()).collect();
+    open.retain(|image| !secret.contains(image) && !is_ours(image));
+    open.sort_unstable();
+    open.dedup();
+    all.extend(open.into_iter().map(Into::into));
+    if all.is_empty() {
+        all.extend(WELL_KNOWN.map(Into::into));
+    }
+    all
+}
+
+/// Whether it is pulled from a generation, which cannot be what the generations stand on.
+fn is_ours(image: &str) -> bool {
+    image.starts_with("localhost:")
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
+    /// Its name.
+    pub node: &'a str,
+    /// Its label [`CARRIER`].
+    pub label: Option<&'a str>,
+    /// Its annotation [`TRIED`].
+    pub tried: Option<&'a str>,
+    /// What the resource names, or what the node says it has: the same whenever it is looked at.
+    pub known: &'a [String],
+    /// Its candidates, the best first.
+    pub images: Vec<String>,
+    /// Something was seen there, so that the images are no guesses.
+    pub seen: bool,
+    /// The image that its pod cannot be started in.
+    pub failed: Option<&'a str>,
+    /// Its pod refuses pieces that are sound.
+    pub refused: bool,
+    /// It has a pod of generation 0.
+    pub busy: bool,
+}
+
+/// Which carrier for which node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    /// The carrier of nodes without the label; none without any node.
+    pub main: Option<String>,
+    /// The other ones that are in use, by key.
+    pub others: BTreeMap<String, String>,
+    /// Nodes whose label must change, and what to: none to take it away.
+    pub labels: Vec<(String, Option<String>)>,
+    /// Nodes that have none, with what was tried there.
+    pub without: BTreeMap<String, String>,
+}
+
+/// Assigns carriers. `main` and `others` are those that are there already, which stay if they can: what moves without
+/// need is restarted without need.
+#[must_use]
+pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], now: i64) -> Assignment {
+    let main = main
+        .filter(|main| nodes.is_empty() || nodes.iter().any(|node| fits(node, main)))
+        .map(Into::into)
+        .or_else(|| most_common(nodes))
+        .or_else(|| main.map(Into::into));
+    let Some(main) = main else { return Assignment::default() };
+    let mut assignment = Assignment::default();
+    for node in nodes {
+        if let Some(since) = node.label.and_then(|label| label.strip_prefix(RESTING)) {
+            let since = since.parse().unwrap_or(i64::MIN);
+            if !node.busy && now.saturating_sub(since) >= REST {
+                assignment.labels.push((node.node.into(), None));
+            }
+            continue;
+        }
+        if node.refused {
+            assignment.labels.push((node.node.into(), Some(format!("{RESTING}{now}"))));
+            continue;
+        }
+        let mut known = node.images.iter().chain(others).chain([&main]);
+        let current = match node.label {
+            None => Some(&main),
+            Some(NONE) if node.tried == Some(&tried(node.known)) => {
+                assignment.without.insert(node.node.into(), tried(node.known));
+                continue;
+            }
+            Some(label) => known.find(|image| key(image) == label),
+        };
+        let next = match current {
+            Some(current) if node.failed == Some(current.as_str()) => after(node, current),
+            // A guess is as good as the main one.
+            Some(current) if node.label.is_none() && node.seen && !node.images.contains(current) => {
+                node.images.first()
+            }
+            None => node.images.first(),
+            current => current,
+        };
+        let label = match next {
+            Some(image) if *image == main => None,
+            Some(image) => {
+                let key = key(image);
+                assignment.others.insert(key.clone(), image.clone());
+                Some(key)
+            }
+            None => {
+                assignment.without.insert(node.node.into(), tried(node.known));
+                Some(NONE.into())
+            }
+        };
+        if label.as_deref() != node.label {
+            assignment.labels.push((node.node.into(), label));
+        }
+    }
+    assignment.main = Some(main);
+    assignment
+}
+
+fn fits(node: &Candidate<'_>, image: &str) -> bool {
+    node.failed != Some(image)
+        && (node.images.iter().any(|one| one == image) || (node.label.is_none() && !node.seen))
+}
+
+/// The candidate that follows one which failed; the first, if that is none of them.
+fn after<'a>(node: &'a Candidate<'_>, failed: &str) -> Option<&'a String> {
+    let place = node.images.iter().position(|image| image == failed);
+    node.images.iter().skip(place.map_or(0, |place| place + 1)).find(|image| *image != failed)
+}
+
+/// The candidate that most nodes have, of two the one that is named better, and of those the first by name.
+fn most_common(nodes: &[Candidate<'_>]) -> Option<String> {
+    let mut votes: BTreeMap<&String, (usize, std::cmp::Reverse<usize>)> = BTreeMap::new();
+    for node in nodes {
+        for (rank, image) in node.images.iter().enumerate().filter(|(_, image)| node.failed != Some(image)) {
+            let vote = votes.entry(image).or_insert((0, std::cmp::Reverse(usize::MAX)));
+            vote.0 += usize::from(rank == 0 || node.seen);
+            vote.1 = vote.1.max(std::cmp::Reverse(rank));
+        }
+    }
+    let best = votes.values().copied().max()?;
+    votes.into_iter().find(|(_, vote)| *vote == best).map(|(image, _)| image.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node<'a>(name: &'a str, images: &[&str]) -> Candidate<'a> {
+        let images = candidates(&[], &images.iter().map(ToString::to_string).collect::<Vec<_>>(), &[]);
+        let seen = !images.iter().any(|image| image == WELL_KNOWN[0]);
+        Candidate {
+            node: name,
+            label: None,
+            tried: None,
+            known: &[],
+            images,
+            seen,
+            failed: None,
+            refused: false,
+            busy: true,
+        }
+    }
+
+    #[test]
+    fn sandbox_images_are_known_by_their_name() {
+        for image in [
+            "registry.k8s.io/pause:3.10",
+            "localhost/pause:1",
+            "docker.io/rancher/mirrored-pause:3.6",
+            "registry.example.com:5000/k8s/pause@sha256:abc",
+            "registry.k8s.io/pause-amd64:3.1",
+        ] {
+            assert!(is_sandbox(image), "{image}");
+        }
+        for image in
+            ["registry.example.com/pause/app:1", "docker.io/library/redis", "unpause:1", "x/pauses:1"]
+        {
+            assert!(!is_sandbox(image), "{image}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_preferred_to_a_digest() {
+        assert_eq!(name(&["a/pause@sha256:1", "a/pause:3"]), Some("a/pause:3"));
+        assert_eq!(name(&["a/pause@sha256:1"]), Some("a/pause@sha256:1"));
+        assert_eq!(name(&[]), None);
+    }
+
+    #[test]
+    fn images_that_were_pulled_with_a_secret_or_from_us_are_no_candidates() {
+        let running = |image: &str, secret| Running { image: image.into(), secret };
+        let seen = [
+            running("b:1", false),
+            running("private:1", true),
+            running("private:1", false),
+            running("localhost:5000/quinistry@sha256:1", false),
+            running("a:1", false),
+        ];
+        assert_eq!(candidates(&[], &["p/pause:3".into()], &seen), ["p/pause:3", "a:1", "b:1"]);
+        assert_eq!(candidates(&["mine:1".into()], &["p/pause:3".into()], &seen), ["mine:1"]);
+        assert_eq!(candidates(&[], &[], &[]), WELL_KNOWN);
+    }
+
+    #[test]
+    fn nodes_that_have_the_main_carrier_need_no_label() {
+        let nodes = [node("n1", &["a/pause:3"]), node("n2", &["a/pause:3"]), node("n3", &["b/pause:2"])];
+        let assignment = assign(&nodes, None, &[], 0);
+        assert_eq!(assignment.main.as_deref(), Some("a/pause:3"));
+        let other = key("b/pause:2");
+        assert_eq!(assignment.labels, [("n3".to_owned(), Some(other.clone()))]);
+        assert_eq!(assignment.others, BTreeMap::from([(other, "b/pause:2".to_owned())]));
+        assert!(assignment.without.is_empty());
+    }
+
+    #[test]
+    fn what_is_assigned_stays_assigned() {
+        let other = key("b/pause:2");
+        let mut nodes = [node("n1", &["a/pause:3"]), node("n2", &["b/pause:2", "a/pause:3"])];
+        nodes[1].label = Some(&other);
+        let assignment = assign(&nodes, Some("a/pause:3"), &["b/pause:2".into()], 0);
+        assert_eq!((assignment.main.as_deref(), assignment.labels.len()), (Some("a/pause:3"), 0));
+        assert!(assignment.others.contains_key(&other));
+        // Also when the node's list no longer names it.
+        nodes[1].images = vec!["c/pause:1".into()];
+        let assignment = assign(&nodes, Some("a/pause:3"), &["b/pause:2".into()], 0);
+        assert_eq!(assignment.labels, []);
+        // A majority that comes later does not move the others.
+        let late = [node("n1", &["a/pause:3"]), node("n2", &["c/pause:1"]), node("n3", &["c/pause:1"])];
+        assert_eq!(assign(&late, Some("a/pause:3"), &[], 0).main.as_deref(), Some("a/pause:3"));
+    }
+
+    #[test]
+    fn a_node_whose_carrier_fails_moves_on_until_there_is_none() {
+        let images = ["a/pause:3", "b/pause:2"];
+        let (second, nodes) = (key("b/pause:2"), |label, failed| {
+            let failing = Candidate { label, failed, ..node("n2", &images) };
+            vec![node("n1", &["a/pause:3"]), failing]
+        });
+        let first = assign(&nodes(None, Some("a/pause:3")), Some("a/pause:3"), &[], 0);
+        assert_eq!(first.labels, [("n2".to_owned(), Some(second.clone()))]);
+        let next =
+            assign(&nodes(Some(&second), Some("b/pause:2")), Some("a/pause:3"), &["b/pause:2".into()], 0);
+        let all = tried(&[]);
+        assert_eq!(next.labels, [("n2".to_owned(), Some(NONE.to_owned()))]);
+        assert_eq!(next.without, BTreeMap::from([("n2".to_owned(), all.clone())]));
+        let mut rest = nodes(Some(NONE), None);
+        rest[1].tried = Some(&all);
+        let assignment = assign(&rest, Some("a/pause:3"), &[], 0);
+        assert_eq!((assignment.labels.len(), assignment.without.len()), (0, 1));
+        // Something else is there: all are tried again.
+        let known = ["c/pause:1".to_owned()];
+        rest[1].known = &known;
+        let assignment = assign(&rest, Some("a/pause:3"), &[], 0);
+        assert_eq!((assignment.labels.len(), assignment.without.len()), (1, 0));
+    }
+
+    #[test]
+    fn where_nothing_is_seen_the_main_carrier_is_tried_first() {
+        let nodes = [node("n1", &["a/pause:3"]), node("n2", &[])];
+        let assignment = assign(&nodes, None, &[], 0);
+        assert_eq!((assignment.main.as_deref(), assignment.labels.len()), (Some("a/pause:3"), 0));
+        let failing =
+            [node("n1", &["a/pause:3"]), Candidate { failed: Some("a/pause:3"), ..node("n2", &[]) }];
+        let assignment = assign(&failing, Some("a/pause:3"), &[], 0);
+        assert_eq!(assignment.labels, [("n2".to_owned(), Some(key(WELL_KNOWN[0])))]);
+    }
+
+    #[test]
+    fn a_main_carrier_that_nobody_has_gives_way() {
+        let nodes = [node("n1", &["b/pause:4"]), node("n2", &["b/pause:4"])];
+        assert_eq!(assign(&nodes, Some("a/pause:3"), &[], 0).main.as_deref(), Some("b/pause:4"));
+    }
+
+    #[test]
+    fn a_label_that_nobody_understands_is_replaced() {
+        let nodes = [Candidate { label: Some("0123456789"), ..node("n1", &["a/pause:3"]) }];
+        assert_eq!(assign(&nodes, Some("a/pause:3"), &[], 0).labels, [("n1".to_owned(), None)]);
+    }
+
+    #[test]
+    fn a_node_whose_pod_refuses_sound_pieces_rests_until_they_are_forgotten() {
+        let labels = |label, refused, busy, now| {
+            let node = Candidate { label, refused, busy, ..node("n1", &["a/pause:3"]) };
+            assign(&[node], Some("a/pause:3"), &[], now).labels
+        };
+        let rests = [("n1".to_owned(), Some("resting-100".to_owned()))];
+        assert_eq!(labels(None, true, true, 100), rests);
+        // Its pod is still there, or not long gone.
+        assert_eq!(labels(Some("resting-100"), true, true, 200), []);
+        assert_eq!(labels(Some("resting-100"), false, false, 102), []);
+        assert_eq!(labels(Some("resting-100"), false, false, 105), [("n1".to_owned(), None)]);
+        assert_eq!(labels(Some("resting-nonsense"), false, false, 105), [("n1".to_owned(), None)]);
+    }
+
+    #[test]
+    fn no_nodes_keep_the_carrier_that_was() {
+        assert_eq!(assign(&[], Some("a/pause:3"), &[], 0).main.as_deref(), Some("a/pause:3"));
+        assert_eq!(assign(&[], None, &[], 0), Assignment::default());
+    }
+}

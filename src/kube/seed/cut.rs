@@ -1,0 +1,223 @@
+//! The executable in `ConfigMaps`: pieces that the API server takes, and one more for the stub.
+//!
+//! Immutable, so that no kubelet keeps a watch on them, and named by the executable's digest, so that those of two
+//! executables lie beside each other while one replaces the other. Made one at a time, since each is a megabyte.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::{NAME, PIECES, SEED, STUB};
+use quinistry_oci::segments::Segments;
+use quinistry_oci::{Algorithm, Digest};
+use quinistry_quine::Executable;
+
+/// Length of a piece in bytes; the last one may be shorter. A `ConfigMap` may hold a mebibyte, and is a third longer on
+/// the wire.
+pub const PIECE: u64 = 768 * 1024;
+
+/// The names of a seed's `ConfigMaps`, and what else follows from the resource and the executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    resource: String,
+    short: String,
+}
+
+/// One of the `ConfigMaps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The program that puts the pieces together.
+    Stub,
+    /// A piece, counted from 0.
+    Piece(usize),
+}
+
+/// An executable, cut.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    names: Names,
+    executable: Segments,
+    digest: Digest,
+    stub: Bytes,
+}
+
+// === impl Names ===
+
+impl Names {
+    /// For a resource of that name and an executable of that digest.
+    #[must_use]
+    pub fn new(resource: &str, executable: &Digest) -> Self {
+        // Half of a SHA-256's half: nobody gains by a collision, as the stub compares the whole.
+        Self { resource: resource.into(), short: executable.hex()[..16].into() }
+    }
+
+    /// The name of one of them: the resource's, the executable's and the piece's.
+    #[must_use]
+    pub fn of(&self, part: Part) -> String {
+        let Self { resource, short } = self;
+        match part {
+            Part::Stub => format!("{resource}-seed-{short}-stub"),
+            Part::Piece(index) => format!("{resource}-seed-{short}-{index:03}"),
+        }
+    }
+
+    /// Returns true if a `ConfigMap` of this name is a part of a seed of a resource; `seed` is the value of
+    /// its label [`SEED`].
+    #[must_use]
+    pub fn are_of(resource: &str, seed: &str, name: &str) -> bool {
+        let part = name.strip_prefix(resource).and_then(|rest| rest.strip_prefix("-seed-"));
+        part.and_then(|rest| rest.strip_prefix(seed)).is_some_and(|rest| rest.starts_with('-'))
+    }
+
+    /// The value of the label [`SEED`].
+    #[must_use]
+    pub fn seed(&self) -> &str {
+        &self.short
+    }
+
+    /// All parts, if there are so many pieces.
+    pub fn parts(pieces: usize) -> impl Iterator<Item = Part> {
+        std::iter::once(Part::Stub).chain((0..pieces).map(Part::Piece))
+    }
+}
+
+impl Part {
+    /// The one key of its data.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Stub => "stub",
+            Self::Piece(_) => "piece",
+        }
+    }
+}
+
+// === impl Cut ===
+
+impl Cut {
+    /// Reads all of it once, for the digest.
+    pub fn new(resource: &str, executable: Segments, stub: Bytes) -> io::Result<Self> {
+        let digest = executable.digest(Algorithm::Sha256)?;
+        Ok(Self { names: Names::new(resource, &digest), executable, digest, stub })
+    }
+
+    /// This very executable, whose stub is at hand.
+    pub fn of_this(resource: &str, executable: &Executable) -> io::Result<Self> {
+        Self::new(resource, executable.content().clone(), Bytes::from_static(STUB))
+    }
+
+    /// The same executable for a resource of another name.
+    #[must_use]
+    pub fn of(&self, resource: &str) -> Self {
+        Self { names: Names::new(resource, &self.digest), ..self.clone() }
+    }
+
+    /// The executable's digest, as in `spec.seed.executable`.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The names of its `ConfigMaps`.
+    #[must_use]
+    pub const fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// How many pieces there are.
+    #[must_use]
+    pub fn pieces(&self) -> usize {
+        usize::try_from(self.executable.len().div_ceil(PIECE)).expect("what is cut has an address")
+    }
+
+    /// All parts.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        Names::parts(self.pieces())
+    }
+
+    /// The bytes of a part; none beyond the last piece.
+    pub fn bytes(&self, part: Part) -> io::Result<Vec<u8>> {
+        match part {
+            Part::Stub => Ok(self.stub.to_vec()),
+            Part::Piece(index) => {
+                let begin = (index as u64).saturating_mul(PIECE).min(self.executable.len());
+                let end = begin.saturating_add(PIECE).min(self.executable.len());
+                self.executable.slice(begin..end).to_bytes().map(|bytes| bytes.to_vec())
+            }
+        }
+    }
+
+    /// A part as it is applied. The owner is the resource; without one, before there is a resource, the operator adds it.
+    pub fn config_map(
+        &self,
+        part: Part,
+        namespace: &str,
+        owner: Option<OwnerReference>,
+    ) -> io::Result<ConfigMap> {
+        let labels = [
+            (SEED, self.names.seed()),
+            (NAME, &self.names.resource),
+            ("app.kubernetes.io/name", "quinistry"),
+            ("app.kubernetes.io/component", "seed"),
+        ];
+        Ok(ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(self.names.of(part)),
+                namespace: Some(namespace.into()),
+                labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
+                annotations: Some(BTreeMap::from([(PIECES.into(), self.pieces().to_string())])),
+                owner_references: owner.map(|owner| vec![owner]),
+                ..ObjectMeta::default()
+            },
+            immutable: Some(true),
+            binary_data: Some(BTreeMap::from([(part.key().into(), ByteString(self.bytes(part)?))])),
+            data: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(length: usize) -> (Vec<u8>, Cut) {
+        let bytes: Vec<u8> = (0..length).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect();
+        let cut = Cut::new("larder", [bytes.clone().into()].into(), Bytes::from_static(b"stub")).unwrap();
+        (bytes, cut)
+    }
+
+    #[test]
+    fn the_pieces_are_the_executable() {
+        let piece = usize::try_from(PIECE).unwrap();
+        for (length, pieces) in [(1, 1), (piece - 1, 1), (piece, 1), (piece + 1, 2), (3 * piece + 5, 4)] {
+            let (bytes, cut) = cut(length);
+            assert_eq!(cut.pieces(), pieces);
+            assert_eq!(cut.digest(), &Digest::sha256(&bytes));
+            let maps = (0..pieces).map(|index| cut.config_map(Part::Piece(index), "pantry", None).unwrap());
+            let data: Vec<u8> = maps.flat_map(|map| map.binary_data.unwrap()["piece"].0.clone()).collect();
+            assert!(data == bytes, "{length} bytes");
+            assert!(cut.bytes(Part::Piece(pieces)).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_config_map_is_immutable_small_enough_and_named_by_content_and_index() {
+        let (bytes, cut) = cut(usize::try_from(PIECE).unwrap() + 1);
+        let digest = Digest::sha256(&bytes);
+        let short = &digest.hex()[..16];
+        let maps: Vec<_> = cut.parts().map(|part| cut.config_map(part, "pantry", None).unwrap()).collect();
+        let names: Vec<_> = maps.iter().map(|map| map.metadata.name.clone().unwrap()).collect();
+        assert_eq!(names, ["stub", "000", "001"].map(|end| format!("larder-seed-{short}-{end}")));
+        for map in &maps {
+            assert_eq!(map.immutable, Some(true));
+            assert_eq!(map.metadata.labels.as_ref().unwrap()[SEED], short);
+            assert_eq!(map.metadata.annotations.as_ref().unwrap()[PIECES], "2");
+            // Base64, and the limit of the API server's database for one request.
+            assert!(serde_json::to_vec(map).unwrap().len() < 1_500_000);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The nouns of the OCI image and distribution specifications, parsed once and valid ever after.
+//!
+//! Pure but for [`segments`], content at an offset, and [`layout`], images as files: no HTTP types, no clock. What is
+//! in hand is valid (a [`Digest`] is a digest that can be computed here, a [`RepositoryName`] matches the grammar), so
+//! nothing downstream checks again.
+//! Every room but `http` uses these types; this one uses no other room.
+
+mod digest;
+mod error_code;
+pub mod escape;
+mod image;
+mod image_reference;
+pub mod layout;
+mod manifest;
+pub mod media_type;
+mod name;
+mod reference;
+pub mod segments;
+mod strict;
+
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};
+pub use image::{
+    ConfigSummary, Descriptor, History, ImageConfig, ImageConfiguration, ImageIndex, ImageManifest, Platform,
+    RootFs, null_as_default, to_json,
+};
+pub use image_reference::{ImageReference, ImageReferenceError, is_host};
+pub use manifest::{Manifest, ManifestError};
+pub use name::{NameError, RepositoryName};
+pub use reference::{Reference, ReferenceError, Tag, TagError};
