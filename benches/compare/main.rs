@@ -95,7 +95,7 @@ fn main() {
     let _ = fs::remove_dir_all(pushes::root(&options));
 }
 
-/// That of a run without gaps is for the README.
+/// Returns the path of the diagram. Only a complete run overwrites the one that docs/benchmarks.md shows.
 fn plot_file(options: &Options, is_whole: bool) -> std::path::PathBuf {
     if is_whole {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/growth.svg")

@@ -1,4 +1,4 @@
-//! The README's own example: `kubectl apply -f e2e/generation.yaml` raises three generations, and every node serves
+//! The example of docs/kubernetes.md: `kubectl apply -f e2e/generation.yaml` raises three generations, and every node serves
 //! one digest on three ports. Says how long that takes.
 
 use std::sync::Arc;
