@@ -6,5 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod conditions;
+mod metrics;
 mod page;
 mod resource;
