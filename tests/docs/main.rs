@@ -9,3 +9,4 @@ mod conditions;
 mod metrics;
 mod page;
 mod resource;
+mod security;
