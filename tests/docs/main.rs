@@ -8,5 +8,6 @@
 mod conditions;
 mod metrics;
 mod page;
+mod reproducible_builds;
 mod resource;
 mod security;
