@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use kube::core::cel::{RootContext, Validator};
-use quinistry::crd::{DEFINITION, Quinistry, Reason, definition};
+use quinistry::crd::{DEFINITION, Quinistry, definition};
 use serde_json::{Value, json};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -146,34 +146,4 @@ fn names_leave_room_for_the_generation() {
     assert_eq!(refusals(&"n".repeat(57), &spec, None), Vec::<String>::new());
     let long = refusals(&"n".repeat(58), &spec, None);
     assert!(long.iter().any(|message| message.contains("at most 57")), "{long:?}");
-}
-
-/// The words of an enumeration, as its schema has them.
-fn words(schema: &Value) -> Vec<String> {
-    let all = [&schema["oneOf"], &schema["enum"]].into_iter().filter_map(Value::as_array).flatten();
-    let words = all.flat_map(|one| match one {
-        Value::String(word) => vec![word.clone()],
-        one => words(one).into_iter().chain(one["const"].as_str().map(str::to_owned)).collect(),
-    });
-    words.collect()
-}
-
-#[test]
-fn the_readme_has_one_row_for_every_reason() {
-    let mut reasons = words(&serde_json::to_value(schemars::schema_for!(Reason)).unwrap());
-    assert!(reasons.len() > 20, "{reasons:?}");
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let (_, table) = readme.split_once("\n| reason |").unwrap();
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let cells =
-        rows.map(|row| row.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect::<Vec<_>>());
-    let mut told = Vec::new();
-    for row in cells {
-        let [reason, meaning, remedy] = row[..] else { panic!("{row:?}") };
-        assert!(!meaning.is_empty() && !remedy.is_empty(), "{row:?}");
-        told.push(reason.trim_matches('`').to_owned());
-    }
-    reasons.sort();
-    told.sort();
-    assert_eq!(told, reasons);
 }

@@ -1,6 +1,7 @@
-//! Alerts are made of metrics that there are, and say what to do. The README names the same metrics.
+//! Alerts ask for metrics that the operator shows, and say what to do. `docs/metrics.md` describes the same metrics, and
+//! `docs/conditions.md` the same conditions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -103,8 +104,69 @@ fn alerts_say_what_to_do() {
     }
 }
 
+/// Returns the first cells of the rows of a table, by the header of the table.
+fn rows(page: &str, header: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let (_, table) = text.split_once(header).unwrap_or_else(|| panic!("{page} has no table {header}"));
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.split('|').skip(1).map(|cell| cell.trim().trim_matches('`').to_owned()).collect())
+        .collect()
+}
+
+/// Returns the labels of the series in a text of Prometheus' format, each with its values, without the buckets'
+/// bounds.
+fn labels(series: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut labels = BTreeMap::<_, BTreeSet<_>>::new();
+    for line in series.lines().filter(|line| !line.starts_with('#')) {
+        let Some((_, pairs)) = line.split_once('{') else { continue };
+        let (pairs, _) = pairs.split_once('}').unwrap();
+        for (label, value) in pairs.split(',').map(|pair| pair.split_once('=').unwrap()) {
+            labels.entry(label.to_owned()).or_default().insert(value.trim_matches('"').to_owned());
+        }
+    }
+    labels.remove("le");
+    labels
+}
+
 #[tokio::test]
-async fn the_readme_names_all_metrics_and_no_others() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    assert_eq!(named(&readme), families(&shown().await));
+async fn the_page_describes_all_metrics_with_their_types_and_labels() {
+    let shown = shown().await;
+    let mut expected = BTreeSet::new();
+    for family in shown.split("# HELP ").skip(1) {
+        let (_, kind) = family.split_once("# TYPE ").unwrap();
+        let (name, kind) = kind.lines().next().unwrap().split_once(' ').unwrap();
+        let mut labels: Vec<String> = labels(family).into_keys().collect();
+        labels.sort();
+        expected.insert((name.to_owned(), labels, kind.to_owned()));
+    }
+    let rows = rows("docs/metrics.md", "\n| metric | type |");
+    let listed: BTreeSet<_> = rows
+        .iter()
+        .map(|row| {
+            let (name, labels) = row[0].split_once('{').unwrap_or((&row[0], "}"));
+            let labels = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty());
+            let mut labels: Vec<String> = labels.map(str::to_owned).collect();
+            labels.sort();
+            (name.to_owned(), labels, row[1].clone())
+        })
+        .collect();
+    assert_eq!((listed.len(), listed), (rows.len(), expected));
+}
+
+#[tokio::test]
+async fn the_page_describes_all_values_of_labels() {
+    let mut listed = BTreeMap::<_, BTreeSet<_>>::new();
+    for row in rows("docs/metrics.md", "\n| label | value |") {
+        let values = row[1].split(',').map(|value| value.trim().trim_matches('`').to_owned());
+        listed.entry(row[0].clone()).or_default().extend(values);
+    }
+    assert_eq!(listed, labels(&shown().await));
+}
+
+#[tokio::test]
+async fn the_page_describes_all_conditions() {
+    let mut listed: Vec<String> =
+        rows("docs/conditions.md", "\n| condition |").into_iter().map(|row| row[0].clone()).collect();
+    listed.sort();
+    assert_eq!(listed, labels(&shown().await)["type"].iter().cloned().collect::<Vec<_>>());
 }

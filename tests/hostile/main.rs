@@ -1,6 +1,6 @@
-//! Hostile requests: the rows of the registry contract's table of hostile inputs that touch a registry nobody can
-//! write to, each under its number; and those that ask nothing of what is stored, of one that takes what is pushed as well.
-//! `tests/push` has the rows that store something.
+//! Hostile requests: the rows of `docs/hostile-inputs.md` that touch a registry without storage, each under its number,
+//! and those that need nothing stored, of a registry with storage as well. `tests/push` has the rows that store
+//! something.
 //!
 //! Whatever is sent, the answer is an error of the specification (or, where the bytes are no HTTP request, hyper's
 //! own bare 400), the program goes on serving, does not panic, and leaves no file behind. Deadlines are tested in

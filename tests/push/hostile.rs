@@ -1,5 +1,5 @@
-//! Hostile requests to a registry that takes what is pushed: the rows of the registry contract's table of hostile inputs
-//! for which something is stored, each under its number. `tests/hostile` has those for which nothing is.
+//! Hostile requests to a registry with storage: the rows of `docs/hostile-inputs.md` for which something is stored, each
+//! under its number. `tests/hostile` has the rows for which nothing is stored.
 
 mod manifests;
 mod names;

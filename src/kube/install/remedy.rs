@@ -1,4 +1,4 @@
-//! What to do: one sentence for each reason. Pure; the README's table of reasons says the same at more length.
+//! Remedies: one sentence for each reason. Pure. The table of reasons in `docs/conditions.md` says the same at more length.
 
 use crate::crd::Reason;
 
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_of_the_schema_is_known_and_stands_in_the_readme() {
+    fn the_page_tells_to_do_something_where_there_is_a_remedy() {
         let schema = crate::crd::definition();
         let text = schema.to_string();
         let list = text.split("\"reason\":{").find(|part| part.contains("\"AllProven\"")).unwrap();
@@ -81,10 +81,10 @@ mod tests {
             serde_json::from_str(&format!("[{}]", &list[begin..list[begin..].find(']').unwrap() + begin]))
                 .unwrap();
         assert!(reasons.len() > 25);
-        let readme = include_str!("../../../README.md");
+        let page = include_str!("../../../docs/conditions.md");
         for reason in reasons {
-            let row = readme.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
-            let row = row.unwrap_or_else(|| panic!("{reason} has no row in the README"));
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
+            let row = row.unwrap_or_else(|| panic!("{reason} has no row in docs/conditions.md"));
             let advice = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
             let nothing = advice.starts_with("nothing") || advice == "wait";
             assert_eq!(remedy(reason).is_none(), nothing, "{reason}: {advice}");
