@@ -2,7 +2,8 @@
 //!
 //! A pipeline, run for one resource at a time whenever something about it changes: `observe` → `plan` → `build` →
 //! `apply` → `verify` → `report`. `plan` and `build` are pure; the rest takes a client. Nothing is remembered that
-//! could not be seen again, so that it may be restarted at any moment; status is written and never an input.
+//! could not be seen again, so that it may be restarted at any moment; the status of a resource is never an input to
+//! its own plan.
 //!
 //! This module is the driver: what an operator is made of, its watches, its queue, and its end; `reconcile` has the order
 //! of the steps. It does not listen to signals or on sockets; the command line does.

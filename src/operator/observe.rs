@@ -246,13 +246,16 @@ pub(super) fn holdings(
     let controllers: HashSet<&str> =
         pods.iter().filter_map(|pod| Some(pod.controller.as_ref()?.uid.as_str())).collect();
     let uncontrolled: Vec<_> = pods.iter().filter(|pod| pod.controller.is_none()).collect();
+    let serving: Vec<_> = pods.iter().filter(|pod| pod.generation == 0 && pod.ready.is_some()).collect();
     let holding = |quinistry: &Arc<Quinistry>| {
         let own: Vec<_> = sets.iter().filter(|set| set.is_of(quinistry)).collect();
         let since = own.iter().map(|set| set.created).min()?;
         let has_pods = own.iter().any(|set| {
             controllers.contains(set.uid.as_str()) || uncontrolled.iter().any(|pod| set.controls(pod))
         });
-        Some((quinistry.uid()?, Holding { since, has_pods }))
+        let mut seeds = own.iter().filter(|set| set.generation == 0);
+        let serves_seed = seeds.any(|set| serving.iter().any(|pod| set.controls(pod)));
+        Some((quinistry.uid()?, Holding { since, has_pods, serves_seed }))
     };
     resources.iter().filter_map(holding).collect()
 }

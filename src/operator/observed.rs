@@ -1,7 +1,7 @@
 //! What is seen of the cluster, reduced to what [`plan`](super::plan) needs. Plain values: no client, no cache.
 //!
-//! Made by `observe`, read by `plan`. The status of a resource is not among it: a plan never depends on what an
-//! earlier one said.
+//! Made by `observe`, read by `plan`. The status of the planned resource is not among it: a plan never depends on
+//! what an earlier one said.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub(super) struct Holding {
     pub since: Timestamp,
     /// True if one of the `DaemonSets` has a pod.
     pub has_pods: bool,
+    /// True if a pod of generation 0 is Ready.
+    pub serves_seed: bool,
 }
 
 /// The operator's own executable, as a seed.

@@ -1,5 +1,6 @@
 //! Plan: from what is wanted and what is observed to what is to be done and said. Pure and total; the clock is a
-//! parameter, and status is never read.
+//! parameter. The status of the planned resource is never read, and of another's only whether its operator refused
+//! its specification (see [`ports`]).
 //!
 //! The chain rule: a generation is applied only when its predecessor is *proven*, that is, when on every selected node
 //! that is ready a pod of the current template is Ready and the operator's own look found nothing else than expected.

@@ -1,7 +1,7 @@
 //! Report: from a plan to status, and onto the server if it says anything new.
 //!
-//! [`status`] is pure; [`write()`] takes a client. The old status is looked at for one thing only: since when a condition
-//! has been as it is.
+//! [`status`] is pure; [`write()`] takes a client. The old status tells only what is new: since when a condition has
+//! been as it is, and whether anything is to be written.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;

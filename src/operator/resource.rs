@@ -45,7 +45,7 @@ impl Watched {
             Ok(spec) => (spec, None),
             Err(error) => (stand_in(&spec), Some(error)),
         };
-        // Status is never an input: a status from another version counts as empty.
+        // A status from another version counts as empty.
         let status = QuinistryStatus::deserialize(&status).ok();
         Self { quinistry: Arc::new(Quinistry { metadata, spec, status }), error }
     }

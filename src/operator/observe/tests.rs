@@ -251,8 +251,29 @@ fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
     assert_eq!(
         held,
         BTreeMap::from([
-            ("u1".into(), Holding { since, has_pods: true }),
-            ("u2".into(), Holding { since, has_pods: false }),
+            ("u1".into(), Holding { since, has_pods: true, serves_seed: false }),
+            ("u2".into(), Holding { since, has_pods: false, serves_seed: false }),
         ])
     );
+}
+
+#[test]
+fn a_resource_serves_its_seed_when_a_pod_of_generation_0_is_ready() {
+    let object = json!({"metadata": {"name": "larder", "namespace": "pantry", "uid": "u1"}, "spec": {"image": "a"}});
+    let resource: Quinistry = serde_json::from_value(object).unwrap();
+    let object = json!({
+        "metadata": {"name": "larder-gen0", "namespace": "pantry", "uid": "s2", "creationTimestamp": "2026-01-02T00:00:00Z",
+            "ownerReferences": [{"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "x", "uid": "u1",
+                "controller": true}]},
+        "spec": {"selector": {"matchLabels": {"quinistry/generation": "0", "quinistry.dev/carrier": "main"}}},
+    });
+    let sets = [Arc::new(daemon_set(serde_json::from_value(object).unwrap()).unwrap().1)];
+    let serves = |ready: &str| {
+        let pod = wire_pod(|pod| {
+            pod["metadata"]["labels"]["quinistry/generation"] = "0".into();
+            pod["status"]["conditions"][1]["status"] = ready.into();
+        });
+        holdings(&[Arc::new(resource.clone())], &sets, &[Arc::new(pod)])["u1"].serves_seed
+    };
+    assert!(serves("True") && !serves("False"));
 }

@@ -79,8 +79,9 @@ fn may_run(quinistry: &Quinistry) -> bool {
     !going && !quinistry.spec.suspend && !is_refused(quinistry) && validate(quinistry).is_ok()
 }
 
-/// Returns true if the operator has said of this very specification that nothing of it can run. Only other
-/// plans read this: a plan never depends on the status of its own resource.
+/// Returns true if the operator has said of this very specification that nothing of it can run. Only the plans of
+/// other resources read this: what the API server refused is known to the operator alone that looks after the
+/// resource, which may be another one than this.
 fn is_refused(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();

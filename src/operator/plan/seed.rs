@@ -124,11 +124,10 @@ impl<'a> Seed<'a> {
     fn follows(&self) -> bool {
         let runs = self.observed.pods_of(0).any(|pod| pod.ready.is_some());
         self.observed.rivals.iter().any(|rival| {
-            let raised = rival.status.iter().flat_map(|status| &status.generations);
-            let raised = raised.into_iter().any(|one| one.generation == 0 && one.available > 0);
+            let holding = rival.metadata.uid.as_ref().and_then(|uid| self.observed.holdings.get(uid));
             rival.metadata.uid != self.quinistry.metadata.uid
                 && rival.spec.seed.is_some()
-                && raised
+                && holding.is_some_and(|holding| holding.serves_seed)
                 && (!runs || by_age(rival, self.quinistry) == Ordering::Less)
                 && !select::disjoint(rival, self.quinistry)
         })

@@ -181,17 +181,53 @@ fn a_node_without_a_generation_is_named_once_it_was_waited_for_too_long() {
     });
 }
 
+/// Any status, true or not, but none that says that the specification was refused.
+fn status(random: &mut Random) -> crate::crd::QuinistryStatus {
+    let generation = |number: i32, state: &str, available: u64| {
+        json!({"generation": number, "daemonSet": "d", "port": 5000, "image": "i", "state": state, "desired": 2,
+            "updated": 2, "available": available, "verified": 2})
+    };
+    let ready = ["True", "False", "Unknown"][usize::try_from(random.below(3)).unwrap()];
+    let reason = ["AllProven", "RollingOut", "PortConflict"][usize::try_from(random.below(3)).unwrap()];
+    let state = ["Waiting", "Rolling", "Ready", "Failed"][usize::try_from(random.below(4)).unwrap()];
+    serde_json::from_value(json!({
+        "observedGeneration": random.below(9), "ready": "9/9", "digest": "sha256:nonsense",
+        "conditions": [{
+            "type": "Ready", "status": ready, "reason": reason, "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+        "generations": [generation(0, state, random.below(3)), generation(1, state, random.below(3))],
+        "deviations": [{"node": "node-1", "generation": 1, "reason": "CrashLoop", "message": ""}],
+    }))
+    .unwrap()
+}
+
 #[test]
-fn status_is_never_read() {
+fn the_status_of_the_planned_resource_is_never_read() {
     cases(|seed, random, quinistry, world| {
-        let mut told = quinistry.clone();
-        told.status = Some(crate::crd::QuinistryStatus {
-            observed_generation: i64::try_from(random.below(9)).unwrap(),
-            ready: "9/9".into(),
-            digest: Some("sha256:nonsense".into()),
-            ..Default::default()
-        });
+        let told = Quinistry { status: Some(status(random)), ..quinistry.clone() };
         assert!(world.plan(&quinistry) == world.plan(&told), "seed {seed}");
+    });
+}
+
+#[test]
+fn of_the_status_of_another_resource_only_a_refusal_counts() {
+    cases(|seed, random, mut quinistry, mut world| {
+        let executable = Digest::sha256(b"an executable");
+        if random.below(2) == 0 {
+            quinistry.spec.image = None;
+            quinistry.spec.digest = Some(digest().to_string());
+            quinistry.spec.seed = Some(crate::crd::Seed { executable: executable.to_string(), carriers: Vec::new() });
+        }
+        let mut rival = quinistry.clone();
+        rival.metadata.uid = Some("uid-rival".into());
+        rival.metadata.creation_timestamp = Some(Time(at(-7200)));
+        rival.spec.base_port += i32::try_from(random.below(2)).unwrap() * 100;
+        world.observed.rivals = vec![Arc::new(rival.clone())];
+        let silent = world.plan(&quinistry);
+        rival.status = Some(status(random));
+        world.observed.rivals = vec![Arc::new(rival)];
+        assert!(world.plan(&quinistry) == silent, "seed {seed}");
     });
 }
 

@@ -1,6 +1,6 @@
 //! Generation 0: what it stands on, and in which order it comes and goes.
 
-use crate::operator::observed::Own;
+use crate::operator::observed::{Holding, Own};
 use crate::seed::{Names, Part as Which, carrier};
 
 use super::*;
@@ -223,15 +223,13 @@ fn of_two_seeds_one_labels_the_nodes() {
     rival.metadata.uid = Some("uid-rival".into());
     rival.metadata.creation_timestamp = Some(Time(at(-90)));
     rival.spec.base_port = 7000;
-    world.observed.rivals = vec![Arc::new(rival.clone())];
+    world.observed.rivals = vec![Arc::new(rival)];
     // Of one that has not come up nobody has anything.
     assert!(labels(&world.plan(&quinistry)));
-    let (other, mut raised) = own();
-    rival.status = Some(crate::crd::QuinistryStatus {
-        generations: raised.settle(&other).generations,
-        ..crate::crd::QuinistryStatus::default()
-    });
-    world.observed.rivals = vec![Arc::new(rival)];
+    let holding = |serves_seed| Holding { since: at(-30), has_pods: true, serves_seed };
+    world.observed.holdings = [("uid-rival".to_owned(), holding(false))].into();
+    assert!(labels(&world.plan(&quinistry)), "its pods are not Ready");
+    world.observed.holdings = [("uid-rival".to_owned(), holding(true))].into();
     assert!(!labels(&world.plan(&quinistry)));
 }
 
