@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use definition::{DEFINITION, definition};
 pub use network::{Network, NetworkMode};
 pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
-pub use reason::Reason;
+pub use reason::{EventReason, OPERATOR_GONE, Reason};
 pub use status::{Deviation, GenerationState, GenerationStatus, MAX_DEVIATIONS, Proof, QuinistryStatus};
 
 /// Most generations of one resource.

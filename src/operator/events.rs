@@ -7,29 +7,10 @@ use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
 use super::error::one_line;
-use crate::crd::{Quinistry, QuinistryStatus};
+use crate::crd::{EventReason, Quinistry, QuinistryStatus};
 
 /// The longest note that the API takes, in bytes.
 const NOTE: usize = 1024;
-
-/// What an Event is about, beside the reasons of conditions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EventReason {
-    /// A `DaemonSet` was created or changed.
-    GenerationApplied,
-    /// A `DaemonSet` was removed.
-    GenerationDeleted,
-    /// A pod that could not start was replaced.
-    PodReplaced,
-    /// A piece of generation 0 was lost or altered, and made anew.
-    SeedRestored,
-    /// A piece of an executable that is no longer used was removed.
-    SeedDropped,
-    /// A node's carrier was chosen.
-    CarrierChosen,
-    /// Another operator looks after the resource.
-    ClaimedByAnother,
-}
 
 /// Creates the Event of an operator that leaves a resource to another one.
 #[must_use]
@@ -38,7 +19,7 @@ pub(super) fn claimed(holder: &str) -> Event {
         "another operator, {holder}, looks after this namespace (Lease quinistry-claim); this one does nothing here: remove \
          one of the two, or give each its own namespace"
     );
-    event(EventType::Warning, format!("{:?}", EventReason::ClaimedByAnother), note)
+    event(EventType::Warning, EventReason::ClaimedByAnother.to_string(), note)
 }
 
 /// The Event for an action, if it did anything.
@@ -61,7 +42,7 @@ pub(super) fn of_action(applied: &Applied) -> Option<Event> {
         }
         Applied::Nothing => return None,
     };
-    Some(Event { secondary: related(applied), ..event(EventType::Normal, format!("{reason:?}"), note) })
+    Some(Event { secondary: related(applied), ..event(EventType::Normal, reason.to_string(), note) })
 }
 
 /// Returns the object that an action was about. Events that differ in nothing but their note are merged into

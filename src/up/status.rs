@@ -15,11 +15,8 @@ use super::error::UpError;
 use super::operators::{self, Operator, Writer, WriterState};
 use super::wire;
 use crate::crd::labels::{GENERATION, RESOURCE};
-use crate::crd::{Quinistry, QuinistryStatus};
+use crate::crd::{OPERATOR_GONE, Quinistry, QuinistryStatus};
 use crate::operator::identity;
-
-/// Reason of Ready=Unknown, which only readers give.
-const OPERATOR_GONE: &str = "OperatorGone";
 
 /// Time that a Lease may be silent after it was seen to change.
 const SILENCE: Duration = Duration::from_secs(20);
