@@ -19,7 +19,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use definition::{DEFINITION, definition};
+pub use definition::{DEFINITION, OLDEST_KUBERNETES, definition};
 pub use network::{Network, NetworkMode};
 pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
 pub use reason::{EventReason, OPERATOR_GONE, Reason};

@@ -1,7 +1,8 @@
 //! The objects around the resource: namespaces, rights, and the operator. Pure JSON.
 //!
-//! The operator is as the Helm chart makes it, with an election, and in two namespaces: the generations need one in which
-//! everything is allowed, as host ports are, and the operator's allows as little as can be.
+//! The operator is as the Helm chart makes it, with an election, but comes from generation 0 and goes wherever that
+//! serves; `tests/up.rs` holds its Deployment to the chart's. It has a namespace of its own: the generations need one in
+//! which everything is allowed, as host ports are, and the operator's allows as little as can be.
 
 mod rights;
 

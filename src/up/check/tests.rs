@@ -112,7 +112,7 @@ fn what_is_asked_for_covers_what_is_made_and_given() {
 
 #[test]
 fn old_servers_and_levels_are_told() {
-    let old = Observed { version: ("1".into(), "29".into()), ..fine() };
+    let old = Observed { version: ("1".into(), "32".into()), ..fine() };
     assert_eq!(worst(&old, "API server").0, Level::Fail);
     let strict = Observed { level: Some("baseline".into()), ..fine() };
     let (level, text) = worst(&strict, "Pod Security");
