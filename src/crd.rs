@@ -5,7 +5,6 @@
 //! descriptions are what `kubectl explain` shows.
 
 mod definition;
-pub mod labels;
 mod network;
 mod pods;
 mod reason;

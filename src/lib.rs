@@ -21,6 +21,7 @@
 //! Arrows point one way: `oci ← quine`, `oci ← layout`, `oci ← store`, `{oci, quine, store} ← registry`, `{oci, layout} ← client`,
 //! `{quine, client} ← chain`, `{crd, oci, client, seed} ← operator`, `{crd, seed, operator} ← up`, everything `← cli`.
 
+pub mod api;
 pub mod chain;
 pub mod cli;
 pub mod client;

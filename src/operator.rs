@@ -34,7 +34,6 @@ mod resource;
 mod select;
 mod verify;
 mod watches;
-mod wire;
 pub mod zero;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +48,7 @@ use kube::{Client, Config, Resource as _};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::api::names::managers;
 use crate::seed::Cut;
 
 pub use admin::router;
@@ -147,7 +147,7 @@ impl Operator {
         let (resources, writer) = kube::runtime::reflector::store();
         // Unbounded, but short: it is emptied every few milliseconds, whatever the reconciler does.
         let (sender, requests) = unbounded_channel();
-        let reporter = Reporter { controller: identity::MANAGER.into(), instance: Some(name) };
+        let reporter = Reporter { controller: managers::OPERATOR.into(), instance: Some(name) };
         Ok(Arc::new(Self {
             claims: Claims::new(client.clone(), lease.as_deref()),
             recorder: Recorder::new(client.clone(), reporter),

@@ -11,14 +11,16 @@ use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::error::{Category, OperatorError};
-use super::identity::MANAGER;
 use super::observed::Observed;
 use super::obstacle::Obstacle;
 use super::plan::{Action, DropPart};
-use super::{observe, obstacle, wire};
+use super::{observe, obstacle};
+use crate::api::names::annotations::CARRIERS_TRIED;
+use crate::api::names::labels::CARRIER;
+use crate::api::names::managers;
+use crate::api::types;
 use crate::crd::Quinistry;
 use crate::lenient::Guarded;
-use crate::seed::carrier::{CARRIER, TRIED};
 use crate::seed::{Cut, Part};
 
 /// Version of an object that is to be created by server-side apply: where there is one it has another
@@ -34,7 +36,7 @@ const METADATA: HeaderValue =
 #[derive(Debug)]
 pub(super) enum Applied {
     /// A generation by its name, and as it is on the server now if that can be read.
-    Set(String, Option<Box<wire::DaemonSet>>),
+    Set(String, Option<Box<types::DaemonSet>>),
     /// A generation was removed.
     Deleted(i32),
     /// A pod was replaced.
@@ -62,9 +64,9 @@ pub(super) async fn apply(
     let live = |name: &str| observed.daemon_sets.iter().find(|set| set.name == name);
     match action {
         Action::Apply(set) => {
-            let sets: Api<Guarded<wire::DaemonSet>> =
+            let sets: Api<Guarded<types::DaemonSet>> =
                 Api::namespaced(client.clone(), &set.namespace().unwrap_or_default());
-            let parameters = PatchParams::apply(MANAGER).force();
+            let parameters = PatchParams::apply(managers::OPERATOR).force();
             let name = set.name_any();
             let mut set = set.clone();
             let version = live(&name).map(|live| live.version.to_string());
@@ -83,7 +85,7 @@ pub(super) async fn apply(
                 .map_err(|source| failed(format!("apply DaemonSet {name}"), source))
         }
         Action::Delete { namespace, name, generation } => {
-            let sets: Api<Guarded<wire::DaemonSet>> = Api::namespaced(client.clone(), namespace);
+            let sets: Api<Guarded<types::DaemonSet>> = Api::namespaced(client.clone(), namespace);
             let parameters = match live(name) {
                 Some(live) => as_it_is(None, Some(live.version.to_string())),
                 None => return Ok(Applied::Nothing),
@@ -92,12 +94,12 @@ pub(super) async fn apply(
             gone_is_fine(result, || format!("delete DaemonSet {name}"))
         }
         Action::Replace { namespace, name, uid } => {
-            let pods: Api<Guarded<wire::Pod>> = Api::namespaced(client.clone(), namespace);
+            let pods: Api<Guarded<types::Pod>> = Api::namespaced(client.clone(), namespace);
             let what = || format!("replace pod {name}");
             // It may have started in the meantime, which changes its version and not its UID.
             let selection = ListParams::default().fields(&format!("metadata.name={name}"));
             let found = pods.list(&selection).await.map_err(|source| failed(what(), source))?.items;
-            let waits = |pod: wire::Pod| {
+            let waits = |pod: types::Pod| {
                 let version = pod.metadata.resource_version.clone();
                 let (_, pod) = observe::pod(pod)?;
                 (pod.start.uid == *uid && pod.ready.is_none() && !pod.deleting).then_some(version)
@@ -129,7 +131,7 @@ pub(super) async fn apply(
             })
         }
         Action::Label { node, label, tried } => {
-            let nodes: Api<wire::Node> = Api::all(client.clone());
+            let nodes: Api<types::Node> = Api::all(client.clone());
             let what = || format!("label node {node} with its carrier");
             let selection = ListParams::default().fields(&format!("metadata.name={node}"));
             let found = nodes.list_metadata(&selection).await.map_err(|source| failed(what(), source))?.items;
@@ -138,7 +140,7 @@ pub(super) async fn apply(
             };
             let patch = Patch::Merge(json!({"metadata": {
                 "uid": live.metadata.uid, "resourceVersion": live.metadata.resource_version,
-                "labels": {CARRIER: label}, "annotations": {TRIED: tried},
+                "labels": {CARRIER: label}, "annotations": {CARRIERS_TRIED: tried},
             }}));
             let result = nodes.patch_metadata(node, &PatchParams::default(), &patch).await;
             gone_is_fine(result.map(|_| Applied::Labelled(node.clone(), label.clone())), what)
@@ -198,7 +200,7 @@ async fn restore(
         .map_err(OperatorError::Executable)?;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let put = || async {
-        maps.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await
+        maps.patch_metadata(&name, &PatchParams::apply(managers::OPERATOR).force(), &Patch::Apply(&map)).await
     };
     let is = |answer: &kube::Result<_>, category| {
         answer.as_ref().is_err_and(|error| Category::of(error) == category)
@@ -229,7 +231,7 @@ async fn create(
     map: &ConfigMap,
 ) -> kube::Result<PartialObjectMeta<ConfigMap>> {
     let body = serde_json::to_vec(map).map_err(kube::Error::SerdeError)?;
-    let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let parameters = PostParams { field_manager: Some(managers::OPERATOR.into()), ..PostParams::default() };
     let mut request = Request::new(ConfigMap::url_path(&(), Some(namespace)))
         .create(&parameters, body)
         .map_err(kube::Error::BuildRequest)?;

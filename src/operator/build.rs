@@ -18,10 +18,11 @@ use serde_json::Value;
 
 pub(super) use image::is_same_image;
 
-use super::identity::{self, APPLIED, CARRIER, GENERATION, RESOURCE, ROLE, TEMPLATE};
+use super::identity;
+use crate::api::names::annotations::{APPLIED, TEMPLATE};
+use crate::api::names::{APP, labels, managers};
 use crate::crd::Quinistry;
 use crate::oci::Digest;
-use crate::seed::NAME;
 
 /// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no
 /// mesh, and an injected container would be pulled from a registry that may not be reachable.
@@ -76,7 +77,7 @@ pub(super) fn architecture() -> &'static str {
 #[must_use]
 pub(super) fn node_selector(quinistry: &Quinistry) -> BTreeMap<String, String> {
     let mut selector =
-        BTreeMap::from([("kubernetes.io/os", "linux"), ("kubernetes.io/arch", architecture())].map(owned));
+        BTreeMap::from([(labels::NODE_OS, "linux"), (labels::NODE_ARCHITECTURE, architecture())].map(owned));
     selector.extend(quinistry.spec.node_selector.clone());
     selector
 }
@@ -89,23 +90,25 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
     let generation = input.generation.to_string();
     let selector = BTreeMap::from_iter(match input.seed {
         // Generation 0 may be applied before the resource, by whoever reviews it first.
-        Some(seed) => vec![(NAME, name), (GENERATION, &generation), (CARRIER, seed.carrier)],
-        None => vec![(RESOURCE, uid.unwrap_or_default()), (GENERATION, &generation)],
+        Some(seed) => {
+            vec![(labels::NAME, name), (labels::GENERATION, &generation), (labels::CARRIER, seed.carrier)]
+        }
+        None => vec![(labels::RESOURCE, uid.unwrap_or_default()), (labels::GENERATION, &generation)],
     });
     let selector: BTreeMap<_, _> = selector.into_iter().map(owned).collect();
-    let mut labels = selector.clone();
-    labels.extend(uid.map(|uid| owned((RESOURCE, uid))));
-    labels.extend(
+    let mut all = selector.clone();
+    all.extend(uid.map(|uid| owned((labels::RESOURCE, uid))));
+    all.extend(
         [
-            ("k8s-app", "quinistry"),
-            (ROLE, identity::role(input.generation)),
-            ("app.kubernetes.io/name", "quinistry"),
-            ("app.kubernetes.io/component", "registry"),
-            ("app.kubernetes.io/managed-by", identity::MANAGER),
+            (labels::K8S_APP, APP),
+            (labels::ROLE, identity::role(input.generation)),
+            (labels::APP_NAME, APP),
+            (labels::APP_COMPONENT, "registry"),
+            (labels::APP_MANAGED_BY, managers::OPERATOR),
         ]
         .map(owned),
     );
-    let mut pod_labels = labels.clone();
+    let mut pod_labels = all.clone();
     pod_labels.extend(NO_SIDECAR_LABELS.map(owned));
     let mut template = core::PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -140,7 +143,7 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
                 None => identity::daemon_set_name(name, input.generation),
             }),
             namespace: quinistry.metadata.namespace.clone(),
-            labels: Some(labels),
+            labels: Some(all),
             // Without blockOwnerDeletion, which would need more rights where they are enforced.
             owner_references: quinistry.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
@@ -156,7 +159,7 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
 /// The generation that one is of.
 #[must_use]
 pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
-    set.metadata.labels.as_ref()?.get(GENERATION)?.parse().ok()
+    set.metadata.labels.as_ref()?.get(labels::GENERATION)?.parse().ok()
 }
 
 /// Without the hashes by which the operator knows its own work: whoever else applies it would dispute them with it.

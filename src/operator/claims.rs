@@ -23,9 +23,10 @@ use kube::{Api, Client, Resource as _};
 use tokio::sync::Mutex;
 
 use super::error::{Category, OperatorError};
-use super::identity::{self, CLAIM};
+use super::identity;
 use super::leader::{Candidate, Moment, Step};
 use super::{Operator, watches};
+use crate::api::names::{CLAIM, managers};
 use crate::one_line::one_line;
 
 /// Time after which a claim that is not renewed expires for other operators.
@@ -245,5 +246,5 @@ fn owned(mut lease: Lease, owners: &[OwnerReference]) -> Lease {
 }
 
 fn parameters() -> PostParams {
-    PostParams { field_manager: Some(identity::MANAGER.into()), ..PostParams::default() }
+    PostParams { field_manager: Some(managers::OPERATOR.into()), ..PostParams::default() }
 }

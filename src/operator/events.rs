@@ -6,8 +6,9 @@ use kube::Resource as _;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
-use super::error::one_line;
+use crate::api::conditions::{DEGRADED, PROGRESSING, READY};
 use crate::crd::{EventReason, Quinistry, QuinistryStatus};
+use crate::one_line::one_line;
 
 /// The longest note that the API takes, in bytes.
 const NOTE: usize = 1024;
@@ -70,7 +71,7 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
         Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
     };
     let mut events = Vec::new();
-    for (kind, bad) in [("Ready", None), ("Progressing", Some("False")), ("Degraded", Some("True"))] {
+    for (kind, bad) in [(READY, None), (PROGRESSING, Some("False")), (DEGRADED, Some("True"))] {
         let Some((status, reason, message)) = find(Some(after), kind) else { continue };
         let earlier = find(before, kind);
         if earlier.is_some_and(|(old, because, _)| old == status && because == reason) {

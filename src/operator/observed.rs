@@ -168,8 +168,8 @@ pub(super) struct PodStart {
 /// The controller of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Controller {
-    /// Whether the controller is a `DaemonSet`.
-    pub is_daemon_set: bool,
+    /// Kind of the controller, such as `DaemonSet`.
+    pub kind: String,
     /// Name of the controller.
     pub name: String,
     /// UID of the controller.
@@ -294,7 +294,7 @@ impl Observed {
         self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
             pod.controller.as_ref().is_some_and(|controller| {
                 // In this order: hardly any pod has no set, and names have to be made.
-                controller.is_daemon_set
+                controller.kind == "DaemonSet"
                     && self.daemon_sets.iter().all(|set| set.uid != controller.uid)
                     && identity::is_of_generation(resource, pod.generation, &controller.name)
             })

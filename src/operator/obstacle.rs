@@ -1,10 +1,11 @@
 //! Obstacle: a `DaemonSet` in the place of one that is to be created, and that the watch does not show as the resource's
 //! own. Pure; used by `apply`.
 
-use kube::Resource as _;
 use kube::core::ObjectMeta;
 
-use super::identity::RESOURCE;
+use crate::api::names::KIND;
+use crate::api::names::labels::RESOURCE;
+use crate::api::types::Metadata as _;
 use crate::crd::Quinistry;
 
 /// The meaning of what stands there.
@@ -24,14 +25,12 @@ pub(super) fn judge(found: &ObjectMeta, quinistry: &Quinistry) -> Obstacle {
         return Obstacle::Passing;
     }
     let uid = quinistry.metadata.uid.as_ref();
-    let label = found.labels.as_ref().and_then(|labels| labels.get(RESOURCE));
-    let is_labelled = uid.is_some() && label == uid;
-    let mut owners = found.owner_references.iter().flatten();
-    match owners.find(|owner| owner.controller == Some(true)) {
+    let is_labelled = uid.is_some() && found.label(RESOURCE) == uid.map(String::as_str);
+    match found.controller() {
         Some(owner) if Some(&owner.uid) == uid && is_labelled => Obstacle::Passing,
         Some(owner) if Some(&owner.uid) == uid => Obstacle::Stray(found.resource_version.clone()),
         // Of a resource of this name that was deleted: the cluster collects it.
-        Some(owner) if owner.kind == Quinistry::kind(&()) => Obstacle::Passing,
+        Some(owner) if owner.kind == KIND => Obstacle::Passing,
         Some(owner) => Obstacle::Foreign(format!("belongs to {} {}", owner.kind, owner.name)),
         None if is_labelled => Obstacle::Stray(found.resource_version.clone()),
         None => Obstacle::Foreign("was not made for this resource".into()),

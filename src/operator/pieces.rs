@@ -15,10 +15,12 @@ use kube::{Api, Client, ResourceExt as _};
 use super::cache::Cache;
 use super::error::OperatorError;
 use super::observed::{Own, Part};
-use super::{Operator, observe, watches, wire};
+use super::{Operator, observe, watches};
+use crate::api::names::labels::{NAME, SEED};
+use crate::api::types;
 use crate::crd::Quinistry;
 use crate::lenient::Guarded;
-use crate::seed::{Cut, NAME, SEED};
+use crate::seed::Cut;
 
 /// How long the first list of a watch may take, rights included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -144,7 +146,7 @@ fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
 
 /// Whether a piece holds what this executable does; nothing if it is gone.
 async fn is_sound(client: &Client, cut: &Cut, part: &Part) -> Result<Option<bool>, OperatorError> {
-    let maps: Api<Guarded<wire::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
+    let maps: Api<Guarded<types::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let Some(found) =
         found.and_then(Guarded::readable).filter(|found| found.metadata.uid.as_ref() == Some(&part.uid))

@@ -13,13 +13,13 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::apply::{Applied, apply, exists};
 use super::claims::{self, Claim};
-use super::error::one_line;
 use super::metrics::{Look, Write};
 use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
 use super::plan::{self, Action, Plan};
 use super::resource::Watched;
 use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
 use crate::crd::{Quinistry, QuinistryStatus, Reason};
+use crate::one_line::one_line;
 
 /// When to look again although nothing changed: watches may lose something.
 pub(super) const SAFETY_NET: Duration = Duration::from_mins(5);

@@ -10,9 +10,9 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
 use super::error::OperatorError;
-use super::identity::MANAGER;
 use super::plan::Plan;
-use super::wire;
+use crate::api::names::managers;
+use crate::api::types;
 use crate::crd::{GenerationStatus, MAX_DEVIATIONS, Quinistry, QuinistryStatus};
 
 /// What is to be said now.
@@ -73,7 +73,7 @@ pub(super) async fn write(
     status: &QuinistryStatus,
     version: Option<String>,
 ) -> Result<Option<String>, OperatorError> {
-    let api: Api<wire::Quinistry> =
+    let api: Api<types::Quinistry> =
         Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
     let patch = json!({
         "apiVersion": <Quinistry as kube::Resource>::api_version(&()),
@@ -82,7 +82,7 @@ pub(super) async fn write(
         "metadata": {"uid": quinistry.metadata.uid, "resourceVersion": version},
         "status": status,
     });
-    let parameters = PatchParams::apply(MANAGER).force();
+    let parameters = PatchParams::apply(managers::OPERATOR).force();
     api.patch_status(&quinistry.name_any(), &parameters, &Patch::Apply(&patch))
         .await
         .map(|written| written.metadata.resource_version)

@@ -12,7 +12,7 @@ use kube::core::ObjectMeta;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::wire;
+use crate::api::types;
 use crate::crd::{MAX_GENERATIONS, Quinistry, QuinistryStatus};
 use crate::lenient::Guarded;
 use crate::one_line::cut;
@@ -29,9 +29,9 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Reads a resource.
-    pub(super) fn new(object: Guarded<wire::Quinistry>) -> Self {
+    pub(super) fn new(object: Guarded<types::Quinistry>) -> Self {
         let (mut metadata, spec, status, error) = match object.0 {
-            Ok(wire::Quinistry { metadata, spec, status }) => (metadata, spec, status, None),
+            Ok(types::Quinistry { metadata, spec, status }) => (metadata, spec, status, None),
             Err(unreadable) => (unreadable.metadata, Value::Null, Value::Null, Some(unreadable.error)),
         };
         // Nothing reads these, and they are most of it.

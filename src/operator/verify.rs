@@ -18,6 +18,7 @@ use super::observed::{Fetched, PodStart};
 use super::plan::VerifyRequest;
 use crate::client::{Client, ClientError, Options, Selection};
 use crate::oci::ImageReference;
+use crate::one_line::one_line;
 use crate::quine::REPOSITORY;
 
 /// How many pods are asked at once: each answer is some ten megabytes to hash.
@@ -165,7 +166,7 @@ impl Eyes {
             Err(
                 error @ (ClientError::Digest { .. } | ClientError::Size { .. } | ClientError::DiffId { .. }),
             ) => Fetched::Corrupt(error.to_string()),
-            Err(error) => Fetched::Failed(super::error::one_line(&error)),
+            Err(error) => Fetched::Failed(one_line(&error)),
         }
     }
 

@@ -23,11 +23,13 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError};
 
 use super::cache::{Cache, Entry};
-use super::error::{Category, one_line};
-use super::identity::RESOURCE;
+use super::error::Category;
 use super::resource::Watched;
-use super::{Operator, observe, wire};
+use super::{Operator, observe};
+use crate::api::names::labels::RESOURCE;
+use crate::api::types;
 use crate::lenient::Guarded;
+use crate::one_line::one_line;
 
 /// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
 /// six times as long.
@@ -67,7 +69,7 @@ pub(super) fn queue(
             "daemonsets",
             follow(
                 operator.clone(),
-                api::<Guarded<wire::DaemonSet>>(client.clone(), namespace),
+                api::<Guarded<types::DaemonSet>>(client.clone(), namespace),
                 owned.clone(),
                 sender.clone(),
                 operator.daemon_sets.clone(),
@@ -80,7 +82,7 @@ pub(super) fn queue(
             "pods",
             follow(
                 operator.clone(),
-                api::<Guarded<wire::Pod>>(client.clone(), namespace),
+                api::<Guarded<types::Pod>>(client.clone(), namespace),
                 owned,
                 sender.clone(),
                 operator.pods.clone(),
@@ -93,7 +95,7 @@ pub(super) fn queue(
             "nodes",
             follow(
                 operator.clone(),
-                Api::<Guarded<wire::Node>>::all(client),
+                Api::<Guarded<types::Node>>::all(client),
                 config(),
                 sender,
                 operator.nodes.clone(),
@@ -173,7 +175,7 @@ where
 /// Watches the resources. A resource that cannot be read is kept as such.
 async fn resources(
     operator: Arc<Operator>,
-    api: Api<Guarded<wire::Quinistry>>,
+    api: Api<Guarded<types::Quinistry>>,
     writer: Writer<Watched>,
     requests: Requests,
 ) {

@@ -18,14 +18,16 @@ use serde::de::DeserializeOwned;
 use super::apply::apply;
 use super::build;
 use super::error::{Category, OperatorError};
-use super::identity::{MAIN, RESOURCE};
+use super::observe;
 use super::observed::{Node, Observed, Part};
 use super::plan::{self, Action};
-use super::{observe, wire};
+use crate::api::names::MAIN_CARRIER;
+use crate::api::names::labels::{NAME, RESOURCE, SEED};
+use crate::api::types;
 use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry};
 use crate::lenient::Guarded;
 use crate::oci::Digest;
-use crate::seed::{NAME, Names, SEED};
+use crate::seed::Names;
 
 /// How far generation 0 is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,8 +126,8 @@ async fn observe(client: &Client, quinistry: &Quinistry) -> Result<Observed, Ope
         list(client, &namespace, &format!("{SEED},{NAME}={}", quinistry.name_any())).await?;
     let (nodes, sets, pods) = tokio::try_join!(
         nodes(client),
-        list::<wire::DaemonSet>(client, &namespace, &mine),
-        list::<wire::Pod>(client, &namespace, &mine),
+        list::<types::DaemonSet>(client, &namespace, &mine),
+        list::<types::Pod>(client, &namespace, &mine),
     )?;
     let daemon_sets = sets.into_iter().filter_map(observe::daemon_set).map(|(_, set)| Arc::new(set));
     Ok(Observed {
@@ -138,7 +140,7 @@ async fn observe(client: &Client, quinistry: &Quinistry) -> Result<Observed, Ope
 }
 
 async fn nodes(client: &Client) -> Result<Vec<Arc<Node>>, OperatorError> {
-    let list = Api::<Guarded<wire::Node>>::all(client.clone()).list(&ListParams::default()).await;
+    let list = Api::<Guarded<types::Node>>::all(client.clone()).list(&ListParams::default()).await;
     let nodes = list.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let nodes = nodes.items.into_iter().filter_map(Guarded::readable).filter_map(observe::node);
     Ok(nodes.map(|(_, node)| Arc::new(node)).collect())
@@ -158,7 +160,7 @@ where
 /// A node that the resource selects.
 fn anywhere(quinistry: &Quinistry) -> Node {
     Node {
-        name: MAIN.into(),
+        name: MAIN_CARRIER.into(),
         ready: true,
         since: Timestamp::UNIX_EPOCH,
         seen: Timestamp::UNIX_EPOCH,

@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use super::api::Cluster;
 use super::error::UpError;
-use super::names::RESOURCE;
 use super::{Shipment, Wishes};
+use crate::api::names::RESOURCE;
 use crate::crd::{OLDEST_KUBERNETES, Quinistry};
 
 use observe::Observed;

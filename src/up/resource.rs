@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Shipment;
-use super::names::RESOURCE;
-use super::version::VERSION;
+use crate::api::names::annotations::VERSION;
+use crate::api::names::labels::NODE_ARCHITECTURE;
+use crate::api::names::{API_VERSION, KIND, RESOURCE};
 use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
 
 /// How many generations, if nobody says.
@@ -113,8 +114,8 @@ impl Wishes {
             |before| serde_json::to_value(&before.spec.tolerations).expect("tolerations are JSON"),
         );
         let mut resource = json!({
-            "apiVersion": "quinistry.dev/v1alpha1",
-            "kind": "Quinistry",
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "metadata": {"name": RESOURCE, "namespace": namespace},
             "spec": {
                 "seed": {
@@ -125,7 +126,7 @@ impl Wishes {
                 "generations": self.generations(before),
                 "basePort": self.base_port(before),
                 // Said, as the one who applies it may be of another architecture.
-                "nodeSelector": {"kubernetes.io/arch": shipment.architecture},
+                "nodeSelector": {NODE_ARCHITECTURE: shipment.architecture},
                 "tolerations": tolerations,
             },
         });

@@ -6,11 +6,10 @@ use std::fmt::Write as _;
 use super::operators::WriterState;
 use super::remedy::remedy;
 use super::status::{Picture, Presence};
+use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
+use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
 use crate::escape;
-
-/// Labels of an operator's pods, whoever installed it.
-const OPERATORS: &str = "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator";
 
 /// Colours, if they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub fn draw(picture: &Picture, paint: Paint) -> String {
 
 fn head(picture: &Picture, paint: Paint) -> String {
     let status = &picture.status;
-    let condition = status.conditions.iter().find(|one| one.type_ == "Ready");
+    let condition = status.conditions.iter().find(|one| one.type_ == READY);
     let (hue, word) = match condition {
         _ if picture.operator.state == WriterState::Gone => (Hue::Bad, "Unknown"),
         _ if picture.ready => (Hue::Good, "Ready"),
@@ -134,12 +133,13 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
     let status = &picture.status;
     let mut said = BTreeSet::new();
     let mut lines = String::new();
+    let operators = operator_selector();
     if picture.operator.state == WriterState::Gone {
         let since = picture.written.as_ref().map(|time| format!(" (of {time})")).unwrap_or_default();
         writeln!(
             lines,
             "{}: {}; what is shown here is the last that it said{since}\n→ `kubectl get pods --all-namespaces \
-             --selector {OPERATORS}` shows its pods",
+             --selector {operators}` shows its pods",
             paint.on(Hue::Bad, "the operator is gone"),
             harmless(&picture.operator.message)
         )
@@ -149,7 +149,7 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
         writeln!(
             lines,
             "{} pods are missing or not ready, and the operator has not said so: is it at work? `kubectl get pods \
-             --all-namespaces --selector {OPERATORS}` shows it",
+             --all-namespaces --selector {operators}` shows it",
             picture.behind
         )
         .expect("writing to a string does not fail");
@@ -164,8 +164,8 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
     }
     for condition in &status.conditions {
         let wrong = match condition.type_.as_str() {
-            "Degraded" => condition.status == "True",
-            "PortsAvailable" | "FixedPoint" => condition.status == "False",
+            DEGRADED => condition.status == "True",
+            PORTS_AVAILABLE | FIXED_POINT => condition.status == "False",
             _ => false,
         };
         let reason = serde_json::from_value(condition.reason.clone().into()).ok();

@@ -37,9 +37,8 @@ fn the_oldest_kubernetes_is_the_same_everywhere() {
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
     assert_eq!(matrix.iter().filter_map(version).min(), Some((major, minor)), "the oldest that is tested");
-    let documents = ["README.md", "docs/kubernetes.md"].map(|path| {
-        std::fs::read_to_string(crate::helm::root().join(path)).unwrap_or_default()
-    });
+    let documents = ["README.md", "docs/kubernetes.md"]
+        .map(|path| std::fs::read_to_string(crate::helm::root().join(path)).unwrap_or_default());
     let phrase = format!("Kubernetes {major}.{minor} or newer");
     assert!(documents.iter().any(|text| text.contains(&phrase)), "no document says \"{phrase}\"");
     for text in documents {

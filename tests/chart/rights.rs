@@ -105,7 +105,7 @@ fn a_policy_limits_the_operators_changes_of_nodes() {
     assert!(label.ends_with(quinistry::seed::carrier::CARRIER), "{label}");
     // Both are written at once: without the second a node without a carrier could not be marked.
     let annotation = policy["spec"]["validations"][3]["message"].as_str().unwrap();
-    assert!(annotation.ends_with(quinistry::seed::carrier::TRIED), "{annotation}");
+    assert!(annotation.ends_with(quinistry::api::names::annotations::CARRIERS_TRIED), "{annotation}");
     let of_annotations = |one: &serde_json::Value| one["expression"].to_string().contains("annotations");
     assert!(!policy["spec"]["validations"].as_array().unwrap().iter().any(of_annotations), "compared whole");
     let off = helm.objects(&["--set", "seed.nodePolicy=false"]);

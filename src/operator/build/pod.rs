@@ -7,8 +7,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Input, bootstraps, node_selector, owned, pull_policy, resource_name};
+use crate::api::names::labels::CARRIER;
+use crate::api::names::{CONTAINER, MAIN_CARRIER};
 use crate::crd::{NetworkMode, Quinistry, TaintEffect, Toleration, TolerationOperator};
-use crate::operator::identity::{self, CARRIER, CONTAINER, CONTAINER_PORT, MAIN};
+use crate::operator::identity::{self, CONTAINER_PORT};
 use crate::operator::select::LEFT_OUT;
 use crate::quine::REPOSITORY;
 use crate::seed::{self, Names};
@@ -30,11 +32,11 @@ pub(super) fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
         .collect();
     let mut selector = node_selector(quinistry);
     let carrier = input.seed.map(|seed| seed.carrier);
-    selector.extend(carrier.filter(|key| *key != MAIN).map(|key| owned((CARRIER, key))));
+    selector.extend(carrier.filter(|key| *key != MAIN_CARRIER).map(|key| owned((CARRIER, key))));
     core::PodSpec {
         containers: vec![container(quinistry, input)],
         node_selector: Some(selector),
-        affinity: Some(affinity(carrier == Some(MAIN))),
+        affinity: Some(affinity(carrier == Some(MAIN_CARRIER))),
         volumes: input.seed.map(|seed| {
             seed::pod::volumes(&Names::new(resource_name(quinistry), seed.executable), seed.pieces)
         }),

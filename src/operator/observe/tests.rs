@@ -61,7 +61,7 @@ fn of_a_pod_the_registrys_container_counts() {
     );
     assert_eq!(
         pod.controller,
-        Some(Controller { is_daemon_set: true, name: "larder-gen2".into(), uid: "s2".into() })
+        Some(Controller { kind: "DaemonSet".into(), name: "larder-gen2".into(), uid: "s2".into() })
     );
     assert_eq!(
         (pod.image.as_str(), pod.pull_policy.as_str()),
@@ -117,7 +117,7 @@ fn a_controller_of_another_kind_is_told_from_a_daemon_set() {
     assert_eq!(controller(owner), None, "an owner that does not control it");
     let owner =
         json!({"apiVersion": "v1", "kind": "ReplicaSet", "name": "larder", "uid": "s1", "controller": true});
-    assert!(controller(owner).is_some_and(|controller| !controller.is_daemon_set));
+    assert!(controller(owner).is_some_and(|controller| controller.kind != "DaemonSet"));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn how_a_pod_ended_and_why_it_is_not_ready_are_kept_in_the_clusters_words() {
 
 #[test]
 fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
-    let event = |note: &str, at: &str, repeated: Option<&str>| -> wire::Event {
+    let event = |note: &str, at: &str, repeated: Option<&str>| -> types::Event {
         let series = repeated.map(|at| json!({"count": 9, "lastObservedTime": at}));
         serde_json::from_value(json!({
             "metadata": {"name": note}, "note": note, "reason": "FailedCreate", "type": "Warning",
@@ -259,7 +259,8 @@ fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
 
 #[test]
 fn a_resource_serves_its_seed_when_a_pod_of_generation_0_is_ready() {
-    let object = json!({"metadata": {"name": "larder", "namespace": "pantry", "uid": "u1"}, "spec": {"image": "a"}});
+    let object =
+        json!({"metadata": {"name": "larder", "namespace": "pantry", "uid": "u1"}, "spec": {"image": "a"}});
     let resource: Quinistry = serde_json::from_value(object).unwrap();
     let object = json!({
         "metadata": {"name": "larder-gen0", "namespace": "pantry", "uid": "s2", "creationTimestamp": "2026-01-02T00:00:00Z",

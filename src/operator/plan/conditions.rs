@@ -7,6 +7,7 @@ use super::ports::Owner;
 use super::progress::Progress;
 use super::words::{counted, names, shorten};
 use super::{Chain, Seed, View, missing};
+use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, PROGRESSING, READY};
 use crate::crd::{Deviation, Reason};
 use crate::operator::observed::{Fetched, Pod, Rejection};
 use crate::operator::select;
@@ -68,11 +69,11 @@ impl Words {
         // Without `..`, so that a condition that is added is not forgotten here.
         let Self { ready, progressing, ports_available, fixed_point, degraded } = self;
         [
-            ("Ready", ready),
-            ("Progressing", progressing),
-            ("PortsAvailable", ports_available),
-            ("FixedPoint", fixed_point),
-            ("Degraded", degraded),
+            (READY, ready),
+            (PROGRESSING, progressing),
+            (PORTS_AVAILABLE, ports_available),
+            (FIXED_POINT, fixed_point),
+            (DEGRADED, degraded),
         ]
     }
 }

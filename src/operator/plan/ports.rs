@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use k8s_openapi::jiff::Timestamp;
 
 use super::validate::validate;
+use crate::api::conditions::READY;
 use crate::crd::Quinistry;
 use crate::operator::observed::Observed;
 use crate::operator::select;
@@ -85,7 +86,7 @@ fn may_run(quinistry: &Quinistry) -> bool {
 fn is_refused(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();
-    let mut ready = status.conditions.iter().filter(|one| one.type_ == "Ready" && one.status == "False");
+    let mut ready = status.conditions.iter().filter(|one| one.type_ == READY && one.status == "False");
     current && ready.any(|one| REFUSED.contains(&one.reason.as_str()))
 }
 

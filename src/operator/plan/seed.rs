@@ -8,9 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use super::places::Pods;
 use super::ports::by_age;
 use super::{Action, DropPart};
+use crate::api::names::{MAIN_CARRIER, labels};
 use crate::crd::{Quinistry, Reason};
 use crate::oci::Digest;
-use crate::operator::identity::MAIN;
 use crate::operator::observed::{Node, Observed, Part as Found, Pod};
 use crate::operator::{build, select};
 use crate::seed::carrier::{self, Assignment, Candidate};
@@ -95,7 +95,7 @@ impl<'a> Seed<'a> {
     /// The carriers in use: key, and image. The main one is first.
     pub(super) fn carriers(&self) -> impl Iterator<Item = (&str, &str)> {
         let others = self.assignment.others.iter().map(|(key, image)| (key.as_str(), image.as_str()));
-        self.assignment.main.iter().map(|image| (MAIN, image.as_str())).chain(others)
+        self.assignment.main.iter().map(|image| (MAIN_CARRIER, image.as_str())).chain(others)
     }
 
     /// What must be done before pods are made.
@@ -211,7 +211,8 @@ fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestam
         let set = observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(key))?;
         set.spec["template"]["spec"]["containers"][0]["image"].as_str()
     };
-    let keys = observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN);
+    let keys =
+        observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN_CARRIER);
     let others: Vec<String> = keys.filter_map(image_of).map(Into::into).collect();
     let pods = pods(observed);
     let nodes: Vec<Candidate<'_>> = observed
@@ -224,7 +225,7 @@ fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestam
             Candidate {
                 node: &node.name,
                 known: if named.is_empty() { &node.sandboxes } else { named },
-                label: node.labels.get(carrier::CARRIER).map(String::as_str),
+                label: node.labels.get(labels::CARRIER).map(String::as_str),
                 tried: node.tried.as_deref(),
                 images: carrier::candidates(named, &node.sandboxes, running),
                 seen: !named.is_empty() || !node.sandboxes.is_empty() || !running.is_empty(),
@@ -235,7 +236,8 @@ fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestam
         })
         .collect();
     // What the resource names goes before what is there.
-    let main = image_of(MAIN).filter(|image| named.is_empty() || named.iter().any(|one| one == image));
+    let main =
+        image_of(MAIN_CARRIER).filter(|image| named.is_empty() || named.iter().any(|one| one == image));
     carrier::assign(&nodes, named.first().map(String::as_str).or(main), &others, now.as_second())
 }
 

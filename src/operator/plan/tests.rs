@@ -15,9 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
+use super::super::build;
 use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
-use super::super::{build, identity};
 use super::{Action, Plan, plan};
+use crate::api::names::{MAIN_CARRIER, annotations, labels};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
 use crate::oci::Digest;
 
@@ -101,7 +102,7 @@ impl World {
                         owner: "uid-larder".into(),
                         namespace: "pantry".into(),
                         generation,
-                        carrier: set.metadata.labels.as_ref().unwrap().get(identity::CARRIER).cloned(),
+                        carrier: set.metadata.labels.as_ref().unwrap().get(labels::CARRIER).cloned(),
                         applied: Some(build::applied(set).into()),
                         labels: set.metadata.labels.clone().unwrap(),
                         server_generation: 1,
@@ -130,8 +131,8 @@ impl World {
                 Action::Drop(part) => self.observed.parts.retain(|found| found.uid != part.uid),
                 Action::Label { node, label, tried } => self.change_node(node, |node| {
                     node.tried.clone_from(tried);
-                    node.labels.remove(identity::CARRIER);
-                    node.labels.extend(label.clone().map(|label| (identity::CARRIER.to_owned(), label)));
+                    node.labels.remove(labels::CARRIER);
+                    node.labels.extend(label.clone().map(|label| (labels::CARRIER.to_owned(), label)));
                 }),
             }
         }
@@ -149,13 +150,13 @@ impl World {
 
     fn start(&mut self, set: &DaemonSet, node: &Node) {
         let template = &set.spec["template"];
-        let hash = template["metadata"]["annotations"][identity::TEMPLATE].as_str().unwrap().to_owned();
+        let hash = template["metadata"]["annotations"][annotations::TEMPLATE].as_str().unwrap().to_owned();
         let made_by = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == set.name);
         let on_it = |pod: &Arc<Pod>| made_by(pod) && pod.node == node.name;
         let image = template["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
         let mut waiting = None;
         if let Some(carrier) = &set.carrier {
-            if node.labels.get(identity::CARRIER).map_or(identity::MAIN, String::as_str) != carrier {
+            if node.labels.get(labels::CARRIER).map_or(MAIN_CARRIER, String::as_str) != carrier {
                 self.observed.pods.retain(|pod| !on_it(pod));
                 return;
             }
@@ -177,7 +178,7 @@ impl World {
             start,
             resource: "uid-larder".into(),
             controller: Some(Controller {
-                is_daemon_set: true,
+                kind: "DaemonSet".into(),
                 name: set.name.clone(),
                 uid: set.uid.clone(),
             }),

@@ -2,16 +2,16 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::types;
 use crate::oci::Digest;
 use crate::seed::Cut;
-use crate::up::wire;
 
 fn shipment() -> Shipment {
     let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
     Shipment { cut, digest: Digest::sha256(b"image"), architecture: "amd64", version: Some("1.2.3".into()) }
 }
 
-fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> wire::Node {
+fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> types::Node {
     serde_json::from_value(json!({
         "metadata": {"name": name},
         "status": {
@@ -23,7 +23,7 @@ fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> wire::N
     .unwrap()
 }
 
-fn pod(name: &str, image: &str, port: &Value) -> wire::Pod {
+fn pod(name: &str, image: &str, port: &Value) -> types::Pod {
     serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "kitchen", "labels": {"quinistry.dev/resource": "1"}},
         "spec": {"nodeName": "n1", "containers": [{"image": image, "ports": [port]}]},

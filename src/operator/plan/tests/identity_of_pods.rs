@@ -23,7 +23,7 @@ fn a_copied_pod_does_not_carry_the_chain_on() {
     };
     let of_another_kind = |pod: &mut Pod| {
         let controller = pod.controller.as_mut().unwrap();
-        (controller.is_daemon_set, controller.uid) = (false, "uid-replica-set".into());
+        (controller.kind, controller.uid) = ("ReplicaSet".into(), "uid-replica-set".into());
     };
     let disguises: [&dyn Fn(&mut Pod); 4] = [&another, &elsewhere, &none, &of_another_kind];
     for disguise in disguises {

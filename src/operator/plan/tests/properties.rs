@@ -88,7 +88,7 @@ fn no_generation_is_applied_before_its_predecessor_is_proven() {
         let plan = world.plan(&quinistry);
         for action in &plan.actions {
             let Action::Apply(set) = action else { continue };
-            let number: i32 = set.metadata.labels.as_ref().unwrap()[identity::GENERATION].parse().unwrap();
+            let number: i32 = set.metadata.labels.as_ref().unwrap()[labels::GENERATION].parse().unwrap();
             if number == 1 {
                 continue;
             }
@@ -97,7 +97,7 @@ fn no_generation_is_applied_before_its_predecessor_is_proven() {
             let hash = world
                 .observed
                 .daemon_set(number - 1)
-                .map(|set| set.spec["template"]["metadata"]["annotations"][identity::TEMPLATE].clone());
+                .map(|set| set.spec["template"]["metadata"]["annotations"][annotations::TEMPLATE].clone());
             let hash = hash.expect("a predecessor");
             for node in world.observed.nodes.iter().filter(|node| node.ready) {
                 let stands = world.observed.pods_of(number - 1).any(|pod| {
@@ -165,7 +165,7 @@ fn a_node_without_a_generation_is_named_once_it_was_waited_for_too_long() {
         let plan = world.plan(&quinistry);
         for view in &plan.generations {
             let Some(set) = world.observed.daemon_set(view.generation) else { continue };
-            let template = &set.spec["template"]["metadata"]["annotations"][identity::TEMPLATE];
+            let template = &set.spec["template"]["metadata"]["annotations"][annotations::TEMPLATE];
             for node in world.observed.nodes.iter().filter(|node| node.ready) {
                 let stands = world.observed.pods_of(view.generation).any(|pod| {
                     let current = pod.template.as_deref() == template.as_str();
@@ -217,7 +217,8 @@ fn of_the_status_of_another_resource_only_a_refusal_counts() {
         if random.below(2) == 0 {
             quinistry.spec.image = None;
             quinistry.spec.digest = Some(digest().to_string());
-            quinistry.spec.seed = Some(crate::crd::Seed { executable: executable.to_string(), carriers: Vec::new() });
+            quinistry.spec.seed =
+                Some(crate::crd::Seed { executable: executable.to_string(), carriers: Vec::new() });
         }
         let mut rival = quinistry.clone();
         rival.metadata.uid = Some("uid-rival".into());

@@ -176,7 +176,7 @@ fn a_node_with_another_carrier_has_a_daemon_set_of_that_one() {
     let plan = world.settle(&quinistry);
     assert_eq!(plan.words.ready.status, "True", "{:#?}", plan.words);
     let key = carrier::key("other/pause:4");
-    assert_eq!(world.node("node-2").labels[identity::CARRIER], key);
+    assert_eq!(world.node("node-2").labels[labels::CARRIER], key);
     let mut sets: Vec<_> = world.observed.sets_of(0).map(|set| set.name.clone()).collect();
     sets.sort();
     assert_eq!(sets, ["larder-gen0".to_owned(), format!("larder-gen0-{key}")]);
@@ -200,7 +200,7 @@ fn a_node_without_any_carrier_is_named_and_holds_up_nobody() {
         world.run();
         plan = world.settle(&quinistry);
     }
-    assert_eq!(world.node("node-3").labels[identity::CARRIER], carrier::NONE);
+    assert_eq!(world.node("node-3").labels[labels::CARRIER], carrier::NONE);
     assert_eq!(plan.words.ready.status, "True", "{:#?}", plan.words);
     assert_degraded(&plan, Reason::NoCarrierImage);
     assert!(plan.words.degraded.message.contains("node-3"), "{:?}", plan.words.degraded);
