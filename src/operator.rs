@@ -2,8 +2,8 @@
 //!
 //! A pipeline, run for one resource at a time whenever something about it changes: `observe` → `plan` → `build` →
 //! `apply` → `verify` → `report`. `plan` and `build` are pure; the rest takes a client. Nothing is remembered that
-//! could not be seen again, so that it may be restarted at any moment; the status of a resource is never an input to
-//! its own plan.
+//! could not be seen again, so that it may be restarted at any moment; status is written, and never an input to a
+//! plan.
 //!
 //! This module is the driver: what an operator is made of, its watches, its queue, and its end; `reconcile` has the order
 //! of the steps. It does not listen to signals or on sockets; the command line does.
@@ -44,7 +44,7 @@ use kube::runtime::controller;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Config, Resource as _};
+use kube::{Client, Config};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
@@ -186,7 +186,7 @@ impl Operator {
         let config = controller::Config::default().concurrency(CONCURRENCY);
         let reconciler = controller::applier(
             |resource, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&resource).await }),
-            |resource, error, operator| operator.after(resource.outline(), error),
+            |resource, error, operator| operator.after(resource.identity(), error),
             self.clone(),
             self.resources.clone(),
             queue,
@@ -239,7 +239,7 @@ impl Operator {
     /// The resource of an object, by UID.
     fn resource(&self, uid: &str) -> Option<ObjectRef<Watched>> {
         self.resources
-            .find(|resource| resource.meta().uid.as_deref() == Some(uid))
+            .find(|resource| resource.identity().uid == uid)
             .map(|resource| ObjectRef::from_obj(&*resource))
     }
 }

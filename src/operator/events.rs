@@ -2,12 +2,12 @@
 //! status, so that a state which lasts is told once. A failure to publish is logged and hinders nothing.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Resource as _;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
+use super::resource::Identity;
 use crate::api::conditions::{DEGRADED, PROGRESSING, READY};
-use crate::crd::{EventReason, Quinistry, QuinistryStatus};
+use crate::crd::{EventReason, QuinistryStatus};
 use crate::one_line::one_line;
 
 /// The longest note that the API takes, in bytes.
@@ -100,8 +100,8 @@ fn event(type_: EventType, reason: String, note: String) -> Event {
 }
 
 /// Publishes. (Client required.)
-pub(super) async fn publish(recorder: &Recorder, quinistry: &Quinistry, events: Vec<Event>) {
-    let about = quinistry.object_ref(&());
+pub(super) async fn publish(recorder: &Recorder, resource: &Identity, events: Vec<Event>) {
+    let about = resource.object();
     for event in events {
         if let Err(error) = recorder.publish(&event, &about).await {
             tracing::warn!(reason = event.reason, "failed to publish an Event: {}", one_line(&error));

@@ -5,7 +5,7 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use crate::api::names::{MAIN_CARRIER, managers};
-use crate::crd::Quinistry;
+use crate::crd::QuinistrySpec;
 /// Port within the pod.
 pub(super) const CONTAINER_PORT: i32 = 8080;
 
@@ -31,14 +31,14 @@ pub(super) fn is_of_generation(resource: &str, generation: i32, name: &str) -> b
 
 /// The oldest generation that a resource asks for.
 #[must_use]
-pub(super) const fn first(quinistry: &Quinistry) -> i32 {
-    if quinistry.spec.seed.is_some() { 0 } else { 1 }
+pub(super) const fn first(spec: &QuinistrySpec) -> i32 {
+    if spec.seed.is_some() { 0 } else { 1 }
 }
 
 /// Host port of a generation.
 #[must_use]
-pub(super) fn port(quinistry: &Quinistry, generation: i32) -> i32 {
-    quinistry.spec.base_port + generation - 1
+pub(super) fn port(spec: &QuinistrySpec, generation: i32) -> i32 {
+    spec.base_port + generation - 1
 }
 
 /// `seed`, `parent` or `child`.

@@ -16,14 +16,14 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
-use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal};
+use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal, Rival};
 use super::plan::Missing;
+use super::resource::Resource;
 use crate::api::conditions::{POD_SCHEDULED, READY};
 use crate::api::names::annotations::{APPLIED, CARRIERS_TRIED, PIECES, TEMPLATE};
 use crate::api::names::labels::{CARRIER, GENERATION, NAME, RESOURCE, SEED};
 use crate::api::names::{CONTAINER, KIND, managers};
 use crate::api::types::{self, Metadata as _};
-use crate::crd::Quinistry;
 use crate::lenient::Guarded;
 use crate::seed::Names;
 use crate::seed::carrier::{self, Running};
@@ -191,7 +191,7 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> 
 /// Asks what pods run in on nodes where no carrier is known; whether there were any. (Client required then.)
 pub(super) async fn carriers(
     client: &Client,
-    quinistry: &Quinistry,
+    quinistry: &Resource,
     strangers: &[String],
     observed: &mut Observed,
 ) -> Result<bool, OperatorError> {
@@ -235,7 +235,7 @@ fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
 
 /// Returns the share that each of several resources has of the nodes' ports.
 pub(super) fn holdings(
-    resources: &[Arc<Quinistry>],
+    resources: &[Arc<Rival>],
     sets: &[Arc<DaemonSet>],
     pods: &[Arc<Pod>],
 ) -> BTreeMap<String, Holding> {
@@ -243,15 +243,15 @@ pub(super) fn holdings(
         pods.iter().filter_map(|pod| Some(pod.controller.as_ref()?.uid.as_str())).collect();
     let uncontrolled: Vec<_> = pods.iter().filter(|pod| pod.controller.is_none()).collect();
     let serving: Vec<_> = pods.iter().filter(|pod| pod.generation == 0 && pod.ready.is_some()).collect();
-    let holding = |quinistry: &Arc<Quinistry>| {
-        let own: Vec<_> = sets.iter().filter(|set| set.is_of(quinistry)).collect();
+    let holding = |rival: &Arc<Rival>| {
+        let own: Vec<_> = sets.iter().filter(|set| set.is_of(&rival.identity)).collect();
         let since = own.iter().map(|set| set.created).min()?;
         let has_pods = own.iter().any(|set| {
             controllers.contains(set.uid.as_str()) || uncontrolled.iter().any(|pod| set.controls(pod))
         });
         let mut seeds = own.iter().filter(|set| set.generation == 0);
         let serves_seed = seeds.any(|set| serving.iter().any(|pod| set.controls(pod)));
-        Some((quinistry.uid()?, Holding { since, has_pods, serves_seed }))
+        Some((rival.identity.uid.clone(), Holding { since, has_pods, serves_seed }))
     };
     resources.iter().filter_map(holding).collect()
 }
@@ -272,12 +272,11 @@ fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
 /// required.)
 pub(super) async fn refusals(
     client: &Client,
-    quinistry: &Quinistry,
+    quinistry: &Resource,
     missing: &Missing,
     observed: &Observed,
 ) -> Result<Vec<Refusal>, OperatorError> {
-    let events: Api<Guarded<types::Event>> =
-        Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
+    let events: Api<Guarded<types::Event>> = Api::namespaced(client.clone(), quinistry.namespace());
     let mut refusals = Vec::new();
     for generation in &missing.generations {
         for set in observed.sets_of(*generation) {

@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use super::identity;
 use super::plan::Lacking;
-use crate::crd::{Quinistry, Reason};
+use super::resource::Identity;
+use crate::api::conditions::READY;
+use crate::crd::{QuinistrySpec, QuinistryStatus, Reason};
 use crate::oci::Digest;
 use crate::seed::carrier::Running;
 
@@ -24,8 +26,9 @@ pub(super) struct Observed {
     pub daemon_sets: Vec<Arc<DaemonSet>>,
     /// The resource's own.
     pub pods: Vec<Arc<Pod>>,
-    /// Other resources of the kind, in all watched namespaces.
-    pub rivals: Vec<Arc<Quinistry>>,
+    /// Resources of the kind whose specification can be decoded, in all watched namespaces. The planned one may be
+    /// among them.
+    pub rivals: Vec<Arc<Rival>>,
     /// Shares of the nodes' ports by UID of the resource, this one included. Empty where there is only one
     /// resource.
     pub holdings: BTreeMap<String, Holding>,
@@ -46,6 +49,17 @@ pub(super) struct Observed {
     pub running: BTreeMap<String, Vec<Running>>,
     /// The operator's own executable.
     pub own: Own,
+}
+
+/// Another resource, as far as it competes for the nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rival {
+    /// Who it is.
+    pub identity: Identity,
+    /// What it asks for, which may not be possible.
+    pub spec: Arc<QuinistrySpec>,
+    /// True if the resource can be raised, and is to be.
+    pub may_run: bool,
 }
 
 /// A resource's share of the nodes' ports.
@@ -269,6 +283,40 @@ pub(super) struct Rejection {
     pub message: String,
 }
 
+// === impl Rival ===
+
+/// Reasons for which nothing of a resource can run, whatever its specification asks for.
+const REFUSED: [Reason; 5] = [
+    Reason::InvalidSpec,
+    Reason::ApplyRejected,
+    Reason::PodSecurityForbidden,
+    Reason::NamespaceTerminating,
+    Reason::NoNodes,
+];
+
+impl Rival {
+    /// Describes a resource. Its status counts for one thing: whether the operator that looks after the resource has
+    /// said of this very specification that nothing of it can run. That operator may be another one than this, and
+    /// it alone knows what the API server has refused.
+    pub(super) fn new(
+        identity: Identity,
+        spec: Arc<QuinistrySpec>,
+        is_valid: bool,
+        status: Option<&QuinistryStatus>,
+    ) -> Self {
+        let is_refused = status.is_some_and(|status| {
+            let mut ready =
+                status.conditions.iter().filter(|one| one.type_ == READY && one.status == "False");
+            status.observed_generation >= identity.generation
+                && ready.any(|one| REFUSED.iter().any(|reason| one.reason == reason.to_string()))
+        });
+        let may_run = is_valid && !identity.is_leaving && !spec.suspend && !is_refused;
+        Self { identity, spec, may_run }
+    }
+}
+
+// === impl Observed ===
+
 impl Observed {
     /// A generation's `DaemonSet`; of generation 0, any of them.
     #[must_use]
@@ -306,16 +354,12 @@ impl DaemonSet {
     /// Returns true if the `DaemonSet` is a resource's own: controlled by the resource, beside it, and named
     /// as the operator names it.
     #[must_use]
-    pub(super) fn is_of(&self, quinistry: &Quinistry) -> bool {
-        let metadata = &quinistry.metadata;
-        let resource = metadata.name.as_deref().unwrap_or_default();
+    pub(super) fn is_of(&self, resource: &Identity) -> bool {
         let name = match &self.carrier {
-            Some(carrier) if self.generation == 0 => identity::carrier_set_name(resource, carrier),
-            _ => identity::daemon_set_name(resource, self.generation),
+            Some(carrier) if self.generation == 0 => identity::carrier_set_name(&resource.name, carrier),
+            _ => identity::daemon_set_name(&resource.name, self.generation),
         };
-        Some(&self.owner) == metadata.uid.as_ref()
-            && Some(&self.namespace) == metadata.namespace.as_ref()
-            && self.name == name
+        self.owner == resource.uid && self.namespace == resource.namespace && self.name == name
     }
 
     /// Returns true if a pod is this set's: controlled by the set, by UID, or in its namespace, selected, and
@@ -341,10 +385,9 @@ impl DaemonSet {
 }
 
 impl Pod {
-    /// Returns true if the `DaemonSet` claims to be a resource's own, and is beside it.
+    /// Returns true if the pod claims to be a resource's own, and is beside it.
     #[must_use]
-    pub(super) fn claims(&self, quinistry: &Quinistry) -> bool {
-        let metadata = &quinistry.metadata;
-        Some(&self.resource) == metadata.uid.as_ref() && Some(&self.namespace) == metadata.namespace.as_ref()
+    pub(super) fn claims(&self, resource: &Identity) -> bool {
+        self.resource == resource.uid && self.namespace == resource.namespace
     }
 }

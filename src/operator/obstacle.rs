@@ -6,7 +6,6 @@ use kube::core::ObjectMeta;
 use crate::api::names::KIND;
 use crate::api::names::labels::RESOURCE;
 use crate::api::types::Metadata as _;
-use crate::crd::Quinistry;
 
 /// The meaning of what stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,16 +18,15 @@ pub(super) enum Obstacle {
     Foreign(String),
 }
 
-/// Judges the metadata of a `DaemonSet` that has the name of one of the resource's.
-pub(super) fn judge(found: &ObjectMeta, quinistry: &Quinistry) -> Obstacle {
+/// Judges the metadata of a `DaemonSet` that has the name of one of a resource's, by the resource's UID.
+pub(super) fn judge(found: &ObjectMeta, uid: &str) -> Obstacle {
     if found.deletion_timestamp.is_some() {
         return Obstacle::Passing;
     }
-    let uid = quinistry.metadata.uid.as_ref();
-    let is_labelled = uid.is_some() && found.label(RESOURCE) == uid.map(String::as_str);
+    let is_labelled = found.label(RESOURCE) == Some(uid);
     match found.controller() {
-        Some(owner) if Some(&owner.uid) == uid && is_labelled => Obstacle::Passing,
-        Some(owner) if Some(&owner.uid) == uid => Obstacle::Stray(found.resource_version.clone()),
+        Some(owner) if owner.uid == uid && is_labelled => Obstacle::Passing,
+        Some(owner) if owner.uid == uid => Obstacle::Stray(found.resource_version.clone()),
         // Of a resource of this name that was deleted: the cluster collects it.
         Some(owner) if owner.kind == KIND => Obstacle::Passing,
         Some(owner) => Obstacle::Foreign(format!("belongs to {} {}", owner.kind, owner.name)),
@@ -44,8 +42,7 @@ mod tests {
     use super::*;
 
     fn judged(metadata: Value) -> Obstacle {
-        let quinistry = json!({"metadata": {"name": "larder", "uid": "u"}, "spec": {"image": "i"}});
-        judge(&serde_json::from_value(metadata).unwrap(), &serde_json::from_value(quinistry).unwrap())
+        judge(&serde_json::from_value(metadata).unwrap(), "u")
     }
 
     fn owner(kind: &str, uid: &str) -> Value {

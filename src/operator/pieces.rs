@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 
 use super::cache::Cache;
 use super::error::OperatorError;
 use super::observed::{Own, Part};
+use super::resource::Resource;
 use super::{Operator, observe, watches};
 use crate::api::names::labels::{NAME, SEED};
 use crate::api::types;
-use crate::crd::Quinistry;
 use crate::lenient::Guarded;
 use crate::seed::Cut;
 
@@ -47,8 +47,8 @@ impl Pieces {
     }
 
     /// This operator's executable as the seed of a resource.
-    pub(super) fn cut(&self, quinistry: &Quinistry) -> Option<Cut> {
-        self.own.as_ref().map(|own| own.of(&quinistry.name_any()))
+    pub(super) fn cut(&self, quinistry: &Resource) -> Option<Cut> {
+        self.own.as_ref().map(|own| own.of(quinistry.name()))
     }
 
     pub(super) fn own(&self) -> Own {
@@ -62,13 +62,13 @@ impl Pieces {
     pub(super) fn of(
         &self,
         operator: &Arc<Operator>,
-        quinistry: &Quinistry,
+        quinistry: &Resource,
     ) -> Result<Option<Vec<Arc<Part>>>, OperatorError> {
-        let namespace = quinistry.namespace().unwrap_or_default();
+        let namespace = quinistry.namespace();
         let (cache, since) = {
             let mut watched = self.watched.lock().expect("nothing panics while it is held");
-            let begin = || (watch(operator, &namespace), Instant::now());
-            let (cache, since) = watched.entry(namespace.clone()).or_insert_with(begin);
+            let begin = || (watch(operator, namespace), Instant::now());
+            let (cache, since) = watched.entry(namespace.into()).or_insert_with(begin);
             if cache.is_synced() {
                 *since = Instant::now();
             }
@@ -76,17 +76,16 @@ impl Pieces {
         };
         if !cache.is_synced() {
             let late = since.elapsed() >= PATIENCE;
-            return if late { Err(OperatorError::Pieces { namespace }) } else { Ok(None) };
+            return if late { Err(OperatorError::Pieces { namespace: namespace.into() }) } else { Ok(None) };
         }
-        let name = quinistry.name_any();
-        Ok(Some(cache.select(|part| part.resource == name)))
+        Ok(Some(cache.select(|part| part.resource == quinistry.name())))
     }
 
     /// Fetches those that have not been looked at, and returns the UIDs of all that hold something else than they should.
     pub(super) async fn altered(
         &self,
         client: &Client,
-        quinistry: &Quinistry,
+        quinistry: &Resource,
         parts: &[Arc<Part>],
     ) -> Result<BTreeSet<String>, OperatorError> {
         let Some(cut) = self.cut(quinistry) else { return Ok(BTreeSet::new()) };

@@ -1,6 +1,5 @@
 //! Plan: from what is wanted and what is observed to what is to be done and said. Pure and total; the clock is a
-//! parameter. The status of the planned resource is never read, and of another's only whether its operator refused
-//! its specification (see [`ports`]).
+//! parameter. No status is ever read.
 //!
 //! The chain rule: a generation is applied only when its predecessor is *proven*, that is, when on every selected node
 //! that is ready a pod of the current template is Ready and the operator's own look found nothing else than expected.
@@ -33,7 +32,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::build::{self, Input};
 use super::identity;
 use super::observed::{DaemonSet, Fetched, Node, Observed, Pod};
-use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Quinistry, Reason};
+use super::resource::Resource;
+use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Reason};
 use crate::oci::Digest;
 use crate::quine::REPOSITORY;
 
@@ -46,6 +46,7 @@ use places::Nodes;
 pub(super) use progress::Lacking;
 use progress::Progress;
 use seed::Seed;
+pub(super) use validate::validate;
 
 /// How many pods of a generation the operator fetches from.
 const SAMPLE: usize = 8;
@@ -89,18 +90,13 @@ pub(super) struct Plan {
 
 /// Plans.
 #[must_use]
-pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -> Plan {
-    if quinistry.metadata.deletion_timestamp.is_some() {
+pub(super) fn plan(quinistry: &Resource, observed: &Observed, now: Timestamp) -> Plan {
+    if quinistry.identity.is_leaving {
         return Plan { gone: true, ..Plan::default() };
     }
-    let valid = match validate::validate(quinistry) {
-        Ok(valid) => valid,
-        Err(message) => {
-            return Plan { words: Words::refused(Reason::InvalidSpec, message), ..Plan::default() };
-        }
-    };
-    let seed = valid.executable.map(|executable| Seed::new(quinistry, observed, now, executable));
-    let mut chain = Chain::new(quinistry, observed, now, valid.digest, seed);
+    let seed =
+        quinistry.executable.as_ref().map(|executable| Seed::new(quinistry, observed, now, executable));
+    let mut chain = Chain::new(quinistry, observed, now, seed);
     chain.raise();
     let rival = ports::owner(quinistry, observed);
     let mut actions = chain.actions();
@@ -140,25 +136,22 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
     }
 }
 
-/// Plans for a resource whose specification cannot be read: nothing is done, and that is said.
-#[must_use]
-pub(super) fn unreadable(error: &str) -> Plan {
-    let message = format!(
-        "this operator cannot read the specification: {error}; it may be of another version, then operator and definition \
-         must be brought to the same one"
-    );
-    Plan { words: Words::refused(Reason::InvalidSpec, message), ..Plan::default() }
+// === impl Plan ===
+
+impl Plan {
+    /// Plans for a resource whose specification cannot be carried out: nothing is done, and that is said.
+    pub(super) fn refused(message: String) -> Self {
+        Self { words: Words::refused(Reason::InvalidSpec, message), ..Self::default() }
+    }
 }
 
 /// The generations in order, each seen against what it should be.
 struct Chain<'a> {
-    quinistry: &'a Quinistry,
+    quinistry: &'a Resource,
     observed: &'a Observed,
     now: Timestamp,
     /// Given, or learned from generation 1.
     digest: Option<Digest>,
-    /// Given.
-    expected: Option<Digest>,
     seed: Option<Seed<'a>>,
     /// Selected nodes that are ready and can have generations.
     ready: Vec<&'a Node>,
@@ -170,27 +163,21 @@ struct Chain<'a> {
 // === impl Chain ===
 
 impl<'a> Chain<'a> {
-    fn new(
-        quinistry: &'a Quinistry,
-        observed: &'a Observed,
-        now: Timestamp,
-        expected: Option<Digest>,
-        seed: Option<Seed<'a>>,
-    ) -> Self {
+    fn new(quinistry: &'a Resource, observed: &'a Observed, now: Timestamp, seed: Option<Seed<'a>>) -> Self {
         let selected = generation::selected(quinistry, observed);
         // Without a carrier a node has nobody to pull from: that is told, and holds up no other node.
         let barren =
             |node: &Node| seed.as_ref().is_some_and(|seed| seed.assignment.without.contains_key(&node.name));
         let ready: Vec<_> = selected.iter().copied().filter(|node| node.ready && !barren(node)).collect();
         let nodes = Rc::new(Nodes::new(observed, &ready));
-        let digest = expected.clone();
-        Self { quinistry, observed, now, digest, expected, seed, ready, selected, nodes, views: Vec::new() }
+        let digest = quinistry.digest.clone();
+        Self { quinistry, observed, now, digest, seed, ready, selected, nodes, views: Vec::new() }
     }
 
     /// Looks at every generation that is wanted, each after the one it depends on.
     fn raise(&mut self) {
         let mut reachable = self.seed.as_ref().is_none_or(Seed::is_whole);
-        for number in identity::first(self.quinistry)..=self.quinistry.spec.generations {
+        for number in identity::first(&self.quinistry.spec)..=self.quinistry.spec.generations {
             let learning = self.learns(number);
             let sets = if number == 0 { self.seed_sets() } else { vec![self.set(number)] };
             let view = View::new(self, number, sets, reachable, learning);
@@ -204,7 +191,7 @@ impl<'a> Chain<'a> {
     }
 
     fn learns(&self, number: i32) -> bool {
-        number == 1 && self.expected.is_none()
+        number == 1 && self.quinistry.digest.is_none()
     }
 
     /// Without a digest there is no child to build, but one from before may be there to look at.
@@ -226,8 +213,8 @@ impl<'a> Chain<'a> {
         let max_unavailable = self.max_unavailable(0);
         let set = |(carrier, image): (&str, &str)| {
             let live = self.observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(carrier));
-            let seed = Some(build::Seed { carrier, executable: &seed.executable, pieces });
-            let digest = self.expected.as_ref();
+            let seed = Some(build::Seed { carrier, executable: seed.executable, pieces });
+            let digest = self.quinistry.digest.as_ref();
             let input = Input { generation: 0, image, digest, max_unavailable, seed };
             self.wanted(&input, live)
         };
@@ -254,7 +241,7 @@ impl<'a> Chain<'a> {
         if build::bootstraps(self.quinistry, number) {
             return self.quinistry.spec.image.clone();
         }
-        let port = identity::port(self.quinistry, number - 1);
+        let port = identity::port(&self.quinistry.spec, number - 1);
         self.digest.as_ref().map(|digest| format!("localhost:{port}/{REPOSITORY}@{digest}"))
     }
 
@@ -296,8 +283,8 @@ impl<'a> Chain<'a> {
     fn surplus(&self) -> Option<Action> {
         let wanted = self.quinistry.spec.generations;
         let sets = self.observed.daemon_sets.iter().map(|set| set.generation);
-        let name = self.quinistry.metadata.name.as_deref().unwrap_or_default();
-        let orphans = self.observed.orphans(name).filter(|pod| self.node_is_ready(&pod.node));
+        let orphans =
+            self.observed.orphans(self.quinistry.name()).filter(|pod| self.node_is_ready(&pod.node));
         let highest =
             sets.chain(orphans.map(|pod| pod.generation)).filter(|number| *number > wanted).max()?;
         let set = self.observed.daemon_set(highest).filter(|set| !set.deleting)?;

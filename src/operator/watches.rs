@@ -27,7 +27,7 @@ use super::error::Category;
 use super::resource::Watched;
 use super::{Operator, observe};
 use crate::api::names::labels::RESOURCE;
-use crate::api::types;
+use crate::api::types::{self, Metadata as _};
 use crate::lenient::Guarded;
 use crate::one_line::one_line;
 
@@ -180,22 +180,30 @@ async fn resources(
     requests: Requests,
 ) {
     let events = events(api, config(), || operator.resources_synced.store(false, Ordering::Release));
-    let watched = events.map(|event| Ok::<_, watcher::Error>(map(event, Watched::new)));
+    let watched = events.filter_map(async |event| {
+        Some(Ok::<_, watcher::Error>(match event {
+            Event::Apply(object) => Event::Apply(Watched::new(object)?),
+            Event::InitApply(object) => Event::InitApply(Watched::new(object)?),
+            Event::Delete(object) => Event::Delete(Watched::new(object)?),
+            Event::Init => Event::Init,
+            Event::InitDone => Event::InitDone,
+        }))
+    });
     let mut seen = std::pin::pin!(reflector(writer, watched));
     // Generations of the specifications, by UID: others care for those, and not for every change of a status.
     let mut known = HashMap::new();
     while let Some(event) = seen.next().await {
         match event {
             Ok(Event::Apply(resource)) => {
-                let (uid, generation) = (resource.meta().uid.clone(), resource.meta().generation);
-                if known.insert(uid, generation) == Some(generation) {
+                let identity = resource.identity();
+                if known.insert(identity.uid.clone(), identity.generation) == Some(identity.generation) {
                     let _ = requests.send(ObjectRef::from_obj(&resource));
                     continue;
                 }
                 request_all(&operator);
             }
             Ok(Event::Delete(resource)) => {
-                known.remove(&resource.meta().uid);
+                known.remove(&resource.identity().uid);
                 request_all(&operator);
             }
             Ok(Event::InitDone) => {
@@ -252,8 +260,10 @@ pub(super) async fn follow<K, V: Entry>(
 
 /// Returns the key of an object in its cache.
 fn key(metadata: &ObjectMeta) -> String {
-    let name = metadata.name.as_deref().unwrap_or_default();
-    metadata.namespace.as_ref().map_or_else(|| name.into(), |namespace| format!("{namespace}/{name}"))
+    match metadata.namespace() {
+        "" => metadata.name().into(),
+        namespace => format!("{namespace}/{}", metadata.name()),
+    }
 }
 
 fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {

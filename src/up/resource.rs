@@ -6,6 +6,7 @@ use super::Shipment;
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::NODE_ARCHITECTURE;
 use crate::api::names::{API_VERSION, KIND, RESOURCE};
+use crate::api::types::Metadata as _;
 use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
 
 /// How many generations, if nobody says.
@@ -81,7 +82,7 @@ impl Wishes {
             ));
         }
         let before = before?;
-        let place = before.metadata.namespace.as_deref().unwrap_or_default();
+        let place = before.metadata.namespace();
         if before.metadata.deletion_timestamp.is_some() {
             return Some(format!("{place}/{RESOURCE} is being deleted; wait until it is gone"));
         }

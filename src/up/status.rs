@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -70,8 +69,8 @@ impl Picture {
     #[must_use]
     pub fn of(quinistry: &Quinistry) -> Self {
         Self {
-            namespace: quinistry.namespace().unwrap_or_default(),
-            name: quinistry.name_any(),
+            namespace: quinistry.metadata.namespace().into(),
+            name: quinistry.metadata.name().into(),
             generations: quinistry.spec.generations,
             status: quinistry.status.clone().unwrap_or_default(),
             ready: is_ready(quinistry),
@@ -110,8 +109,8 @@ impl Picture {
     }
 
     /// With what pods say.
-    fn with(mut self, uid: &str, pods: &[types::Pod]) -> Self {
-        for pod in pods.iter().filter(|pod| pod.metadata.label(RESOURCE) == Some(uid)) {
+    fn with(mut self, uid: Option<&str>, pods: &[types::Pod]) -> Self {
+        for pod in pods.iter().filter(|pod| uid.is_some() && pod.metadata.label(RESOURCE) == uid) {
             let generation = pod.metadata.label(GENERATION).and_then(|number| number.parse().ok());
             let (Some(generation), Some(node)) = (generation, &pod.spec.node_name) else { continue };
             let node = self.nodes.entry(node.clone()).or_default();
@@ -163,7 +162,7 @@ pub async fn look(
     let pods: Option<Vec<types::Pod>> =
         if few && !resources.is_empty() { Some(cluster.list(POD, namespace, RESOURCE).await?) } else { None };
     let picture = |one: &Quinistry| match &pods {
-        Some(pods) => Picture::of(one).with(one.metadata.uid.as_deref().unwrap_or_default(), pods),
+        Some(pods) => Picture::of(one).with(one.metadata.uid.as_deref(), pods),
         None => Picture::of(one),
     };
     let mut pictures: Vec<Picture> = resources.iter().map(picture).collect();
@@ -266,10 +265,10 @@ pub(super) async fn with_nodes(
     if usize::try_from(most).unwrap_or_default() > NODES {
         return Ok(picture);
     }
-    let uid = quinistry.metadata.uid.as_deref().unwrap_or_default();
+    let Some(uid) = quinistry.metadata.uid.as_deref() else { return Ok(picture) };
     let label = format!("{RESOURCE}={uid}");
     let pods: Vec<types::Pod> = cluster.list(POD, &picture.namespace, &label).await?;
-    Ok(picture.with(uid, &pods))
+    Ok(picture.with(Some(uid), &pods))
 }
 
 /// A resource; one that is from another version may have a status that is not understood.
@@ -341,11 +340,11 @@ mod tests {
             pod("n2", "1", &waiting("ImagePullBackOff")),
             unscheduled,
         ];
-        let nodes = Picture::default().with("1", &pods).nodes;
+        let nodes = Picture::default().with(Some("1"), &pods).nodes;
         assert_eq!(nodes["n1"], BTreeMap::from([(1, Presence::Ready), (2, Presence::Starting)]));
         assert_eq!(nodes["n2"], BTreeMap::from([(1, Presence::Failing)]));
         assert_eq!(nodes.len(), 2);
-        assert!(Picture::default().with("2", &pods).nodes.is_empty());
+        assert!(Picture::default().with(Some("2"), &pods).nodes.is_empty());
     }
 
     #[test]
@@ -363,7 +362,7 @@ mod tests {
         let all =
             [pod("n1", "1", &ready), pod("n1", "2", &ready), pod("n2", "1", &ready), pod("n2", "2", &ready)];
         let seen = |pods: &[types::Pod]| {
-            let picture = said.clone().with("1", pods);
+            let picture = said.clone().with(Some("1"), pods);
             (picture.ready, picture.behind)
         };
         assert_eq!(seen(&all), (true, 0));

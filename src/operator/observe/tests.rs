@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::operator::resource::Watched;
 
 fn wire_pod(change: impl Fn(&mut Value)) -> Pod {
     let mut object = json!({
@@ -228,13 +229,16 @@ fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
     assert_eq!(newest(Vec::new(), second("2026-01-02T01:00:00Z")), None);
 }
 
+fn rival(name: &str, uid: &str) -> Arc<Rival> {
+    let metadata = json!({"name": name, "namespace": "pantry", "uid": uid});
+    let object = json!({"metadata": metadata, "spec": {"image": "a"}});
+    let watched = Watched::new(serde_json::from_value(object).unwrap()).unwrap();
+    watched.rival().unwrap().clone()
+}
+
 #[test]
 fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
-    let resource = |name: &str, uid: &str| -> Arc<Quinistry> {
-        let object =
-            json!({"metadata": {"name": name, "namespace": "pantry", "uid": uid}, "spec": {"image": "a"}});
-        Arc::new(serde_json::from_value(object).unwrap())
-    };
+    let resource = |name: &str, uid: &str| rival(name, uid);
     let set = |name: &str, owner: &str, uid: &str| {
         let object = json!({
             "metadata": {"name": name, "namespace": "pantry", "uid": uid, "creationTimestamp": "2026-01-02T00:00:00Z",
@@ -259,9 +263,6 @@ fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
 
 #[test]
 fn a_resource_serves_its_seed_when_a_pod_of_generation_0_is_ready() {
-    let object =
-        json!({"metadata": {"name": "larder", "namespace": "pantry", "uid": "u1"}, "spec": {"image": "a"}});
-    let resource: Quinistry = serde_json::from_value(object).unwrap();
     let object = json!({
         "metadata": {"name": "larder-gen0", "namespace": "pantry", "uid": "s2", "creationTimestamp": "2026-01-02T00:00:00Z",
             "ownerReferences": [{"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "x", "uid": "u1",
@@ -274,7 +275,7 @@ fn a_resource_serves_its_seed_when_a_pod_of_generation_0_is_ready() {
             pod["metadata"]["labels"]["quinistry/generation"] = "0".into();
             pod["status"]["conditions"][1]["status"] = ready.into();
         });
-        holdings(&[Arc::new(resource.clone())], &sets, &[Arc::new(pod)])["u1"].serves_seed
+        holdings(&[rival("larder", "u1")], &sets, &[Arc::new(pod)])["u1"].serves_seed
     };
     assert!(serves("True") && !serves("False"));
 }

@@ -213,8 +213,11 @@ fn degraded(
     if let Some((reason, message)) = told(&overdue, |_| true) {
         return said("True", reason, message);
     }
-    let other =
-        chain.observed.nodes.iter().filter(|node| select::misses_by_architecture(chain.quinistry, node));
+    let other = chain
+        .observed
+        .nodes
+        .iter()
+        .filter(|node| select::misses_by_architecture(&chain.quinistry.spec, node));
     let other: Vec<&str> = other.map(|node| node.name.as_str()).collect();
     if !other.is_empty() {
         let message = format!(

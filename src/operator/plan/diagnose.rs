@@ -44,7 +44,7 @@ const NO_FREE_PORTS: &str = "free ports";
 pub(super) fn deviations(chain: &Chain<'_>, progress: &Progress) -> Vec<Deviation> {
     let mut all = Vec::new();
     for node in
-        chain.observed.nodes.iter().filter(|node| !node.ready && select::selects(chain.quinistry, node))
+        chain.observed.nodes.iter().filter(|node| !node.ready && select::selects(&chain.quinistry.spec, node))
     {
         all.push(deviation(
             &node.name,

@@ -8,17 +8,18 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::places::{Nodes, Pods};
 use super::{Chain, LEARNING_SAMPLE, SAMPLE, SUSPICIOUS, diagnose, state};
-use crate::crd::{GenerationStatus, NetworkMode, Proof, Quinistry};
+use crate::crd::{GenerationStatus, NetworkMode, Proof};
 use crate::oci::Digest;
 use crate::operator::observed::{DaemonSet, Fetched, Node, Observed, Pod};
+use crate::operator::resource::Resource;
 use crate::operator::{build, identity, select};
 
 /// How many seconds the controller has for making pods before it is asked why there are none.
 const PATIENCE: i64 = 2;
 
 /// Selected nodes, ready or not.
-pub(super) fn selected<'a>(quinistry: &Quinistry, observed: &'a Observed) -> Vec<&'a Node> {
-    observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(quinistry, node)).collect()
+pub(super) fn selected<'a>(quinistry: &Resource, observed: &'a Observed) -> Vec<&'a Node> {
+    observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(&quinistry.spec, node)).collect()
 }
 
 /// A `DaemonSet` of a generation: as it should be, which may not be known yet, and as it is.
@@ -323,7 +324,7 @@ impl<'a> View<'a> {
         let available = ready.clone().count();
         let mut proofs = Vec::new();
         if let Some(digest) = digest.filter(|_| available > 0) {
-            let pinned = self.number != 1 || chain.expected.is_some();
+            let pinned = self.number != 1 || chain.quinistry.digest.is_some();
             if pinned {
                 proofs.extend([Proof::Readiness, Proof::SelfAttestation]);
             }
@@ -335,11 +336,10 @@ impl<'a> View<'a> {
             }
         }
         let failure = diagnose::failure(chain, self);
-        let name = chain.quinistry.metadata.name.as_deref().unwrap_or_default();
         GenerationStatus {
             generation: self.number,
-            daemon_set: identity::daemon_set_name(name, self.number),
-            port: identity::port(chain.quinistry, self.number),
+            daemon_set: identity::daemon_set_name(chain.quinistry.name(), self.number),
+            port: identity::port(&chain.quinistry.spec, self.number),
             image: chain.image(self.number).unwrap_or_default(),
             state: state(self, self.is_proven(digest) || stands, failure),
             desired: count(self.selected),

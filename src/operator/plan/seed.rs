@@ -9,9 +9,10 @@ use super::places::Pods;
 use super::ports::by_age;
 use super::{Action, DropPart};
 use crate::api::names::{MAIN_CARRIER, labels};
-use crate::crd::{Quinistry, Reason};
+use crate::crd::Reason;
 use crate::oci::Digest;
 use crate::operator::observed::{Node, Observed, Part as Found, Pod};
+use crate::operator::resource::Resource;
 use crate::operator::{build, select};
 use crate::seed::carrier::{self, Assignment, Candidate};
 use crate::seed::{Names, Part, exit};
@@ -27,7 +28,7 @@ const ASKED: usize = 8;
 
 /// Generation 0's foundations, as they are against what they should be.
 pub(super) struct Seed<'a> {
-    pub(super) executable: Digest,
+    pub(super) executable: &'a Digest,
     /// Nothing while nobody says it.
     pub(super) pieces: Option<usize>,
     names: Names,
@@ -39,20 +40,20 @@ pub(super) struct Seed<'a> {
     /// Parts that should be there and are not, or that hold something else; with what is in their place.
     broken: Vec<(Part, Option<&'a Found>)>,
     observed: &'a Observed,
-    quinistry: &'a Quinistry,
+    quinistry: &'a Resource,
 }
 
 // === impl Seed ===
 
 impl<'a> Seed<'a> {
     pub(super) fn new(
-        quinistry: &'a Quinistry,
+        quinistry: &'a Resource,
         observed: &'a Observed,
         now: Timestamp,
-        executable: Digest,
+        executable: &'a Digest,
     ) -> Self {
-        let names = Names::new(quinistry.metadata.name.as_deref().unwrap_or_default(), &executable);
-        let ours = observed.own.executable.as_ref().filter(|(digest, _)| *digest == executable);
+        let names = Names::new(quinistry.name(), executable);
+        let ours = observed.own.executable.as_ref().filter(|(digest, _)| digest == executable);
         let found: BTreeMap<&str, &Found> = observed
             .parts
             .iter()
@@ -107,7 +108,7 @@ impl<'a> Seed<'a> {
                 altered: there.map(|there| there.uid.clone()),
             }));
         }
-        let uid = self.quinistry.metadata.uid.as_deref().unwrap_or_default();
+        let uid = self.quinistry.uid();
         let orphans = self.current().filter(|part| !part.owners.iter().any(|owner| owner == uid));
         actions.extend(orphans.map(|part| Action::Adopt { part: part.name.clone() }));
         if self.is_whole() && !self.follows() {
@@ -124,12 +125,12 @@ impl<'a> Seed<'a> {
     fn follows(&self) -> bool {
         let runs = self.observed.pods_of(0).any(|pod| pod.ready.is_some());
         self.observed.rivals.iter().any(|rival| {
-            let holding = rival.metadata.uid.as_ref().and_then(|uid| self.observed.holdings.get(uid));
-            rival.metadata.uid != self.quinistry.metadata.uid
+            let holding = self.observed.holdings.get(&rival.identity.uid);
+            rival.identity.uid != self.quinistry.uid()
                 && rival.spec.seed.is_some()
                 && holding.is_some_and(|holding| holding.serves_seed)
-                && (!runs || by_age(rival, self.quinistry) == Ordering::Less)
-                && !select::disjoint(rival, self.quinistry)
+                && (!runs || by_age(&rival.identity, &self.quinistry.identity) == Ordering::Less)
+                && !select::disjoint(&rival.spec, &self.quinistry.spec)
         })
     }
 
@@ -189,14 +190,14 @@ fn drop(part: &Found) -> Option<Action> {
 }
 
 /// Nodes whose pods should be asked for their images: what is known of them does not carry.
-pub(super) fn strangers(quinistry: &Quinistry, observed: &Observed) -> Vec<String> {
+pub(super) fn strangers(quinistry: &Resource, observed: &Observed) -> Vec<String> {
     let Some(seed) = &quinistry.spec.seed else { return Vec::new() };
     if !seed.carriers.is_empty() {
         return Vec::new();
     }
     let pods = pods(observed);
     let unknown = observed.nodes.iter().all(|node| node.sandboxes.is_empty());
-    let nodes = observed.nodes.iter().filter(|node| node.ready && select::selects(quinistry, node));
+    let nodes = observed.nodes.iter().filter(|node| node.ready && select::selects(&quinistry.spec, node));
     nodes
         .filter(|node| unknown || failed(&pods, node).is_some())
         .filter(|node| !observed.running.contains_key(&node.name))
@@ -205,7 +206,7 @@ pub(super) fn strangers(quinistry: &Quinistry, observed: &Observed) -> Vec<Strin
         .collect()
 }
 
-fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestamp) -> Assignment {
+fn assign(quinistry: &Resource, observed: &Observed, sound: bool, now: Timestamp) -> Assignment {
     let named = quinistry.spec.seed.as_ref().map_or(&[][..], |seed| &seed.carriers);
     let image_of = |key: &str| {
         let set = observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(key))?;
@@ -218,7 +219,7 @@ fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestam
     let nodes: Vec<Candidate<'_>> = observed
         .nodes
         .iter()
-        .filter(|node| select::selects(quinistry, node))
+        .filter(|node| select::selects(&quinistry.spec, node))
         .map(|node| {
             let here = pods.on(&node.name);
             let running = observed.running.get(&node.name).map_or(&[][..], Vec::as_slice);

@@ -16,7 +16,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::super::build;
-use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
+use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart, Rival};
+use super::super::resource::{Resource, Watched};
 use super::{Action, Plan, plan};
 use crate::api::names::{MAIN_CARRIER, annotations, labels};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
@@ -64,6 +65,12 @@ fn learning() -> Quinistry {
     quinistry(&json!({"image": "registry.example.com/larder:1", "generations": 3}))
 }
 
+/// A resource as another one sees it.
+fn rival(quinistry: &Quinistry) -> Arc<Rival> {
+    let watched = Watched::new(serde_json::from_value(json!(quinistry)).unwrap()).unwrap();
+    watched.rival().unwrap().clone()
+}
+
 #[derive(Clone)]
 struct World {
     observed: Observed,
@@ -83,7 +90,10 @@ impl World {
     }
 
     fn plan(&self, quinistry: &Quinistry) -> Plan {
-        plan(quinistry, &self.observed, self.now)
+        match Resource::parse(quinistry) {
+            Ok(resource) => plan(&resource, &self.observed, self.now),
+            Err(unfit) => unfit.plan(),
+        }
     }
 
     /// Does what the plan says, and nothing else: no pod starts by it.

@@ -1,7 +1,5 @@
 //! The ports: who else has them, or wants them. Pure. Processes of a node are not seen from here.
 
-use kube::ResourceExt as _;
-
 use super::observe::Observed;
 use super::{Finding, Question};
 use crate::api::names::labels::{NODE_ARCHITECTURE, RESOURCE};
@@ -61,7 +59,7 @@ pub(super) fn findings(
         if arch.is_some_and(|arch| arch != question.shipment.architecture) {
             return None;
         }
-        let name = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
+        let name = format!("{}/{}", other.metadata.namespace(), other.metadata.name());
         let text = format!("Quinistry {name} has {} to {}", theirs.start(), theirs.end());
         Some(if selector.keys().all(|key| key == NODE_ARCHITECTURE) {
             Finding::fail("ports", format!("{text}; delete it, or choose another --base-port"))

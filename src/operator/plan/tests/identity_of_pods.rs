@@ -90,10 +90,11 @@ fn a_copied_pod_does_not_keep_generations_from_going() {
 fn a_set_is_of_a_resource_by_its_owner_its_namespace_and_its_name() {
     let quinistry = pinned();
     let world = standing(&quinistry);
+    let identity = Resource::parse(&quinistry).unwrap().identity;
     let changed = |change: fn(&mut DaemonSet)| {
         let mut set = world.observed.daemon_set(2).unwrap().clone();
         change(&mut set);
-        set.is_of(&quinistry)
+        set.is_of(&identity)
     };
     assert!(changed(|_| {}));
     assert!(!changed(|set| set.owner = "uid-other".into()));

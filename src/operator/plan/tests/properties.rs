@@ -224,10 +224,10 @@ fn of_the_status_of_another_resource_only_a_refusal_counts() {
         rival.metadata.uid = Some("uid-rival".into());
         rival.metadata.creation_timestamp = Some(Time(at(-7200)));
         rival.spec.base_port += i32::try_from(random.below(2)).unwrap() * 100;
-        world.observed.rivals = vec![Arc::new(rival.clone())];
+        world.observed.rivals = vec![super::rival(&rival)];
         let silent = world.plan(&quinistry);
         rival.status = Some(status(random));
-        world.observed.rivals = vec![Arc::new(rival)];
+        world.observed.rivals = vec![super::rival(&rival)];
         assert!(world.plan(&quinistry) == silent, "seed {seed}");
     });
 }
@@ -241,7 +241,7 @@ fn nothing_is_done_while_another_owns_the_ports_or_when_suspended_or_going() {
         rival.spec.base_port += i32::try_from(random.below(2)).unwrap();
         rival.spec.generations = 2;
         if quinistry.spec.generations > 1 || rival.spec.base_port == quinistry.spec.base_port {
-            world.observed.rivals = vec![Arc::new(rival)];
+            world.observed.rivals = vec![super::rival(&rival)];
             let plan = world.plan(&quinistry);
             assert_eq!(plan.actions, Vec::new(), "seed {seed}");
             assert_eq!(plan.words.ports_available.reason, Reason::PortConflict, "seed {seed}");

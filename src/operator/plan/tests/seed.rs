@@ -223,7 +223,7 @@ fn of_two_seeds_one_labels_the_nodes() {
     rival.metadata.uid = Some("uid-rival".into());
     rival.metadata.creation_timestamp = Some(Time(at(-90)));
     rival.spec.base_port = 7000;
-    world.observed.rivals = vec![Arc::new(rival)];
+    world.observed.rivals = vec![super::rival(&rival)];
     // Of one that has not come up nobody has anything.
     assert!(labels(&world.plan(&quinistry)));
     let holding = |serves_seed| Holding { since: at(-30), has_pods: true, serves_seed };
@@ -356,7 +356,7 @@ fn ports_of_a_seed_begin_one_lower() {
     rival.metadata.name = Some("rival".into());
     rival.metadata.creation_timestamp = Some(Time(at(-90)));
     rival.spec.base_port = 4997;
-    world.observed.rivals = vec![Arc::new(rival)];
+    world.observed.rivals = vec![super::rival(&rival)];
     assert_degraded(&world.plan(&quinistry), Reason::PortConflict);
 }
 
