@@ -188,21 +188,17 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> 
     Some((format!("{}/{}", view.namespace, view.name), view))
 }
 
-/// Asks what pods run in on nodes where no carrier is known; whether there were any. (Client required then.)
+/// Asks what pods run in on nodes where no carrier is known. (Client required.)
 pub(super) async fn carriers(
     client: &Client,
-    quinistry: &Resource,
-    strangers: &[String],
-    observed: &mut Observed,
-) -> Result<bool, OperatorError> {
-    // Nothing will be done with an answer.
-    if strangers.is_empty() || quinistry.spec.suspend {
-        return Ok(false);
+    nodes: Vec<String>,
+) -> Result<BTreeMap<String, Vec<Running>>, OperatorError> {
+    let mut all = BTreeMap::new();
+    for node in nodes {
+        let images = running(client, &node).await?;
+        all.insert(node, images);
     }
-    for node in strangers {
-        observed.running.insert(node.clone(), running(client, node).await?);
-    }
-    Ok(true)
+    Ok(all)
 }
 
 /// The images of pods that run on a node.

@@ -17,6 +17,21 @@ use crate::crd::{QuinistrySpec, QuinistryStatus, Reason};
 use crate::oci::Digest;
 use crate::seed::carrier::Running;
 
+/// The questions that were asked beside the watches, in this order. Each is put once before a plan is carried out: an
+/// answer may leave as much open as there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asked {
+    /// The watches alone.
+    #[default]
+    Nothing,
+    /// For the images of running pods.
+    Carriers,
+    /// For Events about what is missing.
+    Events,
+    /// For every byte that pods serve.
+    Pods,
+}
+
 /// Everything that concerns one resource.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Observed {
@@ -49,6 +64,8 @@ pub(super) struct Observed {
     pub running: BTreeMap<String, Vec<Running>>,
     /// The operator's own executable.
     pub own: Own,
+    /// What was asked so far.
+    pub asked: Asked,
 }
 
 /// Another resource, as far as it competes for the nodes.

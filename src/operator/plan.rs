@@ -6,7 +6,7 @@
 //! Generations that are too many go from the highest, one at a time. What runs is never taken away because its
 //! predecessor wavers.
 //!
-//! Called by the driver before and after verification; `report` turns the words into status.
+//! Called by the driver until nothing more is to be asked (see [`Step`]); `report` turns the words into status.
 
 mod action;
 mod conditions;
@@ -31,7 +31,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::build::{self, Input};
 use super::identity;
-use super::observed::{DaemonSet, Fetched, Node, Observed, Pod};
+use super::observed::{Asked, DaemonSet, Fetched, Node, Observed, Pod};
 use super::resource::Resource;
 use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Reason};
 use crate::oci::Digest;
@@ -82,15 +82,46 @@ pub(super) struct Plan {
     pub missing: Missing,
     /// Times since which nodes lack generations, for the next plan.
     pub lacking: Lacking,
-    /// Nodes whose pods should be asked for images, as no carrier is known there. Nothing should be done before.
+    /// Nodes whose pods should be asked for images, as no carrier is known there.
     pub strangers: Vec<String>,
     /// Nothing is to be done or said: the resource is going away.
     pub gone: bool,
 }
 
-/// Plans.
+/// Outcome of planning: what must be asked first, in the order of the variants, or what to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// The images of the pods on these nodes are needed, as no carrier is known there.
+    Carriers(Vec<String>),
+    /// What Events say of these generations and pods is needed.
+    Events(Missing),
+    /// The bytes that the pods of [`Plan::verify`] serve are needed. If none of them has anything new to say, the plan
+    /// stands.
+    Fetch(Box<Plan>),
+    /// Everything is known that can be.
+    Ready(Box<Plan>),
+}
+
+/// Plans, or says what must be asked before. Each question is asked once: [`Observed::asked`] says how far it is.
 #[must_use]
-pub(super) fn plan(quinistry: &Resource, observed: &Observed, now: Timestamp) -> Plan {
+pub(super) fn plan(quinistry: &Resource, observed: &Observed, now: Timestamp) -> Step {
+    let plan = with_what_is_known(quinistry, observed, now);
+    // Nothing will be done with a carrier of a suspended resource.
+    if observed.asked < Asked::Carriers && !plan.strangers.is_empty() && !quinistry.spec.suspend {
+        return Step::Carriers(plan.strangers);
+    }
+    if observed.asked < Asked::Events && !plan.missing.is_empty() {
+        return Step::Events(plan.missing);
+    }
+    if observed.asked < Asked::Pods && !plan.verify.is_empty() {
+        return Step::Fetch(Box::new(plan));
+    }
+    Step::Ready(Box::new(plan))
+}
+
+/// Plans with what is known, whatever more could be asked.
+#[must_use]
+pub(super) fn with_what_is_known(quinistry: &Resource, observed: &Observed, now: Timestamp) -> Plan {
     if quinistry.identity.is_leaving {
         return Plan { gone: true, ..Plan::default() };
     }

@@ -14,8 +14,8 @@ use kube::runtime::reflector::ObjectRef;
 use super::apply::{Applied, apply, exists};
 use super::claims::{self, Claim};
 use super::metrics::{Look, Write};
-use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection, Rival};
-use super::plan::{self, Action, Plan};
+use super::observed::{Asked, DaemonSet, Fetched, Observed, Refusal, Rejection, Rival};
+use super::plan::{self, Action, Missing, Plan, Step, VerifyRequest};
 use super::resource::{Identity, Resource, Watched};
 use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
 use crate::crd::{QuinistryStatus, Reason};
@@ -117,22 +117,31 @@ impl Operator {
             parts = found;
         }
         let mut observed = Observed { parts, altered, ..self.observe(quinistry) };
-        let mut plan = self.plan(quinistry, &observed);
-        if observe::carriers(&self.client, quinistry, &plan.strangers, &mut observed).await? {
-            plan = self.plan_anew(quinistry, &mut observed);
-        }
+        let mut asked_again = None;
+        let mut plan = loop {
+            let asked = match self.plan(quinistry, &observed) {
+                // observe (client required)
+                Step::Carriers(nodes) => {
+                    observed.running.extend(observe::carriers(&self.client, nodes).await?);
+                    Asked::Carriers
+                }
+                Step::Events(missing) => {
+                    (observed.refusals, asked_again) = self.refusals(quinistry, &missing, &observed).await?;
+                    Asked::Events
+                }
+                // verify (client required)
+                Step::Fetch(plan) => {
+                    if !self.verify(quinistry, &plan.verify).await {
+                        break plan;
+                    }
+                    Asked::Pods
+                }
+                Step::Ready(plan) => break plan,
+            };
+            observed = self.observe_again(quinistry, observed, asked);
+        };
         if plan.gone {
             return Ok(Next::await_change());
-        }
-        // observe (client required)
-        let mut asked_again = None;
-        if !plan.missing.is_empty() {
-            (observed.refusals, asked_again) = self.refusals(quinistry, &plan, &observed).await?;
-            plan = self.plan_anew(quinistry, &mut observed);
-        }
-        // verify (client required), and plan with what was seen
-        if self.verify(quinistry, &plan).await {
-            plan = self.plan_anew(quinistry, &mut observed);
         }
         self.memories.lack(identity, plan.lacking.clone());
         // apply (client required)
@@ -140,14 +149,14 @@ impl Operator {
             Ok(Planned::Anew) => return Ok(Next::requeue(LAGGING)),
             Ok(Planned::Contested(rejection)) => {
                 observed.rejection = Some(rejection);
-                plan = self.plan(quinistry, &observed);
+                plan = self.plan_with_what_is_known(quinistry, &observed);
                 Ok(())
             }
             result => result.map(drop),
         };
         if let Some(rejection) = self.memories.rejection(identity) {
             observed.rejection = Some(rejection);
-            plan = self.plan(quinistry, &observed);
+            plan = self.plan_with_what_is_known(quinistry, &observed);
         }
         // Just started, it has yet to look at what may stand there for long: that is no reason to take Ready away.
         // Whoever answers late, or not at all, makes this run again.
@@ -164,18 +173,25 @@ impl Operator {
         Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
     }
 
-    fn plan(&self, quinistry: &Resource, observed: &Observed) -> Plan {
-        let begun = Instant::now();
-        let plan = plan::plan(quinistry, observed, Timestamp::now());
-        self.pace.planned(begun.elapsed());
-        plan
+    fn plan(&self, quinistry: &Resource, observed: &Observed) -> Step {
+        self.timed(|| plan::plan(quinistry, observed, Timestamp::now()))
     }
 
-    /// Plans with what the watches have brought while something was waited for.
-    fn plan_anew(&self, quinistry: &Resource, observed: &mut Observed) -> Plan {
-        let Observed { refusals, parts, altered, running, .. } = std::mem::take(observed);
-        *observed = Observed { refusals, parts, altered, running, ..self.observe(quinistry) };
-        self.plan(quinistry, observed)
+    fn plan_with_what_is_known(&self, quinistry: &Resource, observed: &Observed) -> Box<Plan> {
+        self.timed(|| Box::new(plan::with_what_is_known(quinistry, observed, Timestamp::now())))
+    }
+
+    fn timed<T>(&self, plan: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let planned = plan();
+        self.pace.planned(begun.elapsed());
+        planned
+    }
+
+    /// Observes what the watches have brought while something was waited for, beside what was asked.
+    fn observe_again(&self, quinistry: &Resource, before: Observed, asked: Asked) -> Observed {
+        let Observed { refusals, parts, altered, running, .. } = before;
+        Observed { refusals, parts, altered, running, asked, ..self.observe(quinistry) }
     }
 
     fn observe(&self, quinistry: &Resource) -> Observed {
@@ -213,20 +229,20 @@ impl Operator {
     async fn refusals(
         &self,
         quinistry: &Resource,
-        plan: &Plan,
+        missing: &Missing,
         observed: &Observed,
     ) -> Result<(Vec<Refusal>, Option<Duration>), OperatorError> {
-        if let Some((known, left)) = self.memories.refused(&quinistry.identity, &plan.missing, WAITING) {
+        if let Some((known, left)) = self.memories.refused(&quinistry.identity, missing, WAITING) {
             return Ok((known, Some(left)));
         }
-        let found = observe::refusals(&self.client, quinistry, &plan.missing, observed).await?;
-        self.memories.refuse(&quinistry.identity, plan.missing.clone(), found.clone());
+        let found = observe::refusals(&self.client, quinistry, missing, observed).await?;
+        self.memories.refuse(&quinistry.identity, missing.clone(), found.clone());
         Ok((found, None))
     }
 
-    /// Whether anything was looked at.
-    async fn verify(&self, quinistry: &Resource, plan: &Plan) -> bool {
-        let (metrics, requests) = (self.metrics.clone(), self.requests.clone());
+    /// Fetches from pods; returns false if none of them was due.
+    async fn verify(&self, quinistry: &Resource, requests: &[VerifyRequest]) -> bool {
+        let (metrics, queue) = (self.metrics.clone(), self.requests.clone());
         let resource = ObjectRef::new(quinistry.name()).within(quinistry.namespace());
         let tell = move |fetched: &Fetched, late| {
             metrics.looked(match fetched {
@@ -235,10 +251,10 @@ impl Operator {
                 Fetched::Failed(_) => Look::Failed,
             });
             if late {
-                let _ = requests.send(resource.clone());
+                let _ = queue.send(resource.clone());
             }
         };
-        self.eyes.look(&plan.verify, Arc::new(tell)).await
+        self.eyes.look(requests, Arc::new(tell)).await
     }
 
     async fn apply(

@@ -19,8 +19,8 @@ use super::apply::apply;
 use super::build;
 use super::error::{Category, OperatorError};
 use super::observe;
-use super::observed::{Node, Observed, Part};
-use super::plan::{self, Action, Plan};
+use super::observed::{Asked, Node, Observed, Part};
+use super::plan::{self, Action, Plan, Step};
 use super::resource::Resource;
 use crate::api::names::MAIN_CARRIER;
 use crate::api::names::labels::{NAME, RESOURCE, SEED};
@@ -52,14 +52,20 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
     };
     let quinistry = &quinistry;
     let mut observed = observe(client, quinistry).await?;
-    let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
-    if observe::carriers(client, quinistry, &plan.strangers, &mut observed).await? {
-        plan = plan::plan(quinistry, &observed, Timestamp::now());
-    }
-    if !plan.missing.is_empty() {
-        observed.refusals = observe::refusals(client, quinistry, &plan.missing, &observed).await?;
-        plan = plan::plan(quinistry, &observed, Timestamp::now());
-    }
+    let plan = loop {
+        observed.asked = match plan::plan(quinistry, &observed, Timestamp::now()) {
+            Step::Carriers(nodes) => {
+                observed.running.extend(observe::carriers(client, nodes).await?);
+                Asked::Carriers
+            }
+            Step::Events(missing) => {
+                observed.refusals = observe::refusals(client, quinistry, &missing, &observed).await?;
+                Asked::Events
+            }
+            // Bytes are the operator's to look at: pods cannot be reached from just anywhere.
+            Step::Fetch(plan) | Step::Ready(plan) => break plan,
+        };
+    };
     let failed: BTreeSet<&str> =
         observed.pods_of(0).filter(|pod| pod.ready.is_none()).map(|pod| pod.start.uid.as_str()).collect();
     for action in &plan.actions {
@@ -78,11 +84,10 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
         }
     }
     let status = plan.generations.iter().find(|one| one.generation == 0).cloned();
-    // Its bytes are the operator's to look at: pods cannot be reached from just anywhere.
     let rolled_out = status
         .as_ref()
         .is_some_and(|status| matches!(status.state, GenerationState::Verifying | GenerationState::Ready));
-    Ok(Zero { status, rolled_out, problems: problems(plan) })
+    Ok(Zero { status, rolled_out, problems: problems(*plan) })
 }
 
 /// Returns what a plan says of generation 0, or, if that is nothing, of the resource.
@@ -119,12 +124,19 @@ pub async fn preview(
     }
     // It stands for all of them: as if they were there.
     observed.parts = whole(quinistry, &Names::new(quinistry.name(), executable), pieces);
-    let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
-    if let Some(client) = client
-        && observe::carriers(client, quinistry, &plan.strangers, &mut observed).await?
-    {
-        plan = plan::plan(quinistry, &observed, Timestamp::now());
-    }
+    let plan = loop {
+        observed.asked = match plan::plan(quinistry, &observed, Timestamp::now()) {
+            Step::Carriers(nodes) => {
+                if let Some(client) = client {
+                    observed.running.extend(observe::carriers(client, nodes).await?);
+                }
+                Asked::Carriers
+            }
+            // Nothing is there that Events could be about.
+            Step::Events(_) => Asked::Events,
+            Step::Fetch(plan) | Step::Ready(plan) => break plan,
+        };
+    };
     let sets = plan.actions.into_iter().filter_map(|action| match action {
         Action::Apply(set) if build::generation(&set) == Some(0) => Some(build::unsigned(*set)),
         _ => None,

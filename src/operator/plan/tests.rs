@@ -18,7 +18,7 @@ use serde_json::json;
 use super::super::build;
 use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart, Rival};
 use super::super::resource::{Resource, Watched};
-use super::{Action, Plan, plan};
+use super::{Action, Plan, Step, plan, with_what_is_known};
 use crate::api::names::{MAIN_CARRIER, annotations, labels};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
 use crate::oci::Digest;
@@ -91,7 +91,7 @@ impl World {
 
     fn plan(&self, quinistry: &Quinistry) -> Plan {
         match Resource::parse(quinistry) {
-            Ok(resource) => plan(&resource, &self.observed, self.now),
+            Ok(resource) => with_what_is_known(&resource, &self.observed, self.now),
             Err(unfit) => unfit.plan(),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::plan::{Words, plan};
+use super::super::plan::{Words, with_what_is_known as plan};
 use super::*;
 use crate::crd::GenerationState;
 use crate::operator::observed::Observed;

@@ -1,6 +1,7 @@
 //! Generation 0: what it stands on, and in which order it comes and goes.
 
-use crate::operator::observed::{Holding, Own};
+use crate::crd::QuinistrySpec;
+use crate::operator::observed::{Asked, Holding, Own};
 use crate::seed::{Names, Part as Which, carrier};
 
 use super::*;
@@ -375,4 +376,37 @@ fn specifications_of_seeds_that_cannot_be_raised_are_refused() {
         assert_degraded(&plan, Reason::InvalidSpec);
         assert!(plan.words.degraded.message.contains(words), "{:?}", plan.words.degraded);
     }
+}
+
+#[test]
+fn questions_are_asked_in_order_and_each_once() {
+    let (quinistry, mut world) = own();
+    let resource = Resource::parse(&quinistry).unwrap();
+    for _ in 0..4 {
+        world.obey(&world.plan(&quinistry));
+        world.run();
+    }
+    // No node names a carrier, one lacks its pod, and nothing was fetched.
+    world.change_node("node-1", |node| node.sandboxes = Vec::new());
+    world.change_node("node-2", |node| node.sandboxes = Vec::new());
+    world.change_node("node-3", |node| node.sandboxes = Vec::new());
+    world.observed.pods.retain(|pod| pod.node != "node-3");
+    world.now = at(600);
+    let mut asked = Vec::new();
+    loop {
+        let step = plan(&resource, &world.observed, world.now);
+        world.observed.asked = match step {
+            Step::Carriers(_) => Asked::Carriers,
+            Step::Events(_) => Asked::Events,
+            Step::Fetch(_) => Asked::Pods,
+            Step::Ready(_) => break,
+        };
+        asked.push(world.observed.asked);
+    }
+    assert_eq!(asked, [Asked::Carriers, Asked::Events, Asked::Pods], "whatever came of it");
+    let suspended =
+        Quinistry { spec: QuinistrySpec { suspend: true, ..quinistry.spec.clone() }, ..quinistry };
+    world.observed.asked = Asked::Nothing;
+    let step = plan(&Resource::parse(&suspended).unwrap(), &world.observed, world.now);
+    assert!(!matches!(step, Step::Carriers(_)), "nothing would be done with a carrier");
 }
