@@ -48,6 +48,7 @@ use kube::{Client, Config};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::api::locks::lock;
 use crate::api::names::managers;
 use crate::seed::Cut;
 
@@ -177,9 +178,7 @@ impl Operator {
         self: Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), OperatorError> {
-        let Some(Inbox { writer, requests, election }) =
-            self.inbox.lock().expect("nothing panics while it is held").take()
-        else {
+        let Some(Inbox { writer, requests, election }) = lock(&self.inbox).take() else {
             return Ok(());
         };
         let queue = watches::queue(&self, writer, requests, stop);

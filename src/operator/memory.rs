@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::observed::{Refusal, Rejection};
 use super::plan::{Lacking, Missing};
 use super::resource::Identity;
+use crate::api::locks::lock;
 use crate::crd::QuinistryStatus;
 
 /// Initial time for which a refusal holds that may pass by itself.
@@ -206,11 +207,11 @@ impl Memories {
 
     /// Forgets resources that are no more.
     pub(super) fn keep(&self, alive: &BTreeSet<&str>) {
-        self.0.lock().expect("nothing panics while it is held").retain(|uid, _| alive.contains(uid.as_str()));
+        lock(&self.0).retain(|uid, _| alive.contains(uid.as_str()));
     }
 
     fn of<T>(&self, resource: &Identity, with: impl FnOnce(&mut Memory) -> T) -> T {
-        let mut all = self.0.lock().expect("nothing panics while it is held");
+        let mut all = lock(&self.0);
         with(all.entry(resource.uid.clone()).or_default())
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn pod(mut pod: types::Pod) -> Option<(String, Pod)> {
         name: owner.name.clone(),
         uid: owner.uid.clone(),
     });
-    let node = pod.spec.node_name.take().or_else(|| meant_for(&pod.spec)).unwrap_or_default();
+    let node = pod.spec.node_name.take().or_else(|| meant_for(&pod.spec));
     let container = pod.spec.containers.into_iter().find(|container| container.name == CONTAINER);
     let (image, pull_policy) =
         container.map(|container| (container.image, container.image_pull_policy)).unwrap_or_default();

@@ -223,8 +223,8 @@ pub(super) struct Pod {
     pub controller: Option<Controller>,
     /// Generation in the lineage, as the label says.
     pub generation: i32,
-    /// The node it runs on, or is meant for.
-    pub node: String,
+    /// The node it runs on, or is meant for, if that is known.
+    pub node: Option<String>,
     /// Hash of the template that it was made of.
     pub template: Option<String>,
     /// Image in its specification.

@@ -17,6 +17,7 @@ use super::error::OperatorError;
 use super::observed::{Own, Part};
 use super::resource::Resource;
 use super::{Operator, observe, watches};
+use crate::api::locks::lock;
 use crate::api::names::labels::{NAME, SEED};
 use crate::api::types;
 use crate::lenient::Guarded;
@@ -66,7 +67,7 @@ impl Pieces {
     ) -> Result<Option<Vec<Arc<Part>>>, OperatorError> {
         let namespace = quinistry.namespace();
         let (cache, since) = {
-            let mut watched = self.watched.lock().expect("nothing panics while it is held");
+            let mut watched = lock(&self.watched);
             let begin = || (watch(operator, namespace), Instant::now());
             let (cache, since) = watched.entry(namespace.into()).or_insert_with(begin);
             if cache.is_synced() {
@@ -113,14 +114,14 @@ impl Pieces {
         if sound.is_empty() {
             return;
         }
-        let watched = self.watched.lock().expect("nothing panics while it is held");
+        let watched = lock(&self.watched);
         let parts = watched.values().flat_map(|(cache, _)| cache.select(|_| true));
         let alive: BTreeSet<String> = parts.map(|part| part.uid.clone()).collect();
         sound.retain(|uid, _| alive.contains(uid));
     }
 
     fn sound(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
-        self.sound.lock().expect("nothing panics while it is held")
+        lock(&self.sound)
     }
 }
 

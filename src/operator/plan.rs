@@ -314,8 +314,7 @@ impl<'a> Chain<'a> {
     fn surplus(&self) -> Option<Action> {
         let wanted = self.quinistry.spec.generations;
         let sets = self.observed.daemon_sets.iter().map(|set| set.generation);
-        let orphans =
-            self.observed.orphans(self.quinistry.name()).filter(|pod| self.node_is_ready(&pod.node));
+        let orphans = self.observed.orphans(self.quinistry.name()).filter(|pod| self.is_on_a_ready_node(pod));
         let highest =
             sets.chain(orphans.map(|pod| pod.generation)).filter(|number| *number > wanted).max()?;
         let set = self.observed.daemon_set(highest).filter(|set| !set.deleting)?;
@@ -337,7 +336,7 @@ impl<'a> Chain<'a> {
                     matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff")
                 });
                 let came_later = || {
-                    let on_it = self.below(view).map_or(&[][..], |below| below.on(&pod.node));
+                    let on_it = self.below(view).map_or(&[][..], |below| below.beside(pod));
                     let predecessor = on_it.iter().find(|other| !other.deleting);
                     let since = predecessor.and_then(|other| Some(other.ready?.min(other.seen)));
                     since.is_some_and(|since| since >= pod.created)
@@ -352,8 +351,8 @@ impl<'a> Chain<'a> {
         self.views.iter().find(|below| below.number == view.number - 1)
     }
 
-    fn node_is_ready(&self, name: &str) -> bool {
-        self.nodes.get(name).is_some_and(|node| node.ready)
+    fn is_on_a_ready_node(&self, pod: &Pod) -> bool {
+        self.nodes.of(pod).is_some_and(|node| node.ready)
     }
 
     fn requests(&self) -> Vec<VerifyRequest> {

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::identity::CONTAINER_PORT;
 use super::observed::{Fetched, PodStart};
 use super::plan::VerifyRequest;
+use crate::api::locks::lock;
 use crate::client::{Client, ClientError, Options, Selection};
 use crate::oci::ImageReference;
 use crate::one_line::one_line;
@@ -171,7 +172,7 @@ impl Eyes {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodStart, Seen>> {
-        self.seen.lock().expect("nothing panics while it is held")
+        lock(&self.seen)
     }
 }
 

@@ -25,7 +25,7 @@ use super::resource::Resource;
 use crate::api::names::MAIN_CARRIER;
 use crate::api::names::labels::{NAME, RESOURCE, SEED};
 use crate::api::types;
-use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry};
+use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry, Reason};
 use crate::lenient::Guarded;
 use crate::seed::Names;
 
@@ -39,8 +39,19 @@ pub struct Zero {
     pub status: Option<GenerationStatus>,
     /// A pod of the current template is Ready on each selected node that is ready, and there is at least one.
     pub rolled_out: bool,
-    /// What is wrong, node by node; or, with an empty node, with the resource.
+    /// What is wrong, node by node.
     pub problems: Vec<Deviation>,
+    /// What is wrong with the resource, if there is nothing to say of single nodes.
+    pub trouble: Option<Trouble>,
+}
+
+/// What is wrong with a resource as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What kind.
+    pub reason: Reason,
+    /// In words.
+    pub message: String,
 }
 
 /// One pass: reads nodes, pods, `DaemonSets` and the `ConfigMaps`' metadata, and does what is next. To be repeated, about
@@ -48,7 +59,7 @@ pub struct Zero {
 pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, OperatorError> {
     let quinistry = match Resource::parse(quinistry) {
         Ok(quinistry) => quinistry,
-        Err(unfit) => return Ok(Zero { problems: problems(unfit.plan()), ..Zero::default() }),
+        Err(unfit) => return Ok(Zero::of(unfit.plan())),
     };
     let quinistry = &quinistry;
     let mut observed = observe(client, quinistry).await?;
@@ -83,23 +94,25 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
             }
         }
     }
-    let status = plan.generations.iter().find(|one| one.generation == 0).cloned();
-    let rolled_out = status
-        .as_ref()
-        .is_some_and(|status| matches!(status.state, GenerationState::Verifying | GenerationState::Ready));
-    Ok(Zero { status, rolled_out, problems: problems(*plan) })
+    Ok(Zero::of(*plan))
 }
 
-/// Returns what a plan says of generation 0, or, if that is nothing, of the resource.
-fn problems(plan: Plan) -> Vec<Deviation> {
-    let mut problems: Vec<_> =
-        plan.deviations.into_iter().filter(|deviation| deviation.generation == 0).collect();
-    let said = &plan.words.degraded;
-    if problems.is_empty() && said.status == "True" {
-        let (reason, message) = (said.reason, said.message.clone());
-        problems.push(Deviation { node: String::new(), generation: 0, reason, message });
+// === impl Zero ===
+
+impl Zero {
+    /// Takes from a plan what it says of generation 0.
+    fn of(plan: Plan) -> Self {
+        let status = plan.generations.into_iter().find(|one| one.generation == 0);
+        let rolled_out = status.as_ref().is_some_and(|status| {
+            matches!(status.state, GenerationState::Verifying | GenerationState::Ready)
+        });
+        let problems: Vec<_> =
+            plan.deviations.into_iter().filter(|deviation| deviation.generation == 0).collect();
+        let degraded = plan.words.degraded;
+        let trouble = (problems.is_empty() && degraded.status == "True")
+            .then(|| Trouble { reason: degraded.reason, message: degraded.message });
+        Self { status, rolled_out, problems, trouble }
     }
-    problems
 }
 
 /// What [`raise`] would apply for a resource that does not exist yet, of an executable in so many pieces: for review,

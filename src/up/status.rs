@@ -17,6 +17,7 @@ use crate::api::names::CLAIM;
 use crate::api::names::labels::{GENERATION, RESOURCE};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::{OPERATOR_GONE, Quinistry, QuinistryStatus};
+use crate::operator::zero::{Trouble, Zero};
 
 /// Time that a Lease may be silent after it was seen to change.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -47,6 +48,9 @@ pub struct Picture {
     pub operator: Writer,
     /// Time at which the operator last wrote this status, if that is recorded.
     pub written: Option<String>,
+    /// What is wrong with a resource that no operator sees to yet.
+    #[serde(skip)]
+    pub trouble: Option<Trouble>,
     /// What is on each node; empty for too many nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
 }
@@ -77,6 +81,7 @@ impl Picture {
             behind: 0,
             operator: Writer::default(),
             written: written(quinistry),
+            trouble: None,
             nodes: BTreeMap::new(),
         }
     }
@@ -97,7 +102,7 @@ impl Picture {
 
     /// Of a generation 0 that no operator sees to yet.
     #[must_use]
-    pub fn of_zero(quinistry: &Quinistry, zero: &crate::operator::zero::Zero) -> Self {
+    pub fn of_zero(quinistry: &Quinistry, zero: &Zero) -> Self {
         let status = QuinistryStatus {
             ready: format!("0/{}", quinistry.spec.generations),
             digest: quinistry.spec.digest.clone(),
@@ -105,7 +110,7 @@ impl Picture {
             deviations: zero.problems.clone(),
             ..QuinistryStatus::default()
         };
-        Self { status, ready: false, ..Self::of(quinistry) }
+        Self { status, ready: false, trouble: zero.trouble.clone(), ..Self::of(quinistry) }
     }
 
     /// With what pods say.

@@ -10,6 +10,7 @@ use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
 use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
 use crate::escape;
+use crate::operator::zero::Trouble;
 
 /// Colours, if they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,12 +156,19 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
         .expect("writing to a string does not fail");
     }
     for one in &status.deviations {
+        // The operator names no node for a pod that is for none.
         let place = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
         let reason = paint.on(Hue::Bad, &one.reason.to_string());
         let message = harmless(&one.message);
         writeln!(lines, "{place}generation {}: {reason}: {message}", one.generation)
             .expect("writing to a string does not fail");
         said.insert(one.reason);
+    }
+    if let Some(Trouble { reason, message }) = &picture.trouble {
+        let painted = paint.on(Hue::Bad, &reason.to_string());
+        writeln!(lines, "generation 0: {painted}: {}", harmless(message))
+            .expect("writing to a string does not fail");
+        said.insert(*reason);
     }
     for condition in &status.conditions {
         let wrong = match condition.type_.as_str() {
@@ -231,6 +239,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::crd::Reason;
     use crate::up::Writer;
 
     fn picture() -> Picture {
@@ -261,6 +270,7 @@ mod tests {
             behind: 0,
             operator: Writer::default(),
             written: Some("2026-01-01T00:00:00Z".into()),
+            trouble: None,
             nodes: [
                 ("n1".into(), [(0, Presence::Ready), (1, Presence::Ready)].into()),
                 ("node-2".into(), [(0, Presence::Ready), (1, Presence::Failing)].into()),
@@ -268,6 +278,15 @@ mod tests {
             ]
             .into(),
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_whole_resource_is_shown_without_a_node() {
+        let trouble = Trouble { reason: Reason::NoNodes, message: "no node is selected".into() };
+        let status = QuinistryStatus::default();
+        let text = summary(&Picture { trouble: Some(trouble), status, ..picture() });
+        assert!(text.starts_with("generation 0: NoNodes: no node is selected"), "{text}");
+        assert!(text.contains("→ NoNodes: look at nodeSelector"), "{text}");
     }
 
     #[test]

@@ -72,8 +72,8 @@ fn of_a_pod_the_registrys_container_counts() {
     assert_eq!(pod.running, Some(second("2026-01-02T03:04:06Z")));
     assert_eq!(pod.ended, Some((3, "not the expected one".into())));
     assert_eq!((pod.waiting, pod.unschedulable, pod.ip.as_deref()), (None, None, Some("10.0.0.7")));
-    assert_eq!(pod.node, "shelf", "before it is scheduled, the node that it is meant for");
-    assert_eq!(wire_pod(|pod| pod["spec"]["nodeName"] = json!("rack")).node, "rack");
+    assert_eq!(pod.node.as_deref(), Some("shelf"), "before it is scheduled, the node that it is meant for");
+    assert_eq!(wire_pod(|pod| pod["spec"]["nodeName"] = json!("rack")).node.as_deref(), Some("rack"));
 }
 
 #[test]

@@ -339,7 +339,7 @@ fn every_one_is_proven(all: usize) -> String {
 fn unseen(chain: &Chain<'_>) -> Option<String> {
     let failed = |pod: &&Pod, view: &View<'_>| matches!(view.fetched(pod), Some(Fetched::Failed(_)));
     let pods = chain.views.iter().flat_map(|view| view.sample().into_iter().filter(|pod| failed(pod, view)));
-    let nodes: Vec<&str> = pods.map(|pod| pod.node.as_str()).collect();
+    let nodes: Vec<&str> = pods.filter_map(|pod| pod.node.as_deref()).collect();
     (!nodes.is_empty()).then(|| {
         format!(
             "; the operator cannot reach pods on {}, for which their kubelet and they themselves vouch",

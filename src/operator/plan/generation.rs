@@ -165,7 +165,7 @@ impl<'a> View<'a> {
     fn stands(&self, set: &Set<'_>) -> bool {
         let mut pods = self.pods.iter().filter(|pod| set.has_image_of(pod));
         pods.all(|pod| {
-            !self.known.stands(&pod.node) || pod.ready.is_some() && set.is_of_current_template(pod)
+            !self.known.stands_under(pod) || pod.ready.is_some() && set.is_of_current_template(pod)
         })
     }
 
@@ -206,6 +206,11 @@ impl<'a> View<'a> {
     /// All pods on a node, whatever becomes of them.
     pub(super) fn on(&self, node: &str) -> &[&'a Pod] {
         self.places.on(node)
+    }
+
+    /// All pods on the node of another pod.
+    pub(super) fn beside(&self, pod: &Pod) -> &[&'a Pod] {
+        self.places.beside(pod)
     }
 
     /// Returns true if a pod of the current template is Ready on every selected node that is ready, but for
@@ -252,7 +257,7 @@ impl<'a> View<'a> {
     /// that comes back, all pods count as not Ready until then. Measured by the operator's own clock, since a
     /// node's may be wrong.
     pub(super) fn had_its_time(&self, pod: &Pod, now: Timestamp) -> bool {
-        let node = self.known.get(&pod.node).map(|node| node.seen);
+        let node = self.known.of(pod).map(|node| node.seen);
         let since = pod.running.map(|_| node.map_or(pod.seen, |node| node.max(pod.seen)));
         since.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS)
     }
@@ -295,7 +300,7 @@ impl<'a> View<'a> {
     /// Nodes with a pod that the operator looks at and has not heard of yet.
     pub(super) fn unasked(&self) -> impl Iterator<Item = &'a str> {
         let sample = if self.looks { self.sample() } else { Vec::new() };
-        sample.into_iter().filter(|pod| self.fetched(pod).is_none()).map(|pod| pod.node.as_str())
+        sample.into_iter().filter(|pod| self.fetched(pod).is_none()).filter_map(|pod| pod.node.as_deref())
     }
 
     pub(super) fn is_proven(&self, digest: Option<&Digest>) -> bool {
@@ -319,7 +324,7 @@ impl<'a> View<'a> {
         let digest = chain.digest.as_ref();
         let current: Vec<_> =
             self.pods.iter().filter(|pod| !pod.deleting && self.is_of_current_template(pod)).collect();
-        let ready = current.iter().filter(|pod| pod.ready.is_some() && chain.node_is_ready(&pod.node));
+        let ready = current.iter().filter(|pod| pod.ready.is_some() && chain.is_on_a_ready_node(pod));
         let verified = self.verified(digest);
         let available = ready.clone().count();
         let mut proofs = Vec::new();

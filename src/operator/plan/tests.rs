@@ -162,7 +162,7 @@ impl World {
         let template = &set.spec["template"];
         let hash = template["metadata"]["annotations"][annotations::TEMPLATE].as_str().unwrap().to_owned();
         let made_by = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == set.name);
-        let on_it = |pod: &Arc<Pod>| made_by(pod) && pod.node == node.name;
+        let on_it = |pod: &Arc<Pod>| made_by(pod) && pod.node.as_ref() == Some(&node.name);
         let image = template["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
         let mut waiting = None;
         if let Some(carrier) = &set.carrier {
@@ -193,7 +193,7 @@ impl World {
                 uid: set.uid.clone(),
             }),
             generation: set.generation,
-            node: node.name.clone(),
+            node: Some(node.name.clone()),
             template: Some(hash),
             image,
             pull_policy: template["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap().into(),
@@ -265,7 +265,7 @@ impl World {
     /// Changes the pod of a generation on a node.
     fn change_pod_on(&mut self, generation: i32, node: &str, change: impl Fn(&mut Pod)) {
         self.change_pods(generation, |pod| {
-            if pod.node == node {
+            if pod.node.as_deref() == Some(node) {
                 change(pod);
             }
         });

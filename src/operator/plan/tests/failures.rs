@@ -282,7 +282,7 @@ fn no_nodes_and_other_architectures() {
     world.change_node("node-3", |node| {
         drop(node.labels.insert("kubernetes.io/arch".into(), "riscv64".into()));
     });
-    world.observed.pods.retain(|pod| pod.node != "node-3");
+    world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-3"));
     let plan = world.plan(&quinistry);
     assert_degraded(&plan, Reason::MixedArchitectures);
     assert_eq!(plan.words.ready.status, "True");

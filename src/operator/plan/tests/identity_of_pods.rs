@@ -32,9 +32,9 @@ fn a_copied_pod_does_not_carry_the_chain_on() {
         world.run();
         let copy = impostor(&world, 1, |pod| {
             disguise(pod);
-            pod.node = "node-2".into();
+            pod.node = Some("node-2".into());
         });
-        world.observed.pods.retain(|pod| pod.node != "node-2");
+        world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-2"));
         world.observed.pods.push(copy.clone());
         world.look(&world.plan(&quinistry));
         assert!(!world.observed.fetched.contains_key(&copy.start), "it is not even asked");

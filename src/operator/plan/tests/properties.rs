@@ -101,7 +101,7 @@ fn no_generation_is_applied_before_its_predecessor_is_proven() {
             let hash = hash.expect("a predecessor");
             for node in world.observed.nodes.iter().filter(|node| node.ready) {
                 let stands = world.observed.pods_of(number - 1).any(|pod| {
-                    pod.node == node.name
+                    pod.node.as_ref() == Some(&node.name)
                         && pod.ready.is_some()
                         && !pod.deleting
                         && pod.template.as_deref() == hash.as_str()
@@ -169,7 +169,7 @@ fn a_node_without_a_generation_is_named_once_it_was_waited_for_too_long() {
             for node in world.observed.nodes.iter().filter(|node| node.ready) {
                 let stands = world.observed.pods_of(view.generation).any(|pod| {
                     let current = pod.template.as_deref() == template.as_str();
-                    pod.node == node.name && pod.ready.is_some() && !pod.deleting && current
+                    pod.node.as_ref() == Some(&node.name) && pod.ready.is_some() && !pod.deleting && current
                 });
                 let named = plan
                     .deviations

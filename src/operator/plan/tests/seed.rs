@@ -184,7 +184,7 @@ fn a_node_with_another_carrier_has_a_daemon_set_of_that_one() {
     assert_eq!(plan.generations[0].image, format!("{PAUSE}, other/pause:4"));
     // The last node of a carrier takes its DaemonSet along.
     world.observed.nodes.retain(|node| node.name != "node-2");
-    world.observed.pods.retain(|pod| pod.node != "node-2");
+    world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-2"));
     world.settle(&quinistry);
     assert_eq!(world.observed.sets_of(0).count(), 1);
 }
@@ -262,7 +262,7 @@ fn a_carrier_that_admission_pins_is_still_the_carrier_that_failed() {
     });
     world.play(&quinistry);
     world.change_pods(0, |pod| {
-        if pod.node == "node-2" {
+        if pod.node.as_deref() == Some("node-2") {
             pod.image = format!("{PAUSE}@sha256:{}", "a".repeat(64));
             (pod.ready, pod.running) = (None, None);
             pod.waiting = Some(("ErrImageNeverPull".into(), String::new()));
@@ -390,7 +390,7 @@ fn questions_are_asked_in_order_and_each_once() {
     world.change_node("node-1", |node| node.sandboxes = Vec::new());
     world.change_node("node-2", |node| node.sandboxes = Vec::new());
     world.change_node("node-3", |node| node.sandboxes = Vec::new());
-    world.observed.pods.retain(|pod| pod.node != "node-3");
+    world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-3"));
     world.now = at(600);
     let mut asked = Vec::new();
     loop {
