@@ -139,6 +139,40 @@ fn the_pieces_of_a_dry_run_are_the_executable() {
     assert_eq!(decode(stub), b"\x7fELF stub");
 }
 
+/// The chart's operator is the same, but for names, for where its image comes from, and for the nodes it may run on.
+#[test]
+fn the_operators_deployment_is_that_of_the_chart() {
+    let golden = |path: &str| {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        documents.into_iter().find(|one| one["kind"] == "Deployment").unwrap()["spec"].take()
+    };
+    let without_names = |mut spec: Value| {
+        for place in ["/selector/matchLabels", "/template/metadata/labels"] {
+            let labels = spec.pointer_mut(place).unwrap().as_object_mut().unwrap();
+            labels.remove("app.kubernetes.io/instance").unwrap();
+        }
+        let pod = spec.pointer_mut("/template/spec").unwrap().as_object_mut().unwrap();
+        pod.remove("serviceAccountName").unwrap();
+        // Any node that generation 0 serves on will do for `up`, and its executable knows its architecture.
+        for place in ["affinity", "tolerations", "nodeSelector"] {
+            pod.remove(place);
+        }
+        let container = pod["containers"][0].as_object_mut().unwrap();
+        container.remove("image").unwrap();
+        let arguments = container["args"].as_array_mut().unwrap();
+        arguments.retain(|one| {
+            let text = one.as_str().unwrap();
+            // An operator of `up` leaves the seed of another executable to the operator that is that one.
+            !text.starts_with("--namespace=") && !text.starts_with("--lease-name=") && text != "--hand-over"
+        });
+        spec
+    };
+    let ours = without_names(golden("tests/golden/up.yaml"));
+    let theirs = without_names(golden("tests/golden/chart/watch-namespace.yaml"));
+    assert_eq!(ours, theirs);
+}
+
 /// The chart's operator does the same, but for the Lease, whose name is another one.
 #[test]
 fn the_operators_rights_are_those_of_the_chart() {

@@ -5,7 +5,6 @@
 //! descriptions are what `kubectl explain` shows.
 
 mod definition;
-pub mod labels;
 mod network;
 mod pods;
 mod reason;
@@ -19,10 +18,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use definition::{DEFINITION, definition};
+pub use definition::{DEFINITION, OLDEST_KUBERNETES, definition};
 pub use network::{Network, NetworkMode};
 pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
-pub use reason::Reason;
+pub use reason::{EventReason, OPERATOR_GONE, Reason};
 pub use status::{Deviation, GenerationState, GenerationStatus, MAX_DEVIATIONS, Proof, QuinistryStatus};
 
 /// Most generations of one resource.

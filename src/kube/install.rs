@@ -15,7 +15,6 @@ pub mod dry;
 mod error;
 mod explain;
 pub mod manifests;
-pub mod names;
 mod operators;
 mod ownership;
 mod pieces;
@@ -27,9 +26,9 @@ pub mod shipment;
 pub mod status;
 pub mod tree;
 pub mod version;
-mod wire;
 pub mod yaml;
 
+pub use crate::api::names;
 pub use error::UpError;
 pub use operators::{Writer, WriterState};
 pub use place::Place;

@@ -16,6 +16,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAcc
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
+use crate::api::locks::lock;
 use crate::one_line::cut;
 
 /// Field that is never read: half the bytes of many an object's metadata.
@@ -230,7 +231,7 @@ fn complain(kind: &str, namespace: &str, name: &str, version: &str, error: &str)
 /// Records the version of an object about which something is said; `false` if it was said already.
 fn is_news(object: &str, version: &str) -> bool {
     static SAID: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
-    let mut said = SAID.lock().expect("nothing panics while it is held");
+    let mut said = lock(&SAID);
     if said.get(object).is_some_and(|said| said == version) {
         return false;
     }

@@ -13,6 +13,11 @@ const LINE: usize = 400;
 
 /// Writes an error with its causes on one line, each cause once.
 pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
+    cut(&with_causes(error))
+}
+
+/// Writes an error with its causes, each once, whatever its length.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -28,7 +33,7 @@ pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
         }
         next = cause;
     }
-    cut(&text)
+    text
 }
 
 /// Writes a text on one line, with control characters escaped, and leaves out its middle if it is too long:

@@ -2,7 +2,8 @@
 //!
 //! A pipeline, run for one resource at a time whenever something about it changes: `observe` → `plan` → `build` →
 //! `apply` → `verify` → `report`. `plan` and `build` are pure; the rest takes a client. Nothing is remembered that
-//! could not be seen again, so that it may be restarted at any moment; status is written and never an input.
+//! could not be seen again, so that it may be restarted at any moment; status is written, and never an input to a
+//! plan.
 //!
 //! This module is the driver: what an operator is made of, its watches, its queue, and its end; `reconcile` has the order
 //! of the steps. It does not listen to signals or on sockets; the command line does.
@@ -33,7 +34,6 @@ mod resource;
 mod select;
 mod verify;
 mod watches;
-mod wire;
 pub mod zero;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,10 +44,12 @@ use kube::runtime::controller;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Config, Resource as _};
+use kube::{Client, Config};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::api::locks::lock;
+use crate::api::names::managers;
 use crate::seed::Cut;
 
 pub use admin::router;
@@ -146,7 +148,7 @@ impl Operator {
         let (resources, writer) = kube::runtime::reflector::store();
         // Unbounded, but short: it is emptied every few milliseconds, whatever the reconciler does.
         let (sender, requests) = unbounded_channel();
-        let reporter = Reporter { controller: identity::MANAGER.into(), instance: Some(name) };
+        let reporter = Reporter { controller: managers::OPERATOR.into(), instance: Some(name) };
         Ok(Arc::new(Self {
             claims: Claims::new(client.clone(), lease.as_deref()),
             recorder: Recorder::new(client.clone(), reporter),
@@ -176,16 +178,14 @@ impl Operator {
         self: Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), OperatorError> {
-        let Some(Inbox { writer, requests, election }) =
-            self.inbox.lock().expect("nothing panics while it is held").take()
-        else {
+        let Some(Inbox { writer, requests, election }) = lock(&self.inbox).take() else {
             return Ok(());
         };
         let queue = watches::queue(&self, writer, requests, stop);
         let config = controller::Config::default().concurrency(CONCURRENCY);
         let reconciler = controller::applier(
             |resource, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&resource).await }),
-            |resource, error, operator| operator.after(resource.outline(), error),
+            |resource, error, operator| operator.after(resource.identity(), error),
             self.clone(),
             self.resources.clone(),
             queue,
@@ -238,7 +238,7 @@ impl Operator {
     /// The resource of an object, by UID.
     fn resource(&self, uid: &str) -> Option<ObjectRef<Watched>> {
         self.resources
-            .find(|resource| resource.meta().uid.as_deref() == Some(uid))
+            .find(|resource| resource.identity().uid == uid)
             .map(|resource| ObjectRef::from_obj(&*resource))
     }
 }

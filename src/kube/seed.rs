@@ -17,11 +17,4 @@ pub use cut::{Cut, Names, PIECE, Part};
 pub use frame::stub_of;
 pub use stub::{STUB, exit};
 
-/// Label of the `ConfigMaps`: which executable, by the beginning of its digest.
-pub const SEED: &str = "quinistry.dev/seed";
-
-/// Label of what belongs to a resource before it has a UID: the resource's name.
-pub const NAME: &str = "quinistry.dev/name";
-
-/// Annotation of the `ConfigMaps`: into how many pieces the executable was cut.
-pub const PIECES: &str = "quinistry.dev/pieces";
+pub use crate::api::names::labels::{NAME, SEED};

@@ -24,6 +24,30 @@ fn the_version_is_the_crates() {
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 }
 
+/// One constant, and all that name the oldest Kubernetes to a user or test it.
+#[test]
+fn the_oldest_kubernetes_is_the_same_everywhere() {
+    let (major, minor) = quinistry::crd::OLDEST_KUBERNETES;
+    let chart = parse_file("charts/quinistry/Chart.yaml");
+    assert_eq!(chart["kubeVersion"], format!(">={major}.{minor}.0-0"));
+    let workflow = parse_file(".github/workflows/e2e.yaml");
+    let matrix = workflow["jobs"]["kind"]["strategy"]["matrix"]["include"].as_array().unwrap();
+    let version = |entry: &Value| -> Option<(u32, u32)> {
+        let (major, minor) = entry["kubernetes"].as_str()?.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    assert_eq!(matrix.iter().filter_map(version).min(), Some((major, minor)), "the oldest that is tested");
+    let documents = ["README.md", "docs/kubernetes.md", "docs/security.md"]
+        .map(|path| std::fs::read_to_string(crate::helm::root().join(path)).unwrap());
+    let phrase = format!("Kubernetes {major}.{minor} or newer");
+    assert!(documents.iter().any(|text| text.contains(&phrase)), "no document says \"{phrase}\"");
+    for text in documents {
+        for (at, _) in text.match_indices(" or newer, Linux nodes") {
+            assert!(text[..at + " or newer".len()].ends_with(&phrase), "another version is named");
+        }
+    }
+}
+
 #[test]
 fn annotations_for_artifact_hub_tell_the_truth() {
     let chart = parse_file("charts/quinistry/Chart.yaml");

@@ -6,7 +6,7 @@ use crate::page::{code, read, table, yaml};
 const PAGE: &str = "docs/conditions.md";
 
 /// The enumeration of the reasons that only Events have: its file, and the line that opens it.
-const EVENT_REASONS: (&str, &str) = ("src/operator/events.rs", "pub(super) enum EventReason {");
+const EVENT_REASONS: (&str, &str) = ("src/kube/crd/reason.rs", "pub enum EventReason {");
 
 #[test]
 fn each_reason_has_one_row() {

@@ -17,6 +17,10 @@ pub fn definition() -> Value {
     value
 }
 
+/// The oldest Kubernetes, major and minor version, that the definition and everything else is tested on: the oldest of
+/// `.github/workflows/e2e.yaml`. The chart and the documentation name the same, to which a test holds them.
+pub const OLDEST_KUBERNETES: (u32, u32) = (1, 33);
+
 /// The definition as YAML.
 pub const DEFINITION: &str = include_str!("../../../crds/quinistries.quinistry.dev.yaml");
 

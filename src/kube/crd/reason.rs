@@ -1,4 +1,7 @@
-//! Why: the one list of reasons, for conditions, deviations and Events.
+//! Why: the one list of reasons. [`Reason`] is for conditions, deviations, and the Events that tell of them;
+//! [`EventReason`] is for Events about what the operator did; [`OPERATOR_GONE`] is what readers of a status add.
+//!
+//! A test holds the documented tables to this list.
 
 use std::fmt;
 
@@ -100,5 +103,62 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Reason of an Event about what the operator did. Spelled as it stands here; not part of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventReason {
+    /// A `DaemonSet` was created or changed.
+    GenerationApplied,
+    /// A `DaemonSet` was deleted.
+    GenerationDeleted,
+    /// A pod that could not start was replaced.
+    PodReplaced,
+    /// A `ConfigMap` of generation 0 was missing or altered, and was created again.
+    SeedRestored,
+    /// A `ConfigMap` of an executable that is no longer used was deleted.
+    SeedDropped,
+    /// A node's carrier label was set or removed.
+    CarrierChosen,
+    /// Another operator looks after the resource.
+    ClaimedByAnother,
+}
+
+impl EventReason {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 7] = [
+        Self::GenerationApplied,
+        Self::GenerationDeleted,
+        Self::PodReplaced,
+        Self::SeedRestored,
+        Self::SeedDropped,
+        Self::CarrierChosen,
+        Self::ClaimedByAnother,
+    ];
+}
+
+impl fmt::Display for EventReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Reason of Ready=Unknown where the operator that wrote the status shows no life sign. Given by readers, as a
+/// status cannot say it of its own writer.
+pub const OPERATOR_GONE: &str = "OperatorGone";
+
+#[cfg(test)]
+mod tests {
+    use super::{EventReason, OPERATOR_GONE};
+
+    #[test]
+    fn each_reason_outside_the_schema_is_documented() {
+        let document = include_str!("../../../docs/conditions.md");
+        let events = EventReason::ALL.map(|reason| reason.to_string());
+        for reason in events.iter().map(String::as_str).chain([OPERATOR_GONE]) {
+            let row = format!("| `{reason}` |");
+            assert!(document.lines().any(|line| line.starts_with(&row)), "{reason} has no row");
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! What the operator says of a resource. Written by it alone, and never read back by it: everything is derived
-//! from what is observed.
+//! What the operator says of a resource. Written by the operator alone, and derived from what it observes: the
+//! operator reads a status only to see what has changed since, and whether the specification of another resource was
+//! refused.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Method, Request};
 use kube::Client;
+use kube::core::ObjectMeta;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -15,18 +16,12 @@ use tokio::time::{sleep, timeout};
 
 use super::connect;
 use super::error::UpError;
-use super::explain::is_passing;
-use super::names::MANAGER;
 use super::place::{Place, plugin_failure};
-use super::wire;
+use crate::api::errors::is_passing;
+use crate::api::names::managers;
+use crate::api::types::{self, Metadata as _};
 use crate::lenient::{Sparse, decode_each};
 use crate::operator::kubeconfig;
-
-/// How long a connection may take to be there.
-const ESTABLISHED: Duration = Duration::from_secs(10);
-
-/// How long an answer may take. Nothing is watched here.
-const ANSWER: Duration = Duration::from_secs(30);
 
 /// What asks for lists of metadata, where there are such.
 pub(super) const METADATA: &str =
@@ -37,6 +32,9 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 /// Longest pause before a request is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Media type of an answer where no other form is asked for.
+const JSON: &str = "application/json";
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
@@ -104,6 +102,28 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
+/// What a request does, with the method and the form of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Read,
+    Create,
+    /// Server-side apply.
+    Apply,
+    /// JSON merge patch.
+    Merge,
+    Delete,
+}
+
+/// A request, and in which form its answer is wanted.
+#[derive(Clone, Debug)]
+struct Query<'a> {
+    verb: Verb,
+    /// Path and query of its address.
+    path: &'a str,
+    accept: &'a str,
+    body: Vec<u8>,
+}
+
 /// The outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deletion {
@@ -161,6 +181,39 @@ impl Kind {
     }
 }
 
+// === impl Query ===
+
+impl<'a> Query<'a> {
+    const fn new(verb: Verb, path: &'a str, body: Vec<u8>) -> Self {
+        Self { verb, path, accept: JSON, body }
+    }
+
+    const fn read(path: &'a str) -> Self {
+        Self::new(Verb::Read, path, Vec::new())
+    }
+
+    fn accepting(self, accept: Option<&'a str>) -> Self {
+        Self { accept: accept.unwrap_or(JSON), ..self }
+    }
+
+    fn build(&self) -> Request<Vec<u8>> {
+        let (method, content) = match self.verb {
+            Verb::Read => (Method::GET, JSON),
+            Verb::Create => (Method::POST, JSON),
+            Verb::Apply => (Method::PATCH, "application/apply-patch+yaml"),
+            Verb::Merge => (Method::PATCH, "application/merge-patch+json"),
+            Verb::Delete => (Method::DELETE, JSON),
+        };
+        Request::builder()
+            .method(method)
+            .uri(self.path)
+            .header("content-type", content)
+            .header("accept", self.accept)
+            .body(self.body.clone())
+            .expect("paths are made of names that the API server takes")
+    }
+}
+
 // === impl Cluster ===
 
 impl Cluster {
@@ -191,7 +244,7 @@ impl Cluster {
         // Repeats come from here, where they are bounded and told.
         config.default_retry = false;
         config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut place.server);
-        let client = connect::client(config, ESTABLISHED, ANSWER).map_err(|error| {
+        let client = connect::client(config).map_err(|error| {
             let plugin = match &error {
                 kube::Error::Auth(auth) => plugin_failure(auth, &place),
                 _ => None,
@@ -227,7 +280,7 @@ impl Cluster {
         name: &str,
     ) -> Result<Option<T>, UpError> {
         let what = || format!("read {}", kind.words(namespace, name));
-        match self.request("GET", &kind.path(namespace, name), None, Vec::new(), what).await {
+        match self.request(&Query::read(&kind.path(namespace, name)), what).await {
             Err(error) if error.is_missing() => Ok(None),
             result => result.map(Some),
         }
@@ -251,7 +304,7 @@ impl Cluster {
         kind: Kind,
         namespace: &str,
         labels: &str,
-    ) -> Result<Vec<wire::Object>, UpError> {
+    ) -> Result<Vec<types::Object>, UpError> {
         self.pages(kind, namespace, labels, Some(METADATA)).await
     }
 
@@ -272,14 +325,14 @@ impl Cluster {
                 .finish();
             let path = format!("{}?{query}", kind.path(namespace, ""));
             let what = || format!("list {}", kind.plural);
-            match self.request::<List>("GET", &path, accept, Vec::new(), what).await {
+            match self.request::<List>(&Query::read(&path).accepting(accept), what).await {
                 Ok(page) => {
                     all.extend(decode_each(kind.plural, page.items));
                     next = page.metadata.next;
                 }
                 Err(error) if error.is_missing() => return Ok(all),
                 // The list grew old while it was read: from the beginning.
-                Err(error) if error.code() == 410 && !next.is_empty() => {
+                Err(error) if error.code() == Some(410) && !next.is_empty() => {
                     all.clear();
                     next.clear();
                     continue;
@@ -294,20 +347,20 @@ impl Cluster {
 
     /// Any path of the API, for what has no kind above.
     pub async fn read<T: DeserializeOwned>(&self, path: &str, accept: Option<&str>) -> Result<T, UpError> {
-        self.request("GET", path, accept, Vec::new(), || format!("read {path}")).await
+        self.request(&Query::read(path).accepting(accept), || format!("read {path}")).await
     }
 
     /// Reads any path exactly as it is answered: where null, absent and empty differ.
     pub(super) async fn read_as_sent(&self, path: &str, accept: Option<&str>) -> Result<Value, UpError> {
         let what = || format!("read {path}");
-        let text = self.send("GET", path, accept, Vec::new(), what).await?;
+        let text = self.send(&Query::read(path).accepting(accept), what).await?;
         serde_json::from_str(&text)
             .map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
     }
 
     /// Asks a question that is put as an object, such as whether one may do something.
     pub async fn ask(&self, path: &str, question: &Value) -> Result<Value, UpError> {
-        self.request("POST", path, None, bytes(question), || format!("ask {path}")).await
+        self.request(&Query::new(Verb::Create, path, bytes(question)), || format!("ask {path}")).await
     }
 
     /// Creates an object. It being there already is a conflict.
@@ -318,8 +371,11 @@ impl Cluster {
         name: &str,
         body: Vec<u8>,
     ) -> Result<T, UpError> {
-        let path = format!("{}?fieldManager={MANAGER}", kind.path(namespace, ""));
-        self.request("POST", &path, None, body, || format!("create {}", kind.words(namespace, name))).await
+        let path = format!("{}?fieldManager={}", kind.path(namespace, ""), managers::UP);
+        self.request(&Query::new(Verb::Create, &path, body), || {
+            format!("create {}", kind.words(namespace, name))
+        })
+        .await
     }
 
     /// Server-side apply of an object that says itself what it is.
@@ -337,11 +393,12 @@ impl Cluster {
         name: &str,
         body: Vec<u8>,
     ) -> Result<Value, UpError> {
-        let path = format!("{}?fieldManager={MANAGER}&force=true", kind.path(namespace, name));
+        let path = format!("{}?fieldManager={}&force=true", kind.path(namespace, name), managers::UP);
         let what = || format!("apply {}", kind.words(namespace, name));
+        let query = Query::new(Verb::Apply, &path, body);
         let mut tries = 0;
         loop {
-            match self.request("APPLY", &path, None, body.clone(), what).await {
+            match self.request(&query, what).await {
                 // Two that apply at once: the API server says so instead of waiting.
                 Err(error) if error.is_conflict() && tries < 5 => tries += 1,
                 result => return result,
@@ -357,9 +414,9 @@ impl Cluster {
         name: &str,
         change: &Value,
     ) -> Result<(), UpError> {
-        let path = format!("{}?fieldManager={MANAGER}", kind.path(namespace, name));
+        let path = format!("{}?fieldManager={}", kind.path(namespace, name), managers::UP);
         let what = || format!("change {}", kind.words(namespace, name));
-        self.request::<IgnoredAny>("PATCH", &path, None, bytes(change), what).await.map(drop)
+        self.request::<IgnoredAny>(&Query::new(Verb::Merge, &path, bytes(change)), what).await.map(drop)
     }
 
     /// Deletes an object exactly as it was seen: of that UID and resource version.
@@ -367,16 +424,16 @@ impl Cluster {
         &self,
         kind: Kind,
         namespace: &str,
-        seen: &wire::Meta,
+        seen: &ObjectMeta,
     ) -> Result<Deletion, UpError> {
-        let name = &seen.name;
+        let name = seen.name();
         let options = serde_json::json!({
             "propagationPolicy": "Background",
             "preconditions": {"uid": seen.uid, "resourceVersion": seen.resource_version},
         });
         let what = || format!("delete {}", kind.words(namespace, name));
         let path = kind.path(namespace, name);
-        match self.request::<IgnoredAny>("DELETE", &path, None, bytes(&options), what).await {
+        match self.request::<IgnoredAny>(&Query::new(Verb::Delete, &path, bytes(&options)), what).await {
             Ok(_) => Ok(Deletion::Deleted),
             Err(error) if error.is_missing() => Ok(Deletion::Missing),
             Err(error) if error.is_conflict() => Ok(Deletion::Changed),
@@ -386,54 +443,30 @@ impl Cluster {
 
     async fn request<T: DeserializeOwned>(
         &self,
-        method: &str,
-        path: &str,
-        accept: Option<&str>,
-        body: Vec<u8>,
+        query: &Query<'_>,
         what: impl Fn() -> String,
     ) -> Result<T, UpError> {
-        let text = self.send(method, path, accept, body, &what).await?;
+        let text = self.send(query, &what).await?;
         let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
         decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
     }
 
     /// Sends a request until it is answered, or refused for good; returns the text of the answer.
-    async fn send(
-        &self,
-        method: &str,
-        path: &str,
-        accept: Option<&str>,
-        body: Vec<u8>,
-        what: impl Fn() -> String,
-    ) -> Result<String, UpError> {
-        let (method, content) = match method {
-            "APPLY" => ("PATCH", "application/apply-patch+yaml"),
-            "PATCH" => ("PATCH", "application/merge-patch+json"),
-            other => (other, "application/json"),
-        };
-        let build = || {
-            Request::builder()
-                .method(method)
-                .uri(path)
-                .header("content-type", content)
-                .header("accept", accept.unwrap_or("application/json"))
-                .body(body.clone())
-                .expect("paths are made of names that the API server takes")
-        };
+    async fn send(&self, query: &Query<'_>, what: impl Fn() -> String) -> Result<String, UpError> {
         let began = Instant::now();
         let mut pause = LONGEST_PAUSE / 8;
         loop {
-            let error = match self.answer(build()).await {
+            let error = match self.answer(query.build()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => UpError::api(what(), &error, &self.place),
             };
-            if !is_passing(error.code()) || began.elapsed() + pause > self.patience {
+            let Some(code) = error.code().filter(|code| is_passing(*code)) else { return Err(error) };
+            if began.elapsed() + pause > self.patience {
                 return Err(error);
             }
             (self.notice)(&format!(
-                "waiting: {} answers {}, asking again for up to {} s",
+                "waiting: {} answers {code}, asking again for up to {} s",
                 self.place,
-                error.code(),
                 self.patience.as_secs()
             ));
             sleep(pause).await;

@@ -12,18 +12,14 @@ mod ports;
 mod rights;
 
 use kube::ResourceExt as _;
+use observe::Observed;
 use serde::Serialize;
 
 use super::api::Cluster;
 use super::error::UpError;
-use super::names::RESOURCE;
 use super::{Shipment, Wishes};
-use crate::crd::Quinistry;
-
-use observe::Observed;
-
-/// The oldest Kubernetes on which this is tried.
-const OLDEST: (u32, u32) = (1, 30);
+use crate::api::names::RESOURCE;
+use crate::crd::{OLDEST_KUBERNETES, Quinistry};
 
 /// Missing rights named in a line.
 const NAMED_RIGHTS: usize = 3;
@@ -127,10 +123,11 @@ fn version(version: &(String, String)) -> Finding {
     let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
     let (major, minor) = (number(&version.0), number(&version.1));
     let told = format!("Kubernetes {}.{}", version.0, version.1);
-    if (major, minor) >= OLDEST {
+    let (oldest_major, oldest_minor) = OLDEST_KUBERNETES;
+    if (major, minor) >= OLDEST_KUBERNETES {
         Finding::ok(SERVER, told)
     } else {
-        let text = format!("{told} is too old: {}.{} or newer is needed", OLDEST.0, OLDEST.1);
+        let text = format!("{told} is too old: {oldest_major}.{oldest_minor} or newer is needed");
         Finding::fail(SERVER, text)
     }
 }

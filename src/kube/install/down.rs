@@ -10,7 +10,10 @@ mod inhabitants;
 
 use std::time::{Duration, Instant};
 
+use discovery::{Kinds, discover};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use inhabitants::inhabitants;
+use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -19,14 +22,12 @@ use super::api::{
     Deletion, Kind, LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE,
 };
 use super::error::UpError;
-use super::names::{ENFORCE, OPERATOR, RESOURCE, cluster_wide, operator_namespace};
-use super::raise::DEFINITION_NAME;
-use super::{ownership, wire};
-use crate::crd::labels::RESOURCE as OF_RESOURCE;
-use crate::seed::{NAME, SEED, carrier};
-
-use discovery::{Kinds, discover};
-use inhabitants::inhabitants;
+use super::ownership;
+use crate::api::names::annotations::CARRIERS_TRIED;
+use crate::api::names::{
+    DEFINITION, OPERATOR, RESOURCE, cluster_wide, labels, operator_namespace, operator_selector,
+};
+use crate::api::types::{self, Metadata as _};
 
 /// Pause between two looks whether something is gone.
 const LOOK: Duration = Duration::from_millis(500);
@@ -104,17 +105,17 @@ async fn remove(
     namespace: &str,
     name: &str,
     removed: &mut Removed,
-    foreign: impl Fn(&wire::Meta) -> Option<String>,
+    foreign: impl Fn(&ObjectMeta) -> Option<String>,
 ) -> Result<Fate, UpError> {
     let words = kind.words(namespace, name);
     for _ in 0..TRIES {
-        let found: Option<wire::Object> = cluster.get(kind, namespace, name).await?;
+        let found: Option<types::Object> = cluster.get(kind, namespace, name).await?;
         let Some(found) = found else { return Ok(Fate::Absent) };
         if let Some(why) = foreign(&found.metadata) {
             removed.left.push(format!("{words}, which {why}"));
             return Ok(Fate::Foreign);
         }
-        if found.metadata.deletion_timestamp.is_none() {
+        if !found.metadata.is_leaving() {
             match cluster.delete(kind, namespace, &found.metadata).await? {
                 Deletion::Deleted => {}
                 Deletion::Missing => return Ok(Fate::Absent),
@@ -135,13 +136,11 @@ async fn operator(
     removed: &mut Removed,
 ) -> Result<(), UpError> {
     let place = operator_namespace(namespace);
-    let foreign = |meta: &wire::Meta| ownership::foreign(meta, namespace);
+    let foreign = |meta: &ObjectMeta| ownership::foreign(meta, namespace);
     if remove(cluster, DEPLOYMENT, &place, OPERATOR, removed, foreign).await? == Fate::Foreign {
         return Ok(());
     }
-    let label = format!(
-        "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator,app.kubernetes.io/instance={namespace}"
-    );
+    let label = format!("{},{}={namespace}", operator_selector(), labels::APP_INSTANCE);
     until_gone(cluster, POD, &place, &label, timeout).await?;
     // Written by the operator without labels, under the name that its Deployment had.
     remove(cluster, LEASE, &place, OPERATOR, removed, |meta| {
@@ -161,14 +160,14 @@ async fn resource(
     let found: Option<Value> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
     let seeded = found.as_ref().is_some_and(|found| !found["spec"]["seed"].is_null());
     let uid = found.and_then(|found| found["metadata"]["uid"].as_str().map(str::to_owned));
-    let foreign = |meta: &wire::Meta| ownership::foreign_resource(meta, seeded);
+    let foreign = |meta: &ObjectMeta| ownership::foreign_resource(meta, seeded);
     let fate = remove(cluster, QUINISTRY, namespace, RESOURCE, removed, foreign).await?;
     if fate == Fate::Foreign {
         return Ok(());
     }
     parts(cluster, namespace, uid.as_deref(), removed).await?;
     if let Some(uid) = uid {
-        let label = format!("{OF_RESOURCE}={uid}");
+        let label = format!("{}={uid}", labels::RESOURCE);
         until_gone(cluster, DAEMON_SET, namespace, &label, timeout).await?;
         until_gone(cluster, POD, namespace, &label, timeout).await?;
     }
@@ -182,13 +181,13 @@ async fn parts(
     uid: Option<&str>,
     removed: &mut Removed,
 ) -> Result<(), UpError> {
-    let label = format!("{SEED},{NAME}={RESOURCE}");
+    let label = format!("{},{}={RESOURCE}", labels::SEED, labels::NAME);
     let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
     let (ours, others): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|map| ownership::is_part(&map.metadata, uid));
     for other in others {
         let text =
-            format!("ConfigMap {namespace}/{}, which is not a part of the executable", other.metadata.name);
+            format!("ConfigMap {namespace}/{}, which is not a part of the executable", other.metadata.name());
         removed.left.push(text);
     }
     let each = ours.iter().map(|part| cluster.delete(CONFIG_MAP, namespace, &part.metadata));
@@ -218,7 +217,7 @@ async fn rights(cluster: &Cluster, namespace: &str, removed: &mut Removed) -> Re
         (ROLE, &place, &lease),
         (ACCOUNT, &place, OPERATOR),
     ] {
-        let foreign = |meta: &wire::Meta| ownership::foreign(meta, namespace);
+        let foreign = |meta: &ObjectMeta| ownership::foreign(meta, namespace);
         remove(cluster, kind, place, name, removed, foreign).await?;
     }
     Ok(())
@@ -226,7 +225,7 @@ async fn rights(cluster: &Cluster, namespace: &str, removed: &mut Removed) -> Re
 
 /// The nodes' labels, unless another resource may go by them.
 async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Result<(), UpError> {
-    let nodes = cluster.names(NODE, "", carrier::CARRIER).await?;
+    let nodes = cluster.names(NODE, "", labels::CARRIER).await?;
     if nodes.is_empty() {
         return Ok(());
     }
@@ -235,28 +234,28 @@ async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Re
         Others::Known(all) => all.iter().find(|other| !other["spec"]["seed"].is_null()).map(name),
     };
     if let Some(user) = user {
-        let text = format!("label {} of {} nodes, as {user} may go by it", carrier::CARRIER, nodes.len());
+        let text = format!("label {} of {} nodes, as {user} may go by it", labels::CARRIER, nodes.len());
         removed.left.push(text);
         return Ok(());
     }
     let change =
-        json!({"metadata": {"labels": {carrier::CARRIER: null}, "annotations": {carrier::TRIED: null}}});
+        json!({"metadata": {"labels": {labels::CARRIER: null}, "annotations": {CARRIERS_TRIED: null}}});
     for node in &nodes {
-        match cluster.merge(NODE, "", &node.metadata.name, &change).await {
+        match cluster.merge(NODE, "", node.metadata.name(), &change).await {
             Err(error) if error.is_missing() => {}
             result => result?,
         }
     }
-    removed.gone.push(format!("label {} of {} nodes", carrier::CARRIER, nodes.len()));
+    removed.gone.push(format!("label {} of {} nodes", labels::CARRIER, nodes.len()));
     Ok(())
 }
 
 /// Removes the definition, unless another resource uses it or another program has a share in it: with the
 /// definition would go all resources.
 async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpError> {
-    let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
+    let left = |why: &str| format!("definition {DEFINITION}, {why}");
     for _ in 0..TRIES {
-        let found: Option<wire::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+        let found: Option<types::Object> = cluster.get(CRD, "", DEFINITION).await?;
         let Some(found) = found else { return Ok(()) };
         // After the definition was read: a resource that is created between the two is seen.
         match Others::list(cluster).await? {
@@ -279,7 +278,7 @@ async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpEr
             Deletion::Changed => {}
             Deletion::Missing => return Ok(()),
             Deletion::Deleted => {
-                removed.gone.push(format!("definition {DEFINITION_NAME}"));
+                removed.gone.push(format!("definition {DEFINITION}"));
                 return Ok(());
             }
         }
@@ -300,14 +299,14 @@ async fn home(
     // What was ours may need a moment to be collected.
     let began = Instant::now();
     loop {
-        let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
+        let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
         let Some(found) = found else { return Ok(()) };
-        if found.metadata.deletion_timestamp.is_some() {
+        if found.metadata.is_leaving() {
             removed.gone.push(format!("namespace {namespace}"));
             return Ok(());
         }
         if let Some(why) = ownership::foreign_namespace(&found.metadata) {
-            removed.left.push(left(&format!("which {why}, with its label {ENFORCE}")));
+            removed.left.push(left(&format!("which {why}, with its label {}", labels::POD_SECURITY_ENFORCE)));
             return Ok(());
         }
         let mut inside = inhabitants(cluster, kinds, namespace).await?;
@@ -345,7 +344,7 @@ impl Others {
             ))),
             Ok(_) => Ok(Self::Known(cluster.list(QUINISTRY, "", "").await?)),
             Err(error) if error.is_missing() => {
-                let definition: Option<wire::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+                let definition: Option<types::Object> = cluster.get(CRD, "", DEFINITION).await?;
                 Ok(if definition.is_some() { Self::NotServed } else { Self::Known(Vec::new()) })
             }
             Err(error) => Err(error),
@@ -354,8 +353,8 @@ impl Others {
 }
 
 async fn is_leaving(cluster: &Cluster, namespace: &str) -> Result<bool, UpError> {
-    let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
-    Ok(found.is_some_and(|found| found.metadata.deletion_timestamp.is_some()))
+    let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
+    Ok(found.is_some_and(|found| found.metadata.is_leaving()))
 }
 
 async fn until_gone(
@@ -373,7 +372,8 @@ async fn until_gone(
             let what = format!("{} {} are still there", left.len(), kind.plural);
             let why = format!(
                 "{}/{} is one; on a node that is away they stay until it is back or removed; then run this again",
-                first.metadata.namespace, first.metadata.name
+                first.metadata.namespace(),
+                first.metadata.name()
             );
             return Err(UpError::Timeout { what, after: timeout, why });
         }

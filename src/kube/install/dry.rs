@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::api::{Cluster, QUINISTRY};
 use super::error::UpError;
 use super::manifests::{self, Place};
-use super::names::RESOURCE;
 use super::{Shipment, Wishes, status};
+use crate::api::names::RESOURCE;
 use crate::crd::Quinistry;
 use crate::operator::zero;
 

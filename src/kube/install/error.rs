@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::explain::explain;
 use super::place::Place;
+use crate::api::errors::refusal_code;
 
 /// Why something could not be raised, looked at or removed.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +25,8 @@ pub enum UpError {
         what: String,
         /// In the API server's words, if it answered.
         why: String,
-        /// What it answered with; 0 if it did not.
-        code: u16,
+        /// HTTP status of its answer; `None` if it did not answer.
+        code: Option<u16>,
     },
     /// The file to ship.
     #[error("{path} cannot be shipped: {why}")]
@@ -64,25 +65,29 @@ pub enum UpError {
 impl UpError {
     /// Creates the error of a request to that place.
     pub(super) fn api(what: impl Into<String>, error: &kube::Error, place: &Place) -> Self {
-        let (why, code) = explain(error, place);
-        Self::Api { what: what.into(), why, code }
+        Self::Api { what: what.into(), why: explain(error, place), code: refusal_code(error) }
     }
 
-    /// What the API server answered with; 0 if it did not.
-    pub(super) const fn code(&self) -> u16 {
+    /// Returns the HTTP status with which the API server refused a request; `None` if it did not answer.
+    pub(super) const fn code(&self) -> Option<u16> {
         match self {
             Self::Api { code, .. } => *code,
-            _ => 0,
+            _ => None,
         }
     }
 
-    /// Whether somebody else was quicker, so that looking again will tell.
-    pub(super) const fn is_conflict(&self) -> bool {
-        self.code() == 409
+    /// Returns true if another writer was quicker, so that looking again will tell.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
     }
 
-    /// Whether it is not there.
-    pub(super) const fn is_missing(&self) -> bool {
-        self.code() == 404
+    /// Returns true if the object, its kind or its namespace is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// Returns true if rights are missing.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.code() == Some(403)
     }
 }

@@ -1,17 +1,22 @@
 //! The objects around the resource: namespaces, rights, and the operator. Pure JSON.
 //!
-//! The operator is as the Helm chart makes it, with an election, and in two namespaces: the generations need one in which
-//! everything is allowed, as host ports are, and the operator's allows as little as can be.
+//! The operator is as the Helm chart makes it, with an election, but comes from generation 0 and goes wherever that
+//! serves; `tests/up.rs` holds its Deployment to the chart's. It has a namespace of its own: the generations need one in
+//! which everything is allowed, as host ports are, and the operator's allows as little as can be.
 
 mod rights;
 
-use serde_json::{Value, json};
-
-use super::names::{ENFORCE, MANAGED_BY, MANAGER, OPERATOR, cluster_wide, operator_namespace};
-use super::version::VERSION;
-use crate::seed::carrier;
 use quinistry_oci::Digest;
 use quinistry_quine::REPOSITORY;
+use serde_json::{Value, json};
+
+use crate::api::names::annotations::VERSION;
+use crate::api::names::labels::{
+    APP_COMPONENT, APP_INSTANCE, APP_MANAGED_BY, APP_NAME, CARRIER, NODE_ARCHITECTURE, NODE_HOSTNAME,
+    NODE_OS, POD_SECURITY_ENFORCE,
+};
+use crate::api::names::{APP, OPERATOR, cluster_wide, managers, operator_namespace, taints};
+use crate::seed::carrier;
 
 pub use rights::{Rule, cluster_rules, lease_rules, namespaced_rules};
 
@@ -36,28 +41,28 @@ pub struct Place<'a> {
 /// The labels of everything, by which it is found again.
 fn labels(namespace: &str) -> Value {
     json!({
-        "app.kubernetes.io/name": "quinistry",
-        "app.kubernetes.io/component": "operator",
-        "app.kubernetes.io/instance": namespace,
-        MANAGED_BY: MANAGER,
+        APP_NAME: APP,
+        APP_COMPONENT: "operator",
+        APP_INSTANCE: namespace,
+        APP_MANAGED_BY: managers::UP,
     })
 }
 
 /// What finds the operator's pod. Immutable in a Deployment, so nothing here may change.
 fn selector(namespace: &str) -> Value {
     json!({
-        "app.kubernetes.io/name": "quinistry",
-        "app.kubernetes.io/component": "operator",
-        "app.kubernetes.io/instance": namespace,
+        APP_NAME: APP,
+        APP_COMPONENT: "operator",
+        APP_INSTANCE: namespace,
     })
 }
 
 /// A namespace with its level of Pod Security; with the label by which it may be removed again, if it is new.
 #[must_use]
 pub fn namespace(name: &str, level: &str, new: bool) -> Value {
-    let mut labels = json!({ENFORCE: level});
+    let mut labels = json!({POD_SECURITY_ENFORCE: level});
     if new {
-        labels[MANAGED_BY] = MANAGER.into();
+        labels[APP_MANAGED_BY] = managers::UP.into();
     }
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
@@ -153,7 +158,7 @@ pub fn operator(place: &Place<'_>) -> Value {
             "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": place.architecture},
+        "nodeSelector": {NODE_OS: "linux", NODE_ARCHITECTURE: place.architecture},
         "tolerations": tolerations(),
         "affinity": affinity(namespace),
         "containers": [container],
@@ -183,7 +188,7 @@ pub fn operator(place: &Place<'_>) -> Value {
 /// named one by one: a toleration of all of them would hold for silent nodes too, and for ever.
 fn tolerations() -> Value {
     let mut all = vec![json!({"operator": "Exists", "effect": "NoSchedule"})];
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+    for key in [taints::NOT_READY, taints::UNREACHABLE] {
         all.push(json!({
             "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": PATIENCE,
         }));
@@ -201,12 +206,12 @@ fn tolerations() -> Value {
 fn affinity(namespace: &str) -> Value {
     json!({
         "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-            {"matchExpressions": [{"key": carrier::CARRIER, "operator": "NotIn", "values": [carrier::NONE]}]},
+            {"matchExpressions": [{"key": CARRIER, "operator": "NotIn", "values": [carrier::NONE]}]},
         ]}},
         "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
             "weight": 100,
             "podAffinityTerm": {
-                "topologyKey": "kubernetes.io/hostname",
+                "topologyKey": NODE_HOSTNAME,
                 "labelSelector": {"matchLabels": selector(namespace)},
             },
         }]},
@@ -272,7 +277,7 @@ mod tests {
         all.push(deployment());
         for object in &all {
             let labels = &object["metadata"]["labels"];
-            assert_eq!(labels[MANAGED_BY], MANAGER, "{object}");
+            assert_eq!(labels[APP_MANAGED_BY], managers::UP, "{object}");
             assert_eq!(labels["app.kubernetes.io/instance"], "pantry");
             assert!(super::super::api::Kind::of(object).is_some());
         }
@@ -282,7 +287,10 @@ mod tests {
 
     #[test]
     fn a_namespace_that_was_there_is_not_taken_for_ours() {
-        assert_eq!(namespace("pantry", "privileged", true)["metadata"]["labels"][MANAGED_BY], MANAGER);
-        assert!(namespace("pantry", "privileged", false)["metadata"]["labels"][MANAGED_BY].is_null());
+        assert_eq!(
+            namespace("pantry", "privileged", true)["metadata"]["labels"][APP_MANAGED_BY],
+            managers::UP
+        );
+        assert!(namespace("pantry", "privileged", false)["metadata"]["labels"][APP_MANAGED_BY].is_null());
     }
 }

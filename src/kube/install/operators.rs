@@ -7,11 +7,9 @@ use serde_json::Value;
 
 use super::api::{Cluster, DEPLOYMENT, LEASE};
 use super::error::UpError;
-use super::names::{OPERATOR, operator_namespace};
+use crate::api::names::annotations::HELM_RELEASE;
+use crate::api::names::{APP, CLAIM, OPERATOR, labels, operator_namespace};
 use crate::operator::identity;
-
-/// Label of an operator's Deployment, from `up` as well as from a chart.
-const COMPONENT: &str = "app.kubernetes.io/component=operator";
 
 /// Time beyond its duration that a Lease may be silent before its holder counts as gone: clocks differ a
 /// little.
@@ -69,7 +67,7 @@ impl Operator {
             let all = ["command", "args"].into_iter().filter_map(|key| container[key].as_array());
             all.flatten().map(&text).collect()
         };
-        let is_ours = metadata["labels"]["app.kubernetes.io/name"] == "quinistry";
+        let is_ours = metadata["labels"][labels::APP_NAME] == APP;
         let (container, arguments) =
             containers.iter().map(|one| (one, words(one))).find(|(container, words)| {
                 words.iter().any(|word| word == "operator")
@@ -84,7 +82,7 @@ impl Operator {
         Some(Self {
             namespace: text(&metadata["namespace"]),
             name: text(&metadata["name"]),
-            release: metadata["annotations"]["meta.helm.sh/release-name"].as_str().map(str::to_owned),
+            release: metadata["annotations"][HELM_RELEASE].as_str().map(str::to_owned),
             lease: elects.then(|| value("--lease-name").unwrap_or_else(|| OPERATOR.into())),
             replicas: spec["replicas"].as_i64().unwrap_or(1),
             available: deployment["status"]["availableReplicas"].as_i64().unwrap_or_default(),
@@ -181,9 +179,11 @@ pub(super) fn judge(
 
 /// Lists the operators of the cluster; nothing if that is not allowed. (Client required.)
 pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpError> {
-    match cluster.list::<Value>(DEPLOYMENT, "", COMPONENT).await {
+    // A Deployment of a chart has this label as well as that of `up`.
+    let selector = format!("{}=operator", labels::APP_COMPONENT);
+    match cluster.list::<Value>(DEPLOYMENT, "", &selector).await {
         Ok(all) => Ok(Some(all.iter().filter_map(Operator::of).collect())),
-        Err(error) if error.code() == 403 => Ok(None),
+        Err(error) if error.is_forbidden() => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -191,13 +191,13 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpE
 /// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client
 /// required.)
 pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, UpError> {
-    lease(cluster, namespace, identity::CLAIM).await
+    lease(cluster, namespace, CLAIM).await
 }
 
 /// Reads a Lease; nothing if there is none, or if it may not be read. (Client required.)
 pub(super) async fn lease(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Value>, UpError> {
     match cluster.get(LEASE, namespace, name).await {
-        Err(error) if error.code() == 403 => Ok(None),
+        Err(error) if error.is_forbidden() => Ok(None),
         result => result,
     }
 }

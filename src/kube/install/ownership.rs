@@ -1,42 +1,39 @@
 //! Ownership: which objects `up` made, by their metadata. Pure. Used before anything is overwritten or
 //! deleted: a name alone proves nothing, since a chart or an administrator may have chosen the same one.
 
-use super::names::{MANAGED_BY, MANAGER, RESOURCE};
-use super::wire::{Meta, Object};
-use crate::seed::{NAME, SEED};
+use kube::core::ObjectMeta;
 
-/// Label of the release or namespace that an object is part of.
-const INSTANCE: &str = "app.kubernetes.io/instance";
-
-/// Annotation that Helm writes on each object of a release, also on adopted ones.
-const HELM_RELEASE: &str = "meta.helm.sh/release-name";
+use crate::api::names::annotations::HELM_RELEASE;
+use crate::api::names::labels::{APP_INSTANCE, APP_MANAGED_BY, NAME, SEED};
+use crate::api::names::{KIND, RESOURCE, managers};
+use crate::api::types::{Metadata as _, Object};
 
 /// Returns why an object that `up` applies by name is not from `up`; nothing if it is.
-pub(super) fn foreign(meta: &Meta, namespace: &str) -> Option<String> {
-    if let Some(release) = meta.annotations.get(HELM_RELEASE) {
+pub(super) fn foreign(meta: &ObjectMeta, namespace: &str) -> Option<String> {
+    if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
     }
-    if let Some(owner) = meta.owner_references.first() {
+    if let Some(owner) = meta.owners().first() {
         return Some(format!("belongs to {} {}", owner.kind, owner.name));
     }
-    match meta.labels.get(MANAGED_BY) {
-        Some(manager) if manager == MANAGER => {}
+    match meta.label(APP_MANAGED_BY) {
+        Some(manager) if manager == managers::UP => {}
         Some(manager) => return Some(format!("is managed by {manager}")),
         None => return Some("was not made by `up`".into()),
     }
-    match meta.labels.get(INSTANCE) {
+    match meta.label(APP_INSTANCE) {
         Some(instance) if instance != namespace => Some(format!("belongs to `up` in namespace {instance}")),
         _ => None,
     }
 }
 
 /// Returns why a namespace is not from `up`. Its label is all that `up` leaves there.
-pub(super) fn foreign_namespace(meta: &Meta) -> Option<String> {
-    if let Some(release) = meta.annotations.get(HELM_RELEASE) {
+pub(super) fn foreign_namespace(meta: &ObjectMeta) -> Option<String> {
+    if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
     }
-    match meta.labels.get(MANAGED_BY) {
-        Some(manager) if manager == MANAGER => None,
+    match meta.label(APP_MANAGED_BY) {
+        Some(manager) if manager == managers::UP => None,
         Some(manager) => Some(format!("is managed by {manager}")),
         None => Some("was not made by `up`".into()),
     }
@@ -44,12 +41,12 @@ pub(super) fn foreign_namespace(meta: &Meta) -> Option<String> {
 
 /// Returns why the resource of `up`'s name is not from `up`: a resource made by hand may have this name too.
 /// `seeded`: its specification asks for generation 0.
-pub(super) fn foreign_resource(meta: &Meta, seeded: bool) -> Option<String> {
-    if let Some(release) = meta.annotations.get(HELM_RELEASE) {
+pub(super) fn foreign_resource(meta: &ObjectMeta, seeded: bool) -> Option<String> {
+    if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
     }
-    let applied = meta.managed_fields.iter().any(|fields| fields.manager == MANAGER);
-    let labelled = meta.labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER);
+    let applied = meta.writers().iter().any(|fields| fields.manager.as_deref() == Some(managers::UP));
+    let labelled = meta.label(APP_MANAGED_BY).is_some_and(|manager| manager == managers::UP);
     if applied || labelled || seeded {
         None
     } else {
@@ -59,24 +56,24 @@ pub(super) fn foreign_resource(meta: &Meta, seeded: bool) -> Option<String> {
 
 /// Returns true if a `ConfigMap` with the seed's labels is one of its parts: it has a part's name, and no
 /// owner but the resource.
-pub(super) fn is_part(meta: &Meta, resource_uid: Option<&str>) -> bool {
-    let Some(seed) = meta.labels.get(SEED) else { return false };
-    let named = meta.labels.get(NAME).is_some_and(|name| name == RESOURCE);
-    let suffix = meta.name.strip_prefix(&format!("{RESOURCE}-seed-{seed}-"));
+pub(super) fn is_part(meta: &ObjectMeta, resource_uid: Option<&str>) -> bool {
+    let Some(seed) = meta.label(SEED) else { return false };
+    let named = meta.label(NAME).is_some_and(|name| name == RESOURCE);
+    let suffix = meta.name().strip_prefix(&format!("{RESOURCE}-seed-{seed}-"));
     let is_number = |text: &str| text.len() >= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     let is_part_name = suffix.is_some_and(|suffix| suffix == "stub" || is_number(suffix));
-    let owned = meta.owner_references.iter().all(|owner| {
-        owner.kind == "Quinistry" && owner.name == RESOURCE && resource_uid.is_none_or(|uid| uid == owner.uid)
+    let owned = meta.owners().iter().all(|owner| {
+        owner.kind == KIND && owner.name == RESOURCE && resource_uid.is_none_or(|uid| uid == owner.uid)
     });
-    named && is_part_name && owned && !meta.annotations.contains_key(HELM_RELEASE)
+    named && is_part_name && owned && meta.annotation(HELM_RELEASE).is_none()
 }
 
 /// Returns true if the Lease of the operator's name was written by an operator, and by no chart.
-pub(super) fn is_lease(meta: &Meta, manager: &str) -> bool {
-    !meta.annotations.contains_key(HELM_RELEASE)
-        && meta.labels.get(MANAGED_BY).is_none_or(|by| by == MANAGER)
-        && meta.owner_references.is_empty()
-        && meta.managed_fields.iter().any(|fields| fields.manager == manager)
+pub(super) fn is_lease(meta: &ObjectMeta, manager: &str) -> bool {
+    meta.annotation(HELM_RELEASE).is_none()
+        && meta.label(APP_MANAGED_BY).is_none_or(|by| by == managers::UP)
+        && meta.owners().is_empty()
+        && meta.writers().iter().any(|fields| fields.manager.as_deref() == Some(manager))
 }
 
 /// Returns the Helm release that an object is part of.
@@ -88,15 +85,15 @@ pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
 /// as part of a sentence.
 pub(super) fn sharer(definition: &Object) -> Option<String> {
     let meta = &definition.metadata;
-    if let Some(release) = meta.annotations.get(HELM_RELEASE) {
+    if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("the Helm release {release} has a share in"));
     }
-    let mut writers = meta.managed_fields.iter().filter(|fields| fields.subresource.is_empty()).peekable();
+    let mut writers = meta.writers().iter().filter(|fields| fields.subresource.is_none()).peekable();
     if writers.peek().is_none() {
         return Some("nothing says that `up` made".into());
     }
-    let other = writers.find(|fields| fields.manager != MANAGER);
-    other.map(|other| format!("{} has a share in", other.manager))
+    let other = writers.find_map(|fields| fields.manager.as_deref().filter(|name| *name != managers::UP));
+    other.map(|other| format!("{other} has a share in"))
 }
 
 #[cfg(test)]
@@ -105,13 +102,13 @@ mod tests {
 
     use super::*;
 
-    fn meta(value: Value) -> Meta {
+    fn meta(value: Value) -> ObjectMeta {
         serde_json::from_value(value).unwrap()
     }
 
     #[test]
     fn an_object_is_ours_by_its_labels_and_not_by_its_name() {
-        let ours = json!({"name": "quinistry-operator", "labels": {MANAGED_BY: MANAGER, INSTANCE: "pantry"}});
+        let ours = json!({"name": "quinistry-operator", "labels": {APP_MANAGED_BY: managers::UP, APP_INSTANCE: "pantry"}});
         assert_eq!(foreign(&meta(ours.clone()), "pantry"), None);
         assert!(foreign(&meta(ours.clone()), "cellar").unwrap().contains("namespace pantry"));
         let mut adopted = ours.clone();
@@ -120,7 +117,9 @@ mod tests {
         let mut owned = ours;
         owned["ownerReferences"] = json!([{"kind": "Oven", "name": "big", "uid": "1"}]);
         assert!(foreign(&meta(owned), "pantry").unwrap().contains("Oven big"));
-        assert!(foreign(&meta(json!({"labels": {MANAGED_BY: "Helm"}})), "pantry").unwrap().contains("Helm"));
+        assert!(
+            foreign(&meta(json!({"labels": {APP_MANAGED_BY: "Helm"}})), "pantry").unwrap().contains("Helm")
+        );
         assert!(foreign(&meta(json!({"name": "quinistry-operator"})), "pantry").is_some());
     }
 
@@ -145,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_resource_made_by_hand_under_the_same_name_is_not_ours() {
-        let applied = json!({"managedFields": [{"manager": MANAGER, "operation": "Apply"}]});
+        let applied = json!({"managedFields": [{"manager": managers::UP, "operation": "Apply"}]});
         assert_eq!(foreign_resource(&meta(applied), false), None);
         assert_eq!(foreign_resource(&meta(json!({})), true), None);
         let by_hand = json!({"managedFields": [{"manager": "kubectl-create"}]});
@@ -158,8 +157,8 @@ mod tests {
             sharer(&Object { metadata: meta(json!({"managedFields": fields})) }).unwrap_or_default()
         };
         let status = json!({"manager": "kube-apiserver", "subresource": "status"});
-        assert_eq!(told(json!([{"manager": MANAGER}, status])), "");
-        assert!(told(json!([{"manager": MANAGER}, {"manager": "helm"}])).contains("helm"));
+        assert_eq!(told(json!([{"manager": managers::UP}, status])), "");
+        assert!(told(json!([{"manager": managers::UP}, {"manager": "helm"}])).contains("helm"));
         assert!(told(json!([])).contains("nothing says"));
         assert!(told(json!([status])).contains("nothing says"));
     }

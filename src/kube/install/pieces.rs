@@ -4,16 +4,17 @@
 //! What is there is fetched and compared, not believed: an immutable `ConfigMap` can still be deleted and made again by
 //! anybody.
 
-use std::collections::BTreeMap;
-
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::IgnoredAny;
 
 use super::api::{CONFIG_MAP, Cluster};
 use super::error::UpError;
-use super::wire;
-use crate::seed::{Cut, PIECES, Part, SEED};
+use crate::api::names::KIND;
+use crate::api::names::annotations::PIECES;
+use crate::api::names::labels::SEED;
+use crate::api::types::{self, Metadata as _};
+use crate::seed::{Cut, Part};
 
 /// How many are under way at once. Each is a megabyte, and the API server's database writes one after the other.
 const AT_ONCE: usize = 4;
@@ -31,7 +32,7 @@ pub(super) async fn put(
 ) -> Result<usize, UpError> {
     // A list would have them whole. The stub comes first, so without it there are none, and each is sent unasked.
     let there =
-        cluster.get::<wire::Object>(CONFIG_MAP, namespace, &cut.names().of(Part::Stub)).await?.is_some();
+        cluster.get::<types::Object>(CONFIG_MAP, namespace, &cut.names().of(Part::Stub)).await?.is_some();
     let all = cut.pieces() + 1;
     let mut each = stream::iter(cut.parts().map(|part| one(cluster, cut, part, namespace, owner, there)))
         .buffer_unordered(AT_ONCE);
@@ -50,7 +51,7 @@ pub(super) async fn are_there(cluster: &Cluster, cut: &Cut, namespace: &str) -> 
     let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
     let there = |part| {
         let name = cut.names().of(part);
-        found.iter().any(|one| one.metadata.name == name && one.metadata.deletion_timestamp.is_none())
+        found.iter().any(|one| one.metadata.name() == name && !one.metadata.is_leaving())
     };
     Ok(cut.parts().all(there))
 }
@@ -67,18 +68,18 @@ async fn one(
     let name = cut.names().of(part);
     let wanted = cut.config_map(part, namespace, Some(owner.clone()))?;
     let body = serde_json::to_vec(&wanted).expect("a ConfigMap is JSON");
-    // Compared as it is on the wire, so that nothing need be decoded.
-    let wanted: wire::ConfigMap = serde_json::from_slice(&body).expect("a ConfigMap is one");
+    // Compared as it is read.
+    let wanted: types::ConfigMap = serde_json::from_slice(&body).expect("a ConfigMap is one");
     let mut tries = 0;
     loop {
         if look {
-            let found: Option<wire::ConfigMap> = cluster.get(CONFIG_MAP, namespace, &name).await?;
+            let found: Option<types::ConfigMap> = cluster.get(CONFIG_MAP, namespace, &name).await?;
             match found {
                 Some(found) if is_same(&found, &wanted) => return Ok(false),
                 Some(found) => {
-                    let owners = &found.metadata.owner_references;
-                    let is_owned = owners.iter().any(|owner| owner.kind == "Quinistry");
-                    if !is_owned && !found.metadata.labels.contains_key(SEED) {
+                    let owners = found.metadata.owners();
+                    let is_owned = owners.iter().any(|owner| owner.kind == KIND);
+                    if !is_owned && found.metadata.label(SEED).is_none() {
                         return Err(UpError::Refused(format!(
                             "ConfigMap {namespace}/{name} has the name of a part of the executable and was not made by \
                              `up`; delete it, or name another --namespace"
@@ -102,26 +103,29 @@ async fn one(
 }
 
 /// Whether nothing of it need be changed: content, labels, and whose it is.
-fn is_same(found: &wire::ConfigMap, wanted: &wire::ConfigMap) -> bool {
-    let has = |found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
-        wanted.iter().all(|(key, value)| found.get(key) == Some(value))
-    };
-    let owner = |map: &wire::ConfigMap| map.metadata.owner_references.first().map(|owner| owner.uid.clone());
+fn is_same(found: &types::ConfigMap, wanted: &types::ConfigMap) -> bool {
+    let owner = |map: &types::ConfigMap| map.metadata.owners().first().map(|owner| owner.uid.clone());
     found.immutable
-        && found.metadata.deletion_timestamp.is_none()
+        && !found.metadata.is_leaving()
         && found.binary_data == wanted.binary_data
-        && has(&found.metadata.labels, &wanted.metadata.labels)
-        && found.metadata.annotations.get(PIECES) == wanted.metadata.annotations.get(PIECES)
+        && wanted
+            .metadata
+            .labels
+            .iter()
+            .flatten()
+            .all(|(key, value)| found.metadata.label(key) == Some(value))
+        && found.metadata.annotation(PIECES) == wanted.metadata.annotation(PIECES)
         && owner(found) == owner(wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use k8s_openapi::ByteString;
 
     use super::*;
 
-    fn map(owner: &str, content: &'static [u8]) -> wire::ConfigMap {
+    fn map(owner: &str, content: &'static [u8]) -> types::ConfigMap {
         let cut = Cut::new("larder", [Bytes::from_static(content)].into(), Bytes::new()).unwrap();
         let owner = OwnerReference { uid: owner.into(), ..OwnerReference::default() };
         let map = cut.config_map(Part::Piece(0), "pantry", Some(owner)).unwrap();
@@ -134,15 +138,15 @@ mod tests {
         assert!(is_same(&wanted, &wanted));
         // Others may add to it.
         let mut more = wanted.clone();
-        more.metadata.labels.insert("shelf".into(), "2".into());
+        more.metadata.labels.get_or_insert_default().insert("shelf".into(), "2".into());
         assert!(is_same(&more, &wanted));
         let mut altered = wanted.clone();
-        altered.binary_data.insert("piece".into(), "c2FsdA==".into());
+        altered.binary_data.insert("piece".into(), ByteString(b"salt".to_vec()));
         assert!(!is_same(&altered, &wanted));
         assert!(!is_same(&map("2", b"flour"), &wanted), "of a resource that is gone");
-        assert!(!is_same(&wire::ConfigMap { immutable: false, ..wanted.clone() }, &wanted));
+        assert!(!is_same(&types::ConfigMap { immutable: false, ..wanted.clone() }, &wanted));
         let mut unlabelled = wanted.clone();
-        unlabelled.metadata.labels.clear();
+        unlabelled.metadata.labels = None;
         assert!(!is_same(&unlabelled, &wanted));
     }
 }

@@ -16,14 +16,14 @@ use tokio::time::sleep;
 use super::api::{CRD, Cluster, DEPLOYMENT, LEASE, NAMESPACE, QUINISTRY};
 use super::error::UpError;
 use super::manifests::{self, Place};
-use super::names::{MANAGED_BY, MANAGER, OPERATOR, RESOURCE, operator_namespace};
 use super::status::{self, Picture};
-use super::{Shipment, Wishes, ownership, pieces, tree, version, wire};
+use super::{Shipment, Wishes, ownership, pieces, tree, version};
+use crate::api::conditions::ESTABLISHED;
+use crate::api::names::labels::APP_MANAGED_BY;
+use crate::api::names::{DEFINITION, OPERATOR, RESOURCE, managers, operator_namespace};
+use crate::api::types::{self, Metadata as _};
 use crate::crd::{GenerationState, Quinistry};
 use crate::operator::{Category, zero};
-
-/// Name of the definition.
-pub(super) const DEFINITION_NAME: &str = "quinistries.quinistry.dev";
 
 /// How often generation 0 is seen to.
 const PASS: Duration = Duration::from_secs(1);
@@ -100,26 +100,22 @@ pub async fn raise(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Resu
 
 /// The definition, until it is served.
 async fn definition(cluster: &Cluster) -> Result<(), UpError> {
-    let there: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+    let there: Option<Value> = cluster.get(CRD, "", DEFINITION).await?;
     if applies_definition(there.as_ref()) {
         cluster.apply(&version::definition()).await?;
     }
     let began = Instant::now();
     loop {
-        let found: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+        let found: Option<Value> = cluster.get(CRD, "", DEFINITION).await?;
         let conditions = found.as_ref().and_then(|found| found["status"]["conditions"].as_array());
         if conditions
-            .is_some_and(|all| all.iter().any(|one| one["type"] == "Established" && one["status"] == "True"))
+            .is_some_and(|all| all.iter().any(|one| one["type"] == ESTABLISHED && one["status"] == "True"))
         {
             return Ok(());
         }
         if began.elapsed() > SERVED {
-            let why = "kubectl describe crd quinistries.quinistry.dev says why; then run this again";
-            return Err(UpError::Timeout {
-                what: "the definition is not served".into(),
-                after: SERVED,
-                why: why.into(),
-            });
+            let why = format!("kubectl describe crd {DEFINITION} says why; then run this again");
+            return Err(UpError::Timeout { what: "the definition is not served".into(), after: SERVED, why });
         }
         sleep(LOOK / 5).await;
     }
@@ -136,13 +132,12 @@ fn applies_definition(there: Option<&Value>) -> bool {
 
 async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), UpError> {
     for (name, level) in manifests::namespaces(namespace) {
-        let found: Option<wire::Object> = cluster.get(NAMESPACE, "", &name).await?;
-        if found.as_ref().is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
+        let found: Option<types::Object> = cluster.get(NAMESPACE, "", &name).await?;
+        if found.as_ref().is_some_and(|found| found.metadata.is_leaving()) {
             let text = format!("namespace {name} is being deleted; run this again when it is gone");
             return Err(UpError::Refused(text));
         }
-        let ours =
-            found.is_none_or(|found| found.metadata.labels.get(MANAGED_BY).is_some_and(|by| by == MANAGER));
+        let ours = found.is_none_or(|found| found.metadata.label(APP_MANAGED_BY) == Some(managers::UP));
         cluster.apply(&manifests::namespace(&name, level, ours)).await?;
     }
     Ok(())
@@ -332,6 +327,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::names::annotations;
 
     #[test]
     fn a_definition_is_never_lowered_and_a_releases_is_left_alone() {
@@ -339,7 +335,7 @@ mod tests {
         let ours = version::definition();
         assert!(applies_definition(Some(&ours)));
         let mut newer = ours.clone();
-        newer["metadata"]["annotations"][version::VERSION] = "999.0.0".into();
+        newer["metadata"]["annotations"][annotations::VERSION] = "999.0.0".into();
         assert!(!applies_definition(Some(&newer)));
         let mut helms = ours;
         helms["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "shelf"});

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Shipment;
-use super::names::RESOURCE;
-use super::version::VERSION;
+use crate::api::names::annotations::VERSION;
+use crate::api::names::labels::NODE_ARCHITECTURE;
+use crate::api::names::{API_VERSION, KIND, RESOURCE};
+use crate::api::types::Metadata as _;
 use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
 
 /// How many generations, if nobody says.
@@ -80,7 +82,7 @@ impl Wishes {
             ));
         }
         let before = before?;
-        let place = before.metadata.namespace.as_deref().unwrap_or_default();
+        let place = before.metadata.namespace();
         if before.metadata.deletion_timestamp.is_some() {
             return Some(format!("{place}/{RESOURCE} is being deleted; wait until it is gone"));
         }
@@ -113,8 +115,8 @@ impl Wishes {
             |before| serde_json::to_value(&before.spec.tolerations).expect("tolerations are JSON"),
         );
         let mut resource = json!({
-            "apiVersion": "quinistry.dev/v1alpha1",
-            "kind": "Quinistry",
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "metadata": {"name": RESOURCE, "namespace": namespace},
             "spec": {
                 "seed": {
@@ -125,7 +127,7 @@ impl Wishes {
                 "generations": self.generations(before),
                 "basePort": self.base_port(before),
                 // Said, as the one who applies it may be of another architecture.
-                "nodeSelector": {"kubernetes.io/arch": shipment.architecture},
+                "nodeSelector": {NODE_ARCHITECTURE: shipment.architecture},
                 "tolerations": tolerations,
             },
         });

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -13,13 +12,12 @@ use tokio::time::sleep;
 use super::api::{Cluster, POD, QUINISTRY};
 use super::error::UpError;
 use super::operators::{self, Operator, Writer, WriterState};
-use super::wire;
-use crate::crd::labels::{GENERATION, RESOURCE};
-use crate::crd::{Quinistry, QuinistryStatus};
-use crate::operator::identity;
-
-/// Reason of Ready=Unknown, which only readers give.
-const OPERATOR_GONE: &str = "OperatorGone";
+use crate::api::conditions::READY;
+use crate::api::names::CLAIM;
+use crate::api::names::labels::{GENERATION, RESOURCE};
+use crate::api::types::{self, Metadata as _};
+use crate::crd::{OPERATOR_GONE, Quinistry, QuinistryStatus};
+use crate::operator::zero::{Trouble, Zero};
 
 /// Time that a Lease may be silent after it was seen to change.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -50,6 +48,9 @@ pub struct Picture {
     pub operator: Writer,
     /// Time at which the operator last wrote this status, if that is recorded.
     pub written: Option<String>,
+    /// What is wrong with a resource that no operator sees to yet.
+    #[serde(skip)]
+    pub trouble: Option<Trouble>,
     /// What is on each node; empty for too many nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
 }
@@ -72,14 +73,15 @@ impl Picture {
     #[must_use]
     pub fn of(quinistry: &Quinistry) -> Self {
         Self {
-            namespace: quinistry.namespace().unwrap_or_default(),
-            name: quinistry.name_any(),
+            namespace: quinistry.metadata.namespace().into(),
+            name: quinistry.metadata.name().into(),
             generations: quinistry.spec.generations,
             status: quinistry.status.clone().unwrap_or_default(),
             ready: is_ready(quinistry),
             behind: 0,
             operator: Writer::default(),
             written: written(quinistry),
+            trouble: None,
             nodes: BTreeMap::new(),
         }
     }
@@ -88,7 +90,7 @@ impl Picture {
     fn written_by(mut self, writer: Writer) -> Self {
         if writer.state == WriterState::Gone {
             self.ready = false;
-            for condition in self.status.conditions.iter_mut().filter(|one| one.type_ == "Ready") {
+            for condition in self.status.conditions.iter_mut().filter(|one| one.type_ == READY) {
                 condition.status = "Unknown".into();
                 condition.reason = OPERATOR_GONE.into();
                 condition.message = format!("the operator is gone: {}", writer.message);
@@ -100,7 +102,7 @@ impl Picture {
 
     /// Of a generation 0 that no operator sees to yet.
     #[must_use]
-    pub fn of_zero(quinistry: &Quinistry, zero: &crate::operator::zero::Zero) -> Self {
+    pub fn of_zero(quinistry: &Quinistry, zero: &Zero) -> Self {
         let status = QuinistryStatus {
             ready: format!("0/{}", quinistry.spec.generations),
             digest: quinistry.spec.digest.clone(),
@@ -108,15 +110,15 @@ impl Picture {
             deviations: zero.problems.clone(),
             ..QuinistryStatus::default()
         };
-        Self { status, ready: false, ..Self::of(quinistry) }
+        Self { status, ready: false, trouble: zero.trouble.clone(), ..Self::of(quinistry) }
     }
 
     /// With what pods say.
-    fn with(mut self, uid: &str, pods: &[wire::Pod]) -> Self {
-        for pod in pods.iter().filter(|pod| pod.metadata.labels.get(RESOURCE).is_some_and(|of| of == uid)) {
-            let generation = pod.metadata.labels.get(GENERATION).and_then(|number| number.parse().ok());
-            let Some(generation) = generation.filter(|_| !pod.spec.node_name.is_empty()) else { continue };
-            let node = self.nodes.entry(pod.spec.node_name.clone()).or_default();
+    fn with(mut self, uid: Option<&str>, pods: &[types::Pod]) -> Self {
+        for pod in pods.iter().filter(|pod| uid.is_some() && pod.metadata.label(RESOURCE) == uid) {
+            let generation = pod.metadata.label(GENERATION).and_then(|number| number.parse().ok());
+            let (Some(generation), Some(node)) = (generation, &pod.spec.node_name) else { continue };
+            let node = self.nodes.entry(node.clone()).or_default();
             let presence = presence(pod);
             // One that goes away stands beside the next one for a while.
             node.entry(generation).and_modify(|known| *known = presence.max(*known)).or_insert(presence);
@@ -162,10 +164,10 @@ pub async fn look(
     let resources: Vec<Value> = cluster.list(QUINISTRY, namespace, "").await?;
     let resources: Vec<Quinistry> = resources.into_iter().filter_map(read).collect();
     let few = resources.iter().all(|one| desired(one) <= NODES);
-    let pods: Option<Vec<wire::Pod>> =
+    let pods: Option<Vec<types::Pod>> =
         if few && !resources.is_empty() { Some(cluster.list(POD, namespace, RESOURCE).await?) } else { None };
     let picture = |one: &Quinistry| match &pods {
-        Some(pods) => Picture::of(one).with(one.metadata.uid.as_deref().unwrap_or_default(), pods),
+        Some(pods) => Picture::of(one).with(one.metadata.uid.as_deref(), pods),
         None => Picture::of(one),
     };
     let mut pictures: Vec<Picture> = resources.iter().map(picture).collect();
@@ -178,7 +180,7 @@ pub async fn look(
         let claim = match &claim {
             None => None,
             Some(claim) => {
-                let name = (picture.namespace.clone(), identity::CLAIM.to_owned());
+                let name = (picture.namespace.clone(), CLAIM.to_owned());
                 Some((claim, renewals.is_alive(cluster, &name, claim).await?))
             }
         };
@@ -268,10 +270,10 @@ pub(super) async fn with_nodes(
     if usize::try_from(most).unwrap_or_default() > NODES {
         return Ok(picture);
     }
-    let uid = quinistry.metadata.uid.as_deref().unwrap_or_default();
+    let Some(uid) = quinistry.metadata.uid.as_deref() else { return Ok(picture) };
     let label = format!("{RESOURCE}={uid}");
-    let pods: Vec<wire::Pod> = cluster.list(POD, &picture.namespace, &label).await?;
-    Ok(picture.with(uid, &pods))
+    let pods: Vec<types::Pod> = cluster.list(POD, &picture.namespace, &label).await?;
+    Ok(picture.with(Some(uid), &pods))
 }
 
 /// A resource; one that is from another version may have a status that is not understood.
@@ -288,7 +290,7 @@ pub(super) fn is_ready(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();
     let digest = quinistry.spec.digest.is_none() || quinistry.spec.digest == status.digest;
-    let ready = status.conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+    let ready = status.conditions.iter().any(|one| one.type_ == READY && one.status == "True");
     current && digest && ready
 }
 
@@ -297,14 +299,14 @@ fn desired(quinistry: &Quinistry) -> usize {
     generations.map(|one| usize::try_from(one.desired).unwrap_or_default()).max().unwrap_or_default()
 }
 
-fn presence(pod: &wire::Pod) -> Presence {
-    if pod.metadata.deletion_timestamp.is_some() {
+fn presence(pod: &types::Pod) -> Presence {
+    if pod.metadata.is_leaving() {
         return Presence::Starting;
     }
     if pod.is_ready() {
         return Presence::Ready;
     }
-    let fails = |status: &wire::ContainerStatus| {
+    let fails = |status: &types::ContainerStatus| {
         let reason = status.state.waiting.as_ref().map_or("", |waiting| waiting.reason.as_str());
         status.restart_count > 2
             || (!reason.is_empty() && !matches!(reason, "ContainerCreating" | "PodInitializing"))
@@ -322,7 +324,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(node: &str, generation: &str, status: &Value) -> wire::Pod {
+    fn pod(node: &str, generation: &str, status: &Value) -> types::Pod {
         serde_json::from_value(json!({
             "metadata": {"labels": {RESOURCE: "1", GENERATION: generation}},
             "spec": {"nodeName": node}, "status": status,
@@ -334,18 +336,20 @@ mod tests {
     fn pods_say_what_is_on_each_node() {
         let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
         let waiting = |reason| json!({"containerStatuses": [{"state": {"waiting": {"reason": reason}}}]});
+        let mut unscheduled = pod("", "1", &json!({}));
+        unscheduled.spec.node_name = None;
         let pods = [
             pod("n1", "1", &waiting("ErrImagePull")),
             pod("n1", "1", &ready),
             pod("n1", "2", &waiting("ContainerCreating")),
             pod("n2", "1", &waiting("ImagePullBackOff")),
-            pod("", "1", &json!({})),
+            unscheduled,
         ];
-        let nodes = Picture::default().with("1", &pods).nodes;
+        let nodes = Picture::default().with(Some("1"), &pods).nodes;
         assert_eq!(nodes["n1"], BTreeMap::from([(1, Presence::Ready), (2, Presence::Starting)]));
         assert_eq!(nodes["n2"], BTreeMap::from([(1, Presence::Failing)]));
         assert_eq!(nodes.len(), 2);
-        assert!(Picture::default().with("2", &pods).nodes.is_empty());
+        assert!(Picture::default().with(Some("2"), &pods).nodes.is_empty());
     }
 
     #[test]
@@ -362,8 +366,8 @@ mod tests {
             Picture { ready: true, status: serde_json::from_value(status).unwrap(), ..Picture::default() };
         let all =
             [pod("n1", "1", &ready), pod("n1", "2", &ready), pod("n2", "1", &ready), pod("n2", "2", &ready)];
-        let seen = |pods: &[wire::Pod]| {
-            let picture = said.clone().with("1", pods);
+        let seen = |pods: &[types::Pod]| {
+            let picture = said.clone().with(Some("1"), pods);
             (picture.ready, picture.behind)
         };
         assert_eq!(seen(&all), (true, 0));

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use quinistry_oci::escape;
+
 use super::operators::WriterState;
 use super::remedy::remedy;
 use super::status::{Picture, Presence};
+use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
+use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
-use quinistry_oci::escape;
-
-/// Labels of an operator's pods, whoever installed it.
-const OPERATORS: &str = "app.kubernetes.io/name=quinistry,app.kubernetes.io/component=operator";
+use crate::operator::zero::Trouble;
 
 /// Colours, if they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub fn draw(picture: &Picture, paint: Paint) -> String {
 
 fn head(picture: &Picture, paint: Paint) -> String {
     let status = &picture.status;
-    let condition = status.conditions.iter().find(|one| one.type_ == "Ready");
+    let condition = status.conditions.iter().find(|one| one.type_ == READY);
     let (hue, word) = match condition {
         _ if picture.operator.state == WriterState::Gone => (Hue::Bad, "Unknown"),
         _ if picture.ready => (Hue::Good, "Ready"),
@@ -134,12 +135,13 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
     let status = &picture.status;
     let mut said = BTreeSet::new();
     let mut lines = String::new();
+    let operators = operator_selector();
     if picture.operator.state == WriterState::Gone {
         let since = picture.written.as_ref().map(|time| format!(" (of {time})")).unwrap_or_default();
         writeln!(
             lines,
             "{}: {}; what is shown here is the last that it said{since}\n→ `kubectl get pods --all-namespaces \
-             --selector {OPERATORS}` shows its pods",
+             --selector {operators}` shows its pods",
             paint.on(Hue::Bad, "the operator is gone"),
             harmless(&picture.operator.message)
         )
@@ -149,12 +151,13 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
         writeln!(
             lines,
             "{} pods are missing or not ready, and the operator has not said so: is it at work? `kubectl get pods \
-             --all-namespaces --selector {OPERATORS}` shows it",
+             --all-namespaces --selector {operators}` shows it",
             picture.behind
         )
         .expect("writing to a string does not fail");
     }
     for one in &status.deviations {
+        // The operator names no node for a pod that is for none.
         let place = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
         let reason = paint.on(Hue::Bad, &one.reason.to_string());
         let message = harmless(&one.message);
@@ -162,10 +165,16 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
             .expect("writing to a string does not fail");
         said.insert(one.reason);
     }
+    if let Some(Trouble { reason, message }) = &picture.trouble {
+        let painted = paint.on(Hue::Bad, &reason.to_string());
+        writeln!(lines, "generation 0: {painted}: {}", harmless(message))
+            .expect("writing to a string does not fail");
+        said.insert(*reason);
+    }
     for condition in &status.conditions {
         let wrong = match condition.type_.as_str() {
-            "Degraded" => condition.status == "True",
-            "PortsAvailable" | "FixedPoint" => condition.status == "False",
+            DEGRADED => condition.status == "True",
+            PORTS_AVAILABLE | FIXED_POINT => condition.status == "False",
             _ => false,
         };
         let reason = serde_json::from_value(condition.reason.clone().into()).ok();
@@ -231,6 +240,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::crd::Reason;
     use crate::install::Writer;
 
     fn picture() -> Picture {
@@ -261,6 +271,7 @@ mod tests {
             behind: 0,
             operator: Writer::default(),
             written: Some("2026-01-01T00:00:00Z".into()),
+            trouble: None,
             nodes: [
                 ("n1".into(), [(0, Presence::Ready), (1, Presence::Ready)].into()),
                 ("node-2".into(), [(0, Presence::Ready), (1, Presence::Failing)].into()),
@@ -268,6 +279,15 @@ mod tests {
             ]
             .into(),
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_whole_resource_is_shown_without_a_node() {
+        let trouble = Trouble { reason: Reason::NoNodes, message: "no node is selected".into() };
+        let status = QuinistryStatus::default();
+        let text = summary(&Picture { trouble: Some(trouble), status, ..picture() });
+        assert!(text.starts_with("generation 0: NoNodes: no node is selected"), "{text}");
+        assert!(text.contains("→ NoNodes: look at nodeSelector"), "{text}");
     }
 
     #[test]

@@ -5,10 +5,8 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
+use crate::api::names::annotations::VERSION;
 use crate::crd::DEFINITION;
-
-/// Annotation of the definition, the operator and the resource: the version that applied them last.
-pub const VERSION: &str = "quinistry.dev/version";
 
 /// The version of this program.
 pub const OWN: &str = env!("CARGO_PKG_VERSION");

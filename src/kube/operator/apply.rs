@@ -11,14 +11,17 @@ use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::error::{Category, OperatorError};
-use super::identity::MANAGER;
 use super::observed::Observed;
 use super::obstacle::Obstacle;
 use super::plan::{Action, DropPart};
-use super::{observe, obstacle, wire};
+use super::resource::{Identity, Resource};
+use super::{observe, obstacle};
+use crate::api::names::annotations::CARRIERS_TRIED;
+use crate::api::names::labels::CARRIER;
+use crate::api::names::managers;
+use crate::api::types;
 use crate::crd::Quinistry;
 use crate::lenient::Guarded;
-use crate::seed::carrier::{CARRIER, TRIED};
 use crate::seed::{Cut, Part};
 
 /// Version of an object that is to be created by server-side apply: where there is one it has another
@@ -34,7 +37,7 @@ const METADATA: HeaderValue =
 #[derive(Debug)]
 pub(super) enum Applied {
     /// A generation by its name, and as it is on the server now if that can be read.
-    Set(String, Option<Box<wire::DaemonSet>>),
+    Set(String, Option<Box<types::DaemonSet>>),
     /// A generation was removed.
     Deleted(i32),
     /// A pod was replaced.
@@ -54,7 +57,7 @@ pub(super) enum Applied {
 /// so, however late it arrives. (Client required.)
 pub(super) async fn apply(
     client: &Client,
-    quinistry: &Quinistry,
+    quinistry: &Resource,
     own: Option<&Cut>,
     observed: &Observed,
     action: &Action,
@@ -62,9 +65,8 @@ pub(super) async fn apply(
     let live = |name: &str| observed.daemon_sets.iter().find(|set| set.name == name);
     match action {
         Action::Apply(set) => {
-            let sets: Api<Guarded<wire::DaemonSet>> =
-                Api::namespaced(client.clone(), &set.namespace().unwrap_or_default());
-            let parameters = PatchParams::apply(MANAGER).force();
+            let sets: Api<Guarded<types::DaemonSet>> = Api::namespaced(client.clone(), quinistry.namespace());
+            let parameters = PatchParams::apply(managers::OPERATOR).force();
             let name = set.name_any();
             let mut set = set.clone();
             let version = live(&name).map(|live| live.version.to_string());
@@ -83,7 +85,7 @@ pub(super) async fn apply(
                 .map_err(|source| failed(format!("apply DaemonSet {name}"), source))
         }
         Action::Delete { namespace, name, generation } => {
-            let sets: Api<Guarded<wire::DaemonSet>> = Api::namespaced(client.clone(), namespace);
+            let sets: Api<Guarded<types::DaemonSet>> = Api::namespaced(client.clone(), namespace);
             let parameters = match live(name) {
                 Some(live) => as_it_is(None, Some(live.version.to_string())),
                 None => return Ok(Applied::Nothing),
@@ -92,12 +94,12 @@ pub(super) async fn apply(
             gone_is_fine(result, || format!("delete DaemonSet {name}"))
         }
         Action::Replace { namespace, name, uid } => {
-            let pods: Api<Guarded<wire::Pod>> = Api::namespaced(client.clone(), namespace);
+            let pods: Api<Guarded<types::Pod>> = Api::namespaced(client.clone(), namespace);
             let what = || format!("replace pod {name}");
             // It may have started in the meantime, which changes its version and not its UID.
             let selection = ListParams::default().fields(&format!("metadata.name={name}"));
             let found = pods.list(&selection).await.map_err(|source| failed(what(), source))?.items;
-            let waits = |pod: wire::Pod| {
+            let waits = |pod: types::Pod| {
                 let version = pod.metadata.resource_version.clone();
                 let (_, pod) = observe::pod(pod)?;
                 (pod.start.uid == *uid && pod.ready.is_none() && !pod.deleting).then_some(version)
@@ -114,10 +116,10 @@ pub(super) async fn apply(
             None => Ok(Applied::Nothing),
         },
         Action::Adopt { part } => {
-            let maps = pieces(client, &quinistry.namespace().unwrap_or_default());
+            let maps = pieces(client, quinistry.namespace());
             let uid = observed.parts.iter().find(|found| found.name == *part).map(|found| &found.uid);
             // One owner more: those that are there stay, and one of them may be its controller.
-            let owner = quinistry.owner_ref(&());
+            let owner = quinistry.identity.owner();
             let patch = Patch::Strategic(json!({"metadata": {"uid": uid, "ownerReferences": [owner]}}));
             let result = maps.patch_metadata(part, &PatchParams::default(), &patch).await;
             gone_is_fine(result.map(|_| Applied::Nothing), || format!("adopt ConfigMap {part}"))
@@ -129,7 +131,7 @@ pub(super) async fn apply(
             })
         }
         Action::Label { node, label, tried } => {
-            let nodes: Api<wire::Node> = Api::all(client.clone());
+            let nodes: Api<types::Node> = Api::all(client.clone());
             let what = || format!("label node {node} with its carrier");
             let selection = ListParams::default().fields(&format!("metadata.name={node}"));
             let found = nodes.list_metadata(&selection).await.map_err(|source| failed(what(), source))?.items;
@@ -138,7 +140,7 @@ pub(super) async fn apply(
             };
             let patch = Patch::Merge(json!({"metadata": {
                 "uid": live.metadata.uid, "resourceVersion": live.metadata.resource_version,
-                "labels": {CARRIER: label}, "annotations": {TRIED: tried},
+                "labels": {CARRIER: label}, "annotations": {CARRIERS_TRIED: tried},
             }}));
             let result = nodes.patch_metadata(node, &PatchParams::default(), &patch).await;
             gone_is_fine(result.map(|_| Applied::Labelled(node.clone(), label.clone())), what)
@@ -147,29 +149,31 @@ pub(super) async fn apply(
 }
 
 /// Asks whether the resource is on the server as it was planned for. (Client required.)
-pub(super) async fn exists(client: &Client, quinistry: &Quinistry) -> Result<bool, OperatorError> {
-    let api: Api<Quinistry> = Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
-    let name = quinistry.name_any();
+pub(super) async fn exists(client: &Client, quinistry: &Resource) -> Result<bool, OperatorError> {
+    let api: Api<Quinistry> = Api::namespaced(client.clone(), quinistry.namespace());
+    let name = quinistry.name();
     let live = api
-        .get_metadata_opt(&name)
+        .get_metadata_opt(name)
         .await
         .map_err(|source| failed(format!("read Quinistry {name}"), source))?;
     Ok(live.is_some_and(|live| {
-        let (live, planned) = (live.metadata, &quinistry.metadata);
-        live.uid == planned.uid && live.generation == planned.generation && live.deletion_timestamp.is_none()
+        Identity::of(&live.metadata).is_ok_and(|live| {
+            let planned = &quinistry.identity;
+            live.uid == planned.uid && live.generation == planned.generation && !live.is_leaving
+        })
     }))
 }
 
 /// The version of the `DaemonSet` in the place of one that was to be created, if that is the resource's own after all:
 /// one without its label no watch shows. (Client required.)
-async fn stray(client: &Client, quinistry: &Quinistry, name: &str) -> Result<Option<String>, OperatorError> {
-    let namespace = quinistry.namespace().unwrap_or_default();
-    let sets: Api<PartialObjectMeta<DaemonSet>> = Api::namespaced(client.clone(), &namespace);
+async fn stray(client: &Client, quinistry: &Resource, name: &str) -> Result<Option<String>, OperatorError> {
+    let namespace = quinistry.namespace();
+    let sets: Api<PartialObjectMeta<DaemonSet>> = Api::namespaced(client.clone(), namespace);
     let what = || format!("read DaemonSet {name}");
     let Some(found) = sets.get_metadata_opt(name).await.map_err(|source| failed(what(), source))? else {
         return Ok(None);
     };
-    match obstacle::judge(&found.metadata, quinistry) {
+    match obstacle::judge(&found.metadata, quinistry.uid()) {
         Obstacle::Stray(version) => Ok(version),
         Obstacle::Passing => Ok(None),
         Obstacle::Foreign(whose) => Err(OperatorError::Taken { name: name.into(), whose }),
@@ -178,15 +182,15 @@ async fn stray(client: &Client, quinistry: &Quinistry, name: &str) -> Result<Opt
 
 async fn restore(
     client: &Client,
-    quinistry: &Quinistry,
+    quinistry: &Resource,
     own: &Cut,
     part: Part,
     altered: Option<&str>,
 ) -> Result<Applied, OperatorError> {
-    let namespace = quinistry.namespace().unwrap_or_default();
+    let namespace = quinistry.namespace();
     let name = own.names().of(part);
     let delete = async |parameters: DeleteParams| {
-        let result = pieces(client, &namespace).delete(&name, &parameters).await;
+        let result = pieces(client, namespace).delete(&name, &parameters).await;
         gone_is_fine(result.map(|_| Applied::Nothing), || format!("delete the altered ConfigMap {name}"))
     };
     if let Some(uid) = altered {
@@ -194,24 +198,24 @@ async fn restore(
         delete(only(uid)).await?;
     }
     let map = own
-        .config_map(part, &namespace, quinistry.controller_owner_ref(&()))
+        .config_map(part, namespace, Some(quinistry.identity.controller()))
         .map_err(OperatorError::Executable)?;
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let put = || async {
-        maps.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await
+        maps.patch_metadata(&name, &PatchParams::apply(managers::OPERATOR).force(), &Patch::Apply(&map)).await
     };
     let is = |answer: &kube::Result<_>, category| {
         answer.as_ref().is_err_and(|error| Category::of(error) == category)
     };
     // Hardly ever there; and to apply a megabyte takes an API server more than twice the time that creating it takes.
-    let mut answer = create(client, &namespace, &map).await;
+    let mut answer = create(client, namespace, &map).await;
     if is(&answer, Category::Conflict) {
         answer = put().await;
     }
     if is(&answer, Category::Invalid) {
         // Another one, without our labels, stands in its place.
         let what = || format!("read ConfigMap {name}");
-        let maps = pieces(client, &namespace);
+        let maps = pieces(client, namespace);
         if let Some(other) = maps.get_metadata_opt(&name).await.map_err(|source| failed(what(), source))? {
             delete(as_it_is(other.metadata.uid, other.metadata.resource_version)).await?;
         }
@@ -229,7 +233,7 @@ async fn create(
     map: &ConfigMap,
 ) -> kube::Result<PartialObjectMeta<ConfigMap>> {
     let body = serde_json::to_vec(map).map_err(kube::Error::SerdeError)?;
-    let parameters = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let parameters = PostParams { field_manager: Some(managers::OPERATOR.into()), ..PostParams::default() };
     let mut request = Request::new(ConfigMap::url_path(&(), Some(namespace)))
         .create(&parameters, body)
         .map_err(kube::Error::BuildRequest)?;

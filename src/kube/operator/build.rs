@@ -12,15 +12,16 @@ use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::Resource as _;
 use serde::Serialize;
 use serde_json::Value;
 
 pub(super) use image::is_same_image;
 
-use super::identity::{self, APPLIED, CARRIER, GENERATION, RESOURCE, ROLE, TEMPLATE};
-use crate::crd::Quinistry;
-use crate::seed::NAME;
+use super::identity;
+use super::resource::Resource;
+use crate::api::names::annotations::{APPLIED, TEMPLATE};
+use crate::api::names::{APP, labels, managers};
+use crate::crd::QuinistrySpec;
 use quinistry_oci::Digest;
 
 /// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no
@@ -74,38 +75,39 @@ pub(super) fn architecture() -> &'static str {
 
 /// Labels that a node must have.
 #[must_use]
-pub(super) fn node_selector(quinistry: &Quinistry) -> BTreeMap<String, String> {
+pub(super) fn node_selector(spec: &QuinistrySpec) -> BTreeMap<String, String> {
     let mut selector =
-        BTreeMap::from([("kubernetes.io/os", "linux"), ("kubernetes.io/arch", architecture())].map(owned));
-    selector.extend(quinistry.spec.node_selector.clone());
+        BTreeMap::from([(labels::NODE_OS, "linux"), (labels::NODE_ARCHITECTURE, architecture())].map(owned));
+    selector.extend(spec.node_selector.clone());
     selector
 }
 
 /// The whole object, as it is applied.
 #[must_use]
-pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::DaemonSet {
-    let name = resource_name(quinistry);
-    let uid = quinistry.metadata.uid.as_deref();
+pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::DaemonSet {
+    let (name, uid) = (quinistry.name(), quinistry.uid());
     let generation = input.generation.to_string();
     let selector = BTreeMap::from_iter(match input.seed {
         // Generation 0 may be applied before the resource, by whoever reviews it first.
-        Some(seed) => vec![(NAME, name), (GENERATION, &generation), (CARRIER, seed.carrier)],
-        None => vec![(RESOURCE, uid.unwrap_or_default()), (GENERATION, &generation)],
+        Some(seed) => {
+            vec![(labels::NAME, name), (labels::GENERATION, &generation), (labels::CARRIER, seed.carrier)]
+        }
+        None => vec![(labels::RESOURCE, uid), (labels::GENERATION, &generation)],
     });
     let selector: BTreeMap<_, _> = selector.into_iter().map(owned).collect();
-    let mut labels = selector.clone();
-    labels.extend(uid.map(|uid| owned((RESOURCE, uid))));
-    labels.extend(
+    let mut all = selector.clone();
+    all.extend(
         [
-            ("k8s-app", "quinistry"),
-            (ROLE, identity::role(input.generation)),
-            ("app.kubernetes.io/name", "quinistry"),
-            ("app.kubernetes.io/component", "registry"),
-            ("app.kubernetes.io/managed-by", identity::MANAGER),
+            (labels::RESOURCE, uid),
+            (labels::K8S_APP, APP),
+            (labels::ROLE, identity::role(input.generation)),
+            (labels::APP_NAME, APP),
+            (labels::APP_COMPONENT, "registry"),
+            (labels::APP_MANAGED_BY, managers::OPERATOR),
         ]
         .map(owned),
     );
-    let mut pod_labels = labels.clone();
+    let mut pod_labels = all.clone();
     pod_labels.extend(NO_SIDECAR_LABELS.map(owned));
     let mut template = core::PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -139,10 +141,9 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
                 Some(seed) => identity::carrier_set_name(name, seed.carrier),
                 None => identity::daemon_set_name(name, input.generation),
             }),
-            namespace: quinistry.metadata.namespace.clone(),
-            labels: Some(labels),
-            // Without blockOwnerDeletion, which would need more rights where they are enforced.
-            owner_references: quinistry.controller_owner_ref(&()).map(|owner| vec![owner]),
+            namespace: Some(quinistry.namespace().into()),
+            labels: Some(all),
+            owner_references: Some(vec![quinistry.identity.controller()]),
             ..ObjectMeta::default()
         },
         spec: Some(spec),
@@ -156,16 +157,19 @@ pub(super) fn daemon_set(quinistry: &Quinistry, input: &Input<'_>) -> apps::Daem
 /// The generation that one is of.
 #[must_use]
 pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
-    set.metadata.labels.as_ref()?.get(GENERATION)?.parse().ok()
+    set.metadata.labels.as_ref()?.get(labels::GENERATION)?.parse().ok()
 }
 
-/// Without the hashes by which the operator knows its own work: whoever else applies it would dispute them with it.
+/// Returns a `DaemonSet` as another program may apply it before there is a resource: without the hashes by which the
+/// operator knows its own work, over which the two would dispute, and without the resource's UID.
 #[must_use]
 pub(super) fn unsigned(mut set: apps::DaemonSet) -> apps::DaemonSet {
     set.metadata.annotations = None;
-    let template = set.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
-    if let Some(annotations) = template.and_then(|metadata| metadata.annotations.as_mut()) {
-        annotations.remove(TEMPLATE);
+    set.metadata.owner_references = None;
+    set.metadata.labels.get_or_insert_default().remove(labels::RESOURCE);
+    if let Some(template) = set.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut()) {
+        template.labels.get_or_insert_default().remove(labels::RESOURCE);
+        template.annotations.get_or_insert_default().remove(TEMPLATE);
     }
     set
 }
@@ -230,13 +234,9 @@ fn is_empty(value: &Value) -> bool {
         Value::Number(number) => number.as_i64() == Some(0),
     }
 }
-fn resource_name(quinistry: &Quinistry) -> &str {
-    quinistry.metadata.name.as_deref().unwrap_or_default()
-}
-
 /// Whether a generation is started from the bootstrap image, and not from its predecessor or from nothing.
 #[must_use]
-pub(super) fn bootstraps(quinistry: &Quinistry, generation: i32) -> bool {
+pub(super) fn bootstraps(quinistry: &Resource, generation: i32) -> bool {
     generation == 1 && quinistry.spec.seed.is_none()
 }
 
@@ -245,7 +245,7 @@ pub(super) const NEVER: &str = "Never";
 
 /// When a generation's image is pulled.
 #[must_use]
-pub(super) fn pull_policy(quinistry: &Quinistry, generation: i32) -> &'static str {
+pub(super) fn pull_policy(quinistry: &Resource, generation: i32) -> &'static str {
     match generation {
         0 => NEVER,
         _ if bootstraps(quinistry, generation) => quinistry.spec.image_pull_policy.as_str(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use kube::runtime::watcher::Event;
 
 use super::observed::{DaemonSet, Node, Part, Pod};
+use crate::api::locks::lock;
 
 /// What can be kept.
 pub(super) trait Entry: PartialEq {
@@ -138,7 +139,7 @@ impl<V: Entry> Cache<V> {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries<V>> {
-        self.entries.lock().expect("nothing panics while it is held")
+        lock(&self.entries)
     }
 }
 

@@ -19,13 +19,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
-use kube::{Api, Client, Resource as _};
+use kube::{Api, Client};
 use tokio::sync::Mutex;
 
 use super::error::{Category, OperatorError};
-use super::identity::{self, CLAIM};
+use super::identity;
 use super::leader::{Candidate, Moment, Step};
 use super::{Operator, watches};
+use crate::api::names::{CLAIM, managers};
 use crate::one_line::one_line;
 
 /// Time after which a claim that is not renewed expires for other operators.
@@ -231,8 +232,8 @@ impl Claims {
 pub(super) fn owners(operator: &Operator) -> BTreeMap<String, Vec<OwnerReference>> {
     let mut owners = BTreeMap::<String, Vec<_>>::new();
     for resource in operator.resources.state() {
-        let namespace = resource.meta().namespace.clone().unwrap_or_default();
-        owners.entry(namespace).or_default().extend(resource.owner_ref(&()));
+        let resource = resource.identity();
+        owners.entry(resource.namespace.clone()).or_default().push(resource.owner());
     }
     owners
 }
@@ -245,5 +246,5 @@ fn owned(mut lease: Lease, owners: &[OwnerReference]) -> Lease {
 }
 
 fn parameters() -> PostParams {
-    PostParams { field_manager: Some(identity::MANAGER.into()), ..PostParams::default() }
+    PostParams { field_manager: Some(managers::OPERATOR.into()), ..PostParams::default() }
 }

@@ -13,10 +13,6 @@ use kube::client::Body as Sent;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower::{BoxError, Service};
 
-/// Time for an answer: as long as an API server itself takes before it gives a request up, but for lists that
-/// it cannot give in that time either.
-pub(super) const ANSWER: Duration = Duration::from_secs(30);
-
 /// A service whose answers come in time or not at all.
 #[derive(Clone, Debug)]
 pub(super) struct Timely<S> {

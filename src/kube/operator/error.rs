@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::reconcile::SAFETY_NET;
+use crate::api::errors::refusal_code;
 use crate::crd::Reason;
-
-pub(super) use crate::one_line::{cut, one_line};
+use crate::one_line::cut;
 
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
@@ -114,15 +114,12 @@ impl Category {
     /// Of an answer of the API server.
     #[must_use]
     pub fn of(error: &kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => match status.code {
-                409 => Self::Conflict,
-                401 | 403 => Self::Forbidden,
-                400 | 422 => Self::Invalid,
-                404 => Self::NotFound,
-                _ => Self::Unreachable,
-            },
-            kube::Error::Service(error) if error.is::<NotLeading>() => Self::NotLeading,
+        match (refusal_code(error), error) {
+            (Some(409), _) => Self::Conflict,
+            (Some(401 | 403), _) => Self::Forbidden,
+            (Some(400 | 422), _) => Self::Invalid,
+            (Some(404), _) => Self::NotFound,
+            (None, kube::Error::Service(error)) if error.is::<NotLeading>() => Self::NotLeading,
             _ => Self::Unreachable,
         }
     }
@@ -197,7 +194,8 @@ pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String, bool)> {
 mod tests {
     use kube::core::Status;
 
-    use super::{Category, OperatorError, one_line};
+    use super::{Category, OperatorError};
+    use crate::one_line::one_line;
 
     #[test]
     fn a_conflict_that_does_not_end_is_tried_again_later_and_later() {

@@ -2,34 +2,16 @@
 //! status, so that a state which lasts is told once. A failure to publish is logged and hinders nothing.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Resource as _;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
-use super::error::one_line;
-use crate::crd::{Quinistry, QuinistryStatus};
+use super::resource::Identity;
+use crate::api::conditions::{DEGRADED, PROGRESSING, READY};
+use crate::crd::{EventReason, QuinistryStatus};
+use crate::one_line::one_line;
 
 /// The longest note that the API takes, in bytes.
 const NOTE: usize = 1024;
-
-/// What an Event is about, beside the reasons of conditions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EventReason {
-    /// A `DaemonSet` was created or changed.
-    GenerationApplied,
-    /// A `DaemonSet` was removed.
-    GenerationDeleted,
-    /// A pod that could not start was replaced.
-    PodReplaced,
-    /// A piece of generation 0 was lost or altered, and made anew.
-    SeedRestored,
-    /// A piece of an executable that is no longer used was removed.
-    SeedDropped,
-    /// A node's carrier was chosen.
-    CarrierChosen,
-    /// Another operator looks after the resource.
-    ClaimedByAnother,
-}
 
 /// Creates the Event of an operator that leaves a resource to another one.
 #[must_use]
@@ -38,7 +20,7 @@ pub(super) fn claimed(holder: &str) -> Event {
         "another operator, {holder}, looks after this namespace (Lease quinistry-claim); this one does nothing here: remove \
          one of the two, or give each its own namespace"
     );
-    event(EventType::Warning, format!("{:?}", EventReason::ClaimedByAnother), note)
+    event(EventType::Warning, EventReason::ClaimedByAnother.to_string(), note)
 }
 
 /// The Event for an action, if it did anything.
@@ -61,7 +43,7 @@ pub(super) fn of_action(applied: &Applied) -> Option<Event> {
         }
         Applied::Nothing => return None,
     };
-    Some(Event { secondary: related(applied), ..event(EventType::Normal, format!("{reason:?}"), note) })
+    Some(Event { secondary: related(applied), ..event(EventType::Normal, reason.to_string(), note) })
 }
 
 /// Returns the object that an action was about. Events that differ in nothing but their note are merged into
@@ -89,7 +71,7 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
         Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
     };
     let mut events = Vec::new();
-    for (kind, bad) in [("Ready", None), ("Progressing", Some("False")), ("Degraded", Some("True"))] {
+    for (kind, bad) in [(READY, None), (PROGRESSING, Some("False")), (DEGRADED, Some("True"))] {
         let Some((status, reason, message)) = find(Some(after), kind) else { continue };
         let earlier = find(before, kind);
         if earlier.is_some_and(|(old, because, _)| old == status && because == reason) {
@@ -118,8 +100,8 @@ fn event(type_: EventType, reason: String, note: String) -> Event {
 }
 
 /// Publishes. (Client required.)
-pub(super) async fn publish(recorder: &Recorder, quinistry: &Quinistry, events: Vec<Event>) {
-    let about = quinistry.object_ref(&());
+pub(super) async fn publish(recorder: &Recorder, resource: &Identity, events: Vec<Event>) {
+    let about = resource.object();
     for event in events {
         if let Err(error) = recorder.publish(&event, &about).await {
             tracing::warn!(reason = event.reason, "failed to publish an Event: {}", one_line(&error));

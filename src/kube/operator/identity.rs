@@ -1,34 +1,13 @@
-//! The names that the operator leaves in a cluster, each once.
+//! The names that the operator derives: of `DaemonSets`, of ports, and of itself. Used by every step.
 //!
-//! All of them end in selectors, field managers or other people's queries, so none may change. Used by every step.
+//! The `DaemonSets`' end in other people's queries, so none may change.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
-use crate::crd::Quinistry;
-pub(super) use crate::crd::labels::{GENERATION, RESOURCE, ROLE};
-
-/// Field manager of every server-side apply, and reporter of every Event.
-pub(super) const MANAGER: &str = "quinistry-operator";
-
-/// Hash of what was applied, on the `DaemonSet` itself, where it re-rolls nothing: equal means nothing to write.
-pub(super) const APPLIED: &str = "quinistry.dev/applied";
-
-/// Hash of the pod template, on the template. It tells pods of the current template from older ones on each node by
-/// itself, which the counts in a `DaemonSet`'s status cannot while some nodes are not ready.
-pub(super) const TEMPLATE: &str = "quinistry.dev/template";
-
-/// The one container. Its name is a key of server-side apply: another one would add a container.
-pub(super) const CONTAINER: &str = "quinistry";
-
+use crate::api::names::{MAIN_CARRIER, managers};
+use crate::crd::QuinistrySpec;
 /// Port within the pod.
 pub(super) const CONTAINER_PORT: i32 = 8080;
-
-/// Label of generation 0's pods and `DaemonSets`: the key of the carrier, or [`MAIN`].
-pub(super) const CARRIER: &str = crate::seed::carrier::CARRIER;
-
-/// The carrier of nodes without a label of their own. Not its key, since it stands in a selector, and another image may
-/// come to be the main one.
-pub(super) const MAIN: &str = "main";
 
 /// Name of a generation's `DaemonSet`; of generation 0, that of the main carrier.
 #[must_use]
@@ -40,7 +19,7 @@ pub(super) fn daemon_set_name(resource: &str, generation: i32) -> String {
 #[must_use]
 pub(super) fn carrier_set_name(resource: &str, carrier: &str) -> String {
     let name = daemon_set_name(resource, 0);
-    if carrier == MAIN { name } else { format!("{name}-{carrier}") }
+    if carrier == MAIN_CARRIER { name } else { format!("{name}-{carrier}") }
 }
 
 /// Returns true if a `DaemonSet` of this name is one of a generation of a resource.
@@ -52,14 +31,14 @@ pub(super) fn is_of_generation(resource: &str, generation: i32, name: &str) -> b
 
 /// The oldest generation that a resource asks for.
 #[must_use]
-pub(super) const fn first(quinistry: &Quinistry) -> i32 {
-    if quinistry.spec.seed.is_some() { 0 } else { 1 }
+pub(super) const fn first(spec: &QuinistrySpec) -> i32 {
+    if spec.seed.is_some() { 0 } else { 1 }
 }
 
 /// Host port of a generation.
 #[must_use]
-pub(super) fn port(quinistry: &Quinistry, generation: i32) -> i32 {
-    quinistry.spec.base_port + generation - 1
+pub(super) fn port(spec: &QuinistrySpec, generation: i32) -> i32 {
+    spec.base_port + generation - 1
 }
 
 /// `seed`, `parent` or `child`.
@@ -71,9 +50,6 @@ pub(super) const fn role(generation: i32) -> &'static str {
         _ => "child",
     }
 }
-
-/// Name of the Lease by which one operator claims the resources of a namespace, there.
-pub const CLAIM: &str = "quinistry-claim";
 
 /// Returns the holder of claims for all operators that elect one by the Lease `lease` of namespace
 /// `namespace`: a follower goes on with the claims of the leader that it follows.
@@ -113,7 +89,7 @@ pub fn looks_after<S: AsRef<str>>(arguments: &[S], namespace: &str) -> bool {
 #[must_use]
 pub(super) fn own() -> String {
     // A map's seed is as good as any number by chance, and needs no generator.
-    let chance = || format!("{MANAGER}-{:016x}", RandomState::new().build_hasher().finish());
+    let chance = || format!("{}-{:016x}", managers::OPERATOR, RandomState::new().build_hasher().finish());
     std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(chance)
 }
 

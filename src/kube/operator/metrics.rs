@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::error::Category;
 use super::plan::Words;
+use crate::api::locks::lock;
 
 /// Upper bounds of the histogram's buckets in seconds; a reconcile without a look at pods takes a millisecond.
 const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -317,7 +318,7 @@ impl Metrics {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().expect("nothing panics while it is held")
+        lock(&self.counts)
     }
 }
 

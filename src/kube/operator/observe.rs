@@ -9,21 +9,24 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
-use super::identity::{APPLIED, CARRIER, CONTAINER, GENERATION, MANAGER, RESOURCE, TEMPLATE};
-use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal};
+use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal, Rival};
 use super::plan::Missing;
-use super::wire;
-use crate::crd::Quinistry;
+use super::resource::Resource;
+use crate::api::conditions::{POD_SCHEDULED, READY};
+use crate::api::names::annotations::{APPLIED, CARRIERS_TRIED, PIECES, TEMPLATE};
+use crate::api::names::labels::{CARRIER, GENERATION, NAME, RESOURCE, SEED};
+use crate::api::names::{CONTAINER, KIND, managers};
+use crate::api::types::{self, Metadata as _};
 use crate::lenient::Guarded;
+use crate::seed::Names;
 use crate::seed::carrier::{self, Running};
-use crate::seed::{NAME, Names, PIECES, SEED};
 
 /// Number of Events per page.
 const EVENTS: u32 = 100;
@@ -32,9 +35,9 @@ const EVENTS: u32 = 100;
 const PAGES: usize = 10;
 
 /// The reduced node, and its key.
-pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
+pub(super) fn node(mut node: types::Node) -> Option<(String, Node)> {
     let name = node.metadata.name.take()?;
-    let ready = node.status.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let ready = node.status.conditions.iter().find(|condition| condition.kind == READY);
     let since = ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0);
     let created = created(&node.metadata);
     let view = Node {
@@ -43,7 +46,7 @@ pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
         seen: Timestamp::now(),
         labels: node.metadata.labels.take().unwrap_or_default(),
         taints: node.spec.taints.into_iter().map(|taint| (taint.key, taint.value, taint.effect)).collect(),
-        tried: node.metadata.annotations.as_mut().and_then(|all| all.remove(carrier::TRIED)),
+        tried: node.metadata.annotations.as_mut().and_then(|all| all.remove(CARRIERS_TRIED)),
         sandboxes: carrier::sandboxes(node.status.images.iter().map(|image| &*image.names)),
         name: name.clone(),
     };
@@ -51,12 +54,12 @@ pub(super) fn node(mut node: wire::Node) -> Option<(String, Node)> {
 }
 
 /// The reduced `DaemonSet`, and its key; nothing for one that is not an operator's.
-pub(super) fn daemon_set(set: wire::DaemonSet) -> Option<(String, DaemonSet)> {
+pub(super) fn daemon_set(set: types::DaemonSet) -> Option<(String, DaemonSet)> {
     // Of the selector, which nobody can change; by a label that somebody changed, it would be one too many.
     let selector = &set.spec["selector"]["matchLabels"];
     let generation = selector[GENERATION].as_str()?.parse().ok()?;
     let carrier = selector[CARRIER].as_str().map(Into::into);
-    let owner = controller(&set.metadata, <Quinistry as kube::Resource>::kind(&()).as_ref())?.uid.clone();
+    let owner = set.metadata.controller().filter(|owner| owner.kind == KIND)?.uid.clone();
     let (namespace, name) = (set.namespace()?, set.name_any());
     let server_generation = set.metadata.generation.unwrap_or_default();
     let version = set.metadata.resource_version.as_ref();
@@ -83,26 +86,25 @@ pub(super) fn daemon_set(set: wire::DaemonSet) -> Option<(String, DaemonSet)> {
 }
 
 /// The reduced pod, and its key; nothing for one that is not of a generation.
-pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
+pub(super) fn pod(mut pod: types::Pod) -> Option<(String, Pod)> {
     let (namespace, name) = (pod.metadata.namespace.take()?, pod.metadata.name.take()?);
     let labels = pod.metadata.labels.take()?;
     let generation = labels.get(GENERATION)?.parse().ok()?;
     let resource = labels.get(RESOURCE)?.clone();
-    let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    let controller = owner.map(|owner| Controller {
-        is_daemon_set: owner.kind == "DaemonSet",
+    let controller = pod.metadata.controller().map(|owner| Controller {
+        kind: owner.kind.clone(),
         name: owner.name.clone(),
         uid: owner.uid.clone(),
     });
-    let node = pod.spec.node_name.take().or_else(|| meant_for(&pod.spec)).unwrap_or_default();
+    let node = pod.spec.node_name.take().or_else(|| meant_for(&pod.spec));
     let container = pod.spec.containers.into_iter().find(|container| container.name == CONTAINER);
     let (image, pull_policy) =
         container.map(|container| (container.image, container.image_pull_policy)).unwrap_or_default();
     let conditions = pod.status.conditions;
-    let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
-    let ready = condition("Ready").filter(|ready| ready.status == "True");
-    let unready = condition("Ready").filter(|ready| ready.status != "True").and_then(in_words);
-    let unschedulable = condition("PodScheduled")
+    let condition = |kind: &str| conditions.iter().find(|condition| condition.kind == kind);
+    let ready = condition(READY).filter(|ready| ready.status == "True");
+    let unready = condition(READY).filter(|ready| ready.status != "True").and_then(in_words);
+    let unschedulable = condition(POD_SCHEDULED)
         .filter(|scheduled| scheduled.status == "False")
         .map(|scheduled| in_words(scheduled).unwrap_or_else(|| "the scheduler says nothing of it".into()));
     let (phase, reason, message) = (pod.status.phase, pod.status.reason, pod.status.message);
@@ -149,18 +151,12 @@ pub(super) fn pod(mut pod: wire::Pod) -> Option<(String, Pod)> {
 }
 
 /// Returns a condition's message; its reason if there is no message.
-fn in_words(condition: &wire::Condition) -> Option<String> {
+fn in_words(condition: &types::Condition) -> Option<String> {
     [&condition.message, &condition.reason].into_iter().find(|text| !text.is_empty()).cloned()
 }
 
-/// Returns the owner that controls an object, if it is of this kind.
-fn controller<'a>(metadata: &'a kube::core::ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
-    let mut owners = metadata.owner_references.iter().flatten();
-    owners.find(|owner| owner.controller == Some(true) && owner.kind == kind)
-}
-
 /// The controller writes the node into the affinity, long before a scheduler has looked at the pod.
-fn meant_for(spec: &wire::PodSpec) -> Option<String> {
+fn meant_for(spec: &types::PodSpec) -> Option<String> {
     let terms = &spec.affinity.node_affinity.required.node_selector_terms;
     let mut fields = terms.iter().flat_map(|term| &term.match_fields);
     fields.find(|field| field.key == "metadata.name").and_then(|field| field.values.first().cloned())
@@ -192,26 +188,22 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> 
     Some((format!("{}/{}", view.namespace, view.name), view))
 }
 
-/// Asks what pods run in on nodes where no carrier is known; whether there were any. (Client required then.)
+/// Asks what pods run in on nodes where no carrier is known. (Client required.)
 pub(super) async fn carriers(
     client: &Client,
-    quinistry: &Quinistry,
-    strangers: &[String],
-    observed: &mut Observed,
-) -> Result<bool, OperatorError> {
-    // Nothing will be done with an answer.
-    if strangers.is_empty() || quinistry.spec.suspend {
-        return Ok(false);
+    nodes: Vec<String>,
+) -> Result<BTreeMap<String, Vec<Running>>, OperatorError> {
+    let mut all = BTreeMap::new();
+    for node in nodes {
+        let images = running(client, &node).await?;
+        all.insert(node, images);
     }
-    for node in strangers {
-        observed.running.insert(node.clone(), running(client, node).await?);
-    }
-    Ok(true)
+    Ok(all)
 }
 
 /// The images of pods that run on a node.
 async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
-    let pods: Api<Guarded<wire::Pod>> = Api::all(client.clone());
+    let pods: Api<Guarded<types::Pod>> = Api::all(client.clone());
     let fields = format!("spec.nodeName={node},status.phase=Running");
     let list = pods
         .list(&ListParams::default().fields(&fields))
@@ -239,20 +231,23 @@ fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
 
 /// Returns the share that each of several resources has of the nodes' ports.
 pub(super) fn holdings(
-    resources: &[Arc<Quinistry>],
+    resources: &[Arc<Rival>],
     sets: &[Arc<DaemonSet>],
     pods: &[Arc<Pod>],
 ) -> BTreeMap<String, Holding> {
     let controllers: HashSet<&str> =
         pods.iter().filter_map(|pod| Some(pod.controller.as_ref()?.uid.as_str())).collect();
     let uncontrolled: Vec<_> = pods.iter().filter(|pod| pod.controller.is_none()).collect();
-    let holding = |quinistry: &Arc<Quinistry>| {
-        let own: Vec<_> = sets.iter().filter(|set| set.is_of(quinistry)).collect();
+    let serving: Vec<_> = pods.iter().filter(|pod| pod.generation == 0 && pod.ready.is_some()).collect();
+    let holding = |rival: &Arc<Rival>| {
+        let own: Vec<_> = sets.iter().filter(|set| set.is_of(&rival.identity)).collect();
         let since = own.iter().map(|set| set.created).min()?;
         let has_pods = own.iter().any(|set| {
             controllers.contains(set.uid.as_str()) || uncontrolled.iter().any(|pod| set.controls(pod))
         });
-        Some((quinistry.uid()?, Holding { since, has_pods }))
+        let mut seeds = own.iter().filter(|set| set.generation == 0);
+        let serves_seed = seeds.any(|set| serving.iter().any(|pod| set.controls(pod)));
+        Some((rival.identity.uid.clone(), Holding { since, has_pods, serves_seed }))
     };
     resources.iter().filter_map(holding).collect()
 }
@@ -262,7 +257,7 @@ pub(super) fn holdings(
 fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
     let fields = metadata.managed_fields.iter().flatten().filter(|fields| fields.subresource.is_none());
     fields
-        .filter(|fields| fields.manager.as_deref() == Some(MANAGER))
+        .filter(|fields| fields.manager.as_deref() == Some(managers::OPERATOR))
         .filter_map(|fields| fields.time.as_ref())
         .map(|time| time.0)
         .max()
@@ -273,12 +268,11 @@ fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
 /// required.)
 pub(super) async fn refusals(
     client: &Client,
-    quinistry: &Quinistry,
+    quinistry: &Resource,
     missing: &Missing,
     observed: &Observed,
 ) -> Result<Vec<Refusal>, OperatorError> {
-    let events: Api<Guarded<wire::Event>> =
-        Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
+    let events: Api<Guarded<types::Event>> = Api::namespaced(client.clone(), quinistry.namespace());
     let mut refusals = Vec::new();
     for generation in &missing.generations {
         for set in observed.sets_of(*generation) {
@@ -306,7 +300,7 @@ pub(super) async fn refusals(
 }
 
 /// Lists all Events that a selection has, within bounds.
-async fn list(events: &Api<Guarded<wire::Event>>, fields: &str) -> Result<Vec<wire::Event>, OperatorError> {
+async fn list(events: &Api<Guarded<types::Event>>, fields: &str) -> Result<Vec<types::Event>, OperatorError> {
     let mut parameters = ListParams::default().fields(fields).limit(EVENTS);
     let mut all = Vec::new();
     for _ in 0..PAGES {
@@ -321,8 +315,8 @@ async fn list(events: &Api<Guarded<wire::Event>>, fields: &str) -> Result<Vec<wi
 }
 
 /// Returns the message of the newest Event, unless it is older than `since`.
-fn newest(events: Vec<wire::Event>, since: Timestamp) -> Option<String> {
-    let seen = |event: &wire::Event| {
+fn newest(events: Vec<types::Event>, since: Timestamp) -> Option<String> {
+    let seen = |event: &types::Event| {
         let repeated = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
         let times = [repeated, event.first_seen.as_ref()].into_iter().flatten().map(|time| time.0);
         let last = event.last_seen.as_ref().map(|time| time.0);

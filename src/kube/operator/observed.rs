@@ -1,19 +1,36 @@
 //! What is seen of the cluster, reduced to what [`plan`](super::plan) needs. Plain values: no client, no cache.
 //!
-//! Made by `observe`, read by `plan`. The status of a resource is not among it: a plan never depends on what an
-//! earlier one said.
+//! Made by `observe`, read by `plan`. The status of the planned resource is not among it: a plan never depends on
+//! what an earlier one said.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
+use quinistry_oci::Digest;
 use serde_json::Value;
 
 use super::identity;
 use super::plan::Lacking;
-use crate::crd::{Quinistry, Reason};
+use super::resource::Identity;
+use crate::api::conditions::READY;
+use crate::crd::{QuinistrySpec, QuinistryStatus, Reason};
 use crate::seed::carrier::Running;
-use quinistry_oci::Digest;
+
+/// The questions that were asked beside the watches, in this order. Each is put once before a plan is carried out: an
+/// answer may leave as much open as there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asked {
+    /// The watches alone.
+    #[default]
+    Nothing,
+    /// For the images of running pods.
+    Carriers,
+    /// For Events about what is missing.
+    Events,
+    /// For every byte that pods serve.
+    Pods,
+}
 
 /// Everything that concerns one resource.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +41,9 @@ pub(super) struct Observed {
     pub daemon_sets: Vec<Arc<DaemonSet>>,
     /// The resource's own.
     pub pods: Vec<Arc<Pod>>,
-    /// Other resources of the kind, in all watched namespaces.
-    pub rivals: Vec<Arc<Quinistry>>,
+    /// Resources of the kind whose specification can be decoded, in all watched namespaces. The planned one may be
+    /// among them.
+    pub rivals: Vec<Arc<Rival>>,
     /// Shares of the nodes' ports by UID of the resource, this one included. Empty where there is only one
     /// resource.
     pub holdings: BTreeMap<String, Holding>,
@@ -46,6 +64,19 @@ pub(super) struct Observed {
     pub running: BTreeMap<String, Vec<Running>>,
     /// The operator's own executable.
     pub own: Own,
+    /// What was asked so far.
+    pub asked: Asked,
+}
+
+/// Another resource, as far as it competes for the nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rival {
+    /// Who it is.
+    pub identity: Identity,
+    /// What it asks for, which may not be possible.
+    pub spec: Arc<QuinistrySpec>,
+    /// True if the resource can be raised, and is to be.
+    pub may_run: bool,
 }
 
 /// A resource's share of the nodes' ports.
@@ -55,6 +86,8 @@ pub(super) struct Holding {
     pub since: Timestamp,
     /// True if one of the `DaemonSets` has a pod.
     pub has_pods: bool,
+    /// True if a pod of generation 0 is Ready.
+    pub serves_seed: bool,
 }
 
 /// The operator's own executable, as a seed.
@@ -166,8 +199,8 @@ pub(super) struct PodStart {
 /// The controller of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Controller {
-    /// Whether the controller is a `DaemonSet`.
-    pub is_daemon_set: bool,
+    /// Kind of the controller, such as `DaemonSet`.
+    pub kind: String,
     /// Name of the controller.
     pub name: String,
     /// UID of the controller.
@@ -190,8 +223,8 @@ pub(super) struct Pod {
     pub controller: Option<Controller>,
     /// Generation in the lineage, as the label says.
     pub generation: i32,
-    /// The node it runs on, or is meant for.
-    pub node: String,
+    /// The node it runs on, or is meant for, if that is known.
+    pub node: Option<String>,
     /// Hash of the template that it was made of.
     pub template: Option<String>,
     /// Image in its specification.
@@ -267,6 +300,40 @@ pub(super) struct Rejection {
     pub message: String,
 }
 
+// === impl Rival ===
+
+/// Reasons for which nothing of a resource can run, whatever its specification asks for.
+const REFUSED: [Reason; 5] = [
+    Reason::InvalidSpec,
+    Reason::ApplyRejected,
+    Reason::PodSecurityForbidden,
+    Reason::NamespaceTerminating,
+    Reason::NoNodes,
+];
+
+impl Rival {
+    /// Describes a resource. Its status counts for one thing: whether the operator that looks after the resource has
+    /// said of this very specification that nothing of it can run. That operator may be another one than this, and
+    /// it alone knows what the API server has refused.
+    pub(super) fn new(
+        identity: Identity,
+        spec: Arc<QuinistrySpec>,
+        is_valid: bool,
+        status: Option<&QuinistryStatus>,
+    ) -> Self {
+        let is_refused = status.is_some_and(|status| {
+            let mut ready =
+                status.conditions.iter().filter(|one| one.type_ == READY && one.status == "False");
+            status.observed_generation >= identity.generation
+                && ready.any(|one| REFUSED.iter().any(|reason| one.reason == reason.to_string()))
+        });
+        let may_run = is_valid && !identity.is_leaving && !spec.suspend && !is_refused;
+        Self { identity, spec, may_run }
+    }
+}
+
+// === impl Observed ===
+
 impl Observed {
     /// A generation's `DaemonSet`; of generation 0, any of them.
     #[must_use]
@@ -292,7 +359,7 @@ impl Observed {
         self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
             pod.controller.as_ref().is_some_and(|controller| {
                 // In this order: hardly any pod has no set, and names have to be made.
-                controller.is_daemon_set
+                controller.kind == "DaemonSet"
                     && self.daemon_sets.iter().all(|set| set.uid != controller.uid)
                     && identity::is_of_generation(resource, pod.generation, &controller.name)
             })
@@ -304,16 +371,12 @@ impl DaemonSet {
     /// Returns true if the `DaemonSet` is a resource's own: controlled by the resource, beside it, and named
     /// as the operator names it.
     #[must_use]
-    pub(super) fn is_of(&self, quinistry: &Quinistry) -> bool {
-        let metadata = &quinistry.metadata;
-        let resource = metadata.name.as_deref().unwrap_or_default();
+    pub(super) fn is_of(&self, resource: &Identity) -> bool {
         let name = match &self.carrier {
-            Some(carrier) if self.generation == 0 => identity::carrier_set_name(resource, carrier),
-            _ => identity::daemon_set_name(resource, self.generation),
+            Some(carrier) if self.generation == 0 => identity::carrier_set_name(&resource.name, carrier),
+            _ => identity::daemon_set_name(&resource.name, self.generation),
         };
-        Some(&self.owner) == metadata.uid.as_ref()
-            && Some(&self.namespace) == metadata.namespace.as_ref()
-            && self.name == name
+        self.owner == resource.uid && self.namespace == resource.namespace && self.name == name
     }
 
     /// Returns true if a pod is this set's: controlled by the set, by UID, or in its namespace, selected, and
@@ -339,10 +402,9 @@ impl DaemonSet {
 }
 
 impl Pod {
-    /// Returns true if the `DaemonSet` claims to be a resource's own, and is beside it.
+    /// Returns true if the pod claims to be a resource's own, and is beside it.
     #[must_use]
-    pub(super) fn claims(&self, quinistry: &Quinistry) -> bool {
-        let metadata = &quinistry.metadata;
-        Some(&self.resource) == metadata.uid.as_ref() && Some(&self.namespace) == metadata.namespace.as_ref()
+    pub(super) fn claims(&self, resource: &Identity) -> bool {
+        self.resource == resource.uid && self.namespace == resource.namespace
     }
 }

@@ -1,11 +1,11 @@
 //! Obstacle: a `DaemonSet` in the place of one that is to be created, and that the watch does not show as the resource's
 //! own. Pure; used by `apply`.
 
-use kube::Resource as _;
 use kube::core::ObjectMeta;
 
-use super::identity::RESOURCE;
-use crate::crd::Quinistry;
+use crate::api::names::KIND;
+use crate::api::names::labels::RESOURCE;
+use crate::api::types::Metadata as _;
 
 /// The meaning of what stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,20 +18,17 @@ pub(super) enum Obstacle {
     Foreign(String),
 }
 
-/// Judges the metadata of a `DaemonSet` that has the name of one of the resource's.
-pub(super) fn judge(found: &ObjectMeta, quinistry: &Quinistry) -> Obstacle {
+/// Judges the metadata of a `DaemonSet` that has the name of one of a resource's, by the resource's UID.
+pub(super) fn judge(found: &ObjectMeta, uid: &str) -> Obstacle {
     if found.deletion_timestamp.is_some() {
         return Obstacle::Passing;
     }
-    let uid = quinistry.metadata.uid.as_ref();
-    let label = found.labels.as_ref().and_then(|labels| labels.get(RESOURCE));
-    let is_labelled = uid.is_some() && label == uid;
-    let mut owners = found.owner_references.iter().flatten();
-    match owners.find(|owner| owner.controller == Some(true)) {
-        Some(owner) if Some(&owner.uid) == uid && is_labelled => Obstacle::Passing,
-        Some(owner) if Some(&owner.uid) == uid => Obstacle::Stray(found.resource_version.clone()),
+    let is_labelled = found.label(RESOURCE) == Some(uid);
+    match found.controller() {
+        Some(owner) if owner.uid == uid && is_labelled => Obstacle::Passing,
+        Some(owner) if owner.uid == uid => Obstacle::Stray(found.resource_version.clone()),
         // Of a resource of this name that was deleted: the cluster collects it.
-        Some(owner) if owner.kind == Quinistry::kind(&()) => Obstacle::Passing,
+        Some(owner) if owner.kind == KIND => Obstacle::Passing,
         Some(owner) => Obstacle::Foreign(format!("belongs to {} {}", owner.kind, owner.name)),
         None if is_labelled => Obstacle::Stray(found.resource_version.clone()),
         None => Obstacle::Foreign("was not made for this resource".into()),
@@ -45,8 +42,7 @@ mod tests {
     use super::*;
 
     fn judged(metadata: Value) -> Obstacle {
-        let quinistry = json!({"metadata": {"name": "larder", "uid": "u"}, "spec": {"image": "i"}});
-        judge(&serde_json::from_value(metadata).unwrap(), &serde_json::from_value(quinistry).unwrap())
+        judge(&serde_json::from_value(metadata).unwrap(), "u")
     }
 
     fn owner(kind: &str, uid: &str) -> Value {

@@ -10,15 +10,18 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 
 use super::cache::Cache;
 use super::error::OperatorError;
 use super::observed::{Own, Part};
-use super::{Operator, observe, watches, wire};
-use crate::crd::Quinistry;
+use super::resource::Resource;
+use super::{Operator, observe, watches};
+use crate::api::locks::lock;
+use crate::api::names::labels::{NAME, SEED};
+use crate::api::types;
 use crate::lenient::Guarded;
-use crate::seed::{Cut, NAME, SEED};
+use crate::seed::Cut;
 
 /// How long the first list of a watch may take, rights included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,8 +48,8 @@ impl Pieces {
     }
 
     /// This operator's executable as the seed of a resource.
-    pub(super) fn cut(&self, quinistry: &Quinistry) -> Option<Cut> {
-        self.own.as_ref().map(|own| own.of(&quinistry.name_any()))
+    pub(super) fn cut(&self, quinistry: &Resource) -> Option<Cut> {
+        self.own.as_ref().map(|own| own.of(quinistry.name()))
     }
 
     pub(super) fn own(&self) -> Own {
@@ -60,13 +63,13 @@ impl Pieces {
     pub(super) fn of(
         &self,
         operator: &Arc<Operator>,
-        quinistry: &Quinistry,
+        quinistry: &Resource,
     ) -> Result<Option<Vec<Arc<Part>>>, OperatorError> {
-        let namespace = quinistry.namespace().unwrap_or_default();
+        let namespace = quinistry.namespace();
         let (cache, since) = {
-            let mut watched = self.watched.lock().expect("nothing panics while it is held");
-            let begin = || (watch(operator, &namespace), Instant::now());
-            let (cache, since) = watched.entry(namespace.clone()).or_insert_with(begin);
+            let mut watched = lock(&self.watched);
+            let begin = || (watch(operator, namespace), Instant::now());
+            let (cache, since) = watched.entry(namespace.into()).or_insert_with(begin);
             if cache.is_synced() {
                 *since = Instant::now();
             }
@@ -74,17 +77,16 @@ impl Pieces {
         };
         if !cache.is_synced() {
             let late = since.elapsed() >= PATIENCE;
-            return if late { Err(OperatorError::Pieces { namespace }) } else { Ok(None) };
+            return if late { Err(OperatorError::Pieces { namespace: namespace.into() }) } else { Ok(None) };
         }
-        let name = quinistry.name_any();
-        Ok(Some(cache.select(|part| part.resource == name)))
+        Ok(Some(cache.select(|part| part.resource == quinistry.name())))
     }
 
     /// Fetches those that have not been looked at, and returns the UIDs of all that hold something else than they should.
     pub(super) async fn altered(
         &self,
         client: &Client,
-        quinistry: &Quinistry,
+        quinistry: &Resource,
         parts: &[Arc<Part>],
     ) -> Result<BTreeSet<String>, OperatorError> {
         let Some(cut) = self.cut(quinistry) else { return Ok(BTreeSet::new()) };
@@ -112,14 +114,14 @@ impl Pieces {
         if sound.is_empty() {
             return;
         }
-        let watched = self.watched.lock().expect("nothing panics while it is held");
+        let watched = lock(&self.watched);
         let parts = watched.values().flat_map(|(cache, _)| cache.select(|_| true));
         let alive: BTreeSet<String> = parts.map(|part| part.uid.clone()).collect();
         sound.retain(|uid, _| alive.contains(uid));
     }
 
     fn sound(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
-        self.sound.lock().expect("nothing panics while it is held")
+        lock(&self.sound)
     }
 }
 
@@ -144,7 +146,7 @@ fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
 
 /// Whether a piece holds what this executable does; nothing if it is gone.
 async fn is_sound(client: &Client, cut: &Cut, part: &Part) -> Result<Option<bool>, OperatorError> {
-    let maps: Api<Guarded<wire::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
+    let maps: Api<Guarded<types::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let Some(found) =
         found.and_then(Guarded::readable).filter(|found| found.metadata.uid.as_ref() == Some(&part.uid))

@@ -1,12 +1,12 @@
 //! Plan: from what is wanted and what is observed to what is to be done and said. Pure and total; the clock is a
-//! parameter, and status is never read.
+//! parameter. No status is ever read.
 //!
 //! The chain rule: a generation is applied only when its predecessor is *proven*, that is, when on every selected node
 //! that is ready a pod of the current template is Ready and the operator's own look found nothing else than expected.
 //! Generations that are too many go from the highest, one at a time. What runs is never taken away because its
 //! predecessor wavers.
 //!
-//! Called by the driver before and after verification; `report` turns the words into status.
+//! Called by the driver until nothing more is to be asked (see [`Step`]); `report` turns the words into status.
 
 mod action;
 mod conditions;
@@ -28,13 +28,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use quinistry_oci::Digest;
+use quinistry_quine::REPOSITORY;
 
 use super::build::{self, Input};
 use super::identity;
-use super::observed::{DaemonSet, Fetched, Node, Observed, Pod};
-use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Quinistry, Reason};
-use quinistry_oci::Digest;
-use quinistry_quine::REPOSITORY;
+use super::observed::{Asked, DaemonSet, Fetched, Node, Observed, Pod};
+use super::resource::Resource;
+use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Reason};
 
 pub(super) use action::{Action, DropPart, VerifyRequest};
 pub(super) use conditions::Words;
@@ -45,6 +46,7 @@ use places::Nodes;
 pub(super) use progress::Lacking;
 use progress::Progress;
 use seed::Seed;
+pub(super) use validate::validate;
 
 /// How many pods of a generation the operator fetches from.
 const SAMPLE: usize = 8;
@@ -80,26 +82,52 @@ pub(super) struct Plan {
     pub missing: Missing,
     /// Times since which nodes lack generations, for the next plan.
     pub lacking: Lacking,
-    /// Nodes whose pods should be asked for images, as no carrier is known there. Nothing should be done before.
+    /// Nodes whose pods should be asked for images, as no carrier is known there.
     pub strangers: Vec<String>,
     /// Nothing is to be done or said: the resource is going away.
     pub gone: bool,
 }
 
-/// Plans.
+/// Outcome of planning: what must be asked first, in the order of the variants, or what to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// The images of the pods on these nodes are needed, as no carrier is known there.
+    Carriers(Vec<String>),
+    /// What Events say of these generations and pods is needed.
+    Events(Missing),
+    /// The bytes that the pods of [`Plan::verify`] serve are needed. If none of them has anything new to say, the plan
+    /// stands.
+    Fetch(Box<Plan>),
+    /// Everything is known that can be.
+    Ready(Box<Plan>),
+}
+
+/// Plans, or says what must be asked before. Each question is asked once: [`Observed::asked`] says how far it is.
 #[must_use]
-pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -> Plan {
-    if quinistry.metadata.deletion_timestamp.is_some() {
+pub(super) fn plan(quinistry: &Resource, observed: &Observed, now: Timestamp) -> Step {
+    let plan = with_what_is_known(quinistry, observed, now);
+    // Nothing will be done with a carrier of a suspended resource.
+    if observed.asked < Asked::Carriers && !plan.strangers.is_empty() && !quinistry.spec.suspend {
+        return Step::Carriers(plan.strangers);
+    }
+    if observed.asked < Asked::Events && !plan.missing.is_empty() {
+        return Step::Events(plan.missing);
+    }
+    if observed.asked < Asked::Pods && !plan.verify.is_empty() {
+        return Step::Fetch(Box::new(plan));
+    }
+    Step::Ready(Box::new(plan))
+}
+
+/// Plans with what is known, whatever more could be asked.
+#[must_use]
+pub(super) fn with_what_is_known(quinistry: &Resource, observed: &Observed, now: Timestamp) -> Plan {
+    if quinistry.identity.is_leaving {
         return Plan { gone: true, ..Plan::default() };
     }
-    let valid = match validate::validate(quinistry) {
-        Ok(valid) => valid,
-        Err(message) => {
-            return Plan { words: Words::refused(Reason::InvalidSpec, message), ..Plan::default() };
-        }
-    };
-    let seed = valid.executable.map(|executable| Seed::new(quinistry, observed, now, executable));
-    let mut chain = Chain::new(quinistry, observed, now, valid.digest, seed);
+    let seed =
+        quinistry.executable.as_ref().map(|executable| Seed::new(quinistry, observed, now, executable));
+    let mut chain = Chain::new(quinistry, observed, now, seed);
     chain.raise();
     let rival = ports::owner(quinistry, observed);
     let mut actions = chain.actions();
@@ -139,25 +167,22 @@ pub(super) fn plan(quinistry: &Quinistry, observed: &Observed, now: Timestamp) -
     }
 }
 
-/// Plans for a resource whose specification cannot be read: nothing is done, and that is said.
-#[must_use]
-pub(super) fn unreadable(error: &str) -> Plan {
-    let message = format!(
-        "this operator cannot read the specification: {error}; it may be of another version, then operator and definition \
-         must be brought to the same one"
-    );
-    Plan { words: Words::refused(Reason::InvalidSpec, message), ..Plan::default() }
+// === impl Plan ===
+
+impl Plan {
+    /// Plans for a resource whose specification cannot be carried out: nothing is done, and that is said.
+    pub(super) fn refused(message: String) -> Self {
+        Self { words: Words::refused(Reason::InvalidSpec, message), ..Self::default() }
+    }
 }
 
 /// The generations in order, each seen against what it should be.
 struct Chain<'a> {
-    quinistry: &'a Quinistry,
+    quinistry: &'a Resource,
     observed: &'a Observed,
     now: Timestamp,
     /// Given, or learned from generation 1.
     digest: Option<Digest>,
-    /// Given.
-    expected: Option<Digest>,
     seed: Option<Seed<'a>>,
     /// Selected nodes that are ready and can have generations.
     ready: Vec<&'a Node>,
@@ -169,27 +194,21 @@ struct Chain<'a> {
 // === impl Chain ===
 
 impl<'a> Chain<'a> {
-    fn new(
-        quinistry: &'a Quinistry,
-        observed: &'a Observed,
-        now: Timestamp,
-        expected: Option<Digest>,
-        seed: Option<Seed<'a>>,
-    ) -> Self {
+    fn new(quinistry: &'a Resource, observed: &'a Observed, now: Timestamp, seed: Option<Seed<'a>>) -> Self {
         let selected = generation::selected(quinistry, observed);
         // Without a carrier a node has nobody to pull from: that is told, and holds up no other node.
         let barren =
             |node: &Node| seed.as_ref().is_some_and(|seed| seed.assignment.without.contains_key(&node.name));
         let ready: Vec<_> = selected.iter().copied().filter(|node| node.ready && !barren(node)).collect();
         let nodes = Rc::new(Nodes::new(observed, &ready));
-        let digest = expected.clone();
-        Self { quinistry, observed, now, digest, expected, seed, ready, selected, nodes, views: Vec::new() }
+        let digest = quinistry.digest.clone();
+        Self { quinistry, observed, now, digest, seed, ready, selected, nodes, views: Vec::new() }
     }
 
     /// Looks at every generation that is wanted, each after the one it depends on.
     fn raise(&mut self) {
         let mut reachable = self.seed.as_ref().is_none_or(Seed::is_whole);
-        for number in identity::first(self.quinistry)..=self.quinistry.spec.generations {
+        for number in identity::first(&self.quinistry.spec)..=self.quinistry.spec.generations {
             let learning = self.learns(number);
             let sets = if number == 0 { self.seed_sets() } else { vec![self.set(number)] };
             let view = View::new(self, number, sets, reachable, learning);
@@ -203,7 +222,7 @@ impl<'a> Chain<'a> {
     }
 
     fn learns(&self, number: i32) -> bool {
-        number == 1 && self.expected.is_none()
+        number == 1 && self.quinistry.digest.is_none()
     }
 
     /// Without a digest there is no child to build, but one from before may be there to look at.
@@ -225,8 +244,8 @@ impl<'a> Chain<'a> {
         let max_unavailable = self.max_unavailable(0);
         let set = |(carrier, image): (&str, &str)| {
             let live = self.observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(carrier));
-            let seed = Some(build::Seed { carrier, executable: &seed.executable, pieces });
-            let digest = self.expected.as_ref();
+            let seed = Some(build::Seed { carrier, executable: seed.executable, pieces });
+            let digest = self.quinistry.digest.as_ref();
             let input = Input { generation: 0, image, digest, max_unavailable, seed };
             self.wanted(&input, live)
         };
@@ -253,7 +272,7 @@ impl<'a> Chain<'a> {
         if build::bootstraps(self.quinistry, number) {
             return self.quinistry.spec.image.clone();
         }
-        let port = identity::port(self.quinistry, number - 1);
+        let port = identity::port(&self.quinistry.spec, number - 1);
         self.digest.as_ref().map(|digest| format!("localhost:{port}/{REPOSITORY}@{digest}"))
     }
 
@@ -295,8 +314,7 @@ impl<'a> Chain<'a> {
     fn surplus(&self) -> Option<Action> {
         let wanted = self.quinistry.spec.generations;
         let sets = self.observed.daemon_sets.iter().map(|set| set.generation);
-        let name = self.quinistry.metadata.name.as_deref().unwrap_or_default();
-        let orphans = self.observed.orphans(name).filter(|pod| self.node_is_ready(&pod.node));
+        let orphans = self.observed.orphans(self.quinistry.name()).filter(|pod| self.is_on_a_ready_node(pod));
         let highest =
             sets.chain(orphans.map(|pod| pod.generation)).filter(|number| *number > wanted).max()?;
         let set = self.observed.daemon_set(highest).filter(|set| !set.deleting)?;
@@ -318,7 +336,7 @@ impl<'a> Chain<'a> {
                     matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff")
                 });
                 let came_later = || {
-                    let on_it = self.below(view).map_or(&[][..], |below| below.on(&pod.node));
+                    let on_it = self.below(view).map_or(&[][..], |below| below.beside(pod));
                     let predecessor = on_it.iter().find(|other| !other.deleting);
                     let since = predecessor.and_then(|other| Some(other.ready?.min(other.seen)));
                     since.is_some_and(|since| since >= pod.created)
@@ -333,8 +351,8 @@ impl<'a> Chain<'a> {
         self.views.iter().find(|below| below.number == view.number - 1)
     }
 
-    fn node_is_ready(&self, name: &str) -> bool {
-        self.nodes.get(name).is_some_and(|node| node.ready)
+    fn is_on_a_ready_node(&self, pod: &Pod) -> bool {
+        self.nodes.of(pod).is_some_and(|node| node.ready)
     }
 
     fn requests(&self) -> Vec<VerifyRequest> {

@@ -13,13 +13,13 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::apply::{Applied, apply, exists};
 use super::claims::{self, Claim};
-use super::error::one_line;
 use super::metrics::{Look, Write};
-use super::observed::{DaemonSet, Fetched, Observed, Refusal, Rejection};
-use super::plan::{self, Action, Plan};
-use super::resource::Watched;
+use super::observed::{Asked, DaemonSet, Fetched, Observed, Refusal, Rejection, Rival};
+use super::plan::{self, Action, Missing, Plan, Step, VerifyRequest};
+use super::resource::{Identity, Resource, Watched};
 use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
-use crate::crd::{Quinistry, QuinistryStatus, Reason};
+use crate::crd::{QuinistryStatus, Reason};
+use crate::one_line::one_line;
 
 /// When to look again although nothing changed: watches may lose something.
 pub(super) const SAFETY_NET: Duration = Duration::from_mins(5);
@@ -47,9 +47,9 @@ impl Operator {
         }
         let started = Instant::now();
         match self.claim(resource).await {
-            Ok(Claim::Ours) => self.metrics.claimed(&resource.uid().unwrap_or_default()),
+            Ok(Claim::Ours) => self.metrics.claimed(&resource.identity().uid),
             Ok(Claim::Theirs(holder)) => {
-                self.stand_by(resource.outline(), &holder).await;
+                self.stand_by(resource.identity(), &holder).await;
                 return Ok(Next::requeue(claims::PERIOD));
             }
             Err(error) => {
@@ -57,37 +57,37 @@ impl Operator {
                 return Err(error);
             }
         }
-        let result = match resource.readable() {
-            Ok(quinistry) => self.steps(quinistry).await,
-            Err(error) => self.refuse(resource.outline(), error).await,
+        let result = match resource.resource() {
+            Ok(quinistry) => self.steps(resource, quinistry).await,
+            Err(unfit) => self.refuse(resource, &unfit.plan()).await,
         };
         self.metrics.reconciled(started.elapsed(), result.as_ref().err().map(OperatorError::category));
         if result.is_ok() {
-            self.memories.succeeded(resource.outline());
+            self.memories.succeeded(resource.identity());
         }
         result
     }
 
     async fn claim(&self, resource: &Watched) -> Result<Claim, OperatorError> {
-        let namespace = resource.namespace().unwrap_or_default();
-        let owners = claims::owners(self).remove(&namespace).unwrap_or_default();
-        self.claims.of(&namespace, &owners).await
+        let namespace = &resource.identity().namespace;
+        let owners = claims::owners(self).remove(namespace).unwrap_or_default();
+        self.claims.of(namespace, &owners).await
     }
 
     /// Says that another operator looks after a resource, once. Status is that operator's.
-    async fn stand_by(&self, outline: &Quinistry, holder: &str) {
-        self.metrics.unclaimed(&outline.uid().unwrap_or_default());
-        if self.memories.stands_by(outline, holder) {
-            let (namespace, name) = (outline.namespace(), outline.name_any());
+    async fn stand_by(&self, resource: &Identity, holder: &str) {
+        self.metrics.unclaimed(&resource.uid);
+        if self.memories.stands_by(resource, holder) {
+            let Identity { namespace, name, .. } = resource;
             tracing::warn!(namespace, name, holder, "resource claimed by another operator, doing nothing");
-            events::publish(&self.recorder, outline, vec![events::claimed(holder)]).await;
+            events::publish(&self.recorder, resource, vec![events::claimed(holder)]).await;
         }
     }
 
     /// Returns the set as rejected, while another writer undoes it again and again.
-    fn contested(&self, quinistry: &Quinistry, set: &DaemonSetToApply) -> Option<Rejection> {
+    fn contested(&self, quinistry: &Resource, set: &DaemonSetToApply) -> Option<Rejection> {
         let (name, applied) = (set.name_any(), build::applied(set));
-        let (times, _) = self.memories.contested(quinistry, &name, applied)?;
+        let (times, _) = self.memories.contested(&quinistry.identity, &name, applied)?;
         let message = format!(
             "DaemonSet {name} was applied {times} times, and each time another writer has changed it; is there a second \
              operator? It is tried less and less often"
@@ -95,16 +95,17 @@ impl Operator {
         Some(Rejection { applied: applied.into(), reason: Reason::Contested, message })
     }
 
-    /// Says that a resource cannot be read. What runs goes on running.
-    async fn refuse(&self, outline: &Quinistry, error: &str) -> Result<Next, OperatorError> {
-        if outline.metadata.deletion_timestamp.is_none() {
-            self.report(outline, &plan::unreadable(error), false).await?;
+    /// Says that nothing can be made of a resource. What runs goes on running.
+    async fn refuse(&self, resource: &Watched, plan: &Plan) -> Result<Next, OperatorError> {
+        if !resource.identity().is_leaving {
+            self.report(resource, plan, false).await?;
         }
         self.forget();
-        Ok(Next::requeue(jittered(SAFETY_NET, outline)))
+        Ok(Next::requeue(jittered(SAFETY_NET, resource.identity())))
     }
 
-    async fn steps(self: &Arc<Self>, quinistry: &Quinistry) -> Result<Next, OperatorError> {
+    async fn steps(self: &Arc<Self>, watched: &Watched, quinistry: &Resource) -> Result<Next, OperatorError> {
+        let identity = &quinistry.identity;
         // observe (client required for seeds alone), plan and build (pure)
         let (mut parts, mut altered) = (Vec::new(), BTreeSet::new());
         if quinistry.spec.seed.is_some() || self.observe(quinistry).daemon_set(0).is_some() {
@@ -116,70 +117,87 @@ impl Operator {
             parts = found;
         }
         let mut observed = Observed { parts, altered, ..self.observe(quinistry) };
-        let mut plan = self.plan(quinistry, &observed);
-        if observe::carriers(&self.client, quinistry, &plan.strangers, &mut observed).await? {
-            plan = self.plan_anew(quinistry, &mut observed);
-        }
+        let mut asked_again = None;
+        let mut plan = loop {
+            let asked = match self.plan(quinistry, &observed) {
+                // observe (client required)
+                Step::Carriers(nodes) => {
+                    observed.running.extend(observe::carriers(&self.client, nodes).await?);
+                    Asked::Carriers
+                }
+                Step::Events(missing) => {
+                    (observed.refusals, asked_again) = self.refusals(quinistry, &missing, &observed).await?;
+                    Asked::Events
+                }
+                // verify (client required)
+                Step::Fetch(plan) => {
+                    if !self.verify(quinistry, &plan.verify).await {
+                        break plan;
+                    }
+                    Asked::Pods
+                }
+                Step::Ready(plan) => break plan,
+            };
+            observed = self.observe_again(quinistry, observed, asked);
+        };
         if plan.gone {
             return Ok(Next::await_change());
         }
-        // observe (client required)
-        let mut asked_again = None;
-        if !plan.missing.is_empty() {
-            (observed.refusals, asked_again) = self.refusals(quinistry, &plan, &observed).await?;
-            plan = self.plan_anew(quinistry, &mut observed);
-        }
-        // verify (client required), and plan with what was seen
-        if self.verify(quinistry, &plan).await {
-            plan = self.plan_anew(quinistry, &mut observed);
-        }
-        self.memories.lack(quinistry, plan.lacking.clone());
+        self.memories.lack(identity, plan.lacking.clone());
         // apply (client required)
         let failure = match self.apply(quinistry, &plan, &observed).await {
             Ok(Planned::Anew) => return Ok(Next::requeue(LAGGING)),
             Ok(Planned::Contested(rejection)) => {
                 observed.rejection = Some(rejection);
-                plan = self.plan(quinistry, &observed);
+                plan = self.plan_with_what_is_known(quinistry, &observed);
                 Ok(())
             }
             result => result.map(drop),
         };
-        if let Some(rejection) = self.memories.rejection(quinistry) {
+        if let Some(rejection) = self.memories.rejection(identity) {
             observed.rejection = Some(rejection);
-            plan = self.plan(quinistry, &observed);
+            plan = self.plan_with_what_is_known(quinistry, &observed);
         }
         // Just started, it has yet to look at what may stand there for long: that is no reason to take Ready away.
         // Whoever answers late, or not at all, makes this run again.
-        if plan.looking && !self.memories.has_reported(quinistry) {
+        if plan.looking && !self.memories.has_reported(identity) {
             failure?;
             return Ok(Next::requeue(WAITING));
         }
         // report (client required): also after a failure, so that what is known is known to people
-        let later = self.report(quinistry, &plan, failure.is_ok()).await?;
+        let later = self.report(watched, &plan, failure.is_ok()).await?;
         failure?;
         self.forget();
-        let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, quinistry) };
+        let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, identity) };
         let again = [later, asked_again, plan.due].into_iter().flatten().fold(again, Duration::min);
         Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
     }
 
-    fn plan(&self, quinistry: &Quinistry, observed: &Observed) -> Plan {
+    fn plan(&self, quinistry: &Resource, observed: &Observed) -> Step {
+        self.timed(|| plan::plan(quinistry, observed, Timestamp::now()))
+    }
+
+    fn plan_with_what_is_known(&self, quinistry: &Resource, observed: &Observed) -> Box<Plan> {
+        self.timed(|| Box::new(plan::with_what_is_known(quinistry, observed, Timestamp::now())))
+    }
+
+    fn timed<T>(&self, plan: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
-        let plan = plan::plan(quinistry, observed, Timestamp::now());
+        let planned = plan();
         self.pace.planned(begun.elapsed());
-        plan
+        planned
     }
 
-    /// Plans with what the watches have brought while something was waited for.
-    fn plan_anew(&self, quinistry: &Quinistry, observed: &mut Observed) -> Plan {
-        let Observed { refusals, parts, altered, running, .. } = std::mem::take(observed);
-        *observed = Observed { refusals, parts, altered, running, ..self.observe(quinistry) };
-        self.plan(quinistry, observed)
+    /// Observes what the watches have brought while something was waited for, beside what was asked.
+    fn observe_again(&self, quinistry: &Resource, before: Observed, asked: Asked) -> Observed {
+        let Observed { refusals, parts, altered, running, .. } = before;
+        Observed { refusals, parts, altered, running, asked, ..self.observe(quinistry) }
     }
 
-    fn observe(&self, quinistry: &Quinistry) -> Observed {
-        let pods = self.pods.select(|pod| pod.claims(quinistry));
-        let rivals = self.readable();
+    fn observe(&self, quinistry: &Resource) -> Observed {
+        let identity = &quinistry.identity;
+        let pods = self.pods.select(|pod| pod.claims(identity));
+        let rivals = self.rivals();
         // Alone it competes with no other.
         let holdings = if rivals.len() > 1 {
             observe::holdings(&rivals, &self.daemon_sets.select(|_| true), &self.pods.select(|_| true))
@@ -188,45 +206,44 @@ impl Operator {
         };
         Observed {
             nodes: self.nodes.select(|_| true),
-            daemon_sets: self.daemon_sets.select(|set| set.is_of(quinistry)),
+            daemon_sets: self.daemon_sets.select(|set| set.is_of(identity)),
             fetched: self.eyes.found(pods.iter().map(|pod| &pod.start)),
             pods,
             rivals,
             holdings,
             refusals: Vec::new(),
-            lacking: self.memories.lacking(quinistry),
-            rejection: self.memories.rejection(quinistry),
+            lacking: self.memories.lacking(identity),
+            rejection: self.memories.rejection(identity),
             own: self.pieces.own(),
             ..Observed::default()
         }
     }
 
-    /// Returns all resources that can be read.
-    fn readable(&self) -> Vec<Arc<Quinistry>> {
-        self.resources.state().iter().filter_map(|resource| resource.readable().ok().cloned()).collect()
+    /// Returns all resources whose specification can be decoded, as others see them.
+    fn rivals(&self) -> Vec<Arc<Rival>> {
+        self.resources.state().iter().filter_map(|resource| resource.rival().cloned()).collect()
     }
 
     /// Why pods are missing; and when to ask again, if that was asked a moment ago: for thousands of nodes the controller
     /// makes pods for minutes, and each of them is a reason to plan anew.
     async fn refusals(
         &self,
-        quinistry: &Quinistry,
-        plan: &Plan,
+        quinistry: &Resource,
+        missing: &Missing,
         observed: &Observed,
     ) -> Result<(Vec<Refusal>, Option<Duration>), OperatorError> {
-        if let Some((known, left)) = self.memories.refused(quinistry, &plan.missing, WAITING) {
+        if let Some((known, left)) = self.memories.refused(&quinistry.identity, missing, WAITING) {
             return Ok((known, Some(left)));
         }
-        let found = observe::refusals(&self.client, quinistry, &plan.missing, observed).await?;
-        self.memories.refuse(quinistry, plan.missing.clone(), found.clone());
+        let found = observe::refusals(&self.client, quinistry, missing, observed).await?;
+        self.memories.refuse(&quinistry.identity, missing.clone(), found.clone());
         Ok((found, None))
     }
 
-    /// Whether anything was looked at.
-    async fn verify(&self, quinistry: &Quinistry, plan: &Plan) -> bool {
-        let (metrics, requests) = (self.metrics.clone(), self.requests.clone());
-        let resource =
-            ObjectRef::new(&quinistry.name_any()).within(&quinistry.namespace().unwrap_or_default());
+    /// Fetches from pods; returns false if none of them was due.
+    async fn verify(&self, quinistry: &Resource, requests: &[VerifyRequest]) -> bool {
+        let (metrics, queue) = (self.metrics.clone(), self.requests.clone());
+        let resource = ObjectRef::new(quinistry.name()).within(quinistry.namespace());
         let tell = move |fetched: &Fetched, late| {
             metrics.looked(match fetched {
                 Fetched::Whole(_) => Look::Whole,
@@ -234,18 +251,20 @@ impl Operator {
                 Fetched::Failed(_) => Look::Failed,
             });
             if late {
-                let _ = requests.send(resource.clone());
+                let _ = queue.send(resource.clone());
             }
         };
-        self.eyes.look(&plan.verify, Arc::new(tell)).await
+        self.eyes.look(requests, Arc::new(tell)).await
     }
 
     async fn apply(
         &self,
-        quinistry: &Quinistry,
+        quinistry: &Resource,
         plan: &Plan,
         observed: &Observed,
     ) -> Result<Planned, OperatorError> {
+        let identity = &quinistry.identity;
+        let Identity { namespace, name, .. } = identity;
         let own = self.pieces.cut(quinistry);
         let mut is_asked = false;
         let rejected = observed.rejection.as_ref().map(|rejection| rejection.applied.as_str());
@@ -265,7 +284,6 @@ impl Operator {
             if !is_asked && creates(action, observed) {
                 is_asked = true;
                 if !exists(&self.client, quinistry).await? {
-                    let (namespace, name) = (quinistry.namespace(), quinistry.name_any());
                     tracing::info!(namespace, name, "resource has changed or is gone, planning again");
                     return Ok(Planned::Anew);
                 }
@@ -273,18 +291,13 @@ impl Operator {
             match apply(&self.client, quinistry, own.as_ref(), observed, action).await {
                 Ok(applied) => {
                     if let Action::Apply(set) = action {
-                        self.memories.apply(quinistry, &set.name_any(), build::applied(set));
+                        self.memories.apply(identity, &set.name_any(), build::applied(set));
                     }
-                    self.applied(quinistry, applied).await;
+                    self.applied(identity, applied).await;
                 }
                 // One node without its carrier is no reason to leave the others.
                 Err(error) if matches!(action, Action::Label { .. }) => {
-                    tracing::warn!(
-                        namespace = quinistry.namespace(),
-                        name = quinistry.name_any(),
-                        "{}",
-                        one_line(&error)
-                    );
+                    tracing::warn!(namespace, name, "{}", one_line(&error));
                 }
                 Err(error) => {
                     let applied = match action {
@@ -306,10 +319,10 @@ impl Operator {
                     let Some((applied, (reason, message, passes))) = refused else { return Err(error) };
                     let rejection = Rejection { applied: applied.into(), reason, message };
                     tracing::warn!(
-                        namespace = quinistry.namespace(), name = quinistry.name_any(),
+                        namespace, name,
                         reason = %rejection.reason, "refused by the API server: {}", rejection.message
                     );
-                    self.memories.reject(quinistry, rejection, passes, SAFETY_NET);
+                    self.memories.reject(identity, rejection, passes, SAFETY_NET);
                     // What follows in the plan stands on this.
                     return Ok(Planned::Done);
                 }
@@ -318,11 +331,11 @@ impl Operator {
         Ok(Planned::Done)
     }
 
-    async fn applied(&self, quinistry: &Quinistry, applied: Applied) {
+    async fn applied(&self, resource: &Identity, applied: Applied) {
         match &applied {
             Applied::Set(_, set) => {
                 self.metrics.wrote(Write::Apply);
-                self.memories.accept(quinistry);
+                self.memories.accept(resource);
                 let set = set.as_ref().and_then(|set| observe::daemon_set((**set).clone()));
                 if let Some((key, view)) = set {
                     self.daemon_sets.put(key, DaemonSet { accepted: true, ..view });
@@ -332,70 +345,67 @@ impl Operator {
             Applied::Replaced(_) => self.metrics.wrote(Write::Replace),
             Applied::Restored(_) => {
                 self.metrics.wrote(Write::Piece);
-                self.memories.accept(quinistry);
+                self.memories.accept(resource);
             }
             Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
             Applied::Labelled(..) => self.metrics.wrote(Write::Label),
             Applied::Nothing => return,
         }
         if let Some(event) = events::of_action(&applied) {
-            tracing::info!(
-                namespace = quinistry.namespace(),
-                name = quinistry.name_any(),
-                "{}",
-                event.note.as_deref().unwrap_or_default()
-            );
-            events::publish(&self.recorder, quinistry, vec![event]).await;
+            let Identity { namespace, name, .. } = resource;
+            tracing::info!(namespace, name, "{}", event.note.as_deref().unwrap_or_default());
+            events::publish(&self.recorder, resource, vec![event]).await;
         }
     }
 
     /// Says what is new; or when, if that can wait, and may.
     async fn report(
         &self,
-        quinistry: &Quinistry,
+        watched: &Watched,
         plan: &Plan,
         may_wait: bool,
     ) -> Result<Option<Duration>, OperatorError> {
+        let (resource, generations) = (watched.identity(), watched.generations());
         let ready = QuinistryStatus::proven(&plan.generations);
-        let desired = usize::try_from(quinistry.spec.generations).unwrap_or_default();
-        self.metrics.reported(&quinistry.uid().unwrap_or_default(), desired, ready, &plan.words);
-        let reported = self.memories.reported(quinistry);
-        let before = reported.as_ref().or(quinistry.status.as_ref());
-        let status = report::status(quinistry, plan, before, Timestamp::now());
+        let desired = usize::try_from(generations).unwrap_or_default();
+        self.metrics.reported(&resource.uid, desired, ready, &plan.words);
+        let reported = self.memories.reported(resource);
+        let before = reported.as_ref().or(watched.status());
+        let status = report::status(resource, generations, plan, before, Timestamp::now());
         if before == Some(&status) {
-            self.memories.report(quinistry, status);
+            self.memories.report(resource, status);
             return Ok(None);
         }
         if may_wait
             && before.is_some_and(|before| report::is_mere_progress(before, &status))
-            && let Some(pause) = self.memories.written(quinistry).and_then(|ago| PROGRESS.checked_sub(ago))
+            && let Some(pause) = self.memories.written(resource).and_then(|ago| PROGRESS.checked_sub(ago))
         {
             return Ok(Some(pause));
         }
-        let version = self.memories.version(quinistry);
-        let written = match report::write(&self.client, quinistry, &status, version).await {
+        let version = self.memories.version(resource);
+        let written = match report::write(&self.client, resource, &status, version).await {
             // Deleted in the meantime.
             Err(error) if error.category() == Category::NotFound => return Ok(None),
             written => written?,
         };
         self.metrics.wrote(Write::Status);
-        self.memories.wrote(quinistry, written);
+        self.memories.wrote(resource, written);
         let news = events::of_change(before, &status);
-        self.memories.report(quinistry, status);
-        events::publish(&self.recorder, quinistry, news).await;
+        self.memories.report(resource, status);
+        events::publish(&self.recorder, resource, news).await;
         Ok(None)
     }
 
     /// After a failure: when to try again.
-    pub(super) fn after(&self, quinistry: &Quinistry, error: &OperatorError) -> Next {
-        let failures = self.memories.failed(quinistry);
+    pub(super) fn after(&self, resource: &Identity, error: &OperatorError) -> Next {
+        let failures = self.memories.failed(resource);
         // The object that the plan rests on has changed since; the precondition is there for that.
         let is_usual = error.category() == Category::Conflict && failures == 1;
         let Some(pause) = error.category().pause(failures) else {
             // Whoever comes to lead looks at it.
             return Next::await_change();
         };
-        let (namespace, name) = (quinistry.namespace(), quinistry.name_any());
+        let Identity { namespace, name, .. } = resource;
         let error = one_line(error);
         if is_usual {
             tracing::info!(namespace, name, retry = ?pause, "planning again: {error}");
@@ -408,7 +418,8 @@ impl Operator {
     /// Drops what is remembered of resources and pods that are no more.
     fn forget(&self) {
         let resources = self.resources.state();
-        let alive: BTreeSet<_> = resources.iter().filter_map(|resource| resource.uid()).collect();
+        let alive: BTreeSet<&str> =
+            resources.iter().map(|resource| resource.identity().uid.as_str()).collect();
         self.memories.keep(&alive);
         self.metrics.keep(|uid| alive.contains(uid));
         self.pieces.forget();
@@ -439,8 +450,8 @@ fn creates(action: &Action, observed: &Observed) -> bool {
 }
 
 /// Up to a tenth more, by the resource's UID, so that not all are looked at in the same moment.
-fn jittered(duration: Duration, quinistry: &Quinistry) -> Duration {
-    let uid = quinistry.uid().unwrap_or_default();
-    let spread = uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
+fn jittered(duration: Duration, resource: &Identity) -> Duration {
+    let spread =
+        resource.uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
     duration + duration / 1000 * spread
 }

@@ -1,29 +1,31 @@
 //! Report: from a plan to status, and onto the server if it says anything new.
 //!
-//! [`status`] is pure; [`write()`] takes a client. The old status is looked at for one thing only: since when a condition
-//! has been as it is.
+//! [`status`] is pure; [`write()`] takes a client. The old status tells only what is new: since when a condition has
+//! been as it is, and whether anything is to be written.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 use serde_json::json;
 
 use super::error::OperatorError;
-use super::identity::MANAGER;
 use super::plan::Plan;
-use super::wire;
-use crate::crd::{GenerationStatus, MAX_DEVIATIONS, Quinistry, QuinistryStatus};
+use super::resource::Identity;
+use crate::api::names::{API_VERSION, KIND, managers};
+use crate::api::types;
+use crate::crd::{GenerationStatus, MAX_DEVIATIONS, QuinistryStatus};
 
-/// What is to be said now.
+/// Returns what is to be said of a resource now that wants so many generations.
 #[must_use]
 pub(super) fn status(
-    quinistry: &Quinistry,
+    resource: &Identity,
+    generations: i32,
     plan: &Plan,
     before: Option<&QuinistryStatus>,
     now: Timestamp,
 ) -> QuinistryStatus {
-    let generation = quinistry.metadata.generation.unwrap_or_default();
+    let generation = resource.generation;
     let conditions = plan.words.all().map(|(kind, said)| {
         let earlier = before
             .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == kind))
@@ -39,7 +41,7 @@ pub(super) fn status(
     });
     QuinistryStatus {
         observed_generation: generation,
-        ready: QuinistryStatus::headline(&plan.generations, quinistry.spec.generations),
+        ready: QuinistryStatus::headline(&plan.generations, generations),
         digest: plan.digest.clone(),
         conditions: conditions.into(),
         generations: plan.generations.clone(),
@@ -69,21 +71,20 @@ pub(super) fn is_mere_progress(before: &QuinistryStatus, now: &QuinistryStatus) 
 /// Writes status upon a version of the resource, and returns the version that comes of it. (Client required.)
 pub(super) async fn write(
     client: &Client,
-    quinistry: &Quinistry,
+    resource: &Identity,
     status: &QuinistryStatus,
     version: Option<String>,
 ) -> Result<Option<String>, OperatorError> {
-    let api: Api<wire::Quinistry> =
-        Api::namespaced(client.clone(), &quinistry.namespace().unwrap_or_default());
+    let api: Api<types::Quinistry> = Api::namespaced(client.clone(), &resource.namespace);
     let patch = json!({
-        "apiVersion": <Quinistry as kube::Resource>::api_version(&()),
-        "kind": <Quinistry as kube::Resource>::kind(&()),
+        "apiVersion": API_VERSION,
+        "kind": KIND,
         // A namesake that was made in the meantime must not get it.
-        "metadata": {"uid": quinistry.metadata.uid, "resourceVersion": version},
+        "metadata": {"uid": resource.uid, "resourceVersion": version},
         "status": status,
     });
-    let parameters = PatchParams::apply(MANAGER).force();
-    api.patch_status(&quinistry.name_any(), &parameters, &Patch::Apply(&patch))
+    let parameters = PatchParams::apply(managers::OPERATOR).force();
+    api.patch_status(&resource.name, &parameters, &Patch::Apply(&patch))
         .await
         .map(|written| written.metadata.resource_version)
         .map_err(|error| OperatorError::Report(Box::new(error)))

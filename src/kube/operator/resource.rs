@@ -1,82 +1,252 @@
-//! A resource as the watch brought it: its metadata, and its specification or why that cannot be read.
+//! A resource, parsed once: who it is, and its specification if that can be carried out.
 //!
 //! A resource of another version of the definition, or with a number that does not fit, is neither obeyed as
-//! it was before nor taken for deleted: it is told to be invalid until it can be read. Made by `watches`,
-//! read by the driver.
+//! it was before nor taken for deleted: it is told to be invalid until it can be read, and so is one that asks for what
+//! cannot be done. Made by `watches`, read by the driver; everything behind it trusts the types.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
-use kube::Resource;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::jiff::Timestamp;
 use kube::core::ObjectMeta;
+use quinistry_oci::Digest;
 use serde::Deserialize as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::wire;
-use crate::crd::{MAX_GENERATIONS, Quinistry, QuinistryStatus};
+use super::observed::Rival;
+use super::plan::{Plan, validate};
+use crate::api::names::{API_VERSION, KIND};
+use crate::api::types;
+use crate::crd::{MAX_GENERATIONS, Quinistry, QuinistrySpec, QuinistryStatus};
 use crate::lenient::Guarded;
 use crate::one_line::cut;
 
-/// A resource in the store.
+/// What the API server knows every resource by, whatever its specification holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Namespace of the resource.
+    pub namespace: String,
+    /// Name of the resource.
+    pub name: String,
+    /// UID of the resource: no other ever has it.
+    pub uid: String,
+    /// `metadata.generation`, of the specification.
+    pub generation: i64,
+    /// `metadata.resourceVersion`.
+    pub version: Option<String>,
+    /// Time at which the resource was created.
+    pub created: Option<Timestamp>,
+    /// True if the resource is being deleted.
+    pub is_leaving: bool,
+}
+
+/// A resource whose specification can be carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Resource {
+    /// Who it is.
+    pub identity: Identity,
+    /// What it asks for.
+    pub spec: Arc<QuinistrySpec>,
+    /// `spec.digest`, parsed.
+    pub digest: Option<Digest>,
+    /// `spec.seed.executable`, parsed.
+    pub executable: Option<Digest>,
+}
+
+/// Why nothing can be made of a specification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// The specification cannot be decoded, for this reason.
+    Unreadable(String),
+    /// The specification asks for what cannot be done, for this reason.
+    Invalid(String),
+}
+
+/// A resource as the watch brought it.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
-    quinistry: Arc<Quinistry>,
-    /// The decoder's error if the resource cannot be read; its specification is a stand-in then.
-    error: Option<String>,
+    /// Metadata, by which the store knows the resource.
+    metadata: ObjectMeta,
+    identity: Identity,
+    resource: Result<Arc<Resource>, Unfit>,
+    /// The resource as others see it, if its specification can be decoded.
+    rival: Option<Arc<Rival>>,
+    /// How many generations are wanted, as far as that much can be read.
+    generations: i32,
+    status: Option<QuinistryStatus>,
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// Reads metadata; fails with the field that is missing.
+    pub(super) fn of(metadata: &ObjectMeta) -> Result<Self, &'static str> {
+        let text = |field: &Option<String>, name| field.clone().filter(|text| !text.is_empty()).ok_or(name);
+        Ok(Self {
+            namespace: text(&metadata.namespace, "metadata.namespace")?,
+            name: text(&metadata.name, "metadata.name")?,
+            uid: text(&metadata.uid, "metadata.uid")?,
+            generation: metadata.generation.unwrap_or_default(),
+            version: metadata.resource_version.clone(),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            is_leaving: metadata.deletion_timestamp.is_some(),
+        })
+    }
+
+    /// Returns the resource as an owner of other objects.
+    pub(super) fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: API_VERSION.into(),
+            kind: KIND.into(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            ..OwnerReference::default()
+        }
+    }
+
+    /// Returns the resource as the owner that controls an object.
+    pub(super) fn controller(&self) -> OwnerReference {
+        // Without blockOwnerDeletion, which would need more rights where they are enforced.
+        OwnerReference { controller: Some(true), ..self.owner() }
+    }
+
+    /// Returns the resource as what an Event is about.
+    pub(super) fn object(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(API_VERSION.into()),
+            kind: Some(KIND.into()),
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.clone()),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+// === impl Resource ===
+
+impl Resource {
+    /// Parses a resource whose specification was decoded.
+    pub(super) fn parse(quinistry: &Quinistry) -> Result<Self, Unfit> {
+        let identity = Identity::of(&quinistry.metadata)
+            .map_err(|missing| Unfit::Unreadable(format!("{missing} is missing")))?;
+        Self::new(identity, Arc::new(quinistry.spec.clone()))
+    }
+
+    fn new(identity: Identity, spec: Arc<QuinistrySpec>) -> Result<Self, Unfit> {
+        let valid = validate(&identity.name, &spec).map_err(Unfit::Invalid)?;
+        Ok(Self { identity, spec, digest: valid.digest, executable: valid.executable })
+    }
+
+    /// Name of the resource.
+    pub(super) fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// Namespace of the resource.
+    pub(super) fn namespace(&self) -> &str {
+        &self.identity.namespace
+    }
+
+    /// UID of the resource.
+    pub(super) fn uid(&self) -> &str {
+        &self.identity.uid
+    }
+}
+
+// === impl Unfit ===
+
+impl Unfit {
+    /// Plans for such a resource: nothing is done, and that is said.
+    pub(super) fn plan(&self) -> Plan {
+        match self {
+            Self::Unreadable(why) => Plan::refused(format!(
+                "this operator cannot read the specification: {why}; it may be of another version, then operator and \
+                 definition must be brought to the same one"
+            )),
+            Self::Invalid(why) => Plan::refused(why.clone()),
+        }
+    }
 }
 
 // === impl Watched ===
 
 impl Watched {
-    /// Reads a resource.
-    pub(super) fn new(object: Guarded<wire::Quinistry>) -> Self {
+    /// Reads a resource; nothing of an object without name, namespace or UID, which no API server sends.
+    pub(super) fn new(object: Guarded<types::Quinistry>) -> Option<Self> {
         let (mut metadata, spec, status, error) = match object.0 {
-            Ok(wire::Quinistry { metadata, spec, status }) => (metadata, spec, status, None),
+            Ok(types::Quinistry { metadata, spec, status }) => (metadata, spec, status, None),
             Err(unreadable) => (unreadable.metadata, Value::Null, Value::Null, Some(unreadable.error)),
         };
         // Nothing reads these, and they are most of it.
         metadata.managed_fields = None;
         metadata.annotations = None;
-        let read = match error {
+        let identity = Identity::of(&metadata)
+            .inspect_err(|missing| tracing::warn!("ignoring a Quinistry without {missing}"))
+            .ok()?;
+        let decoded: Result<QuinistrySpec, String> = match error {
             Some(error) => Err(error),
-            None => serde::Deserialize::deserialize(&spec).map_err(|error: serde_json::Error| cut(&error)),
+            None => QuinistrySpec::deserialize(&spec).map_err(|error| cut(&error)),
         };
-        let (spec, error) = match read {
-            Ok(spec) => (spec, None),
-            Err(error) => (stand_in(&spec), Some(error)),
-        };
-        // Status is never an input: a status from another version counts as empty.
+        // A status from another version counts as empty.
         let status = QuinistryStatus::deserialize(&status).ok();
-        Self { quinistry: Arc::new(Quinistry { metadata, spec, status }), error }
+        let (resource, rival, generations) = match decoded {
+            Ok(spec) => {
+                let spec = Arc::new(spec);
+                let resource = Resource::new(identity.clone(), spec.clone()).map(Arc::new);
+                let generations = spec.generations;
+                let rival = Rival::new(identity.clone(), spec, resource.is_ok(), status.as_ref());
+                (resource, Some(Arc::new(rival)), generations)
+            }
+            Err(why) => (Err(Unfit::Unreadable(why)), None, generations(&spec)),
+        };
+        Some(Self { metadata, identity, resource, rival, generations, status })
     }
 
-    /// Returns the resource if its specification can be read, or what cannot be.
-    pub(super) fn readable(&self) -> Result<&Arc<Quinistry>, &str> {
-        match &self.error {
-            None => Ok(&self.quinistry),
-            Some(error) => Err(error),
-        }
+    /// Returns the resource if its specification can be carried out, or why not.
+    pub(super) const fn resource(&self) -> Result<&Arc<Resource>, &Unfit> {
+        self.resource.as_ref()
     }
 
-    /// Returns the resource for its metadata and status. Nothing may be made of its specification, which may
-    /// be a stand-in.
-    pub(super) fn outline(&self) -> &Quinistry {
-        &self.quinistry
+    /// Returns who the resource is.
+    pub(super) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Returns the resource as others see it; nothing if its specification cannot be decoded.
+    pub(super) const fn rival(&self) -> Option<&Arc<Rival>> {
+        self.rival.as_ref()
+    }
+
+    /// Returns how many generations are wanted, for the count in the status.
+    pub(super) const fn generations(&self) -> i32 {
+        self.generations
+    }
+
+    /// Returns the status that the watch brought.
+    pub(super) const fn status(&self) -> Option<&QuinistryStatus> {
+        self.status.as_ref()
     }
 }
 
-/// Returns a specification that nothing is done for. It has as many generations as the one that cannot be
-/// read, if that much of it can be, for the count in the status.
-fn stand_in(spec: &Value) -> crate::crd::QuinistrySpec {
-    let generations =
-        spec["generations"].as_i64().filter(|count| (1..=MAX_GENERATIONS.into()).contains(count));
-    let spec = json!({"suspend": true, "generations": generations.unwrap_or(1)});
-    serde_json::from_value(spec).expect("every other field has a default")
+/// Returns the number of generations that a specification asks for which cannot be decoded; 1 if not even that can be.
+fn generations(spec: &Value) -> i32 {
+    let count = spec["generations"].as_i64().and_then(|count| i32::try_from(count).ok());
+    count.filter(|count| (1..=MAX_GENERATIONS).contains(count)).unwrap_or(1)
 }
 
-impl Resource for Watched {
+impl kube::Resource for Watched {
     type DynamicType = ();
-    type Scope = <Quinistry as Resource>::Scope;
+    type Scope = <Quinistry as kube::Resource>::Scope;
 
     fn kind((): &()) -> Cow<'_, str> {
         Quinistry::kind(&())
@@ -95,34 +265,46 @@ impl Resource for Watched {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.quinistry.metadata
+        &self.metadata
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut Arc::make_mut(&mut self.quinistry).metadata
+        &mut self.metadata
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn read(object: Value) -> Option<Watched> {
+        Watched::new(serde_json::from_value(object).unwrap())
+    }
 
     fn watched(spec: &Value) -> Watched {
         let metadata = json!({"name": "larder", "namespace": "pantry", "uid": "u", "generation": 4});
-        let object = json!({"metadata": metadata, "spec": spec, "status": {"ready": "1/2"}});
-        Watched::new(serde_json::from_value(object).unwrap())
+        read(json!({"metadata": metadata, "spec": spec, "status": {"ready": "1/2"}})).unwrap()
+    }
+
+    fn unreadable(spec: &Value) -> String {
+        match watched(spec).resource() {
+            Err(Unfit::Unreadable(why)) => why.clone(),
+            other => panic!("{spec}: {other:?}"),
+        }
     }
 
     #[test]
     fn a_quantity_of_any_size_can_be_read() {
         for amount in [json!(1), json!(4_294_967_296_u64), json!(u64::MAX), json!("4Gi"), json!(-1)] {
             let resource = watched(&json!({"image": "i", "resources": {"limits": {"memory": amount}}}));
-            assert!(resource.readable().is_ok(), "{amount}: {:?}", resource.readable());
+            assert!(resource.resource().is_ok(), "{amount}: {:?}", resource.resource());
         }
     }
 
     #[test]
-    fn a_specification_that_cannot_be_read_keeps_its_metadata_and_tells_why() {
+    fn a_specification_that_cannot_be_read_keeps_its_identity_and_tells_why() {
         for (spec, word) in [
             (json!({"image": "i", "network": {"mode": "Carrier"}}), "Carrier"),
             (json!({"image": "i", "generations": 4_294_967_296_u64}), "4294967296"),
@@ -131,35 +313,53 @@ mod tests {
             (json!({"seed": {}}), "executable"),
             (json!([]), "QuinistrySpec"),
         ] {
-            let resource = watched(&spec);
-            let error = resource.readable().unwrap_err();
+            let error = unreadable(&spec);
             assert!(error.contains(word), "{spec}: {error}");
-            let outline = resource.outline();
-            assert_eq!((outline.metadata.uid.as_deref(), outline.metadata.generation), (Some("u"), Some(4)));
-            assert!(outline.spec.suspend && outline.spec.image.is_none());
+            let resource = watched(&spec);
+            let identity = resource.identity();
+            assert_eq!((identity.uid.as_str(), identity.generation), ("u", 4));
+            assert!(resource.rival().is_none(), "nothing is made of its specification");
         }
     }
 
     #[test]
+    fn a_specification_that_cannot_be_carried_out_tells_why_and_is_seen_by_others() {
+        let resource = watched(&json!({"image": "two words", "generations": 3}));
+        assert!(matches!(resource.resource(), Err(Unfit::Invalid(why)) if why.contains("spaces")));
+        assert_eq!(resource.generations(), 3);
+        assert!(resource.rival().is_some_and(|rival| !rival.may_run), "what runs of it keeps its ports");
+    }
+
+    #[test]
     fn a_strange_status_is_none() {
-        let object = json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"image": "a"}, "status": {"conditions": 7}});
-        let resource = Watched::new(serde_json::from_value(object).unwrap());
-        let read = resource.readable().unwrap();
-        assert_eq!((&read.status, &read.metadata.annotations), (&None, &None));
+        let metadata = json!({"name": "l", "namespace": "p", "uid": "u", "annotations": {"a": "b"}});
+        let object = json!({"metadata": metadata, "spec": {"image": "a"}, "status": {"conditions": 7}});
+        let resource = read(object).unwrap();
+        assert!(resource.resource().is_ok());
+        assert_eq!((resource.status(), &resource.metadata.annotations), (None, &None));
     }
 
     #[test]
     fn metadata_of_another_shape_leaves_the_resource_known_by_name() {
-        let object = json!({"metadata": {"name": "larder", "labels": 5}, "spec": {"image": "i"}});
-        let resource = Watched::new(serde_json::from_value(object).unwrap());
-        assert!(resource.readable().is_err());
-        assert_eq!(resource.outline().metadata.name.as_deref(), Some("larder"));
+        let metadata = json!({"name": "larder", "namespace": "pantry", "uid": "u", "labels": 5});
+        let resource = read(json!({"metadata": metadata, "spec": {"image": "i"}})).unwrap();
+        assert!(resource.resource().is_err());
+        assert_eq!(resource.identity().to_string(), "pantry/larder");
+    }
+
+    #[test]
+    fn what_has_no_identity_is_no_resource() {
+        for field in ["name", "namespace", "uid"] {
+            let mut metadata = json!({"name": "larder", "namespace": "pantry", "uid": "u"});
+            metadata.as_object_mut().unwrap().remove(field);
+            assert!(read(json!({"metadata": metadata, "spec": {"image": "i"}})).is_none(), "without {field}");
+        }
     }
 
     #[test]
     fn the_count_in_the_status_is_the_one_that_is_wanted_if_it_can_be_read() {
         let odd = |generations| json!({"image": 5, "generations": generations});
-        assert_eq!(watched(&odd(3)).outline().spec.generations, 3);
-        assert_eq!(watched(&odd(99)).outline().spec.generations, 1);
+        assert_eq!(watched(&odd(3)).generations(), 3);
+        assert_eq!(watched(&odd(99)).generations(), 1);
     }
 }

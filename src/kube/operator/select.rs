@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use super::build;
 use super::observed::Node;
-use crate::crd::labels::EXCLUDE;
-use crate::crd::{Quinistry, TaintEffect, Toleration, TolerationOperator};
+use crate::api::names::labels::{EXCLUDE, NODE_ARCHITECTURE};
+use crate::api::names::taints;
+use crate::crd::{QuinistrySpec, TaintEffect, Toleration, TolerationOperator};
 
 /// Taints that every `DaemonSet` pod tolerates; the last one with host networking only, but a node that has it is not
 /// ready either.
 const TOLERATED: [&str; 7] = [
-    "node.kubernetes.io/not-ready",
-    "node.kubernetes.io/unreachable",
+    taints::NOT_READY,
+    taints::UNREACHABLE,
     "node.kubernetes.io/disk-pressure",
     "node.kubernetes.io/memory-pressure",
     "node.kubernetes.io/pid-pressure",
@@ -30,33 +31,29 @@ pub(super) const LEFT_OUT: [(&str, &str); 4] = [
     ("type", "virtual-kubelet"),
 ];
 
-const ARCHITECTURE: &str = "kubernetes.io/arch";
-
 /// Whether the resource wants to be on the node.
 #[must_use]
-pub(super) fn selects(quinistry: &Quinistry, node: &Node) -> bool {
-    has(&node.labels, &build::node_selector(quinistry))
-        && !is_left_out(node)
-        && tolerates(&quinistry.spec.tolerations, node)
+pub(super) fn selects(spec: &QuinistrySpec, node: &Node) -> bool {
+    has(&node.labels, &build::node_selector(spec)) && !is_left_out(node) && tolerates(&spec.tolerations, node)
 }
 
 /// Whether it would, were it not for the node's architecture.
 #[must_use]
-pub(super) fn misses_by_architecture(quinistry: &Quinistry, node: &Node) -> bool {
-    let mut selector = build::node_selector(quinistry);
-    if quinistry.spec.node_selector.contains_key(ARCHITECTURE) {
+pub(super) fn misses_by_architecture(spec: &QuinistrySpec, node: &Node) -> bool {
+    let mut selector = build::node_selector(spec);
+    if spec.node_selector.contains_key(NODE_ARCHITECTURE) {
         return false;
     }
-    let ours = selector.remove(ARCHITECTURE);
+    let ours = selector.remove(NODE_ARCHITECTURE);
     has(&node.labels, &selector)
         && !is_left_out(node)
-        && tolerates(&quinistry.spec.tolerations, node)
-        && node.labels.get(ARCHITECTURE) != ours.as_ref()
+        && tolerates(&spec.tolerations, node)
+        && node.labels.get(NODE_ARCHITECTURE) != ours.as_ref()
 }
 
 /// Whether no node can be selected by both: some label is wanted with two values.
 #[must_use]
-pub(super) fn disjoint(one: &Quinistry, other: &Quinistry) -> bool {
+pub(super) fn disjoint(one: &QuinistrySpec, other: &QuinistrySpec) -> bool {
     let (one, other) = (build::node_selector(one), build::node_selector(other));
     one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
 }

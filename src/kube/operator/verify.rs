@@ -11,14 +11,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use quinistry_client::{Client, ClientError, Options, Selection};
+use quinistry_oci::ImageReference;
+use quinistry_quine::REPOSITORY;
 use tokio::sync::Semaphore;
 
 use super::identity::CONTAINER_PORT;
 use super::observed::{Fetched, PodStart};
 use super::plan::VerifyRequest;
-use quinistry_client::{Client, ClientError, Options, Selection};
-use quinistry_oci::ImageReference;
-use quinistry_quine::REPOSITORY;
+use crate::api::locks::lock;
+use crate::one_line::one_line;
 
 /// How many pods are asked at once: each answer is some ten megabytes to hash.
 const CONCURRENCY: usize = 8;
@@ -165,12 +167,12 @@ impl Eyes {
             Err(
                 error @ (ClientError::Digest { .. } | ClientError::Size { .. } | ClientError::DiffId { .. }),
             ) => Fetched::Corrupt(error.to_string()),
-            Err(error) => Fetched::Failed(super::error::one_line(&error)),
+            Err(error) => Fetched::Failed(one_line(&error)),
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodStart, Seen>> {
-        self.seen.lock().expect("nothing panics while it is held")
+        lock(&self.seen)
     }
 }
 

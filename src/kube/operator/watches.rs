@@ -23,11 +23,13 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError};
 
 use super::cache::{Cache, Entry};
-use super::error::{Category, one_line};
-use super::identity::RESOURCE;
+use super::error::Category;
 use super::resource::Watched;
-use super::{Operator, observe, wire};
+use super::{Operator, observe};
+use crate::api::names::labels::RESOURCE;
+use crate::api::types::{self, Metadata as _};
 use crate::lenient::Guarded;
+use crate::one_line::one_line;
 
 /// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
 /// six times as long.
@@ -67,7 +69,7 @@ pub(super) fn queue(
             "daemonsets",
             follow(
                 operator.clone(),
-                api::<Guarded<wire::DaemonSet>>(client.clone(), namespace),
+                api::<Guarded<types::DaemonSet>>(client.clone(), namespace),
                 owned.clone(),
                 sender.clone(),
                 operator.daemon_sets.clone(),
@@ -80,7 +82,7 @@ pub(super) fn queue(
             "pods",
             follow(
                 operator.clone(),
-                api::<Guarded<wire::Pod>>(client.clone(), namespace),
+                api::<Guarded<types::Pod>>(client.clone(), namespace),
                 owned,
                 sender.clone(),
                 operator.pods.clone(),
@@ -93,7 +95,7 @@ pub(super) fn queue(
             "nodes",
             follow(
                 operator.clone(),
-                Api::<Guarded<wire::Node>>::all(client),
+                Api::<Guarded<types::Node>>::all(client),
                 config(),
                 sender,
                 operator.nodes.clone(),
@@ -173,27 +175,35 @@ where
 /// Watches the resources. A resource that cannot be read is kept as such.
 async fn resources(
     operator: Arc<Operator>,
-    api: Api<Guarded<wire::Quinistry>>,
+    api: Api<Guarded<types::Quinistry>>,
     writer: Writer<Watched>,
     requests: Requests,
 ) {
     let events = events(api, config(), || operator.resources_synced.store(false, Ordering::Release));
-    let watched = events.map(|event| Ok::<_, watcher::Error>(map(event, Watched::new)));
+    let watched = events.filter_map(async |event| {
+        Some(Ok::<_, watcher::Error>(match event {
+            Event::Apply(object) => Event::Apply(Watched::new(object)?),
+            Event::InitApply(object) => Event::InitApply(Watched::new(object)?),
+            Event::Delete(object) => Event::Delete(Watched::new(object)?),
+            Event::Init => Event::Init,
+            Event::InitDone => Event::InitDone,
+        }))
+    });
     let mut seen = std::pin::pin!(reflector(writer, watched));
     // Generations of the specifications, by UID: others care for those, and not for every change of a status.
     let mut known = HashMap::new();
     while let Some(event) = seen.next().await {
         match event {
             Ok(Event::Apply(resource)) => {
-                let (uid, generation) = (resource.meta().uid.clone(), resource.meta().generation);
-                if known.insert(uid, generation) == Some(generation) {
+                let identity = resource.identity();
+                if known.insert(identity.uid.clone(), identity.generation) == Some(identity.generation) {
                     let _ = requests.send(ObjectRef::from_obj(&resource));
                     continue;
                 }
                 request_all(&operator);
             }
             Ok(Event::Delete(resource)) => {
-                known.remove(&resource.meta().uid);
+                known.remove(&resource.identity().uid);
                 request_all(&operator);
             }
             Ok(Event::InitDone) => {
@@ -250,8 +260,10 @@ pub(super) async fn follow<K, V: Entry>(
 
 /// Returns the key of an object in its cache.
 fn key(metadata: &ObjectMeta) -> String {
-    let name = metadata.name.as_deref().unwrap_or_default();
-    metadata.namespace.as_ref().map_or_else(|| name.into(), |namespace| format!("{namespace}/{name}"))
+    match metadata.namespace() {
+        "" => metadata.name().into(),
+        namespace => format!("{namespace}/{}", metadata.name()),
+    }
 }
 
 fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {

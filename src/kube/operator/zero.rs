@@ -12,20 +12,25 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::{NamespaceResourceScope, ObjectList, PartialObjectMeta};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
 use super::apply::apply;
 use super::build;
 use super::error::{Category, OperatorError};
-use super::identity::{MAIN, RESOURCE};
-use super::observed::{Node, Observed, Part};
-use super::plan::{self, Action};
-use super::{observe, wire};
-use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry};
+use super::observe;
+use super::observed::{Asked, Node, Observed, Part};
+use super::plan::{self, Action, Plan, Step};
+use super::resource::Resource;
+use crate::api::names::MAIN_CARRIER;
+use crate::api::names::labels::{NAME, RESOURCE, SEED};
+use crate::api::types;
+use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry, Reason};
 use crate::lenient::Guarded;
-use crate::seed::{NAME, Names, SEED};
-use quinistry_oci::Digest;
+use crate::seed::Names;
+
+/// UID of a resource that does not exist yet. Nothing that is shown of it names this.
+const NO_UID: &str = "unknown";
 
 /// How far generation 0 is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,22 +39,44 @@ pub struct Zero {
     pub status: Option<GenerationStatus>,
     /// A pod of the current template is Ready on each selected node that is ready, and there is at least one.
     pub rolled_out: bool,
-    /// What is wrong, node by node; or, with an empty node, with the resource.
+    /// What is wrong, node by node.
     pub problems: Vec<Deviation>,
+    /// What is wrong with the resource, if there is nothing to say of single nodes.
+    pub trouble: Option<Trouble>,
+}
+
+/// What is wrong with a resource as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What kind.
+    pub reason: Reason,
+    /// In words.
+    pub message: String,
 }
 
 /// One pass: reads nodes, pods, `DaemonSets` and the `ConfigMaps`' metadata, and does what is next. To be repeated, about
 /// every second, until it is rolled out.
 pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, OperatorError> {
+    let quinistry = match Resource::parse(quinistry) {
+        Ok(quinistry) => quinistry,
+        Err(unfit) => return Ok(Zero::of(unfit.plan())),
+    };
+    let quinistry = &quinistry;
     let mut observed = observe(client, quinistry).await?;
-    let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
-    if observe::carriers(client, quinistry, &plan.strangers, &mut observed).await? {
-        plan = plan::plan(quinistry, &observed, Timestamp::now());
-    }
-    if !plan.missing.is_empty() {
-        observed.refusals = observe::refusals(client, quinistry, &plan.missing, &observed).await?;
-        plan = plan::plan(quinistry, &observed, Timestamp::now());
-    }
+    let plan = loop {
+        observed.asked = match plan::plan(quinistry, &observed, Timestamp::now()) {
+            Step::Carriers(nodes) => {
+                observed.running.extend(observe::carriers(client, nodes).await?);
+                Asked::Carriers
+            }
+            Step::Events(missing) => {
+                observed.refusals = observe::refusals(client, quinistry, &missing, &observed).await?;
+                Asked::Events
+            }
+            // Bytes are the operator's to look at: pods cannot be reached from just anywhere.
+            Step::Fetch(plan) | Step::Ready(plan) => break plan,
+        };
+    };
     let failed: BTreeSet<&str> =
         observed.pods_of(0).filter(|pod| pod.ready.is_none()).map(|pod| pod.start.uid.as_str()).collect();
     for action in &plan.actions {
@@ -67,19 +94,25 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, Opera
             }
         }
     }
-    let mut problems: Vec<_> =
-        plan.deviations.into_iter().filter(|deviation| deviation.generation == 0).collect();
-    let said = &plan.words.degraded;
-    if problems.is_empty() && said.status == "True" {
-        let (reason, message) = (said.reason, said.message.clone());
-        problems.push(Deviation { node: String::new(), generation: 0, reason, message });
+    Ok(Zero::of(*plan))
+}
+
+// === impl Zero ===
+
+impl Zero {
+    /// Takes from a plan what it says of generation 0.
+    fn of(plan: Plan) -> Self {
+        let status = plan.generations.into_iter().find(|one| one.generation == 0);
+        let rolled_out = status.as_ref().is_some_and(|status| {
+            matches!(status.state, GenerationState::Verifying | GenerationState::Ready)
+        });
+        let problems: Vec<_> =
+            plan.deviations.into_iter().filter(|deviation| deviation.generation == 0).collect();
+        let degraded = plan.words.degraded;
+        let trouble = (problems.is_empty() && degraded.status == "True")
+            .then(|| Trouble { reason: degraded.reason, message: degraded.message });
+        Self { status, rolled_out, problems, trouble }
     }
-    let status = plan.generations.into_iter().find(|one| one.generation == 0);
-    // Its bytes are the operator's to look at: pods cannot be reached from just anywhere.
-    let rolled_out = status
-        .as_ref()
-        .is_some_and(|status| matches!(status.state, GenerationState::Verifying | GenerationState::Ready));
-    Ok(Zero { status, rolled_out, problems })
 }
 
 /// What [`raise`] would apply for a resource that does not exist yet, of an executable in so many pieces: for review,
@@ -89,6 +122,12 @@ pub async fn preview(
     quinistry: &Quinistry,
     pieces: usize,
 ) -> Result<Vec<apps::DaemonSet>, OperatorError> {
+    let mut quinistry = quinistry.clone();
+    quinistry.metadata.uid.get_or_insert_with(|| NO_UID.into());
+    // An invalid resource makes no generations.
+    let Ok(quinistry) = Resource::parse(&quinistry) else { return Ok(Vec::new()) };
+    let quinistry = &quinistry;
+    let Some(executable) = &quinistry.executable else { return Ok(Vec::new()) };
     let mut observed = Observed::default();
     if let Some(client) = client {
         observed.nodes = nodes(client).await?;
@@ -97,18 +136,20 @@ pub async fn preview(
         observed.nodes.push(Arc::new(anywhere(quinistry)));
     }
     // It stands for all of them: as if they were there.
-    let Some(executable) =
-        quinistry.spec.seed.as_ref().and_then(|seed| seed.executable.parse::<Digest>().ok())
-    else {
-        return Ok(Vec::new());
+    observed.parts = whole(quinistry, &Names::new(quinistry.name(), executable), pieces);
+    let plan = loop {
+        observed.asked = match plan::plan(quinistry, &observed, Timestamp::now()) {
+            Step::Carriers(nodes) => {
+                if let Some(client) = client {
+                    observed.running.extend(observe::carriers(client, nodes).await?);
+                }
+                Asked::Carriers
+            }
+            // Nothing is there that Events could be about.
+            Step::Events(_) => Asked::Events,
+            Step::Fetch(plan) | Step::Ready(plan) => break plan,
+        };
     };
-    observed.parts = whole(quinistry, &Names::new(&quinistry.name_any(), &executable), pieces);
-    let mut plan = plan::plan(quinistry, &observed, Timestamp::now());
-    if let Some(client) = client
-        && observe::carriers(client, quinistry, &plan.strangers, &mut observed).await?
-    {
-        plan = plan::plan(quinistry, &observed, Timestamp::now());
-    }
     let sets = plan.actions.into_iter().filter_map(|action| match action {
         Action::Apply(set) if build::generation(&set) == Some(0) => Some(build::unsigned(*set)),
         _ => None,
@@ -116,21 +157,20 @@ pub async fn preview(
     Ok(sets.collect())
 }
 
-async fn observe(client: &Client, quinistry: &Quinistry) -> Result<Observed, OperatorError> {
-    let namespace = quinistry.namespace().unwrap_or_default();
-    let uid = quinistry.uid().unwrap_or_default();
-    let mine = format!("{RESOURCE}={uid}");
+async fn observe(client: &Client, quinistry: &Resource) -> Result<Observed, OperatorError> {
+    let namespace = quinistry.namespace();
+    let mine = format!("{RESOURCE}={}", quinistry.uid());
     let parts: Vec<PartialObjectMeta<ConfigMap>> =
-        list(client, &namespace, &format!("{SEED},{NAME}={}", quinistry.name_any())).await?;
+        list(client, namespace, &format!("{SEED},{NAME}={}", quinistry.name())).await?;
     let (nodes, sets, pods) = tokio::try_join!(
         nodes(client),
-        list::<wire::DaemonSet>(client, &namespace, &mine),
-        list::<wire::Pod>(client, &namespace, &mine),
+        list::<types::DaemonSet>(client, namespace, &mine),
+        list::<types::Pod>(client, namespace, &mine),
     )?;
     let daemon_sets = sets.into_iter().filter_map(observe::daemon_set).map(|(_, set)| Arc::new(set));
     Ok(Observed {
         nodes,
-        daemon_sets: daemon_sets.filter(|set| set.is_of(quinistry)).collect(),
+        daemon_sets: daemon_sets.filter(|set| set.is_of(&quinistry.identity)).collect(),
         pods: pods.into_iter().filter_map(observe::pod).map(|(_, pod)| Arc::new(pod)).collect(),
         parts: parts.into_iter().filter_map(observe::part).map(|(_, part)| Arc::new(part)).collect(),
         ..Observed::default()
@@ -138,7 +178,7 @@ async fn observe(client: &Client, quinistry: &Quinistry) -> Result<Observed, Ope
 }
 
 async fn nodes(client: &Client) -> Result<Vec<Arc<Node>>, OperatorError> {
-    let list = Api::<Guarded<wire::Node>>::all(client.clone()).list(&ListParams::default()).await;
+    let list = Api::<Guarded<types::Node>>::all(client.clone()).list(&ListParams::default()).await;
     let nodes = list.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let nodes = nodes.items.into_iter().filter_map(Guarded::readable).filter_map(observe::node);
     Ok(nodes.map(|(_, node)| Arc::new(node)).collect())
@@ -146,7 +186,7 @@ async fn nodes(client: &Client) -> Result<Vec<Arc<Node>>, OperatorError> {
 
 async fn list<K>(client: &Client, namespace: &str, labels: &str) -> Result<Vec<K>, OperatorError>
 where
-    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: kube::Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     K::DynamicType: Default,
 {
     let api: Api<Guarded<K>> = Api::namespaced(client.clone(), namespace);
@@ -156,25 +196,25 @@ where
 }
 
 /// A node that the resource selects.
-fn anywhere(quinistry: &Quinistry) -> Node {
+fn anywhere(quinistry: &Resource) -> Node {
     Node {
-        name: MAIN.into(),
+        name: MAIN_CARRIER.into(),
         ready: true,
         since: Timestamp::UNIX_EPOCH,
         seen: Timestamp::UNIX_EPOCH,
-        labels: build::node_selector(quinistry),
+        labels: build::node_selector(&quinistry.spec),
         taints: Vec::new(),
         tried: None,
         sandboxes: Vec::new(),
     }
 }
 
-fn whole(quinistry: &Quinistry, names: &Names, pieces: usize) -> Vec<Arc<Part>> {
+fn whole(quinistry: &Resource, names: &Names, pieces: usize) -> Vec<Arc<Part>> {
     let part = |part| Part {
         name: names.of(part),
-        namespace: quinistry.namespace().unwrap_or_default(),
+        namespace: quinistry.namespace().into(),
         uid: names.of(part),
-        resource: quinistry.name_any(),
+        resource: quinistry.name().into(),
         seed: names.seed().into(),
         pieces,
         owners: Vec::new(),

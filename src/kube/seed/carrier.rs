@@ -13,8 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quinistry_oci::Digest;
 
-/// Label of a node: the key of its carrier, if that is not the main one, or [`NONE`].
-pub const CARRIER: &str = "quinistry.dev/carrier";
+pub use crate::api::names::labels::CARRIER;
 
 /// The label's value on a node without any carrier.
 pub const NONE: &str = "none";
@@ -26,9 +25,6 @@ const RESTING: &str = "resting-";
 /// How many seconds a kubelet is given to forget. It keeps an immutable `ConfigMap` as long as there is a pod that refers
 /// to it, and a pod that follows at once refers to it before its predecessor is forgotten.
 const REST: i64 = 5;
-
-/// Annotation of such a node: what [`tried`] says of the candidates of which nothing was left.
-pub const TRIED: &str = "quinistry.dev/carriers-tried";
 
 /// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this order where
 /// nothing is known of a node's images.
@@ -123,7 +119,7 @@ pub struct Candidate<'a> {
     pub node: &'a str,
     /// Its label [`CARRIER`].
     pub label: Option<&'a str>,
-    /// Its annotation [`TRIED`].
+    /// Its annotation [`CARRIERS_TRIED`](crate::api::names::annotations::CARRIERS_TRIED).
     pub tried: Option<&'a str>,
     /// What the resource names, or what the node says it has: the same whenever it is looked at.
     pub known: &'a [String],

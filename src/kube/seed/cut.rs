@@ -10,11 +10,14 @@ use bytes::Bytes;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-
-use super::{NAME, PIECES, SEED, STUB};
 use quinistry_oci::segments::Segments;
 use quinistry_oci::{Algorithm, Digest};
 use quinistry_quine::Executable;
+
+use super::STUB;
+use crate::api::names::APP;
+use crate::api::names::annotations::PIECES;
+use crate::api::names::labels::{APP_COMPONENT, APP_NAME, NAME, SEED};
 
 /// Length of a piece in bytes; the last one may be shorter. A `ConfigMap` may hold a mebibyte, and is a third longer on
 /// the wire.
@@ -161,8 +164,8 @@ impl Cut {
         let labels = [
             (SEED, self.names.seed()),
             (NAME, &self.names.resource),
-            ("app.kubernetes.io/name", "quinistry"),
-            ("app.kubernetes.io/component", "seed"),
+            (APP_NAME, APP),
+            (APP_COMPONENT, "seed"),
         ];
         Ok(ConfigMap {
             metadata: ObjectMeta {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::observe::Observed;
 use super::{Finding, Question, nodes::names};
+use crate::api::types::{Metadata as _, Node, Pod};
 use crate::crd::Quinistry;
-use crate::install::wire::{Node, Pod};
 use crate::seed::carrier::{self, Running};
 
 /// A node names no more images than this, and the smallest are missing then.
@@ -28,12 +28,14 @@ pub(super) fn findings(
     }
     let mut running: BTreeMap<&str, Vec<Running>> = BTreeMap::new();
     for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
-        running.entry(&pod.spec.node_name).or_default().extend(images(pod));
+        if let Some(node) = pod.spec.node_name.as_deref() {
+            running.entry(node).or_default().extend(images(pod));
+        }
     }
     let mut used: BTreeSet<String> = BTreeSet::new();
     let mut unseen = Vec::new();
     for node in ours {
-        let seen = running.get(node.metadata.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let seen = running.get(node.metadata.name()).map(Vec::as_slice).unwrap_or_default();
         let sandboxes = carrier::sandboxes(node.status.images.iter().map(|image| &*image.names));
         // With nothing seen these would be names that are only well known.
         let open = seen.iter().any(|one| !one.secret && !one.image.starts_with("localhost:"));

@@ -1,7 +1,7 @@
 //! The nodes: which of them there are for this executable. Pure.
 
 use super::Finding;
-use crate::install::wire::Node;
+use crate::api::types::{Metadata as _, Node};
 
 /// How many names are told.
 const NAMES: usize = 5;
@@ -54,7 +54,7 @@ pub(super) fn findings(nodes: &[Node], architecture: &str) -> Vec<Finding> {
 
 /// The first of them by name, and how many more.
 pub(super) fn names(nodes: &[&Node]) -> String {
-    let first: Vec<&str> = nodes.iter().take(NAMES).map(|node| node.metadata.name.as_str()).collect();
+    let first: Vec<&str> = nodes.iter().take(NAMES).map(|node| node.metadata.name()).collect();
     let more = nodes.len().saturating_sub(NAMES);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!("{}{more}", first.join(", "))

@@ -3,6 +3,7 @@
 
 use super::observe::Observed;
 use super::{Finding, Question};
+use crate::api::names::annotations::VERSION;
 use crate::install::{ownership, version};
 
 /// Objects of others named in a finding.
@@ -37,7 +38,7 @@ pub(super) fn versions(observed: &Observed, question: &Question<'_>) -> Vec<Find
         newer.push(format!("the operator {}", observed.operator_version.as_deref().unwrap_or_default()));
     }
     let resource = super::own(observed, question.namespace);
-    let mark = resource.and_then(|resource| resource.metadata.annotations.as_ref()?.get(version::VERSION));
+    let mark = resource.and_then(|resource| resource.metadata.annotations.as_ref()?.get(VERSION));
     if version::is_newer(mark.map(String::as_str), shipped) {
         newer.push(format!("the generations {}", mark.map(String::as_str).unwrap_or_default()));
     }

@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 
 use super::Question;
 use super::rights::{self, Right};
+use crate::api::names::annotations::VERSION;
+use crate::api::names::labels::POD_SECURITY_ENFORCE;
+use crate::api::names::{DEFINITION, OPERATOR, operator_namespace};
+use crate::api::types::{self, Metadata as _};
 use crate::crd::Quinistry;
 use crate::install::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, QUINISTRY};
 use crate::install::error::UpError;
-use crate::install::names::{ENFORCE, OPERATOR, operator_namespace};
 use crate::install::operators::{self, Operator};
-use crate::install::raise::DEFINITION_NAME;
-use crate::install::version::VERSION;
-use crate::install::{manifests, ownership, wire};
+use crate::install::{manifests, ownership};
 use crate::operator::identity;
 
 /// How many questions are asked at once.
@@ -34,8 +35,8 @@ pub(in crate::install) struct Observed {
     pub missing: BTreeSet<Right>,
     /// The level that the namespace enforces; empty if it names none; none without a namespace.
     pub level: Option<String>,
-    pub nodes: Vec<wire::Node>,
-    pub pods: Vec<wire::Pod>,
+    pub nodes: Vec<types::Node>,
+    pub pods: Vec<types::Pod>,
     pub resources: Vec<Quinistry>,
     /// Names of the cluster.
     pub place: String,
@@ -74,8 +75,8 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
         if !reads_namespaces {
             return Ok(None);
         }
-        let found: Option<wire::Object> = cluster.get(NAMESPACE, "", namespace).await?;
-        Ok(found.map(|found| found.metadata.labels.get(ENFORCE).cloned().unwrap_or_default()))
+        let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
+        Ok(found.map(|found| found.metadata.label(POD_SECURITY_ENFORCE).unwrap_or_default().to_owned()))
     };
     let nodes =
         async { if may("list", "nodes") { cluster.list(NODE, "", "").await } else { Ok(Vec::new()) } };
@@ -86,7 +87,7 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
     let policy = policy(cluster, place).await;
     let (operators, claim) = tokio::try_join!(operators::list(cluster), claim(cluster, namespace))?;
     let (foreign, operator_version) = foreign(cluster, namespace).await?;
-    let definition = readable(cluster.get(CRD, "", DEFINITION_NAME).await)?;
+    let definition = readable(cluster.get(CRD, "", DEFINITION).await)?;
     Ok(Observed {
         version: (version.major, version.minor),
         user,
@@ -108,7 +109,7 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
 /// Treats an object that may not be read as absent: it is reported as a missing right.
 fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError> {
     match result {
-        Err(error) if error.code() == 403 => Ok(None),
+        Err(error) if error.is_forbidden() => Ok(None),
         result => result,
     }
 }
@@ -134,7 +135,7 @@ async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Opt
         .collect();
     names.push((DEPLOYMENT, place, OPERATOR.into()));
     let each = names.into_iter().map(|(kind, place, name)| async move {
-        let found: Option<wire::Object> = readable(cluster.get(kind, &place, &name).await)?;
+        let found: Option<types::Object> = readable(cluster.get(kind, &place, &name).await)?;
         Ok::<_, UpError>(found.map(|found| (kind, place, name, found)))
     });
     let found: Vec<_> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
@@ -143,7 +144,7 @@ async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Opt
         if let Some(why) = ownership::foreign(&found.metadata, namespace) {
             foreign.push(format!("{} {why}", kind.words(&place, &name)));
         } else if kind == DEPLOYMENT {
-            version = found.metadata.annotations.get(VERSION).cloned();
+            version = found.metadata.annotation(VERSION).map(str::to_owned);
         }
     }
     Ok((foreign, version))
@@ -154,7 +155,7 @@ async fn user(cluster: &Cluster) -> Result<String, UpError> {
     match cluster.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", &question).await {
         Ok(answer) => Ok(answer["status"]["userInfo"]["username"].as_str().unwrap_or_default().into()),
         // It is only for words.
-        Err(error) if matches!(error.code(), 403 | 404) => Ok(String::new()),
+        Err(error) if error.is_forbidden() || error.is_missing() => Ok(String::new()),
         Err(error) => Err(error),
     }
 }
@@ -186,8 +187,8 @@ async fn is_allowed(cluster: &Cluster, right: &Right) -> Result<bool, UpError> {
 /// Of all namespaces, or, where that is not allowed, of this one.
 async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>, UpError> {
     let all: Vec<Value> = match cluster.list(QUINISTRY, "", "").await {
-        Err(error) if error.code() == 403 => match cluster.list(QUINISTRY, namespace, "").await {
-            Err(error) if error.code() == 403 => Vec::new(),
+        Err(error) if error.is_forbidden() => match cluster.list(QUINISTRY, namespace, "").await {
+            Err(error) if error.is_forbidden() => Vec::new(),
             result => result?,
         },
         result => result?,

@@ -1,15 +1,10 @@
 //! The ports: who else has them, or wants them. Pure. Processes of a node are not seen from here.
 
-use kube::ResourceExt as _;
-
 use super::observe::Observed;
 use super::{Finding, Question};
+use crate::api::names::labels::{NODE_ARCHITECTURE, RESOURCE};
+use crate::api::types::{Metadata as _, Pod, Port};
 use crate::crd::Quinistry;
-use crate::crd::labels::RESOURCE;
-use crate::install::wire::{Pod, Port};
-
-/// Label of nodes. What `up` raises selects nodes by it.
-const ARCHITECTURE: &str = "kubernetes.io/arch";
 
 /// How many holders are told.
 const HOLDERS: usize = 5;
@@ -23,7 +18,7 @@ pub(super) fn findings(
     let uid = before.and_then(|before| before.metadata.uid.as_deref());
     let mut holders = Vec::new();
     for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
-        if uid.is_some_and(|uid| pod.metadata.labels.get(RESOURCE).is_some_and(|of| of == uid)) {
+        if uid.is_some() && pod.metadata.label(RESOURCE) == uid {
             continue;
         }
         let theirs = held(pod).filter(|port| ports.contains(&port.host));
@@ -31,8 +26,9 @@ pub(super) fn findings(
         theirs.dedup();
         if !theirs.is_empty() {
             let (meta, node) = (&pod.metadata, &pod.spec.node_name);
-            let place = if node.is_empty() { "waiting for a node".into() } else { format!("on {node}") };
-            holders.push(format!("{} ({}/{} {place})", theirs.join(" and "), meta.namespace, meta.name));
+            let place =
+                node.as_ref().map_or_else(|| "waiting for a node".into(), |node| format!("on {node}"));
+            holders.push(format!("{} ({}/{} {place})", theirs.join(" and "), meta.namespace(), meta.name()));
         }
     }
     let told = format!("{} to {}", ports.start(), ports.end());
@@ -59,13 +55,13 @@ pub(super) fn findings(
             return None;
         }
         let selector = &other.spec.node_selector;
-        let arch = selector.get(ARCHITECTURE);
+        let arch = selector.get(NODE_ARCHITECTURE);
         if arch.is_some_and(|arch| arch != question.shipment.architecture) {
             return None;
         }
-        let name = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
+        let name = format!("{}/{}", other.metadata.namespace(), other.metadata.name());
         let text = format!("Quinistry {name} has {} to {}", theirs.start(), theirs.end());
-        Some(if selector.keys().all(|key| key == ARCHITECTURE) {
+        Some(if selector.keys().all(|key| key == NODE_ARCHITECTURE) {
             Finding::fail("ports", format!("{text}; delete it, or choose another --base-port"))
         } else {
             Finding::note("ports", format!("{text}, on the nodes that it selects; there it is in the way"))

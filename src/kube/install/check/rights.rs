@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::api::names::{GROUP, PLURAL, operator_namespace};
 use crate::install::manifests::{Rule, cluster_rules, lease_rules, namespaced_rules};
-use crate::install::names::operator_namespace;
 
 /// Something to be allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,7 +76,7 @@ pub(super) fn own(namespace: &str) -> Vec<Right> {
         ("", "pods", &["list"]),
     ];
     let inside = [
-        ("quinistry.dev", "quinistries", &["get", "create", "patch"][..]),
+        (GROUP, PLURAL, &["get", "create", "patch"][..]),
         ("", "configmaps", &["get", "list", "create", "delete"]),
         ("apps", "daemonsets", &["get", "list", "create", "patch"]),
         (rbac, "roles", &["get", "create", "patch"]),

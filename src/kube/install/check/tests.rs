@@ -1,17 +1,17 @@
 use bytes::Bytes;
+use quinistry_oci::Digest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::install::wire;
+use crate::api::types;
 use crate::seed::Cut;
-use quinistry_oci::Digest;
 
 fn shipment() -> Shipment {
     let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
     Shipment { cut, digest: Digest::sha256(b"image"), architecture: "amd64", version: Some("1.2.3".into()) }
 }
 
-fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> wire::Node {
+fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> types::Node {
     serde_json::from_value(json!({
         "metadata": {"name": name},
         "status": {
@@ -23,7 +23,7 @@ fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> wire::N
     .unwrap()
 }
 
-fn pod(name: &str, image: &str, port: &Value) -> wire::Pod {
+fn pod(name: &str, image: &str, port: &Value) -> types::Pod {
     serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "kitchen", "labels": {"quinistry.dev/resource": "1"}},
         "spec": {"nodeName": "n1", "containers": [{"image": image, "ports": [port]}]},
@@ -112,7 +112,7 @@ fn what_is_asked_for_covers_what_is_made_and_given() {
 
 #[test]
 fn old_servers_and_levels_are_told() {
-    let old = Observed { version: ("1".into(), "29".into()), ..fine() };
+    let old = Observed { version: ("1".into(), "32".into()), ..fine() };
     assert_eq!(worst(&old, "API server").0, Level::Fail);
     let strict = Observed { level: Some("baseline".into()), ..fine() };
     let (level, text) = worst(&strict, "Pod Security");

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::api::conditions::AVAILABLE;
+use crate::api::names::{GROUP, PLURAL};
 use crate::install::api::Cluster;
 use crate::install::error::UpError;
 
@@ -96,7 +98,7 @@ impl Kinds {
                     continue;
                 };
                 let is_event = name.is_empty() && plural == "events";
-                let is_ours = name == "quinistry.dev" && plural == "quinistries";
+                let is_ours = name == GROUP && plural == PLURAL;
                 if scope == "Namespaced"
                     && verbs.iter().any(|verb| verb == "list")
                     && !is_event
@@ -114,7 +116,7 @@ impl Kinds {
         for service in services["items"].as_array().into_iter().flatten() {
             let conditions = service["status"]["conditions"].as_array();
             let is_available = conditions.is_some_and(|conditions| {
-                conditions.iter().any(|one| one["type"] == "Available" && one["status"] == "True")
+                conditions.iter().any(|one| one["type"] == AVAILABLE && one["status"] == "True")
             });
             let spec = &service["spec"];
             if !spec["service"].is_null() && !is_available {
@@ -140,7 +142,7 @@ pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, UpError> {
     match cluster.read_as_sent(API_SERVICES, None).await {
         Ok(services) => kinds.add_services(&services),
         // Discovery marks these groups as well; this list is for groups that never answered.
-        Err(error) if matches!(error.code(), 403 | 404) => {}
+        Err(error) if error.is_forbidden() || error.is_missing() => {}
         Err(error) => return Err(error),
     }
     Ok(kinds)

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::install::names::OPERATOR;
-use crate::operator::identity::CLAIM;
+use crate::api::names::{CLAIM, GROUP, OPERATOR};
 
 /// A rule of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +37,8 @@ impl Rule {
 #[must_use]
 pub fn namespaced_rules() -> Vec<Rule> {
     vec![
-        Rule::new("quinistry.dev", "quinistries", &["get", "list", "watch"]),
-        Rule::new("quinistry.dev", "quinistries/status", &["patch"]),
+        Rule::new(GROUP, "quinistries", &["get", "list", "watch"]),
+        Rule::new(GROUP, "quinistries/status", &["patch"]),
         Rule::new("apps", "daemonsets", &["get", "list", "watch", "create", "patch", "delete"]),
         Rule::new("", "pods", &["list", "watch", "delete"]),
         Rule::new("events.k8s.io", "events", &["list", "watch", "create", "patch"]),

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use quinistry_quine::REPOSITORY;
 
-use super::{Input, bootstraps, node_selector, owned, pull_policy, resource_name};
-use crate::crd::{NetworkMode, Quinistry, TaintEffect, Toleration, TolerationOperator};
-use crate::operator::identity::{self, CARRIER, CONTAINER, CONTAINER_PORT, MAIN};
+use super::{Input, bootstraps, node_selector, owned, pull_policy};
+use crate::api::names::labels::CARRIER;
+use crate::api::names::{CONTAINER, MAIN_CARRIER};
+use crate::crd::{NetworkMode, TaintEffect, Toleration, TolerationOperator};
+use crate::operator::identity::{self, CONTAINER_PORT};
+use crate::operator::resource::Resource;
 use crate::operator::select::LEFT_OUT;
 use crate::seed::{self, Names};
-use quinistry_quine::REPOSITORY;
 
 /// User and group of the registry; the image's own, and numeric so that the kubelet can see that it is not root.
 const USER: i64 = 65532;
@@ -19,7 +22,7 @@ const USER: i64 = 65532;
 /// A registry has answered within this or not at all; the kubelet kills what goes on longer.
 const GRACE_SECONDS: i64 = 10;
 
-pub(super) fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
+pub(super) fn pod(quinistry: &Resource, input: &Input<'_>) -> core::PodSpec {
     let spec = &quinistry.spec;
     let bootstraps = bootstraps(quinistry, input.generation);
     let secrets: Vec<_> = spec
@@ -28,16 +31,16 @@ pub(super) fn pod(quinistry: &Quinistry, input: &Input<'_>) -> core::PodSpec {
         .filter(|_| bootstraps)
         .map(|secret| core::LocalObjectReference { name: secret.name.clone() })
         .collect();
-    let mut selector = node_selector(quinistry);
+    let mut selector = node_selector(spec);
     let carrier = input.seed.map(|seed| seed.carrier);
-    selector.extend(carrier.filter(|key| *key != MAIN).map(|key| owned((CARRIER, key))));
+    selector.extend(carrier.filter(|key| *key != MAIN_CARRIER).map(|key| owned((CARRIER, key))));
     core::PodSpec {
         containers: vec![container(quinistry, input)],
         node_selector: Some(selector),
-        affinity: Some(affinity(carrier == Some(MAIN))),
-        volumes: input.seed.map(|seed| {
-            seed::pod::volumes(&Names::new(resource_name(quinistry), seed.executable), seed.pieces)
-        }),
+        affinity: Some(affinity(carrier == Some(MAIN_CARRIER))),
+        volumes: input
+            .seed
+            .map(|seed| seed::pod::volumes(&Names::new(quinistry.name(), seed.executable), seed.pieces)),
         tolerations: some_if_any(spec.tolerations.iter().map(toleration).collect()),
         image_pull_secrets: some_if_any(secrets),
         priority_class_name: some_if_said(&spec.priority_class_name),
@@ -86,9 +89,9 @@ fn affinity(unlabelled: bool) -> core::Affinity {
     }
 }
 
-fn container(quinistry: &Quinistry, input: &Input<'_>) -> core::Container {
+fn container(quinistry: &Resource, input: &Input<'_>) -> core::Container {
     let spec = &quinistry.spec;
-    let port = identity::port(quinistry, input.generation);
+    let port = identity::port(spec, input.generation);
     let host_network = spec.network.mode == NetworkMode::HostNetwork;
     let listen = if host_network { format!("127.0.0.1:{port}") } else { format!("[::]:{CONTAINER_PORT}") };
     let mut args = vec!["serve".to_owned(), "--listen".into(), listen];
@@ -151,7 +154,7 @@ fn container(quinistry: &Quinistry, input: &Input<'_>) -> core::Container {
     }
 }
 
-fn resources(quinistry: &Quinistry) -> core::ResourceRequirements {
+fn resources(quinistry: &Resource) -> core::ResourceRequirements {
     let merged = |defaults: &[(&str, &str)], given: &BTreeMap<String, IntOrString>| {
         let mut all: BTreeMap<_, _> =
             defaults.iter().map(|&(name, amount)| (name.to_owned(), Quantity(amount.into()))).collect();

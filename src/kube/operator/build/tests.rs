@@ -6,16 +6,17 @@ use super::*;
 
 const IMAGE: &str = "registry.example.com/larder:1";
 
-fn quinistry(spec: &Value) -> Quinistry {
-    let mut all = json!({"image": IMAGE});
+fn quinistry(spec: &Value) -> Resource {
+    let digest = Digest::sha256(b"the image");
+    let mut all = json!({"image": IMAGE, "digest": digest.as_str()});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    serde_json::from_value(json!({
+    let object = json!({
         "apiVersion": "quinistry.dev/v1alpha1",
         "kind": "Quinistry",
         "metadata": {"name": "larder", "namespace": "pantry", "uid": "uid-larder"},
         "spec": all,
-    }))
-    .unwrap()
+    });
+    Resource::parse(&serde_json::from_value(object).unwrap()).unwrap()
 }
 
 fn built(spec: &Value, generation: i32, digest: Option<&Digest>) -> Value {

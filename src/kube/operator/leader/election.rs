@@ -11,8 +11,9 @@ use kube::{Api, Client};
 
 use super::candidate::{Candidate, Step};
 use super::{ATTEMPT, DURATION, Leadership, Moment, PERIOD, VALID};
-use crate::operator::error::{Category, one_line};
-use crate::operator::identity;
+use crate::api::names::managers;
+use crate::one_line::one_line;
+use crate::operator::error::Category;
 
 /// When to look again after somebody else was quicker.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -165,5 +166,5 @@ impl Election {
 }
 
 fn parameters() -> PostParams {
-    PostParams { field_manager: Some(identity::MANAGER.into()), ..PostParams::default() }
+    PostParams { field_manager: Some(managers::OPERATOR.into()), ..PostParams::default() }
 }

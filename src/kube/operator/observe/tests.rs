@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::operator::resource::Watched;
 
 fn wire_pod(change: impl Fn(&mut Value)) -> Pod {
     let mut object = json!({
@@ -61,7 +62,7 @@ fn of_a_pod_the_registrys_container_counts() {
     );
     assert_eq!(
         pod.controller,
-        Some(Controller { is_daemon_set: true, name: "larder-gen2".into(), uid: "s2".into() })
+        Some(Controller { kind: "DaemonSet".into(), name: "larder-gen2".into(), uid: "s2".into() })
     );
     assert_eq!(
         (pod.image.as_str(), pod.pull_policy.as_str()),
@@ -71,8 +72,8 @@ fn of_a_pod_the_registrys_container_counts() {
     assert_eq!(pod.running, Some(second("2026-01-02T03:04:06Z")));
     assert_eq!(pod.ended, Some((3, "not the expected one".into())));
     assert_eq!((pod.waiting, pod.unschedulable, pod.ip.as_deref()), (None, None, Some("10.0.0.7")));
-    assert_eq!(pod.node, "shelf", "before it is scheduled, the node that it is meant for");
-    assert_eq!(wire_pod(|pod| pod["spec"]["nodeName"] = json!("rack")).node, "rack");
+    assert_eq!(pod.node.as_deref(), Some("shelf"), "before it is scheduled, the node that it is meant for");
+    assert_eq!(wire_pod(|pod| pod["spec"]["nodeName"] = json!("rack")).node.as_deref(), Some("rack"));
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_controller_of_another_kind_is_told_from_a_daemon_set() {
     assert_eq!(controller(owner), None, "an owner that does not control it");
     let owner =
         json!({"apiVersion": "v1", "kind": "ReplicaSet", "name": "larder", "uid": "s1", "controller": true});
-    assert!(controller(owner).is_some_and(|controller| !controller.is_daemon_set));
+    assert!(controller(owner).is_some_and(|controller| controller.kind != "DaemonSet"));
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn how_a_pod_ended_and_why_it_is_not_ready_are_kept_in_the_clusters_words() {
 
 #[test]
 fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
-    let event = |note: &str, at: &str, repeated: Option<&str>| -> wire::Event {
+    let event = |note: &str, at: &str, repeated: Option<&str>| -> types::Event {
         let series = repeated.map(|at| json!({"count": 9, "lastObservedTime": at}));
         serde_json::from_value(json!({
             "metadata": {"name": note}, "note": note, "reason": "FailedCreate", "type": "Warning",
@@ -228,13 +229,16 @@ fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
     assert_eq!(newest(Vec::new(), second("2026-01-02T01:00:00Z")), None);
 }
 
+fn rival(name: &str, uid: &str) -> Arc<Rival> {
+    let metadata = json!({"name": name, "namespace": "pantry", "uid": uid});
+    let object = json!({"metadata": metadata, "spec": {"image": "a"}});
+    let watched = Watched::new(serde_json::from_value(object).unwrap()).unwrap();
+    watched.rival().unwrap().clone()
+}
+
 #[test]
 fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
-    let resource = |name: &str, uid: &str| -> Arc<Quinistry> {
-        let object =
-            json!({"metadata": {"name": name, "namespace": "pantry", "uid": uid}, "spec": {"image": "a"}});
-        Arc::new(serde_json::from_value(object).unwrap())
-    };
+    let resource = |name: &str, uid: &str| rival(name, uid);
     let set = |name: &str, owner: &str, uid: &str| {
         let object = json!({
             "metadata": {"name": name, "namespace": "pantry", "uid": uid, "creationTimestamp": "2026-01-02T00:00:00Z",
@@ -251,8 +255,27 @@ fn a_resource_has_ports_as_long_as_a_set_of_its_own_is_there() {
     assert_eq!(
         held,
         BTreeMap::from([
-            ("u1".into(), Holding { since, has_pods: true }),
-            ("u2".into(), Holding { since, has_pods: false }),
+            ("u1".into(), Holding { since, has_pods: true, serves_seed: false }),
+            ("u2".into(), Holding { since, has_pods: false, serves_seed: false }),
         ])
     );
+}
+
+#[test]
+fn a_resource_serves_its_seed_when_a_pod_of_generation_0_is_ready() {
+    let object = json!({
+        "metadata": {"name": "larder-gen0", "namespace": "pantry", "uid": "s2", "creationTimestamp": "2026-01-02T00:00:00Z",
+            "ownerReferences": [{"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "x", "uid": "u1",
+                "controller": true}]},
+        "spec": {"selector": {"matchLabels": {"quinistry/generation": "0", "quinistry.dev/carrier": "main"}}},
+    });
+    let sets = [Arc::new(daemon_set(serde_json::from_value(object).unwrap()).unwrap().1)];
+    let serves = |ready: &str| {
+        let pod = wire_pod(|pod| {
+            pod["metadata"]["labels"]["quinistry/generation"] = "0".into();
+            pod["status"]["conditions"][1]["status"] = ready.into();
+        });
+        holdings(&[rival("larder", "u1")], &sets, &[Arc::new(pod)])["u1"].serves_seed
+    };
+    assert!(serves("True") && !serves("False"));
 }

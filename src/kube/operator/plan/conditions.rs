@@ -7,6 +7,7 @@ use super::ports::Owner;
 use super::progress::Progress;
 use super::words::{counted, names, shorten};
 use super::{Chain, Seed, View, missing};
+use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, PROGRESSING, READY};
 use crate::crd::{Deviation, Reason};
 use crate::operator::observed::{Fetched, Pod, Rejection};
 use crate::operator::select;
@@ -68,11 +69,11 @@ impl Words {
         // Without `..`, so that a condition that is added is not forgotten here.
         let Self { ready, progressing, ports_available, fixed_point, degraded } = self;
         [
-            ("Ready", ready),
-            ("Progressing", progressing),
-            ("PortsAvailable", ports_available),
-            ("FixedPoint", fixed_point),
-            ("Degraded", degraded),
+            (READY, ready),
+            (PROGRESSING, progressing),
+            (PORTS_AVAILABLE, ports_available),
+            (FIXED_POINT, fixed_point),
+            (DEGRADED, degraded),
         ]
     }
 }
@@ -212,8 +213,11 @@ fn degraded(
     if let Some((reason, message)) = told(&overdue, |_| true) {
         return said("True", reason, message);
     }
-    let other =
-        chain.observed.nodes.iter().filter(|node| select::misses_by_architecture(chain.quinistry, node));
+    let other = chain
+        .observed
+        .nodes
+        .iter()
+        .filter(|node| select::misses_by_architecture(&chain.quinistry.spec, node));
     let other: Vec<&str> = other.map(|node| node.name.as_str()).collect();
     if !other.is_empty() {
         let message = format!(
@@ -335,7 +339,7 @@ fn every_one_is_proven(all: usize) -> String {
 fn unseen(chain: &Chain<'_>) -> Option<String> {
     let failed = |pod: &&Pod, view: &View<'_>| matches!(view.fetched(pod), Some(Fetched::Failed(_)));
     let pods = chain.views.iter().flat_map(|view| view.sample().into_iter().filter(|pod| failed(pod, view)));
-    let nodes: Vec<&str> = pods.map(|pod| pod.node.as_str()).collect();
+    let nodes: Vec<&str> = pods.filter_map(|pod| pod.node.as_deref()).collect();
     (!nodes.is_empty()).then(|| {
         format!(
             "; the operator cannot reach pods on {}, for which their kubelet and they themselves vouch",

@@ -44,7 +44,7 @@ const NO_FREE_PORTS: &str = "free ports";
 pub(super) fn deviations(chain: &Chain<'_>, progress: &Progress) -> Vec<Deviation> {
     let mut all = Vec::new();
     for node in
-        chain.observed.nodes.iter().filter(|node| !node.ready && select::selects(chain.quinistry, node))
+        chain.observed.nodes.iter().filter(|node| !node.ready && select::selects(&chain.quinistry.spec, node))
     {
         all.push(deviation(
             &node.name,
@@ -59,7 +59,9 @@ pub(super) fn deviations(chain: &Chain<'_>, progress: &Progress) -> Vec<Deviatio
     for view in &chain.views {
         for pod in &view.pods {
             if let Some((reason, message)) = pod_problem(chain, view, pod) {
-                all.push(deviation(&pod.node, view.number, reason, &message));
+                // The schema wants a text, also of a pod that is for no node.
+                let node = pod.node.as_deref().unwrap_or_default();
+                all.push(deviation(node, view.number, reason, &message));
             }
         }
         let named: BTreeSet<String> =
@@ -109,7 +111,7 @@ fn pod_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason,
     if let Some(message) = &pod.unschedulable {
         return message.contains(NO_FREE_PORTS).then(|| (Reason::HostPortConflict, message.clone()));
     }
-    if !chain.node_is_ready(&pod.node) {
+    if !chain.is_on_a_ready_node(pod) {
         return None;
     }
     if let Some(wanted) = view.rewritten(pod) {
@@ -187,7 +189,7 @@ fn digest_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reas
 fn which_gave_what(chain: &Chain<'_>, view: &View<'_>) -> String {
     let mut nodes = BTreeMap::<&str, Vec<&str>>::new();
     for (pod, served) in view.served() {
-        nodes.entry(served.as_str()).or_default().push(&pod.node);
+        nodes.entry(served.as_str()).or_default().extend(pod.node.as_deref());
     }
     let each: Vec<_> =
         nodes.into_iter().map(|(digest, nodes)| format!("{digest} on {}", names(nodes))).collect();
@@ -223,7 +225,7 @@ fn pull_problem(
         return Some((Reason::BootstrapImagePullFailed, text));
     }
     // While the predecessor on the node is not there, there is nothing to pull from, and that is told of it.
-    let mut below = chain.below(view).into_iter().flat_map(|below| below.on(&pod.node));
+    let mut below = chain.below(view).into_iter().flat_map(|below| below.beside(pod));
     below.any(|other| other.ready.is_some()).then_some((Reason::ImagePullFailed, text))
 }
 

@@ -5,20 +5,21 @@ use std::rc::Rc;
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
+use quinistry_oci::Digest;
 
 use super::places::{Nodes, Pods};
 use super::{Chain, LEARNING_SAMPLE, SAMPLE, SUSPICIOUS, diagnose, state};
-use crate::crd::{GenerationStatus, NetworkMode, Proof, Quinistry};
+use crate::crd::{GenerationStatus, NetworkMode, Proof};
 use crate::operator::observed::{DaemonSet, Fetched, Node, Observed, Pod};
+use crate::operator::resource::Resource;
 use crate::operator::{build, identity, select};
-use quinistry_oci::Digest;
 
 /// How many seconds the controller has for making pods before it is asked why there are none.
 const PATIENCE: i64 = 2;
 
 /// Selected nodes, ready or not.
-pub(super) fn selected<'a>(quinistry: &Quinistry, observed: &'a Observed) -> Vec<&'a Node> {
-    observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(quinistry, node)).collect()
+pub(super) fn selected<'a>(quinistry: &Resource, observed: &'a Observed) -> Vec<&'a Node> {
+    observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(&quinistry.spec, node)).collect()
 }
 
 /// A `DaemonSet` of a generation: as it should be, which may not be known yet, and as it is.
@@ -164,7 +165,7 @@ impl<'a> View<'a> {
     fn stands(&self, set: &Set<'_>) -> bool {
         let mut pods = self.pods.iter().filter(|pod| set.has_image_of(pod));
         pods.all(|pod| {
-            !self.known.stands(&pod.node) || pod.ready.is_some() && set.is_of_current_template(pod)
+            !self.known.stands_under(pod) || pod.ready.is_some() && set.is_of_current_template(pod)
         })
     }
 
@@ -205,6 +206,11 @@ impl<'a> View<'a> {
     /// All pods on a node, whatever becomes of them.
     pub(super) fn on(&self, node: &str) -> &[&'a Pod] {
         self.places.on(node)
+    }
+
+    /// All pods on the node of another pod.
+    pub(super) fn beside(&self, pod: &Pod) -> &[&'a Pod] {
+        self.places.beside(pod)
     }
 
     /// Returns true if a pod of the current template is Ready on every selected node that is ready, but for
@@ -251,7 +257,7 @@ impl<'a> View<'a> {
     /// that comes back, all pods count as not Ready until then. Measured by the operator's own clock, since a
     /// node's may be wrong.
     pub(super) fn had_its_time(&self, pod: &Pod, now: Timestamp) -> bool {
-        let node = self.known.get(&pod.node).map(|node| node.seen);
+        let node = self.known.of(pod).map(|node| node.seen);
         let since = pod.running.map(|_| node.map_or(pod.seen, |node| node.max(pod.seen)));
         since.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS)
     }
@@ -294,7 +300,7 @@ impl<'a> View<'a> {
     /// Nodes with a pod that the operator looks at and has not heard of yet.
     pub(super) fn unasked(&self) -> impl Iterator<Item = &'a str> {
         let sample = if self.looks { self.sample() } else { Vec::new() };
-        sample.into_iter().filter(|pod| self.fetched(pod).is_none()).map(|pod| pod.node.as_str())
+        sample.into_iter().filter(|pod| self.fetched(pod).is_none()).filter_map(|pod| pod.node.as_deref())
     }
 
     pub(super) fn is_proven(&self, digest: Option<&Digest>) -> bool {
@@ -318,12 +324,12 @@ impl<'a> View<'a> {
         let digest = chain.digest.as_ref();
         let current: Vec<_> =
             self.pods.iter().filter(|pod| !pod.deleting && self.is_of_current_template(pod)).collect();
-        let ready = current.iter().filter(|pod| pod.ready.is_some() && chain.node_is_ready(&pod.node));
+        let ready = current.iter().filter(|pod| pod.ready.is_some() && chain.is_on_a_ready_node(pod));
         let verified = self.verified(digest);
         let available = ready.clone().count();
         let mut proofs = Vec::new();
         if let Some(digest) = digest.filter(|_| available > 0) {
-            let pinned = self.number != 1 || chain.expected.is_some();
+            let pinned = self.number != 1 || chain.quinistry.digest.is_some();
             if pinned {
                 proofs.extend([Proof::Readiness, Proof::SelfAttestation]);
             }
@@ -335,11 +341,10 @@ impl<'a> View<'a> {
             }
         }
         let failure = diagnose::failure(chain, self);
-        let name = chain.quinistry.metadata.name.as_deref().unwrap_or_default();
         GenerationStatus {
             generation: self.number,
-            daemon_set: identity::daemon_set_name(name, self.number),
-            port: identity::port(chain.quinistry, self.number),
+            daemon_set: identity::daemon_set_name(chain.quinistry.name(), self.number),
+            port: identity::port(&chain.quinistry.spec, self.number),
             image: chain.image(self.number).unwrap_or_default(),
             state: state(self, self.is_proven(digest) || stands, failure),
             desired: count(self.selected),

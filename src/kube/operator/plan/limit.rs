@@ -70,7 +70,7 @@ impl Chain<'_> {
     pub(super) fn is_at_rest(&self, input: &Input<'_>, same: &apps::DaemonSet) -> bool {
         let template = build::template(same);
         let stale = |pod: &Pod| {
-            !pod.deleting && self.node_is_ready(&pod.node) && pod.template.as_deref() != Some(template)
+            !pod.deleting && self.is_on_a_ready_node(pod) && pod.template.as_deref() != Some(template)
         };
         !self.observed.pods_of(input.generation).any(stale)
     }

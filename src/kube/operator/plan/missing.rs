@@ -141,7 +141,7 @@ fn of_pod(chain: &Chain<'_>, pod: &Pod, after: impl Fn(Timestamp, i64) -> bool) 
 /// Derives reason and message from a refusal of the API server.
 pub(super) fn refused(chain: &Chain<'_>, refusal: &Refusal) -> (Reason, String) {
     if refusal.message.contains("PodSecurity") {
-        let namespace = chain.quinistry.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace = chain.quinistry.namespace();
         let message = format!(
             "Pod Security forbids host ports here; label the namespace: kubectl label namespace {namespace} \
              pod-security.kubernetes.io/enforce=privileged ({})",

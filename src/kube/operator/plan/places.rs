@@ -29,6 +29,16 @@ impl<'a> Nodes<'a> {
         self.all.get(name).copied()
     }
 
+    /// Returns the node that a pod is on.
+    pub(super) fn of(&self, pod: &Pod) -> Option<&'a Node> {
+        self.get(pod.node.as_deref()?)
+    }
+
+    /// Returns true if a pod is on a node that stands.
+    pub(super) fn stands_under(&self, pod: &Pod) -> bool {
+        pod.node.as_deref().is_some_and(|node| self.stands(node))
+    }
+
     /// Whether it is selected, ready, and can have generations.
     pub(super) fn stands(&self, name: &str) -> bool {
         self.standing.contains(name)
@@ -41,9 +51,16 @@ impl<'a> Pods<'a> {
     pub(super) fn new(all: impl Iterator<Item = &'a Pod>) -> Self {
         let mut pods = HashMap::<_, Vec<_>>::with_capacity(all.size_hint().0);
         for pod in all {
-            pods.entry(pod.node.as_str()).or_default().push(pod);
+            if let Some(node) = pod.node.as_deref() {
+                pods.entry(node).or_default().push(pod);
+            }
         }
         Self(pods)
+    }
+
+    /// Returns the pods on the node of another pod.
+    pub(super) fn beside(&self, pod: &Pod) -> &[&'a Pod] {
+        pod.node.as_deref().map_or(&[], |node| self.on(node))
     }
 
     pub(super) fn on(&self, node: &str) -> &[&'a Pod] {

@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::validate::validate;
-use crate::crd::Quinistry;
-use crate::operator::observed::Observed;
+use crate::crd::QuinistrySpec;
+use crate::operator::observed::{Observed, Rival};
+use crate::operator::resource::{Identity, Resource};
 use crate::operator::select;
 
 /// Another resource that owns some of the ports.
@@ -17,85 +17,71 @@ pub(super) struct Owner {
     pub(super) ports: RangeInclusive<i32>,
 }
 
-/// Reasons for which nothing of a resource can run, whatever its specification asks for.
-const REFUSED: [&str; 5] =
-    ["InvalidSpec", "ApplyRejected", "PodSecurityForbidden", "NamespaceTerminating", "NoNodes"];
-
 /// Returns the resource that keeps this one from its ports: of those that compete for them, the one whose
 /// generations have been there for longest; if none has any, the oldest that can have some. One that must
 /// itself stand back keeps no other from anything.
-pub(super) fn owner(quinistry: &Quinistry, observed: &Observed) -> Option<Owner> {
-    let is_self = |other: &Quinistry| other.metadata.uid == quinistry.metadata.uid;
-    let rivals = observed.rivals.iter().map(AsRef::as_ref).filter(|rival| !is_self(rival));
-    let claim = |one| Claim { quinistry: one, since: holds(one, observed) };
-    let mut claims: Vec<Claim<'_>> = rivals
-        .map(claim)
-        .filter(|claim| claim.since.is_some() || may_run(claim.quinistry))
-        .chain([claim(quinistry)])
-        .collect();
+pub(super) fn owner(quinistry: &Resource, observed: &Observed) -> Option<Owner> {
+    let this = Claim::of_this(quinistry, observed);
+    let rivals = observed.rivals.iter().filter(|rival| rival.identity.uid != this.identity.uid);
+    let mut claims: Vec<Claim<'_>> =
+        rivals.filter_map(|rival| Claim::of_rival(rival, observed)).chain([this]).collect();
     claims.sort_by(Claim::compare);
-    let mut owners: Vec<&Quinistry> = Vec::new();
-    for claim in claims.iter().map(|claim| claim.quinistry).take_while(|one| !is_self(one)) {
-        if !owners.iter().any(|owner| compete(owner, claim)) {
+    let mut owners: Vec<Claim<'_>> = Vec::new();
+    for claim in claims.into_iter().take_while(|claim| claim.identity.uid != this.identity.uid) {
+        if !owners.iter().any(|owner| owner.competes(&claim)) {
             owners.push(claim);
         }
     }
-    owners.into_iter().find(|owner| compete(owner, quinistry)).map(|owner| Owner {
-        name: format!(
-            "{}/{}",
-            owner.metadata.namespace.as_deref().unwrap_or_default(),
-            owner.metadata.name.as_deref().unwrap_or_default()
-        ),
-        ports: owner.spec.ports(),
-    })
+    owners
+        .into_iter()
+        .find(|owner| owner.competes(&this))
+        .map(|owner| Owner { name: owner.identity.to_string(), ports: owner.spec.ports() })
 }
 
-/// A resource that asks for ports, and since when it has them.
+/// A resource that asks for ports.
+#[derive(Clone, Copy)]
 struct Claim<'a> {
-    quinistry: &'a Quinistry,
+    identity: &'a Identity,
+    spec: &'a QuinistrySpec,
+    /// Time since which the resource has its ports, if it has any: its `DaemonSets` are there, and have pods or may have
+    /// some. Without pods a suspended resource has none, nor has one whose pods are refused.
     since: Option<Timestamp>,
 }
 
 // === impl Claim ===
 
-impl Claim<'_> {
+impl<'a> Claim<'a> {
+    fn of_this(quinistry: &'a Resource, observed: &Observed) -> Self {
+        let Resource { identity, spec, .. } = quinistry;
+        Self { identity, spec, since: since(identity, !spec.suspend, observed) }
+    }
+
+    /// Returns the claim of another resource; nothing if that has no ports and can have none.
+    fn of_rival(rival: &'a Rival, observed: &Observed) -> Option<Self> {
+        let Rival { identity, spec, may_run } = rival;
+        let since = since(identity, *may_run, observed);
+        (*may_run || since.is_some()).then_some(Self { identity, spec, since })
+    }
+
     /// Orders claims: a resource that runs precedes one that does not, since its ports are taken.
     fn compare(&self, other: &Self) -> Ordering {
         let runs = |claim: &Self| (claim.since.is_none(), claim.since);
-        runs(self).cmp(&runs(other)).then_with(|| by_age(self.quinistry, other.quinistry))
+        runs(self).cmp(&runs(other)).then_with(|| by_age(self.identity, other.identity))
+    }
+
+    fn competes(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.spec.ports(), other.spec.ports());
+        ours.start() <= theirs.end()
+            && theirs.start() <= ours.end()
+            && !select::disjoint(self.spec, other.spec)
     }
 }
 
-/// Returns the time since which a resource has its ports, if it has any: its `DaemonSets` are there, and have
-/// pods or may have some. Without pods a suspended resource has none, nor has one whose pods are refused.
-fn holds(quinistry: &Quinistry, observed: &Observed) -> Option<Timestamp> {
-    let held = observed.holdings.get(quinistry.metadata.uid.as_deref()?)?;
-    (held.has_pods || may_run(quinistry)).then_some(held.since)
+fn since(identity: &Identity, may_run: bool, observed: &Observed) -> Option<Timestamp> {
+    let held = observed.holdings.get(&identity.uid)?;
+    (held.has_pods || may_run).then_some(held.since)
 }
 
-/// Returns true if the resource can be raised, and is to be.
-fn may_run(quinistry: &Quinistry) -> bool {
-    let going = quinistry.metadata.deletion_timestamp.is_some();
-    !going && !quinistry.spec.suspend && !is_refused(quinistry) && validate(quinistry).is_ok()
-}
-
-/// Returns true if the operator has said of this very specification that nothing of it can run. Only other
-/// plans read this: a plan never depends on the status of its own resource.
-fn is_refused(quinistry: &Quinistry) -> bool {
-    let Some(status) = &quinistry.status else { return false };
-    let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();
-    let mut ready = status.conditions.iter().filter(|one| one.type_ == "Ready" && one.status == "False");
-    current && ready.any(|one| REFUSED.contains(&one.reason.as_str()))
-}
-
-pub(super) fn by_age(one: &Quinistry, other: &Quinistry) -> Ordering {
-    let age = |quinistry: &Quinistry| {
-        (quinistry.metadata.creation_timestamp.as_ref().map(|time| time.0), quinistry.metadata.uid.clone())
-    };
-    age(one).cmp(&age(other))
-}
-
-fn compete(one: &Quinistry, other: &Quinistry) -> bool {
-    let (ours, theirs) = (one.spec.ports(), other.spec.ports());
-    ours.start() <= theirs.end() && theirs.start() <= ours.end() && !select::disjoint(one, other)
+pub(super) fn by_age(one: &Identity, other: &Identity) -> Ordering {
+    (one.created, &one.uid).cmp(&(other.created, &other.uid))
 }

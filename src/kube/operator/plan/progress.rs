@@ -77,7 +77,7 @@ impl Progress {
 /// Returns the last sign of life. A node's clock may be wrong in both directions, so that its times count
 /// between those that the API server has given.
 fn last(chain: &Chain<'_>) -> Option<Timestamp> {
-    let created = chain.quinistry.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let created = chain.quinistry.identity.created;
     let sets = chain.observed.daemon_sets.iter().map(|set| set.created.max(set.changed));
     let came = |pod: &Pod| match pod.ready {
         // One that was started again was Ready before.

@@ -4,17 +4,18 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
+use quinistry_oci::Digest;
 
 use super::places::Pods;
 use super::ports::by_age;
 use super::{Action, DropPart};
-use crate::crd::{Quinistry, Reason};
-use crate::operator::identity::MAIN;
+use crate::api::names::{MAIN_CARRIER, labels};
+use crate::crd::Reason;
 use crate::operator::observed::{Node, Observed, Part as Found, Pod};
+use crate::operator::resource::Resource;
 use crate::operator::{build, select};
 use crate::seed::carrier::{self, Assignment, Candidate};
 use crate::seed::{Names, Part, exit};
-use quinistry_oci::Digest;
 
 /// Reasons of the kubelet for which a carrier cannot be used on a node, as it is not there or not for everybody.
 const NOT_THERE: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
@@ -27,7 +28,7 @@ const ASKED: usize = 8;
 
 /// Generation 0's foundations, as they are against what they should be.
 pub(super) struct Seed<'a> {
-    pub(super) executable: Digest,
+    pub(super) executable: &'a Digest,
     /// Nothing while nobody says it.
     pub(super) pieces: Option<usize>,
     names: Names,
@@ -39,20 +40,20 @@ pub(super) struct Seed<'a> {
     /// Parts that should be there and are not, or that hold something else; with what is in their place.
     broken: Vec<(Part, Option<&'a Found>)>,
     observed: &'a Observed,
-    quinistry: &'a Quinistry,
+    quinistry: &'a Resource,
 }
 
 // === impl Seed ===
 
 impl<'a> Seed<'a> {
     pub(super) fn new(
-        quinistry: &'a Quinistry,
+        quinistry: &'a Resource,
         observed: &'a Observed,
         now: Timestamp,
-        executable: Digest,
+        executable: &'a Digest,
     ) -> Self {
-        let names = Names::new(quinistry.metadata.name.as_deref().unwrap_or_default(), &executable);
-        let ours = observed.own.executable.as_ref().filter(|(digest, _)| *digest == executable);
+        let names = Names::new(quinistry.name(), executable);
+        let ours = observed.own.executable.as_ref().filter(|(digest, _)| digest == executable);
         let found: BTreeMap<&str, &Found> = observed
             .parts
             .iter()
@@ -95,7 +96,7 @@ impl<'a> Seed<'a> {
     /// The carriers in use: key, and image. The main one is first.
     pub(super) fn carriers(&self) -> impl Iterator<Item = (&str, &str)> {
         let others = self.assignment.others.iter().map(|(key, image)| (key.as_str(), image.as_str()));
-        self.assignment.main.iter().map(|image| (MAIN, image.as_str())).chain(others)
+        self.assignment.main.iter().map(|image| (MAIN_CARRIER, image.as_str())).chain(others)
     }
 
     /// What must be done before pods are made.
@@ -107,7 +108,7 @@ impl<'a> Seed<'a> {
                 altered: there.map(|there| there.uid.clone()),
             }));
         }
-        let uid = self.quinistry.metadata.uid.as_deref().unwrap_or_default();
+        let uid = self.quinistry.uid();
         let orphans = self.current().filter(|part| !part.owners.iter().any(|owner| owner == uid));
         actions.extend(orphans.map(|part| Action::Adopt { part: part.name.clone() }));
         if self.is_whole() && !self.follows() {
@@ -124,13 +125,12 @@ impl<'a> Seed<'a> {
     fn follows(&self) -> bool {
         let runs = self.observed.pods_of(0).any(|pod| pod.ready.is_some());
         self.observed.rivals.iter().any(|rival| {
-            let raised = rival.status.iter().flat_map(|status| &status.generations);
-            let raised = raised.into_iter().any(|one| one.generation == 0 && one.available > 0);
-            rival.metadata.uid != self.quinistry.metadata.uid
+            let holding = self.observed.holdings.get(&rival.identity.uid);
+            rival.identity.uid != self.quinistry.uid()
                 && rival.spec.seed.is_some()
-                && raised
-                && (!runs || by_age(rival, self.quinistry) == Ordering::Less)
-                && !select::disjoint(rival, self.quinistry)
+                && holding.is_some_and(|holding| holding.serves_seed)
+                && (!runs || by_age(&rival.identity, &self.quinistry.identity) == Ordering::Less)
+                && !select::disjoint(&rival.spec, &self.quinistry.spec)
         })
     }
 
@@ -190,14 +190,14 @@ fn drop(part: &Found) -> Option<Action> {
 }
 
 /// Nodes whose pods should be asked for their images: what is known of them does not carry.
-pub(super) fn strangers(quinistry: &Quinistry, observed: &Observed) -> Vec<String> {
+pub(super) fn strangers(quinistry: &Resource, observed: &Observed) -> Vec<String> {
     let Some(seed) = &quinistry.spec.seed else { return Vec::new() };
     if !seed.carriers.is_empty() {
         return Vec::new();
     }
     let pods = pods(observed);
     let unknown = observed.nodes.iter().all(|node| node.sandboxes.is_empty());
-    let nodes = observed.nodes.iter().filter(|node| node.ready && select::selects(quinistry, node));
+    let nodes = observed.nodes.iter().filter(|node| node.ready && select::selects(&quinistry.spec, node));
     nodes
         .filter(|node| unknown || failed(&pods, node).is_some())
         .filter(|node| !observed.running.contains_key(&node.name))
@@ -206,26 +206,27 @@ pub(super) fn strangers(quinistry: &Quinistry, observed: &Observed) -> Vec<Strin
         .collect()
 }
 
-fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestamp) -> Assignment {
+fn assign(quinistry: &Resource, observed: &Observed, sound: bool, now: Timestamp) -> Assignment {
     let named = quinistry.spec.seed.as_ref().map_or(&[][..], |seed| &seed.carriers);
     let image_of = |key: &str| {
         let set = observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(key))?;
         set.spec["template"]["spec"]["containers"][0]["image"].as_str()
     };
-    let keys = observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN);
+    let keys =
+        observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN_CARRIER);
     let others: Vec<String> = keys.filter_map(image_of).map(Into::into).collect();
     let pods = pods(observed);
     let nodes: Vec<Candidate<'_>> = observed
         .nodes
         .iter()
-        .filter(|node| select::selects(quinistry, node))
+        .filter(|node| select::selects(&quinistry.spec, node))
         .map(|node| {
             let here = pods.on(&node.name);
             let running = observed.running.get(&node.name).map_or(&[][..], Vec::as_slice);
             Candidate {
                 node: &node.name,
                 known: if named.is_empty() { &node.sandboxes } else { named },
-                label: node.labels.get(carrier::CARRIER).map(String::as_str),
+                label: node.labels.get(labels::CARRIER).map(String::as_str),
                 tried: node.tried.as_deref(),
                 images: carrier::candidates(named, &node.sandboxes, running),
                 seen: !named.is_empty() || !node.sandboxes.is_empty() || !running.is_empty(),
@@ -236,7 +237,8 @@ fn assign(quinistry: &Quinistry, observed: &Observed, sound: bool, now: Timestam
         })
         .collect();
     // What the resource names goes before what is there.
-    let main = image_of(MAIN).filter(|image| named.is_empty() || named.iter().any(|one| one == image));
+    let main =
+        image_of(MAIN_CARRIER).filter(|image| named.is_empty() || named.iter().any(|one| one == image));
     carrier::assign(&nodes, named.first().map(String::as_str).or(main), &others, now.as_second())
 }
 

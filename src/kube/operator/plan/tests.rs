@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use quinistry_oci::Digest;
 use serde_json::json;
 
-use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
-use super::super::{build, identity};
-use super::{Action, Plan, plan};
+use super::super::build;
+use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart, Rival};
+use super::super::resource::{Resource, Watched};
+use super::{Action, Plan, Step, plan, with_what_is_known};
+use crate::api::names::{MAIN_CARRIER, annotations, labels};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
-use quinistry_oci::Digest;
 
 /// When the tests play.
 const NOW: i64 = 1_800_000_000;
@@ -63,6 +65,12 @@ fn learning() -> Quinistry {
     quinistry(&json!({"image": "registry.example.com/larder:1", "generations": 3}))
 }
 
+/// A resource as another one sees it.
+fn rival(quinistry: &Quinistry) -> Arc<Rival> {
+    let watched = Watched::new(serde_json::from_value(json!(quinistry)).unwrap()).unwrap();
+    watched.rival().unwrap().clone()
+}
+
 #[derive(Clone)]
 struct World {
     observed: Observed,
@@ -82,7 +90,10 @@ impl World {
     }
 
     fn plan(&self, quinistry: &Quinistry) -> Plan {
-        plan(quinistry, &self.observed, self.now)
+        match Resource::parse(quinistry) {
+            Ok(resource) => with_what_is_known(&resource, &self.observed, self.now),
+            Err(unfit) => unfit.plan(),
+        }
     }
 
     /// Does what the plan says, and nothing else: no pod starts by it.
@@ -101,7 +112,7 @@ impl World {
                         owner: "uid-larder".into(),
                         namespace: "pantry".into(),
                         generation,
-                        carrier: set.metadata.labels.as_ref().unwrap().get(identity::CARRIER).cloned(),
+                        carrier: set.metadata.labels.as_ref().unwrap().get(labels::CARRIER).cloned(),
                         applied: Some(build::applied(set).into()),
                         labels: set.metadata.labels.clone().unwrap(),
                         server_generation: 1,
@@ -130,8 +141,8 @@ impl World {
                 Action::Drop(part) => self.observed.parts.retain(|found| found.uid != part.uid),
                 Action::Label { node, label, tried } => self.change_node(node, |node| {
                     node.tried.clone_from(tried);
-                    node.labels.remove(identity::CARRIER);
-                    node.labels.extend(label.clone().map(|label| (identity::CARRIER.to_owned(), label)));
+                    node.labels.remove(labels::CARRIER);
+                    node.labels.extend(label.clone().map(|label| (labels::CARRIER.to_owned(), label)));
                 }),
             }
         }
@@ -149,13 +160,13 @@ impl World {
 
     fn start(&mut self, set: &DaemonSet, node: &Node) {
         let template = &set.spec["template"];
-        let hash = template["metadata"]["annotations"][identity::TEMPLATE].as_str().unwrap().to_owned();
+        let hash = template["metadata"]["annotations"][annotations::TEMPLATE].as_str().unwrap().to_owned();
         let made_by = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == set.name);
-        let on_it = |pod: &Arc<Pod>| made_by(pod) && pod.node == node.name;
+        let on_it = |pod: &Arc<Pod>| made_by(pod) && pod.node.as_ref() == Some(&node.name);
         let image = template["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
         let mut waiting = None;
         if let Some(carrier) = &set.carrier {
-            if node.labels.get(identity::CARRIER).map_or(identity::MAIN, String::as_str) != carrier {
+            if node.labels.get(labels::CARRIER).map_or(MAIN_CARRIER, String::as_str) != carrier {
                 self.observed.pods.retain(|pod| !on_it(pod));
                 return;
             }
@@ -177,12 +188,12 @@ impl World {
             start,
             resource: "uid-larder".into(),
             controller: Some(Controller {
-                is_daemon_set: true,
+                kind: "DaemonSet".into(),
                 name: set.name.clone(),
                 uid: set.uid.clone(),
             }),
             generation: set.generation,
-            node: node.name.clone(),
+            node: Some(node.name.clone()),
             template: Some(hash),
             image,
             pull_policy: template["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap().into(),
@@ -254,7 +265,7 @@ impl World {
     /// Changes the pod of a generation on a node.
     fn change_pod_on(&mut self, generation: i32, node: &str, change: impl Fn(&mut Pod)) {
         self.change_pods(generation, |pod| {
-            if pod.node == node {
+            if pod.node.as_deref() == Some(node) {
                 change(pod);
             }
         });

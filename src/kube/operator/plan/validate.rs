@@ -1,22 +1,21 @@
 //! What the schema cannot check, or did not because it was another version's. Pure.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-
-use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
 use quinistry_oci::{Algorithm, Digest};
+
+use crate::crd::{MAX_GENERATIONS, NetworkMode, QuinistrySpec};
 
 /// What a specification says that can be done.
 #[derive(Debug)]
-pub(super) struct Valid {
+pub(in crate::operator) struct Valid {
     /// `spec.digest`.
     pub digest: Option<Digest>,
     /// `spec.seed.executable`.
     pub executable: Option<Digest>,
 }
 
-/// What the specification says, or what is wrong with it.
-pub(super) fn validate(quinistry: &Quinistry) -> Result<Valid, String> {
-    let spec = &quinistry.spec;
+/// Returns what the specification of a resource of this name says, or what is wrong with it.
+pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<Valid, String> {
     let executable = match (&spec.image, &spec.seed) {
         (Some(_), Some(_)) | (None, None) => return Err("exactly one of image and seed must be set".into()),
         (Some(image), None) => {
@@ -43,7 +42,6 @@ pub(super) fn validate(quinistry: &Quinistry) -> Result<Valid, String> {
     if !(1026..=65536 - spec.generations).contains(&spec.base_port) {
         return Err("basePort must be at least 1026, and basePort + generations - 1 at most 65535".into());
     }
-    let name = quinistry.metadata.name.as_deref().unwrap_or_default();
     if name.len() > 57 {
         return Err("the name must be at most 57 characters long".into());
     }

@@ -2,18 +2,29 @@
 
 use serde_json::json;
 
-use super::super::plan::{Words, plan};
+use super::super::plan::{Words, with_what_is_known as plan};
 use super::*;
 use crate::crd::GenerationState;
 use crate::operator::observed::Observed;
+use crate::operator::resource::Resource;
 
-fn quinistry() -> Quinistry {
-    serde_json::from_value(json!({
+fn quinistry() -> Resource {
+    let object = json!({
         "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry",
         "metadata": {"name": "larder", "namespace": "pantry", "uid": "u1", "generation": 7},
         "spec": {"image": "registry.example.com/larder:1", "generations": 3},
-    }))
-    .unwrap()
+    });
+    Resource::parse(&serde_json::from_value(object).unwrap()).unwrap()
+}
+
+/// What is said of it.
+fn status(
+    resource: &Resource,
+    plan: &Plan,
+    before: Option<&QuinistryStatus>,
+    now: Timestamp,
+) -> QuinistryStatus {
+    super::status(&resource.identity, resource.spec.generations, plan, before, now)
 }
 
 fn at(second: i64) -> Timestamp {

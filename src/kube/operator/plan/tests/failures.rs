@@ -282,7 +282,7 @@ fn no_nodes_and_other_architectures() {
     world.change_node("node-3", |node| {
         drop(node.labels.insert("kubernetes.io/arch".into(), "riscv64".into()));
     });
-    world.observed.pods.retain(|pod| pod.node != "node-3");
+    world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-3"));
     let plan = world.plan(&quinistry);
     assert_degraded(&plan, Reason::MixedArchitectures);
     assert_eq!(plan.words.ready.status, "True");
@@ -325,13 +325,13 @@ fn disjoint_selectors_may_share_ports_and_the_oldest_owner_wins() {
     rival.spec.node_selector.insert("zone".into(), "b".into());
     let mut world = World::new(1);
     world.change_node("node-1", |node| drop(node.labels.insert("zone".into(), "a".into())));
-    world.observed.rivals = vec![Arc::new(rival.clone()), Arc::new(ours.clone())];
+    world.observed.rivals = vec![super::rival(&rival), super::rival(&ours)];
     assert_eq!(applied(&world.plan(&ours)), ["+larder"]);
     rival.spec.node_selector.clear();
-    world.observed.rivals = vec![Arc::new(rival.clone())];
+    world.observed.rivals = vec![super::rival(&rival)];
     assert_eq!(world.plan(&ours).words.ready.reason, Reason::PortConflict);
     rival.metadata.creation_timestamp = Some(Time(at(10)));
-    world.observed.rivals = vec![Arc::new(rival)];
+    world.observed.rivals = vec![super::rival(&rival)];
     assert_eq!(applied(&world.plan(&ours)), ["+larder"]);
 }
 

@@ -23,7 +23,7 @@ fn a_copied_pod_does_not_carry_the_chain_on() {
     };
     let of_another_kind = |pod: &mut Pod| {
         let controller = pod.controller.as_mut().unwrap();
-        (controller.is_daemon_set, controller.uid) = (false, "uid-replica-set".into());
+        (controller.kind, controller.uid) = ("ReplicaSet".into(), "uid-replica-set".into());
     };
     let disguises: [&dyn Fn(&mut Pod); 4] = [&another, &elsewhere, &none, &of_another_kind];
     for disguise in disguises {
@@ -32,9 +32,9 @@ fn a_copied_pod_does_not_carry_the_chain_on() {
         world.run();
         let copy = impostor(&world, 1, |pod| {
             disguise(pod);
-            pod.node = "node-2".into();
+            pod.node = Some("node-2".into());
         });
-        world.observed.pods.retain(|pod| pod.node != "node-2");
+        world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-2"));
         world.observed.pods.push(copy.clone());
         world.look(&world.plan(&quinistry));
         assert!(!world.observed.fetched.contains_key(&copy.start), "it is not even asked");
@@ -90,10 +90,11 @@ fn a_copied_pod_does_not_keep_generations_from_going() {
 fn a_set_is_of_a_resource_by_its_owner_its_namespace_and_its_name() {
     let quinistry = pinned();
     let world = standing(&quinistry);
+    let identity = Resource::parse(&quinistry).unwrap().identity;
     let changed = |change: fn(&mut DaemonSet)| {
         let mut set = world.observed.daemon_set(2).unwrap().clone();
         change(&mut set);
-        set.is_of(&quinistry)
+        set.is_of(&identity)
     };
     assert!(changed(|_| {}));
     assert!(!changed(|set| set.owner = "uid-other".into()));

@@ -16,9 +16,9 @@ fn older() -> Quinistry {
 
 fn blocks(rival: Quinistry, holdings: &[(&str, i64, bool)]) -> bool {
     let mut world = World::new(1);
-    world.observed.rivals = vec![Arc::new(rival), Arc::new(pinned())];
+    world.observed.rivals = vec![super::rival(&rival), super::rival(&pinned())];
     let held = |&(uid, since, has_pods): &(&str, i64, bool)| {
-        (format!("uid-{uid}"), Holding { since: at(since), has_pods })
+        (format!("uid-{uid}"), Holding { since: at(since), has_pods, serves_seed: false })
     };
     world.observed.holdings = holdings.iter().map(held).collect();
     let plan = world.plan(&pinned());

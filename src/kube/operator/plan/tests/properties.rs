@@ -88,7 +88,7 @@ fn no_generation_is_applied_before_its_predecessor_is_proven() {
         let plan = world.plan(&quinistry);
         for action in &plan.actions {
             let Action::Apply(set) = action else { continue };
-            let number: i32 = set.metadata.labels.as_ref().unwrap()[identity::GENERATION].parse().unwrap();
+            let number: i32 = set.metadata.labels.as_ref().unwrap()[labels::GENERATION].parse().unwrap();
             if number == 1 {
                 continue;
             }
@@ -97,11 +97,11 @@ fn no_generation_is_applied_before_its_predecessor_is_proven() {
             let hash = world
                 .observed
                 .daemon_set(number - 1)
-                .map(|set| set.spec["template"]["metadata"]["annotations"][identity::TEMPLATE].clone());
+                .map(|set| set.spec["template"]["metadata"]["annotations"][annotations::TEMPLATE].clone());
             let hash = hash.expect("a predecessor");
             for node in world.observed.nodes.iter().filter(|node| node.ready) {
                 let stands = world.observed.pods_of(number - 1).any(|pod| {
-                    pod.node == node.name
+                    pod.node.as_ref() == Some(&node.name)
                         && pod.ready.is_some()
                         && !pod.deleting
                         && pod.template.as_deref() == hash.as_str()
@@ -165,11 +165,11 @@ fn a_node_without_a_generation_is_named_once_it_was_waited_for_too_long() {
         let plan = world.plan(&quinistry);
         for view in &plan.generations {
             let Some(set) = world.observed.daemon_set(view.generation) else { continue };
-            let template = &set.spec["template"]["metadata"]["annotations"][identity::TEMPLATE];
+            let template = &set.spec["template"]["metadata"]["annotations"][annotations::TEMPLATE];
             for node in world.observed.nodes.iter().filter(|node| node.ready) {
                 let stands = world.observed.pods_of(view.generation).any(|pod| {
                     let current = pod.template.as_deref() == template.as_str();
-                    pod.node == node.name && pod.ready.is_some() && !pod.deleting && current
+                    pod.node.as_ref() == Some(&node.name) && pod.ready.is_some() && !pod.deleting && current
                 });
                 let named = plan
                     .deviations
@@ -181,17 +181,54 @@ fn a_node_without_a_generation_is_named_once_it_was_waited_for_too_long() {
     });
 }
 
+/// Any status, true or not, but none that says that the specification was refused.
+fn status(random: &mut Random) -> crate::crd::QuinistryStatus {
+    let generation = |number: i32, state: &str, available: u64| {
+        json!({"generation": number, "daemonSet": "d", "port": 5000, "image": "i", "state": state, "desired": 2,
+            "updated": 2, "available": available, "verified": 2})
+    };
+    let ready = ["True", "False", "Unknown"][usize::try_from(random.below(3)).unwrap()];
+    let reason = ["AllProven", "RollingOut", "PortConflict"][usize::try_from(random.below(3)).unwrap()];
+    let state = ["Waiting", "Rolling", "Ready", "Failed"][usize::try_from(random.below(4)).unwrap()];
+    serde_json::from_value(json!({
+        "observedGeneration": random.below(9), "ready": "9/9", "digest": "sha256:nonsense",
+        "conditions": [{
+            "type": "Ready", "status": ready, "reason": reason, "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+        "generations": [generation(0, state, random.below(3)), generation(1, state, random.below(3))],
+        "deviations": [{"node": "node-1", "generation": 1, "reason": "CrashLoop", "message": ""}],
+    }))
+    .unwrap()
+}
+
 #[test]
-fn status_is_never_read() {
+fn the_status_of_the_planned_resource_is_never_read() {
     cases(|seed, random, quinistry, world| {
-        let mut told = quinistry.clone();
-        told.status = Some(crate::crd::QuinistryStatus {
-            observed_generation: i64::try_from(random.below(9)).unwrap(),
-            ready: "9/9".into(),
-            digest: Some("sha256:nonsense".into()),
-            ..Default::default()
-        });
+        let told = Quinistry { status: Some(status(random)), ..quinistry.clone() };
         assert!(world.plan(&quinistry) == world.plan(&told), "seed {seed}");
+    });
+}
+
+#[test]
+fn of_the_status_of_another_resource_only_a_refusal_counts() {
+    cases(|seed, random, mut quinistry, mut world| {
+        let executable = Digest::sha256(b"an executable");
+        if random.below(2) == 0 {
+            quinistry.spec.image = None;
+            quinistry.spec.digest = Some(digest().to_string());
+            quinistry.spec.seed =
+                Some(crate::crd::Seed { executable: executable.to_string(), carriers: Vec::new() });
+        }
+        let mut rival = quinistry.clone();
+        rival.metadata.uid = Some("uid-rival".into());
+        rival.metadata.creation_timestamp = Some(Time(at(-7200)));
+        rival.spec.base_port += i32::try_from(random.below(2)).unwrap() * 100;
+        world.observed.rivals = vec![super::rival(&rival)];
+        let silent = world.plan(&quinistry);
+        rival.status = Some(status(random));
+        world.observed.rivals = vec![super::rival(&rival)];
+        assert!(world.plan(&quinistry) == silent, "seed {seed}");
     });
 }
 
@@ -204,7 +241,7 @@ fn nothing_is_done_while_another_owns_the_ports_or_when_suspended_or_going() {
         rival.spec.base_port += i32::try_from(random.below(2)).unwrap();
         rival.spec.generations = 2;
         if quinistry.spec.generations > 1 || rival.spec.base_port == quinistry.spec.base_port {
-            world.observed.rivals = vec![Arc::new(rival)];
+            world.observed.rivals = vec![super::rival(&rival)];
             let plan = world.plan(&quinistry);
             assert_eq!(plan.actions, Vec::new(), "seed {seed}");
             assert_eq!(plan.words.ports_available.reason, Reason::PortConflict, "seed {seed}");

@@ -1,9 +1,9 @@
 //! Generation 0: what it stands on, and in which order it comes and goes.
 
-use crate::operator::observed::Own;
-use crate::seed::{Names, Part as Which, carrier};
-
 use super::*;
+use crate::crd::QuinistrySpec;
+use crate::operator::observed::{Asked, Holding, Own};
+use crate::seed::{Names, Part as Which, carrier};
 
 const PIECES: usize = 2;
 
@@ -176,14 +176,14 @@ fn a_node_with_another_carrier_has_a_daemon_set_of_that_one() {
     let plan = world.settle(&quinistry);
     assert_eq!(plan.words.ready.status, "True", "{:#?}", plan.words);
     let key = carrier::key("other/pause:4");
-    assert_eq!(world.node("node-2").labels[identity::CARRIER], key);
+    assert_eq!(world.node("node-2").labels[labels::CARRIER], key);
     let mut sets: Vec<_> = world.observed.sets_of(0).map(|set| set.name.clone()).collect();
     sets.sort();
     assert_eq!(sets, ["larder-gen0".to_owned(), format!("larder-gen0-{key}")]);
     assert_eq!(plan.generations[0].image, format!("{PAUSE}, other/pause:4"));
     // The last node of a carrier takes its DaemonSet along.
     world.observed.nodes.retain(|node| node.name != "node-2");
-    world.observed.pods.retain(|pod| pod.node != "node-2");
+    world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-2"));
     world.settle(&quinistry);
     assert_eq!(world.observed.sets_of(0).count(), 1);
 }
@@ -200,7 +200,7 @@ fn a_node_without_any_carrier_is_named_and_holds_up_nobody() {
         world.run();
         plan = world.settle(&quinistry);
     }
-    assert_eq!(world.node("node-3").labels[identity::CARRIER], carrier::NONE);
+    assert_eq!(world.node("node-3").labels[labels::CARRIER], carrier::NONE);
     assert_eq!(plan.words.ready.status, "True", "{:#?}", plan.words);
     assert_degraded(&plan, Reason::NoCarrierImage);
     assert!(plan.words.degraded.message.contains("node-3"), "{:?}", plan.words.degraded);
@@ -223,15 +223,13 @@ fn of_two_seeds_one_labels_the_nodes() {
     rival.metadata.uid = Some("uid-rival".into());
     rival.metadata.creation_timestamp = Some(Time(at(-90)));
     rival.spec.base_port = 7000;
-    world.observed.rivals = vec![Arc::new(rival.clone())];
+    world.observed.rivals = vec![super::rival(&rival)];
     // Of one that has not come up nobody has anything.
     assert!(labels(&world.plan(&quinistry)));
-    let (other, mut raised) = own();
-    rival.status = Some(crate::crd::QuinistryStatus {
-        generations: raised.settle(&other).generations,
-        ..crate::crd::QuinistryStatus::default()
-    });
-    world.observed.rivals = vec![Arc::new(rival)];
+    let holding = |serves_seed| Holding { since: at(-30), has_pods: true, serves_seed };
+    world.observed.holdings = [("uid-rival".to_owned(), holding(false))].into();
+    assert!(labels(&world.plan(&quinistry)), "its pods are not Ready");
+    world.observed.holdings = [("uid-rival".to_owned(), holding(true))].into();
     assert!(!labels(&world.plan(&quinistry)));
 }
 
@@ -263,7 +261,7 @@ fn a_carrier_that_admission_pins_is_still_the_carrier_that_failed() {
     });
     world.play(&quinistry);
     world.change_pods(0, |pod| {
-        if pod.node == "node-2" {
+        if pod.node.as_deref() == Some("node-2") {
             pod.image = format!("{PAUSE}@sha256:{}", "a".repeat(64));
             (pod.ready, pod.running) = (None, None);
             pod.waiting = Some(("ErrImageNeverPull".into(), String::new()));
@@ -358,7 +356,7 @@ fn ports_of_a_seed_begin_one_lower() {
     rival.metadata.name = Some("rival".into());
     rival.metadata.creation_timestamp = Some(Time(at(-90)));
     rival.spec.base_port = 4997;
-    world.observed.rivals = vec![Arc::new(rival)];
+    world.observed.rivals = vec![super::rival(&rival)];
     assert_degraded(&world.plan(&quinistry), Reason::PortConflict);
 }
 
@@ -377,4 +375,37 @@ fn specifications_of_seeds_that_cannot_be_raised_are_refused() {
         assert_degraded(&plan, Reason::InvalidSpec);
         assert!(plan.words.degraded.message.contains(words), "{:?}", plan.words.degraded);
     }
+}
+
+#[test]
+fn questions_are_asked_in_order_and_each_once() {
+    let (quinistry, mut world) = own();
+    let resource = Resource::parse(&quinistry).unwrap();
+    for _ in 0..4 {
+        world.obey(&world.plan(&quinistry));
+        world.run();
+    }
+    // No node names a carrier, one lacks its pod, and nothing was fetched.
+    world.change_node("node-1", |node| node.sandboxes = Vec::new());
+    world.change_node("node-2", |node| node.sandboxes = Vec::new());
+    world.change_node("node-3", |node| node.sandboxes = Vec::new());
+    world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-3"));
+    world.now = at(600);
+    let mut asked = Vec::new();
+    loop {
+        let step = plan(&resource, &world.observed, world.now);
+        world.observed.asked = match step {
+            Step::Carriers(_) => Asked::Carriers,
+            Step::Events(_) => Asked::Events,
+            Step::Fetch(_) => Asked::Pods,
+            Step::Ready(_) => break,
+        };
+        asked.push(world.observed.asked);
+    }
+    assert_eq!(asked, [Asked::Carriers, Asked::Events, Asked::Pods], "whatever came of it");
+    let suspended =
+        Quinistry { spec: QuinistrySpec { suspend: true, ..quinistry.spec.clone() }, ..quinistry };
+    world.observed.asked = Asked::Nothing;
+    let step = plan(&Resource::parse(&suspended).unwrap(), &world.observed, world.now);
+    assert!(!matches!(step, Step::Carriers(_)), "nothing would be done with a carrier");
 }

@@ -88,7 +88,7 @@ fn what_the_cluster_says_of_a_pod_is_told_and_degrades_from_the_deadline() {
 #[test]
 fn a_node_without_any_pod_is_told_with_what_the_api_server_says() {
     let (quinistry, mut world) = stuck(|_| {});
-    world.observed.pods.retain(|pod| pod.node != "node-3");
+    world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-3"));
     world.remember(&world.plan(&quinistry));
     world.now = at(60);
     assert_named(&world.plan(&quinistry), Reason::PodMissing, "none");
@@ -118,9 +118,9 @@ fn a_pod_of_an_earlier_template_is_named_when_it_was_waited_for_too_long() {
     let mut world = standing(&quinistry);
     quinistry.spec.image = Some("registry.example.com/larder:2".into());
     world.obey(&world.plan(&quinistry));
-    let stale = world.observed.pods_of(1).find(|pod| pod.node == "node-3").unwrap().clone();
+    let stale = world.observed.pods_of(1).find(|pod| pod.node.as_deref() == Some("node-3")).unwrap().clone();
     world.run();
-    world.observed.pods.retain(|pod| pod.generation != 1 || pod.node != "node-3");
+    world.observed.pods.retain(|pod| pod.generation != 1 || pod.node.as_deref() != Some("node-3"));
     world.observed.pods.push(Arc::new(stale));
     world.remember(&world.plan(&quinistry));
     assert_eq!(world.plan(&quinistry).deviations, []);
@@ -158,7 +158,7 @@ fn a_pod_that_is_replaced_on_a_chain_that_stands_for_long_has_all_its_time() {
     let mut world = standing(&quinistry);
     world.now = at(900_000);
     world.remember(&world.plan(&quinistry));
-    world.observed.pods.retain(|pod| pod.node != "node-3" || pod.generation != 2);
+    world.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-3") || pod.generation != 2);
     let plan = world.plan(&quinistry);
     assert_eq!((plan.words.degraded.status, plan.words.progressing.status), ("False", "True"), "{plan:#?}");
     world.run();

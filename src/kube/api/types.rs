@@ -1,10 +1,11 @@
 //! The API's objects, as far as they are read: a pod's whole type would be half a megabyte of program and most of the
-//! work of a watch. What is written is built of Kubernetes' own types.
+//! work of a watch. What is written is built of Kubernetes' own types, or JSON.
 //!
 //! Nothing is required: what an object of another version lacks is as good as empty. Nulls are taken away
 //! before (see [`lenient`](crate::lenient)).
 //!
-//! Only shapes. `observe` makes values of them that [`plan`](super::plan) works with.
+//! Only shapes, and the questions that both of their users ask. The operator's `observe` makes values of them that
+//! its plans work with; `up` reads them as they are.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +13,57 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, MicroTime, OwnerReference, Time};
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::conditions::READY;
 use crate::crd;
+
+/// Metadata, where what is absent is as good as empty.
+pub(crate) trait Metadata {
+    /// Returns the name.
+    fn name(&self) -> &str;
+
+    /// Returns the namespace; empty for an object that is in none.
+    fn namespace(&self) -> &str;
+
+    /// Returns the value of a label.
+    fn label(&self, key: &str) -> Option<&str>;
+
+    /// Returns the value of an annotation.
+    fn annotation(&self, key: &str) -> Option<&str>;
+
+    /// Returns the owners.
+    fn owners(&self) -> &[OwnerReference];
+
+    /// Returns the owner that controls the object.
+    fn controller(&self) -> Option<&OwnerReference> {
+        self.owners().iter().find(|owner| owner.controller == Some(true))
+    }
+
+    /// Returns the record of who has written which fields.
+    fn writers(&self) -> &[ManagedFieldsEntry];
+
+    /// Returns true if the object is being deleted.
+    fn is_leaving(&self) -> bool;
+}
+
+/// Any object, of which only the metadata counts.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Object {
+    pub metadata: ObjectMeta,
+}
 
 /// A resource of ours, of which nothing but the metadata need be as expected.
 #[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = crd::Quinistry)]
 #[serde(default)]
-pub(super) struct Quinistry {
+pub(crate) struct Quinistry {
     pub metadata: ObjectMeta,
     pub spec: Value,
     pub status: Value,
@@ -33,7 +72,7 @@ pub(super) struct Quinistry {
 #[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = core::Node)]
 #[serde(default)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub metadata: ObjectMeta,
     pub spec: NodeSpec,
     pub status: NodeStatus,
@@ -41,37 +80,46 @@ pub(super) struct Node {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct NodeSpec {
+pub(crate) struct NodeSpec {
     pub taints: Vec<Taint>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Taint {
+pub(crate) struct Taint {
     pub key: String,
     pub value: String,
     pub effect: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct NodeStatus {
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct NodeStatus {
     pub conditions: Vec<Condition>,
     pub images: Vec<NodeImage>,
+    pub node_info: NodeInfo,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct NodeInfo {
+    pub architecture: String,
+    pub operating_system: String,
+    pub container_runtime_version: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct NodeImage {
+pub(crate) struct NodeImage {
     pub names: Vec<String>,
 }
 
 /// Of a node or of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Condition {
+pub(crate) struct Condition {
     #[serde(rename = "type")]
-    pub type_: String,
+    pub kind: String,
     pub status: String,
     pub reason: String,
     pub message: String,
@@ -81,7 +129,7 @@ pub(super) struct Condition {
 #[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = apps::DaemonSet)]
 #[serde(default)]
-pub(super) struct DaemonSet {
+pub(crate) struct DaemonSet {
     pub metadata: ObjectMeta,
     /// Compared with what was applied, whatever it holds.
     pub spec: Value,
@@ -90,7 +138,7 @@ pub(super) struct DaemonSet {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct DaemonSetStatus {
+pub(crate) struct DaemonSetStatus {
     pub observed_generation: i64,
     pub desired_number_scheduled: i32,
 }
@@ -98,7 +146,7 @@ pub(super) struct DaemonSetStatus {
 #[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = core::Pod)]
 #[serde(default)]
-pub(super) struct Pod {
+pub(crate) struct Pod {
     pub metadata: ObjectMeta,
     pub spec: PodSpec,
     pub status: PodStatus,
@@ -106,56 +154,68 @@ pub(super) struct Pod {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct PodSpec {
+pub(crate) struct PodSpec {
     pub node_name: Option<String>,
     pub containers: Vec<Container>,
-    pub image_pull_secrets: Vec<Value>,
+    pub init_containers: Vec<Container>,
+    pub image_pull_secrets: Vec<IgnoredAny>,
     pub affinity: Affinity,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Container {
+pub(crate) struct Container {
     pub name: String,
     pub image: String,
     pub image_pull_policy: String,
+    pub ports: Vec<Port>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Affinity {
+pub(crate) struct Port {
+    #[serde(rename = "hostPort")]
+    pub host: i32,
+    #[serde(rename = "hostIP")]
+    pub host_ip: String,
+    pub protocol: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Affinity {
     pub node_affinity: NodeAffinity,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct NodeAffinity {
+pub(crate) struct NodeAffinity {
     #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
     pub required: NodeSelector,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct NodeSelector {
+pub(crate) struct NodeSelector {
     pub node_selector_terms: Vec<NodeSelectorTerm>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct NodeSelectorTerm {
+pub(crate) struct NodeSelectorTerm {
     pub match_fields: Vec<Requirement>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Requirement {
+pub(crate) struct Requirement {
     pub key: String,
     pub values: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct PodStatus {
+pub(crate) struct PodStatus {
     pub phase: String,
     pub reason: String,
     pub message: String,
@@ -167,7 +227,7 @@ pub(super) struct PodStatus {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct ContainerStatus {
+pub(crate) struct ContainerStatus {
     pub name: String,
     pub restart_count: i32,
     #[serde(rename = "imageID")]
@@ -180,7 +240,7 @@ pub(super) struct ContainerStatus {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ContainerState {
+pub(crate) struct ContainerState {
     pub waiting: Option<Waiting>,
     pub running: Option<Running>,
     pub terminated: Option<Terminated>,
@@ -188,20 +248,20 @@ pub(super) struct ContainerState {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     pub reason: String,
     pub message: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Running {
+pub(crate) struct Running {
     pub started_at: Option<Time>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Terminated {
+pub(crate) struct Terminated {
     pub exit_code: i32,
     pub message: String,
 }
@@ -210,7 +270,7 @@ pub(super) struct Terminated {
 #[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = core::ConfigMap)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct ConfigMap {
+pub(crate) struct ConfigMap {
     pub metadata: ObjectMeta,
     pub immutable: bool,
     pub binary_data: BTreeMap<String, ByteString>,
@@ -220,7 +280,7 @@ pub(super) struct ConfigMap {
 #[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = events::Event)]
 #[serde(default)]
-pub(super) struct Event {
+pub(crate) struct Event {
     pub metadata: ObjectMeta,
     pub note: Option<String>,
     #[serde(rename = "eventTime")]
@@ -236,8 +296,71 @@ pub(super) struct Event {
 /// Repetitions of an Event.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct EventSeries {
+pub(crate) struct EventSeries {
     pub last_observed_time: Option<MicroTime>,
+}
+
+// === impl Metadata ===
+
+impl Metadata for ObjectMeta {
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn owners(&self) -> &[OwnerReference] {
+        self.owner_references.as_deref().unwrap_or_default()
+    }
+
+    fn writers(&self) -> &[ManagedFieldsEntry] {
+        self.managed_fields.as_deref().unwrap_or_default()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Returns true if the kubelet says that the node is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.status.conditions.iter().any(Condition::says_ready)
+    }
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// Returns true if the kubelet says that the pod is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.status.conditions.iter().any(Condition::says_ready)
+    }
+
+    /// Returns true if the pod has ended for good, and holds no ports any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+}
+
+// === impl Condition ===
+
+impl Condition {
+    fn says_ready(&self) -> bool {
+        self.kind == READY && self.status == "True"
+    }
 }
 
 #[cfg(test)]
@@ -272,24 +395,32 @@ mod tests {
         reads::<Node>(&json!({
             "metadata": metadata,
             "spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]},
-            "status": {"conditions": [condition], "images": [{"names": ["a", "b"], "sizeBytes": 1}]},
+            "status": {
+                "conditions": [condition], "images": [{"names": ["a", "b"], "sizeBytes": 1}],
+                "nodeInfo": {"architecture": "a", "operatingSystem": "o", "containerRuntimeVersion": "c"},
+            },
         }));
         let requirement = json!({"key": "metadata.name", "operator": "In", "values": ["n1"]});
         let state = json!({
             "waiting": {"reason": "r", "message": "m"}, "running": {"startedAt": "2026-01-01T00:00:00Z"},
             "terminated": {"exitCode": 1, "message": "m"},
         });
+        let container = json!({
+            "name": "c", "image": "i", "imagePullPolicy": "p",
+            "ports": [{"hostPort": 5000, "hostIP": "127.0.0.1", "protocol": "TCP"}],
+        });
+        reads::<Object>(&json!({"metadata": metadata}));
         reads::<Pod>(&json!({
             "metadata": metadata,
             "spec": {
-                "nodeName": "n1", "containers": [{"name": "c", "image": "i", "imagePullPolicy": "p"}],
+                "nodeName": "n1", "containers": [container], "initContainers": [container],
                 "imagePullSecrets": [{"name": "s"}],
                 "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
                     "nodeSelectorTerms": [{"matchFields": [requirement]}],
                 }}},
             },
             "status": {
-                "podIP": "10.0.0.1", "conditions": [condition],
+                "phase": "Running", "reason": "r", "message": "m", "podIP": "10.0.0.1", "conditions": [condition],
                 "containerStatuses": [
                     {"name": "c", "restartCount": 1, "imageID": "i", "state": state, "lastState": state},
                 ],

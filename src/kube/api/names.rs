@@ -1,0 +1,169 @@
+//! Identity strings, each once: what is left in a cluster, and what is looked for there.
+//!
+//! They end in selectors, field managers, recorded Events and other people's queries, so none may change.
+
+/// Group of the API.
+pub const GROUP: &str = "quinistry.dev";
+
+/// Group and version, as in `apiVersion`.
+pub const API_VERSION: &str = "quinistry.dev/v1alpha1";
+
+/// Kind of the resource.
+pub const KIND: &str = "Quinistry";
+
+/// Kind of the resource in paths and rules.
+pub const PLURAL: &str = "quinistries";
+
+/// Name of the definition.
+pub const DEFINITION: &str = "quinistries.quinistry.dev";
+
+/// Value of [`labels::APP_NAME`] on everything that is part of this program.
+pub const APP: &str = "quinistry";
+
+/// Namespace of the resource, the parts of the seed and all generations that `up` makes, by default.
+pub const NAMESPACE: &str = "quinistry-system";
+
+/// Name of the resource that `up` makes.
+pub const RESOURCE: &str = "quinistry";
+
+/// Name of the operator's Deployment, account, roles and Lease.
+pub const OPERATOR: &str = "quinistry-operator";
+
+/// Name of the Lease by which one operator claims the resources of a namespace, there.
+pub const CLAIM: &str = "quinistry-claim";
+
+/// Name of a generation's one container: a key of server-side apply, so that another name would add a container.
+pub const CONTAINER: &str = "quinistry";
+
+/// Carrier of the nodes without a label of their own, in names and selectors. Not the key of an image, as another
+/// image may come to be the main one.
+pub const MAIN_CARRIER: &str = "main";
+
+/// Returns the namespace of the operator that `up` makes: apart from the generations, since host ports need a
+/// namespace that allows everything.
+#[must_use]
+pub fn operator_namespace(namespace: &str) -> String {
+    format!("{namespace}-operator")
+}
+
+/// Returns the name of cluster-wide objects that `up` makes: they carry the namespace, as each may have an operator
+/// of its own.
+#[must_use]
+pub fn cluster_wide(namespace: &str) -> String {
+    format!("quinistry:{namespace}")
+}
+
+/// Returns the selector of every operator's Deployment and pods, from a chart as well as from `up`.
+#[must_use]
+pub fn operator_selector() -> String {
+    format!("{}={APP},{}=operator", labels::APP_NAME, labels::APP_COMPONENT)
+}
+
+/// Field managers: who has written a field.
+pub mod managers {
+    /// The operator, in every server-side apply, and as the reporter of every Event.
+    pub const OPERATOR: &str = "quinistry-operator";
+
+    /// `quinistry up`.
+    pub const UP: &str = "quinistry-up";
+}
+
+/// Labels.
+pub mod labels {
+    /// UID of the resource that an object belongs to; with [`GENERATION`] the selector of a `DaemonSet`.
+    pub const RESOURCE: &str = "quinistry.dev/resource";
+
+    /// Number of the generation.
+    pub const GENERATION: &str = "quinistry/generation";
+
+    /// `seed`, `parent` or `child`.
+    pub const ROLE: &str = "quinistry/role";
+
+    /// On a node: with the value `true` no generation is raised there.
+    pub const EXCLUDE: &str = "quinistry.dev/exclude";
+
+    /// On a node: the key of its carrier, if that is not the main one, or `none`. On generation 0's `DaemonSets` and
+    /// pods: the key of their carrier, or [`MAIN_CARRIER`](super::MAIN_CARRIER).
+    pub const CARRIER: &str = "quinistry.dev/carrier";
+
+    /// On a seed's `ConfigMaps`: the beginning of the executable's digest.
+    pub const SEED: &str = "quinistry.dev/seed";
+
+    /// Name of the resource, on what may be made before the resource has a UID.
+    pub const NAME: &str = "quinistry.dev/name";
+
+    /// Program that an object is part of.
+    pub const APP_NAME: &str = "app.kubernetes.io/name";
+
+    /// Part of the program: `operator`, `registry` or `seed`.
+    pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
+
+    /// Helm release, or namespace of `up`, that an object is part of.
+    pub const APP_INSTANCE: &str = "app.kubernetes.io/instance";
+
+    /// Program that made an object, and may delete it again.
+    pub const APP_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+    /// Program that an object is part of, in the older form.
+    pub const K8S_APP: &str = "k8s-app";
+
+    /// On a namespace: the level of Pod Security that is enforced.
+    pub const POD_SECURITY_ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
+    /// On a node: its operating system.
+    pub const NODE_OS: &str = "kubernetes.io/os";
+
+    /// On a node: its architecture.
+    pub const NODE_ARCHITECTURE: &str = "kubernetes.io/arch";
+
+    /// On a node: its name.
+    pub const NODE_HOSTNAME: &str = "kubernetes.io/hostname";
+}
+
+/// Annotations.
+pub mod annotations {
+    /// Hash of what was applied, on the `DaemonSet` itself, where it re-rolls nothing: equal means nothing to write.
+    pub const APPLIED: &str = "quinistry.dev/applied";
+
+    /// Hash of the pod template, on the template. It tells pods of the current template from older ones on each node
+    /// by itself, which the counts in a `DaemonSet`'s status cannot while some nodes are not ready.
+    pub const TEMPLATE: &str = "quinistry.dev/template";
+
+    /// On a node without a carrier: what was known of the candidates of which nothing was left.
+    pub const CARRIERS_TRIED: &str = "quinistry.dev/carriers-tried";
+
+    /// On a seed's `ConfigMaps`: into how many parts the executable was cut.
+    pub const PIECES: &str = "quinistry.dev/pieces";
+
+    /// On the definition, the operator and the resource: the version of `up` that applied them last.
+    pub const VERSION: &str = "quinistry.dev/version";
+
+    /// Helm release that an object is part of; Helm writes it on adopted objects as well.
+    pub const HELM_RELEASE: &str = "meta.helm.sh/release-name";
+}
+
+/// Taints that Kubernetes puts on nodes.
+pub mod taints {
+    /// The node is not ready.
+    pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
+
+    /// The node's kubelet is silent.
+    pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::{CustomResourceExt as _, Resource as _};
+
+    use super::{API_VERSION, DEFINITION, GROUP, KIND, PLURAL};
+    use crate::crd::Quinistry;
+
+    #[test]
+    fn the_names_of_the_resource_are_those_of_the_definition() {
+        assert_eq!(Quinistry::group(&()), GROUP);
+        assert_eq!(Quinistry::api_version(&()), API_VERSION);
+        assert_eq!(Quinistry::kind(&()), KIND);
+        assert_eq!(Quinistry::plural(&()), PLURAL);
+        assert_eq!(Quinistry::crd_name(), DEFINITION);
+    }
+}
