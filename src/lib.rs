@@ -26,7 +26,7 @@ pub mod cli;
 
 pub use quinistry_client as client;
 pub use quinistry_http as http;
-pub use quinistry_kube::{crd, install, operator, seed};
+pub use quinistry_kube::{api, crd, install, operator, seed};
 pub use quinistry_oci::{self as oci, escape, layout, segments};
 pub use quinistry_quine as quine;
 pub use quinistry_registry as registry;
