@@ -1,4 +1,5 @@
-//! The chart's README: its generated sections are made from `Chart.yaml`, `values.yaml` and `values.schema.json`.
+//! The chart's README: its generated sections are made from `Chart.yaml`, `values.yaml` and
+//! `values.schema.json`.
 //!
 //! `QUINISTRY_UPDATE_GOLDEN=1` writes the sections; everything between them is written by hand.
 
