@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use crate::skip;
 
-/// What `.ci/tools` builds.
-const VERSION: &str = "4.3.1";
+/// The version of helm that `.ci/tools` builds.
+pub const VERSION: &str = "4.3.1";
 
 /// The chart.
 pub fn chart() -> PathBuf {

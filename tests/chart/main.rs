@@ -13,6 +13,7 @@ mod helm;
 mod metadata;
 mod objects;
 mod package;
+mod readme;
 mod renders;
 mod restricted;
 mod rights;

@@ -65,6 +65,50 @@ fn annotations_for_artifact_hub_tell_the_truth() {
 }
 
 #[test]
+fn images_for_artifact_hub_are_those_of_the_values() {
+    let chart = parse_file("charts/quinistry/Chart.yaml");
+    let images = &crate::helm::parse(chart["annotations"]["artifacthub.io/images"].as_str().unwrap())[0];
+    let values = parse_file("charts/quinistry/values.yaml");
+    let repository = values["image"]["repository"].as_str().unwrap();
+    let image = format!("{repository}:{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(images[0]["image"], image);
+    // The tag that .ci/release/image gives the image of the other architecture.
+    assert_eq!(images[1]["image"], format!("{image}-arm64"));
+    assert_eq!(images.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_example_for_artifact_hub_is_a_valid_resource() {
+    let chart = parse_file("charts/quinistry/Chart.yaml");
+    let examples = chart["annotations"]["artifacthub.io/crdsExamples"].as_str().unwrap();
+    let examples: Vec<quinistry::crd::Quinistry> = serde_saphyr::from_str(examples).unwrap();
+    let image = concat!("ghcr.io/quinistry/quinistry:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(examples[0].spec.image.as_deref(), Some(image));
+}
+
+#[test]
+fn changes_for_artifact_hub_have_known_kinds() {
+    let chart = parse_file("charts/quinistry/Chart.yaml");
+    let changes = &crate::helm::parse(chart["annotations"]["artifacthub.io/changes"].as_str().unwrap())[0];
+    for change in changes.as_array().unwrap() {
+        let kind = change["kind"].as_str().unwrap();
+        // The list of Artifact Hub's documentation.
+        let kinds = ["added", "changed", "deprecated", "removed", "fixed", "security"];
+        assert!(kinds.contains(&kind), "{kind}");
+        assert!(change["description"].as_str().unwrap().ends_with('.'), "{change}");
+    }
+}
+
+#[test]
+fn the_icon_is_a_file_of_this_repository() {
+    let chart = parse_file("charts/quinistry/Chart.yaml");
+    let url = chart["icon"].as_str().unwrap();
+    let path = url.strip_prefix("https://raw.githubusercontent.com/quinistry/quinistry/main/").unwrap();
+    let icon = std::fs::read_to_string(crate::helm::root().join(path)).unwrap();
+    assert!(icon.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""), "{path}");
+}
+
+#[test]
 fn objects_are_labelled_and_in_the_releases_namespace() {
     let Some(helm) = Helm::find() else { return };
     for object in helm.objects(&["--values", EVERYTHING[1], "--set", "watchNamespace="]) {

@@ -30,7 +30,14 @@ fn a_package_holds_the_definition_itself() {
         }
         found.push(path);
     }
-    for path in ["Chart.yaml", "values.yaml", "values.schema.json", "files/crd.yaml", "templates/crd.yaml"] {
+    for path in [
+        "Chart.yaml",
+        "README.md",
+        "values.yaml",
+        "values.schema.json",
+        "files/crd.yaml",
+        "templates/crd.yaml",
+    ] {
         assert!(found.contains(&format!("quinistry/{path}")), "{path} in {found:?}");
     }
 
