@@ -248,11 +248,11 @@ impl AsReceiver for Option<Receiver> {
 
 impl AsReceiver for Claimed {
     fn length(&self) -> u64 {
-        Option::length(self)
+        self.receiver().map_or(0, Receiver::len)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        Option::append(self, bytes)
+        self.receiver_mut().ok_or(StoreError::UploadUnknown)?.append(bytes)
     }
 }
 

@@ -81,9 +81,9 @@ mod tests {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
         let name: RepositoryName = "a/b".parse().unwrap();
         let [empty, begun] = [(); 2].map(|()| store.begin(&name, None).unwrap());
-        begun.try_claim().unwrap().as_mut().unwrap().append(b"x").unwrap();
+        begun.try_claim().unwrap().receiver_mut().unwrap().append(b"x").unwrap();
         for session in [&empty, &begun] {
-            session.try_claim().unwrap().as_mut().unwrap().touched = SystemTime::now() - EMPTY_AT_MOST;
+            session.try_claim().unwrap().receiver_mut().unwrap().touched = SystemTime::now() - EMPTY_AT_MOST;
         }
         assert_eq!(store.sweep(Duration::from_hours(24)).unwrap(), 1);
         assert!(store.session(&name, empty.id()).is_err());
@@ -99,9 +99,9 @@ mod tests {
         assert!(store.begin(&name, None).is_err(), "all are young");
         for (age, session) in [30, 20, 10].into_iter().zip(&sessions) {
             let mut claimed = session.try_claim().unwrap();
-            claimed.as_mut().unwrap().touched = SystemTime::now() - Duration::from_secs(age);
+            claimed.receiver_mut().unwrap().touched = SystemTime::now() - Duration::from_secs(age);
         }
-        sessions[0].try_claim().unwrap().as_mut().unwrap().append(b"x").unwrap();
+        sessions[0].try_claim().unwrap().receiver_mut().unwrap().append(b"x").unwrap();
         store.begin(&name, None).unwrap();
         let is_there = sessions.each_ref().map(|session| store.session(&name, session.id()).is_ok());
         assert_eq!(is_there, [true, false, true], "the oldest without a byte has made place");
@@ -114,8 +114,8 @@ mod tests {
         let session = store.begin(&name, None).unwrap();
         let touch = |when| {
             let mut claimed = session.try_claim().unwrap();
-            claimed.as_mut().unwrap().append(b"x").unwrap();
-            claimed.as_mut().unwrap().touched = when;
+            claimed.receiver_mut().unwrap().append(b"x").unwrap();
+            claimed.receiver_mut().unwrap().touched = when;
         };
         touch(SystemTime::now() + Duration::from_hours(1));
         assert_eq!(store.sweep(Duration::ZERO).unwrap(), 0);

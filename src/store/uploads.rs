@@ -66,28 +66,34 @@ pub struct Receiver {
     pub(super) touched: SystemTime,
 }
 
-/// A session in use by one request; nothing once the session has ended. When it is dropped the next one may come.
+/// A session in use by one request. When it is dropped the next one may come.
 #[derive(Debug)]
 pub struct Claimed(OwnedMutexGuard<Option<Receiver>>);
 
-impl std::ops::Deref for Claimed {
-    type Target = Option<Receiver>;
+// === impl Claimed ===
 
-    fn deref(&self) -> &Option<Receiver> {
-        &self.0
+impl Claimed {
+    /// What the session has received; nothing once the session has ended.
+    #[must_use]
+    pub fn receiver(&self) -> Option<&Receiver> {
+        self.0.as_ref()
     }
-}
 
-impl std::ops::DerefMut for Claimed {
-    fn deref_mut(&mut self) -> &mut Option<Receiver> {
-        &mut self.0
+    /// What the session has received, to add to it; nothing once the session has ended.
+    pub fn receiver_mut(&mut self) -> Option<&mut Receiver> {
+        self.0.as_mut()
+    }
+
+    /// Ends the session, and returns what it has received; nothing if it had ended before.
+    pub(super) fn take(&mut self) -> Option<Receiver> {
+        self.0.take()
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
         // Whoever was at it may have gone without a word.
-        if let Some(receiver) = self.0.as_mut() {
+        if let Some(receiver) = self.receiver_mut() {
             receiver.staged.rest();
         }
     }
@@ -377,7 +383,7 @@ impl Store {
     /// Has a session, and what it has received and will, be found again after a restart: to be asked before bytes come that
     /// others are to follow.
     pub fn keep_session(&self, session: &Session, claimed: &mut Claimed) -> Result<(), StoreError> {
-        let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
+        let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
         if !self.storage().is_lasting() || session.kept.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -398,12 +404,12 @@ impl Store {
     pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
         if let Err(error) = self.keep_session(session, claimed) {
             // Where there was no room, it may be kept later.
-            if claimed.as_ref().is_some_and(|receiver| receiver.staged.is_spent()) {
+            if claimed.receiver().is_some_and(|receiver| receiver.staged.is_spent()) {
                 self.end(session, claimed);
             }
             return Err(error);
         }
-        let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
+        let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
         if let Err(error) = receiver.staged.sync() {
             if receiver.staged.is_spent() {
                 self.end(session, claimed);
@@ -418,7 +424,7 @@ impl Store {
     /// Ends a session by making a blob of what it has received. If that is not what it should be, nothing is
     /// left of it; if the storage refuses it for now, the session stays as it is.
     pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
-        let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
+        let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);
         let later = matches!(committed, Err(StoreError::Storage(_)));
         if later && !receiver.staged.is_spent() {

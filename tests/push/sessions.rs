@@ -70,7 +70,7 @@ fn what_came_of_a_blob_in_one_request_is_acknowledged_found_after_a_restart_and_
     let store = store_in(folder.path());
     let session = store.begin(&name, None).unwrap();
     let mut claimed = session.try_claim().unwrap();
-    claimed.as_mut().unwrap().append(b"hello").unwrap();
+    claimed.receiver_mut().unwrap().append(b"hello").unwrap();
     // Whoever sent it is gone; the next one asks how far it is.
     drop(claimed);
     assert_eq!(store.acknowledge(&session, &mut session.try_claim().unwrap()).unwrap(), 5);
@@ -81,7 +81,7 @@ fn what_came_of_a_blob_in_one_request_is_acknowledged_found_after_a_restart_and_
     let session = store.session(&name, &id).unwrap();
     assert_eq!(session.offset(), 5);
     let mut claimed = session.try_claim().unwrap();
-    claimed.as_mut().unwrap().append(b" again").unwrap();
+    claimed.receiver_mut().unwrap().append(b" again").unwrap();
     store.finish(&session, claimed, &Digest::sha256(b"hello again")).unwrap();
 }
 
@@ -92,7 +92,7 @@ fn of_a_session_that_is_discarded_or_swept_nothing_is_left() {
     let store = store_in(folder.path());
     let before = files(folder.path());
     let with_bytes = |session: Arc<Session>| {
-        session.try_claim().unwrap().as_mut().unwrap().append(b"some").unwrap();
+        session.try_claim().unwrap().receiver_mut().unwrap().append(b"some").unwrap();
         session
     };
     for begin in [|store: &Store, name: &RepositoryName| store.begin(name, None).unwrap(), kept] {

@@ -110,7 +110,7 @@ impl Zero {
             plan.deviations.into_iter().filter(|deviation| deviation.generation == 0).collect();
         let degraded = plan.words.degraded;
         let trouble = (problems.is_empty() && degraded.status == "True")
-            .then(|| Trouble { reason: degraded.reason, message: degraded.message });
+            .then_some(Trouble { reason: degraded.reason, message: degraded.message });
         Self { status, rolled_out, problems, trouble }
     }
 }

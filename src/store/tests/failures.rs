@@ -53,7 +53,7 @@ fn work(store: &Store) -> Vec<&'static str> {
 fn chunk(store: &Store) -> Result<(), StoreError> {
     let session = store.begin(&name("a"), None)?;
     let mut claimed = session.try_claim()?;
-    claimed.as_mut().unwrap().append(b"piece")?;
+    claimed.receiver_mut().unwrap().append(b"piece")?;
     store.acknowledge(&session, &mut claimed)?;
     store.finish(&session, claimed, &Digest::sha256(b"piece"))
 }

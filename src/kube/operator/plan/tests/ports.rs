@@ -14,9 +14,9 @@ fn older() -> Quinistry {
     rival
 }
 
-fn blocks(rival: Quinistry, holdings: &[(&str, i64, bool)]) -> bool {
+fn blocks(rival: &Quinistry, holdings: &[(&str, i64, bool)]) -> bool {
     let mut world = World::new(1);
-    world.observed.rivals = vec![super::rival(&rival), super::rival(&pinned())];
+    world.observed.rivals = vec![super::rival(rival), super::rival(&pinned())];
     let held = |&(uid, since, has_pods): &(&str, i64, bool)| {
         (format!("uid-{uid}"), Holding { since: at(since), has_pods, serves_seed: false })
     };
@@ -41,42 +41,42 @@ fn refused(reason: Reason) -> Quinistry {
 
 #[test]
 fn of_resources_that_have_nothing_yet_the_oldest_gets_the_ports() {
-    assert!(blocks(older(), &[]));
+    assert!(blocks(&older(), &[]));
     let mut younger = older();
     younger.metadata.creation_timestamp = Some(Time(at(10)));
-    assert!(!blocks(younger, &[]));
+    assert!(!blocks(&younger, &[]));
 }
 
 #[test]
 fn what_runs_keeps_its_ports_however_old_another_is() {
-    assert!(!blocks(older(), &[("larder", 0, true)]));
-    assert!(blocks(older(), &[("cellar", -100, true), ("larder", 0, true)]));
-    assert!(!blocks(older(), &[("larder", -100, true), ("cellar", 0, true)]));
+    assert!(!blocks(&older(), &[("larder", 0, true)]));
+    assert!(blocks(&older(), &[("cellar", -100, true), ("larder", 0, true)]));
+    assert!(!blocks(&older(), &[("larder", -100, true), ("cellar", 0, true)]));
     let mut younger = older();
     younger.metadata.creation_timestamp = Some(Time(at(10)));
-    assert!(blocks(younger, &[("cellar", 20, true)]));
+    assert!(blocks(&younger, &[("cellar", 20, true)]));
 }
 
 #[test]
 fn what_cannot_run_keeps_no_ports() {
     let mut suspended = older();
     suspended.spec.suspend = true;
-    assert!(!blocks(suspended.clone(), &[]));
-    assert!(!blocks(suspended.clone(), &[("cellar", -100, false)]));
-    assert!(blocks(suspended, &[("cellar", -100, true)]), "its pods go on running");
+    assert!(!blocks(&suspended, &[]));
+    assert!(!blocks(&suspended, &[("cellar", -100, false)]));
+    assert!(blocks(&suspended, &[("cellar", -100, true)]), "its pods go on running");
     let mut invalid = older();
     invalid.spec.image = Some("two words".into());
-    assert!(!blocks(invalid, &[]));
+    assert!(!blocks(&invalid, &[]));
     let mut going = older();
     going.metadata.deletion_timestamp = Some(Time(at(0)));
-    assert!(!blocks(going, &[]));
+    assert!(!blocks(&going, &[]));
     for reason in [Reason::PodSecurityForbidden, Reason::ApplyRejected, Reason::InvalidSpec] {
-        assert!(!blocks(refused(reason), &[]), "{reason}");
-        assert!(!blocks(refused(reason), &[("cellar", -100, false)]), "{reason}");
-        assert!(blocks(refused(reason), &[("cellar", -100, true)]), "{reason}: some of it runs");
+        assert!(!blocks(&refused(reason), &[]), "{reason}");
+        assert!(!blocks(&refused(reason), &[("cellar", -100, false)]), "{reason}");
+        assert!(blocks(&refused(reason), &[("cellar", -100, true)]), "{reason}: some of it runs");
     }
-    assert!(blocks(refused(Reason::RollingOut), &[]));
+    assert!(blocks(&refused(Reason::RollingOut), &[]));
     let mut mended = refused(Reason::PodSecurityForbidden);
     mended.metadata.generation = Some(2);
-    assert!(blocks(mended, &[]), "that was said of what it was before");
+    assert!(blocks(&mended, &[]), "that was said of what it was before");
 }
