@@ -1,10 +1,11 @@
 //! The nouns of the OCI image and distribution specifications, parsed once and valid ever after.
 //!
-//! Pure but for [`segments`], content at an offset, and [`layout`], images as files: no HTTP types, no clock. What is
+//! Pure but for [`content`], content at an offset, and [`layout`], images as files: no HTTP types, no clock. What is
 //! in hand is valid (a [`Digest`] is a digest that can be computed here, a [`RepositoryName`] matches the grammar), so
 //! nothing downstream checks again.
 //! Every room but `http` uses these types; this one uses no other room.
 
+pub mod content;
 mod digest;
 mod error_code;
 pub mod escape;
@@ -15,7 +16,6 @@ mod manifest;
 pub mod media_type;
 mod name;
 mod reference;
-pub mod segments;
 mod strict;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};

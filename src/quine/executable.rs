@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 
 /// The content of a static executable of this program, for this build's processor.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 use quinistry_oci::{
     Descriptor, Digest, History, ImageConfig, ImageConfiguration, ImageManifest, RootFs, media_type, to_json,
 };

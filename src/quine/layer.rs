@@ -3,7 +3,7 @@
 use std::io;
 
 use flate2::{Compression, GzBuilder};
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 use quinistry_oci::{Algorithm, Digest, media_type};
 use tar::{EntryType, Header};
 

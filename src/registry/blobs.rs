@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 use quinistry_oci::{Digest, RepositoryName};
 
 use super::entity::Entity;

@@ -12,7 +12,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use quinistry_http::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
-use quinistry_oci::segments::{Pieces, Segments};
+use quinistry_oci::content::{Pieces, Segments};
 use tokio::task::JoinHandle;
 
 use super::error::Error;

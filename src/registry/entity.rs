@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use quinistry_http::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
 use quinistry_oci::Digest;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 
 use super::body;
 use super::error::Error;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::layout::{Key, Place, alias, blob};

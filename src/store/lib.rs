@@ -36,7 +36,7 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 use quinistry_oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
 
 use self::artifact_types::ArtifactTypes;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 use quinistry_oci::{
     Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
 };

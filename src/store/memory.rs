@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 
 use super::layout::Key;
 use super::storage::{Entry, Identity, Staged, Storage, StorageError};

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use quinistry_oci::Digest;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 
 use super::storage::Identity;
 

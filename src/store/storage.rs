@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 
 use super::layout::Key;
 

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use quinistry_oci::Digest;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 use rustix::io::Errno;
 
 use super::layout::blob;

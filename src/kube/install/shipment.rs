@@ -12,7 +12,7 @@ use super::error::UpError;
 use super::version::{self, OWN};
 use crate::seed::{Cut, stub_of};
 use quinistry_oci::Digest;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
 
 /// An executable, ready to be cut.

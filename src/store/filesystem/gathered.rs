@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use quinistry_oci::segments::Segments;
+use quinistry_oci::content::Segments;
 
 use super::{Filesystem, Inner, failed, failpoint};
 use crate::failpoint::pass;
