@@ -1,8 +1,9 @@
-//! Content in several pieces: bytes in memory, and parts of files, which are read when they are needed. So a registry
-//! holds no second copy of itself: what it serves are pages that it runs from, and all generations on a node, whose files
-//! are one, share them; and no blob is ever in memory as a whole.
+//! Content: bytes that can be read at an offset, in memory or in parts of files, which are read when they are needed.
 //!
-//! Reads block. Used by the rooms that serve, save and push.
+//! A registry therefore holds no second copy of itself: it serves the pages that it runs from, and all generations on a
+//! node share these pages, since their executables are one file. No blob is ever in memory as a whole.
+//!
+//! Reads block, except [`Chunks::try_next`]. Used by the rooms that serve, save and push.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
@@ -16,12 +17,12 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::{Algorithm, Digest, Hasher};
 
-/// How much of a file is read at once: it stays in a processor's cache until it is sent or hashed.
-const PIECE: u64 = Pieces::LONGEST as u64;
+/// Longest chunk that is read from a file, in bytes: it stays in a processor's cache until it is sent or hashed.
+const MAX_CHUNK_BYTES: u64 = Chunks::MAX_CHUNK_BYTES as u64;
 
 /// Immutable content; clones and slices share it.
 #[derive(Clone, Debug, Default)]
-pub struct Segments(Vec<Segment>);
+pub struct Content(Vec<Segment>);
 
 #[derive(Clone, Debug)]
 enum Segment {
@@ -37,11 +38,11 @@ impl Segment {
         }
     }
 
-    /// `range` lies within.
+    /// Returns the part at `range`, which must lie within.
     fn slice(&self, range: Range<u64>) -> Self {
         match self {
             Self::Memory(bytes) => {
-                let at = |offset| usize::try_from(offset).expect("what is in memory has an address");
+                let at = |offset| usize::try_from(offset).expect("an offset in memory is an address");
                 Self::Memory(bytes.slice(at(range.start)..at(range.end)))
             }
             Self::File(file, whole) => {
@@ -51,37 +52,37 @@ impl Segment {
     }
 }
 
-// === impl Segments ===
+// === impl Content ===
 
-impl Segments {
-    /// The first `length` bytes of a file, which must not change while this lives.
+impl Content {
+    /// Creates content from the first `length` bytes of a file, which must not change while the content lives.
     #[must_use]
     pub fn of_file(file: File, length: u64) -> Self {
         if length == 0 { Self::default() } else { Self(vec![Segment::File(Arc::new(file), 0..length)]) }
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.0.iter().map(Segment::len).sum()
     }
 
-    /// Whether there is nothing in it.
+    /// Returns true if the content has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The hash of the content.
+    /// Reads and hashes the content.
     pub fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut hasher = Hasher::new(algorithm);
-        for piece in self.pieces() {
-            hasher.update(&piece?);
+        for chunk in self.chunks() {
+            hasher.update(&chunk?);
         }
         Ok(hasher.finish())
     }
 
-    /// The part of the content at `range`, clamped to what there is.
+    /// Returns the part of the content at `range`, clamped to its length.
     #[must_use]
     pub fn slice(&self, range: Range<u64>) -> Self {
         let mut start = 0;
@@ -97,19 +98,19 @@ impl Segments {
         Self(parts)
     }
 
-    /// The pieces, in order, each of a size that memory bears.
+    /// Returns the content in chunks, in order; those of files have at most [`Chunks::MAX_CHUNK_BYTES`].
     #[must_use]
-    pub fn pieces(&self) -> Pieces {
-        Pieces { segments: self.0.clone().into_iter(), file: None, most: PIECE }
+    pub fn chunks(&self) -> Chunks {
+        Chunks { segments: self.0.clone().into_iter(), file: None, max_bytes: MAX_CHUNK_BYTES }
     }
 
-    /// The content as a reader.
+    /// Returns the content as a reader.
     #[must_use]
     pub fn reader(&self) -> impl Read + Send + use<> {
-        Reader { pieces: self.pieces(), piece: Bytes::new() }
+        Reader { chunks: self.chunks(), chunk: Bytes::new() }
     }
 
-    /// The content if it is one piece in memory.
+    /// Returns the bytes if the content is one segment in memory.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&Bytes> {
         match &self.0[..] {
@@ -118,149 +119,149 @@ impl Segments {
         }
     }
 
-    /// The content in one piece: shared if it is one in memory already, else copied.
+    /// Returns the bytes as a whole: shared if the content is one segment in memory, else copied.
     pub fn to_bytes(&self) -> io::Result<Bytes> {
         if let Some(bytes) = self.as_bytes() {
             return Ok(bytes.clone());
         }
         let mut all = Vec::with_capacity(usize::try_from(self.len()).unwrap_or_default());
-        for piece in self.pieces() {
-            all.extend_from_slice(&piece?);
+        for chunk in self.chunks() {
+            all.extend_from_slice(&chunk?);
         }
         Ok(all.into())
     }
 }
 
-impl<const N: usize> From<[Bytes; N]> for Segments {
+impl<const N: usize> From<[Bytes; N]> for Content {
     fn from(segments: [Bytes; N]) -> Self {
         segments.map(|bytes| Self(vec![Segment::Memory(bytes)])).into_iter().collect()
     }
 }
 
-impl FromIterator<Self> for Segments {
+impl FromIterator<Self> for Content {
     fn from_iter<I: IntoIterator<Item = Self>>(parts: I) -> Self {
         Self(parts.into_iter().flat_map(|part| part.0).filter(|segment| segment.len() > 0).collect())
     }
 }
 
-/// Content, piece by piece.
+/// Iterator over content, chunk by chunk.
 #[derive(Debug)]
-pub struct Pieces {
+pub struct Chunks {
     segments: std::vec::IntoIter<Segment>,
-    /// What is left of the file that is being read.
+    /// File that is being read, with the range that is left of it.
     file: Option<(Arc<File>, Range<u64>)>,
-    /// Longest piece of a file, in bytes.
-    most: u64,
+    /// Longest chunk of a file, in bytes.
+    max_bytes: u64,
 }
 
-impl Pieces {
-    /// Longest piece that is read from a file at once, unless [`Self::limit`] says less.
-    pub const LONGEST: usize = 256 * 1024;
+impl Chunks {
+    /// Longest chunk that is read from a file, in bytes, unless [`Self::limit`] says less.
+    pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
 
-    /// Bounds the length of the pieces that are read from files from now on.
-    pub fn limit(&mut self, most: usize) {
-        self.most = (most as u64).clamp(1, PIECE);
+    /// Bounds the length in bytes of the chunks that are read from files from now on.
+    pub fn limit(&mut self, max_bytes: usize) {
+        self.max_bytes = (max_bytes as u64).clamp(1, MAX_CHUNK_BYTES);
     }
 
-    /// The next piece, if reading it does not have to wait for a disk.
-    pub fn poll_at_hand(&mut self) -> Poll<Option<io::Result<Bytes>>> {
-        let most = self.most;
-        match self.turn() {
-            Turn::Over => Poll::Ready(None),
-            Turn::Memory(bytes) => Poll::Ready(Some(Ok(bytes))),
-            Turn::File(file, rest) => match read_at_hand(file, rest.start, next_length(rest, most)) {
-                Some(piece) => {
-                    rest.start += piece.len() as u64;
-                    Poll::Ready(Some(Ok(piece)))
+    /// Returns the next chunk if it is in memory, that is if reading it does not have to wait for a disk.
+    pub fn try_next(&mut self) -> Poll<Option<io::Result<Bytes>>> {
+        let max_bytes = self.max_bytes;
+        match self.source() {
+            Source::End => Poll::Ready(None),
+            Source::Memory(bytes) => Poll::Ready(Some(Ok(bytes))),
+            Source::File(file, rest) => match read_cached(file, rest.start, next_length(rest, max_bytes)) {
+                Some(chunk) => {
+                    rest.start += chunk.len() as u64;
+                    Poll::Ready(Some(Ok(chunk)))
                 }
                 None => Poll::Pending,
             },
         }
     }
 
-    fn turn(&mut self) -> Turn<'_> {
+    fn source(&mut self) -> Source<'_> {
         if self.file.as_ref().is_none_or(|(_, rest)| rest.is_empty()) {
             match self.segments.next() {
-                None => return Turn::Over,
-                Some(Segment::Memory(bytes)) => return Turn::Memory(bytes),
+                None => return Source::End,
+                Some(Segment::Memory(bytes)) => return Source::Memory(bytes),
                 Some(Segment::File(file, range)) => self.file = Some((file, range)),
             }
         }
         match &mut self.file {
-            Some((file, rest)) => Turn::File(file, rest),
-            None => Turn::Over,
+            Some((file, rest)) => Source::File(file, rest),
+            None => Source::End,
         }
     }
 }
 
-/// Whose turn it is.
-enum Turn<'a> {
+/// Source of the next chunk.
+enum Source<'a> {
     Memory(Bytes),
     File(&'a File, &'a mut Range<u64>),
-    Over,
+    End,
 }
 
-impl Iterator for Pieces {
+impl Iterator for Chunks {
     type Item = io::Result<Bytes>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let most = self.most;
-        match self.turn() {
-            Turn::Over => None,
-            Turn::Memory(bytes) => Some(Ok(bytes)),
-            Turn::File(file, rest) => {
-                let length = next_length(rest, most);
-                let piece = read(file, rest.start, length);
+        let max_bytes = self.max_bytes;
+        match self.source() {
+            Source::End => None,
+            Source::Memory(bytes) => Some(Ok(bytes)),
+            Source::File(file, rest) => {
+                let length = next_length(rest, max_bytes);
+                let chunk = read(file, rest.start, length);
                 rest.start += length as u64;
-                Some(piece)
+                Some(chunk)
             }
         }
     }
 }
 
-fn next_length(rest: &Range<u64>, most: u64) -> usize {
-    usize::try_from(most.min(rest.end - rest.start)).expect("a piece is small")
+fn next_length(rest: &Range<u64>, max_bytes: u64) -> usize {
+    usize::try_from(max_bytes.min(rest.end - rest.start)).expect("a chunk has an address")
 }
 
-/// As much of that as the kernel has in memory; nothing if it has nothing, or cannot tell, or the file has ended.
-fn read_at_hand(file: &File, from: u64, length: usize) -> Option<Bytes> {
-    let mut piece = vec![0; length];
-    let read = preadv2(file, &mut [IoSliceMut::new(&mut piece)], from, ReadWriteFlags::NOWAIT).ok()?;
-    piece.truncate(read);
-    (read > 0).then(|| piece.into())
+/// Reads as much as the kernel has in memory; `None` if it has nothing, or cannot tell, or the file has ended.
+fn read_cached(file: &File, from: u64, length: usize) -> Option<Bytes> {
+    let mut chunk = vec![0; length];
+    let read = preadv2(file, &mut [IoSliceMut::new(&mut chunk)], from, ReadWriteFlags::NOWAIT).ok()?;
+    chunk.truncate(read);
+    (read > 0).then(|| chunk.into())
 }
 
-/// So much of a file, into memory that nobody has filled with zeros before.
+/// Reads `length` bytes of a file, into memory that was not filled with zeros first.
 fn read(file: &File, from: u64, length: usize) -> io::Result<Bytes> {
-    let mut piece = Vec::with_capacity(length);
-    while piece.len() < length {
-        let at = from + piece.len() as u64;
-        match rustix::io::pread(file, spare_capacity(&mut piece), at) {
+    let mut chunk = Vec::with_capacity(length);
+    while chunk.len() < length {
+        let at = from + chunk.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut chunk), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    // There may have been more room than was asked for, and more in the file.
-    piece.truncate(length);
-    Ok(piece.into())
+    // The allocation may be larger than `length`, and the file longer.
+    chunk.truncate(length);
+    Ok(chunk.into())
 }
 
 struct Reader {
-    pieces: Pieces,
-    piece: Bytes,
+    chunks: Chunks,
+    chunk: Bytes,
 }
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.next() {
-                Some(piece) => self.piece = piece?,
+        while self.chunk.is_empty() {
+            match self.chunks.next() {
+                Some(chunk) => self.chunk = chunk?,
                 None => return Ok(0),
             }
         }
-        let length = self.piece.len().min(buffer.len());
-        self.piece.copy_to_slice(&mut buffer[..length]);
+        let length = self.chunk.len().min(buffer.len());
+        self.chunk.copy_to_slice(&mut buffer[..length]);
         Ok(length)
     }
 }
@@ -271,62 +272,62 @@ mod tests {
 
     use super::*;
 
-    fn file(content: &[u8]) -> Segments {
+    fn file(content: &[u8]) -> Content {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
-        Segments::of_file(file, content.len() as u64)
+        Content::of_file(file, content.len() as u64)
     }
 
     #[test]
     fn every_slice_is_that_of_the_whole() {
         let memory = ["ab", "", "c"].map(Bytes::from);
-        let segments: Segments = [memory.into(), file(b"de"), file(b""), file(b"f")].into_iter().collect();
-        let whole = segments.to_bytes().unwrap();
-        assert_eq!((&whole[..], segments.len()), (&b"abcdef"[..], 6));
+        let content: Content = [memory.into(), file(b"de"), file(b""), file(b"f")].into_iter().collect();
+        let whole = content.to_bytes().unwrap();
+        assert_eq!((&whole[..], content.len()), (&b"abcdef"[..], 6));
         for from in 0..8 {
             for to in 0..8 {
                 let expected = whole.get(from.min(6)..to.min(6)).unwrap_or_default();
-                let slice = segments.slice(from as u64..to as u64);
+                let slice = content.slice(from as u64..to as u64);
                 assert_eq!(slice.to_bytes().unwrap(), expected, "{from}..{to}");
                 assert_eq!(slice.len(), expected.len() as u64);
             }
         }
-        assert_eq!(segments.slice(2..u64::MAX).to_bytes().unwrap(), "cdef");
-        assert_eq!(segments.digest(Algorithm::Sha256).unwrap(), Digest::sha256(b"abcdef"));
-        assert!(Segments::default().is_empty());
+        assert_eq!(content.slice(2..u64::MAX).to_bytes().unwrap(), "cdef");
+        assert_eq!(content.digest(Algorithm::Sha256).unwrap(), Digest::sha256(b"abcdef"));
+        assert!(Content::default().is_empty());
     }
 
     #[test]
-    fn files_are_read_in_pieces_and_in_order() {
-        let content: Vec<u8> = (0_u32..200_000).flat_map(u32::to_le_bytes).collect();
-        let segments = file(&content);
-        assert!(segments.pieces().all(|piece| piece.unwrap().len() as u64 <= PIECE));
-        assert_eq!(segments.to_bytes().unwrap(), content);
+    fn files_are_read_in_chunks_and_in_order() {
+        let bytes: Vec<u8> = (0_u32..200_000).flat_map(u32::to_le_bytes).collect();
+        let content = file(&bytes);
+        assert!(content.chunks().all(|chunk| chunk.unwrap().len() as u64 <= MAX_CHUNK_BYTES));
+        assert_eq!(content.to_bytes().unwrap(), bytes);
         let mut read = Vec::new();
-        segments.slice(3..700_001).reader().read_to_end(&mut read).unwrap();
-        assert_eq!(read, content[3..700_001]);
+        content.slice(3..700_001).reader().read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes[3..700_001]);
     }
 
     #[test]
-    fn what_is_at_hand_is_the_same_as_what_is_read() {
-        let content: Vec<u8> = (0_u32..200_000).flat_map(u32::to_le_bytes).collect();
-        let segments: Segments = [[Bytes::from("ab")].into(), file(&content)].into_iter().collect();
-        let mut pieces = segments.slice(1..700_001).pieces();
+    fn chunks_in_memory_are_the_same_as_chunks_that_are_read() {
+        let bytes: Vec<u8> = (0_u32..200_000).flat_map(u32::to_le_bytes).collect();
+        let content: Content = [[Bytes::from("ab")].into(), file(&bytes)].into_iter().collect();
+        let mut chunks = content.slice(1..700_001).chunks();
         let mut all = Vec::new();
         loop {
-            match pieces.poll_at_hand() {
+            match chunks.try_next() {
                 Poll::Ready(None) => break,
-                Poll::Ready(Some(piece)) => all.extend_from_slice(&piece.unwrap()),
+                Poll::Ready(Some(chunk)) => all.extend_from_slice(&chunk.unwrap()),
                 // Not every filesystem can tell.
-                Poll::Pending => all.extend_from_slice(&pieces.next().unwrap().unwrap()),
+                Poll::Pending => all.extend_from_slice(&chunks.next().unwrap().unwrap()),
             }
         }
-        assert_eq!(all, [b"b", &content[..699_999]].concat());
+        assert_eq!(all, [b"b", &bytes[..699_999]].concat());
     }
 
     #[test]
     fn a_file_that_is_shorter_than_it_was_is_an_error_and_not_an_end() {
-        let short = Segments::of_file(tempfile::tempfile().unwrap(), 1);
+        let short = Content::of_file(tempfile::tempfile().unwrap(), 1);
         assert_eq!(short.to_bytes().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
-use quinistry_oci::content::Segments;
-use quinistry_oci::{Digest, RepositoryName};
+use quinistry_oci::{Content, Digest, RepositoryName};
 
 use super::entity::Entity;
 use super::error::Error;
@@ -37,7 +36,7 @@ pub(super) async fn get(
 }
 
 /// Looks a blob up. Of many requests for one that must be hashed first, one hashes it.
-async fn look_up(stored: &Stored, name: RepositoryName, digest: Digest) -> Result<Segments, Error> {
+async fn look_up(stored: &Stored, name: RepositoryName, digest: Digest) -> Result<Content, Error> {
     let turn = stored.blobs.wait(&digest).await;
     if let Some(content) = stored.store.blob_at_hand(&name, &digest) {
         return Ok(content);

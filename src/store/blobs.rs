@@ -3,8 +3,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use quinistry_oci::content::Segments;
-use quinistry_oci::{Algorithm, Digest, RepositoryName};
+use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use super::layout::{Key, Place, alias, blob};
 use super::storage::{Entry, StorageError};
@@ -28,7 +27,7 @@ pub(super) const MAX_SEARCHED: usize = 4096;
 impl Store {
     /// Returns a blob's content, which has its digest. Short content is read at once; that, or the open file,
     /// is remembered for a moment.
-    pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Segments, StoreError> {
+    pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Content, StoreError> {
         let begun = self.0.found_blobs.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
         // A link without bytes is what another program's collection leaves.
@@ -50,7 +49,7 @@ impl Store {
 
     /// What was found of a blob, if that was a moment ago: never waits for a storage, though reading the content may.
     #[must_use]
-    pub fn blob_at_hand(&self, name: &RepositoryName, digest: &Digest) -> Option<Segments> {
+    pub fn blob_at_hand(&self, name: &RepositoryName, digest: &Digest) -> Option<Content> {
         self.0.found_blobs.get(name, digest)
     }
 
@@ -143,7 +142,7 @@ impl Store {
 }
 
 /// Reads short content, if it has its digest.
-fn read_short(digest: &Digest, content: &Segments) -> Result<Option<Bytes>, StoreError> {
+fn read_short(digest: &Digest, content: &Content) -> Result<Option<Bytes>, StoreError> {
     match content.to_bytes() {
         Ok(bytes) if digest.matches(&bytes) => return Ok(Some(bytes)),
         Ok(_) => {}

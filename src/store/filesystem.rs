@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quinistry_oci::content::Segments;
+use quinistry_oci::Content;
 use rustix::fs::{FileType, OFlags, Stat};
 
 use self::folders::{Failure, Folders};
@@ -234,10 +234,10 @@ impl Filesystem {
 }
 
 impl Storage for Filesystem {
-    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError> {
+    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError> {
         let Some((file, stat)) = self.file(key)? else { return Ok(None) };
         let identity = identity(&stat);
-        Ok(Some((Segments::of_file(file, identity.length()), identity)))
+        Ok(Some((Content::of_file(file, identity.length()), identity)))
     }
 
     fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError> {

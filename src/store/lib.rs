@@ -36,8 +36,7 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinistry_oci::content::Segments;
-use quinistry_oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
+use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName, Tag};
 
 use self::artifact_types::ArtifactTypes;
 use self::intents::Left;
@@ -92,7 +91,7 @@ struct Inner {
     links: Links,
     sessions: Sessions,
     meanings: Lookups<Reference, Meaning>,
-    found_blobs: Lookups<Digest, Segments>,
+    found_blobs: Lookups<Digest, Content>,
     tag_lists: Lookups<(), Arc<[Tag]>>,
     referrers: Lookups<Asked, Referrers>,
     recent: Recent,

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use quinistry_oci::content::Segments;
 use quinistry_oci::{
-    Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
+    Algorithm, Content, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
 };
 
 use super::blobs::link_to;
@@ -30,7 +29,7 @@ pub struct StoredManifest {
     /// Its type.
     pub media_type: &'static str,
     /// Bytes of the manifest. Long ones are read by pieces, so that any number of clients can hold it.
-    pub content: Segments,
+    pub content: Content,
 }
 
 /// A manifest under a digest, and under tags.

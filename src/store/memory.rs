@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use quinistry_oci::content::Segments;
+use quinistry_oci::Content;
 
 use super::layout::Key;
 use super::storage::{Entry, Identity, Staged, Storage, StorageError};
@@ -29,7 +29,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct Object {
     /// In the pieces in which it came.
-    content: Segments,
+    content: Content,
     modified: SystemTime,
 }
 
@@ -80,7 +80,7 @@ impl Inner {
     }
 
     /// Content for which there is room.
-    fn insert(&mut self, key: &Key, content: Segments) {
+    fn insert(&mut self, key: &Key, content: Content) {
         let object = Object { content, modified: SystemTime::now() };
         if let Some(before) = self.objects.insert(key.as_str().into(), object) {
             self.used -= before.content.len();
@@ -98,7 +98,7 @@ fn folder(key: &Key) -> String {
 }
 
 impl Storage for Memory {
-    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError> {
+    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError> {
         let content = self.inner().objects.get(key.as_str()).map(|object| object.content.clone());
         Ok(content.map(|content| (content.clone(), Identity::of_memory(content.len()))))
     }
@@ -239,9 +239,9 @@ impl Staged for Gathered {
 
     fn rest(&mut self) {}
 
-    fn content(&self) -> Result<Segments, StorageError> {
+    fn content(&self) -> Result<Content, StorageError> {
         let last = Bytes::copy_from_slice(&self.last);
-        Ok(self.pieces.iter().cloned().chain([last]).map(|piece| Segments::from([piece])).collect())
+        Ok(self.pieces.iter().cloned().chain([last]).map(|piece| Content::from([piece])).collect())
     }
 
     fn is_spent(&self) -> bool {

@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use quinistry_oci::Content;
 use quinistry_oci::Digest;
-use quinistry_oci::content::Segments;
 
 use super::storage::Identity;
 
@@ -29,7 +29,7 @@ pub(super) struct Known {
 /// A longer manifest that was checked, to be read by pieces.
 #[derive(Clone, Debug)]
 pub(super) struct Long {
-    pub(super) content: Segments,
+    pub(super) content: Content,
     pub(super) media_type: &'static str,
     /// Identity of the file that was checked.
     pub(super) identity: Option<Identity>,
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn of_longer_ones_there_is_an_end_too() {
         let recent = Recent::default();
-        let long = Long { content: Segments::default(), media_type: "x", identity: None };
+        let long = Long { content: Content::default(), media_type: "x", identity: None };
         let digests: Vec<Digest> = (0..40_u8).map(|i| Digest::sha256(&[i])).collect();
         for digest in digests.iter().chain(&digests[39..]) {
             recent.put_long(digest, long.clone());

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
-use quinistry_oci::content::Segments;
+use quinistry_oci::Content;
 
 use super::layout::Key;
 
@@ -20,7 +20,7 @@ pub type Entry<'a> = (Key, &'a [u8]);
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Opens the bytes under a key, for streaming, with their identity; `None` if there are none. The bytes
     /// do not change while they are held.
-    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError>;
+    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError>;
 
     /// The bytes under a key at once; `None` if there are none. More than `most` are an error.
     fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError>;
@@ -141,7 +141,7 @@ pub trait Staged: fmt::Debug + Send + Sync {
     fn rest(&mut self);
 
     /// All of it.
-    fn content(&self) -> Result<Segments, StorageError>;
+    fn content(&self) -> Result<Content, StorageError>;
 
     /// Puts all of it under a key, and more behind it, as [`Storage::write`] does. Afterwards it is of no more use; if it
     /// fails, it may be.

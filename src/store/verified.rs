@@ -10,8 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use quinistry_oci::Content;
 use quinistry_oci::Digest;
-use quinistry_oci::content::Segments;
 use rustix::io::Errno;
 
 use super::layout::blob;
@@ -79,7 +79,7 @@ impl Store {
     pub(super) fn is_sound(
         &self,
         digest: &Digest,
-        content: &Segments,
+        content: &Content,
         identity: Identity,
     ) -> Result<bool, StoreError> {
         if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
@@ -144,7 +144,7 @@ mod tests {
     fn what_could_not_be_read_is_read_again_the_next_time() {
         let store = Store::open(crate::Memory::new(1 << 20), false).unwrap();
         // Nothing is mapped at its beginning: EIO.
-        let lost = Segments::of_file(std::fs::File::open("/proc/self/mem").unwrap(), 4);
+        let lost = Content::of_file(std::fs::File::open("/proc/self/mem").unwrap(), 4);
         let (digest, identity) = (Digest::sha256(b"abcd"), Identity::of_file(4, [1; 6]));
         assert!(!store.is_sound(&digest, &lost, identity.clone()).unwrap());
         assert!(store.is_sound(&digest, &[Bytes::from("abcd")].into(), identity).unwrap());

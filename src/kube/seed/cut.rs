@@ -12,8 +12,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::{NAME, PIECES, SEED, STUB};
-use quinistry_oci::content::Segments;
-use quinistry_oci::{Algorithm, Digest};
+use quinistry_oci::{Algorithm, Content, Digest};
 use quinistry_quine::Executable;
 
 /// Length of a piece in bytes; the last one may be shorter. A `ConfigMap` may hold a mebibyte, and is a third longer on
@@ -40,7 +39,7 @@ pub enum Part {
 #[derive(Clone, Debug)]
 pub struct Cut {
     names: Names,
-    executable: Segments,
+    executable: Content,
     digest: Digest,
     stub: Bytes,
 }
@@ -100,7 +99,7 @@ impl Part {
 
 impl Cut {
     /// Reads all of it once, for the digest.
-    pub fn new(resource: &str, executable: Segments, stub: Bytes) -> io::Result<Self> {
+    pub fn new(resource: &str, executable: Content, stub: Bytes) -> io::Result<Self> {
         let digest = executable.digest(Algorithm::Sha256)?;
         Ok(Self { names: Names::new(resource, &digest), executable, digest, stub })
     }

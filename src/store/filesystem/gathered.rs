@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use quinistry_oci::content::Segments;
+use quinistry_oci::Content;
 
 use super::{Filesystem, Inner, failed, failpoint};
 use crate::failpoint::pass;
@@ -168,14 +168,14 @@ impl Staged for Gathered {
         self.file = None;
     }
 
-    fn content(&self) -> Result<Segments, StorageError> {
+    fn content(&self) -> Result<Content, StorageError> {
         let opened = match &self.file {
             Some(file) => file.try_clone(),
-            None if self.length == 0 => return Ok(Segments::default()),
+            None if self.length == 0 => return Ok(Content::default()),
             None => File::open(&self.path),
         };
         let file = opened.map_err(|error| failed("read", &self.path, error))?;
-        Ok(Segments::of_file(file, self.length))
+        Ok(Content::of_file(file, self.length))
     }
 
     fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError> {
