@@ -5,10 +5,10 @@
 //! somebody has looked; reading goes on.
 
 mod folders;
-mod gathered;
 mod lists;
 mod placing;
 mod root;
+mod staged_file;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -24,9 +24,9 @@ use quinistry_oci::Content;
 use rustix::fs::{FileType, OFlags, Stat};
 
 use self::folders::{Failure, Folders};
-use self::gathered::Gathered;
 use self::placing::dispose;
 use self::root::Root;
+use self::staged_file::Gathered;
 use super::failpoint::pass;
 use super::layout::{self, Key};
 use super::storage::{Entry, Identity, Staged, Storage, StorageError};

@@ -6,6 +6,8 @@
 //! understood stays, with every digest that stands in it: other programs take more forms than this one does.
 //! A damaged manifest stops the run, as the content that it needs is unknown.
 
+pub(super) mod link_guard;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 

@@ -10,6 +10,7 @@
 
 mod artifact_types;
 mod blobs;
+mod cache;
 mod error;
 mod failpoint;
 mod filesystem;
@@ -18,14 +19,10 @@ mod intents;
 mod layout;
 mod listings;
 mod locks;
-mod lookups;
 mod manifests;
 mod memory;
-mod recent;
-mod reclaim;
 mod referrers;
 mod storage;
-mod sweep;
 mod uploads;
 mod verified;
 mod walk;
@@ -39,12 +36,12 @@ use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName, Tag};
 
 use self::artifact_types::ArtifactTypes;
+use self::cache::Lookups;
+use self::cache::manifests::Recent;
+use self::gc::link_guard::Links;
 use self::intents::Left;
 use self::locks::Locks;
-use self::lookups::Lookups;
 use self::manifests::Meaning;
-use self::recent::Recent;
-use self::reclaim::Links;
 use self::referrers::{Asked, Made};
 use self::uploads::Sessions;
 use self::verified::Verified;

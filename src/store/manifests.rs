@@ -8,9 +8,9 @@ use quinistry_oci::{
 };
 
 use super::blobs::link_to;
+use super::cache::manifests::{Known, LONGEST as LONGEST_KEPT, Long};
 use super::intents::Intent;
 use super::layout::{Key, Place, blob};
-use super::recent::{Known, LONGEST as LONGEST_KEPT, Long};
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};

@@ -4,6 +4,8 @@
 //! when the session is taken up again its bytes are hashed again. It has its folder when the first bytes are about to come
 //! that others shall follow; most blobs come whole, in one request, and leave nothing to go on with.
 
+mod expiry;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;

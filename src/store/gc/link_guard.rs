@@ -8,17 +8,17 @@ use std::sync::{PoisonError, RwLock};
 
 use quinistry_oci::{Digest, RepositoryName};
 
-use super::gc::blob_folder;
-use super::layout::Place;
-use super::{Store, StoreError};
+use super::blob_folder;
+use crate::layout::Place;
+use crate::{Store, StoreError};
 
 /// Held by many while each links bytes that it has seen or put there; by one alone while it frees bytes.
 #[derive(Debug, Default)]
-pub(super) struct Links(RwLock<()>);
+pub(crate) struct Links(RwLock<()>);
 
 impl Store {
     /// Makes links to bytes: `link` first looks for these, or puts them there. Nobody frees them meanwhile.
-    pub(super) fn linking<T>(
+    pub(crate) fn linking<T>(
         &self,
         canonical: &Digest,
         link: impl FnOnce() -> Result<T, StoreError>,
@@ -38,7 +38,7 @@ impl Store {
     }
 
     /// Removes links to bytes, and these with the last one where they are not left to a collection.
-    pub(super) fn unlinking(
+    pub(crate) fn unlinking(
         &self,
         canonical: &Digest,
         unlink: impl FnOnce() -> Result<(), StoreError>,

@@ -8,35 +8,35 @@ use bytes::Bytes;
 use quinistry_oci::Content;
 use quinistry_oci::Digest;
 
-use super::storage::Identity;
+use crate::storage::Identity;
 
 /// How many bytes are kept.
 const ROOM: usize = 4 * 1024 * 1024;
 
 /// Length of the longest manifest whose bytes are kept. Longer ones are rare, and would push all others out.
-pub(super) const LONGEST: usize = 256 * 1024;
+pub(crate) const LONGEST: usize = 256 * 1024;
 
 /// Most longer manifests of which is remembered that they were checked, as open files.
 const MAX_LONG: usize = 32;
 
 /// A manifest under its SHA-256, with the type that its bytes tell.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) bytes: Bytes,
-    pub(super) media_type: &'static str,
+pub(crate) struct Known {
+    pub(crate) bytes: Bytes,
+    pub(crate) media_type: &'static str,
 }
 
 /// A longer manifest that was checked, to be read by pieces.
 #[derive(Clone, Debug)]
-pub(super) struct Long {
-    pub(super) content: Content,
-    pub(super) media_type: &'static str,
+pub(crate) struct Long {
+    pub(crate) content: Content,
+    pub(crate) media_type: &'static str,
     /// Identity of the file that was checked.
-    pub(super) identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<Inner>);
+pub(crate) struct Recent(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -49,17 +49,17 @@ struct Inner {
 }
 
 impl Recent {
-    pub(super) fn get(&self, canonical: &Digest) -> Option<Known> {
+    pub(crate) fn get(&self, canonical: &Digest) -> Option<Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(canonical).cloned()
     }
 
     /// Returns a longer manifest that was checked before.
-    pub(super) fn long(&self, canonical: &Digest) -> Option<Long> {
+    pub(crate) fn long(&self, canonical: &Digest) -> Option<Long> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.long.iter().find(|(digest, _)| digest == canonical).map(|(_, long)| long.clone())
     }
 
-    pub(super) fn put_long(&self, canonical: &Digest, long: Long) {
+    pub(crate) fn put_long(&self, canonical: &Digest, long: Long) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.long.retain(|(digest, _)| digest != canonical);
         inner.long.push_back((canonical.clone(), long));
@@ -68,7 +68,7 @@ impl Recent {
         }
     }
 
-    pub(super) fn put(&self, canonical: &Digest, known: &Known) {
+    pub(crate) fn put(&self, canonical: &Digest, known: &Known) {
         if known.bytes.len() > LONGEST {
             return;
         }

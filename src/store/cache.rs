@@ -3,6 +3,8 @@
 //! What this program changes is forgotten at once. Another program may change the same folder, and nobody tells us; so
 //! nothing is believed for longer than [`BELIEVED`].
 
+pub(super) mod manifests;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use quinistry_oci::RepositoryName;
 
-use super::layout::Place;
-use super::uploads::{EMPTY_AT_MOST, Session, UploadId};
-use super::{Store, StoreError};
+use super::{EMPTY_AT_MOST, Session, UploadId};
+use crate::layout::Place;
+use crate::{Store, StoreError};
 
 impl Store {
     /// Ends all sessions that nobody has touched for so long; how many.
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn sessions_that_have_received_nothing_make_place_for_others() {
         let mut store = Store::open(Memory::new(1 << 20), false).unwrap();
-        std::sync::Arc::get_mut(&mut store.0).unwrap().sessions = super::super::Sessions::new(3);
+        std::sync::Arc::get_mut(&mut store.0).unwrap().sessions = crate::Sessions::new(3);
         let name: RepositoryName = "a/b".parse().unwrap();
         let sessions = [(); 3].map(|()| store.begin(&name, None).unwrap());
         assert!(store.begin(&name, None).is_err(), "all are young");
