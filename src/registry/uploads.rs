@@ -134,7 +134,7 @@ pub(super) async fn put(
 
 async fn find(stored: &Stored, name: &RepositoryName, id: &str) -> Result<Arc<Session>, Error> {
     let id: UploadId = id.parse().map_err(|_| StoreError::UploadUnknown)?;
-    if let Some(known) = stored.store.session_at_hand(name, &id) {
+    if let Some(known) = stored.store.cached_session(name, &id) {
         return Ok(known?);
     }
     let of = name.clone();

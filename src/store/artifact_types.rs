@@ -15,8 +15,8 @@ const CAPACITY: usize = 100_000;
 /// Digest and artifact type of a referrer.
 pub(super) type Typed = (Digest, Option<Arc<str>>);
 
-/// All referrers of a subject, with the stamp of the state that they are of.
-type Stamped = (String, Arc<[Typed]>);
+/// All referrers of a subject, with the version of the state that they are of.
+type Versioned = (String, Arc<[Typed]>);
 
 /// Types by repository and subject, each for a state of the repository's manifests.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) struct ArtifactTypes(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<RepositoryName, HashMap<Digest, Stamped>>,
+    known: HashMap<RepositoryName, HashMap<Digest, Versioned>>,
     count: usize,
     /// Number of changes of repositories.
     changes: u64,
@@ -32,9 +32,9 @@ struct Inner {
 
 impl ArtifactTypes {
     /// Returns all referrers of a subject, in order, if they are known for that state of the repository.
-    pub(super) fn get(&self, name: &RepositoryName, subject: &Digest, stamp: &str) -> Option<Arc<[Typed]>> {
+    pub(super) fn get(&self, name: &RepositoryName, subject: &Digest, version: &str) -> Option<Arc<[Typed]>> {
         let inner = self.inner();
-        inner.known.get(name)?.get(subject).filter(|(of, _)| of == stamp).map(|(_, types)| types.clone())
+        inner.known.get(name)?.get(subject).filter(|(of, _)| of == version).map(|(_, types)| types.clone())
     }
 
     /// Returns the present number of changes. Call this before descriptors are read.
@@ -48,7 +48,7 @@ impl ArtifactTypes {
         begun: u64,
         name: &RepositoryName,
         subject: &Digest,
-        stamp: String,
+        version: String,
         types: Vec<Typed>,
     ) {
         let mut inner = self.inner();
@@ -61,7 +61,7 @@ impl ArtifactTypes {
         }
         inner.count += types.len();
         let before =
-            inner.known.entry(name.clone()).or_default().insert(subject.clone(), (stamp, types.into()));
+            inner.known.entry(name.clone()).or_default().insert(subject.clone(), (version, types.into()));
         inner.count -= before.map_or(0, |(_, types)| types.len());
     }
 

@@ -28,7 +28,7 @@ impl Store {
     /// Returns a blob's content, which has its digest. Short content is read at once; that, or the open file,
     /// is remembered for a moment.
     pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Content, StoreError> {
-        let begun = self.0.found_blobs.begin();
+        let begun = self.0.blob_cache.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
         // A link without bytes is what another program's collection leaves.
         let opened = self.storage().open(&blob(&canonical))?;
@@ -43,21 +43,21 @@ impl Store {
             let weight = OVERHEAD + bytes.len();
             ([bytes].into(), weight)
         };
-        self.0.found_blobs.found(begun, name, digest.clone(), content.clone(), weight);
+        self.0.blob_cache.insert(begun, name, digest.clone(), content.clone(), weight);
         Ok(content)
     }
 
     /// What was found of a blob, if that was a moment ago: never waits for a storage, though reading the content may.
     #[must_use]
-    pub fn blob_at_hand(&self, name: &RepositoryName, digest: &Digest) -> Option<Content> {
-        self.0.found_blobs.get(name, digest)
+    pub fn cached_blob(&self, name: &RepositoryName, digest: &Digest) -> Option<Content> {
+        self.0.blob_cache.get(name, digest)
     }
 
     /// Takes a blob out of a repository. Others may have its bytes.
     pub fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
-        let Inner { locks, found_blobs, .. } = &*self.0;
+        let Inner { locks, blob_cache, .. } = &*self.0;
         locks.with(name, || {
-            found_blobs.changing(name, || {
+            blob_cache.invalidate_during(name, || {
                 let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
                 self.unlinking(&canonical, || self.unlink_blob(name, &canonical))
             })

@@ -1,7 +1,7 @@
-//! What was found when something was looked up in a repository: so that what everybody asks for is answered from memory.
+//! Caches of the store: results of reading a repository, so that frequent requests are answered from memory.
 //!
-//! What this program changes is forgotten at once. Another program may change the same folder, and nobody tells us; so
-//! nothing is believed for longer than [`BELIEVED`].
+//! A change by this program invalidates the repository's entries at once. Another program may change the same folder
+//! without notice, so no entry is used for longer than [`TTL`].
 
 pub(super) mod manifests;
 
@@ -12,98 +12,100 @@ use std::time::{Duration, Instant};
 
 use quinistry_oci::RepositoryName;
 
-/// How late another program's changes are seen.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// Lifetime of an entry, and so the delay until another program's change is seen.
+const TTL: Duration = Duration::from_secs(1);
 
-/// Values by repository, and by what was looked up there.
+/// Cache of values by repository and key, whose entries expire after [`TTL`].
 #[derive(Debug)]
-pub(super) struct Lookups<K, V> {
+pub(super) struct ExpiringCache<K, V> {
     inner: Mutex<Inner<K, V>>,
-    /// What all of them may weigh; when it is more, all are forgotten.
-    most: usize,
+    /// Greatest total weight of the entries; an insertion beyond it clears the cache first.
+    capacity: usize,
 }
 
 #[derive(Debug)]
 struct Inner<K, V> {
-    known: HashMap<RepositoryName, HashMap<K, Found<V>>>,
+    entries: HashMap<RepositoryName, HashMap<K, CacheEntry<V>>>,
     weight: usize,
-    /// How often something was changed.
+    /// Number of changes of repositories.
     changes: u64,
-    /// When what nobody believes any more was last dropped.
-    tidied: Instant,
+    /// Time at which expired entries were last removed.
+    cleaned_at: Instant,
 }
 
 #[derive(Debug)]
-struct Found<V> {
+struct CacheEntry<V> {
     value: V,
     weight: usize,
-    since: Instant,
+    read_at: Instant,
 }
 
-/// When a look-up began.
+/// Start of a read whose result is to be cached.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Begun {
+pub(super) struct ReadStart {
     changes: u64,
     at: Instant,
 }
 
-impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
-    /// Room for so much, in whatever unit the values are weighed.
-    pub(super) fn new(most: usize) -> Self {
-        let inner = Inner { known: HashMap::new(), weight: 0, changes: 0, tidied: Instant::now() };
-        Self { inner: Mutex::new(inner), most }
+impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
+    /// Creates a cache of a total weight, in the unit in which the caller weighs the values.
+    pub(super) fn new(capacity: usize) -> Self {
+        let inner = Inner { entries: HashMap::new(), weight: 0, changes: 0, cleaned_at: Instant::now() };
+        Self { inner: Mutex::new(inner), capacity }
     }
 
-    /// To be asked before something is looked up.
-    pub(super) fn begin(&self) -> Begun {
-        Begun { changes: self.inner().changes, at: Instant::now() }
+    /// Records the start of a read. Call before the storage is read.
+    pub(super) fn begin(&self) -> ReadStart {
+        ReadStart { changes: self.inner().changes, at: Instant::now() }
     }
 
-    /// What was found, and what that weighs; unless something was changed since, in which case it may be too old.
-    pub(super) fn found(&self, begun: Begun, name: &RepositoryName, key: K, value: V, weight: usize) {
+    /// Caches the result of a read with its weight, unless a repository was changed since the read began: the result
+    /// may then be out of date.
+    pub(super) fn insert(&self, begun: ReadStart, name: &RepositoryName, key: K, value: V, weight: usize) {
         let mut inner = self.inner();
-        if inner.changes != begun.changes || weight > self.most {
+        if inner.changes != begun.changes || weight > self.capacity {
             return;
         }
-        // Also what weighs little: an open file keeps the room of what another program has removed.
-        if inner.tidied.elapsed() >= BELIEVED {
-            inner.tidy();
+        // Entries of little weight, too: an open file holds the disk space of a file that another program removed.
+        if inner.cleaned_at.elapsed() >= TTL {
+            inner.remove_expired();
         }
-        if inner.weight + weight > self.most {
-            inner.known.clear();
+        if inner.weight + weight > self.capacity {
+            inner.entries.clear();
             inner.weight = 0;
         }
-        let found = Found { value, weight, since: begun.at };
-        let before = inner.known.entry(name.clone()).or_default().insert(key, found);
+        let entry = CacheEntry { value, weight, read_at: begun.at };
+        let replaced = inner.entries.entry(name.clone()).or_default().insert(key, entry);
         inner.weight += weight;
-        inner.weight -= before.map_or(0, |before| before.weight);
+        inner.weight -= replaced.map_or(0, |replaced| replaced.weight);
     }
 
-    /// What was found a moment ago, if nothing in the repository has changed since.
+    /// Returns the cached value, unless it has expired or the repository has changed since.
     pub(super) fn get(&self, name: &RepositoryName, key: &K) -> Option<V> {
         let inner = self.inner();
-        let found = inner.known.get(name)?.get(key)?;
-        (found.since.elapsed() < BELIEVED).then(|| found.value.clone())
+        let entry = inner.entries.get(name)?.get(key)?;
+        (entry.read_at.elapsed() < TTL).then(|| entry.value.clone())
     }
 
-    /// Drops what nobody believes any more.
-    pub(super) fn tidy(&self) {
-        self.inner().tidy();
+    /// Removes expired entries.
+    pub(super) fn remove_expired(&self) {
+        self.inner().remove_expired();
     }
 
-    /// Runs what changes a repository. Who looks something up meanwhile sees the storage as it is.
-    pub(super) fn changing<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        self.forget(name);
-        // Also if it panics: then nobody knows what is so.
-        let _after = Forget { lookups: self, name };
+    /// Runs a change of a repository, and invalidates its entries before and after: a read during the change goes to the
+    /// storage, and its result is not cached.
+    pub(super) fn invalidate_during<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
+        self.invalidate(name);
+        // After a panic as well, which leaves the state of the repository unknown.
+        let _after = InvalidateOnDrop { cache: self, name };
         change()
     }
 
-    fn forget(&self, name: &RepositoryName) {
+    fn invalidate(&self, name: &RepositoryName) {
         let mut inner = self.inner();
         inner.changes += 1;
-        let gone = inner.known.remove(name);
-        inner.weight -= gone.into_iter().flatten().map(|(_, found)| found.weight).sum::<usize>();
+        let removed = inner.entries.remove(name);
+        inner.weight -= removed.into_iter().flatten().map(|(_, entry)| entry.weight).sum::<usize>();
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner<K, V>> {
@@ -113,36 +115,36 @@ impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
 }
 
 impl<K, V> Inner<K, V> {
-    fn tidy(&mut self) {
-        self.tidied = Instant::now();
-        let Self { known, weight, .. } = self;
-        known.retain(|_, found| {
-            found.retain(|_, found| {
-                let stays = found.since.elapsed() < BELIEVED;
-                *weight -= if stays { 0 } else { found.weight };
+    fn remove_expired(&mut self) {
+        self.cleaned_at = Instant::now();
+        let Self { entries, weight, .. } = self;
+        entries.retain(|_, of_repository| {
+            of_repository.retain(|_, entry| {
+                let stays = entry.read_at.elapsed() < TTL;
+                *weight -= if stays { 0 } else { entry.weight };
                 stays
             });
-            !found.is_empty()
+            !of_repository.is_empty()
         });
     }
 }
 
-struct Forget<'a, K: Eq + Hash, V: Clone> {
-    lookups: &'a Lookups<K, V>,
+struct InvalidateOnDrop<'a, K: Eq + Hash, V: Clone> {
+    cache: &'a ExpiringCache<K, V>,
     name: &'a RepositoryName,
 }
 
-impl<K: Eq + Hash, V: Clone> Drop for Forget<'_, K, V> {
+impl<K: Eq + Hash, V: Clone> Drop for InvalidateOnDrop<'_, K, V> {
     fn drop(&mut self) {
-        self.lookups.forget(self.name);
+        self.cache.invalidate(self.name);
     }
 }
 
 #[cfg(test)]
-impl<K: Eq + Hash, V: Clone> Lookups<K, V> {
-    /// How much is remembered, in pieces.
+impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
+    /// Returns the number of entries.
     pub(super) fn count(&self) -> usize {
-        self.inner().known.values().map(HashMap::len).sum()
+        self.inner().entries.values().map(HashMap::len).sum()
     }
 }
 
@@ -154,76 +156,73 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn lookups() -> Lookups<&'static str, u32> {
-        Lookups::new(8)
+    fn cache() -> ExpiringCache<&'static str, u32> {
+        ExpiringCache::new(8)
     }
 
     #[test]
-    fn what_is_changed_is_forgotten_and_nothing_else() {
-        let lookups = lookups();
+    fn a_change_invalidates_one_repository_and_no_other() {
+        let cache = cache();
         for of in ["a", "b"] {
-            lookups.found(lookups.begin(), &name(of), "latest", 1, 1);
+            cache.insert(cache.begin(), &name(of), "latest", 1, 1);
         }
-        lookups.changing(&name("a"), || assert_eq!(lookups.get(&name("a"), &"latest"), None));
-        assert_eq!(lookups.get(&name("a"), &"latest"), None);
-        assert_eq!(lookups.get(&name("b"), &"latest"), Some(1));
+        cache.invalidate_during(&name("a"), || assert_eq!(cache.get(&name("a"), &"latest"), None));
+        assert_eq!(cache.get(&name("a"), &"latest"), None);
+        assert_eq!(cache.get(&name("b"), &"latest"), Some(1));
     }
 
     #[test]
-    fn what_was_looked_up_before_a_change_or_during_it_is_not_remembered() {
-        let lookups = lookups();
-        let before = lookups.begin();
-        let during = lookups.changing(&name("a"), || lookups.begin());
+    fn a_read_that_began_before_a_change_or_during_it_is_not_cached() {
+        let cache = cache();
+        let before = cache.begin();
+        let during = cache.invalidate_during(&name("a"), || cache.begin());
         for begun in [before, during] {
-            lookups.found(begun, &name("a"), "latest", 1, 1);
-            assert_eq!(lookups.get(&name("a"), &"latest"), None);
+            cache.insert(begun, &name("a"), "latest", 1, 1);
+            assert_eq!(cache.get(&name("a"), &"latest"), None);
         }
-        lookups.found(lookups.begin(), &name("a"), "latest", 2, 1);
-        assert_eq!(lookups.get(&name("a"), &"latest"), Some(2));
+        cache.insert(cache.begin(), &name("a"), "latest", 2, 1);
+        assert_eq!(cache.get(&name("a"), &"latest"), Some(2));
     }
 
     #[test]
-    fn what_was_looked_up_long_ago_is_not_believed() {
-        let lookups = lookups();
-        let Some(long_ago) = Instant::now().checked_sub(BELIEVED) else { return };
-        lookups.found(Begun { at: long_ago, ..lookups.begin() }, &name("a"), "latest", 1, 1);
-        assert_eq!(lookups.get(&name("a"), &"latest"), None);
+    fn an_expired_entry_is_not_returned() {
+        let cache = cache();
+        let Some(long_ago) = Instant::now().checked_sub(TTL) else { return };
+        cache.insert(ReadStart { at: long_ago, ..cache.begin() }, &name("a"), "latest", 1, 1);
+        assert_eq!(cache.get(&name("a"), &"latest"), None);
     }
 
     #[test]
-    fn what_is_not_believed_is_dropped_and_its_weight_with_it() {
-        let lookups = lookups();
-        let Some(long_ago) = Instant::now().checked_sub(BELIEVED) else { return };
-        let old = Begun { at: long_ago, ..lookups.begin() };
-        let weighed = || (lookups.count(), { lookups.inner().weight });
-        lookups.found(old, &name("a"), "old", 1, 3);
-        lookups.found(old, &name("b"), "old", 1, 2);
-        lookups.found(lookups.begin(), &name("b"), "new", 1, 1);
-        lookups.tidy();
+    fn expired_entries_are_removed_and_their_weight_with_them() {
+        let cache = cache();
+        let Some(long_ago) = Instant::now().checked_sub(TTL) else { return };
+        let old = ReadStart { at: long_ago, ..cache.begin() };
+        let weighed = || (cache.count(), { cache.inner().weight });
+        cache.insert(old, &name("a"), "old", 1, 3);
+        cache.insert(old, &name("b"), "old", 1, 2);
+        cache.insert(cache.begin(), &name("b"), "new", 1, 1);
+        cache.remove_expired();
         assert_eq!(weighed(), (1, 1));
-        assert_eq!(lookups.inner().known.len(), 1);
-        // By itself, too, whenever something is found after a while.
-        lookups.found(old, &name("a"), "old", 1, 3);
-        lookups.inner().tidied = long_ago;
-        lookups.found(lookups.begin(), &name("b"), "newer", 1, 1);
+        assert_eq!(cache.inner().entries.len(), 1);
+        // Expired entries are also removed when an entry is inserted after a while.
+        cache.insert(old, &name("a"), "old", 1, 3);
+        cache.inner().cleaned_at = long_ago;
+        cache.insert(cache.begin(), &name("b"), "newer", 1, 1);
         assert_eq!(weighed(), (2, 2));
     }
 
     #[test]
-    fn there_is_an_end_to_what_is_remembered() {
-        let lookups = lookups();
+    fn the_cache_is_bounded() {
+        let cache = cache();
         let keys = ["1", "2", "3", "4", "5"];
         for key in keys.into_iter().chain(["5"]) {
-            lookups.found(lookups.begin(), &name("a"), key, 1, 2);
+            cache.insert(cache.begin(), &name("a"), key, 1, 2);
         }
-        assert_eq!(
-            keys.map(|key| lookups.get(&name("a"), &key).is_some()),
-            [false, false, false, false, true]
-        );
-        assert_eq!(lookups.inner().weight, 2);
-        lookups.found(lookups.begin(), &name("b"), "1", 1, 9);
-        assert_eq!(lookups.get(&name("b"), &"1"), None, "it alone is too much");
-        lookups.changing(&name("a"), || ());
-        assert_eq!(lookups.inner().weight, 0);
+        assert_eq!(keys.map(|key| cache.get(&name("a"), &key).is_some()), [false, false, false, false, true]);
+        assert_eq!(cache.inner().weight, 2);
+        cache.insert(cache.begin(), &name("b"), "1", 1, 9);
+        assert_eq!(cache.get(&name("b"), &"1"), None, "it alone is too much");
+        cache.invalidate_during(&name("a"), || ());
+        assert_eq!(cache.inner().weight, 0);
     }
 }

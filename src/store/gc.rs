@@ -152,7 +152,9 @@ impl Store {
             self.collect_manifest(name, digest)?;
         }
         for (name, digest) in &collected.links {
-            self.0.found_blobs.changing(name, || self.storage().remove(&Place(name).layer(digest)))?;
+            self.0
+                .blob_cache
+                .invalidate_during(name, || self.storage().remove(&Place(name).layer(digest)))?;
         }
         for (digest, _) in &collected.blobs {
             self.storage().remove(&blob_folder(digest))?;
@@ -230,7 +232,7 @@ impl Store {
         let mut open = Vec::new();
         for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
-            self.must_not_be_torn(&place.tag_link(&tag))?;
+            self.check_not_torn(&place.tag_link(&tag))?;
             if let Some(digest) = self.link(&place.tag_link(&tag))? {
                 open.extend(self.revision(name, &digest)?);
             }

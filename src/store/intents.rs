@@ -83,7 +83,7 @@ impl Store {
     /// The same for a manifest that no tag means, while nobody else is there: by steps that may be cut off anywhere, and
     /// that need no room.
     pub(super) fn collect_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
-        self.changing_at_once(name, || {
+        self.changing_manifests_at_once(name, || {
             // A collection that was killed may have removed any of the names.
             let digests = self.possible_names_of(digest);
             self.perform(&Intent::Delete { repository: name.clone(), digests, tags: Vec::new() })
@@ -109,13 +109,13 @@ impl Store {
                         self.remove_tag(repository, tag)?;
                     }
                 }
-                let before = self.referrers_before(repository)?;
+                let before = self.descriptor_state(repository)?;
                 // The SHA-256, by which the bytes are found, goes last.
                 for digest in digests.iter().rev() {
                     self.remove_referrer(repository, digest)?;
                     self.storage().remove(&Place(repository).revision(digest))?;
                 }
-                self.referrers_after(repository, before)?;
+                self.update_descriptor_version(repository, before)?;
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Store {
             match serde_json::from_slice::<Intent>(&bytes) {
                 Ok(wanted) => {
                     tracing::info!(?wanted, "finishing what was cut off");
-                    self.changing_at_once(wanted.repository(), || self.perform(&wanted))?;
+                    self.changing_manifests_at_once(wanted.repository(), || self.perform(&wanted))?;
                 }
                 Err(error) => tracing::error!(%key, %error, "this is no intent, and is removed"),
             }

@@ -199,7 +199,7 @@ impl Place<'_> {
     }
 
     /// The state of the manifests' folders that `_referrers` was made from.
-    pub(super) fn referrers_stamp(self) -> Key {
+    pub(super) fn referrers_version(self) -> Key {
         self.key("_referrers/stamp")
     }
 }

@@ -51,10 +51,10 @@ impl Store {
 
     /// All of them, in order; remembered for a moment, so that who turns the pages has each read once.
     fn all_tags(&self, name: &RepositoryName) -> Result<Arc<[Tag]>, StoreError> {
-        if let Some(known) = self.0.tag_lists.get(name, &()) {
+        if let Some(known) = self.0.tag_list_cache.get(name, &()) {
             return Ok(known);
         }
-        let begun = self.0.tag_lists.begin();
+        let begun = self.0.tag_list_cache.begin();
         let place = Place(name);
         // A tag whose push was cut off has an index, and means nothing yet.
         let is_tag = |name: &str| name.parse::<Tag>().is_ok();
@@ -66,7 +66,7 @@ impl Store {
             };
         };
         let all: Arc<[Tag]> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        self.0.tag_lists.found(begun, name, (), all.clone(), all.len() + 1);
+        self.0.tag_list_cache.insert(begun, name, (), all.clone(), all.len() + 1);
         Ok(all)
     }
 

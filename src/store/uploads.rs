@@ -310,12 +310,12 @@ impl Store {
 
     /// A session of a repository, of this process or from before.
     pub fn session(&self, name: &RepositoryName, id: &UploadId) -> Result<Arc<Session>, StoreError> {
-        if let Some(known) = self.session_at_hand(name, id) {
+        if let Some(known) = self.cached_session(name, id) {
             return known;
         }
         // One at a time, or one that is taken up again by somebody else, and ended, could be found once more.
         self.0.locks.with(name, || {
-            if let Some(known) = self.session_at_hand(name, id) {
+            if let Some(known) = self.cached_session(name, id) {
                 return known;
             }
             let place = Place(name);
@@ -333,7 +333,7 @@ impl Store {
 
     /// Returns a session that this process knows, if it belongs to the repository. Never waits for a storage.
     #[must_use]
-    pub fn session_at_hand(
+    pub fn cached_session(
         &self,
         name: &RepositoryName,
         id: &UploadId,
@@ -364,7 +364,7 @@ impl Store {
         };
         let length = receiver.len();
         // What was found there before may be torn, by another program's crash: this goes in its place.
-        self.0.found_blobs.changing(name, || {
+        self.0.blob_cache.invalidate_during(name, || {
             self.linking(&canonical, || {
                 receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
                 // A shorter one is hashed whenever it is read.

@@ -1,5 +1,5 @@
-//! Manifests that were read lately, checked once: their bytes never change, so that nothing here is ever out of date.
-//! Whether a repository still has one is not answered here.
+//! Cache of manifests that were read and checked: their bytes never change, so that no entry is ever out of date.
+//! The cache does not tell whether a repository still has a manifest.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -10,66 +10,67 @@ use quinistry_oci::Digest;
 
 use crate::storage::Identity;
 
-/// How many bytes are kept.
-const ROOM: usize = 4 * 1024 * 1024;
+/// Capacity for the bytes of manifests, most of which have a few kilobytes.
+const CAPACITY_BYTES: usize = 4 * 1024 * 1024;
 
-/// Length of the longest manifest whose bytes are kept. Longer ones are rare, and would push all others out.
-pub(crate) const LONGEST: usize = 256 * 1024;
+/// Length of the longest manifest whose bytes are cached. Longer ones are rare, and would evict all others.
+pub(crate) const MAX_CACHED_MANIFEST_BYTES: usize = 256 * 1024;
 
-/// Most longer manifests of which is remembered that they were checked, as open files.
-const MAX_LONG: usize = 32;
+/// Capacity for longer manifests, which are cached as open files that were checked.
+const LONG_MANIFEST_CAPACITY: usize = 32;
 
-/// A manifest under its SHA-256, with the type that its bytes tell.
+/// Bytes of a manifest that has the SHA-256 it is cached under, with the media type that the bytes tell.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct CachedManifest {
     pub(crate) bytes: Bytes,
     pub(crate) media_type: &'static str,
 }
 
-/// A longer manifest that was checked, to be read by pieces.
+/// Content of a manifest that was checked; long manifests are read in chunks.
 #[derive(Clone, Debug)]
-pub(crate) struct Long {
+pub(crate) struct CheckedManifest {
     pub(crate) content: Content,
     pub(crate) media_type: &'static str,
     /// Identity of the file that was checked.
     pub(crate) identity: Option<Identity>,
 }
 
+/// Cache of manifests by their SHA-256; the oldest are evicted first.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(Mutex<Inner>);
+pub(crate) struct ManifestCache(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<Digest, Known>,
-    /// In the order in which they came.
+    known: HashMap<Digest, CachedManifest>,
+    /// Digests in the order in which they were cached.
     order: VecDeque<Digest>,
-    used: usize,
-    /// Long manifests in the order in which they came.
-    long: VecDeque<(Digest, Long)>,
+    used_bytes: usize,
+    /// Long manifests in the order in which they were cached.
+    long: VecDeque<(Digest, CheckedManifest)>,
 }
 
-impl Recent {
-    pub(crate) fn get(&self, canonical: &Digest) -> Option<Known> {
+impl ManifestCache {
+    pub(crate) fn get(&self, canonical: &Digest) -> Option<CachedManifest> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(canonical).cloned()
     }
 
     /// Returns a longer manifest that was checked before.
-    pub(crate) fn long(&self, canonical: &Digest) -> Option<Long> {
+    pub(crate) fn long(&self, canonical: &Digest) -> Option<CheckedManifest> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.long.iter().find(|(digest, _)| digest == canonical).map(|(_, long)| long.clone())
     }
 
-    pub(crate) fn put_long(&self, canonical: &Digest, long: Long) {
+    pub(crate) fn put_long(&self, canonical: &Digest, long: CheckedManifest) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.long.retain(|(digest, _)| digest != canonical);
         inner.long.push_back((canonical.clone(), long));
-        if inner.long.len() > MAX_LONG {
+        if inner.long.len() > LONG_MANIFEST_CAPACITY {
             inner.long.pop_front();
         }
     }
 
-    pub(crate) fn put(&self, canonical: &Digest, known: &Known) {
-        if known.bytes.len() > LONGEST {
+    pub(crate) fn put(&self, canonical: &Digest, known: &CachedManifest) {
+        if known.bytes.len() > MAX_CACHED_MANIFEST_BYTES {
             return;
         }
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,10 +79,10 @@ impl Recent {
             return;
         }
         inner.order.push_back(canonical.clone());
-        inner.used += known.bytes.len();
-        while inner.used > ROOM {
+        inner.used_bytes += known.bytes.len();
+        while inner.used_bytes > CAPACITY_BYTES {
             let Some(oldest) = inner.order.pop_front() else { break };
-            inner.used -= inner.known.remove(&oldest).map_or(0, |known| known.bytes.len());
+            inner.used_bytes -= inner.known.remove(&oldest).map_or(0, |known| known.bytes.len());
         }
     }
 }
@@ -91,28 +92,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_longer_ones_there_is_an_end_too() {
-        let recent = Recent::default();
-        let long = Long { content: Content::default(), media_type: "x", identity: None };
+    fn the_number_of_long_manifests_is_bounded() {
+        let cache = ManifestCache::default();
+        let long = CheckedManifest { content: Content::default(), media_type: "x", identity: None };
         let digests: Vec<Digest> = (0..40_u8).map(|i| Digest::sha256(&[i])).collect();
         for digest in digests.iter().chain(&digests[39..]) {
-            recent.put_long(digest, long.clone());
+            cache.put_long(digest, long.clone());
         }
-        let there: Vec<bool> = digests.iter().map(|digest| recent.long(digest).is_some()).collect();
-        assert_eq!(there, [vec![false; 8], vec![true; 32]].concat());
+        let is_cached: Vec<bool> = digests.iter().map(|digest| cache.long(digest).is_some()).collect();
+        assert_eq!(is_cached, [vec![false; 8], vec![true; 32]].concat());
     }
 
     #[test]
-    fn the_oldest_make_room() {
-        let recent = Recent::default();
-        let known = Known { bytes: vec![0; LONGEST].into(), media_type: "x" };
+    fn the_oldest_are_evicted() {
+        let cache = ManifestCache::default();
+        let known = CachedManifest { bytes: vec![0; MAX_CACHED_MANIFEST_BYTES].into(), media_type: "x" };
         let digests: Vec<Digest> = (0..20_u8).map(|i| Digest::sha256(&[i])).collect();
         for digest in &digests {
-            recent.put(digest, &known);
-            recent.put(digest, &known);
+            cache.put(digest, &known);
+            cache.put(digest, &known);
         }
-        let there: Vec<bool> = digests.iter().map(|digest| recent.get(digest).is_some()).collect();
-        assert_eq!(there, [vec![false; 4], vec![true; 16]].concat());
-        assert_eq!(recent.0.lock().unwrap().used, ROOM);
+        let is_cached: Vec<bool> = digests.iter().map(|digest| cache.get(digest).is_some()).collect();
+        assert_eq!(is_cached, [vec![false; 4], vec![true; 16]].concat());
+        assert_eq!(cache.0.lock().unwrap().used_bytes, CAPACITY_BYTES);
     }
 }

@@ -5,7 +5,7 @@ use quinistry_oci::Descriptor;
 use super::*;
 use crate::Page;
 use crate::layout::Place;
-use crate::referrers::Before;
+use crate::referrers::DescriptorState;
 
 fn referrer(subject: &Digest, note: &str) -> Bytes {
     let subject = json!({"mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 7});
@@ -32,7 +32,7 @@ fn place(store: &Store, subject: &Digest, notes: std::ops::Range<usize>) {
 fn ask(store: &Store, subject: &Digest, wanted: &[String]) -> Vec<Descriptor> {
     let page = Page { size: 1000, last: String::new() };
     let (found, more) =
-        store.look_for_referrers(&name("a"), &(subject.clone(), wanted.to_vec(), page, 1 << 20)).unwrap().0;
+        store.read_referrers(&name("a"), &(subject.clone(), wanted.to_vec(), page, 1 << 20)).unwrap().0;
     assert!(!more);
     found.to_vec()
 }
@@ -44,10 +44,10 @@ fn they_are_made_once_and_found_after_a_restart() {
     let store = open(folder.path());
     place(&store, &subject, 0..50);
     assert_eq!(ask(&store, &subject, &[]).len(), 50);
-    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    assert_eq!(store.descriptor_state(&name("a")).unwrap(), DescriptorState::Complete);
     drop(store);
     let store = open(folder.path());
-    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    assert_eq!(store.descriptor_state(&name("a")).unwrap(), DescriptorState::Complete);
     assert_eq!(ask(&store, &subject, &[]).len(), 50);
     assert_eq!(ask(&store, &subject, &["application/other".into()]), []);
     // Another program comes again.
@@ -61,20 +61,20 @@ fn no_push_waits_for_them_and_what_is_pushed_meanwhile_is_listed() {
     let subject = Digest::sha256(b"subject");
     let store = open(folder.path());
     place(&store, &subject, 0..5);
-    // A push holds the repository's lock while they are asked for.
+    // A push holds the repository's lock while descriptors are built.
     std::thread::scope(|scope| {
-        store.changing_at_once(&name("a"), || {
-            let asking = scope.spawn(|| store.make_rows(&name("a")).unwrap().0.len());
+        store.changing_manifests_at_once(&name("a"), || {
+            let asking = scope.spawn(|| store.build_rows(&name("a")).unwrap().0.len());
             assert_eq!(asking.join().unwrap(), 5);
         });
     });
     // Manifests that came after the rows were made, from this program and from another, are kept with them.
-    let (rows, seen) = store.make_rows(&name("a")).unwrap();
-    let stamp = store.stamp(&name("a")).unwrap();
+    let (rows, seen) = store.build_rows(&name("a")).unwrap();
+    let version = store.revisions_version(&name("a")).unwrap();
     put(&store, "a", &referrer(&subject, "pushed"), &[]).unwrap();
     place(&store, &subject, 5..8);
-    store.keep_rows(&name("a"), &rows, &seen, &stamp).unwrap();
-    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    store.save_rows(&name("a"), &rows, &seen, &version).unwrap();
+    assert_eq!(store.descriptor_state(&name("a")).unwrap(), DescriptorState::Complete);
     assert_eq!(ask(&store, &subject, &[]).len(), 9);
 }
 
@@ -85,8 +85,8 @@ fn a_question_for_a_type_that_many_do_not_have_is_answered_from_memory_until_a_c
     let store = open(folder.path());
     place(&store, &subject, 0..300);
     let known = |store: &Store| {
-        let stamp = store.stamp(&name("a")).unwrap();
-        store.0.artifact_types.get(&name("a"), &subject, &stamp).map(|types| types.len())
+        let version = store.revisions_version(&name("a")).unwrap();
+        store.0.artifact_types.get(&name("a"), &subject, &version).map(|types| types.len())
     };
     let [other, own] = ["application/other", "application/note"].map(|own| [own.to_owned()]);
     // Once while the descriptors are made, once from the storage.

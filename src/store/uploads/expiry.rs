@@ -19,7 +19,7 @@ impl Store {
             swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
         }
         self.forget_ended();
-        self.0.found_blobs.tidy();
+        self.0.blob_cache.remove_expired();
         Ok(swept)
     }
 
