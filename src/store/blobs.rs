@@ -102,7 +102,7 @@ impl Store {
                 None => self.any_link(name, &canonical)?,
             };
             let Some(link) = link else { return Ok(false) };
-            self.storage().settle(&[link, blob(&canonical)])?;
+            self.storage().sync_parents(&[link, blob(&canonical)])?;
             self.storage().write(&blob_links(name, digest, &canonical))?;
             Ok(true)
         })

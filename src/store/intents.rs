@@ -53,7 +53,7 @@ impl Left {
 impl Store {
     /// Carries an intent out, so that a crash leaves all of it undone, or to be finished by the next start.
     pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
-        if !self.storage().is_lasting() {
+        if !self.storage().is_persistent() {
             // There will be no next start, and a place that is full must have room for what frees some.
             return self.perform(wanted);
         }

@@ -391,7 +391,7 @@ impl Store {
             return Err(StoreError::Missing(missing));
         }
         // Another request may have made a part visible and not flushed it yet.
-        Ok(self.storage().settle(&seen)?)
+        Ok(self.storage().sync_parents(&seen)?)
     }
 
     /// Returns the SHA-256 of an entry of an index: a manifest, or else a blob.

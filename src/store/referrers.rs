@@ -395,7 +395,7 @@ impl Store {
     pub(super) fn revisions_version(&self, name: &RepositoryName) -> Result<String, StoreError> {
         let mut version = String::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            version.push_str(&self.storage().stamp(&Place(name).revisions(algorithm))?);
+            version.push_str(&self.storage().listing_version(&Place(name).revisions(algorithm))?);
             version.push('\n');
         }
         Ok(version)

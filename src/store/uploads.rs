@@ -90,7 +90,7 @@ impl Drop for Claimed {
     fn drop(&mut self) {
         // Whoever was at it may have gone without a word.
         if let Some(receiver) = self.0.as_mut() {
-            receiver.staged.rest();
+            receiver.staged.release();
         }
     }
 }
@@ -380,13 +380,13 @@ impl Store {
     /// others are to follow.
     pub fn keep_session(&self, session: &Session, claimed: &mut Claimed) -> Result<(), StoreError> {
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
-        if !self.storage().is_lasting() || session.kept.load(Ordering::Relaxed) {
+        if !self.storage().is_persistent() || session.kept.load(Ordering::Relaxed) {
             return Ok(());
         }
         let (place, id) = (Place(&session.name), session.id.as_str());
         let now = format!("{:.0}", Timestamp::now());
         let begun = self.storage().write_lazily(&place.upload_started(id), now.as_bytes());
-        if let Err(error) = begun.and_then(|()| receiver.staged.keep(&place.upload_data(id))) {
+        if let Err(error) = begun.and_then(|()| receiver.staged.persist(&place.upload_data(id))) {
             // Nobody shall find half of it when it has ended; if this fails too, it is swept.
             let _ = self.storage().remove_lazily(&place.upload(id));
             return Err(error.into());

@@ -93,17 +93,17 @@ impl Store {
     /// Returns the names in a folder, sorted; none if the folder does not exist.
     pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
         if self.0.folder_lists.has(folder)
-            && let Some(known) = self.0.folder_lists.get(folder, &self.storage().stamp(folder)?)
+            && let Some(known) = self.0.folder_lists.get(folder, &self.storage().listing_version(folder)?)
         {
             return Ok(known);
         }
         let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
         // Only a file system's stamp tells one state from another, and only where it is not of this very
         // moment.
-        if names.len() < LONG || !self.storage().is_lasting() {
+        if names.len() < LONG || !self.storage().is_persistent() {
             return Ok(names);
         }
-        let stamp = self.storage().stamp(folder)?;
+        let stamp = self.storage().listing_version(folder)?;
         let modified = self.storage().modified(folder)?;
         let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
         if age.is_none_or(|age| age < SETTLED) {

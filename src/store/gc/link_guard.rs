@@ -43,7 +43,7 @@ impl Store {
         canonical: &Digest,
         unlink: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        if self.storage().is_lasting() {
+        if self.storage().is_persistent() {
             return unlink();
         }
         let _links = self.0.links.0.write().unwrap_or_else(PoisonError::into_inner);

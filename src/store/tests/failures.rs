@@ -126,7 +126,7 @@ fn after_a_failed_flush_nothing_is_written() {
         let (is_reached, pushed) = failing(point, 1, EIO, || push_blob(&store, "a", b"new"));
         assert!(is_reached && pushed.is_err());
         let again = push_blob(&store, "a", b"new");
-        assert!(matches!(again, Err(StoreError::Storage(StorageError::Stopped))), "{again:?}");
+        assert!(matches!(again, Err(StoreError::Storage(StorageError::WritesRefused))), "{again:?}");
         assert!(meaning(&store, "a", "zero").is_some());
     }
 }
