@@ -194,7 +194,7 @@ impl Manifest {
             // last one counts.
             Err(_) => Head::of_any(&serde_json::from_slice(bytes).ok()?)?,
         };
-        // Nobody can push it any more; old volumes hold it.
+        // Only old volumes hold schema 1, which no client can push any more.
         Some(if head.schema_version == 1 { media_type::DOCKER_SCHEMA_1 } else { head.told() })
     }
 
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn ambiguous_documents_are_refused() {
         for bad in [
             image(",\"manifests\":[]"),
             image(",\"manifests\":null"),
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_by_design_elsewhere_need_not_be_here() {
+    fn foreign_layers_are_optional() {
         let foreign = descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", "5");
         let text = image("").replace("\"layers\":[]", &format!("\"layers\":[{foreign}]"));
         let manifest = parse(&text, media_type::OCI_MANIFEST).unwrap();

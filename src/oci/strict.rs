@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_without_end_is_refused() {
+    fn endless_nesting_is_refused() {
         let deep = "[".repeat(100_000);
         assert!(check(deep.as_bytes()).is_err());
     }

@@ -99,7 +99,8 @@ pub(super) async fn patch(
     let session = find(stored, &name, id).await?;
     let (mut claimed, expected) = claim_for(stored, &name, &session, request, session.try_claim()).await?;
     let kept = session.clone();
-    let claimed = stored.run(move |store| store.keep_session(&kept, &mut claimed).map(|()| claimed)).await?;
+    let claimed =
+        stored.run(move |store| store.persist_session(&kept, &mut claimed).map(|()| claimed)).await?;
     let mut intake = Intake::new(body, &stored.options);
     let (claimed, received) = fill(&mut intake, claimed, Some(&session), expected).await;
     // What came before it was cut off is kept, and the client told when it asks.

@@ -39,14 +39,14 @@ use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName, Tag};
 use self::artifact_types::ArtifactTypes;
 use self::cache::ExpiringCache;
 use self::cache::manifests::ManifestCache;
-use self::gc::link_guard::Links;
-use self::intents::Left;
-use self::locks::Locks;
+use self::gc::link_guard::LinkGuard;
+use self::intents::PendingIntents;
+use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
 use self::uploads::Sessions;
-use self::verified::Verified;
-use self::walk::Lists;
+use self::verified::VerificationCache;
+use self::walk::ListingCache;
 
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
@@ -85,19 +85,19 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     storage: Arc<dyn Storage>,
     /// Locks of repositories, held while content of one is changed in more than one step.
-    locks: Locks,
-    links: Links,
+    locks: RepositoryLocks,
+    link_guard: LinkGuard,
     sessions: Sessions,
     resolved_references: ExpiringCache<Reference, ResolvedReference>,
     blob_cache: ExpiringCache<Digest, Content>,
     tag_list_cache: ExpiringCache<(), Arc<[Tag]>>,
     referrers_cache: ExpiringCache<ReferrersQuery, Referrers>,
     manifest_cache: ManifestCache,
-    verified: Verified,
-    folder_lists: Lists,
+    verified: VerificationCache,
+    listing_cache: ListingCache,
     unsaved_referrers: UnsavedReferrers,
     artifact_types: ArtifactTypes,
-    left: Left,
+    pending_intents: PendingIntents,
     /// Manifests are accepted although their blobs or children are absent.
     allows_sparse: bool,
 }
@@ -109,19 +109,19 @@ impl Store {
     pub fn open(storage: impl Storage, allows_sparse: bool) -> Result<Self, StoreError> {
         let inner = Inner {
             storage: Arc::new(storage),
-            locks: Locks::default(),
-            links: Links::default(),
+            locks: RepositoryLocks::default(),
+            link_guard: LinkGuard::default(),
             sessions: Sessions::new(MAX_SESSIONS),
             resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY),
             blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES),
             tag_list_cache: ExpiringCache::new(TAG_CACHE_CAPACITY),
             referrers_cache: ExpiringCache::new(REFERRERS_CACHE_BYTES),
             manifest_cache: ManifestCache::default(),
-            verified: Verified::default(),
-            folder_lists: Lists::default(),
+            verified: VerificationCache::default(),
+            listing_cache: ListingCache::default(),
             unsaved_referrers: UnsavedReferrers::default(),
             artifact_types: ArtifactTypes::default(),
-            left: Left::default(),
+            pending_intents: PendingIntents::default(),
             allows_sparse,
         };
         let store = Self(Arc::new(inner));

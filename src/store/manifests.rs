@@ -166,7 +166,7 @@ impl Store {
             if is_single_tag {
                 entries.extend(tag_indexes(name, tagged.tags, tagged.digest));
             }
-            self.linking(&canonical, || Ok(self.storage().write(&entries)?))?;
+            self.add_links(&canonical, || Ok(self.storage().write(&entries)?))?;
             self.update_descriptor_version(name, before)?;
             match tagged.tags {
                 [] => Ok(()),
@@ -203,7 +203,7 @@ impl Store {
             }
             let canonical = digests[0].clone();
             let all = Intent::Delete { repository: name.clone(), digests, tags };
-            self.unlinking(&canonical, || self.carry_out(&all))
+            self.remove_links(&canonical, || self.carry_out(&all))
         })
     }
 
@@ -214,9 +214,9 @@ impl Store {
         change: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         // An interrupted change that is finished later would undo this one.
-        self.finish_intents_left()?;
+        self.finish_pending_intents()?;
         self.changing_manifests_at_once(name, || {
-            self.remove_intents_over(name)?;
+            self.remove_obsolete_intents(name)?;
             change()
         })
     }
@@ -238,12 +238,12 @@ impl Store {
             ..
         } = &*self.0;
         locks.with(name, || {
-            artifact_types.forget(name);
+            artifact_types.invalidate(name);
             let change = || referrers_cache.invalidate_during(name, change);
             let result = unsaved_referrers.invalidate_during(name, || {
                 resolved_references.invalidate_during(name, || tag_list_cache.invalidate_during(name, change))
             });
-            artifact_types.forget(name);
+            artifact_types.invalidate(name);
             result
         })
     }

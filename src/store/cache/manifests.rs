@@ -5,8 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use quinistry_oci::Content;
-use quinistry_oci::Digest;
+use quinistry_oci::{Content, Digest};
 
 use crate::storage::Identity;
 

@@ -1,8 +1,8 @@
-//! Who links bytes and who frees them, so that neither undoes the other.
+//! Exclusion between writers that link content and writers that free it.
 //!
-//! Bytes lie once, and are a repository's by a link. On a storage that ends with the process they go with their last link;
-//! elsewhere they stay until a collection finds that nothing leads to them, since other programs may be about to link
-//! them. Called by whatever in the store makes or removes links to content.
+//! Bytes are stored once, and belong to a repository by a link. On a storage that is not persistent the bytes are freed
+//! with their last link; elsewhere they stay until a collection finds no link, since other programs may be about to link
+//! them. Called by every change of the store that adds or removes links to content.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -12,33 +12,34 @@ use super::blob_folder;
 use crate::layout::Place;
 use crate::{Store, StoreError};
 
-/// Held by many while each links bytes that it has seen or put there; by one alone while it frees bytes.
+/// Lock that is shared by writers that link bytes which they have found or stored, and exclusive for one that frees
+/// bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Links(RwLock<()>);
+pub(crate) struct LinkGuard(RwLock<()>);
 
 impl Store {
-    /// Makes links to bytes: `link` first looks for these, or puts them there. Nobody frees them meanwhile.
-    pub(crate) fn linking<T>(
+    /// Adds links to bytes: `link` finds or stores the bytes, which are not freed until it returns.
+    pub(crate) fn add_links<T>(
         &self,
         canonical: &Digest,
         link: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let linked = {
             // The lock guards no memory, so that a panic under it leaves nothing behind that a crash would not.
-            let _links = self.0.links.0.read().unwrap_or_else(PoisonError::into_inner);
+            let _shared = self.0.link_guard.0.read().unwrap_or_else(PoisonError::into_inner);
             link()
         };
-        // Bytes for whose link there was no room are not to stay for nobody.
+        // Bytes whose link failed on a full storage must not stay unreferenced.
         if linked.is_err()
-            && let Err(error) = self.unlinking(canonical, || Ok(()))
+            && let Err(error) = self.remove_links(canonical, || Ok(()))
         {
-            tracing::warn!(%error, %canonical, "failed to free what could not be linked");
+            tracing::warn!(%error, %canonical, "cannot free content that was not linked");
         }
         linked
     }
 
-    /// Removes links to bytes, and these with the last one where they are not left to a collection.
-    pub(crate) fn unlinking(
+    /// Removes links to bytes, and frees the bytes with the last link, unless the storage leaves that to a collection.
+    pub(crate) fn remove_links(
         &self,
         canonical: &Digest,
         unlink: impl FnOnce() -> Result<(), StoreError>,
@@ -46,16 +47,16 @@ impl Store {
         if self.storage().is_persistent() {
             return unlink();
         }
-        let _links = self.0.links.0.write().unwrap_or_else(PoisonError::into_inner);
+        let _exclusive = self.0.link_guard.0.write().unwrap_or_else(PoisonError::into_inner);
         unlink()?;
         if !self.is_linked(canonical)? && self.storage().remove(&blob_folder(canonical))? {
-            self.sweep_aliases(&[canonical].into())?;
+            self.remove_aliases(&[canonical].into())?;
         }
         Ok(())
     }
 
-    /// Whether any repository has it, as a blob or as a manifest. Whatever else it is called, it is also linked by its own
-    /// digest.
+    /// Returns true if any repository has the content, as a blob or as a manifest. Content with another name is also
+    /// linked by its SHA-256.
     fn is_linked(&self, canonical: &Digest) -> Result<bool, StoreError> {
         for name in self.folders_with(&["_manifests", "_layers"])? {
             let Ok(name) = name.parse::<RepositoryName>() else { continue };

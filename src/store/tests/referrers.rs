@@ -1,4 +1,4 @@
-//! Descriptors of referrers that must be made again, as another program has written to the repository.
+//! Tests of descriptors that are rebuilt after another program has written to the repository.
 
 use quinistry_oci::Descriptor;
 
@@ -38,7 +38,7 @@ fn ask(store: &Store, subject: &Digest, wanted: &[String]) -> Vec<Descriptor> {
 }
 
 #[test]
-fn they_are_made_once_and_found_after_a_restart() {
+fn descriptors_are_built_once_and_found_after_a_restart() {
     let folder = folder();
     let subject = Digest::sha256(b"subject");
     let store = open(folder.path());
@@ -50,13 +50,13 @@ fn they_are_made_once_and_found_after_a_restart() {
     assert_eq!(store.descriptor_state(&name("a")).unwrap(), DescriptorState::Complete);
     assert_eq!(ask(&store, &subject, &[]).len(), 50);
     assert_eq!(ask(&store, &subject, &["application/other".into()]), []);
-    // Another program comes again.
+    // Another program writes again.
     place(&store, &subject, 50..60);
     assert_eq!(ask(&store, &subject, &[]).len(), 60);
 }
 
 #[test]
-fn no_push_waits_for_them_and_what_is_pushed_meanwhile_is_listed() {
+fn no_push_waits_for_descriptors_and_later_pushes_are_listed() {
     let folder = folder();
     let subject = Digest::sha256(b"subject");
     let store = open(folder.path());
@@ -68,7 +68,7 @@ fn no_push_waits_for_them_and_what_is_pushed_meanwhile_is_listed() {
             assert_eq!(asking.join().unwrap(), 5);
         });
     });
-    // Manifests that came after the rows were made, from this program and from another, are kept with them.
+    // Manifests that this program and another one added after the rows were built are saved with them.
     let (rows, seen) = store.build_rows(&name("a")).unwrap();
     let version = store.revisions_version(&name("a")).unwrap();
     put(&store, "a", &referrer(&subject, "pushed"), &[]).unwrap();
@@ -79,7 +79,7 @@ fn no_push_waits_for_them_and_what_is_pushed_meanwhile_is_listed() {
 }
 
 #[test]
-fn a_question_for_a_type_that_many_do_not_have_is_answered_from_memory_until_a_change() {
+fn a_query_for_a_rare_type_is_answered_from_memory_until_a_change() {
     let folder = folder();
     let subject = Digest::sha256(b"subject");
     let store = open(folder.path());
@@ -89,7 +89,7 @@ fn a_question_for_a_type_that_many_do_not_have_is_answered_from_memory_until_a_c
         store.0.artifact_types.get(&name("a"), &subject, &version).map(|types| types.len())
     };
     let [other, own] = ["application/other", "application/note"].map(|own| [own.to_owned()]);
-    // Once while the descriptors are made, once from the storage.
+    // The first query builds the descriptors, the second reads the storage.
     for _ in 0..2 {
         assert_eq!(ask(&store, &subject, &other), []);
     }
