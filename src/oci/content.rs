@@ -1,7 +1,9 @@
-//! Content: bytes that can be read at an offset, in memory or in parts of files, which are read when they are needed.
+//! Content: bytes that can be read at an offset, in memory or in parts of files, which are read when they are
+//! needed.
 //!
-//! A registry therefore holds no second copy of itself: it serves the pages that it runs from, and all generations on a
-//! node share these pages, since their executables are one file. No blob is ever in memory as a whole.
+//! A registry therefore holds no second copy of itself: it serves the pages that it runs from, and all
+//! generations on a node share these pages, since their executables are one file. No blob is ever in memory
+//! as a whole.
 //!
 //! Reads block, except [`Chunks::try_next`]. Used by the rooms that serve, save and push.
 
@@ -17,7 +19,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::{Algorithm, Digest, Hasher};
 
-/// Longest chunk that is read from a file, in bytes: it stays in a processor's cache until it is sent or hashed.
+/// Longest chunk that is read from a file, in bytes: it stays in a processor's cache until it is sent or
+/// hashed.
 const MAX_CHUNK_BYTES: u64 = Chunks::MAX_CHUNK_BYTES as u64;
 
 /// Immutable content; clones and slices share it.
@@ -55,7 +58,8 @@ impl Segment {
 // === impl Content ===
 
 impl Content {
-    /// Creates content from the first `length` bytes of a file, which must not change while the content lives.
+    /// Creates content from the first `length` bytes of a file, which must not change while the content
+    /// lives.
     #[must_use]
     pub fn of_file(file: File, length: u64) -> Self {
         if length == 0 { Self::default() } else { Self(vec![Segment::File(Arc::new(file), 0..length)]) }
@@ -223,7 +227,8 @@ fn next_length(rest: &Range<u64>, max_bytes: u64) -> usize {
     usize::try_from(max_bytes.min(rest.end - rest.start)).expect("a chunk has an address")
 }
 
-/// Reads as much as the kernel has in memory; `None` if it has nothing, or cannot tell, or the file has ended.
+/// Reads as much as the kernel has in memory; `None` if it has nothing, or cannot tell, or the file has
+/// ended.
 fn read_cached(file: &File, from: u64, length: usize) -> Option<Bytes> {
     let mut chunk = vec![0; length];
     let read = preadv2(file, &mut [IoSliceMut::new(&mut chunk)], from, ReadWriteFlags::NOWAIT).ok()?;

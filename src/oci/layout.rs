@@ -1,9 +1,9 @@
 //! Images as files: OCI image layouts, OCI archives and docker archives.
 //!
-//! [`Writer`] writes a layout folder or one hybrid archive that `ctr images import`, `kind load image-archive`,
-//! `podman load`, `skopeo` and Docker 20.10's `docker load` all take. [`Layout`] reads those back, and what
-//! `docker save` writes, at random and without extracting anything. Synchronous; knows no network and no
-//! registry. Called by `client` (push) and by the command line.
+//! [`Writer`] writes a layout folder or one hybrid archive that `ctr images import`, `kind load
+//! image-archive`, `podman load`, `skopeo` and Docker 20.10's `docker load` all take. [`Layout`] reads those
+//! back, and what `docker save` writes, at random and without extracting anything. Synchronous; knows no
+//! network and no registry. Called by `client` (push) and by the command line.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,8 @@ const DOCKER_INDEX: &str = "manifest.json";
 /// The largest JSON document that is read from a layout: what registries and clients accept for a manifest.
 const MAX_JSON: u64 = 4 * 1024 * 1024;
 
-/// Returns the path of a blob, in folders and archives alike. Digests hold no separators, so the path cannot climb.
+/// Returns the path of a blob, in folders and archives alike. Digests hold no separators, so the path cannot
+/// climb.
 fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }

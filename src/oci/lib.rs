@@ -1,8 +1,8 @@
 //! The nouns of the OCI image and distribution specifications, parsed once and valid ever after.
 //!
-//! Pure but for [`Content`], bytes at an offset, and [`layout`], images as files: no HTTP types, no clock. A value is
-//! valid (a [`Digest`] is a digest that can be computed here, a [`RepositoryName`] matches the grammar), so no caller
-//! checks again. Every room but `http` uses these types; this room uses no other.
+//! Pure but for [`Content`], bytes at an offset, and [`layout`], images as files: no HTTP types, no clock. A
+//! value is valid (a [`Digest`] is a digest that can be computed here, a [`RepositoryName`] matches the
+//! grammar), so no caller checks again. Every room but `http` uses these types; this room uses no other.
 
 mod content;
 mod digest;

@@ -1,4 +1,5 @@
-//! Manifests as they are pushed: the parts that a registry must know, and the forms that it must refuse. Pure.
+//! Manifests as they are pushed: the parts that a registry must know, and the forms that it must refuse.
+//! Pure.
 //!
 //! The bytes are the manifest; what is read here is never written back. Sources: image-spec `manifest.md` and
 //! `image-index.md`, distribution-spec section Pushing Manifests, CVE-2021-41190.
@@ -23,7 +24,8 @@ pub struct Manifest {
     pub blobs: Vec<Descriptor>,
     /// Layers that are by design elsewhere, and may be here all the same.
     pub foreign: Vec<Descriptor>,
-    /// Entries of an index, which must be in the same repository: manifests, or blobs, as caches of builders do.
+    /// Entries of an index, which must be in the same repository: manifests, or blobs, as caches of builders
+    /// do.
     pub manifests: Vec<Descriptor>,
     /// Manifest to which this manifest refers, which need not exist.
     pub subject: Option<Digest>,
@@ -266,8 +268,8 @@ impl Manifest {
         })
     }
 
-    /// Returns the descriptor by which the manifest is listed among the referrers of its subject, under the digest
-    /// that it was pushed with.
+    /// Returns the descriptor by which the manifest is listed among the referrers of its subject, under the
+    /// digest that it was pushed with.
     #[must_use]
     pub fn descriptor(&self, digest: &Digest, size: u64) -> Descriptor {
         Descriptor {

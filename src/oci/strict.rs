@@ -1,5 +1,6 @@
-//! Strict JSON, as the specifications require it: UTF-8, one document, and no object with a name twice (RFC 7493,
-//! I-JSON; image-spec `considerations.md`). Two readers of a document with a repeated name may each take another value.
+//! Strict JSON, as the specifications require it: UTF-8, one document, and no object with a name twice (RFC
+//! 7493, I-JSON; image-spec `considerations.md`). Two readers of a document with a repeated name may each
+//! take another value.
 
 use std::collections::BTreeSet;
 use std::fmt;

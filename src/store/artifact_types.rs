@@ -1,5 +1,5 @@
-//! Cache of the artifact types of a manifest's referrers, so that a query for one type reads only the descriptors of
-//! that type.
+//! Cache of the artifact types of a manifest's referrers, so that a query for one type reads only the
+//! descriptors of that type.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

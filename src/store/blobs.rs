@@ -10,23 +10,24 @@ use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 
-/// Longest blob, in bytes, that is read and hashed as a whole when it is looked up; a longer one is sent in chunks, and
-/// hashed once for each identity of its file.
+/// Longest blob, in bytes, that is read and hashed as a whole when it is looked up; a longer one is sent in
+/// chunks, and hashed once for each identity of its file.
 pub(super) const MAX_SHORT_BLOB_BYTES: u64 = 64 * 1024;
 
 /// Approximate weight of a cached short blob beside its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
 
-/// Weight of a longer blob, which is cached as an open file: the cache shall hold a hundred of these, not a thousand.
+/// Weight of a longer blob, which is cached as an open file: the cache shall hold a hundred of these, not a
+/// thousand.
 const OPEN_FILE_WEIGHT: usize = 32 * 1024;
 
-/// Greatest number of repositories that are searched for a blob to mount from any of them: a client that gets no mount
-/// uploads.
+/// Greatest number of repositories that are searched for a blob to mount from any of them: a client that gets
+/// no mount uploads.
 pub(super) const MAX_SEARCHED_REPOSITORIES: usize = 4096;
 
 impl Store {
-    /// Returns a blob's content, which has its digest. Short content is read as a whole; the bytes, or the open file, are
-    /// cached.
+    /// Returns a blob's content, which has its digest. Short content is read as a whole; the bytes, or the
+    /// open file, are cached.
     pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Content, StoreError> {
         let begun = self.0.blob_cache.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
@@ -47,7 +48,8 @@ impl Store {
         Ok(content)
     }
 
-    /// Returns a blob's content if the cache holds it. Never waits for the storage, though reading the content may.
+    /// Returns a blob's content if the cache holds it. Never waits for the storage, though reading the
+    /// content may.
     #[must_use]
     pub fn cached_blob(&self, name: &RepositoryName, digest: &Digest) -> Option<Content> {
         self.0.blob_cache.get(name, digest)
@@ -78,8 +80,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a blob of one repository part of another one too; returns true if the blob was found. Without `from`, the
-    /// first 4,096 repositories in the order of names are searched.
+    /// Makes a blob of one repository part of another one too; returns true if the blob was found. Without
+    /// `from`, the first 4,096 repositories in the order of names are searched.
     pub fn mount(
         &self,
         name: &RepositoryName,
@@ -155,8 +157,8 @@ fn read_short(digest: &Digest, content: &Content) -> Result<Option<Bytes>, Store
     Ok(None)
 }
 
-/// Returns the links that make stored bytes a blob of a repository: under the digest that the client announced, and
-/// under the SHA-256, by which other programs find them.
+/// Returns the links that make stored bytes a blob of a repository: under the digest that the client
+/// announced, and under the SHA-256, by which other programs find them.
 pub(super) fn blob_links<'a>(
     name: &RepositoryName,
     digest: &Digest,

@@ -1,7 +1,7 @@
 //! Caches of the store: results of reading a repository, so that frequent requests are answered from memory.
 //!
-//! A change by this program invalidates the repository's entries at once. Another program may change the same folder
-//! without notice, so no entry is used for longer than [`TTL`].
+//! A change by this program invalidates the repository's entries at once. Another program may change the same
+//! folder without notice, so no entry is used for longer than [`TTL`].
 
 pub(super) mod manifests;
 
@@ -59,14 +59,15 @@ impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
         ReadStart { changes: self.inner().changes, at: Instant::now() }
     }
 
-    /// Caches the result of a read with its weight, unless a repository was changed since the read began: the result
-    /// may then be out of date.
+    /// Caches the result of a read with its weight, unless a repository was changed since the read began: the
+    /// result may then be out of date.
     pub(super) fn insert(&self, begun: ReadStart, name: &RepositoryName, key: K, value: V, weight: usize) {
         let mut inner = self.inner();
         if inner.changes != begun.changes || weight > self.capacity {
             return;
         }
-        // Entries of little weight, too: an open file holds the disk space of a file that another program removed.
+        // Entries of little weight, too: an open file holds the disk space of a file that another program
+        // removed.
         if inner.cleaned_at.elapsed() >= TTL {
             inner.remove_expired();
         }
@@ -92,8 +93,8 @@ impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
         self.inner().remove_expired();
     }
 
-    /// Runs a change of a repository, and invalidates its entries before and after: a read during the change goes to the
-    /// storage, and its result is not cached.
+    /// Runs a change of a repository, and invalidates its entries before and after: a read during the change
+    /// goes to the storage, and its result is not cached.
     pub(super) fn invalidate_during<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
         self.invalidate(name);
         // After a panic as well, which leaves the state of the repository unknown.

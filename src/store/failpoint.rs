@@ -1,8 +1,8 @@
-//! Failpoints: points at which a test aborts the process, or makes a system call fail, to check that no data is lost. Only
-//! in debug builds, and with the feature `failpoints`.
+//! Failpoints: points at which a test aborts the process, or makes a system call fail, to check that no data
+//! is lost. Only in debug builds, and with the feature `failpoints`.
 //!
-//! `QUINISTRY_FAILPOINT=name` aborts when the point is passed for the first time, `name:3` for the third. `name=28` makes
-//! the call there fail with that error number, from then on.
+//! `QUINISTRY_FAILPOINT=name` aborts when the point is passed for the first time, `name:3` for the third.
+//! `name=28` makes the call there fail with that error number, from then on.
 
 use std::io;
 

@@ -1,8 +1,8 @@
 //! Storage on a filesystem: a completed write survives a power failure.
 //!
-//! Each write goes to a file of its own, which is flushed and renamed; then its folder is flushed, and the parent of
-//! every folder that was created for it. After a failed flush the state of the disk is unknown, so that writes are
-//! refused until a restart; reads go on.
+//! Each write goes to a file of its own, which is flushed and renamed; then its folder is flushed, and the
+//! parent of every folder that was created for it. After a failed flush the state of the disk is unknown, so
+//! that writes are refused until a restart; reads go on.
 
 mod folders;
 mod lists;
@@ -154,8 +154,8 @@ impl Inner {
         }
     }
 
-    /// Maps the result of a flush, and refuses further writes after a failure. A kernel that failed to write drops the
-    /// dirty pages, so that a second flush would succeed and prove nothing.
+    /// Maps the result of a flush, and refuses further writes after a failure. A kernel that failed to write
+    /// drops the dirty pages, so that a second flush would succeed and prove nothing.
     fn flush_result(&self, result: Result<(), SyncError>, path: &Path) -> Result<(), StorageError> {
         result.map_err(|failure| match failure {
             SyncError::Refused(source) => failed("open", path, source),

@@ -1,9 +1,10 @@
 //! Garbage collection: removes content that no manifest needs, while no registry runs on the storage.
 //!
-//! Everything that a repository's manifests refer to stays, and so does content that is younger than the time of grace,
-//! which may belong to an unfinished push. Links are removed before bytes, so that an interrupted run leaves unreferenced
-//! bytes for the next one. A manifest whose form is not understood stays, with every digest in its text: other programs
-//! accept more forms than this one. A damaged manifest stops the run, as the content that it needs is unknown.
+//! Everything that a repository's manifests refer to stays, and so does content that is younger than the time
+//! of grace, which may belong to an unfinished push. Links are removed before bytes, so that an interrupted
+//! run leaves unreferenced bytes for the next one. A manifest whose form is not understood stays, with every
+//! digest in its text: other programs accept more forms than this one. A damaged manifest stops the run, as
+//! the content that it needs is unknown.
 
 pub(super) mod link_guard;
 
@@ -20,7 +21,8 @@ use super::{Store, StoreError};
 pub struct Collection {
     /// Age below which content stays.
     pub grace: Duration,
-    /// Also remove manifests that neither a tag nor an index refers to, and that are no referrers of content that stays.
+    /// Also remove manifests that neither a tag nor an index refers to, and that are no referrers of content
+    /// that stays.
     pub untagged: bool,
     /// Report only, and remove nothing.
     pub dry_run: bool,
@@ -176,7 +178,8 @@ impl Store {
         Ok(())
     }
 
-    /// Reads all manifests of a repository. A manifest without bytes is skipped: its parts cannot be needed any more.
+    /// Reads all manifests of a repository. A manifest without bytes is skipped: its parts cannot be needed
+    /// any more.
     fn manifests_of(&self, name: &RepositoryName) -> Result<Manifests, StoreError> {
         let mut manifests = BTreeMap::new();
         for (_, canonical) in self.all_revisions(name, true)? {

@@ -1,5 +1,5 @@
-//! Intents: records of changes of several visible steps. An intent is written, carried out and removed. After a crash the
-//! next start carries it out from the beginning; each step may be repeated.
+//! Intents: records of changes of several visible steps. An intent is written, carried out and removed. After
+//! a crash the next start carries it out from the beginning; each step may be repeated.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,8 @@ use super::layout::{Key, Place, intent, intents};
 use super::storage::StorageError;
 use super::{Store, StoreError};
 
-/// Longest intent, in bytes: an intent names at most a repository's tags, so that a longer file is not an intent.
+/// Longest intent, in bytes: an intent names at most a repository's tags, so that a longer file is not an
+/// intent.
 const MAX_INTENT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A change to make completely or not at all.
@@ -35,8 +36,8 @@ impl Intent {
 pub(super) struct PendingIntents {
     /// The storage was too full at the start to finish the intents that a crash left.
     has_unfinished: Mutex<bool>,
-    /// Intents that were carried out or given up, and could not be removed yet. Locked by holders of a repository's lock,
-    /// which finishing intents takes itself: hence a lock of its own.
+    /// Intents that were carried out or given up, and could not be removed yet. Locked by holders of a
+    /// repository's lock, which finishing intents takes itself: hence a lock of its own.
     obsolete: Mutex<Vec<(RepositoryName, Key)>>,
 }
 
@@ -51,7 +52,8 @@ impl PendingIntents {
 }
 
 impl Store {
-    /// Carries an intent out. After a crash either nothing was changed, or the next start finishes the change.
+    /// Carries an intent out. After a crash either nothing was changed, or the next start finishes the
+    /// change.
     pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
         if !self.storage().is_persistent() {
             // No next start will find an intent, and deletions must succeed on a full storage.
@@ -69,8 +71,8 @@ impl Store {
         performed
     }
 
-    /// Removes the obsolete intents of a repository. Call with the repository's lock held, before a change that such an
-    /// intent would undo at the next start.
+    /// Removes the obsolete intents of a repository. Call with the repository's lock held, before a change
+    /// that such an intent would undo at the next start.
     pub(super) fn remove_obsolete_intents(&self, name: &RepositoryName) -> Result<(), StoreError> {
         let mut obsolete = self.0.pending_intents.obsolete();
         while let Some(index) = obsolete.iter().position(|(of, _)| of == name) {
@@ -80,8 +82,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a manifest without tags, while no registry runs: by steps that may be interrupted anywhere, and that
-    /// succeed on a full storage.
+    /// Removes a manifest without tags, while no registry runs: by steps that may be interrupted anywhere,
+    /// and that succeed on a full storage.
     pub(super) fn collect_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         self.changing_manifests_at_once(name, || {
             // A collection that was killed may have removed any of the digests.
@@ -90,8 +92,9 @@ impl Store {
         })
     }
 
-    /// Carries out the missing steps. A crash may have come after any step, and another program may have changed the
-    /// repository since: missing files are skipped, and tags that refer to another manifest by now stay.
+    /// Carries out the missing steps. A crash may have come after any step, and another program may have
+    /// changed the repository since: missing files are skipped, and tags that refer to another manifest by
+    /// now stay.
     fn perform(&self, wanted: &Intent) -> Result<(), StoreError> {
         match wanted {
             Intent::Tag { repository, digest, tags } => {

@@ -1,7 +1,8 @@
-//! Layout of the storage: distribution's own, so that a volume of `registry:2` or `registry:3` is served as it is, and
-//! the reverse. Pure; the only module that creates a [`Key`], so no key can leave the root.
+//! Layout of the storage: distribution's own, so that a volume of `registry:2` or `registry:3` is served as
+//! it is, and the reverse. Pure; the only module that creates a [`Key`], so no key can leave the root.
 //!
-//! Additions lie in folders that distribution ignores: `_referrers` of a repository, and `_quinistry` beside `blobs`.
+//! Additions lie in folders that distribution ignores: `_referrers` of a repository, and `_quinistry` beside
+//! `blobs`.
 //!
 //! Source: the path specifications of distribution 3.1, `registry/storage/paths.go`.
 
@@ -46,8 +47,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Returns the key of the bytes of a blob or manifest. Content is stored once, under its SHA-256, also if it was pushed
-/// by another digest.
+/// Returns the key of the bytes of a blob or manifest. Content is stored once, under its SHA-256, also if it
+/// was pushed by another digest.
 pub(super) fn blob(canonical: &Digest) -> Key {
     debug_assert_eq!(canonical.algorithm(), Algorithm::Sha256, "content lies under its SHA-256");
     let hex = canonical.hex();
@@ -70,7 +71,8 @@ pub(super) fn aliases(algorithm: Algorithm) -> Key {
     Key(format!("{ROOT}/_quinistry/aliases/{}", algorithm.as_str()))
 }
 
-/// The folder of all repositories. Names have several components, so that one repository may lie in another's folder.
+/// The folder of all repositories. Names have several components, so that one repository may lie in another's
+/// folder.
 pub(super) fn repositories() -> Key {
     Key(format!("{ROOT}/repositories"))
 }
@@ -164,7 +166,8 @@ impl Place<'_> {
         self.key(format_args!("_manifests/tags/{tag}/{TAG_LINK}"))
     }
 
-    /// The link of a manifest that a tag refers to or has referred to, by which distribution finds manifests to delete.
+    /// The link of a manifest that a tag refers to or has referred to, by which distribution finds manifests
+    /// to delete.
     pub(super) fn tag_index(self, tag: &Tag, digest: &Digest) -> Key {
         self.key(format_args!("_manifests/tags/{tag}/index/{}/link", path(digest)))
     }

@@ -1,13 +1,13 @@
 //! The store: repositories of pushed content, on any [`Storage`], in distribution's own layout.
 //!
-//! The store knows repositories, blobs, manifests, tags, referrers and upload sessions, and nothing of HTTP. A change
-//! that returned `Ok` is durable, bytes are returned only under a digest that they have, and no change by the store
-//! leaves a tag that refers to incomplete content. Calls block. Called by `registry`; `gc` is called by the command
-//! line, while no registry runs.
+//! The store knows repositories, blobs, manifests, tags, referrers and upload sessions, and nothing of HTTP.
+//! A change that returned `Ok` is durable, bytes are returned only under a digest that they have, and no
+//! change by the store leaves a tag that refers to incomplete content. Calls block. Called by `registry`;
+//! `gc` is called by the command line, while no registry runs.
 //!
-//! A manifest is committed in two steps, the first durable before the second: first its bytes, revision, referrers and
-//! tag index; then the tag. Visible content is therefore complete after an interruption at any point. A change of
-//! several visible steps is recorded first (`intents`) and finished at the next start.
+//! A manifest is committed in two steps, the first durable before the second: first its bytes, revision,
+//! referrers and tag index; then the tag. Visible content is therefore complete after an interruption at any
+//! point. A change of several visible steps is recorded first (`intents`) and finished at the next start.
 
 mod artifact_types;
 mod blobs;
@@ -133,7 +133,8 @@ impl Store {
         &*self.0.storage
     }
 
-    /// Reads the digest that a link holds; `None` if the link is absent, or was torn by a crash of another program.
+    /// Reads the digest that a link holds; `None` if the link is absent, or was torn by a crash of another
+    /// program.
     fn link(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
         let digest = match self.storage().read(key, MAX_LINK_BYTES) {
             Ok(None) => return Ok(None),
@@ -147,7 +148,8 @@ impl Store {
         Ok(digest)
     }
 
-    /// Reads a short file beside a repository's content; `None` if the file is absent, or longer than `max_bytes`.
+    /// Reads a short file beside a repository's content; `None` if the file is absent, or longer than
+    /// `max_bytes`.
     fn read_note(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StoreError> {
         match self.storage().read(key, max_bytes) {
             Err(StorageError::TooLong { length, .. }) => {

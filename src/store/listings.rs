@@ -21,7 +21,8 @@ pub struct Page {
 type PageEntries<T> = (Vec<T>, bool);
 
 impl Page {
-    /// Returns the entries of a sorted list that are on the page; `take` returns `None` for names that are not listed.
+    /// Returns the entries of a sorted list that are on the page; `take` returns `None` for names that are
+    /// not listed.
     pub fn of<T, E>(
         &self,
         sorted: impl Iterator<Item = String>,

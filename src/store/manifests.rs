@@ -15,8 +15,8 @@ use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 
-/// Longest manifest that is read, in bytes. Manifests of another program may be longer than ours, and must fit into
-/// memory.
+/// Longest manifest that is read, in bytes. Manifests of another program may be longer than ours, and must
+/// fit into memory.
 const MAX_STORED_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Greatest number of missing parts that an error names; the search for others ends there.
@@ -221,8 +221,8 @@ impl Store {
         })
     }
 
-    /// Runs a change as [`Self::changing_manifests`] does, but does not finish interrupted changes first: for changes
-    /// that must succeed on a full storage.
+    /// Runs a change as [`Self::changing_manifests`] does, but does not finish interrupted changes first: for
+    /// changes that must succeed on a full storage.
     pub(super) fn changing_manifests_at_once<T>(
         &self,
         name: &RepositoryName,
@@ -336,7 +336,8 @@ impl Store {
         Ok(known)
     }
 
-    /// Adds a manifest to the indexes of tags, by which distribution finds the manifests of a tag that it deletes.
+    /// Adds a manifest to the indexes of tags, by which distribution finds the manifests of a tag that it
+    /// deletes.
     pub(super) fn index_tags(
         &self,
         name: &RepositoryName,

@@ -11,7 +11,8 @@ use quinistry_oci::Content;
 use super::layout::Key;
 use super::storage::{Entry, Identity, Staged, Storage, StorageError};
 
-/// Least length of a chunk of staged content, in bytes: the overhead of many small chunks would not be counted.
+/// Least length of a chunk of staged content, in bytes: the overhead of many small chunks would not be
+/// counted.
 const MIN_CHUNK_BYTES: usize = 64 * 1024;
 
 /// Storage in memory, of bounded size. Clones share it.

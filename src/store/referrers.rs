@@ -1,8 +1,8 @@
 //! Referrers of manifests: a descriptor for each, beside the repository's manifests.
 //!
-//! distribution does not maintain these descriptors, and may write to the same volume. They therefore carry the version
-//! of the folders that list all manifests: if that version has changed, another program has written to the repository,
-//! and the descriptors are rebuilt.
+//! distribution does not maintain these descriptors, and may write to the same volume. They therefore carry
+//! the version of the folders that list all manifests: if that version has changed, another program has
+//! written to the repository, and the descriptors are rebuilt.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,8 +32,8 @@ pub type Referrers = (Arc<[Descriptor]>, bool);
 /// Query of a repository's referrers: the subject, artifact types, the page, and its length in bytes.
 pub(super) type ReferrersQuery = (Digest, Vec<String>, Page, usize);
 
-/// Descriptors of repositories that another program has written to, with the version that they were built for. They
-/// are served from memory until they are saved, or for good on a storage that cannot be written.
+/// Descriptors of repositories that another program has written to, with the version that they were built
+/// for. They are served from memory until they are saved, or for good on a storage that cannot be written.
 #[derive(Debug, Default)]
 pub(super) struct UnsavedReferrers(Mutex<Inner>);
 
@@ -77,8 +77,8 @@ impl UnsavedReferrers {
         self.inner().known.remove(name);
     }
 
-    /// Runs a change of a repository, and drops its descriptors before and after: not every storage changes its listing
-    /// version.
+    /// Runs a change of a repository, and drops its descriptors before and after: not every storage changes
+    /// its listing version.
     pub(super) fn invalidate_during<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
         self.forget(name);
         let result = change();
@@ -108,8 +108,9 @@ pub(super) enum DescriptorState {
 }
 
 impl Store {
-    /// Returns the manifests that name `subject`, by digest, and whether there are more. A page holds at most `bytes` of
-    /// descriptors, and one descriptor at least. `wanted` are artifact types; an empty list means any.
+    /// Returns the manifests that name `subject`, by digest, and whether there are more. A page holds at most
+    /// `bytes` of descriptors, and one descriptor at least. `wanted` are artifact types; an empty list means
+    /// any.
     pub fn referrers(
         &self,
         name: &RepositoryName,
@@ -118,7 +119,8 @@ impl Store {
         page: &Page,
         bytes: usize,
     ) -> Result<Referrers, StoreError> {
-        // Cached: admission controllers repeat one query again and again, and each descriptor takes three files.
+        // Cached: admission controllers repeat one query again and again, and each descriptor takes three
+        // files.
         let query = (subject.clone(), wanted.to_vec(), page.clone(), bytes);
         // The query has a weight, too: a client may send any number of queries that find nothing.
         let weight = ENTRY_OVERHEAD_BYTES
@@ -219,8 +221,8 @@ impl Store {
         })
     }
 
-    /// Records that descriptors which were complete are complete again. Call after a repository's manifests and
-    /// descriptors have changed.
+    /// Records that descriptors which were complete are complete again. Call after a repository's manifests
+    /// and descriptors have changed.
     pub(super) fn update_descriptor_version(
         &self,
         name: &RepositoryName,
@@ -251,8 +253,8 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the digests of a subject's referrers, in order; with the descriptors if these were built and are not
-    /// read from the storage.
+    /// Returns the digests of a subject's referrers, in order; with the descriptors if these were built and
+    /// are not read from the storage.
     fn rows(
         &self,
         name: &RepositoryName,
@@ -285,8 +287,9 @@ impl Store {
         self.read_note(&Place(name).referrer(subject, digest), MAX_DESCRIPTOR_BYTES)
     }
 
-    /// Rebuilds the descriptors if another program has written to the repository, and returns them. Does not hold the
-    /// repository's lock: there may be as many descriptors as manifests, and pushes must not wait for a query.
+    /// Rebuilds the descriptors if another program has written to the repository, and returns them. Does not
+    /// hold the repository's lock: there may be as many descriptors as manifests, and pushes must not wait
+    /// for a query.
     fn rebuild_if_outdated(&self, name: &RepositoryName) -> Result<Option<Arc<Vec<Row>>>, StoreError> {
         if self.descriptor_state(name)? == DescriptorState::Complete {
             return Ok(None);
@@ -311,7 +314,8 @@ impl Store {
         Ok(Some(rows))
     }
 
-    /// Builds the descriptors of all manifests that have a subject, and collects the digests of all manifests.
+    /// Builds the descriptors of all manifests that have a subject, and collects the digests of all
+    /// manifests.
     pub(super) fn build_rows(
         &self,
         name: &RepositoryName,
@@ -342,8 +346,9 @@ impl Store {
 
     /// Saves descriptors for the next query, and for the time after a restart.
     ///
-    /// Descriptors can be rebuilt, so that each is written lazily, and one flush makes all of them durable. The version,
-    /// which says that they are complete, must not survive a power failure that they do not survive.
+    /// Descriptors can be rebuilt, so that each is written lazily, and one flush makes all of them durable.
+    /// The version, which says that they are complete, must not survive a power failure that they do not
+    /// survive.
     pub(super) fn save_rows(
         &self,
         name: &RepositoryName,
@@ -366,7 +371,8 @@ impl Store {
         })
     }
 
-    /// Builds the descriptors of manifests that are not among those `seen`, if they are few; returns whether they are.
+    /// Builds the descriptors of manifests that are not among those `seen`, if they are few; returns whether
+    /// they are.
     fn build_late_rows(&self, name: &RepositoryName, seen: &HashSet<Digest>) -> Result<bool, StoreError> {
         let mut late = Vec::new();
         // A manifest with two names was pushed by the longer one.

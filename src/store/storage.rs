@@ -1,7 +1,8 @@
-//! The [`Storage`] of a store, with two backends: [`Memory`](super::Memory) and [`Filesystem`](super::Filesystem).
+//! The [`Storage`] of a store, with two backends: [`Memory`](super::Memory) and
+//! [`Filesystem`](super::Filesystem).
 //!
-//! Calls block: asynchronous calls would not make a disk faster, and a sequence of blocking calls is easier to get
-//! right. Asynchronous callers use the store from a thread that may block.
+//! Calls block: asynchronous calls would not make a disk faster, and a sequence of blocking calls is easier
+//! to get right. Asynchronous callers use the store from a thread that may block.
 
 use std::fmt;
 use std::io;
@@ -14,11 +15,11 @@ use super::layout::Key;
 /// A key, and the bytes to store under it.
 pub type Entry<'a> = (Key, &'a [u8]);
 
-/// Backend that stores bytes under keys. A change that returned `Ok` is visible to other readers and survives a power
-/// failure, unless the method is lazy.
+/// Backend that stores bytes under keys. A change that returned `Ok` is visible to other readers and survives
+/// a power failure, unless the method is lazy.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
-    /// Opens the bytes under a key, for streaming, with their identity; `None` if there are none. The bytes do not change
-    /// while the content lives.
+    /// Opens the bytes under a key, for streaming, with their identity; `None` if there are none. The bytes
+    /// do not change while the content lives.
     fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError>;
 
     /// Reads the bytes under a key as a whole; `None` if there are none. More than `max_bytes` are an error.
@@ -32,9 +33,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(self.identity(key)?.map(|identity| identity.length()))
     }
 
-    /// Writes entries, replacing existing ones; readers never see a part of an entry. Entries become visible in their
-    /// order, so that a reference must follow its target. After an error or a power failure any of them may be present
-    /// and others absent, regardless of the order.
+    /// Writes entries, replacing existing ones; readers never see a part of an entry. Entries become visible
+    /// in their order, so that a reference must follow its target. After an error or a power failure any of
+    /// them may be present and others absent, regardless of the order.
     fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError>;
 
     /// Writes bytes that can be rebuilt. A power failure may undo the write, or leave an empty file.
@@ -43,13 +44,15 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Removes a key and all keys beneath it, atomically. Returns true if anything was removed.
     fn remove(&self, key: &Key) -> Result<bool, StorageError>;
 
-    /// Removes a key and all keys beneath it, where a repetition does no harm: a power failure may undo the removal.
+    /// Removes a key and all keys beneath it, where a repetition does no harm: a power failure may undo the
+    /// removal.
     fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError>;
 
     /// Returns the names directly beneath a key, sorted by their bytes; `None` if the key is absent.
     fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError>;
 
-    /// Returns the names directly beneath a key that satisfy `wanted` and have bytes at the path `beneath` them.
+    /// Returns the names directly beneath a key that satisfy `wanted` and have bytes at the path `beneath`
+    /// them.
     fn list_with(
         &self,
         key: &Key,
@@ -60,20 +63,21 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns true if there are bytes under a key, or keys beneath it.
     fn exists(&self, key: &Key) -> Result<bool, StorageError>;
 
-    /// Returns a version of the names beneath a key, which differs after any program has added or removed one.
+    /// Returns a version of the names beneath a key, which differs after any program has added or removed
+    /// one.
     fn listing_version(&self, key: &Key) -> Result<String, StorageError>;
 
     /// Returns the time of the last change of the bytes under a key; `None` if there are none.
     fn modified(&self, key: &Key) -> Result<Option<std::time::SystemTime>, StorageError>;
 
-    /// Returns true if data survives a restart. If not, crash recovery is skipped and unreferenced blobs are freed at
-    /// once.
+    /// Returns true if data survives a restart. If not, crash recovery is skipped and unreferenced blobs are
+    /// freed at once.
     fn is_persistent(&self) -> bool {
         true
     }
 
-    /// Fsyncs the parent directories of `keys` whose writers have not done so yet. Call before acknowledging anything
-    /// that depends on the keys.
+    /// Fsyncs the parent directories of `keys` whose writers have not done so yet. Call before acknowledging
+    /// anything that depends on the keys.
     fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError>;
 
     /// Makes all earlier writes durable, lazy ones included, by one flush.
@@ -114,8 +118,8 @@ impl Identity {
     }
 }
 
-/// A staged write: bytes that are received before they are published under a key. Bytes that are dropped without
-/// [`Staged::publish`] stay only if they are persisted under a key.
+/// A staged write: bytes that are received before they are published under a key. Bytes that are dropped
+/// without [`Staged::publish`] stay only if they are persisted under a key.
 pub trait Staged: fmt::Debug + Send + Sync {
     /// Returns the number of bytes.
     fn len(&self) -> u64;
@@ -134,7 +138,8 @@ pub trait Staged: fmt::Debug + Send + Sync {
     /// Returns true if the write cannot continue: it was published, or its content is unknown after an error.
     fn is_spent(&self) -> bool;
 
-    /// Persists the bytes, and those appended later, under a key: after a restart, the durable part is found there.
+    /// Persists the bytes, and those appended later, under a key: after a restart, the durable part is found
+    /// there.
     fn persist(&mut self, key: &Key) -> Result<(), StorageError>;
 
     /// Releases the resources of appending, until bytes are appended again.
@@ -143,8 +148,8 @@ pub trait Staged: fmt::Debug + Send + Sync {
     /// Returns all bytes.
     fn content(&self) -> Result<Content, StorageError>;
 
-    /// Writes all bytes under a key, followed by the entries `along`, as [`Storage::write`] does. The write is spent
-    /// afterwards; after an error it may be.
+    /// Writes all bytes under a key, followed by the entries `along`, as [`Storage::write`] does. The write
+    /// is spent afterwards; after an error it may be.
     fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError>;
 }
 
@@ -154,7 +159,8 @@ pub enum StorageError {
     /// The storage is full. Nothing was changed.
     #[error("the storage is full; free some space and try again")]
     Full,
-    /// A flush has failed, so that writes are refused until a restart: other data may be lost, too. Reads go on.
+    /// A flush has failed, so that writes are refused until a restart: other data may be lost, too. Reads go
+    /// on.
     #[error(
         "writes are refused, because the storage failed to flush an earlier one; check the disk and the log, then restart"
     )]

@@ -1,8 +1,9 @@
-//! Uploads: bytes that are received in one request or in many, and become a blob if they have the announced digest.
+//! Uploads: bytes that are received in one request or in many, and become a blob if they have the announced
+//! digest.
 //!
-//! A session is a folder in distribution's form, and so survives a restart: acknowledged bytes are flushed, and are
-//! hashed again when the session continues in another process. The folder is created when the first of several requests
-//! begins to send; most blobs are received whole in one request and need no folder.
+//! A session is a folder in distribution's form, and so survives a restart: acknowledged bytes are flushed,
+//! and are hashed again when the session continues in another process. The folder is created when the first
+//! of several requests begins to send; most blobs are received whole in one request and need no folder.
 
 mod expiry;
 
@@ -27,7 +28,8 @@ use super::{Store, StoreError};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(Box<str>);
 
-/// Least idle time of an empty session that makes place for another: the client of a younger one is about to send.
+/// Least idle time of an empty session that makes place for another: the client of a younger one is about to
+/// send.
 const MIN_EMPTY_IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// Idle time after which an empty session ends.
@@ -47,7 +49,8 @@ pub struct Session {
     id: UploadId,
     /// Receiver of the bytes; `None` once the session has ended.
     pub(super) receiver: Arc<Claim<Option<Receiver>>>,
-    /// The session has a folder, and survives a restart. Changed only by the request that has claimed the session.
+    /// The session has a folder, and survives a restart. Changed only by the request that has claimed the
+    /// session.
     is_persistent: AtomicBool,
     /// Number of acknowledged bytes.
     offset: AtomicU64,
@@ -60,7 +63,8 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Receiver {
     staged: Box<dyn Staged>,
-    /// SHA-256 of the staged bytes; `None` if some were staged by an earlier process, and are hashed when needed.
+    /// SHA-256 of the staged bytes; `None` if some were staged by an earlier process, and are hashed when
+    /// needed.
     canonical: Option<Hasher>,
     /// Hash of the staged bytes by another algorithm, if the client announced one.
     other: Option<Hasher>,
@@ -68,8 +72,8 @@ pub struct Receiver {
     pub(super) touched: SystemTime,
 }
 
-/// Exclusive claim of one request on a session; `None` inside once the session has ended. Dropping the claim lets the
-/// next request in.
+/// Exclusive claim of one request on a session; `None` inside once the session has ended. Dropping the claim
+/// lets the next request in.
 #[derive(Debug)]
 pub struct Claimed(OwnedMutexGuard<Option<Receiver>>);
 
@@ -279,8 +283,8 @@ impl Store {
         Ok(session)
     }
 
-    /// Ends the oldest empty sessions, at most a tenth of the capacity; returns true if there were any. A client that
-    /// opens sessions and leaves them therefore keeps no other client out for long.
+    /// Ends the oldest empty sessions, at most a tenth of the capacity; returns true if there were any. A
+    /// client that opens sessions and leaves them therefore keeps no other client out for long.
     fn end_empty_sessions(&self) -> bool {
         let Sessions { capacity, .. } = &self.0.sessions;
         let now = SystemTime::now();
@@ -377,8 +381,8 @@ impl Store {
         })
     }
 
-    /// Persists a session, with its received and future bytes, for the time after a restart. Call before the bytes of a
-    /// request that others will follow.
+    /// Persists a session, with its received and future bytes, for the time after a restart. Call before the
+    /// bytes of a request that others will follow.
     pub fn persist_session(&self, session: &Session, claimed: &mut Claimed) -> Result<(), StoreError> {
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         if !self.storage().is_persistent() || session.is_persistent.load(Ordering::Relaxed) {
@@ -396,8 +400,8 @@ impl Store {
         Ok(())
     }
 
-    /// Flushes the received bytes, so that the next request continues after them. If the flush fails the session ends, as
-    /// its content is unknown.
+    /// Flushes the received bytes, so that the next request continues after them. If the flush fails the
+    /// session ends, as its content is unknown.
     pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
         if let Err(error) = self.persist_session(session, claimed) {
             // On a full storage the session may be persisted later.
@@ -418,8 +422,8 @@ impl Store {
         Ok(offset)
     }
 
-    /// Ends a session by committing its bytes as a blob. If they have another digest the session ends without a blob; if
-    /// the storage fails for now, the session stays as it is.
+    /// Ends a session by committing its bytes as a blob. If they have another digest the session ends without
+    /// a blob; if the storage fails for now, the session stays as it is.
     pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
         let receiver = claimed.as_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);

@@ -1,9 +1,9 @@
 //! Cache of verification results: whether content has the digest under which it is stored.
 //!
-//! A disk may lose bits, and another program's crash may tear a file. Bytes are therefore hashed before they are served:
-//! a short blob each time that it is read, a longer one once for each identity of its file. Damaged content counts as
-//! absent, so that a client that checks before it pushes pushes the content again, which repairs it. Called wherever
-//! the store reports that a blob exists.
+//! A disk may lose bits, and another program's crash may tear a file. Bytes are therefore hashed before they
+//! are served: a short blob each time that it is read, a longer one once for each identity of its file.
+//! Damaged content counts as absent, so that a client that checks before it pushes pushes the content again,
+//! which repairs it. Called wherever the store reports that a blob exists.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -30,7 +30,8 @@ struct Inner {
     order: VecDeque<DigestPrefix>,
 }
 
-/// First 128 bits of a digest: files of equal identity are one file, so that the prefix suffices to tell contents apart.
+/// First 128 bits of a digest: files of equal identity are one file, so that the prefix suffices to tell
+/// contents apart.
 type DigestPrefix = u128;
 
 fn prefix(digest: &Digest) -> DigestPrefix {
@@ -60,8 +61,8 @@ impl VerificationCache {
 }
 
 impl Store {
-    /// Returns the length of stored content if it has `digest`, which may differ from the digest that it is stored under:
-    /// a link may lead to other bytes.
+    /// Returns the length of stored content if it has `digest`, which may differ from the digest that it is
+    /// stored under: a link may lead to other bytes.
     pub(super) fn sound(&self, canonical: &Digest, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let key = blob(canonical);
         let Some(identity) = self.storage().identity(&key)? else { return Ok(None) };
@@ -100,7 +101,8 @@ impl Store {
         Ok(is_sound)
     }
 
-    /// Records that content, which was hashed while it was received, is stored, and that it has `digest` as well.
+    /// Records that content, which was hashed while it was received, is stored, and that it has `digest` as
+    /// well.
     pub(super) fn note_sound(&self, canonical: &Digest, digest: &Digest) {
         // If this fails, the content is hashed when it is requested.
         let Ok(Some(identity)) = self.storage().identity(&blob(canonical)) else { return };
@@ -117,7 +119,8 @@ impl Store {
     }
 }
 
-/// Returns true if bytes cannot be read because they are lost: the file was truncated, or the disk is defective.
+/// Returns true if bytes cannot be read because they are lost: the file was truncated, or the disk is
+/// defective.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof
         || matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))

@@ -1,7 +1,9 @@
-//! Walk through the folders of repositories in the order of whole names, from any name on, until the visitor breaks.
+//! Walk through the folders of repositories in the order of whole names, from any name on, until the visitor
+//! breaks.
 //!
-//! The cost of a catalog page must depend on the page, not on the catalog. Folders are therefore read one by one, from
-//! the page's first name, and the names in a large folder are cached for as long as its listing version stays.
+//! The cost of a catalog page must depend on the page, not on the catalog. Folders are therefore read one by
+//! one, from the page's first name, and the names in a large folder are cached for as long as its listing
+//! version stays.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -22,8 +24,8 @@ const MIN_CACHED_NAMES: usize = 512;
 /// Capacity of all cached lists together, in names of about 60 bytes each.
 const LISTING_CACHE_CAPACITY: usize = 300_000;
 
-/// Age of a folder's last change from which its listing version differs from that of later changes: filesystems count
-/// time in steps.
+/// Age of a folder's last change from which its listing version differs from that of later changes:
+/// filesystems count time in steps.
 const MIN_CHANGE_AGE: Duration = Duration::from_secs(2);
 
 /// Cache of long lists, each with the listing version of its folder.

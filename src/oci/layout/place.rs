@@ -43,7 +43,8 @@ pub(super) struct Staging {
 // === impl Out ===
 
 impl Out {
-    /// Standard output, around the buffer of `std::io::Stdout`, which flushes at every line feed in the image.
+    /// Standard output, around the buffer of `std::io::Stdout`, which flushes at every line feed in the
+    /// image.
     pub(super) fn stdout() -> io::Result<Self> {
         Ok(Self::Stream(io::stdout().as_fd().try_clone_to_owned()?.into()))
     }
@@ -146,7 +147,8 @@ impl Staging {
             let _ = self.folder.keep();
             return sync_folder(parent(&self.destination));
         }
-        // Blobs first, the list last: a process that is killed in between leaves a valid layout with spare blobs.
+        // Blobs first, the list last: a process that is killed in between leaves a valid layout with spare
+        // blobs.
         for folder in folders(staged)? {
             let there = self.destination.join(folder.strip_prefix(staged).expect("found below it"));
             if folder == staged {

@@ -298,7 +298,8 @@ impl Archive<'_> {
         Ok(descriptor)
     }
 
-    /// A file by name; `docker save` writes a layer that several images share as a symbolic link to the first.
+    /// A file by name; `docker save` writes a layer that several images share as a symbolic link to the
+    /// first.
     fn find(&self, name: &str) -> Option<Span> {
         let name = tape::clean(name);
         if let Some(span) = self.contents.files.get(&name) {

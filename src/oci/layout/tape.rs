@@ -213,7 +213,8 @@ fn invalid(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
-/// A name without `.`, `..` and doubled slashes. Names are only ever looked up, never given to the file system.
+/// A name without `.`, `..` and doubled slashes. Names are only ever looked up, never given to the file
+/// system.
 pub(super) fn clean(name: &str) -> String {
     let mut parts = Vec::new();
     for part in name.split('/') {

@@ -301,8 +301,8 @@ fn index(kept: Vec<Value>, images: &[SavedImage]) -> Vec<u8> {
     to_json(&json!({"manifests": entries, "mediaType": media_type::OCI_INDEX, "schemaVersion": 2}))
 }
 
-/// Returns true if two entries of `index.json` claim one name: by full name if both have one, else by tag if both
-/// have one; nameless entries are equal if they point at the same content.
+/// Returns true if two entries of `index.json` claim one name: by full name if both have one, else by tag if
+/// both have one; nameless entries are equal if they point at the same content.
 fn is_same(old: &Value, new: &Value) -> bool {
     let (old_notes, new_notes) = (&old["annotations"], &new["annotations"]);
     for key in [NAME_ANNOTATION, REF_ANNOTATION] {

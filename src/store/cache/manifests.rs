@@ -1,5 +1,5 @@
-//! Cache of manifests that were read and checked: their bytes never change, so that no entry is ever out of date.
-//! The cache does not tell whether a repository still has a manifest.
+//! Cache of manifests that were read and checked: their bytes never change, so that no entry is ever out of
+//! date. The cache does not tell whether a repository still has a manifest.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

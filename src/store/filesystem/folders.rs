@@ -1,5 +1,5 @@
-//! Durable folders: each is created and flushed once. And pending names, which are visible and not flushed yet, so that
-//! nothing that depends on them may be acknowledged.
+//! Durable folders: each is created and flushed once. And pending names, which are visible and not flushed
+//! yet, so that nothing that depends on them may be acknowledged.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -11,15 +11,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::failpoint::pass;
 
-/// Capacity of the set of durable folders; when it is full the set is cleared, and folders are flushed once more.
+/// Capacity of the set of durable folders; when it is full the set is cleared, and folders are flushed once
+/// more.
 const DURABLE_FOLDER_CAPACITY: usize = 65_536;
 
-/// Attempts at creating a folder that another program removes. Each takes microseconds, and the other program may
-/// remove folders as quickly as they are created.
+/// Attempts at creating a folder that another program removes. Each takes microseconds, and the other program
+/// may remove folders as quickly as they are created.
 pub(super) const MAX_CREATE_ATTEMPTS: u32 = 32;
 
-/// Record of the folders that are known to be durable. An existing folder need not be: its creator may have been killed
-/// before the flush, or may not have flushed it yet.
+/// Record of the folders that are known to be durable. An existing folder need not be: its creator may have
+/// been killed before the flush, or may not have flushed it yet.
 #[derive(Debug)]
 pub(super) struct Folders {
     root: PathBuf,
@@ -59,8 +60,8 @@ impl Folders {
         PendingNames { changed: [folder.into()].into(), created: Vec::new() }
     }
 
-    /// Records which folders must be flushed to make a new name in a folder durable. Call after the name was created:
-    /// until then another program may remove the folder, and another writer create it again.
+    /// Records which folders must be flushed to make a new name in a folder durable. Call after the name was
+    /// created: until then another program may remove the folder, and another writer create it again.
     pub(super) fn record(&self, folder: &Path, names: &mut PendingNames) {
         names.changed.insert(folder.into());
         for created in self.not_durable(folder) {
@@ -182,7 +183,7 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
 }
 
-/// PendingNames that are not durable yet, by folder.
+/// Names that are not durable yet, by folder.
 #[derive(Debug, Default)]
 pub(super) struct PendingNames {
     /// Folders in which names have changed.
@@ -212,8 +213,8 @@ pub(super) enum SyncError {
     Unflushed(io::Error),
 }
 
-/// Flushes the names in a folder. If another program has removed the folder, flushes its innermost existing ancestor
-/// instead, which makes the removal durable.
+/// Flushes the names in a folder. If another program has removed the folder, flushes its innermost existing
+/// ancestor instead, which makes the removal durable.
 pub(super) fn sync(folder: &Path) -> Result<(), SyncError> {
     let mut folder = folder;
     let opened = loop {

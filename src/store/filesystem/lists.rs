@@ -25,8 +25,8 @@ pub(super) fn names(root: &Root, key: &Key) -> Result<Option<Vec<String>>, Stora
     Ok(Some(names))
 }
 
-/// Returns the names that satisfy `wanted` and have a file at `beneath`. Each file is looked up from the folder itself:
-/// resolving the whole path for each of a hundred thousand would take twice as long.
+/// Returns the names that satisfy `wanted` and have a file at `beneath`. Each file is looked up from the
+/// folder itself: resolving the whole path for each of a hundred thousand would take twice as long.
 pub(super) fn names_with(
     root: &Root,
     key: &Key,

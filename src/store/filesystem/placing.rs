@@ -10,8 +10,8 @@ use crate::failpoint::pass;
 use crate::storage::StorageError;
 
 impl Inner {
-    /// Moves a file or folder that is to be removed to the scratch folder, atomically. Returns its new path; `None` if it
-    /// does not exist.
+    /// Moves a file or folder that is to be removed to the scratch folder, atomically. Returns its new path;
+    /// `None` if it does not exist.
     pub(super) fn move_to_scratch(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
         self.check_writable()?;
         let held = self.root.check_contains(path.parent().expect("a key has a folder"));

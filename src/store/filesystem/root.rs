@@ -1,7 +1,7 @@
 //! Lookups under the root of a storage: never outside of it, and never waiting for a writer.
 //!
-//! A volume may hold files that another program or a user has put there. A symbolic link that leads out of the
-//! root is as good as absent (`openat2(2)`, `RESOLVE_BENEATH`), and a FIFO, socket or device is opened
+//! A volume may hold files that another program or a user has put there. A symbolic link that leads out of
+//! the root is as good as absent (`openat2(2)`, `RESOLVE_BENEATH`), and a FIFO, socket or device is opened
 //! without waiting and is no content. Kernels before 5.6 and some sandboxes have no `openat2`: there the
 //! resolved path is compared with the root first, which cannot see a link that is put in place between the
 //! two steps.

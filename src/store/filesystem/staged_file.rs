@@ -66,7 +66,8 @@ impl StagedFile {
         let moves: Vec<_> = all.iter().map(|(one, to)| (&*one.path, &**to)).collect();
         let placed = storage.place(&moves);
         for (one, _) in &mut all {
-            // After an error a file may have been moved or not, and bytes must not be appended to a published file.
+            // After an error a file may have been moved or not, and bytes must not be appended to a published
+            // file.
             one.is_spent = placed.is_ok() || !one.path.exists();
             if one.is_spent {
                 one.file = None;
@@ -138,7 +139,8 @@ impl Staged for StagedFile {
         // The name must be durable as well, if the file is to be found by it.
         if let Some(folder) = self.path.parent().filter(|_| self.is_persistent && self.synced_bytes == 0) {
             let found = self.storage.0.flush_folder(folder);
-            // A folder that could not be opened may be flushed later; the state of one that was full is unknown.
+            // A folder that could not be opened may be flushed later; the state of one that was full is
+            // unknown.
             self.is_spent = matches!(found, Err(StorageError::Full));
             found?;
         }

@@ -1,8 +1,8 @@
 //! Exclusion between writers that link content and writers that free it.
 //!
-//! Bytes are stored once, and belong to a repository by a link. On a storage that is not persistent the bytes are freed
-//! with their last link; elsewhere they stay until a collection finds no link, since other programs may be about to link
-//! them. Called by every change of the store that adds or removes links to content.
+//! Bytes are stored once, and belong to a repository by a link. On a storage that is not persistent the bytes
+//! are freed with their last link; elsewhere they stay until a collection finds no link, since other programs
+//! may be about to link them. Called by every change of the store that adds or removes links to content.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -12,8 +12,8 @@ use super::blob_folder;
 use crate::layout::Place;
 use crate::{Store, StoreError};
 
-/// Lock that is shared by writers that link bytes which they have found or stored, and exclusive for one that frees
-/// bytes.
+/// Lock that is shared by writers that link bytes which they have found or stored, and exclusive for one that
+/// frees bytes.
 #[derive(Debug, Default)]
 pub(crate) struct LinkGuard(RwLock<()>);
 
@@ -25,7 +25,8 @@ impl Store {
         link: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let linked = {
-            // The lock guards no memory, so that a panic under it leaves nothing behind that a crash would not.
+            // The lock guards no memory, so that a panic under it leaves nothing behind that a crash would
+            // not.
             let _shared = self.0.link_guard.0.read().unwrap_or_else(PoisonError::into_inner);
             link()
         };
@@ -38,7 +39,8 @@ impl Store {
         linked
     }
 
-    /// Removes links to bytes, and frees the bytes with the last link, unless the storage leaves that to a collection.
+    /// Removes links to bytes, and frees the bytes with the last link, unless the storage leaves that to a
+    /// collection.
     pub(crate) fn remove_links(
         &self,
         canonical: &Digest,
@@ -55,8 +57,8 @@ impl Store {
         Ok(())
     }
 
-    /// Returns true if any repository has the content, as a blob or as a manifest. Content with another name is also
-    /// linked by its SHA-256.
+    /// Returns true if any repository has the content, as a blob or as a manifest. Content with another name
+    /// is also linked by its SHA-256.
     fn is_linked(&self, canonical: &Digest) -> Result<bool, StoreError> {
         for name in self.folders_with(&["_manifests", "_layers"])? {
             let Ok(name) = name.parse::<RepositoryName>() else { continue };

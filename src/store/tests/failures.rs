@@ -1,4 +1,5 @@
-//! Tests in which each system call fails once: later writes succeed, and no start undoes acknowledged changes.
+//! Tests in which each system call fails once: later writes succeed, and no start undoes acknowledged
+//! changes.
 
 use super::*;
 use crate::failpoint::once::failing;
