@@ -4,7 +4,7 @@
 //! two are crates of their own, and Cargo sees to it that arrows point one way:
 //!
 //! - [`oci`]: the nouns of the OCI specifications, parsed once and valid ever after; content at an offset
-//!   ([`oci::segments`]); images as files ([`oci::layout`]); untrusted text on its way to a terminal or a log
+//!   ([`oci::Content`]); images as files ([`oci::layout`]); untrusted text on its way to a terminal or a log
 //!   ([`oci::escape`]).
 //! - [`quine`]: the image computed from an executable's bytes, and nothing else. Pure, but for reading
 //!   `/proc/self/exe`.
@@ -27,7 +27,7 @@ pub mod cli;
 pub use quinistry_client as client;
 pub use quinistry_http as http;
 pub use quinistry_kube::{api, crd, install, operator, seed};
-pub use quinistry_oci::{self as oci, escape, layout, segments};
+pub use quinistry_oci::{self as oci, escape, layout};
 pub use quinistry_quine as quine;
 pub use quinistry_registry as registry;
 pub use quinistry_store as store;

@@ -116,8 +116,8 @@ impl Save {
         let mut writer = Writer::create(target, self.format.into())?;
         for blob in [quine.manifest(), quine.config(), quine.layer()] {
             let mut file = writer.begin_blob(&blob.descriptor)?;
-            for piece in blob.content.pieces() {
-                file.append(&piece?)?;
+            for chunk in blob.content.chunks() {
+                file.append(&chunk?)?;
             }
             file.finish()?;
         }

@@ -102,7 +102,7 @@ fn sweep(store: Store, idle: Duration) {
     tokio::spawn(async move {
         loop {
             let store = store.clone();
-            let swept = tokio::task::spawn_blocking(move || store.sweep(idle)).await;
+            let swept = tokio::task::spawn_blocking(move || store.expire_uploads(idle)).await;
             match swept {
                 Ok(Ok(0)) => {}
                 Ok(Ok(sessions)) => tracing::info!(sessions, "ended idle upload sessions"),

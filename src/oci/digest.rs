@@ -44,7 +44,7 @@ pub struct Digest {
     text: Box<str>,
 }
 
-/// Why a string is not a [`Digest`].
+/// Reasons why a string is not a [`Digest`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// The string does not follow the grammar `algorithm:encoded`, or the encoded part has the wrong length
@@ -71,7 +71,7 @@ impl Digest {
         Self::of(Algorithm::Sha256, bytes)
     }
 
-    /// Which algorithm made it.
+    /// Returns the algorithm of the digest.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -89,7 +89,7 @@ impl Digest {
         &self.text[self.algorithm.as_str().len() + 1..]
     }
 
-    /// Whether `bytes` hash to this digest.
+    /// Returns true if `bytes` hash to this digest.
     #[must_use]
     pub fn matches(&self, bytes: &[u8]) -> bool {
         Self::of(self.algorithm, bytes) == *self

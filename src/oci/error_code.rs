@@ -36,9 +36,9 @@ pub struct ErrorBody<C = ErrorCode> {
 /// One error. Readers take `C = String`, because other registries send codes of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorDetail<C = ErrorCode> {
-    /// What kind of error.
+    /// Code of the error.
     pub code: C,
-    /// For people.
+    /// Text for a human reader.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }

@@ -105,18 +105,18 @@ pub struct ImageIndex {
     pub schema_version: u32,
 }
 
-/// How to run an image, and what it is made of. image-spec `config.md`.
+/// Configuration of an image: how it is run, and its layers. image-spec `config.md`.
 ///
-/// Written only; what is read of other people's configurations is a [`ConfigSummary`].
+/// Written only; configurations of other images are read as a [`ConfigSummary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ImageConfiguration {
     /// In Go's words.
     pub architecture: String,
-    /// What to run.
+    /// Execution parameters.
     pub config: ImageConfig,
     /// RFC 3339.
     pub created: String,
-    /// One entry per layer, for people.
+    /// One entry per layer, for display.
     pub history: Vec<History>,
     /// In Go's words.
     pub os: String,
@@ -138,11 +138,11 @@ pub struct ImageConfig {
     pub exposed_ports: BTreeMap<String, BTreeMap<String, String>>,
     /// Free-form remarks, which docker shows where it does not show annotations.
     pub labels: BTreeMap<String, String>,
-    /// What stops it.
+    /// Signal that stops the process.
     pub stop_signal: String,
     /// `uid:gid`.
     pub user: String,
-    /// Where it starts.
+    /// Directory in which the process starts.
     pub working_dir: String,
 }
 
@@ -151,11 +151,11 @@ pub struct ImageConfig {
 pub struct History {
     /// RFC 3339.
     pub created: String,
-    /// What was done.
+    /// Command or other description of the step.
     pub created_by: String,
 }
 
-/// What the file system is made of.
+/// Layers of the file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
     /// The digests of the uncompressed layers, lowest first.
@@ -166,7 +166,7 @@ pub struct RootFs {
     pub kind: String,
 }
 
-/// What of an image's configuration matters to one who only carries the image.
+/// Part of an image's configuration that a program needs which only carries the image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ConfigSummary {
     /// In Go's words; empty in artifacts that are no images.

@@ -1,4 +1,4 @@
-//! An image's full name as people type it: `host[:port]/repository[:tag][@digest]`.
+//! An image's full name as it is typed: `host[:port]/repository[:tag][@digest]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub struct ImageReference {
     digest: Option<Digest>,
 }
 
-/// Why a string is not an [`ImageReference`].
+/// Reasons why a string is not an [`ImageReference`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageReferenceError {
     /// The first component does not look like a host: no dot, no port, not `localhost`.
@@ -26,7 +26,7 @@ pub enum ImageReferenceError {
         "no registry host: want HOST[:PORT]/NAME[:TAG][@DIGEST], for example localhost:5000/quinistry:latest"
     )]
     NoHost,
-    /// The host or its port is not one.
+    /// The host or its port is not valid.
     #[error("not a registry host: '{}'", escape::without_userinfo(.0))]
     Host(String),
     /// See [`NameError`].
@@ -84,7 +84,7 @@ impl ImageReference {
         self.digest.as_ref()
     }
 
-    /// What to ask the registry for: the digest if there is one, else the tag, else `latest`.
+    /// Returns the reference to request: the digest if there is one, else the tag, else `latest`.
     #[must_use]
     pub fn reference(&self) -> Reference {
         match (&self.digest, &self.tag) {
@@ -94,7 +94,7 @@ impl ImageReference {
         }
     }
 
-    /// The same repository by digest.
+    /// Returns a reference to this repository by digest.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), tag: None, ..self.clone() }

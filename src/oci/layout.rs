@@ -1,9 +1,9 @@
 //! Images as files: OCI image layouts, OCI archives and docker archives.
 //!
-//! [`Writer`] writes a layout folder or one hybrid archive that `ctr images import`, `kind load image-archive`,
-//! `podman load`, `skopeo` and Docker 20.10's `docker load` all take. [`Layout`] reads those back, and what
-//! `docker save` writes, at random and without extracting anything. Synchronous; knows no network and no
-//! registry. Called by `client` (push) and by the command line.
+//! [`Writer`] writes a layout folder or one hybrid archive that `ctr images import`, `kind load
+//! image-archive`, `podman load`, `skopeo` and Docker 20.10's `docker load` all take. [`Layout`] reads those
+//! back, and what `docker save` writes, at random and without extracting anything. Synchronous; knows no
+//! network and no registry. Called by `client` (push) and by the command line.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub use write::{BlobWriter, Format, SavedImage, Target, Writer};
 
 /// The file that says a folder or an archive is an OCI image layout.
 const MARKER: &str = "oci-layout";
-/// What stands in it. image-spec `image-layout.md`.
+/// Content of [`MARKER`]. image-spec `image-layout.md`.
 const MARKER_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The list of images of a layout.
 const INDEX: &str = "index.json";
@@ -31,12 +31,13 @@ const DOCKER_INDEX: &str = "manifest.json";
 /// The largest JSON document that is read from a layout: what registries and clients accept for a manifest.
 const MAX_JSON: u64 = 4 * 1024 * 1024;
 
-/// Where a blob lies, in folders and archives alike. Digests hold no separators, so this cannot climb.
+/// Returns the path of a blob, in folders and archives alike. Digests hold no separators, so the path cannot
+/// climb.
 fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
-/// What can go wrong between an image and its files.
+/// Errors between an image and its files.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// The operating system refused a write: full disk, missing rights, closed pipe.
@@ -44,7 +45,7 @@ pub enum LayoutError {
     Write {
         /// The file as the caller named it.
         path: String,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The operating system refused a read.
@@ -52,13 +53,13 @@ pub enum LayoutError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// A folder cannot be streamed.
     #[error("an OCI layout is a folder and cannot go to standard output: name a folder, or write an archive")]
     LayoutToStdout,
-    /// Overwriting somebody's folder is not what anyone meant.
+    /// The folder is not empty and not a layout; overwriting it would destroy other data.
     #[error("{} is a folder with other things in it: name a new or empty folder, or an OCI layout", .0.display())]
     Occupied(PathBuf),
     /// An archive was asked for where a folder is.
@@ -72,17 +73,17 @@ pub enum LayoutError {
     Size {
         /// The blob.
         digest: Digest,
-        /// What the descriptor says.
+        /// Length by the descriptor.
         expected: u64,
-        /// What came; one more stands for any excess.
+        /// Length that was received; one more than expected stands for any excess.
         actual: u64,
     },
     /// The bytes given for a blob hash to something else.
     #[error("content does not match its digest: expected {expected}, got {actual}")]
     Digest {
-        /// What the descriptor says.
+        /// Digest by the descriptor.
         expected: Digest,
-        /// What the bytes hash to.
+        /// Digest of the bytes.
         actual: Digest,
     },
     /// A blob was begun and not finished, so the archive cannot be completed.
@@ -104,7 +105,7 @@ pub enum LayoutError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the defect.
         reason: String,
     },
     /// The layout names a blob that it does not hold.

@@ -1,10 +1,10 @@
 //! The nouns of the OCI image and distribution specifications, parsed once and valid ever after.
 //!
-//! Pure but for [`segments`], content at an offset, and [`layout`], images as files: no HTTP types, no clock. What is
-//! in hand is valid (a [`Digest`] is a digest that can be computed here, a [`RepositoryName`] matches the grammar), so
-//! nothing downstream checks again.
-//! Every room but `http` uses these types; this one uses no other room.
+//! Pure but for [`Content`], bytes at an offset, and [`layout`], images as files: no HTTP types, no clock. A
+//! value is valid (a [`Digest`] is a digest that can be computed here, a [`RepositoryName`] matches the
+//! grammar), so no caller checks again. Every room but `http` uses these types; this room uses no other.
 
+mod content;
 mod digest;
 mod error_code;
 pub mod escape;
@@ -15,9 +15,9 @@ mod manifest;
 pub mod media_type;
 mod name;
 mod reference;
-pub mod segments;
 mod strict;
 
+pub use content::{Chunks, Content};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};
 pub use image::{

@@ -1,4 +1,5 @@
-//! A manifest as it is pushed: what a registry must know of it, and what it must refuse. Pure.
+//! Manifests as they are pushed: the parts that a registry must know, and the forms that it must refuse.
+//! Pure.
 //!
 //! The bytes are the manifest; what is read here is never written back. Sources: image-spec `manifest.md` and
 //! `image-index.md`, distribution-spec section Pushing Manifests, CVE-2021-41190.
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use super::image::null_as_default;
 use super::{Descriptor, Digest, media_type, strict};
 
-/// What a manifest says, as far as a registry cares.
+/// Content of a manifest, as far as a registry needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// Its type: one of four.
@@ -23,17 +24,18 @@ pub struct Manifest {
     pub blobs: Vec<Descriptor>,
     /// Layers that are by design elsewhere, and may be here all the same.
     pub foreign: Vec<Descriptor>,
-    /// What an index lists, which must be in the same repository: manifests, or blobs, as caches of builders do.
+    /// Entries of an index, which must be in the same repository: manifests, or blobs, as caches of builders
+    /// do.
     pub manifests: Vec<Descriptor>,
-    /// What this manifest is about, which need not be there.
+    /// Manifest to which this manifest refers, which need not exist.
     pub subject: Option<Digest>,
-    /// How it is listed among what refers to its subject.
+    /// Artifact type under which the manifest is listed among the referrers of its subject.
     pub artifact_type: Option<String>,
     /// Free-form remarks.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Why bytes are no manifest.
+/// Reasons why bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// No JSON, or JSON in which two readers could see two things.
@@ -42,9 +44,9 @@ pub enum ManifestError {
     /// JSON, but not of a manifest.
     #[error("manifest is not of the form of {of}: {error}")]
     Form {
-        /// Of which type.
+        /// Media type of the manifest.
         of: &'static str,
-        /// What is wrong.
+        /// Description of the defect.
         error: serde_json::Error,
     },
     /// `schemaVersion` is not 2.
@@ -53,15 +55,15 @@ pub enum ManifestError {
     /// The header and the document say different types.
     #[error("manifest was sent as {sent:?}, and its mediaType is {own:?}")]
     Contradiction {
-        /// What the header says.
+        /// Type by the header.
         sent: String,
-        /// What the document says.
+        /// Type by the document.
         own: String,
     },
     /// Neither the header nor the document names a type that is known.
     #[error("manifest's type is {0:?}; an OCI image manifest or index is wanted, or Docker's of schema 2")]
     Type(String),
-    /// It could be read as an image and as an index.
+    /// The document could be read as an image and as an index.
     #[error(
         "manifest has 'manifests' beside 'config' or 'layers': it could be read as an index and as an image"
     )]
@@ -194,7 +196,7 @@ impl Manifest {
             // last one counts.
             Err(_) => Head::of_any(&serde_json::from_slice(bytes).ok()?)?,
         };
-        // Nobody can push it any more; old volumes hold it.
+        // Only old volumes hold schema 1, which no client can push any more.
         Some(if head.schema_version == 1 { media_type::DOCKER_SCHEMA_1 } else { head.told() })
     }
 
@@ -249,7 +251,7 @@ impl Manifest {
         })
     }
 
-    /// What a manifest of Docker's old schema 1 needs, which only old volumes hold.
+    /// Reads the needs of a manifest of Docker's old schema 1, which only old volumes hold.
     pub fn of_schema_1(bytes: &[u8]) -> Result<Self, ManifestError> {
         let old: SchemaOne = serde_json::from_slice(bytes)
             .map_err(|error| ManifestError::Form { of: "a manifest of schema 1", error })?;
@@ -266,7 +268,8 @@ impl Manifest {
         })
     }
 
-    /// How it is listed among what refers to its subject, under the digest that it was pushed with.
+    /// Returns the descriptor by which the manifest is listed among the referrers of its subject, under the
+    /// digest that it was pushed with.
     #[must_use]
     pub fn descriptor(&self, digest: &Digest, size: u64) -> Descriptor {
         Descriptor {
@@ -280,7 +283,7 @@ impl Manifest {
     }
 }
 
-/// Also of what need not be there: clients read all of a manifest, and their numbers end at 2^63-1.
+/// Checks sizes, also of optional parts: clients read all of a manifest, and their numbers end at 2^63-1.
 fn check_sizes<'a>(mut descriptors: impl Iterator<Item = &'a Descriptor>) -> Result<(), ManifestError> {
     match descriptors.find(|descriptor| i64::try_from(descriptor.size).is_err()) {
         Some(descriptor) => Err(ManifestError::Size(descriptor.digest.clone())),
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn ambiguous_documents_are_refused() {
         for bad in [
             image(",\"manifests\":[]"),
             image(",\"manifests\":null"),
@@ -417,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_by_design_elsewhere_need_not_be_here() {
+    fn foreign_layers_are_optional() {
         let foreign = descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", "5");
         let text = image("").replace("\"layers\":[]", &format!("\"layers\":[{foreign}]"));
         let manifest = parse(&text, media_type::OCI_MANIFEST).unwrap();

@@ -31,25 +31,25 @@ pub fn known(media_type: &str) -> Option<&'static str> {
     [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].into_iter().find(|known| *known == media_type)
 }
 
-/// Whether `media_type` names a manifest of several images.
+/// Returns true if `media_type` names a manifest of several images.
 #[must_use]
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
 
-/// Whether `media_type` names a manifest of one image.
+/// Returns true if `media_type` names a manifest of one image.
 #[must_use]
 pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
 }
 
-/// Whether `media_type` names the configuration of an image, and not of some other artifact.
+/// Returns true if `media_type` names the configuration of an image, and not of some other artifact.
 #[must_use]
 pub fn is_image_config(media_type: &str) -> bool {
     matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
 }
 
-/// Whether a layer of `media_type` is by design not in the registry.
+/// Returns true if a layer of `media_type` is by design not in the registry.
 #[must_use]
 pub fn is_nondistributable(media_type: &str) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".rootfs.foreign.")

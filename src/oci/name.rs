@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct RepositoryName(Box<str>);
 
-/// Why a string is not a [`RepositoryName`].
+/// Reasons why a string is not a [`RepositoryName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// A component is empty, or has a letter or separator out of place.

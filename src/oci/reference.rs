@@ -1,4 +1,4 @@
-//! What follows a repository name: a tag or a digest.
+//! References: a tag or a digest, which follows a repository name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -77,13 +77,13 @@ pub enum Reference {
     Digest(Digest),
 }
 
-/// Why a string is not a [`Reference`].
+/// Reasons why a string is not a [`Reference`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// It has a colon, so it can only be a digest, and is none.
+    /// The string has a colon, so that only a digest is possible, and is none.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// It has no colon, so it can only be a tag, and is none.
+    /// The string has no colon, so that only a tag is possible, and is none.
     #[error(transparent)]
     Tag(#[from] TagError),
 }

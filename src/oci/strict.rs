@@ -1,12 +1,13 @@
-//! JSON as the specifications want it: UTF-8, one document, and no object with the same name twice (RFC 7493, I-JSON;
-//! image-spec `considerations.md`). Two readers of a document that says a thing twice may each believe another one.
+//! Strict JSON, as the specifications require it: UTF-8, one document, and no object with a name twice (RFC
+//! 7493, I-JSON; image-spec `considerations.md`). Two readers of a document with a repeated name may each
+//! take another value.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// Why it is not; else nothing. Nesting is bounded by the parser, at 128.
+/// Checks that a document is strict JSON. The parser bounds nesting at 128.
 pub(super) fn check(bytes: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<Checked>(bytes).map(|Checked| ())
 }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_without_end_is_refused() {
+    fn endless_nesting_is_refused() {
         let deep = "[".repeat(100_000);
         assert!(check(deep.as_bytes()).is_err());
     }

@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::Content;
 
 /// The content of a static executable of this program, for this build's processor.
 #[derive(Clone, Debug)]
-pub struct Executable(Segments);
+pub struct Executable(Content);
 
 /// Why an executable cannot be the image.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +65,11 @@ impl Executable {
     pub fn current() -> Result<Self, ExecutableError> {
         let file = File::open(Self::PATH).map_err(ExecutableError::Read)?;
         let length = file.metadata().map_err(ExecutableError::Read)?.len();
-        Self::parse(Segments::of_file(file, length))
+        Self::parse(Content::of_file(file, length))
     }
 
     /// Accepts `content` if it is a static executable of this program.
-    pub fn parse(content: Segments) -> Result<Self, ExecutableError> {
+    pub fn parse(content: Content) -> Result<Self, ExecutableError> {
         let head = content.slice(0..HEAD).to_bytes().map_err(ExecutableError::Read)?;
         let elf = Elf::parse(&head).ok_or(ExecutableError::NotElf)?;
         if elf.machine != MACHINE {
@@ -85,7 +85,7 @@ impl Executable {
     }
 
     /// The processor that a static executable of whatever program is for, in the OCI's words.
-    pub fn architecture_of(content: &Segments) -> Result<&'static str, ExecutableError> {
+    pub fn architecture_of(content: &Content) -> Result<&'static str, ExecutableError> {
         let head = content.slice(0..HEAD).to_bytes().map_err(ExecutableError::Read)?;
         let elf = Elf::parse(&head).ok_or(ExecutableError::NotElf)?;
         if let Some(interpreter) = elf.interpreter {
@@ -100,7 +100,7 @@ impl Executable {
 
     /// The bytes.
     #[must_use]
-    pub fn content(&self) -> &Segments {
+    pub fn content(&self) -> &Content {
         &self.0
     }
 
@@ -112,11 +112,11 @@ impl Executable {
 }
 
 /// Whether `mark` is in the content, across pieces too.
-fn contains(content: &Segments, mark: &[u8]) -> io::Result<bool> {
+fn contains(content: &Content, mark: &[u8]) -> io::Result<bool> {
     let finder = memchr::memmem::Finder::new(mark);
     let overlap = mark.len() - 1;
     let mut seam: Vec<u8> = Vec::new();
-    for piece in content.pieces() {
+    for piece in content.chunks() {
         let piece: Bytes = piece?;
         seam.extend_from_slice(&piece[..piece.len().min(overlap)]);
         if finder.find(&seam).is_some() || finder.find(&piece).is_some() {

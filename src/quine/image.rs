@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quinistry_oci::segments::Segments;
 use quinistry_oci::{
-    Descriptor, Digest, History, ImageConfig, ImageConfiguration, ImageManifest, RootFs, media_type, to_json,
+    Content, Descriptor, Digest, History, ImageConfig, ImageConfiguration, ImageManifest, RootFs, media_type,
+    to_json,
 };
 
 use super::layer::{self, LayerForm, UID};
@@ -16,7 +16,7 @@ pub struct Blob {
     /// Type, hash and length of the content.
     pub descriptor: Descriptor,
     /// The content; clones share it.
-    pub content: Segments,
+    pub content: Content,
 }
 
 impl Blob {

@@ -3,8 +3,7 @@
 use std::io;
 
 use flate2::{Compression, GzBuilder};
-use quinistry_oci::segments::Segments;
-use quinistry_oci::{Algorithm, Digest, media_type};
+use quinistry_oci::{Algorithm, Content, Digest, media_type};
 use tar::{EntryType, Header};
 
 use super::Executable;
@@ -44,7 +43,7 @@ impl LayerForm {
 
 /// The stored layer, and the digest of its uncompressed form.
 pub(super) struct Layer {
-    pub(super) content: Segments,
+    pub(super) content: Content,
     pub(super) digest: Digest,
     pub(super) diff_id: Digest,
 }
@@ -69,7 +68,7 @@ pub(super) fn build(executable: &Executable, form: LayerForm) -> io::Result<Laye
 }
 
 /// What stands before the executable, the executable itself, shared, and what stands behind it.
-fn write_tar(executable: &Segments) -> io::Result<Segments> {
+fn write_tar(executable: &Content) -> io::Result<Content> {
     // Sorted by path, every folder before what is in it: there is one order only.
     let mut before = tar::Builder::new(Vec::new());
     append(&mut before, "data/", EntryType::Directory, 0o755, UID, b"")?;
@@ -113,7 +112,7 @@ fn header(path: &str, kind: EntryType, mode: u32, owner: u64, size: u64) -> io::
     Ok(header)
 }
 
-fn compress(tar: &Segments) -> io::Result<Vec<u8>> {
+fn compress(tar: &Content) -> io::Result<Vec<u8>> {
     // No file name, no time, "unknown" operating system (RFC 1952): the header is the same everywhere. The
     // compressor is miniz_oxide, portable Rust, so the stream does not depend on the processor either.
     let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::new(6));

@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
-use quinistry_oci::segments::Segments;
-use quinistry_oci::{Digest, RepositoryName};
+use quinistry_oci::{Content, Digest, RepositoryName};
 
 use super::entity::Entity;
 use super::error::Error;
@@ -22,7 +21,7 @@ pub(super) async fn get(
     let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
     let mut share = None;
     loop {
-        let content = match stored.store.blob_at_hand(&name, &digest) {
+        let content = match stored.store.cached_blob(&name, &digest) {
             Some(content) => content,
             None => look_up(stored, name.clone(), digest.clone()).await?,
         };
@@ -37,9 +36,9 @@ pub(super) async fn get(
 }
 
 /// Looks a blob up. Of many requests for one that must be hashed first, one hashes it.
-async fn look_up(stored: &Stored, name: RepositoryName, digest: Digest) -> Result<Segments, Error> {
+async fn look_up(stored: &Stored, name: RepositoryName, digest: Digest) -> Result<Content, Error> {
     let turn = stored.blobs.wait(&digest).await;
-    if let Some(content) = stored.store.blob_at_hand(&name, &digest) {
+    if let Some(content) = stored.store.cached_blob(&name, &digest) {
         return Ok(content);
     }
     let permit = stored.lookups.clone().acquire_owned().await.expect("the semaphore is never closed");

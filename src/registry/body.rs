@@ -12,7 +12,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use quinistry_http::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
-use quinistry_oci::segments::{Pieces, Segments};
+use quinistry_oci::{Chunks, Content};
 use tokio::task::JoinHandle;
 
 use super::error::Error;
@@ -26,14 +26,14 @@ pub(super) enum From {
     Disk,
 }
 
-/// The body that sends `segments`.
-pub(super) fn from_segments(segments: &Segments, from: From) -> Body {
-    if let Some(bytes) = segments.as_bytes() {
+/// The body that sends `content`.
+pub(super) fn from_content(content: &Content, from: From) -> Body {
+    if let Some(bytes) = content.as_bytes() {
         return Body::from(bytes.clone());
     }
-    let (pieces, left) = (segments.pieces(), segments.len());
+    let (pieces, left) = (content.chunks(), content.len());
     match from {
-        From::Memory => Body::new(SegmentsBody { pieces, left }),
+        From::Memory => Body::new(ContentBody { pieces, left }),
         From::Disk => Body::new(DiskBody { reading: Reading::Idle(pieces), left }),
     }
 }
@@ -96,8 +96,8 @@ impl http_body::Body for NoBody {
 }
 
 /// Bounds the next piece by the room that there is for it, and takes that room.
-fn limit(pieces: &mut Pieces, left: u64) -> Option<Share> {
-    let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(Pieces::LONGEST);
+fn limit(pieces: &mut Chunks, left: u64) -> Option<Share> {
+    let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(Chunks::MAX_CHUNK_BYTES);
     let part = if wanted > SMALL { ANSWERS.take_part(wanted) } else { None };
     pieces.limit(part.as_ref().map_or(SMALL, |(part, _)| *part));
     part.map(|(_, share)| share)
@@ -111,12 +111,12 @@ fn charged(piece: Bytes, share: Option<Share>) -> Bytes {
     }
 }
 
-struct SegmentsBody {
-    pieces: Pieces,
+struct ContentBody {
+    pieces: Chunks,
     left: u64,
 }
 
-impl http_body::Body for SegmentsBody {
+impl http_body::Body for ContentBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -154,7 +154,7 @@ struct DiskBody {
 impl DiskBody {
     fn hand_over(
         &mut self,
-        pieces: Pieces,
+        pieces: Chunks,
         piece: Option<io::Result<Bytes>>,
         share: Option<Share>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
@@ -177,8 +177,8 @@ fn failed<T>(error: io::Error) -> Poll<Option<Result<T, io::Error>>> {
 }
 
 enum Reading {
-    Idle(Pieces),
-    Busy(JoinHandle<(Pieces, Option<io::Result<Bytes>>, Option<Share>)>),
+    Idle(Chunks),
+    Busy(JoinHandle<(Chunks, Option<io::Result<Bytes>>, Option<Share>)>),
     Over,
 }
 
@@ -199,7 +199,7 @@ impl http_body::Body for DiskBody {
             // What was read lately is in memory, and a thread of its own would cost more than to copy it.
             Reading::Idle(mut pieces) => {
                 let share = limit(&mut pieces, self.left);
-                match pieces.poll_at_hand() {
+                match pieces.try_next() {
                     Poll::Ready(piece) => return self.hand_over(pieces, piece, share),
                     Poll::Pending => tokio::task::spawn_blocking(move || {
                         let piece = pieces.next();

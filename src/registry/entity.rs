@@ -11,8 +11,8 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use quinistry_http::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
+use quinistry_oci::Content;
 use quinistry_oci::Digest;
-use quinistry_oci::segments::Segments;
 
 use super::body;
 use super::error::Error;
@@ -36,7 +36,7 @@ impl Wait {
 /// A blob or manifest, ready to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Entity {
-    content: Segments,
+    content: Content,
     from: body::From,
     length: u64,
     /// Digest, type, length, entity tag and the rest: the same for every answer, so made once.
@@ -45,12 +45,12 @@ pub(super) struct Entity {
 
 impl Entity {
     /// A manifest: typed, sent whole.
-    pub(super) fn manifest(digest: &Digest, media_type: &str, content: &Segments) -> Self {
+    pub(super) fn manifest(digest: &Digest, media_type: &str, content: &Content) -> Self {
         Self::new(digest, content, ascii(media_type.into()))
     }
 
     /// A blob: typeless, sent in ranges if asked.
-    pub(super) fn blob(digest: &Digest, content: &Segments) -> Self {
+    pub(super) fn blob(digest: &Digest, content: &Content) -> Self {
         let mut entity = Self::new(digest, content, HeaderValue::from_static("application/octet-stream"));
         entity.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         entity
@@ -92,7 +92,7 @@ impl Entity {
         self
     }
 
-    fn new(digest: &Digest, content: &Segments, content_type: HeaderValue) -> Self {
+    fn new(digest: &Digest, content: &Content, content_type: HeaderValue) -> Self {
         let headers = HeaderMap::from_iter([
             (CONTENT_TYPE, content_type),
             (CONTENT_LENGTH, content.len().into()),
@@ -116,10 +116,10 @@ impl Entity {
             .and_then(|header| header.to_str().ok());
         match range.map_or(Selection::Whole, |header| select(header, self.length)) {
             Selection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
-            Selection::Whole => Ok(self.with_headers(body::from_segments(&self.content, self.from))),
+            Selection::Whole => Ok(self.with_headers(body::from_content(&self.content, self.from))),
             Selection::One(range) => {
                 let mut response =
-                    self.with_headers(body::from_segments(&self.content.slice(range.clone()), self.from));
+                    self.with_headers(body::from_content(&self.content.slice(range.clone()), self.from));
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
@@ -150,7 +150,7 @@ impl Entity {
     fn multipart(&self, ranges: &[std::ops::Range<u64>]) -> Response {
         let boundary = self.headers[DIGEST].to_str().expect("a digest is ASCII").replace(':', "-");
         let content_type = self.headers[CONTENT_TYPE].to_str().expect("a media type is ASCII");
-        let mut parts: Vec<Segments> = Vec::new();
+        let mut parts: Vec<Content> = Vec::new();
         for range in ranges {
             let header = format!(
                 "\r\n--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {}\r\n\r\n",
@@ -160,9 +160,9 @@ impl Entity {
             parts.push(self.content.slice(range.clone()));
         }
         parts.push([format!("\r\n--{boundary}--\r\n").into()].into());
-        let content: Segments = parts.into_iter().collect();
+        let content: Content = parts.into_iter().collect();
         let length = content.len();
-        let mut response = self.with_headers(body::from_segments(&content, self.from));
+        let mut response = self.with_headers(body::from_content(&content, self.from));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let headers = response.headers_mut();
         headers.insert(CONTENT_LENGTH, length.into());

@@ -111,7 +111,7 @@ impl Error {
             Self::Store(StoreError::Missing(digests)) => {
                 digests.iter().map(|digest| told(format!("{digest} is not in this repository"))).collect()
             }
-            Self::Store(StoreError::Storage(error @ (StorageError::Full | StorageError::Stopped))) => {
+            Self::Store(StoreError::Storage(error @ (StorageError::Full | StorageError::WritesRefused))) => {
                 vec![told(error.to_string())]
             }
             Self::Store(StoreError::Storage(_)) => vec![told(Self::Internal.to_string())],
@@ -135,7 +135,7 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Missing(_) => (S::BAD_REQUEST, C::ManifestBlobUnknown),
         StoreError::Size { .. } => (S::BAD_REQUEST, C::ManifestInvalid),
         StoreError::Storage(StorageError::Full) => (S::INSUFFICIENT_STORAGE, C::Denied),
-        StoreError::Storage(StorageError::Stopped) => (S::SERVICE_UNAVAILABLE, C::Denied),
+        StoreError::Storage(StorageError::WritesRefused) => (S::SERVICE_UNAVAILABLE, C::Denied),
         StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
         // The first three only collection comes across.
         StoreError::DamagedIn { .. }

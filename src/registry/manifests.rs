@@ -49,7 +49,7 @@ pub(super) async fn get(
 }
 
 async fn find(stored: &Stored, name: &RepositoryName, reference: &Reference) -> Result<Entity, Error> {
-    let manifest = if let Some(manifest) = stored.store.manifest_at_hand(name, reference) {
+    let manifest = if let Some(manifest) = stored.store.cached_manifest(name, reference) {
         manifest
     } else {
         let _turn = stored.reads.acquire().await.expect("the semaphore is never closed");

@@ -29,7 +29,7 @@ async fn look_up<'a>(
     types: &[String],
     page: &Page,
 ) -> Result<(Referrers, SemaphorePermit<'a>), Error> {
-    let at_hand = || stored.store.referrers_at_hand(name, subject, types, page, MAX_BYTES);
+    let at_hand = || stored.store.cached_referrers(name, subject, types, page, MAX_BYTES);
     // Before the turn to make a list: those who wait for one repository must not hold the turns of all.
     let turn = if at_hand().is_none() { Some(stored.referrers.wait(name).await) } else { None };
     let list = stored.lists.acquire().await.expect("the semaphore is never closed");

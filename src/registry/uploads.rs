@@ -99,7 +99,8 @@ pub(super) async fn patch(
     let session = find(stored, &name, id).await?;
     let (mut claimed, expected) = claim_for(stored, &name, &session, request, session.try_claim()).await?;
     let kept = session.clone();
-    let claimed = stored.run(move |store| store.keep_session(&kept, &mut claimed).map(|()| claimed)).await?;
+    let claimed =
+        stored.run(move |store| store.persist_session(&kept, &mut claimed).map(|()| claimed)).await?;
     let mut intake = Intake::new(body, &stored.options);
     let (claimed, received) = fill(&mut intake, claimed, Some(&session), expected).await;
     // What came before it was cut off is kept, and the client told when it asks.
@@ -134,7 +135,7 @@ pub(super) async fn put(
 
 async fn find(stored: &Stored, name: &RepositoryName, id: &str) -> Result<Arc<Session>, Error> {
     let id: UploadId = id.parse().map_err(|_| StoreError::UploadUnknown)?;
-    if let Some(known) = stored.store.session_at_hand(name, &id) {
+    if let Some(known) = stored.store.cached_session(name, &id) {
         return Ok(known?);
     }
     let of = name.clone();

@@ -1,40 +1,40 @@
-//! Artifact types of all that refers to a manifest, remembered so that a question for one of them reads what
-//! fits it, and not every descriptor there is.
+//! Cache of the artifact types of a manifest's referrers, so that a query for one type reads only the
+//! descriptors of that type.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quinistry_oci::{Digest, RepositoryName};
 
-/// Least number of referrers whose types are worth remembering.
-const MANY: usize = 256;
+/// Least number of referrers whose types are worth caching.
+const MIN_CACHED_REFERRERS: usize = 256;
 
-/// Capacity in referrers of all manifests together; one takes about 150 bytes.
-const CAPACITY: usize = 100_000;
+/// Capacity in referrers of all manifests together, of about 150 bytes each.
+const ARTIFACT_TYPE_CAPACITY: usize = 100_000;
 
 /// Digest and artifact type of a referrer.
 pub(super) type Typed = (Digest, Option<Arc<str>>);
 
-/// All referrers of a subject, with the stamp of the state that they are of.
-type Stamped = (String, Arc<[Typed]>);
+/// All referrers of a subject, with the version of the state that they are of.
+type Versioned = (String, Arc<[Typed]>);
 
-/// Types by repository and subject, each for a state of the repository's manifests.
+/// Cache of types by repository and subject, each for one version of the repository's manifests.
 #[derive(Debug, Default)]
 pub(super) struct ArtifactTypes(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<RepositoryName, HashMap<Digest, Stamped>>,
+    known: HashMap<RepositoryName, HashMap<Digest, Versioned>>,
     count: usize,
     /// Number of changes of repositories.
     changes: u64,
 }
 
 impl ArtifactTypes {
-    /// Returns all referrers of a subject, in order, if they are known for that state of the repository.
-    pub(super) fn get(&self, name: &RepositoryName, subject: &Digest, stamp: &str) -> Option<Arc<[Typed]>> {
+    /// Returns all referrers of a subject, in order, if they are cached for that version of the repository.
+    pub(super) fn get(&self, name: &RepositoryName, subject: &Digest, version: &str) -> Option<Arc<[Typed]>> {
         let inner = self.inner();
-        inner.known.get(name)?.get(subject).filter(|(of, _)| of == stamp).map(|(_, types)| types.clone())
+        inner.known.get(name)?.get(subject).filter(|(of, _)| of == version).map(|(_, types)| types.clone())
     }
 
     /// Returns the present number of changes. Call this before descriptors are read.
@@ -42,31 +42,31 @@ impl ArtifactTypes {
         self.inner().changes
     }
 
-    /// Remembers all referrers of a subject, unless something was changed since they were begun.
+    /// Caches all referrers of a subject, unless a repository was changed since the read began.
     pub(super) fn put(
         &self,
         begun: u64,
         name: &RepositoryName,
         subject: &Digest,
-        stamp: String,
+        version: String,
         types: Vec<Typed>,
     ) {
         let mut inner = self.inner();
-        if inner.changes != begun || !(MANY..=CAPACITY).contains(&types.len()) {
+        if inner.changes != begun || !(MIN_CACHED_REFERRERS..=ARTIFACT_TYPE_CAPACITY).contains(&types.len()) {
             return;
         }
-        if inner.count + types.len() > CAPACITY {
+        if inner.count + types.len() > ARTIFACT_TYPE_CAPACITY {
             inner.known.clear();
             inner.count = 0;
         }
         inner.count += types.len();
         let before =
-            inner.known.entry(name.clone()).or_default().insert(subject.clone(), (stamp, types.into()));
+            inner.known.entry(name.clone()).or_default().insert(subject.clone(), (version, types.into()));
         inner.count -= before.map_or(0, |(_, types)| types.len());
     }
 
-    /// Forgets a repository. Call before it is changed, and afterwards.
-    pub(super) fn forget(&self, name: &RepositoryName) {
+    /// Removes the entries of a repository. Call before the repository is changed, and afterwards.
+    pub(super) fn invalidate(&self, name: &RepositoryName) {
         let mut inner = self.inner();
         inner.changes += 1;
         let gone = inner.known.remove(name);
@@ -84,27 +84,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_are_known_for_one_state_and_forgotten_with_a_change() {
+    fn types_are_cached_for_one_version_until_a_change() {
         let types = ArtifactTypes::default();
         let (name, other) = ("a".parse().unwrap(), "b".parse().unwrap());
         let subject = Digest::sha256(b"");
         let many = |count: usize| vec![(subject.clone(), None); count];
         let put = |begun, name, count| types.put(begun, name, &subject, "1".into(), many(count));
-        put(types.begin(), &name, MANY - 1);
+        put(types.begin(), &name, MIN_CACHED_REFERRERS - 1);
         assert!(types.get(&name, &subject, "1").is_none());
-        put(types.begin(), &name, MANY);
-        put(types.begin(), &other, MANY);
-        assert_eq!(types.get(&name, &subject, "1").unwrap().len(), MANY);
+        put(types.begin(), &name, MIN_CACHED_REFERRERS);
+        put(types.begin(), &other, MIN_CACHED_REFERRERS);
+        assert_eq!(types.get(&name, &subject, "1").unwrap().len(), MIN_CACHED_REFERRERS);
         assert!(types.get(&name, &subject, "2").is_none());
         let before = types.begin();
-        types.forget(&name);
+        types.invalidate(&name);
         assert!(types.get(&name, &subject, "1").is_none());
         assert!(types.get(&other, &subject, "1").is_some());
-        put(before, &name, MANY);
+        put(before, &name, MIN_CACHED_REFERRERS);
         assert!(types.get(&name, &subject, "1").is_none());
-        put(types.begin(), &name, CAPACITY);
+        put(types.begin(), &name, ARTIFACT_TYPE_CAPACITY);
         assert!(types.get(&other, &subject, "1").is_none(), "all make room");
-        put(types.begin(), &name, CAPACITY);
-        assert_eq!(types.inner().count, CAPACITY);
+        put(types.begin(), &name, ARTIFACT_TYPE_CAPACITY);
+        assert_eq!(types.inner().count, ARTIFACT_TYPE_CAPACITY);
     }
 }

@@ -1,73 +1,74 @@
-//! Blobs: bytes that lie once, and the links that make them part of repositories.
+//! Blobs: bytes that are stored once, and the links that make them part of repositories.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
-use quinistry_oci::{Algorithm, Digest, RepositoryName};
+use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use super::layout::{Key, Place, alias, blob};
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 
-/// Longest blob, in bytes, that is read and hashed at once when it is looked up; a longer one is sent in
-/// pieces, and hashed once for each identity of its file.
-pub(super) const SHORT: u64 = 64 * 1024;
+/// Longest blob, in bytes, that is read and hashed as a whole when it is looked up; a longer one is sent in
+/// chunks, and hashed once for each identity of its file.
+pub(super) const MAX_SHORT_BLOB_BYTES: u64 = 64 * 1024;
 
-/// What it takes to remember a short one, about, beside its bytes.
-const OVERHEAD: usize = 512;
+/// Approximate weight of a cached short blob beside its bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 512;
 
-/// What a longer one weighs, which is remembered as an open file: of these there shall be a hundred, and not a thousand.
-const OPEN_FILE: usize = 32 * 1024;
+/// Weight of a longer blob, which is cached as an open file: the cache shall hold a hundred of these, not a
+/// thousand.
+const OPEN_FILE_WEIGHT: usize = 32 * 1024;
 
-/// Repositories that are looked through for a blob that is to be mounted from any: a client that gets no
-/// mount uploads.
-pub(super) const MAX_SEARCHED: usize = 4096;
+/// Greatest number of repositories that are searched for a blob to mount from any of them: a client that gets
+/// no mount uploads.
+pub(super) const MAX_SEARCHED_REPOSITORIES: usize = 4096;
 
 impl Store {
-    /// Returns a blob's content, which has its digest. Short content is read at once; that, or the open file,
-    /// is remembered for a moment.
-    pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Segments, StoreError> {
-        let begun = self.0.found_blobs.begin();
+    /// Returns a blob's content, which has its digest. Short content is read as a whole; the bytes, or the
+    /// open file, are cached.
+    pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Content, StoreError> {
+        let begun = self.0.blob_cache.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
-        // A link without bytes is what another program's collection leaves.
+        // Another program's collection leaves links without bytes.
         let opened = self.storage().open(&blob(&canonical))?;
         let (content, identity) = opened.ok_or(StoreError::BlobUnknown)?;
-        let (content, weight) = if content.len() > SHORT {
+        let (content, weight) = if content.len() > MAX_SHORT_BLOB_BYTES {
             if !self.is_sound(digest, &content, identity)? {
                 return Err(StoreError::BlobUnknown);
             }
-            (content, OPEN_FILE)
+            (content, OPEN_FILE_WEIGHT)
         } else {
             let bytes = read_short(digest, &content)?.ok_or(StoreError::BlobUnknown)?;
-            let weight = OVERHEAD + bytes.len();
+            let weight = ENTRY_OVERHEAD_BYTES + bytes.len();
             ([bytes].into(), weight)
         };
-        self.0.found_blobs.found(begun, name, digest.clone(), content.clone(), weight);
+        self.0.blob_cache.insert(begun, name, digest.clone(), content.clone(), weight);
         Ok(content)
     }
 
-    /// What was found of a blob, if that was a moment ago: never waits for a storage, though reading the content may.
+    /// Returns a blob's content if the cache holds it. Never waits for the storage, though reading the
+    /// content may.
     #[must_use]
-    pub fn blob_at_hand(&self, name: &RepositoryName, digest: &Digest) -> Option<Segments> {
-        self.0.found_blobs.get(name, digest)
+    pub fn cached_blob(&self, name: &RepositoryName, digest: &Digest) -> Option<Content> {
+        self.0.blob_cache.get(name, digest)
     }
 
-    /// Takes a blob out of a repository. Others may have its bytes.
+    /// Removes a blob from a repository. Other repositories may have its bytes.
     pub fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
-        let Inner { locks, found_blobs, .. } = &*self.0;
+        let Inner { locks, blob_cache, .. } = &*self.0;
         locks.with(name, || {
-            found_blobs.changing(name, || {
+            blob_cache.invalidate_during(name, || {
                 let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
-                self.unlinking(&canonical, || self.unlink_blob(name, &canonical))
+                self.remove_links(&canonical, || self.unlink_blob(name, &canonical))
             })
         })
     }
 
     fn unlink_blob(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
         let place = Place(name);
-        // By all of its names; there are hardly ever two.
+        // All names of the blob are removed; it rarely has two.
         let others = place.layers(Algorithm::Sha512);
         for hex in self.storage().list(&others)?.unwrap_or_default() {
             let folder = others.child(&hex);
@@ -79,8 +80,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a blob of one repository part of another one too; returns whether it was there. If no repository
-    /// is named, one that has it is looked for, among the first 4,096 in the order of names.
+    /// Makes a blob of one repository part of another one too; returns true if the blob was found. Without
+    /// `from`, the first 4,096 repositories in the order of names are searched.
     pub fn mount(
         &self,
         name: &RepositoryName,
@@ -93,8 +94,8 @@ impl Store {
             None => self.canonical(&alias(digest), digest)?,
         };
         let Some(canonical) = canonical else { return Ok(false) };
-        self.linking(&canonical, || {
-            // Bytes that lie there may be of no repository any more, and damaged ones are to be pushed again.
+        self.add_links(&canonical, || {
+            // Stored bytes may belong to no repository any more, and damaged ones must be pushed again.
             if self.sound(&canonical, digest)?.is_none() {
                 return Ok(false);
             }
@@ -103,7 +104,7 @@ impl Store {
                 None => self.any_link(name, &canonical)?,
             };
             let Some(link) = link else { return Ok(false) };
-            self.storage().settle(&[link, blob(&canonical)])?;
+            self.storage().sync_parents(&[link, blob(&canonical)])?;
             self.storage().write(&blob_links(name, digest, &canonical))?;
             Ok(true)
         })
@@ -126,13 +127,13 @@ impl Store {
             if let Ok(name) = name.parse() {
                 found = link_of(&name)?;
             }
-            let is_over = found.is_some() || searched >= MAX_SEARCHED;
-            Ok(if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            let is_done = found.is_some() || searched >= MAX_SEARCHED_REPOSITORIES;
+            Ok(if is_done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok(found)
     }
 
-    /// The digest under which a repository's blob lies.
+    /// Returns the SHA-256 under which the bytes of a repository's blob are stored.
     pub(super) fn linked(
         &self,
         name: &RepositoryName,
@@ -143,7 +144,7 @@ impl Store {
 }
 
 /// Reads short content, if it has its digest.
-fn read_short(digest: &Digest, content: &Segments) -> Result<Option<Bytes>, StoreError> {
+fn read_short(digest: &Digest, content: &Content) -> Result<Option<Bytes>, StoreError> {
     match content.to_bytes() {
         Ok(bytes) if digest.matches(&bytes) => return Ok(Some(bytes)),
         Ok(_) => {}
@@ -156,8 +157,8 @@ fn read_short(digest: &Digest, content: &Segments) -> Result<Option<Bytes>, Stor
     Ok(None)
 }
 
-/// What makes bytes that are there a blob of a repository: links under the digest by which they were announced, and under
-/// their own, by which other programs know them.
+/// Returns the links that make stored bytes a blob of a repository: under the digest that the client
+/// announced, and under the SHA-256, by which other programs find them.
 pub(super) fn blob_links<'a>(
     name: &RepositoryName,
     digest: &Digest,
@@ -171,7 +172,7 @@ pub(super) fn blob_links<'a>(
     keys.into_iter().map(|key| link_to(key, canonical)).collect()
 }
 
-/// A link.
+/// Returns the entry of a link to a digest.
 pub(super) fn link_to(key: Key, digest: &Digest) -> Entry<'_> {
     (key, digest.as_str().as_bytes())
 }

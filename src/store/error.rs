@@ -1,13 +1,13 @@
-//! Why the store refuses.
+//! Errors of the store.
 
 use quinistry_oci::{Digest, RepositoryName};
 
 use super::storage::StorageError;
 
-/// What was asked for is not there, cannot be, or could not be kept.
+/// Reasons why the store refuses a request.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing was ever pushed under that name.
+    /// The repository has never had a manifest or a blob.
     #[error("repository is not known to this registry")]
     RepositoryUnknown,
     /// The repository has no such manifest, or no such tag.
@@ -16,60 +16,62 @@ pub enum StoreError {
     /// The repository has no such blob.
     #[error("blob is not known to this repository")]
     BlobUnknown,
-    /// No such session: it ended, expired, or never was.
+    /// The session has ended or expired, or never existed.
     #[error("upload session is not known to this repository")]
     UploadUnknown,
-    /// Another request is at it.
+    /// Another request has claimed the session.
     #[error("another request is writing to this upload session")]
     UploadBusy,
-    /// There are too many sessions.
+    /// The number of open sessions has reached its limit.
     #[error("too many upload sessions are open; finish or cancel some, or try again later")]
     TooManyUploads,
-    /// The bytes are others than announced.
-    #[error("the content is {found}, not {wanted}")]
+    /// The bytes have another digest than announced.
+    #[error("the content has digest {found}, not {wanted}")]
     Differs {
-        /// What was announced.
+        /// Announced digest.
         wanted: Digest,
-        /// What came.
+        /// Digest of the bytes.
         found: Digest,
     },
-    /// What a manifest refers to is not in the repository.
+    /// Parts of a manifest are not in the repository.
     #[error("{} blobs or manifests that the manifest refers to are not in this repository", .0.len())]
     Missing(Vec<Digest>),
-    /// What a manifest refers to is there, in another size.
+    /// A part of a manifest exists with another size.
     #[error("{digest} is {stored} bytes long, and not {declared} as the manifest says")]
     Size {
-        /// Of what.
+        /// Digest of the part.
         digest: Digest,
-        /// By the manifest.
+        /// Size by the manifest, in bytes.
         declared: u64,
-        /// In truth.
+        /// Size of the stored bytes.
         stored: u64,
     },
-    /// What lies under a digest is something else.
-    #[error("what is stored as {0} is damaged; push it again")]
+    /// The bytes that are stored under a digest do not have it.
+    #[error("the content stored as {0} is damaged; push it again")]
     Damaged(Digest),
     /// A damaged manifest of a repository, so that the content it needs is unknown.
     #[error(
-        "manifest {repository}@{digest} ({tags}) is damaged, so that what it needs is unknown: push it again, or delete it"
+        "manifest {repository}@{digest} ({tags}) is damaged, so that the content it needs is unknown: push it again, or delete it"
     )]
     DamagedIn {
         /// Repository of the manifest.
         repository: RepositoryName,
         /// SHA-256 of the manifest.
         digest: Digest,
-        /// The tags that mean it.
+        /// Tags of the manifest, for display.
         tags: String,
     },
-    /// A link was cut off by a crash of another program.
+    /// A link was torn by a crash of another program.
     #[error(
-        "{0} holds no digest, so that nobody knows what is needed: remove it, or push again what it stands for"
+        "link {0} holds no valid digest, so that the content it needs is unknown: remove it, or push its content again"
     )]
     Torn(super::Key),
-    /// Another program's repository.
-    #[error("{0:?} is no repository name here, so that nobody knows what is needed")]
+    /// A repository of another program, whose name is not valid here.
+    #[error(
+        "{0:?} is not a valid repository name, so that the content it needs is unknown: rename or remove the folder"
+    )]
     Foreign(String),
-    /// The storage fails.
+    /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }

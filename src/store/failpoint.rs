@@ -1,12 +1,12 @@
-//! Points at which a test has the process die, or a system call fail: to see that nothing is lost. In debug builds, and
-//! with the feature `failpoints`; elsewhere there are none.
+//! Failpoints: points at which a test aborts the process, or makes a system call fail, to check that no data
+//! is lost. Only in debug builds, and with the feature `failpoints`.
 //!
-//! `QUINISTRY_FAILPOINT=name` aborts when the point is passed for the first time, `name:3` for the third. `name=28` has the
-//! call there fail with that error number, from then on.
+//! `QUINISTRY_FAILPOINT=name` aborts when the point is passed for the first time, `name:3` for the third.
+//! `name=28` makes the call there fail with that error number, from then on.
 
 use std::io;
 
-/// Passes the point.
+/// Passes a point: continues, aborts or returns an error, as the test has set.
 pub(super) fn pass(name: &'static str) -> io::Result<()> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     return active::pass(name);
@@ -25,9 +25,9 @@ mod active {
 
     struct Point {
         name: String,
-        /// How often it is passed before anything happens.
+        /// Number of passages until the failure, the failing one included.
         times: AtomicU32,
-        /// The error number; none to abort.
+        /// Error number; `None` to abort.
         error: Option<i32>,
     }
 
@@ -62,7 +62,7 @@ mod active {
     }
 }
 
-/// One failure on this very thread, for tests of what goes on afterwards.
+/// One failure on the current thread, for tests of the time after a failure.
 #[cfg(test)]
 pub(super) mod once {
     use std::cell::RefCell;
@@ -70,7 +70,7 @@ pub(super) mod once {
 
     struct Armed {
         name: &'static str,
-        /// Passages before the failure; none once it has happened.
+        /// Passages before the failure; `None` once it has happened.
         left: Option<u32>,
         error: i32,
     }

@@ -1,14 +1,14 @@
-//! Storage on a filesystem, durable: what was written is there after a power failure.
+//! Storage on a filesystem: a completed write survives a power failure.
 //!
-//! Each write goes to a file of its own, which is flushed, renamed, and its folder flushed; so is the folder of every
-//! folder that was made for it. Where flushing fails nobody knows what was lost, so nothing is written any more until
-//! somebody has looked; reading goes on.
+//! Each write goes to a file of its own, which is flushed and renamed; then its folder is flushed, and the
+//! parent of every folder that was created for it. After a failed flush the state of the disk is unknown, so
+//! that writes are refused until a restart; reads go on.
 
 mod folders;
-mod gathered;
 mod lists;
 mod placing;
 mod root;
+mod staged_file;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -20,18 +20,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::Content;
 use rustix::fs::{FileType, OFlags, Stat};
 
-use self::folders::{Failure, Folders};
-use self::gathered::Gathered;
+use self::folders::{Folders, SyncError};
 use self::placing::dispose;
 use self::root::Root;
+use self::staged_file::StagedFile;
 use super::failpoint::pass;
 use super::layout::{self, Key};
 use super::storage::{Entry, Identity, Staged, Storage, StorageError};
 
-/// Keeps everything under a folder.
+/// Storage under a folder. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Filesystem(Arc<Inner>);
 
@@ -39,35 +39,35 @@ pub struct Filesystem(Arc<Inner>);
 struct Inner {
     root: Root,
     folders: Folders,
-    /// Flushing has failed.
-    stopped: AtomicBool,
-    /// Of what is being written.
-    count: AtomicU64,
-    /// Held as long as this lives; none for a reader.
+    /// A flush has failed.
+    refuses_writes: AtomicBool,
+    /// Number of scratch paths that were given out.
+    scratch_count: AtomicU64,
+    /// Lock on the folder, held while the storage lives; `None` for a reader.
     lock: Option<File>,
 }
 
-/// What the folder is opened for.
+/// Mode in which a folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To read and to write: nobody else of this program may be there.
+    /// Reading and writing: no other process of this program may write there.
     Write,
-    /// To read: nothing is changed, not even to find out whether that would be possible.
+    /// Reading only: nothing is changed, not even to test for write access.
     Read,
 }
 
-/// A folder cannot be used.
+/// Reasons why a folder cannot be used as storage.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process of this program works there.
-    #[error("{} is in use by another quinistry; stop it first", .0.display())]
+    /// Another process of this program holds the lock of the folder.
+    #[error("{} is in use by another quinistry; stop it first, or choose another folder", .0.display())]
     InUse(PathBuf),
-    /// It is not there, or not a folder, or may not be read or written.
+    /// The folder does not exist, is not a folder, or may not be read or written.
     #[error("cannot use {} as storage", path.display())]
     Io {
-        /// The folder, or what is in it.
+        /// Path of the folder, or of a file in it.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -76,7 +76,7 @@ pub enum OpenError {
 // === impl Filesystem ===
 
 impl Filesystem {
-    /// Opens a folder, which need not exist if it shall be written.
+    /// Opens a folder; with [`Access::Write`] it is created if it does not exist.
     pub fn open(root: &Path, access: Access) -> Result<Self, OpenError> {
         let refuse = |path: &Path| {
             let path = path.to_path_buf();
@@ -87,9 +87,9 @@ impl Filesystem {
         }
         let root = root.canonicalize().map_err(refuse(root))?;
         fs::read_dir(&root).map_err(refuse(&root))?;
-        // It may be new itself; where its own folder may not be opened it is not ours to have made.
+        // The folder may be new; if its parent may not be opened, this process cannot have created it.
         if let (Access::Write, Some(above)) = (access, root.parent())
-            && let Err(Failure::Unflushed(error)) = folders::sync(above)
+            && let Err(SyncError::Unflushed(error)) = folders::sync(above)
         {
             return Err(refuse(above)(error));
         }
@@ -100,11 +100,17 @@ impl Filesystem {
         let folders = Folders::new(root.clone());
         let path = root.clone();
         let root = Root::new(root).map_err(refuse(&path))?;
-        let inner = Inner { root, folders, stopped: AtomicBool::new(false), count: AtomicU64::new(0), lock };
+        let inner = Inner {
+            root,
+            folders,
+            refuses_writes: AtomicBool::new(false),
+            scratch_count: AtomicU64::new(0),
+            lock,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Takes the lock, and removes what a process that was killed was about to write.
+    /// Takes the lock, and removes the scratch files of a process that was killed.
     fn prepare(root: &Path) -> Result<File, OpenError> {
         let scratch = root.join(layout::scratch().as_str());
         let path = root.join(layout::lock().as_str());
@@ -120,7 +126,7 @@ impl Filesystem {
             TryLockError::Error(error) => refuse(error),
         })?;
         fs::remove_dir_all(&scratch).and_then(|()| fs::create_dir(&scratch)).map_err(refuse)?;
-        // Whoever was here before may have been killed before it had flushed what is seen here from now on.
+        // An earlier process may have been killed before it had flushed files that are visible from now on.
         File::open(root).and_then(|root| Ok(rustix::fs::syncfs(root)?)).map_err(refuse)?;
         Ok(lock)
     }
@@ -131,50 +137,54 @@ impl Inner {
         self.root.path().join(key.as_str())
     }
 
-    /// A path that nobody else uses, within the same filesystem.
+    /// Returns an unused path within this filesystem.
     fn scratch(&self) -> PathBuf {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let count = self.scratch_count.fetch_add(1, Ordering::Relaxed);
         self.path(&layout::scratch().child(&count.to_string()))
     }
 
-    /// Refuses to write after a failure to flush.
-    fn writable(&self) -> Result<(), StorageError> {
+    /// Returns an error if the storage is read-only, or refuses writes after a failed flush.
+    fn check_writable(&self) -> Result<(), StorageError> {
         if self.lock.is_none() {
             Err(StorageError::ReadOnly)
-        } else if self.stopped.load(Ordering::Relaxed) {
-            Err(StorageError::Stopped)
+        } else if self.refuses_writes.load(Ordering::Relaxed) {
+            Err(StorageError::WritesRefused)
         } else {
             Ok(())
         }
     }
 
-    /// What came of flushing. A kernel that failed to write forgets what it failed to write, so trying again would
-    /// succeed and prove nothing.
-    fn flushed(&self, result: Result<(), Failure>, path: &Path) -> Result<(), StorageError> {
+    /// Maps the result of a flush, and refuses further writes after a failure. A kernel that failed to write
+    /// drops the dirty pages, so that a second flush would succeed and prove nothing.
+    fn flush_result(&self, result: Result<(), SyncError>, path: &Path) -> Result<(), StorageError> {
         result.map_err(|failure| match failure {
-            Failure::Refused(source) => failed("open", path, source),
-            Failure::Unflushed(source) => {
+            SyncError::Refused(source) => failed("open", path, source),
+            SyncError::Unflushed(source) => {
                 if !is_full(&source) {
-                    self.stopped.store(true, Ordering::Relaxed);
-                    tracing::error!(error = %source, ?path, "cannot make a write durable; nothing is written any more");
+                    self.refuse_writes(&source, path);
                 }
                 failed("flush", path, source)
             }
         })
     }
 
+    fn refuse_writes(&self, error: &io::Error, path: &Path) {
+        self.refuses_writes.store(true, Ordering::Relaxed);
+        tracing::error!(%error, ?path, "flush failed, writes refused until a restart");
+    }
+
     fn sync_file(&self, file: &File, path: &Path) -> Result<(), StorageError> {
         let synced = pass("file.sync").and_then(|()| file.sync_data());
-        self.flushed(synced.map_err(Failure::Unflushed), path)
+        self.flush_result(synced.map_err(SyncError::Unflushed), path)
     }
 
     fn sync_folder(&self, path: &Path) -> Result<(), StorageError> {
-        let synced = pass("folder.sync").map_err(Failure::Unflushed).and_then(|()| folders::sync(path));
-        self.flushed(synced, path)
+        let synced = pass("folder.sync").map_err(SyncError::Unflushed).and_then(|()| folders::sync(path));
+        self.flush_result(synced, path)
     }
 }
 
-/// A point between two steps.
+/// Passes a failpoint between two steps.
 fn failpoint(name: &'static str, path: &Path) -> Result<(), StorageError> {
     pass(name).map_err(|error| failed("pass", path, error))
 }
@@ -190,8 +200,8 @@ fn failed(what: &'static str, path: &Path, source: io::Error) -> StorageError {
     StorageError::Io { what, key: path.display().to_string(), source }
 }
 
-/// Nothing, if there is nothing.
-fn there<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Option<T>, StorageError> {
+/// Maps the result of an operation on a path. Returns `None` if the path does not exist.
+fn if_exists<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Option<T>, StorageError> {
     use io::ErrorKind as Kind;
     match result {
         Ok(value) => Ok(Some(value)),
@@ -202,7 +212,11 @@ fn there<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Op
 
 /// Maps the result of a lookup. Returns `None` if the path does not exist, or is a symbolic link that leads
 /// out of the root or in circles.
-fn looked_up<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Option<T>, StorageError> {
+fn lookup_result<T>(
+    result: io::Result<T>,
+    what: &'static str,
+    path: &Path,
+) -> Result<Option<T>, StorageError> {
     use rustix::io::Errno;
     let errno = result.as_ref().err().and_then(Errno::from_io_error);
     match result {
@@ -210,13 +224,13 @@ fn looked_up<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Resul
             tracing::warn!(?path, "ignoring a symbolic link that leads out of the storage");
             Ok(None)
         }
-        result => there(result, what, path),
+        result => if_exists(result, what, path),
     }
 }
 
 fn identity(stat: &Stat) -> Identity {
     let length = u64::try_from(stat.st_size).unwrap_or_default();
-    // Bits that are compared, and not counted with.
+    // These values are only compared, so that the sign does not matter.
     let times = [stat.st_mtime, stat.st_ctime].map(i64::cast_unsigned);
     let [modified, changed] = times;
     let file = [stat.st_dev, stat.st_ino, modified, stat.st_mtime_nsec, changed, stat.st_ctime_nsec];
@@ -225,31 +239,31 @@ fn identity(stat: &Stat) -> Identity {
 
 impl Filesystem {
     fn stat(&self, key: &Key) -> Result<Option<Stat>, StorageError> {
-        looked_up(self.0.root.stat(key.as_str()), "look at", &self.0.path(key))
+        lookup_result(self.0.root.stat(key.as_str()), "look at", &self.0.path(key))
     }
 
     fn file(&self, key: &Key) -> Result<Option<(File, Stat)>, StorageError> {
-        Ok(looked_up(self.0.root.file(key.as_str()), "open", &self.0.path(key))?.flatten())
+        Ok(lookup_result(self.0.root.file(key.as_str()), "open", &self.0.path(key))?.flatten())
     }
 }
 
 impl Storage for Filesystem {
-    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError> {
+    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError> {
         let Some((file, stat)) = self.file(key)? else { return Ok(None) };
         let identity = identity(&stat);
-        Ok(Some((Segments::of_file(file, identity.length()), identity)))
+        Ok(Some((Content::of_file(file, identity.length()), identity)))
     }
 
-    fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError> {
+    fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
         let Some((file, stat)) = self.file(key)? else { return Ok(None) };
         let length = u64::try_from(stat.st_size).unwrap_or_default();
-        if length > most {
+        if length > max_bytes {
             return Err(StorageError::TooLong { key: key.clone(), length });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
-        let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
+        let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|error| failed("read", &self.0.path(key), error))?;
-        if bytes.len() as u64 > most {
+        if bytes.len() as u64 > max_bytes {
             return Err(StorageError::TooLong { key: key.clone(), length: bytes.len() as u64 });
         }
         Ok(Some(bytes.into()))
@@ -262,15 +276,18 @@ impl Storage for Filesystem {
     }
 
     fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
-        let mut written = Gathered::of(self, entries)?;
-        Gathered::place(written.iter_mut().map(|(one, to)| (one, std::mem::take(to))).collect(), &self.0)
+        let mut written = StagedFile::write_all(self, entries)?;
+        StagedFile::publish_all(
+            written.iter_mut().map(|(one, to)| (one, std::mem::take(to))).collect(),
+            &self.0,
+        )
     }
 
     fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        self.0.writable()?;
+        self.0.check_writable()?;
         let (path, scratch) = (self.0.path(key), self.0.scratch());
         let folder = path.parent().expect("a key has a folder");
-        self.0.make(folder)?;
+        self.0.create(folder)?;
         pass("lazily")
             .and_then(|()| fs::write(&scratch, bytes))
             .and_then(|()| fs::create_dir_all(folder))
@@ -285,23 +302,23 @@ impl Storage for Filesystem {
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
         let path = self.0.path(key);
         let folder = path.parent().expect("a key has a folder");
-        let owed = self.0.folders.owe(&Folders::changed(folder));
-        let scratch = match self.0.out_of_sight(&path) {
+        let pending = self.0.folders.begin(&Folders::names_in(folder));
+        let scratch = match self.0.move_to_scratch(&path) {
             Ok(Some(scratch)) => scratch,
             nothing => {
-                self.0.folders.paid(owed);
-                // An earlier removal may not have been flushed.
-                return nothing.and_then(|_| self.settle(std::slice::from_ref(key))).map(|()| false);
+                self.0.folders.finish(pending);
+                // An earlier removal may not have been flushed yet.
+                return nothing.and_then(|_| self.sync_parents(std::slice::from_ref(key))).map(|()| false);
             }
         };
         let flushed = failpoint("removed", &path).and_then(|()| self.0.sync_folder(folder));
-        let flushed = self.0.settled(owed, flushed);
+        let flushed = self.0.finish_pending(pending, flushed);
         dispose(&scratch);
         flushed.map(|()| true)
     }
 
     fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError> {
-        let Some(scratch) = self.0.out_of_sight(&self.0.path(key))? else { return Ok(false) };
+        let Some(scratch) = self.0.move_to_scratch(&self.0.path(key))? else { return Ok(false) };
         dispose(&scratch);
         Ok(true)
     }
@@ -323,7 +340,7 @@ impl Storage for Filesystem {
         Ok(self.stat(key)?.is_some())
     }
 
-    fn stamp(&self, key: &Key) -> Result<String, StorageError> {
+    fn listing_version(&self, key: &Key) -> Result<String, StorageError> {
         Ok(self.stat(key)?.map_or_else(
             || "none".into(),
             |stat| format!("{}.{:09} {}", stat.st_mtime, stat.st_mtime_nsec, stat.st_ino),
@@ -341,17 +358,17 @@ impl Storage for Filesystem {
         }))
     }
 
-    fn settle(&self, keys: &[Key]) -> Result<(), StorageError> {
-        self.0.writable()?;
-        let mut owed = BTreeSet::new();
+    fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {
+        self.0.check_writable()?;
+        let mut pending = BTreeSet::new();
         for key in keys {
-            self.0.folders.owed_above(&self.0.path(key), &mut owed);
+            self.0.folders.pending_above(&self.0.path(key), &mut pending);
         }
-        self.0.folders.settle(&owed, |folder| self.0.sync_folder(folder))
+        self.0.folders.sync_pending(&pending, |folder| self.0.sync_folder(folder))
     }
 
     fn flush_all(&self) -> Result<(), StorageError> {
-        self.0.writable()?;
+        self.0.check_writable()?;
         let path = self.0.root.path();
         let flushed =
             pass("flush").and_then(|()| File::open(path)).and_then(|root| Ok(rustix::fs::syncfs(root)?));
@@ -359,12 +376,12 @@ impl Storage for Filesystem {
     }
 
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
-        self.0.writable()?;
+        self.0.check_writable()?;
         let path = key.map_or_else(|| self.0.scratch(), |key| self.0.path(key));
         let length = match key {
             Some(key) => self.identity(key)?.map_or(0, |identity| identity.length()),
             None => 0,
         };
-        Ok(Box::new(Gathered::new(self, path, length, key.is_some())))
+        Ok(Box::new(StagedFile::new(self, path, length, key.is_some())))
     }
 }

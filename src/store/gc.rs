@@ -1,10 +1,12 @@
-//! Collection: removes what no manifest needs, while no registry runs on the storage.
+//! Garbage collection: removes content that no manifest needs, while no registry runs on the storage.
 //!
-//! Garbage collection. It keeps everything that a repository's manifests refer to, and content that is
-//! younger than the time of grace, which may belong to a push that goes on later. Links go before bytes, so
-//! that an interrupted run leaves unreferenced bytes for the next one. A manifest whose form is not
-//! understood stays, with every digest that stands in it: other programs take more forms than this one does.
-//! A damaged manifest stops the run, as the content that it needs is unknown.
+//! Everything that a repository's manifests refer to stays, and so does content that is younger than the time
+//! of grace, which may belong to an unfinished push. Links are removed before bytes, so that an interrupted
+//! run leaves unreferenced bytes for the next one. A manifest whose form is not understood stays, with every
+//! digest in its text: other programs accept more forms than this one. A damaged manifest stops the run, as
+//! the content that it needs is unknown.
+
+pub(super) mod link_guard;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
@@ -14,40 +16,41 @@ use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, media_type
 use super::layout::{Key, Place, aliases, blob, blobs};
 use super::{Store, StoreError};
 
-/// What shall be collected.
+/// Options of a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collection {
-    /// What is younger stays.
+    /// Age below which content stays.
     pub grace: Duration,
-    /// Remove manifests, too, that no tag means, nor an index, nor as referrers of what stays.
+    /// Also remove manifests that neither a tag nor an index refers to, and that are no referrers of content
+    /// that stays.
     pub untagged: bool,
-    /// Remove nothing.
+    /// Report only, and remove nothing.
     pub dry_run: bool,
 }
 
-/// What was collected, or would be.
+/// Content that was collected, or would be in a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Manifests.
+    /// Manifests that were removed.
     pub manifests: Vec<(RepositoryName, Digest)>,
-    /// Blobs that were taken out of repositories.
+    /// Blobs that were removed from repositories.
     pub links: Vec<(RepositoryName, Digest)>,
-    /// Bytes that nobody needs, and how many of them.
+    /// Unreferenced blobs, and the length of each in bytes.
     pub blobs: Vec<(Digest, u64)>,
-    /// How many blobs and manifests stay.
+    /// Number of blobs and manifests that stay.
     pub kept: usize,
-    /// Manifests that are not understood, and stay with all that they mention.
+    /// Manifests that are not understood, and stay with every digest in their text.
     pub not_understood: Vec<NotUnderstood>,
 }
 
-/// A manifest whose form is not understood, though its bytes are those that were pushed.
+/// Manifest whose form is not understood, though its bytes have its digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotUnderstood {
     /// Repository of the manifest.
     pub repository: RepositoryName,
     /// SHA-256 of the manifest.
     pub digest: Digest,
-    /// The tags that mean it.
+    /// Tags of the manifest.
     pub tags: Vec<Tag>,
 }
 
@@ -56,14 +59,14 @@ type Manifests = BTreeMap<Digest, Needs>;
 
 /// Digests that a manifest needs.
 enum Needs {
-    /// The members of a manifest that is understood.
+    /// Parts of a manifest that is understood.
     Known(Manifest),
-    /// Every digest that stands in it, perhaps.
+    /// Every digest in the text of a manifest that is not understood: any of them may be needed.
     Mentioned(BTreeSet<Digest>),
 }
 
 impl Needs {
-    /// Blobs and manifests without which it is not whole.
+    /// Returns the blobs and manifests that the manifest needs.
     fn parts(&self) -> Box<dyn Iterator<Item = &Digest> + '_> {
         match self {
             Self::Known(manifest) => {
@@ -88,7 +91,7 @@ impl Needs {
 }
 
 impl Store {
-    /// Collects. Nobody else may use the storage meanwhile.
+    /// Collects garbage. No other process may use the storage during the run.
     pub fn collect(&self, wanted: &Collection) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         let mut needed: HashSet<Digest> = HashSet::new();
@@ -96,7 +99,7 @@ impl Store {
         for name in self.folders_with(&["_manifests", "_layers"])? {
             names.push(name.parse().map_err(|_| StoreError::Foreign(name))?);
         }
-        // All is looked at before anything is removed.
+        // Everything is read before anything is removed.
         let mut links = Vec::new();
         for name in &names {
             let manifests = self.manifests_of(name)?;
@@ -140,32 +143,34 @@ impl Store {
             }
         }
         if !wanted.dry_run {
-            self.sweep_out(&collected)?;
+            self.remove_collected(&collected)?;
         }
         Ok(collected)
     }
 
-    fn sweep_out(&self, collected: &Collected) -> Result<(), StoreError> {
+    fn remove_collected(&self, collected: &Collected) -> Result<(), StoreError> {
         for (name, digest) in &collected.manifests {
             self.collect_manifest(name, digest)?;
         }
         for (name, digest) in &collected.links {
-            self.0.found_blobs.changing(name, || self.storage().remove(&Place(name).layer(digest)))?;
+            self.0
+                .blob_cache
+                .invalidate_during(name, || self.storage().remove(&Place(name).layer(digest)))?;
         }
         for (digest, _) in &collected.blobs {
             self.storage().remove(&blob_folder(digest))?;
         }
-        self.sweep_aliases(&collected.blobs.iter().map(|(digest, _)| digest).collect())
+        self.remove_aliases(&collected.blobs.iter().map(|(digest, _)| digest).collect())
     }
 
-    /// Other names of what is gone.
-    pub(super) fn sweep_aliases(&self, gone: &HashSet<&Digest>) -> Result<(), StoreError> {
+    /// Removes the aliases of content that was removed.
+    pub(super) fn remove_aliases(&self, removed: &HashSet<&Digest>) -> Result<(), StoreError> {
         let folder = aliases(Algorithm::Sha512);
         for prefix in self.storage().list(&folder)?.unwrap_or_default() {
             let folder = folder.child(&prefix);
             for hex in self.storage().list(&folder)?.unwrap_or_default() {
                 let key = folder.child(&hex);
-                if self.link(&key)?.is_some_and(|canonical| gone.contains(&canonical)) {
+                if self.link(&key)?.is_some_and(|canonical| removed.contains(&canonical)) {
                     self.storage().remove(&key)?;
                 }
             }
@@ -173,7 +178,8 @@ impl Store {
         Ok(())
     }
 
-    /// All manifests of a repository, read. One without bytes needs nothing any more.
+    /// Reads all manifests of a repository. A manifest without bytes is skipped: its parts cannot be needed
+    /// any more.
     fn manifests_of(&self, name: &RepositoryName) -> Result<Manifests, StoreError> {
         let mut manifests = BTreeMap::new();
         for (_, canonical) in self.all_revisions(name, true)? {
@@ -217,7 +223,7 @@ impl Store {
         Ok(tags)
     }
 
-    /// What tags mean, what that consists of, and what refers to any of it. Each is visited once.
+    /// Returns the manifests of tags, their children, and the referrers of these. Each is visited once.
     fn reached(
         &self,
         name: &RepositoryName,
@@ -228,7 +234,7 @@ impl Store {
         let mut open = Vec::new();
         for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
-            self.must_not_be_torn(&place.tag_link(&tag))?;
+            self.check_not_torn(&place.tag_link(&tag))?;
             if let Some(digest) = self.link(&place.tag_link(&tag))? {
                 open.extend(self.revision(name, &digest)?);
             }
@@ -257,7 +263,7 @@ impl Store {
         Ok(reached)
     }
 
-    /// All blobs of a repository: by which digest, and where their bytes lie.
+    /// Returns all blobs of a repository: the digest of each link, and the SHA-256 of the bytes.
     fn links_of(&self, name: &RepositoryName) -> Result<Vec<(Digest, Digest)>, StoreError> {
         let mut all = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -280,13 +286,13 @@ impl Store {
 
     fn is_young(&self, key: &Key, wanted: &Collection) -> Result<bool, StoreError> {
         let Some(modified) = self.storage().modified(key)? else { return Ok(false) };
-        // What comes from the future is young, too.
+        // A modification time in the future counts as young, too.
         let age = SystemTime::now().duration_since(modified).unwrap_or_default();
         Ok(age < wanted.grace)
     }
 }
 
-/// All that lies under a digest.
+/// Returns the folder of a blob.
 pub(super) fn blob_folder(canonical: &Digest) -> Key {
     blobs().child(&canonical.hex()[..2]).child(canonical.hex())
 }

@@ -1,5 +1,5 @@
-//! What takes several visible steps: written down, carried out, crossed out. After a crash the next start carries it out
-//! from the beginning; each step may be repeated.
+//! Intents: records of changes of several visible steps. An intent is written, carried out and removed. After
+//! a crash the next start carries it out from the beginning; each step may be repeated.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,16 +10,17 @@ use super::layout::{Key, Place, intent, intents};
 use super::storage::StorageError;
 use super::{Store, StoreError};
 
-/// An intent names at most a repository's tags; what is longer is none of ours.
-const LONGEST: u64 = 64 * 1024 * 1024;
+/// Longest intent, in bytes: an intent names at most a repository's tags, so that a longer file is not an
+/// intent.
+const MAX_INTENT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What shall be so, wholly.
+/// A change to make completely or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "do")]
 pub(super) enum Intent {
-    /// These tags mean that manifest.
+    /// Moves tags to a manifest.
     Tag { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
-    /// These tags, and the manifest by all of its names, are not there.
+    /// Removes tags, and a manifest by all of its digests.
     Delete { repository: RepositoryName, digests: Vec<Digest>, tags: Vec<Tag> },
 }
 
@@ -30,31 +31,32 @@ impl Intent {
     }
 }
 
-/// Intents on the storage that must go before something else is changed.
+/// Intents on the storage that must be finished or removed before another change.
 #[derive(Debug, Default)]
-pub(super) struct Left {
-    /// The start had no room to finish what a crash had cut off.
-    unfinished: Mutex<bool>,
+pub(super) struct PendingIntents {
+    /// The storage was too full at the start to finish the intents that a crash left.
+    has_unfinished: Mutex<bool>,
     /// Intents that were carried out or given up, and could not be removed yet. Locked by holders of a
-    /// repository's lock, which finishing takes in its turn: hence a lock of its own.
-    over: Mutex<Vec<(RepositoryName, Key)>>,
+    /// repository's lock, which finishing intents takes itself: hence a lock of its own.
+    obsolete: Mutex<Vec<(RepositoryName, Key)>>,
 }
 
-impl Left {
-    fn unfinished(&self) -> MutexGuard<'_, bool> {
-        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+impl PendingIntents {
+    fn has_unfinished(&self) -> MutexGuard<'_, bool> {
+        self.has_unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn over(&self) -> MutexGuard<'_, Vec<(RepositoryName, Key)>> {
-        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    fn obsolete(&self) -> MutexGuard<'_, Vec<(RepositoryName, Key)>> {
+        self.obsolete.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Store {
-    /// Carries an intent out, so that a crash leaves all of it undone, or to be finished by the next start.
+    /// Carries an intent out. After a crash either nothing was changed, or the next start finishes the
+    /// change.
     pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
-        if !self.storage().is_lasting() {
-            // There will be no next start, and a place that is full must have room for what frees some.
+        if !self.storage().is_persistent() {
+            // No next start will find an intent, and deletions must succeed on a full storage.
             return self.perform(wanted);
         }
         let key = intent(&uuid::Uuid::new_v4().to_string());
@@ -64,34 +66,35 @@ impl Store {
         // and the next start must not carry the intent out over later pushes.
         if let Err(error) = self.storage().remove(&key) {
             tracing::warn!(%error, %key, "cannot remove intent, trying again before the next change");
-            self.0.left.over().push((wanted.repository().clone(), key));
+            self.0.pending_intents.obsolete().push((wanted.repository().clone(), key));
         }
         performed
     }
 
-    /// Removes what is left of intents on a repository that are over. Call with the repository's lock held,
-    /// before anything is changed that such an intent would undo at the next start.
-    pub(super) fn remove_intents_over(&self, name: &RepositoryName) -> Result<(), StoreError> {
-        let mut over = self.0.left.over();
-        while let Some(index) = over.iter().position(|(of, _)| of == name) {
-            self.storage().remove(&over[index].1)?;
-            over.swap_remove(index);
+    /// Removes the obsolete intents of a repository. Call with the repository's lock held, before a change
+    /// that such an intent would undo at the next start.
+    pub(super) fn remove_obsolete_intents(&self, name: &RepositoryName) -> Result<(), StoreError> {
+        let mut obsolete = self.0.pending_intents.obsolete();
+        while let Some(index) = obsolete.iter().position(|(of, _)| of == name) {
+            self.storage().remove(&obsolete[index].1)?;
+            obsolete.swap_remove(index);
         }
         Ok(())
     }
 
-    /// The same for a manifest that no tag means, while nobody else is there: by steps that may be cut off anywhere, and
-    /// that need no room.
+    /// Removes a manifest without tags, while no registry runs: by steps that may be interrupted anywhere,
+    /// and that succeed on a full storage.
     pub(super) fn collect_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
-        self.changing_at_once(name, || {
-            // A collection that was killed may have removed any of the names.
+        self.changing_manifests_at_once(name, || {
+            // A collection that was killed may have removed any of the digests.
             let digests = self.possible_names_of(digest);
             self.perform(&Intent::Delete { repository: name.clone(), digests, tags: Vec::new() })
         })
     }
 
-    /// Carries out what is not so yet. A crash may have come after any step, and another program have been
-    /// here since: what is gone is passed over, and what means something else by now stays.
+    /// Carries out the missing steps. A crash may have come after any step, and another program may have
+    /// changed the repository since: missing files are skipped, and tags that refer to another manifest by
+    /// now stay.
     fn perform(&self, wanted: &Intent) -> Result<(), StoreError> {
         match wanted {
             Intent::Tag { repository, digest, tags } => {
@@ -104,46 +107,46 @@ impl Store {
             }
             Intent::Delete { repository, digests, tags } => {
                 for tag in tags {
-                    let meant = self.link(&Place(repository).tag_link(tag))?;
-                    if meant.is_none_or(|meant| digests.contains(&meant)) {
+                    let target = self.link(&Place(repository).tag_link(tag))?;
+                    if target.is_none_or(|target| digests.contains(&target)) {
                         self.remove_tag(repository, tag)?;
                     }
                 }
-                let before = self.referrers_before(repository)?;
+                let before = self.descriptor_state(repository)?;
                 // The SHA-256, by which the bytes are found, goes last.
                 for digest in digests.iter().rev() {
                     self.remove_referrer(repository, digest)?;
                     self.storage().remove(&Place(repository).revision(digest))?;
                 }
-                self.referrers_after(repository, before)?;
+                self.update_descriptor_version(repository, before)?;
             }
         }
         Ok(())
     }
 
-    /// Finishes what was cut off. Where there is no room to, it is tried again before the next change.
+    /// Finishes interrupted changes. On a full storage this is tried again before the next change.
     pub(super) fn finish_intents(&self) -> Result<(), StoreError> {
         let finished = self.finish_all();
         match &finished {
-            // Whoever may write next finishes it; a reader reads what is there.
+            // The next process that may write finishes them; a reader serves the present state.
             Err(StoreError::Storage(StorageError::ReadOnly)) => Ok(()),
             Err(StoreError::Storage(StorageError::Full)) => {
                 tracing::warn!(
-                    "there is no room to finish what was cut off; until there is, nothing can be changed"
+                    "storage full, interrupted changes not finished, writes refused until they are"
                 );
-                *self.0.left.unfinished() = true;
+                *self.0.pending_intents.has_unfinished() = true;
                 Ok(())
             }
             _ => finished,
         }
     }
 
-    /// The same for what the start had no room for.
-    pub(super) fn finish_intents_left(&self) -> Result<(), StoreError> {
-        let mut unfinished = self.0.left.unfinished();
-        if *unfinished {
+    /// Finishes interrupted changes for which the storage was too full at the start.
+    pub(super) fn finish_pending_intents(&self) -> Result<(), StoreError> {
+        let mut has_unfinished = self.0.pending_intents.has_unfinished();
+        if *has_unfinished {
             self.finish_all()?;
-            *unfinished = false;
+            *has_unfinished = false;
         }
         Ok(())
     }
@@ -151,13 +154,13 @@ impl Store {
     fn finish_all(&self) -> Result<(), StoreError> {
         for id in self.storage().list(&intents())?.unwrap_or_default() {
             let key = intent(&id);
-            let Some(bytes) = self.storage().read(&key, LONGEST)? else { continue };
+            let Some(bytes) = self.storage().read(&key, MAX_INTENT_BYTES)? else { continue };
             match serde_json::from_slice::<Intent>(&bytes) {
                 Ok(wanted) => {
-                    tracing::info!(?wanted, "finishing what was cut off");
-                    self.changing_at_once(wanted.repository(), || self.perform(&wanted))?;
+                    tracing::info!(%key, ?wanted, "finishing interrupted change");
+                    self.changing_manifests_at_once(wanted.repository(), || self.perform(&wanted))?;
                 }
-                Err(error) => tracing::error!(%key, %error, "this is no intent, and is removed"),
+                Err(error) => tracing::error!(%key, %error, "removing invalid intent"),
             }
             self.storage().remove(&key)?;
         }
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_was_no_room_to_finish_does_not_undo_what_came_later() {
+    fn an_intent_that_waits_for_space_does_not_undo_later_changes() {
         let memory = Memory::new(16 * 1024);
         let name: RepositoryName = "a/b".parse().unwrap();
         let tags: [Tag; 1] = ["v1".parse().unwrap()];
@@ -207,8 +210,8 @@ mod tests {
         memory.remove(&filler).unwrap();
         let new = put(&store, 2, &tags).unwrap();
         for store in [store, Store::open(memory, false).unwrap()] {
-            let meant = store.manifest(&name, &Reference::Tag(tags[0].clone())).unwrap();
-            assert_eq!(meant.digest, new);
+            let target = store.manifest(&name, &Reference::Tag(tags[0].clone())).unwrap();
+            assert_eq!(target.digest, new);
         }
     }
 }

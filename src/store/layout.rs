@@ -1,7 +1,8 @@
-//! Where things lie: distribution's own layout, so that a volume of `registry:2` or `registry:3` is served as it is, and
-//! the reverse. Pure; the only room that makes a [`Key`], so none can leave the root.
+//! Layout of the storage: distribution's own, so that a volume of `registry:2` or `registry:3` is served as
+//! it is, and the reverse. Pure; the only module that creates a [`Key`], so no key can leave the root.
 //!
-//! What distribution lacks lies where it does not look: `_referrers` of a repository, and `_quinistry` beside `blobs`.
+//! Additions lie in folders that distribution ignores: `_referrers` of a repository, and `_quinistry` beside
+//! `blobs`.
 //!
 //! Source: the path specifications of distribution 3.1, `registry/storage/paths.go`.
 
@@ -9,24 +10,24 @@ use std::fmt;
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName, Tag};
 
-/// The root of everything.
+/// Root of all keys.
 const ROOT: &str = "docker/registry/v2";
 
-/// Under the folder of a tag, what it means.
+/// Path of a tag's link, under the folder of the tag.
 pub(super) const TAG_LINK: &str = "current/link";
 
-/// A place under the root of a store: components that are neither empty nor `.` nor `..`, joined by `/`.
+/// Path under the root of a store: components that are neither empty nor `.` nor `..`, joined by `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
 
 impl Key {
-    /// The key as a relative path.
+    /// Returns the key as a relative path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What lies in here under that name, which a listing gave.
+    /// Returns the key of a name directly beneath, which a listing returned.
     #[must_use]
     pub(super) fn child(&self, name: &str) -> Self {
         debug_assert!(!name.contains('/') && !matches!(name, "" | "." | ".."), "a name from a listing");
@@ -46,7 +47,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The bytes of a blob, of a manifest too. Content lies once, under its SHA-256, whatever else it is called.
+/// Returns the key of the bytes of a blob or manifest. Content is stored once, under its SHA-256, also if it
+/// was pushed by another digest.
 pub(super) fn blob(canonical: &Digest) -> Key {
     debug_assert_eq!(canonical.algorithm(), Algorithm::Sha256, "content lies under its SHA-256");
     let hex = canonical.hex();
@@ -58,43 +60,44 @@ pub(super) fn blobs() -> Key {
     Key(format!("{ROOT}/blobs/sha256"))
 }
 
-/// Where the bytes of a blob lie that was pushed by another hash: holds their SHA-256.
+/// Returns the key of an alias, which holds the SHA-256 of a blob that was pushed by another hash.
 pub(super) fn alias(digest: &Digest) -> Key {
     let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
     Key(format!("{ROOT}/_quinistry/aliases/{algorithm}/{}/{hex}", &hex[..2]))
 }
 
-/// The folder of all of these of one hash; beneath it first two digits, then digests.
+/// The folder of all aliases of one algorithm; beneath it first two digits, then digests.
 pub(super) fn aliases(algorithm: Algorithm) -> Key {
     Key(format!("{ROOT}/_quinistry/aliases/{}", algorithm.as_str()))
 }
 
-/// The folder of all repositories, and of those whose names begin with others'.
+/// The folder of all repositories. Names have several components, so that one repository may lie in another's
+/// folder.
 pub(super) fn repositories() -> Key {
     Key(format!("{ROOT}/repositories"))
 }
 
-/// Beside the blobs: what must be finished after a crash.
+/// The folder of intents, which are finished after a crash.
 pub(super) fn intents() -> Key {
     Key(format!("{ROOT}/_quinistry/intents"))
 }
 
-/// One of them.
+/// Returns the key of an intent.
 pub(super) fn intent(id: &str) -> Key {
     intents().child(id)
 }
 
-/// Where files are until they are whole.
+/// The folder of files that are not complete yet.
 pub(super) fn scratch() -> Key {
     Key(format!("{ROOT}/_quinistry/tmp"))
 }
 
-/// Held by whoever writes.
+/// The file that a writing process locks.
 pub(super) fn lock() -> Key {
     Key(format!("{ROOT}/_quinistry/lock"))
 }
 
-/// Where a repository's things lie.
+/// Keys of a repository.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a>(pub(super) &'a RepositoryName);
 
@@ -103,7 +106,7 @@ impl Place<'_> {
         Key(format!("{ROOT}/repositories/{}/{rest}", self.0))
     }
 
-    /// The folder whose presence makes it a repository: it has had a manifest.
+    /// The folder of manifests; its presence makes the name a repository.
     pub(super) fn manifests(self) -> Key {
         self.key("_manifests")
     }
@@ -113,7 +116,7 @@ impl Place<'_> {
         self.key(format_args!("_layers/{}", path(digest)))
     }
 
-    /// Makes a blob part of the repository: holds the digest under which the bytes lie.
+    /// The link that makes a blob part of the repository; holds the SHA-256 of the bytes.
     pub(super) fn layer_link(self, digest: &Digest) -> Key {
         self.key(format_args!("_layers/{}/link", path(digest)))
     }
@@ -123,7 +126,7 @@ impl Place<'_> {
         self.key(format_args!("_layers/{}", algorithm.as_str()))
     }
 
-    /// The folder of all blobs' links; its presence makes it a repository, too.
+    /// The folder of all blobs' links; its presence makes the name a repository, too.
     pub(super) fn all_layers(self) -> Key {
         self.key("_layers")
     }
@@ -133,12 +136,12 @@ impl Place<'_> {
         self.key(format_args!("_manifests/revisions/{}", path(digest)))
     }
 
-    /// Makes a manifest part of the repository.
+    /// The link that makes a manifest part of the repository.
     pub(super) fn revision_link(self, digest: &Digest) -> Key {
         self.key(format_args!("_manifests/revisions/{}/link", path(digest)))
     }
 
-    /// The type that a manifest was pushed with, where its own words do not tell it.
+    /// The media type that a manifest was pushed with, if its bytes do not tell the type.
     pub(super) fn revision_type(self, digest: &Digest) -> Key {
         self.key(format_args!("_manifests/revisions/{}/mediatype", path(digest)))
     }
@@ -153,17 +156,18 @@ impl Place<'_> {
         self.key("_manifests/tags")
     }
 
-    /// All of a tag.
+    /// The folder of a tag.
     pub(super) fn tag(self, tag: &Tag) -> Key {
         self.key(format_args!("_manifests/tags/{tag}"))
     }
 
-    /// What a tag means: the digest that it was pushed with.
+    /// The link of a tag; holds the digest that the tag was pushed with.
     pub(super) fn tag_link(self, tag: &Tag) -> Key {
         self.key(format_args!("_manifests/tags/{tag}/{TAG_LINK}"))
     }
 
-    /// What a tag has meant, by which distribution finds what to delete.
+    /// The link of a manifest that a tag refers to or has referred to, by which distribution finds manifests
+    /// to delete.
     pub(super) fn tag_index(self, tag: &Tag, digest: &Digest) -> Key {
         self.key(format_args!("_manifests/tags/{tag}/index/{}/link", path(digest)))
     }
@@ -178,12 +182,12 @@ impl Place<'_> {
         self.key("_uploads")
     }
 
-    /// What an upload session has received.
+    /// The bytes that an upload session has received.
     pub(super) fn upload_data(self, id: &str) -> Key {
         self.key(format_args!("_uploads/{id}/data"))
     }
 
-    /// When an upload session began, RFC 3339.
+    /// The time at which an upload session began, RFC 3339.
     pub(super) fn upload_started(self, id: &str) -> Key {
         self.key(format_args!("_uploads/{id}/startedat"))
     }
@@ -193,13 +197,13 @@ impl Place<'_> {
         self.key(format_args!("_referrers/{}", path(subject)))
     }
 
-    /// The descriptor of one of them.
+    /// The descriptor of one manifest that names a subject.
     pub(super) fn referrer(self, subject: &Digest, digest: &Digest) -> Key {
         self.key(format_args!("_referrers/{}/{}", path(subject), path(digest)))
     }
 
-    /// The state of the manifests' folders that `_referrers` was made from.
-    pub(super) fn referrers_stamp(self) -> Key {
+    /// The version of the manifests' folders from which `_referrers` was built.
+    pub(super) fn referrers_version(self) -> Key {
         self.key("_referrers/stamp")
     }
 }
@@ -213,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_those_of_distribution() {
+    fn keys_are_those_of_distribution() {
         let name: RepositoryName = "a/b".parse().unwrap();
         let digest = Digest::sha256(b"");
         let hex = digest.hex();

@@ -1,15 +1,17 @@
-//! The store: what was pushed, on any [`Storage`], in distribution's own layout.
+//! The store: repositories of pushed content, on any [`Storage`], in distribution's own layout.
 //!
-//! Knows repositories, blobs, manifests, tags, referrers and upload sessions, and nothing of HTTP. What it has answered
-//! `Ok` for is durable, a digest that it gives bytes for is theirs, and a tag never means what is not wholly there, by its
-//! own doing. Its calls block. Called by `registry`; `gc` is called by the command line, while no registry runs.
+//! The store knows repositories, blobs, manifests, tags, referrers and upload sessions, and nothing of HTTP.
+//! A change that returned `Ok` is durable, bytes are returned only under a digest that they have, and no
+//! change by the store leaves a tag that refers to incomplete content. Calls block. Called by `registry`;
+//! `gc` is called by the command line, while no registry runs.
 //!
-//! A manifest is committed in two steps, the first durable before the second: what it consists of, that is its bytes,
-//! revision, referrers and tag index; then the tag. So whatever is cut off, what is visible is whole. What takes several visible steps is written down first
-//! (`intents`) and finished at the next start.
+//! A manifest is committed in two steps, the first durable before the second: first its bytes, revision,
+//! referrers and tag index; then the tag. Visible content is therefore complete after an interruption at any
+//! point. A change of several visible steps is recorded first (`intents`) and finished at the next start.
 
 mod artifact_types;
 mod blobs;
+mod cache;
 mod error;
 mod failpoint;
 mod filesystem;
@@ -18,14 +20,10 @@ mod intents;
 mod layout;
 mod listings;
 mod locks;
-mod lookups;
 mod manifests;
 mod memory;
-mod recent;
-mod reclaim;
 mod referrers;
 mod storage;
-mod sweep;
 mod uploads;
 mod verified;
 mod walk;
@@ -36,20 +34,19 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
-use quinistry_oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
+use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName, Tag};
 
 use self::artifact_types::ArtifactTypes;
-use self::intents::Left;
-use self::locks::Locks;
-use self::lookups::Lookups;
-use self::manifests::Meaning;
-use self::recent::Recent;
-use self::reclaim::Links;
-use self::referrers::{Asked, Made};
+use self::cache::ExpiringCache;
+use self::cache::manifests::ManifestCache;
+use self::gc::link_guard::LinkGuard;
+use self::intents::PendingIntents;
+use self::locks::RepositoryLocks;
+use self::manifests::ResolvedReference;
+use self::referrers::{ReferrersQuery, UnsavedReferrers};
 use self::uploads::Sessions;
-use self::verified::Verified;
-use self::walk::Lists;
+use self::verified::VerificationCache;
+use self::walk::ListingCache;
 
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
@@ -62,68 +59,70 @@ pub use referrers::Referrers;
 pub use storage::{Entry, Staged, Storage, StorageError};
 pub use uploads::{Claimed, Receiver, Session, UploadId};
 
-/// How many upload sessions may be open at once, unless said otherwise.
+/// Greatest number of open upload sessions: each holds a buffer or a file.
 pub const MAX_SESSIONS: usize = 10_000;
 
-/// So many references to manifests are remembered for a moment.
-const MEANINGS: usize = 8192;
+/// Capacity of the cache of resolved references, in references.
+const REFERENCE_CACHE_CAPACITY: usize = 8192;
 
-/// So many bytes of short blobs are, and the weight of open files.
-const FOUND_BLOBS: usize = 4 * 1024 * 1024;
+/// Capacity of the blob cache, in bytes of short blobs and the weight of open files.
+const BLOB_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// So many bytes of descriptors are.
-const FOUND_REFERRERS: usize = 4 * 1024 * 1024;
+/// Capacity of the cache of referrers, in bytes of descriptors.
+const REFERRERS_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// So many tags of lists are.
-const LISTED_TAGS: usize = 200_000;
+/// Capacity of the tag-list cache, in tags.
+const TAG_CACHE_CAPACITY: usize = 200_000;
 
-/// A link holds a digest; what is longer is none.
-const LINK: u64 = 1024;
+/// Longest link, in bytes: a link holds a digest, so that a longer file is not a link.
+const MAX_LINK_BYTES: u64 = 1024;
 
-/// What was pushed. Clones share it.
+/// Store of repositories on a storage. Clones share one store.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     storage: Arc<dyn Storage>,
-    /// Held while what a repository consists of is changed in more than one step.
-    locks: Locks,
-    links: Links,
+    /// Locks of repositories, held while content of one is changed in more than one step.
+    locks: RepositoryLocks,
+    link_guard: LinkGuard,
     sessions: Sessions,
-    meanings: Lookups<Reference, Meaning>,
-    found_blobs: Lookups<Digest, Segments>,
-    tag_lists: Lookups<(), Arc<[Tag]>>,
-    referrers: Lookups<Asked, Referrers>,
-    recent: Recent,
-    verified: Verified,
-    folder_lists: Lists,
-    made: Made,
+    resolved_references: ExpiringCache<Reference, ResolvedReference>,
+    blob_cache: ExpiringCache<Digest, Content>,
+    tag_list_cache: ExpiringCache<(), Arc<[Tag]>>,
+    referrers_cache: ExpiringCache<ReferrersQuery, Referrers>,
+    manifest_cache: ManifestCache,
+    verified: VerificationCache,
+    listing_cache: ListingCache,
+    unsaved_referrers: UnsavedReferrers,
     artifact_types: ArtifactTypes,
-    left: Left,
-    /// Accept manifests whose blobs or children are not there.
-    sparse: bool,
+    pending_intents: PendingIntents,
+    /// Manifests are accepted although their blobs or children are absent.
+    allows_sparse: bool,
 }
 
 impl Store {
-    /// A store that goes on with what lies on a storage. First finishes what was cut off, if it may write.
-    pub fn open(storage: impl Storage, sparse: bool) -> Result<Self, StoreError> {
+    /// Opens the store on a storage. First finishes interrupted changes, if the storage can be written.
+    ///
+    /// With `allows_sparse`, manifests are accepted although their blobs or children are absent.
+    pub fn open(storage: impl Storage, allows_sparse: bool) -> Result<Self, StoreError> {
         let inner = Inner {
             storage: Arc::new(storage),
-            locks: Locks::default(),
-            links: Links::default(),
+            locks: RepositoryLocks::default(),
+            link_guard: LinkGuard::default(),
             sessions: Sessions::new(MAX_SESSIONS),
-            meanings: Lookups::new(MEANINGS),
-            found_blobs: Lookups::new(FOUND_BLOBS),
-            tag_lists: Lookups::new(LISTED_TAGS),
-            referrers: Lookups::new(FOUND_REFERRERS),
-            recent: Recent::default(),
-            verified: Verified::default(),
-            folder_lists: Lists::default(),
-            made: Made::default(),
+            resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY),
+            blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES),
+            tag_list_cache: ExpiringCache::new(TAG_CACHE_CAPACITY),
+            referrers_cache: ExpiringCache::new(REFERRERS_CACHE_BYTES),
+            manifest_cache: ManifestCache::default(),
+            verified: VerificationCache::default(),
+            listing_cache: ListingCache::default(),
+            unsaved_referrers: UnsavedReferrers::default(),
             artifact_types: ArtifactTypes::default(),
-            left: Left::default(),
-            sparse,
+            pending_intents: PendingIntents::default(),
+            allows_sparse,
         };
         let store = Self(Arc::new(inner));
         store.finish_intents()?;
@@ -134,9 +133,10 @@ impl Store {
         &*self.0.storage
     }
 
-    /// The digest that a link holds; nothing without a link, or with one that was torn by a crash of another program.
+    /// Reads the digest that a link holds; `None` if the link is absent, or was torn by a crash of another
+    /// program.
     fn link(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
-        let digest = match self.storage().read(key, LINK) {
+        let digest = match self.storage().read(key, MAX_LINK_BYTES) {
             Ok(None) => return Ok(None),
             Ok(Some(bytes)) => std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()),
             Err(StorageError::TooLong { .. }) => None,
@@ -148,10 +148,10 @@ impl Store {
         Ok(digest)
     }
 
-    /// Reads a short note beside a repository's content; `None` if the note is absent, or longer than it can
-    /// be.
-    fn note(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StoreError> {
-        match self.storage().read(key, most) {
+    /// Reads a short file beside a repository's content; `None` if the file is absent, or longer than
+    /// `max_bytes`.
+    fn read_note(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StoreError> {
+        match self.storage().read(key, max_bytes) {
             Err(StorageError::TooLong { length, .. }) => {
                 tracing::warn!(%key, length, "ignoring file that is too long");
                 Ok(None)
@@ -174,22 +174,22 @@ impl Store {
         Ok(is_right.then_some(canonical))
     }
 
-    /// The digests that a folder has entries for.
+    /// Returns the digests that a folder has entries for.
     fn digests_in(&self, folder: &Key, algorithm: Algorithm) -> Result<Vec<Digest>, StoreError> {
         let names = self.storage().list(folder)?.unwrap_or_default();
         let digest = |hex: String| format!("{}:{hex}", algorithm.as_str()).parse();
         Ok(names.into_iter().map(digest).filter_map(Result::ok).collect())
     }
 
-    /// A link that is there and holds no digest is an error.
-    fn must_not_be_torn(&self, key: &Key) -> Result<(), StoreError> {
+    /// Returns an error if a link exists and holds no digest.
+    fn check_not_torn(&self, key: &Key) -> Result<(), StoreError> {
         if self.storage().length(key)?.is_some() && self.link(key)?.is_none() {
             return Err(StoreError::Torn(key.clone()));
         }
         Ok(())
     }
 
-    /// Whether it has ever had a manifest or a blob.
+    /// Returns true if the repository has ever had a manifest or a blob.
     fn is_repository(&self, name: &RepositoryName) -> Result<bool, StoreError> {
         let place = layout::Place(name);
         Ok(self.storage().exists(&place.manifests())? || self.storage().exists(&place.all_layers())?)

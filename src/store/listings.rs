@@ -8,29 +8,30 @@ use quinistry_oci::{RepositoryName, Tag};
 use super::layout::{Place, TAG_LINK};
 use super::{Store, StoreError};
 
-/// What of a list is wanted.
+/// Page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
-    /// At most so many.
+    /// Greatest number of entries.
     pub size: usize,
-    /// What comes after this; empty for the beginning.
+    /// Entry after which the page begins; empty for the first page.
     pub last: String,
 }
 
-/// A stretch of a list, and whether there is more.
-type Stretch<T> = (Vec<T>, bool);
+/// Entries of a page, and true if more follow.
+type PageEntries<T> = (Vec<T>, bool);
 
 impl Page {
-    /// What of a sorted list is on the page; `take` gives nothing for what is not to be listed.
+    /// Returns the entries of a sorted list that are on the page; `take` returns `None` for names that are
+    /// not listed.
     pub fn of<T, E>(
         &self,
         sorted: impl Iterator<Item = String>,
         mut take: impl FnMut(&str) -> Result<Option<T>, E>,
-    ) -> Result<Stretch<T>, E> {
+    ) -> Result<PageEntries<T>, E> {
         let mut items = Vec::new();
         for name in sorted.skip_while(|name| !self.last.is_empty() && *name <= self.last) {
             if items.len() >= self.size {
-                // An empty page says nothing of where the next one would begin.
+                // An empty page has no last entry after which the next one could begin.
                 return Ok((items, self.size > 0));
             }
             items.extend(take(&name)?);
@@ -40,8 +41,8 @@ impl Page {
 }
 
 impl Store {
-    /// Tags of a repository.
-    pub fn tags(&self, name: &RepositoryName, page: &Page) -> Result<Stretch<Tag>, StoreError> {
+    /// Returns a page of the tags of a repository.
+    pub fn tags(&self, name: &RepositoryName, page: &Page) -> Result<PageEntries<Tag>, StoreError> {
         let all = self.all_tags(name)?;
         let begin = all.partition_point(|tag| !page.last.is_empty() && tag.as_str() <= page.last.as_str());
         let rest = &all[begin..];
@@ -49,14 +50,14 @@ impl Store {
         Ok((rest.iter().take(page.size).cloned().collect(), more))
     }
 
-    /// All of them, in order; remembered for a moment, so that who turns the pages has each read once.
+    /// Returns all tags in order, cached, so that a client that reads several pages has the folder read once.
     fn all_tags(&self, name: &RepositoryName) -> Result<Arc<[Tag]>, StoreError> {
-        if let Some(known) = self.0.tag_lists.get(name, &()) {
+        if let Some(known) = self.0.tag_list_cache.get(name, &()) {
             return Ok(known);
         }
-        let begun = self.0.tag_lists.begin();
+        let begun = self.0.tag_list_cache.begin();
         let place = Place(name);
-        // A tag whose push was cut off has an index, and means nothing yet.
+        // A tag whose push was interrupted has an index, and refers to no manifest yet.
         let is_tag = |name: &str| name.parse::<Tag>().is_ok();
         let Some(names) = self.storage().list_with(&place.tags(), TAG_LINK, is_tag)? else {
             return if self.is_repository(name)? {
@@ -66,19 +67,19 @@ impl Store {
             };
         };
         let all: Arc<[Tag]> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        self.0.tag_lists.found(begun, name, (), all.clone(), all.len() + 1);
+        self.0.tag_list_cache.insert(begun, name, (), all.clone(), all.len() + 1);
         Ok(all)
     }
 
-    /// Repositories that have, or had, something.
-    pub fn repositories(&self, page: &Page) -> Result<Stretch<RepositoryName>, StoreError> {
+    /// Returns a page of the repositories that have, or had, a manifest or a blob.
+    pub fn repositories(&self, page: &Page) -> Result<PageEntries<RepositoryName>, StoreError> {
         let mut names = Vec::new();
         let mut more = false;
         if page.size == 0 {
             return Ok((names, more));
         }
         self.walk(&page.last, &["_manifests", "_layers"], &mut |name| {
-            // Another program may allow names that cannot be asked for here.
+            // Another program may allow names that are not valid here.
             let Ok(name) = name.parse() else { return Ok(ControlFlow::Continue(())) };
             more = names.len() >= page.size;
             if more {

@@ -1,15 +1,16 @@
-//! One lock per repository, made when it is wanted, and gone with the last who wants it.
+//! Locks of repositories, each created by its first user and dropped with its last.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quinistry_oci::RepositoryName;
 
+/// One lock per repository.
 #[derive(Debug, Default)]
-pub(super) struct Locks(Mutex<HashMap<RepositoryName, Arc<Mutex<()>>>>);
+pub(super) struct RepositoryLocks(Mutex<HashMap<RepositoryName, Arc<Mutex<()>>>>);
 
-impl Locks {
-    /// Runs `change` while nobody else changes the repository.
+impl RepositoryLocks {
+    /// Runs `change` while it holds the repository's lock.
     pub(super) fn with<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
         // The locks guard no memory, so that a panic under one leaves nothing behind that a crash would not.
         let lock =
@@ -20,7 +21,7 @@ impl Locks {
         };
         drop(lock);
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever else wants it took it out of the map, under whose lock this is.
+        // Other users take their reference under the map's lock, which is held here.
         if locks.get(name).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             locks.remove(name);
         }
@@ -34,14 +35,14 @@ mod tests {
 
     #[test]
     fn one_at_a_time_and_nothing_is_left() {
-        let locks = Locks::default();
+        let locks = RepositoryLocks::default();
         let name: RepositoryName = "a/b".parse().unwrap();
         let inside = Mutex::new(());
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        locks.with(&name, || drop(inside.try_lock().expect("nobody else is inside")));
+                        locks.with(&name, || drop(inside.try_lock().expect("no other thread is inside")));
                     }
                 });
             }

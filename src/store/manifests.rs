@@ -1,67 +1,70 @@
-//! Manifests and tags: what is committed, in which order, and what goes with them.
+//! Manifests and tags: reading, committing in order, and deleting with all that belongs to them.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
 use quinistry_oci::{
-    Algorithm, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
+    Algorithm, Content, Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json,
 };
 
 use super::blobs::link_to;
+use super::cache::manifests::{CachedManifest, CheckedManifest, MAX_CACHED_MANIFEST_BYTES};
 use super::intents::Intent;
 use super::layout::{Key, Place, blob};
-use super::recent::{Known, LONGEST as LONGEST_KEPT, Long};
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 
-/// Manifests of another program may be longer than ours; whatever it is, it must fit into memory.
-const LONGEST: u64 = 16 * 1024 * 1024;
+/// Longest manifest that is read, in bytes. Manifests of another program may be longer than ours, and must
+/// fit into memory.
+const MAX_STORED_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// So many digests are named when a manifest's parts are missing; then the rest is not even looked for.
-const MOST_MISSING: usize = 64;
+/// Greatest number of missing parts that an error names; the search for others ends there.
+const MAX_MISSING_PARTS: usize = 64;
 
-/// A manifest, as it was pushed.
+/// Manifest as it was pushed.
 #[derive(Clone, Debug)]
 pub struct StoredManifest {
-    /// By which it was asked for, or that its tag was pushed with.
+    /// Digest of the request, or the digest that the tag was pushed with.
     pub digest: Digest,
-    /// Its type.
+    /// Media type.
     pub media_type: &'static str,
-    /// Bytes of the manifest. Long ones are read by pieces, so that any number of clients can hold it.
-    pub content: Segments,
+    /// Bytes of the manifest. Long ones are read in chunks, so that any number of clients can hold one.
+    pub content: Content,
 }
 
-/// A manifest under a digest, and under tags.
+/// Digest and tags under which a manifest is pushed.
 #[derive(Clone, Copy, Debug)]
 pub struct Tagged<'a> {
-    /// Of the bytes.
+    /// Digest of the manifest's bytes.
     pub digest: &'a Digest,
-    /// Which shall mean it.
+    /// Tags that shall refer to the manifest.
     pub tags: &'a [Tag],
 }
 
-/// What a reference means.
+/// Manifest that a reference resolves to.
 #[derive(Clone, Debug)]
-pub(super) struct Meaning {
-    /// By which it was asked for, or that its tag was pushed with.
+pub(super) struct ResolvedReference {
+    /// Digest of the request, or the digest that the tag was pushed with.
     digest: Digest,
-    /// Where its bytes lie.
+    /// SHA-256, under which the bytes are stored.
     canonical: Digest,
-    /// The type that it was pushed with, if its bytes do not tell it.
+    /// Media type that the manifest was pushed with, if its bytes do not tell the type.
     pushed_as: Option<&'static str>,
 }
 
 impl StoredManifest {
-    fn of(meaning: &Meaning, Long { content, media_type, .. }: Long) -> Self {
-        let media_type = meaning.pushed_as.unwrap_or(media_type);
-        Self { digest: meaning.digest.clone(), media_type, content }
+    fn of(
+        resolved: &ResolvedReference,
+        CheckedManifest { content, media_type, .. }: CheckedManifest,
+    ) -> Self {
+        let media_type = resolved.pushed_as.unwrap_or(media_type);
+        Self { digest: resolved.digest.clone(), media_type, content }
     }
 }
 
 impl Store {
-    /// A manifest by tag or digest.
+    /// Returns a manifest by tag or digest.
     pub fn manifest(
         &self,
         name: &RepositoryName,
@@ -74,22 +77,22 @@ impl Store {
                 StoreError::RepositoryUnknown
             })
         };
-        let begun = self.0.meanings.begin();
+        let begun = self.0.resolved_references.begin();
         let tag = match reference {
             Reference::Digest(_) => None,
             Reference::Tag(tag) => Some(Place(name).tag_link(tag)),
         };
-        let mut meant = match (reference, &tag) {
+        let mut target = match (reference, &tag) {
             (Reference::Digest(digest), _) => Some(digest.clone()),
             (_, tag) => tag.as_ref().map(|tag| self.link(tag)).transpose()?.flatten(),
         };
         let (digest, canonical) = loop {
-            let Some(digest) = meant else { return unknown() };
+            let Some(digest) = target else { return unknown() };
             if let Some(canonical) = self.revision(name, &digest)? {
                 break (digest, canonical);
             }
-            // A tag that was moved since, and what it had meant deleted.
-            meant = match &tag {
+            // The tag was moved since, and its former manifest deleted.
+            target = match &tag {
                 Some(tag) => self.link(tag)?.filter(|now| *now != digest),
                 None => None,
             };
@@ -101,31 +104,31 @@ impl Store {
             return Err(StoreError::Damaged(digest));
         }
         let pushed_as = self.pushed_as(name, &digest)?;
-        let meaning = Meaning { digest, canonical, pushed_as };
-        let manifest = StoredManifest::of(&meaning, content);
-        self.0.meanings.found(begun, name, reference.clone(), meaning, 1);
+        let resolved = ResolvedReference { digest, canonical, pushed_as };
+        let manifest = StoredManifest::of(&resolved, content);
+        self.0.resolved_references.insert(begun, name, reference.clone(), resolved, 1);
         Ok(manifest)
     }
 
-    /// The same if it was asked for a moment ago and is still known: never waits for a storage.
+    /// Returns a manifest by tag or digest if the caches hold it. Never waits for the storage.
     #[must_use]
-    pub fn manifest_at_hand(&self, name: &RepositoryName, reference: &Reference) -> Option<StoredManifest> {
-        let meaning = self.0.meanings.get(name, reference)?;
-        let content = self.checked(&meaning.canonical)?;
-        Some(StoredManifest::of(&meaning, content))
+    pub fn cached_manifest(&self, name: &RepositoryName, reference: &Reference) -> Option<StoredManifest> {
+        let resolved = self.0.resolved_references.get(name, reference)?;
+        let content = self.checked(&resolved.canonical)?;
+        Some(StoredManifest::of(&resolved, content))
     }
 
-    /// The type that a manifest was pushed with, if its bytes do not tell it.
+    /// Returns the media type that a manifest was pushed with, if its bytes do not tell the type.
     pub(super) fn pushed_as(
         &self,
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<&'static str>, StoreError> {
-        let pushed = self.note(&Place(name).revision_type(digest), super::LINK)?;
+        let pushed = self.read_note(&Place(name).revision_type(digest), super::MAX_LINK_BYTES)?;
         Ok(pushed.and_then(|bytes| media_type::known(std::str::from_utf8(&bytes).ok()?)))
     }
 
-    /// Commits a manifest: all that it refers to must be there, unless this store takes less.
+    /// Commits a manifest. Everything that it refers to must exist, unless the store allows sparse manifests.
     pub fn put_manifest(
         &self,
         name: &RepositoryName,
@@ -135,12 +138,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
         self.changing_manifests(name, || {
-            if !self.0.sparse {
+            if !self.0.allows_sparse {
                 self.check_parts(name, manifest)?;
             }
             let place = Place(name);
-            let before = self.referrers_before(name)?;
-            // In place of what is there: that may be torn, or not be flushed yet.
+            let before = self.descriptor_state(name)?;
+            // Existing bytes are replaced: they may be torn, or not be flushed yet.
             let mut entries: Vec<Entry<'_>> = vec![(blob(&canonical), bytes)];
             let other = (*tagged.digest != canonical).then_some(tagged.digest);
             for digest in [&canonical].into_iter().chain(other) {
@@ -148,7 +151,7 @@ impl Store {
                 if !manifest.typed {
                     entries.push((key, manifest.media_type.as_bytes()));
                 } else if self.storage().exists(&key)? {
-                    // The same bytes came as something else before.
+                    // These bytes were pushed as another type before.
                     self.storage().remove(&key)?;
                 }
                 entries.push(link_to(place.revision_link(digest), &canonical));
@@ -158,16 +161,16 @@ impl Store {
             if let Some((subject, descriptor)) = &referrer {
                 entries.push((place.referrer(subject, tagged.digest), descriptor));
             }
-            // What several tags mean is said at once, or not at all.
-            let alone = tagged.tags.len() == 1;
-            if alone {
+            // Several tags are moved by an intent: all of them, or none.
+            let is_single_tag = tagged.tags.len() == 1;
+            if is_single_tag {
                 entries.extend(tag_indexes(name, tagged.tags, tagged.digest));
             }
-            self.linking(&canonical, || Ok(self.storage().write(&entries)?))?;
-            self.referrers_after(name, before)?;
+            self.add_links(&canonical, || Ok(self.storage().write(&entries)?))?;
+            self.update_descriptor_version(name, before)?;
             match tagged.tags {
                 [] => Ok(()),
-                _ if alone => self.put_tags(name, tagged.tags, tagged.digest),
+                _ if is_single_tag => self.put_tags(name, tagged.tags, tagged.digest),
                 tags => self.carry_out(&Intent::Tag {
                     repository: name.clone(),
                     digest: tagged.digest.clone(),
@@ -177,7 +180,7 @@ impl Store {
         })
     }
 
-    /// Takes a tag out of a repository; what it meant stays.
+    /// Removes a tag from a repository; its manifest stays.
     pub fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
         self.changing_manifests(name, || {
             if self.link(&Place(name).tag_link(tag))?.is_none() {
@@ -187,54 +190,69 @@ impl Store {
         })
     }
 
-    /// Takes a manifest out of a repository, with all of its tags.
+    /// Removes a manifest from a repository, with all of its tags.
     pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         self.changing_manifests(name, || {
             let digests = self.names_of(name, digest)?;
             let mut tags = Vec::new();
             for tag in self.storage().list(&Place(name).tags())?.unwrap_or_default() {
                 let Ok(tag) = tag.parse::<Tag>() else { continue };
-                if self.link(&Place(name).tag_link(&tag))?.is_some_and(|meant| digests.contains(&meant)) {
+                if self.link(&Place(name).tag_link(&tag))?.is_some_and(|target| digests.contains(&target)) {
                     tags.push(tag);
                 }
             }
             let canonical = digests[0].clone();
             let all = Intent::Delete { repository: name.clone(), digests, tags };
-            self.unlinking(&canonical, || self.carry_out(&all))
+            self.remove_links(&canonical, || self.carry_out(&all))
         })
     }
 
-    /// Runs what changes the manifests or tags of a repository, while nobody else changes it.
+    /// Runs a change of a repository's manifests or tags, under the repository's lock.
     pub(super) fn changing_manifests(
         &self,
         name: &RepositoryName,
         change: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        // What was cut off would undo it when it is finished later.
-        self.finish_intents_left()?;
-        self.changing_at_once(name, || {
-            self.remove_intents_over(name)?;
+        // An interrupted change that is finished later would undo this one.
+        self.finish_pending_intents()?;
+        self.changing_manifests_at_once(name, || {
+            self.remove_obsolete_intents(name)?;
             change()
         })
     }
 
-    /// The same whatever was cut off: for what must need no room.
-    pub(super) fn changing_at_once<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        let Inner { locks, meanings, tag_lists, referrers, made, artifact_types, .. } = &*self.0;
+    /// Runs a change as [`Self::changing_manifests`] does, but does not finish interrupted changes first: for
+    /// changes that must succeed on a full storage.
+    pub(super) fn changing_manifests_at_once<T>(
+        &self,
+        name: &RepositoryName,
+        change: impl FnOnce() -> T,
+    ) -> T {
+        let Inner {
+            locks,
+            resolved_references,
+            tag_list_cache,
+            referrers_cache,
+            unsaved_referrers,
+            artifact_types,
+            ..
+        } = &*self.0;
         locks.with(name, || {
-            artifact_types.forget(name);
-            let change = || referrers.changing(name, change);
-            let result = made.changing(name, || meanings.changing(name, || tag_lists.changing(name, change)));
-            artifact_types.forget(name);
+            artifact_types.invalidate(name);
+            let change = || referrers_cache.invalidate_during(name, change);
+            let result = unsaved_referrers.invalidate_during(name, || {
+                resolved_references.invalidate_during(name, || tag_list_cache.invalidate_during(name, change))
+            });
+            artifact_types.invalidate(name);
             result
         })
     }
 
-    /// All digests by which a repository has a manifest, its SHA-256 first.
+    /// Returns all digests by which a repository has a manifest, its SHA-256 first.
     pub(super) fn names_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, StoreError> {
         let canonical = self.revision(name, digest)?.ok_or(StoreError::ManifestUnknown)?;
         let mut digests = vec![canonical.clone()];
-        // What was pushed by another hash has that name, too.
+        // A manifest that was pushed by another hash has that name, too.
         if let Ok(known) = self.content(&canonical) {
             let other = Digest::of(Algorithm::Sha512, &known.bytes);
             if self.revision(name, &other)?.is_some() {
@@ -250,12 +268,12 @@ impl Store {
     /// Returns all digests by which a manifest may be known, its SHA-256 first, with or without a link in the
     /// repository.
     pub(super) fn possible_names_of(&self, canonical: &Digest) -> Vec<Digest> {
-        // A damaged or deleted manifest has no other name that could be told.
+        // Another name of a damaged or deleted manifest cannot be computed.
         let other = self.content(canonical).ok().map(|known| Digest::of(Algorithm::Sha512, &known.bytes));
         [canonical.clone()].into_iter().chain(other).collect()
     }
 
-    /// The SHA-256 of a manifest that a repository has.
+    /// Returns the SHA-256 of a manifest that a repository has.
     pub(super) fn revision(
         &self,
         name: &RepositoryName,
@@ -265,43 +283,43 @@ impl Store {
     }
 
     /// Returns the content of a manifest that was checked before.
-    fn checked(&self, canonical: &Digest) -> Option<Long> {
-        self.0.recent.get(canonical).map(in_memory).or_else(|| self.0.recent.long(canonical))
+    fn checked(&self, canonical: &Digest) -> Option<CheckedManifest> {
+        self.0.manifest_cache.get(canonical).map(in_memory).or_else(|| self.0.manifest_cache.long(canonical))
     }
 
     /// Returns a manifest's content, which has its digest: its bytes, or the place from which a long manifest
     /// is read.
-    fn content_to_send(&self, canonical: &Digest) -> Result<Long, StoreError> {
-        if let Some(known) = self.0.recent.get(canonical) {
+    fn content_to_send(&self, canonical: &Digest) -> Result<CheckedManifest, StoreError> {
+        if let Some(known) = self.0.manifest_cache.get(canonical) {
             return Ok(in_memory(known));
         }
         let key = blob(canonical);
-        if let Some(long) = self.0.recent.long(canonical)
+        if let Some(long) = self.0.manifest_cache.long(canonical)
             && long.identity == self.storage().identity(&key)?
         {
             return Ok(long);
         }
         let known = self.content(canonical)?;
-        if known.bytes.len() <= LONGEST_KEPT {
+        if known.bytes.len() <= MAX_CACHED_MANIFEST_BYTES {
             return Ok(in_memory(known));
         }
         let (content, identity) = self.storage().open(&key)?.ok_or(StoreError::ManifestUnknown)?;
-        // It may have changed since it was read.
+        // The file may have changed since it was read.
         if !content.digest(Algorithm::Sha256).is_ok_and(|found| found == *canonical) {
             return Err(StoreError::Damaged(canonical.clone()));
         }
-        let long = Long { content, media_type: known.media_type, identity: Some(identity) };
-        self.0.recent.put_long(canonical, long.clone());
+        let long = CheckedManifest { content, media_type: known.media_type, identity: Some(identity) };
+        self.0.manifest_cache.put_long(canonical, long.clone());
         Ok(long)
     }
 
-    /// A manifest's bytes, which are what they should be.
-    pub(super) fn content(&self, canonical: &Digest) -> Result<Known, StoreError> {
-        if let Some(known) = self.0.recent.get(canonical) {
+    /// Returns a manifest's bytes, which have its digest.
+    pub(super) fn content(&self, canonical: &Digest) -> Result<CachedManifest, StoreError> {
+        if let Some(known) = self.0.manifest_cache.get(canonical) {
             return Ok(known);
         }
-        let bytes = match self.storage().read(&blob(canonical), LONGEST) {
-            // No manifest is so long: it is something else by now.
+        let bytes = match self.storage().read(&blob(canonical), MAX_STORED_MANIFEST_BYTES) {
+            // No manifest is so long: the file is something else by now.
             Err(StorageError::TooLong { .. }) => return Err(StoreError::Damaged(canonical.clone())),
             Err(StorageError::Io { source, .. }) if is_damage(&source) => {
                 return Err(StoreError::Damaged(canonical.clone()));
@@ -313,12 +331,13 @@ impl Store {
         }
         // Content that was accepted as a manifest is served as one, also if its form is not understood here.
         let media_type = Manifest::type_of(&bytes).unwrap_or(media_type::OCI_MANIFEST);
-        let known = Known { bytes, media_type };
-        self.0.recent.put(canonical, &known);
+        let known = CachedManifest { bytes, media_type };
+        self.0.manifest_cache.put(canonical, &known);
         Ok(known)
     }
 
-    /// Has the indexes of tags, by which distribution finds what to delete, name a manifest.
+    /// Adds a manifest to the indexes of tags, by which distribution finds the manifests of a tag that it
+    /// deletes.
     pub(super) fn index_tags(
         &self,
         name: &RepositoryName,
@@ -329,7 +348,7 @@ impl Store {
         Ok(self.storage().write(&entries)?)
     }
 
-    /// Has tags, whose indexes name it already, mean a manifest that is there.
+    /// Moves tags to a manifest that exists and that their indexes name already.
     pub(super) fn put_tags(
         &self,
         name: &RepositoryName,
@@ -346,7 +365,7 @@ impl Store {
         Ok(())
     }
 
-    /// Everything that a manifest refers to must be in the repository, in the size that it says, and there to stay.
+    /// Checks that everything a manifest refers to is in the repository, in the declared size, and durable.
     fn check_parts(&self, name: &RepositoryName, manifest: &Manifest) -> Result<(), StoreError> {
         let mut missing: Vec<Digest> = Vec::new();
         let mut seen = Vec::new();
@@ -365,18 +384,18 @@ impl Store {
                 None if missing.contains(digest) => {}
                 None => missing.push(digest.clone()),
             }
-            if missing.len() >= MOST_MISSING {
+            if missing.len() >= MAX_MISSING_PARTS {
                 break;
             }
         }
         if !missing.is_empty() {
             return Err(StoreError::Missing(missing));
         }
-        // Somebody may be about to flush what is only seen yet.
-        Ok(self.storage().settle(&seen)?)
+        // Another request may have made a part visible and not flushed it yet.
+        Ok(self.storage().sync_parents(&seen)?)
     }
 
-    /// Where the bytes of what an index lists lie: a manifest, or else a blob.
+    /// Returns the SHA-256 of an entry of an index: a manifest, or else a blob.
     pub(super) fn part(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Digest>, StoreError> {
         match self.revision(name, digest)? {
             None => self.linked(name, digest),
@@ -395,8 +414,8 @@ impl Store {
         Ok(self.sound(&canonical, digest)?.map(|length| (blob(&canonical), length)))
     }
 
-    /// All manifests of a repository: each by the digest that it was pushed with, and its SHA-256.
-    /// Links that were torn are passed over, or with `strict` an error.
+    /// Returns all manifests of a repository: each by the digest that it was pushed with, and its SHA-256.
+    /// Torn links are skipped, or with `strict` an error.
     pub(super) fn all_revisions(
         &self,
         name: &RepositoryName,
@@ -404,7 +423,7 @@ impl Store {
     ) -> Result<Vec<(Digest, Digest)>, StoreError> {
         let mut all: Vec<(Digest, Digest)> = Vec::new();
         let mut seen = HashSet::new();
-        // What has two names was pushed by the longer one.
+        // A manifest with two names was pushed by the longer one.
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
             for digest in self.digests_in(&Place(name).revisions(algorithm), algorithm)? {
                 let Some(canonical) = self.revision(name, &digest)? else {
@@ -423,8 +442,8 @@ impl Store {
     }
 }
 
-fn in_memory(Known { bytes, media_type }: Known) -> Long {
-    Long { content: [bytes].into(), media_type, identity: None }
+fn in_memory(CachedManifest { bytes, media_type }: CachedManifest) -> CheckedManifest {
+    CheckedManifest { content: [bytes].into(), media_type, identity: None }
 }
 
 fn tag_indexes<'a>(
@@ -446,7 +465,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
         let name: RepositoryName = "a/b".parse().unwrap();
-        let pad = "x".repeat(LONGEST_KEPT);
+        let pad = "x".repeat(MAX_CACHED_MANIFEST_BYTES);
         let text = format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[],"annotations":{{"a":"{pad}"}}}}"#,
             media_type::OCI_INDEX
@@ -457,14 +476,14 @@ mod tests {
         store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &[] }).unwrap();
         let (canonical, reference) = (digest.clone(), Reference::Digest(digest));
         store.manifest(&name, &reference).unwrap();
-        let at_hand = store.manifest_at_hand(&name, &reference).expect("it was read a moment ago");
-        assert_eq!(at_hand.media_type, media_type::OCI_INDEX);
-        assert!(at_hand.content.as_bytes().is_none(), "it is in memory");
-        assert_eq!(at_hand.content.to_bytes().unwrap(), bytes);
+        let cached = store.cached_manifest(&name, &reference).expect("the manifest was read a moment ago");
+        assert_eq!(cached.media_type, media_type::OCI_INDEX);
+        assert!(cached.content.as_bytes().is_none(), "it is in memory");
+        assert_eq!(cached.content.to_bytes().unwrap(), bytes);
 
         let path = folder.path().join(blob(&canonical).to_string());
         std::fs::write(&path, vec![b' '; bytes.len()]).unwrap();
-        store.0.meanings.changing(&name, || ());
+        store.0.resolved_references.invalidate_during(&name, || ());
         let damaged = store.manifest(&name, &reference).unwrap_err();
         assert!(matches!(damaged, StoreError::Damaged(_)), "{damaged:?}");
     }

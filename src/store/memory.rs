@@ -1,4 +1,4 @@
-//! Storage in memory: for tests, caches, and registries that live as long as a job. Bounded.
+//! Storage in memory, bounded: for tests, caches, and registries that live as long as a job.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -6,40 +6,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::Content;
 
 use super::layout::Key;
 use super::storage::{Entry, Identity, Staged, Storage, StorageError};
 
-/// Content that comes bit by bit is kept in pieces of this size, and not in its bits.
-const PIECE: usize = 64 * 1024;
+/// Least length of a chunk of staged content, in bytes: the overhead of many small chunks would not be
+/// counted.
+const MIN_CHUNK_BYTES: usize = 64 * 1024;
 
-/// Keeps everything in memory, and no more than it was told.
+/// Storage in memory, of bounded size. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Memory(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     objects: BTreeMap<String, Object>,
-    /// Bytes that objects and what is being gathered hold.
-    used: u64,
-    most: u64,
+    /// Bytes of objects and of staged writes.
+    used_bytes: u64,
+    capacity_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Object {
-    /// In the pieces in which it came.
-    content: Segments,
+    /// Content in the chunks in which it was received.
+    content: Content,
     modified: SystemTime,
 }
 
 // === impl Memory ===
 
 impl Memory {
-    /// Room for `most` bytes of content.
+    /// Creates a storage for `capacity_bytes` of content.
     #[must_use]
-    pub fn new(most: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner { objects: BTreeMap::new(), used: 0, most })))
+    pub fn new(capacity_bytes: u64) -> Self {
+        Self(Arc::new(Mutex::new(Inner { objects: BTreeMap::new(), used_bytes: 0, capacity_bytes })))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -49,46 +50,46 @@ impl Memory {
 }
 
 impl Inner {
-    fn take(&mut self, bytes: u64) -> Result<(), StorageError> {
-        if bytes > self.most.saturating_sub(self.used) {
+    fn reserve(&mut self, bytes: u64) -> Result<(), StorageError> {
+        if bytes > self.capacity_bytes.saturating_sub(self.used_bytes) {
             return Err(StorageError::Full);
         }
-        self.used += bytes;
+        self.used_bytes += bytes;
         Ok(())
     }
 
-    /// What is beneath a key, in order.
+    /// Returns the objects whose keys begin with a prefix, in order.
     fn beneath<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Object)> {
         let from: (Bound<&str>, Bound<&str>) = (Bound::Included(prefix), Bound::Unbounded);
         self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    /// All of them, or none.
+    /// Writes all entries, or none.
     fn write(&mut self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
         let content: u64 = entries.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        self.take(content + self.overheads(entries))?;
+        self.reserve(content + self.overheads(entries))?;
         for (key, bytes) in entries {
             self.insert(key, [Bytes::copy_from_slice(bytes)].into());
         }
         Ok(())
     }
 
-    /// What keys take that are not there yet.
+    /// Returns the overhead of the entries whose keys do not exist yet.
     fn overheads(&self, entries: &[Entry<'_>]) -> u64 {
         let new = entries.iter().filter(|(key, _)| !self.objects.contains_key(key.as_str()));
         new.map(|(key, _)| overhead(key.as_str())).sum()
     }
 
-    /// Content for which there is room.
-    fn insert(&mut self, key: &Key, content: Segments) {
+    /// Inserts content whose length is counted already.
+    fn insert(&mut self, key: &Key, content: Content) {
         let object = Object { content, modified: SystemTime::now() };
         if let Some(before) = self.objects.insert(key.as_str().into(), object) {
-            self.used -= before.content.len();
+            self.used_bytes -= before.content.len();
         }
     }
 }
 
-/// What an object takes beside its content.
+/// Returns the memory of an object beside its content, in bytes.
 fn overhead(key: &str) -> u64 {
     key.len() as u64 + 256
 }
@@ -98,14 +99,14 @@ fn folder(key: &Key) -> String {
 }
 
 impl Storage for Memory {
-    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError> {
+    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError> {
         let content = self.inner().objects.get(key.as_str()).map(|object| object.content.clone());
         Ok(content.map(|content| (content.clone(), Identity::of_memory(content.len()))))
     }
 
-    fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError> {
+    fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
         let Some((content, _)) = self.open(key)? else { return Ok(None) };
-        if content.len() > most {
+        if content.len() > max_bytes {
             return Err(StorageError::TooLong { key: key.clone(), length: content.len() });
         }
         Ok(Some(content.to_bytes().expect("memory can be read")))
@@ -126,16 +127,16 @@ impl Storage for Memory {
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
         let mut inner = self.inner();
-        let mut gone: Vec<String> = inner.beneath(&folder(key)).map(|(key, _)| key.clone()).collect();
-        gone.push(key.as_str().into());
-        let mut any = false;
-        for key in gone {
+        let mut removed: Vec<String> = inner.beneath(&folder(key)).map(|(key, _)| key.clone()).collect();
+        removed.push(key.as_str().into());
+        let mut is_removed = false;
+        for key in removed {
             if let Some(object) = inner.objects.remove(&key) {
-                inner.used -= object.content.len() + overhead(&key);
-                any = true;
+                inner.used_bytes -= object.content.len() + overhead(&key);
+                is_removed = true;
             }
         }
-        Ok(any)
+        Ok(is_removed)
     }
 
     fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError> {
@@ -150,7 +151,7 @@ impl Storage for Memory {
         while let Some((key, _)) = inner.objects.range::<String, _>(&from..).next() {
             let Some(rest) = key.strip_prefix(&folder) else { break };
             let (name, is_folder) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
-            // On to what comes after all that lies in it: `0` follows `/`.
+            // Skips all keys beneath the folder: `0` follows `/`.
             from = format!("{folder}{name}{}", if is_folder { "0" } else { "\0" });
             names.push(name.into());
         }
@@ -177,8 +178,8 @@ impl Storage for Memory {
         Ok(inner.objects.contains_key(key.as_str()) || inner.beneath(&folder(key)).next().is_some())
     }
 
-    fn stamp(&self, _: &Key) -> Result<String, StorageError> {
-        // Nobody else can have been here.
+    fn listing_version(&self, _: &Key) -> Result<String, StorageError> {
+        // No other program can change the memory.
         Ok("memory".into())
     }
 
@@ -186,11 +187,11 @@ impl Storage for Memory {
         Ok(self.inner().objects.get(key.as_str()).map(|object| object.modified))
     }
 
-    fn is_lasting(&self) -> bool {
+    fn is_persistent(&self) -> bool {
         false
     }
 
-    fn settle(&self, _: &[Key]) -> Result<(), StorageError> {
+    fn sync_parents(&self, _: &[Key]) -> Result<(), StorageError> {
         Ok(())
     }
 
@@ -199,31 +200,31 @@ impl Storage for Memory {
     }
 
     fn stage(&self, _: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
-        Ok(Box::new(Gathered { memory: self.clone(), pieces: Vec::new(), last: Vec::new(), length: 0 }))
+        Ok(Box::new(StagedMemory { memory: self.clone(), chunks: Vec::new(), last: Vec::new(), length: 0 }))
     }
 }
 
-/// Bytes in pieces of a size that costs little beside them, counted.
+/// Staged write in memory, whose bytes count as used.
 #[derive(Debug)]
-struct Gathered {
+struct StagedMemory {
     memory: Memory,
-    pieces: Vec<Bytes>,
-    /// What is no piece yet.
+    chunks: Vec<Bytes>,
+    /// Bytes that do not fill a chunk yet.
     last: Vec<u8>,
     length: u64,
 }
 
-impl Staged for Gathered {
+impl Staged for StagedMemory {
     fn len(&self) -> u64 {
         self.length
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.memory.inner().take(bytes.len() as u64)?;
+        self.memory.inner().reserve(bytes.len() as u64)?;
         self.length += bytes.len() as u64;
         self.last.extend_from_slice(bytes);
-        if self.last.len() >= PIECE {
-            self.pieces.push(std::mem::take(&mut self.last).into());
+        if self.last.len() >= MIN_CHUNK_BYTES {
+            self.chunks.push(std::mem::take(&mut self.last).into());
         }
         Ok(())
     }
@@ -232,16 +233,16 @@ impl Staged for Gathered {
         Ok(())
     }
 
-    fn keep(&mut self, _: &Key) -> Result<(), StorageError> {
-        // What is gathered ends with the process, so nobody will look for it under the key.
+    fn persist(&mut self, _: &Key) -> Result<(), StorageError> {
+        // Staged bytes end with the process, so that there is no restart after which to find them.
         Ok(())
     }
 
-    fn rest(&mut self) {}
+    fn release(&mut self) {}
 
-    fn content(&self) -> Result<Segments, StorageError> {
+    fn content(&self) -> Result<Content, StorageError> {
         let last = Bytes::copy_from_slice(&self.last);
-        Ok(self.pieces.iter().cloned().chain([last]).map(|piece| Segments::from([piece])).collect())
+        Ok(self.chunks.iter().cloned().chain([last]).map(|chunk| Content::from([chunk])).collect())
     }
 
     fn is_spent(&self) -> bool {
@@ -252,21 +253,21 @@ impl Staged for Gathered {
         let content = self.content()?;
         let mut inner = self.memory.inner();
         let own = inner.overheads(&[(key.clone(), &[])]);
-        inner.take(own)?;
+        inner.reserve(own)?;
         if let Err(error) = inner.write(along) {
-            inner.used -= own;
+            inner.used_bytes -= own;
             return Err(error);
         }
         inner.insert(key, content);
-        // Its room is the object's now.
+        // The bytes are counted for the object now.
         self.length = 0;
         Ok(())
     }
 }
 
-impl Drop for Gathered {
+impl Drop for StagedMemory {
     fn drop(&mut self) {
-        self.memory.inner().used -= self.length;
+        self.memory.inner().used_bytes -= self.length;
     }
 }
 
@@ -279,7 +280,7 @@ mod tests {
     fn where_there_is_no_room_for_all_nothing_is_changed() {
         let memory = Memory::new(2000);
         let [one, two] = ["one", "two"].map(|name| scratch().child(name));
-        let used = || memory.inner().used;
+        let used = || memory.inner().used_bytes;
         let mut staged = memory.stage(None).unwrap();
         staged.append(&[1; 1000]).unwrap();
         let long = [2; 500];

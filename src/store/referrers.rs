@@ -1,7 +1,8 @@
-//! What refers to a manifest: one descriptor each, beside the repository's manifests.
+//! Referrers of manifests: a descriptor for each, beside the repository's manifests.
 //!
-//! distribution knows nothing of these, and may write to the same volume. So they carry a stamp of the folders that all
-//! manifests are listed in: when that is another one, somebody else has been there, and they are made anew.
+//! distribution does not maintain these descriptors, and may write to the same volume. They therefore carry
+//! the version of the folders that list all manifests: if that version has changed, another program has
+//! written to the repository, and the descriptors are rebuilt.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,54 +14,54 @@ use super::artifact_types::Typed;
 use super::layout::{Place, blob};
 use super::{Page, Store, StoreError};
 
-/// The longest descriptor is one with all annotations of a manifest.
-const LONGEST: u64 = 16 * 1024 * 1024;
+/// Longest descriptor that is read, in bytes: a descriptor repeats all annotations of its manifest.
+const MAX_DESCRIPTOR_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What a remembered page, or a text in it, takes beside its bytes.
-const OVERHEAD: usize = 512;
+/// Weight of a cached page, or of a text in its query, beside its bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 512;
 
-/// Most manifests whose descriptors are made with the repository's lock held.
-const MAX_LATE: usize = 64;
+/// Greatest number of manifests whose descriptors are built with the repository's lock held.
+const MAX_LATE_REFERRERS: usize = 64;
 
-/// A subject, and what refers to it.
+/// A subject, and the descriptor of a referrer.
 pub(super) type Row = (Digest, Descriptor);
 
 /// A page of descriptors, and whether there are more.
 pub type Referrers = (Arc<[Descriptor]>, bool);
 
-/// What is asked of a repository's referrers: the subject, artifact types, the page, and its length in bytes.
-pub(super) type Asked = (Digest, Vec<String>, Page, usize);
+/// Query of a repository's referrers: the subject, artifact types, the page, and its length in bytes.
+pub(super) type ReferrersQuery = (Digest, Vec<String>, Page, usize);
 
-/// Descriptors of repositories that another program has written to, with the stamp that they were made for:
-/// answered from here until they are kept, or for good where they cannot be.
+/// Descriptors of repositories that another program has written to, with the version that they were built
+/// for. They are served from memory until they are saved, or for good on a storage that cannot be written.
 #[derive(Debug, Default)]
-pub(super) struct Made(Mutex<Inner>);
+pub(super) struct UnsavedReferrers(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<RepositoryName, Stamped>,
+    known: HashMap<RepositoryName, Versioned>,
     /// Number of changes of repositories.
     changes: u64,
 }
 
-/// A stamp, and what was made of what it stands for.
-type Stamped = (String, Arc<Vec<Row>>);
+/// A version of the revisions, and the descriptors built from it.
+type Versioned = (String, Arc<Vec<Row>>);
 
-impl Made {
+impl UnsavedReferrers {
     /// Capacity in repositories.
     const CAPACITY: usize = 64;
 
-    fn get(&self, name: &RepositoryName, stamp: &str) -> Option<Arc<Vec<Row>>> {
-        self.inner().known.get(name).filter(|(of, _)| of == stamp).map(|(_, rows)| rows.clone())
+    fn get(&self, name: &RepositoryName, version: &str) -> Option<Arc<Vec<Row>>> {
+        self.inner().known.get(name).filter(|(of, _)| of == version).map(|(_, rows)| rows.clone())
     }
 
-    /// Returns the present number of changes. Call this before descriptors are made.
+    /// Returns the present number of changes. Call before descriptors are built.
     fn begin(&self) -> u64 {
         self.inner().changes
     }
 
-    /// Remembers descriptors, unless something was changed since they were begun.
-    fn put(&self, begun: u64, name: &RepositoryName, stamp: &str, rows: &Arc<Vec<Row>>) {
+    /// Stores descriptors, unless a repository was changed since their building began.
+    fn put(&self, begun: u64, name: &RepositoryName, version: &str, rows: &Arc<Vec<Row>>) {
         let mut inner = self.inner();
         if inner.changes != begun {
             return;
@@ -68,16 +69,17 @@ impl Made {
         if inner.known.len() >= Self::CAPACITY {
             inner.known.clear();
         }
-        inner.known.insert(name.clone(), (stamp.into(), rows.clone()));
+        inner.known.insert(name.clone(), (version.into(), rows.clone()));
     }
 
-    /// Forgets descriptors that are read from the storage from now on: they may be long, and many.
-    fn kept(&self, name: &RepositoryName) {
+    /// Drops descriptors that are read from the storage from now on: they may be long, and many.
+    fn remove_saved(&self, name: &RepositoryName) {
         self.inner().known.remove(name);
     }
 
-    /// Runs what changes a repository: a storage need not tell so by its stamp.
-    pub(super) fn changing<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
+    /// Runs a change of a repository, and drops its descriptors before and after: not every storage changes
+    /// its listing version.
+    pub(super) fn invalidate_during<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
         self.forget(name);
         let result = change();
         self.forget(name);
@@ -96,18 +98,19 @@ impl Made {
     }
 }
 
-/// Whether the descriptors were those of all manifests before a change.
+/// State of a repository's descriptors before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Before {
-    /// They were.
-    Right,
-    /// They were not, or nobody ever asked.
+pub(super) enum DescriptorState {
+    /// There was a descriptor for every manifest with a subject.
+    Complete,
+    /// Another program has written to the repository, or the descriptors were never built.
     Unknown,
 }
 
 impl Store {
-    /// Manifests that name this one as their subject, by digest, and whether there are more. A page holds at most
-    /// `bytes` of descriptors, and one at least. `wanted` are artifact types; none of them means any.
+    /// Returns the manifests that name `subject`, by digest, and whether there are more. A page holds at most
+    /// `bytes` of descriptors, and one descriptor at least. `wanted` are artifact types; an empty list means
+    /// any.
     pub fn referrers(
         &self,
         name: &RepositoryName,
@@ -116,23 +119,25 @@ impl Store {
         page: &Page,
         bytes: usize,
     ) -> Result<Referrers, StoreError> {
-        // Remembered for a moment: whoever admits images asks for the same again and again, and each row is three files.
-        let asked = (subject.clone(), wanted.to_vec(), page.clone(), bytes);
-        // What was asked weighs, too: whoever reads may ask for anything, and nothing be found.
-        let weight =
-            OVERHEAD + page.last.len() + wanted.iter().map(|one| OVERHEAD + one.len()).sum::<usize>();
-        if let Some(known) = self.0.referrers.get(name, &asked) {
+        // Cached: admission controllers repeat one query again and again, and each descriptor takes three
+        // files.
+        let query = (subject.clone(), wanted.to_vec(), page.clone(), bytes);
+        // The query has a weight, too: a client may send any number of queries that find nothing.
+        let weight = ENTRY_OVERHEAD_BYTES
+            + page.last.len()
+            + wanted.iter().map(|one| ENTRY_OVERHEAD_BYTES + one.len()).sum::<usize>();
+        if let Some(known) = self.0.referrers_cache.get(name, &query) {
             return Ok(known);
         }
-        let begun = self.0.referrers.begin();
-        let (found, used) = self.look_for_referrers(name, &asked)?;
-        self.0.referrers.found(begun, name, asked, found.clone(), used + weight);
+        let begun = self.0.referrers_cache.begin();
+        let (found, used) = self.read_referrers(name, &query)?;
+        self.0.referrers_cache.insert(begun, name, query, found.clone(), used + weight);
         Ok(found)
     }
 
-    /// Referrers that were asked for a moment ago: never waits for a storage.
+    /// Returns a page of referrers if the cache holds it. Never waits for the storage.
     #[must_use]
-    pub fn referrers_at_hand(
+    pub fn cached_referrers(
         &self,
         name: &RepositoryName,
         subject: &Digest,
@@ -140,20 +145,20 @@ impl Store {
         page: &Page,
         bytes: usize,
     ) -> Option<Referrers> {
-        self.0.referrers.get(name, &(subject.clone(), wanted.to_vec(), page.clone(), bytes))
+        self.0.referrers_cache.get(name, &(subject.clone(), wanted.to_vec(), page.clone(), bytes))
     }
 
-    /// The same, with how many bytes of descriptors there are.
-    pub(super) fn look_for_referrers(
+    /// Reads a page of referrers, and the length of its descriptors in bytes.
+    pub(super) fn read_referrers(
         &self,
         name: &RepositoryName,
-        (subject, wanted, page, bytes): &Asked,
+        (subject, wanted, page, bytes): &ReferrersQuery,
     ) -> Result<(Referrers, usize), StoreError> {
-        let (begun, stamp) = (self.0.artifact_types.begin(), self.stamp(name)?);
+        let (begun, version) = (self.0.artifact_types.begin(), self.revisions_version(name)?);
         let is_wanted = |own: Option<&str>| {
             wanted.is_empty() || own.is_some_and(|own| wanted.iter().any(|one| one == own))
         };
-        let known = self.0.artifact_types.get(name, subject, &stamp).filter(|_| !wanted.is_empty());
+        let known = self.0.artifact_types.get(name, subject, &version).filter(|_| !wanted.is_empty());
         let (rows, digests): (_, Vec<String>) = if let Some(known) = &known {
             let fit = known.iter().filter(|(_, own)| is_wanted(own.as_deref()));
             (BTreeMap::new(), fit.map(|(digest, _)| digest.to_string()).collect())
@@ -162,7 +167,7 @@ impl Store {
             let digests = rows.keys().map(ToString::to_string).collect();
             (rows, digests)
         };
-        // The types of all rows, if these are read from the storage, and to the end.
+        // Types of all descriptors, if these are read from the storage, and to the end.
         let mut types: Vec<Typed> = Vec::new();
         let may_remember = known.is_none()
             && !wanted.is_empty()
@@ -179,7 +184,7 @@ impl Store {
             let Ok(descriptor) = serde_json::from_slice::<Descriptor>(&row) else { return Ok(None) };
             let own = descriptor.artifact_type.as_deref();
             if may_remember {
-                // Most are of the same few types.
+                // Few types are in use, so that neighbours mostly share one.
                 let shared =
                     types.last().and_then(|(_, last)| last.clone()).filter(|last| own == Some(&**last));
                 types.push((digest.clone(), shared.or_else(|| own.map(Into::into))));
@@ -188,7 +193,7 @@ impl Store {
                 return Ok(None);
             }
             let Some(canonical) = self.revision(name, &digest)? else { return Ok(None) };
-            // A power failure may leave the link alone of what was never acknowledged.
+            // A power failure may leave only the link of a manifest that was never acknowledged.
             if !self.storage().exists(&blob(&canonical))? {
                 return Ok(None);
             }
@@ -200,26 +205,36 @@ impl Store {
             Ok::<_, StoreError>(Some(descriptor))
         })?;
         if may_remember && !more && !full {
-            self.0.artifact_types.put(begun, name, subject, stamp, types);
+            self.0.artifact_types.put(begun, name, subject, version, types);
         }
         Ok(((all.into(), more || full), used))
     }
 
-    /// To be asked before the manifests of a repository change.
-    pub(super) fn referrers_before(&self, name: &RepositoryName) -> Result<Before, StoreError> {
-        let known = self.note(&Place(name).referrers_stamp(), super::LINK)?;
-        let is = self.stamp(name)?;
-        Ok(if known.is_some_and(|known| known == is.as_bytes()) { Before::Right } else { Before::Unknown })
+    /// Returns the state of a repository's descriptors. Call before its manifests change.
+    pub(super) fn descriptor_state(&self, name: &RepositoryName) -> Result<DescriptorState, StoreError> {
+        let known = self.read_note(&Place(name).referrers_version(), super::MAX_LINK_BYTES)?;
+        let version = self.revisions_version(name)?;
+        Ok(if known.is_some_and(|known| known == version.as_bytes()) {
+            DescriptorState::Complete
+        } else {
+            DescriptorState::Unknown
+        })
     }
 
-    /// To be told after the manifests of a repository have changed, and the descriptors with them.
-    pub(super) fn referrers_after(&self, name: &RepositoryName, before: Before) -> Result<(), StoreError> {
-        if before == Before::Right {
-            let written =
-                self.storage().write_lazily(&Place(name).referrers_stamp(), self.stamp(name)?.as_bytes());
+    /// Records that descriptors which were complete are complete again. Call after a repository's manifests
+    /// and descriptors have changed.
+    pub(super) fn update_descriptor_version(
+        &self,
+        name: &RepositoryName,
+        before: DescriptorState,
+    ) -> Result<(), StoreError> {
+        if before == DescriptorState::Complete {
+            let written = self
+                .storage()
+                .write_lazily(&Place(name).referrers_version(), self.revisions_version(name)?.as_bytes());
             if let Err(error) = written {
-                // Then they are made anew when somebody asks.
-                tracing::debug!(%error, "what refers to manifests is not known to be up to date");
+                // The next query rebuilds the descriptors.
+                tracing::debug!(%error, repository = %name, "cannot record that referrers are complete, rebuilding them at the next query");
             }
         }
         Ok(())
@@ -228,7 +243,7 @@ impl Store {
     /// Removes the descriptor of a manifest that is about to go.
     pub(super) fn remove_referrer(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         let Some(canonical) = self.revision(name, digest)? else { return Ok(()) };
-        // What is damaged refers to nothing that could be told.
+        // The subject of a damaged manifest cannot be read.
         let Ok(known) = self.content(&canonical) else { return Ok(()) };
         if let Some(subject) =
             Manifest::parse(&known.bytes, Some(known.media_type)).ok().and_then(|it| it.subject)
@@ -238,14 +253,14 @@ impl Store {
         Ok(())
     }
 
-    /// The digests of what refers to a subject, in order; with the descriptors where they could only be made, and not
-    /// kept.
+    /// Returns the digests of a subject's referrers, in order; with the descriptors if these were built and
+    /// are not read from the storage.
     fn rows(
         &self,
         name: &RepositoryName,
         subject: &Digest,
     ) -> Result<BTreeMap<Digest, Option<Bytes>>, StoreError> {
-        if let Some(made) = self.bring_up_to_date(name)? {
+        if let Some(made) = self.rebuild_if_outdated(name)? {
             let of_subject = made.iter().filter(|(about, _)| about == subject);
             return Ok(of_subject.map(|(_, row)| (row.digest.clone(), Some(to_json(row).into()))).collect());
         }
@@ -269,49 +284,53 @@ impl Store {
         if let Some(Some(made)) = rows.get(digest) {
             return Ok(Some(made.clone()));
         }
-        self.note(&Place(name).referrer(subject, digest), LONGEST)
+        self.read_note(&Place(name).referrer(subject, digest), MAX_DESCRIPTOR_BYTES)
     }
 
-    /// Makes the descriptors again if another program has been there, and returns them. Without the
-    /// repository's lock: there may be as many as there are manifests, and pushes do not wait for a question.
-    fn bring_up_to_date(&self, name: &RepositoryName) -> Result<Option<Arc<Vec<Row>>>, StoreError> {
-        if self.referrers_before(name)? == Before::Right {
+    /// Rebuilds the descriptors if another program has written to the repository, and returns them. Does not
+    /// hold the repository's lock: there may be as many descriptors as manifests, and pushes must not wait
+    /// for a query.
+    fn rebuild_if_outdated(&self, name: &RepositoryName) -> Result<Option<Arc<Vec<Row>>>, StoreError> {
+        if self.descriptor_state(name)? == DescriptorState::Complete {
             return Ok(None);
         }
-        let begun = self.0.made.begin();
-        let stamp = self.stamp(name)?;
-        if let Some(made) = self.0.made.get(name, &stamp) {
+        let begun = self.0.unsaved_referrers.begin();
+        let version = self.revisions_version(name)?;
+        if let Some(made) = self.0.unsaved_referrers.get(name, &version) {
             return Ok(Some(made));
         }
-        let (rows, seen) = self.make_rows(name)?;
+        let (rows, seen) = self.build_rows(name)?;
         if rows.is_empty() && !self.is_repository(name)? {
             return Ok(None);
         }
         let rows = Arc::new(rows);
-        self.0.made.put(begun, name, &stamp, &rows);
-        match self.keep_rows(name, &rows, &seen, &stamp) {
-            Ok(()) => self.0.made.kept(name),
+        self.0.unsaved_referrers.put(begun, name, &version, &rows);
+        match self.save_rows(name, &rows, &seen, &version) {
+            Ok(()) => self.0.unsaved_referrers.remove_saved(name),
             Err(error) => {
-                tracing::debug!(%error, repository = %name, "cannot keep descriptors of referrers, making them again later");
+                tracing::debug!(%error, repository = %name, "cannot save descriptors of referrers, rebuilding them at the next query");
             }
         }
         Ok(Some(rows))
     }
 
-    /// Makes the descriptors of all manifests that have a subject, and collects the digests of all that were
-    /// looked at.
-    pub(super) fn make_rows(&self, name: &RepositoryName) -> Result<(Vec<Row>, HashSet<Digest>), StoreError> {
+    /// Builds the descriptors of all manifests that have a subject, and collects the digests of all
+    /// manifests.
+    pub(super) fn build_rows(
+        &self,
+        name: &RepositoryName,
+    ) -> Result<(Vec<Row>, HashSet<Digest>), StoreError> {
         let mut rows = Vec::new();
         let mut seen = HashSet::new();
         for (digest, canonical) in self.all_revisions(name, false)? {
-            rows.extend(self.make_row(name, &digest, &canonical)?);
+            rows.extend(self.build_row(name, &digest, &canonical)?);
             seen.extend([digest, canonical]);
         }
         Ok((rows, seen))
     }
 
-    /// Makes the descriptor of a manifest that has a subject.
-    fn make_row(
+    /// Builds the descriptor of a manifest that has a subject.
+    fn build_row(
         &self,
         name: &RepositoryName,
         digest: &Digest,
@@ -325,16 +344,17 @@ impl Store {
         Ok(manifest.subject.map(|subject| (subject, descriptor)))
     }
 
-    /// Has descriptors be found by the next question, and after a restart.
+    /// Saves descriptors for the next query, and for the time after a restart.
     ///
-    /// They can be made again, so that each is written lazily, and one flush makes all of them durable: the
-    /// stamp, which says that they are complete, must not survive a power failure that they do not.
-    pub(super) fn keep_rows(
+    /// Descriptors can be rebuilt, so that each is written lazily, and one flush makes all of them durable.
+    /// The version, which says that they are complete, must not survive a power failure that they do not
+    /// survive.
+    pub(super) fn save_rows(
         &self,
         name: &RepositoryName,
         rows: &[Row],
         seen: &HashSet<Digest>,
-        stamp: &str,
+        version: &str,
     ) -> Result<(), StoreError> {
         for (subject, descriptor) in rows {
             let key = Place(name).referrer(subject, &descriptor.digest);
@@ -342,25 +362,25 @@ impl Store {
         }
         self.storage().flush_all()?;
         self.0.locks.with(name, || {
-            // This program has kept the descriptors of later manifests; another program has not.
-            let is = self.stamp(name)?;
-            if is != stamp && !self.make_late_rows(name, seen)? {
+            // This program has saved the descriptors of later manifests; another program has not.
+            let now = self.revisions_version(name)?;
+            if now != version && !self.build_late_rows(name, seen)? {
                 return Ok(());
             }
-            Ok(self.storage().write_lazily(&Place(name).referrers_stamp(), is.as_bytes())?)
+            Ok(self.storage().write_lazily(&Place(name).referrers_version(), now.as_bytes())?)
         })
     }
 
-    /// Makes the descriptors of manifests that are not among those `seen`, if they are few; returns whether
+    /// Builds the descriptors of manifests that are not among those `seen`, if they are few; returns whether
     /// they are.
-    fn make_late_rows(&self, name: &RepositoryName, seen: &HashSet<Digest>) -> Result<bool, StoreError> {
+    fn build_late_rows(&self, name: &RepositoryName, seen: &HashSet<Digest>) -> Result<bool, StoreError> {
         let mut late = Vec::new();
         // A manifest with two names was pushed by the longer one.
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
             let digests = self.digests_in(&Place(name).revisions(algorithm), algorithm)?;
             late.extend(digests.into_iter().filter(|digest| !seen.contains(digest)));
         }
-        if late.len() > MAX_LATE {
+        if late.len() > MAX_LATE_REFERRERS {
             return Ok(false);
         }
         let mut done = HashSet::new();
@@ -369,7 +389,7 @@ impl Store {
             if !done.insert(canonical.clone()) {
                 continue;
             }
-            if let Some((subject, descriptor)) = self.make_row(name, &digest, &canonical)? {
+            if let Some((subject, descriptor)) = self.build_row(name, &digest, &canonical)? {
                 let key = Place(name).referrer(&subject, &digest);
                 self.storage().write(&[(key, &to_json(&descriptor))])?;
             }
@@ -377,13 +397,14 @@ impl Store {
         Ok(true)
     }
 
-    pub(super) fn stamp(&self, name: &RepositoryName) -> Result<String, StoreError> {
-        let mut stamp = String::new();
+    /// Returns a version of the revisions, which differs after any program has added or removed one.
+    pub(super) fn revisions_version(&self, name: &RepositoryName) -> Result<String, StoreError> {
+        let mut version = String::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            stamp.push_str(&self.storage().stamp(&Place(name).revisions(algorithm))?);
-            stamp.push('\n');
+            version.push_str(&self.storage().listing_version(&Place(name).revisions(algorithm))?);
+            version.push('\n');
         }
-        Ok(stamp)
+        Ok(version)
     }
 }
 
@@ -393,7 +414,7 @@ mod tests {
     use crate::Memory;
 
     #[test]
-    fn descriptors_that_are_kept_are_not_held_in_memory_as_well() {
+    fn saved_descriptors_are_not_held_in_memory_as_well() {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
         let (name, subject): (RepositoryName, _) = ("a/b".parse().unwrap(), Digest::sha256(b"nothing"));
         let media_type = quinistry_oci::media_type::OCI_INDEX;
@@ -404,23 +425,23 @@ mod tests {
         let (digest, manifest) = (Digest::sha256(&bytes), Manifest::parse(&bytes, None).unwrap());
         let tagged = crate::Tagged { digest: &digest, tags: &[] };
         store.put_manifest(&name, &bytes, &manifest, tagged).unwrap();
-        // Of what was pushed before the first question the descriptors are made.
+        // The descriptors of manifests that were pushed before the first query are built.
         for last in ["", "x"] {
             let page = Page { size: 10, last: last.into() };
             let (found, _) = store.referrers(&name, &subject, &[], &page, 1 << 20).unwrap();
             assert_eq!(found.len(), usize::from(last.is_empty()));
         }
-        assert!(store.0.made.inner().known.is_empty());
+        assert!(store.0.unsaved_referrers.inner().known.is_empty());
     }
 
     #[test]
-    fn what_is_asked_in_vain_again_and_again_does_not_fill_memory() {
+    fn queries_that_find_nothing_do_not_fill_memory() {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
         let (name, subject) = ("a/b".parse().unwrap(), Digest::sha256(b"nothing"));
         for i in 0..5_000 {
             let page = Page { size: 1, last: format!("{i:0>2000}") };
             store.referrers(&name, &subject, &[], &page, 1).unwrap();
         }
-        assert!(store.0.referrers.count() < 2_000, "{}", store.0.referrers.count());
+        assert!(store.0.referrers_cache.count() < 2_000, "{}", store.0.referrers_cache.count());
     }
 }

@@ -1,56 +1,58 @@
-//! What a store keeps things on: a [`Storage`], of which there are two, [`Memory`](super::Memory) and
+//! The [`Storage`] of a store, with two backends: [`Memory`](super::Memory) and
 //! [`Filesystem`](super::Filesystem).
 //!
-//! Its calls block: one that touches a disk has nothing to gain from pretending otherwise, and what consists of many of
-//! them is easier to get right in one piece. Whoever is asynchronous calls the store from a thread that may block.
+//! Calls block: asynchronous calls would not make a disk faster, and a sequence of blocking calls is easier
+//! to get right. Asynchronous callers use the store from a thread that may block.
 
 use std::fmt;
 use std::io;
 
 use bytes::Bytes;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::Content;
 
 use super::layout::Key;
 
-/// Bytes, and the key under which they shall be.
+/// A key, and the bytes to store under it.
 pub type Entry<'a> = (Key, &'a [u8]);
 
-/// A place for bytes under keys. What a call has returned `Ok` for, it keeps, and others see; but for what says that it is
-/// lazy, also after a power failure.
+/// Backend that stores bytes under keys. A change that returned `Ok` is visible to other readers and survives
+/// a power failure, unless the method is lazy.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Opens the bytes under a key, for streaming, with their identity; `None` if there are none. The bytes
-    /// do not change while they are held.
-    fn open(&self, key: &Key) -> Result<Option<(Segments, Identity)>, StorageError>;
+    /// do not change while the content lives.
+    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError>;
 
-    /// The bytes under a key at once; `None` if there are none. More than `most` are an error.
-    fn read(&self, key: &Key, most: u64) -> Result<Option<Bytes>, StorageError>;
+    /// Reads the bytes under a key as a whole; `None` if there are none. More than `max_bytes` are an error.
+    fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError>;
 
     /// Returns the identity of the bytes under a key; `None` if there are none.
     fn identity(&self, key: &Key) -> Result<Option<Identity>, StorageError>;
 
-    /// How many bytes there are under a key; `None` if there are none.
+    /// Returns the number of bytes under a key; `None` if there are none.
     fn length(&self, key: &Key) -> Result<Option<u64>, StorageError> {
         Ok(self.identity(key)?.map(|identity| identity.length()))
     }
 
-    /// Puts bytes under keys, in place of others: nobody ever sees a part of one. They appear in this order, so that what
-    /// leads to something stands behind it. If it fails, or a power failure comes between, some of them may be there and
-    /// others not, whatever the order.
+    /// Writes entries, replacing existing ones; readers never see a part of an entry. Entries become visible
+    /// in their order, so that a reference must follow its target. After an error or a power failure any of
+    /// them may be present and others absent, regardless of the order.
     fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError>;
 
-    /// Puts bytes that can be made anew under a key: a power failure may undo it, or leave nothing of it.
+    /// Writes bytes that can be rebuilt. A power failure may undo the write, or leave an empty file.
     fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError>;
 
-    /// Removes what is under a key, and all beneath, at once; whether there was anything.
+    /// Removes a key and all keys beneath it, atomically. Returns true if anything was removed.
     fn remove(&self, key: &Key) -> Result<bool, StorageError>;
 
-    /// The same for what would be removed again: a power failure may undo it.
+    /// Removes a key and all keys beneath it, where a repetition does no harm: a power failure may undo the
+    /// removal.
     fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError>;
 
-    /// The names of what is beneath a key, sorted by their bytes; `None` if the key is not there.
+    /// Returns the names directly beneath a key, sorted by their bytes; `None` if the key is absent.
     fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError>;
 
-    /// The same, but only names that are wanted, and that have bytes at this path beneath them.
+    /// Returns the names directly beneath a key that satisfy `wanted` and have bytes at the path `beneath`
+    /// them.
     fn list_with(
         &self,
         key: &Key,
@@ -58,29 +60,30 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         wanted: fn(&str) -> bool,
     ) -> Result<Option<Vec<String>>, StorageError>;
 
-    /// Whether there is anything under a key, or beneath.
+    /// Returns true if there are bytes under a key, or keys beneath it.
     fn exists(&self, key: &Key) -> Result<bool, StorageError>;
 
-    /// A value that differs after something was added to the names beneath a key, or taken from them, by whomever.
-    fn stamp(&self, key: &Key) -> Result<String, StorageError>;
+    /// Returns a version of the names beneath a key, which differs after any program has added or removed
+    /// one.
+    fn listing_version(&self, key: &Key) -> Result<String, StorageError>;
 
-    /// Since when what is under a key is as it is; `None` if there is nothing.
+    /// Returns the time of the last change of the bytes under a key; `None` if there are none.
     fn modified(&self, key: &Key) -> Result<Option<std::time::SystemTime>, StorageError>;
 
-    /// Whether it outlives this process. What does not has nobody to finish what is cut off, nor anybody who could be about
-    /// to use bytes that nothing leads to.
-    fn is_lasting(&self) -> bool {
+    /// Returns true if data survives a restart. If not, crash recovery is skipped and unreferenced blobs are
+    /// freed at once.
+    fn is_persistent(&self) -> bool {
         true
     }
 
-    /// Makes durable by which names these keys are found, where those who wrote them have not done so yet: to be called
-    /// before something is acknowledged that builds on what is merely seen.
-    fn settle(&self, keys: &[Key]) -> Result<(), StorageError>;
+    /// Fsyncs the parent directories of `keys` whose writers have not done so yet. Call before acknowledging
+    /// anything that depends on the keys.
+    fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError>;
 
-    /// Makes durable all that was written before, also what was written lazily: at once, and not one by one.
+    /// Makes all earlier writes durable, lazy ones included, by one flush.
     fn flush_all(&self) -> Result<(), StorageError>;
 
-    /// Begins a place where bytes are gathered, which nobody finds after a restart; or goes on with those under a key.
+    /// Begins a staged write, which is lost at a restart; or continues the one that is persisted under `key`.
     fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
 }
 
@@ -88,7 +91,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     length: u64,
-    /// Device, inode and times of change. None where only this process can reach the bytes.
+    /// Device, inode and times of change; `None` for bytes that only this process can reach.
     file: Option<[u64; 6]>,
 }
 
@@ -109,78 +112,81 @@ impl Identity {
         self.length
     }
 
-    /// Returns true if another program, a disk or a hand can change the bytes.
+    /// Returns true if another program, a user or a failing disk can change the bytes.
     pub(super) fn can_change(&self) -> bool {
         self.file.is_some()
     }
 }
 
-/// Bytes that are being gathered. What is dropped without [`Staged::publish`] stays if it is kept under a key.
+/// A staged write: bytes that are received before they are published under a key. Bytes that are dropped
+/// without [`Staged::publish`] stay only if they are persisted under a key.
 pub trait Staged: fmt::Debug + Send + Sync {
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     fn len(&self) -> u64;
 
-    /// Whether there are none.
+    /// Returns true if there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds bytes at the end; all of them, or none.
+    /// Appends bytes; all of them, or none.
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
 
-    /// Makes what was added durable.
+    /// Makes the appended bytes durable.
     fn sync(&mut self) -> Result<(), StorageError>;
 
-    /// Whether it is of no more use: it was published, or nobody knows what is in it.
+    /// Returns true if the write cannot continue: it was published, or its content is unknown after an error.
     fn is_spent(&self) -> bool;
 
-    /// Has what is there, and what is added, be found under a key after a restart, as far as it is durable then.
-    fn keep(&mut self, key: &Key) -> Result<(), StorageError>;
+    /// Persists the bytes, and those appended later, under a key: after a restart, the durable part is found
+    /// there.
+    fn persist(&mut self, key: &Key) -> Result<(), StorageError>;
 
-    /// Nobody adds bytes for a while: gives back what that would take.
-    fn rest(&mut self);
+    /// Releases the resources of appending, until bytes are appended again.
+    fn release(&mut self);
 
-    /// All of it.
-    fn content(&self) -> Result<Segments, StorageError>;
+    /// Returns all bytes.
+    fn content(&self) -> Result<Content, StorageError>;
 
-    /// Puts all of it under a key, and more behind it, as [`Storage::write`] does. Afterwards it is of no more use; if it
-    /// fails, it may be.
+    /// Writes all bytes under a key, followed by the entries `along`, as [`Storage::write`] does. The write
+    /// is spent afterwards; after an error it may be.
     fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError>;
 }
 
-/// Bytes could not be read or written.
+/// Errors of reading and writing bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// There is no room. Nothing was changed.
-    #[error("no room is left")]
+    /// The storage is full. Nothing was changed.
+    #[error("the storage is full; free some space and try again")]
     Full,
-    /// Something could once not be made durable, and nobody knows what else was lost; reads go on.
+    /// A flush has failed, so that writes are refused until a restart: other data may be lost, too. Reads go
+    /// on.
     #[error(
-        "writes have stopped, since the storage has failed to make one durable; see the log, then restart"
+        "writes are refused, because the storage failed to flush an earlier one; check the disk and the log, then restart"
     )]
-    Stopped,
-    /// What was received is no longer what was sent, or was published before.
-    #[error("what was received could not be kept; send it again")]
+    WritesRefused,
+    /// The content of a staged write is unknown after an error, or was published before.
+    #[error("the received content could not be stored; send it again")]
     Broken,
-    /// It was opened to be read.
-    #[error("the storage was opened to be read only")]
+    /// The storage was opened for reading only.
+    #[error("the storage is opened for reading only")]
     ReadOnly,
-    /// What was to be read at once is longer than anything that should be there.
-    #[error("{key} is {length} bytes long, more than can be right")]
+    /// A file to be read as a whole is longer than any valid one.
+    #[error("{key} is {length} bytes long, longer than any valid file there")]
     TooLong {
-        /// Where.
+        /// Key of the file.
         key: Key,
-        /// How long it is.
+        /// Length of the file in bytes.
         length: u64,
     },
-    /// The operating system refuses.
+    /// The operating system returned an error.
     #[error("failed to {what} {key}")]
     Io {
-        /// What was to be done.
+        /// Operation, as a verb.
         what: &'static str,
-        /// To what.
+        /// Path or name of the file.
         key: String,
-        /// Why not.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },

@@ -1,4 +1,4 @@
-//! The store as a whole, on a folder.
+//! Tests of the store as a whole, on a folder.
 
 mod collection;
 mod failures;
@@ -74,7 +74,7 @@ fn put(store: &Store, repository: &str, bytes: &Bytes, names: &[&str]) -> Result
 }
 
 /// Returns the digest that a tag refers to, if any.
-fn meaning(store: &Store, repository: &str, tag: &str) -> Option<Digest> {
+fn resolve_tag(store: &Store, repository: &str, tag: &str) -> Option<Digest> {
     let reference = Reference::Tag(tag.parse().unwrap());
     match store.manifest(&name(repository), &reference) {
         Ok(manifest) => Some(manifest.digest),
@@ -87,7 +87,7 @@ fn path(folder: &Path, key: &Key) -> PathBuf {
     folder.join(key.as_str())
 }
 
-/// Writes over what lies under a digest, in the very file.
+/// Overwrites the bytes of a digest in place, so that the file keeps its inode.
 fn damage(folder: &Path, digest: &Digest, bytes: &[u8]) {
     fs::write(path(folder, &blob(digest)), bytes).unwrap();
 }

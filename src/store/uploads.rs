@@ -1,8 +1,11 @@
-//! Uploads: bytes that come in, in one request or in many, and become a blob when they are what was announced.
+//! Uploads: bytes that are received in one request or in many, and become a blob if they have the announced
+//! digest.
 //!
-//! A session is a folder as distribution has it, so that it outlives this process: what was acknowledged is flushed, and
-//! when the session is taken up again its bytes are hashed again. It has its folder when the first bytes are about to come
-//! that others shall follow; most blobs come whole, in one request, and leave nothing to go on with.
+//! A session is a folder in distribution's form, and so survives a restart: acknowledged bytes are flushed,
+//! and are hashed again when the session continues in another process. The folder is created when the first
+//! of several requests begins to send; most blobs are received whole in one request and need no folder.
+
+mod expiry;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,26 +19,27 @@ use quinistry_oci::{Algorithm, Digest, Hasher, RepositoryName};
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
-use super::blobs::{SHORT, blob_links};
+use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
 use super::layout::{Place, blob};
 use super::storage::{Staged, StorageError};
 use super::{Store, StoreError};
 
-/// The name of a session: a UUID of version 4.
+/// Name of an upload session: a UUID of version 4.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(Box<str>);
 
-/// Age below which a session that has received nothing is left alone: its client is about to send.
-const EMPTY_AT_LEAST: Duration = Duration::from_secs(1);
+/// Least idle time of an empty session that makes place for another: the client of a younger one is about to
+/// send.
+const MIN_EMPTY_IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// Idle time after which a session that has received nothing ends.
-pub(super) const EMPTY_AT_MOST: Duration = Duration::from_mins(10);
+/// Idle time after which an empty session ends.
+pub(super) const MAX_EMPTY_IDLE_TIME: Duration = Duration::from_mins(10);
 
-/// Sessions that this process knows. Others may lie on the storage, from before.
+/// Sessions of this process. The storage may hold others, of earlier processes.
 #[derive(Debug)]
 pub(super) struct Sessions {
     open: Mutex<HashMap<UploadId, Arc<Session>>>,
-    most: usize,
+    capacity: usize,
 }
 
 /// An upload of several requests.
@@ -43,30 +47,33 @@ pub(super) struct Sessions {
 pub struct Session {
     name: RepositoryName,
     id: UploadId,
-    /// None once it has ended.
+    /// Receiver of the bytes; `None` once the session has ended.
     pub(super) receiver: Arc<Claim<Option<Receiver>>>,
-    /// It has a folder, and outlives this process. Changed by whoever has claimed it.
-    kept: AtomicBool,
-    /// How many bytes have been acknowledged.
+    /// The session has a folder, and survives a restart. Changed only by the request that has claimed the
+    /// session.
+    is_persistent: AtomicBool,
+    /// Number of acknowledged bytes.
     offset: AtomicU64,
-    /// Whoever is at it shall stop.
-    cancelled: AtomicBool,
+    /// The request that has claimed the session shall stop.
+    is_cancelled: AtomicBool,
     cancel: Notify,
 }
 
-/// Where bytes go, and what they hash to.
+/// Receiver of an upload's bytes, which are staged and hashed.
 #[derive(Debug)]
 pub struct Receiver {
     staged: Box<dyn Staged>,
-    /// Of what is staged; none if bytes lay there before, which are hashed when that is needed.
+    /// SHA-256 of the staged bytes; `None` if some were staged by an earlier process, and are hashed when
+    /// needed.
     canonical: Option<Hasher>,
-    /// The same by another algorithm, if it was announced.
+    /// Hash of the staged bytes by another algorithm, if the client announced one.
     other: Option<Hasher>,
-    /// When the last bytes came, or when it was begun or taken up again.
+    /// Time of the last bytes, or of the beginning or continuation of the session.
     pub(super) touched: SystemTime,
 }
 
-/// A session in use by one request. When it is dropped the next one may come.
+/// Exclusive claim of one request on a session. Dropping the claim
+/// lets the next request in.
 #[derive(Debug)]
 pub struct Claimed(OwnedMutexGuard<Option<Receiver>>);
 
@@ -92,9 +99,9 @@ impl Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        // Whoever was at it may have gone without a word.
+        // The client may have disconnected in the middle of a request.
         if let Some(receiver) = self.receiver_mut() {
-            receiver.staged.rest();
+            receiver.staged.release();
         }
     }
 }
@@ -102,19 +109,19 @@ impl Drop for Claimed {
 // === impl UploadId ===
 
 impl UploadId {
-    /// One that nobody can guess.
+    /// Creates a name that cannot be guessed.
     fn random() -> Self {
         Self(Uuid::new_v4().to_string().into())
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A string is no [`UploadId`].
+/// Error of a string that is not an [`UploadId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an upload session's name")]
 pub struct UploadIdError;
@@ -123,7 +130,7 @@ impl FromStr for UploadId {
     type Err = UploadIdError;
 
     fn from_str(text: &str) -> Result<Self, UploadIdError> {
-        // In one spelling only: it becomes a folder's name.
+        // Only the canonical spelling, because the text becomes a folder's name.
         let uuid: Uuid = text.parse().map_err(|_| UploadIdError)?;
         let spelled = uuid.to_string();
         if spelled == text { Ok(Self(spelled.into())) } else { Err(UploadIdError) }
@@ -145,8 +152,8 @@ impl fmt::Debug for UploadId {
 // === impl Sessions ===
 
 impl Sessions {
-    pub(super) fn new(most: usize) -> Self {
-        Self { open: Mutex::default(), most }
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { open: Mutex::default(), capacity }
     }
 
     pub(super) fn open(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<Session>>> {
@@ -157,60 +164,60 @@ impl Sessions {
 // === impl Session ===
 
 impl Session {
-    fn new(name: &RepositoryName, id: &UploadId, receiver: Receiver, kept: bool) -> Arc<Self> {
+    fn new(name: &RepositoryName, id: &UploadId, receiver: Receiver, is_persistent: bool) -> Arc<Self> {
         let offset = receiver.staged.len().into();
         Arc::new(Self {
             name: name.clone(),
             id: id.clone(),
             receiver: Arc::new(Claim::new(Some(receiver))),
-            kept: kept.into(),
+            is_persistent: is_persistent.into(),
             offset,
-            cancelled: AtomicBool::new(false),
+            is_cancelled: AtomicBool::new(false),
             cancel: Notify::new(),
         })
     }
 
-    /// The repository that it is of.
+    /// Returns the repository of the session.
     pub(super) fn name(&self) -> &RepositoryName {
         &self.name
     }
 
-    /// Its name.
+    /// Returns the name of the session.
     #[must_use]
     pub fn id(&self) -> &UploadId {
         &self.id
     }
 
-    /// How many bytes have come, and are there to stay.
+    /// Returns the number of acknowledged bytes, which are durable.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
     }
 
-    /// Claims it, if nobody else is at it.
+    /// Claims the session, unless another request has claimed it.
     pub fn try_claim(&self) -> Result<Claimed, StoreError> {
         let claimed = self.receiver.clone().try_lock_owned().map_err(|_| StoreError::UploadBusy)?;
         if claimed.is_some() { Ok(Claimed(claimed)) } else { Err(StoreError::UploadUnknown) }
     }
 
-    /// Claims it when nobody else is at it any more.
+    /// Claims the session once no other request has claimed it.
     pub async fn claim(&self) -> Result<Claimed, StoreError> {
         let claimed = self.receiver.clone().lock_owned().await;
         if claimed.is_some() { Ok(Claimed(claimed)) } else { Err(StoreError::UploadUnknown) }
     }
 
-    /// Has whoever is at it stop, and claims it.
+    /// Stops the request that has claimed the session, and claims it.
     pub async fn cancel(&self) -> Result<Claimed, StoreError> {
-        self.cancelled.store(true, Ordering::Release);
+        self.is_cancelled.store(true, Ordering::Release);
         self.cancel.notify_waiters();
         self.claim().await
     }
 
-    /// Resolves when it is cancelled.
+    /// Resolves when the session is cancelled.
     pub async fn cancelled(&self) {
         loop {
             let notified = self.cancel.notified();
-            if self.cancelled.load(Ordering::Acquire) {
+            if self.is_cancelled.load(Ordering::Acquire) {
                 return;
             }
             notified.await;
@@ -227,19 +234,19 @@ impl Receiver {
         Self { staged, canonical, other: other.map(Hasher::new), touched: SystemTime::now() }
     }
 
-    /// How many bytes have come.
+    /// Returns the number of received bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.staged.len()
     }
 
-    /// Whether none have.
+    /// Returns true if no bytes were received.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes in the next bytes; all, or none.
+    /// Appends the next bytes; all, or none.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.staged.append(bytes)?;
         self.touched = SystemTime::now();
@@ -259,7 +266,7 @@ impl Receiver {
         }
         let read = self.staged.content()?.digest(algorithm);
         read.map_err(|source| {
-            StorageError::Io { what: "read", key: "what was uploaded".into(), source }.into()
+            StorageError::Io { what: "read", key: "uploaded content".into(), source }.into()
         })
     }
 }
@@ -273,7 +280,7 @@ impl Store {
         name: &RepositoryName,
         announced: Option<Algorithm>,
     ) -> Result<Arc<Session>, StoreError> {
-        if self.0.sessions.open().len() >= self.0.sessions.most && !self.end_empty_sessions() {
+        if self.0.sessions.open().len() >= self.0.sessions.capacity && !self.end_empty_sessions() {
             return Err(StoreError::TooManyUploads);
         }
         let id = UploadId::random();
@@ -282,10 +289,10 @@ impl Store {
         Ok(session)
     }
 
-    /// Ends the oldest sessions that have received nothing, a tenth of all that there may be; whether there
-    /// were any. So a client that opens sessions and leaves them takes the place of no other for long.
+    /// Ends the oldest empty sessions, at most a tenth of the capacity; returns true if there were any. A
+    /// client that opens sessions and leaves them therefore keeps no other client out for long.
     fn end_empty_sessions(&self) -> bool {
-        let Sessions { most, .. } = &self.0.sessions;
+        let Sessions { capacity, .. } = &self.0.sessions;
         let now = SystemTime::now();
         let mut open = self.0.sessions.open();
         let mut empty: Vec<(SystemTime, UploadId)> = open
@@ -294,11 +301,11 @@ impl Store {
                 let receiver = session.receiver.try_lock().ok()?;
                 let touched = receiver.as_ref().filter(|receiver| receiver.is_empty())?.touched;
                 let idle = now.duration_since(touched).unwrap_or_default();
-                (idle >= EMPTY_AT_LEAST).then(|| (touched, session.id.clone()))
+                (idle >= MIN_EMPTY_IDLE_TIME).then(|| (touched, session.id.clone()))
             })
             .collect();
         empty.sort_unstable();
-        empty.truncate((most / 10).max(1));
+        empty.truncate((capacity / 10).max(1));
         let ended: Vec<_> = empty
             .iter()
             .filter_map(|(_, id)| {
@@ -312,14 +319,14 @@ impl Store {
         !ended.is_empty()
     }
 
-    /// A session of a repository, of this process or from before.
+    /// Returns a session of a repository, of this process or of an earlier one.
     pub fn session(&self, name: &RepositoryName, id: &UploadId) -> Result<Arc<Session>, StoreError> {
-        if let Some(known) = self.session_at_hand(name, id) {
+        if let Some(known) = self.cached_session(name, id) {
             return known;
         }
-        // One at a time, or one that is taken up again by somebody else, and ended, could be found once more.
+        // Under the lock, because another request may continue the session and end it at the same time.
         self.0.locks.with(name, || {
-            if let Some(known) = self.session_at_hand(name, id) {
+            if let Some(known) = self.cached_session(name, id) {
                 return known;
             }
             let place = Place(name);
@@ -327,7 +334,7 @@ impl Store {
                 return Err(StoreError::UploadUnknown);
             }
             let mut staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
-            // What lies there may not have been flushed by who wrote it, and is acknowledged from now on.
+            // An earlier process may not have flushed these bytes, which are acknowledged from now on.
             staged.sync()?;
             let session = Session::new(name, id, Receiver::new(staged, None), true);
             self.0.sessions.open().insert(id.clone(), session.clone());
@@ -335,9 +342,9 @@ impl Store {
         })
     }
 
-    /// Returns a session that this process knows, if it belongs to the repository. Never waits for a storage.
+    /// Returns a session of this process, if it belongs to the repository. Never waits for the storage.
     #[must_use]
-    pub fn session_at_hand(
+    pub fn cached_session(
         &self,
         name: &RepositoryName,
         id: &UploadId,
@@ -346,12 +353,12 @@ impl Store {
         Some(if session.name == *name { Ok(session) } else { Err(StoreError::UploadUnknown) })
     }
 
-    /// Where bytes go that come in one request.
+    /// Creates a receiver for the bytes of one request.
     pub fn receive(&self, announced: Algorithm) -> Result<Receiver, StoreError> {
         Ok(Receiver::new(self.storage().stage(None)?, Some(announced)))
     }
 
-    /// Makes what was received a blob, if it is what it should be.
+    /// Commits the received bytes as a blob, if they have the digest `wanted`.
     pub fn commit(
         &self,
         name: &RepositoryName,
@@ -367,12 +374,12 @@ impl Store {
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
         let length = receiver.len();
-        // What was found there before may be torn, by another program's crash: this goes in its place.
-        self.0.found_blobs.changing(name, || {
-            self.linking(&canonical, || {
+        // Existing bytes are replaced: another program's crash may have torn them.
+        self.0.blob_cache.invalidate_during(name, || {
+            self.add_links(&canonical, || {
                 receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
-                // A shorter one is hashed whenever it is read.
-                if length > SHORT {
+                // A shorter blob is hashed whenever it is read.
+                if length > MAX_SHORT_BLOB_BYTES {
                     self.note_sound(&canonical, wanted);
                 }
                 Ok(())
@@ -380,30 +387,30 @@ impl Store {
         })
     }
 
-    /// Has a session, and what it has received and will, be found again after a restart: to be asked before bytes come that
-    /// others are to follow.
-    pub fn keep_session(&self, session: &Session, claimed: &mut Claimed) -> Result<(), StoreError> {
+    /// Persists a session, with its received and future bytes, for the time after a restart. Call before the
+    /// bytes of a request that others will follow.
+    pub fn persist_session(&self, session: &Session, claimed: &mut Claimed) -> Result<(), StoreError> {
         let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
-        if !self.storage().is_lasting() || session.kept.load(Ordering::Relaxed) {
+        if !self.storage().is_persistent() || session.is_persistent.load(Ordering::Relaxed) {
             return Ok(());
         }
         let (place, id) = (Place(&session.name), session.id.as_str());
         let now = format!("{:.0}", Timestamp::now());
         let begun = self.storage().write_lazily(&place.upload_started(id), now.as_bytes());
-        if let Err(error) = begun.and_then(|()| receiver.staged.keep(&place.upload_data(id))) {
-            // Nobody shall find half of it when it has ended; if this fails too, it is swept.
+        if let Err(error) = begun.and_then(|()| receiver.staged.persist(&place.upload_data(id))) {
+            // No half of the session may remain once it has ended; if this fails too, the session expires.
             let _ = self.storage().remove_lazily(&place.upload(id));
             return Err(error.into());
         }
-        session.kept.store(true, Ordering::Relaxed);
+        session.is_persistent.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Acknowledges what has come: it is flushed, and the next request goes on from there. If the flush fails
-    /// the session ends, as what is left of it is unknown.
+    /// Flushes the received bytes, so that the next request continues after them. If the flush fails the
+    /// session ends, as its content is unknown.
     pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
-        if let Err(error) = self.keep_session(session, claimed) {
-            // Where there was no room, it may be kept later.
+        if let Err(error) = self.persist_session(session, claimed) {
+            // On a full storage the session may be persisted later.
             if claimed.receiver().is_some_and(|receiver| receiver.staged.is_spent()) {
                 self.end(session, claimed);
             }
@@ -421,13 +428,13 @@ impl Store {
         Ok(offset)
     }
 
-    /// Ends a session by making a blob of what it has received. If that is not what it should be, nothing is
-    /// left of it; if the storage refuses it for now, the session stays as it is.
+    /// Ends a session by committing its bytes as a blob. If they have another digest the session ends without
+    /// a blob; if the storage fails for now, the session stays as it is.
     pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
         let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);
-        let later = matches!(committed, Err(StoreError::Storage(_)));
-        if later && !receiver.staged.is_spent() {
+        let may_retry = matches!(committed, Err(StoreError::Storage(_)));
+        if may_retry && !receiver.staged.is_spent() {
             return committed;
         }
         claimed.take();
@@ -435,22 +442,22 @@ impl Store {
         committed.and(removed)
     }
 
-    /// Ends a session that was claimed, and drops what it has received.
+    /// Ends a claimed session, and drops its bytes.
     pub fn discard(&self, session: &Session, mut claimed: Claimed) -> Result<(), StoreError> {
         claimed.take().ok_or(StoreError::UploadUnknown)?;
         self.forget(session)
     }
 
-    /// Ends a session of which nobody knows what is left.
+    /// Ends a session whose content is unknown.
     fn end(&self, session: &Session, claimed: &mut Claimed) {
         claimed.take();
         if let Err(error) = self.forget(session) {
-            tracing::warn!(%error, "what is left of an upload session stays until it is swept");
+            tracing::warn!(%error, session = %session.id, "cannot remove upload session, leaving it until it expires");
         }
     }
 
     fn forget(&self, session: &Session) -> Result<(), StoreError> {
-        let removed = if session.kept.load(Ordering::Relaxed) {
+        let removed = if session.is_persistent.load(Ordering::Relaxed) {
             self.storage().remove_lazily(&Place(&session.name).upload(session.id.as_str()))
         } else {
             Ok(false)

@@ -1,60 +1,58 @@
-//! Record of verified content: which content is known to have the digest under which it lies, and which is
-//! known not to.
+//! Cache of verification results: whether content has the digest under which it is stored.
 //!
-//! A disk may rot, and another program's crash may tear what it was writing. So bytes are hashed before they
-//! are answered for: a short blob each time that it is read, a longer one once for each identity of its file.
-//! Damaged content is as good as absent, so that a client that looks before it pushes pushes it again, which
-//! mends it. Called wherever the store says that a blob is there.
+//! A disk may lose bits, and another program's crash may tear a file. Bytes are therefore hashed before they
+//! are served: a short blob each time that it is read, a longer one once for each identity of its file.
+//! Damaged content counts as absent, so that a client that checks before it pushes pushes the content again,
+//! which repairs it. Called wherever the store reports that a blob exists.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use quinistry_oci::Digest;
-use quinistry_oci::segments::Segments;
+use quinistry_oci::{Content, Digest};
 use rustix::io::Errno;
 
 use super::layout::blob;
 use super::storage::{Identity, StorageError};
 use super::{Store, StoreError};
 
-/// Capacity in blobs; an entry takes about 150 bytes.
-const CAPACITY: usize = 65_536;
+/// Capacity of the cache, in blobs; an entry takes about 150 bytes.
+const VERIFICATION_CACHE_CAPACITY: usize = 65_536;
 
 /// Results of hashing, by content.
 #[derive(Debug, Default)]
-pub(super) struct Verified(Mutex<Inner>);
+pub(super) struct VerificationCache(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<Name, (Identity, bool)>,
-    /// Names in the order of their arrival, the oldest first.
-    order: VecDeque<Name>,
+    known: HashMap<DigestPrefix, (Identity, bool)>,
+    /// Prefixes in the order of their arrival, the oldest first.
+    order: VecDeque<DigestPrefix>,
 }
 
-/// The first 128 bits of a digest: two files of equal identity are one, so that no more is needed to tell
+/// First 128 bits of a digest: files of equal identity are one file, so that the prefix suffices to tell
 /// contents apart.
-type Name = u128;
+type DigestPrefix = u128;
 
-fn name(digest: &Digest) -> Name {
-    Name::from_str_radix(&digest.hex()[..32], 16).expect("a digest is hexadecimal")
+fn prefix(digest: &Digest) -> DigestPrefix {
+    DigestPrefix::from_str_radix(&digest.hex()[..32], 16).expect("a digest is hexadecimal")
 }
 
-impl Verified {
-    /// Returns the result for that content in that very file, if it is known.
+impl VerificationCache {
+    /// Returns the cached result for that digest and that file.
     pub(super) fn get(&self, digest: &Digest, identity: &Identity) -> Option<bool> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.known.get(&name(digest)).filter(|(known, _)| known == identity).map(|(_, is_sound)| *is_sound)
+        inner.known.get(&prefix(digest)).filter(|(known, _)| known == identity).map(|(_, is_sound)| *is_sound)
     }
 
     fn put(&self, digest: &Digest, identity: Identity, is_sound: bool) {
-        let name = name(digest);
+        let prefix = prefix(digest);
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.known.insert(name, (identity, is_sound)).is_some() {
+        if inner.known.insert(prefix, (identity, is_sound)).is_some() {
             return;
         }
-        inner.order.push_back(name);
-        if inner.order.len() > CAPACITY
+        inner.order.push_back(prefix);
+        if inner.order.len() > VERIFICATION_CACHE_CAPACITY
             && let Some(oldest) = inner.order.pop_front()
         {
             inner.known.remove(&oldest);
@@ -63,8 +61,8 @@ impl Verified {
 }
 
 impl Store {
-    /// Returns the length of content that is there and has `digest`, which may be another one than that it
-    /// lies under: a link may lead to other bytes.
+    /// Returns the length of stored content if it has `digest`, which may differ from the digest that it is
+    /// stored under: a link may lead to other bytes.
     pub(super) fn sound(&self, canonical: &Digest, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let key = blob(canonical);
         let Some(identity) = self.storage().identity(&key)? else { return Ok(None) };
@@ -75,11 +73,11 @@ impl Store {
         Ok(self.is_sound(digest, &content, identity)?.then_some(content.len()))
     }
 
-    /// Hashes content that was opened, unless its file is known.
+    /// Hashes opened content, unless the result for its file is cached.
     pub(super) fn is_sound(
         &self,
         digest: &Digest,
-        content: &Segments,
+        content: &Content,
         identity: Identity,
     ) -> Result<bool, StoreError> {
         if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
@@ -96,16 +94,17 @@ impl Store {
         if !is_sound {
             tracing::warn!(%digest, length = content.len(), "blob damaged, treating it as absent");
         }
-        // What a disk refused to read it may give the next time, and the file is the same.
+        // A disk may return at the next attempt what it failed to read, and the file's identity stays.
         if found.is_some() {
             self.0.verified.put(digest, identity, is_sound);
         }
         Ok(is_sound)
     }
 
-    /// Notes that content, hashed while it came, was just put in place, and that it has `digest` as well.
+    /// Records that content, which was hashed while it was received, is stored, and that it has `digest` as
+    /// well.
     pub(super) fn note_sound(&self, canonical: &Digest, digest: &Digest) {
-        // If this fails, the content is hashed when it is asked for.
+        // If this fails, the content is hashed when it is requested.
         let Ok(Some(identity)) = self.storage().identity(&blob(canonical)) else { return };
         if identity.can_change() {
             if digest != canonical {
@@ -120,8 +119,8 @@ impl Store {
     }
 }
 
-/// Returns true if bytes cannot be read since they are not there any more: the file was cut short, or the
-/// disk has lost them.
+/// Returns true if bytes cannot be read because they are lost: the file was truncated, or the disk is
+/// defective.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof
         || matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
@@ -134,17 +133,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_disk_has_lost_is_damaged_and_what_it_refuses_for_now_is_not() {
+    fn lost_bytes_are_damage_and_temporary_errors_are_not() {
         let of = |errno: Errno| is_damage(&errno.into());
         assert!(of(Errno::IO) && of(Errno::BADMSG) && is_damage(&io::ErrorKind::UnexpectedEof.into()));
         assert!(!of(Errno::MFILE) && !of(Errno::ACCESS) && !of(Errno::STALE));
     }
 
     #[test]
-    fn what_could_not_be_read_is_read_again_the_next_time() {
+    fn unreadable_content_is_read_again_the_next_time() {
         let store = Store::open(crate::Memory::new(1 << 20), false).unwrap();
         // Nothing is mapped at its beginning: EIO.
-        let lost = Segments::of_file(std::fs::File::open("/proc/self/mem").unwrap(), 4);
+        let lost = Content::of_file(std::fs::File::open("/proc/self/mem").unwrap(), 4);
         let (digest, identity) = (Digest::sha256(b"abcd"), Identity::of_file(4, [1; 6]));
         assert!(!store.is_sound(&digest, &lost, identity.clone()).unwrap());
         assert!(store.is_sound(&digest, &[Bytes::from("abcd")].into(), identity).unwrap());
@@ -152,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_result_holds_for_one_file_and_the_oldest_make_room() {
-        let verified = Verified::default();
+        let verified = VerificationCache::default();
         let digest = |i: usize| Digest::sha256(&i.to_le_bytes());
         let [one, other] = [1, 2].map(|inode| Identity::of_file(9, [inode; 6]));
         verified.put(&digest(0), one.clone(), true);
@@ -161,11 +160,11 @@ mod tests {
         assert_eq!(verified.get(&digest(1), &one), None);
         verified.put(&digest(0), other.clone(), false);
         assert_eq!(verified.get(&digest(0), &other), Some(false));
-        for i in 1..=CAPACITY {
+        for i in 1..=VERIFICATION_CACHE_CAPACITY {
             verified.put(&digest(i), one.clone(), true);
         }
         assert_eq!(verified.get(&digest(0), &other), None);
         assert_eq!(verified.get(&digest(1), &one), Some(true));
-        assert_eq!(verified.0.lock().unwrap().known.len(), CAPACITY);
+        assert_eq!(verified.0.lock().unwrap().known.len(), VERIFICATION_CACHE_CAPACITY);
     }
 }

@@ -1,9 +1,9 @@
-//! Walking through the folders of repositories in the order of whole names, from any name on, and no further
-//! than wanted.
+//! Walk through the folders of repositories in the order of whole names, from any name on, until the visitor
+//! breaks.
 //!
-//! A page of the catalog must cost what is on it. So folders are looked into one by one, from the page's
-//! first name; and the names in a large folder are remembered for as long as its stamp tells that they are
-//! the same.
+//! The cost of a catalog page must depend on the page, not on the catalog. Folders are therefore read one by
+//! one, from the page's first name, and the names in a large folder are cached for as long as its listing
+//! version stays.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -18,39 +18,39 @@ use super::{Store, StoreError};
 /// Depth beyond which no repository can lie: each component of a name has a letter and a slash.
 const MAX_DEPTH: usize = RepositoryName::MAX_LEN / 2 + 1;
 
-/// Least length of a list that is worth remembering, in names.
-const LONG: usize = 512;
+/// Least length of a list that is worth caching, in names.
+const MIN_CACHED_NAMES: usize = 512;
 
-/// Capacity of all remembered lists together, in names: 60 bytes each, about.
-const CAPACITY: usize = 300_000;
+/// Capacity of all cached lists together, in names of about 60 bytes each.
+const LISTING_CACHE_CAPACITY: usize = 300_000;
 
-/// Age of a folder's last change from which its stamp tells it from later ones: filesystems count time in
-/// steps.
-const SETTLED: Duration = Duration::from_secs(2);
+/// Age of a folder's last change from which its listing version differs from that of later changes:
+/// filesystems count time in steps.
+const MIN_CHANGE_AGE: Duration = Duration::from_secs(2);
 
-/// Names in long lists, each with the stamp of its folder.
+/// Cache of long lists, each with the listing version of its folder.
 #[derive(Debug, Default)]
-pub(super) struct Lists(Mutex<VecDeque<List>>);
+pub(super) struct ListingCache(Mutex<VecDeque<List>>);
 
-/// A folder, its stamp, and the names in it.
+/// A folder, its listing version, and the names in it.
 type List = (Key, String, Arc<[String]>);
 
-impl Lists {
+impl ListingCache {
     fn has(&self, folder: &Key) -> bool {
         let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lists.iter().any(|(key, ..)| key == folder)
     }
 
-    fn get(&self, folder: &Key, stamp: &str) -> Option<Arc<[String]>> {
+    fn get(&self, folder: &Key, version: &str) -> Option<Arc<[String]>> {
         let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.iter().find(|(key, of, _)| key == folder && of == stamp).map(|(_, _, names)| names.clone())
+        lists.iter().find(|(key, of, _)| key == folder && of == version).map(|(_, _, names)| names.clone())
     }
 
-    fn put(&self, folder: Key, stamp: String, names: Arc<[String]>) {
+    fn put(&self, folder: Key, version: String, names: Arc<[String]>) {
         let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lists.retain(|(key, ..)| *key != folder);
-        lists.push_back((folder, stamp, names));
-        while lists.iter().map(|(_, _, names)| names.len()).sum::<usize>() > CAPACITY {
+        lists.push_back((folder, version, names));
+        while lists.iter().map(|(_, _, names)| names.len()).sum::<usize>() > LISTING_CACHE_CAPACITY {
             lists.pop_front();
         }
     }
@@ -63,7 +63,7 @@ struct Walk<'a> {
     visit: &'a mut dyn FnMut(String) -> Result<ControlFlow<()>, StoreError>,
 }
 
-/// A folder whose contents are to be walked through, with their names if these were read already.
+/// A folder to walk through, with the names in it if these were read already.
 type Pending = (String, Option<Arc<[String]>>);
 
 impl Store {
@@ -92,26 +92,26 @@ impl Store {
 
     /// Returns the names in a folder, sorted; none if the folder does not exist.
     pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
-        if self.0.folder_lists.has(folder)
-            && let Some(known) = self.0.folder_lists.get(folder, &self.storage().stamp(folder)?)
+        if self.0.listing_cache.has(folder)
+            && let Some(known) = self.0.listing_cache.get(folder, &self.storage().listing_version(folder)?)
         {
             return Ok(known);
         }
         let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        // Only a file system's stamp tells one state from another, and only where it is not of this very
+        // Only a file system's version tells one state from another, and only where it is not of this very
         // moment.
-        if names.len() < LONG || !self.storage().is_lasting() {
+        if names.len() < MIN_CACHED_NAMES || !self.storage().is_persistent() {
             return Ok(names);
         }
-        let stamp = self.storage().stamp(folder)?;
+        let version = self.storage().listing_version(folder)?;
         let modified = self.storage().modified(folder)?;
         let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if age.is_none_or(|age| age < SETTLED) {
+        if age.is_none_or(|age| age < MIN_CHANGE_AGE) {
             return Ok(names);
         }
-        // Again, since what is remembered must not be older than its stamp.
+        // Again, since what is remembered must not be older than its version.
         let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        self.0.folder_lists.put(folder.clone(), stamp, names.clone());
+        self.0.listing_cache.put(folder.clone(), version, names.clone());
         Ok(names)
     }
 }
@@ -244,14 +244,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
         let root = folder.path().join(repositories().as_str());
-        for i in 0..LONG {
+        for i in 0..MIN_CACHED_NAMES {
             std::fs::create_dir_all(root.join(format!("r{i:04}/_layers"))).unwrap();
         }
         let long_ago = SystemTime::now() - Duration::from_hours(1);
         let touch = || std::fs::File::open(&root).unwrap().set_modified(long_ago).unwrap();
         touch();
         assert_eq!(page(&store, 1, "r0500").0, ["r0501"]);
-        assert!(store.0.folder_lists.has(&repositories()));
+        assert!(store.0.listing_cache.has(&repositories()));
         std::fs::create_dir_all(root.join("r0500-new/_layers")).unwrap();
         assert_eq!(page(&store, 1, "r0500").0, ["r0500-new"]);
         std::fs::remove_dir_all(root.join("r0501")).unwrap();
@@ -260,13 +260,13 @@ mod tests {
 
     #[test]
     fn a_long_list_is_remembered_until_its_folder_changes() {
-        let lists = Lists::default();
+        let lists = ListingCache::default();
         let folder = repositories();
         let names = |count: usize| -> Arc<[String]> { vec![String::new(); count].into() };
         lists.put(folder.clone(), "1".into(), names(3));
         assert!(lists.get(&folder, "1").is_some());
         assert!(lists.get(&folder, "2").is_none());
-        lists.put(folder.child("other"), "1".into(), names(CAPACITY));
+        lists.put(folder.child("other"), "1".into(), names(LISTING_CACHE_CAPACITY));
         assert!(lists.get(&folder, "1").is_none(), "the oldest make room");
         assert!(lists.get(&folder.child("other"), "1").is_some());
     }

@@ -164,10 +164,10 @@ fn what_is_not_understood_stops_everything() {
 fn sessions_that_nobody_goes_on_with_end_also_where_nothing_was_ever_pushed() {
     on_each(|registry| {
         let at = registry.repository("nothing/yet").begin();
-        assert_eq!(registry.store().sweep(Duration::from_hours(1)).unwrap(), 0);
+        assert_eq!(registry.store().expire_uploads(Duration::from_hours(1)).unwrap(), 0);
         assert_eq!(registry.peer.get(&at).status, 204);
-        assert_eq!(registry.store().sweep(Duration::ZERO).unwrap(), 1);
+        assert_eq!(registry.store().expire_uploads(Duration::ZERO).unwrap(), 1);
         registry.peer.get(&at).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
-        assert_eq!(registry.store().sweep(Duration::ZERO).unwrap(), 0);
+        assert_eq!(registry.store().expire_uploads(Duration::ZERO).unwrap(), 0);
     });
 }

@@ -41,7 +41,7 @@ fn a_session_from_before_that_one_client_ends_is_not_found_again_by_another() {
 /// A session that is found again after a restart.
 fn kept(store: &Store, name: &RepositoryName) -> Arc<Session> {
     let session = store.begin(name, None).unwrap();
-    store.keep_session(&session, &mut session.try_claim().unwrap()).unwrap();
+    store.persist_session(&session, &mut session.try_claim().unwrap()).unwrap();
     session
 }
 
@@ -102,7 +102,7 @@ fn of_a_session_that_is_discarded_or_swept_nothing_is_left() {
         drop(session);
         assert_eq!(files(folder.path()), before);
         drop(with_bytes(begin(&store, &name)));
-        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 1);
+        assert_eq!(store.expire_uploads(Duration::ZERO).unwrap(), 1);
         assert_eq!(files(folder.path()), before);
     }
 }

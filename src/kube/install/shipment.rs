@@ -11,8 +11,8 @@ use bytes::Bytes;
 use super::error::UpError;
 use super::version::{self, OWN};
 use crate::seed::{Cut, stub_of};
+use quinistry_oci::Content;
 use quinistry_oci::Digest;
-use quinistry_oci::segments::Segments;
 use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
 
 /// An executable, ready to be cut.
@@ -46,7 +46,7 @@ impl Shipment {
         let unreadable = |error: std::io::Error| refuse(error.to_string());
         let file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
-        let content = Segments::of_file(file, length);
+        let content = Content::of_file(file, length);
         let architecture = Executable::architecture_of(&content).map_err(|error| {
             refuse(match error {
                 ExecutableError::Interpreter(interpreter) => format!(

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use quinistry_oci::segments::Segments;
-use quinistry_oci::{Algorithm, Digest};
+use quinistry_oci::{Algorithm, Content, Digest};
 use quinistry_quine::Executable;
 
 use super::STUB;
@@ -43,7 +42,7 @@ pub enum Part {
 #[derive(Clone, Debug)]
 pub struct Cut {
     names: Names,
-    executable: Segments,
+    executable: Content,
     digest: Digest,
     stub: Bytes,
 }
@@ -103,7 +102,7 @@ impl Part {
 
 impl Cut {
     /// Reads all of it once, for the digest.
-    pub fn new(resource: &str, executable: Segments, stub: Bytes) -> io::Result<Self> {
+    pub fn new(resource: &str, executable: Content, stub: Bytes) -> io::Result<Self> {
         let digest = executable.digest(Algorithm::Sha256)?;
         Ok(Self { names: Names::new(resource, &digest), executable, digest, stub })
     }

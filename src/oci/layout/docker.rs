@@ -1,4 +1,4 @@
-//! Docker's `manifest.json`: what `docker load` reads and `docker save` writes.
+//! Docker's `manifest.json`, which `docker load` reads and `docker save` writes.
 //!
 //! Only the document; finding the files that it names is the reader's work, putting them there the writer's.
 
@@ -8,7 +8,7 @@ use crate::{Digest, ImageReference, null_as_default};
 
 use super::blob_path;
 
-/// What `docker load` must know of one image: which blobs are its configuration and its layers.
+/// Blobs of one image that `docker load` needs: its configuration and its layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerImage {
     /// The configuration.

@@ -1,6 +1,6 @@
-//! Where things are put: beside their destination first, and in it at the end.
+//! Files and folders that are written beside their destination, and moved into it at the end.
 //!
-//! Files and folders only; what is in them is `layout::write`'s.
+//! Files and folders only; their content belongs to `layout::write`.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use super::{INDEX, LayoutError, MARKER};
 
-/// Where an archive's bytes go.
+/// Destination of an archive's bytes.
 #[derive(Debug)]
 pub(super) enum Out {
     /// A regular file to be, and its destination.
@@ -36,14 +36,15 @@ pub(super) struct Staging {
     /// Beside the destination if that does not exist yet, in it if it does: a mount point cannot be replaced.
     folder: TempDir,
     pub(super) destination: PathBuf,
-    /// Whether the destination was there before.
+    /// The destination existed before.
     pub(super) exists: bool,
 }
 
 // === impl Out ===
 
 impl Out {
-    /// Standard output, around the buffer of `std::io::Stdout`, which flushes at every line feed in the image.
+    /// Standard output, around the buffer of `std::io::Stdout`, which flushes at every line feed in the
+    /// image.
     pub(super) fn stdout() -> io::Result<Self> {
         Ok(Self::Stream(io::stdout().as_fd().try_clone_to_owned()?.into()))
     }
@@ -146,7 +147,8 @@ impl Staging {
             let _ = self.folder.keep();
             return sync_folder(parent(&self.destination));
         }
-        // Blobs first, the list last: whoever is killed in between leaves a valid layout with spare blobs.
+        // Blobs first, the list last: a process that is killed in between leaves a valid layout with spare
+        // blobs.
         for folder in folders(staged)? {
             let there = self.destination.join(folder.strip_prefix(staged).expect("found below it"));
             if folder == staged {

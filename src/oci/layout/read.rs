@@ -1,8 +1,8 @@
 //! Reads layout folders and archives at random, without extracting anything.
 //!
 //! A folder's blobs are opened where they lie, an archive's by the place noted when its headers were scanned.
-//! What `docker save` wrote gets an OCI manifest, made here of the configuration and layers in the archive.
-//! Content is not checked against its digest here: whoever reads a blob hashes it (`client::push`).
+//! Archives of `docker save` get an OCI manifest, made here of the configuration and layers in the archive.
+//! Content is not checked against its digest here: the reader of a blob hashes it (`client::push`).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -137,7 +137,7 @@ impl Layout {
         Some(serde_json::from_slice::<About>(&bytes).ok()?.subject?.digest)
     }
 
-    /// What was opened.
+    /// Returns the path of the folder or archive.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -233,7 +233,7 @@ impl Archive<'_> {
         let list = self.reader(self.contents.files[DOCKER_INDEX]);
         let entries: Option<Vec<Entry>> = document(self.path, DOCKER_INDEX, list, MAX_JSON)?;
         let (mut blobs, mut made, mut roots) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        // The same layer in several images is hashed once.
+        // A layer that several images share is hashed once.
         let mut known = BTreeMap::new();
         for entry in entries.unwrap_or_default() {
             let config =
@@ -298,7 +298,8 @@ impl Archive<'_> {
         Ok(descriptor)
     }
 
-    /// A file by name; `docker save` writes a layer that several images share as a symbolic link to the first.
+    /// A file by name; `docker save` writes a layer that several images share as a symbolic link to the
+    /// first.
     fn find(&self, name: &str) -> Option<Span> {
         let name = tape::clean(name);
         if let Some(span) = self.contents.files.get(&name) {

@@ -21,7 +21,7 @@ const MAX_NAME: u64 = 4096;
 /// The longest set of pax records.
 const MAX_PAX: u64 = 64 * 1024;
 
-/// How many bytes fill up `size` to whole blocks.
+/// Returns the number of bytes that fill up `size` to whole blocks.
 pub(super) const fn padding(size: u64) -> usize {
     ((BLOCK - size % BLOCK) % BLOCK) as usize
 }
@@ -174,7 +174,7 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
     Ok(contents)
 }
 
-/// Whether an archive that begins with `bytes` is a tar.
+/// Returns true if an archive that begins with `bytes` is a tar.
 pub(super) fn starts_with_header(bytes: &[u8]) -> io::Result<()> {
     let mut header = Header::new_old();
     let block = bytes.first_chunk::<512>().ok_or_else(|| invalid("it is shorter than a header"))?;
@@ -213,7 +213,8 @@ fn invalid(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
-/// A name without `.`, `..` and doubled slashes. Names are only ever looked up, never given to the file system.
+/// A name without `.`, `..` and doubled slashes. Names are only ever looked up, never given to the file
+/// system.
 pub(super) fn clean(name: &str) -> String {
     let mut parts = Vec::new();
     for part in name.split('/') {

@@ -35,7 +35,7 @@ pub enum Format {
     OciLayout,
 }
 
-/// Where to write.
+/// Destination of a layout or archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A file or a folder.
@@ -59,7 +59,7 @@ pub struct SavedImage {
     pub descriptor: Descriptor,
     /// Its full name, such as `localhost:8080/quinistry:latest`.
     pub name: Option<String>,
-    /// What Docker needs; `None` for what Docker cannot load: indexes and artifacts.
+    /// Blobs that Docker needs; `None` for indexes and artifacts, which Docker cannot load.
     pub docker: Option<DockerImage>,
 }
 
@@ -301,8 +301,8 @@ fn index(kept: Vec<Value>, images: &[SavedImage]) -> Vec<u8> {
     to_json(&json!({"manifests": entries, "mediaType": media_type::OCI_INDEX, "schemaVersion": 2}))
 }
 
-/// Whether two entries of `index.json` claim the same name: by full name if both have one, else by tag if both
-/// have one; nameless ones are the same if they point at the same content.
+/// Returns true if two entries of `index.json` claim one name: by full name if both have one, else by tag if
+/// both have one; nameless entries are equal if they point at the same content.
 fn is_same(old: &Value, new: &Value) -> bool {
     let (old_notes, new_notes) = (&old["annotations"], &new["annotations"]);
     for key in [NAME_ANNOTATION, REF_ANNOTATION] {

@@ -1,5 +1,5 @@
-//! Folders that are there for good: made, and their names flushed, each once; and names that are not flushed yet, which
-//! nobody must build upon.
+//! Durable folders: each is created and flushed once. And pending names, which are visible and not flushed
+//! yet, so that nothing that depends on them may be acknowledged.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -11,85 +11,86 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::failpoint::pass;
 
-/// So many are remembered; when there are more, all are forgotten, and flushed once more when they are needed.
-const MOST: usize = 65_536;
+/// Capacity of the set of durable folders; when it is full the set is cleared, and folders are flushed once
+/// more.
+const DURABLE_FOLDER_CAPACITY: usize = 65_536;
 
-/// How often something is tried again that somebody else undoes: each time takes microseconds, and there may be somebody who
-/// removes what is made as quickly as it is made.
-pub(super) const ATTEMPTS: u32 = 32;
+/// Attempts at creating a folder that another program removes. Each takes microseconds, and the other program
+/// may remove folders as quickly as they are created.
+pub(super) const MAX_CREATE_ATTEMPTS: u32 = 32;
 
-/// Which folders are known to be durable. One that merely exists is not: whoever made it may have been killed before it
-/// was flushed, or may be about to.
+/// Record of the folders that are known to be durable. An existing folder need not be: its creator may have
+/// been killed before the flush, or may not have flushed it yet.
 #[derive(Debug)]
 pub(super) struct Folders {
     root: PathBuf,
     durable: Mutex<BTreeSet<PathBuf>>,
-    /// Folders in which names are changed, and by how many: visible, and not flushed yet.
-    owed: Mutex<HashMap<PathBuf, usize>>,
-    /// Folders whose names are visible, and which their writer has failed to flush.
-    overdue: Mutex<BTreeSet<PathBuf>>,
+    /// Folders with pending names, and the number of writers that are about to flush each.
+    pending: Mutex<HashMap<PathBuf, usize>>,
+    /// Folders with pending names that their writer has failed to flush.
+    failed: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Folders {
-    /// Those under `root`, which is durable itself.
+    /// Creates the record of folders under `root`, which is durable itself.
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, durable: Mutex::default(), owed: Mutex::default(), overdue: Mutex::default() }
+        Self { root, durable: Mutex::default(), pending: Mutex::default(), failed: Mutex::default() }
     }
 
-    /// Makes a folder and all those that it lies in.
-    pub(super) fn make(&self, folder: &Path) -> io::Result<()> {
-        let unknown = self.unknown(folder);
+    /// Creates a folder and its parents.
+    pub(super) fn create(&self, folder: &Path) -> io::Result<()> {
+        let unknown = self.not_durable(folder);
         let Some(known) = unknown.last().and_then(|last| last.parent()) else { return Ok(()) };
         if !known.exists() {
-            // Somebody removed what was known: nothing of it is any more.
+            // Another program removed a known folder, so that no entry can be trusted.
             self.durable().clear();
         }
         let mut attempt = 1;
         loop {
             match pass("make").and_then(|()| fs::create_dir_all(folder)) {
-                // It was there, and no longer when that was looked at: somebody removes it all the time.
-                Err(error) if attempt < ATTEMPTS && is_passing(&error) => attempt += 1,
+                // Another program removed the folder between two system calls.
+                Err(error) if attempt < MAX_CREATE_ATTEMPTS && is_passing(&error) => attempt += 1,
                 made => return made,
             }
         }
     }
 
-    /// Names that changed in a folder that is there.
-    pub(super) fn changed(folder: &Path) -> Names {
-        Names { changed: [folder.into()].into(), made: Vec::new() }
+    /// Returns the pending names of a change in a folder that exists.
+    pub(super) fn names_in(folder: &Path) -> PendingNames {
+        PendingNames { changed: [folder.into()].into(), created: Vec::new() }
     }
 
-    /// Notes what must be flushed for a name in a folder to be there for good. To be asked once the name is there: until
-    /// then somebody may remove the folder, and somebody else make it anew.
-    pub(super) fn note(&self, folder: &Path, names: &mut Names) {
+    /// Records which folders must be flushed to make a new name in a folder durable. Call after the name was
+    /// created: until then another program may remove the folder, and another writer create it again.
+    pub(super) fn record(&self, folder: &Path, names: &mut PendingNames) {
         names.changed.insert(folder.into());
-        for made in self.unknown(folder) {
-            names.changed.insert(made.parent().expect("it lies under the root").into());
-            names.made.push(made.into());
+        for created in self.not_durable(folder) {
+            names.changed.insert(created.parent().expect("the folder lies under the root").into());
+            names.created.push(created.into());
         }
     }
 
-    /// What is noted is about to be visible before it is flushed.
-    pub(super) fn owe(&self, names: &Names) -> Owed {
-        let mut owed = self.owed();
+    /// Marks names as pending. Call before they become visible.
+    pub(super) fn begin(&self, names: &PendingNames) -> PendingFolders {
+        let mut pending = self.pending();
         for folder in &names.changed {
-            *owed.entry(folder.clone()).or_default() += 1;
+            *pending.entry(folder.clone()).or_default() += 1;
         }
-        Owed(names.changed.clone())
+        PendingFolders(names.changed.clone())
     }
 
     /// Records that folders could not be flushed, and may be later.
-    pub(super) fn fail(&self, folders: Owed) {
-        // First, so that it is found in one of the two at any moment.
-        self.overdue().extend(folders.0.iter().cloned());
-        self.paid(folders);
+    pub(super) fn fail(&self, folders: PendingFolders) {
+        // Inserted first, so that each folder is in one of the two sets at any moment.
+        self.failed().extend(folders.0.iter().cloned());
+        self.finish(folders);
     }
 
-    /// It has been flushed.
-    pub(super) fn paid(&self, folders: Owed) {
-        let mut owed = self.owed();
+    /// Records that folders were flushed.
+    pub(super) fn finish(&self, folders: PendingFolders) {
+        let mut pending = self.pending();
         for folder in folders.0 {
-            if let Entry::Occupied(mut debt) = owed.entry(folder) {
+            if let Entry::Occupied(mut debt) = pending.entry(folder) {
                 *debt.get_mut() -= 1;
                 if *debt.get() == 0 {
                     debt.remove();
@@ -98,61 +99,61 @@ impl Folders {
         }
     }
 
-    /// Which of the folders that a path lies in hold names that are not flushed yet.
-    pub(super) fn owed_above(&self, path: &Path, found: &mut BTreeSet<PathBuf>) {
+    /// Collects the ancestors of a path that hold pending names.
+    pub(super) fn pending_above(&self, path: &Path, found: &mut BTreeSet<PathBuf>) {
         let above = || path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root));
-        let owed = self.owed();
-        if !owed.is_empty() {
-            found.extend(above().filter(|above| owed.contains_key(*above)).map(Into::into));
+        let pending = self.pending();
+        if !pending.is_empty() {
+            found.extend(above().filter(|above| pending.contains_key(*above)).map(Into::into));
         }
-        drop(owed);
-        let overdue = self.overdue();
-        if !overdue.is_empty() {
-            found.extend(above().filter(|above| overdue.contains(*above)).map(Into::into));
+        drop(pending);
+        let failed = self.failed();
+        if !failed.is_empty() {
+            found.extend(above().filter(|above| failed.contains(*above)).map(Into::into));
         }
     }
 
-    /// Flushes folders that hold names which are not flushed yet.
-    pub(super) fn settle<E>(
+    /// Flushes folders that hold pending names.
+    pub(super) fn sync_pending<E>(
         &self,
         folders: &BTreeSet<PathBuf>,
         flush: impl Fn(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
         for folder in folders {
-            // Owed in the meantime: another request must not build upon what this one has yet to flush.
-            let owed = self.owe(&Self::changed(folder));
+            // Pending until then: another request must not depend on names that this one has yet to flush.
+            let pending = self.begin(&Self::names_in(folder));
             // Removed before the flush: a writer whose flush fails at the same time puts the folder back.
-            let was_overdue = self.overdue().remove(folder);
+            let had_failed = self.failed().remove(folder);
             let flushed = flush(folder);
-            if flushed.is_err() && was_overdue {
-                self.overdue().insert(folder.clone());
+            if flushed.is_err() && had_failed {
+                self.failed().insert(folder.clone());
             }
-            self.paid(owed);
+            self.finish(pending);
             flushed?;
         }
         Ok(())
     }
 
-    /// What was noted has been flushed.
-    pub(super) fn know(&self, names: Names) {
-        if names.made.is_empty() {
+    /// Records that names were flushed, so that the folders created for them are durable.
+    pub(super) fn mark_durable(&self, names: PendingNames) {
+        if names.created.is_empty() {
             return;
         }
         let mut durable = self.durable();
-        if durable.len() >= MOST {
+        if durable.len() >= DURABLE_FOLDER_CAPACITY {
             durable.clear();
         }
-        durable.extend(names.made);
+        durable.extend(names.created);
     }
 
-    /// Of a folder and those that it lies in, what is not known to be durable, the innermost first.
-    fn unknown<'a>(&self, folder: &'a Path) -> Vec<&'a Path> {
+    /// Returns those of a folder and its ancestors that are not known to be durable, the innermost first.
+    fn not_durable<'a>(&self, folder: &'a Path) -> Vec<&'a Path> {
         let durable = self.durable();
         let above = folder.ancestors().take_while(|above| *above != self.root);
         above.take_while(|above| !durable.contains(*above)).collect()
     }
 
-    /// A folder is gone, and with it all beneath.
+    /// Removes a folder and all folders beneath it from the record, since they were removed.
     pub(super) fn forget(&self, folder: &Path) {
         let mut durable = self.durable();
         // Paths are ordered by their components, so what lies beneath follows at once.
@@ -163,13 +164,13 @@ impl Folders {
         }
     }
 
-    fn owed(&self) -> MutexGuard<'_, HashMap<PathBuf, usize>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<PathBuf, usize>> {
         // Nothing above panics between two changes that belong together.
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn overdue(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failed(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn durable(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
@@ -182,39 +183,39 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
 }
 
-/// Names that are not durable yet.
+/// Names that are not durable yet, by folder.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct PendingNames {
     /// Folders in which names have changed.
     changed: BTreeSet<PathBuf>,
-    /// Folders that were made, or may have been.
-    made: Vec<PathBuf>,
+    /// Folders that were created, or may have been.
+    created: Vec<PathBuf>,
 }
 
-impl Names {
-    /// What is to be flushed.
+impl PendingNames {
+    /// Returns the folders to flush.
     pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.changed.iter().map(PathBuf::as_path)
     }
 }
 
-/// Folders that somebody is about to flush.
+/// Folders that a writer is about to flush.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Owed(BTreeSet<PathBuf>);
+pub(super) struct PendingFolders(BTreeSet<PathBuf>);
 
-/// Why a folder is not durable.
+/// Reasons why a folder is not durable.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// It could not be opened, so that flushing was not even tried, and may be later.
+pub(super) enum SyncError {
+    /// The folder could not be opened, so that the flush was not tried, and can be later.
     Refused(io::Error),
-    /// Its names could not be flushed.
+    /// The flush failed.
     Unflushed(io::Error),
 }
 
-/// Flushes the names in a folder. If somebody has removed it meanwhile, with all that was in it, then that it is gone: in
-/// the one that it was in.
-pub(super) fn sync(folder: &Path) -> Result<(), Failure> {
+/// Flushes the names in a folder. If another program has removed the folder, flushes its innermost existing
+/// ancestor instead, which makes the removal durable.
+pub(super) fn sync(folder: &Path) -> Result<(), SyncError> {
     let mut folder = folder;
     let opened = loop {
         match (pass("folder.open").and_then(|()| File::open(folder)), folder.parent()) {
@@ -222,103 +223,103 @@ pub(super) fn sync(folder: &Path) -> Result<(), Failure> {
             (opened, _) => break opened,
         }
     };
-    opened.map_err(Failure::Refused)?.sync_all().map_err(Failure::Unflushed)
+    opened.map_err(SyncError::Refused)?.sync_all().map_err(SyncError::Unflushed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What had to be flushed.
-    fn make(folders: &Folders, folder: &Path) -> Vec<PathBuf> {
-        let mut names = Names::default();
-        folders.make(folder).unwrap();
-        folders.note(folder, &mut names);
+    /// Creates a folder and returns the folders that had to be flushed.
+    fn create_durable(folders: &Folders, folder: &Path) -> Vec<PathBuf> {
+        let mut names = PendingNames::default();
+        folders.create(folder).unwrap();
+        folders.record(folder, &mut names);
         let changed = names.folders().map(Into::into).collect();
-        folders.know(names);
+        folders.mark_durable(names);
         changed
     }
 
     #[test]
-    fn a_folder_that_was_forgotten_is_made_anew() {
+    fn a_folder_that_was_forgotten_is_created_again() {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::new(root.path().into());
         let [a, b, deep] = ["a", "a/b", "a/b/c"].map(|name| root.path().join(name));
-        assert_eq!(make(&folders, &deep), [root.path(), &a, &b, &deep]);
+        assert_eq!(create_durable(&folders, &deep), [root.path(), &a, &b, &deep]);
         assert!(deep.is_dir());
         fs::remove_dir_all(&b).unwrap();
-        assert_eq!(make(&folders, &deep), [&*deep]);
-        assert!(!deep.exists(), "what is known is not looked at");
+        assert_eq!(create_durable(&folders, &deep), [&*deep]);
+        assert!(!deep.exists(), "known folders are not looked at");
         folders.forget(&b);
-        assert_eq!(make(&folders, &deep), [&*a, &b, &deep]);
+        assert_eq!(create_durable(&folders, &deep), [&*a, &b, &deep]);
         assert!(deep.is_dir());
     }
 
     #[test]
-    fn what_is_forgotten_is_what_lies_beneath_and_nothing_beside() {
+    fn only_folders_beneath_are_forgotten() {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::new(root.path().into());
         let [b, beside, beneath] = ["a/b", "a/b-c", "a/b/c"].map(|name| root.path().join(name));
         for folder in [&beside, &beneath] {
-            make(&folders, folder);
+            create_durable(&folders, folder);
         }
         folders.forget(&b);
-        assert_eq!(make(&folders, &beside), [&*beside]);
-        assert_eq!(make(&folders, &beneath).len(), 3);
+        assert_eq!(create_durable(&folders, &beside), [&*beside]);
+        assert_eq!(create_durable(&folders, &beneath).len(), 3);
     }
 
     #[test]
-    fn what_was_made_and_not_flushed_is_not_known() {
+    fn a_created_folder_is_not_durable_until_it_is_flushed() {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::new(root.path().into());
         let [a, b] = ["a", "a/b"].map(|name| root.path().join(name));
-        folders.make(&a).unwrap();
-        assert_eq!(make(&folders, &b), [root.path(), &a, &b]);
+        folders.create(&a).unwrap();
+        assert_eq!(create_durable(&folders, &b), [root.path(), &a, &b]);
     }
 
     #[test]
-    fn names_are_owed_until_all_who_change_them_have_flushed() {
+    fn names_are_pending_until_all_writers_have_flushed() {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::new(root.path().into());
         let [a, file] = ["a", "a/b/file"].map(|name| root.path().join(name));
-        let mut names = Names::default();
-        folders.note(&a, &mut names);
-        let owed = || {
+        let mut names = PendingNames::default();
+        folders.record(&a, &mut names);
+        let pending = || {
             let mut found = BTreeSet::new();
-            folders.owed_above(&file, &mut found);
+            folders.pending_above(&file, &mut found);
             found.into_iter().collect::<Vec<_>>()
         };
-        assert_eq!(owed(), [""; 0].map(PathBuf::from));
-        let (first, second) = (folders.owe(&names), folders.owe(&names));
-        folders.paid(first);
-        assert_eq!(owed(), [root.path(), &a]);
-        folders.paid(second);
-        assert_eq!(owed(), [""; 0].map(PathBuf::from));
+        assert_eq!(pending(), [""; 0].map(PathBuf::from));
+        let (first, second) = (folders.begin(&names), folders.begin(&names));
+        folders.finish(first);
+        assert_eq!(pending(), [root.path(), &a]);
+        folders.finish(second);
+        assert_eq!(pending(), [""; 0].map(PathBuf::from));
     }
 
     #[test]
-    fn names_whose_flush_failed_are_owed_until_another_flush_succeeds() {
+    fn names_whose_flush_failed_are_pending_until_another_flush_succeeds() {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::new(root.path().into());
-        let owed = || {
+        let pending = || {
             let mut found = BTreeSet::new();
-            folders.owed_above(&root.path().join("a/file"), &mut found);
+            folders.pending_above(&root.path().join("a/file"), &mut found);
             found
         };
-        folders.fail(folders.owe(&Folders::changed(&root.path().join("a"))));
-        assert_eq!(owed().len(), 1);
-        assert_eq!(folders.settle(&owed(), |_| Err("full")), Err("full"));
-        assert_eq!(owed().len(), 1);
+        folders.fail(folders.begin(&Folders::names_in(&root.path().join("a"))));
+        assert_eq!(pending().len(), 1);
+        assert_eq!(folders.sync_pending(&pending(), |_| Err("full")), Err("full"));
+        assert_eq!(pending().len(), 1);
         let flush = |_: &Path| {
-            assert_eq!(owed().len(), 1, "who asks while it is being flushed must flush, too");
+            assert_eq!(pending().len(), 1, "a request during the flush must flush, too");
             Ok::<_, ()>(())
         };
-        assert_eq!(folders.settle(&owed(), flush), Ok(()));
-        assert_eq!(owed().len(), 0);
+        assert_eq!(folders.sync_pending(&pending(), flush), Ok(()));
+        assert_eq!(pending().len(), 0);
     }
 
     #[test]
-    fn a_folder_that_is_gone_is_flushed_where_it_was() {
+    fn the_removal_of_a_folder_is_flushed_in_its_ancestor() {
         let root = tempfile::tempdir().unwrap();
         assert!(sync(&root.path().join("a/b/c")).is_ok());
     }

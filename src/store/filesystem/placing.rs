@@ -1,21 +1,21 @@
-//! Moving files into place and out of sight, and making the names durable under which they are found.
+//! Moves of files into place and to the scratch folder, and the durability of their names.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::folders::{ATTEMPTS, Names, Owed};
-use super::{Inner, failed, failpoint, looked_up, there};
+use super::folders::{MAX_CREATE_ATTEMPTS, PendingFolders, PendingNames};
+use super::{Inner, failed, failpoint, if_exists, lookup_result};
 use crate::failpoint::pass;
 use crate::storage::StorageError;
 
 impl Inner {
-    /// Moves what is to be removed away, at once, however much it consists of; where to, if there is
-    /// anything.
-    pub(super) fn out_of_sight(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
-        self.writable()?;
-        let held = self.root.must_hold(path.parent().expect("a key has a folder"));
-        if looked_up(held, "remove", path)?.is_none() {
+    /// Moves a file or folder that is to be removed to the scratch folder, atomically. Returns its new path;
+    /// `None` if it does not exist.
+    pub(super) fn move_to_scratch(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
+        self.check_writable()?;
+        let held = self.root.check_contains(path.parent().expect("a key has a folder"));
+        if lookup_result(held, "remove", path)?.is_none() {
             return Ok(None);
         }
         let scratch = self.scratch();
@@ -23,7 +23,7 @@ impl Inner {
         // the one that was durable.
         self.folders.forget(path);
         let moved = pass("remove").and_then(|()| fs::rename(path, &scratch));
-        let moved = there(moved, "remove", path)?;
+        let moved = if_exists(moved, "remove", path)?;
         self.folders.forget(path);
         Ok(moved.map(|()| scratch))
     }
@@ -31,14 +31,14 @@ impl Inner {
     /// Renames files, which are durable by themselves, into place, in this order; then makes their names
     /// durable, and those of folders that were made for them.
     pub(super) fn place(&self, moves: &[(&Path, &Path)]) -> Result<(), StorageError> {
-        let mut names = Names::default();
+        let mut names = PendingNames::default();
         // All folders first: where there is no room for one, nothing has been moved yet.
         for (_, to) in moves {
             let folder = to.parent().expect("a key has a folder");
-            self.make(folder)?;
-            self.folders.note(folder, &mut names);
+            self.create(folder)?;
+            self.folders.record(folder, &mut names);
         }
-        let owed = self.folders.owe(&names);
+        let pending = self.folders.begin(&names);
         let mut place = || {
             for (from, to) in moves {
                 self.rename(from, to, &mut names)?;
@@ -47,69 +47,73 @@ impl Inner {
             self.flush(std::mem::take(&mut names))
         };
         let placed = place();
-        self.settled(owed, placed)
+        self.finish_pending(pending, placed)
     }
 
-    /// Tells what became of names that were owed.
-    pub(super) fn settled(&self, owed: Owed, result: Result<(), StorageError>) -> Result<(), StorageError> {
+    /// Records the result of flushing pending folders.
+    pub(super) fn finish_pending(
+        &self,
+        pending: PendingFolders,
+        result: Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
         if result.is_ok() {
-            self.folders.paid(owed);
+            self.folders.finish(pending);
         } else {
-            self.folders.fail(owed);
+            self.folders.fail(pending);
         }
         result
     }
 
-    /// Makes a folder, with its parents, under the root.
-    pub(super) fn make(&self, folder: &Path) -> Result<(), StorageError> {
-        // The folder, or the innermost around it that is there, before anything is made in it.
-        let around = folder.ancestors().map(|around| self.root.must_hold(around));
+    /// Creates a folder, with its parents, under the root.
+    pub(super) fn create(&self, folder: &Path) -> Result<(), StorageError> {
+        // The innermost existing ancestor is checked before anything is created in it.
+        let around = folder.ancestors().map(|around| self.root.check_contains(around));
         let held =
             around.filter(|held| !held.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
-        let made = held.take(1).collect::<io::Result<()>>().and_then(|()| self.folders.make(folder));
+        let made = held.take(1).collect::<io::Result<()>>().and_then(|()| self.folders.create(folder));
         made.map_err(|error| failed("make", folder, error))
     }
 
-    fn rename(&self, from: &Path, to: &Path, names: &mut Names) -> Result<(), StorageError> {
+    fn rename(&self, from: &Path, to: &Path, names: &mut PendingNames) -> Result<(), StorageError> {
         let folder = to.parent().expect("a key has a folder");
         let mut attempt = 1;
         loop {
             match pass("rename").and_then(|()| fs::rename(from, to)) {
-                // Another program removed the folder since it was made.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
+                // Another program removed the folder since it was created.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < MAX_CREATE_ATTEMPTS => {
                     self.folders.forget(folder);
-                    self.make(folder)?;
+                    self.create(folder)?;
                     attempt += 1;
                 }
                 Err(error) => return Err(failed("move into place", to, error)),
                 Ok(()) => {
-                    self.folders.note(folder, names);
+                    self.folders.record(folder, names);
                     return Ok(());
                 }
             }
         }
     }
 
-    /// Makes a folder, the names in it, and its own durable.
+    /// Creates a folder, and makes its name and the names in it durable.
     pub(super) fn flush_folder(&self, folder: &Path) -> Result<(), StorageError> {
-        let mut names = Names::default();
-        self.make(folder)?;
-        self.folders.note(folder, &mut names);
+        let mut names = PendingNames::default();
+        self.create(folder)?;
+        self.folders.record(folder, &mut names);
         self.flush(names)
     }
 
     /// Makes names durable. All at the end, and not each in its turn: a filesystem with a journal writes what
     /// it has with the first of them, and has nothing left to do for the others.
-    fn flush(&self, names: Names) -> Result<(), StorageError> {
+    fn flush(&self, names: PendingNames) -> Result<(), StorageError> {
         for folder in names.folders() {
             self.sync_folder(folder)?;
         }
-        self.folders.know(names);
+        self.folders.mark_durable(names);
         Ok(())
     }
 }
 
-/// Removes what was moved out of sight.
+/// Removes a file or folder that was moved to the scratch folder.
 pub(super) fn dispose(path: &Path) {
     let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     if let Err(error) = gone {

@@ -1,7 +1,7 @@
-//! Looking up what lies under the root of a storage: never outside of it, and never waiting for a writer.
+//! Lookups under the root of a storage: never outside of it, and never waiting for a writer.
 //!
-//! A volume may hold what another program, or a hand, has put there. A symbolic link that leads out of the
-//! root is as good as absent (`openat2(2)`, `RESOLVE_BENEATH`), and a FIFO, socket or device is opened
+//! A volume may hold files that another program or a user has put there. A symbolic link that leads out of
+//! the root is as good as absent (`openat2(2)`, `RESOLVE_BENEATH`), and a FIFO, socket or device is opened
 //! without waiting and is no content. Kernels before 5.6 and some sandboxes have no `openat2`: there the
 //! resolved path is compared with the root first, which cannot see a link that is put in place between the
 //! two steps.
@@ -41,7 +41,7 @@ impl Root {
         &self.path
     }
 
-    /// Opens a regular file to be read, with its attributes; nothing if something else lies there.
+    /// Opens a regular file for reading, with its attributes; `None` if the path is not a regular file.
     pub(super) fn file(&self, key: &str) -> io::Result<Option<(File, Stat)>> {
         pass("open")?;
         let file = match self.at(key, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
@@ -59,14 +59,14 @@ impl Root {
         Ok(fstat(self.at(key, OFlags::PATH)?)?)
     }
 
-    /// Opens a folder to be listed.
+    /// Opens a folder for listing.
     pub(super) fn folder(&self, key: &str) -> io::Result<OwnedFd> {
         pass("list")?;
         self.at(key, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Refuses a folder that a symbolic link leads to, out of the root.
-    pub(super) fn must_hold(&self, folder: &Path) -> io::Result<()> {
+    /// Returns an error if a symbolic link leads out of the root on the way to a folder.
+    pub(super) fn check_contains(&self, folder: &Path) -> io::Result<()> {
         let relative = folder.strip_prefix(&self.path).map_err(io::Error::other)?;
         let relative = relative.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
         self.at(if relative.is_empty() { "." } else { relative }, OFlags::PATH | OFlags::DIRECTORY).map(drop)
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the same root twice, with the kernel's guard and without.
+    /// Returns one root twice, with the kernel's guard and without.
     fn roots(path: &Path) -> [Root; 2] {
         let unguarded = Root { is_guarded: false, ..Root::new(path.into()).unwrap() };
         [Root::new(path.into()).unwrap(), unguarded]
@@ -123,18 +123,18 @@ mod tests {
         symlink("loop", path.join("loop")).unwrap();
         for root in roots(&path) {
             assert!(root.file("inside/file").unwrap().is_some());
-            root.must_hold(&path.join("inside")).unwrap();
+            root.check_contains(&path.join("inside")).unwrap();
             for key in ["out/file", "out-file", "up", "loop"] {
                 assert!(root.file(key).is_err(), "{key}");
                 assert!(root.stat(key).is_err(), "{key}");
                 assert!(root.folder(key).is_err(), "{key}");
-                assert!(root.must_hold(&path.join(key)).is_err(), "{key}");
+                assert!(root.check_contains(&path.join(key)).is_err(), "{key}");
             }
         }
     }
 
     #[test]
-    fn what_is_no_regular_file_is_not_waited_for() {
+    fn lookups_do_not_wait_for_fifos_and_sockets() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, path.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();

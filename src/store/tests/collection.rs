@@ -1,4 +1,4 @@
-//! Collection over what another program took, and this one would not.
+//! Tests of collection over manifests that another program accepted, and this one would refuse.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ fn a_manifest_that_is_not_understood_stays_with_all_that_it_mentions_and_stops_n
                 assert_eq!(told.tags, tags(&["v1"]), "{document}");
             }
             let store = open_again(store, folder.path());
-            assert_eq!(meaning(&store, "a/b", "v1"), Some(digest), "{document}");
+            assert_eq!(resolve_tag(&store, "a/b", "v1"), Some(digest), "{document}");
             assert!(store.blob(&name("a/b"), &layer).is_ok(), "{document}");
             let mentions_child = document.contains(child.as_str());
             let kept = store.manifest(&name("a/b"), &Reference::Digest(child.clone())).is_ok();

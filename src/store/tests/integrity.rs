@@ -59,7 +59,7 @@ fn a_long_blob_is_hashed_once_and_again_when_its_file_is_another() {
     let folder = folder();
     let bytes = content(100_000);
     let digest = push_blob(&open(folder.path()), "a", &bytes).unwrap();
-    // A new process knows nothing of it.
+    // A new process has no result in its cache.
     let store = open(folder.path());
     let key = blob(&digest);
     let known =
@@ -140,7 +140,7 @@ fn a_link_that_leads_to_other_content_leads_nowhere() {
 }
 
 #[test]
-fn what_was_deleted_everywhere_is_mounted_from_nowhere() {
+fn deleted_content_is_not_mounted() {
     let folder = folder();
     let memory = Store::open(crate::Memory::new(1 << 20), false).unwrap();
     for store in [open(folder.path()), memory] {
@@ -165,7 +165,7 @@ fn what_was_deleted_everywhere_is_mounted_from_nowhere() {
 }
 
 #[test]
-fn what_is_no_content_is_absent_and_keeps_no_request_waiting() {
+fn other_files_than_content_are_absent_and_delay_no_request() {
     let (folder, outside) = (folder(), folder());
     let store = open(folder.path());
     let digest = push_blob(&store, "a", b"{}").unwrap();
@@ -201,7 +201,7 @@ fn what_is_no_content_is_absent_and_keeps_no_request_waiting() {
 }
 
 #[test]
-fn a_tag_that_is_a_link_in_circles_keeps_no_other_from_being_listed() {
+fn a_circular_link_in_place_of_a_tag_hides_no_other_tag() {
     let folder = folder();
     let store = open(folder.path());
     push_blob(&store, "a", b"{}").unwrap();

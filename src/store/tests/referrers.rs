@@ -1,11 +1,11 @@
-//! Descriptors of referrers that must be made again, as another program has written to the repository.
+//! Tests of descriptors that are rebuilt after another program has written to the repository.
 
 use quinistry_oci::Descriptor;
 
 use super::*;
 use crate::Page;
 use crate::layout::Place;
-use crate::referrers::Before;
+use crate::referrers::DescriptorState;
 
 fn referrer(subject: &Digest, note: &str) -> Bytes {
     let subject = json!({"mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 7});
@@ -32,64 +32,64 @@ fn place(store: &Store, subject: &Digest, notes: std::ops::Range<usize>) {
 fn ask(store: &Store, subject: &Digest, wanted: &[String]) -> Vec<Descriptor> {
     let page = Page { size: 1000, last: String::new() };
     let (found, more) =
-        store.look_for_referrers(&name("a"), &(subject.clone(), wanted.to_vec(), page, 1 << 20)).unwrap().0;
+        store.read_referrers(&name("a"), &(subject.clone(), wanted.to_vec(), page, 1 << 20)).unwrap().0;
     assert!(!more);
     found.to_vec()
 }
 
 #[test]
-fn they_are_made_once_and_found_after_a_restart() {
+fn descriptors_are_built_once_and_found_after_a_restart() {
     let folder = folder();
     let subject = Digest::sha256(b"subject");
     let store = open(folder.path());
     place(&store, &subject, 0..50);
     assert_eq!(ask(&store, &subject, &[]).len(), 50);
-    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    assert_eq!(store.descriptor_state(&name("a")).unwrap(), DescriptorState::Complete);
     drop(store);
     let store = open(folder.path());
-    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    assert_eq!(store.descriptor_state(&name("a")).unwrap(), DescriptorState::Complete);
     assert_eq!(ask(&store, &subject, &[]).len(), 50);
     assert_eq!(ask(&store, &subject, &["application/other".into()]), []);
-    // Another program comes again.
+    // Another program writes again.
     place(&store, &subject, 50..60);
     assert_eq!(ask(&store, &subject, &[]).len(), 60);
 }
 
 #[test]
-fn no_push_waits_for_them_and_what_is_pushed_meanwhile_is_listed() {
+fn no_push_waits_for_descriptors_and_later_pushes_are_listed() {
     let folder = folder();
     let subject = Digest::sha256(b"subject");
     let store = open(folder.path());
     place(&store, &subject, 0..5);
-    // A push holds the repository's lock while they are asked for.
+    // A push holds the repository's lock while descriptors are built.
     std::thread::scope(|scope| {
-        store.changing_at_once(&name("a"), || {
-            let asking = scope.spawn(|| store.make_rows(&name("a")).unwrap().0.len());
+        store.changing_manifests_at_once(&name("a"), || {
+            let asking = scope.spawn(|| store.build_rows(&name("a")).unwrap().0.len());
             assert_eq!(asking.join().unwrap(), 5);
         });
     });
-    // Manifests that came after the rows were made, from this program and from another, are kept with them.
-    let (rows, seen) = store.make_rows(&name("a")).unwrap();
-    let stamp = store.stamp(&name("a")).unwrap();
+    // Manifests that this program and another one added after the rows were built are saved with them.
+    let (rows, seen) = store.build_rows(&name("a")).unwrap();
+    let version = store.revisions_version(&name("a")).unwrap();
     put(&store, "a", &referrer(&subject, "pushed"), &[]).unwrap();
     place(&store, &subject, 5..8);
-    store.keep_rows(&name("a"), &rows, &seen, &stamp).unwrap();
-    assert_eq!(store.referrers_before(&name("a")).unwrap(), Before::Right);
+    store.save_rows(&name("a"), &rows, &seen, &version).unwrap();
+    assert_eq!(store.descriptor_state(&name("a")).unwrap(), DescriptorState::Complete);
     assert_eq!(ask(&store, &subject, &[]).len(), 9);
 }
 
 #[test]
-fn a_question_for_a_type_that_many_do_not_have_is_answered_from_memory_until_a_change() {
+fn a_query_for_a_rare_type_is_answered_from_memory_until_a_change() {
     let folder = folder();
     let subject = Digest::sha256(b"subject");
     let store = open(folder.path());
     place(&store, &subject, 0..300);
     let known = |store: &Store| {
-        let stamp = store.stamp(&name("a")).unwrap();
-        store.0.artifact_types.get(&name("a"), &subject, &stamp).map(|types| types.len())
+        let version = store.revisions_version(&name("a")).unwrap();
+        store.0.artifact_types.get(&name("a"), &subject, &version).map(|types| types.len())
     };
     let [other, own] = ["application/other", "application/note"].map(|own| [own.to_owned()]);
-    // Once while the descriptors are made, once from the storage.
+    // The first query builds the descriptors, the second reads the storage.
     for _ in 0..2 {
         assert_eq!(ask(&store, &subject, &other), []);
     }

@@ -1,4 +1,4 @@
-//! Intents that a crash left: what is gone is passed over, and what means something else by now stays.
+//! Tests of intents that a crash left: missing files are skipped, and tags that were moved since stay.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn delete(digests: &[&Digest]) -> Intent {
 }
 
 #[test]
-fn a_deletion_goes_on_whatever_is_gone_already() {
+fn a_deletion_continues_after_any_step() {
     let gone = |removed: &[&Digest], store: &Store| {
         for digest in removed {
             store.storage().remove(&Place(&name("a")).revision(digest)).unwrap();
@@ -44,7 +44,7 @@ fn a_deletion_goes_on_whatever_is_gone_already() {
         gone([&[][..], &names[..1], &names[1..], &names[..]][case], &store);
         drop(store);
         let store = open(folder.path());
-        assert_eq!(meaning(&store, "a", "v1"), None, "{case}");
+        assert_eq!(resolve_tag(&store, "a", "v1"), None, "{case}");
         for digest in names {
             let reference = Reference::Digest(digest.clone());
             assert!(store.manifest(&name("a"), &reference).is_err(), "{case}");
@@ -59,7 +59,7 @@ fn a_deletion_leaves_a_tag_that_another_program_moved_since() {
     let other = put(&store, "a", &manifest(b"layer", "other"), &["v1"]).unwrap();
     leave(&store, &delete(&[&short, &long]));
     drop(store);
-    assert_eq!(meaning(&open(folder.path()), "a", "v1"), Some(other));
+    assert_eq!(resolve_tag(&open(folder.path()), "a", "v1"), Some(other));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_manifest_that_is_gone_gets_no_tags() {
     leave(&store, &wanted);
     drop(store);
     let store = open(folder.path());
-    assert_eq!(meaning(&store, "a", "v1"), None);
+    assert_eq!(resolve_tag(&store, "a", "v1"), None);
     let all = store.tags(&name("a"), &crate::Page { size: 10, last: String::new() }).unwrap();
     assert_eq!(all.0, []);
 }

@@ -1,30 +1,28 @@
-//! Upload sessions that nobody goes on with, ended: those of this process, and those that lie on the storage from before.
-//! Called now and then by whoever serves.
+//! Expiry of idle upload sessions, of this process and of earlier ones. Called at intervals by the server.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::RepositoryName;
 
-use super::layout::Place;
-use super::uploads::{EMPTY_AT_MOST, Session, UploadId};
-use super::{Store, StoreError};
+use super::{MAX_EMPTY_IDLE_TIME, Session, UploadId};
+use crate::layout::Place;
+use crate::{Store, StoreError};
 
 impl Store {
-    /// Ends all sessions that nobody has touched for so long; how many.
-    pub fn sweep(&self, idle: Duration) -> Result<usize, StoreError> {
-        let mut swept = 0;
+    /// Ends all sessions that have been idle for this time; returns their number.
+    pub fn expire_uploads(&self, idle: Duration) -> Result<usize, StoreError> {
+        let mut expired = 0;
         for (name, id) in self.all_sessions()? {
-            // Nobody shall take it up again while it goes.
-            swept += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
+            // Under the lock, so that no request continues the session while it ends.
+            expired += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
         }
-        self.forget_ended();
-        self.0.found_blobs.tidy();
-        Ok(swept)
+        self.remove_ended();
+        self.0.blob_cache.remove_expired();
+        Ok(expired)
     }
 
-    /// Those that this process knows, as those that have received nothing are nowhere else; and those that lie on the
-    /// storage, from before.
+    /// Returns the sessions of this process, as empty ones are only in memory, and those on the storage.
     fn all_sessions(&self) -> Result<BTreeSet<(RepositoryName, UploadId)>, StoreError> {
         let open = self.0.sessions.open();
         let mut all: BTreeSet<_> =
@@ -41,7 +39,7 @@ impl Store {
     fn end_if_idle(&self, name: &RepositoryName, id: &UploadId, idle: Duration) -> Result<bool, StoreError> {
         let known = self.0.sessions.open().get(id).map(|session| session.receiver.clone().try_lock_owned());
         let mut claimed = match known {
-            // One that a request is at is not idle.
+            // A session that a request has claimed is not idle.
             Some(Err(_)) => return Ok(false),
             Some(Ok(claimed)) => Some(claimed),
             None => None,
@@ -49,8 +47,8 @@ impl Store {
         let place = Place(name);
         let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
         let is_empty = receiver.as_ref().is_some_and(|receiver| receiver.is_empty());
-        let idle = if is_empty { idle.min(EMPTY_AT_MOST) } else { idle };
-        // Not every storage has the bytes under a key already.
+        let idle = if is_empty { idle.min(MAX_EMPTY_IDLE_TIME) } else { idle };
+        // The bytes of a session that is not persistent are under no key.
         let mut touched = receiver.map(|receiver| receiver.touched);
         for key in [place.upload_data(id.as_str()), place.upload_started(id.as_str())] {
             touched = touched.max(self.storage().modified(&key)?);
@@ -64,8 +62,8 @@ impl Store {
         Ok(self.storage().remove_lazily(&place.upload(id.as_str()))? || ended)
     }
 
-    /// Sessions that ended while somebody looked them up.
-    fn forget_ended(&self) {
+    /// Removes sessions that ended while another request looked them up.
+    fn remove_ended(&self) {
         let ended = |session: &Session| session.receiver.try_lock().is_ok_and(|receiver| receiver.is_none());
         self.0.sessions.open().retain(|_, session| !ended(session));
     }
@@ -77,23 +75,23 @@ mod tests {
     use crate::Memory;
 
     #[test]
-    fn a_session_that_has_received_nothing_lives_for_minutes() {
+    fn an_empty_session_lives_for_minutes() {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
         let name: RepositoryName = "a/b".parse().unwrap();
         let [empty, begun] = [(); 2].map(|()| store.begin(&name, None).unwrap());
         begun.try_claim().unwrap().receiver_mut().unwrap().append(b"x").unwrap();
         for session in [&empty, &begun] {
-            session.try_claim().unwrap().receiver_mut().unwrap().touched = SystemTime::now() - EMPTY_AT_MOST;
+            session.try_claim().unwrap().receiver_mut().unwrap().touched = SystemTime::now() - MAX_EMPTY_IDLE_TIME;
         }
-        assert_eq!(store.sweep(Duration::from_hours(24)).unwrap(), 1);
+        assert_eq!(store.expire_uploads(Duration::from_hours(24)).unwrap(), 1);
         assert!(store.session(&name, empty.id()).is_err());
         assert!(store.session(&name, begun.id()).is_ok());
     }
 
     #[test]
-    fn sessions_that_have_received_nothing_make_place_for_others() {
+    fn empty_sessions_make_place_for_others() {
         let mut store = Store::open(Memory::new(1 << 20), false).unwrap();
-        std::sync::Arc::get_mut(&mut store.0).unwrap().sessions = super::super::Sessions::new(3);
+        std::sync::Arc::get_mut(&mut store.0).unwrap().sessions = crate::Sessions::new(3);
         let name: RepositoryName = "a/b".parse().unwrap();
         let sessions = [(); 3].map(|()| store.begin(&name, None).unwrap());
         assert!(store.begin(&name, None).is_err(), "all are young");
@@ -108,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_as_young_as_its_last_bytes() {
+    fn a_session_expires_by_the_time_of_its_last_bytes() {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
         let name: RepositoryName = "a/b".parse().unwrap();
         let session = store.begin(&name, None).unwrap();
@@ -118,11 +116,11 @@ mod tests {
             claimed.receiver_mut().unwrap().touched = when;
         };
         touch(SystemTime::now() + Duration::from_hours(1));
-        assert_eq!(store.sweep(Duration::ZERO).unwrap(), 0);
+        assert_eq!(store.expire_uploads(Duration::ZERO).unwrap(), 0);
         touch(SystemTime::now() - Duration::from_mins(30));
-        assert_eq!(store.sweep(Duration::from_hours(1)).unwrap(), 0);
+        assert_eq!(store.expire_uploads(Duration::from_hours(1)).unwrap(), 0);
         touch(SystemTime::UNIX_EPOCH);
-        assert_eq!(store.sweep(Duration::from_hours(1)).unwrap(), 1);
+        assert_eq!(store.expire_uploads(Duration::from_hours(1)).unwrap(), 1);
         assert!(store.session(&name, session.id()).is_err());
     }
 }

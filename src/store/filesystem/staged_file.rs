@@ -1,51 +1,51 @@
-//! Bytes that are gathered in a file of their own, flushed, and moved to where they belong.
+//! Staged writes in files: received, flushed, and moved to their destination.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use quinistry_oci::segments::Segments;
+use quinistry_oci::Content;
 
 use super::{Filesystem, Inner, failed, failpoint};
 use crate::failpoint::pass;
 use crate::layout::Key;
 use crate::storage::{Entry, Staged, StorageError};
 
-/// Bytes in a file.
+/// Staged write in a file.
 #[derive(Debug)]
-pub(super) struct Gathered {
+pub(super) struct StagedFile {
     storage: Filesystem,
-    /// Open while somebody is at it: there may be thousands that nobody is at.
+    /// File, open while a request appends: there may be thousands of idle uploads.
     file: Option<File>,
-    /// There is a file, with or without bytes.
-    made: bool,
+    /// The file exists, with or without bytes.
+    is_created: bool,
     path: PathBuf,
     length: u64,
-    /// How much of it is known to be durable.
-    synced: u64,
-    /// It stays when this is dropped.
-    stays: bool,
-    /// It could not be flushed or cut back, so that nobody knows what is in it; or it lies elsewhere now.
-    over: bool,
+    /// Number of bytes that are known to be durable.
+    synced_bytes: u64,
+    /// The file stays when this value is dropped.
+    is_persistent: bool,
+    /// The file was published, or its content is unknown: it could not be flushed or truncated.
+    is_spent: bool,
 }
 
-impl Gathered {
-    /// Goes on with the `length` bytes at `path`; they stay there if somebody shall find them.
-    pub(super) fn new(storage: &Filesystem, path: PathBuf, length: u64, stays: bool) -> Self {
+impl StagedFile {
+    /// Continues with the `length` bytes at `path`; with `is_persistent` the file stays there.
+    pub(super) fn new(storage: &Filesystem, path: PathBuf, length: u64, is_persistent: bool) -> Self {
         Self {
             storage: storage.clone(),
             file: None,
-            made: false,
+            is_created: false,
             path,
             length,
-            synced: 0,
-            stays,
-            over: false,
+            synced_bytes: 0,
+            is_persistent,
+            is_spent: false,
         }
     }
 
-    /// Small things, each written and flushed, and where each belongs.
-    pub(super) fn of(
+    /// Writes and flushes entries, each to a file of its own, and returns them with their destinations.
+    pub(super) fn write_all(
         storage: &Filesystem,
         entries: &[Entry<'_>],
     ) -> Result<Vec<(Self, PathBuf)>, StorageError> {
@@ -58,24 +58,28 @@ impl Gathered {
         written.collect()
     }
 
-    /// Moves what is written and flushed to where it belongs, in this order, durably.
-    pub(super) fn place(mut all: Vec<(&mut Self, PathBuf)>, storage: &Inner) -> Result<(), StorageError> {
+    /// Moves flushed files to their destinations, in this order, durably.
+    pub(super) fn publish_all(
+        mut all: Vec<(&mut Self, PathBuf)>,
+        storage: &Inner,
+    ) -> Result<(), StorageError> {
         let moves: Vec<_> = all.iter().map(|(one, to)| (&*one.path, &**to)).collect();
         let placed = storage.place(&moves);
         for (one, _) in &mut all {
-            // Whether it was moved or not cannot always be told, and what was moved must not be added to.
-            one.over = placed.is_ok() || !one.path.exists();
-            if one.over {
+            // After an error a file may have been moved or not, and bytes must not be appended to a published
+            // file.
+            one.is_spent = placed.is_ok() || !one.path.exists();
+            if one.is_spent {
                 one.file = None;
-                one.stays = true;
+                one.is_persistent = true;
             }
         }
         placed
     }
 
-    fn usable(&self) -> Result<(), StorageError> {
-        self.storage.0.writable()?;
-        if self.over { Err(StorageError::Broken) } else { Ok(()) }
+    fn check_usable(&self) -> Result<(), StorageError> {
+        self.storage.0.check_writable()?;
+        if self.is_spent { Err(StorageError::Broken) } else { Ok(()) }
     }
 
     fn file(&mut self) -> Result<&File, StorageError> {
@@ -83,43 +87,43 @@ impl Gathered {
             return Ok(file);
         }
         let opened = pass("stage").and_then(|()| {
-            if let Some(folder) = self.path.parent().filter(|_| self.stays) {
+            if let Some(folder) = self.path.parent().filter(|_| self.is_persistent) {
                 fs::create_dir_all(folder)?;
-                self.storage.0.root.must_hold(folder)?;
+                self.storage.0.root.check_contains(folder)?;
             }
             OpenOptions::new().read(true).append(true).create(true).open(&self.path)
         });
         let opened = opened.map_err(|error| failed("create", &self.path, error))?;
-        self.made = true;
+        self.is_created = true;
         Ok(self.file.insert(opened))
     }
 
-    /// Makes the bytes durable, whatever becomes of their present name.
+    /// Flushes the bytes, but not the present name of the file.
     fn seal(&mut self) -> Result<(), StorageError> {
-        self.usable()?;
-        // Nothing at all is a file, too.
+        self.check_usable()?;
+        // The file is created if no bytes were appended.
         let file = self.file()?.try_clone().map_err(|error| failed("write", &self.path, error))?;
         let synced = self.storage.0.sync_file(&file, &self.path);
-        // Trying again would succeed and prove nothing.
-        self.over = synced.is_err();
+        // A second flush would succeed and prove nothing.
+        self.is_spent = synced.is_err();
         synced?;
         failpoint("synced", &self.path)
     }
 }
 
-impl Staged for Gathered {
+impl Staged for StagedFile {
     fn len(&self) -> u64 {
         self.length
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.usable()?;
+        self.check_usable()?;
         let length = self.length;
         let mut file = self.file()?;
         if let Err(error) = pass("append").and_then(|()| file.write_all(bytes)) {
-            // All or nothing: what is there of it goes again.
+            // All or nothing: a part that was written is cut off again.
             let cut = file.set_len(length);
-            self.over = cut.is_err();
+            self.is_spent = cut.is_err();
             return Err(failed("write", &self.path, error));
         }
         self.length += bytes.len() as u64;
@@ -127,70 +131,70 @@ impl Staged for Gathered {
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        self.usable()?;
-        if self.synced == self.length {
+        self.check_usable()?;
+        if self.synced_bytes == self.length {
             return Ok(());
         }
         self.seal()?;
-        // Its name counts as well, if somebody is to find it by that.
-        if let Some(folder) = self.path.parent().filter(|_| self.stays && self.synced == 0) {
+        // The name must be durable as well, if the file is to be found by it.
+        if let Some(folder) = self.path.parent().filter(|_| self.is_persistent && self.synced_bytes == 0) {
             let found = self.storage.0.flush_folder(folder);
-            // A folder that could not be opened may be flushed later; of one that had no room to be, nothing
-            // is known.
-            self.over = matches!(found, Err(StorageError::Full));
+            // A folder that could not be opened may be flushed later; the state of one that was full is
+            // unknown.
+            self.is_spent = matches!(found, Err(StorageError::Full));
             found?;
         }
-        self.synced = self.length;
+        self.synced_bytes = self.length;
         Ok(())
     }
 
-    fn keep(&mut self, key: &Key) -> Result<(), StorageError> {
-        self.usable()?;
+    fn persist(&mut self, key: &Key) -> Result<(), StorageError> {
+        self.check_usable()?;
         let path = self.storage.0.path(key);
         let folder = path.parent().expect("a key has a folder");
-        self.storage.0.make(folder)?;
+        self.storage.0.create(folder)?;
         let moved = pass("keep")
             .and_then(|()| fs::create_dir_all(folder))
-            .and_then(|()| if self.made { fs::rename(&self.path, &path) } else { Ok(()) });
+            .and_then(|()| if self.is_created { fs::rename(&self.path, &path) } else { Ok(()) });
         moved.map_err(|error| failed("keep", &path, error))?;
         self.path = path;
-        self.stays = true;
-        // Its new name is not durable.
-        self.synced = 0;
+        self.is_persistent = true;
+        // The new name is not durable yet.
+        self.synced_bytes = 0;
         Ok(())
     }
 
     fn is_spent(&self) -> bool {
-        self.over
+        self.is_spent
     }
 
-    fn rest(&mut self) {
+    fn release(&mut self) {
         self.file = None;
     }
 
-    fn content(&self) -> Result<Segments, StorageError> {
+    fn content(&self) -> Result<Content, StorageError> {
         let opened = match &self.file {
             Some(file) => file.try_clone(),
-            None if self.length == 0 => return Ok(Segments::default()),
+            None if self.length == 0 => return Ok(Content::default()),
             None => File::open(&self.path),
         };
         let file = opened.map_err(|error| failed("read", &self.path, error))?;
-        Ok(Segments::of_file(file, self.length))
+        Ok(Content::of_file(file, self.length))
     }
 
     fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError> {
         self.seal()?;
         let storage = self.storage.clone();
-        let mut along = Self::of(&storage, along)?;
+        let mut along = Self::write_all(&storage, along)?;
         let others = along.iter_mut().map(|(one, to)| (one, std::mem::take(to)));
         let all = std::iter::once((self, storage.0.path(key))).chain(others);
-        Self::place(all.collect(), &storage.0)
+        Self::publish_all(all.collect(), &storage.0)
     }
 }
 
-impl Drop for Gathered {
+impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.stays && self.made {
+        if !self.is_persistent && self.is_created {
             // If this fails, the next start removes it.
             let _ = fs::remove_file(&self.path);
         }
