@@ -3,8 +3,8 @@
 //! [`serve`] puts an axum router behind a listener, with the deadlines and memory budgets that the open network
 //! asks for. Knows nothing of what is served. Used by the registry and by the operator's admin port.
 
+pub mod memory_budget;
 pub mod nss;
-pub mod room;
 mod server;
 pub mod shutdown;
 mod socket;

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::room::{ANSWERS, READS, SMALL, Share};
+use super::memory_budget::{ANSWERS, READS, SMALL, Share};
 use super::server::BUFFER;
 
 /// Deadlines that [`Guarded`] enforces.

@@ -3,13 +3,13 @@
 use quinistry_oci::{Digest, Reference, RepositoryName, Tag};
 use quinistry_quine::{Quine, REPOSITORY, VERSION};
 
-use super::asked;
-use super::entity::Entity;
-use super::error::Error;
+use crate::api::references;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::Entity;
 
 /// The quine, ready to be served.
 #[derive(Clone, Debug)]
-pub(super) struct Builtin {
+pub(crate) struct Builtin {
     digests: [Digest; 3],
     manifest: Entity,
     config: Entity,
@@ -19,7 +19,7 @@ pub(super) struct Builtin {
 }
 
 impl Builtin {
-    pub(super) fn new(quine: &Quine) -> Self {
+    pub(crate) fn new(quine: &Quine) -> Self {
         let mut tags: Vec<Tag> = ["latest", VERSION]
             .map(|tag| tag.parse().expect("'latest' and a semantic version are tags"))
             .into();
@@ -38,16 +38,16 @@ impl Builtin {
     }
 
     /// Whether that is its name.
-    pub(super) fn is(name: &RepositoryName) -> bool {
+    pub(crate) fn is(name: &RepositoryName) -> bool {
         name.as_str() == REPOSITORY
     }
 
-    pub(super) fn tags(&self) -> &[Tag] {
+    pub(crate) fn tags(&self) -> &[Tag] {
         &self.tags
     }
 
-    pub(super) fn manifest(&self, reference: &str) -> Result<&Entity, Error> {
-        let known = match asked::reference(reference)? {
+    pub(crate) fn manifest(&self, reference: &str) -> Result<&Entity, Error> {
+        let known = match references::reference(reference)? {
             Some(Reference::Tag(tag)) => self.tags.contains(&tag),
             Some(Reference::Digest(digest)) => digest == self.digests[0],
             None => false,
@@ -55,9 +55,9 @@ impl Builtin {
         if known { Ok(&self.manifest) } else { Err(Error::ManifestUnknown) }
     }
 
-    pub(super) fn blob(&self, digest: &str) -> Result<&Entity, Error> {
+    pub(crate) fn blob(&self, digest: &str) -> Result<&Entity, Error> {
         let [_, config, layer] = &self.digests;
-        match asked::digest(digest)? {
+        match references::digest(digest)? {
             Some(digest) if digest == *config => Ok(&self.config),
             Some(digest) if digest == *layer => Ok(&self.layer),
             _ => Err(Error::BlobUnknown),

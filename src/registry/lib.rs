@@ -5,25 +5,10 @@
 //! to. [`router`] answers requests, and can be mounted in any axum program; [`serve`] puts it behind a listener with the
 //! deadlines that the open network asks for. Knows nothing of command lines, signals or Kubernetes.
 
-mod answer;
-mod asked;
-mod blobs;
-mod body;
-mod budgets;
+mod api;
 mod builtin;
-mod entity;
-mod error;
-mod intake;
-mod listing;
-mod manifests;
-mod method;
-mod panic;
-mod query;
-mod range;
-mod referrers;
-mod route;
-mod turns;
-mod uploads;
+mod keyed_queue;
+mod memory_budgets;
 
 use std::convert::Infallible;
 use std::num::NonZero;
@@ -41,9 +26,9 @@ use quinistry_store::{Store, StoreError};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use self::api::response::error::Error;
 use self::builtin::Builtin;
-use self::error::Error;
-use self::turns::Turns;
+use self::keyed_queue::Turns;
 
 pub use quinistry_http::{Limits, serve};
 
@@ -268,6 +253,6 @@ impl Service<Request> for State {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let state = self.clone();
-        Box::pin(async move { Ok(answer::answer(&state, request).await) })
+        Box::pin(async move { Ok(api::dispatch::answer(&state, request).await) })
     }
 }

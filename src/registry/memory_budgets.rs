@@ -1,20 +1,20 @@
-//! Budgets for what clients send, beside those for what every connection holds ([`quinistry_http::room`]).
+//! Budgets for what clients send, beside those for what every connection holds ([`quinistry_http::memory_budget`]).
 //!
 //! Only a registry with storage uses them. The pods that serve a generation (memory limit: 128 MiB) have none, so what
 //! their clients can make them hold is bounded by the budgets of every connection alone. Bodies of uploads come in by
 //! smaller reads where their budget is used up; manifests must be in memory as a whole, and wait for room.
 
-use quinistry_http::room::Room;
+use quinistry_http::memory_budget::Room;
 
 /// Bodies of uploads that are gathered to be written at once.
-pub(super) static UPLOADS: Room = Room::new(32 * 1024 * 1024);
+pub(crate) static UPLOADS: Room = Room::new(32 * 1024 * 1024);
 
 /// Beginnings of manifests that come in, each up to [`SHORT_MANIFEST`]: long ones cannot take the room of
 /// short ones.
-pub(super) static SHORT_MANIFESTS: Room = Room::new(16 * 1024 * 1024);
+pub(crate) static SHORT_MANIFESTS: Room = Room::new(16 * 1024 * 1024);
 
 /// Rests of manifests that come in.
-pub(super) static LONG_MANIFESTS: Room = Room::new(64 * 1024 * 1024);
+pub(crate) static LONG_MANIFESTS: Room = Room::new(64 * 1024 * 1024);
 
 /// Bytes of each manifest that count as [`SHORT_MANIFESTS`]. Nearly all manifests are shorter.
-pub(super) const SHORT_MANIFEST: usize = 64 * 1024;
+pub(crate) const SHORT_MANIFEST: usize = 64 * 1024;

@@ -8,7 +8,7 @@ const MAX_RANGES: usize = 16;
 
 /// What to send.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Selection {
+pub(crate) enum Selection {
     /// 200, everything.
     Whole,
     /// 206, these bytes.
@@ -20,7 +20,7 @@ pub(super) enum Selection {
 }
 
 /// Reads a `Range` header for content of `total` bytes.
-pub(super) fn select(header: &str, total: u64) -> Selection {
+pub(crate) fn select(header: &str, total: u64) -> Selection {
     // An unknown unit, or a header that is no range set, is ignored (RFC 9110, 14.2).
     let Some((unit, set)) = header.split_once('=') else { return Selection::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {

@@ -11,18 +11,20 @@ use http::{HeaderName, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use super::body::json;
-use super::builtin::Builtin;
-use super::error::Error;
+use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
+use super::panic;
 use super::query::Query;
+use super::response::body::json;
+use super::response::error::Error;
 use super::route::{Route, RouteError};
-use super::{State, blobs, listing, manifests, panic, referrers, uploads};
+use crate::State;
+use crate::builtin::Builtin;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Answers any request.
-pub(super) async fn answer(state: &State, request: Request) -> Response {
+pub(crate) async fn answer(state: &State, request: Request) -> Response {
     let (request, mut body) = request.into_parts();
     let mut response = panic::isolate(async {
         respond(state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)

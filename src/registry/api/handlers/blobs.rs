@@ -8,18 +8,20 @@ use http::request::Parts;
 use quinistry_oci::segments::Segments;
 use quinistry_oci::{Digest, RepositoryName};
 
-use super::entity::Entity;
-use super::error::Error;
-use super::{Stored, asked, body};
+use crate::Stored;
+use crate::api::references;
+use crate::api::response::body;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::Entity;
 
 /// GET and HEAD.
-pub(super) async fn get(
+pub(crate) async fn get(
     stored: &Stored,
     name: RepositoryName,
     digest: &str,
     request: &Parts,
 ) -> Result<Response, Error> {
-    let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
+    let digest = references::digest(digest)?.ok_or(Error::BlobUnknown)?;
     let mut share = None;
     loop {
         let content = match stored.store.blob_at_hand(&name, &digest) {
@@ -52,8 +54,8 @@ async fn look_up(stored: &Stored, name: RepositoryName, digest: Digest) -> Resul
 }
 
 /// DELETE.
-pub(super) async fn delete(stored: &Stored, name: RepositoryName, digest: &str) -> Result<Response, Error> {
-    let digest = asked::digest(digest)?.ok_or(Error::BlobUnknown)?;
+pub(crate) async fn delete(stored: &Stored, name: RepositoryName, digest: &str) -> Result<Response, Error> {
+    let digest = references::digest(digest)?.ok_or(Error::BlobUnknown)?;
     let repository = name.clone();
     stored.change(&repository, move |store| store.delete_blob(&name, &digest)).await?;
     Ok(body::empty(StatusCode::ACCEPTED))

@@ -9,15 +9,15 @@ use http::{HeaderValue, StatusCode};
 use quinistry_oci::{DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, to_json};
 use quinistry_store::{StorageError, StoreError};
 
-use super::entity::ascii;
-use super::route::RouteError;
+use super::served_content::ascii;
+use crate::api::route::RouteError;
 
 /// After how many seconds a client may try again what was too much, or could not be kept.
 const RETRY: HeaderValue = HeaderValue::from_static("5");
 
 /// A request that is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error(transparent)]
     Route(#[from] RouteError),
     /// The method would change what cannot be changed, or is none that this endpoint has.

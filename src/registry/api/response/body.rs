@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
-use quinistry_http::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
+use quinistry_http::memory_budget::{ANSWERS, PATIENCE, SMALL, Share, with_share};
 use quinistry_oci::segments::{Pieces, Segments};
 use tokio::task::JoinHandle;
 
@@ -19,7 +19,7 @@ use super::error::Error;
 
 /// Where content is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(crate) enum From {
     /// Memory, or the file that is being executed: reading it never waits for a disk.
     Memory,
     /// Somebody's disk: whoever reads it may have to wait, and does so elsewhere.
@@ -27,7 +27,7 @@ pub(super) enum From {
 }
 
 /// The body that sends `segments`.
-pub(super) fn from_segments(segments: &Segments, from: From) -> Body {
+pub(crate) fn from_segments(segments: &Segments, from: From) -> Body {
     if let Some(bytes) = segments.as_bytes() {
         return Body::from(bytes.clone());
     }
@@ -39,7 +39,7 @@ pub(super) fn from_segments(segments: &Segments, from: From) -> Body {
 }
 
 /// A 200 with `document` as its body.
-pub(super) fn json<T: serde::Serialize>(document: &T) -> Response {
+pub(crate) fn json<T: serde::Serialize>(document: &T) -> Response {
     json_of(quinistry_oci::to_json(document).into())
 }
 
@@ -50,7 +50,7 @@ fn json_of(bytes: Bytes) -> Response {
 }
 
 /// Responds 200 with `document` as the body, when there is room for it in memory.
-pub(super) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<Response, Error> {
+pub(crate) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<Response, Error> {
     let mut bytes = Bytes::from(quinistry_oci::to_json(document));
     if bytes.len() > SMALL {
         let share = ANSWERS.take(bytes.len(), PATIENCE).await.ok_or(Error::Crowded)?;
@@ -61,7 +61,7 @@ pub(super) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<
 
 /// Returns an empty response with `Content-Length: 0`, or without one where a 204 must have none (RFC 9110,
 /// 8.6).
-pub(super) fn empty(status: StatusCode) -> Response {
+pub(crate) fn empty(status: StatusCode) -> Response {
     let has_length = status != StatusCode::NO_CONTENT;
     let mut response = Response::new(if has_length { Body::empty() } else { none() });
     *response.status_mut() = status;
@@ -73,7 +73,7 @@ pub(super) fn empty(status: StatusCode) -> Response {
 
 /// No body, nor a length: axum writes a `Content-Length` wherever it knows one, but in an answer that has none to
 /// give, as a 304 (RFC 9110, 8.6), "0" would be wrong.
-pub(super) fn none() -> Body {
+pub(crate) fn none() -> Body {
     Body::new(NoBody)
 }
 

@@ -1,12 +1,12 @@
 //! Which methods there are where: what an `Allow` header says (RFC 9110, 15.5.6). Pure.
 
-use super::Options;
-use super::error::Error;
+use super::response::error::Error;
 use super::route::Route;
+use crate::Options;
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(crate) enum Method {
     /// GET and HEAD.
     Read,
     Post,
@@ -16,12 +16,12 @@ pub(super) enum Method {
 }
 
 /// What is said of what can never be changed.
-pub(super) const READ_ONLY: Error =
+pub(crate) const READ_ONLY: Error =
     Error::Method { why: "this repository is built in, and read-only", allow: "GET, HEAD" };
 
 impl Method {
     /// The method, if it may be used anywhere here.
-    pub(super) fn of(method: &http::Method, options: Option<&Options>) -> Result<Self, Error> {
+    pub(crate) fn of(method: &http::Method, options: Option<&Options>) -> Result<Self, Error> {
         let refuse = |why| Err(Error::Method { why, allow: "GET, HEAD" });
         if matches!(*method, http::Method::GET | http::Method::HEAD) {
             return Ok(Self::Read);
@@ -41,7 +41,7 @@ impl Method {
 }
 
 /// The endpoint has other methods than this one.
-pub(super) fn not_here(route: &Route, options: &Options) -> Error {
+pub(crate) fn not_here(route: &Route, options: &Options) -> Error {
     let allow = match route {
         Route::Manifest { .. } if options.delete => "GET, HEAD, PUT, DELETE",
         Route::Manifest { .. } => "GET, HEAD, PUT",

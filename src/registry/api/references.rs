@@ -5,10 +5,10 @@
 
 use quinistry_oci::{Digest, DigestError, Reference, ReferenceError};
 
-use super::error::Error;
+use super::response::error::Error;
 
 /// The digest; nothing if nothing can have it.
-pub(super) fn digest(text: &str) -> Result<Option<Digest>, Error> {
+pub(crate) fn digest(text: &str) -> Result<Option<Digest>, Error> {
     match text.parse() {
         Ok(digest) => Ok(Some(digest)),
         Err(DigestError::Unsupported) => Ok(None),
@@ -17,7 +17,7 @@ pub(super) fn digest(text: &str) -> Result<Option<Digest>, Error> {
 }
 
 /// The tag or digest; nothing if nothing can have it.
-pub(super) fn reference(text: &str) -> Result<Option<Reference>, Error> {
+pub(crate) fn reference(text: &str) -> Result<Option<Reference>, Error> {
     match text.parse() {
         Ok(reference) => Ok(Some(reference)),
         Err(ReferenceError::Tag(_) | ReferenceError::Digest(DigestError::Unsupported)) => Ok(None),

@@ -8,10 +8,10 @@ use quinistry_quine::REPOSITORY;
 use quinistry_store::{Page, Store};
 use serde::Serialize;
 
-use super::Stored;
-use super::body::json_with_room;
-use super::error::Error;
-use super::query::Query;
+use crate::Stored;
+use crate::api::query::Query;
+use crate::api::response::body::json_with_room;
+use crate::api::response::error::Error;
 
 /// Longest page, and the length of one when the client names none.
 const MAX_PAGE: usize = 1000;
@@ -28,7 +28,7 @@ struct Catalog {
 }
 
 /// Tags of the built-in repository.
-pub(super) async fn builtin_tags(
+pub(crate) async fn builtin_tags(
     name: &RepositoryName,
     tags: &[Tag],
     query: Query<'_>,
@@ -40,7 +40,7 @@ pub(super) async fn builtin_tags(
 }
 
 /// Tags of a repository that was pushed to.
-pub(super) async fn tags(stored: &Stored, name: RepositoryName, query: Query<'_>) -> Result<Response, Error> {
+pub(crate) async fn tags(stored: &Stored, name: RepositoryName, query: Query<'_>) -> Result<Response, Error> {
     let page = page(query)?;
     let (of, wanted) = (name.clone(), page.clone());
     let _turn = stored.lists.acquire().await.expect("the semaphore is never closed");
@@ -49,7 +49,7 @@ pub(super) async fn tags(stored: &Stored, name: RepositoryName, query: Query<'_>
 }
 
 /// Repositories, the built-in one among them.
-pub(super) async fn catalog(
+pub(crate) async fn catalog(
     stored: Option<&Stored>,
     builtin: bool,
     query: Query<'_>,
@@ -95,7 +95,7 @@ fn with_link(mut response: Response, link: Option<String>) -> Response {
 }
 
 /// The page that is asked for; what is longer than the longest is as long as that.
-pub(super) fn page(query: Query<'_>) -> Result<Page, Error> {
+pub(crate) fn page(query: Query<'_>) -> Result<Page, Error> {
     let size = match query.first("n") {
         None => MAX_PAGE,
         Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {

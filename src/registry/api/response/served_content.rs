@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use quinistry_http::room::{ANSWERS, PATIENCE, SMALL, Share, with_share};
+use quinistry_http::memory_budget::{ANSWERS, PATIENCE, SMALL, Share, with_share};
 use quinistry_oci::Digest;
 use quinistry_oci::segments::Segments;
 
@@ -18,24 +18,24 @@ use super::body;
 use super::error::Error;
 use super::range::{Selection, select};
 
-pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(crate) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Longest content that a store copies into memory; what is longer it reads by pieces, or holds there anyway.
 const MAX_COPY: usize = 256 * 1024;
 
 /// Bytes of room for an answer, to be waited for.
 #[derive(Debug)]
-pub(super) struct Wait(usize);
+pub(crate) struct Wait(usize);
 
 impl Wait {
-    pub(super) async fn share(self) -> Result<Share, Error> {
+    pub(crate) async fn share(self) -> Result<Share, Error> {
         ANSWERS.take(self.0, PATIENCE).await.ok_or(Error::Crowded)
     }
 }
 
 /// A blob or manifest, ready to be sent.
 #[derive(Clone, Debug)]
-pub(super) struct Entity {
+pub(crate) struct Entity {
     content: Segments,
     from: body::From,
     length: u64,
@@ -45,25 +45,25 @@ pub(super) struct Entity {
 
 impl Entity {
     /// A manifest: typed, sent whole.
-    pub(super) fn manifest(digest: &Digest, media_type: &str, content: &Segments) -> Self {
+    pub(crate) fn manifest(digest: &Digest, media_type: &str, content: &Segments) -> Self {
         Self::new(digest, content, ascii(media_type.into()))
     }
 
     /// A blob: typeless, sent in ranges if asked.
-    pub(super) fn blob(digest: &Digest, content: &Segments) -> Self {
+    pub(crate) fn blob(digest: &Digest, content: &Segments) -> Self {
         let mut entity = Self::new(digest, content, HeaderValue::from_static("application/octet-stream"));
         entity.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         entity
     }
 
     /// The same, from somebody's disk.
-    pub(super) fn on_disk(self) -> Self {
+    pub(crate) fn on_disk(self) -> Self {
         Self { from: body::From::Disk, ..self }
     }
 
     /// Answers as [`Self::answer`] does if there is room for a long answer that lies in memory; else returns
     /// what to wait for, and holds nothing any more.
-    pub(super) fn answer_with_room(
+    pub(crate) fn answer_with_room(
         self,
         request: &Parts,
         waited: Option<Share>,
@@ -103,7 +103,7 @@ impl Entity {
     }
 
     /// Answers GET or HEAD.
-    pub(super) fn answer(&self, request: &Parts) -> Result<Response, Error> {
+    pub(crate) fn answer(&self, request: &Parts) -> Result<Response, Error> {
         let etag = &self.headers[ETAG];
         if request.headers.get_all(IF_NONE_MATCH).iter().any(|header| names(header, etag)) {
             return Ok(self.not_modified());
@@ -176,7 +176,7 @@ fn content_range(range: &std::ops::Range<u64>, total: u64) -> String {
 }
 
 /// A header of what was parsed, or made here.
-pub(super) fn ascii(text: String) -> HeaderValue {
+pub(crate) fn ascii(text: String) -> HeaderValue {
     text.try_into().expect("names, tags, digests and media types are ASCII")
 }
 

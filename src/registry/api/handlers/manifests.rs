@@ -8,17 +8,19 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use quinistry_http::room::{PATIENCE, Room, Share};
+use quinistry_http::memory_budget::{PATIENCE, Room, Share};
 use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
 use quinistry_store::{StoreError, Tagged};
 use tokio::time::Instant;
 
-use super::budgets::{LONG_MANIFESTS, SHORT_MANIFEST, SHORT_MANIFESTS};
-use super::entity::{DIGEST, Entity, ascii};
-use super::error::Error;
-use super::intake::{Intake, length_of};
-use super::query::Query;
-use super::{Stored, asked, blocking, body};
+use crate::api::query::Query;
+use crate::api::references;
+use crate::api::request_body::{Intake, length_of};
+use crate::api::response::body;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::{DIGEST, Entity, ascii};
+use crate::memory_budgets::{LONG_MANIFESTS, SHORT_MANIFEST, SHORT_MANIFESTS};
+use crate::{Stored, blocking};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -31,13 +33,13 @@ const MAX_TAGS: usize = 100;
 const MAX_INLINE: usize = 16 * 1024;
 
 /// GET and HEAD.
-pub(super) async fn get(
+pub(crate) async fn get(
     stored: &Stored,
     name: RepositoryName,
     reference: &str,
     request: &Parts,
 ) -> Result<Response, Error> {
-    let reference = asked::reference(reference)?.ok_or(Error::ManifestUnknown)?;
+    let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     let mut share = None;
     loop {
         let entity = find(stored, &name, &reference).await?;
@@ -60,7 +62,7 @@ async fn find(stored: &Stored, name: &RepositoryName, reference: &Reference) -> 
 }
 
 /// PUT, by tag or digest, with further tags in the query.
-pub(super) async fn put(
+pub(crate) async fn put(
     stored: &Stored,
     name: RepositoryName,
     reference: &str,
@@ -118,12 +120,12 @@ pub(super) async fn put(
 }
 
 /// DELETE: of a tag the tag alone, of a digest the manifest and all of its tags.
-pub(super) async fn delete(
+pub(crate) async fn delete(
     stored: &Stored,
     name: RepositoryName,
     reference: &str,
 ) -> Result<Response, Error> {
-    let reference = asked::reference(reference)?.ok_or(Error::ManifestUnknown)?;
+    let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     let repository = name.clone();
     stored
         .change(&repository, move |store| match &reference {

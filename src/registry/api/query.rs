@@ -4,34 +4,34 @@ use std::borrow::Cow;
 
 use quinistry_oci::{Algorithm, Digest};
 
-use super::error::Error;
+use super::response::error::Error;
 
 /// What stands behind the question mark.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Query<'a>(&'a str);
+pub(crate) struct Query<'a>(&'a str);
 
 impl<'a> Query<'a> {
-    pub(super) fn of(uri: &'a http::Uri) -> Self {
+    pub(crate) fn of(uri: &'a http::Uri) -> Self {
         Self(uri.query().unwrap_or_default())
     }
 
     #[cfg(test)]
-    pub(super) const fn new(text: &'a str) -> Self {
+    pub(crate) const fn new(text: &'a str) -> Self {
         Self(text)
     }
 
     /// All values of a parameter, in order.
-    pub(super) fn all(self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+    pub(crate) fn all(self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
         form_urlencoded::parse(self.0.as_bytes()).filter(move |(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// The first value of a parameter.
-    pub(super) fn first(self, name: &str) -> Option<Cow<'a, str>> {
+    pub(crate) fn first(self, name: &str) -> Option<Cow<'a, str>> {
         self.all(name).next()
     }
 
     /// The digest that a blob is announced with. Two would leave open which one is meant.
-    pub(super) fn digest(self) -> Result<Option<Digest>, Error> {
+    pub(crate) fn digest(self) -> Result<Option<Digest>, Error> {
         let mut values = self.all("digest");
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
@@ -41,7 +41,7 @@ impl<'a> Query<'a> {
     }
 
     /// The algorithm that a blob will be named by.
-    pub(super) fn algorithm(self) -> Result<Option<Algorithm>, Error> {
+    pub(crate) fn algorithm(self) -> Result<Option<Algorithm>, Error> {
         match self.first("digest-algorithm").as_deref() {
             None => Ok(None),
             Some("sha256") => Ok(Some(Algorithm::Sha256)),

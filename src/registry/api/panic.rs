@@ -5,10 +5,10 @@ use std::panic::AssertUnwindSafe;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 
-use super::error::Error;
+use super::response::error::Error;
 
 /// Runs a handler to its end, whatever end that is. The panic's own message goes to the log by the panic hook.
-pub(super) async fn isolate(handler: impl Future<Output = Response>) -> Response {
+pub(crate) async fn isolate(handler: impl Future<Output = Response>) -> Response {
     // Handlers share nothing mutable, so nothing can be left half-changed.
     AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|_| Error::Internal.into_response())
 }

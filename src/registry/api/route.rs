@@ -11,7 +11,7 @@ use quinistry_oci::{DigestError, NameError, RepositoryName};
 /// An endpoint, with what the path says about it. Names are parsed; references are left to the handlers, whose
 /// answer to a malformed one differs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(crate) enum Route {
     /// end-1
     Base,
     /// `/v2/_catalog`
@@ -32,7 +32,7 @@ pub(super) enum Route {
 
 /// Why a path means no endpoint.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RouteError {
+pub(crate) enum RouteError {
     /// Nothing of the specification's.
     #[error("no such endpoint")]
     Unknown,
@@ -56,7 +56,7 @@ enum Verb<'a> {
 
 impl Route {
     /// Reads the path of a request, still percent-encoded.
-    pub(super) fn parse(path: &str) -> Result<Self, RouteError> {
+    pub(crate) fn parse(path: &str) -> Result<Self, RouteError> {
         let path = path.strip_prefix("/v2").ok_or(RouteError::Unknown)?;
         if matches!(path, "" | "/") {
             return Ok(Self::Base);
@@ -108,7 +108,7 @@ impl Route {
 
 impl Route {
     /// The repository that it is about.
-    pub(super) const fn name(&self) -> Option<&RepositoryName> {
+    pub(crate) const fn name(&self) -> Option<&RepositoryName> {
         match self {
             Self::Base | Self::Catalog => None,
             Self::Blob { name, .. }

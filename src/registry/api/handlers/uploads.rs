@@ -11,16 +11,17 @@ use http::{HeaderName, StatusCode};
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_store::{Claimed, Receiver, Session, StoreError, UploadId};
 
-use super::entity::{DIGEST, ascii};
-use super::error::Error;
-use super::intake::{Batch, Intake, length_of};
-use super::query::Query;
-use super::{Stored, blocking, body, to_the_end};
+use crate::api::query::Query;
+use crate::api::request_body::{Batch, Intake, length_of};
+use crate::api::response::body;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::{DIGEST, ascii};
+use crate::{Stored, blocking, to_the_end};
 
 const ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// POST: opens a session, mounts a blob, or takes one in at once.
-pub(super) async fn post(
+pub(crate) async fn post(
     stored: &Stored,
     name: RepositoryName,
     request: &Parts,
@@ -67,7 +68,7 @@ async fn whole(
 }
 
 /// GET and HEAD: how far it is.
-pub(super) async fn get(stored: &Stored, name: RepositoryName, id: &str) -> Result<Response, Error> {
+pub(crate) async fn get(stored: &Stored, name: RepositoryName, id: &str) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
     if let Ok(claimed) = session.try_claim() {
         settle(stored, &session, claimed).await?;
@@ -77,7 +78,7 @@ pub(super) async fn get(stored: &Stored, name: RepositoryName, id: &str) -> Resu
 
 /// DELETE: whoever is at it is stopped. Carried out also if the client leaves meanwhile, since a session that was told to
 /// stop takes nothing any more.
-pub(super) async fn delete(stored: &Stored, name: RepositoryName, id: &str) -> Result<Response, Error> {
+pub(crate) async fn delete(stored: &Stored, name: RepositoryName, id: &str) -> Result<Response, Error> {
     let session = find(stored, &name, id).await?;
     let stored = stored.clone();
     to_the_end(async move {
@@ -89,7 +90,7 @@ pub(super) async fn delete(stored: &Stored, name: RepositoryName, id: &str) -> R
 }
 
 /// PATCH: goes on with the blob.
-pub(super) async fn patch(
+pub(crate) async fn patch(
     stored: &Stored,
     name: RepositoryName,
     id: &str,
@@ -110,7 +111,7 @@ pub(super) async fn patch(
 }
 
 /// PUT: the end of the blob, perhaps with the last of it.
-pub(super) async fn put(
+pub(crate) async fn put(
     stored: &Stored,
     name: RepositoryName,
     id: &str,

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
-use quinistry_http::room::{Room, Share};
+use quinistry_http::memory_budget::{Room, Share};
 use tokio::time::{Instant, timeout_at};
 
-use super::Options;
-use super::budgets::UPLOADS;
-use super::error::Error;
+use super::response::error::Error;
+use crate::Options;
+use crate::memory_budgets::UPLOADS;
 
 /// Bytes that are gathered before they are written: a write for each packet would cost more than the packet.
 const BATCH: usize = 128 * 1024;
@@ -30,13 +30,13 @@ const TIGHT: Duration = Duration::from_secs(2);
 const TIGHT_BYTES: u64 = 64 * 1024;
 
 /// Returns the declared `Content-Length`, if any.
-pub(super) fn length_of(request: &Parts) -> Option<u64> {
+pub(crate) fn length_of(request: &Parts) -> Option<u64> {
     request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A body that is being read.
 #[derive(Debug)]
-pub(super) struct Intake<'a> {
+pub(crate) struct Intake<'a> {
     body: &'a mut Body,
     window: Duration,
     /// What must come within a window.
@@ -51,7 +51,7 @@ pub(super) struct Intake<'a> {
 
 /// A part of a body, gathered to be written at once.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     pieces: Vec<Bytes>,
     /// Short pieces that came last.
     tail: Vec<u8>,
@@ -60,7 +60,7 @@ pub(super) struct Batch {
 }
 
 impl<'a> Intake<'a> {
-    pub(super) fn new(body: &'a mut Body, options: &Options) -> Self {
+    pub(crate) fn new(body: &'a mut Body, options: &Options) -> Self {
         let least = u128::from(options.body_rate).saturating_mul(options.body.as_millis()) / 1000;
         Self {
             body,
@@ -73,14 +73,14 @@ impl<'a> Intake<'a> {
     }
 
     /// Has the body come faster from now on whenever less than a quarter of `room` is free.
-    pub(super) fn takes_room_of(&mut self, room: &'static Room) {
+    pub(crate) fn takes_room_of(&mut self, room: &'static Room) {
         if self.tight.is_none_or(|(before, ..)| !std::ptr::eq(before, room)) {
             self.tight = Some((room, Instant::now() + TIGHT, 0));
         }
     }
 
     /// Adds time in which the body was not read, as it waited for room, to what the client has.
-    pub(super) fn excuse(&mut self, waited: Duration) {
+    pub(crate) fn excuse(&mut self, waited: Duration) {
         self.until += waited;
         if let Some((_, until, _)) = &mut self.tight {
             *until += waited;
@@ -88,7 +88,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Returns the next bytes, or none at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let deadline = self.tight.map_or(self.until, |(_, until, _)| until.min(self.until));
             match timeout_at(deadline, self.body.frame()).await {
@@ -132,7 +132,7 @@ impl<'a> Intake<'a> {
 
     /// Returns the next bytes, as many as it pays to write at once, or none at the end. Bytes that came
     /// before the body was cut off are given before the error.
-    pub(super) async fn batch(&mut self) -> (Batch, Result<(), Error>) {
+    pub(crate) async fn batch(&mut self) -> (Batch, Result<(), Error>) {
         let mut batch = Batch::default();
         while batch.has_room() {
             match self.next().await {
@@ -172,12 +172,12 @@ impl Batch {
     }
 
     /// Returns the length in bytes.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.length as u64
     }
 
     /// Calls `write` for each piece, in order.
-    pub(super) fn try_for_each<E>(mut self, write: impl FnMut(Bytes) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn try_for_each<E>(mut self, write: impl FnMut(Bytes) -> Result<(), E>) -> Result<(), E> {
         self.end_tail();
         // The share is held until all of them are written.
         std::mem::take(&mut self.pieces).into_iter().try_for_each(write)

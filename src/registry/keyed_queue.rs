@@ -12,12 +12,12 @@ use tokio::sync::{Mutex as Lock, OwnedMutexGuard};
 
 /// One queue for each key, as long as a request is in it. Clones share them.
 #[derive(Debug)]
-pub(super) struct Turns<K: Eq + Hash>(Arc<Mutex<HashMap<K, Arc<Lock<()>>>>>);
+pub(crate) struct Turns<K: Eq + Hash>(Arc<Mutex<HashMap<K, Arc<Lock<()>>>>>);
 
 /// The turn of one request; it ends when this is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Turn<K: Eq + Hash> {
+pub(crate) struct Turn<K: Eq + Hash> {
     // Dropped first, so that the next request goes on.
     _guard: OwnedMutexGuard<()>,
     _place: Place<K>,
@@ -45,7 +45,7 @@ impl<K: Eq + Hash> Default for Turns<K> {
 
 impl<K: Eq + Hash + Clone> Turns<K> {
     /// Waits until it is the caller's turn, in the order in which requests came.
-    pub(super) async fn wait(&self, key: &K) -> Turn<K> {
+    pub(crate) async fn wait(&self, key: &K) -> Turn<K> {
         let queue = self.queues().entry(key.clone()).or_default().clone();
         let place = Place { turns: self.clone(), key: key.clone(), queue: Some(queue.clone()) };
         Turn { _guard: queue.lock_owned().await, _place: place }

@@ -8,12 +8,13 @@ use quinistry_oci::{Descriptor, Digest, ImageIndex, RepositoryName, media_type};
 use quinistry_store::{Page, Referrers};
 use tokio::sync::SemaphorePermit;
 
-use super::body::json_with_room;
-use super::entity::ascii;
-use super::error::Error;
 use super::listing;
-use super::query::Query;
-use super::{Stored, asked};
+use crate::Stored;
+use crate::api::query::Query;
+use crate::api::references;
+use crate::api::response::body::json_with_room;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::ascii;
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -47,13 +48,13 @@ async fn look_up<'a>(
 }
 
 /// Always 200 for a well-formed digest, whatever the repository.
-pub(super) async fn list(
+pub(crate) async fn list(
     stored: Option<&Stored>,
     name: RepositoryName,
     digest: &str,
     query: Query<'_>,
 ) -> Result<Response, Error> {
-    let subject = asked::digest(digest)?;
+    let subject = references::digest(digest)?;
     let types: Vec<String> = query.all("artifactType").map(Into::into).collect();
     let page = listing::page(query)?;
     let mut found = ([].into(), false);
