@@ -243,7 +243,7 @@ fn running_out_of_files_is_survived() {
     allow_many_files();
     let server = with_file_limit("-n 64");
     let silent: Vec<Connection> = (0..120).map(|_| server.peer.connect()).collect();
-    server.log_line("cannot accept connections for a moment");
+    server.log_line("cannot accept connection, retrying in 100 ms");
     drop(silent);
     assert_eq!(server.peer.get("/v2/").status, 200);
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
-use quinistry_http::memory_budget::{Room, Share};
+use quinistry_http::memory_budget::{MemoryBudget, Permit};
 use tokio::time::{Instant, timeout_at};
 
 use super::response::error::Error;
@@ -23,11 +23,11 @@ const SMALL_BATCH: usize = 8 * 1024;
 /// Shorter pieces are copied: each would keep the read buffer that it lies in, which is far longer.
 const SHORT_PIECE: usize = 16 * 1024;
 
-/// Window in which [`TIGHT_BYTES`] of a body must come whose room is nearly used up.
-const TIGHT: Duration = Duration::from_secs(2);
+/// Window in which [`MIN_BYTES_IN_SHORT_WINDOW`] of a body must come whose room is nearly used up.
+const SHORT_WINDOW: Duration = Duration::from_secs(2);
 
-/// Bytes to come within [`TIGHT`]: 32 KiB/s.
-const TIGHT_BYTES: u64 = 64 * 1024;
+/// Bytes to come within [`SHORT_WINDOW`]: 32 KiB/s.
+const MIN_BYTES_IN_SHORT_WINDOW: u64 = 64 * 1024;
 
 /// Returns the declared `Content-Length`, if any.
 pub(crate) fn length_of(request: &Parts) -> Option<u64> {
@@ -46,7 +46,7 @@ pub(crate) struct Intake<'a> {
     came: u64,
     /// The contended room that the body takes, the end of the shorter window, and the bytes that came in this
     /// window.
-    tight: Option<(&'static Room, Instant, u64)>,
+    tight: Option<(&'static MemoryBudget, Instant, u64)>,
 }
 
 /// A part of a body, gathered to be written at once.
@@ -56,7 +56,7 @@ pub(crate) struct Batch {
     /// Short pieces that came last.
     tail: Vec<u8>,
     length: usize,
-    share: Option<Share>,
+    share: Option<Permit>,
 }
 
 impl<'a> Intake<'a> {
@@ -73,9 +73,9 @@ impl<'a> Intake<'a> {
     }
 
     /// Has the body come faster from now on whenever less than a quarter of `room` is free.
-    pub(crate) fn takes_room_of(&mut self, room: &'static Room) {
+    pub(crate) fn takes_room_of(&mut self, room: &'static MemoryBudget) {
         if self.tight.is_none_or(|(before, ..)| !std::ptr::eq(before, room)) {
-            self.tight = Some((room, Instant::now() + TIGHT, 0));
+            self.tight = Some((room, Instant::now() + SHORT_WINDOW, 0));
         }
     }
 
@@ -116,10 +116,10 @@ impl<'a> Intake<'a> {
         if let Some((room, until, came)) = &mut self.tight
             && *until <= now
         {
-            if *came < TIGHT_BYTES && room.is_tight() {
+            if *came < MIN_BYTES_IN_SHORT_WINDOW && room.is_nearly_exhausted() {
                 return Err(Error::SlowBody);
             }
-            (*until, *came) = (now + TIGHT, 0);
+            (*until, *came) = (now + SHORT_WINDOW, 0);
         }
         if self.until <= now {
             if self.came < self.least {
@@ -150,7 +150,7 @@ impl<'a> Intake<'a> {
 impl Batch {
     fn has_room(&mut self) -> bool {
         if self.length >= SMALL_BATCH && self.share.is_none() {
-            self.share = UPLOADS.try_take(BATCH);
+            self.share = UPLOADS.try_acquire(BATCH);
         }
         self.length < SMALL_BATCH || (self.share.is_some() && self.length < BATCH)
     }
@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_client_is_not_blamed_for_the_time_in_which_its_body_was_not_read() {
-        static ROOM: Room = Room::new(4);
-        let _all = ROOM.try_take(4).unwrap();
+        static ROOM: MemoryBudget = MemoryBudget::new(4);
+        let _all = ROOM.try_acquire(4).unwrap();
         let mut body = Body::empty();
         let mut intake = Intake::new(&mut body, &Options::default());
         intake.takes_room_of(&ROOM);
@@ -235,17 +235,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_in_a_tight_room_must_come_faster() {
-        static ROOM: Room = Room::new(100);
+        static ROOM: MemoryBudget = MemoryBudget::new(100);
         let mut silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
         let mut intake = Intake::new(&mut silent, &Options::default());
         intake.takes_room_of(&ROOM);
         let past = Instant::now();
         intake.tight = Some((&ROOM, past, 0));
         intake.at_deadline().expect("there is room for all");
-        let _all = ROOM.try_take(90).unwrap();
-        intake.tight = Some((&ROOM, past, TIGHT_BYTES));
+        let _all = ROOM.try_acquire(90).unwrap();
+        intake.tight = Some((&ROOM, past, MIN_BYTES_IN_SHORT_WINDOW));
         intake.at_deadline().expect("it comes fast enough");
-        intake.tight = Some((&ROOM, past, TIGHT_BYTES - 1));
+        intake.tight = Some((&ROOM, past, MIN_BYTES_IN_SHORT_WINDOW - 1));
         assert!(matches!(intake.at_deadline(), Err(Error::SlowBody)));
     }
 }

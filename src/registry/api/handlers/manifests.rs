@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use quinistry_http::memory_budget::{PATIENCE, Room, Share};
+use quinistry_http::memory_budget::{MemoryBudget, PERMIT_TIMEOUT, Permit};
 use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
 use quinistry_store::{StoreError, Tagged};
 use tokio::time::Instant;
@@ -162,22 +162,22 @@ fn tag_fields(tags: &[Tag]) -> impl Iterator<Item = String> {
     tags.chunks(per_field).map(|tags| tags.iter().map(Tag::to_string).collect::<Vec<_>>().join(", "))
 }
 
-/// Room in memory for a manifest that comes in.
+/// MemoryBudget in memory for a manifest that comes in.
 #[derive(Debug, Default)]
 struct ManifestRoom {
-    short: Option<Share>,
-    long: Option<Share>,
+    short: Option<Permit>,
+    long: Option<Permit>,
 }
 
 impl ManifestRoom {
     /// Takes room for `more` bytes behind the first `before`, and returns the room of the last of them.
-    async fn extend(&mut self, before: usize, more: usize) -> Result<&'static Room, Error> {
+    async fn extend(&mut self, before: usize, more: usize) -> Result<&'static MemoryBudget, Error> {
         let short = SHORT_MANIFEST.saturating_sub(before).min(more);
         for (share, room, bytes) in
             [(&mut self.short, &SHORT_MANIFESTS, short), (&mut self.long, &LONG_MANIFESTS, more - short)]
         {
             if bytes > 0 {
-                let taken = room.take(bytes, PATIENCE).await.ok_or(Error::TooMuchAtOnce)?;
+                let taken = room.acquire(bytes, PERMIT_TIMEOUT).await.ok_or(Error::TooMuchAtOnce)?;
                 match share {
                     Some(share) => share.merge(taken),
                     None => *share = Some(taken),

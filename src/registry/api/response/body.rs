@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
-use quinistry_http::memory_budget::{ANSWERS, PATIENCE, SMALL, Share, with_share};
+use quinistry_http::memory_budget::{PERMIT_TIMEOUT, Permit, RESPONSES, UNBUDGETED_BYTES, with_permit};
 use quinistry_oci::segments::{Pieces, Segments};
 use tokio::task::JoinHandle;
 
@@ -52,9 +52,9 @@ fn json_of(bytes: Bytes) -> Response {
 /// Responds 200 with `document` as the body, when there is room for it in memory.
 pub(crate) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<Response, Error> {
     let mut bytes = Bytes::from(quinistry_oci::to_json(document));
-    if bytes.len() > SMALL {
-        let share = ANSWERS.take(bytes.len(), PATIENCE).await.ok_or(Error::Crowded)?;
-        bytes = with_share(bytes, share);
+    if bytes.len() > UNBUDGETED_BYTES {
+        let share = RESPONSES.acquire(bytes.len(), PERMIT_TIMEOUT).await.ok_or(Error::Crowded)?;
+        bytes = with_permit(bytes, share);
     }
     Ok(json_of(bytes))
 }
@@ -96,17 +96,17 @@ impl http_body::Body for NoBody {
 }
 
 /// Bounds the next piece by the room that there is for it, and takes that room.
-fn limit(pieces: &mut Pieces, left: u64) -> Option<Share> {
+fn limit(pieces: &mut Pieces, left: u64) -> Option<Permit> {
     let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(Pieces::LONGEST);
-    let part = if wanted > SMALL { ANSWERS.take_part(wanted) } else { None };
-    pieces.limit(part.as_ref().map_or(SMALL, |(part, _)| *part));
+    let part = if wanted > UNBUDGETED_BYTES { RESPONSES.try_acquire_part(wanted) } else { None };
+    pieces.limit(part.as_ref().map_or(UNBUDGETED_BYTES, |(part, _)| *part));
     part.map(|(_, share)| share)
 }
 
 /// Returns a piece that holds its share until it is sent.
-fn charged(piece: Bytes, share: Option<Share>) -> Bytes {
+fn charged(piece: Bytes, share: Option<Permit>) -> Bytes {
     match share {
-        Some(share) if piece.len() > SMALL => with_share(piece, share),
+        Some(share) if piece.len() > UNBUDGETED_BYTES => with_permit(piece, share),
         _ => piece,
     }
 }
@@ -156,7 +156,7 @@ impl DiskBody {
         &mut self,
         pieces: Pieces,
         piece: Option<io::Result<Bytes>>,
-        share: Option<Share>,
+        share: Option<Permit>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match piece {
             Some(Ok(piece)) => {
@@ -178,7 +178,7 @@ fn failed<T>(error: io::Error) -> Poll<Option<Result<T, io::Error>>> {
 
 enum Reading {
     Idle(Pieces),
-    Busy(JoinHandle<(Pieces, Option<io::Result<Bytes>>, Option<Share>)>),
+    Busy(JoinHandle<(Pieces, Option<io::Result<Bytes>>, Option<Permit>)>),
     Over,
 }
 

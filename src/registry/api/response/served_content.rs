@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use quinistry_http::memory_budget::{ANSWERS, PATIENCE, SMALL, Share, with_share};
+use quinistry_http::memory_budget::{PERMIT_TIMEOUT, Permit, RESPONSES, UNBUDGETED_BYTES, with_permit};
 use quinistry_oci::Digest;
 use quinistry_oci::segments::Segments;
 
@@ -28,8 +28,8 @@ const MAX_COPY: usize = 256 * 1024;
 pub(crate) struct Wait(usize);
 
 impl Wait {
-    pub(crate) async fn share(self) -> Result<Share, Error> {
-        ANSWERS.take(self.0, PATIENCE).await.ok_or(Error::Crowded)
+    pub(crate) async fn share(self) -> Result<Permit, Error> {
+        RESPONSES.acquire(self.0, PERMIT_TIMEOUT).await.ok_or(Error::Crowded)
     }
 }
 
@@ -66,13 +66,13 @@ impl Entity {
     pub(crate) fn answer_with_room(
         self,
         request: &Parts,
-        waited: Option<Share>,
+        waited: Option<Permit>,
     ) -> Result<ControlFlow<Response, Wait>, Error> {
         let length = self.copied(request);
-        if length <= SMALL {
+        if length <= UNBUDGETED_BYTES {
             return self.answer(request).map(ControlFlow::Break);
         }
-        match waited.or_else(|| ANSWERS.try_take(length)) {
+        match waited.or_else(|| RESPONSES.try_acquire(length)) {
             Some(share) => self.charged(share).answer(request).map(ControlFlow::Break),
             None => Ok(ControlFlow::Continue(Wait(length))),
         }
@@ -85,9 +85,9 @@ impl Entity {
     }
 
     /// Returns the same content, which now holds a share of the room for answers.
-    fn charged(mut self, share: Share) -> Self {
+    fn charged(mut self, share: Permit) -> Self {
         if let Some(bytes) = self.content.as_bytes() {
-            self.content = [with_share(bytes.clone(), share)].into();
+            self.content = [with_permit(bytes.clone(), share)].into();
         }
         self
     }
