@@ -1,20 +1,20 @@
-//! The built-in repository: one image, that of the running executable, which nobody can change.
+//! Built-in repository: one read-only image, that of the running executable.
 
 use quinistry_oci::{Digest, Reference, RepositoryName, Tag};
 use quinistry_quine::{Quine, REPOSITORY, VERSION};
 
 use crate::api::references;
 use crate::api::response::error::Error;
-use crate::api::response::served_content::Entity;
+use crate::api::response::served_content::ServedContent;
 
-/// The quine, ready to be served.
+/// Quine with its response headers, ready to be served.
 #[derive(Clone, Debug)]
 pub(crate) struct Builtin {
     digests: [Digest; 3],
-    manifest: Entity,
-    config: Entity,
-    layer: Entity,
-    /// Sorted as `/tags/list` wants them.
+    manifest: ServedContent,
+    config: ServedContent,
+    layer: ServedContent,
+    /// Tags in the order of `/tags/list`.
     tags: Vec<Tag>,
 }
 
@@ -26,19 +26,19 @@ impl Builtin {
         tags.sort_unstable();
         Self {
             digests: [quine.manifest(), quine.config(), quine.layer()].map(|blob| blob.digest().clone()),
-            manifest: Entity::manifest(
+            manifest: ServedContent::manifest(
                 quine.digest(),
                 &quine.manifest().descriptor.media_type,
                 &quine.manifest().content,
             ),
-            config: Entity::blob(quine.config().digest(), &quine.config().content),
-            layer: Entity::blob(quine.layer().digest(), &quine.layer().content),
+            config: ServedContent::blob(quine.config().digest(), &quine.config().content),
+            layer: ServedContent::blob(quine.layer().digest(), &quine.layer().content),
             tags,
         }
     }
 
-    /// Whether that is its name.
-    pub(crate) fn is(name: &RepositoryName) -> bool {
+    /// Returns true if `name` is the built-in repository's name.
+    pub(crate) fn is_builtin(name: &RepositoryName) -> bool {
         name.as_str() == REPOSITORY
     }
 
@@ -46,7 +46,7 @@ impl Builtin {
         &self.tags
     }
 
-    pub(crate) fn manifest(&self, reference: &str) -> Result<&Entity, Error> {
+    pub(crate) fn manifest(&self, reference: &str) -> Result<&ServedContent, Error> {
         let known = match references::reference(reference)? {
             Some(Reference::Tag(tag)) => self.tags.contains(&tag),
             Some(Reference::Digest(digest)) => digest == self.digests[0],
@@ -55,7 +55,7 @@ impl Builtin {
         if known { Ok(&self.manifest) } else { Err(Error::ManifestUnknown) }
     }
 
-    pub(crate) fn blob(&self, digest: &str) -> Result<&Entity, Error> {
+    pub(crate) fn blob(&self, digest: &str) -> Result<&ServedContent, Error> {
         let [_, config, layer] = &self.digests;
         match references::digest(digest)? {
             Some(digest) if digest == *config => Ok(&self.config),

@@ -1,20 +1,21 @@
-//! Budgets for what clients send, beside those for what every connection holds ([`quinistry_http::memory_budget`]).
+//! Memory budgets of request bodies, beside those of connections ([`quinistry_http::memory_budget`]).
 //!
-//! Only a registry with storage uses them. The pods that serve a generation (memory limit: 128 MiB) have none, so what
-//! their clients can make them hold is bounded by the budgets of every connection alone. Bodies of uploads come in by
-//! smaller reads where their budget is used up; manifests must be in memory as a whole, and wait for room.
+//! Only a registry with storage uses them. The pods that serve a generation (memory limit: 128 MiB) have no
+//! storage, so the budgets of connections alone bound the memory that their clients take. Where their budget
+//! is used up, bodies of uploads are received by smaller reads; manifests must be in memory as a whole, and
+//! wait for their budget.
 
 use quinistry_http::memory_budget::MemoryBudget;
 
-/// Bodies of uploads that are gathered to be written at once.
-pub(crate) static UPLOADS: MemoryBudget = MemoryBudget::new(32 * 1024 * 1024);
+/// Budget of the batches in which bodies of uploads are written.
+pub(crate) static UPLOAD_BATCHES: MemoryBudget = MemoryBudget::new(32 * 1024 * 1024);
 
-/// Beginnings of manifests that come in, each up to [`SHORT_MANIFEST`]: long ones cannot take the room of
-/// short ones.
-pub(crate) static SHORT_MANIFESTS: MemoryBudget = MemoryBudget::new(16 * 1024 * 1024);
+/// Budget of the beginnings of received manifests, each up to [`MAX_MANIFEST_BEGINNING_BYTES`]. Separate from
+/// the rest, so that long manifests cannot take the memory of short ones.
+pub(crate) static MANIFEST_BEGINNINGS: MemoryBudget = MemoryBudget::new(16 * 1024 * 1024);
 
-/// Rests of manifests that come in.
-pub(crate) static LONG_MANIFESTS: MemoryBudget = MemoryBudget::new(64 * 1024 * 1024);
+/// Budget of the remainders of received manifests.
+pub(crate) static MANIFEST_REMAINDERS: MemoryBudget = MemoryBudget::new(64 * 1024 * 1024);
 
-/// Bytes of each manifest that count as [`SHORT_MANIFESTS`]. Nearly all manifests are shorter.
-pub(crate) const SHORT_MANIFEST: usize = 64 * 1024;
+/// Bytes of each manifest that [`MANIFEST_BEGINNINGS`] covers. Nearly all manifests are shorter.
+pub(crate) const MAX_MANIFEST_BEGINNING_BYTES: usize = 64 * 1024;

@@ -1,13 +1,14 @@
-//! References in paths of requests that ask for something, or for its deletion. Pure.
+//! References in the paths of GET, HEAD and DELETE. Pure.
 //!
-//! A digest that is none is an error of form. What is well-formed and cannot be stored here, by its algorithm or as a
-//! tag, does not exist, and asking for what does not exist is no error of form.
+//! A malformed digest is an error of form. A well-formed reference that this registry cannot store (a digest
+//! of an unsupported algorithm, a string that is not a tag) does not exist, which is "not found" and not an
+//! error of form.
 
 use quinistry_oci::{Digest, DigestError, Reference, ReferenceError};
 
 use super::response::error::Error;
 
-/// The digest; nothing if nothing can have it.
+/// Parses a digest; `None` if its algorithm is not supported, so that no content can have it.
 pub(crate) fn digest(text: &str) -> Result<Option<Digest>, Error> {
     match text.parse() {
         Ok(digest) => Ok(Some(digest)),
@@ -16,7 +17,7 @@ pub(crate) fn digest(text: &str) -> Result<Option<Digest>, Error> {
     }
 }
 
-/// The tag or digest; nothing if nothing can have it.
+/// Parses a tag or digest; `None` if no content can have this reference.
 pub(crate) fn reference(text: &str) -> Result<Option<Reference>, Error> {
     match text.parse() {
         Ok(reference) => Ok(Some(reference)),

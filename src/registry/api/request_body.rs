@@ -1,4 +1,4 @@
-//! Taking in the bodies of requests: in pieces that memory bears, and no slower than a client may be.
+//! Bodies of requests: received in batches within the memory budgets, and not below the minimum rate.
 
 use std::time::Duration;
 
@@ -12,95 +12,105 @@ use tokio::time::{Instant, timeout_at};
 
 use super::response::error::Error;
 use crate::Options;
-use crate::memory_budgets::UPLOADS;
+use crate::memory_budgets::UPLOAD_BATCHES;
 
 /// Bytes that are gathered before they are written: a write for each packet would cost more than the packet.
-const BATCH: usize = 128 * 1024;
+const MAX_BATCH_BYTES: usize = 128 * 1024;
 
-/// Bytes that are gathered where there is no room for a whole batch.
-const SMALL_BATCH: usize = 8 * 1024;
+/// Bytes that are gathered if the budget does not permit a whole batch.
+const UNBUDGETED_BATCH_BYTES: usize = 8 * 1024;
 
-/// Shorter pieces are copied: each would keep the read buffer that it lies in, which is far longer.
-const SHORT_PIECE: usize = 16 * 1024;
+/// Shortest piece that is not copied, in bytes. A shorter one would keep a far longer read buffer in memory.
+const MIN_SHARED_PIECE_BYTES: usize = 16 * 1024;
 
-/// Window in which [`MIN_BYTES_IN_SHORT_WINDOW`] of a body must come whose room is nearly used up.
+/// Window in which [`MIN_BYTES_IN_SHORT_WINDOW`] of a body must be received while its budget is nearly
+/// exhausted.
 const SHORT_WINDOW: Duration = Duration::from_secs(2);
 
-/// Bytes to come within [`SHORT_WINDOW`]: 32 KiB/s.
+/// Bytes of a body that must be received within [`SHORT_WINDOW`]: 32 KiB/s.
 const MIN_BYTES_IN_SHORT_WINDOW: u64 = 64 * 1024;
 
 /// Returns the declared `Content-Length`, if any.
-pub(crate) fn length_of(request: &Parts) -> Option<u64> {
+pub(crate) fn content_length(request: &Parts) -> Option<u64> {
     request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// A body that is being read.
+/// Body that is being received.
 #[derive(Debug)]
-pub(crate) struct Intake<'a> {
+pub(crate) struct RequestBody<'a> {
     body: &'a mut Body,
     window: Duration,
-    /// What must come within a window.
-    least: u64,
-    /// When the window ends, and what has come within it.
-    until: Instant,
-    came: u64,
-    /// The contended room that the body takes, the end of the shorter window, and the bytes that came in this
-    /// window.
-    tight: Option<(&'static MemoryBudget, Instant, u64)>,
+    /// Bytes that must be received within a window.
+    min_window_bytes: u64,
+    window_end: Instant,
+    /// Bytes received within the current window.
+    window_bytes: u64,
+    /// Shorter window, for a body in a memory budget.
+    budget_window: Option<BudgetWindow>,
 }
 
-/// A part of a body, gathered to be written at once.
+/// Window in which a body must progress while its memory budget is nearly exhausted.
+#[derive(Clone, Copy, Debug)]
+struct BudgetWindow {
+    budget: &'static MemoryBudget,
+    end: Instant,
+    /// Bytes received within the window.
+    bytes: u64,
+}
+
+/// Part of a body, gathered to be written at once.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pieces: Vec<Bytes>,
-    /// Short pieces that came last.
+    /// Copies of the short pieces at the end.
     tail: Vec<u8>,
     length: usize,
-    share: Option<Permit>,
+    permit: Option<Permit>,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> RequestBody<'a> {
     pub(crate) fn new(body: &'a mut Body, options: &Options) -> Self {
-        let least = u128::from(options.body_rate).saturating_mul(options.body.as_millis()) / 1000;
+        let min_window_bytes = u128::from(options.body_rate).saturating_mul(options.body.as_millis()) / 1000;
         Self {
             body,
             window: options.body,
-            least: u64::try_from(least).unwrap_or(u64::MAX).max(1),
-            until: Instant::now() + options.body,
-            came: 0,
-            tight: None,
+            min_window_bytes: u64::try_from(min_window_bytes).unwrap_or(u64::MAX).max(1),
+            window_end: Instant::now() + options.body,
+            window_bytes: 0,
+            budget_window: None,
         }
     }
 
-    /// Has the body come faster from now on whenever less than a quarter of `room` is free.
-    pub(crate) fn takes_room_of(&mut self, room: &'static MemoryBudget) {
-        if self.tight.is_none_or(|(before, ..)| !std::ptr::eq(before, room)) {
-            self.tight = Some((room, Instant::now() + SHORT_WINDOW, 0));
+    /// Requires a higher rate from now on whenever `budget` is nearly exhausted.
+    pub(crate) fn uses_budget(&mut self, budget: &'static MemoryBudget) {
+        if self.budget_window.is_none_or(|window| !std::ptr::eq(window.budget, budget)) {
+            self.budget_window = Some(BudgetWindow { budget, end: Instant::now() + SHORT_WINDOW, bytes: 0 });
         }
     }
 
-    /// Adds time in which the body was not read, as it waited for room, to what the client has.
-    pub(crate) fn excuse(&mut self, waited: Duration) {
-        self.until += waited;
-        if let Some((_, until, _)) = &mut self.tight {
-            *until += waited;
+    /// Extends the client's deadlines by time in which the body was not read, because it waited for a permit.
+    pub(crate) fn extend_deadlines(&mut self, waited: Duration) {
+        self.window_end += waited;
+        if let Some(window) = &mut self.budget_window {
+            window.end += waited;
         }
     }
 
-    /// Returns the next bytes, or none at the end.
+    /// Returns the next bytes, or `None` at the end of the body.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            let deadline = self.tight.map_or(self.until, |(_, until, _)| until.min(self.until));
+            let deadline =
+                self.budget_window.map_or(self.window_end, |window| window.end.min(self.window_end));
             match timeout_at(deadline, self.body.frame()).await {
-                Err(_) => self.at_deadline()?,
+                Err(_) => self.check_progress()?,
                 Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(Error::CutOff),
+                Ok(Some(Err(_))) => return Err(Error::BodyTruncated),
                 Ok(Some(Ok(frame))) => {
-                    // What is no data is trailers, which nobody here asked for.
+                    // Every other frame is trailers, which the registry does not use.
                     let Ok(data) = frame.into_data() else { continue };
-                    self.came += data.len() as u64;
-                    if let Some((_, _, came)) = &mut self.tight {
-                        *came += data.len() as u64;
+                    self.window_bytes += data.len() as u64;
+                    if let Some(window) = &mut self.budget_window {
+                        window.bytes += data.len() as u64;
                     }
                     if !data.is_empty() {
                         return Ok(Some(data));
@@ -110,31 +120,31 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Begins the next window, if enough came within the one that has ended.
-    fn at_deadline(&mut self) -> Result<(), Error> {
+    /// Starts the next window if enough bytes were received within the one that has ended; else fails.
+    fn check_progress(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        if let Some((room, until, came)) = &mut self.tight
-            && *until <= now
+        if let Some(window) = &mut self.budget_window
+            && window.end <= now
         {
-            if *came < MIN_BYTES_IN_SHORT_WINDOW && room.is_nearly_exhausted() {
+            if window.bytes < MIN_BYTES_IN_SHORT_WINDOW && window.budget.is_nearly_exhausted() {
                 return Err(Error::SlowBody);
             }
-            (*until, *came) = (now + SHORT_WINDOW, 0);
+            (window.end, window.bytes) = (now + SHORT_WINDOW, 0);
         }
-        if self.until <= now {
-            if self.came < self.least {
+        if self.window_end <= now {
+            if self.window_bytes < self.min_window_bytes {
                 return Err(Error::SlowBody);
             }
-            (self.until, self.came) = (now + self.window, 0);
+            (self.window_end, self.window_bytes) = (now + self.window, 0);
         }
         Ok(())
     }
 
-    /// Returns the next bytes, as many as it pays to write at once, or none at the end. Bytes that came
-    /// before the body was cut off are given before the error.
+    /// Returns the next batch, which is empty at the end of the body. Bytes that were received before the
+    /// body was cut off are returned together with the error.
     pub(crate) async fn batch(&mut self) -> (Batch, Result<(), Error>) {
         let mut batch = Batch::default();
-        while batch.has_room() {
+        while batch.accepts_more() {
             match self.next().await {
                 Ok(Some(data)) => batch.push(data),
                 Ok(None) => break,
@@ -148,16 +158,16 @@ impl<'a> Intake<'a> {
 // === impl Batch ===
 
 impl Batch {
-    fn has_room(&mut self) -> bool {
-        if self.length >= SMALL_BATCH && self.share.is_none() {
-            self.share = UPLOADS.try_acquire(BATCH);
+    fn accepts_more(&mut self) -> bool {
+        if self.length >= UNBUDGETED_BATCH_BYTES && self.permit.is_none() {
+            self.permit = UPLOAD_BATCHES.try_acquire(MAX_BATCH_BYTES);
         }
-        self.length < SMALL_BATCH || (self.share.is_some() && self.length < BATCH)
+        self.length < UNBUDGETED_BATCH_BYTES || (self.permit.is_some() && self.length < MAX_BATCH_BYTES)
     }
 
     fn push(&mut self, data: Bytes) {
         self.length += data.len();
-        if data.len() < SHORT_PIECE {
+        if data.len() < MIN_SHARED_PIECE_BYTES {
             self.tail.extend_from_slice(&data);
         } else {
             self.end_tail();
@@ -179,7 +189,7 @@ impl Batch {
     /// Calls `write` for each piece, in order.
     pub(crate) fn try_for_each<E>(mut self, write: impl FnMut(Bytes) -> Result<(), E>) -> Result<(), E> {
         self.end_tail();
-        // The share is held until all of them are written.
+        // The permit is held until all pieces are written.
         std::mem::take(&mut self.pieces).into_iter().try_for_each(write)
     }
 }
@@ -189,9 +199,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_pieces_do_not_keep_the_buffers_that_they_came_in() {
+    fn short_pieces_do_not_keep_their_read_buffers() {
         let mut batch = Batch::default();
-        let buffer = Bytes::from(vec![7; BATCH]);
+        let buffer = Bytes::from(vec![7; MAX_BATCH_BYTES]);
         for _ in 0..100 {
             batch.push(buffer.slice(..120));
         }
@@ -200,26 +210,26 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_not_blamed_for_the_time_in_which_its_body_was_not_read() {
-        static ROOM: MemoryBudget = MemoryBudget::new(4);
-        let _all = ROOM.try_acquire(4).unwrap();
+    fn time_in_which_the_body_was_not_read_does_not_count() {
+        static BUDGET: MemoryBudget = MemoryBudget::new(4);
+        let _all = BUDGET.try_acquire(4).unwrap();
         let mut body = Body::empty();
-        let mut intake = Intake::new(&mut body, &Options::default());
-        intake.takes_room_of(&ROOM);
+        let mut request_body = RequestBody::new(&mut body, &Options::default());
+        request_body.uses_budget(&BUDGET);
         let waited = Duration::from_hours(1);
-        // As if that had passed.
-        intake.until -= waited;
-        intake.tight.as_mut().unwrap().1 -= waited;
-        intake.excuse(waited);
-        assert!(intake.at_deadline().is_ok());
-        intake.tight.as_mut().unwrap().1 -= waited;
-        assert!(intake.at_deadline().is_err());
+        // Simulates that this time has passed.
+        request_body.window_end -= waited;
+        request_body.budget_window.as_mut().unwrap().end -= waited;
+        request_body.extend_deadlines(waited);
+        assert!(request_body.check_progress().is_ok());
+        request_body.budget_window.as_mut().unwrap().end -= waited;
+        assert!(request_body.check_progress().is_err());
     }
 
     #[test]
-    fn a_batch_has_all_pieces_in_their_order() {
+    fn a_batch_has_all_pieces_in_order() {
         let mut batch = Batch::default();
-        let long = vec![b'l'; SHORT_PIECE];
+        let long = vec![b'l'; MIN_SHARED_PIECE_BYTES];
         for piece in [&b"a"[..], b"b", &long, b"c", &long, &long, b"d"] {
             batch.push(Bytes::copy_from_slice(piece));
         }
@@ -234,18 +244,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_in_a_tight_room_must_come_faster() {
-        static ROOM: MemoryBudget = MemoryBudget::new(100);
+    async fn a_body_must_progress_while_its_budget_is_nearly_exhausted() {
+        static BUDGET: MemoryBudget = MemoryBudget::new(100);
         let mut silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let mut intake = Intake::new(&mut silent, &Options::default());
-        intake.takes_room_of(&ROOM);
+        let mut request_body = RequestBody::new(&mut silent, &Options::default());
+        request_body.uses_budget(&BUDGET);
         let past = Instant::now();
-        intake.tight = Some((&ROOM, past, 0));
-        intake.at_deadline().expect("there is room for all");
-        let _all = ROOM.try_acquire(90).unwrap();
-        intake.tight = Some((&ROOM, past, MIN_BYTES_IN_SHORT_WINDOW));
-        intake.at_deadline().expect("it comes fast enough");
-        intake.tight = Some((&ROOM, past, MIN_BYTES_IN_SHORT_WINDOW - 1));
-        assert!(matches!(intake.at_deadline(), Err(Error::SlowBody)));
+        let window = |bytes| Some(BudgetWindow { budget: &BUDGET, end: past, bytes });
+        request_body.budget_window = window(0);
+        request_body.check_progress().expect("the budget is free");
+        let _all = BUDGET.try_acquire(90).unwrap();
+        request_body.budget_window = window(MIN_BYTES_IN_SHORT_WINDOW);
+        request_body.check_progress().expect("the rate is high enough");
+        request_body.budget_window = window(MIN_BYTES_IN_SHORT_WINDOW - 1);
+        assert!(matches!(request_body.check_progress(), Err(Error::SlowBody)));
     }
 }

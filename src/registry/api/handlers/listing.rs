@@ -1,4 +1,4 @@
-//! The lists of tags and of repositories, in pages (distribution-spec, section Listing Tags).
+//! Lists of tags and of repositories, in pages (distribution-spec, section Listing Tags).
 
 use axum::response::Response;
 use http::HeaderValue;
@@ -8,13 +8,13 @@ use quinistry_quine::REPOSITORY;
 use quinistry_store::{Page, Store};
 use serde::Serialize;
 
-use crate::Stored;
+use crate::LimitedStore;
 use crate::api::query::Query;
-use crate::api::response::body::json_with_room;
+use crate::api::response::body::json_within_budget;
 use crate::api::response::error::Error;
 
-/// Longest page, and the length of one when the client names none.
-const MAX_PAGE: usize = 1000;
+/// Most items of a page, and the default if the client requests no length.
+const MAX_PAGE_ITEMS: usize = 1000;
 
 #[derive(Serialize)]
 struct TagList<'a> {
@@ -27,53 +27,57 @@ struct Catalog {
     repositories: Vec<String>,
 }
 
-/// Tags of the built-in repository.
+/// Lists the tags of the built-in repository.
 pub(crate) async fn builtin_tags(
     name: &RepositoryName,
     tags: &[Tag],
     query: Query<'_>,
 ) -> Result<Response, Error> {
-    let page = page(query)?;
+    let page = parse_page(query)?;
     let sorted = tags.iter().map(ToString::to_string);
     let (tags, more) = page.of(sorted, |tag| Ok::<_, Error>(Some(tag.to_owned())))?;
     tag_list(name, &tags, more, &page).await
 }
 
-/// Tags of a repository that was pushed to.
-pub(crate) async fn tags(stored: &Stored, name: RepositoryName, query: Query<'_>) -> Result<Response, Error> {
-    let page = page(query)?;
+/// Lists the tags of a repository in the store.
+pub(crate) async fn tags(
+    stored: &LimitedStore,
+    name: RepositoryName,
+    query: Query<'_>,
+) -> Result<Response, Error> {
+    let page = parse_page(query)?;
     let (of, wanted) = (name.clone(), page.clone());
-    let _turn = stored.lists.acquire().await.expect("the semaphore is never closed");
+    let _permit = stored.list_permits.acquire().await.expect("the semaphore is never closed");
     let (tags, more) = stored.run(move |store| store.tags(&of, &wanted)).await?;
     tag_list(&name, &tags, more, &page).await
 }
 
-/// Repositories, the built-in one among them.
+/// Lists the repositories, including the built-in one.
 pub(crate) async fn catalog(
-    stored: Option<&Stored>,
-    builtin: bool,
+    stored: Option<&LimitedStore>,
+    has_builtin: bool,
     query: Query<'_>,
 ) -> Result<Response, Error> {
-    let page = page(query)?;
+    let page = parse_page(query)?;
     let (mut repositories, mut more): (Vec<String>, bool) = (Vec::new(), false);
-    let mut _turn = None;
+    let mut _permit = None;
     if let Some(stored) = stored {
-        _turn = Some(stored.lists.acquire().await.expect("the semaphore is never closed"));
+        _permit = Some(stored.list_permits.acquire().await.expect("the semaphore is never closed"));
         let wanted = page.clone();
         let (names, rest) = stored.run(move |store: &Store| store.repositories(&wanted)).await?;
         (repositories, more) = (names.into_iter().map(String::from).collect(), rest);
     }
-    if builtin
+    if has_builtin
         && REPOSITORY > page.last.as_str()
-        && let Err(place) = repositories.binary_search_by(|name| name.as_str().cmp(REPOSITORY))
-        && (place < repositories.len() || !more)
+        && let Err(position) = repositories.binary_search_by(|name| name.as_str().cmp(REPOSITORY))
+        && (position < repositories.len() || !more)
     {
-        repositories.insert(place, REPOSITORY.into());
+        repositories.insert(position, REPOSITORY.into());
         more |= repositories.len() > page.size && page.size > 0;
         repositories.truncate(page.size);
     }
-    let next = link("/v2/_catalog", &page, repositories.last().filter(|_| more));
-    Ok(with_link(json_with_room(&Catalog { repositories }).await?, next))
+    let next = next_link("/v2/_catalog", &page, repositories.last().filter(|_| more));
+    Ok(with_link(json_within_budget(&Catalog { repositories }).await?, next))
 }
 
 async fn tag_list<T: ToString>(
@@ -83,8 +87,8 @@ async fn tag_list<T: ToString>(
     page: &Page,
 ) -> Result<Response, Error> {
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
-    let next = link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more));
-    Ok(with_link(json_with_room(&TagList { name: name.as_str(), tags }).await?, next))
+    let next = next_link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more));
+    Ok(with_link(json_within_budget(&TagList { name: name.as_str(), tags }).await?, next))
 }
 
 fn with_link(mut response: Response, link: Option<String>) -> Response {
@@ -94,21 +98,21 @@ fn with_link(mut response: Response, link: Option<String>) -> Response {
     response
 }
 
-/// The page that is asked for; what is longer than the longest is as long as that.
-pub(crate) fn page(query: Query<'_>) -> Result<Page, Error> {
+/// Parses the requested page, limited to [`MAX_PAGE_ITEMS`].
+pub(crate) fn parse_page(query: Query<'_>) -> Result<Page, Error> {
     let size = match query.first("n") {
-        None => MAX_PAGE,
+        None => MAX_PAGE_ITEMS,
         Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
-            // More than fits in a number is more than the longest page.
-            n.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE)
+            // A number that does not fit is greater than the limit.
+            n.parse().unwrap_or(MAX_PAGE_ITEMS).min(MAX_PAGE_ITEMS)
         }
         Some(_) => return Err(Error::PageSize),
     };
     Ok(Page { size, last: query.first("last").unwrap_or_default().into_owned() })
 }
 
-/// Where the next page is, if this one has a last item: RFC 8288, relative to the host.
-fn link(path: &str, page: &Page, last: Option<&String>) -> Option<String> {
+/// Returns the `Link` header to the next page (RFC 8288, relative to the host), if this page has a last item.
+fn next_link(path: &str, page: &Page, last: Option<&String>) -> Option<String> {
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("n", &page.size.to_string())
         .append_pair("last", last?)
@@ -120,11 +124,11 @@ fn link(path: &str, page: &Page, last: Option<&String>) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn stretch(query: &str) -> (Vec<String>, Option<String>) {
-        let page = page(Query::new(query)).unwrap();
+    fn list_page(query: &str) -> (Vec<String>, Option<String>) {
+        let page = parse_page(Query::new(query)).unwrap();
         let sorted = ["a", "b", "c"].map(String::from).into_iter();
         let (items, more) = page.of(sorted, |item| Ok::<_, Error>(Some(item.to_owned()))).unwrap();
-        let link = link("/x", &page, items.last().filter(|_| more));
+        let link = next_link("/x", &page, items.last().filter(|_| more));
         (items, link)
     }
 
@@ -134,20 +138,20 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other() {
-        assert_eq!(stretch(""), (items(&["a", "b", "c"]), None));
-        assert_eq!(stretch("n=2"), (items(&["a", "b"]), Some("</x?n=2&last=b>; rel=\"next\"".into())));
-        assert_eq!(stretch("n=2&last=b"), (items(&["c"]), None));
-        assert_eq!(stretch("last=a"), (items(&["b", "c"]), None));
-        assert_eq!(stretch("last=aa"), (items(&["b", "c"]), None));
-        assert_eq!(stretch("last=zzz%00%22"), (items(&[]), None));
+        assert_eq!(list_page(""), (items(&["a", "b", "c"]), None));
+        assert_eq!(list_page("n=2"), (items(&["a", "b"]), Some("</x?n=2&last=b>; rel=\"next\"".into())));
+        assert_eq!(list_page("n=2&last=b"), (items(&["c"]), None));
+        assert_eq!(list_page("last=a"), (items(&["b", "c"]), None));
+        assert_eq!(list_page("last=aa"), (items(&["b", "c"]), None));
+        assert_eq!(list_page("last=zzz%00%22"), (items(&[]), None));
     }
 
     #[test]
-    fn no_page_size_is_too_odd() {
-        assert_eq!(stretch("n=0"), (items(&[]), None));
-        assert_eq!(stretch("n=1000000000000000000000"), (items(&["a", "b", "c"]), None));
+    fn page_sizes_are_limited_or_refused() {
+        assert_eq!(list_page("n=0"), (items(&[]), None));
+        assert_eq!(list_page("n=1000000000000000000000"), (items(&["a", "b", "c"]), None));
         for query in ["n=-1", "n=abc", "n=", "n=1.5", "n=%2B1"] {
-            assert!(matches!(page(Query::new(query)), Err(Error::PageSize)), "{query}");
+            assert!(matches!(parse_page(Query::new(query)), Err(Error::PageSize)), "{query}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Stored manifests and tags (distribution-spec, end-3, end-7 and end-9).
+//! Manifests and tags of the store (distribution-spec, end-3, end-7 and end-9).
 
 use std::ops::ControlFlow;
 
@@ -15,55 +15,60 @@ use tokio::time::Instant;
 
 use crate::api::query::Query;
 use crate::api::references;
-use crate::api::request_body::{Intake, length_of};
+use crate::api::request_body::{RequestBody, content_length};
 use crate::api::response::body;
 use crate::api::response::error::Error;
-use crate::api::response::served_content::{DIGEST, Entity, ascii};
-use crate::memory_budgets::{LONG_MANIFESTS, SHORT_MANIFEST, SHORT_MANIFESTS};
-use crate::{Stored, blocking};
+use crate::api::response::served_content::{DIGEST, ServedContent, ascii};
+use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, MAX_MANIFEST_BEGINNING_BYTES};
+use crate::{LimitedStore, run_blocking};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
-/// Most tags that one request may set.
-const MAX_TAGS: usize = 100;
+/// Most tags that one PUT may set.
+const MAX_TAGS_PER_PUT: usize = 100;
 
-/// Longest manifest that is hashed and parsed where the request is answered, in bytes. Longer ones would let
-/// other connections wait.
-const MAX_INLINE: usize = 16 * 1024;
+/// Longest manifest that is hashed and parsed on the event loop, in bytes. A longer one would delay other
+/// connections.
+const MAX_INLINE_CHECK_BYTES: usize = 16 * 1024;
 
-/// GET and HEAD.
+/// Answers GET and HEAD.
 pub(crate) async fn get(
-    stored: &Stored,
+    stored: &LimitedStore,
     name: RepositoryName,
     reference: &str,
     request: &Parts,
 ) -> Result<Response, Error> {
     let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
-    let mut share = None;
+    let mut permit = None;
     loop {
-        let entity = find(stored, &name, &reference).await?;
-        match entity.answer_with_room(request, share)? {
+        let served = load(stored, &name, &reference).await?;
+        match served.respond_within_budget(request, permit)? {
             ControlFlow::Break(response) => return Ok(response),
-            ControlFlow::Continue(wait) => share = Some(wait.share().await?),
+            ControlFlow::Continue(wait) => permit = Some(wait.permit().await?),
         }
     }
 }
 
-async fn find(stored: &Stored, name: &RepositoryName, reference: &Reference) -> Result<Entity, Error> {
+async fn load(
+    stored: &LimitedStore,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<ServedContent, Error> {
     let manifest = if let Some(manifest) = stored.store.manifest_at_hand(name, reference) {
         manifest
     } else {
-        let _turn = stored.reads.acquire().await.expect("the semaphore is never closed");
+        let _permit = stored.manifest_read_permits.acquire().await.expect("the semaphore is never closed");
         let (name, reference) = (name.clone(), reference.clone());
         stored.run(move |store| store.manifest(&name, &reference)).await?
     };
-    Ok(Entity::manifest(&manifest.digest, manifest.media_type, &manifest.content).on_disk())
+    Ok(ServedContent::manifest(&manifest.digest, manifest.media_type, &manifest.content)
+        .with_blocking_reads())
 }
 
-/// PUT, by tag or digest, with further tags in the query.
+/// Answers PUT, by tag or digest, with further tags in the query.
 pub(crate) async fn put(
-    stored: &Stored,
+    stored: &LimitedStore,
     name: RepositoryName,
     reference: &str,
     request: &Parts,
@@ -73,25 +78,24 @@ pub(crate) async fn put(
         ReferenceError::Digest(error) => Error::Digest(error),
         ReferenceError::Tag(error) => Error::Tag(error),
     })?;
-    let more: Vec<Tag> = Query::of(&request.uri)
+    let more_tags: Vec<Tag> = Query::from_uri(&request.uri)
         .all("tag")
-        .take(MAX_TAGS + 1)
+        .take(MAX_TAGS_PER_PUT + 1)
         .map(|tag| tag.parse())
         .collect::<Result<_, _>>()
         .map_err(Error::Tag)?;
-    if more.len() > MAX_TAGS {
-        return Err(Error::TooManyTags(MAX_TAGS));
+    if more_tags.len() > MAX_TAGS_PER_PUT {
+        return Err(Error::TooManyTags(MAX_TAGS_PER_PUT));
     }
-    let (bytes, room) = receive(stored, request, body).await?;
-    let content_type =
-        request.headers.get(CONTENT_TYPE).and_then(|value| without_parameters(value.as_bytes()));
-    let (digest, manifest) = if bytes.len() <= MAX_INLINE {
-        check(&bytes, &reference, content_type)?
+    let (bytes, permits) = receive(stored, request, body).await?;
+    let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| strip_parameters(value.as_bytes()));
+    let (digest, manifest) = if bytes.len() <= MAX_INLINE_CHECK_BYTES {
+        digest_and_parse(&bytes, &reference, content_type)?
     } else {
-        let _turn = stored.checks.acquire().await.expect("the semaphore is never closed");
+        let _permit = stored.manifest_check_permits.acquire().await.expect("the semaphore is never closed");
         let content_type = content_type.map(ToOwned::to_owned);
         let (bytes, reference) = (bytes.clone(), reference.clone());
-        blocking(move || check(&bytes, &reference, content_type.as_deref())).await?
+        run_blocking(move || digest_and_parse(&bytes, &reference, content_type.as_deref())).await?
     };
 
     let mut response = body::empty(StatusCode::CREATED);
@@ -101,34 +105,34 @@ pub(crate) async fn put(
     if let Some(subject) = &manifest.subject {
         headers.insert(SUBJECT, ascii(subject.to_string()));
     }
-    for tags in tag_fields(&more) {
+    for tags in tag_fields(&more_tags) {
         headers.append(TAG, ascii(tags));
     }
-    let mut tags = more;
+    let mut tags = more_tags;
     if let Reference::Tag(tag) = reference {
         tags.insert(0, tag);
     }
     let repository = name.clone();
     stored
-        .change(&repository, move |store| {
-            // Also if the client is gone meanwhile, the bytes are there until this is done.
-            let _room = room;
+        .write_locked(&repository, move |store| {
+            // The bytes stay in memory until this call ends, even if the client leaves before.
+            let _permits = permits;
             store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
         })
         .await?;
     Ok(response)
 }
 
-/// DELETE: of a tag the tag alone, of a digest the manifest and all of its tags.
+/// Answers DELETE: a tag deletes only that tag, a digest the manifest with all of its tags.
 pub(crate) async fn delete(
-    stored: &Stored,
+    stored: &LimitedStore,
     name: RepositoryName,
     reference: &str,
 ) -> Result<Response, Error> {
     let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     let repository = name.clone();
     stored
-        .change(&repository, move |store| match &reference {
+        .write_locked(&repository, move |store| match &reference {
             Reference::Tag(tag) => store.delete_tag(&name, tag),
             Reference::Digest(digest) => store.delete_manifest(&name, digest),
         })
@@ -136,9 +140,8 @@ pub(crate) async fn delete(
     Ok(body::empty(StatusCode::ACCEPTED))
 }
 
-/// Hashes and parses a manifest: returns its digest, which is that of the reference if it names one, and what
-/// it says.
-fn check(
+/// Hashes and parses a manifest. Fails if the reference is a digest that the bytes do not have.
+fn digest_and_parse(
     bytes: &[u8],
     reference: &Reference,
     content_type: Option<&str>,
@@ -154,63 +157,70 @@ fn check(
     Ok((digest, Manifest::parse(bytes, content_type)?))
 }
 
-/// Returns the values of the header fields that name these tags: one field each, or where they are many,
-/// several tags to a field (RFC 9110, 5.3). Clients refuse an answer of more than 100 fields.
+/// Returns the values of the header fields that name `tags`: one tag per field, or several if the tags are
+/// many (RFC 9110, 5.3). Clients refuse a response of more than 100 fields.
 fn tag_fields(tags: &[Tag]) -> impl Iterator<Item = String> {
-    const MAX_FIELDS: usize = 50;
-    let per_field = tags.len().div_ceil(MAX_FIELDS).max(1);
+    const MAX_TAG_FIELDS: usize = 50;
+    let per_field = tags.len().div_ceil(MAX_TAG_FIELDS).max(1);
     tags.chunks(per_field).map(|tags| tags.iter().map(Tag::to_string).collect::<Vec<_>>().join(", "))
 }
 
-/// MemoryBudget in memory for a manifest that comes in.
+/// Memory permits of a manifest that is being received.
 #[derive(Debug, Default)]
-struct ManifestRoom {
-    short: Option<Permit>,
-    long: Option<Permit>,
+struct ManifestPermits {
+    beginning: Option<Permit>,
+    remainder: Option<Permit>,
 }
 
-impl ManifestRoom {
-    /// Takes room for `more` bytes behind the first `before`, and returns the room of the last of them.
+impl ManifestPermits {
+    /// Acquires memory for `more` bytes behind the first `before`, and returns the budget of the last of
+    /// them.
     async fn extend(&mut self, before: usize, more: usize) -> Result<&'static MemoryBudget, Error> {
-        let short = SHORT_MANIFEST.saturating_sub(before).min(more);
-        for (share, room, bytes) in
-            [(&mut self.short, &SHORT_MANIFESTS, short), (&mut self.long, &LONG_MANIFESTS, more - short)]
-        {
+        let beginning = MAX_MANIFEST_BEGINNING_BYTES.saturating_sub(before).min(more);
+        for (permit, budget, bytes) in [
+            (&mut self.beginning, &MANIFEST_BEGINNINGS, beginning),
+            (&mut self.remainder, &MANIFEST_REMAINDERS, more - beginning),
+        ] {
             if bytes > 0 {
-                let taken = room.acquire(bytes, PERMIT_TIMEOUT).await.ok_or(Error::TooMuchAtOnce)?;
-                match share {
-                    Some(share) => share.merge(taken),
-                    None => *share = Some(taken),
+                let acquired = budget.acquire(bytes, PERMIT_TIMEOUT).await.ok_or(Error::TooManyManifests)?;
+                match permit {
+                    Some(permit) => permit.merge(acquired),
+                    None => *permit = Some(acquired),
                 }
             }
         }
-        Ok(if more > short { &LONG_MANIFESTS } else { &SHORT_MANIFESTS })
+        Ok(if more > beginning { &MANIFEST_REMAINDERS } else { &MANIFEST_BEGINNINGS })
     }
 }
 
-/// Receives a manifest, all of which must fit into memory, with the room that it takes there.
-async fn receive(stored: &Stored, request: &Parts, body: &mut Body) -> Result<(Bytes, ManifestRoom), Error> {
-    if length_of(request).is_some_and(|length| length > Manifest::MAX_LEN as u64) {
+/// Receives a manifest, which must be in memory as a whole, with the permits for that memory.
+async fn receive(
+    stored: &LimitedStore,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<(Bytes, ManifestPermits), Error> {
+    if content_length(request).is_some_and(|length| length > Manifest::MAX_LEN as u64) {
         return Err(Error::ManifestTooLong);
     }
-    let mut intake = Intake::new(body, &stored.options);
+    let mut request_body = RequestBody::new(body, &stored.options);
     let mut bytes = BytesMut::new();
-    let mut room = ManifestRoom::default();
-    while let Some(data) = intake.next().await? {
+    let mut permits = ManifestPermits::default();
+    while let Some(data) = request_body.next().await? {
         if bytes.len() + data.len() > Manifest::MAX_LEN {
             return Err(Error::ManifestTooLong);
         }
-        let asked = Instant::now();
-        let taken_of = room.extend(bytes.len(), data.len()).await?;
-        intake.excuse(asked.elapsed());
-        intake.takes_room_of(taken_of);
+        let requested = Instant::now();
+        let budget = permits.extend(bytes.len(), data.len()).await?;
+        request_body.extend_deadlines(requested.elapsed());
+        request_body.uses_budget(budget);
         bytes.extend_from_slice(&data);
     }
-    Ok((bytes.freeze(), room))
+    Ok((bytes.freeze(), permits))
 }
 
-/// Returns a media type without its parameters, which may hold any bytes (RFC 9110 section 5.5, `obs-text`).
-fn without_parameters(value: &[u8]) -> Option<&str> {
+/// Returns a media type without its parameters, which may contain any bytes (RFC 9110 section 5.5,
+/// `obs-text`).
+fn strip_parameters(value: &[u8]) -> Option<&str> {
     let media_type = value.split(|byte| *byte == b';').next()?;
     std::str::from_utf8(media_type).ok().map(str::trim)
 }
@@ -221,7 +231,7 @@ mod tests {
     use crate::Options;
     use quinistry_store::{Memory, Store};
 
-    async fn push(stored: &Stored, length: usize) -> StatusCode {
+    async fn push(stored: &LimitedStore, length: usize) -> StatusCode {
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
         let request = http::Request::put("/").header(CONTENT_TYPE, "application/vnd.oci.image.index.v1+json");
         let (request, ()) = request.body(()).unwrap().into_parts();
@@ -230,24 +240,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_manifests_are_checked_in_turn_and_short_ones_do_not_wait_for_them() {
-        let stored = Stored::new(Store::open(Memory::new(1 << 20), false).unwrap(), Options::default());
-        let count = u32::try_from(stored.checks.available_permits()).unwrap();
-        let turns = stored.checks.acquire_many(count).await.unwrap();
-        let mut long = std::pin::pin!(push(&stored, MAX_INLINE + 1));
+    async fn short_manifests_do_not_wait_for_the_checks_of_long_ones() {
+        let stored = LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap(), Options::default());
+        let count = u32::try_from(stored.manifest_check_permits.available_permits()).unwrap();
+        let permits = stored.manifest_check_permits.acquire_many(count).await.unwrap();
+        let mut long = std::pin::pin!(push(&stored, MAX_INLINE_CHECK_BYTES + 1));
         tokio::select! {
             biased;
-            status = &mut long => panic!("{status} without a turn"),
-            status = push(&stored, MAX_INLINE) => assert_eq!(status, StatusCode::CREATED),
+            status = &mut long => panic!("{status} without a permit"),
+            status = push(&stored, MAX_INLINE_CHECK_BYTES) => assert_eq!(status, StatusCode::CREATED),
         }
-        drop(turns);
+        drop(permits);
         assert_eq!(long.await, StatusCode::CREATED);
     }
 
     #[test]
-    fn many_tags_are_named_in_fewer_fields_than_clients_read() {
-        let tags: Vec<Tag> = (0..MAX_TAGS).map(|i| format!("t{i}").parse().unwrap()).collect();
-        for count in [0, 1, 50, 51, 99, MAX_TAGS] {
+    fn many_tags_fit_into_the_fields_that_clients_accept() {
+        let tags: Vec<Tag> = (0..MAX_TAGS_PER_PUT).map(|i| format!("t{i}").parse().unwrap()).collect();
+        for count in [0, 1, 50, 51, 99, MAX_TAGS_PER_PUT] {
             let fields: Vec<String> = tag_fields(&tags[..count]).collect();
             assert!(fields.len() <= 50, "{count}");
             assert_eq!(count <= 50, fields.len() == count, "{count}");
@@ -257,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_a_media_type_do_not_matter_whatever_they_hold() {
+    fn parameters_of_a_media_type_are_ignored() {
         for value in ["a/b", "a/b ; charset=utf-8", "a/b; char\u{feff}set=x"] {
-            assert_eq!(without_parameters(value.as_bytes()), Some("a/b"), "{value:?}");
+            assert_eq!(strip_parameters(value.as_bytes()), Some("a/b"), "{value:?}");
         }
-        assert_eq!(without_parameters(b"a/b;\xff"), Some("a/b"));
-        assert_eq!(without_parameters(b"\xff;a/b"), None);
+        assert_eq!(strip_parameters(b"a/b;\xff"), Some("a/b"));
+        assert_eq!(strip_parameters(b"\xff;a/b"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What answers are made of: content in pieces, read when the socket takes them; JSON; nothing.
+//! Bodies of responses: content that is read piece by piece as the client reads, JSON documents, and no body.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,53 +17,53 @@ use tokio::task::JoinHandle;
 
 use super::error::Error;
 
-/// Where content is read from.
+/// Cost of reading content, which decides on which thread it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
-    /// Memory, or the file that is being executed: reading it never waits for a disk.
-    Memory,
-    /// Somebody's disk: whoever reads it may have to wait, and does so elsewhere.
-    Disk,
+pub(crate) enum ReadCost {
+    /// Content in memory, or in the file of the running executable: reading it never waits for a disk.
+    Immediate,
+    /// Content on a disk: reading it may wait, so that a thread that may block reads it.
+    MayBlock,
 }
 
-/// The body that sends `segments`.
-pub(crate) fn from_segments(segments: &Segments, from: From) -> Body {
-    if let Some(bytes) = segments.as_bytes() {
+/// Makes the body that sends `content`.
+pub(crate) fn content(content: &Segments, read_cost: ReadCost) -> Body {
+    if let Some(bytes) = content.as_bytes() {
         return Body::from(bytes.clone());
     }
-    let (pieces, left) = (segments.pieces(), segments.len());
-    match from {
-        From::Memory => Body::new(SegmentsBody { pieces, left }),
-        From::Disk => Body::new(DiskBody { reading: Reading::Idle(pieces), left }),
+    let (pieces, left) = (content.pieces(), content.len());
+    match read_cost {
+        ReadCost::Immediate => Body::new(ImmediateBody { pieces, left }),
+        ReadCost::MayBlock => Body::new(BlockingBody { reading: Reading::Idle(pieces), left }),
     }
 }
 
-/// A 200 with `document` as its body.
+/// Responds 200 with `document` as the body.
 pub(crate) fn json<T: serde::Serialize>(document: &T) -> Response {
-    json_of(quinistry_oci::to_json(document).into())
+    json_response(quinistry_oci::to_json(document).into())
 }
 
-fn json_of(bytes: Bytes) -> Response {
+fn json_response(bytes: Bytes) -> Response {
     let mut response = Response::new(Body::from(bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// Responds 200 with `document` as the body, when there is room for it in memory.
-pub(crate) async fn json_with_room<T: serde::Serialize>(document: &T) -> Result<Response, Error> {
+/// Responds 200 with `document` as the body, once the memory budget permits it.
+pub(crate) async fn json_within_budget<T: serde::Serialize>(document: &T) -> Result<Response, Error> {
     let mut bytes = Bytes::from(quinistry_oci::to_json(document));
     if bytes.len() > UNBUDGETED_BYTES {
-        let share = RESPONSES.acquire(bytes.len(), PERMIT_TIMEOUT).await.ok_or(Error::Crowded)?;
-        bytes = with_permit(bytes, share);
+        let permit = RESPONSES.acquire(bytes.len(), PERMIT_TIMEOUT).await.ok_or(Error::TooManyResponses)?;
+        bytes = with_permit(bytes, permit);
     }
-    Ok(json_of(bytes))
+    Ok(json_response(bytes))
 }
 
 /// Returns an empty response with `Content-Length: 0`, or without one where a 204 must have none (RFC 9110,
 /// 8.6).
 pub(crate) fn empty(status: StatusCode) -> Response {
     let has_length = status != StatusCode::NO_CONTENT;
-    let mut response = Response::new(if has_length { Body::empty() } else { none() });
+    let mut response = Response::new(if has_length { Body::empty() } else { no_body() });
     *response.status_mut() = status;
     if has_length {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -71,9 +71,10 @@ pub(crate) fn empty(status: StatusCode) -> Response {
     response
 }
 
-/// No body, nor a length: axum writes a `Content-Length` wherever it knows one, but in an answer that has none to
-/// give, as a 304 (RFC 9110, 8.6), "0" would be wrong.
-pub(crate) fn none() -> Body {
+/// Makes a body without content and without a length. axum sends a `Content-Length` wherever it knows one,
+/// but "0" would be wrong in a response such as 304, whose length is that of another response (RFC 9110,
+/// 8.6).
+pub(crate) fn no_body() -> Body {
     Body::new(NoBody)
 }
 
@@ -95,28 +96,28 @@ impl http_body::Body for NoBody {
     }
 }
 
-/// Bounds the next piece by the room that there is for it, and takes that room.
-fn limit(pieces: &mut Pieces, left: u64) -> Option<Permit> {
+/// Bounds the next piece by the free memory budget, and acquires that much of it.
+fn limit_next_piece(pieces: &mut Pieces, left: u64) -> Option<Permit> {
     let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(Pieces::LONGEST);
     let part = if wanted > UNBUDGETED_BYTES { RESPONSES.try_acquire_part(wanted) } else { None };
     pieces.limit(part.as_ref().map_or(UNBUDGETED_BYTES, |(part, _)| *part));
-    part.map(|(_, share)| share)
+    part.map(|(_, permit)| permit)
 }
 
-/// Returns a piece that holds its share until it is sent.
-fn charged(piece: Bytes, share: Option<Permit>) -> Bytes {
-    match share {
-        Some(share) if piece.len() > UNBUDGETED_BYTES => with_permit(piece, share),
+/// Returns a piece that holds its permit until it is sent.
+fn holding(piece: Bytes, permit: Option<Permit>) -> Bytes {
+    match permit {
+        Some(permit) if piece.len() > UNBUDGETED_BYTES => with_permit(piece, permit),
         _ => piece,
     }
 }
 
-struct SegmentsBody {
+struct ImmediateBody {
     pieces: Pieces,
     left: u64,
 }
 
-impl http_body::Body for SegmentsBody {
+impl http_body::Body for ImmediateBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -125,15 +126,15 @@ impl http_body::Body for SegmentsBody {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let left = self.left;
-        let share = limit(&mut self.pieces, left);
+        let permit = limit_next_piece(&mut self.pieces, left);
         let next = self.pieces.next();
         if let Some(Err(error)) = &next {
-            // The connection is cut off: half a blob must not look like a whole one.
-            tracing::error!(%error, "failed to read the running executable");
+            // The connection is cut off, so that half a blob does not look like a whole one.
+            tracing::error!(%error, "failed to read running executable, response cut off");
         }
         self.left -=
             next.as_ref().and_then(|piece| piece.as_ref().ok()).map_or(0, |piece| piece.len() as u64);
-        Poll::Ready(next.map(|piece| piece.map(|piece| Frame::data(charged(piece, share)))))
+        Poll::Ready(next.map(|piece| piece.map(|piece| Frame::data(holding(piece, permit)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -145,34 +146,34 @@ impl http_body::Body for SegmentsBody {
     }
 }
 
-/// Content that is read piece by piece where waiting does no harm.
-struct DiskBody {
+/// Body whose pieces are read on a thread that may block.
+struct BlockingBody {
     reading: Reading,
     left: u64,
 }
 
-impl DiskBody {
-    fn hand_over(
+impl BlockingBody {
+    fn yield_piece(
         &mut self,
         pieces: Pieces,
         piece: Option<io::Result<Bytes>>,
-        share: Option<Permit>,
+        permit: Option<Permit>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match piece {
             Some(Ok(piece)) => {
                 self.reading = Reading::Idle(pieces);
                 self.left -= piece.len() as u64;
-                Poll::Ready(Some(Ok(Frame::data(charged(piece, share)))))
+                Poll::Ready(Some(Ok(Frame::data(holding(piece, permit)))))
             }
-            Some(Err(error)) => failed(error),
-            None => failed(io::ErrorKind::UnexpectedEof.into()),
+            Some(Err(error)) => cut_off(error),
+            None => cut_off(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 }
 
-/// The connection is cut off: half a blob must not look like a whole one.
-fn failed<T>(error: io::Error) -> Poll<Option<Result<T, io::Error>>> {
-    tracing::error!(%error, "failed to read a blob");
+/// Fails the body, so that the connection is cut off and half a blob does not look like a whole one.
+fn cut_off<T>(error: io::Error) -> Poll<Option<Result<T, io::Error>>> {
+    tracing::error!(%error, "failed to read blob, response cut off");
     Poll::Ready(Some(Err(error)))
 }
 
@@ -182,7 +183,7 @@ enum Reading {
     Over,
 }
 
-impl http_body::Body for DiskBody {
+impl http_body::Body for BlockingBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -196,14 +197,14 @@ impl http_body::Body for DiskBody {
         let mut handle = match std::mem::replace(&mut self.reading, Reading::Over) {
             Reading::Over => return Poll::Ready(None),
             Reading::Busy(handle) => handle,
-            // What was read lately is in memory, and a thread of its own would cost more than to copy it.
+            // Content that was read recently is in the page cache, and a copy costs less than another thread.
             Reading::Idle(mut pieces) => {
-                let share = limit(&mut pieces, self.left);
+                let permit = limit_next_piece(&mut pieces, self.left);
                 match pieces.poll_at_hand() {
-                    Poll::Ready(piece) => return self.hand_over(pieces, piece, share),
+                    Poll::Ready(piece) => return self.yield_piece(pieces, piece, permit),
                     Poll::Pending => tokio::task::spawn_blocking(move || {
                         let piece = pieces.next();
-                        (pieces, piece, share)
+                        (pieces, piece, permit)
                     }),
                 }
             }
@@ -213,8 +214,8 @@ impl http_body::Body for DiskBody {
             return Poll::Pending;
         };
         match read {
-            Ok((pieces, piece, share)) => self.hand_over(pieces, piece, share),
-            Err(error) => failed(io::Error::other(error)),
+            Ok((pieces, piece, permit)) => self.yield_piece(pieces, piece, permit),
+            Err(error) => cut_off(io::Error::other(error)),
         }
     }
 

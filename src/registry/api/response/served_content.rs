@@ -1,4 +1,4 @@
-//! Content that is served under its digest: its headers, made once, and the conditions of RFC 9110.
+//! Content with its response headers, answered under the conditions and ranges of RFC 9110.
 
 use std::ops::ControlFlow;
 
@@ -20,74 +20,76 @@ use super::range::{Selection, select};
 
 pub(crate) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// Longest content that a store copies into memory; what is longer it reads by pieces, or holds there anyway.
-const MAX_COPY: usize = 256 * 1024;
+/// Longest content that a store copies into memory for a response, in bytes. Longer content is read by
+/// pieces, or lies in memory without a copy.
+const MAX_COPIED_BYTES: usize = 256 * 1024;
 
-/// Bytes of room for an answer, to be waited for.
+/// Bytes of the budget of responses that a response must wait for.
 #[derive(Debug)]
-pub(crate) struct Wait(usize);
+pub(crate) struct BudgetWait(usize);
 
-impl Wait {
-    pub(crate) async fn share(self) -> Result<Permit, Error> {
-        RESPONSES.acquire(self.0, PERMIT_TIMEOUT).await.ok_or(Error::Crowded)
+impl BudgetWait {
+    /// Waits for the budget.
+    pub(crate) async fn permit(self) -> Result<Permit, Error> {
+        RESPONSES.acquire(self.0, PERMIT_TIMEOUT).await.ok_or(Error::TooManyResponses)
     }
 }
 
-/// A blob or manifest, ready to be sent.
+/// Blob or manifest with its headers, ready to be sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Entity {
+pub(crate) struct ServedContent {
     content: Segments,
-    from: body::From,
+    read_cost: body::ReadCost,
     length: u64,
-    /// Digest, type, length, entity tag and the rest: the same for every answer, so made once.
+    /// Digest, type, length, entity tag and the others: equal for every response, so made once.
     headers: HeaderMap,
 }
 
-impl Entity {
-    /// A manifest: typed, sent whole.
+impl ServedContent {
+    /// Makes a manifest: typed, always sent whole.
     pub(crate) fn manifest(digest: &Digest, media_type: &str, content: &Segments) -> Self {
         Self::new(digest, content, ascii(media_type.into()))
     }
 
-    /// A blob: typeless, sent in ranges if asked.
+    /// Makes a blob: untyped, sent in ranges on request.
     pub(crate) fn blob(digest: &Digest, content: &Segments) -> Self {
-        let mut entity = Self::new(digest, content, HeaderValue::from_static("application/octet-stream"));
-        entity.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        entity
+        let mut blob = Self::new(digest, content, HeaderValue::from_static("application/octet-stream"));
+        blob.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        blob
     }
 
-    /// The same, from somebody's disk.
-    pub(crate) fn on_disk(self) -> Self {
-        Self { from: body::From::Disk, ..self }
+    /// Returns the content as content whose reads may block.
+    pub(crate) fn with_blocking_reads(self) -> Self {
+        Self { read_cost: body::ReadCost::MayBlock, ..self }
     }
 
-    /// Answers as [`Self::answer`] does if there is room for a long answer that lies in memory; else returns
-    /// what to wait for, and holds nothing any more.
-    pub(crate) fn answer_with_room(
+    /// Responds as [`Self::respond`] does if the budget of responses permits the copy that the response holds
+    /// in memory; else frees the copy and returns the bytes to wait for.
+    pub(crate) fn respond_within_budget(
         self,
         request: &Parts,
-        waited: Option<Permit>,
-    ) -> Result<ControlFlow<Response, Wait>, Error> {
-        let length = self.copied(request);
+        acquired: Option<Permit>,
+    ) -> Result<ControlFlow<Response, BudgetWait>, Error> {
+        let length = self.copied_bytes(request);
         if length <= UNBUDGETED_BYTES {
-            return self.answer(request).map(ControlFlow::Break);
+            return self.respond(request).map(ControlFlow::Break);
         }
-        match waited.or_else(|| RESPONSES.try_acquire(length)) {
-            Some(share) => self.charged(share).answer(request).map(ControlFlow::Break),
-            None => Ok(ControlFlow::Continue(Wait(length))),
+        match acquired.or_else(|| RESPONSES.try_acquire(length)) {
+            Some(permit) => self.holding(permit).respond(request).map(ControlFlow::Break),
+            None => Ok(ControlFlow::Continue(BudgetWait(length))),
         }
     }
 
-    /// Bytes of a copy in memory that the answer would hold until the client has read it.
-    fn copied(&self, request: &Parts) -> usize {
+    /// Returns the bytes of the copy in memory that a response would hold until the client has read it.
+    fn copied_bytes(&self, request: &Parts) -> usize {
         let length = self.content.as_bytes().map_or(0, Bytes::len);
-        if request.method == Method::HEAD || length > MAX_COPY { 0 } else { length }
+        if request.method == Method::HEAD || length > MAX_COPIED_BYTES { 0 } else { length }
     }
 
-    /// Returns the same content, which now holds a share of the room for answers.
-    fn charged(mut self, share: Permit) -> Self {
+    /// Returns the content as content that holds `permit` until it is dropped.
+    fn holding(mut self, permit: Permit) -> Self {
         if let Some(bytes) = self.content.as_bytes() {
-            self.content = [with_permit(bytes.clone(), share)].into();
+            self.content = [with_permit(bytes.clone(), permit)].into();
         }
         self
     }
@@ -99,16 +101,22 @@ impl Entity {
             (DIGEST, ascii(digest.to_string())),
             (ETAG, ascii(format!("\"{digest}\""))),
         ]);
-        Self { length: content.len(), content: content.clone(), from: body::From::Memory, headers }
+        Self {
+            length: content.len(),
+            content: content.clone(),
+            read_cost: body::ReadCost::Immediate,
+            headers,
+        }
     }
 
-    /// Answers GET or HEAD.
-    pub(crate) fn answer(&self, request: &Parts) -> Result<Response, Error> {
+    /// Responds to GET or HEAD.
+    pub(crate) fn respond(&self, request: &Parts) -> Result<Response, Error> {
         let etag = &self.headers[ETAG];
-        if request.headers.get_all(IF_NONE_MATCH).iter().any(|header| names(header, etag)) {
+        if request.headers.get_all(IF_NONE_MATCH).iter().any(|header| etag_matches(header, etag)) {
             return Ok(self.not_modified());
         }
-        // Ranges are for GET alone (RFC 9110, 14.2), and for content that is still what the client holds a part of.
+        // Only GET has ranges (RFC 9110, 14.2), and `If-Range` limits them to content that the client has a
+        // part of.
         let may_select = request.method == Method::GET && self.headers.contains_key(ACCEPT_RANGES);
         let range = if may_select { request.headers.get(RANGE) } else { None };
         let range = range
@@ -116,10 +124,10 @@ impl Entity {
             .and_then(|header| header.to_str().ok());
         match range.map_or(Selection::Whole, |header| select(header, self.length)) {
             Selection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
-            Selection::Whole => Ok(self.with_headers(body::from_segments(&self.content, self.from))),
+            Selection::Whole => Ok(self.with_headers(body::content(&self.content, self.read_cost))),
             Selection::One(range) => {
                 let mut response =
-                    self.with_headers(body::from_segments(&self.content.slice(range.clone()), self.from));
+                    self.with_headers(body::content(&self.content.slice(range.clone()), self.read_cost));
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
@@ -127,7 +135,7 @@ impl Entity {
                 Ok(response)
             }
             Selection::Many(many) => Ok(self.multipart(&many)),
-            Selection::Unsatisfiable => Err(Error::Range { total: self.length }),
+            Selection::Unsatisfiable => Err(Error::RangeNotSatisfiable { total: self.length }),
         }
     }
 
@@ -138,15 +146,16 @@ impl Entity {
     }
 
     fn not_modified(&self) -> Response {
-        let mut response = self.with_headers(body::none());
+        let mut response = self.with_headers(body::no_body());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        // A 304 says what the 200 would have said, but for the body that it has not (RFC 9110, 15.4.5).
+        // A 304 has the headers of the 200, without those of the body (RFC 9110, 15.4.5).
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().remove(CONTENT_TYPE);
         response
     }
 
-    /// RFC 9110, 14.6. The digest is the boundary: content cannot hold its own hash but by a collision.
+    /// Responds with several ranges (RFC 9110, 14.6). The digest is the boundary: only a collision could make
+    /// content contain its own hash.
     fn multipart(&self, ranges: &[std::ops::Range<u64>]) -> Response {
         let boundary = self.headers[DIGEST].to_str().expect("a digest is ASCII").replace(':', "-");
         let content_type = self.headers[CONTENT_TYPE].to_str().expect("a media type is ASCII");
@@ -162,7 +171,7 @@ impl Entity {
         parts.push([format!("\r\n--{boundary}--\r\n").into()].into());
         let content: Segments = parts.into_iter().collect();
         let length = content.len();
-        let mut response = self.with_headers(body::from_segments(&content, self.from));
+        let mut response = self.with_headers(body::content(&content, self.read_cost));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let headers = response.headers_mut();
         headers.insert(CONTENT_LENGTH, length.into());
@@ -175,13 +184,13 @@ fn content_range(range: &std::ops::Range<u64>, total: u64) -> String {
     format!("bytes {}-{}/{total}", range.start, range.end - 1)
 }
 
-/// A header of what was parsed, or made here.
+/// Makes a header value of parsed or generated text, which is ASCII.
 pub(crate) fn ascii(text: String) -> HeaderValue {
     text.try_into().expect("names, tags, digests and media types are ASCII")
 }
 
-/// Whether an `If-None-Match` header names `etag`. Weak comparison (RFC 9110, 13.1.2).
-fn names(header: &HeaderValue, etag: &HeaderValue) -> bool {
+/// Returns true if an `If-None-Match` header names `etag`, by weak comparison (RFC 9110, 13.1.2).
+fn etag_matches(header: &HeaderValue, etag: &HeaderValue) -> bool {
     let Ok(header) = header.to_str() else { return false };
     header
         .split(',')
