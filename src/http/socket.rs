@@ -50,10 +50,10 @@ const UNBUDGETED_BODY_READ_BYTES: usize = 2 * 1024;
 /// State of the current response, shared by a connection's socket and the service behind it. Only the
 /// connection's own task uses it.
 #[derive(Clone, Debug)]
-pub(super) struct ResponseState(Arc<Shared>);
+pub(super) struct ResponseState(Arc<SharedResponseState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedResponseState {
     is_responding: AtomicBool,
     /// Time at which the connection was accepted, from which `ended` is measured.
     accepted: Instant,
@@ -67,7 +67,7 @@ struct Shared {
 
 impl ResponseState {
     fn new() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedResponseState {
             is_responding: AtomicBool::default(),
             accepted: Instant::now(),
             ended: AtomicU64::default(),

@@ -44,8 +44,8 @@ pub(crate) enum RouteError {
     Digest(#[from] DigestError),
 }
 
-/// Endpoint that the last components of a path name, before the repository's name is parsed.
-enum Endpoint<'a> {
+/// Last components of a path, which name an endpoint, before the repository's name is parsed.
+enum PathSuffix<'a> {
     Blob(&'a str),
     Manifest(&'a str),
     Uploads,
@@ -74,16 +74,16 @@ impl Route {
 
     /// Parses the decoded components of a path below `/v2/`.
     fn from_components(parts: &[&str]) -> Result<Self, RouteError> {
-        let (name, endpoint) = match *parts {
+        let (name, suffix) = match *parts {
             ["_catalog"] => return Ok(Self::Catalog),
             [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
-                (name, Endpoint::Uploads)
+                (name, PathSuffix::Uploads)
             }
-            [ref name @ .., "blobs", "uploads", id] => (name, Endpoint::Upload(id)),
-            [ref name @ .., "tags", "list"] => (name, Endpoint::Tags),
-            [ref name @ .., "blobs", digest] => (name, Endpoint::Blob(digest)),
-            [ref name @ .., "manifests", reference] => (name, Endpoint::Manifest(reference)),
-            [ref name @ .., "referrers", digest] => (name, Endpoint::Referrers(digest)),
+            [ref name @ .., "blobs", "uploads", id] => (name, PathSuffix::Upload(id)),
+            [ref name @ .., "tags", "list"] => (name, PathSuffix::Tags),
+            [ref name @ .., "blobs", digest] => (name, PathSuffix::Blob(digest)),
+            [ref name @ .., "manifests", reference] => (name, PathSuffix::Manifest(reference)),
+            [ref name @ .., "referrers", digest] => (name, PathSuffix::Referrers(digest)),
             // Only digests contain a colon, so the client meant a digest.
             _ if parts.iter().any(|part| part.contains(':')) => return Err(DigestError::Malformed.into()),
             _ => return Err(RouteError::Unknown),
@@ -96,13 +96,13 @@ impl Route {
             [name] => name.parse()?,
             name => name.join("/").parse()?,
         };
-        Ok(match endpoint {
-            Endpoint::Blob(digest) => Self::Blob { name, digest: digest.into() },
-            Endpoint::Manifest(reference) => Self::Manifest { name, reference: reference.into() },
-            Endpoint::Uploads => Self::Uploads { name },
-            Endpoint::Upload(id) => Self::Upload { name, id: id.into() },
-            Endpoint::Tags => Self::Tags { name },
-            Endpoint::Referrers(digest) => Self::Referrers { name, digest: digest.into() },
+        Ok(match suffix {
+            PathSuffix::Blob(digest) => Self::Blob { name, digest: digest.into() },
+            PathSuffix::Manifest(reference) => Self::Manifest { name, reference: reference.into() },
+            PathSuffix::Uploads => Self::Uploads { name },
+            PathSuffix::Upload(id) => Self::Upload { name, id: id.into() },
+            PathSuffix::Tags => Self::Tags { name },
+            PathSuffix::Referrers(digest) => Self::Referrers { name, digest: digest.into() },
         })
     }
 }

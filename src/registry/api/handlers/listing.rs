@@ -23,7 +23,7 @@ struct TagList<'a> {
 }
 
 #[derive(Serialize)]
-struct Catalog {
+struct CatalogPage {
     repositories: Vec<String>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn catalog(
         repositories.truncate(page.size);
     }
     let next = next_link("/v2/_catalog", &page, repositories.last().filter(|_| more));
-    Ok(with_link(json_within_budget(&Catalog { repositories }).await?, next))
+    Ok(with_link(json_within_budget(&CatalogPage { repositories }).await?, next))
 }
 
 async fn tag_list<T: ToString>(

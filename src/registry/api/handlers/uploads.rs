@@ -60,9 +60,9 @@ async fn upload_whole_blob(
     let algorithm = digest.algorithm();
     let receiver = stored.run(move |store| store.receive(algorithm)).await?;
     let mut request_body = RequestBody::new(body, &stored.options);
-    let (receiver, received) =
+    let (receiver, outcome) =
         receive_body(&mut request_body, Some(receiver), None, content_length(request)).await;
-    received?;
+    outcome?;
     let mut receiver = receiver.ok_or(StoreError::UploadUnknown)?;
     let (of, wanted) = (name.clone(), digest.clone());
     stored.write(move |store| store.commit(&of, &mut receiver, &wanted)).await?;
@@ -190,19 +190,19 @@ where
     loop {
         let (batch, end) = std::mem::replace(&mut next, (Batch::default(), Ok(())));
         if batch.len() == 0 {
-            let received = receiver.length() - start;
+            let total = receiver.length() - start;
             let end = match expected {
-                Some(expected) if end.is_ok() && received != expected => {
-                    Err(Error::LengthMismatch { expected, received })
+                Some(expected) if end.is_ok() && total != expected => {
+                    Err(Error::LengthMismatch { expected, received: total })
                 }
                 _ => end,
             };
             return (receiver, end);
         }
         let length = batch.len();
-        let received = receiver.length() - start + length;
-        if let Some(expected) = expected.filter(|expected| received > *expected) {
-            return (receiver, Err(Error::LengthMismatch { expected, received }));
+        let total = receiver.length() - start + length;
+        if let Some(expected) = expected.filter(|expected| total > *expected) {
+            return (receiver, Err(Error::LengthMismatch { expected, received: total }));
         }
         let write = run_blocking(move || {
             let written = batch.try_for_each(|data| receiver.append(&data));

@@ -8,7 +8,7 @@ const MAX_RANGES_PER_REQUEST: usize = 16;
 
 /// Part of the content to send.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Selection {
+pub(crate) enum RangeSelection {
     /// Everything, with status 200.
     Whole,
     /// One range, with status 206.
@@ -20,30 +20,30 @@ pub(crate) enum Selection {
 }
 
 /// Selects the part of content of `total` bytes that a `Range` header asks for.
-pub(crate) fn select(header: &str, total: u64) -> Selection {
+pub(crate) fn select(header: &str, total: u64) -> RangeSelection {
     // An unknown unit, or a header that is not a range set, is ignored (RFC 9110, 14.2).
-    let Some((unit, set)) = header.split_once('=') else { return Selection::Whole };
+    let Some((unit, set)) = header.split_once('=') else { return RangeSelection::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return Selection::Whole;
+        return RangeSelection::Whole;
     }
     let mut ranges = Vec::new();
     for (count, spec) in set.split(',').enumerate() {
         if count == MAX_RANGES_PER_REQUEST {
-            return Selection::Whole;
+            return RangeSelection::Whole;
         }
         match parse(spec.trim(), total) {
             Spec::Bytes(range) => ranges.push(range),
             Spec::Outside => {}
-            Spec::Malformed => return Selection::Whole,
+            Spec::Malformed => return RangeSelection::Whole,
         }
     }
     // Ranges that add up to more than the whole only multiply the server's work (as in CVE-2011-3192).
     let wanted: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     match ranges.len() {
-        0 => Selection::Unsatisfiable,
-        1 => Selection::One(ranges.remove(0)),
-        _ if wanted > total => Selection::Whole,
-        _ => Selection::Many(ranges),
+        0 => RangeSelection::Unsatisfiable,
+        1 => RangeSelection::One(ranges.remove(0)),
+        _ if wanted > total => RangeSelection::Whole,
+        _ => RangeSelection::Many(ranges),
     }
 }
 
@@ -98,21 +98,21 @@ mod tests {
             ("Bytes= 4-5 ", 4..6),
             ("bytes=0-1,50-60", 0..2),
         ] {
-            assert_eq!(select(header, 10), Selection::One(range), "{header}");
+            assert_eq!(select(header, 10), RangeSelection::One(range), "{header}");
         }
     }
 
     #[test]
     fn selects_many_ranges_in_their_order() {
-        assert_eq!(select("bytes=5-6,0-1", 10), Selection::Many(vec![5..7, 0..2]));
+        assert_eq!(select("bytes=5-6,0-1", 10), RangeSelection::Many(vec![5..7, 0..2]));
     }
 
     #[test]
     fn ranges_outside_the_content_are_unsatisfiable() {
         for header in ["bytes=10-", "bytes=10-20", "bytes=5-0", "bytes=-0", "bytes=99999999999999999999-"] {
-            assert_eq!(select(header, 10), Selection::Unsatisfiable, "{header}");
+            assert_eq!(select(header, 10), RangeSelection::Unsatisfiable, "{header}");
         }
-        assert_eq!(select("bytes=0-", 0), Selection::Unsatisfiable);
+        assert_eq!(select("bytes=0-", 0), RangeSelection::Unsatisfiable);
     }
 
     #[test]
@@ -128,13 +128,13 @@ mod tests {
             "bytes=+1-2",
             "bytes=0x1-2",
         ] {
-            assert_eq!(select(header, 10), Selection::Whole, "{header}");
+            assert_eq!(select(header, 10), RangeSelection::Whole, "{header}");
         }
     }
 
     #[test]
     fn a_flood_of_ranges_gets_the_whole_once() {
-        assert_eq!(select(&format!("bytes={}", ["0-0"; 1000].join(",")), 10), Selection::Whole);
-        assert_eq!(select("bytes=0-,0-,0-", 10), Selection::Whole);
+        assert_eq!(select(&format!("bytes={}", ["0-0"; 1000].join(",")), 10), RangeSelection::Whole);
+        assert_eq!(select("bytes=0-,0-,0-", 10), RangeSelection::Whole);
     }
 }

@@ -16,7 +16,7 @@ use quinistry_oci::segments::Segments;
 
 use super::body;
 use super::error::Error;
-use super::range::{Selection, select};
+use super::range::{RangeSelection, select};
 
 pub(crate) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -122,10 +122,10 @@ impl ServedContent {
         let range = range
             .filter(|_| request.headers.get(IF_RANGE).is_none_or(|header| header == etag))
             .and_then(|header| header.to_str().ok());
-        match range.map_or(Selection::Whole, |header| select(header, self.length)) {
-            Selection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
-            Selection::Whole => Ok(self.with_headers(body::content(&self.content, self.read_cost))),
-            Selection::One(range) => {
+        match range.map_or(RangeSelection::Whole, |header| select(header, self.length)) {
+            RangeSelection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
+            RangeSelection::Whole => Ok(self.with_headers(body::content(&self.content, self.read_cost))),
+            RangeSelection::One(range) => {
                 let mut response =
                     self.with_headers(body::content(&self.content.slice(range.clone()), self.read_cost));
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -134,8 +134,8 @@ impl ServedContent {
                 headers.insert(CONTENT_RANGE, ascii(content_range(&range, self.length)));
                 Ok(response)
             }
-            Selection::Many(many) => Ok(self.multipart(&many)),
-            Selection::Unsatisfiable => Err(Error::RangeNotSatisfiable { total: self.length }),
+            RangeSelection::Many(many) => Ok(self.multipart(&many)),
+            RangeSelection::Unsatisfiable => Err(Error::RangeNotSatisfiable { total: self.length }),
         }
     }
 
