@@ -63,7 +63,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct LimitedStore {
     store: Store,
-    options: Options,
+    options: RegistryOptions,
     write_permits: Arc<Semaphore>,
     lookup_permits: Arc<Semaphore>,
     /// Queue of requests that take a repository's lock.
@@ -82,7 +82,7 @@ struct LimitedStore {
 
 /// Permissions of the clients of a store, and deadlines of their request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct RegistryOptions {
     /// True if clients can neither push nor delete.
     pub read_only: bool,
     /// True if clients can delete tags, manifests and blobs.
@@ -93,7 +93,7 @@ pub struct Options {
     pub body_rate: u64,
 }
 
-impl Default for Options {
+impl Default for RegistryOptions {
     fn default() -> Self {
         Self { read_only: false, delete: true, body: Duration::from_secs(30), body_rate: 1024 }
     }
@@ -108,13 +108,13 @@ impl State {
 
     /// Makes a registry that has only the content of `store`.
     #[must_use]
-    pub fn stored(store: Store, options: Options) -> Self {
+    pub fn stored(store: Store, options: RegistryOptions) -> Self {
         Self(Arc::new(Inner { builtin: None, stored: None })).with_store(store, options)
     }
 
     /// Adds the content of `store`, to which clients can push.
     #[must_use]
-    pub fn with_store(self, store: Store, options: Options) -> Self {
+    pub fn with_store(self, store: Store, options: RegistryOptions) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.0);
         inner.stored = Some(LimitedStore::new(store, options));
         Self(Arc::new(inner))
@@ -122,7 +122,7 @@ impl State {
 }
 
 impl LimitedStore {
-    fn new(store: Store, options: Options) -> Self {
+    fn new(store: Store, options: RegistryOptions) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
@@ -208,7 +208,7 @@ async fn join<T>(task: tokio::task::JoinHandle<T>) -> T {
 ///
 /// use axum::Router;
 /// use axum::routing::get;
-/// use quinistry_registry::{Options, State, router};
+/// use quinistry_registry::{RegistryOptions, State, router};
 /// use quinistry_store::{Access, Filesystem, Store};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -216,7 +216,7 @@ async fn join<T>(task: tokio::task::JoinHandle<T>) -> T {
 /// # let folder = folder.path();
 /// let storage = Filesystem::open(folder, Access::Write)?;
 /// let store = Store::open(storage, false)?;
-/// let registry = router(State::stored(store, Options::default()));
+/// let registry = router(State::stored(store, RegistryOptions::default()));
 ///
 /// // Everything under /v2 is the registry's.
 /// let app: Router = Router::new().route("/healthz", get(|| async { "ok" })).fallback_service(registry);

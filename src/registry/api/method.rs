@@ -2,7 +2,7 @@
 
 use super::response::error::Error;
 use super::route::Route;
-use crate::Options;
+use crate::RegistryOptions;
 
 /// Method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) const BUILTIN_IS_READ_ONLY: Error =
 
 impl Method {
     /// Parses a method, and refuses it if no endpoint of this registry allows it.
-    pub(crate) fn from_http(method: &http::Method, options: Option<&Options>) -> Result<Self, Error> {
+    pub(crate) fn from_http(method: &http::Method, options: Option<&RegistryOptions>) -> Result<Self, Error> {
         let refuse = |why| Err(Error::Method { why, allow: "GET, HEAD" });
         if matches!(*method, http::Method::GET | http::Method::HEAD) {
             return Ok(Self::Read);
@@ -41,7 +41,7 @@ impl Method {
 }
 
 /// Returns the error for an endpoint that does not support the request's method.
-pub(crate) fn method_not_allowed(route: &Route, options: &Options) -> Error {
+pub(crate) fn method_not_allowed(route: &Route, options: &RegistryOptions) -> Error {
     let allow = match route {
         Route::Manifest { .. } if options.delete => "GET, HEAD, PUT, DELETE",
         Route::Manifest { .. } => "GET, HEAD, PUT",

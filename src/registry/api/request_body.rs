@@ -11,7 +11,7 @@ use quinistry_http::memory_budget::{MemoryBudget, Permit};
 use tokio::time::{Instant, timeout_at};
 
 use super::response::error::Error;
-use crate::Options;
+use crate::RegistryOptions;
 use crate::memory_budgets::UPLOAD_BATCHES;
 
 /// Bytes that are gathered before they are written: a write for each packet would cost more than the packet.
@@ -69,7 +69,7 @@ pub(crate) struct Batch {
 }
 
 impl<'a> RequestBody<'a> {
-    pub(crate) fn new(body: &'a mut Body, options: &Options) -> Self {
+    pub(crate) fn new(body: &'a mut Body, options: &RegistryOptions) -> Self {
         let min_window_bytes = u128::from(options.body_rate).saturating_mul(options.body.as_millis()) / 1000;
         Self {
             body,
@@ -214,7 +214,7 @@ mod tests {
         static BUDGET: MemoryBudget = MemoryBudget::new(4);
         let _all = BUDGET.try_acquire(4).unwrap();
         let mut body = Body::empty();
-        let mut request_body = RequestBody::new(&mut body, &Options::default());
+        let mut request_body = RequestBody::new(&mut body, &RegistryOptions::default());
         request_body.uses_budget(&BUDGET);
         let waited = Duration::from_hours(1);
         // Simulates that this time has passed.
@@ -247,7 +247,7 @@ mod tests {
     async fn a_body_must_progress_while_its_budget_is_nearly_exhausted() {
         static BUDGET: MemoryBudget = MemoryBudget::new(100);
         let mut silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let mut request_body = RequestBody::new(&mut silent, &Options::default());
+        let mut request_body = RequestBody::new(&mut silent, &RegistryOptions::default());
         request_body.uses_budget(&BUDGET);
         let past = Instant::now();
         let window = |bytes| Some(BudgetWindow { budget: &BUDGET, end: past, bytes });

@@ -228,7 +228,7 @@ fn strip_parameters(value: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Options;
+    use crate::RegistryOptions;
     use quinistry_store::{Memory, Store};
 
     async fn push(stored: &LimitedStore, length: usize) -> StatusCode {
@@ -241,7 +241,8 @@ mod tests {
 
     #[tokio::test]
     async fn short_manifests_do_not_wait_for_the_checks_of_long_ones() {
-        let stored = LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap(), Options::default());
+        let stored =
+            LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap(), RegistryOptions::default());
         let count = u32::try_from(stored.manifest_check_permits.available_permits()).unwrap();
         let permits = stored.manifest_check_permits.acquire_many(count).await.unwrap();
         let mut long = std::pin::pin!(push(&stored, MAX_INLINE_CHECK_BYTES + 1));

@@ -97,12 +97,13 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::{MAX_CONCURRENT_LISTS, Options};
+    use crate::{MAX_CONCURRENT_LISTS, RegistryOptions};
     use quinistry_store::{Memory, Store};
 
     #[tokio::test]
     async fn requests_that_wait_for_one_repository_hold_no_list_permits() {
-        let stored = LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap(), Options::default());
+        let stored =
+            LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap(), RegistryOptions::default());
         let name: RepositoryName = "a/b".parse().unwrap();
         let digest = Digest::sha256(b"");
         let turn = stored.referrers_queue.wait(&name).await;

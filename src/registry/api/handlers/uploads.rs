@@ -320,13 +320,13 @@ fn range(session: &Session) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Options;
+    use crate::RegistryOptions;
     use quinistry_store::{Memory, Store};
 
     #[tokio::test]
     async fn a_session_is_cancelled_even_if_the_client_leaves() {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
-        let stored = LimitedStore::new(store.clone(), Options::default());
+        let stored = LimitedStore::new(store.clone(), RegistryOptions::default());
         let name: RepositoryName = "a/b".parse().unwrap();
         let session = store.begin(&name, None).unwrap();
         let claimed = session.try_claim().unwrap();
