@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use percent_encoding::percent_decode_str;
 use quinistry::oci::{Digest, ErrorCode, Manifest, RepositoryName, Tag, media_type};
-use quinistry::registry::Options;
+use quinistry::registry::RegistryOptions;
 use quinistry::store::Tagged;
 use quinistry_fuzz::{Answer, Registry, Sent, line, request, run};
 use serde_json::{Value, json};
@@ -76,10 +76,10 @@ impl Asked {
         let reads = matches!(self.method, Method::GET | Method::HEAD);
 
         if !reads {
-            self.ask_in_vain(Options { read_only: true, ..Options::default() }).await;
+            self.ask_in_vain(RegistryOptions { read_only: true, ..RegistryOptions::default() }).await;
         }
         if self.method == Method::DELETE {
-            self.ask_in_vain(Options { delete: false, ..Options::default() }).await;
+            self.ask_in_vain(RegistryOptions { delete: false, ..RegistryOptions::default() }).await;
         }
 
         // A registry of its own, as what is asked may change what it holds.
@@ -114,7 +114,7 @@ impl Asked {
     }
 
     /// Asks a registry that does not do such things. Sessions may be cancelled where nothing can be deleted.
-    async fn ask_in_vain(&self, options: Options) {
+    async fn ask_in_vain(&self, options: RegistryOptions) {
         let held = Held::new();
         let Some(uri) = self.uri(&held) else { return };
         let before = held.all().await;

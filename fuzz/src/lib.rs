@@ -26,7 +26,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use quinistry::oci::{Algorithm, Digest, ErrorBody, ErrorCode, RepositoryName};
-use quinistry::registry::{Options, State, router};
+use quinistry::registry::{RegistryOptions, State, router};
 use quinistry::store::{Memory, Store};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
@@ -60,12 +60,12 @@ impl Registry {
     /// An empty one; `sparse` takes manifests whose parts are not there.
     #[must_use]
     pub fn new(sparse: bool) -> Self {
-        Self::of(Store::open(Memory::new(ROOM), sparse).unwrap(), Options::default())
+        Self::of(Store::open(Memory::new(ROOM), sparse).unwrap(), RegistryOptions::default())
     }
 
     /// Another one in front of a store.
     #[must_use]
-    pub fn of(store: Store, options: Options) -> Self {
+    pub fn of(store: Store, options: RegistryOptions) -> Self {
         Self { router: router(State::stored(store.clone(), options)), store }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::ownership;
-use crate::registry::Options;
+use crate::registry::RegistryOptions;
 use crate::store::{Access, Filesystem, Memory, Store};
 
 /// How many minutes an upload session may lie idle: a week, as with distribution.
@@ -70,7 +70,7 @@ impl Storage {
     }
 
     /// The store, if there shall be one.
-    pub(super) fn open(&self) -> anyhow::Result<Option<(Store, Options)>> {
+    pub(super) fn open(&self) -> anyhow::Result<Option<(Store, RegistryOptions)>> {
         let Some(place) = &self.place else { return Ok(None) };
         let store = match place {
             Place::Memory => {
@@ -83,7 +83,11 @@ impl Storage {
             }
         };
         let store = store.context("failed to finish what a crash had cut off")?;
-        let options = Options { read_only: self.read_only, delete: !self.no_delete, ..Options::default() };
+        let options = RegistryOptions {
+            read_only: self.read_only,
+            delete: !self.no_delete,
+            ..RegistryOptions::default()
+        };
         tracing::info!(storage = %match place {
             Place::Memory => "memory".into(),
             Place::Folder(folder) => folder.display().to_string(),

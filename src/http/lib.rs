@@ -1,10 +1,11 @@
-//! HTTP servers: a listener whose clients are bounded, the end of the process, and its log.
+//! HTTP servers: a listener that bounds its clients, shutdown signals, and logging.
 //!
-//! [`serve`] puts an axum router behind a listener, with the deadlines and memory budgets that the open network
-//! asks for. Knows nothing of what is served. Used by the registry and by the operator's admin port.
+//! [`serve`] puts an axum router behind a listener, with the deadlines and memory budgets that the open
+//! network asks for. This crate knows nothing of the content. Its callers are the registry and the operator's
+//! admin port.
 
+pub mod memory_budget;
 pub mod nss;
-pub mod room;
 mod server;
 pub mod shutdown;
 mod socket;

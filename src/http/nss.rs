@@ -1,10 +1,11 @@
-//! Keeps the statically linked C library from loading the host's name-service modules.
+//! Name-service order of the statically linked C library, which must not load the host's modules.
 //!
-//! A static glibc answers from `/etc/hosts` and DNS by itself, but where `/etc/nsswitch.conf` names other modules
-//! it loads them from the host, and a module of another glibc version may crash the process. So the order is
-//! fixed before the first look-up. The only module of this crate with `unsafe`.
+//! A static glibc resolves names from `/etc/hosts` and DNS without modules. If `/etc/nsswitch.conf` names
+//! other modules, glibc loads them from the host, and a module of another glibc version may crash the
+//! process. So the order is fixed before the first look-up. This is the only module of the crate with
+//! `unsafe`.
 
-/// Pins host look-ups to `/etc/hosts` and DNS. To be called once, before other threads exist.
+/// Pins host look-ups to `/etc/hosts` and DNS. Call once, before other threads exist.
 pub fn pin() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::pin();
@@ -20,8 +21,8 @@ mod glibc {
     }
 
     pub(super) fn pin() {
-        // SAFETY: both arguments are NUL-terminated and live for ever; glibc copies what it keeps. The call
-        // fails only for a database that it does not know, and then changes nothing.
+        // SAFETY: both arguments are NUL-terminated and live for ever; glibc copies them. The call fails
+        // only for a database that glibc does not know, and then changes nothing.
         unsafe {
             __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr());
         }

@@ -1,7 +1,7 @@
-//! Connections: accepting them, bounding them, ending them.
+//! Server loop: accepts connections, bounds them, and ends them at shutdown.
 //!
-//! HTTP/1.1 only: HTTP/2 in the clear has no client among container engines, and telling the two protocols
-//! apart would wait without a deadline for the first bytes of a silent client.
+//! HTTP/1.1 only. No container engine speaks HTTP/2 without TLS, and detecting the protocol would wait
+//! without a deadline for the first bytes of a silent client.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,22 +18,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use super::socket::{Deadlines, Guarded, Watched};
+use super::socket::{DeadlineSocket, Deadlines, TrackedService};
 
-/// What a client may cost. Durations are generous to slow links and final to those who say nothing.
+/// Bounds on the resources that clients take. The defaults leave time to slow links, and end silent clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Most connections at once; further ones wait in the listener's backlog. Each costs a few tens of KiB.
     pub connections: usize,
-    /// From the first byte of a request's head to its last.
+    /// Longest time from the first byte of a request's head to its last.
     pub head: Duration,
-    /// Between an answer and the next request on the same connection.
+    /// Longest time between a response and the next request on the same connection.
     pub idle: Duration,
-    /// How long an answer may go on below `write_rate` before the connection is closed.
+    /// Longest time that a response may progress below `write_rate` before the connection is closed.
     pub write: Duration,
-    /// Bytes per second that a client must read on average, once it reads slower than we write.
+    /// Bytes per second that a client must read on average, once it reads more slowly than the server writes.
     pub write_rate: u64,
-    /// How long a shutdown waits for the answers that are on their way.
+    /// Longest time that a shutdown waits for responses in progress.
     pub drain: Duration,
 }
 
@@ -50,59 +50,59 @@ impl Default for Limits {
     }
 }
 
-/// Serves `app` until `shutdown` resolves: then stops accepting, closes idle connections, lets running answers
-/// finish for at most [`Limits::drain`], and returns.
+/// Serves `app` until `shutdown` resolves. Then stops accepting, closes idle connections, lets responses in
+/// progress finish for at most [`Limits::drain`], and returns.
 pub async fn serve<S>(listener: TcpListener, app: S, limits: Limits, shutdown: impl Future<Output = ()>)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    if let Err(error) = prepare(&listener, limits) {
-        tracing::debug!(%error, "failed to set options of the listening socket");
+    if let Err(error) = set_socket_options(&listener, limits) {
+        tracing::debug!(%error, "cannot set options of the listening socket");
     }
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = async {
-            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (listener.accept().await, place)
+            let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+            (listener.accept().await, permit)
         };
         tokio::select! {
             () = &mut shutdown => break,
-            (accepted, place) = accepted => match accepted {
+            (accepted, permit) = accepted => match accepted {
                 Ok((stream, _)) => {
                     let connection = graceful.watch(connection(stream, &app, limits));
                     tokio::spawn(async move {
-                        // An error here is the client's: it left, or ran into a deadline.
+                        // The client caused this error: it left, or exceeded a deadline.
                         if let Err(error) = connection.await {
                             tracing::debug!(%error, "connection ended");
                         }
-                        drop(place);
+                        drop(permit);
                     });
                 }
-                Err(error) => on_accept_error(&error).await,
+                Err(error) => handle_accept_error(&error).await,
             },
         }
     }
     drop(listener);
     if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some answers were still on their way after {:?}; leaving them", limits.drain);
+        tracing::warn!(after = ?limits.drain, "shutdown timed out, cutting off responses in progress");
     }
 }
 
-/// Most bytes that are read at once, and the longest head of a request. A connection that sends much has so
-/// much memory, out of a budget that all of them share; the others read by small pieces.
-pub(super) const BUFFER: usize = 128 * 1024;
+/// Most bytes that are read at once, and the longest head of a request. A connection that sends much takes
+/// this from the budget that all connections share; the others read by small pieces.
+pub(super) const MAX_READ_BUFFER_BYTES: usize = 128 * 1024;
 
 /// TCP keepalive of a silent client: idle time before the first probe, interval, and number of probes.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
+const TCP_KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
 
-/// Has the kernel end connections whose client has vanished without a word, as when its machine lost power:
-/// connections have their options from their listener. And has as many clients wait to be accepted as there
-/// are places, for an attempt that is dropped is made again only after a second.
-fn prepare(listener: &TcpListener, limits: Limits) -> io::Result<()> {
-    let (idle, interval, count) = KEEPALIVE;
+/// Enables TCP keepalive, which accepted connections inherit, so that the kernel ends connections whose
+/// client vanished without closing them, for example at a power failure. Also makes the backlog as long as
+/// the number of connections, because a client repeats a dropped attempt only after a second.
+fn set_socket_options(listener: &TcpListener, limits: Limits) -> io::Result<()> {
+    let (idle, interval, count) = TCP_KEEPALIVE;
     rustix::net::listen(listener, i32::try_from(limits.connections).unwrap_or(i32::MAX))?;
     sockopt::set_socket_keepalive(listener, true)?;
     sockopt::set_tcp_keepidle(listener, idle)?;
@@ -111,8 +111,10 @@ fn prepare(listener: &TcpListener, limits: Limits) -> io::Result<()> {
     Ok(())
 }
 
-type Connection<S> =
-    hyper::server::conn::http1::Connection<TokioIo<Guarded<TcpStream>>, TowerToHyperService<Watched<S>>>;
+type Connection<S> = hyper::server::conn::http1::Connection<
+    TokioIo<DeadlineSocket<TcpStream>>,
+    TowerToHyperService<TrackedService<S>>,
+>;
 
 fn connection<S>(stream: TcpStream, app: &S, limits: Limits) -> Connection<S>
 where
@@ -120,38 +122,38 @@ where
 {
     // Without this, the last segment of an answer waits for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY is not to be had");
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let deadlines = Deadlines {
         head: limits.head,
         idle: limits.idle,
         write: limits.write,
-        write_bytes: write_bytes(limits),
+        min_write_bytes: min_write_bytes(limits),
     };
-    let socket = Guarded::new(stream, deadlines);
-    let service = TowerToHyperService::new(Watched::new(app.clone(), socket.phase()));
+    let socket = DeadlineSocket::new(stream, deadlines);
+    let service = TowerToHyperService::new(TrackedService::new(app.clone(), socket.state()));
     // hyper's own head deadline would also cut idle connections short; the socket's deadlines replace it.
     hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)
-        .max_buf_size(BUFFER)
-        .max_header_size(BUFFER)
+        .max_buf_size(MAX_READ_BUFFER_BYTES)
+        .max_header_size(MAX_READ_BUFFER_BYTES)
         .serve_connection(TokioIo::new(socket), service)
 }
 
-/// What a client must take within [`Limits::write`], at least a byte: a window of less than a second must not
-/// round down to a client that may take nothing.
-fn write_bytes(limits: Limits) -> u64 {
+/// Returns the bytes that a client must read within [`Limits::write`], at least one: a window of less than a
+/// second must not round down to zero, which would permit a client to read nothing.
+fn min_write_bytes(limits: Limits) -> u64 {
     let bytes = u128::from(limits.write_rate).saturating_mul(limits.write.as_millis()) / 1000;
     u64::try_from(bytes).unwrap_or(u64::MAX).max(1)
 }
 
-async fn on_accept_error(error: &io::Error) {
+async fn handle_accept_error(error: &io::Error) {
     use io::ErrorKind as Kind;
-    // The client was gone before it was accepted; the next one is not concerned.
+    // The client left before its connection was accepted. Other connections are not affected.
     if matches!(error.kind(), Kind::ConnectionRefused | Kind::ConnectionAborted | Kind::ConnectionReset) {
         return;
     }
-    // Out of file descriptors or memory: both come back when connections end, so wait for that.
-    tracing::warn!(%error, "cannot accept connections for a moment");
+    // File descriptors or memory are exhausted. Both are freed when connections end, so wait for that.
+    tracing::warn!(%error, "cannot accept connection, retrying in 100 ms");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }

@@ -1,11 +1,11 @@
-//! Being asked to stop: SIGTERM from an engine, SIGINT from a person.
+//! Signals that ask the process to stop: SIGTERM from a container engine, SIGINT from a terminal.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Listens for the signals that ask to stop. From its making on, they no longer end the process by themselves,
-/// which also makes them work for process 1.
+/// Listener for the signals that ask the process to stop. Once it exists, these signals no longer end the
+/// process by themselves, which also makes them work for process 1.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -13,7 +13,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen. Needs a running tokio runtime.
+    /// Starts to listen. Needs a running tokio runtime.
     pub fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

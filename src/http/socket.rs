@@ -1,8 +1,8 @@
-//! Deadlines and bounds around a connection: for an idle client, a slow request head, a client that does not
-//! read, and the memory of each.
+//! Deadlines and memory bounds of a connection: for idle clients, slow request heads, and clients that do not
+//! read.
 //!
-//! The guards wrap the socket because hyper has no deadline for writes, and because only the socket shows how
-//! many bytes really moved. Request bodies are not timed here: each reader of a body has a bound of its own.
+//! They wrap the socket because hyper has no deadline for writes, and because only the socket shows how many
+//! bytes really moved. Request bodies have no deadline here: each reader of a body sets its own.
 
 use std::io;
 use std::pin::Pin;
@@ -20,145 +20,145 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::room::{ANSWERS, READS, SMALL, Share};
-use super::server::BUFFER;
+use super::memory_budget::{Permit, READ_BUFFERS, RESPONSES, UNBUDGETED_BYTES};
+use super::server::MAX_READ_BUFFER_BYTES;
 
-/// Deadlines that [`Guarded`] enforces.
+/// Deadlines that a [`DeadlineSocket`] enforces.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
-    /// For a request's head, from its first byte.
+    /// Longest time from the first byte of a request's head to its last.
     pub(super) head: Duration,
-    /// For the first byte of a request.
+    /// Longest time without a request.
     pub(super) idle: Duration,
-    /// Window in which `write_bytes` must be taken by a client that holds us up.
+    /// Window in which a client that delays writes must read `min_write_bytes`.
     pub(super) write: Duration,
-    /// Bytes that a client must take within `write`.
-    pub(super) write_bytes: u64,
+    /// Bytes that a client must read within `write`.
+    pub(super) min_write_bytes: u64,
 }
 
-/// Window in which a client that holds a share of an answers' budget that is nearly used up must take
-/// [`TIGHT_BYTES`].
-const TIGHT: Duration = Duration::from_secs(2);
+/// Window in which a client that holds part of the responses' budget must read [`MIN_BYTES_IN_SHORT_WINDOW`]
+/// while that budget is nearly exhausted.
+const SHORT_WINDOW: Duration = Duration::from_secs(2);
 
-/// Bytes to be taken within [`TIGHT`]: 32 KiB/s.
-const TIGHT_BYTES: u64 = 64 * 1024;
+/// Bytes that a client must read within [`SHORT_WINDOW`]: 32 KiB/s.
+const MIN_BYTES_IN_SHORT_WINDOW: u64 = 64 * 1024;
 
-/// Most bytes of a body that are read at once without a share of the budget: hyper takes a buffer of two
-/// pages for each read, of which this touches but one.
-const SMALL_BODY: usize = 2 * 1024;
+/// Most bytes of a body that are read at once without a permit of the budget: hyper allocates a buffer of two
+/// pages for each read, and this many bytes touch only one of them.
+const UNBUDGETED_BODY_READ_BYTES: usize = 2 * 1024;
 
-/// State of a connection that its socket and the service behind it share. Only the connection's own task uses
-/// it.
+/// State of the current response, shared by a connection's socket and the service behind it. Only the
+/// connection's own task uses it.
 #[derive(Clone, Debug)]
-pub(super) struct Phase(Arc<Shared>);
+pub(super) struct ResponseState(Arc<SharedResponseState>);
 
 #[derive(Debug)]
-struct Shared {
-    answering: AtomicBool,
-    /// Time at which the connection was accepted, from which `ended` counts.
+struct SharedResponseState {
+    is_responding: AtomicBool,
+    /// Time at which the connection was accepted, from which `ended` is measured.
     accepted: Instant,
-    /// Milliseconds from `accepted` to the end of the last answer.
+    /// Milliseconds from `accepted` to the end of the last response.
     ended: AtomicU64,
-    /// Bytes of an answer's body that were handed over and not yet written.
+    /// Bytes of a response's body that were passed to hyper and not yet written.
     unsent: AtomicUsize,
-    /// A body waits for `unsent` to be written.
-    held_back: AtomicBool,
+    /// True if a body waits for `unsent` to be written.
+    is_body_waiting: AtomicBool,
 }
 
-impl Phase {
+impl ResponseState {
     fn new() -> Self {
-        Self(Arc::new(Shared {
-            answering: AtomicBool::default(),
+        Self(Arc::new(SharedResponseState {
+            is_responding: AtomicBool::default(),
             accepted: Instant::now(),
             ended: AtomicU64::default(),
             unsent: AtomicUsize::default(),
-            held_back: AtomicBool::default(),
+            is_body_waiting: AtomicBool::default(),
         }))
     }
 
-    fn is_answering(&self) -> bool {
-        self.0.answering.load(Ordering::Relaxed)
+    fn is_responding(&self) -> bool {
+        self.0.is_responding.load(Ordering::Relaxed)
     }
 
     fn begin(&self) {
         self.0.unsent.store(0, Ordering::Relaxed);
-        self.0.answering.store(true, Ordering::Relaxed);
+        self.0.is_responding.store(true, Ordering::Relaxed);
     }
 
     fn end(&self) {
         let since = self.0.accepted.elapsed().as_millis();
         self.0.ended.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.0.answering.store(false, Ordering::Relaxed);
+        self.0.is_responding.store(false, Ordering::Relaxed);
     }
 
-    /// Returns the time at which the last answer ended; before the first one, the time at which the
+    /// Returns the time at which the last response ended; before the first one, the time at which the
     /// connection was accepted.
-    fn last_answer(&self) -> Instant {
+    fn last_response(&self) -> Instant {
         self.0.accepted + Duration::from_millis(self.0.ended.load(Ordering::Relaxed))
     }
 }
 
-/// A socket with deadlines.
+/// Socket that enforces deadlines and bounds the memory of its connection.
 #[derive(Debug)]
-pub(super) struct Guarded<S> {
-    /// Socket, whose limit is set before each read.
+pub(super) struct DeadlineSocket<S> {
+    /// Wrapped socket, whose limit is set before each read.
     socket: Take<S>,
     deadlines: Deadlines,
-    phase: Phase,
-    /// Wakes the task at the earliest deadline; may also wake it too early, never too late.
+    state: ResponseState,
+    /// Timer that wakes the task at the earliest deadline: possibly too early, never too late.
     alarm: Pin<Box<Sleep>>,
-    /// The alarm was armed at least once.
-    armed: bool,
-    /// Part of a request's head that came, while no answer is being made.
-    head: Option<Head>,
-    /// The client sends much, and may fill large buffers.
-    reads: Option<Share>,
-    stalled: Option<Stalled>,
+    /// True once the alarm has been armed.
+    is_armed: bool,
+    /// Received part of a request's head, outside of responses.
+    head: Option<PartialHead>,
+    /// Permit of a client that sends much, and may fill large buffers.
+    read_permit: Option<Permit>,
+    slow_write: Option<SlowWrite>,
 }
 
-/// The first bytes of a request's head.
+/// Received bytes of a request's head.
 #[derive(Clone, Copy, Debug)]
-struct Head {
+struct PartialHead {
     bytes: usize,
-    /// Time at which the rest was first waited for. Most heads come whole, and need no clock.
+    /// Time at which the socket first waited for the rest. Most heads arrive whole, and need no clock.
     since: Option<Instant>,
 }
 
-/// A client that holds us up.
+/// Progress of a client that reads more slowly than the server writes.
 #[derive(Clone, Copy, Debug)]
-struct Stalled {
-    /// Start of the longer window, and bytes taken since.
+struct SlowWrite {
+    /// Start of the longer window, and bytes read by the client since then.
     long: (Instant, u64),
-    /// Start of the shorter window of [`TIGHT`], and bytes taken since.
+    /// Start of the window of [`SHORT_WINDOW`], and bytes read by the client since then.
     short: (Instant, u64),
 }
 
-impl<S: AsyncRead> Guarded<S> {
+impl<S: AsyncRead> DeadlineSocket<S> {
     pub(super) fn new(socket: S, deadlines: Deadlines) -> Self {
         Self {
             socket: socket.take(0),
             deadlines,
-            phase: Phase::new(),
+            state: ResponseState::new(),
             alarm: Box::pin(tokio::time::sleep(deadlines.idle)),
-            armed: false,
+            is_armed: false,
             head: None,
-            reads: None,
-            stalled: None,
+            read_permit: None,
+            slow_write: None,
         }
     }
 
-    /// To be told when an answer begins and ends.
-    pub(super) fn phase(&self) -> Phase {
-        self.phase.clone()
+    /// Returns the state in which the service records when a response begins and ends.
+    pub(super) fn state(&self) -> ResponseState {
+        self.state.clone()
     }
 
-    /// Ready when `deadline` has passed; else the task is woken then or before.
+    /// Returns ready once `deadline` has passed; else the task is woken then or earlier.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        // Re-arming costs more than waking early now and then, so an earlier alarm is left to ring. One that was
-        // armed wakes this connection's task, which never changes.
+        // Re-arming costs more than waking early now and then, so an earlier alarm stays. An armed alarm
+        // wakes this connection's task, which never changes.
         if deadline < self.alarm.deadline() {
             self.alarm.as_mut().reset(deadline);
-        } else if self.armed && !self.alarm.is_elapsed() {
+        } else if self.is_armed && !self.alarm.is_elapsed() {
             return Poll::Pending;
         }
         while self.alarm.as_mut().poll(cx).is_ready() {
@@ -167,68 +167,70 @@ impl<S: AsyncRead> Guarded<S> {
             }
             self.alarm.as_mut().reset(deadline);
         }
-        self.armed = true;
+        self.is_armed = true;
         Poll::Pending
     }
 
-    /// Arms an alarm that has rung, or was never armed. hyper does not ask to read again after an answer if it has asked
-    /// before the answer, so only the alarm has it do so: without one, a client that falls silent would keep its place for
-    /// ever. Nothing that is waited for from now on ends before an idle client does, but for what arms the alarm itself.
+    /// Arms an alarm that has elapsed, or was never armed. hyper does not poll the socket for reading after a
+    /// response if it polled before the response, so only the alarm makes it do so: without one, a silent
+    /// client would keep its connection for ever. The alarm is set to the idle deadline, since every earlier
+    /// deadline arms it itself.
     fn keep_armed(&mut self, cx: &mut Context<'_>) {
-        if !self.armed || self.alarm.is_elapsed() {
+        if !self.is_armed || self.alarm.is_elapsed() {
             let next = Instant::now() + self.deadlines.idle;
             let _ = self.poll_deadline(cx, next);
         }
     }
 
-    /// Called when there is nothing to read.
+    /// Fails once the deadline of the request's head, or of an idle client, has passed. Called when the
+    /// socket has nothing to read.
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.phase.is_answering() {
+        if self.state.is_responding() {
             self.head = None;
             self.keep_armed(cx);
             return Poll::Pending;
         }
-        let (deadline, what) = match &mut self.head {
+        let (deadline, message) = match &mut self.head {
             Some(head) => {
                 let since = *head.since.get_or_insert_with(Instant::now);
-                (since + self.deadlines.head, "the request's head took too long")
+                (since + self.deadlines.head, "request head not complete in time")
             }
-            None => (self.phase.last_answer() + self.deadlines.idle, "no request came"),
+            None => (self.state.last_response() + self.deadlines.idle, "no request received in time"),
         };
         ready!(self.poll_deadline(cx, deadline));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 
-    /// Returns the most bytes to read at once. A full buffer has hyper double it, so only a connection with a
-    /// share of the budget may fill one.
+    /// Returns the most bytes to read at once. hyper doubles a buffer that is full, so only a connection with
+    /// a permit of the budget may fill one.
     fn read_limit(&mut self) -> io::Result<usize> {
-        if self.reads.is_some() {
+        if self.read_permit.is_some() {
             return Ok(usize::MAX);
         }
-        let came = self.head.map_or(0, |head| head.bytes);
-        if came < SMALL {
-            return Ok(SMALL - came);
+        let received = self.head.map_or(0, |head| head.bytes);
+        if received < UNBUDGETED_BYTES {
+            return Ok(UNBUDGETED_BYTES - received);
         }
         // A long head lies in the buffer until it is whole.
-        self.reads = READS.try_take(BUFFER);
-        match self.reads {
+        self.read_permit = READ_BUFFERS.try_acquire(MAX_READ_BUFFER_BYTES);
+        match self.read_permit {
             Some(_) => Ok(usize::MAX),
-            None => Err(io::Error::other("too many long heads come in at once")),
+            None => Err(io::Error::other("too many long request heads at once")),
         }
     }
 
-    /// Counts the bytes that were read, of at most `limit`.
-    fn after_read(&mut self, came: usize, limit: usize) {
-        if !self.phase.is_answering() {
-            let before = self.head.unwrap_or(Head { bytes: 0, since: None });
-            self.head = (came > 0).then_some(Head { bytes: before.bytes + came, ..before });
-        } else if came == limit && self.reads.is_none() {
-            // A body is likely to go on. Without a share it comes by small reads.
-            self.reads = READS.try_take(BUFFER);
+    /// Counts the bytes of a read of at most `limit`.
+    fn after_read(&mut self, read: usize, limit: usize) {
+        if !self.state.is_responding() {
+            let before = self.head.unwrap_or(PartialHead { bytes: 0, since: None });
+            self.head = (read > 0).then_some(PartialHead { bytes: before.bytes + read, ..before });
+        } else if read == limit && self.read_permit.is_none() {
+            // More of the body is likely to follow. Without a permit it is received by small reads.
+            self.read_permit = READ_BUFFERS.try_acquire(MAX_READ_BUFFER_BYTES);
         }
     }
 
-    /// Judges the result of a write of `wanted` bytes.
+    /// Applies the write deadlines to the result of a write of `wanted` bytes.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -241,75 +243,78 @@ impl<S: AsyncRead> Guarded<S> {
             Poll::Pending => 0,
         };
         if taken > 0 {
-            // Bytes of an answer move: its request's head is long read, and the client is not idle.
+            // The response progresses, so its request's head has been read, and the client is not idle.
             self.head = None;
-            self.sent(cx, taken == wanted);
+            self.wake_body(cx, taken == wanted);
             if taken == wanted {
-                self.stalled = None;
+                self.slow_write = None;
                 return wrote;
             }
         }
-        match self.poll_stalled(cx, wanted, taken as u64) {
+        match self.poll_slow_write(cx, wanted, taken as u64) {
             Poll::Ready(error) => Poll::Ready(Err(error)),
             Poll::Pending => wrote,
         }
     }
 
-    /// Lets the body go on that waited for its last piece to be written.
-    fn sent(&self, cx: &Context<'_>, all: bool) {
+    /// Wakes the body that waits for its last piece to be written, if all of it has been.
+    fn wake_body(&self, cx: &Context<'_>, all: bool) {
         if all {
-            self.phase.0.unsent.store(0, Ordering::Relaxed);
-            if self.phase.0.held_back.swap(false, Ordering::Relaxed) {
+            self.state.0.unsent.store(0, Ordering::Relaxed);
+            if self.state.0.is_body_waiting.swap(false, Ordering::Relaxed) {
                 cx.waker().wake_by_ref();
             }
         }
     }
 
-    /// Is ready when a client that was sent `wanted` bytes and took `taken` of them takes too little.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, wanted: usize, taken: u64) -> Poll<io::Error> {
-        let fresh = || (Instant::now(), 0);
-        let mut stalled = self.stalled.unwrap_or_else(|| Stalled { long: fresh(), short: fresh() });
-        stalled.long.1 += taken;
-        stalled.short.1 += taken;
-        let too_slow = || io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly");
-        let holds_a_share = wanted > 2 * SMALL;
-        while self.poll_deadline(cx, stalled.next(self.deadlines.write)).is_ready() {
+    /// Returns ready with an error if the client reads too slowly; `taken` of the last `wanted` bytes were
+    /// written.
+    fn poll_slow_write(&mut self, cx: &mut Context<'_>, wanted: usize, taken: u64) -> Poll<io::Error> {
+        let new_window = || (Instant::now(), 0);
+        let mut slow =
+            self.slow_write.unwrap_or_else(|| SlowWrite { long: new_window(), short: new_window() });
+        slow.long.1 += taken;
+        slow.short.1 += taken;
+        let too_slow = || io::Error::new(io::ErrorKind::TimedOut, "client reads too slowly");
+        let holds_permit = wanted > 2 * UNBUDGETED_BYTES;
+        while self.poll_deadline(cx, slow.next(self.deadlines.write)).is_ready() {
             let now = Instant::now();
-            if now >= stalled.long.0 + self.deadlines.write {
-                if stalled.long.1 < self.deadlines.write_bytes {
+            if now >= slow.long.0 + self.deadlines.write {
+                if slow.long.1 < self.deadlines.min_write_bytes {
                     return Poll::Ready(too_slow());
                 }
-                stalled.long = (now, 0);
+                slow.long = (now, 0);
             }
-            if now >= stalled.short.0 + TIGHT {
-                if holds_a_share && stalled.short.1 < TIGHT_BYTES && ANSWERS.is_tight() {
+            if now >= slow.short.0 + SHORT_WINDOW {
+                if holds_permit && slow.short.1 < MIN_BYTES_IN_SHORT_WINDOW && RESPONSES.is_nearly_exhausted()
+                {
                     return Poll::Ready(too_slow());
                 }
-                stalled.short = (now, 0);
+                slow.short = (now, 0);
             }
         }
-        self.stalled = Some(stalled);
+        self.slow_write = Some(slow);
         Poll::Pending
     }
 }
 
-impl Stalled {
-    /// Returns the time at which the earlier of the two windows ends.
+impl SlowWrite {
+    /// Returns the end of the window that ends first.
     fn next(&self, long: Duration) -> Instant {
-        (self.long.0 + long).min(self.short.0 + TIGHT)
+        (self.long.0 + long).min(self.short.0 + SHORT_WINDOW)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for DeadlineSocket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let limit = if self.phase.is_answering() {
-            // The buffer holds no part of the head any more.
+        let limit = if self.state.is_responding() {
+            // The buffer holds no part of the head now.
             self.head = None;
-            self.reads.as_ref().map_or(SMALL_BODY, |_| usize::MAX)
+            self.read_permit.as_ref().map_or(UNBUDGETED_BODY_READ_BYTES, |_| usize::MAX)
         } else {
             self.read_limit()?
         };
@@ -325,7 +330,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeadlineSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(self.socket.get_mut()).poll_write(cx, bytes);
         self.after_write(cx, bytes.len(), wrote)
@@ -356,77 +361,78 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 }
 
-/// A service that tells the socket when an answer begins and when its body has been handed over.
+/// Service that records when a response begins, and when its body has been passed to hyper.
 #[derive(Clone, Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct TrackedService<S> {
     service: S,
-    phase: Phase,
+    state: ResponseState,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(service: S, phase: Phase) -> Self {
-        Self { service, phase }
+impl<S> TrackedService<S> {
+    pub(super) fn new(service: S, state: ResponseState) -> Self {
+        Self { service, state }
     }
 }
 
-impl<S, B> Service<http::Request<B>> for Watched<S>
+impl<S, B> Service<http::Request<B>> for TrackedService<S>
 where
     S: Service<Request, Response = Response>,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
-    type Response = http::Response<WatchedBody>;
+    type Response = http::Response<TrackedBody>;
     type Error = S::Error;
-    type Future = WatchedFuture<S::Future>;
+    type Future = TrackedFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        self.phase.begin();
-        WatchedFuture { future: self.service.call(request.map(Body::new)), phase: Some(self.phase.clone()) }
+        self.state.begin();
+        TrackedFuture { future: self.service.call(request.map(Body::new)), state: Some(self.state.clone()) }
     }
 }
 
 pin_project_lite::pin_project! {
-    /// The future of [`Watched`].
-    pub(super) struct WatchedFuture<F> {
+    /// Future of a [`TrackedService`].
+    pub(super) struct TrackedFuture<F> {
         #[pin]
         future: F,
-        phase: Option<Phase>,
+        state: Option<ResponseState>,
     }
 }
 
-impl<F, E> Future for WatchedFuture<F>
+impl<F, E> Future for TrackedFuture<F>
 where
     F: Future<Output = Result<Response, E>>,
 {
-    type Output = Result<http::Response<WatchedBody>, E>;
+    type Output = Result<http::Response<TrackedBody>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.future.poll(cx))?;
-        let phase = this.phase.take();
-        Poll::Ready(Ok(response.map(|body| WatchedBody { body, phase })))
+        let state = this.state.take();
+        Poll::Ready(Ok(response.map(|body| TrackedBody { body, state })))
     }
 }
 
-/// A body that ends the answer when it is dropped, and goes on when what it has handed over is written.
-pub(super) struct WatchedBody {
+/// Body that ends the response when it is dropped, and gives its next piece when the last one has been
+/// written.
+pub(super) struct TrackedBody {
     body: Body,
-    phase: Option<Phase>,
+    state: Option<ResponseState>,
 }
 
-impl Drop for WatchedBody {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
-        if let Some(phase) = &self.phase {
-            phase.end();
+        if let Some(state) = &self.state {
+            state.end();
         }
     }
 }
 
-impl http_body::Body for WatchedBody {
+impl http_body::Body for TrackedBody {
     type Data = bytes::Bytes;
     type Error = axum::Error;
 
@@ -435,10 +441,10 @@ impl http_body::Body for WatchedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
-        let Some(Phase(shared)) = &this.phase else { return Pin::new(&mut this.body).poll_frame(cx) };
-        // hyper gathers up to 16 pieces before it writes; a client that does not read would hold them all.
-        if shared.unsent.load(Ordering::Relaxed) >= SMALL {
-            shared.held_back.store(true, Ordering::Relaxed);
+        let Some(ResponseState(shared)) = &this.state else { return Pin::new(&mut this.body).poll_frame(cx) };
+        // hyper gathers up to 16 pieces before it writes; a client that does not read would hold all of them.
+        if shared.unsent.load(Ordering::Relaxed) >= UNBUDGETED_BYTES {
+            shared.is_body_waiting.store(true, Ordering::Relaxed);
             return Poll::Pending;
         }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));

@@ -1,4 +1,4 @@
-//! Logging: lines on standard error, filtered by `RUST_LOG`. Called once, by the command line.
+//! Logging: lines on standard error, filtered by `RUST_LOG`. The command line starts it once.
 
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
@@ -11,39 +11,43 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Target of kube's client.
+/// Log target of kube's client.
 const KUBE: &str = "kube_client";
 
-/// Returns the harmless form of untrusted text, on one line.
+/// Function that returns the harmless form of untrusted text, on one line.
 pub type Escape = fn(&str) -> String;
 
-/// Starts logging. `escape` makes the values of fields harmless. A malformed `RUST_LOG` is reported and replaced by `info`: logs matter most when things go wrong.
+/// Starts logging. `escape` makes the values of fields harmless. A malformed `RUST_LOG` is reported and
+/// replaced by `info`, because logs matter most when things go wrong.
 pub fn init(escape: Escape) {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let filter = if wanted.is_empty() { None } else { parse(&wanted) };
-    let complain = filter.is_none() && !wanted.is_empty();
-    let filter = quiet(filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)));
+    let requested = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = if requested.is_empty() { None } else { parse(&requested) };
+    let is_malformed = filter.is_none() && !requested.is_empty();
+    let filter = silence_kube(filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .with_target(false)
-        // The error would go to standard error, which is what has failed, and by a macro that panics.
+        // tracing reports such errors on standard error, which has just failed, and by a macro that panics.
         .log_internal_errors(false)
         .fmt_fields(fields(escape));
     tracing_subscriber::registry().with(filter).with(lines).init();
-    if complain {
-        tracing::warn!(RUST_LOG = ?wanted, "not a filter such as 'info' or 'warn,quinistry=debug'; using 'info'");
+    if is_malformed {
+        tracing::warn!(
+            RUST_LOG = ?requested,
+            "malformed log filter, using 'info'; expected a filter such as 'info' or 'warn,quinistry=debug'"
+        );
     }
 }
 
-/// Silences kube's client, unless its level is given: it tells each failure before the caller can say what
-/// that means, and quotes answers as a whole, such as the list of all nodes.
-fn quiet(filter: Targets) -> Targets {
+/// Silences kube's client, unless the filter names it. kube logs each failure before the caller can explain
+/// it, and quotes whole responses, such as the list of all nodes.
+fn silence_kube(filter: Targets) -> Targets {
     let is_named = filter.iter().any(|(target, _)| target.starts_with(KUBE));
     if is_named { filter } else { filter.with_target(KUBE, LevelFilter::OFF) }
 }
 
-/// Writes `message name=value …`, with values escaped: many are in the words of a client, a registry or a
+/// Formats fields as `message name=value …`, with values escaped: many are text of a client, a registry or a
 /// cluster.
 fn fields(escape: Escape) -> impl for<'w> FormatFields<'w> + Clone + 'static {
     let write = move |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
@@ -57,8 +61,8 @@ fn fields(escape: Escape) -> impl for<'w> FormatFields<'w> + Clone + 'static {
     debug_fn(write).delimited(" ")
 }
 
-/// Levels and `target=level` pairs, joined by commas. Stricter than [`Targets`], which takes a misspelt level for
-/// the name of a target, and then shows nothing at all.
+/// Parses levels and `target=level` pairs, joined by commas. Stricter than [`Targets`], which takes a
+/// misspelt level for the name of a target, and then shows nothing at all.
 fn parse(text: &str) -> Option<Targets> {
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     let is_directive = |part: &str| part.contains('=') || is_level(part.trim());
@@ -72,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// Lines that were logged.
+    /// Logged lines.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -87,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_is_one_line_that_drives_no_terminal() {
+    fn a_log_entry_is_one_line_without_terminal_escapes() {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = tracing_subscriber::fmt::layer()
@@ -106,20 +110,20 @@ mod tests {
     }
 
     #[test]
-    fn the_kubernetes_client_is_silent_unless_it_is_named() {
+    fn kubes_client_is_silent_unless_the_filter_names_it() {
         use tracing::Level;
 
         for level in ["info", "debug", "quinistry=debug,info"] {
-            let filter = quiet(parse(level).unwrap());
+            let filter = silence_kube(parse(level).unwrap());
             assert!(!filter.would_enable("kube_client::client", &Level::ERROR), "{level}");
             assert!(filter.would_enable("quinistry_kube::operator", &Level::WARN), "{level}");
         }
-        let filter = quiet(parse("info,kube_client=warn").unwrap());
+        let filter = silence_kube(parse("info,kube_client=warn").unwrap());
         assert!(filter.would_enable("kube_client::client", &Level::WARN));
     }
 
     #[test]
-    fn the_name_of_the_program_stands_for_all_its_crates() {
+    fn the_programs_name_selects_all_of_its_crates() {
         let filter = parse("warn,quinistry=debug").unwrap();
         for target in ["quinistry::cli", "quinistry_registry", "quinistry_kube::operator"] {
             assert!(filter.would_enable(target, &tracing::Level::DEBUG), "{target}");
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_level_is_no_filter() {
+    fn a_misspelt_level_is_malformed() {
         for text in ["info", "warn,quinistry=debug", "quinistry_registry=trace", "off"] {
             assert!(parse(text).is_some(), "{text}");
         }

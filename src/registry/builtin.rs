@@ -1,53 +1,53 @@
-//! The built-in repository: one image, that of the running executable, which nobody can change.
+//! Built-in repository: one read-only image, that of the running executable.
 
 use quinistry_oci::{Digest, Reference, RepositoryName, Tag};
 use quinistry_quine::{Quine, REPOSITORY, VERSION};
 
-use super::asked;
-use super::entity::Entity;
-use super::error::Error;
+use crate::api::references;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::ServedContent;
 
-/// The quine, ready to be served.
+/// Quine with its response headers, ready to be served.
 #[derive(Clone, Debug)]
-pub(super) struct Builtin {
+pub(crate) struct Builtin {
     digests: [Digest; 3],
-    manifest: Entity,
-    config: Entity,
-    layer: Entity,
-    /// Sorted as `/tags/list` wants them.
+    manifest: ServedContent,
+    config: ServedContent,
+    layer: ServedContent,
+    /// Tags in the order of `/tags/list`.
     tags: Vec<Tag>,
 }
 
 impl Builtin {
-    pub(super) fn new(quine: &Quine) -> Self {
+    pub(crate) fn new(quine: &Quine) -> Self {
         let mut tags: Vec<Tag> = ["latest", VERSION]
             .map(|tag| tag.parse().expect("'latest' and a semantic version are tags"))
             .into();
         tags.sort_unstable();
         Self {
             digests: [quine.manifest(), quine.config(), quine.layer()].map(|blob| blob.digest().clone()),
-            manifest: Entity::manifest(
+            manifest: ServedContent::manifest(
                 quine.digest(),
                 &quine.manifest().descriptor.media_type,
                 &quine.manifest().content,
             ),
-            config: Entity::blob(quine.config().digest(), &quine.config().content),
-            layer: Entity::blob(quine.layer().digest(), &quine.layer().content),
+            config: ServedContent::blob(quine.config().digest(), &quine.config().content),
+            layer: ServedContent::blob(quine.layer().digest(), &quine.layer().content),
             tags,
         }
     }
 
-    /// Whether that is its name.
-    pub(super) fn is(name: &RepositoryName) -> bool {
+    /// Returns true if `name` is the built-in repository's name.
+    pub(crate) fn is_builtin(name: &RepositoryName) -> bool {
         name.as_str() == REPOSITORY
     }
 
-    pub(super) fn tags(&self) -> &[Tag] {
+    pub(crate) fn tags(&self) -> &[Tag] {
         &self.tags
     }
 
-    pub(super) fn manifest(&self, reference: &str) -> Result<&Entity, Error> {
-        let known = match asked::reference(reference)? {
+    pub(crate) fn manifest(&self, reference: &str) -> Result<&ServedContent, Error> {
+        let known = match references::reference(reference)? {
             Some(Reference::Tag(tag)) => self.tags.contains(&tag),
             Some(Reference::Digest(digest)) => digest == self.digests[0],
             None => false,
@@ -55,9 +55,9 @@ impl Builtin {
         if known { Ok(&self.manifest) } else { Err(Error::ManifestUnknown) }
     }
 
-    pub(super) fn blob(&self, digest: &str) -> Result<&Entity, Error> {
+    pub(crate) fn blob(&self, digest: &str) -> Result<&ServedContent, Error> {
         let [_, config, layer] = &self.digests;
-        match asked::digest(digest)? {
+        match references::digest(digest)? {
             Some(digest) if digest == *config => Ok(&self.config),
             Some(digest) if digest == *layer => Ok(&self.layer),
             _ => Err(Error::BlobUnknown),

@@ -1,29 +1,15 @@
-//! The registry: HTTP over the quine, and over what was pushed.
+//! OCI registry over HTTP: the quine as a built-in repository, and the content of a [`Store`].
 //!
-//! Speaks the OCI distribution-spec v1.1 and the newer text of its main branch. One repository is built in, `quinistry`,
-//! with one image, that of the running executable, and cannot be changed. With a [`Store`] it is also a registry to push
-//! to. [`router`] answers requests, and can be mounted in any axum program; [`serve`] puts it behind a listener with the
-//! deadlines that the open network asks for. Knows nothing of command lines, signals or Kubernetes.
+//! Speaks the OCI distribution-spec v1.1 and the newer text of its main branch. The built-in repository,
+//! `quinistry`, holds one image, that of the running executable, and is read-only. With a [`Store`] clients
+//! can also push. [`router`] answers requests, and can be mounted in any axum program; [`serve`] puts it
+//! behind a listener with the deadlines that the open network asks for. This crate knows nothing of command
+//! lines, signals or Kubernetes.
 
-mod answer;
-mod asked;
-mod blobs;
-mod body;
-mod budgets;
+mod api;
 mod builtin;
-mod entity;
-mod error;
-mod intake;
-mod listing;
-mod manifests;
-mod method;
-mod panic;
-mod query;
-mod range;
-mod referrers;
-mod route;
-mod turns;
-mod uploads;
+mod keyed_queue;
+mod memory_budgets;
 
 use std::convert::Infallible;
 use std::num::NonZero;
@@ -41,133 +27,133 @@ use quinistry_store::{Store, StoreError};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use self::api::response::error::Error;
 use self::builtin::Builtin;
-use self::error::Error;
-use self::turns::Turns;
+use self::keyed_queue::KeyedQueue;
 
 pub use quinistry_http::{Limits, serve};
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
 /// hashed.
-const MAX_READS: usize = 32;
+const MAX_CONCURRENT_MANIFEST_READS: usize = 32;
 
 /// Most lists (of tags, repositories or referrers) that are made at once: each may be as long as its longest
 /// page.
-const MAX_LISTS: usize = 16;
+const MAX_CONCURRENT_LISTS: usize = 16;
 
-/// Changes that may be at work at once: half of the threads that may block (tokio's 512), so that reading
-/// goes on however slow a disk is to write.
-const CHANGES_AT_ONCE: usize = 256;
+/// Most writes at once: half of tokio's 512 blocking threads, so that reads progress however slowly a disk
+/// writes.
+const MAX_CONCURRENT_WRITES: usize = 256;
 
-/// Blobs that may be looked up at once, as one that is long and not known yet is hashed then.
-const LOOKUPS_AT_ONCE: usize = 64;
+/// Most blobs that are looked up at once: the look-up of a long blob hashes it, unless its digest was
+/// verified before.
+const MAX_CONCURRENT_BLOB_LOOKUPS: usize = 64;
 
-/// What the registry serves. Clones share it.
+/// Content and permissions of a registry. Clones share them.
 #[derive(Clone, Debug)]
 pub struct State(Arc<Inner>);
 
 #[derive(Clone, Debug)]
 struct Inner {
     builtin: Option<Builtin>,
-    stored: Option<Stored>,
+    stored: Option<LimitedStore>,
 }
 
-/// What was pushed, and what may be done with it.
+/// Store with its permissions, and with bounds on the requests that use it at once.
 #[derive(Clone, Debug)]
-struct Stored {
+struct LimitedStore {
     store: Store,
-    options: Options,
-    changes: Arc<Semaphore>,
-    lookups: Arc<Semaphore>,
-    /// Turns of requests that take a repository's lock.
-    repositories: Turns<RepositoryName>,
-    /// Turns of requests for referrers, whose list may have to be made first.
-    referrers: Turns<RepositoryName>,
-    /// Turns of requests for a blob, which may have to be hashed first.
-    blobs: Turns<Digest>,
-    /// Turns to read manifests that are not at hand.
-    reads: Arc<Semaphore>,
-    /// Turns to hash and parse long manifests that were pushed: on half of the processors, so that the rest
-    /// answers.
-    checks: Arc<Semaphore>,
-    /// Turns to make lists.
-    lists: Arc<Semaphore>,
+    options: RegistryOptions,
+    write_permits: Arc<Semaphore>,
+    lookup_permits: Arc<Semaphore>,
+    /// Queue of requests that take a repository's lock.
+    repository_queue: KeyedQueue<RepositoryName>,
+    /// Queue of requests for referrers, whose list may have to be made first.
+    referrers_queue: KeyedQueue<RepositoryName>,
+    /// Queue of requests for a blob, which may have to be hashed first.
+    blob_queue: KeyedQueue<Digest>,
+    /// Permits to read manifests that are not cached.
+    manifest_read_permits: Arc<Semaphore>,
+    /// Permits to hash and parse long manifests that are pushed: as many as half of the processors, so that
+    /// the other half answers requests.
+    manifest_check_permits: Arc<Semaphore>,
+    list_permits: Arc<Semaphore>,
 }
 
-/// What clients may do with a store.
+/// Permissions of the clients of a store, and deadlines of their request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Nothing can be pushed or deleted.
+pub struct RegistryOptions {
+    /// True if clients can neither push nor delete.
     pub read_only: bool,
-    /// Tags, manifests and blobs can be deleted.
+    /// True if clients can delete tags, manifests and blobs.
     pub delete: bool,
-    /// How long a request's body may go on below `body_rate` before it is cut off.
+    /// Longest time that a request's body may progress below `body_rate` before it is cut off.
     pub body: Duration,
-    /// Bytes per second that must come on average.
+    /// Bytes per second that a client must send on average.
     pub body_rate: u64,
 }
 
-impl Default for Options {
+impl Default for RegistryOptions {
     fn default() -> Self {
         Self { read_only: false, delete: true, body: Duration::from_secs(30), body_rate: 1024 }
     }
 }
 
 impl State {
-    /// A registry whose built-in repository holds `quine`, and that has nothing else.
+    /// Makes a registry that has only the built-in repository, with `quine` in it.
     #[must_use]
     pub fn new(quine: &Quine) -> Self {
         Self(Arc::new(Inner { builtin: Some(Builtin::new(quine)), stored: None }))
     }
 
-    /// A registry without anything built in.
+    /// Makes a registry that has only the content of `store`.
     #[must_use]
-    pub fn stored(store: Store, options: Options) -> Self {
+    pub fn stored(store: Store, options: RegistryOptions) -> Self {
         Self(Arc::new(Inner { builtin: None, stored: None })).with_store(store, options)
     }
 
-    /// The same registry, with what is in a store and what will be pushed to it.
+    /// Adds the content of `store`, to which clients can push.
     #[must_use]
-    pub fn with_store(self, store: Store, options: Options) -> Self {
+    pub fn with_store(self, store: Store, options: RegistryOptions) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.0);
-        inner.stored = Some(Stored::new(store, options));
+        inner.stored = Some(LimitedStore::new(store, options));
         Self(Arc::new(inner))
     }
 }
 
-impl Stored {
-    fn new(store: Store, options: Options) -> Self {
+impl LimitedStore {
+    fn new(store: Store, options: RegistryOptions) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             store,
             options,
-            changes: semaphore(CHANGES_AT_ONCE),
-            lookups: semaphore(LOOKUPS_AT_ONCE),
-            repositories: Turns::default(),
-            referrers: Turns::default(),
-            blobs: Turns::default(),
-            reads: semaphore(MAX_READS),
-            checks: semaphore((processors / 2).max(1)),
-            lists: semaphore(MAX_LISTS),
+            write_permits: semaphore(MAX_CONCURRENT_WRITES),
+            lookup_permits: semaphore(MAX_CONCURRENT_BLOB_LOOKUPS),
+            repository_queue: KeyedQueue::default(),
+            referrers_queue: KeyedQueue::default(),
+            blob_queue: KeyedQueue::default(),
+            manifest_read_permits: semaphore(MAX_CONCURRENT_MANIFEST_READS),
+            manifest_check_permits: semaphore((processors / 2).max(1)),
+            list_permits: semaphore(MAX_CONCURRENT_LISTS),
         }
     }
 
-    /// Calls the store where it may block.
+    /// Calls the store on a thread that may block.
     async fn run<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
         let store = self.store.clone();
-        Ok(blocking(move || call(&store)).await?)
+        Ok(run_blocking(move || call(&store)).await?)
     }
 
-    /// Calls the store for what writes much, as many calls at once as leave threads to read.
+    /// Calls the store to write, with at most [`MAX_CONCURRENT_WRITES`] such calls at once.
     async fn write<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = self.changes.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self.write_permits.clone().acquire_owned().await.expect("the semaphore is never closed");
         self.run(move |store| {
             let _permit = permit;
             call(store)
@@ -175,13 +161,14 @@ impl Stored {
         .await
     }
 
-    /// Calls the store for what takes a repository's lock, which is waited for here.
-    async fn change<T: Send + 'static>(
+    /// Calls the store to write under a repository's lock. Requests wait for the lock here, and not on a
+    /// thread.
+    async fn write_locked<T: Send + 'static>(
         &self,
         name: &RepositoryName,
         call: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
-        let turn = self.repositories.wait(name).await;
+        let turn = self.repository_queue.wait(name).await;
         self.write(move |store| {
             let _turn = turn;
             call(store)
@@ -190,36 +177,38 @@ impl Stored {
     }
 }
 
-/// Runs what may block. It runs to its end even if nobody waits for it any more, so that nothing is left half-done.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
-    outcome(tokio::task::spawn_blocking(call)).await
+/// Runs `call` on a thread that may block. The call completes even if the request is dropped, so that no
+/// change is left half-done.
+async fn run_blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    join(tokio::task::spawn_blocking(call)).await
 }
 
-/// The same for what waits: it goes on to its end.
-async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    outcome(tokio::spawn(work)).await
+/// Runs `work` as a task that completes even if the request is dropped.
+async fn run_to_completion<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    join(tokio::spawn(work)).await
 }
 
-async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {
+async fn join<T>(task: tokio::task::JoinHandle<T>) -> T {
     match task.await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // Only the end of the runtime cancels it, and with it whoever waits here.
+            // Only the end of the runtime cancels a task, and it cancels the caller as well.
             Err(_) => std::future::pending().await,
         },
     }
 }
 
-/// The registry as an axum router, to serve or to embed. A registry that keeps what is pushed in a folder, in front of
-/// whatever else the program serves:
+/// Returns the registry as an axum router, to serve or to embed.
+///
+/// A registry that stores pushed content in a folder, in front of the program's own routes:
 ///
 /// ```
 /// use std::path::Path;
 ///
 /// use axum::Router;
 /// use axum::routing::get;
-/// use quinistry_registry::{Options, State, router};
+/// use quinistry_registry::{RegistryOptions, State, router};
 /// use quinistry_store::{Access, Filesystem, Store};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -227,7 +216,7 @@ async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {
 /// # let folder = folder.path();
 /// let storage = Filesystem::open(folder, Access::Write)?;
 /// let store = Store::open(storage, false)?;
-/// let registry = router(State::stored(store, Options::default()));
+/// let registry = router(State::stored(store, RegistryOptions::default()));
 ///
 /// // Everything under /v2 is the registry's.
 /// let app: Router = Router::new().route("/healthz", get(|| async { "ok" })).fallback_service(registry);
@@ -240,8 +229,8 @@ async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {
 /// # }
 /// ```
 ///
-/// The built-in image needs a static executable, which the programs that rustdoc makes of examples are not, so this one is
-/// compiled, but not run:
+/// The built-in image needs a static executable. rustdoc compiles examples to dynamic ones, so this example
+/// is compiled, but not run:
 ///
 /// ```no_run
 /// use quinistry_quine::{Executable, LayerForm, Quine};
@@ -256,7 +245,7 @@ pub fn router(state: State) -> Router {
     Router::new().fallback_service(state)
 }
 
-/// Answers requests without a router in front, whose matching of paths costs a tenth of a manifest request.
+/// Answers requests without an axum router in front: its path matching costs a tenth of a manifest request.
 impl Service<Request> for State {
     type Response = Response;
     type Error = Infallible;
@@ -268,6 +257,6 @@ impl Service<Request> for State {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let state = self.clone();
-        Box::pin(async move { Ok(answer::answer(&state, request).await) })
+        Box::pin(async move { Ok(api::dispatch::dispatch(&state, request).await) })
     }
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use quinistry::oci::{Algorithm, Digest};
-use quinistry::registry::{Limits, Options, State};
+use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Memory, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -54,7 +54,7 @@ fn each(limits: Limits, test: impl Fn(&InProcess, &Large)) {
         let mut receiver = store.receive(Algorithm::Sha256).unwrap();
         receiver.append(&bytes).unwrap();
         store.commit(&"stored".parse().unwrap(), &mut receiver, &digest).unwrap();
-        let state = State::new(&QUINE).with_store(store, Options::default());
+        let state = State::new(&QUINE).with_store(store, RegistryOptions::default());
         let large = Large { path: format!("/v2/stored/blobs/{digest}"), length: bytes.len() as u64 };
         test(&InProcess::serving(state, limits), &large);
     }
@@ -163,7 +163,7 @@ fn idle_deadline(server: &InProcess) {
 fn a_client_that_falls_silent_after_a_long_upload_is_ended() {
     let limits = Limits { connections: 2, idle: SHORT, head: SHORT, ..Limits::default() };
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let server = InProcess::serving(State::new(&QUINE).with_store(store, Options::default()), limits);
+    let server = InProcess::serving(State::new(&QUINE).with_store(store, RegistryOptions::default()), limits);
     for body in ["whole", "of a session"] {
         let path = match body {
             "whole" => format!("/v2/a/blobs/uploads/?digest={}", Digest::sha256(b"xyz")),
@@ -243,7 +243,7 @@ fn running_out_of_files_is_survived() {
     allow_many_files();
     let server = with_file_limit("-n 64");
     let silent: Vec<Connection> = (0..120).map(|_| server.peer.connect()).collect();
-    server.log_line("cannot accept connections for a moment");
+    server.log_line("cannot accept connection, retrying in 100 ms");
     drop(silent);
     assert_eq!(server.peer.get("/v2/").status, 200);
 }

@@ -129,7 +129,7 @@ async fn whatever_would_write_is_refused_wherever_it_is_sent() {
         assert_eq!(response.status(), 405, "{method} {path}");
         assert_eq!(response.headers()["allow"], "GET, HEAD", "{method} {path}");
         let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
-        let expected = r#"{"errors":[{"code":"UNSUPPORTED","message":"this registry has no storage to write to (start it with --storage DIR); what can be done here is GET, HEAD"}]}"#;
+        let expected = r#"{"errors":[{"code":"UNSUPPORTED","message":"this registry has no storage to write to (start it with --storage DIR); allowed methods: GET, HEAD"}]}"#;
         assert_eq!(body, expected, "{method} {path}");
     }
 }

@@ -81,7 +81,8 @@ mod tests {
         let [empty, begun] = [(); 2].map(|()| store.begin(&name, None).unwrap());
         begun.try_claim().unwrap().receiver_mut().unwrap().append(b"x").unwrap();
         for session in [&empty, &begun] {
-            session.try_claim().unwrap().receiver_mut().unwrap().touched = SystemTime::now() - MAX_EMPTY_IDLE_TIME;
+            session.try_claim().unwrap().receiver_mut().unwrap().touched =
+                SystemTime::now() - MAX_EMPTY_IDLE_TIME;
         }
         assert_eq!(store.expire_uploads(Duration::from_hours(24)).unwrap(), 1);
         assert!(store.session(&name, empty.id()).is_err());

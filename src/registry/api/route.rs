@@ -1,17 +1,17 @@
-//! Which endpoint a path means. Pure, and linear in the length of the path.
+//! Parser from a request's path to an endpoint. Pure, and linear in the length of the path.
 //!
-//! Repository names hold slashes and may hold components called `blobs` or `manifests`, so the endpoint's own
-//! words are matched from the right (distribution-spec, section Endpoints).
+//! Repository names contain slashes and may contain components called `blobs` or `manifests`, so the
+//! endpoint's own components are matched from the right (distribution-spec, section Endpoints).
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use quinistry_oci::{DigestError, NameError, RepositoryName};
 
-/// An endpoint, with what the path says about it. Names are parsed; references are left to the handlers, whose
-/// answer to a malformed one differs.
+/// Endpoint with its parameters. Names are parsed; references are left to the handlers, whose responses to a
+/// malformed one differ.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(crate) enum Route {
     /// end-1
     Base,
     /// `/v2/_catalog`
@@ -30,22 +30,22 @@ pub(super) enum Route {
     Referrers { name: RepositoryName, digest: String },
 }
 
-/// Why a path means no endpoint.
+/// Reason for which a path is not an endpoint.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RouteError {
-    /// Nothing of the specification's.
+pub(crate) enum RouteError {
+    /// Path that the specification does not define.
     #[error("no such endpoint")]
     Unknown,
-    /// An endpoint in a repository that cannot be.
+    /// Endpoint of a repository whose name is not valid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// An endpoint by a digest that goes on behind a slash.
+    /// Endpoint with a digest that contains a slash.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
 
-/// What the last components of a path say, before the name is looked at.
-enum Verb<'a> {
+/// Last components of a path, which name an endpoint, before the repository's name is parsed.
+enum PathSuffix<'a> {
     Blob(&'a str),
     Manifest(&'a str),
     Uploads,
@@ -55,39 +55,40 @@ enum Verb<'a> {
 }
 
 impl Route {
-    /// Reads the path of a request, still percent-encoded.
-    pub(super) fn parse(path: &str) -> Result<Self, RouteError> {
+    /// Parses the path of a request, still percent-encoded.
+    pub(crate) fn parse(path: &str) -> Result<Self, RouteError> {
         let path = path.strip_prefix("/v2").ok_or(RouteError::Unknown)?;
         if matches!(path, "" | "/") {
             return Ok(Self::Base);
         }
         let path = path.strip_prefix('/').ok_or(RouteError::Unknown)?;
         if !path.contains('%') {
-            return Self::of_components(&path.split('/').collect::<Vec<_>>());
+            return Self::from_components(&path.split('/').collect::<Vec<_>>());
         }
-        // Split, then decode, each once: an encoded slash belongs to a component, where no grammar allows it.
+        // Split, then decode, each once: an encoded slash belongs to a component, where no grammar allows a
+        // slash.
         let components: Vec<Cow<'_, str>> =
             path.split('/').map(decode).collect::<Option<_>>().ok_or(NameError::Malformed)?;
-        Self::of_components(&components.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+        Self::from_components(&components.iter().map(AsRef::as_ref).collect::<Vec<_>>())
     }
 
-    /// Reads the decoded components of a path below `/v2/`.
-    fn of_components(parts: &[&str]) -> Result<Self, RouteError> {
-        let (name, verb) = match *parts {
+    /// Parses the decoded components of a path below `/v2/`.
+    fn from_components(parts: &[&str]) -> Result<Self, RouteError> {
+        let (name, suffix) = match *parts {
             ["_catalog"] => return Ok(Self::Catalog),
             [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
-                (name, Verb::Uploads)
+                (name, PathSuffix::Uploads)
             }
-            [ref name @ .., "blobs", "uploads", id] => (name, Verb::Upload(id)),
-            [ref name @ .., "tags", "list"] => (name, Verb::Tags),
-            [ref name @ .., "blobs", digest] => (name, Verb::Blob(digest)),
-            [ref name @ .., "manifests", reference] => (name, Verb::Manifest(reference)),
-            [ref name @ .., "referrers", digest] => (name, Verb::Referrers(digest)),
-            // A colon stands in digests alone, so this was meant as one.
+            [ref name @ .., "blobs", "uploads", id] => (name, PathSuffix::Upload(id)),
+            [ref name @ .., "tags", "list"] => (name, PathSuffix::Tags),
+            [ref name @ .., "blobs", digest] => (name, PathSuffix::Blob(digest)),
+            [ref name @ .., "manifests", reference] => (name, PathSuffix::Manifest(reference)),
+            [ref name @ .., "referrers", digest] => (name, PathSuffix::Referrers(digest)),
+            // Only digests contain a colon, so the client meant a digest.
             _ if parts.iter().any(|part| part.contains(':')) => return Err(DigestError::Malformed.into()),
             _ => return Err(RouteError::Unknown),
         };
-        // A decoded slash would otherwise join two components into a name that is none.
+        // A decoded slash would otherwise split one component into two, and change the name.
         if name.iter().any(|part| part.contains('/')) {
             return Err(NameError::Malformed.into());
         }
@@ -95,20 +96,20 @@ impl Route {
             [name] => name.parse()?,
             name => name.join("/").parse()?,
         };
-        Ok(match verb {
-            Verb::Blob(digest) => Self::Blob { name, digest: digest.into() },
-            Verb::Manifest(reference) => Self::Manifest { name, reference: reference.into() },
-            Verb::Uploads => Self::Uploads { name },
-            Verb::Upload(id) => Self::Upload { name, id: id.into() },
-            Verb::Tags => Self::Tags { name },
-            Verb::Referrers(digest) => Self::Referrers { name, digest: digest.into() },
+        Ok(match suffix {
+            PathSuffix::Blob(digest) => Self::Blob { name, digest: digest.into() },
+            PathSuffix::Manifest(reference) => Self::Manifest { name, reference: reference.into() },
+            PathSuffix::Uploads => Self::Uploads { name },
+            PathSuffix::Upload(id) => Self::Upload { name, id: id.into() },
+            PathSuffix::Tags => Self::Tags { name },
+            PathSuffix::Referrers(digest) => Self::Referrers { name, digest: digest.into() },
         })
     }
 }
 
 impl Route {
-    /// The repository that it is about.
-    pub(super) const fn name(&self) -> Option<&RepositoryName> {
+    /// Returns the repository of the endpoint, if it has one.
+    pub(crate) const fn name(&self) -> Option<&RepositoryName> {
         match self {
             Self::Base | Self::Catalog => None,
             Self::Blob { name, .. }
@@ -121,7 +122,7 @@ impl Route {
     }
 }
 
-/// `None` if the decoded bytes are not UTF-8.
+/// Percent-decodes a component; `None` if the decoded bytes are not UTF-8.
 fn decode(part: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(part).decode_utf8().ok()
 }
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_nothing_else() {
+    fn refuses_unknown_paths() {
         for path in [
             "",
             "/",

@@ -1,6 +1,6 @@
-//! What can be wrong with a request, and how the wire says so.
+//! Errors of requests, and the responses that report them.
 //!
-//! `Display` is for logs and for the `message` of the body; the codes are the specification's.
+//! `Display` is for logs and for the `message` of the body; the codes are those of the specification.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -9,19 +9,19 @@ use http::{HeaderValue, StatusCode};
 use quinistry_oci::{DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, to_json};
 use quinistry_store::{StorageError, StoreError};
 
-use super::entity::ascii;
-use super::route::RouteError;
+use super::served_content::ascii;
+use crate::api::route::RouteError;
 
-/// After how many seconds a client may try again what was too much, or could not be kept.
-const RETRY: HeaderValue = HeaderValue::from_static("5");
+/// Seconds after which a client may repeat a request that exceeded a limit or could not be stored.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// A request that is refused.
+/// Reason for refusing a request.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// The method would change what cannot be changed, or is none that this endpoint has.
-    #[error("{why}; what can be done here is {allow}")]
+    /// Method that this endpoint does not support, or a write to read-only content.
+    #[error("{why}; allowed methods: {allow}")]
     Method { why: &'static str, allow: &'static str },
     #[error("repository is not known to this registry")]
     NameUnknown,
@@ -33,43 +33,43 @@ pub(super) enum Error {
     UploadUnknown,
     #[error(transparent)]
     Digest(DigestError),
-    #[error("the digest of the blob is missing: PUT needs ?digest=")]
-    NoDigest,
+    #[error("digest of the blob is missing: PUT needs ?digest=")]
+    MissingDigest,
     #[error(transparent)]
     Tag(TagError),
     #[error("more than {0} tags in one request")]
     TooManyTags(usize),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    #[error("manifest is longer than 4 MiB, and many clients could not pull it")]
+    #[error("manifest is longer than 4 MiB, the limit of many clients")]
     ManifestTooLong,
-    #[error("too many manifests are coming in at once; try again in a moment")]
-    TooMuchAtOnce,
-    /// Clients that do not read hold the memory for long answers.
-    #[error("too many long answers are on their way; try again in a moment")]
-    Crowded,
-    #[error("the body's Transfer-Encoding is not supported; send it as 'chunked', or with a Content-Length")]
+    #[error("too many manifests are being pushed; try again in a few seconds")]
+    TooManyManifests,
+    /// Memory budget of responses that slow clients hold.
+    #[error("too many long responses are being sent; try again in a few seconds")]
+    TooManyResponses,
+    #[error("Transfer-Encoding of the body is not supported; send 'chunked' or a Content-Length")]
     TransferEncoding,
-    /// No byte of the wanted range exists.
+    /// Range without an existing byte.
     #[error("range lies outside the blob's {total} bytes")]
-    Range { total: u64 },
+    RangeNotSatisfiable { total: u64 },
     #[error("Content-Range is not of the form first-last")]
     ContentRange,
-    /// A chunk that does not go on where the session is.
-    #[error("the upload goes on elsewhere: {range} is there, or another request is at it")]
+    /// Chunk that does not continue at the session's offset.
+    #[error("chunk does not start behind the received range {range}, or another request uses the session")]
     OutOfOrder { location: String, range: String },
-    #[error("{expected} bytes were announced, and {came} came")]
-    Length { expected: u64, came: u64 },
-    #[error("the body comes too slowly")]
+    #[error("received {received} bytes, but {expected} were announced")]
+    LengthMismatch { expected: u64, received: u64 },
+    #[error("body is sent too slowly")]
     SlowBody,
-    #[error("the body was cut off")]
-    CutOff,
+    #[error("body was cut off")]
+    BodyTruncated,
     #[error("page size 'n' is not a number")]
     PageSize,
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A fault of ours.
-    #[error("internal error; the server's log says more")]
+    /// Fault of the server.
+    #[error("internal error; see the server's log")]
     Internal,
 }
 
@@ -78,25 +78,28 @@ impl Error {
         use ErrorCode as C;
         use StatusCode as S;
         match self {
-            // The specification has no code for a path outside it; the nearest is a name that nobody knows.
+            // The specification has no code for an undefined path; the nearest one is that of an unknown
+            // name.
             Self::Route(RouteError::Unknown) | Self::NameUnknown => (S::NOT_FOUND, C::NameUnknown),
             Self::Route(RouteError::Name(_)) | Self::Tag(_) => (S::BAD_REQUEST, C::NameInvalid),
             Self::Method { .. } => (S::METHOD_NOT_ALLOWED, C::Unsupported),
             Self::ManifestUnknown => (S::NOT_FOUND, C::ManifestUnknown),
             Self::BlobUnknown => (S::NOT_FOUND, C::BlobUnknown),
             Self::UploadUnknown => (S::NOT_FOUND, C::BlobUploadUnknown),
-            Self::Route(RouteError::Digest(_)) | Self::Digest(_) | Self::NoDigest => {
+            Self::Route(RouteError::Digest(_)) | Self::Digest(_) | Self::MissingDigest => {
                 (S::BAD_REQUEST, C::DigestInvalid)
             }
             Self::TooManyTags(_) => (S::URI_TOO_LONG, C::NameInvalid),
             Self::Manifest(_) => (S::BAD_REQUEST, C::ManifestInvalid),
             Self::ManifestTooLong => (S::PAYLOAD_TOO_LARGE, C::ManifestInvalid),
-            Self::TooMuchAtOnce | Self::Crowded => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
-            // No code of the specification speaks of ranges; MANIFEST_INVALID would make clients try again in
-            // another manifest format, this one makes none do anything.
-            Self::Range { .. } | Self::OutOfOrder { .. } => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
+            Self::TooManyManifests | Self::TooManyResponses => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
+            // The specification has no code for ranges. MANIFEST_INVALID would make clients try again with
+            // another manifest format; this code makes no client do so.
+            Self::RangeNotSatisfiable { .. } | Self::OutOfOrder { .. } => {
+                (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid)
+            }
             Self::ContentRange => (S::BAD_REQUEST, C::BlobUploadInvalid),
-            Self::Length { .. } | Self::CutOff => (S::BAD_REQUEST, C::SizeInvalid),
+            Self::LengthMismatch { .. } | Self::BodyTruncated => (S::BAD_REQUEST, C::SizeInvalid),
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
             Self::PageSize | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
@@ -104,18 +107,18 @@ impl Error {
         }
     }
 
-    /// What is told: nothing of where things lie here.
+    /// Returns the details for the client, which contain no paths of the server.
     fn details(&self, code: ErrorCode) -> Vec<ErrorDetail> {
-        let told = |message: String| ErrorDetail { code, message };
+        let detail = |message: String| ErrorDetail { code, message };
         match self {
             Self::Store(StoreError::Missing(digests)) => {
-                digests.iter().map(|digest| told(format!("{digest} is not in this repository"))).collect()
+                digests.iter().map(|digest| detail(format!("{digest} is not in this repository"))).collect()
             }
             Self::Store(StoreError::Storage(error @ (StorageError::Full | StorageError::WritesRefused))) => {
-                vec![told(error.to_string())]
+                vec![detail(error.to_string())]
             }
-            Self::Store(StoreError::Storage(_)) => vec![told(Self::Internal.to_string())],
-            error => vec![told(error.to_string())],
+            Self::Store(StoreError::Storage(_)) => vec![detail(Self::Internal.to_string())],
+            error => vec![detail(error.to_string())],
         }
     }
 }
@@ -125,7 +128,8 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
     use StatusCode as S;
     match error {
         StoreError::RepositoryUnknown => (S::NOT_FOUND, C::NameUnknown),
-        // What is damaged is as good as absent: whoever looks before pushing pushes it again, which mends it.
+        // Damaged content counts as absent: a client that checks before it pushes will push again, which
+        // repairs it.
         StoreError::ManifestUnknown | StoreError::Damaged(_) => (S::NOT_FOUND, C::ManifestUnknown),
         StoreError::BlobUnknown => (S::NOT_FOUND, C::BlobUnknown),
         StoreError::UploadUnknown => (S::NOT_FOUND, C::BlobUploadUnknown),
@@ -137,7 +141,7 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Storage(StorageError::Full) => (S::INSUFFICIENT_STORAGE, C::Denied),
         StoreError::Storage(StorageError::WritesRefused) => (S::SERVICE_UNAVAILABLE, C::Denied),
         StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
-        // The first three only collection comes across.
+        // Only garbage collection meets the first three.
         StoreError::DamagedIn { .. }
         | StoreError::Torn(_)
         | StoreError::Foreign(_)
@@ -148,9 +152,9 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         if let Self::Store(error @ (StoreError::Storage(_) | StoreError::Damaged(_))) = &self {
-            // With what the client is not told.
+            // The log has the cause, which the client does not get.
             let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(%error, %cause, "the storage fails");
+            tracing::error!(%error, %cause, "request failed in storage");
         }
         let (status, code) = self.status_and_code();
         let body = ErrorBody { errors: self.details(code) };
@@ -158,21 +162,21 @@ impl IntoResponse for Error {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(RETRY_AFTER, RETRY);
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         match self {
             Self::Method { allow, .. } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
             }
-            Self::Range { total } => {
+            Self::RangeNotSatisfiable { total } => {
                 headers.insert(CONTENT_RANGE, ascii(format!("bytes */{total}")));
             }
-            // From these two a client can resume.
+            // A client resumes the upload with these two headers.
             Self::OutOfOrder { location, range } => {
                 headers.insert(LOCATION, ascii(location));
                 headers.insert(RANGE, ascii(range));
             }
-            Self::SlowBody | Self::CutOff | Self::TransferEncoding => {
+            Self::SlowBody | Self::BodyTruncated | Self::TransferEncoding => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

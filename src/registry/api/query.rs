@@ -1,37 +1,37 @@
-//! The query of a request. Decoded once; pure.
+//! Query parameters of a request, decoded once. Pure.
 
 use std::borrow::Cow;
 
 use quinistry_oci::{Algorithm, Digest};
 
-use super::error::Error;
+use super::response::error::Error;
 
-/// What stands behind the question mark.
+/// Undecoded query of a URI: the part behind the question mark.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Query<'a>(&'a str);
+pub(crate) struct Query<'a>(&'a str);
 
 impl<'a> Query<'a> {
-    pub(super) fn of(uri: &'a http::Uri) -> Self {
+    pub(crate) fn from_uri(uri: &'a http::Uri) -> Self {
         Self(uri.query().unwrap_or_default())
     }
 
     #[cfg(test)]
-    pub(super) const fn new(text: &'a str) -> Self {
+    pub(crate) const fn new(text: &'a str) -> Self {
         Self(text)
     }
 
-    /// All values of a parameter, in order.
-    pub(super) fn all(self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+    /// Returns all values of a parameter, in order.
+    pub(crate) fn all(self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
         form_urlencoded::parse(self.0.as_bytes()).filter(move |(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// The first value of a parameter.
-    pub(super) fn first(self, name: &str) -> Option<Cow<'a, str>> {
+    /// Returns the first value of a parameter.
+    pub(crate) fn first(self, name: &str) -> Option<Cow<'a, str>> {
         self.all(name).next()
     }
 
-    /// The digest that a blob is announced with. Two would leave open which one is meant.
-    pub(super) fn digest(self) -> Result<Option<Digest>, Error> {
+    /// Returns the announced digest of a blob, if any. Two digests are refused as ambiguous.
+    pub(crate) fn digest(self) -> Result<Option<Digest>, Error> {
         let mut values = self.all("digest");
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
@@ -40,8 +40,8 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The algorithm that a blob will be named by.
-    pub(super) fn algorithm(self) -> Result<Option<Algorithm>, Error> {
+    /// Returns the announced digest algorithm of a blob, if any.
+    pub(crate) fn algorithm(self) -> Result<Option<Algorithm>, Error> {
         match self.first("digest-algorithm").as_deref() {
             None => Ok(None),
             Some("sha256") => Ok(Some(Algorithm::Sha256)),
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_decoded_once_and_stands_once() {
+    fn a_digest_is_decoded_once_and_given_once() {
         let hex = "a".repeat(64);
         let digest = |query: &str| Query::new(query).digest();
         assert_eq!(digest("x=1").unwrap(), None);

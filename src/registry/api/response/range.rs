@@ -1,49 +1,49 @@
-//! The `Range` request header, for one representation of known length (RFC 9110, section 14). Pure.
+//! Parser of the `Range` request header, for one representation of known length (RFC 9110, section 14). Pure.
 
 use std::ops::Range;
 
-/// More ranges than this in one request are answered with the whole: no client asks for so many, and each
-/// costs a part header.
-const MAX_RANGES: usize = 16;
+/// Most ranges that one response sends; a request for more gets the whole content. No client asks for so
+/// many, and each costs a part header.
+const MAX_RANGES_PER_REQUEST: usize = 16;
 
-/// What to send.
+/// Part of the content to send.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Selection {
-    /// 200, everything.
+pub(crate) enum RangeSelection {
+    /// Everything, with status 200.
     Whole,
-    /// 206, these bytes.
+    /// One range, with status 206.
     One(Range<u64>),
-    /// 206, `multipart/byteranges`, in the order asked for.
+    /// Several ranges in the requested order, with status 206 and as `multipart/byteranges`.
     Many(Vec<Range<u64>>),
-    /// 416.
+    /// No existing byte, with status 416.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header for content of `total` bytes.
-pub(super) fn select(header: &str, total: u64) -> Selection {
-    // An unknown unit, or a header that is no range set, is ignored (RFC 9110, 14.2).
-    let Some((unit, set)) = header.split_once('=') else { return Selection::Whole };
+/// Selects the part of content of `total` bytes that a `Range` header asks for.
+pub(crate) fn select(header: &str, total: u64) -> RangeSelection {
+    // An unknown unit, or a header that is not a range set, is ignored (RFC 9110, 14.2).
+    let Some((unit, set)) = header.split_once('=') else { return RangeSelection::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return Selection::Whole;
+        return RangeSelection::Whole;
     }
     let mut ranges = Vec::new();
     for (count, spec) in set.split(',').enumerate() {
-        if count == MAX_RANGES {
-            return Selection::Whole;
+        if count == MAX_RANGES_PER_REQUEST {
+            return RangeSelection::Whole;
         }
         match parse(spec.trim(), total) {
             Spec::Bytes(range) => ranges.push(range),
             Spec::Outside => {}
-            Spec::Malformed => return Selection::Whole,
+            Spec::Malformed => return RangeSelection::Whole,
         }
     }
-    // Ranges that add up to more than the whole only serve to multiply work (CVE-2011-3192 and its kind).
+    // Ranges that add up to more than the whole only multiply the server's work (as in CVE-2011-3192).
     let wanted: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     match ranges.len() {
-        0 => Selection::Unsatisfiable,
-        1 => Selection::One(ranges.remove(0)),
-        _ if wanted > total => Selection::Whole,
-        _ => Selection::Many(ranges),
+        0 => RangeSelection::Unsatisfiable,
+        1 => RangeSelection::One(ranges.remove(0)),
+        _ if wanted > total => RangeSelection::Whole,
+        _ => RangeSelection::Many(ranges),
     }
 }
 
@@ -53,7 +53,7 @@ enum Spec {
     Malformed,
 }
 
-/// `first-last`, `first-` or `-length`.
+/// Parses `first-last`, `first-` or `-length`.
 fn parse(spec: &str, total: u64) -> Spec {
     let Some((first, last)) = spec.split_once('-') else { return Spec::Malformed };
     let range = match (first, last) {
@@ -66,7 +66,7 @@ fn parse(spec: &str, total: u64) -> Spec {
             None => return Spec::Malformed,
         },
         (first, last) => match (number(first), number(last)) {
-            // `500-0` is malformed by the RFC; clients and the conformance suite take 416 as the answer to it.
+            // `500-0` is malformed by the RFC; clients and the conformance suite expect 416.
             (Some(first), Some(last)) => first..last.saturating_add(1).min(total),
             _ => return Spec::Malformed,
         },
@@ -74,7 +74,7 @@ fn parse(spec: &str, total: u64) -> Spec {
     if range.start < range.end { Spec::Bytes(range) } else { Spec::Outside }
 }
 
-/// Digits only; more than fits saturates, for it lies past any end.
+/// Parses digits only. A number that does not fit saturates, since it lies beyond any end.
 fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -98,25 +98,25 @@ mod tests {
             ("Bytes= 4-5 ", 4..6),
             ("bytes=0-1,50-60", 0..2),
         ] {
-            assert_eq!(select(header, 10), Selection::One(range), "{header}");
+            assert_eq!(select(header, 10), RangeSelection::One(range), "{header}");
         }
     }
 
     #[test]
     fn selects_many_ranges_in_their_order() {
-        assert_eq!(select("bytes=5-6,0-1", 10), Selection::Many(vec![5..7, 0..2]));
+        assert_eq!(select("bytes=5-6,0-1", 10), RangeSelection::Many(vec![5..7, 0..2]));
     }
 
     #[test]
-    fn says_when_nothing_is_left() {
+    fn ranges_outside_the_content_are_unsatisfiable() {
         for header in ["bytes=10-", "bytes=10-20", "bytes=5-0", "bytes=-0", "bytes=99999999999999999999-"] {
-            assert_eq!(select(header, 10), Selection::Unsatisfiable, "{header}");
+            assert_eq!(select(header, 10), RangeSelection::Unsatisfiable, "{header}");
         }
-        assert_eq!(select("bytes=0-", 0), Selection::Unsatisfiable);
+        assert_eq!(select("bytes=0-", 0), RangeSelection::Unsatisfiable);
     }
 
     #[test]
-    fn ignores_what_is_no_range() {
+    fn ignores_malformed_ranges() {
         for header in [
             "",
             "bytes",
@@ -128,13 +128,13 @@ mod tests {
             "bytes=+1-2",
             "bytes=0x1-2",
         ] {
-            assert_eq!(select(header, 10), Selection::Whole, "{header}");
+            assert_eq!(select(header, 10), RangeSelection::Whole, "{header}");
         }
     }
 
     #[test]
     fn a_flood_of_ranges_gets_the_whole_once() {
-        assert_eq!(select(&format!("bytes={}", ["0-0"; 1000].join(",")), 10), Selection::Whole);
-        assert_eq!(select("bytes=0-,0-,0-", 10), Selection::Whole);
+        assert_eq!(select(&format!("bytes={}", ["0-0"; 1000].join(",")), 10), RangeSelection::Whole);
+        assert_eq!(select("bytes=0-,0-,0-", 10), RangeSelection::Whole);
     }
 }

@@ -1,4 +1,5 @@
-//! From request to response: route, method, name, reference, in this order.
+//! Dispatch of a request to the handler of its endpoint: checks route, method, name and reference, in this
+//! order.
 
 use std::time::Duration;
 
@@ -11,46 +12,48 @@ use http::{HeaderName, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use super::body::json;
-use super::builtin::Builtin;
-use super::error::Error;
+use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
+use super::panic;
 use super::query::Query;
+use super::response::body::json;
+use super::response::error::Error;
 use super::route::{Route, RouteError};
-use super::{State, blobs, listing, manifests, panic, referrers, uploads};
+use crate::State;
+use crate::builtin::Builtin;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// Answers any request.
-pub(super) async fn answer(state: &State, request: Request) -> Response {
+/// Answers a request, and logs the response.
+pub(crate) async fn dispatch(state: &State, request: Request) -> Response {
     let (request, mut body) = request.into_parts();
     let mut response = panic::isolate(async {
-        respond(state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
+        call_handler(state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
     })
     .await;
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Debug formatting escapes what a hostile path or agent would like to write into the log.
+    // Debug formatting escapes control characters of a hostile path.
     tracing::debug!(
         method = %request.method,
         path = ?request.uri.path(),
         status = response.status().as_u16(),
         length = ?response.headers().get(CONTENT_LENGTH),
-        "answered"
+        "request answered"
     );
     let is_head = request.method == http::Method::HEAD;
-    let waits = !body.is_end_stream() && request.headers.contains_key(EXPECT);
-    // The head would keep its read buffer while the rest of a body is drained.
+    let expects_continue = !body.is_end_stream() && request.headers.contains_key(EXPECT);
+    // The head would keep its read buffer in memory while the rest of the body is drained.
     drop(request);
-    if !drain(waits, body).await {
+    if !drain(expects_continue, body).await {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if is_head { without_body(response) } else { response }
 }
 
-async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
-    // hyper reads no body after a head that frames none.
+async fn call_handler(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
+    // hyper reads no body if the head announces none.
     if !body.is_end_stream() {
         check_framing(request)?;
     }
@@ -59,14 +62,14 @@ async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Resp
         return Err(RouteError::Unknown.into());
     }
     let stored = state.0.stored.as_ref();
-    let method = Method::of(&request.method, stored.map(|stored| &stored.options))?;
+    let method = Method::from_http(&request.method, stored.map(|stored| &stored.options))?;
     let route = route?;
     let builtin = state.0.builtin.as_ref();
-    // What is built in hides what was pushed under its name before.
-    if let Some(builtin) = builtin.filter(|_| route.name().is_some_and(Builtin::is)) {
-        return of_builtin(builtin, route, method, request).await;
+    // The built-in repository hides content that was pushed under its name before.
+    if let Some(builtin) = builtin.filter(|_| route.name().is_some_and(Builtin::is_builtin)) {
+        return handle_builtin(builtin, route, method, request).await;
     }
-    let query = Query::of(&request.uri);
+    let query = Query::from_uri(&request.uri);
     let (route, stored) = match (route, stored) {
         (Route::Base, _) if method == Method::Read => return Ok(json(&serde_json::Map::new())),
         (Route::Catalog, _) if method == Method::Read => {
@@ -80,7 +83,7 @@ async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Resp
         (_, None) => return Err(Error::NameUnknown),
     };
     if stored.options.read_only && matches!(route, Route::Upload { .. }) {
-        // Sessions that lie there can go on only where something can be written.
+        // An upload session can continue only in a registry that accepts writes.
         return Err(Error::UploadUnknown);
     }
     let deletes = stored.options.delete;
@@ -104,12 +107,12 @@ async fn respond(state: &State, request: &Parts, body: &mut Body) -> Result<Resp
         (Route::Upload { name, id }, Method::Patch) => uploads::patch(stored, name, &id, request, body).await,
         (Route::Upload { name, id }, Method::Put) => uploads::put(stored, name, &id, request, body).await,
         (Route::Upload { name, id }, Method::Delete) => uploads::delete(stored, name, &id).await,
-        (route, _) => Err(method::not_here(&route, &stored.options)),
+        (route, _) => Err(method::method_not_allowed(&route, &stored.options)),
     }
 }
 
-/// Refuses a body that is framed by more than chunks: another server on the way may read `identity, chunked`
-/// otherwise, and see two requests where one is (RFC 9112, 6.1 and 11.2).
+/// Refuses a body with a transfer coding beside chunks. A proxy may read `identity, chunked` differently, and
+/// see two requests instead of one (RFC 9112, 6.1 and 11.2).
 fn check_framing(request: &Parts) -> Result<(), Error> {
     let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -119,29 +122,29 @@ fn check_framing(request: &Parts) -> Result<(), Error> {
     }
 }
 
-/// The image that this program is.
-async fn of_builtin(
+/// Answers a request to the built-in repository.
+async fn handle_builtin(
     builtin: &Builtin,
     route: Route,
     method: Method,
     request: &Parts,
 ) -> Result<Response, Error> {
     if method != Method::Read {
-        return Err(method::READ_ONLY);
+        return Err(method::BUILTIN_IS_READ_ONLY);
     }
-    let query = Query::of(&request.uri);
+    let query = Query::from_uri(&request.uri);
     match route {
         Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query).await,
-        Route::Manifest { reference, .. } => builtin.manifest(&reference)?.answer(request),
-        Route::Blob { digest, .. } => builtin.blob(&digest)?.answer(request),
+        Route::Manifest { reference, .. } => builtin.manifest(&reference)?.respond(request),
+        Route::Blob { digest, .. } => builtin.blob(&digest)?.respond(request),
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
-        // No session is ever opened here.
+        // The built-in repository has no upload sessions.
         Route::Uploads { .. } | Route::Upload { .. } => Err(Error::UploadUnknown),
         Route::Base | Route::Catalog => Err(Error::NameUnknown),
     }
 }
 
-/// HEAD answers as GET would, length included (RFC 9110, 9.3.2).
+/// Removes the body for HEAD, whose headers are those of GET, length included (RFC 9110, 9.3.2).
 fn without_body(response: Response) -> Response {
     if response.body().is_end_stream() {
         return response;
@@ -153,28 +156,31 @@ fn without_body(response: Response) -> Response {
     Response::from_parts(parts, Body::empty())
 }
 
-/// Takes in the body of a request that was refused, so that the client reads the refusal and not a reset
-/// connection; whether all of it came. Bounded, for nobody wants these bytes.
-async fn drain(waits: bool, mut body: Body) -> bool {
-    /// A manifest of the greatest size that clients send.
-    const MOST: usize = 4 * 1024 * 1024;
-    const LONGEST: Duration = Duration::from_secs(5);
+/// Most bytes of a refused body that are read: the longest manifest that clients send.
+const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Longest time for which a refused body is read.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads and discards the rest of the body of a refused request, so that the client reads the refusal and not
+/// a reset connection. Returns true if the body ended. Bounded, because the bytes have no use.
+async fn drain(expects_continue: bool, mut body: Body) -> bool {
     if body.is_end_stream() {
         return true;
     }
-    // Such a client waits to be told before it sends; not reading is how it is told.
-    if waits {
+    // A client that sent `Expect: 100-continue` sends no body unless the server reads it.
+    if expects_continue {
         return false;
     }
     let all = async {
         let mut seen = 0;
         while let Some(frame) = body.frame().await {
             seen += frame.ok().and_then(|frame| frame.into_data().ok()).map_or(0, |data| data.len());
-            if seen > MOST {
+            if seen > MAX_DRAINED_BYTES {
                 return false;
             }
         }
         true
     };
-    tokio::time::timeout(LONGEST, all).await.unwrap_or(false)
+    tokio::time::timeout(DRAIN_TIMEOUT, all).await.unwrap_or(false)
 }

@@ -1,13 +1,13 @@
-//! Which methods there are where: what an `Allow` header says (RFC 9110, 15.5.6). Pure.
+//! Methods that each endpoint allows, as the `Allow` header of a 405 lists them (RFC 9110, 15.5.6). Pure.
 
-use super::Options;
-use super::error::Error;
+use super::response::error::Error;
 use super::route::Route;
+use crate::RegistryOptions;
 
-/// What a request wants to do.
+/// Method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    /// GET and HEAD.
+pub(crate) enum Method {
+    /// GET or HEAD.
     Read,
     Post,
     Patch,
@@ -15,13 +15,13 @@ pub(super) enum Method {
     Delete,
 }
 
-/// What is said of what can never be changed.
-pub(super) const READ_ONLY: Error =
-    Error::Method { why: "this repository is built in, and read-only", allow: "GET, HEAD" };
+/// Refusal of every write to the built-in repository.
+pub(crate) const BUILTIN_IS_READ_ONLY: Error =
+    Error::Method { why: "the built-in repository is read-only", allow: "GET, HEAD" };
 
 impl Method {
-    /// The method, if it may be used anywhere here.
-    pub(super) fn of(method: &http::Method, options: Option<&Options>) -> Result<Self, Error> {
+    /// Parses a method, and refuses it if no endpoint of this registry allows it.
+    pub(crate) fn from_http(method: &http::Method, options: Option<&RegistryOptions>) -> Result<Self, Error> {
         let refuse = |why| Err(Error::Method { why, allow: "GET, HEAD" });
         if matches!(*method, http::Method::GET | http::Method::HEAD) {
             return Ok(Self::Read);
@@ -34,14 +34,14 @@ impl Method {
             http::Method::PATCH => Self::Patch,
             http::Method::PUT => Self::Put,
             http::Method::DELETE => Self::Delete,
-            _ => return refuse("no endpoint has this method"),
+            _ => return refuse("no endpoint supports this method"),
         };
-        if options.read_only { refuse("this registry is read-only for now") } else { Ok(found) }
+        if options.read_only { refuse("this registry is read-only") } else { Ok(found) }
     }
 }
 
-/// The endpoint has other methods than this one.
-pub(super) fn not_here(route: &Route, options: &Options) -> Error {
+/// Returns the error for an endpoint that does not support the request's method.
+pub(crate) fn method_not_allowed(route: &Route, options: &RegistryOptions) -> Error {
     let allow = match route {
         Route::Manifest { .. } if options.delete => "GET, HEAD, PUT, DELETE",
         Route::Manifest { .. } => "GET, HEAD, PUT",
@@ -51,9 +51,9 @@ pub(super) fn not_here(route: &Route, options: &Options) -> Error {
         _ => "GET, HEAD",
     };
     let why = if options.delete {
-        "no such method at this endpoint"
+        "this endpoint does not support this method"
     } else {
-        "not at this endpoint; deleting is disabled"
+        "this endpoint does not support this method, and deletion is disabled"
     };
     Error::Method { why, allow }
 }

@@ -1,15 +1,15 @@
-//! One bad request must not end the registry: a panic in a handler becomes its 500.
+//! Isolation of panics: a panic in a handler becomes a 500 response, and does not end the registry.
 
 use std::panic::AssertUnwindSafe;
 
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 
-use super::error::Error;
+use super::response::error::Error;
 
-/// Runs a handler to its end, whatever end that is. The panic's own message goes to the log by the panic hook.
-pub(super) async fn isolate(handler: impl Future<Output = Response>) -> Response {
-    // Handlers share nothing mutable, so nothing can be left half-changed.
+/// Runs a handler, and responds 500 if it panics. The panic hook logs the panic's message.
+pub(crate) async fn isolate(handler: impl Future<Output = Response>) -> Response {
+    // Handlers share no mutable state, so no state can be left half-changed.
     AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|_| Error::Internal.into_response())
 }
 
@@ -25,17 +25,17 @@ mod tests {
     use super::*;
     use crate::{Limits, serve};
 
-    async fn ask(to: SocketAddr, path: &str) -> String {
+    async fn get_raw(to: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(to).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
     }
 
     #[tokio::test]
-    async fn a_panic_ends_its_request_and_nothing_else() {
+    async fn a_panic_ends_only_its_own_request() {
         let app = Router::new()
             .route("/panic", get(|| isolate(async { panic!("on purpose") })))
             .route("/fine", get(|| isolate(async { "fine".into_response() })));
@@ -43,9 +43,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, app, Limits::default(), std::future::pending()));
 
-        let broken = ask(address, "/panic").await;
+        let broken = get_raw(address, "/panic").await;
         assert!(broken.starts_with("HTTP/1.1 500 "), "{broken}");
         assert!(broken.contains(r#"{"errors":[{"code":"UNSUPPORTED","message":"internal error"#), "{broken}");
-        assert!(ask(address, "/fine").await.ends_with("fine"));
+        assert!(get_raw(address, "/fine").await.ends_with("fine"));
     }
 }

@@ -1,0 +1,14 @@
+//! HTTP API of the OCI distribution-spec: from request to response.
+//!
+//! Reads a request (route, method, query, references, body), calls the handler of its endpoint, and writes
+//! the response. Mounted by the crate's [`State`](crate::State); knows the store, and nothing of listeners.
+
+pub(crate) mod dispatch;
+mod handlers;
+mod method;
+mod panic;
+mod query;
+pub(crate) mod references;
+mod request_body;
+pub(crate) mod response;
+mod route;

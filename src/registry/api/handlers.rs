@@ -1,0 +1,7 @@
+//! Handlers of the endpoints, one file per kind of object.
+
+pub(super) mod blobs;
+pub(super) mod listing;
+pub(super) mod manifests;
+pub(super) mod referrers;
+pub(super) mod uploads;

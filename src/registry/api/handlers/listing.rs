@@ -1,0 +1,157 @@
+//! Lists of tags and of repositories, in pages (distribution-spec, section Listing Tags).
+
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::LINK;
+use quinistry_oci::{RepositoryName, Tag};
+use quinistry_quine::REPOSITORY;
+use quinistry_store::{Page, Store};
+use serde::Serialize;
+
+use crate::LimitedStore;
+use crate::api::query::Query;
+use crate::api::response::body::json_within_budget;
+use crate::api::response::error::Error;
+
+/// Most items of a page, and the default if the client requests no length.
+const MAX_PAGE_ITEMS: usize = 1000;
+
+#[derive(Serialize)]
+struct TagList<'a> {
+    name: &'a str,
+    tags: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct CatalogPage {
+    repositories: Vec<String>,
+}
+
+/// Lists the tags of the built-in repository.
+pub(crate) async fn builtin_tags(
+    name: &RepositoryName,
+    tags: &[Tag],
+    query: Query<'_>,
+) -> Result<Response, Error> {
+    let page = parse_page(query)?;
+    let sorted = tags.iter().map(ToString::to_string);
+    let (tags, more) = page.of(sorted, |tag| Ok::<_, Error>(Some(tag.to_owned())))?;
+    tag_list(name, &tags, more, &page).await
+}
+
+/// Lists the tags of a repository in the store.
+pub(crate) async fn tags(
+    stored: &LimitedStore,
+    name: RepositoryName,
+    query: Query<'_>,
+) -> Result<Response, Error> {
+    let page = parse_page(query)?;
+    let (of, wanted) = (name.clone(), page.clone());
+    let _permit = stored.list_permits.acquire().await.expect("the semaphore is never closed");
+    let (tags, more) = stored.run(move |store| store.tags(&of, &wanted)).await?;
+    tag_list(&name, &tags, more, &page).await
+}
+
+/// Lists the repositories, including the built-in one.
+pub(crate) async fn catalog(
+    stored: Option<&LimitedStore>,
+    has_builtin: bool,
+    query: Query<'_>,
+) -> Result<Response, Error> {
+    let page = parse_page(query)?;
+    let (mut repositories, mut more): (Vec<String>, bool) = (Vec::new(), false);
+    let mut _permit = None;
+    if let Some(stored) = stored {
+        _permit = Some(stored.list_permits.acquire().await.expect("the semaphore is never closed"));
+        let wanted = page.clone();
+        let (names, rest) = stored.run(move |store: &Store| store.repositories(&wanted)).await?;
+        (repositories, more) = (names.into_iter().map(String::from).collect(), rest);
+    }
+    if has_builtin
+        && REPOSITORY > page.last.as_str()
+        && let Err(position) = repositories.binary_search_by(|name| name.as_str().cmp(REPOSITORY))
+        && (position < repositories.len() || !more)
+    {
+        repositories.insert(position, REPOSITORY.into());
+        more |= repositories.len() > page.size && page.size > 0;
+        repositories.truncate(page.size);
+    }
+    let next = next_link("/v2/_catalog", &page, repositories.last().filter(|_| more));
+    Ok(with_link(json_within_budget(&CatalogPage { repositories }).await?, next))
+}
+
+async fn tag_list<T: ToString>(
+    name: &RepositoryName,
+    tags: &[T],
+    more: bool,
+    page: &Page,
+) -> Result<Response, Error> {
+    let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
+    let next = next_link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more));
+    Ok(with_link(json_within_budget(&TagList { name: name.as_str(), tags }).await?, next))
+}
+
+fn with_link(mut response: Response, link: Option<String>) -> Response {
+    if let Some(link) = link {
+        response.headers_mut().insert(LINK, HeaderValue::try_from(link).expect("names and tags are ASCII"));
+    }
+    response
+}
+
+/// Parses the requested page, limited to [`MAX_PAGE_ITEMS`].
+pub(crate) fn parse_page(query: Query<'_>) -> Result<Page, Error> {
+    let size = match query.first("n") {
+        None => MAX_PAGE_ITEMS,
+        Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
+            // A number that does not fit is greater than the limit.
+            n.parse().unwrap_or(MAX_PAGE_ITEMS).min(MAX_PAGE_ITEMS)
+        }
+        Some(_) => return Err(Error::PageSize),
+    };
+    Ok(Page { size, last: query.first("last").unwrap_or_default().into_owned() })
+}
+
+/// Returns the `Link` header to the next page (RFC 8288, relative to the host), if this page has a last item.
+fn next_link(path: &str, page: &Page, last: Option<&String>) -> Option<String> {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("n", &page.size.to_string())
+        .append_pair("last", last?)
+        .finish();
+    Some(format!("<{path}?{query}>; rel=\"next\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list_page(query: &str) -> (Vec<String>, Option<String>) {
+        let page = parse_page(Query::new(query)).unwrap();
+        let sorted = ["a", "b", "c"].map(String::from).into_iter();
+        let (items, more) = page.of(sorted, |item| Ok::<_, Error>(Some(item.to_owned()))).unwrap();
+        let link = next_link("/x", &page, items.last().filter(|_| more));
+        (items, link)
+    }
+
+    fn items(items: &[&str]) -> Vec<String> {
+        items.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn pages_follow_each_other() {
+        assert_eq!(list_page(""), (items(&["a", "b", "c"]), None));
+        assert_eq!(list_page("n=2"), (items(&["a", "b"]), Some("</x?n=2&last=b>; rel=\"next\"".into())));
+        assert_eq!(list_page("n=2&last=b"), (items(&["c"]), None));
+        assert_eq!(list_page("last=a"), (items(&["b", "c"]), None));
+        assert_eq!(list_page("last=aa"), (items(&["b", "c"]), None));
+        assert_eq!(list_page("last=zzz%00%22"), (items(&[]), None));
+    }
+
+    #[test]
+    fn page_sizes_are_limited_or_refused() {
+        assert_eq!(list_page("n=0"), (items(&[]), None));
+        assert_eq!(list_page("n=1000000000000000000000"), (items(&["a", "b", "c"]), None));
+        for query in ["n=-1", "n=abc", "n=", "n=1.5", "n=%2B1"] {
+            assert!(matches!(parse_page(Query::new(query)), Err(Error::PageSize)), "{query}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Manifests and tags of the store (distribution-spec, end-3, end-7 and end-9).
+
+use std::ops::ControlFlow;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+use quinistry_http::memory_budget::{MemoryBudget, PERMIT_TIMEOUT, Permit};
+use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
+use quinistry_store::{StoreError, Tagged};
+use tokio::time::Instant;
+
+use crate::api::query::Query;
+use crate::api::references;
+use crate::api::request_body::{RequestBody, content_length};
+use crate::api::response::body;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::{DIGEST, ServedContent, ascii};
+use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, MAX_MANIFEST_BEGINNING_BYTES};
+use crate::{LimitedStore, run_blocking};
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// Most tags that one PUT may set.
+const MAX_TAGS_PER_PUT: usize = 100;
+
+/// Longest manifest that is hashed and parsed on the event loop, in bytes. A longer one would delay other
+/// connections.
+const MAX_INLINE_CHECK_BYTES: usize = 16 * 1024;
+
+/// Answers GET and HEAD.
+pub(crate) async fn get(
+    stored: &LimitedStore,
+    name: RepositoryName,
+    reference: &str,
+    request: &Parts,
+) -> Result<Response, Error> {
+    let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
+    let mut permit = None;
+    loop {
+        let served = load(stored, &name, &reference).await?;
+        match served.respond_within_budget(request, permit)? {
+            ControlFlow::Break(response) => return Ok(response),
+            ControlFlow::Continue(wait) => permit = Some(wait.permit().await?),
+        }
+    }
+}
+
+async fn load(
+    stored: &LimitedStore,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<ServedContent, Error> {
+    let manifest = if let Some(manifest) = stored.store.cached_manifest(name, reference) {
+        manifest
+    } else {
+        let _permit = stored.manifest_read_permits.acquire().await.expect("the semaphore is never closed");
+        let (name, reference) = (name.clone(), reference.clone());
+        stored.run(move |store| store.manifest(&name, &reference)).await?
+    };
+    Ok(ServedContent::manifest(&manifest.digest, manifest.media_type, &manifest.content)
+        .with_blocking_reads())
+}
+
+/// Answers PUT, by tag or digest, with further tags in the query.
+pub(crate) async fn put(
+    stored: &LimitedStore,
+    name: RepositoryName,
+    reference: &str,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    let reference: Reference = reference.parse().map_err(|error| match error {
+        ReferenceError::Digest(error) => Error::Digest(error),
+        ReferenceError::Tag(error) => Error::Tag(error),
+    })?;
+    let more_tags: Vec<Tag> = Query::from_uri(&request.uri)
+        .all("tag")
+        .take(MAX_TAGS_PER_PUT + 1)
+        .map(|tag| tag.parse())
+        .collect::<Result<_, _>>()
+        .map_err(Error::Tag)?;
+    if more_tags.len() > MAX_TAGS_PER_PUT {
+        return Err(Error::TooManyTags(MAX_TAGS_PER_PUT));
+    }
+    let (bytes, permits) = receive(stored, request, body).await?;
+    let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| strip_parameters(value.as_bytes()));
+    let (digest, manifest) = if bytes.len() <= MAX_INLINE_CHECK_BYTES {
+        digest_and_parse(&bytes, &reference, content_type)?
+    } else {
+        let _permit = stored.manifest_check_permits.acquire().await.expect("the semaphore is never closed");
+        let content_type = content_type.map(ToOwned::to_owned);
+        let (bytes, reference) = (bytes.clone(), reference.clone());
+        run_blocking(move || digest_and_parse(&bytes, &reference, content_type.as_deref())).await?
+    };
+
+    let mut response = body::empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, ascii(format!("/v2/{name}/manifests/{digest}")));
+    headers.insert(DIGEST, ascii(digest.to_string()));
+    if let Some(subject) = &manifest.subject {
+        headers.insert(SUBJECT, ascii(subject.to_string()));
+    }
+    for tags in tag_fields(&more_tags) {
+        headers.append(TAG, ascii(tags));
+    }
+    let mut tags = more_tags;
+    if let Reference::Tag(tag) = reference {
+        tags.insert(0, tag);
+    }
+    let repository = name.clone();
+    stored
+        .write_locked(&repository, move |store| {
+            // The bytes stay in memory until this call ends, even if the client leaves before.
+            let _permits = permits;
+            store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
+        })
+        .await?;
+    Ok(response)
+}
+
+/// Answers DELETE: a tag deletes only that tag, a digest the manifest with all of its tags.
+pub(crate) async fn delete(
+    stored: &LimitedStore,
+    name: RepositoryName,
+    reference: &str,
+) -> Result<Response, Error> {
+    let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
+    let repository = name.clone();
+    stored
+        .write_locked(&repository, move |store| match &reference {
+            Reference::Tag(tag) => store.delete_tag(&name, tag),
+            Reference::Digest(digest) => store.delete_manifest(&name, digest),
+        })
+        .await?;
+    Ok(body::empty(StatusCode::ACCEPTED))
+}
+
+/// Hashes and parses a manifest. Fails if the reference is a digest that the bytes do not have.
+fn digest_and_parse(
+    bytes: &[u8],
+    reference: &Reference,
+    content_type: Option<&str>,
+) -> Result<(Digest, Manifest), Error> {
+    let digest = match reference {
+        Reference::Digest(digest) if digest.matches(bytes) => digest.clone(),
+        Reference::Digest(wanted) => {
+            let found = Digest::of(wanted.algorithm(), bytes);
+            return Err(StoreError::Differs { wanted: wanted.clone(), found }.into());
+        }
+        Reference::Tag(_) => Digest::of(Algorithm::Sha256, bytes),
+    };
+    Ok((digest, Manifest::parse(bytes, content_type)?))
+}
+
+/// Returns the values of the header fields that name `tags`: one tag per field, or several if the tags are
+/// many (RFC 9110, 5.3). Clients refuse a response of more than 100 fields.
+fn tag_fields(tags: &[Tag]) -> impl Iterator<Item = String> {
+    const MAX_TAG_FIELDS: usize = 50;
+    let per_field = tags.len().div_ceil(MAX_TAG_FIELDS).max(1);
+    tags.chunks(per_field).map(|tags| tags.iter().map(Tag::to_string).collect::<Vec<_>>().join(", "))
+}
+
+/// Memory permits of a manifest that is being received.
+#[derive(Debug, Default)]
+struct ManifestPermits {
+    beginning: Option<Permit>,
+    remainder: Option<Permit>,
+}
+
+impl ManifestPermits {
+    /// Acquires memory for `more` bytes behind the first `before`, and returns the budget of the last of
+    /// them.
+    async fn extend(&mut self, before: usize, more: usize) -> Result<&'static MemoryBudget, Error> {
+        let beginning = MAX_MANIFEST_BEGINNING_BYTES.saturating_sub(before).min(more);
+        for (permit, budget, bytes) in [
+            (&mut self.beginning, &MANIFEST_BEGINNINGS, beginning),
+            (&mut self.remainder, &MANIFEST_REMAINDERS, more - beginning),
+        ] {
+            if bytes > 0 {
+                let acquired = budget.acquire(bytes, PERMIT_TIMEOUT).await.ok_or(Error::TooManyManifests)?;
+                match permit {
+                    Some(permit) => permit.merge(acquired),
+                    None => *permit = Some(acquired),
+                }
+            }
+        }
+        Ok(if more > beginning { &MANIFEST_REMAINDERS } else { &MANIFEST_BEGINNINGS })
+    }
+}
+
+/// Receives a manifest, which must be in memory as a whole, with the permits for that memory.
+async fn receive(
+    stored: &LimitedStore,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<(Bytes, ManifestPermits), Error> {
+    if content_length(request).is_some_and(|length| length > Manifest::MAX_LEN as u64) {
+        return Err(Error::ManifestTooLong);
+    }
+    let mut request_body = RequestBody::new(body, &stored.options);
+    let mut bytes = BytesMut::new();
+    let mut permits = ManifestPermits::default();
+    while let Some(data) = request_body.next().await? {
+        if bytes.len() + data.len() > Manifest::MAX_LEN {
+            return Err(Error::ManifestTooLong);
+        }
+        let requested = Instant::now();
+        let budget = permits.extend(bytes.len(), data.len()).await?;
+        request_body.extend_deadlines(requested.elapsed());
+        request_body.uses_budget(budget);
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), permits))
+}
+
+/// Returns a media type without its parameters, which may contain any bytes (RFC 9110 section 5.5,
+/// `obs-text`).
+fn strip_parameters(value: &[u8]) -> Option<&str> {
+    let media_type = value.split(|byte| *byte == b';').next()?;
+    std::str::from_utf8(media_type).ok().map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RegistryOptions;
+    use quinistry_store::{Memory, Store};
+
+    async fn push(stored: &LimitedStore, length: usize) -> StatusCode {
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        let request = http::Request::put("/").header(CONTENT_TYPE, "application/vnd.oci.image.index.v1+json");
+        let (request, ()) = request.body(()).unwrap().into_parts();
+        let mut body = Body::from(format!("{index:length$}"));
+        put(stored, "a/b".parse().unwrap(), "x", &request, &mut body).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn short_manifests_do_not_wait_for_the_checks_of_long_ones() {
+        let stored =
+            LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap(), RegistryOptions::default());
+        let count = u32::try_from(stored.manifest_check_permits.available_permits()).unwrap();
+        let permits = stored.manifest_check_permits.acquire_many(count).await.unwrap();
+        let mut long = std::pin::pin!(push(&stored, MAX_INLINE_CHECK_BYTES + 1));
+        tokio::select! {
+            biased;
+            status = &mut long => panic!("{status} without a permit"),
+            status = push(&stored, MAX_INLINE_CHECK_BYTES) => assert_eq!(status, StatusCode::CREATED),
+        }
+        drop(permits);
+        assert_eq!(long.await, StatusCode::CREATED);
+    }
+
+    #[test]
+    fn many_tags_fit_into_the_fields_that_clients_accept() {
+        let tags: Vec<Tag> = (0..MAX_TAGS_PER_PUT).map(|i| format!("t{i}").parse().unwrap()).collect();
+        for count in [0, 1, 50, 51, 99, MAX_TAGS_PER_PUT] {
+            let fields: Vec<String> = tag_fields(&tags[..count]).collect();
+            assert!(fields.len() <= 50, "{count}");
+            assert_eq!(count <= 50, fields.len() == count, "{count}");
+            let named: Vec<&str> = fields.iter().flat_map(|field| field.split(", ")).collect();
+            assert_eq!(named, tags[..count].iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn parameters_of_a_media_type_are_ignored() {
+        for value in ["a/b", "a/b ; charset=utf-8", "a/b; char\u{feff}set=x"] {
+            assert_eq!(strip_parameters(value.as_bytes()), Some("a/b"), "{value:?}");
+        }
+        assert_eq!(strip_parameters(b"a/b;\xff"), Some("a/b"));
+        assert_eq!(strip_parameters(b"\xff;a/b"), None);
+    }
+}

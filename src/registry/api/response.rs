@@ -1,0 +1,6 @@
+//! Responses: content with its headers and ranges, bodies that are read as they are sent, and errors.
+
+pub(crate) mod body;
+pub(crate) mod error;
+mod range;
+pub(crate) mod served_content;
