@@ -93,7 +93,7 @@ impl Args {
                     }
                     tokio::select! {
                         () = signals.next() => {}
-                        deviation = chain.broken() => {
+                        deviation = chain.wait_for_deviation() => {
                             chain.stop().await;
                             return Err(deviation.into());
                         }
