@@ -276,7 +276,7 @@ async fn pull(client: &Client, image: &ImageReference) -> Result<(Bytes, u64), R
 
 /// Fetches a blob into memory: an executable that is about to run has to fit there anyway.
 async fn fetch(client: &Client, image: &ImageReference, blob: &Descriptor) -> Result<Bytes, ClientError> {
-    client.blob(image, blob).await?.whole().await
+    client.blob(image, blob).await?.read_to_end().await
 }
 
 /// Requests a generation's manifest by tag, as any client would, and compares its digest.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::client::{BoxError, Content, PushSource};
+use crate::client::{BlobLocation, BoxError, PushSource};
 use crate::oci::{Descriptor, Digest};
 use crate::quine::{Executable, Flavour, LayerForm, Quine};
 
@@ -68,10 +68,10 @@ impl PushSource for Own {
         &self.0.manifest().descriptor
     }
 
-    fn open(&self, digest: &Digest) -> Result<Content, BoxError> {
+    fn open(&self, digest: &Digest) -> Result<BlobLocation, BoxError> {
         let blobs = [self.0.manifest(), self.0.config(), self.0.layer()];
         let blob = blobs.into_iter().find(|blob| blob.digest() == digest);
         let blob = blob.ok_or_else(|| format!("{digest} is not part of this executable's image"))?;
-        Ok(Content::Local(Box::new(blob.content.reader())))
+        Ok(BlobLocation::Local(Box::new(blob.content.reader())))
     }
 }
