@@ -2,7 +2,7 @@
 //!
 //! Generation 1 is a given executable. Each next one is pulled by digest from its predecessor's port on
 //! `localhost`, verified byte by byte, unpacked, run on the next port and asked for its manifest. The first
-//! deviation stops the chain. Prints nothing, and knows no containers: that is Kubernetes' part. Called by
+//! deviation stops the chain. Prints nothing and runs no containers, which is Kubernetes' part. Called by
 //! `quinistry bootstrap`.
 
 mod process;
@@ -21,26 +21,26 @@ use crate::client::{Client, ClientError, Document};
 use crate::oci::{Descriptor, Digest, ImageManifest, ImageReference, Reference};
 use crate::quine::{LayerForm, Quine, REPOSITORY};
 
-/// Longer than any start on a slow machine: a registry that says nothing for so long never will.
-const ANSWER: Duration = Duration::from_mins(1);
+/// Time limit for a generation's first response: longer than any start on a slow machine takes.
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What chain to raise.
+/// Description of the chain to raise.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How many generations, at least one.
+    /// Number of generations, at least one.
     pub generations: u16,
-    /// The port of generation 1; generation *n* listens on `base_port + n - 1`. 0: any free ports.
+    /// Port of generation 1; generation *n* listens on `base_port + n - 1`. 0: any free ports.
     pub base_port: u16,
-    /// How layers are stored.
+    /// Form in which layers are stored.
     pub form: LayerForm,
-    /// The fixed point: what every generation must serve.
+    /// Fixed point that every generation must serve.
     pub digest: Digest,
-    /// The executable of generation 1.
+    /// Executable of generation 1.
     pub first: PathBuf,
 }
 
 impl Plan {
-    /// The chain that begins with the executable of this process, whose image is `quine`.
+    /// Plans the chain that begins with the executable of this process, whose image is `quine`.
     #[must_use]
     pub fn of_this_executable(quine: &Quine, generations: u16, base_port: u16) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Plan {
             base_port,
             form: quine.form(),
             digest: quine.digest().clone(),
-            // Not its path: the file may have been moved, replaced or deleted meanwhile.
+            // Not its path: the file may have been moved, replaced or deleted since the start.
             first: "/proc/self/exe".into(),
         }
     }
@@ -58,101 +58,102 @@ impl Plan {
     }
 }
 
-/// A generation that has been proven.
+/// Generation that has been proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
-    /// 1 is the first.
+    /// Number of the generation, from 1.
     pub number: u16,
-    /// Where it listens, on loopback.
+    /// Port on loopback that the generation listens on.
     pub port: u16,
-    /// Its process.
+    /// ID of the generation's process.
     pub pid: u32,
-    /// What it serves.
+    /// Digest of the manifest that the generation serves.
     pub digest: Digest,
-    /// How much was pulled from its predecessor; 0 for generation 1.
+    /// Number of bytes that were pulled from the predecessor; 0 for generation 1.
     pub bytes: u64,
-    /// From the beginning of the pull to the proof.
+    /// Time from the beginning of the pull to the proof.
     pub elapsed: Duration,
 }
 
-/// Why the chain stopped.
+/// Deviation that stopped the chain.
 #[derive(Debug, thiserror::Error)]
 #[error("generation {generation}")]
 pub struct Deviation {
-    /// Which generation is not what it must be.
+    /// Number of the generation that is not as expected.
     pub generation: u16,
-    /// Why.
+    /// Difference from what was expected.
     #[source]
     pub reason: Reason,
 }
 
-/// What is wrong with a generation.
+/// Reason why a generation is not as expected.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
-    /// There are 65,535 ports.
+    /// The generation's port would be above 65,535.
     #[error("there is no port for it: choose a lower --base-port or fewer generations")]
     NoPort,
-    /// Another process listens there.
+    /// Another process listens on the port.
     #[error("failed to listen on 127.0.0.1:{port} (choose other ports with --base-port)")]
     PortTaken {
-        /// The port.
+        /// Port that is taken.
         port: u16,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Its predecessor did not serve it.
+    /// The predecessor did not serve the image.
     #[error("failed to pull {image}")]
     Pull {
-        /// What was pulled.
+        /// Image to pull.
         image: ImageReference,
-        /// Why.
+        /// Error of the client.
         source: Box<ClientError>,
     },
-    /// What its predecessor serves is no image of ours.
+    /// The predecessor serves an image of another shape than quinistry's.
     #[error("{image} is not an image with one layer")]
     Image {
-        /// What was pulled.
+        /// Image that was pulled.
         image: ImageReference,
     },
-    /// The layer could not be written to the temporary folder, or is broken.
+    /// The layer is malformed, or writing it to the temporary folder failed.
     #[error("failed to unpack its layer (choose another place with TMPDIR)")]
     Unpack(#[source] io::Error),
-    /// The unpacked file cannot be run: a file system mounted `noexec`, or no executable at all.
+    /// The unpacked file cannot be run: the file system is mounted `noexec`, or the file is not an
+    /// executable.
     #[error("failed to run {} (is it on a file system mounted noexec? choose another place with TMPDIR)", path.display())]
     Run {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
     /// The process ended.
     #[error("its process ended with {status}{last_words}")]
     Died {
-        /// How.
+        /// Exit status, or the error of waiting for it.
         status: String,
-        /// What it said last, after a colon.
+        /// Last line that the process wrote to standard error, after a colon.
         last_words: String,
     },
-    /// It runs, but does not answer for itself.
+    /// The process runs, but a request to it fails.
     #[error("it does not answer on port {port}")]
-    Silent {
-        /// Where.
+    Unreachable {
+        /// Port of the generation.
         port: u16,
-        /// Why.
+        /// Error of the client.
         source: Box<ClientError>,
     },
-    /// Nothing came at all.
-    #[error("it gave no answer on port {port} within {} seconds", ANSWER.as_secs())]
+    /// The process sent no response in time.
+    #[error("it gave no answer on port {port} within {} seconds", RESPONSE_TIMEOUT.as_secs())]
     TimedOut {
-        /// Where.
+        /// Port of the generation.
         port: u16,
     },
-    /// It serves another image: no fixed point.
+    /// The generation serves another image than the fixed point.
     #[error("it serves {found}, but the fixed point is {expected}")]
     DigestDiffers {
-        /// The fixed point.
+        /// Fixed point.
         expected: Digest,
-        /// What it serves.
+        /// Digest that the generation serves.
         found: Digest,
     },
 }
@@ -168,28 +169,29 @@ impl Reason {
     }
 }
 
-/// Running generations. Dropped, they are killed.
+/// Running generations, which are killed when this is dropped.
 #[derive(Debug, Default)]
 pub struct Chain {
     processes: Vec<Process>,
 }
 
 impl Chain {
-    /// Raises the planned generations one after the other, and tells `proven` of each. On a deviation those
+    /// Raises the planned generations in order, and calls `on_proven` with each. On a deviation the
+    /// generations
     /// that run are stopped before the error is returned.
     ///
-    /// Must run on a thread that lives as long as the chain: the generations' lives are tied to it.
+    /// Must run on a thread that lives as long as the chain: the kernel ends the generations with it.
     pub async fn raise(
         plan: &Plan,
         client: &Client,
-        mut proven: impl FnMut(&Generation),
+        mut on_proven: impl FnMut(&Generation),
     ) -> Result<Self, Deviation> {
         let mut chain = Self::default();
         let mut predecessor = None;
         for number in 1..=plan.generations {
             match chain.add(plan, client, number, predecessor).await {
                 Ok(generation) => {
-                    proven(&generation);
+                    on_proven(&generation);
                     predecessor = Some(generation.port);
                 }
                 Err(reason) => {
@@ -210,7 +212,7 @@ impl Chain {
     ) -> Result<Generation, Reason> {
         let begun = Instant::now();
         let port = plan.port(number).ok_or(Reason::NoPort)?;
-        // Before the pull: whether the port is free is known at once.
+        // Before the pull, so that a taken port is reported at once.
         let listener = process::bind(port).map_err(|source| Reason::PortTaken { port, source })?;
         let port = listener.local_addr().map_err(|source| Reason::PortTaken { port, source })?.port();
 
@@ -220,7 +222,8 @@ impl Chain {
                 let image = image(predecessor, Reference::Digest(plan.digest.clone()));
                 let (layer, bytes) = pull(client, &image).await?;
                 let unpacked = Unpacked::new(&layer, plan.form).map_err(Reason::Unpack)?;
-                // Once it runs its file is not needed any more: the process itself is the backup of its image.
+                // The file is not needed once the process runs: the process itself is the backup of its
+                // image.
                 (bytes, start(&unpacked.executable(), listener, plan.form)?)
             }
         };
@@ -230,8 +233,8 @@ impl Chain {
         Ok(Generation { number, port, pid: process.pid(), digest, bytes, elapsed: begun.elapsed() })
     }
 
-    /// Resolves when a generation ends by itself, which none should.
-    pub async fn broken(&mut self) -> Deviation {
+    /// Waits until a generation ends by itself, which is a deviation.
+    pub async fn wait_for_deviation(&mut self) -> Deviation {
         let ends = self.processes.iter_mut().map(|process| Box::pin(process.ended()));
         let (ended, index, _) = futures_util::future::select_all(ends).await;
         Deviation { generation: u16::try_from(index + 1).unwrap_or(u16::MAX), reason: Reason::died(ended) }
@@ -257,7 +260,7 @@ fn image(port: u16, reference: Reference) -> ImageReference {
         .expect("localhost and a port are a host")
 }
 
-/// Fetches the whole image, every byte of it checked; returns the layer, and how much was fetched.
+/// Fetches the whole image and checks every byte; returns the layer and the number of bytes fetched.
 async fn pull(client: &Client, image: &ImageReference) -> Result<(Bytes, u64), Reason> {
     let failed = |source| Reason::Pull { image: image.clone(), source: Box::new(source) };
     let manifest = client.manifest(image).await.map_err(failed)?;
@@ -271,12 +274,12 @@ async fn pull(client: &Client, image: &ImageReference) -> Result<(Bytes, u64), R
     Ok((layer, bytes))
 }
 
-/// In memory: an executable that is about to run has to fit there anyway.
+/// Fetches a blob into memory: an executable that is about to run has to fit there anyway.
 async fn fetch(client: &Client, image: &ImageReference, blob: &Descriptor) -> Result<Bytes, ClientError> {
-    client.blob(image, blob).await?.whole().await
+    client.blob(image, blob).await?.read_to_end().await
 }
 
-/// Asks a generation what it serves, by tag, as anybody would.
+/// Requests a generation's manifest by tag, as any client would, and compares its digest.
 async fn prove(
     process: &mut Process,
     client: &Client,
@@ -285,14 +288,14 @@ async fn prove(
 ) -> Result<Digest, Reason> {
     let image = image(port, "latest".parse().expect("'latest' is a reference"));
     let answer = tokio::select! {
-        // Its death explains more than the broken connection that comes of it.
+        // The exit of the process explains more than the broken connection that follows from it.
         biased;
         ended = process.ended() => return Err(Reason::died(ended)),
-        answer = tokio::time::timeout(ANSWER, client.manifest(&image)) => answer,
+        answer = tokio::time::timeout(RESPONSE_TIMEOUT, client.manifest(&image)) => answer,
     };
     let manifest = answer
         .map_err(|_| Reason::TimedOut { port })?
-        .map_err(|error| Reason::Silent { port, source: Box::new(error) })?;
+        .map_err(|error| Reason::Unreachable { port, source: Box::new(error) })?;
     let found = manifest.descriptor.digest;
     if found == *expected {
         Ok(found)

@@ -1,7 +1,8 @@
 //! The command line: one file per subcommand.
 //!
-//! The only room with `anyhow`, standard output and exit codes. What the subcommands do lies in the other
-//! rooms; here are flags, wiring, and words for people. Called by `main` alone.
+//! The only room with `anyhow`, standard output and exit codes. The other rooms do the work; this one has
+//! flags,
+//! wiring, help and messages. Called by `main` alone.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -126,7 +127,7 @@ enum Command {
     Man(man::Args),
 }
 
-/// `--layer`
+/// Value of `--layer`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LayerArg {
     /// Plain tar, best on the same machine
@@ -144,7 +145,7 @@ impl From<LayerArg> for LayerForm {
     }
 }
 
-/// `--format`
+/// Value of `--format`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FormatArg {
     /// One file that every engine can load
@@ -171,7 +172,7 @@ pub fn main(cli: Cli) -> ExitCode {
         if error.is::<ReaderGone>() {
             return Exit::Success.into();
         }
-        // Causes may be in the words of a registry, an archive or a cluster.
+        // Causes may quote a registry, an archive or a cluster.
         output::complain(&format!("quinistry: {}", Escaped(&format!("{error:#}"))));
         Exit::of(&error).into()
     })
@@ -214,13 +215,12 @@ fn serve(args: serve::Args) -> anyhow::Result<ExitCode> {
     args.run()
 }
 
-/// The runtime of all subcommands but `serve`: one thread, this one.
+/// Builds the runtime of all subcommands except `serve` and `operator`: it runs on this thread alone.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")
 }
 
-/// Runs a future to its end, or until somebody wants this program to stop: then it is dropped, and what it was
-/// writing goes with it.
+/// Runs a future to its end. On a signal to stop the future is dropped, which removes unfinished files.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     runtime()?.block_on(async {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
@@ -231,7 +231,7 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
     })
 }
 
-/// Runs a future that goes on until a signal stops it: then it has done what it was asked for.
+/// Runs a future that only a signal to stop ends; `None` stands for that regular end.
 fn block_until_stopped<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Option<T>> {
     runtime()?.block_on(async {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
@@ -242,9 +242,9 @@ fn block_until_stopped<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     })
 }
 
-/// A length for people: `5.1 MB`.
+/// Formats a length for display, such as `5.1 MB`.
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn human(bytes: u64) -> String {
+fn format_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.95 {
@@ -255,8 +255,8 @@ fn human(bytes: u64) -> String {
     format!("{value:.1} TB")
 }
 
-/// Text from a registry, made harmless for a terminal.
-fn plain(text: &str) -> String {
+/// Escapes text from outside, such as a registry's, for a terminal.
+fn sanitize(text: &str) -> String {
     escape::line(text)
 }
 
@@ -264,10 +264,10 @@ fn plain(text: &str) -> String {
 mod tests {
     #[test]
     fn lengths_are_shown_in_decimal_units() {
-        assert_eq!(super::human(999), "999 B");
-        assert_eq!(super::human(1000), "1.0 kB");
-        assert_eq!(super::human(5_140_000), "5.1 MB");
-        assert_eq!(super::human(999_999), "1.0 MB");
-        assert_eq!(super::human(7_000_000_000_000), "7.0 TB");
+        assert_eq!(super::format_bytes(999), "999 B");
+        assert_eq!(super::format_bytes(1000), "1.0 kB");
+        assert_eq!(super::format_bytes(5_140_000), "5.1 MB");
+        assert_eq!(super::format_bytes(999_999), "1.0 MB");
+        assert_eq!(super::format_bytes(7_000_000_000_000), "7.0 TB");
     }
 }

@@ -1,4 +1,6 @@
-//! The `quinistry` program: parse, dispatch, exit code. Everything it does is in the library.
+//! The `quinistry` program: parses the command line, runs the command, returns its exit code. All else is in
+//! the
+//! library.
 
 use std::process::ExitCode;
 

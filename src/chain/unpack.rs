@@ -1,4 +1,4 @@
-//! From a layer to an executable file in a folder that nobody else can enter.
+//! From a layer to an executable file in a folder that no other user can enter.
 
 use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::quine::LayerForm;
 
-/// An unpacked layer; the folder goes when this is dropped.
+/// Folder with an unpacked layer, which is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Unpacked {
     folder: TempDir,
@@ -17,7 +17,7 @@ pub(super) struct Unpacked {
 impl Unpacked {
     /// Unpacks `layer` into a new folder below the system's temporary one.
     pub(super) fn new(layer: &[u8], form: LayerForm) -> io::Result<Self> {
-        // Mode 0700: what we run must be what we unpacked.
+        // Mode 0700, so that no other user can replace the file between unpacking and running it.
         let folder = tempfile::Builder::new().prefix("quinistry-").tempdir()?;
         let layer = Cursor::new(layer);
         let tar: Box<dyn Read> = match form {
@@ -25,13 +25,13 @@ impl Unpacked {
             LayerForm::Gzip => Box::new(GzDecoder::new(layer)),
         };
         let mut archive = tar::Archive::new(tar);
-        // Root would otherwise give files to users of the image, who need not exist here.
+        // Root would otherwise give files to users of the image, which need not exist here.
         archive.set_preserve_ownerships(false);
         archive.unpack(folder.path())?;
         Ok(Self { folder })
     }
 
-    /// The executable, where the image has it.
+    /// Returns the path of the executable in the image.
     pub(super) fn executable(&self) -> PathBuf {
         self.folder.path().join("quinistry")
     }

@@ -5,7 +5,7 @@ use std::io;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::output::{self, Output};
+use super::output::{self, OutputArgs};
 use super::{LayerArg, port_holder};
 use crate::chain::{Chain, Deviation, Generation, Plan, Reason};
 use crate::client::{Client, Options};
@@ -14,7 +14,7 @@ use crate::shutdown::Signals;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How many generations to raise
+    /// Number of generations to raise
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     generations: u16,
 
@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 5000)]
     base_port: u16,
 
-    /// How the layers are stored
+    /// Compression of the layers
     #[arg(long, value_name = "FORM", default_value = "tar")]
     layer: LayerArg,
 
@@ -31,20 +31,21 @@ pub(super) struct Args {
     keep: bool,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report<'a> {
-    generations: Vec<ReportedGeneration<'a>>,
-    /// Null where a generation never came to serve anything: there is nothing to compare.
+struct BootstrapReport<'a> {
+    generations: Vec<GenerationReport<'a>>,
+    /// True if all generations serve the fixed point; null if a generation never served, with nothing to
+    /// compare.
     fixed_point: Option<bool>,
-    deviation: Option<ReportedDeviation>,
+    deviation: Option<DeviationReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct ReportedGeneration<'a> {
+struct GenerationReport<'a> {
     generation: u16,
     port: u16,
     pid: u32,
@@ -54,7 +55,7 @@ struct ReportedGeneration<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct ReportedDeviation {
+struct DeviationReport {
     generation: u16,
     reason: String,
 }
@@ -71,7 +72,7 @@ impl Args {
         let executable = Executable::current()?;
         let quine = Quine::new(&executable, self.layer.into())?;
         let plan = Plan::of_this_executable(&quine, self.generations, self.base_port);
-        // The generations' lives are tied to this thread's, and it lives as long as the process.
+        // The kernel ends the generations with this thread, which lives as long as the process.
         super::runtime()?.block_on(self.raise(&plan))
     }
 
@@ -80,7 +81,7 @@ impl Args {
         let client = Client::new(Options::default())?;
         let mut report = Printer { output: self.output, proven: Vec::new() };
         let raised = tokio::select! {
-            // Dropping the chain kills what runs of it.
+            // Dropping the chain kills its processes.
             () = signals.next() => anyhow::bail!("interrupted; all generations are stopped"),
             raised = Chain::raise(plan, &client, |generation| report.proven(generation)) => raised,
         };
@@ -93,7 +94,7 @@ impl Args {
                     }
                     tokio::select! {
                         () = signals.next() => {}
-                        deviation = chain.broken() => {
+                        deviation = chain.wait_for_deviation() => {
                             chain.stop().await;
                             return Err(deviation.into());
                         }
@@ -111,14 +112,14 @@ impl Args {
 }
 
 struct Printer {
-    output: Output,
+    output: OutputArgs,
     proven: Vec<Generation>,
 }
 
 impl Printer {
     fn proven(&mut self, generation: &Generation) {
         if self.is_text() {
-            // Any other failure to write is noticed at the end: it must not end the chain.
+            // A failure to write must not end the chain; the final report fails again.
             let _ = super::print(format!("{}\n", line(generation)));
         }
         self.proven.push(generation.clone());
@@ -129,10 +130,10 @@ impl Printer {
     }
 
     fn end(&self, deviation: Option<&Deviation>) -> anyhow::Result<()> {
-        self.output.print(&Report {
-            generations: self.proven.iter().map(ReportedGeneration::from).collect(),
+        self.output.print(&BootstrapReport {
+            generations: self.proven.iter().map(GenerationReport::from).collect(),
             fixed_point: fixed_point(deviation),
-            deviation: deviation.map(ReportedDeviation::from),
+            deviation: deviation.map(DeviationReport::from),
         })
     }
 }
@@ -161,7 +162,7 @@ fn named(deviation: Deviation) -> anyhow::Error {
     }
 }
 
-impl output::Report for Report<'_> {
+impl output::Report for BootstrapReport<'_> {
     /// Formats the end of the tree.
     fn text(&self) -> String {
         let digest = self.generations.last().map(|last| format!("\ndigest: {}\n", last.digest));
@@ -179,7 +180,7 @@ impl output::Report for Report<'_> {
     }
 }
 
-impl<'a> From<&'a Generation> for ReportedGeneration<'a> {
+impl<'a> From<&'a Generation> for GenerationReport<'a> {
     fn from(generation: &'a Generation) -> Self {
         Self {
             generation: generation.number,
@@ -192,7 +193,7 @@ impl<'a> From<&'a Generation> for ReportedGeneration<'a> {
     }
 }
 
-impl From<&Deviation> for ReportedDeviation {
+impl From<&Deviation> for DeviationReport {
     fn from(deviation: &Deviation) -> Self {
         let reason =
             anyhow::Chain::new(&deviation.reason).map(ToString::to_string).collect::<Vec<_>>().join(": ");
@@ -200,14 +201,14 @@ impl From<&Deviation> for ReportedDeviation {
     }
 }
 
-/// One branch of the tree. The digest is shortened to fit a terminal; the end has it whole.
+/// Formats one branch of the tree. The digest is shortened to fit a terminal; the last line has it whole.
 fn line(generation: &Generation) -> String {
     let depth = usize::from(generation.number - 1);
     let branch =
         if depth == 0 { String::new() } else { format!("{}└─ ", "   ".repeat((depth - 1).min(8))) };
     let origin = match generation.bytes {
         0 => "this executable".to_owned(),
-        bytes => format!("pulled {}", super::human(bytes)),
+        bytes => format!("pulled {}", super::format_bytes(bytes)),
     };
     format!(
         "{branch}generation {}  localhost:{}  pid {}  sha256:{:.12}…  {origin}  {:.0} ms",

@@ -1,32 +1,32 @@
-//! `quinistry check`: whether generation zero can be raised, before anything is changed.
+//! `quinistry check`: checks that generation 0 can be raised, and changes nothing.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::cluster::{self, What, Where};
-use super::output::{self, OutputFormat};
+use super::cluster::{self, ClusterArgs, InstallArgs};
+use super::output::{self, OutputFormatArgs};
 use crate::install::check::{Finding, Level, Question, check};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    what: What,
+    install: InstallArgs,
     #[command(flatten)]
-    output: OutputFormat,
+    output: OutputFormatArgs,
     #[command(flatten)]
-    place: Where,
+    cluster: ClusterArgs,
 }
 
-/// The findings, for programs.
+/// Findings for programs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report<'a> {
+struct CheckReport<'a> {
     /// Names of the cluster: context, cluster and address.
     cluster: &'a str,
     namespace: &'a str,
-    /// Whether `up` can work: no finding fails.
+    /// True if `up` can work: no finding fails.
     passes: bool,
     findings: &'a [Finding],
 }
@@ -35,21 +35,21 @@ struct Report<'a> {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let (wishes, shipment) = (self.what.wishes(), self.what.shipment()?);
-        let namespace = &self.what.namespace;
+        let (wishes, shipment) = (self.install.wishes(), self.install.shipment()?);
+        let namespace = &self.install.namespace;
         let question = Question { namespace, wishes: &wishes, shipment: &shipment, downgrade: false };
         let (place, findings) = cluster::run("nothing was changed", async {
-            let cluster = self.place.look().await?;
+            let cluster = self.cluster.connect_to_read().await?;
             Ok((cluster.place().to_string(), check(&cluster, &question).await?))
         })?;
         let passes = findings.iter().all(|finding| finding.level != Level::Fail);
         output::print(if self.output.is_json() {
-            output::document(&Report { cluster: &place, namespace, passes, findings: &findings })?
+            output::document(&CheckReport { cluster: &place, namespace, passes, findings: &findings })?
         } else {
             let paint = cluster::paint_of_stdout();
             let mut text = String::new();
             for finding in &findings {
-                writeln!(text, "{}", cluster::line(finding, paint))?;
+                writeln!(text, "{}", cluster::finding_line(finding, paint))?;
             }
             text
         })?;

@@ -1,4 +1,6 @@
-//! What the commands that speak to a cluster have in common: which one, what is to be raised there, and how it is shown.
+//! Common parts of the commands for a cluster: arguments for the connection and for the installation, and
+//! live
+//! output.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::plain;
+use super::sanitize;
 use crate::crd::NetworkMode;
 use crate::install::api::Cluster;
 use crate::install::check::{Finding, Level};
@@ -19,35 +21,35 @@ use crate::install::{Shipment, UpError, Wishes, names};
 use crate::oci::Digest;
 use crate::shutdown::Signals;
 
-/// The longest name of a namespace: `-operator` is appended for another one.
-const NAMESPACE_LENGTH: usize = 63 - "-operator".len();
+/// Length of the longest name of a namespace: the operator's namespace has `-operator` appended.
+const MAX_NAMESPACE_CHARS: usize = 63 - "-operator".len();
 
 /// Time limit for a read-only command to retry an API server that cannot serve.
-const LOOKING: Duration = Duration::from_secs(8);
+const READ_RETRY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Time limit for a command that changes the cluster to retry an API server that cannot serve.
-const CHANGING: Duration = Duration::from_mins(1);
+const CHANGE_RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Which cluster.
+/// Arguments that name a cluster.
 #[derive(Debug, clap::Args)]
-pub(super) struct Where {
-    /// How to reach the cluster [default: KUBECONFIG, ~/.kube/config, or a pod's own credentials]
+pub(super) struct ClusterArgs {
+    /// Kubeconfig that names the cluster [default: KUBECONFIG, ~/.kube/config, or a pod's own credentials]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// The context of the kubeconfig [default: its current one]
+    /// Context of the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }
 
-/// What is to be raised. What is not said stays as it is, in a resource that is there already.
+/// Arguments that describe the installation. Those that are not given keep an existing resource's values.
 #[derive(Debug, clap::Args)]
-pub(super) struct What {
-    /// Where the resource, the pieces and all generations live; the operator is in NAMESPACE-operator
+pub(super) struct InstallArgs {
+    /// Namespace of the resource, the seed and all generations; the operator is in NAMESPACE-operator
     #[arg(long, short, value_name = "NAMESPACE", default_value = names::NAMESPACE, value_parser = namespace)]
     pub(super) namespace: String,
 
-    /// How many generations, beside generation 0 [default: 3]
+    /// Number of generations, beside generation 0 [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=16))]
     generations: Option<i32>,
 
@@ -55,7 +57,7 @@ pub(super) struct What {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(i32).range(1026..=65535))]
     base_port: Option<i32>,
 
-    /// An image that the nodes have, to run generation 0 in; may be repeated [default: detected]
+    /// Image that the nodes have, to run generation 0 in; may be repeated [default: detected]
     #[arg(long = "carrier", value_name = "IMAGE")]
     carriers: Vec<String>,
 
@@ -68,18 +70,18 @@ pub(super) struct What {
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 
-    /// The digest of that file's image, where it cannot be asked for it
+    /// Digest of that file's image, for a file that cannot run here to compute it
     #[arg(long, value_name = "DIGEST", requires = "binary")]
     digest: Option<Digest>,
 }
 
-/// A namespace that can have another one beside it.
+/// Parses the name of a namespace that leaves room for the operator's.
 pub(super) fn namespace(text: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let edge = |c: Option<char>| c.is_some_and(|c| c != '-' && inner(c));
-    if text.len() > NAMESPACE_LENGTH {
+    if text.len() > MAX_NAMESPACE_CHARS {
         return Err(format!(
-            "at most {NAMESPACE_LENGTH} characters, as '-operator' is appended for another one"
+            "at most {MAX_NAMESPACE_CHARS} characters, as '-operator' is appended for another one"
         ));
     }
     if text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last()) {
@@ -98,34 +100,35 @@ fn network(text: &str) -> Result<NetworkMode, String> {
     }
 }
 
-// === impl Where ===
+// === impl ClusterArgs ===
 
-impl Where {
+impl ClusterArgs {
     /// Connects for a read-only command: an API server that cannot serve is reported within seconds.
-    pub(super) async fn look(&self) -> Result<Cluster, UpError> {
-        self.connect(LOOKING).await
+    pub(super) async fn connect_to_read(&self) -> Result<Cluster, UpError> {
+        self.connect(READ_RETRY_TIMEOUT).await
     }
 
     /// Connects for a command that changes the cluster and goes on after a short outage.
-    pub(super) async fn change(&self) -> Result<Cluster, UpError> {
-        self.connect(CHANGING).await
+    pub(super) async fn connect_to_change(&self) -> Result<Cluster, UpError> {
+        self.connect(CHANGE_RETRY_TIMEOUT).await
     }
 
-    async fn connect(&self, patience: Duration) -> Result<Cluster, UpError> {
-        let cluster = Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref(), patience).await?;
-        let said = Mutex::new(HashSet::new());
+    async fn connect(&self, retry_timeout: Duration) -> Result<Cluster, UpError> {
+        let cluster =
+            Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref(), retry_timeout).await?;
+        let shown = Mutex::new(HashSet::new());
         Ok(cluster.noticing(Arc::new(move |line: &str| {
-            let is_new = said.lock().is_ok_and(|mut said| said.insert(line.to_owned()));
+            let is_new = shown.lock().is_ok_and(|mut shown| shown.insert(line.to_owned()));
             if is_new {
-                let _ = writeln!(stderr(), "quinistry: {}", plain(line));
+                let _ = writeln!(stderr(), "quinistry: {}", sanitize(line));
             }
         })))
     }
 }
 
-// === impl What ===
+// === impl InstallArgs ===
 
-impl What {
+impl InstallArgs {
     pub(super) fn wishes(&self) -> Wishes {
         Wishes {
             generations: self.generations,
@@ -143,7 +146,7 @@ impl What {
     }
 }
 
-/// Runs a future to its end, or until somebody wants this program to stop.
+/// Runs a future to its end, or until a signal to stop; `words` then tell what is left in the cluster.
 pub(super) fn run<T>(
     words: &'static str,
     future: impl Future<Output = anyhow::Result<T>>,
@@ -157,38 +160,38 @@ pub(super) fn run<T>(
     })
 }
 
-/// One line of `check`.
-pub(super) fn line(finding: &Finding, paint: Paint) -> String {
+/// Formats one line of `check`.
+pub(super) fn finding_line(finding: &Finding, paint: Paint) -> String {
     let (code, word) = match finding.level {
         Level::Ok => (32, "ok  "),
         Level::Note => (33, "note"),
         Level::Fail => (31, "FAIL"),
     };
     let word = if paint.0 { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.into() };
-    format!("{word}  {:<12}  {}", finding.subject, plain(&finding.text))
+    format!("{word}  {:<12}  {}", finding.subject, sanitize(&finding.text))
 }
 
-/// Colours, for a terminal whose owner likes them. <https://no-color.org>
+/// Chooses colours for a terminal, unless its user has turned them off. <https://no-color.org>
 pub(super) fn paint(is_terminal: bool) -> Paint {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     Paint(is_terminal && !unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb"))
 }
 
-/// The colours of standard output.
+/// Chooses colours for standard output.
 pub(super) fn paint_of_stdout() -> Paint {
     paint(stdout().is_terminal())
 }
 
-/// A text on standard error that changes: drawn anew on a terminal, told by its new lines elsewhere.
-pub(super) struct Live {
+/// Text on standard error that changes: redrawn on a terminal; elsewhere only its new lines are printed.
+pub(super) struct LiveText {
     bar: Option<ProgressBar>,
     last: String,
     pub(super) paint: Paint,
 }
 
-// === impl Live ===
+// === impl LiveText ===
 
-impl Live {
+impl LiveText {
     pub(super) fn new() -> Self {
         let is_terminal = stderr().is_terminal();
         let bar = is_terminal.then(|| {
@@ -198,44 +201,44 @@ impl Live {
         Self { bar, last: String::new(), paint: paint(is_terminal) }
     }
 
-    /// A line that stays.
-    pub(super) fn say(&self, line: &str) {
+    /// Prints a line that stays.
+    pub(super) fn print_line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),
         }
     }
 
-    /// What is going on, which only a terminal shows.
-    pub(super) fn murmur(&self, text: &str) {
+    /// Shows the activity under way, on a terminal only.
+    pub(super) fn show_activity(&self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(text.to_owned());
             bar.tick();
         }
     }
 
-    /// The text as it is now.
-    pub(super) fn show(&mut self, text: &str) {
+    /// Replaces the text.
+    pub(super) fn update(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => {
                 bar.set_message(text.trim_end().to_owned());
                 bar.tick();
             }
-            None => fresh(&self.last, text).for_each(|line| eprintln!("{line}")),
+            None => new_lines(&self.last, text).for_each(|line| eprintln!("{line}")),
         }
         text.clone_into(&mut self.last);
     }
 
-    /// Nothing more changes; the last text stays where it is.
-    pub(super) fn end(&self) {
+    /// Leaves the last text where it is.
+    pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.abandon();
         }
     }
 }
 
-/// The lines that were not there before.
-pub(super) fn fresh<'a>(before: &'a str, now: &'a str) -> impl Iterator<Item = &'a str> {
+/// Returns the lines that were not there before.
+pub(super) fn new_lines<'a>(before: &'a str, now: &'a str) -> impl Iterator<Item = &'a str> {
     now.lines().filter(|line| !line.is_empty() && !before.lines().any(|known| known == *line))
 }
 
@@ -255,13 +258,13 @@ mod tests {
 
     #[test]
     fn only_new_lines_are_told() {
-        assert_eq!(fresh("a\nb\n", "a\nc\n\n").collect::<Vec<_>>(), ["c"]);
+        assert_eq!(new_lines("a\nb\n", "a\nc\n\n").collect::<Vec<_>>(), ["c"]);
     }
 
     #[test]
     fn a_finding_is_a_line() {
         let finding =
             Finding { level: Level::Note, subject: "nodes", text: "n2\u{1b}[2J".into(), details: Vec::new() };
-        assert_eq!(line(&finding, Paint(false)), r"note  nodes         n2\u{1b}[2J");
+        assert_eq!(finding_line(&finding, Paint(false)), r"note  nodes         n2\u{1b}[2J");
     }
 }

@@ -1,4 +1,4 @@
-//! Parsing of the command line: from arguments to the command that is asked for.
+//! Parsing of the command line, usage errors, and the kubectl plugin's command line.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -10,8 +10,8 @@ use super::exit::Exit;
 use super::{Cli, help, output};
 use crate::escape;
 
-/// The name by which kubectl knows its plugins.
-const PLUGIN: &str = "kubectl-quinistry";
+/// Name of this program as a plugin of kubectl.
+const PLUGIN_NAME: &str = "kubectl-quinistry";
 
 /// Parses the arguments of this process; ends it with help, or with a usage error.
 #[must_use]
@@ -37,7 +37,7 @@ fn end(error: &clap::Error) -> ! {
     std::process::exit(if failed { Exit::Failure } else { Exit::Success } as i32);
 }
 
-/// Formats a usage error, with only those suggestions that are near, and nothing that a terminal acts on.
+/// Formats a usage error with near suggestions only, and without control characters.
 fn message(error: &clap::Error) -> String {
     let typed = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(typed)) if error.kind() == ErrorKind::InvalidSubcommand => typed.as_str(),
@@ -64,7 +64,7 @@ fn message(error: &clap::Error) -> String {
                 text = text + "  tip: a similar subcommand exists: '" + near + "'\n";
             }
         } else {
-            text = text + &super::plain(line) + "\n";
+            text = text + &super::sanitize(line) + "\n";
         }
         // The first line says what is wrong with a value; help adds nothing to it.
         if error.kind() == ErrorKind::ValueValidation {
@@ -107,7 +107,7 @@ fn distance(one: &str, other: &str) -> usize {
 /// help, and shows the status if no command is named.
 fn command_line(mut arguments: Vec<OsString>) -> (Command, Vec<OsString>) {
     let is_plugin =
-        arguments.first().is_some_and(|path| Path::new(path).file_name() == Some(PLUGIN.as_ref()));
+        arguments.first().is_some_and(|path| Path::new(path).file_name() == Some(PLUGIN_NAME.as_ref()));
     if !is_plugin {
         return (help::program(), arguments);
     }

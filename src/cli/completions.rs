@@ -1,4 +1,4 @@
-//! `quinistry completions`
+//! `quinistry completions`: prints a completion script.
 
 use clap_complete::Shell;
 
@@ -6,7 +6,7 @@ use super::help;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The shell
+    /// Shell that runs the script
     shell: Shell,
 }
 

@@ -1,9 +1,9 @@
-//! `quinistry copy`
+//! `quinistry copy`: copies an image between registries.
 
 use serde::Serialize;
 
-use super::output::{Output, Report, complain, lines};
-use super::remote::{self, Remote};
+use super::output::{OutputArgs, Report, complain, lines};
+use super::remote::{self, ConnectionArgs};
 use crate::oci::{Digest, ImageReference};
 
 #[derive(Debug, clap::Args)]
@@ -11,19 +11,19 @@ pub(super) struct Args {
     #[arg(
         value_name = "FROM",
         value_parser = remote::reference,
-        help = "What to copy: HOST[:PORT]/NAME[:TAG][@DIGEST]"
+        help = "Image to copy: HOST[:PORT]/NAME[:TAG][@DIGEST]"
     )]
     from: ImageReference,
-    /// Where to: the same, usually with a tag
+    /// Target in the same form, usually with a tag
     #[arg(value_name = "TO", value_parser = remote::reference)]
     to: ImageReference,
-    /// Copy what refers to it, too: signatures, bills of materials and the like
+    /// Copy the referrers of the image, too: signatures, bills of materials and the like
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ struct Copied {
     digest: Digest,
     referrers: Vec<Digest>,
     missing: Vec<Digest>,
-    /// Whether referrers were asked for.
+    /// True if referrers were copied, too.
     #[serde(skip)]
     all: bool,
     /// Repository that received the referrers.
@@ -46,7 +46,7 @@ struct Copied {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (from, to) = (self.from, self.to);
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         let progress = super::progress::bars(self.output.is_quiet());
         let report = super::block_on(async { Ok(client.copy(&from, &to, self.all, progress).await?) })?;
         for digest in &report.missing {

@@ -1,31 +1,31 @@
-//! `quinistry delete`
+//! `quinistry delete`: deletes a tag or a manifest.
 
 use serde::Serialize;
 
 use super::exit::UsageError;
-use super::output::{Output, Report};
-use super::remote::{Name, Remote};
+use super::output::{OutputArgs, Report};
+use super::remote::{ConnectionArgs, ImageArg};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    name: Name,
+    name: ImageArg,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Deleted {
     reference: String,
-    deleted: Kind,
+    deleted: DeletedKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum Kind {
+enum DeletedKind {
     Tag,
     Manifest,
 }
@@ -35,17 +35,17 @@ enum Kind {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let image = self.name.image;
-        // The digest decides where both are named, as everywhere.
+        // The digest takes precedence over the tag, as in every command.
         let (reference, deleted) = match (image.digest(), image.tag()) {
-            (Some(digest), _) => (image.with_digest(digest.clone()).to_string(), Kind::Manifest),
-            (None, Some(_)) => (image.to_string(), Kind::Tag),
+            (Some(digest), _) => (image.with_digest(digest.clone()).to_string(), DeletedKind::Manifest),
+            (None, Some(_)) => (image.to_string(), DeletedKind::Tag),
             (None, None) => {
                 let reason =
                     "names no tag and no digest; a tag is deleted alone, a digest with all of its tags";
                 return Err(UsageError(format!("{image} {reason}")).into());
             }
         };
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         super::block_on(async { Ok(client.delete(&image).await?) })?;
         self.output.print(&Deleted { reference, deleted })
     }
@@ -54,8 +54,8 @@ impl Args {
 impl Report for Deleted {
     fn text(&self) -> String {
         match self.deleted {
-            Kind::Tag => format!("deleted tag {}\n", self.reference),
-            Kind::Manifest => format!("deleted manifest {} and its tags\n", self.reference),
+            DeletedKind::Tag => format!("deleted tag {}\n", self.reference),
+            DeletedKind::Manifest => format!("deleted manifest {} and its tags\n", self.reference),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `quinistry down`: removes what `up` made.
+//! `quinistry down`: removes everything that `up` made.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::cluster::{self, Where};
+use super::cluster::{self, ClusterArgs};
 use crate::install::down::down;
 use crate::install::{Place, names};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the resource is
+    /// Namespace of the resource
     #[arg(long, short, value_name = "NAMESPACE", default_value = names::NAMESPACE, value_parser = cluster::namespace)]
     namespace: String,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 
-    /// How long pods may take to end
+    /// Time that pods may take to end
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
 
     #[command(flatten)]
-    place: Where,
+    cluster: ClusterArgs,
 }
 
 // === impl Args ===
@@ -39,7 +39,7 @@ impl Args {
             names::RESOURCE
         );
         let removed = cluster::run("run it again to go on", async {
-            let cluster = self.place.change().await?;
+            let cluster = self.cluster.connect_to_change().await?;
             if !self.yes && !self.confirm(cluster.place()).await? {
                 return Ok(None);
             }
@@ -52,19 +52,21 @@ impl Args {
         let mut text = String::new();
         for (word, list) in [("removed", &removed.gone), ("left   ", &removed.left)] {
             for one in list {
-                writeln!(text, "{word}  {}", super::plain(one))?;
+                writeln!(text, "{word}  {}", super::sanitize(one))?;
             }
         }
         super::print(text)
     }
 
-    /// Asks with the cluster's names: the current context may be another one than its user thinks.
+    /// Asks for confirmation and shows the cluster's names: the current context may not be the one that the
+    /// user has in
+    /// mind.
     async fn confirm(&self, place: &Place) -> anyhow::Result<bool> {
         eprint!(
             "Remove all generations of {}/{}, and the operator, from {}? [y/N] ",
             self.namespace,
             names::RESOURCE,
-            super::plain(&place.to_string())
+            super::sanitize(&place.to_string())
         );
         stderr().flush()?;
         // A thread that nothing waits for, so that an interrupt ends the question.

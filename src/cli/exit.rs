@@ -1,9 +1,9 @@
-//! Exit codes: the one table, which docs/commands.md repeats word for word.
+//! Exit codes: the table that docs/commands.md repeats word for word.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// The exit code of a command.
+/// Exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     Success = 0,
@@ -12,7 +12,7 @@ pub(super) enum Exit {
     Deviates = 3,
 }
 
-/// A command line that the parser accepts and that makes no sense all the same: exit code 2.
+/// Error of a command line that the parser accepts and that makes no sense all the same: exit code 2.
 #[derive(Debug)]
 pub(super) struct UsageError(pub(super) String);
 

@@ -1,4 +1,4 @@
-//! `quinistry gc`: removes from a folder what no manifest needs, while no registry serves it.
+//! `quinistry gc`: removes content that no manifest needs from a folder that no registry serves.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,43 +8,43 @@ use anyhow::Context as _;
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::output::{self, Output};
+use super::output::{self, OutputArgs};
 use super::storage::open_folder;
 use crate::oci::{Digest, RepositoryName};
 use crate::store::{Access, Collected, Collection, NotUnderstood, Store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The folder that `serve --storage` was given, or distribution's root directory
+    /// Folder of `serve --storage`, or distribution's root directory
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     folder: PathBuf,
 
-    /// Say what would be removed, and remove nothing
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Leave what is younger than so many minutes: a push may be about to refer to it
+    /// Leave content that is younger than this, because a push may be about to refer to it
     #[arg(long, value_name = "MINUTES", default_value_t = 60)]
     grace: u64,
 
-    /// Remove manifests, too, that no tag means, nor an index, and that refer to nothing that stays
+    /// Also remove manifests that no tag and no index refers to, unless their subject stays
     #[arg(long)]
     delete_untagged: bool,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+struct GcReport {
     dry_run: bool,
-    manifests: Vec<Linked>,
-    links: Vec<Linked>,
-    blobs: Vec<Blob>,
+    manifests: Vec<RemovedLink>,
+    links: Vec<RemovedLink>,
+    blobs: Vec<FreedBlob>,
     bytes: u64,
     kept: usize,
-    /// Manifests that cannot be read as such, kept with all that they mention.
+    /// Manifests that cannot be parsed, kept with all digests that they mention.
     not_understood: Vec<Unread>,
 }
 
@@ -56,23 +56,23 @@ struct Unread {
     tags: Vec<String>,
 }
 
-/// Links that are removed from a repository.
+/// Link that is removed from a repository.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Linked {
+struct RemovedLink {
     repository: String,
     digest: Digest,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Blob {
+struct FreedBlob {
     digest: Digest,
     size: u64,
 }
 
 /// Folder below the root in which every registry of this layout keeps its data from the first start on.
-const STORE: &str = "docker/registry/v2";
+const STORE_FOLDER: &str = "docker/registry/v2";
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -87,40 +87,47 @@ impl Args {
             dry_run: self.dry_run,
         };
         let collected = store.collect(&wanted)?;
-        self.output.print(&Report::new(self.dry_run, collected))
+        self.output.print(&GcReport::new(self.dry_run, collected))
     }
 }
 
-/// Fails unless a registry has kept its content here: a wrong path must not become a store.
+/// Fails unless a registry has kept its content in the folder: a wrong path must not become a store.
 fn ensure_store(folder: &Path) -> anyhow::Result<()> {
     let shown = folder.display();
     anyhow::ensure!(folder.is_dir(), "there is no folder {shown}");
-    if folder.join(STORE).is_dir() {
+    if folder.join(STORE_FOLDER).is_dir() {
         return Ok(());
     }
     let inside = folder.canonicalize().unwrap_or_else(|_| folder.into());
-    let above = inside.ancestors().skip(1).find(|above| above.join(STORE).is_dir());
+    let above = inside.ancestors().skip(1).find(|above| above.join(STORE_FOLDER).is_dir());
     let hint = above
         .filter(|above| inside.starts_with(above.join("docker")))
         .map(|above| format!("; did you mean {}?", above.display()))
         .unwrap_or_default();
-    anyhow::bail!("{shown} is not the storage of a registry (no {STORE} in it); nothing was changed{hint}")
+    anyhow::bail!(
+        "{shown} is not the storage of a registry (no {STORE_FOLDER} in it); nothing was changed{hint}"
+    )
 }
 
-// === impl Report ===
+/// Formats a number with its noun, in the singular for one.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
 
-impl Report {
+// === impl GcReport ===
+
+impl GcReport {
     fn new(dry_run: bool, collected: Collected) -> Self {
-        let linked = |(repository, digest): (RepositoryName, Digest)| Linked {
+        let removed_link = |(repository, digest): (RepositoryName, Digest)| RemovedLink {
             repository: repository.to_string(),
             digest,
         };
         Self {
             dry_run,
             bytes: collected.blobs.iter().map(|(_, length)| length).sum(),
-            manifests: collected.manifests.into_iter().map(linked).collect(),
-            links: collected.links.into_iter().map(linked).collect(),
-            blobs: collected.blobs.into_iter().map(|(digest, size)| Blob { digest, size }).collect(),
+            manifests: collected.manifests.into_iter().map(removed_link).collect(),
+            links: collected.links.into_iter().map(removed_link).collect(),
+            blobs: collected.blobs.into_iter().map(|(digest, size)| FreedBlob { digest, size }).collect(),
             kept: collected.kept,
             not_understood: collected.not_understood.into_iter().map(Unread::from).collect(),
         }
@@ -134,20 +141,20 @@ impl From<NotUnderstood> for Unread {
     }
 }
 
-impl output::Report for Report {
+impl output::Report for GcReport {
     fn text(&self) -> String {
         let mut text = String::new();
         let mut line = |line: std::fmt::Arguments<'_>| {
             writeln!(text, "{line}").expect("writing to a string does not fail");
         };
-        for Linked { repository, digest } in &self.manifests {
+        for RemovedLink { repository, digest } in &self.manifests {
             line(format_args!("manifest {repository}@{digest}"));
         }
-        for Linked { repository, digest } in &self.links {
+        for RemovedLink { repository, digest } in &self.links {
             line(format_args!("link     {repository}@{digest}"));
         }
-        for Blob { digest, size } in &self.blobs {
-            line(format_args!("blob     {digest}  {}", super::human(*size)));
+        for FreedBlob { digest, size } in &self.blobs {
+            line(format_args!("blob     {digest}  {}", super::format_bytes(*size)));
         }
         for Unread { repository, digest, tags } in &self.not_understood {
             let tags = tags.iter().fold(String::new(), |text, tag| text + " :" + tag);
@@ -156,13 +163,14 @@ impl output::Report for Report {
             ));
         }
         line(format_args!(
-            "{} manifests, {} links and {} blobs of {} {}; {} blobs stay",
-            self.manifests.len(),
-            self.links.len(),
-            self.blobs.len(),
-            super::human(self.bytes),
+            "{}, {} and {} of {} {}; {} {}",
+            count(self.manifests.len(), "manifest"),
+            count(self.links.len(), "link"),
+            count(self.blobs.len(), "blob"),
+            super::format_bytes(self.bytes),
             if self.dry_run { "would be removed" } else { "removed" },
-            self.kept
+            count(self.kept, "blob"),
+            if self.kept == 1 { "stays" } else { "stay" }
         ));
         text
     }
@@ -170,5 +178,14 @@ impl output::Report for Report {
     /// Returns the digests whose bytes are freed.
     fn essence(&self) -> String {
         output::lines(self.blobs.iter().map(|blob| &blob.digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn one_of_a_kind_is_in_the_singular() {
+        let counts = [0, 1, 2].map(|number| super::count(number, "blob"));
+        assert_eq!(counts, ["0 blobs", "1 blob", "2 blobs"]);
     }
 }

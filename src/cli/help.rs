@@ -1,4 +1,5 @@
-//! Help: subcommands in groups, two examples for each, and what of it kubectl's plugin and other tools see.
+//! Help: subcommands in groups, two examples for each, and the parts that kubectl's plugin and other tools
+//! show.
 
 mod examples;
 
@@ -9,7 +10,7 @@ use clap::{Arg, Command, CommandFactory as _};
 use self::examples::EXAMPLES;
 use super::exit::Exit;
 
-/// The name of a group, and its subcommands in the order in which they are shown.
+/// Name of a group, and its subcommands in the order in which they are shown.
 type Group = (&'static str, &'static [&'static str]);
 
 /// Every subcommand that is not hidden, once.

@@ -1,4 +1,4 @@
-//! `quinistry image`: this executable's own image, in parts or as a file.
+//! `quinistry image`: prints parts of this executable's own image, or saves it.
 
 use clap::Subcommand;
 
@@ -10,24 +10,24 @@ use crate::quine::{Blob, Executable, Flavour, Quine, REPOSITORY};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
-    what: What,
+    command: ImageCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum ImageCommand {
     /// Print the digest of the manifest: the fixed point
-    Digest(Which),
+    Digest(ImageArgs),
     /// Print the image's configuration
-    Config(Which),
+    Config(ImageArgs),
     /// Print the image's manifest
-    Manifest(Which),
+    Manifest(ImageArgs),
     /// Write the image to a file or folder, for `docker load`, `ctr images import`, `kind load`, …
-    Save(Save),
+    Save(SaveArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct Which {
-    /// How the layer is stored
+struct ImageArgs {
+    /// Compression of the layer
     #[arg(long, value_name = "FORM", default_value = "tar")]
     layer: LayerArg,
 
@@ -37,12 +37,12 @@ struct Which {
 }
 
 #[derive(Debug, clap::Args)]
-struct Save {
-    /// Where to; `-` is standard output
+struct SaveArgs {
+    /// File or folder to write; `-` is standard output
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: String,
 
-    /// What to write
+    /// Form of the image
     #[arg(long, value_enum, default_value = "archive")]
     format: FormatArg,
 
@@ -50,11 +50,12 @@ struct Save {
     name: Option<String>,
 
     #[command(flatten)]
-    which: Which,
+    image: ImageArgs,
 }
 
-/// Under which name engines will know the image, if none is given: what the README's first example pulls; for a
-/// bootstrap image, what the Helm chart and `e2e/generation.yaml` ask for, as it is published.
+/// Returns the default name of the image in engines: the name that the README's first example pulls; for a
+/// bootstrap
+/// image, the published name that the Helm chart and `e2e/generation.yaml` ask for.
 fn default_name(bootstrap: bool) -> String {
     if bootstrap {
         concat!("ghcr.io/quinistry/quinistry:", env!("CARGO_PKG_VERSION")).into()
@@ -65,7 +66,7 @@ fn default_name(bootstrap: bool) -> String {
 
 fn name_help() -> String {
     format!(
-        "The name under which engines will know the image [default: {}; with --bootstrap: {}]",
+        "Name of the image in container engines [default: {}; with --bootstrap: {}]",
         default_name(false),
         default_name(true)
     )
@@ -83,16 +84,16 @@ fn full_name(typed: &str) -> Result<String, String> {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        match self.what {
-            What::Digest(which) => super::print(format!("{}\n", which.quine()?.digest())),
-            What::Config(which) => print(which.quine()?.config()),
-            What::Manifest(which) => print(which.quine()?.manifest()),
-            What::Save(save) => save.run(),
+        match self.command {
+            ImageCommand::Digest(image) => super::print(format!("{}\n", image.quine()?.digest())),
+            ImageCommand::Config(image) => print(image.quine()?.config()),
+            ImageCommand::Manifest(image) => print(image.quine()?.manifest()),
+            ImageCommand::Save(save) => save.run(),
         }
     }
 }
 
-impl Which {
+impl ImageArgs {
     fn quine(&self) -> anyhow::Result<Quine> {
         let flavour = if self.bootstrap { Flavour::Bootstrap } else { Flavour::Served };
         Ok(Quine::with_flavour(&Executable::current()?, self.layer.into(), flavour)?)
@@ -104,15 +105,15 @@ fn print(blob: &Blob) -> anyhow::Result<()> {
     super::print(blob.content.to_bytes()?)
 }
 
-impl Save {
+impl SaveArgs {
     fn run(self) -> anyhow::Result<()> {
         let target = target(&self.path)?;
         allow_closed_pipe(&target.clone(), self.write(target))
     }
 
     fn write(self, target: Target) -> anyhow::Result<()> {
-        let name = self.name.unwrap_or_else(|| default_name(self.which.bootstrap));
-        let quine = self.which.quine()?;
+        let name = self.name.unwrap_or_else(|| default_name(self.image.bootstrap));
+        let quine = self.image.quine()?;
         let mut writer = Writer::create(target, self.format.into())?;
         for blob in [quine.manifest(), quine.config(), quine.layer()] {
             let mut file = writer.begin_blob(&blob.descriptor)?;

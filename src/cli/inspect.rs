@@ -1,27 +1,27 @@
-//! `quinistry inspect`
+//! `quinistry inspect`: shows the parts of an image.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::output::{Output, Report};
-use super::remote::{Name, Remote};
-use super::{human, plain};
+use super::output::{OutputArgs, Report};
+use super::remote::{ConnectionArgs, ImageArg};
+use super::{format_bytes, sanitize};
 use crate::client::{Client, Document, Manifest};
 use crate::oci::{ConfigSummary, Descriptor, Digest, ImageReference, Platform, media_type};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    name: Name,
+    name: ImageArg,
     /// Print the manifest's exact bytes
     #[arg(long, conflicts_with_all = ["output", "quiet"])]
     raw: bool,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,18 +32,18 @@ struct Inspected {
     media_type: String,
     /// Platform of an image, if its configuration names one.
     platform: Option<String>,
-    config: Option<Part>,
-    layers: Vec<Part>,
+    config: Option<BlobSummary>,
+    layers: Vec<BlobSummary>,
     /// Length of all layers.
     size: u64,
     /// Images that an index lists.
-    manifests: Vec<Child>,
+    manifests: Vec<ChildSummary>,
     annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Part {
+struct BlobSummary {
     digest: Digest,
     media_type: String,
     size: u64,
@@ -51,7 +51,7 @@ struct Part {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Child {
+struct ChildSummary {
     digest: Digest,
     media_type: String,
     size: u64,
@@ -63,7 +63,7 @@ struct Child {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let image = self.name.image;
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         super::block_on(async {
             let manifest = client.manifest(&image).await?;
             if self.raw {
@@ -88,7 +88,7 @@ async fn inspect(client: &Client, image: &ImageReference, manifest: &Manifest) -
     };
     match manifest.document()? {
         Document::Index(index) => {
-            inspected.manifests = index.manifests.iter().map(Child::from).collect();
+            inspected.manifests = index.manifests.iter().map(ChildSummary::from).collect();
         }
         Document::Image(document) => {
             if media_type::is_image_config(&document.config.media_type) {
@@ -97,8 +97,8 @@ async fn inspect(client: &Client, image: &ImageReference, manifest: &Manifest) -
                     inspected.platform = Some(format!("{os}/{architecture}"));
                 }
             }
-            inspected.config = Some(Part::from(&document.config));
-            inspected.layers = document.layers.iter().map(Part::from).collect();
+            inspected.config = Some(BlobSummary::from(&document.config));
+            inspected.layers = document.layers.iter().map(BlobSummary::from).collect();
             inspected.size = document.layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
             inspected.annotations = document.annotations;
         }
@@ -115,7 +115,7 @@ impl Report for Inspected {
     fn text(&self) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
-            writeln!(text, "{name:<12}{}", plain(value)).expect("writing to a string does not fail");
+            writeln!(text, "{name:<12}{}", sanitize(value)).expect("writing to a string does not fail");
         };
         line("name", &self.reference);
         line("digest", self.digest.as_str());
@@ -129,7 +129,7 @@ impl Report for Inspected {
         if let Some(config) = &self.config {
             line("config", &config.text());
             self.layers.iter().for_each(|layer| line("layer", &layer.text()));
-            line("size", &human(self.size));
+            line("size", &format_bytes(self.size));
         }
         for (key, value) in &self.annotations {
             line("annotation", &format!("{key}={value}"));
@@ -142,21 +142,21 @@ impl Report for Inspected {
     }
 }
 
-impl Part {
+impl BlobSummary {
     fn text(&self) -> String {
-        format!("{}  {}  {}", self.digest, human(self.size), self.media_type)
+        format!("{}  {}  {}", self.digest, format_bytes(self.size), self.media_type)
     }
 }
 
-impl From<&Descriptor> for Part {
+impl From<&Descriptor> for BlobSummary {
     fn from(one: &Descriptor) -> Self {
         Self { digest: one.digest.clone(), media_type: one.media_type.clone(), size: one.size }
     }
 }
 
-impl From<&Descriptor> for Child {
+impl From<&Descriptor> for ChildSummary {
     fn from(one: &Descriptor) -> Self {
-        let Part { digest, media_type, size } = one.into();
+        let BlobSummary { digest, media_type, size } = one.into();
         Self { digest, media_type, size, platform: one.platform.as_ref().map(name) }
     }
 }

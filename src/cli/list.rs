@@ -1,19 +1,19 @@
-//! `quinistry list`
+//! `quinistry list`: lists the repositories of a registry.
 
 use serde::Serialize;
 
-use super::output::{Output, Report};
-use super::remote::{self, Remote};
+use super::output::{OutputArgs, Report};
+use super::remote::{self, ConnectionArgs};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The registry, such as localhost:5000
+    /// Registry, such as localhost:5000
     #[arg(value_parser = remote::host)]
     host: String,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -27,7 +27,7 @@ struct Repositories {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         let repositories = super::block_on(async { Ok(client.repositories(&self.host).await?) })?;
         self.output.print(&Repositories { host: self.host, repositories })
     }
@@ -35,7 +35,7 @@ impl Args {
 
 impl Report for Repositories {
     fn text(&self) -> String {
-        self.repositories.iter().map(|name| super::plain(name) + "\n").collect()
+        self.repositories.iter().map(|name| super::sanitize(name) + "\n").collect()
     }
 
     fn essence(&self) -> String {

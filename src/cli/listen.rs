@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use super::port_holder;
 
-/// Listens there and nowhere else.
+/// Listens on exactly this address.
 pub(super) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let is_taken = error.kind() == io::ErrorKind::AddrInUse;
@@ -18,10 +18,10 @@ pub(super) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// The same, but where `[::]` means all addresses, and the kernel has no IPv6, on those of IPv4.
+/// Listens on this address, or on all IPv4 addresses if it is `[::]` and the kernel has no IPv6.
 pub(super) async fn bind_all(address: SocketAddr) -> anyhow::Result<TcpListener> {
     match bind(address).await {
-        // Anything else would fail for IPv4 as well.
+        // Other errors would occur for IPv4 as well.
         Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_no_ipv6(&error) => {
             bind((Ipv4Addr::UNSPECIFIED, address.port()).into()).await
         }

@@ -1,4 +1,4 @@
-//! `quinistry login`
+//! `quinistry login`: checks credentials and stores them.
 
 use std::io::{IsTerminal as _, Read as _, Write as _, stderr, stdin};
 
@@ -6,14 +6,16 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::client::{Credentials, DockerConfig, Secret};
 
-use super::remote::Remote;
+use super::remote::ConnectionArgs;
 
-/// Longer than any token in use, and short enough to hold when somebody pipes the wrong file.
-const MAX_PASSWORD: u64 = 64 * 1024;
+/// Length of a password from standard input: longer than any token in use, and short enough to hold if a
+/// wrong file
+/// is piped.
+const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The registry, such as localhost:5000
+    /// Registry, such as localhost:5000
     #[arg(value_parser = super::remote::host)]
     host: String,
     /// Log in as this user
@@ -23,7 +25,7 @@ pub(super) struct Args {
     #[arg(long, requires = "username")]
     password_stdin: bool,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 // === impl Args ===
@@ -31,7 +33,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = DockerConfig::from_env()?;
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         if !self.password_stdin && !stdin().is_terminal() {
             bail!("there is no terminal to ask for a password; give -u USER and --password-stdin");
         }
@@ -41,7 +43,10 @@ impl Args {
         };
         let password = if self.password_stdin {
             let mut text = String::new();
-            stdin().take(MAX_PASSWORD).read_to_string(&mut text).context("failed to read the password")?;
+            stdin()
+                .take(MAX_PASSWORD_BYTES)
+                .read_to_string(&mut text)
+                .context("failed to read the password")?;
             text.trim_end_matches(['\r', '\n']).to_owned()
         } else {
             rpassword::prompt_password("Password: ").context("failed to read the password")?

@@ -1,11 +1,11 @@
-//! The command `quinistry logout`.
+//! `quinistry logout`: removes stored credentials.
 
 use super::remote;
 use crate::client::DockerConfig;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The registry, such as localhost:5000
+    /// Registry, such as localhost:5000
     #[arg(value_parser = remote::host)]
     host: String,
 }

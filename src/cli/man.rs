@@ -1,4 +1,4 @@
-//! `quinistry man`: a manual page for the program and each of its commands.
+//! `quinistry man`: writes a manual page for the program and each of its commands.
 
 use std::fs;
 use std::path::{Path, PathBuf};

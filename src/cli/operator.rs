@@ -1,4 +1,4 @@
-//! `quinistry operator`
+//! `quinistry operator`: runs the Kubernetes operator until a signal stops it.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,19 +15,19 @@ use crate::shutdown::Signals;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Look after the resources of this namespace only [default: all namespaces]
+    /// Namespace whose resources the operator reconciles [default: all namespaces]
     #[arg(long, short, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// Have one of several operators lead, by a Lease in their own namespace; the others stand by
+    /// Elect one of several operators as leader by a Lease in their own namespace; the others stand by
     #[arg(long)]
     leader_elect: bool,
 
-    /// Name of the Lease: the same for operators that would do the same, another for all others
+    /// Name of the Lease, shared by the replicas of one operator and by no other operator
     #[arg(long, value_name = "NAME", default_value = "quinistry-operator", requires = "leader_elect")]
     lease_name: String,
 
-    /// Leave the generations above a seed of another executable to the operator that is that executable
+    /// Leave the generations above a seed of another executable to the operator of that executable
     #[arg(long)]
     hand_over: bool,
 
@@ -59,7 +59,7 @@ impl Args {
         );
         let (stop, stopped) = watch::channel(false);
         let until = |mut stopped: watch::Receiver<bool>| async move {
-            // The sender is gone only when the whole ends.
+            // The sender is dropped only when the program ends.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let app = router(operator.clone());
@@ -80,19 +80,21 @@ impl Args {
         stop.send_replace(true);
         tokio::select! {
             ended = run => ended.context("the operator failed")??,
-            () = signals.next() => tracing::warn!("asked again; leaving at once"),
+            () = signals.next() => tracing::warn!("second signal received, stopping at once"),
         }
         admin.abort();
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// This executable as a seed. One that cannot be an image is no piece of any either, and operates all the same.
+/// Splits this executable as a seed. An executable that cannot be an image cannot restore a seed part, but
+/// operates
+/// all the same.
 fn own() -> Option<Cut> {
     let executable = Executable::current()
-        .inspect_err(|error| tracing::warn!("no piece of generation 0 can be restored: {error}"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot restore parts of the seed"))
         .ok()?;
     Cut::of_this("", &executable)
-        .inspect_err(|error| tracing::warn!("no piece of generation 0 can be restored: {error}"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot restore parts of the seed"))
         .ok()
 }

@@ -1,4 +1,4 @@
-//! Results on standard output: text for a terminal, JSON for programs, or the essential words alone.
+//! Results on standard output: text for a terminal, JSON for programs, or the essential result alone.
 
 mod json;
 
@@ -11,9 +11,9 @@ use serde::Serialize;
 
 pub(super) use json::{document, line};
 
-/// The form of a result.
+/// Form of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum ResultFormat {
     /// Text for reading
     Text,
     /// One JSON document, with the fields of docs/commands.md
@@ -23,7 +23,7 @@ pub(super) enum Format {
 /// `-o/--output`, for commands without a quiet form.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
-pub(super) struct OutputFormat {
+pub(super) struct OutputFormatArgs {
     /// Format of the result
     #[arg(
         long = "output",
@@ -33,23 +33,22 @@ pub(super) struct OutputFormat {
         value_name = "FORMAT",
         default_value = "text"
     )]
-    pub(super) format: Format,
+    pub(super) format: ResultFormat,
 }
 
 /// Arguments `-o/--output` and `-q/--quiet`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
-pub(super) struct Output {
+pub(super) struct OutputArgs {
     #[command(flatten)]
-    form: OutputFormat,
+    form: OutputFormatArgs,
 
     /// Print the essential result only, such as a digest or names; no progress
     #[arg(long, short, conflicts_with = "output")]
     quiet: bool,
 }
 
-/// The result of a command, in each form that it is printed in. The fields that it serializes are promised in
-/// docs/commands.md.
+/// Result of a command, in each form that it is printed in. docs/commands.md promises the serialized fields.
 pub(super) trait Report: Serialize {
     /// Returns the text for a terminal: whole lines, with everything from outside escaped.
     fn text(&self) -> String;
@@ -58,17 +57,17 @@ pub(super) trait Report: Serialize {
     fn essence(&self) -> String;
 }
 
-// === impl OutputFormat ===
+// === impl OutputFormatArgs ===
 
-impl OutputFormat {
+impl OutputFormatArgs {
     pub(super) fn is_json(self) -> bool {
-        self.format == Format::Json
+        self.format == ResultFormat::Json
     }
 }
 
-// === impl Output ===
+// === impl OutputArgs ===
 
-impl Output {
+impl OutputArgs {
     pub(super) fn is_json(self) -> bool {
         self.form.is_json()
     }
@@ -80,9 +79,9 @@ impl Output {
     /// Prints a result in the wanted form.
     pub(super) fn print(self, report: &impl Report) -> anyhow::Result<()> {
         print(match self.form.format {
-            Format::Json => document(report)?,
-            Format::Text if self.quiet => report.essence(),
-            Format::Text => report.text(),
+            ResultFormat::Json => document(report)?,
+            ResultFormat::Text if self.quiet => report.essence(),
+            ResultFormat::Text => report.text(),
         })
     }
 }
@@ -92,8 +91,9 @@ pub(super) fn lines(items: impl IntoIterator<Item = impl Display>) -> String {
     items.into_iter().fold(String::new(), |text, item| text + &item.to_string() + "\n")
 }
 
-/// A reader of standard output that has seen enough, such as `head`. Ends the command, without a word and
-/// with success.
+/// Error of a standard output that its reader, such as `head`, has closed. Ends the command with success and
+/// without
+/// a message.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub(super) struct ReaderGone;
@@ -112,8 +112,8 @@ pub(super) fn go_on_unread(printed: anyhow::Result<()>) -> anyhow::Result<()> {
     printed.or_else(|error| if error.is::<ReaderGone>() { Ok(()) } else { Err(error) })
 }
 
-/// Writes a line to standard error. `eprintln!` panics when its reader is gone; there is nothing left to tell
-/// it to.
+/// Writes a line to standard error, and ignores a failure, because no other place is left to report it.
+/// `eprintln!` would panic.
 pub(super) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

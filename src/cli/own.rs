@@ -1,33 +1,33 @@
-//! This executable as an image, as the subcommands that deal with registries see it.
+//! This executable's image for the commands that use registries: as a source to push, and in comparisons.
 
 use serde::Serialize;
 
-use crate::client::{BoxError, Content, PushSource};
+use crate::client::{BlobLocation, BoxError, PushSource};
 use crate::oci::{Descriptor, Digest};
 use crate::quine::{Executable, Flavour, LayerForm, Quine};
 
-/// The title that every image of quinistry gives itself.
-pub(super) const TITLE: &str = "quinistry";
+/// Title in the annotations of every image of quinistry.
+pub(super) const IMAGE_TITLE: &str = "quinistry";
 
-/// The relation of an image to this executable.
+/// Relation of an image to this executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Relation {
-    /// The image that this executable serves.
+    /// The image is the one that this executable serves.
     Served,
-    /// The image of this executable that is loaded onto nodes: it serves the same fixed point.
+    /// The image is this executable's bootstrap image, which serves the same fixed point.
     Bootstrap,
-    /// An image of another build or version of quinistry.
+    /// The image is of another build or version of quinistry.
     Quinistry,
-    /// Any other image.
+    /// The image is not quinistry's.
     Other,
 }
 
 // === impl Relation ===
 
 impl Relation {
-    /// Returns true if the image holds the fixed point of this executable; `None` where there is none to
-    /// compare.
+    /// Returns true if the image holds the fixed point of this executable; `None` if the image has no fixed
+    /// point.
     pub(super) fn is_fixed_point(self) -> Option<bool> {
         match self {
             Self::Served | Self::Bootstrap => Some(true),
@@ -37,9 +37,9 @@ impl Relation {
     }
 }
 
-/// The image of this executable, to be pushed.
+/// Returns the image of this executable as a source to push.
 pub(super) fn source(form: LayerForm) -> anyhow::Result<Box<dyn PushSource>> {
-    Ok(Box::new(Own(Quine::new(&Executable::current()?, form)?)))
+    Ok(Box::new(ExecutableImage(Quine::new(&Executable::current()?, form)?)))
 }
 
 /// Compares verified manifests with this executable's own. Images of other titles are not compared:
@@ -61,17 +61,17 @@ pub(super) fn relation(digests: &[&Digest], is_quinistry: bool) -> anyhow::Resul
     Ok(Relation::Quinistry)
 }
 
-struct Own(Quine);
+struct ExecutableImage(Quine);
 
-impl PushSource for Own {
+impl PushSource for ExecutableImage {
     fn root(&self) -> &Descriptor {
         &self.0.manifest().descriptor
     }
 
-    fn open(&self, digest: &Digest) -> Result<Content, BoxError> {
+    fn open(&self, digest: &Digest) -> Result<BlobLocation, BoxError> {
         let blobs = [self.0.manifest(), self.0.config(), self.0.layer()];
         let blob = blobs.into_iter().find(|blob| blob.digest() == digest);
         let blob = blob.ok_or_else(|| format!("{digest} is not part of this executable's image"))?;
-        Ok(Content::Local(Box::new(blob.content.reader())))
+        Ok(BlobLocation::Local(Box::new(blob.content.reader())))
     }
 }

@@ -1,14 +1,15 @@
-//! Advice for folders that this process may not use.
+//! Advice for folders to which this process has no access.
 
 use std::fmt::Write as _;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access as Permission, AtFlags, CWD, accessat};
 
 use crate::store::Access;
 
-/// Adds the command that mends it to a failure to open a folder, if it is one of permissions.
+/// Adds advice to an error of permissions about a folder; other errors stay as they are.
 pub(super) fn advise(folder: &Path, access: Access, error: anyhow::Error) -> anyhow::Error {
     let kind = error.chain().find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -28,7 +29,7 @@ pub(super) fn advise(folder: &Path, access: Access, error: anyhow::Error) -> any
     anyhow::anyhow!("{error:#}; {advice}")
 }
 
-/// Returns the command that makes this user the owner of a folder.
+/// Returns the shell command that makes this user the owner of a folder.
 fn command(folder: &Path, user: u32, group: u32) -> String {
     let quoted = quote(&folder.display().to_string());
     let mut command = String::new();
@@ -37,10 +38,24 @@ fn command(folder: &Path, user: u32, group: u32) -> String {
     }
     let may_write =
         accessat(CWD, folder, Permission::WRITE_OK | Permission::EXEC_OK, AtFlags::EACCESS).is_ok();
-    // The folder's files have the same owner, or are what this user may not use.
-    let recursive = if may_write || folder.join("docker").exists() { "-R " } else { "" };
+    // A folder that this user may write failed for its content.
+    let recursive = if may_write || has_foreign_content(folder, user) { "-R " } else { "" };
     write!(command, "chown {recursive}{user}:{group} {quoted}").expect("writing to a string does not fail");
     command
+}
+
+/// Returns true if anything in a folder belongs to another user, or if the folder cannot be listed.
+/// Registries keep
+/// all content below `docker`, which may be listed and still hold content of another user.
+fn has_foreign_content(folder: &Path, user: u32) -> bool {
+    if !folder.exists() {
+        return false;
+    }
+    let Ok(mut entries) = std::fs::read_dir(folder) else { return true };
+    let is_foreign = |entry: io::Result<std::fs::DirEntry>| {
+        entry.and_then(|entry| entry.metadata()).is_ok_and(|metadata| metadata.uid() != user)
+    };
+    folder.join("docker").exists() || entries.any(is_foreign)
 }
 
 /// Quotes a path for a shell.
@@ -49,7 +64,7 @@ fn quote(path: &str) -> String {
     if !path.is_empty() && !path.starts_with('-') && path.chars().all(is_plain) {
         path.into()
     } else {
-        format!("'{}'", super::plain(path).replace('\'', r"'\''"))
+        format!("'{}'", super::sanitize(path).replace('\'', r"'\''"))
     }
 }
 
@@ -68,6 +83,17 @@ mod tests {
         });
         std::fs::create_dir(path.join("docker")).unwrap();
         assert_eq!(command(path, 1, 2), format!("chown -R 1:2 {}", path.display()));
+    }
+
+    #[test]
+    fn content_of_another_user_is_recognized_in_any_layout() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = rustix::process::geteuid().as_raw();
+        assert!(!has_foreign_content(&folder.path().join("missing"), user));
+        assert!(!has_foreign_content(folder.path(), user + 1), "an empty folder");
+        std::fs::write(folder.path().join("notes.txt"), "").unwrap();
+        assert!(!has_foreign_content(folder.path(), user));
+        assert!(has_foreign_content(folder.path(), user + 1));
     }
 
     #[test]

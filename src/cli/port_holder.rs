@@ -1,13 +1,14 @@
-//! The process that listens on a port, as far as /proc shows it.
+//! Name of the process that listens on a port, as far as /proc shows it.
 
 use std::fs;
 use std::path::Path;
 
-/// State `LISTEN` in /proc/net/tcp. Linux, `include/net/tcp_states.h`.
-const LISTEN: &str = "0A";
+/// State `LISTEN_STATE` in /proc/net/tcp. Linux, `include/net/tcp_states.h`.
+const LISTEN_STATE: &str = "0A";
 
-/// Names the process that listens on a TCP port: `NAME (pid PID)`. None if there is none, or if it is another
-/// user's or another container's, which this process may not see.
+/// Names the process that listens on a TCP port: `NAME (pid PID)`. `None` if there is none, or if this
+/// process may
+/// not see it, as it is another user's or another container's.
 pub(super) fn of(port: u16) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
@@ -21,7 +22,7 @@ pub(super) fn of(port: u16) -> Option<String> {
             return None;
         }
         let name = fs::read_to_string(process.path().join("comm")).ok()?;
-        Some(format!("{} (pid {pid})", super::plain(name.trim_end())))
+        Some(format!("{} (pid {pid})", super::sanitize(name.trim_end())))
     })
 }
 
@@ -30,7 +31,7 @@ fn listening(table: &str, port: u16) -> Vec<String> {
     let inode = |line: &str| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let (_, local) = fields.get(1)?.rsplit_once(':')?;
-        let is_it = u16::from_str_radix(local, 16) == Ok(port) && fields.get(3) == Some(&LISTEN);
+        let is_it = u16::from_str_radix(local, 16) == Ok(port) && fields.get(3) == Some(&LISTEN_STATE);
         is_it.then(|| fields.get(9).map(ToString::to_string)).flatten()
     };
     table.lines().skip(1).filter_map(inode).collect()

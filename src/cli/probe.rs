@@ -1,4 +1,4 @@
-//! `quinistry probe`: the health check of containers whose image holds nothing but this executable.
+//! `quinistry probe`: a health check for containers whose image holds nothing but this executable.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Client, Options};
 use crate::escape;
 
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Time between two requests.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[arg(value_parser = url, help = "What to ask, for example http://localhost:8080/v2/")]
+    #[arg(value_parser = url, help = "URL to request, for example http://localhost:8080/v2/")]
     url: Url,
 
-    /// How long to go on asking until the answer is a success
+    /// Time to repeat the request until it succeeds
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     wait: u32,
 }
@@ -37,7 +37,7 @@ impl Args {
                 match client.probe(&self.url).await {
                     Ok(status) => return Ok(status),
                     Err(error) if Instant::now() >= end => return Err(error.into()),
-                    Err(_) => sleep(PAUSE).await,
+                    Err(_) => sleep(PROBE_INTERVAL).await,
                 }
             }
         })?;

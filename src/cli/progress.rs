@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::client::{Outcome, Progress};
 use crate::oci::{Descriptor, Digest};
 
-/// Bars for a terminal, silence for everything else and for `--quiet`.
+/// Returns bars for a terminal, and an observer without output otherwise or with `--quiet`.
 pub(super) fn bars(quiet: bool) -> Arc<dyn Progress> {
     if stderr().is_terminal() && !quiet { Arc::new(Bars::default()) } else { Arc::new(()) }
 }

@@ -1,11 +1,11 @@
-//! `quinistry pull`
+//! `quinistry pull`: copies an image into a file or folder.
 
 use clap::ValueHint;
 use serde::Serialize;
 
 use super::FormatArg;
-use super::output::{Output, Report};
-use super::remote::{Name, Remote};
+use super::output::{OutputArgs, Report};
+use super::remote::{ConnectionArgs, ImageArg};
 use super::target::{allow_closed_pipe, ensure_one_output, target};
 use crate::client::Selection;
 use crate::layout::{Target, Writer};
@@ -14,20 +14,20 @@ use crate::oci::Digest;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    name: Name,
-    /// Where to write it; '-' is standard output
+    name: ImageArg,
+    /// File or folder to write; '-' is standard output
     #[arg(value_hint = ValueHint::AnyPath)]
     path: String,
-    /// The form to write: one file for container engines, or an OCI layout folder
+    /// Form to write: one file for container engines, or an OCI layout folder
     #[arg(long, value_enum, default_value = "archive")]
     format: FormatArg,
     /// Take this image of several, such as linux/arm64, or 'all' of them; by default linux on this processor
     #[arg(long)]
     platform: Option<Selection>,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,8 +51,8 @@ impl Args {
     fn pull(self, target: Target) -> anyhow::Result<()> {
         let image = self.name.image;
         let to_stdout = target == Target::Stdout;
-        let client = self.remote.client()?;
-        // Before anything is fetched, so that a place that cannot be written costs nothing.
+        let client = self.connection.client()?;
+        // Created before anything is fetched, so that an unwritable place is reported at once.
         let mut writer = Writer::create(target, self.format.into())?;
         let selection = self.platform.unwrap_or_default();
         let progress = super::progress::bars(self.output.is_quiet());

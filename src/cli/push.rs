@@ -1,4 +1,4 @@
-//! `quinistry push`: an archive or layout, or, only when told so, this executable's own image.
+//! `quinistry push`: pushes an archive or layout, or with `--self` this executable's own image.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use super::LayerArg;
 use super::exit::UsageError;
-use super::output::{Output, Report, complain};
-use super::remote::{Remote, pinned};
+use super::output::{OutputArgs, Report, complain};
+use super::remote::{ConnectionArgs, pinned};
 use crate::client::{LayoutSource, PushSource};
 use crate::escape;
 use crate::layout::{Layout, Root};
 use crate::oci::{Digest, ImageReference, RepositoryName};
 use crate::quine::VERSION;
 
-/// The two forms of the command, for one that is neither.
+/// Both forms of the command, for the error of a third one.
 const FORMS: &str = "`quinistry push PATH REF` pushes an archive or OCI layout, `quinistry push --self REF` the image \
                      of this executable";
 
@@ -25,7 +25,7 @@ const FORMS: &str = "`quinistry push PATH REF` pushes an archive or OCI layout, 
 #[command(allow_missing_positional = true)]
 #[command(override_usage = "quinistry push [OPTIONS] PATH REF\n       quinistry push [OPTIONS] --self REF")]
 pub(super) struct Args {
-    /// The archive or OCI layout to push
+    /// Archive or OCI layout to push
     #[arg(value_hint = ValueHint::AnyPath)]
     path: Option<PathBuf>,
     // Parsed below, so that a path without a reference is answered with the two forms.
@@ -48,9 +48,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     mount_from: Option<RepositoryName>,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,14 +73,14 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let path = self.path.or(self.image);
         if path.is_none() && !self.own {
-            let typed = super::plain(&escape::without_userinfo(&self.reference));
+            let typed = super::sanitize(&escape::without_userinfo(&self.reference));
             return Err(UsageError(format!("PATH or --self is missing for '{typed}': {FORMS}")).into());
         }
         let image: ImageReference = self.reference.parse().map_err(|error| {
             let typed = escape::without_userinfo(&self.reference);
-            UsageError(super::plain(&format!("'{typed}' is not the name of an image: {error}; {FORMS}")))
+            UsageError(super::sanitize(&format!("'{typed}' is not the name of an image: {error}; {FORMS}")))
         })?;
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         let layout = path.as_deref().map(Layout::open).transpose()?;
         let source: Box<dyn PushSource + '_> = match &layout {
             Some(layout) => Box::new(LayoutSource::new(layout, &choose(layout, &image)?.descriptor)),
@@ -115,9 +115,9 @@ impl Report for Pushed {
     }
 }
 
-/// The only image, or the one that bears the name, the tag or the digest that is pushed to.
+/// Returns the only image, or the one with the name, the tag or the digest of the target.
 fn choose<'a>(layout: &'a Layout, target: &ImageReference) -> anyhow::Result<&'a Root> {
-    // A digest may be that of a signature, which is otherwise pushed with what it refers to.
+    // A digest may be that of a signature, which is otherwise pushed with its subject.
     let roots = match target.digest() {
         Some(_) => layout.roots().iter().collect(),
         None => layout.images(),
@@ -149,6 +149,6 @@ fn choose<'a>(layout: &'a Layout, target: &ImageReference) -> anyhow::Result<&'a
         "{} holds {} images, and none of them fits {target} alone: {}; push to the tag or digest of one",
         show(layout.path()),
         roots.len(),
-        super::plain(&names.join(", "))
+        super::sanitize(&names.join(", "))
     )
 }

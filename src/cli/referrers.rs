@@ -1,30 +1,30 @@
-//! `quinistry referrers`
+//! `quinistry referrers`: lists the referrers of an image.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::output::{Output, Report, lines};
-use super::remote::{Name, Remote};
-use super::{human, plain};
+use super::output::{OutputArgs, Report, lines};
+use super::remote::{ConnectionArgs, ImageArg};
+use super::{format_bytes, sanitize};
 use crate::oci::Digest;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    name: Name,
-    /// Those of this type only
+    name: ImageArg,
+    /// List referrers of this artifact type only
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Referrers {
+struct ReferrerList {
     subject: Digest,
     referrers: Vec<Referrer>,
 }
@@ -44,7 +44,7 @@ struct Referrer {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let image = self.name.image;
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         let (subject, found) = super::block_on(async {
             let subject = client.resolve(&image).await?.digest;
             let found = client.referrers(&image, &subject).await?;
@@ -60,14 +60,15 @@ impl Args {
                 referrers.push(Referrer { digest, media_type, artifact_type, size, annotations });
             }
         }
-        self.output.print(&Referrers { subject, referrers })
+        self.output.print(&ReferrerList { subject, referrers })
     }
 }
 
-impl Report for Referrers {
+impl Report for ReferrerList {
     fn text(&self) -> String {
-        let line =
-            |one: &Referrer| format!("{}  {}  {}\n", one.digest, human(one.size), plain(&one.artifact_type));
+        let line = |one: &Referrer| {
+            format!("{}  {}  {}\n", one.digest, format_bytes(one.size), sanitize(&one.artifact_type))
+        };
         self.referrers.iter().map(line).collect()
     }
 

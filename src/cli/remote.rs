@@ -1,13 +1,13 @@
-//! What every subcommand that speaks to a registry takes: the name of an image, and how to connect.
+//! Arguments of every subcommand that uses a registry: the name of an image, and the connection.
 
 use std::path::PathBuf;
 
 use crate::client::{Client, DockerConfig, Options};
 use crate::oci::{Digest, ImageReference, ImageReferenceError, is_host};
 
-/// The reference of an image or repository.
+/// Argument with the reference of an image or repository.
 #[derive(Debug, clap::Args)]
-pub(super) struct Name {
+pub(super) struct ImageArg {
     #[arg(
         value_name = "REF",
         value_parser = reference,
@@ -34,20 +34,20 @@ pub(super) fn pinned(image: &ImageReference, digest: &Digest) -> String {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
-pub(super) struct Remote {
-    /// Speak plain HTTP, which by default only registries on this machine are spoken to in
+pub(super) struct ConnectionArgs {
+    /// Use plain HTTP for every registry [default: only for registries on this machine]
     #[arg(long, conflicts_with = "ca")]
     plain_http: bool,
-    /// Speak HTTPS, on loopback too, and trust the PEM certificates in this file beside the public authorities
+    /// Use HTTPS, on loopback too, and trust the PEM certificates in this file beside the public authorities
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 
-// === impl Remote ===
+// === impl ConnectionArgs ===
 
-impl Remote {
+impl ConnectionArgs {
     pub(super) fn client(self) -> anyhow::Result<Client> {
-        // Without a home there are no credentials, and none may be needed.
+        // Without a home folder there are no credentials, and the registry may need none.
         let config = DockerConfig::from_env().ok();
         Ok(Client::new(Options { plain_http: self.plain_http, ca: self.ca, config, peers: false })?)
     }

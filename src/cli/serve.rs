@@ -1,4 +1,4 @@
-//! `quinistry serve`: the registry, until it is told to stop.
+//! `quinistry serve`: runs the registry until a signal stops it.
 
 use std::fmt;
 use std::io;
@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
 use super::LayerArg;
+use super::exit::Exit;
 use super::listen::{bind, bind_all};
 use super::storage;
 use crate::oci::Digest;
@@ -18,13 +19,10 @@ use crate::quine::{Executable, ExecutableError, LayerForm, Quine, REPOSITORY};
 use crate::registry::{Limits, State, serve};
 use crate::shutdown::Signals;
 
-/// The exit code for an image that is not the expected one.
-const DEVIATES: u8 = 3;
-
-/// Where Kubernetes looks for a container's last words.
+/// File from which Kubernetes reads a container's termination message.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-const PORT: u16 = 8080;
+const DEFAULT_PORT: u16 = 8080;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -35,12 +33,12 @@ pub(super) struct Args {
     )]
     listen: Option<SocketAddr>,
 
-    /// How the image's layer is stored [default: tar, or whichever has the expected digest]
+    /// Compression of the image's layer [default: tar, or the one that has the expected digest]
     #[arg(long, value_name = "FORM")]
     layer: Option<LayerArg>,
 
     #[command(flatten)]
-    storage: storage::Storage,
+    storage: storage::StorageArgs,
 
     /// Exit with code 3 unless the image has this digest
     #[arg(long, value_name = "DIGEST")]
@@ -63,13 +61,14 @@ impl Args {
         let executable = Executable::current()?;
         let quine = match choose(&executable, self.layer.map(Into::into), self.expect_digest.as_ref())? {
             Ok(quine) => quine,
-            Err(deviation) => {
-                eprintln!("quinistry: {deviation}");
-                // Absent outside Kubernetes, and nothing to do about a failure but to have printed it above.
+            Err(mismatch) => {
+                eprintln!("quinistry: {mismatch}");
+                // The file is absent outside Kubernetes. A failure to write it is ignored: the message is
+                // printed above.
                 if std::fs::exists(TERMINATION_LOG).unwrap_or(false) {
-                    let _ = std::fs::write(TERMINATION_LOG, deviation.to_string());
+                    let _ = std::fs::write(TERMINATION_LOG, mismatch.to_string());
                 }
-                return Ok(ExitCode::from(DEVIATES));
+                return Ok(Exit::Deviates.into());
             }
         };
         lift_file_limit();
@@ -106,7 +105,7 @@ impl Args {
         }
         match self.listen {
             Some(address) => bind(address).await,
-            None => bind_all((Ipv6Addr::UNSPECIFIED, PORT).into()).await,
+            None => bind_all((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()).await,
         }
     }
 }
@@ -118,31 +117,32 @@ fn from_stdin() -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Allows as many open files as the machine does, for every connection is one. The customary soft limit of 1024 is
-/// there for programs that use select(2), which cannot count further; this one does not.
+/// Raises the soft limit of open files to the hard limit, because every connection is an open file. The
+/// customary
+/// soft limit of 1024 protects programs that use select(2), which this one does not.
 fn lift_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// Ties this process to its parent's life, even if that is killed with SIGKILL.
+/// Makes the kernel kill this process when its parent ends, even by SIGKILL.
 fn die_with(parent: i32) -> anyhow::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .context("failed to tie this process to its parent's life")?;
-    // It may have died before the line above, and then will not die again.
+    // The parent may have ended before the line above, and then no signal comes.
     let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
     anyhow::ensure!(now == Some(parent), "the parent process {parent} is gone");
     Ok(())
 }
 
-/// The image in the wanted form; without one, in the form that has the expected digest.
+/// Computes the image in the wanted form; without one, in the form that has the expected digest.
 fn choose(
     executable: &Executable,
     form: Option<LayerForm>,
     expected: Option<&Digest>,
-) -> Result<Result<Quine, Deviation>, ExecutableError> {
+) -> Result<Result<Quine, DigestMismatch>, ExecutableError> {
     let Some(expected) = expected else { return Quine::new(executable, form.unwrap_or_default()).map(Ok) };
     let forms = match form {
         Some(form) => vec![form],
@@ -156,17 +156,17 @@ fn choose(
         }
         found.push((form, quine.digest().clone()));
     }
-    Ok(Err(Deviation { expected: expected.clone(), found }))
+    Ok(Err(DigestMismatch { expected: expected.clone(), found }))
 }
 
-/// The executable is not the one that was meant.
+/// Error of an executable whose image is not the expected one.
 #[derive(Debug)]
-struct Deviation {
+struct DigestMismatch {
     expected: Digest,
     found: Vec<(LayerForm, Digest)>,
 }
 
-impl fmt::Display for Deviation {
+impl fmt::Display for DigestMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "this executable's image is not the expected one: expected {}, computed", self.expected)?;
         for (index, (form, digest)) in self.found.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Distribution's ways to configure a registry, which `serve` does not have yet: a file, and `REGISTRY_*`
+//! Refusal of distribution's configuration, which `serve` does not support yet: a file, and `REGISTRY_*`
 //! variables.
 //!
 //! They are refused and not ignored: a registry that was meant to ask for passwords must not start without.
@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::exit::UsageError;
 
-/// The sections of distribution's configuration, `configuration/configuration.go` of versions 2.8 to 3.1, as
+/// Sections of distribution's configuration, `configuration/configuration.go` of versions 2.8 to 3.1, as
 /// they begin the names of variables, and the variable that names the file.
 const SECTIONS: &[&str] = &[
     "VERSION",
@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[command(flatten)]
     serve: super::serve::Args,
 
-    /// The place of distribution's configuration file
+    /// Distribution's configuration file
     #[arg(hide = true, value_name = "CONFIG", value_hint = clap::ValueHint::FilePath)]
     config: Option<OsString>,
 }
@@ -56,7 +56,7 @@ pub(super) fn refusal(file: &OsStr) -> String {
     format!(
         "configuration files are not supported yet, and {} was not read: use options, for example \
          `quinistry serve --storage DIR --listen ADDR:PORT`",
-        super::plain(&file.to_string_lossy())
+        super::sanitize(&file.to_string_lossy())
     )
 }
 
@@ -98,7 +98,7 @@ fn is_service_link(rest: &str, value: &str) -> bool {
         return true;
     }
     let Some((_, port)) = rest.rsplit_once("_PORT_") else {
-        // REGISTRY_…_PORT_80_TCP_PORT is cut at its second PORT by none of these.
+        // None of the three cuts REGISTRY_…_PORT_80_TCP_PORT at its second PORT.
         return false;
     };
     let mut parts = port.split('_');

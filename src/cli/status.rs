@@ -1,4 +1,4 @@
-//! `quinistry status`: the tree of what is raised, what is wrong with it, and what to do.
+//! `quinistry status`: shows the tree of generations with their problems and advice.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::cluster::{self, Where};
+use super::cluster::{self, ClusterArgs};
 use super::output;
 use crate::install::api::Cluster;
 use crate::install::status::{Picture, Renewals, look};
 use crate::install::tree::{Paint, draw};
 
-/// How often it is looked again.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time between two observations with --watch.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,20 +25,20 @@ pub(super) struct Args {
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     all_namespaces: bool,
 
-    /// Go on, and show what changes
+    /// Keep running, and show changes
     #[arg(long, short)]
     watch: bool,
 
-    /// What to print
+    /// Format of the result
     #[arg(long, short, value_enum, default_value = "text")]
-    output: Output,
+    output: StatusFormat,
 
     #[command(flatten)]
-    place: Where,
+    cluster: ClusterArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum StatusFormat {
     /// A tree
     Text,
     /// A document; with --watch one line for each change
@@ -51,13 +51,13 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         if self.watch {
             let watched = super::block_until_stopped(async {
-                let cluster = self.place.look().await?;
+                let cluster = self.cluster.connect_to_read().await?;
                 self.watch(&cluster).await
             })?;
             return Ok(watched.unwrap_or(ExitCode::SUCCESS));
         }
         cluster::run("nothing was changed", async {
-            let cluster = self.place.look().await?;
+            let cluster = self.cluster.connect_to_read().await?;
             self.once(&cluster).await
         })
     }
@@ -65,37 +65,37 @@ impl Args {
     async fn once(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         let pictures = look(cluster, self.namespace.as_deref(), &mut Renewals::default()).await?;
         match self.output {
-            Output::Json => super::print(output::document(&pictures)?)?,
-            Output::Text => super::print(self.text(&pictures, cluster::paint_of_stdout()))?,
+            StatusFormat::Json => super::print(output::document(&pictures)?)?,
+            StatusFormat::Text => super::print(self.text(&pictures, cluster::paint_of_stdout()))?,
         }
         let ready = !pictures.is_empty() && pictures.iter().all(|picture| picture.ready);
         Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Ends with a signal, or when nobody reads any more.
+    /// Watches until a signal, or until the reader closes standard output.
     async fn watch(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
-        let redraws = self.output == Output::Text && std::io::stdout().is_terminal();
+        let redraws = self.output == StatusFormat::Text && std::io::stdout().is_terminal();
         let mut last = String::new();
         let mut renewals = Renewals::default();
         loop {
             let text = match look(cluster, self.namespace.as_deref(), &mut renewals).await {
-                Ok(pictures) if self.output == Output::Json => output::line(&pictures)?,
+                Ok(pictures) if self.output == StatusFormat::Json => output::line(&pictures)?,
                 Ok(pictures) => self.text(&pictures, cluster::paint_of_stdout()),
-                // It may be back soon.
-                Err(error) => format!("{}\n", super::plain(&error.to_string())),
+                // The API server may be back soon.
+                Err(error) => format!("{}\n", super::sanitize(&error.to_string())),
             };
             if redraws {
-                // From the top left corner, and nothing of what was below.
+                // Drawn from the top left corner, with the rest of the screen cleared.
                 super::print(format!("\u{1b}[H\u{1b}[J{text}"))?;
-            } else if self.output == Output::Json {
+            } else if self.output == StatusFormat::Json {
                 if text != last {
                     super::print(&text)?;
                 }
             } else {
-                cluster::fresh(&last, &text).try_for_each(|line| super::print(format!("{line}\n")))?;
+                cluster::new_lines(&last, &text).try_for_each(|line| super::print(format!("{line}\n")))?;
             }
             last = text;
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(WATCH_INTERVAL).await;
         }
     }
 

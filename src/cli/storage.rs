@@ -1,4 +1,4 @@
-//! The storage of `serve` and `gc`: which, and what may be done with it.
+//! Arguments for the storage of `serve`, opening it for `serve` and `gc`, and the expiry of uploads.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,24 +10,24 @@ use super::ownership;
 use crate::registry::RegistryOptions;
 use crate::store::{Access, Filesystem, Memory, Store};
 
-/// How many minutes an upload session may lie idle: a week, as with distribution.
-const IDLE: u64 = 7 * 24 * 60;
+/// Default of `--upload-timeout`: a week, as with distribution.
+const DEFAULT_UPLOAD_TIMEOUT_MINUTES: u64 = 7 * 24 * 60;
 
-/// How often idle sessions are looked for, unless they end sooner.
-const SWEEP: Duration = Duration::from_hours(1);
+/// Longest time between two searches for idle upload sessions.
+const UPLOAD_SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
-pub(super) struct Storage {
-    /// Also be a registry to push to, which keeps what is pushed in this folder, or in `memory`
+pub(super) struct StorageArgs {
+    /// Accept pushes, and keep the content in this folder, or in `memory`
     #[arg(long = "storage", id = "storage", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    place: Option<Place>,
+    place: Option<StorageLocation>,
 
-    /// With --storage memory: how much content there is room for, in MiB
+    /// Room for content with --storage memory, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "storage")]
     memory_limit: u64,
 
-    /// Serve what is stored, and take nothing: the folder may be one that nobody can write
+    /// Serve the stored content and refuse writes; the folder may be on a read-only file system
     #[arg(long, requires = "storage")]
     read_only: bool,
 
@@ -35,48 +35,48 @@ pub(super) struct Storage {
     #[arg(long, requires = "storage")]
     no_delete: bool,
 
-    /// End uploads that nobody has gone on with for so many minutes; the default is a week
-    #[arg(long, value_name = "MINUTES", default_value_t = IDLE, requires = "storage")]
+    /// End uploads that have received no bytes for this long; the default is a week
+    #[arg(long, value_name = "MINUTES", default_value_t = DEFAULT_UPLOAD_TIMEOUT_MINUTES, requires = "storage")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=5_256_000))]
     upload_timeout: u64,
 
-    /// Accept manifests of which blobs or children are missing
+    /// Accept manifests whose blobs or children are missing
     #[arg(long, requires = "storage")]
     allow_sparse: bool,
 }
 
-/// Where content is kept.
+/// Place that content is kept in.
 #[derive(Clone, Debug)]
-enum Place {
+enum StorageLocation {
     Memory,
     Folder(PathBuf),
 }
 
-impl FromStr for Place {
+impl FromStr for StorageLocation {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A folder of that name can be had as ./memory.
+        // A folder of that name can be given as ./memory.
         Ok(if text == "memory" { Self::Memory } else { Self::Folder(text.into()) })
     }
 }
 
-impl Storage {
-    /// Ends what nobody goes on with in the store, for as long as the program runs.
+impl StorageArgs {
+    /// Ends idle upload sessions of the store for as long as the program runs.
     pub(super) fn sweep(&self, store: &Store) {
         if !self.read_only {
             sweep(store.clone(), Duration::from_mins(self.upload_timeout));
         }
     }
 
-    /// The store, if there shall be one.
+    /// Opens the store, if one is configured.
     pub(super) fn open(&self) -> anyhow::Result<Option<(Store, RegistryOptions)>> {
         let Some(place) = &self.place else { return Ok(None) };
         let store = match place {
-            Place::Memory => {
+            StorageLocation::Memory => {
                 Store::open(Memory::new(self.memory_limit.saturating_mul(1 << 20)), self.allow_sparse)
             }
-            Place::Folder(folder) => {
+            StorageLocation::Folder(folder) => {
                 let access = if self.read_only { Access::Read } else { Access::Write };
                 let storage = open_folder(folder, access)?;
                 Store::open(storage, self.allow_sparse)
@@ -89,9 +89,9 @@ impl Storage {
             ..RegistryOptions::default()
         };
         tracing::info!(storage = %match place {
-            Place::Memory => "memory".into(),
-            Place::Folder(folder) => folder.display().to_string(),
-        }, read_only = self.read_only, "keeping what is pushed");
+            StorageLocation::Memory => "memory".into(),
+            StorageLocation::Folder(folder) => folder.display().to_string(),
+        }, read_only = self.read_only, "storage opened");
         Ok(Some((store, options)))
     }
 }
@@ -101,7 +101,7 @@ pub(super) fn open_folder(folder: &Path, access: Access) -> anyhow::Result<Files
     Filesystem::open(folder, access).map_err(|error| ownership::advise(folder, access, error.into()))
 }
 
-/// Ends upload sessions that nobody goes on with, now and then, until the program ends.
+/// Ends idle upload sessions periodically, until the program ends.
 fn sweep(store: Store, idle: Duration) {
     tokio::spawn(async move {
         loop {
@@ -113,7 +113,7 @@ fn sweep(store: Store, idle: Duration) {
                 Ok(Err(error)) => tracing::warn!(%error, "failed to look for idle upload sessions"),
                 Err(_) => return,
             }
-            tokio::time::sleep(SWEEP.min(idle)).await;
+            tokio::time::sleep(UPLOAD_SWEEP_INTERVAL.min(idle)).await;
         }
     });
 }

@@ -1,23 +1,23 @@
-//! `quinistry tags`
+//! `quinistry tags`: lists the tags of a repository.
 
 use serde::Serialize;
 
-use super::output::{Output, Report};
-use super::remote::{Name, Remote};
+use super::output::{OutputArgs, Report};
+use super::remote::{ConnectionArgs, ImageArg};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    name: Name,
+    name: ImageArg,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Tags {
+struct TagList {
     repository: String,
     tags: Vec<String>,
 }
@@ -27,16 +27,16 @@ struct Tags {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let image = self.name.image;
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         let tags = super::block_on(async { Ok(client.tags(&image).await?) })?;
         let repository = format!("{}/{}", image.host(), image.repository());
-        self.output.print(&Tags { repository, tags })
+        self.output.print(&TagList { repository, tags })
     }
 }
 
-impl Report for Tags {
+impl Report for TagList {
     fn text(&self) -> String {
-        self.tags.iter().map(|tag| super::plain(tag) + "\n").collect()
+        self.tags.iter().map(|tag| super::sanitize(tag) + "\n").collect()
     }
 
     fn essence(&self) -> String {

@@ -1,4 +1,4 @@
-//! Destination of an archive: a path, or standard output, which must not be a terminal.
+//! Destination of an archive: a path, or standard output. Terminals are refused.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, stdout};
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use super::exit::UsageError;
-use super::output::{Output, ReaderGone};
+use super::output::{OutputArgs, ReaderGone};
 use crate::layout::{LayoutError, Target};
 
 /// Parses a destination, and refuses a terminal in any spelling: `-`, `/dev/tty`, `/dev/stdout`.
@@ -24,7 +24,7 @@ pub(super) fn target(typed: &str) -> anyhow::Result<Target> {
 }
 
 /// Refuses a result in JSON where the archive itself goes to standard output.
-pub(super) fn ensure_one_output(target: &Target, output: Output) -> Result<(), UsageError> {
+pub(super) fn ensure_one_output(target: &Target, output: OutputArgs) -> Result<(), UsageError> {
     if *target == Target::Stdout && output.is_json() {
         return Err(UsageError(
             "the archive goes to standard output, so --output json is not possible: name a file".into(),

@@ -1,4 +1,4 @@
-//! `quinistry up`: generation zero, raised on a cluster that holds nothing of ours.
+//! `quinistry up`: raises generation 0 on a cluster that holds no image of quinistry.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::cluster::{self, Live, What, Where};
+use super::cluster::{self, ClusterArgs, InstallArgs, LiveText};
 use crate::crd::DEFINITION;
 use crate::escape;
 use crate::install::api::Cluster;
@@ -20,13 +20,13 @@ use crate::install::{Shipment, UpError, Wishes, names, yaml};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    what: What,
+    install: InstallArgs,
 
     /// Wait until every generation is proven on every node
     #[arg(long)]
     wait: bool,
 
-    /// How long generation 0, and with --wait the rest, may take
+    /// Time that generation 0, and with --wait the rest, may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
 
@@ -38,16 +38,16 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
 
-    /// How to print it
+    /// Format of the printed objects
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value = "yaml", requires = "dry_run")]
-    output: Output,
+    output: RenderFormat,
 
     #[command(flatten)]
-    place: Where,
+    cluster: ClusterArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum RenderFormat {
     /// Documents, one after the other
     Yaml,
     /// One list
@@ -58,7 +58,7 @@ enum Output {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (wishes, shipment) = (self.what.wishes(), self.what.shipment()?);
+        let (wishes, shipment) = (self.install.wishes(), self.install.shipment()?);
         if self.dry_run {
             return cluster::run("nothing was changed", self.print(&wishes, &shipment));
         }
@@ -67,11 +67,11 @@ impl Args {
 
     async fn raise(&self, wishes: &Wishes, shipment: &Shipment) -> anyhow::Result<()> {
         let began = Instant::now();
-        let cluster = self.place.change().await?;
-        let mut live = Live::new();
+        let cluster = self.cluster.connect_to_change().await?;
+        let mut live = LiveText::new();
         self.check(&cluster, wishes, shipment, &live).await?;
         let order = Order {
-            namespace: &self.what.namespace,
+            namespace: &self.install.namespace,
             wishes,
             shipment,
             wait: self.wait,
@@ -79,35 +79,35 @@ impl Args {
         };
         let paint = live.paint;
         let raised = raise(&cluster, &order, &mut |news| match news {
-            News::Done(words) => live.say(&format!("done  {words}")),
-            News::Doing(words) => live.murmur(&words),
-            News::Picture(picture) => live.show(&draw(picture, paint)),
+            News::Done(words) => live.print_line(&format!("done  {words}")),
+            News::Doing(words) => live.show_activity(&words),
+            News::Picture(picture) => live.update(&draw(picture, paint)),
         })
         .await;
-        live.end();
+        live.finish();
         let seconds = began.elapsed().as_secs_f64();
         super::print(match raised? {
             Some(picture) => done(&picture, seconds),
             None => format!(
                 "generation 0 and the operator are there after {seconds:.1} s; `quinistry status --namespace {}` shows the rest\n",
-                self.what.namespace
+                self.install.namespace
             ),
         })
     }
 
-    /// Says what is worth it, and fails with all that fails.
+    /// Prints findings that are not ok, and fails if any of them fails.
     async fn check(
         &self,
         cluster: &Cluster,
         wishes: &Wishes,
         shipment: &Shipment,
-        live: &Live,
+        live: &LiveText,
     ) -> anyhow::Result<()> {
         let question =
-            Question { namespace: &self.what.namespace, wishes, shipment, downgrade: self.downgrade };
+            Question { namespace: &self.install.namespace, wishes, shipment, downgrade: self.downgrade };
         let findings = check(cluster, &question).await?;
         for finding in findings.iter().filter(|finding| finding.level != Level::Ok) {
-            live.say(&cluster::line(finding, live.paint));
+            live.print_line(&cluster::finding_line(finding, live.paint));
         }
         let fails = findings.iter().filter(|finding| finding.level == Level::Fail).count();
         anyhow::ensure!(
@@ -119,22 +119,22 @@ impl Args {
     }
 
     async fn print(&self, wishes: &Wishes, shipment: &Shipment) -> anyhow::Result<()> {
-        let namespace = &self.what.namespace;
+        let namespace = &self.install.namespace;
         let objects = match self.look(wishes, shipment).await {
             Ok(objects) => objects,
-            // What contradicts the cluster is no reason to look away from it.
+            // A request that the cluster contradicts must not be rendered without the cluster.
             Err(error @ UpError::Refused(_)) => return Err(error.into()),
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                let error = super::plain(&format!("{error:#}"));
-                eprintln!("quinistry: no cluster is looked at ({error}); carriers are guessed");
+                let error = super::sanitize(&format!("{error:#}"));
+                eprintln!("quinistry: cannot read the cluster ({error}); using default carrier images");
                 everything(None, namespace, wishes, shipment).await?
             }
         };
         let mut out = std::io::stdout().lock();
         let written = match self.output {
-            Output::Yaml => documents(&mut out, &objects),
-            Output::Json => list(&mut out, objects),
+            RenderFormat::Yaml => documents(&mut out, &objects),
+            RenderFormat::Json => list(&mut out, objects),
         };
         match written.and_then(|()| out.flush()) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -143,8 +143,8 @@ impl Args {
     }
 
     async fn look(&self, wishes: &Wishes, shipment: &Shipment) -> Result<Vec<Value>, UpError> {
-        let cluster = self.place.change().await?;
-        everything(Some(&cluster), &self.what.namespace, wishes, shipment).await
+        let cluster = self.cluster.connect_to_change().await?;
+        everything(Some(&cluster), &self.install.namespace, wishes, shipment).await
     }
 }
 

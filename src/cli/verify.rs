@@ -1,18 +1,18 @@
-//! `quinistry verify`
+//! `quinistry verify`: fetches and hashes every byte of an image.
 
 use anyhow::ensure;
 use serde::Serialize;
 
-use super::output::{Output, Report};
+use super::output::{OutputArgs, Report};
 use super::own::{self, Relation};
-use super::remote::{Name, Remote};
+use super::remote::{ConnectionArgs, ImageArg};
 use crate::client::{Client, Document, Selection, VerifyReport};
 use crate::oci::{Digest, ImageReference};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    name: Name,
+    name: ImageArg,
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
@@ -20,21 +20,21 @@ pub(super) struct Args {
     #[arg(long)]
     platform: Option<Selection>,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
     #[command(flatten)]
-    remote: Remote,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Verified {
+struct VerifyResult {
     reference: String,
     digest: Digest,
     images: Vec<Digest>,
     blobs: usize,
     bytes: u64,
     relation: Relation,
-    /// Null for what is not an image of quinistry, which has nothing to compare.
+    /// True if the image holds this executable's fixed point; null for an image that is not quinistry's.
     fixed_point: Option<bool>,
 }
 
@@ -43,7 +43,7 @@ struct Verified {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let image = self.name.image;
-        let client = self.remote.client()?;
+        let client = self.connection.client()?;
         let selection = self.platform.unwrap_or(Selection::All);
         let progress = super::progress::bars(self.output.is_quiet());
         let (report, titles) = super::block_on(async {
@@ -61,9 +61,9 @@ impl Args {
             );
         }
         let verified: Vec<&Digest> = report.images.iter().chain([&report.root.digest]).collect();
-        let is_quinistry = titles.iter().any(|title| title == own::TITLE);
+        let is_quinistry = titles.iter().any(|title| title == own::IMAGE_TITLE);
         let relation = own::relation(&verified, is_quinistry)?;
-        self.output.print(&Verified {
+        self.output.print(&VerifyResult {
             reference: image.to_string(),
             digest: report.root.digest,
             images: report.images,
@@ -91,9 +91,9 @@ async fn titles(
     Ok(titles)
 }
 
-impl Report for Verified {
+impl Report for VerifyResult {
     fn text(&self) -> String {
-        let verified = format!("{} blobs, {}", self.blobs, super::human(self.bytes));
+        let verified = format!("{} blobs, {}", self.blobs, super::format_bytes(self.bytes));
         let digest = &self.digest;
         match self.relation {
             Relation::Other => format!(

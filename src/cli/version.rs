@@ -1,25 +1,25 @@
-//! The command `quinistry version`.
+//! `quinistry version`: prints the version and this executable's fixed point.
 
 use serde::Serialize;
 
-use super::output::{Output, Report};
+use super::output::{OutputArgs, Report};
 use crate::oci::Digest;
 use crate::quine::{Executable, LayerForm, Quine, VERSION};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Build {
     version: &'static str,
-    /// The revision of the source, if the build was told.
+    /// Revision of the source, if the build was given one.
     revision: Option<&'static str>,
     architecture: &'static str,
-    /// The fixed point; null for an executable that cannot be an image.
+    /// Fixed point; null for an executable that cannot be an image.
     digest: Option<Digest>,
 }
 

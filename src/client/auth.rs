@@ -1,7 +1,9 @@
-//! From a challenge to an `Authorization`: Basic, and Bearer with its token server.
+//! Responses to challenges: Basic, and Bearer with its token server.
 //!
 //! Tokens are kept for their scope until they expire. Credentials go to the registry itself and to the token
-//! server that it names, if that is as well protected as the registry ([`Endpoint::may_ask`]). Written nowhere.
+//! server that it names, if that is as well protected as the registry ([`Endpoint::may_ask`]). Nothing is
+//! written
+//! to a file.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -24,49 +26,50 @@ use super::redirect::{self, Hop, MAX_REDIRECTS};
 use super::request::{self, Call};
 use super::{Client, ClientError};
 
-/// The least that a token lives, in seconds, and what a server means that does not say (distribution's token
-/// specification). One that expires earlier is refused with a challenge, which is answered again.
-const SHORTEST_LIFE: u64 = 60;
-/// The longest that a token is kept, in seconds.
-const LONGEST_LIFE: u64 = 24 * 3600;
-/// A token is not used in its last seconds, which it may spend travelling.
-const MARGIN: Duration = Duration::from_secs(5);
-/// The longest address of a token server that is repeated in an error.
-const MAX_REALM: usize = 200;
-/// Tokens are a few kilobytes; those with many claims, some tens.
-const MAX_ANSWER: u64 = 1024 * 1024;
+/// Lifetime of a token whose server names none or a shorter one (distribution's token specification). The
+/// registry
+/// refuses a token that expires earlier with a challenge, to which this client responds again.
+const MIN_TOKEN_LIFETIME_SECONDS: u64 = 60;
+/// Longest time that a token is kept, whatever its server names.
+const MAX_TOKEN_LIFETIME_SECONDS: u64 = 24 * 3600;
+/// Time before its expiry in which a token is not used any more: the request that carries it takes time, too.
+const TOKEN_EXPIRY_MARGIN: Duration = Duration::from_secs(5);
+/// Length of a token server's address that an error repeats.
+const MAX_REALM_CHARS: usize = 200;
+/// Length of a token server's response: tokens have a few kilobytes, those with many claims some tens.
+const MAX_TOKEN_RESPONSE_BYTES: u64 = 1024 * 1024;
 
-/// What this client knows of its rights.
+/// Credentials and authorizations of one client.
 #[derive(Debug)]
 pub(super) struct Auth {
     config: Option<DockerConfig>,
     /// Credentials of a login, by host.
-    given: Mutex<HashMap<String, Credentials>>,
+    login_credentials: Mutex<HashMap<String, Credentials>>,
     /// Credentials that were looked up in `config`, by host and repository.
-    found: Mutex<HashMap<Place, Option<Credentials>>>,
-    granted: Mutex<HashMap<Right, Granted>>,
+    config_credentials: Mutex<HashMap<CredentialKey, Option<Credentials>>>,
+    authorizations: Mutex<HashMap<AuthorizationKey, CachedAuthorization>>,
 }
 
-/// A registry and, for requests about one, its repository.
-type Place = (String, Option<String>);
+/// Host of a registry and, for requests about one, its repository.
+type CredentialKey = (String, Option<String>);
 
-/// Scope that an `Authorization` header is valid for.
+/// Scope that a cached `Authorization` header is valid for.
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum Right {
+enum AuthorizationKey {
     /// Basic: everything in a repository.
-    Repository(Place),
+    Repository(CredentialKey),
     /// Bearer: these scopes of a host.
     Scopes(String, Vec<String>),
 }
 
-struct Granted {
+struct CachedAuthorization {
     authorization: HeaderValue,
     until: Option<Instant>,
 }
 
-impl std::fmt::Debug for Granted {
+impl std::fmt::Debug for CachedAuthorization {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Granted").field("until", &self.until).finish_non_exhaustive()
+        f.debug_struct("CachedAuthorization").field("until", &self.until).finish_non_exhaustive()
     }
 }
 
@@ -74,40 +77,46 @@ impl std::fmt::Debug for Granted {
 
 impl Auth {
     pub(super) fn new(config: Option<DockerConfig>) -> Self {
-        Self { config, given: Mutex::default(), found: Mutex::default(), granted: Mutex::default() }
+        Self {
+            config,
+            login_credentials: Mutex::default(),
+            config_credentials: Mutex::default(),
+            authorizations: Mutex::default(),
+        }
     }
 
-    /// Uses these credentials for a host, whatever the configuration says.
-    pub(super) fn give(&self, host: &str, credentials: Credentials) {
-        lock(&self.given).insert(host.into(), credentials);
-        lock(&self.granted).retain(|right, _| right.host() != host);
+    /// Makes these credentials take precedence over the configuration's for a host.
+    pub(super) fn set_credentials(&self, host: &str, credentials: Credentials) {
+        lock(&self.login_credentials).insert(host.into(), credentials);
+        lock(&self.authorizations).retain(|key, _| key.host() != host);
     }
 
-    /// What to send without having been asked.
-    pub(super) fn known(&self, call: &Call<'_>) -> Option<HeaderValue> {
-        let granted = lock(&self.granted);
-        [Right::token(call), Right::password(call)].iter().find_map(|right| {
-            let granted = granted.get(right)?;
-            let fresh = granted.until.is_none_or(|until| Instant::now() < until);
-            fresh.then(|| granted.authorization.clone())
+    /// Returns the `Authorization` header of an earlier call with the same scope, unless it has expired.
+    pub(super) fn cached(&self, call: &Call<'_>) -> Option<HeaderValue> {
+        let authorizations = lock(&self.authorizations);
+        [AuthorizationKey::bearer(call), AuthorizationKey::basic(call)].iter().find_map(|key| {
+            let cached = authorizations.get(key)?;
+            let fresh = cached.until.is_none_or(|until| Instant::now() < until);
+            fresh.then(|| cached.authorization.clone())
         })
     }
 
-    pub(super) fn forget(&self, call: &Call<'_>) {
-        let mut granted = lock(&self.granted);
-        granted.remove(&Right::token(call));
-        granted.remove(&Right::password(call));
+    pub(super) fn evict(&self, call: &Call<'_>) {
+        let mut authorizations = lock(&self.authorizations);
+        authorizations.remove(&AuthorizationKey::bearer(call));
+        authorizations.remove(&AuthorizationKey::basic(call));
     }
 
-    fn keep(&self, right: Right, authorization: &HeaderValue, until: Option<Instant>) {
-        let granted = Granted { authorization: authorization.clone(), until };
-        lock(&self.granted).insert(right, granted);
+    fn store(&self, key: AuthorizationKey, authorization: &HeaderValue, until: Option<Instant>) {
+        let cached = CachedAuthorization { authorization: authorization.clone(), until };
+        lock(&self.authorizations).insert(key, cached);
     }
 
-    /// Returns true if credentials were found for a place that has been asked for.
+    /// Returns true if credentials were found for a host or repository that has been asked for.
     pub(super) fn has_credentials(&self, host: &str, repository: Option<&str>) -> bool {
-        let place = (host.to_owned(), repository.map(str::to_owned));
-        lock(&self.given).contains_key(host) || lock(&self.found).get(&place).is_some_and(Option::is_some)
+        let key = (host.to_owned(), repository.map(str::to_owned));
+        lock(&self.login_credentials).contains_key(host)
+            || lock(&self.config_credentials).get(&key).is_some_and(Option::is_some)
     }
 
     async fn credentials(
@@ -115,11 +124,11 @@ impl Auth {
         host: &str,
         repository: Option<&str>,
     ) -> Result<Option<Credentials>, ClientError> {
-        if let Some(given) = lock(&self.given).get(host) {
+        if let Some(given) = lock(&self.login_credentials).get(host) {
             return Ok(Some(given.clone()));
         }
-        let place = (host.to_owned(), repository.map(str::to_owned));
-        let known = lock(&self.found).get(&place).cloned();
+        let key = (host.to_owned(), repository.map(str::to_owned));
+        let known = lock(&self.config_credentials).get(&key).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
@@ -127,7 +136,7 @@ impl Auth {
             Some(config) => config.get(host, repository).await?,
             None => None,
         };
-        lock(&self.found).insert(place, found.clone());
+        lock(&self.config_credentials).insert(key, found.clone());
         Ok(found)
     }
 }
@@ -136,14 +145,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics while it is held")
 }
 
-// === impl Right ===
+// === impl AuthorizationKey ===
 
-impl Right {
-    fn token(call: &Call<'_>) -> Self {
+impl AuthorizationKey {
+    fn bearer(call: &Call<'_>) -> Self {
         Self::Scopes(call.endpoint.host.clone(), call.scopes.clone())
     }
 
-    fn password(call: &Call<'_>) -> Self {
+    fn basic(call: &Call<'_>) -> Self {
         Self::Repository((call.endpoint.host.clone(), call.repository().map(str::to_owned)))
     }
 
@@ -154,40 +163,41 @@ impl Right {
     }
 }
 
-/// The answer of a token server.
+/// Response of a token server.
 #[derive(Deserialize)]
-struct Grant {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
-    /// Seconds; servers send all kinds of things.
+    /// Lifetime in seconds, of any JSON type: servers also send text.
     #[serde(default)]
     expires_in: Value,
 }
 
-// === impl Grant ===
+// === impl TokenResponse ===
 
-impl Grant {
+impl TokenResponse {
     /// Returns the token itself: servers fill either field, or both.
     fn text(&self) -> Option<&str> {
         let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         [&self.token, &self.access_token].into_iter().find(|text| given(text))?.as_deref()
     }
 
-    fn life(&self) -> Duration {
+    fn lifetime(&self) -> Duration {
         let number = match &self.expires_in {
             Value::Number(number) => number.as_f64(),
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        let longest = Duration::from_secs(LONGEST_LIFE);
+        let longest = Duration::from_secs(MAX_TOKEN_LIFETIME_SECONDS);
         let seconds = number.filter(|seconds: &f64| *seconds > 0.0).unwrap_or_default();
-        let life = Duration::try_from_secs_f64(seconds).unwrap_or(longest);
-        life.clamp(Duration::from_secs(SHORTEST_LIFE), longest)
+        let lifetime = Duration::try_from_secs_f64(seconds).unwrap_or(longest);
+        lifetime.clamp(Duration::from_secs(MIN_TOKEN_LIFETIME_SECONDS), longest)
     }
 }
 
 impl Client {
-    /// Answers a challenge.
+    /// Returns the `Authorization` header that satisfies a challenge, from a token server where the challenge
+    /// names one.
     pub(super) async fn authorise(
         &self,
         call: &Call<'_>,
@@ -204,7 +214,7 @@ impl Client {
         match (offered("basic"), credentials) {
             (Some(_), Some(Credentials::Password { username, password })) => {
                 let value = basic(&username, password.expose());
-                self.shared.auth.keep(Right::password(call), &value, None);
+                self.shared.auth.store(AuthorizationKey::basic(call), &value, None);
                 Ok(value)
             }
             // An identity token is for a token server only.
@@ -230,7 +240,7 @@ impl Client {
         let realm = challenge.parameters.get("realm").map_or("", String::as_str);
         let distrusted = |realm: &str| ClientError::Realm {
             host: host.clone(),
-            realm: realm.chars().take(MAX_REALM).collect(),
+            realm: realm.chars().take(MAX_REALM_CHARS).collect(),
         };
         let mut url: Url = realm.parse().map_err(|_| distrusted(realm))?;
         // The HTTP library would send them in place of the credentials for the registry.
@@ -239,7 +249,7 @@ impl Client {
             return Err(distrusted(&redirect::address(&url)));
         }
         let service = challenge.parameters.get("service").map(String::as_str);
-        // What is needed here, and what the registry says is needed: each may know something the other does not.
+        // The scopes that the call needs and those that the registry names: either may lack one of the other.
         let mut scopes = call.scopes.clone();
         for scope in challenge.parameters.get("scope").iter().flat_map(|scopes| scopes.split(' ')) {
             if !scope.is_empty() && !scopes.iter().any(|known| known == scope) {
@@ -269,7 +279,7 @@ impl Client {
         };
         let answer = self.ask_token_server(endpoint, &what, &url, credentials, form).await?;
         let status = answer.status();
-        let body = request::read(&what, answer, MAX_ANSWER).await?;
+        let body = request::read(&what, answer, MAX_TOKEN_RESPONSE_BYTES).await?;
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) {
             let what = call.what.clone();
             return Err(match credentials {
@@ -281,17 +291,18 @@ impl Client {
             return Err(ClientError::Status { what, status, errors: errors_in(&body) });
         }
         let broken = |reason: &str| ClientError::Protocol { what: what.clone(), reason: reason.into() };
-        let grant: Grant = serde_json::from_slice(&body).map_err(|_| broken("not the JSON of a token"))?;
-        let text = grant.text().ok_or_else(|| broken("no token in it"))?;
+        let response: TokenResponse =
+            serde_json::from_slice(&body).map_err(|_| broken("not the JSON of a token"))?;
+        let text = response.text().ok_or_else(|| broken("no token in it"))?;
         let mut value =
             HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| broken("no token in it"))?;
         value.set_sensitive(true);
-        let until = Instant::now() + grant.life().saturating_sub(MARGIN);
-        self.shared.auth.keep(Right::token(call), &value, Some(until));
+        let until = Instant::now() + response.lifetime().saturating_sub(TOKEN_EXPIRY_MARGIN);
+        self.shared.auth.store(AuthorizationKey::bearer(call), &value, Some(until));
         Ok(value)
     }
 
-    /// Sends once: the token server's own challenges are not for this client to answer. Follows redirects to
+    /// Sends a request for a token once: a token server's own challenges are an error. Follows redirects to
     /// servers that may be asked, with credentials to the first one's origin alone.
     async fn ask_token_server(
         &self,
@@ -327,7 +338,7 @@ impl Client {
                 return Ok(answer);
             };
             if !endpoint.may_ask(&next.url) {
-                let realm = redirect::address(&next.url).chars().take(MAX_REALM).collect();
+                let realm = redirect::address(&next.url).chars().take(MAX_REALM_CHARS).collect();
                 return Err(ClientError::Realm { host: endpoint.host.clone(), realm });
             }
             hop = next;
@@ -347,7 +358,7 @@ fn basic(username: &str, password: &str) -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn grant(text: &str) -> Grant {
+    fn response(text: &str) -> TokenResponse {
         serde_json::from_str(text).unwrap()
     }
 
@@ -361,23 +372,24 @@ mod tests {
             r#"{"token":"T","access_token":""}"#,
             r#"{"token":"T","access_token":"other"}"#,
         ] {
-            assert_eq!(grant(text).text(), Some("T"), "{text}");
+            assert_eq!(response(text).text(), Some("T"), "{text}");
         }
-        assert_eq!(grant(r#"{"token":"","access_token":""}"#).text(), None);
+        assert_eq!(response(r#"{"token":"","access_token":""}"#).text(), None);
     }
 
     #[test]
     fn a_life_is_between_a_minute_and_a_day_whatever_the_server_says() {
-        let life = |text: &str| grant(&format!(r#"{{"token":"T","expires_in":{text}}}"#)).life().as_secs();
+        let lifetime =
+            |text: &str| response(&format!(r#"{{"token":"T","expires_in":{text}}}"#)).lifetime().as_secs();
         for text in ["0", "-1", "-9223372036854775808", "1", "null", "\"soon\"", "\"NaN\"", "[]", "-1e300"] {
-            assert_eq!(life(text), SHORTEST_LIFE, "{text}");
+            assert_eq!(lifetime(text), MIN_TOKEN_LIFETIME_SECONDS, "{text}");
         }
-        assert_eq!(life("300"), 300);
-        assert_eq!(life("\"300\""), 300);
-        assert_eq!(life("3600.5"), 3600);
+        assert_eq!(lifetime("300"), 300);
+        assert_eq!(lifetime("\"300\""), 300);
+        assert_eq!(lifetime("3600.5"), 3600);
         for text in ["18446744073709551615", "99999999999999999999999", "1e300", "\"inf\""] {
-            assert_eq!(life(text), LONGEST_LIFE, "{text}");
+            assert_eq!(lifetime(text), MAX_TOKEN_LIFETIME_SECONDS, "{text}");
         }
-        assert_eq!(grant(r#"{"token":"T"}"#).life().as_secs(), SHORTEST_LIFE);
+        assert_eq!(response(r#"{"token":"T"}"#).lifetime().as_secs(), MIN_TOKEN_LIFETIME_SECONDS);
     }
 }

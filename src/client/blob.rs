@@ -1,4 +1,4 @@
-//! A blob as a stream that checks itself, and goes on where a connection broke.
+//! Blob as a stream that checks its digest and resumes where a connection broke.
 
 use std::time::Instant;
 
@@ -7,16 +7,17 @@ use quinistry_oci::{Descriptor, Digest, Hasher, ImageReference};
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
-use super::bounds::Pace;
+use super::bounds::Throughput;
 use super::endpoint::Endpoint;
 use super::request::{self, Call};
 use super::{Client, ClientError, headers, retry};
 
-/// A connection that brought this much before it broke is no worse than the first one: the count of tries
-/// begins anew. It bounds the tries by the blob's size.
-const WORTH_A_TRY: u64 = 1024 * 1024;
+/// Number of bytes after which a connection that breaks resets the count of attempts. The blob's size then
+/// bounds
+/// the attempts.
+const MIN_PROGRESS_BYTES: u64 = 1024 * 1024;
 
-/// Reads one blob. What it yields is proven only when [`next`](Self::next) has said that there is no more.
+/// Stream of one blob. The bytes are proven only when [`next`](Self::next) has returned `None`.
 #[derive(Debug)]
 pub struct BlobStream {
     client: Client,
@@ -28,13 +29,13 @@ pub struct BlobStream {
     taken: u64,
     hasher: Option<Hasher>,
     answer: Option<Response>,
-    /// What a server sends again that has been seen.
+    /// Number of bytes to skip, because the server sends them again.
     skip: u64,
     failures: u32,
-    /// How much had been taken at the last failure.
-    mark: u64,
-    pace: Pace,
-    /// Whether the registry has refused a range of this blob.
+    /// Value of `taken` at the last failure.
+    taken_at_failure: u64,
+    throughput: Throughput,
+    /// True if the registry has refused a range of this blob.
     refuses_ranges: bool,
 }
 
@@ -55,8 +56,8 @@ impl Client {
             answer: None,
             skip: 0,
             failures: 0,
-            mark: 0,
-            pace: Pace::default(),
+            taken_at_failure: 0,
+            throughput: Throughput::default(),
             refuses_ranges: false,
         };
         stream.connect().await?;
@@ -64,20 +65,20 @@ impl Client {
         Ok(stream)
     }
 
-    /// A whole small blob, such as a configuration.
+    /// Fetches a small blob, such as a configuration, into memory.
     pub async fn small_blob(&self, image: &ImageReference, blob: &Descriptor) -> Result<Bytes, ClientError> {
-        if blob.size > super::MAX_MANIFEST {
+        if blob.size > super::MAX_MANIFEST_BYTES {
             let what = format!("fetch blob {}", blob.digest);
-            return Err(ClientError::TooLarge { what, limit: super::MAX_MANIFEST });
+            return Err(ClientError::TooLarge { what, limit: super::MAX_MANIFEST_BYTES });
         }
-        self.blob(image, blob).await?.whole().await
+        self.blob(image, blob).await?.read_to_end().await
     }
 }
 
 // === impl BlobStream ===
 
 impl BlobStream {
-    /// The next piece; `None` once everything has come and hashes to the digest.
+    /// Returns the next piece, or `None` once all bytes have come and hash to the digest.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         while self.hasher.is_some() {
             let Some(answer) = &mut self.answer else {
@@ -90,10 +91,10 @@ impl BlobStream {
                     let actual = self.taken;
                     Err(ClientError::Size { what: self.what.clone(), expected: self.size, actual })
                 }
-                // Everything has come: how the connection ends afterwards is of no interest.
+                // All bytes have come, so an error at the end of the connection does not matter.
                 Err(_) if self.taken == self.size => Ok(None),
-                Ok(Some(piece)) if !self.pace.note(began.elapsed(), piece.len()) => {
-                    Err(Pace::error(&self.what))
+                Ok(Some(piece)) if !self.throughput.note(began.elapsed(), piece.len()) => {
+                    Err(Throughput::error(&self.what))
                 }
                 result => result,
             };
@@ -120,8 +121,8 @@ impl BlobStream {
         Ok(None)
     }
 
-    /// All that is left, in memory and proven: for blobs whose size the caller has found bearable.
-    pub async fn whole(mut self) -> Result<Bytes, ClientError> {
+    /// Reads the rest of the blob into memory and checks the digest. The caller has checked the size.
+    pub async fn read_to_end(mut self) -> Result<Bytes, ClientError> {
         let mut bytes = Vec::new();
         while let Some(piece) = self.next().await? {
             bytes.extend_from_slice(&piece);
@@ -144,16 +145,16 @@ impl BlobStream {
         Ok(piece)
     }
 
-    /// After a failure: waits, or gives up.
+    /// Waits before the next attempt, or returns the failure if there is none left.
     async fn pause(&mut self, error: ClientError) -> Result<(), ClientError> {
         self.answer = None;
         if self.client.shared.peers {
             return Err(error);
         }
-        if self.taken - self.mark >= WORTH_A_TRY {
+        if self.taken - self.taken_at_failure >= MIN_PROGRESS_BYTES {
             self.failures = 0;
         }
-        self.mark = self.taken;
+        self.taken_at_failure = self.taken;
         self.failures += 1;
         let wait = retry::wait(self.failures, None).ok_or(error)?;
         tokio::time::sleep(wait).await;
@@ -164,7 +165,8 @@ impl BlobStream {
         let answer = match self.request().await? {
             answer if matches!(answer.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) => answer,
             answer if self.resumes() && answer.status().is_client_error() => {
-                // No such range, or no ranges at all: from the start again, past what has come.
+                // The registry refuses this range or all ranges: from the start again, past the bytes that
+                // have come.
                 drop(answer);
                 self.refuses_ranges = true;
                 let answer = self.request().await?;
@@ -200,7 +202,7 @@ impl BlobStream {
         self.taken > 0 && !self.refuses_ranges
     }
 
-    /// Asks for what is left, or for the whole.
+    /// Requests the rest of the blob, or all of it where the registry refuses ranges.
     async fn request(&self) -> Result<Response, ClientError> {
         let url = self.endpoint.url(&format!("/v2/{}/blobs/{}", self.repository, self.digest));
         let mut call =

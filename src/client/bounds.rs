@@ -8,27 +8,27 @@ use quinistry_oci::Descriptor;
 
 use super::{ClientError, Manifest};
 
-/// Indexes in indexes: the specification allows any number, one is in use.
-const MAX_DEPTH: usize = 4;
-/// Manifests below one reference; the largest official images have some forty.
+/// Depth of nested indexes: the specification allows any depth; depth one is in use.
+const MAX_INDEX_DEPTH: usize = 4;
+/// Number of manifests below one reference; the largest official images have some forty.
 const MAX_MANIFESTS: usize = 1000;
-/// Length in bytes of all manifests below one reference: 16 KiB for each of the greatest number.
-const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
-/// Length in bytes of all manifests below a peer's reference. A generation's image has one of some kilobytes,
-/// and the operator has 128 MiB for everything.
+/// Total length of all manifests below one reference: 16 KiB for each of the greatest number.
+const MAX_TOTAL_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+/// Total length of all manifests below a peer's reference. A generation's image has one of some kilobytes,
+/// and the operator has 128 MiB of memory.
 const MAX_PEER_MANIFEST_BYTES: u64 = 1024 * 1024;
-/// Length in bytes of all blobs of one operation; the largest models in registries have less than one TiB.
-const MAX_BLOB_BYTES: u64 = 4 * 1024 * 1024 * 1024 * 1024;
-/// Length in bytes of all blobs of a peer's image: many times that of a generation's.
+/// Total length of all blobs of one operation; the largest models in registries have less than one TiB.
+const MAX_TOTAL_BLOB_BYTES: u64 = 4 * 1024 * 1024 * 1024 * 1024;
+/// Total length of all blobs of a peer's image: many times that of a generation's.
 const MAX_PEER_BLOB_BYTES: u64 = 1024 * 1024 * 1024;
-/// Levels of referrers: a signature of a signature of an attestation of an image is the third.
+/// Number of levels of referrers: a signature of a signature of an attestation of an image is the third.
 const MAX_REFERRER_LEVELS: usize = 8;
-/// Referrers that are copied with one image.
+/// Number of referrers that are copied with one image.
 const MAX_REFERRERS: usize = 1000;
-/// Length in bytes of all manifests of an image and its referrers.
+/// Total length of all manifests of an image and its referrers.
 const MAX_COPY_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
-/// Time to find out everything that belongs to one reference, before its blobs travel.
-const DEADLINE: Duration = Duration::from_mins(30);
+/// Time limit for reading all manifests below one reference, before its blobs are transferred.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// Remaining allowance of one operation.
 #[derive(Debug)]
@@ -50,10 +50,10 @@ impl Budget {
         Self {
             what: what.into(),
             manifests: MAX_MANIFESTS,
-            manifest_bytes: MAX_MANIFEST_BYTES,
-            blob_bytes: MAX_BLOB_BYTES,
+            manifest_bytes: MAX_TOTAL_MANIFEST_BYTES,
+            blob_bytes: MAX_TOTAL_BLOB_BYTES,
             referrers: 0,
-            end: Instant::now() + DEADLINE,
+            end: Instant::now() + DISCOVERY_TIMEOUT,
         }
     }
 
@@ -75,8 +75,8 @@ impl Budget {
 
     /// Accounts for a manifest that was read `depth` levels below the root.
     pub(super) fn take_manifest(&mut self, manifest: &Manifest, depth: usize) -> Result<(), ClientError> {
-        if depth > MAX_DEPTH {
-            return Err(self.exceeded(format!("indexes are nested more than {MAX_DEPTH} deep")));
+        if depth > MAX_INDEX_DEPTH {
+            return Err(self.exceeded(format!("indexes are nested more than {MAX_INDEX_DEPTH} deep")));
         }
         self.manifests = self.manifests.checked_sub(1).ok_or_else(|| self.too_many())?;
         let left = self.manifest_bytes.checked_sub(manifest.descriptor.size);
@@ -95,7 +95,7 @@ impl Budget {
         self.exceeded("there are more manifests than any image has; name one platform or one digest")
     }
 
-    /// Accounts for a blob that is going to travel.
+    /// Accounts for a blob that is going to be transferred.
     pub(super) fn take_blob(&mut self, blob: &Descriptor) -> Result<(), ClientError> {
         self.blob_bytes = self.blob_bytes.checked_sub(blob.size).ok_or_else(|| {
             self.exceeded("its blobs are longer than any image's in all; name one platform")
@@ -122,7 +122,7 @@ impl Budget {
     /// Fails once the time is up.
     pub(super) fn take_time(&self) -> Result<(), ClientError> {
         if Instant::now() > self.end {
-            let minutes = DEADLINE.as_secs() / 60;
+            let minutes = DISCOVERY_TIMEOUT.as_secs() / 60;
             return Err(
                 self.exceeded(format!("the registry took longer than {minutes} minutes to describe it"))
             );
@@ -135,37 +135,41 @@ impl Budget {
     }
 }
 
-/// The pace of a body. Counts the time that was spent waiting for it, and not the time that its bytes took
-/// elsewhere.
+/// Throughput of a body. Counts the time spent waiting for bytes, and not the time that the caller spends on
+/// them.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
-    waited: Duration,
-    came: u64,
+pub(super) struct Throughput {
+    waiting_time: Duration,
+    received: u64,
 }
 
-/// Time over which the pace is looked at.
-const PACE_WINDOW: Duration = Duration::from_mins(1);
-/// Bytes that come in that time at least: about one KiB in a second, which a modem had.
-const PACE_BYTES: u64 = 64 * 1024;
+/// Period over which the throughput is measured.
+const THROUGHPUT_WINDOW: Duration = Duration::from_mins(1);
+/// Least number of bytes in one period: about one KiB in a second, the rate of a modem.
+const MIN_WINDOW_BYTES: u64 = 64 * 1024;
 
-// === impl Pace ===
+// === impl Throughput ===
 
-impl Pace {
+impl Throughput {
     /// Notes that `bytes` came after a wait; returns whether the body is fast enough to ever end.
-    pub(super) fn note(&mut self, waited: Duration, bytes: usize) -> bool {
-        self.waited += waited;
-        self.came += bytes as u64;
-        if self.waited < PACE_WINDOW {
+    pub(super) fn note(&mut self, waiting_time: Duration, bytes: usize) -> bool {
+        self.waiting_time += waiting_time;
+        self.received += bytes as u64;
+        if self.waiting_time < THROUGHPUT_WINDOW {
             return true;
         }
-        let fast = self.came >= PACE_BYTES;
+        let fast = self.received >= MIN_WINDOW_BYTES;
         *self = Self::default();
         fast
     }
 
     /// Creates the error of a body that is too slow.
     pub(super) fn error(what: &str) -> ClientError {
-        let reason = format!("less than {} KiB came in {} seconds", PACE_BYTES / 1024, PACE_WINDOW.as_secs());
+        let reason = format!(
+            "less than {} KiB received in {} seconds",
+            MIN_WINDOW_BYTES / 1024,
+            THROUGHPUT_WINDOW.as_secs()
+        );
         ClientError::Bound { what: what.into(), reason }
     }
 }
@@ -192,8 +196,10 @@ mod tests {
     #[test]
     fn depth_number_and_length_of_manifests_are_bounded() {
         let mut budget = Budget::for_image("x");
-        budget.take_manifest(&manifest(0), MAX_DEPTH).unwrap();
-        assert!(reason(&budget.take_manifest(&manifest(0), MAX_DEPTH + 1).unwrap_err()).contains("nested"));
+        budget.take_manifest(&manifest(0), MAX_INDEX_DEPTH).unwrap();
+        assert!(
+            reason(&budget.take_manifest(&manifest(0), MAX_INDEX_DEPTH + 1).unwrap_err()).contains("nested")
+        );
         let error = (0..=MAX_MANIFESTS).find_map(|_| budget.take_manifest(&manifest(0), 0).err());
         assert!(reason(&error.unwrap()).contains("more manifests"));
         let large = manifest(3 * 1024 * 1024);
@@ -207,7 +213,7 @@ mod tests {
     fn sizes_that_no_disk_has_are_refused_before_anything_travels() {
         let blob = |size| Descriptor { size, ..Descriptor::of("x", b"") };
         let mut budget = Budget::for_image("x");
-        budget.take_blob(&blob(MAX_BLOB_BYTES)).unwrap();
+        budget.take_blob(&blob(MAX_TOTAL_BLOB_BYTES)).unwrap();
         assert!(reason(&budget.take_blob(&blob(1)).unwrap_err()).contains("blobs"));
         assert!(Budget::for_peer("x").take_blob(&blob(MAX_PEER_BLOB_BYTES + 1)).is_err());
         assert!(Budget::for_image("x").take_blob(&blob(u64::MAX)).is_err());
@@ -224,9 +230,9 @@ mod tests {
     #[test]
     fn a_body_that_trickles_is_told_from_one_that_nobody_reads() {
         let second = Duration::from_secs(1);
-        let mut pace = Pace::default();
+        let mut pace = Throughput::default();
         assert_eq!((0..100).take_while(|_| pace.note(second, 1000)).count(), 59);
-        let mut pace = Pace::default();
+        let mut pace = Throughput::default();
         assert!((0..1000).all(|_| pace.note(second, 2000)), "slow, and fast enough");
         assert!((0..1_000_000).all(|_| pace.note(Duration::ZERO, 1)), "the time of others is not counted");
     }

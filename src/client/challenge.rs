@@ -1,17 +1,18 @@
-//! `WWW-Authenticate`: which ways of identifying oneself a server offers. RFC 9110, section 11.
+//! Grammar of `WWW-Authenticate`, the authentication schemes that a server offers. RFC 9110, section 11.
 //!
-//! Only the grammar; what to make of a challenge is `client::auth`'s.
+//! Choosing and answering a challenge belongs to `client::auth`.
 
 use std::collections::BTreeMap;
 
-/// One challenge: a scheme and its parameters, the names of both in lower case.
+/// Challenge of a server: a scheme and its parameters, the names of both in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Challenge {
     pub(super) scheme: String,
     pub(super) parameters: BTreeMap<String, String>,
 }
 
-/// The challenges of one header field, which may hold several. What is malformed ends the list.
+/// Parses the challenges of one header field, which may hold several. The list ends at the first malformed
+/// one.
 pub(super) fn parse(text: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = text;
@@ -39,7 +40,7 @@ pub(super) fn parse(text: &str) -> Vec<Challenge> {
     }
 }
 
-/// A token or a quoted string, and what follows it.
+/// Splits a token or a quoted string from the text behind it.
 fn parameter_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         // The equal signs that pad an opaque credential (`token68`) have no value, and are skipped with it.

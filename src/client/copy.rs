@@ -1,4 +1,4 @@
-//! Copy: from one registry into another, or within one, with everything that refers to the image if wanted.
+//! Copy: from one registry into another, or within one, optionally with all referrers of the image.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use super::{BLOBS_AT_ONCE, Client, ClientError, Progress, PushReport};
 /// Result of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyReport {
-    /// The image, and the number of what refers to it.
+    /// Image, counts of blobs, and referrers.
     pub push: PushReport,
     /// Digests that the source lists as referrers and does not have any more. Registries without a referrers
-    /// API keep the entries of what was deleted.
+    /// API keep the entries of deleted manifests.
     pub missing: Vec<Digest>,
 }
 
 impl Client {
-    /// Copies an image, and, with `all`, what refers to it, to any of its platforms or to one of the
-    /// referrers. Everything is found out before anything is written.
+    /// Copies an image, and, with `all`, the referrers of the image, of any of its platforms and of those
+    /// referrers. All manifests are read before anything is written.
     pub async fn copy(
         &self,
         from: &ImageReference,
@@ -33,7 +33,7 @@ impl Client {
         progress: Arc<dyn Progress>,
     ) -> Result<CopyReport, ClientError> {
         let source = RemoteSource::find(self, from).await?;
-        // Within one registry nothing need be sent.
+        // Within one registry blobs need not be sent.
         let mount = (from.host() == to.host()).then(|| from.repository());
         let mut push = Push::new(self, &source, to, mount, progress)?;
         let what = format!("copy {from}");
@@ -51,7 +51,8 @@ impl Client {
         Ok(CopyReport { push: push.report, missing })
     }
 
-    /// Asks for the referrers of every manifest of the image, and of what was found, until there are no more.
+    /// Gathers the referrers of every manifest of the image, and the referrers of those, until there are no
+    /// more.
     async fn gather_referrers(
         &self,
         from: &ImageReference,

@@ -1,7 +1,8 @@
-//! Docker's configuration file and credential helpers: where credentials are found and kept.
+//! Docker's configuration file and credential helpers, from which credentials are read and in which they are
+//! stored.
 //!
 //! Read: `auths` (`auth`, `username` and `password`, `identitytoken`), `credHelpers`, `credsStore`. Written:
-//! one entry, everything else in the file stays. Secrets are never shown, not even by `Debug`.
+//! one entry; all else in the file stays. Secrets are never shown, not even by `Debug`.
 
 use std::fmt;
 use std::fs;
@@ -15,9 +16,9 @@ mod file;
 mod helper;
 mod store;
 
-use file::File;
+use file::ConfigFile;
 
-/// Text that must not be shown.
+/// Secret text, which no format shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -41,56 +42,56 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What one identifies oneself with.
+/// Credentials for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// For the registry itself or its token server.
+    /// User and password, for the registry itself or its token server.
     Password {
-        /// The user.
+        /// Name of the user.
         username: String,
-        /// The password.
+        /// Password of the user.
         password: Secret,
     },
     /// A refresh token, for the token server.
     IdentityToken(Secret),
 }
 
-/// Why credentials cannot be read or kept.
+/// Reason why credentials cannot be read or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     #[error("failed to read {}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
     /// The file cannot be written.
     #[error("failed to write {}", path.display())]
     Write {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The file is not what docker writes.
+    /// The file is not in the form that Docker writes.
     #[error("{} is not a docker configuration: {reason}", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Place and kind of the mistake.
         reason: String,
     },
-    /// There is no place for a configuration.
+    /// Neither variable names a folder for the configuration.
     #[error("neither DOCKER_CONFIG nor HOME is set, so there is no place for credentials")]
     NoHome,
-    /// A helper cannot be run, or fails.
+    /// A credential helper cannot be run, or fails.
     #[error("credential helper docker-credential-{name} failed: {reason}")]
     Helper {
-        /// Its name in the configuration.
+        /// Name of the helper in the configuration.
         name: String,
-        /// What it says.
+        /// Error of the helper.
         reason: String,
     },
 }
@@ -104,20 +105,20 @@ pub struct DockerConfig {
 // === impl DockerConfig ===
 
 impl DockerConfig {
-    /// The file at `path`.
+    /// Names the file at `path`.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.
+    /// Names `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.
     pub fn from_env() -> Result<Self, CredentialError> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folder = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")));
         Ok(Self::at(folder.ok_or(CredentialError::NoHome)?.join("config.json")))
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -139,7 +140,7 @@ impl DockerConfig {
         file.credentials(host, repository).map_err(|reason| self.malformed(reason))
     }
 
-    /// Keeps credentials for a registry: with its helper if it has one, else in the file.
+    /// Stores credentials for a registry: with its helper if it has one, else in the file.
     pub async fn put(&self, host: &str, username: &str, password: &Secret) -> Result<(), CredentialError> {
         let file = self.read()?;
         let secret = match file.helper(host, None) {
@@ -163,10 +164,10 @@ impl DockerConfig {
         Ok(store::remove(&self.path, host)? || erased)
     }
 
-    fn read(&self) -> Result<File, CredentialError> {
+    fn read(&self) -> Result<ConfigFile, CredentialError> {
         match fs::read(&self.path) {
-            Ok(text) => File::parse(&text).map_err(|reason| self.malformed(reason)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(File::default()),
+            Ok(text) => ConfigFile::parse(&text).map_err(|reason| self.malformed(reason)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ConfigFile::default()),
             Err(source) => Err(CredentialError::Read { path: self.path.clone(), source }),
         }
     }
@@ -176,7 +177,7 @@ impl DockerConfig {
     }
 }
 
-/// The name under which docker keeps a host.
+/// Returns the key under which Docker stores a host's credentials.
 fn key(host: &str) -> &str {
     if host == "docker.io" { "https://index.docker.io/v1/" } else { host }
 }

@@ -1,7 +1,8 @@
-//! From a registry's host to its URLs: which scheme, which address.
+//! A registry's host as URLs: scheme and address.
 //!
-//! A loopback host is spoken to in plain HTTP, as every container engine does, and all others by HTTPS, unless told
-//! otherwise. `localhost` is resolved here, because an image of one file has no `/etc/hosts`.
+//! Loopback hosts are reached by plain HTTP, as container engines do, and all others by HTTPS, unless an
+//! option
+//! decides otherwise. `localhost` is resolved here, because an image of one file has no `/etc/hosts`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,30 +12,31 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::ClientError;
 
-/// A registry.
+/// Address of a registry.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
-    /// As typed; what credentials are kept under.
+    /// Host as typed, under which credentials are stored.
     pub(super) host: String,
-    /// `scheme://host:port/`.
+    /// Root of all URLs, `scheme://host:port/`.
     pub(super) base: Url,
-    /// Who chose the scheme.
+    /// Rule that chose the scheme of `base`.
     pub(super) scheme: Scheme,
 }
 
-/// Which protocol to speak.
+/// Rule for the protocol to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Scheme {
     /// Plain HTTP on loopback, HTTPS elsewhere.
     #[default]
     ByHost,
-    /// Plain HTTP, whatever the host.
+    /// Plain HTTP for every host.
     Http,
-    /// HTTPS, whatever the host.
+    /// HTTPS for every host.
     Https,
 }
 
-/// Docker Hub's name, its registry, and its default folder: the one registry whose name is not its address.
+/// Docker Hub's name, its registry's address, and its default folder: the one registry whose name is not its
+/// address.
 const HUB: (&str, &str, &str) = ("docker.io", "registry-1.docker.io", "library/");
 
 // === impl Endpoint ===
@@ -43,7 +45,7 @@ impl Endpoint {
     pub(super) fn new(host: &str, scheme: Scheme) -> Result<Self, ClientError> {
         let wrong = || ClientError::Host(host.into());
         let address = if host == HUB.0 { HUB.1 } else { host };
-        // No user, path or query may hide in what becomes the authority of every URL.
+        // The address becomes the authority of every URL, so it must hold no user, path or query.
         if !quinistry_oci::is_host(address) {
             return Err(wrong());
         }
@@ -59,13 +61,13 @@ impl Endpoint {
         Ok(Self { host: host.into(), base, scheme })
     }
 
-    /// The repository's name in URLs and scopes.
+    /// Returns the repository's name in URLs and scopes.
     pub(super) fn repository(&self, image: &ImageReference) -> String {
         let name = image.repository().as_str();
         if self.host == HUB.0 && !name.contains('/') { format!("{}{name}", HUB.2) } else { name.into() }
     }
 
-    /// `path` is made of parsed names, so it needs no escaping.
+    /// Returns the URL of a path, which consists of parsed names and so needs no escaping.
     pub(super) fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(path);
@@ -76,7 +78,8 @@ impl Endpoint {
         self.base.origin() == url.origin()
     }
 
-    /// Whether a token server may be asked, with credentials or without.
+    /// Returns true if requests for tokens may go to a server: by HTTPS, or as unprotected as the registry
+    /// itself.
     pub(super) fn may_ask(&self, realm: &Url) -> bool {
         match realm.scheme() {
             "https" => true,
@@ -92,7 +95,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Resolves `localhost` by itself and leaves the rest to the system.
+/// Resolver that knows `localhost` by itself and leaves the rest to the system.
 #[derive(Debug)]
 pub(super) struct Resolver;
 

@@ -1,4 +1,4 @@
-//! What can go wrong between this program and a registry, in words that say what to do.
+//! Errors between this program and a registry, with advice.
 
 use std::fmt;
 use std::io;
@@ -11,97 +11,97 @@ use reqwest::StatusCode;
 use super::credentials::CredentialError;
 use super::platform::PlatformError;
 
-/// An error of a source of any kind.
+/// Error of a push source of any kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why an operation on a registry failed.
+/// Reason why an operation on a registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The client itself cannot be built.
+    /// Building the HTTP client failed.
     #[error("failed to set up the HTTP client")]
     Setup {
-        /// Why.
+        /// Underlying error.
         source: Cause,
     },
-    /// The certificates to trust cannot be had.
+    /// Reading the certificates to trust failed.
     #[error("failed to read certificates from {path}")]
     Certificates {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Underlying error.
         source: Cause,
     },
-    /// The host cannot be made part of a URL.
+    /// The host cannot be part of a URL.
     #[error("'{}' is not a registry host", Escaped(&escape::without_userinfo(.0)))]
     Host(String),
-    /// No connection, or it broke before an answer came.
+    /// Connecting failed, or the connection broke before a response came.
     #[error("failed to reach {host}{hint}")]
     Connect {
-        /// The host.
+        /// Host of the registry.
         host: String,
-        /// What to look at.
+        /// Likely cause.
         hint: Hint,
-        /// Why.
+        /// Underlying error.
         source: Cause,
     },
-    /// Nothing came for too long.
+    /// No bytes came within the time limit.
     #[error("failed to {what}: no answer within {seconds} seconds")]
     Timeout {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// How long was waited.
+        /// Time limit in seconds.
         seconds: u64,
     },
-    /// The registry answered, and not what was hoped for.
+    /// The registry answered with another status than the operation expects.
     #[error("failed to {what}: {status}{}", details(errors))]
     Status {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// The answer.
+        /// Status of the response.
         status: StatusCode,
-        /// What the registry says about it.
+        /// Errors in the body of the response.
         errors: Vec<ErrorDetail<String>>,
     },
-    /// The registry wants credentials and there are none.
-    #[error("failed to {what}: {host} wants credentials; log in to it first (quinistry login {host})")]
+    /// The registry requires credentials and there are none.
+    #[error("failed to {what}: {host} requires credentials; log in to it first (quinistry login {host})")]
     NoCredentials {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// Which registry.
+        /// Host of the registry.
         host: String,
     },
     /// The registry or its token server refused the credentials.
     #[error("failed to {what}: {host} refused the credentials{}", details(errors))]
     Refused {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// Which host.
+        /// Host of the registry.
         host: String,
-        /// What it says about it.
+        /// Errors in the body of the response.
         errors: Vec<ErrorDetail<String>>,
     },
-    /// The registry names a token server to which nothing must be sent.
+    /// The registry names a token server that is less protected than the registry itself.
     #[error("{host} names a token server that is not to be trusted: {}", Escaped(realm))]
     Realm {
-        /// Which registry.
+        /// Host of the registry.
         host: String,
-        /// The token server.
+        /// Address of the token server.
         realm: String,
     },
-    /// The registry does not keep to the specification.
+    /// The response violates the specification.
     #[error("failed to {what}: unexpected answer: {}", Escaped(reason))]
     Protocol {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// What is wrong with the answer.
+        /// Violation in the response.
         reason: String,
     },
-    /// The answer is longer than anything that makes sense.
+    /// The response is longer than the operation allows.
     #[error("failed to {what}: the answer is longer than {limit} bytes")]
     TooLarge {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// The limit.
+        /// Limit in bytes.
         limit: u64,
     },
     /// The registry leads to more than any image needs: depth, number, bytes or time.
@@ -112,81 +112,81 @@ pub enum ClientError {
         /// The bound that was exceeded, and the remedy.
         reason: String,
     },
-    /// The connection broke in the middle of the answer.
+    /// The connection broke in the middle of the response.
     #[error("failed to {what}: the connection broke")]
     Broken {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// Why.
+        /// Underlying error.
         source: Cause,
     },
-    /// The bytes are not those that were asked for.
+    /// The bytes do not have the expected digest.
     #[error("failed to {what}: content does not match its digest: expected {expected}, got {actual}")]
     Digest {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// What was asked for.
+        /// Digest that was requested.
         expected: Digest,
-        /// What the bytes hash to.
+        /// Digest of the bytes.
         actual: Digest,
     },
     /// The content is longer or shorter than its descriptor says.
     #[error("failed to {what}: {actual} bytes where {expected} were announced")]
     Size {
-        /// What was being done.
+        /// Operation that failed; completes "failed to …".
         what: String,
-        /// What the descriptor says.
+        /// Size in the descriptor.
         expected: u64,
-        /// What came.
+        /// Size of the response.
         actual: u64,
     },
-    /// No platform fits.
+    /// The index has no image for the platform.
     #[error("failed to choose from the index")]
     Platform(#[from] PlatformError),
-    /// Credentials cannot be had.
+    /// Reading or storing credentials failed.
     #[error("failed to get credentials")]
     Credentials(#[from] CredentialError),
-    /// What came cannot be written.
+    /// Writing the pulled image failed.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// What is to be sent cannot be read.
+    /// Reading the content to push failed.
     #[error("failed to read blob {digest} of the image to push")]
     Source {
-        /// The blob.
+        /// Digest of the blob.
         digest: Digest,
-        /// Why.
+        /// Underlying error.
         source: BoxError,
     },
-    /// The image to push has another digest than the name it is to be pushed to.
+    /// The image to push has another digest than its target names.
     #[error("the image is {actual}, which cannot be pushed as {expected}")]
     OtherDigest {
-        /// What was typed.
+        /// Digest in the target's reference.
         expected: Digest,
-        /// What the image is.
+        /// Digest of the image.
         actual: Digest,
     },
-    /// A layer does not unpack to what the configuration says.
+    /// A layer unpacks to other content than the configuration's diff ID names.
     #[error("layer {layer} does not unpack to its diff ID: expected {expected}, got {actual}")]
     DiffId {
-        /// The layer as it travels.
+        /// Digest of the stored layer.
         layer: Digest,
-        /// What the configuration says.
+        /// Diff ID in the configuration.
         expected: Digest,
-        /// What it unpacks to.
+        /// Digest of the unpacked layer.
         actual: Digest,
     },
-    /// A layer does not unpack at all.
+    /// Unpacking a layer failed.
     #[error("layer {layer} does not unpack")]
     Unpack {
-        /// The layer.
+        /// Digest of the layer.
         layer: Digest,
-        /// Why.
+        /// Underlying error.
         source: io::Error,
     },
 }
 
-/// At most this much of what a registry says is repeated.
-const MAX_DETAIL: usize = 300;
+/// Length of a registry's error text that an error repeats.
+const MAX_DETAIL_CHARS: usize = 300;
 
 /// Formats errors as `: CODE: message; CODE: message`, escaped: the text goes to a terminal or a log.
 fn details(errors: &[ErrorDetail<String>]) -> String {
@@ -199,33 +199,56 @@ fn details(errors: &[ErrorDetail<String>]) -> String {
             text += &error.message;
         }
     }
-    escape::line(&text.chars().take(MAX_DETAIL).collect::<String>())
+    escape::line(&text.chars().take(MAX_DETAIL_CHARS).collect::<String>())
 }
 
-/// The errors in the body of an answer; none if it is not of the specification's form.
+/// Parses the errors in the body of a response; none if it is not of the specification's form.
 pub(super) fn errors_in(body: &[u8]) -> Vec<ErrorDetail<String>> {
     serde_json::from_slice::<ErrorBody<String>>(body).map(|body| body.errors).unwrap_or_default()
 }
 
-/// What to look at when there is no connection.
+/// Likely cause of a failure to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// Nothing in particular.
+    /// No likely cause is known.
     None,
-    /// Nobody listens.
+    /// No process listens on the port.
     Refused,
     /// The name does not resolve.
     Name,
-    /// The certificate is not trusted.
+    /// The server's certificate is not trusted.
     Issuer,
-    /// What came is no TLS.
+    /// The server's certificate is that of an authority (`CA:TRUE`), as `openssl req -x509` makes it. An authority
+    /// may issue certificates, but no server may present its certificate as the server's own. RFC 5280, 4.2.1.9.
+    AuthorityAsServer,
+    /// The server does not speak TLS.
     PlainHttp,
 }
 
+// === impl Hint ===
+
 impl Hint {
-    /// Whether another try is sure to fail as well.
+    /// Recognizes the innermost message of a failure, `connecting` or later.
+    fn of(message: &str, connecting: bool) -> Self {
+        let is = |text: &str| message.contains(text);
+        if is("Connection refused") {
+            Self::Refused
+        } else if is("CaUsedAsEndEntity") {
+            Self::AuthorityAsServer
+        } else if is("invalid peer certificate") || is("UnknownIssuer") {
+            Self::Issuer
+        } else if is("corrupt message") || is("handshake eof") {
+            Self::PlainHttp
+        } else if connecting && is("lookup") {
+            Self::Name
+        } else {
+            Self::None
+        }
+    }
+
+    /// Returns true if another attempt is sure to fail as well.
     pub(super) const fn is_final(self) -> bool {
-        matches!(self, Self::Issuer | Self::PlainHttp)
+        matches!(self, Self::Issuer | Self::AuthorityAsServer | Self::PlainHttp)
     }
 }
 
@@ -236,12 +259,17 @@ impl fmt::Display for Hint {
             Self::Refused => " (is a registry running there?)",
             Self::Name => " (is the name right?)",
             Self::Issuer => " (is its certificate's issuer to be trusted? then give it with --ca)",
+            Self::AuthorityAsServer => {
+                " (its certificate is that of a certificate authority (CA:TRUE), which a server must not present as its \
+                 own: make the server a certificate with basicConstraints=CA:FALSE, self-signed or issued by this \
+                 authority, and give the self-signed one or the authority's with --ca)"
+            }
             Self::PlainHttp => " (does it speak plain HTTP? then give --plain-http)",
         })
     }
 }
 
-/// The innermost reason of an error of the HTTP library, whose outer layers say the same thing four times.
+/// Innermost reason of an error of the HTTP library, whose outer layers repeat one fact four times.
 #[derive(Debug)]
 pub struct Cause(String);
 
@@ -276,21 +304,10 @@ impl fmt::Display for Cause {
 impl std::error::Error for Cause {}
 
 impl ClientError {
-    /// From an error of the HTTP library while sending to `host`.
+    /// Converts an error of the HTTP library while sending to `host`.
     pub(super) fn connect(host: &str, error: &reqwest::Error) -> Self {
         let source = Cause::of(error);
-        let is = |text: &str| source.0.contains(text);
-        let hint = if is("Connection refused") {
-            Hint::Refused
-        } else if is("invalid peer certificate") || is("UnknownIssuer") {
-            Hint::Issuer
-        } else if is("corrupt message") || is("handshake eof") {
-            Hint::PlainHttp
-        } else if error.is_connect() && is("lookup") {
-            Hint::Name
-        } else {
-            Hint::None
-        };
+        let hint = Hint::of(&source.0, error.is_connect());
         Self::Connect { host: host.into(), hint, source }
     }
 }
@@ -305,7 +322,15 @@ mod tests {
         assert_eq!(details(&errors_in(body)), r": DENIED: \u{1b}[2Jno; X");
         assert_eq!(details(&errors_in(b"<html>")), "");
         let long = ErrorDetail { code: "A".into(), message: "x".repeat(9999) };
-        assert_eq!(details(&[long]).len(), MAX_DETAIL);
+        assert_eq!(details(&[long]).len(), MAX_DETAIL_CHARS);
+    }
+
+    #[test]
+    fn an_authority_s_own_certificate_is_told_from_an_unknown_issuer() {
+        assert_eq!(Hint::of("CaUsedAsEndEntity", true), Hint::AuthorityAsServer);
+        assert!(Hint::AuthorityAsServer.to_string().contains("CA:FALSE"));
+        assert_eq!(Hint::of("invalid peer certificate: UnknownIssuer", true), Hint::Issuer);
+        assert_eq!(Hint::of("failed to lookup address information", false), Hint::None);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The header fields of the distribution-spec that need parsing: `Link`, `Content-Range`, `Retry-After`.
+//! Parsing of the header fields of the distribution-spec: `Link`, `Content-Range`, `Retry-After`.
 //!
 //! Pure; the time is a parameter.
 
 use std::time::{Duration, SystemTime};
 
-/// The target of the first `Link` with the relation `next`. RFC 8288.
+/// Returns the target of the first `Link` with the relation `next`. RFC 8288.
 pub(super) fn next_link(field: &str) -> Option<&str> {
     let mut rest = field;
     loop {
@@ -32,7 +32,7 @@ fn is_next(parameter: &str) -> bool {
     })
 }
 
-/// What comes before the first of these characters outside of quotes, and the rest from there.
+/// Splits a text at the first of these characters outside of quotes.
 fn until_unquoted(text: &str, ends: [char; 2]) -> (&str, &str) {
     let mut quoted = false;
     let end = text.find(|c| {
@@ -42,7 +42,7 @@ fn until_unquoted(text: &str, ends: [char; 2]) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// `bytes first-last/total` of a 206; the total may be unknown.
+/// Parses `bytes first-last/total` of a 206; the total may be unknown.
 pub(super) fn content_range(field: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = field.trim().strip_prefix("bytes ")?.trim().split_once('/')?;
     let (first, last) = range.split_once('-')?;
@@ -51,7 +51,7 @@ pub(super) fn content_range(field: &str) -> Option<(u64, u64, Option<u64>)> {
     if first > last || total.is_some_and(|total| last >= total) { None } else { Some((first, last, total)) }
 }
 
-/// `Retry-After`, in seconds or as a date.
+/// Parses `Retry-After`, in seconds or as a date.
 pub(super) fn retry_after(field: &str, now: SystemTime) -> Option<Duration> {
     let field = field.trim();
     if let Ok(seconds) = field.parse() {
@@ -61,7 +61,7 @@ pub(super) fn retry_after(field: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// A media type without parameters, in lower case.
+/// Returns a media type without parameters, in lower case.
 pub(super) fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

@@ -1,11 +1,12 @@
-//! A registry client: pull, push, list and verify, against any registry.
+//! Registry client: pull, push, list and verify, against any registry.
 //!
-//! Everything that arrives is checked against its digest before it counts, every body and loop has a bound,
-//! and credentials go to no host but the registry's own and the token server that it names. Writes no files
-//! but through [`layout`](quinistry_oci::layout), prints nothing, keeps no state between programs. Called by `chain`
-//! and the command line.
+//! All content is checked against its digest before it counts, every body and loop has a bound, and
+//! credentials
+//! go to no host but the registry's own and the token server that it names. Writes files only through
+//! [`layout`](quinistry_oci::layout), prints nothing, keeps no state between programs. Called by `chain`, the
+//! operator and the command line.
 //!
-//! Manifests are found out first, within bounds that hold against a hostile registry; then blobs travel,
+//! Manifests are read first, within bounds that hold against a hostile registry; then blobs are transferred,
 //! several at once, over HTTP/1.1.
 
 use std::collections::HashMap;
@@ -47,33 +48,36 @@ pub use blob::BlobStream;
 pub use copy::CopyReport;
 pub use credentials::{CredentialError, Credentials, DockerConfig, Secret};
 pub use error::{BoxError, Cause, ClientError, Hint};
-pub use manifest::{Document, MAX_MANIFEST, Manifest};
+pub use manifest::{Document, MAX_MANIFEST_BYTES, Manifest};
 pub use parallel::BLOBS_AT_ONCE;
 pub use platform::{PlatformError, PlatformPattern, Selection};
 pub use progress::{Outcome, Progress};
 pub use pull::Selected;
 pub use push::PushReport;
-pub use source::{Content, LayoutSource, PushSource, RemoteSource};
+pub use source::{BlobLocation, LayoutSource, PushSource, RemoteSource};
 pub use verify::VerifyReport;
 
 use endpoint::{Endpoint, Scheme};
 use proxy::Proxies;
 
-/// How to reach registries.
+/// Options for reaching registries.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Plain HTTP for every registry; without it only for those on this machine's loopback.
+    /// Use plain HTTP for every registry; without it only for those on this machine's loopback.
     pub plain_http: bool,
-    /// PEM certificates to trust beside the built-in ones. Who names some means TLS, on loopback too.
+    /// File with PEM certificates to trust beside the built-in ones. With one, TLS is used on loopback, too.
     pub ca: Option<PathBuf>,
-    /// Where credentials are; none: everything is asked anonymously.
+    /// Configuration with credentials. Without one, all requests are anonymous.
     pub config: Option<DockerConfig>,
-    /// For pods of one's own cluster, whose addresses come and go and whose content is not trusted: asked straight,
-    /// once and with little patience; led nowhere else by redirects or challenges; nothing about them is kept.
+    /// Treat hosts as pods of the operator's own cluster, whose addresses come and go and whose content is
+    /// not trusted:
+    /// requests go without a proxy, once and with short time limits, follow no redirects or challenges, and
+    /// leave
+    /// nothing in caches.
     pub peers: bool,
 }
 
-/// A registry client. Clones share connections, tokens and what is known of registries.
+/// Registry client. Clones share connections, tokens and knowledge of registries.
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -81,21 +85,21 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    /// For loopback hosts, never through a proxy.
+    /// HTTP client for loopback hosts, which uses no proxy.
     direct: reqwest::Client,
-    /// For all others, through the proxies that the environment names.
+    /// HTTP client for all other hosts, which uses the proxies that the environment names.
     proxied: reqwest::Client,
     scheme: Scheme,
     peers: bool,
     auth: auth::Auth,
-    /// In which repository of which host a blob has been seen, to mount it from there.
+    /// Repository in which a blob of a host has been seen, to mount the blob from there.
     seen: Mutex<HashMap<(String, Digest), RepositoryName>>,
 }
 
 // === impl Client ===
 
 impl Client {
-    /// A client that has not connected to anything yet.
+    /// Creates a client, which connects to registries when it is used.
     pub fn new(options: Options) -> Result<Self, ClientError> {
         let scheme = match (options.plain_http, &options.ca) {
             (true, _) => Scheme::Http,

@@ -1,4 +1,4 @@
-//! Lists: tags of a repository, repositories of a registry; and whether a registry lets one in.
+//! Lists of tags and repositories, and the check that a registry accepts a client.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,57 +13,58 @@ use super::endpoint::Endpoint;
 use super::request::Call;
 use super::{Client, ClientError, Credentials, headers};
 
-/// How many entries to ask for at once; registries give fewer if they like.
-const PAGE: &str = "1000";
-/// Pages of a list: a million entries in full ones; a registry that goes on is broken or hostile.
-const MAX_PAGES: usize = 1000;
-/// Entries of a list.
-const MAX_ENTRIES: usize = 1_000_000;
-/// Length in bytes of all pages of a list, and so of one: registries without pages, as distribution before
-/// version 3, give hundreds of thousands of tags at once.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// Time for a whole list.
-const DEADLINE: Duration = Duration::from_mins(15);
+/// Number of entries to request at once; registries may give fewer.
+const PAGE_ENTRIES: &str = "1000";
+/// Number of pages of a list, a million entries if all are full; a registry that goes on is broken or
+/// hostile.
+const MAX_LIST_PAGES: usize = 1000;
+/// Number of entries of a list.
+const MAX_LIST_ENTRIES: usize = 1_000_000;
+/// Length of all pages of a list together, and so of one page: registries without pages, such as distribution
+/// before version 3, give hundreds of thousands of tags at once.
+const MAX_LIST_BYTES: u64 = 64 * 1024 * 1024;
+/// Time limit for a whole list.
+const LIST_TIMEOUT: Duration = Duration::from_mins(15);
 
 #[derive(Deserialize)]
-struct Tags {
+struct TagsPage {
     tags: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
-struct Catalog {
+struct CatalogPage {
     repositories: Option<Vec<String>>,
 }
 
 impl Client {
-    /// All tags of the image's repository, in the registry's order.
+    /// Lists all tags of the image's repository, in the registry's order.
     pub async fn tags(&self, image: &ImageReference) -> Result<Vec<String>, ClientError> {
         let endpoint = self.endpoint(image.host())?;
         let repository = endpoint.repository(image);
         let path = format!("/v2/{repository}/tags/list");
         let scope = format!("repository:{repository}:pull");
         let what = format!("list tags of {}/{repository}", image.host());
-        self.pages(&endpoint, &path, scope, &what, |page: Tags| page.tags).await
+        self.pages(&endpoint, &path, scope, &what, |page: TagsPage| page.tags).await
     }
 
-    /// All repositories of a registry that it is willing to tell, in its order.
+    /// Lists all repositories that a registry shows to this client, in the registry's order.
     pub async fn repositories(&self, host: &str) -> Result<Vec<String>, ClientError> {
         let endpoint = self.endpoint(host)?;
         let what = format!("list repositories of {host}");
         let scope = "registry:catalog:*".into();
-        self.pages(&endpoint, "/v2/_catalog", scope, &what, |page: Catalog| page.repositories).await
+        self.pages(&endpoint, "/v2/_catalog", scope, &what, |page: CatalogPage| page.repositories).await
     }
 
-    /// Whether a registry is there and lets this client in.
+    /// Fails unless a registry answers and accepts this client.
     pub async fn ping(&self, host: &str) -> Result<(), ClientError> {
         let endpoint = self.endpoint(host)?;
         let call = Call::new(format!("reach registry {host}"), &endpoint, Method::GET, endpoint.url("/v2/"));
         self.send_for(&call, &[StatusCode::OK]).await.map(drop)
     }
 
-    /// Whether a registry accepts these credentials; this client and its clones use them from now on.
+    /// Fails unless a registry accepts these credentials; this client and its clones use them from now on.
     pub async fn log_in(&self, host: &str, credentials: Credentials) -> Result<(), ClientError> {
-        self.shared.auth.give(host, credentials);
+        self.shared.auth.set_credentials(host, credentials);
         self.ping(host).await
     }
 
@@ -78,10 +79,10 @@ impl Client {
     ) -> Result<Vec<String>, ClientError> {
         let all = self.all_pages(endpoint, path, scope, what, entries);
         let late = |_| {
-            let reason = format!("the list did not end within {} minutes", DEADLINE.as_secs() / 60);
+            let reason = format!("the list did not end within {} minutes", LIST_TIMEOUT.as_secs() / 60);
             ClientError::Bound { what: what.into(), reason }
         };
-        tokio::time::timeout(DEADLINE, all).await.map_err(late)?
+        tokio::time::timeout(LIST_TIMEOUT, all).await.map_err(late)?
     }
 
     async fn all_pages<T: DeserializeOwned>(
@@ -95,26 +96,28 @@ impl Client {
         let protocol = |reason: &str| ClientError::Protocol { what: what.into(), reason: reason.into() };
         let bound = |reason: String| ClientError::Bound { what: what.into(), reason };
         let mut url = endpoint.url(path);
-        url.set_query(Some(&format!("n={PAGE}")));
+        url.set_query(Some(&format!("n={PAGE_ENTRIES}")));
         let mut seen = BTreeSet::new();
-        let (mut all, mut left) = (Vec::new(), MAX_BYTES);
+        let (mut all, mut left) = (Vec::new(), MAX_LIST_BYTES);
         loop {
             if !seen.insert(url.to_string()) {
                 return Err(protocol("the list does not end: it leads back to an earlier page"));
             }
-            if seen.len() > MAX_PAGES {
-                return Err(bound(format!("the list does not end within {MAX_PAGES} pages")));
+            if seen.len() > MAX_LIST_PAGES {
+                return Err(bound(format!("the list does not end within {MAX_LIST_PAGES} pages")));
             }
             let mut call = Call::new(what, endpoint, Method::GET, url.clone());
             call.scopes.push(scope.clone());
             let (fields, body) = match self.fetch(&call, left).await {
-                Err(ClientError::Status { status, .. }) if seen.len() == 1 && may_mean_the_number(status) => {
+                Err(ClientError::Status { status, .. })
+                    if seen.len() == 1 && may_refuse_page_size(status) =>
+                {
                     // Some registries refuse a page longer than their own instead of giving a shorter one.
                     url.set_query(None);
                     continue;
                 }
                 Err(ClientError::TooLarge { .. }) => {
-                    return Err(bound(format!("the list is longer than {} MiB", MAX_BYTES >> 20)));
+                    return Err(bound(format!("the list is longer than {} MiB", MAX_LIST_BYTES >> 20)));
                 }
                 page => page?,
             };
@@ -124,8 +127,8 @@ impl Client {
             let page: T = serde_json::from_slice(&body).map_err(|_| protocol("not the JSON of a list"))?;
             drop(body);
             all.extend(entries(page).unwrap_or_default());
-            if all.len() > MAX_ENTRIES {
-                return Err(bound(format!("the list has more than {MAX_ENTRIES} entries")));
+            if all.len() > MAX_LIST_ENTRIES {
+                return Err(bound(format!("the list has more than {MAX_LIST_ENTRIES} entries")));
             }
             match next {
                 None => return Ok(all),
@@ -150,8 +153,8 @@ pub(super) fn next_page(page: &Url, link: &str) -> Option<Url> {
     (is_own && is_web).then_some(next)
 }
 
-/// Returns whether a refusal may be about the number of entries that was asked for.
-fn may_mean_the_number(status: StatusCode) -> bool {
+/// Returns true if a status may refuse the requested number of entries.
+fn may_refuse_page_size(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 405 | 406 | 413 | 416 | 422 | 501)
 }
 

@@ -1,4 +1,4 @@
-//! Manifests and indexes: found, fetched, checked against their digest, and put.
+//! Manifests and indexes: resolving, fetching and putting them, with their digests checked.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,43 +14,44 @@ use serde::Deserialize;
 use super::request::{Call, Payload};
 use super::{Client, ClientError, headers};
 
-/// The longest manifest that is fetched or pushed: what containerd, podman and oras take at most, and what the
-/// distribution-spec tells registries to take at least.
-pub const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+/// Length of the longest manifest that is fetched or pushed: the most that containerd, podman and oras
+/// accept, and
+/// the least that the distribution-spec tells registries to accept.
+pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Everything that is understood; a registry converts to the first one it has, or says what it is.
-const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
+/// Media types of all manifests that this client reads; a registry converts to one of them, or names its own.
+const ACCEPTED_MEDIA_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
 const DIGEST_HEADER: &str = "docker-content-digest";
-/// Header by which a registry says that it lists a manifest among the referrers of its subject.
+/// Header with which a registry confirms that it lists a manifest among the referrers of its subject.
 const SUBJECT_HEADER: &str = "oci-subject";
 
-/// Time for one manifest, at any pace: 4 MiB at some seven KiB in a second, and every retry.
-const DEADLINE: Duration = Duration::from_mins(10);
+/// Time limit for one manifest with all retries: 4 MiB at some seven KiB in a second.
+const MANIFEST_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// A manifest or an index, as the registry sent it; the bytes hash to the descriptor's digest.
+/// Manifest or index as the registry sent it; the bytes hash to the descriptor's digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// Its type, digest and size.
+    /// Media type, digest and size of the bytes.
     pub descriptor: Descriptor,
-    /// The exact bytes.
+    /// Bytes as the registry sent them.
     pub bytes: Bytes,
 }
 
-/// The parsed content of a [`Manifest`].
+/// Parsed content of a [`Manifest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "few are alive at a time, and every user matches on them")]
 pub enum Document {
-    /// One image, or one artifact.
+    /// Manifest of an image or an artifact.
     Image(ImageManifest),
-    /// Several.
+    /// Index of several manifests.
     Index(ImageIndex),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shape {
+struct ManifestFields {
     media_type: Option<String>,
     schema_version: u32,
     config: Option<serde::de::IgnoredAny>,
@@ -58,59 +59,59 @@ struct Shape {
     manifests: Option<serde::de::IgnoredAny>,
 }
 
-/// Says how a manifest refers to another one.
+/// Fields by which a manifest refers to another one.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct About {
-    subject: Option<Subject>,
+struct ReferrerFields {
+    subject: Option<SubjectField>,
     artifact_type: Option<String>,
-    config: Option<Config>,
+    config: Option<ConfigField>,
     #[serde(deserialize_with = "null_as_default")]
     annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
-struct Subject {
-    /// Digest as text: an unknown algorithm does not make the manifest unreadable.
+struct SubjectField {
+    /// Digest as text, so that an unknown algorithm does not make the manifest unreadable.
     digest: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Config {
+struct ConfigField {
     #[serde(deserialize_with = "null_as_default")]
     media_type: String,
 }
 
-/// Answer to a manifest that was put.
+/// Response to a manifest that was put.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Put {
-    /// Whether the registry itself lists the manifest among the referrers of its subject.
+pub(super) struct PutResult {
+    /// True if the registry itself lists the manifest among the referrers of its subject.
     pub(super) lists_referrers: bool,
 }
 
 // === impl Manifest ===
 
 impl Manifest {
-    /// Takes bytes that are known to hash to `digest`; `content_type` counts if they do not say their type.
+    /// Parses bytes that are known to hash to `digest`. `content_type` counts if the document names no type.
     pub(super) fn new(digest: Digest, content_type: &str, bytes: Bytes) -> Result<Self, String> {
-        let shape: Shape =
+        let fields: ManifestFields =
             serde_json::from_slice(&bytes).map_err(|error| format!("not a manifest: {error}"))?;
-        if shape.schema_version != 2 {
+        if fields.schema_version != 2 {
             return Err(format!(
-                "a manifest of the old schema {}, which nothing uses any more",
-                shape.schema_version
+                "manifests of schema version {} are not supported: push the image again with a current client",
+                fields.schema_version
             ));
         }
-        if shape.manifests.is_some() && (shape.config.is_some() || shape.layers.is_some()) {
-            // Each reader would see another image: CVE-2021-41190.
+        if fields.manifests.is_some() && (fields.config.is_some() || fields.layers.is_some()) {
+            // Two readers could see two images in such a document: CVE-2021-41190.
             return Err("a document that is both a manifest and an index".into());
         }
         // Go writes an empty type where its author forgot `omitempty`, and an empty list as null.
-        let named = shape.media_type.filter(|named| !named.is_empty());
+        let named = fields.media_type.filter(|named| !named.is_empty());
         let named = named.unwrap_or_else(|| headers::essence(content_type));
-        let is_empty = shape.config.is_none() && shape.layers.is_none() && shape.manifests.is_none();
-        let is_index = shape.manifests.is_some() || is_empty && media_type::is_index(&named);
+        let is_empty = fields.config.is_none() && fields.layers.is_none() && fields.manifests.is_none();
+        let is_index = fields.manifests.is_some() || is_empty && media_type::is_index(&named);
         let media_type = match (is_index, named) {
             (true, named) if media_type::is_manifest(&named) => {
                 return Err(format!("an index that calls itself {named}"));
@@ -129,20 +130,20 @@ impl Manifest {
     /// Returns the digest of this manifest's subject, if any.
     #[must_use]
     pub fn subject(&self) -> Option<Digest> {
-        serde_json::from_slice::<About>(&self.bytes).ok()?.subject?.digest.parse().ok()
+        serde_json::from_slice::<ReferrerFields>(&self.bytes).ok()?.subject?.digest.parse().ok()
     }
 
     /// Returns the descriptor under which this manifest is listed among the referrers of its subject: with
     /// its annotations, and its artifact type or that of its configuration. distribution-spec, section
     /// Pushing Manifests with Subject.
     pub(super) fn as_referrer(&self) -> Descriptor {
-        let about: About = serde_json::from_slice(&self.bytes).unwrap_or_default();
-        let own = about.artifact_type.filter(|own| !own.is_empty());
-        let artifact_type = own.or_else(|| Some(about.config?.media_type).filter(|kind| !kind.is_empty()));
-        Descriptor { annotations: about.annotations, artifact_type, ..self.descriptor.clone() }
+        let fields: ReferrerFields = serde_json::from_slice(&self.bytes).unwrap_or_default();
+        let own = fields.artifact_type.filter(|own| !own.is_empty());
+        let artifact_type = own.or_else(|| Some(fields.config?.media_type).filter(|kind| !kind.is_empty()));
+        Descriptor { annotations: fields.annotations, artifact_type, ..self.descriptor.clone() }
     }
 
-    /// What it says.
+    /// Parses the content.
     pub fn document(&self) -> Result<Document, ClientError> {
         let malformed = |error: serde_json::Error| ClientError::Protocol {
             what: format!("read manifest {}", self.descriptor.digest),
@@ -157,17 +158,17 @@ impl Manifest {
 }
 
 impl Client {
-    /// Fetches a manifest or an index, and checks it against the digest that was asked for, or that the
-    /// registry names.
+    /// Fetches a manifest or an index, and checks it against the digest in the reference or in the response's
+    /// header.
     pub async fn manifest(&self, image: &ImageReference) -> Result<Manifest, ClientError> {
         let what = format!("fetch manifest {image}");
         let endpoint = self.endpoint(image.host())?;
         let repository = endpoint.repository(image);
         let url = endpoint.url(&format!("/v2/{repository}/manifests/{}", image.reference()));
         let mut call = Call::new(&what, &endpoint, Method::GET, url).scope(&repository, "pull");
-        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-        let fetched = tokio::time::timeout(DEADLINE, self.fetch(&call, MAX_MANIFEST)).await;
-        let late = |_| ClientError::Timeout { what: what.clone(), seconds: DEADLINE.as_secs() };
+        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED_MEDIA_TYPES));
+        let fetched = tokio::time::timeout(MANIFEST_TIMEOUT, self.fetch(&call, MAX_MANIFEST_BYTES)).await;
+        let late = |_| ClientError::Timeout { what: what.clone(), seconds: MANIFEST_TIMEOUT.as_secs() };
         let (headers, bytes) = fetched.map_err(late)??;
         let content_type = text(&headers, CONTENT_TYPE.as_str()).unwrap_or_default();
         let named = digest_in(&headers);
@@ -188,18 +189,21 @@ impl Client {
         Manifest::new(digest, content_type, bytes).map_err(|reason| ClientError::Protocol { what, reason })
     }
 
-    /// What a reference stands for at present, by asking for no more than the headers where that suffices.
+    /// Resolves a reference to a descriptor, by a HEAD request where that suffices.
     pub async fn resolve(&self, image: &ImageReference) -> Result<Descriptor, ClientError> {
         match self.head_manifest(image, "pull").await? {
             Some(Ok(descriptor)) => Ok(descriptor),
-            // Missing, or told without a digest: the answer to a GET says more either way.
+            // The manifest is missing, or the response has no digest: the response to a GET tells more either
+            // way.
             _ => Ok(self.manifest(image).await?.descriptor),
         }
     }
 
-    /// Asks for a manifest's descriptor by HEAD. `None`: the registry has none. `Some(Err(()))`: the registry
-    /// may have one, but the headers do not say which, or the registry, or the store that it redirects to,
-    /// answers no HEAD where it may answer a GET.
+    /// Requests a manifest's descriptor by HEAD. `None`: the registry has no such manifest. `Some(Err(()))`:
+    /// the
+    /// registry may have it, but the headers do not describe it, or the registry, or the store that it
+    /// redirects to,
+    /// supports GET only.
     pub(super) async fn head_manifest(
         &self,
         image: &ImageReference,
@@ -210,7 +214,7 @@ impl Client {
         let url = endpoint.url(&format!("/v2/{repository}/manifests/{}", image.reference()));
         let what = format!("look up manifest {image}");
         let mut call = Call::new(what, &endpoint, Method::HEAD, url).scope(&repository, actions);
-        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED_MEDIA_TYPES));
         let answer = match self.send(&call).await {
             Ok(answer) => answer,
             Err(ClientError::NoCredentials { .. } | ClientError::Refused { .. }) => return Ok(Some(Err(()))),
@@ -236,12 +240,13 @@ impl Client {
         }
     }
 
-    /// Puts a manifest or an index under `image`'s tag or digest; everything in it must be there already.
+    /// Puts a manifest or an index under `image`'s tag or digest. The registry must have all content in it
+    /// already.
     pub(super) async fn put_manifest(
         &self,
         image: &ImageReference,
         manifest: &Manifest,
-    ) -> Result<Put, ClientError> {
+    ) -> Result<PutResult, ClientError> {
         let endpoint = self.endpoint(image.host())?;
         let repository = endpoint.repository(image);
         let url = endpoint.url(&format!("/v2/{repository}/manifests/{}", image.reference()));
@@ -260,7 +265,7 @@ impl Client {
             {
                 Err(ClientError::Digest { what, expected: manifest.descriptor.digest.clone(), actual })
             }
-            _ => Ok(Put { lists_referrers: answer.headers().contains_key(SUBJECT_HEADER) }),
+            _ => Ok(PutResult { lists_referrers: answer.headers().contains_key(SUBJECT_HEADER) }),
         }
     }
 }

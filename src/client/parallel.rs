@@ -1,11 +1,11 @@
-//! Several things at once, with one outcome. Pure but for what it is given to run.
+//! Running several tasks at once with one result. Pure, except for the tasks.
 
 use std::future::Future;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-/// Number of blobs that travel at the same time in `push`, `pull` and `copy`: enough to hide the round trips
+/// Number of blobs that `push`, `pull` and `copy` transfer at the same time: enough to hide the round trips
 /// of small blobs, and few enough that no registry takes one client for many.
 pub const BLOBS_AT_ONCE: usize = 4;
 

@@ -1,4 +1,4 @@
-//! Which image of an index is meant. Pure.
+//! Choice of an image of an index by platform. Pure.
 //!
 //! The best match, as containerd finds it: the order of the index decides only between equals. A processor
 //! takes images for its own variant and for lesser ones, never for greater ones, which would end in SIGILL.
@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use quinistry_oci::{Descriptor, ImageIndex, Platform};
 
-/// `os[(version)]/architecture[/variant]`, in Go's words.
+/// Wanted platform: `os[(version)]/architecture[/variant]`, with Go's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformPattern {
     os: String,
@@ -17,15 +17,15 @@ pub struct PlatformPattern {
     variant: Option<String>,
 }
 
-/// An operating system and a processor under one name each.
+/// Platform with one name for each operating system and processor.
 #[derive(Debug, PartialEq, Eq)]
-struct Normal {
+struct NormalizedPlatform {
     os: String,
     architecture: String,
     variant: Option<String>,
 }
 
-/// What to take of an index.
+/// Part of an index to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// The image for one platform.
@@ -34,18 +34,18 @@ pub enum Selection {
     All,
 }
 
-/// Why there is no image for a platform.
+/// Reason why there is no image for a platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlatformError {
-    /// Not in the form of a platform.
+    /// The text is not in the form of a platform.
     #[error("'{0}' is not a platform: want OS/ARCH[/VARIANT] such as linux/arm64, or 'all'")]
     Malformed(String),
-    /// The index has others.
+    /// The index has images for other platforms only.
     #[error("no image for {wanted}; there are: {available}")]
     None {
-        /// What was asked for.
+        /// Platform that was wanted.
         wanted: String,
-        /// What there is.
+        /// Platforms of the index.
         available: String,
     },
 }
@@ -53,7 +53,7 @@ pub enum PlatformError {
 // === impl PlatformPattern ===
 
 impl PlatformPattern {
-    /// Linux on the processor that this program was built for.
+    /// Returns Linux on the processor that this program was built for.
     #[must_use]
     pub fn native() -> Self {
         let architecture = match std::env::consts::ARCH {
@@ -66,17 +66,18 @@ impl PlatformPattern {
         Self { os: "linux".into(), os_version: None, architecture: architecture.into(), variant: None }
     }
 
-    /// Returns how well an image fits, if it does; the greatest is the best.
+    /// Ranks an image that fits; the greatest rank is the best. `None` if the image does not fit.
     fn rank(&self, platform: &Platform) -> Option<impl Ord + use<>> {
-        let wanted = Normal::new(&self.os, &self.architecture, self.variant.as_deref());
-        let offered = Normal::new(&platform.os, &platform.architecture, platform.variant.as_deref());
+        let wanted = NormalizedPlatform::new(&self.os, &self.architecture, self.variant.as_deref());
+        let offered =
+            NormalizedPlatform::new(&platform.os, &platform.architecture, platform.variant.as_deref());
         let version = platform.os_version.as_deref().filter(|version| !version.is_empty());
         if let Some(wanted) = &self.os_version
             && !version.is_some_and(|version| is_version_of(version, wanted))
         {
             return None;
         }
-        let variant = wanted.takes(&offered)?;
+        let variant = wanted.closeness(&offered)?;
         // A platform that demands no features precedes one whose features are not known to be there.
         let plain = platform.os_features.is_empty();
         Some((variant, plain, version.is_none(), version.map(numbers)))
@@ -86,11 +87,11 @@ impl PlatformPattern {
     pub fn choose<'a>(&self, index: &'a ImageIndex) -> Result<&'a Descriptor, PlatformError> {
         let ranked =
             index.manifests.iter().filter_map(|image| Some((self.rank(image.platform.as_ref()?)?, image)));
-        // The first of equals: `max_by` would take the last.
+        // `max_by` would take the last of equals.
         if let Some((_, found)) = ranked.min_by(|(one, _), (other, _)| other.cmp(one)) {
             return Ok(found);
         }
-        // A list of one that does not say what it is for leaves no choice.
+        // A list of one image without a platform leaves no choice.
         if let [only] = index.manifests.as_slice()
             && only.platform.is_none()
         {
@@ -105,10 +106,10 @@ impl PlatformPattern {
     }
 }
 
-// === impl Normal ===
+// === impl NormalizedPlatform ===
 
-impl Normal {
-    /// Normalizes the other names of systems and processors, as containerd knows them.
+impl NormalizedPlatform {
+    /// Normalizes alternative names of systems and processors, as containerd does.
     fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let lower = |text: &str| text.to_ascii_lowercase();
         let variant = variant.map(lower).filter(|variant| !variant.is_empty());
@@ -128,8 +129,10 @@ impl Normal {
         Self { os, architecture, variant }
     }
 
-    /// Returns how near the variant of an image is to this one, if a processor of this one runs it.
-    fn takes(&self, offered: &Self) -> Option<(bool, (u32, u32))> {
+    /// Ranks the variant of an image by its closeness to this one. `None` if a processor of this variant does
+    /// not run
+    /// the image.
+    fn closeness(&self, offered: &Self) -> Option<(bool, (u32, u32))> {
         if (&self.os, &self.architecture) != (&offered.os, &offered.architecture) {
             return None;
         }
@@ -163,7 +166,7 @@ impl Normal {
     }
 }
 
-/// Reads `v7`, `7` or `v8.2`.
+/// Parses the level of a variant: `v7`, `7` or `v8.2`.
 fn level(variant: &str) -> Option<(u32, u32)> {
     let number = variant.strip_prefix('v').unwrap_or(variant);
     let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
@@ -180,7 +183,7 @@ fn numbers(version: &str) -> Vec<u64> {
     version.split('.').map(|number| number.parse().unwrap_or_default()).collect()
 }
 
-/// `os/architecture[/variant]`
+/// Formats a platform as `os/architecture[/variant]`.
 pub(super) fn describe(platform: &Platform) -> String {
     let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
     format!("{}/{}{variant}", platform.os, platform.architecture)

@@ -1,4 +1,4 @@
-//! One question to one address: what a health check asks.
+//! One request to one URL, for health checks.
 
 use std::time::Duration;
 
@@ -6,17 +6,18 @@ use reqwest::{StatusCode, Url};
 
 use super::{Cause, Client, ClientError, Hint, redirect};
 
-/// For one answer to begin. Who checks health asks again; an answer that comes later than this is none.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for the beginning of one response. Health checks repeat the request, so a later response is a
+/// failure.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Client {
-    /// Asks once, straight: no proxy, no credentials, no redirects. Only a status of success is one.
+    /// Sends one request without proxy, credentials or redirects. Fails unless the status is one of success.
     pub async fn probe(&self, url: &Url) -> Result<StatusCode, ClientError> {
-        // The text that a user types may hold a password or a token.
+        // The URL that a user types may hold a password or a token.
         let address = redirect::address(url);
         let what = || format!("probe {address}");
         let asking = self.shared.direct.get(url.clone()).send();
-        let answer = match tokio::time::timeout(PATIENCE, asking).await {
+        let answer = match tokio::time::timeout(PROBE_TIMEOUT, asking).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 return Err(ClientError::Connect {
@@ -25,7 +26,7 @@ impl Client {
                     source: Cause::of(&error),
                 });
             }
-            Err(_) => return Err(ClientError::Timeout { what: what(), seconds: PATIENCE.as_secs() }),
+            Err(_) => return Err(ClientError::Timeout { what: what(), seconds: PROBE_TIMEOUT.as_secs() }),
         };
         let status = answer.status();
         if status.is_success() {

@@ -1,8 +1,8 @@
-//! How operations tell what they are doing; the command line draws it.
+//! Interface through which operations report their progress; the command line draws it.
 
 use quinistry_oci::Descriptor;
 
-/// Watches an operation. All methods do nothing unless implemented.
+/// Observer of an operation. All methods do nothing unless implemented.
 ///
 /// Up to [`BLOBS_AT_ONCE`](super::BLOBS_AT_ONCE) blobs are between [`begin`](Self::begin) and
 /// [`end`](Self::end) at the same time, so each needs a bar of its own, known by its digest. A blob that
@@ -30,16 +30,16 @@ pub trait Progress: Send + Sync {
     }
 }
 
-/// How a blob came to where it should be.
+/// Way in which a blob reached its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was transferred.
+    /// The blob was transferred.
     Transferred,
-    /// It was there already.
+    /// The blob was there already.
     Existing,
-    /// The registry took it from another of its repositories.
+    /// The registry took the blob from another of its repositories.
     Mounted,
 }
 
-/// Watches nothing.
+/// Observer that does nothing.
 impl Progress for () {}

@@ -1,7 +1,8 @@
 //! Choice of the proxy for an address: the environment's variables, read as Go's `httpproxy` reads them.
 //! Pure.
 //!
-//! Go's rules, because kubectl, Docker and the registries' other clients follow them: what works with those
+//! Go's rules, because kubectl, Docker and other registry clients follow them: an environment that works for
+//! those
 //! works here.
 
 use std::net::IpAddr;
@@ -9,24 +10,24 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-/// The proxies of the environment, and what is reached without them.
+/// Proxies of the environment, and the addresses that are reached without them.
 #[derive(Clone, Default)]
 pub struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
-    direct: Vec<Direct>,
+    direct: Vec<NoProxyEntry>,
 }
 
 /// An entry of `NO_PROXY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Direct {
+enum NoProxyEntry {
     All,
     Network(IpAddr, u8),
     Address(IpAddr, Option<u16>),
     Domain {
         /// Suffix of the host, with a leading dot, in lower case.
         suffix: String,
-        /// Whether the entry covers the domain itself, and not only its subdomains.
+        /// True if the entry covers the domain itself, and not only its subdomains.
         with_itself: bool,
         port: Option<u16>,
     },
@@ -48,8 +49,9 @@ impl Proxies {
         Self::new(|name| std::env::var(name).ok())
     }
 
-    /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, and `ALL_PROXY` for want of
-    /// the first two.
+    /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, and `ALL_PROXY` in place of
+    /// a missing
+    /// one of the first two.
     fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let either = |name: &str| given(name).or_else(|| given(&name.to_ascii_lowercase()));
@@ -65,7 +67,7 @@ impl Proxies {
         }
     }
 
-    /// Returns the proxy that leads to an address, or `None` for the straight way.
+    /// Returns the proxy for an address, or `None` for a direct connection.
     #[must_use]
     pub fn for_url(&self, url: &Url) -> Option<&Url> {
         let proxy = if url.scheme() == "https" { self.https.as_ref() } else { self.http.as_ref() }?;
@@ -77,9 +79,9 @@ impl Proxies {
     }
 }
 
-// === impl Direct ===
+// === impl NoProxyEntry ===
 
-impl Direct {
+impl NoProxyEntry {
     fn covers(&self, host: &str, ip: Option<IpAddr>, port: Option<u16>) -> bool {
         let at = |wanted: &Option<u16>| wanted.is_none() || *wanted == port;
         match self {
@@ -94,7 +96,7 @@ impl Direct {
     }
 }
 
-/// Reads the address of a proxy, whose scheme may be missing.
+/// Parses the address of a proxy, whose scheme may be missing.
 fn address(text: &str) -> Option<Url> {
     let text = text.trim();
     let is_proxy = |url: &Url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h");
@@ -103,26 +105,26 @@ fn address(text: &str) -> Option<Url> {
     url.filter(has_host)
 }
 
-fn entry(text: &str) -> Option<Direct> {
+fn entry(text: &str) -> Option<NoProxyEntry> {
     let text = text.trim().to_ascii_lowercase();
     if text == "*" {
-        return Some(Direct::All);
+        return Some(NoProxyEntry::All);
     }
     if let Some((network, length)) = text.split_once('/') {
         let network = literal(network)?;
         let length: u8 = length.parse().ok()?;
         return (length <= if network.is_ipv4() { 32 } else { 128 })
-            .then_some(Direct::Network(network, length));
+            .then_some(NoProxyEntry::Network(network, length));
     }
     if let Some(ip) = literal(&text) {
-        return Some(Direct::Address(ip, None));
+        return Some(NoProxyEntry::Address(ip, None));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, Some(port.parse().ok()?)),
         None => (text.as_str(), None),
     };
     if let Some(ip) = literal(host) {
-        return Some(Direct::Address(ip, port));
+        return Some(NoProxyEntry::Address(ip, port));
     }
     let host = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
     let host = host.trim_end_matches('.');
@@ -131,10 +133,10 @@ fn entry(text: &str) -> Option<Direct> {
     }
     let with_itself = !host.starts_with('.');
     let suffix = if with_itself { format!(".{host}") } else { host.to_owned() };
-    Some(Direct::Domain { suffix, with_itself, port })
+    Some(NoProxyEntry::Domain { suffix, with_itself, port })
 }
 
-/// Reads an address of IP, with or without brackets; one of IPv4 in the clothes of IPv6 is one of IPv4.
+/// Parses an IP address, with or without brackets. An IPv4-mapped IPv6 address becomes an IPv4 address.
 fn literal(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())

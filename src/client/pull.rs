@@ -9,15 +9,15 @@ use super::source::RemoteSource;
 use super::tree::Gatherer;
 use super::{BLOBS_AT_ONCE, Client, ClientError, Document, Manifest, Outcome, Progress, Selection};
 
-/// Indexes in indexes that a platform is looked for in.
-const MAX_DEPTH: usize = 4;
+/// Depth of nested indexes in which a platform is looked for.
+const MAX_INDEX_DEPTH: usize = 4;
 
-/// The content that a reference and a selection stand for: a root, and everything below it.
+/// Content that a reference and a selection name: a root manifest with all manifests and blobs below it.
 #[derive(Clone, Debug)]
 pub struct Selected {
-    /// What the reference resolved to, before the selection.
+    /// Manifest or index that the reference resolved to, before the selection.
     pub resolved: Descriptor,
-    /// What is taken: the image that was selected, or the index itself.
+    /// Image that was selected, or the index itself.
     pub root: Descriptor,
     /// Images and indexes, each once, children before parents: the last is the root.
     pub manifests: Vec<Manifest>,
@@ -26,7 +26,7 @@ pub struct Selected {
 }
 
 impl Client {
-    /// Fetches the manifests that a reference and a selection stand for.
+    /// Fetches the manifests that a reference and a selection name.
     pub async fn select(
         &self,
         image: &ImageReference,
@@ -35,7 +35,7 @@ impl Client {
         let mut root = self.manifest(image).await?;
         let resolved = root.descriptor.clone();
         if let Selection::One(pattern) = selection {
-            for _ in 0..MAX_DEPTH {
+            for _ in 0..MAX_INDEX_DEPTH {
                 let Document::Index(index) = root.document()? else { break };
                 let chosen = pattern.choose(&index)?;
                 root = self.child(image, chosen).await?;
@@ -53,7 +53,7 @@ impl Client {
         self.manifest(&image.with_digest(descriptor.digest.clone())).await
     }
 
-    /// Copies an image into a writer; hand what this returns to the writer's `finish`.
+    /// Copies an image into a writer. Pass the result to the writer's `finish`.
     pub async fn pull(
         &self,
         image: &ImageReference,
@@ -66,7 +66,7 @@ impl Client {
         progress.expect(wanted.len(), wanted.iter().map(|blob| blob.size).sum());
         let limit = BLOBS_AT_ONCE.min(writer.concurrency());
         ordered(wanted, limit, |blob| {
-            // At once, and not when the task first runs: so the archive's order is that of the image.
+            // Begun here and not when the task first runs, so that the archive's order is that of the image.
             let out = writer.begin_blob(blob);
             self.pull_blob(image, blob, out, progress)
         })
@@ -104,7 +104,8 @@ impl Client {
     }
 }
 
-/// Docker loads images whose configuration and layers are all there; artifacts it does not load.
+/// Returns the description of an image that `docker load` accepts: not an artifact, and with all layers
+/// present.
 fn docker_image(document: &ImageManifest) -> Option<DockerImage> {
     let is_image = media_type::is_image_config(&document.config.media_type);
     let complete = !document.layers.iter().any(|layer| media_type::is_nondistributable(&layer.media_type));
@@ -114,7 +115,7 @@ fn docker_image(document: &ImageManifest) -> Option<DockerImage> {
     })
 }
 
-/// The name with the tag spelled out: loaders do not add `latest`.
+/// Returns the name with its tag spelled out: loaders do not add `latest`.
 fn name_of(image: &ImageReference) -> String {
     if image.tag().is_some() || image.digest().is_some() {
         image.to_string()

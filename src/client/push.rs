@@ -1,4 +1,4 @@
-//! Push: from a [`PushSource`] into a registry, sending only what is not there.
+//! Push: from a [`PushSource`] into a registry, sending only content that the registry lacks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,26 +13,26 @@ use super::endpoint::Endpoint;
 use super::manifest::text;
 use super::parallel::ordered;
 use super::request::{self, Call, Payload};
-use super::source::{Content, Failure, Pieces, PushSource, read_manifest};
+use super::source::{BlobLocation, CheckedPieces, PushSource, SourceFailure, read_manifest};
 use super::tree::{Gatherer, Tree};
 use super::{BLOBS_AT_ONCE, Client, ClientError, Manifest, Outcome, Progress, retry};
 
-/// What a push did.
+/// Result of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushReport {
-    /// The digest of the image.
+    /// Digest of the image.
     pub digest: Digest,
-    /// How many blobs were sent.
+    /// Number of blobs that were sent.
     pub uploaded: usize,
-    /// How many the registry took from another of its repositories.
+    /// Number of blobs that the registry took from another of its repositories.
     pub mounted: usize,
-    /// How many were there already.
+    /// Number of blobs that were there already.
     pub existing: usize,
     /// Digests of the manifests that were put because they refer to the image or to a part of it.
     pub referrers: Vec<Digest>,
 }
 
-/// A push under way; takes one [`Tree`] after the other.
+/// Push under way, which takes one [`Tree`] after the other.
 pub(super) struct Push<'a> {
     client: &'a Client,
     source: &'a dyn PushSource,
@@ -43,8 +43,8 @@ pub(super) struct Push<'a> {
 }
 
 impl Client {
-    /// Copies an image into a registry, children before parents, and what refers to it in the same source.
-    /// With `from`, blobs that are not there are first asked of that repository of the same registry.
+    /// Copies an image into a registry, children before parents, with its referrers in the same source.
+    /// With `from`, the registry is first asked to mount missing blobs from that repository of its own.
     pub async fn push(
         &self,
         source: &dyn PushSource,
@@ -69,7 +69,7 @@ impl Client {
     }
 }
 
-/// Finds those of the candidates that refer to what was gathered, and what refers to them.
+/// Gathers the candidates that refer to gathered manifests, and the candidates that refer to those.
 async fn gather_referrers(
     gatherer: &mut Gatherer<'_>,
     source: &dyn PushSource,
@@ -77,7 +77,7 @@ async fn gather_referrers(
 ) -> Result<Vec<Tree>, ClientError> {
     let mut open = Vec::new();
     for candidate in candidates {
-        // Entries that are damaged or missing are other images' affair.
+        // A damaged or missing entry may belong to another image, so it does not fail this push.
         let Ok(manifest) = read_manifest(source, &candidate).await else { continue };
         if let Some(subject) = manifest.subject() {
             open.push((candidate, subject));
@@ -102,7 +102,7 @@ async fn gather_referrers(
 // === impl Push ===
 
 impl<'a> Push<'a> {
-    /// Begins a push, unless the target's digest is another one than the image's.
+    /// Begins a push. Fails if the target names another digest than the image's.
     pub(super) fn new(
         client: &'a Client,
         source: &'a dyn PushSource,
@@ -120,7 +120,7 @@ impl<'a> Push<'a> {
 
     /// Puts the image itself, under the target's tag if it has one.
     pub(super) async fn image(&mut self, tree: &Tree) -> Result<(), ClientError> {
-        // Without a digest: `reference` prefers it, and the tag is what is meant to be moved.
+        // Without a digest, because `reference` prefers it, and the push must move the tag.
         let name = match self.target.tag() {
             Some(tag) => {
                 let repository = self.target.repository().clone();
@@ -143,7 +143,7 @@ impl<'a> Push<'a> {
         Ok(())
     }
 
-    /// Blobs first, several at once, then manifests, children before parents.
+    /// Pushes blobs, several at once, and then manifests, children before parents.
     async fn tree(&mut self, tree: &Tree, name: Option<ImageReference>) -> Result<(), ClientError> {
         self.progress.expect(tree.blobs.len(), tree.blob_bytes());
         let outcomes = ordered(&tree.blobs, BLOBS_AT_ONCE, |blob| self.blob(blob)).await?;
@@ -164,22 +164,23 @@ impl<'a> Push<'a> {
         Ok(())
     }
 
-    /// Puts a manifest that is not there yet, and sees to it that its subject leads to it.
+    /// Puts a manifest unless the registry has it, and makes sure that it is listed as a referrer of its
+    /// subject.
     async fn manifest(&self, name: &ImageReference, manifest: &Manifest) -> Result<(), ClientError> {
-        // Only to spare a request; if it cannot be known, the PUT says what is wrong.
+        // A HEAD only spares a request; where it fails, the PUT reports the error.
         let there = self.client.head_manifest(name, "pull,push").await;
         let there = matches!(there, Ok(Some(Ok(there))) if there.digest == manifest.descriptor.digest);
         let put = if there { None } else { Some(self.client.put_manifest(name, manifest).await?) };
         let Some(subject) = manifest.subject() else { return Ok(()) };
         let listed = match put {
             Some(put) => put.lists_referrers,
-            // It may have come here by a client that did not see to it.
+            // Another client may have put the manifest without listing it as a referrer.
             None => self.client.api_referrers(self.target, &subject).await?.is_some(),
         };
         if listed { Ok(()) } else { self.client.add_referrer(self.target, &subject, manifest).await }
     }
 
-    fn open(&self, digest: &Digest) -> Result<Content, ClientError> {
+    fn open(&self, digest: &Digest) -> Result<BlobLocation, ClientError> {
         self.source.open(digest).map_err(|source| ClientError::Source { digest: digest.clone(), source })
     }
 
@@ -202,18 +203,18 @@ impl<'a> Push<'a> {
             return Ok(Outcome::Existing);
         }
 
-        let failure = Failure::default();
+        let failure = SourceFailure::default();
         let open = |counter: Arc<AtomicU64>| Ok(self.body(self.open(&blob.digest)?, blob, counter, &failure));
         let mut attempt = 1;
         loop {
-            // Each try has a session of its own: what a broken one holds is not known.
+            // Each attempt has an upload session of its own: the content of a broken one is not known.
             let Some(url) = self.open_session(&endpoint, &repository, &what, blob).await? else {
                 return Ok(Outcome::Mounted);
             };
             let mut call = Call::new(&what, &endpoint, Method::PUT, url).scope(&repository, "pull,push");
             call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             call.payload = Payload::Stream(&open, blob.size);
-            call.repeat = false;
+            call.is_repeatable = false;
             let result = self.client.send(&call).await;
             let wait = match &result {
                 Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(Outcome::Transferred),
@@ -221,7 +222,7 @@ impl<'a> Push<'a> {
                     retry::wait(attempt, Some(answer.headers()))
                 }
                 Err(ClientError::Connect { .. } | ClientError::Timeout { .. }) => {
-                    // A source that fails breaks the connection: then it is the reason.
+                    // A source that fails breaks the connection, so its error is the reason.
                     if let Some(source) = failure.take() {
                         return Err(ClientError::Source { digest: blob.digest.clone(), source });
                     }
@@ -239,7 +240,9 @@ impl<'a> Push<'a> {
         }
     }
 
-    /// Where to send a blob; `None` if the registry took it from another of its repositories.
+    /// Opens an upload session and returns its URL; `None` if the registry mounted the blob from another of
+    /// its
+    /// repositories.
     async fn open_session(
         &self,
         endpoint: &Endpoint,
@@ -263,7 +266,7 @@ impl<'a> Push<'a> {
             Err(ClientError::Status { .. } | ClientError::Refused { .. } | ClientError::NoCredentials { .. })
         );
         if from.is_some() && refused {
-            // One who may not look into the other repository may still send the bytes.
+            // A client without access to the other repository may still send the bytes.
             call.url.set_query(None);
             call.scopes.truncate(1);
             answer = self.client.send_for(&call, &wanted).await;
@@ -277,15 +280,16 @@ impl<'a> Push<'a> {
         Ok(Some(url))
     }
 
-    /// Reads in the task itself: a piece of a local file is there at once, one of another registry is waited for.
+    /// Streams a blob as a request body. Local files are read in the task itself, because a piece is there at
+    /// once.
     fn body(
         &self,
-        content: Content,
+        location: BlobLocation,
         blob: &Descriptor,
         counter: Arc<AtomicU64>,
-        failure: &Failure,
+        failure: &SourceFailure,
     ) -> reqwest::Body {
-        let pieces = Pieces::new(content, blob, failure.clone());
+        let pieces = CheckedPieces::new(location, blob, failure.clone());
         let (progress, blob) = (self.progress.clone(), blob.clone());
         reqwest::Body::wrap_stream(stream::unfold(Some(pieces), move |pieces| {
             let (counter, progress, blob) = (counter.clone(), progress.clone(), blob.clone());
@@ -301,8 +305,9 @@ impl<'a> Push<'a> {
     }
 }
 
-/// Returns whether the answer to a HEAD says that the blob is there. An answer that says nothing of the kind
-/// spares no request, and is no failure: some stores know GET only, and the upload says what is wrong.
+/// Returns true if the response to a HEAD confirms that the registry has the blob. Any other response is no
+/// failure:
+/// some stores support GET only, and the upload reports errors.
 fn is_there(answer: &Result<Response, ClientError>, blob: &Descriptor) -> bool {
     let Ok(answer) = answer else { return false };
     let length =
@@ -310,12 +315,13 @@ fn is_there(answer: &Result<Response, ClientError>, blob: &Descriptor) -> bool {
     answer.status() == StatusCode::OK && length.is_none_or(|length| length == blob.size)
 }
 
-/// Where a session is. `Authorization` goes along only if that is the registry itself.
+/// Returns the URL of an upload session. `Authorization` is sent there only if it is at the registry's own
+/// origin.
 fn location(call: &Call<'_>, answer: &Response) -> Result<Url, ClientError> {
     let protocol = |reason: &str| ClientError::Protocol { what: call.what.clone(), reason: reason.into() };
     let text = answer.headers().get(LOCATION).and_then(|field| field.to_str().ok());
     let text = text.ok_or_else(|| protocol("an upload without a Location"))?;
-    // From where a redirect led, if one did.
+    // The base is the last address of a chain of redirects.
     let from = answer.url();
     let url = from.join(text).map_err(|_| protocol("an upload at an invalid URL"))?;
     if !matches!(url.scheme(), "http" | "https") || (from.scheme() == "https" && url.scheme() != "https") {

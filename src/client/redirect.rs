@@ -9,12 +9,12 @@ use reqwest::{Method, StatusCode, Url};
 /// Longest chain of redirects that is followed, as in Go's clients.
 pub(super) const MAX_REDIRECTS: usize = 10;
 
-/// The request that a redirect asks for.
+/// Request that a redirect asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hop {
     pub(super) url: Url,
     pub(super) method: Method,
-    /// Whether the next request carries the body and its headers.
+    /// True if the next request carries the body and its headers.
     pub(super) with_body: bool,
 }
 
@@ -25,7 +25,7 @@ impl Hop {
         Self { url: url.clone(), method: method.clone(), with_body: true }
     }
 
-    /// Returns the next request, or `None` if the answer is no redirect.
+    /// Returns the next request, or `None` if the response is not a redirect.
     ///
     /// Only 303 changes the method: the older habit of turning a POST into a GET on 301 and 302, which the
     /// RFC permits, would never be what a registry means.
@@ -53,7 +53,7 @@ impl Hop {
     }
 }
 
-/// Returns the text of an address without what may be secret in it: user, password and query.
+/// Returns the text of an address without the parts that may be secret: user, password and query.
 pub(super) fn address(url: &Url) -> Cow<'_, str> {
     if url.username().is_empty() && url.password().is_none() && url.query().is_none() {
         return Cow::Borrowed(url.as_str());

@@ -1,4 +1,4 @@
-//! What refers to an image, and the deletion of images.
+//! Referrers of an image, and the deletion of images.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,18 @@ use serde::Deserialize;
 use super::lists::next_page;
 use super::manifest::text;
 use super::request::{self, Call};
-use super::{Client, ClientError, MAX_MANIFEST, headers, retry};
+use super::{Client, ClientError, MAX_MANIFEST_BYTES, headers, retry};
 
-/// A thousand pages of what refers to one image; a registry that goes on is broken or hostile.
-const MAX_PAGES: usize = 1000;
-/// Referrers of one manifest.
+/// Number of pages of a list of referrers; a registry that goes on is broken or hostile.
+const MAX_REFERRER_PAGES: usize = 1000;
+/// Number of referrers of one manifest.
 const MAX_REFERRERS: usize = 10_000;
-/// Length in bytes of all pages: 1.6 KiB for each of the greatest number of referrers.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// Length of all pages together: 1.6 KiB for each of the greatest number of referrers.
+const MAX_REFERRER_LIST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A page of the list.
+/// Page of the list of referrers.
 #[derive(Deserialize)]
-struct List {
+struct ReferrersPage {
     manifests: Option<Vec<Descriptor>>,
 }
 
@@ -55,20 +55,22 @@ impl Client {
         let protocol = |reason: &str| ClientError::Protocol { what: what.clone(), reason: reason.into() };
         let bound = |reason: String| ClientError::Bound { what: what.clone(), reason };
         let mut url = endpoint.url(&format!("/v2/{repository}/referrers/{subject}"));
-        let (mut all, mut left) = (Vec::new(), MAX_BYTES);
-        for page in 0..MAX_PAGES {
+        let (mut all, mut left) = (Vec::new(), MAX_REFERRER_LIST_BYTES);
+        for page in 0..MAX_REFERRER_PAGES {
             let mut call = Call::new(&what, &endpoint, Method::GET, url.clone()).scope(&repository, "pull");
             call.headers.insert(ACCEPT, HeaderValue::from_static(media_type::OCI_INDEX));
             let answer = match self.send(&call).await {
                 Err(ClientError::NoCredentials { .. } | ClientError::Refused { .. }) if page == 0 => {
-                    // A token server may know no such scope; the tag says whether anything is allowed at all.
+                    // A token server may not know the scope; reading the tag shows whether the client has
+                    // access at all.
                     return Ok(None);
                 }
                 answer => answer?,
             };
             match answer.status() {
                 StatusCode::OK => {}
-                // Passing failures are failures: by the tag alone, referrers would be lost without a word.
+                // Transient failures are errors: with the tag alone, referrers would be missing without
+                // notice.
                 status if page == 0 && !retry::is_transient(status) => return Ok(None),
                 _ => return Err(request::failure(&what, answer).await),
             }
@@ -81,15 +83,15 @@ impl Client {
             }
             let mut links = answer.headers().get_all(LINK).iter().filter_map(|field| field.to_str().ok());
             let next = links.find_map(headers::next_link).map(str::to_owned);
-            let body = request::read(&what, answer, MAX_MANIFEST).await?;
+            let body = request::read(&what, answer, MAX_MANIFEST_BYTES).await?;
             if page == 0 && Digest::of(subject.algorithm(), &body) == *subject {
-                // The question was taken for one about the manifest itself.
+                // The registry has answered with the manifest itself.
                 return Ok(None);
             }
             let entries = match serde_json::from_slice(&body) {
-                Ok(List { manifests: Some(entries) }) => entries,
+                Ok(ReferrersPage { manifests: Some(entries) }) => entries,
                 // Go writes an empty list as null.
-                Ok(List { manifests: None }) if is_index => Vec::new(),
+                Ok(ReferrersPage { manifests: None }) if is_index => Vec::new(),
                 _ if page == 0 && !is_index => return Ok(None),
                 _ => return Err(protocol("not the JSON of an index")),
             };
@@ -100,7 +102,7 @@ impl Client {
             left = left.checked_sub(body.len() as u64).ok_or_else(|| {
                 bound(format!(
                     "the list is longer than {} MiB; ask for a referrer by its digest",
-                    MAX_BYTES >> 20
+                    MAX_REFERRER_LIST_BYTES >> 20
                 ))
             })?;
             if all.len() > MAX_REFERRERS {
@@ -117,13 +119,17 @@ impl Client {
                 },
             }
         }
-        Err(bound(format!("the list has more than {MAX_PAGES} pages; ask for a referrer by its digest")))
+        Err(bound(format!(
+            "the list has more than {MAX_REFERRER_PAGES} pages; ask for a referrer by its digest"
+        )))
     }
 
-    /// Deletes a tag, or a manifest with all of its tags. What a manifest refers to does not list it any
-    /// more, also where clients keep that list.
+    /// Deletes a tag, or a manifest with all of its tags. The manifest is also removed from a list of
+    /// referrers
+    /// that clients maintain for its subject.
     pub async fn delete(&self, image: &ImageReference) -> Result<(), ClientError> {
-        // Afterwards it cannot be asked any more. If it cannot be read, deletion says why.
+        // Read first, because it cannot be read after the deletion. If reading fails, the deletion reports
+        // the error.
         let subject = match image.digest() {
             Some(_) => self.manifest(image).await.ok().and_then(|manifest| manifest.subject()),
             None => None,
@@ -142,7 +148,7 @@ impl Client {
     }
 }
 
-/// Returns whether this is a list of the image's platforms, which some registries give instead: descriptors
+/// Returns true if this is a list of the image's platforms, which some registries give instead: descriptors
 /// of referrers have no platform.
 fn are_platforms(entries: &[Descriptor]) -> bool {
     let is_platform = |entry: &Descriptor| entry.platform.is_some() && entry.artifact_type.is_none();

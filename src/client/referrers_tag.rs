@@ -1,9 +1,9 @@
-//! The tag under which clients list referrers where the registry does not. distribution-spec, sections
+//! Tag under which clients list referrers where the registry does not. distribution-spec, sections
 //! Referrers Tag Schema, Pushing Manifests with Subject and Deleting Manifests.
 //!
-//! Registries have no way to change a tag only if it is still what it was. A list that another client has
-//! changed in between is read again and changed again; what cannot be seen is a change between the last look
-//! and the write.
+//! Registries cannot change a tag on the condition that it is unchanged. A list that another client has
+//! changed in between is read again and changed again; a change between the last read and the write stays
+//! unnoticed.
 
 use std::collections::BTreeSet;
 
@@ -11,20 +11,20 @@ use quinistry_oci::{Descriptor, Digest, ImageReference, Reference, Tag, media_ty
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Client, ClientError, Document, MAX_MANIFEST, Manifest, retry};
+use super::{Client, ClientError, Document, MAX_MANIFEST_BYTES, Manifest, retry};
 
-/// Longest hex part of such a tag; what is longer is cut off (distribution-spec).
-const MAX_HEX: usize = 64;
+/// Length of the hex part of such a tag; a longer one is cut off (distribution-spec).
+const MAX_TAG_HEX_CHARS: usize = 64;
 
-/// A change of the list.
+/// Change of the list.
 #[derive(Clone, Copy)]
-enum Change<'a> {
+enum ListChange<'a> {
     Add(&'a Descriptor),
     Remove(&'a Digest),
 }
 
 impl Client {
-    /// Returns the referrers that the tag lists; nothing if the tag does not exist or is not a list.
+    /// Returns the referrers that the tag lists; none if the tag does not exist or is not a list.
     pub(super) async fn tagged_referrers(
         &self,
         image: &ImageReference,
@@ -36,25 +36,24 @@ impl Client {
         }
     }
 
-    /// Adds a manifest to the list of what refers to its subject.
+    /// Adds a manifest to the list of its subject's referrers.
     pub(super) async fn add_referrer(
         &self,
         image: &ImageReference,
         subject: &Digest,
         referrer: &Manifest,
     ) -> Result<(), ClientError> {
-        self.change(&tag_of(image, subject), Change::Add(&referrer.as_referrer())).await
+        self.change(&tag_of(image, subject), ListChange::Add(&referrer.as_referrer())).await
     }
 
-    /// Removes a manifest that was deleted from the list of what refers to its subject, if there is such a
-    /// list.
+    /// Removes a deleted manifest from the list of its subject's referrers, if there is such a list.
     pub(super) async fn remove_referrer(
         &self,
         image: &ImageReference,
         subject: &Digest,
         referrer: &Digest,
     ) -> Result<(), ClientError> {
-        self.change(&tag_of(image, subject), Change::Remove(referrer)).await
+        self.change(&tag_of(image, subject), ListChange::Remove(referrer)).await
     }
 
     async fn list_of(&self, tag: &ImageReference) -> Result<Option<Manifest>, ClientError> {
@@ -65,7 +64,7 @@ impl Client {
         }
     }
 
-    async fn change(&self, tag: &ImageReference, change: Change<'_>) -> Result<(), ClientError> {
+    async fn change(&self, tag: &ImageReference, change: ListChange<'_>) -> Result<(), ClientError> {
         let protocol = |reason: &str| {
             let what = format!("update the list of referrers {tag}");
             ClientError::Protocol { what, reason: reason.into() }
@@ -74,17 +73,17 @@ impl Client {
         for attempt in 1.. {
             let old = self.list_of(tag).await?;
             let old = old.as_ref().map(|list| list.bytes.as_ref());
-            // Read after every write, too: another client may have written what it had read before.
+            // Read after every write, too: another client may have overwritten it with an older list.
             let Some(new) = changed(old, change, &gone).map_err(protocol)? else { return Ok(()) };
-            if new.len() as u64 > MAX_MANIFEST {
+            if new.len() as u64 > MAX_MANIFEST_BYTES {
                 let what = format!("update the list of referrers {tag}");
-                return Err(ClientError::TooLarge { what, limit: MAX_MANIFEST });
+                return Err(ClientError::TooLarge { what, limit: MAX_MANIFEST_BYTES });
             }
             let list = Manifest::new(Digest::sha256(&new), media_type::OCI_INDEX, new.into())
                 .map_err(|reason| protocol(&reason))?;
             match self.put_manifest(tag, &list).await {
                 Err(error @ ClientError::Status { .. }) if gone.is_empty() => {
-                    // distribution takes no list with an entry whose manifest was deleted.
+                    // distribution refuses a list with an entry whose manifest was deleted.
                     gone = self.missing(tag, &list).await?;
                     if gone.is_empty() {
                         return Err(error);
@@ -117,25 +116,25 @@ impl Client {
 
 /// Returns the tag for a subject in the image's repository.
 fn tag_of(image: &ImageReference, subject: &Digest) -> ImageReference {
-    let hex = &subject.hex()[..subject.hex().len().min(MAX_HEX)];
+    let hex = &subject.hex()[..subject.hex().len().min(MAX_TAG_HEX_CHARS)];
     let tag: Tag = format!("{}-{hex}", subject.algorithm().as_str()).parse().expect("such a name is a tag");
     ImageReference::new(image.host(), image.repository().clone(), Reference::Tag(tag))
         .expect("the host comes from a reference")
 }
 
-/// Returns the list after a change, without entries that are gone, and with everything else in it as it was;
-/// `None` if the list is as it should be.
+/// Returns the list after a change, without entries that are gone, and with all else in it unchanged;
+/// `None` if the list needs no change.
 fn changed(
     old: Option<&[u8]>,
-    change: Change<'_>,
+    change: ListChange<'_>,
     gone: &BTreeSet<Digest>,
 ) -> Result<Option<Vec<u8>>, &'static str> {
     let mut list = match (old, change) {
         (Some(old), _) => serde_json::from_slice(old).map_err(|_| "the tag is not JSON")?,
-        (None, Change::Add(_)) => {
+        (None, ListChange::Add(_)) => {
             json!({"manifests": [], "mediaType": media_type::OCI_INDEX, "schemaVersion": 2})
         }
-        (None, Change::Remove(_)) => return Ok(None),
+        (None, ListChange::Remove(_)) => return Ok(None),
     };
     let is_image = list.get("config").is_some() || list.get("layers").is_some();
     let entries = match list.get_mut("manifests") {
@@ -148,14 +147,14 @@ fn changed(
         _ => return Err("the tag is not a list of referrers; delete it, or give its manifest another tag"),
     };
     match change {
-        Change::Add(referrer) => {
-            // As another client may have described it, with fields that are unknown here.
+        ListChange::Add(referrer) => {
+            // Another client's entry stays, as it may have fields that are unknown here.
             if entries.iter().any(|entry| entry["digest"] == referrer.digest.as_str()) {
                 return Ok(None);
             }
             entries.push(serde_json::to_value(referrer).expect("a descriptor is strings, numbers and maps"));
         }
-        Change::Remove(digest) => {
+        ListChange::Remove(digest) => {
             let before = entries.len();
             entries.retain(|entry| entry["digest"] != digest.as_str());
             if entries.len() == before {
@@ -174,7 +173,7 @@ mod tests {
     const EMPTY: &[u8] =
         br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
 
-    fn changed(old: Option<&[u8]>, change: Change<'_>) -> Result<Option<Vec<u8>>, &'static str> {
+    fn changed(old: Option<&[u8]>, change: ListChange<'_>) -> Result<Option<Vec<u8>>, &'static str> {
         super::changed(old, change, &BTreeSet::new())
     }
 
@@ -191,7 +190,7 @@ mod tests {
     #[test]
     fn a_referrer_is_listed_once() {
         let referrer = referrer();
-        let add = Change::Add(&referrer);
+        let add = ListChange::Add(&referrer);
         let one = changed(None, add).unwrap().unwrap();
         assert_eq!(entries(&one), [serde_json::to_value(&referrer).unwrap().to_string()]);
         assert_eq!(changed(Some(&one), add), Ok(None));
@@ -203,9 +202,9 @@ mod tests {
         let other = r#"{"digest":"md5:x","odd":[1.50],"size":1}"#;
         let list = format!(r#"{{"schemaVersion":2,"manifests":[{other}],"annotations":{{"a":"b"}}}}"#);
         let referrer = referrer();
-        let added = changed(Some(list.as_bytes()), Change::Add(&referrer)).unwrap().unwrap();
+        let added = changed(Some(list.as_bytes()), ListChange::Add(&referrer)).unwrap().unwrap();
         assert_eq!(entries(&added).len(), 2);
-        let removed = changed(Some(&added), Change::Remove(&referrer.digest)).unwrap().unwrap();
+        let removed = changed(Some(&added), ListChange::Remove(&referrer.digest)).unwrap().unwrap();
         let removed: Value = serde_json::from_slice(&removed).unwrap();
         assert_eq!(removed, serde_json::from_str::<Value>(&list).unwrap());
     }
@@ -213,27 +212,27 @@ mod tests {
     #[test]
     fn entries_that_are_gone_are_left_out_of_what_is_written() {
         let (absent, referrer) = (Descriptor::of(media_type::OCI_MANIFEST, b"lost"), referrer());
-        let one = changed(None, Change::Add(&absent)).unwrap().unwrap();
+        let one = changed(None, ListChange::Add(&absent)).unwrap().unwrap();
         let gone = BTreeSet::from([absent.digest]);
-        let list = super::changed(Some(&one), Change::Add(&referrer), &gone).unwrap().unwrap();
+        let list = super::changed(Some(&one), ListChange::Add(&referrer), &gone).unwrap().unwrap();
         assert_eq!(entries(&list), [serde_json::to_value(&referrer).unwrap().to_string()]);
     }
 
     #[test]
     fn what_is_not_listed_is_not_removed() {
         let digest = referrer().digest;
-        assert_eq!(changed(None, Change::Remove(&digest)), Ok(None));
-        assert_eq!(changed(Some(EMPTY), Change::Remove(&digest)), Ok(None));
+        assert_eq!(changed(None, ListChange::Remove(&digest)), Ok(None));
+        assert_eq!(changed(Some(EMPTY), ListChange::Remove(&digest)), Ok(None));
     }
 
     #[test]
     fn a_list_without_entries_may_be_null_and_an_image_is_no_list() {
         let referrer = referrer();
         let null = br#"{"schemaVersion":2,"manifests":null}"#;
-        assert!(changed(Some(null), Change::Add(&referrer)).unwrap().is_some());
+        assert!(changed(Some(null), ListChange::Add(&referrer)).unwrap().is_some());
         let image = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
-        assert!(changed(Some(image), Change::Add(&referrer)).is_err());
-        assert!(changed(Some(b"<html>"), Change::Add(&referrer)).is_err());
+        assert!(changed(Some(image), ListChange::Add(&referrer)).is_err());
+        assert!(changed(Some(b"<html>"), ListChange::Add(&referrer)).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! One request until there is an answer worth having: authorisation, retries, redirects, deadlines.
+//! Requests with authorisation, retries, redirects and time limits.
 //!
-//! Redirects are followed here, and `Authorization` stays with the registry's own origin.
+//! Redirects are followed here, and `Authorization` goes to the registry's own origin only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,41 +15,43 @@ use super::error::errors_in;
 use super::redirect::{Hop, MAX_REDIRECTS};
 use super::{Cause, Client, ClientError, challenge, retry};
 
-/// Until a connection stands.
+/// Time limit for establishing a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same where both ends are in one cluster.
+/// Time limit for establishing a connection within one cluster.
 pub(super) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection is kept that nobody uses.
+/// Time for which an unused connection is kept.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// The same within one cluster, where there are many to ask, each once: unused ones held half of the operator's memory.
+/// Time for which an unused connection is kept within one cluster, where each of many pods gets one request:
+/// unused
+/// connections held half of the operator's memory.
 pub(super) const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Until an answer begins, and between two pieces of it.
+/// Time limit for the beginning of a response, and between two pieces of it.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_mins(1);
-/// While an upload makes no progress; a registry may hash and sync gigabytes before it answers.
+/// Time limit for an upload without progress; a registry may hash and sync gigabytes before it answers.
 const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
-/// Of an answer that only says what went wrong.
-const MAX_ERROR_BODY: u64 = 64 * 1024;
+/// Length of an error response.
+const MAX_ERROR_BODY_BYTES: u64 = 64 * 1024;
 
-/// A request.
+/// Request to a registry.
 pub(super) struct Call<'a> {
     /// Completes "failed to …".
     pub(super) what: String,
     pub(super) endpoint: &'a Endpoint,
     pub(super) method: Method,
     pub(super) url: Url,
-    /// What the token must allow.
+    /// Scopes that the token must have.
     pub(super) scopes: Vec<String>,
     pub(super) headers: HeaderMap,
     pub(super) payload: Payload<'a>,
-    /// Whether this may be repeated as it is.
-    pub(super) repeat: bool,
+    /// True if a failed request may be sent again unchanged.
+    pub(super) is_repeatable: bool,
 }
 
-/// What is sent along.
+/// Body of a request.
 pub(super) enum Payload<'a> {
     Nothing,
     Bytes(Bytes),
-    /// A stream, opened anew for each try, that counts the bytes it gives; and its length.
+    /// Stream that is opened for each attempt and counts the bytes it gives, and its length.
     Stream(&'a OpenStream<'a>, u64),
 }
 
@@ -66,7 +68,7 @@ impl<'a> Call<'a> {
             scopes: Vec::new(),
             headers: HeaderMap::new(),
             payload: Payload::Nothing,
-            repeat: true,
+            is_repeatable: true,
         }
     }
 
@@ -87,7 +89,7 @@ impl<'a> Call<'a> {
 }
 
 impl Client {
-    /// Sends until there is an answer that is neither transient, nor a redirect, nor a challenge.
+    /// Sends a request until the response is neither transient, nor a redirect, nor a challenge.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, ClientError> {
         if self.shared.peers {
             return self.send_once(call, &Hop::first(&call.method, &call.url), None).await;
@@ -95,14 +97,16 @@ impl Client {
         let mut attempt = 1;
         loop {
             let wait = match self.send_authorised(call).await {
-                Ok(answer) if call.repeat && retry::is_transient(answer.status()) => {
+                Ok(answer) if call.is_repeatable && retry::is_transient(answer.status()) => {
                     match retry::wait(attempt, Some(answer.headers())) {
                         Some(wait) => wait,
                         None => return Ok(answer),
                     }
                 }
                 Err(error @ ClientError::Connect { hint, .. }) if hint.is_final() => return Err(error),
-                Err(error @ (ClientError::Connect { .. } | ClientError::Timeout { .. })) if call.repeat => {
+                Err(error @ (ClientError::Connect { .. } | ClientError::Timeout { .. }))
+                    if call.is_repeatable =>
+                {
                     retry::wait(attempt, None).ok_or(error)?
                 }
                 result => return result,
@@ -112,7 +116,7 @@ impl Client {
         }
     }
 
-    /// Sends, and wants one of these statuses.
+    /// Sends a request and fails unless the response has one of these statuses.
     pub(super) async fn send_for(
         &self,
         call: &Call<'_>,
@@ -125,7 +129,7 @@ impl Client {
         Err(failure(&call.what, answer).await)
     }
 
-    /// Sends, wants 200, and reads the whole body, from the start again if the connection breaks.
+    /// Sends a request and reads the whole body of its 200, from the start again if the connection breaks.
     pub(super) async fn fetch(&self, call: &Call<'_>, limit: u64) -> Result<(HeaderMap, Bytes), ClientError> {
         let mut attempt = 1;
         loop {
@@ -144,10 +148,11 @@ impl Client {
     }
 
     async fn send_authorised(&self, call: &Call<'_>) -> Result<Response, ClientError> {
-        let known = self.shared.auth.known(call);
+        let known = self.shared.auth.cached(call);
         let answer = self.send_redirected(call, known.as_ref()).await?;
-        // A challenge from where a redirect led is not the registry's: answering it would give the registry's
-        // credentials to whomever it names.
+        // A challenge from the target of a redirect is not the registry's: answering it would send the
+        // registry's
+        // credentials to any server that it names.
         if answer.status() != StatusCode::UNAUTHORIZED || !call.endpoint.is_origin_of(answer.url()) {
             return Ok(answer);
         }
@@ -158,14 +163,14 @@ impl Client {
             .filter_map(|field| field.to_str().ok())
             .flat_map(challenge::parse)
             .collect();
-        let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY).await.unwrap_or_default());
+        let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default());
         let authorization = self.authorise(call, &challenges, errors).await?;
         let answer = self.send_redirected(call, Some(&authorization)).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            self.shared.auth.forget(call);
-            let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY).await.unwrap_or_default());
+            self.shared.auth.evict(call);
+            let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default());
             let (what, host) = (call.what.clone(), call.endpoint.host.clone());
-            // An anonymous token is refused as often as not; then there was nothing to be wrong.
+            // The refused token may be an anonymous one, and then no credentials were refused.
             return Err(if self.shared.auth.has_credentials(&host, call.repository()) {
                 ClientError::Refused { what, host, errors }
             } else {
@@ -210,7 +215,7 @@ impl Client {
             request = request.header(AUTHORIZATION, value.clone());
         }
         let progress = Arc::new(AtomicU64::new(0));
-        let mut patience = READ_TIMEOUT;
+        let mut timeout = READ_TIMEOUT;
         match payload {
             Payload::Nothing if matches!(hop.method, Method::POST | Method::PUT | Method::PATCH) => {
                 request = request.header(CONTENT_LENGTH, 0);
@@ -218,7 +223,7 @@ impl Client {
             Payload::Nothing => {}
             Payload::Bytes(bytes) => request = request.body(bytes.clone()),
             Payload::Stream(open, length) => {
-                patience = UPLOAD_TIMEOUT;
+                timeout = UPLOAD_TIMEOUT;
                 request = request.header(CONTENT_LENGTH, *length).body(open(progress.clone())?);
             }
         }
@@ -226,33 +231,33 @@ impl Client {
         tokio::pin!(sending);
         let mut before = 0;
         loop {
-            if let Ok(result) = tokio::time::timeout(patience, &mut sending).await {
+            if let Ok(result) = tokio::time::timeout(timeout, &mut sending).await {
                 let host = url_host(url);
                 return result.map_err(|error| ClientError::connect(&host, &error));
             }
             let now = progress.load(Ordering::Relaxed);
             if now == before {
-                return Err(ClientError::Timeout { what: call.what.clone(), seconds: patience.as_secs() });
+                return Err(ClientError::Timeout { what: call.what.clone(), seconds: timeout.as_secs() });
             }
             before = now;
         }
     }
 }
 
-/// `host:port` for messages.
+/// Returns `host:port` for messages.
 fn url_host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Turns an unwanted answer into an error.
+/// Turns an unexpected response into an error.
 pub(super) async fn failure(what: &str, answer: Response) -> ClientError {
     let status = answer.status();
-    let body = read(what, answer, MAX_ERROR_BODY).await.unwrap_or_default();
+    let body = read(what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default();
     ClientError::Status { what: what.into(), status, errors: errors_in(&body) }
 }
 
-/// A whole body, if it is not longer than `limit`.
+/// Reads a whole body. Fails if it is longer than `limit`.
 pub(super) async fn read(what: &str, mut answer: Response, limit: u64) -> Result<Bytes, ClientError> {
     let mut body = BytesMut::new();
     while let Some(piece) = piece(what, &mut answer).await? {
@@ -264,7 +269,7 @@ pub(super) async fn read(what: &str, mut answer: Response, limit: u64) -> Result
     Ok(body.freeze())
 }
 
-/// The next piece of a body.
+/// Reads the next piece of a body.
 pub(super) async fn piece(what: &str, answer: &mut Response) -> Result<Option<Bytes>, ClientError> {
     match tokio::time::timeout(READ_TIMEOUT, answer.chunk()).await {
         Ok(Ok(piece)) => Ok(piece),

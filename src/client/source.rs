@@ -1,4 +1,4 @@
-//! Where the bytes of an image to push come from: files of this machine, or another registry.
+//! Sources of images to push: files of this machine, or another registry.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,19 +8,20 @@ use quinistry_oci::layout::Layout;
 use quinistry_oci::media_type::{is_index, is_manifest};
 use quinistry_oci::{Descriptor, Digest, Hasher, ImageReference};
 
-use super::{BlobStream, BoxError, Client, ClientError, MAX_MANIFEST, Manifest};
+use super::{BlobStream, BoxError, Client, ClientError, MAX_MANIFEST_BYTES, Manifest};
 
-/// The size of a piece of a local file.
-const PIECE: usize = 256 * 1024;
+/// Length of a piece of a local file.
+const LOCAL_PIECE_BYTES: usize = 256 * 1024;
 
-/// Where the bytes of an image to push come from.
+/// Source of an image to push.
 pub trait PushSource: Send + Sync {
-    /// The image's manifest or index.
+    /// Returns the descriptor of the image's manifest or index.
     fn root(&self) -> &Descriptor;
 
-    /// Says where a blob, a manifest or an index is, by its digest. May be asked more than once for each, and may block
-    /// for as long as opening a local file does. What it gives is checked against the digest.
-    fn open(&self, digest: &Digest) -> Result<Content, BoxError>;
+    /// Locates a blob, a manifest or an index by its digest. May be called more than once for each, and may
+    /// block
+    /// for as long as opening a local file does. The caller checks the content against the digest.
+    fn open(&self, digest: &Digest) -> Result<BlobLocation, BoxError>;
 
     /// Returns manifests in the same place that may refer to the image. Those that do are pushed with it.
     fn referrers(&self) -> Vec<Descriptor> {
@@ -28,22 +29,22 @@ pub trait PushSource: Send + Sync {
     }
 }
 
-/// Where one blob, manifest or index is.
-pub enum Content {
-    /// On this machine. Reading may block for as long as a local file does.
+/// Location of one blob, manifest or index.
+pub enum BlobLocation {
+    /// Content on this machine. Reading may block for as long as a local file does.
     Local(Box<dyn Read + Send>),
-    /// In the repository of this image.
+    /// Content in the repository of this image.
     Remote(Client, ImageReference),
 }
 
-/// One image of a [`Layout`].
+/// Image of a [`Layout`].
 #[derive(Debug)]
 pub struct LayoutSource<'a> {
     layout: &'a Layout,
     root: &'a Descriptor,
 }
 
-/// An image in a registry.
+/// Image in a registry.
 #[derive(Debug)]
 pub struct RemoteSource {
     client: Client,
@@ -54,7 +55,7 @@ pub struct RemoteSource {
 // === impl LayoutSource ===
 
 impl<'a> LayoutSource<'a> {
-    /// The image with this root.
+    /// Creates the source of the image with this root.
     #[must_use]
     pub const fn new(layout: &'a Layout, root: &'a Descriptor) -> Self {
         Self { layout, root }
@@ -66,8 +67,8 @@ impl PushSource for LayoutSource<'_> {
         self.root
     }
 
-    fn open(&self, digest: &Digest) -> Result<Content, BoxError> {
-        Ok(Content::Local(Box::new(self.layout.open_blob(digest)?)))
+    fn open(&self, digest: &Digest) -> Result<BlobLocation, BoxError> {
+        Ok(BlobLocation::Local(Box::new(self.layout.open_blob(digest)?)))
     }
 
     fn referrers(&self) -> Vec<Descriptor> {
@@ -83,7 +84,7 @@ impl PushSource for LayoutSource<'_> {
 // === impl RemoteSource ===
 
 impl RemoteSource {
-    /// What the image's name stands for at present.
+    /// Resolves the image's name to its present content.
     pub async fn find(client: &Client, image: &ImageReference) -> Result<Self, ClientError> {
         let root = client.resolve(image).await?;
         Ok(Self { client: client.clone(), image: image.clone(), root })
@@ -102,8 +103,8 @@ impl PushSource for RemoteSource {
         &self.root
     }
 
-    fn open(&self, _: &Digest) -> Result<Content, BoxError> {
-        Ok(Content::Remote(self.client.clone(), self.image.clone()))
+    fn open(&self, _: &Digest) -> Result<BlobLocation, BoxError> {
+        Ok(BlobLocation::Remote(self.client.clone(), self.image.clone()))
     }
 }
 
@@ -116,15 +117,15 @@ pub(super) async fn read_manifest(
     let what = || format!("read manifest {digest} of the image to push");
     let failed = |source| ClientError::Source { digest: digest.clone(), source };
     let reader = match source.open(digest).map_err(failed)? {
-        Content::Remote(client, image) => {
+        BlobLocation::Remote(client, image) => {
             return client.manifest(&image.with_digest(digest.clone())).await;
         }
-        Content::Local(reader) => reader,
+        BlobLocation::Local(reader) => reader,
     };
     let mut bytes = Vec::new();
-    reader.take(MAX_MANIFEST + 1).read_to_end(&mut bytes).map_err(|error| failed(error.into()))?;
-    if bytes.len() as u64 > MAX_MANIFEST {
-        return Err(ClientError::TooLarge { what: what(), limit: MAX_MANIFEST });
+    reader.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| failed(error.into()))?;
+    if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+        return Err(ClientError::TooLarge { what: what(), limit: MAX_MANIFEST_BYTES });
     }
     let actual = Digest::of(digest.algorithm(), &bytes);
     if actual != *digest {
@@ -134,44 +135,45 @@ pub(super) async fn read_manifest(
         .map_err(|reason| ClientError::Protocol { what: what(), reason })
 }
 
-/// The bytes of a blob, piece by piece; fails before the last one is given out, if they are not what the descriptor says.
-pub(super) struct Pieces {
-    from: From,
+/// Bytes of a blob, piece by piece. Fails before the last piece is given out if they do not match the
+/// descriptor.
+pub(super) struct CheckedPieces {
+    reader: PieceReader,
     blob: Descriptor,
-    /// Of what has come; none when all has.
+    /// Hasher of the bytes so far; `None` once all have come.
     hasher: Option<Hasher>,
     left: u64,
-    failure: Failure,
+    failure: SourceFailure,
 }
 
-enum From {
+enum PieceReader {
     Local(Box<dyn Read + Send>),
     Unopened(Client, ImageReference),
     Remote(Box<BlobStream>),
 }
 
-/// Why a source failed. What the other side sees is a connection that breaks.
+/// Error of a source, kept here because the HTTP library reports it as a broken connection only.
 #[derive(Clone, Default)]
-pub(super) struct Failure(Arc<Mutex<Option<BoxError>>>);
+pub(super) struct SourceFailure(Arc<Mutex<Option<BoxError>>>);
 
-impl Failure {
-    /// The failure, once.
+impl SourceFailure {
+    /// Takes the error, if there is one.
     pub(super) fn take(&self) -> Option<BoxError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl Pieces {
-    pub(super) fn new(content: Content, blob: &Descriptor, failure: Failure) -> Self {
-        let from = match content {
-            Content::Local(reader) => From::Local(reader),
-            Content::Remote(client, image) => From::Unopened(client, image),
+impl CheckedPieces {
+    pub(super) fn new(location: BlobLocation, blob: &Descriptor, failure: SourceFailure) -> Self {
+        let reader = match location {
+            BlobLocation::Local(reader) => PieceReader::Local(reader),
+            BlobLocation::Remote(client, image) => PieceReader::Unopened(client, image),
         };
         let hasher = Some(Hasher::new(blob.digest.algorithm()));
-        Self { from, blob: blob.clone(), hasher, left: blob.size, failure }
+        Self { reader, blob: blob.clone(), hasher, left: blob.size, failure }
     }
 
-    /// The next piece, and what is left to be asked; nothing at the end. A failure is kept for who looks for it.
+    /// Returns the next piece and the rest, or `None` at the end. An error is also kept in `failure`.
     pub(super) async fn next(mut self) -> Option<(Result<Bytes, String>, Option<Self>)> {
         match self.advance().await {
             Ok(piece) => piece.map(|piece| (Ok(piece), Some(self))),
@@ -203,20 +205,20 @@ impl Pieces {
     }
 
     async fn read(&mut self) -> Result<Bytes, BoxError> {
-        if let From::Unopened(client, image) = &self.from {
+        if let PieceReader::Unopened(client, image) = &self.reader {
             let stream = client.blob(image, &self.blob).await?;
-            self.from = From::Remote(Box::new(stream));
+            self.reader = PieceReader::Remote(Box::new(stream));
         }
-        match &mut self.from {
+        match &mut self.reader {
             // A piece of a local file is there at once.
-            From::Local(reader) => {
-                let length = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
+            PieceReader::Local(reader) => {
+                let length = usize::try_from(self.left).unwrap_or(LOCAL_PIECE_BYTES).min(LOCAL_PIECE_BYTES);
                 let mut piece = vec![0; length];
                 reader.read_exact(&mut piece)?;
                 Ok(piece.into())
             }
-            From::Remote(stream) => Ok(stream.next().await?.unwrap_or_default()),
-            From::Unopened(..) => unreachable!("it was opened above"),
+            PieceReader::Remote(stream) => Ok(stream.next().await?.unwrap_or_default()),
+            PieceReader::Unopened(..) => unreachable!("it was opened above"),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Whom to trust: the public authorities that are built in, and those in a file.
+//! Trusted certificate authorities: the public ones that are built in, and those in a file.
 //!
-//! Not the machine's own store: an image of one file has none, and the same command must trust the same
+//! The machine's own store is not read: an image of one file has none, and the same command must trust the
+//! same
 //! authorities everywhere.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! A manifest and everything below it, found out before anything travels.
+//! A manifest with all manifests and blobs below it, gathered before any blob is transferred.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -10,16 +10,16 @@ use super::bounds::Budget;
 use super::source::{PushSource, read_manifest};
 use super::{ClientError, Document, Manifest};
 
-/// A manifest, the manifests below it, and the blobs that they are made of.
+/// Manifest, the manifests below it, and the blobs that they list.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    /// Children before parents, so that each can be put when its turn comes; each once.
+    /// Manifests, each once, children before parents, so that each can be put when its turn comes.
     pub(super) manifests: Vec<Manifest>,
-    /// Blobs, each once, without annotations.
+    /// Blobs of all manifests, each once, without annotations.
     pub(super) blobs: Vec<Descriptor>,
 }
 
-/// Finds out trees, leaving out what an earlier one had.
+/// Gatherer of trees, which leaves out content of earlier trees.
 pub(super) struct Gatherer<'a> {
     source: &'a dyn PushSource,
     pub(super) budget: Budget,
@@ -44,12 +44,13 @@ impl<'a> Gatherer<'a> {
         Self { source, budget, seen: BTreeSet::new(), tree }
     }
 
-    /// Returns whether a manifest or a blob is in one of the trees.
+    /// Returns true if a manifest or a blob is in one of the trees.
     pub(super) fn has(&self, digest: &Digest) -> bool {
         self.seen.contains(digest)
     }
 
-    /// Reads a manifest and finds out what is below it. Empty, if an earlier tree had it.
+    /// Reads a manifest and gathers the content below it. The tree is empty if an earlier one had the
+    /// manifest.
     pub(super) async fn gather(&mut self, root: &Descriptor) -> Result<Tree, ClientError> {
         if self.has(&root.digest) {
             return Ok(Tree::default());
@@ -58,7 +59,7 @@ impl<'a> Gatherer<'a> {
         self.gather_below(root).await
     }
 
-    /// Finds out what is below a manifest that was read already.
+    /// Gathers the content below a manifest that was read already.
     pub(super) async fn gather_below(&mut self, root: Manifest) -> Result<Tree, ClientError> {
         self.seen.insert(root.descriptor.digest.clone());
         self.add(root, 0).await?;
@@ -107,12 +108,12 @@ impl<'a> Gatherer<'a> {
     }
 }
 
-/// Returns whether a child of an index is a manifest or an index itself.
+/// Returns true if a child of an index is a manifest or an index itself.
 fn is_read(child: &Descriptor) -> bool {
     media_type::is_manifest(&child.media_type) || media_type::is_index(&child.media_type)
 }
 
-/// Blobs of an image that a registry has: layers that are by design elsewhere are left out.
+/// Returns the blobs of an image that a registry has, without nondistributable layers.
 pub(super) fn blobs_of(image: &ImageManifest) -> impl Iterator<Item = &Descriptor> {
     let layers = image.layers.iter().filter(|layer| !media_type::is_nondistributable(&layer.media_type));
     std::iter::once(&image.config).chain(layers)

@@ -11,39 +11,41 @@ use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::StreamingDecoder;
 use tokio::sync::mpsc;
 
-/// Bytes that any layer may unpack to.
-const MAX_FROM_LITTLE: u64 = 1024 * 1024 * 1024;
-/// Bytes that each compressed byte of a larger layer may unpack to: programs compress to a third, logs to a
-/// thirtieth.
+/// Number of bytes that any layer may unpack to.
+const ALWAYS_ALLOWED_BYTES: u64 = 1024 * 1024 * 1024;
+/// Number of bytes that each compressed byte of a larger layer may unpack to: programs compress to a third,
+/// logs to
+/// a thirtieth.
 const MAX_RATIO: u64 = 100;
 
-/// A layer unpacks to more than a layer may.
+/// Error of a layer that unpacks to more than the bound.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "it unpacks to more than 1 GiB and more than {MAX_RATIO} times its own length: if that is meant, pull the image \
      and unpack it yourself"
 )]
-pub(super) struct Bomb;
+pub(super) struct DecompressionBomb;
 
-impl Bomb {
-    /// Returns whether unpacking failed because of this.
+impl DecompressionBomb {
+    /// Returns true if unpacking failed with this error.
     pub(super) fn is_in(result: &io::Result<Digest>) -> bool {
         let inner = result.as_ref().err().and_then(io::Error::get_ref);
         inner.is_some_and(|inner| inner.downcast_ref::<Self>().is_some())
     }
 }
 
-/// Hashes what a layer unpacks to; the compression is that of its first bytes.
+/// Hashes the unpacked content of a layer, whose first bytes tell the compression.
 pub(super) fn unpack(pieces: impl Read, algorithm: Algorithm) -> io::Result<Digest> {
-    unpack_within(pieces, algorithm, MAX_FROM_LITTLE)
+    unpack_within(pieces, algorithm, ALWAYS_ALLOWED_BYTES)
 }
 
-/// Unpacks like [`unpack`], but lets a layer of any length unpack to `from_little` bytes.
-fn unpack_within(pieces: impl Read, algorithm: Algorithm, from_little: u64) -> io::Result<Digest> {
-    let taken = Rc::new(Cell::new(0));
-    let pieces = Counted { inner: pieces, taken: taken.clone() };
+/// Unpacks like [`unpack`], but lets a layer of any length unpack to `always_allowed` bytes.
+fn unpack_within(pieces: impl Read, algorithm: Algorithm, always_allowed: u64) -> io::Result<Digest> {
+    let compressed = Rc::new(Cell::new(0));
+    let pieces = CountingReader { inner: pieces, compressed: compressed.clone() };
     let mut reader = BufReader::with_capacity(64 * 1024, pieces);
-    let mut hasher = Bounded { hasher: Hasher::new(algorithm), given: 0, taken, from_little };
+    let mut hasher =
+        BoundedHasher { hasher: Hasher::new(algorithm), unpacked: 0, compressed, always_allowed };
     let start = reader.fill_buf()?;
     if start.starts_with(b"\x1f\x8b") {
         drain(MultiGzDecoder::new(reader), &mut hasher)?;
@@ -66,40 +68,40 @@ fn unpack_within(pieces: impl Read, algorithm: Algorithm, from_little: u64) -> i
     Ok(hasher.hasher.finish())
 }
 
-/// Counts what has been read.
-struct Counted<R> {
+/// Reader that counts the bytes read.
+struct CountingReader<R> {
     inner: R,
-    taken: Rc<Cell<u64>>,
+    compressed: Rc<Cell<u64>>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
-        self.taken.set(self.taken.get() + got as u64);
+        self.compressed.set(self.compressed.get() + got as u64);
         Ok(got)
     }
 }
 
-/// Hashes no more than what was read may unpack to.
-struct Bounded {
+/// Hasher that fails beyond the bound.
+struct BoundedHasher {
     hasher: Hasher,
-    given: u64,
-    taken: Rc<Cell<u64>>,
-    from_little: u64,
+    unpacked: u64,
+    compressed: Rc<Cell<u64>>,
+    always_allowed: u64,
 }
 
-impl Bounded {
+impl BoundedHasher {
     fn update(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.given += bytes.len() as u64;
-        if self.given > self.taken.get().saturating_mul(MAX_RATIO).max(self.from_little) {
-            return Err(io::Error::other(Bomb));
+        self.unpacked += bytes.len() as u64;
+        if self.unpacked > self.compressed.get().saturating_mul(MAX_RATIO).max(self.always_allowed) {
+            return Err(io::Error::other(DecompressionBomb));
         }
         self.hasher.update(bytes);
         Ok(())
     }
 }
 
-fn drain(mut reader: impl Read, hasher: &mut Bounded) -> io::Result<()> {
+fn drain(mut reader: impl Read, hasher: &mut BoundedHasher) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match reader.read(&mut buffer)? {
@@ -123,19 +125,19 @@ fn skip_frame(reader: &mut impl Read) -> io::Result<()> {
     if skipped == u64::from(length) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// The other end of a channel, as a reader.
-pub(super) struct Pieces {
+/// Reader of the pieces that come through a channel.
+pub(super) struct ChannelReader {
     receiver: mpsc::Receiver<Bytes>,
     piece: Bytes,
 }
 
-impl Pieces {
+impl ChannelReader {
     pub(super) const fn new(receiver: mpsc::Receiver<Bytes>) -> Self {
         Self { receiver, piece: Bytes::new() }
     }
 }
 
-impl Read for Pieces {
+impl Read for ChannelReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.receiver.blocking_recv() {
@@ -158,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    fn unpacked(bytes: &[u8]) -> io::Result<Digest> {
+    fn unpack_all(bytes: &[u8]) -> io::Result<Digest> {
         unpack(bytes, Algorithm::Sha256)
     }
 
@@ -170,14 +172,17 @@ mod tests {
         gzip.write_all(&content).unwrap();
         let gzip = gzip.finish().unwrap();
         let zstd = compress_to_vec(content.as_slice(), CompressionLevel::Fastest);
-        assert_eq!(unpacked(&content).unwrap(), digest);
-        assert_eq!(unpacked(&gzip).unwrap(), digest);
-        assert_eq!(unpacked(&zstd).unwrap(), digest);
+        assert_eq!(unpack_all(&content).unwrap(), digest);
+        assert_eq!(unpack_all(&gzip).unwrap(), digest);
+        assert_eq!(unpack_all(&zstd).unwrap(), digest);
         let chunked = [zstd.as_slice(), b"\x50\x2a\x4d\x18\x03\0\0\0abc"].concat();
-        assert_eq!(unpacked(&chunked).unwrap(), digest);
-        assert!(unpacked(&gzip[..gzip.len() - 9]).is_err());
-        assert!(unpacked(&zstd[..zstd.len() - 9]).is_err());
-        assert_eq!(unpacked(&[gzip.as_slice(), &gzip].concat()).unwrap(), Digest::sha256(&content.repeat(2)));
+        assert_eq!(unpack_all(&chunked).unwrap(), digest);
+        assert!(unpack_all(&gzip[..gzip.len() - 9]).is_err());
+        assert!(unpack_all(&zstd[..zstd.len() - 9]).is_err());
+        assert_eq!(
+            unpack_all(&[gzip.as_slice(), &gzip].concat()).unwrap(),
+            Digest::sha256(&content.repeat(2))
+        );
     }
 
     #[test]
@@ -185,11 +190,11 @@ mod tests {
         // A frame of zstd, and without end blocks of 128 KiB of the same byte that are four bytes long.
         let frame = b"\x28\xb5\x2f\xfd\x00\x58".as_slice();
         let bomb = frame.chain(Repeated { block: [0x02, 0x00, 0x10, 0x00], at: 0 });
-        assert!(Bomb::is_in(&unpack_within(bomb, Algorithm::Sha256, 1 << 20)));
+        assert!(DecompressionBomb::is_in(&unpack_within(bomb, Algorithm::Sha256, 1 << 20)));
         let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(&vec![0; 4 << 20]).unwrap();
         let gzip = gzip.finish().unwrap();
-        assert!(Bomb::is_in(&unpack_within(gzip.as_slice(), Algorithm::Sha256, 1 << 20)));
+        assert!(DecompressionBomb::is_in(&unpack_within(gzip.as_slice(), Algorithm::Sha256, 1 << 20)));
         unpack_within(gzip.as_slice(), Algorithm::Sha256, 4 << 20).unwrap();
     }
 

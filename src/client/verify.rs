@@ -7,30 +7,30 @@ use quinistry_oci::{Algorithm, ConfigSummary, Descriptor, Digest, ImageReference
 use tokio::sync::mpsc;
 
 use super::tree::blobs_of;
-use super::unpack::{Bomb, Pieces, unpack};
-use super::{Client, ClientError, Document, MAX_MANIFEST, Outcome, Progress, Selection};
+use super::unpack::{ChannelReader, DecompressionBomb, unpack};
+use super::{Client, ClientError, Document, MAX_MANIFEST_BYTES, Outcome, Progress, Selection};
 
-/// How many pieces wait to be unpacked.
-const QUEUE: usize = 16;
+/// Number of pieces that wait to be unpacked.
+const UNPACK_QUEUE_PIECES: usize = 16;
 
-/// What was verified.
+/// Result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// What the reference resolved to.
+    /// Manifest or index that the reference resolved to.
     pub resolved: Descriptor,
-    /// What was verified: the selected image, or the index with all of them.
+    /// Selected image, or the index with all images.
     pub root: Descriptor,
-    /// The manifests of the images.
+    /// Digests of the images' manifests.
     pub images: Vec<Digest>,
-    /// How many different blobs, without manifests.
+    /// Number of different blobs, without manifests.
     pub blobs: usize,
-    /// Their length in all.
+    /// Length of all blobs together.
     pub bytes: u64,
 }
 
 impl Client {
-    /// Fetches manifests, configurations and layers, and compares every digest: those of the descriptors, and
-    /// the diff IDs of what the layers unpack to.
+    /// Fetches manifests, configurations and layers, and checks every digest: those of the descriptors, and
+    /// the diff IDs of the unpacked layers.
     pub async fn verify(
         &self,
         image: &ImageReference,
@@ -70,7 +70,7 @@ impl Client {
         Ok(report)
     }
 
-    /// The diff IDs; none for what is no image.
+    /// Returns the diff IDs of an image; none for an artifact.
     async fn diff_ids(
         &self,
         image: &ImageReference,
@@ -78,7 +78,7 @@ impl Client {
         layers: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Digest>, ClientError> {
-        if config.size > MAX_MANIFEST && !media_type::is_image_config(&config.media_type) {
+        if config.size > MAX_MANIFEST_BYTES && !media_type::is_image_config(&config.media_type) {
             // The configuration of an artifact may be of any kind and length.
             self.verify_blob(image, config, None, progress).await?;
             return Ok(Vec::new());
@@ -110,11 +110,11 @@ impl Client {
     ) -> Result<(), ClientError> {
         progress.begin(blob);
         let mut stream = self.blob(image, blob).await?;
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (sender, receiver) = mpsc::channel(UNPACK_QUEUE_PIECES);
         let algorithm = diff_id.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        // Unpacking blocks, so it has a thread. It ends when the sender is dropped, whatever happens here.
+        // Unpacking blocks, so it has a thread, which ends when the sender is dropped.
         let mut unpacking =
-            Some(tokio::task::spawn_blocking(move || unpack(Pieces::new(receiver), algorithm)));
+            Some(tokio::task::spawn_blocking(move || unpack(ChannelReader::new(receiver), algorithm)));
         let mut unpacked = None;
         while let Some(piece) = stream.next().await? {
             progress.advance(blob, piece.len() as u64);
@@ -122,9 +122,10 @@ impl Client {
                 && sender.send(piece).await.is_err()
                 && let Some(task) = unpacking.take()
             {
-                // The hash of the whole comes first, unless that, too, could take for ever.
+                // An error of the blob's own digest takes precedence, unless reading to the end could take
+                // for ever.
                 let result = task.await.expect("unpacking does not panic");
-                if Bomb::is_in(&result) {
+                if DecompressionBomb::is_in(&result) {
                     return unpacked_to(blob, diff_id, result);
                 }
                 unpacked = Some(result);
@@ -141,7 +142,7 @@ impl Client {
     }
 }
 
-/// Compares what a layer unpacked to with its diff ID, if it has one.
+/// Compares the digest of an unpacked layer with its diff ID, if it has one.
 fn unpacked_to(
     blob: &Descriptor,
     diff_id: Option<Digest>,

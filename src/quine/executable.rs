@@ -1,4 +1,4 @@
-//! The executable's bytes, and whether they can be an image at all.
+//! The executable's bytes, and the check that they can be an image.
 //!
 //! Does not run or change anything. An executable that would not start in an empty root, or that is not this
 //! program (an emulator or a debugger stands in `/proc/self/exe`), is refused here rather than served.
@@ -9,20 +9,20 @@ use std::io;
 use bytes::Bytes;
 use quinistry_oci::Content;
 
-/// The content of a static executable of this program, for this build's processor.
+/// Content of a static executable of this program, for this build's processor.
 #[derive(Clone, Debug)]
 pub struct Executable(Content);
 
-/// Why an executable cannot be the image.
+/// Reason why an executable cannot be the image.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutableError {
-    /// `/proc` is not mounted, or may not be read.
+    /// `/proc` is not mounted, or this process may not read it.
     #[error("failed to read {path}: the image is made from the running executable, so /proc must be mounted", path = Executable::PATH)]
     Read(#[source] io::Error),
-    /// No ELF header of a 64-bit little-endian file.
+    /// The file has no ELF header of a 64-bit little-endian file.
     #[error("the running executable is not a 64-bit little-endian ELF file, so it cannot be an image")]
     NotElf,
-    /// Runs on another processor than this build is for: an emulator runs us.
+    /// The file is for another processor than this build: an emulator runs this program.
     #[error(
         "the running executable is for ELF machine {found}, but this build is for {expected}: is it run by an emulator?"
     )]
@@ -32,21 +32,23 @@ pub enum ExecutableError {
         /// `e_machine` of this build.
         expected: u16,
     },
-    /// Asks for a dynamic loader, which an empty image has not.
+    /// The file asks for a dynamic loader, which an empty image does not have.
     #[error(
         "the running executable needs a program interpreter ({0}), which an empty image does not have: build it with \
          `cargo build --release` and without RUSTFLAGS in the environment, so that it is linked statically"
     )]
     Interpreter(String),
-    /// Static, right processor, but without this program's mark: a debugger or emulator stands in for us.
+    /// The file lacks this program's mark: a debugger or an emulator stands in for this program.
     #[error("the running executable is not quinistry: does a debugger or emulator run it?")]
     NotOurs,
 }
 
-/// Where an ELF file says what it is: the linker puts program headers and the interpreter's name at its beginning.
-const HEAD: u64 = 64 * 1024;
+/// Length in bytes of the beginning of an ELF file that holds program headers and the interpreter's name: the
+/// linker
+/// puts them there.
+const MAX_ELF_HEAD_BYTES: u64 = 64 * 1024;
 
-/// Carried by every executable of this program, because [`Executable::parse`] refers to it.
+/// Mark of every executable of this program, linked in because [`Executable::parse`] refers to it.
 const MARK: &[u8] = concat!("quinistry executable ", env!("CARGO_PKG_VERSION"), " 4f6b1d02").as_bytes();
 
 const MACHINE: u16 = if cfg!(target_arch = "x86_64") {
@@ -60,8 +62,10 @@ const MACHINE: u16 = if cfg!(target_arch = "x86_64") {
 impl Executable {
     const PATH: &str = "/proc/self/exe";
 
-    /// The executable of this very process, even if its file has been deleted meanwhile. The kernel lets nobody write
-    /// into a file that is being executed, so it is opened once and read when it is needed.
+    /// Opens the executable of this process, also if its file has been deleted since the start. The kernel
+    /// lets no
+    /// process write into a file that is being executed, so the file is opened once and read when it is
+    /// needed.
     pub fn current() -> Result<Self, ExecutableError> {
         let file = File::open(Self::PATH).map_err(ExecutableError::Read)?;
         let length = file.metadata().map_err(ExecutableError::Read)?.len();
@@ -70,7 +74,7 @@ impl Executable {
 
     /// Accepts `content` if it is a static executable of this program.
     pub fn parse(content: Content) -> Result<Self, ExecutableError> {
-        let head = content.slice(0..HEAD).to_bytes().map_err(ExecutableError::Read)?;
+        let head = content.slice(0..MAX_ELF_HEAD_BYTES).to_bytes().map_err(ExecutableError::Read)?;
         let elf = Elf::parse(&head).ok_or(ExecutableError::NotElf)?;
         if elf.machine != MACHINE {
             return Err(ExecutableError::Machine { found: elf.machine, expected: MACHINE });
@@ -84,9 +88,10 @@ impl Executable {
         Ok(Self(content))
     }
 
-    /// The processor that a static executable of whatever program is for, in the OCI's words.
+    /// Returns the processor that a static executable of any program is for, under its name in the OCI
+    /// specifications.
     pub fn architecture_of(content: &Content) -> Result<&'static str, ExecutableError> {
-        let head = content.slice(0..HEAD).to_bytes().map_err(ExecutableError::Read)?;
+        let head = content.slice(0..MAX_ELF_HEAD_BYTES).to_bytes().map_err(ExecutableError::Read)?;
         let elf = Elf::parse(&head).ok_or(ExecutableError::NotElf)?;
         if let Some(interpreter) = elf.interpreter {
             return Err(ExecutableError::Interpreter(String::from_utf8_lossy(interpreter).into_owned()));
@@ -98,20 +103,20 @@ impl Executable {
         }
     }
 
-    /// The bytes.
+    /// Returns the bytes of the executable.
     #[must_use]
     pub fn content(&self) -> &Content {
         &self.0
     }
 
-    /// The processor in the OCI's (that is Go's) words.
+    /// Returns this build's processor under its name in the OCI specifications, which is Go's name.
     #[must_use]
     pub const fn architecture() -> &'static str {
         if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
     }
 }
 
-/// Whether `mark` is in the content, across pieces too.
+/// Returns true if `mark` is in the content, also where it spans two pieces.
 fn contains(content: &Content, mark: &[u8]) -> io::Result<bool> {
     let finder = memchr::memmem::Finder::new(mark);
     let overlap = mark.len() - 1;
@@ -131,7 +136,7 @@ fn contains(content: &Content, mark: &[u8]) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The two facts of an ELF header that matter here. System V ABI, chapters 4 and 5.
+/// The machine and the interpreter that an ELF header names. System V ABI, chapters 4 and 5.
 struct Elf<'a> {
     machine: u16,
     interpreter: Option<&'a [u8]>,

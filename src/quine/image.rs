@@ -1,4 +1,4 @@
-//! Layer, configuration and manifest: the whole image in memory.
+//! Layer, configuration and manifest of the quine.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use quinistry_oci::{
 use super::layer::{self, LayerForm, UID};
 use super::{Executable, ExecutableError, VERSION};
 
-/// Content with its description.
+/// Content with its descriptor.
 #[derive(Clone, Debug)]
 pub struct Blob {
-    /// Type, hash and length of the content.
+    /// Media type, digest and size of the content.
     pub descriptor: Descriptor,
-    /// The content; clones share it.
+    /// Bytes of the blob; clones share them.
     pub content: Content,
 }
 
@@ -24,26 +24,28 @@ impl Blob {
         Self { descriptor: Descriptor::of(media_type, &bytes), content: [bytes.into()].into() }
     }
 
-    /// The hash of the content.
+    /// Returns the digest of the content.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.descriptor.digest
     }
 }
 
-/// What the image is for.
+/// Purpose of an image of this executable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flavour {
     /// The fixed point, the one that is served.
     #[default]
     Served,
-    /// Meant to be loaded onto nodes by hand. One label more, so another configuration digest: a kubelet
-    /// (≥ 1.35) that has pulled the served image refuses to restart a preloaded one of the same configuration.
-    /// The executable is the same, so it serves the same fixed point.
+    /// The bootstrap image, meant to be loaded onto nodes by hand. It has one label more and so another
+    /// configuration
+    /// digest: a kubelet (≥ 1.35) that has pulled the served image refuses to restart a preloaded one of the
+    /// same
+    /// configuration. The executable is the same, so it serves the same fixed point.
     Bootstrap,
 }
 
-/// The image of an executable.
+/// The image computed from an executable.
 #[derive(Clone, Debug)]
 pub struct Quine {
     form: LayerForm,
@@ -52,7 +54,7 @@ pub struct Quine {
     layer: Blob,
 }
 
-/// The epoch: an image that is computed has no other date.
+/// Creation time in the image: the epoch, because a computed image has no other date.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
 impl Quine {
@@ -61,7 +63,7 @@ impl Quine {
         Self::with_flavour(executable, form, Flavour::Served)
     }
 
-    /// Computes the image in one of its flavours.
+    /// Computes the served image or the bootstrap image.
     pub fn with_flavour(
         executable: &Executable,
         form: LayerForm,
@@ -119,38 +121,40 @@ impl Quine {
         Ok(Self { form, manifest, config, layer })
     }
 
-    /// How the layer is stored.
+    /// Returns the form in which the layer is stored.
     #[must_use]
     pub const fn form(&self) -> LayerForm {
         self.form
     }
 
-    /// The fixed point: the digest of the manifest.
+    /// Returns the fixed point: the digest of the manifest.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         self.manifest.digest()
     }
 
-    /// The manifest.
+    /// Returns the image's manifest.
     #[must_use]
     pub const fn manifest(&self) -> &Blob {
         &self.manifest
     }
 
-    /// The configuration.
+    /// Returns the image's configuration.
     #[must_use]
     pub const fn config(&self) -> &Blob {
         &self.config
     }
 
-    /// The only layer.
+    /// Returns the image's only layer.
     #[must_use]
     pub const fn layer(&self) -> &Blob {
         &self.layer
     }
 }
 
-/// A child serves what its parent served, so what is not the default stands in the image's own command.
+/// Returns the image's command. It names a form that is not the default, so that a child serves what its
+/// parent
+/// served.
 fn command(form: LayerForm) -> Vec<String> {
     match form {
         LayerForm::Tar => vec!["serve".into()],
@@ -158,7 +162,8 @@ fn command(form: LayerForm) -> Vec<String> {
     }
 }
 
-/// The manifest's annotations and, for docker, which shows no annotations, the configuration's labels.
+/// Returns the manifest's annotations, which are also the configuration's labels, because Docker shows no
+/// annotations.
 fn labels() -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from(
         [
@@ -171,7 +176,7 @@ fn labels() -> BTreeMap<String, String> {
         ]
         .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned())),
     );
-    // Never asked of git: two builders of the same source must get the same bytes.
+    // Not read from git: two builders of the same source must get the same bytes.
     if let Some(revision) = option_env!("QUINISTRY_REVISION") {
         labels.insert("org.opencontainers.image.revision".into(), revision.into());
     }

@@ -8,21 +8,22 @@ use tar::{EntryType, Header};
 
 use super::Executable;
 
-/// How the layer is stored. The form is part of the fixed point: the two have different digests.
+/// Form in which the layer is stored. The form is part of the fixed point: the two have different digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LayerForm {
-    /// Plain tar. Pulls are local, so compression would only cost time; and no compressor has a say in the digest.
+    /// Plain tar. Pulls are local, so compression would only cost time, and no compressor influences the
+    /// digest.
     #[default]
     Tar,
-    /// gzip, for slow links.
+    /// Tar compressed with gzip, for slow links.
     Gzip,
 }
 
 impl LayerForm {
-    /// Both, the default first.
+    /// Both forms, the default first.
     pub const ALL: [Self; 2] = [Self::Tar, Self::Gzip];
 
-    /// The word on the command line.
+    /// Returns the form's word on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,7 +32,7 @@ impl LayerForm {
         }
     }
 
-    /// The layer's media type.
+    /// Returns the layer's media type.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -41,20 +42,20 @@ impl LayerForm {
     }
 }
 
-/// The stored layer, and the digest of its uncompressed form.
+/// The stored layer and the digest of its uncompressed form.
 pub(super) struct Layer {
     pub(super) content: Content,
     pub(super) digest: Digest,
     pub(super) diff_id: Digest,
 }
 
-/// The user that the image runs as, and who owns `/data`; an unused number by the custom of distroless images.
+/// User that the image runs as and that owns `/data`: an unused number by the custom of distroless images.
 pub(super) const UID: u64 = 65532;
 
 const PASSWD: &[u8] = b"root:x:0:0:root:/:/sbin/nologin\nquinistry:x:65532:65532:quinistry:/:/sbin/nologin\n";
 const GROUP: &[u8] = b"root:x:0:\nquinistry:x:65532:\n";
 
-/// Fails only if the executable cannot be read.
+/// Builds the layer. Fails only if the executable cannot be read.
 pub(super) fn build(executable: &Executable, form: LayerForm) -> io::Result<Layer> {
     let tar = write_tar(executable.content())?;
     let diff_id = tar.digest(Algorithm::Sha256)?;
@@ -67,7 +68,9 @@ pub(super) fn build(executable: &Executable, form: LayerForm) -> io::Result<Laye
     })
 }
 
-/// What stands before the executable, the executable itself, shared, and what stands behind it.
+/// Concatenates the entries before the executable, the executable itself, whose bytes are shared, and the
+/// entries
+/// behind it.
 fn write_tar(executable: &Content) -> io::Result<Content> {
     // Sorted by path, every folder before what is in it: there is one order only.
     let mut before = tar::Builder::new(Vec::new());

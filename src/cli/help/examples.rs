@@ -1,6 +1,6 @@
 //! Examples of every subcommand: the help, the manual pages and a test that parses them read this table.
 
-/// The path of a subcommand, and how it is used.
+/// Path of each subcommand with its examples.
 pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("serve", &["quinistry serve", "quinistry serve --listen 127.0.0.1:8080 --storage /srv/registry"]),
     ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),

@@ -1,6 +1,7 @@
-//! The content of docker's configuration file, and which of its entries is for a repository. Pure.
+//! Content of Docker's configuration file, and the choice of the entry for a repository. Pure.
 //!
-//! Entries are read one by one when they are needed: an odd one keeps no command from the others. Reasons
+//! Entries are read one by one when they are needed, so that a malformed one does not affect the others.
+//! Errors
 //! name the place, never the content.
 
 use base64::Engine as _;
@@ -18,13 +19,13 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// The sections of the file that hold credentials, or name the helper that does.
 #[derive(Default)]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     auths: Map<String, Value>,
     cred_helpers: Map<String, Value>,
     creds_store: Option<String>,
 }
 
-/// Parses the file. A blank one and `null` mean an empty object, as docker takes them.
+/// Parses the file. A blank file and `null` mean an empty object, as for Docker.
 pub(super) fn document(text: &[u8]) -> Result<Map<String, Value>, String> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.trim_ascii().is_empty() {
@@ -45,9 +46,9 @@ pub(super) fn section(value: Value, name: &str) -> Result<Map<String, Value>, St
     }
 }
 
-// === impl File ===
+// === impl ConfigFile ===
 
-impl File {
+impl ConfigFile {
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let mut document = document(text)?;
         let mut take = |name: &str| document.remove(name).unwrap_or_default();
@@ -68,7 +69,7 @@ impl File {
         named.or(self.creds_store.as_deref()).filter(|name| !name.is_empty())
     }
 
-    /// Returns what the longest fitting entry holds. One that holds nothing gives way to the next.
+    /// Returns the credentials of the longest matching entry that holds any.
     pub(super) fn credentials(
         &self,
         host: &str,
@@ -84,7 +85,7 @@ impl File {
     }
 }
 
-/// Reads an entry of `auths`. Empty credentials are none.
+/// Reads an entry of `auths`. Empty credentials count as none.
 fn credentials(entry: &Value) -> Result<Option<Credentials>, String> {
     let entry = match entry {
         Value::Null => return Ok(None),
@@ -100,7 +101,7 @@ fn credentials(entry: &Value) -> Result<Option<Credentials>, String> {
     if !token.is_empty() {
         return Ok(Some(Credentials::IdentityToken(Secret::new(token))));
     }
-    // `base64` folds long lines, and what is pasted keeps the folds.
+    // The program `base64` folds long lines, and pasted text keeps the folds.
     let auth: String = text("auth")?.split_ascii_whitespace().collect();
     let (username, password) = if auth.is_empty() {
         (text("username")?.to_owned(), text("password")?.to_owned())
@@ -177,12 +178,12 @@ fn canonical(host: &str) -> String {
 mod tests {
     use super::*;
 
-    fn file(text: &str) -> File {
-        File::parse(text.as_bytes()).unwrap()
+    fn file(text: &str) -> ConfigFile {
+        ConfigFile::parse(text.as_bytes()).unwrap()
     }
 
     /// Returns the user of the credentials that are found.
-    fn user(file: &File, host: &str, repository: &str) -> Option<String> {
+    fn user(file: &ConfigFile, host: &str, repository: &str) -> Option<String> {
         let repository = Some(repository).filter(|repository| !repository.is_empty());
         file.credentials(host, repository).unwrap().map(|found| match found {
             Credentials::Password { username, .. } => username,
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(error, "the entry of bad.io: 'auth' is not a text");
         assert!(file.credentials("worse.io", None).is_err());
         for text in [r#"{"auths":"hunter2"}"#, r#"["hunter2"]"#, r#"{"auths":{"a":{"auth":hunter2}}}"#] {
-            let error = File::parse(text.as_bytes()).err().unwrap();
+            let error = ConfigFile::parse(text.as_bytes()).err().unwrap();
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

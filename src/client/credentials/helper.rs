@@ -1,4 +1,4 @@
-//! `docker-credential-<name>`: programs that keep secrets where the desktop keeps them.
+//! `docker-credential-<name>`: programs that store secrets in the desktop's keychain.
 //!
 //! Protocol: docker/docker-credential-helpers. Only `get`, `store` and `erase`.
 
@@ -12,11 +12,11 @@ use tokio::process::Command;
 
 use super::{CredentialError, Credentials, Secret};
 
-/// The user name that says the secret is an identity token.
-const TOKEN: &str = "<token>";
+/// User name that marks the secret as an identity token.
+const IDENTITY_TOKEN_USERNAME: &str = "<token>";
 
-/// The longest answer that is repeated in an error.
-const MAX_REASON: usize = 300;
+/// Length of a helper's message that an error repeats.
+const MAX_REASON_CHARS: usize = 300;
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -36,12 +36,12 @@ pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credentials>,
     }
 }
 
-/// Reads an answer to `get`. Helpers that know nothing say nothing, `null`, or empty texts.
+/// Parses the output of `get`. Helpers without credentials print nothing, `null`, or empty texts.
 fn parse(output: &[u8]) -> Result<Option<Credentials>, &'static str> {
     if output.trim_ascii().is_empty() {
         return Ok(None);
     }
-    // Never the parser's own words, which quote what is secret.
+    // Not the parser's message, which quotes secrets.
     let answer: Value = serde_json::from_slice(output).map_err(|_| "its answer is not JSON")?;
     let text = |name: &str| match answer.get(name) {
         None | Some(Value::Null) => Ok(String::new()),
@@ -53,19 +53,19 @@ fn parse(output: &[u8]) -> Result<Option<Credentials>, &'static str> {
     }
     let (username, secret) = (text("Username")?, text("Secret")?);
     Ok(match (username.as_str(), secret.as_str()) {
-        ("" | TOKEN, "") => None,
-        (TOKEN, _) => Some(Credentials::IdentityToken(Secret::new(secret))),
+        ("" | IDENTITY_TOKEN_USERNAME, "") => None,
+        (IDENTITY_TOKEN_USERNAME, _) => Some(Credentials::IdentityToken(Secret::new(secret))),
         _ => Some(Credentials::Password { username, password: Secret::new(secret) }),
     })
 }
 
-/// Returns true if a failure means no more than that nothing is kept.
+/// Returns true if a failure means that the helper has no such credentials.
 fn is_none(error: &CredentialError) -> bool {
     matches!(error, CredentialError::Helper { reason, .. }
         if reason.to_ascii_lowercase().contains("credentials not found"))
 }
 
-/// Removes credentials. Returns whether there may have been any: the protocol does not say.
+/// Removes credentials. Returns true if there may have been any: the protocol does not tell.
 pub(super) async fn erase(name: &str, server: &str) -> Result<bool, CredentialError> {
     if get(name, server).await?.is_none() {
         return Ok(false);
@@ -89,7 +89,7 @@ pub(super) async fn store(
 
 async fn run(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, CredentialError> {
     let failed = |reason: String| CredentialError::Helper { name: name.into(), reason };
-    // The name becomes part of a program's name, and must not become a path.
+    // The name becomes part of a program's name and must not become a path.
     if name.contains('/') {
         return Err(failed("its name is a path".into()));
     }
@@ -110,7 +110,8 @@ async fn run(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, Credenti
         return Ok(output.stdout);
     }
     // The protocol puts messages on standard output, and nothing secret into them.
-    let reason: String = String::from_utf8_lossy(&output.stdout).trim().chars().take(MAX_REASON).collect();
+    let reason: String =
+        String::from_utf8_lossy(&output.stdout).trim().chars().take(MAX_REASON_CHARS).collect();
     Err(failed(if reason.is_empty() { output.status.to_string() } else { escape::line(&reason) }))
 }
 

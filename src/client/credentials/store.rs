@@ -1,4 +1,4 @@
-//! Writes or removes entries of `auths`, and leaves everything else in the file as it is.
+//! Writing and removing entries of `auths`, with all else in the file left as it is.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::{CredentialError, file};
 
-/// Longest chain of symbolic links that is followed: Linux follows as many.
+/// Longest chain of symbolic links that is followed, as long as Linux's.
 const MAX_LINKS: usize = 40;
 
-/// Puts `auth` under `key`; without one, an empty entry says that a helper knows.
+/// Puts `auth` under `key`. Without one, writes an empty entry, which refers to the helper.
 pub(super) fn put(path: &Path, key: &str, auth: Option<String>) -> Result<(), CredentialError> {
     let mut document = read(path)?;
     let mut auths = auths(path, &mut document)?;
@@ -21,7 +21,7 @@ pub(super) fn put(path: &Path, key: &str, auth: Option<String>) -> Result<(), Cr
     write(path, &document)
 }
 
-/// Removes all entries for a host as a whole. Returns whether there were any.
+/// Removes all entries for a host as a whole. Returns true if there were any.
 pub(super) fn remove(path: &Path, host: &str) -> Result<bool, CredentialError> {
     let mut document = read(path)?;
     let mut auths = auths(path, &mut document)?;
@@ -59,7 +59,7 @@ fn write(path: &Path, document: &Map<String, Value>) -> Result<(), CredentialErr
     let path = behind_links(path).map_err(failed)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    // Temporary files have mode 0600, which is what is wanted here.
+    // Temporary files have mode 0600, which keeps secrets from other users.
     let mut file = tempfile::Builder::new().prefix(".config-").tempfile_in(folder).map_err(failed)?;
     serde_json::to_writer_pretty(&mut file, document).map_err(|error| failed(error.into()))?;
     file.write_all(b"\n").map_err(failed)?;
@@ -68,15 +68,16 @@ fn write(path: &Path, document: &Map<String, Value>) -> Result<(), CredentialErr
     Ok(())
 }
 
-/// Returns the file that a link stands for, be it there or not: the file is to be written, and the link to
-/// stay.
+/// Returns the file that a chain of links leads to, whether it exists or not, so that the file is replaced
+/// and the
+/// link stays.
 fn behind_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {
             // An absolute target replaces the whole path.
             Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
-            // Not a link, or nothing.
+            // The path is not a link, or does not exist.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
                 return Ok(path);
             }
