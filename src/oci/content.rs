@@ -111,7 +111,7 @@ impl Content {
     /// Returns the content as a reader.
     #[must_use]
     pub fn reader(&self) -> impl Read + Send + use<> {
-        Reader { chunks: self.chunks(), chunk: Bytes::new() }
+        ContentReader { chunks: self.chunks(), chunk: Bytes::new() }
     }
 
     /// Returns the bytes if the content is one segment in memory.
@@ -171,35 +171,37 @@ impl Chunks {
     pub fn try_next(&mut self) -> Poll<Option<io::Result<Bytes>>> {
         let max_bytes = self.max_bytes;
         match self.source() {
-            Source::End => Poll::Ready(None),
-            Source::Memory(bytes) => Poll::Ready(Some(Ok(bytes))),
-            Source::File(file, rest) => match read_cached(file, rest.start, next_length(rest, max_bytes)) {
-                Some(chunk) => {
-                    rest.start += chunk.len() as u64;
-                    Poll::Ready(Some(Ok(chunk)))
+            ChunkSource::End => Poll::Ready(None),
+            ChunkSource::Memory(bytes) => Poll::Ready(Some(Ok(bytes))),
+            ChunkSource::File(file, rest) => {
+                match read_cached(file, rest.start, next_length(rest, max_bytes)) {
+                    Some(chunk) => {
+                        rest.start += chunk.len() as u64;
+                        Poll::Ready(Some(Ok(chunk)))
+                    }
+                    None => Poll::Pending,
                 }
-                None => Poll::Pending,
-            },
+            }
         }
     }
 
-    fn source(&mut self) -> Source<'_> {
+    fn source(&mut self) -> ChunkSource<'_> {
         if self.file.as_ref().is_none_or(|(_, rest)| rest.is_empty()) {
             match self.segments.next() {
-                None => return Source::End,
-                Some(Segment::Memory(bytes)) => return Source::Memory(bytes),
+                None => return ChunkSource::End,
+                Some(Segment::Memory(bytes)) => return ChunkSource::Memory(bytes),
                 Some(Segment::File(file, range)) => self.file = Some((file, range)),
             }
         }
         match &mut self.file {
-            Some((file, rest)) => Source::File(file, rest),
-            None => Source::End,
+            Some((file, rest)) => ChunkSource::File(file, rest),
+            None => ChunkSource::End,
         }
     }
 }
 
 /// Source of the next chunk.
-enum Source<'a> {
+enum ChunkSource<'a> {
     Memory(Bytes),
     File(&'a File, &'a mut Range<u64>),
     End,
@@ -211,9 +213,9 @@ impl Iterator for Chunks {
     fn next(&mut self) -> Option<Self::Item> {
         let max_bytes = self.max_bytes;
         match self.source() {
-            Source::End => None,
-            Source::Memory(bytes) => Some(Ok(bytes)),
-            Source::File(file, rest) => {
+            ChunkSource::End => None,
+            ChunkSource::Memory(bytes) => Some(Ok(bytes)),
+            ChunkSource::File(file, rest) => {
                 let length = next_length(rest, max_bytes);
                 let chunk = read(file, rest.start, length);
                 rest.start += length as u64;
@@ -252,12 +254,12 @@ fn read(file: &File, from: u64, length: usize) -> io::Result<Bytes> {
     Ok(chunk.into())
 }
 
-struct Reader {
+struct ContentReader {
     chunks: Chunks,
     chunk: Bytes,
 }
 
-impl Read for Reader {
+impl Read for ContentReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
             match self.chunks.next() {

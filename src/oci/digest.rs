@@ -155,10 +155,10 @@ impl fmt::Debug for Digest {
 
 /// Hashes a stream of bytes.
 #[derive(Clone)]
-pub struct Hasher(State);
+pub struct Hasher(HasherState);
 
 #[derive(Clone)]
-enum State {
+enum HasherState {
     Sha256(Sha256),
     Sha512(Sha512),
 }
@@ -168,16 +168,16 @@ impl Hasher {
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+            Algorithm::Sha256 => HasherState::Sha256(Sha256::new()),
+            Algorithm::Sha512 => HasherState::Sha512(Sha512::new()),
         })
     }
 
     /// Takes in the next bytes of the stream.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha256(h) => h.update(bytes),
-            State::Sha512(h) => h.update(bytes),
+            HasherState::Sha256(h) => h.update(bytes),
+            HasherState::Sha512(h) => h.update(bytes),
         }
     }
 
@@ -185,8 +185,8 @@ impl Hasher {
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(h) => format_digest(Algorithm::Sha256, &h.finalize()),
-            State::Sha512(h) => format_digest(Algorithm::Sha512, &h.finalize()),
+            HasherState::Sha256(h) => format_digest(Algorithm::Sha256, &h.finalize()),
+            HasherState::Sha512(h) => format_digest(Algorithm::Sha512, &h.finalize()),
         }
     }
 }

@@ -75,7 +75,7 @@ pub enum ManifestError {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Head {
+struct ManifestHeader {
     schema_version: u32,
     media_type: Option<String>,
     #[serde(default)]
@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for Present {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Image {
+struct ImageMembers {
     config: Descriptor,
     #[serde(default, deserialize_with = "null_as_default")]
     layers: Vec<Descriptor>,
@@ -151,7 +151,7 @@ impl Manifest {
     /// Reads a manifest that was sent as `content_type`, without parameters.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
         strict::check(bytes).map_err(ManifestError::Json)?;
-        let head: Head = serde_json::from_slice(bytes)
+        let head: ManifestHeader = serde_json::from_slice(bytes)
             .map_err(|error| ManifestError::Form { of: "any manifest", error })?;
         if head.schema_version != 2 {
             return Err(ManifestError::Schema);
@@ -190,11 +190,11 @@ impl Manifest {
     /// Returns the type of a manifest that any program accepted before, from its bytes alone.
     #[must_use]
     pub fn type_of(bytes: &[u8]) -> Option<&'static str> {
-        let head: Head = match serde_json::from_slice(bytes) {
+        let head: ManifestHeader = match serde_json::from_slice(bytes) {
             Ok(head) => head,
             // Other programs take a name that stands twice, as they take a version that is no number; the
             // last one counts.
-            Err(_) => Head::of_any(&serde_json::from_slice(bytes).ok()?)?,
+            Err(_) => ManifestHeader::of_any(&serde_json::from_slice(bytes).ok()?)?,
         };
         // Only old volumes hold schema 1, which no client can push any more.
         Some(if head.schema_version == 1 { media_type::DOCKER_SCHEMA_1 } else { head.told() })
@@ -215,7 +215,7 @@ impl Manifest {
     }
 
     fn of_image(bytes: &[u8], media_type: &'static str) -> Result<Self, ManifestError> {
-        let image: Image = serde_json::from_slice(bytes)
+        let image: ImageMembers = serde_json::from_slice(bytes)
             .map_err(|error| ManifestError::Form { of: "an image manifest", error })?;
         check_sizes([&image.config].into_iter().chain(&image.layers).chain(&image.subject))?;
         let config_type = image.config.media_type.clone();
@@ -291,7 +291,7 @@ fn check_sizes<'a>(mut descriptors: impl Iterator<Item = &'a Descriptor>) -> Res
     }
 }
 
-impl Head {
+impl ManifestHeader {
     /// Reads what can be read of an object.
     fn of_any(value: &serde_json::Value) -> Option<Self> {
         let object = value.as_object()?;

@@ -16,7 +16,7 @@ const ARTIFACT_TYPE_CAPACITY: usize = 100_000;
 pub(super) type Typed = (Digest, Option<Arc<str>>);
 
 /// All referrers of a subject, with the version of the state that they are of.
-type Versioned = (String, Arc<[Typed]>);
+type VersionedTypes = (String, Arc<[Typed]>);
 
 /// Cache of types by repository and subject, each for one version of the repository's manifests.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) struct ArtifactTypes(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<RepositoryName, HashMap<Digest, Versioned>>,
+    known: HashMap<RepositoryName, HashMap<Digest, VersionedTypes>>,
     count: usize,
     /// Number of changes of repositories.
     changes: u64,
@@ -69,8 +69,8 @@ impl ArtifactTypes {
     pub(super) fn invalidate(&self, name: &RepositoryName) {
         let mut inner = self.inner();
         inner.changes += 1;
-        let gone = inner.known.remove(name);
-        inner.count -= gone.into_iter().flatten().map(|(_, (_, types))| types.len()).sum::<usize>();
+        let removed = inner.known.remove(name);
+        inner.count -= removed.into_iter().flatten().map(|(_, (_, types))| types.len()).sum::<usize>();
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
-use super::layout::{Key, Place, alias, blob};
+use super::layout::{Key, RepositoryKeys, alias, blob};
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
@@ -67,7 +67,7 @@ impl Store {
     }
 
     fn unlink_blob(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
-        let place = Place(name);
+        let place = RepositoryKeys(name);
         // All names of the blob are removed; it rarely has two.
         let others = place.layers(Algorithm::Sha512);
         for hex in self.storage().list(&others)?.unwrap_or_default() {
@@ -100,7 +100,7 @@ impl Store {
                 return Ok(false);
             }
             let link = match from {
-                Some(from) => Some(Place(from).layer_link(digest)),
+                Some(from) => Some(RepositoryKeys(from).layer_link(digest)),
                 None => self.any_link(name, &canonical)?,
             };
             let Some(link) = link else { return Ok(false) };
@@ -114,7 +114,7 @@ impl Store {
     fn any_link(&self, name: &RepositoryName, canonical: &Digest) -> Result<Option<Key>, StoreError> {
         // A blob with other names is also linked by its SHA-256.
         let link_of = |name: &RepositoryName| {
-            let link = Place(name).layer_link(canonical);
+            let link = RepositoryKeys(name).layer_link(canonical);
             Ok::<_, StoreError>(self.canonical(&link, canonical)?.map(|_| link))
         };
         let mut found = link_of(name)?;
@@ -139,7 +139,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, StoreError> {
-        self.canonical(&Place(name).layer_link(digest), digest)
+        self.canonical(&RepositoryKeys(name).layer_link(digest), digest)
     }
 }
 
@@ -164,7 +164,7 @@ pub(super) fn blob_links<'a>(
     digest: &Digest,
     canonical: &'a Digest,
 ) -> Vec<Entry<'a>> {
-    let place = Place(name);
+    let place = RepositoryKeys(name);
     let mut keys = vec![place.layer_link(canonical)];
     if digest != canonical {
         keys.extend([alias(digest), place.layer_link(digest)]);

@@ -25,7 +25,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 
 use self::folders::{Folders, SyncError};
 use self::placing::dispose;
-use self::root::Root;
+use self::root::RootFolder;
 use self::staged_file::StagedFile;
 use super::failpoint::pass;
 use super::layout::{self, Key};
@@ -37,7 +37,7 @@ pub struct Filesystem(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    root: Root,
+    root: RootFolder,
     folders: Folders,
     /// A flush has failed.
     refuses_writes: AtomicBool,
@@ -99,7 +99,7 @@ impl Filesystem {
         };
         let folders = Folders::new(root.clone());
         let path = root.clone();
-        let root = Root::new(root).map_err(refuse(&path))?;
+        let root = RootFolder::new(root).map_err(refuse(&path))?;
         let inner = Inner {
             root,
             folders,
@@ -221,7 +221,7 @@ fn lookup_result<T>(
     let errno = result.as_ref().err().and_then(Errno::from_io_error);
     match result {
         Err(_) if matches!(errno, Some(Errno::XDEV | Errno::LOOP)) => {
-            tracing::warn!(?path, "ignoring a symbolic link that leads out of the storage");
+            tracing::warn!(?path, "ignoring symbolic link out of the storage");
             Ok(None)
         }
         result => if_exists(result, what, path),

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, media_type};
 
-use super::layout::{Key, Place, aliases, blob, blobs};
+use super::layout::{Key, RepositoryKeys, aliases, blob, blobs};
 use super::{Store, StoreError};
 
 /// Options of a collection.
@@ -124,7 +124,9 @@ impl Store {
                 }
             }
             for (digest, canonical) in self.links_of(name)? {
-                if here.contains(&canonical) || self.is_young(&Place(name).layer_link(&digest), wanted)? {
+                if here.contains(&canonical)
+                    || self.is_young(&RepositoryKeys(name).layer_link(&digest), wanted)?
+                {
                     needed.insert(canonical);
                 } else {
                     links.push((name.clone(), digest));
@@ -155,7 +157,7 @@ impl Store {
         for (name, digest) in &collected.links {
             self.0
                 .blob_cache
-                .invalidate_during(name, || self.storage().remove(&Place(name).layer(digest)))?;
+                .invalidate_during(name, || self.storage().remove(&RepositoryKeys(name).layer(digest)))?;
         }
         for (digest, _) in &collected.blobs {
             self.storage().remove(&blob_folder(digest))?;
@@ -211,7 +213,7 @@ impl Store {
 
     /// Returns the tags that refer to a manifest, by any of its digests.
     fn tags_of(&self, name: &RepositoryName, canonical: &Digest) -> Result<Vec<Tag>, StoreError> {
-        let place = Place(name);
+        let place = RepositoryKeys(name);
         let mut tags = Vec::new();
         for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
@@ -230,7 +232,7 @@ impl Store {
         manifests: &Manifests,
         wanted: &Collection,
     ) -> Result<HashSet<Digest>, StoreError> {
-        let place = Place(name);
+        let place = RepositoryKeys(name);
         let mut open = Vec::new();
         for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
@@ -267,7 +269,7 @@ impl Store {
     fn links_of(&self, name: &RepositoryName) -> Result<Vec<(Digest, Digest)>, StoreError> {
         let mut all = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for digest in self.digests_in(&Place(name).layers(algorithm), algorithm)? {
+            for digest in self.digests_in(&RepositoryKeys(name).layers(algorithm), algorithm)? {
                 if let Some(canonical) = self.linked(name, &digest)? {
                     all.push((digest, canonical));
                 }

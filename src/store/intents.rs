@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use quinistry_oci::{Digest, RepositoryName, Tag, to_json};
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Key, Place, intent, intents};
+use super::layout::{Key, RepositoryKeys, intent, intents};
 use super::storage::StorageError;
 use super::{Store, StoreError};
 
@@ -99,7 +99,7 @@ impl Store {
         match wanted {
             Intent::Tag { repository, digest, tags } => {
                 if self.revision(repository, digest)?.is_none() {
-                    tracing::warn!(%repository, %digest, "ignoring intent to tag a manifest that is gone");
+                    tracing::warn!(%repository, %digest, "ignoring intent to tag a missing manifest");
                     return Ok(());
                 }
                 self.index_tags(repository, tags, digest)?;
@@ -107,7 +107,7 @@ impl Store {
             }
             Intent::Delete { repository, digests, tags } => {
                 for tag in tags {
-                    let target = self.link(&Place(repository).tag_link(tag))?;
+                    let target = self.link(&RepositoryKeys(repository).tag_link(tag))?;
                     if target.is_none_or(|target| digests.contains(&target)) {
                         self.remove_tag(repository, tag)?;
                     }
@@ -116,7 +116,7 @@ impl Store {
                 // The SHA-256, by which the bytes are found, goes last.
                 for digest in digests.iter().rev() {
                     self.remove_referrer(repository, digest)?;
-                    self.storage().remove(&Place(repository).revision(digest))?;
+                    self.storage().remove(&RepositoryKeys(repository).revision(digest))?;
                 }
                 self.update_descriptor_version(repository, before)?;
             }

@@ -99,9 +99,9 @@ pub(super) fn lock() -> Key {
 
 /// Keys of a repository.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a>(pub(super) &'a RepositoryName);
+pub(super) struct RepositoryKeys<'a>(pub(super) &'a RepositoryName);
 
-impl Place<'_> {
+impl RepositoryKeys<'_> {
     fn key(self, rest: impl fmt::Display) -> Key {
         Key(format!("{ROOT}/repositories/{}/{rest}", self.0))
     }
@@ -221,7 +221,7 @@ mod tests {
         let name: RepositoryName = "a/b".parse().unwrap();
         let digest = Digest::sha256(b"");
         let hex = digest.hex();
-        let place = Place(&name);
+        let place = RepositoryKeys(&name);
         let tag: Tag = "v1".parse().unwrap();
         let v2 = "docker/registry/v2";
         let repository = format!("{v2}/repositories/a/b");

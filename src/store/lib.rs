@@ -153,7 +153,7 @@ impl Store {
     fn read_note(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StoreError> {
         match self.storage().read(key, max_bytes) {
             Err(StorageError::TooLong { length, .. }) => {
-                tracing::warn!(%key, length, "ignoring file that is too long");
+                tracing::warn!(%key, length, "ignoring file of excessive length");
                 Ok(None)
             }
             read => Ok(read?),
@@ -169,7 +169,7 @@ impl Store {
             Algorithm::Sha512 => canonical.algorithm() == Algorithm::Sha256,
         };
         if !is_right {
-            tracing::warn!(%key, %canonical, "ignoring link to other content than it is named after");
+            tracing::warn!(%key, %canonical, "ignoring link to content with another digest");
         }
         Ok(is_right.then_some(canonical))
     }
@@ -191,7 +191,7 @@ impl Store {
 
     /// Returns true if the repository has ever had a manifest or a blob.
     fn is_repository(&self, name: &RepositoryName) -> Result<bool, StoreError> {
-        let place = layout::Place(name);
+        let place = layout::RepositoryKeys(name);
         Ok(self.storage().exists(&place.manifests())? || self.storage().exists(&place.all_layers())?)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quinistry_oci::{RepositoryName, Tag};
 
-use super::layout::{Place, TAG_LINK};
+use super::layout::{RepositoryKeys, TAG_LINK};
 use super::{Store, StoreError};
 
 /// Page of a list.
@@ -56,7 +56,7 @@ impl Store {
             return Ok(known);
         }
         let begun = self.0.tag_list_cache.begin();
-        let place = Place(name);
+        let place = RepositoryKeys(name);
         // A tag whose push was interrupted has an index, and refers to no manifest yet.
         let is_tag = |name: &str| name.parse::<Tag>().is_ok();
         let Some(names) = self.storage().list_with(&place.tags(), TAG_LINK, is_tag)? else {

@@ -10,7 +10,7 @@ use quinistry_oci::{
 use super::blobs::link_to;
 use super::cache::manifests::{CachedManifest, CheckedManifest, MAX_CACHED_MANIFEST_BYTES};
 use super::intents::Intent;
-use super::layout::{Key, Place, blob};
+use super::layout::{Key, RepositoryKeys, blob};
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
@@ -80,7 +80,7 @@ impl Store {
         let begun = self.0.resolved_references.begin();
         let tag = match reference {
             Reference::Digest(_) => None,
-            Reference::Tag(tag) => Some(Place(name).tag_link(tag)),
+            Reference::Tag(tag) => Some(RepositoryKeys(name).tag_link(tag)),
         };
         let mut target = match (reference, &tag) {
             (Reference::Digest(digest), _) => Some(digest.clone()),
@@ -124,7 +124,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<&'static str>, StoreError> {
-        let pushed = self.read_note(&Place(name).revision_type(digest), super::MAX_LINK_BYTES)?;
+        let pushed = self.read_note(&RepositoryKeys(name).revision_type(digest), super::MAX_LINK_BYTES)?;
         Ok(pushed.and_then(|bytes| media_type::known(std::str::from_utf8(&bytes).ok()?)))
     }
 
@@ -141,7 +141,7 @@ impl Store {
             if !self.0.allows_sparse {
                 self.check_parts(name, manifest)?;
             }
-            let place = Place(name);
+            let place = RepositoryKeys(name);
             let before = self.descriptor_state(name)?;
             // Existing bytes are replaced: they may be torn, or not be flushed yet.
             let mut entries: Vec<Entry<'_>> = vec![(blob(&canonical), bytes)];
@@ -183,7 +183,7 @@ impl Store {
     /// Removes a tag from a repository; its manifest stays.
     pub fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
         self.changing_manifests(name, || {
-            if self.link(&Place(name).tag_link(tag))?.is_none() {
+            if self.link(&RepositoryKeys(name).tag_link(tag))?.is_none() {
                 return Err(StoreError::ManifestUnknown);
             }
             self.remove_tag(name, tag)
@@ -195,9 +195,12 @@ impl Store {
         self.changing_manifests(name, || {
             let digests = self.names_of(name, digest)?;
             let mut tags = Vec::new();
-            for tag in self.storage().list(&Place(name).tags())?.unwrap_or_default() {
+            for tag in self.storage().list(&RepositoryKeys(name).tags())?.unwrap_or_default() {
                 let Ok(tag) = tag.parse::<Tag>() else { continue };
-                if self.link(&Place(name).tag_link(&tag))?.is_some_and(|target| digests.contains(&target)) {
+                if self
+                    .link(&RepositoryKeys(name).tag_link(&tag))?
+                    .is_some_and(|target| digests.contains(&target))
+                {
                     tags.push(tag);
                 }
             }
@@ -279,7 +282,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, StoreError> {
-        self.canonical(&Place(name).revision_link(digest), digest)
+        self.canonical(&RepositoryKeys(name).revision_link(digest), digest)
     }
 
     /// Returns the content of a manifest that was checked before.
@@ -355,13 +358,13 @@ impl Store {
         tags: &[Tag],
         digest: &Digest,
     ) -> Result<(), StoreError> {
-        let links = tags.iter().map(|tag| link_to(Place(name).tag_link(tag), digest));
+        let links = tags.iter().map(|tag| link_to(RepositoryKeys(name).tag_link(tag), digest));
         Ok(self.storage().write(&links.collect::<Vec<_>>())?)
     }
 
     /// Removes a tag with its index, at once.
     pub(super) fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
-        self.storage().remove(&Place(name).tag(tag))?;
+        self.storage().remove(&RepositoryKeys(name).tag(tag))?;
         Ok(())
     }
 
@@ -369,7 +372,7 @@ impl Store {
     fn check_parts(&self, name: &RepositoryName, manifest: &Manifest) -> Result<(), StoreError> {
         let mut missing: Vec<Digest> = Vec::new();
         let mut seen = Vec::new();
-        let place = Place(name);
+        let place = RepositoryKeys(name);
         let blobs = manifest.blobs.iter().map(|part| (part, self.stored(name, &part.digest, Self::linked)));
         let manifests =
             manifest.manifests.iter().map(|part| (part, self.stored(name, &part.digest, Self::part)));
@@ -425,9 +428,9 @@ impl Store {
         let mut seen = HashSet::new();
         // A manifest with two names was pushed by the longer one.
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
-            for digest in self.digests_in(&Place(name).revisions(algorithm), algorithm)? {
+            for digest in self.digests_in(&RepositoryKeys(name).revisions(algorithm), algorithm)? {
                 let Some(canonical) = self.revision(name, &digest)? else {
-                    let link = Place(name).revision_link(&digest);
+                    let link = RepositoryKeys(name).revision_link(&digest);
                     if strict && self.storage().length(&link)?.is_some() {
                         return Err(StoreError::Torn(link));
                     }
@@ -451,7 +454,7 @@ fn tag_indexes<'a>(
     tags: &[Tag],
     digest: &'a Digest,
 ) -> impl Iterator<Item = Entry<'a>> {
-    tags.iter().map(move |tag| link_to(Place(name).tag_index(tag, digest), digest))
+    tags.iter().map(move |tag| link_to(RepositoryKeys(name).tag_index(tag, digest), digest))
 }
 
 #[cfg(test)]

@@ -21,14 +21,14 @@ pub struct Memory(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    objects: BTreeMap<String, Object>,
+    objects: BTreeMap<String, StoredObject>,
     /// Bytes of objects and of staged writes.
     used_bytes: u64,
     capacity_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Object {
+struct StoredObject {
     /// Content in the chunks in which it was received.
     content: Content,
     modified: SystemTime,
@@ -59,7 +59,7 @@ impl Inner {
     }
 
     /// Returns the objects whose keys begin with a prefix, in order.
-    fn beneath<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Object)> {
+    fn beneath<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a StoredObject)> {
         let from: (Bound<&str>, Bound<&str>) = (Bound::Included(prefix), Bound::Unbounded);
         self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
     }
@@ -82,7 +82,7 @@ impl Inner {
 
     /// Inserts content whose length is counted already.
     fn insert(&mut self, key: &Key, content: Content) {
-        let object = Object { content, modified: SystemTime::now() };
+        let object = StoredObject { content, modified: SystemTime::now() };
         if let Some(before) = self.objects.insert(key.as_str().into(), object) {
             self.used_bytes -= before.content.len();
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quinistry_oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
 
 use super::artifact_types::Typed;
-use super::layout::{Place, blob};
+use super::layout::{RepositoryKeys, blob};
 use super::{Page, Store, StoreError};
 
 /// Longest descriptor that is read, in bytes: a descriptor repeats all annotations of its manifest.
@@ -39,13 +39,13 @@ pub(super) struct UnsavedReferrers(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<RepositoryName, Versioned>,
+    known: HashMap<RepositoryName, VersionedRows>,
     /// Number of changes of repositories.
     changes: u64,
 }
 
 /// A version of the revisions, and the descriptors built from it.
-type Versioned = (String, Arc<Vec<Row>>);
+type VersionedRows = (String, Arc<Vec<Row>>);
 
 impl UnsavedReferrers {
     /// Capacity in repositories.
@@ -212,7 +212,7 @@ impl Store {
 
     /// Returns the state of a repository's descriptors. Call before its manifests change.
     pub(super) fn descriptor_state(&self, name: &RepositoryName) -> Result<DescriptorState, StoreError> {
-        let known = self.read_note(&Place(name).referrers_version(), super::MAX_LINK_BYTES)?;
+        let known = self.read_note(&RepositoryKeys(name).referrers_version(), super::MAX_LINK_BYTES)?;
         let version = self.revisions_version(name)?;
         Ok(if known.is_some_and(|known| known == version.as_bytes()) {
             DescriptorState::Complete
@@ -229,9 +229,10 @@ impl Store {
         before: DescriptorState,
     ) -> Result<(), StoreError> {
         if before == DescriptorState::Complete {
-            let written = self
-                .storage()
-                .write_lazily(&Place(name).referrers_version(), self.revisions_version(name)?.as_bytes());
+            let written = self.storage().write_lazily(
+                &RepositoryKeys(name).referrers_version(),
+                self.revisions_version(name)?.as_bytes(),
+            );
             if let Err(error) = written {
                 // The next query rebuilds the descriptors.
                 tracing::debug!(%error, repository = %name, "cannot record that referrers are complete, rebuilding them at the next query");
@@ -248,7 +249,7 @@ impl Store {
         if let Some(subject) =
             Manifest::parse(&known.bytes, Some(known.media_type)).ok().and_then(|it| it.subject)
         {
-            self.storage().remove(&Place(name).referrer(&subject, digest))?;
+            self.storage().remove(&RepositoryKeys(name).referrer(&subject, digest))?;
         }
         Ok(())
     }
@@ -264,7 +265,7 @@ impl Store {
             let of_subject = made.iter().filter(|(about, _)| about == subject);
             return Ok(of_subject.map(|(_, row)| (row.digest.clone(), Some(to_json(row).into()))).collect());
         }
-        let folder = Place(name).referrers(subject);
+        let folder = RepositoryKeys(name).referrers(subject);
         let mut rows = BTreeMap::new();
         for algorithm in self.storage().list(&folder)?.unwrap_or_default() {
             for hex in self.names_in(&folder.child(&algorithm))?.iter() {
@@ -284,7 +285,7 @@ impl Store {
         if let Some(Some(made)) = rows.get(digest) {
             return Ok(Some(made.clone()));
         }
-        self.read_note(&Place(name).referrer(subject, digest), MAX_DESCRIPTOR_BYTES)
+        self.read_note(&RepositoryKeys(name).referrer(subject, digest), MAX_DESCRIPTOR_BYTES)
     }
 
     /// Rebuilds the descriptors if another program has written to the repository, and returns them. Does not
@@ -357,7 +358,7 @@ impl Store {
         version: &str,
     ) -> Result<(), StoreError> {
         for (subject, descriptor) in rows {
-            let key = Place(name).referrer(subject, &descriptor.digest);
+            let key = RepositoryKeys(name).referrer(subject, &descriptor.digest);
             self.storage().write_lazily(&key, &to_json(descriptor))?;
         }
         self.storage().flush_all()?;
@@ -367,7 +368,7 @@ impl Store {
             if now != version && !self.build_late_rows(name, seen)? {
                 return Ok(());
             }
-            Ok(self.storage().write_lazily(&Place(name).referrers_version(), now.as_bytes())?)
+            Ok(self.storage().write_lazily(&RepositoryKeys(name).referrers_version(), now.as_bytes())?)
         })
     }
 
@@ -377,7 +378,7 @@ impl Store {
         let mut late = Vec::new();
         // A manifest with two names was pushed by the longer one.
         for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
-            let digests = self.digests_in(&Place(name).revisions(algorithm), algorithm)?;
+            let digests = self.digests_in(&RepositoryKeys(name).revisions(algorithm), algorithm)?;
             late.extend(digests.into_iter().filter(|digest| !seen.contains(digest)));
         }
         if late.len() > MAX_LATE_REFERRERS {
@@ -390,7 +391,7 @@ impl Store {
                 continue;
             }
             if let Some((subject, descriptor)) = self.build_row(name, &digest, &canonical)? {
-                let key = Place(name).referrer(&subject, &digest);
+                let key = RepositoryKeys(name).referrer(&subject, &digest);
                 self.storage().write(&[(key, &to_json(&descriptor))])?;
             }
         }
@@ -401,7 +402,7 @@ impl Store {
     pub(super) fn revisions_version(&self, name: &RepositoryName) -> Result<String, StoreError> {
         let mut version = String::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            version.push_str(&self.storage().listing_version(&Place(name).revisions(algorithm))?);
+            version.push_str(&self.storage().listing_version(&RepositoryKeys(name).revisions(algorithm))?);
             version.push('\n');
         }
         Ok(version)

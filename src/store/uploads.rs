@@ -20,7 +20,7 @@ use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
-use super::layout::{Place, blob};
+use super::layout::{RepositoryKeys, blob};
 use super::storage::{Staged, StorageError};
 use super::{Store, StoreError};
 
@@ -329,7 +329,7 @@ impl Store {
             if let Some(known) = self.cached_session(name, id) {
                 return known;
             }
-            let place = Place(name);
+            let place = RepositoryKeys(name);
             if !self.storage().exists(&place.upload_started(id.as_str()))? {
                 return Err(StoreError::UploadUnknown);
             }
@@ -394,7 +394,7 @@ impl Store {
         if !self.storage().is_persistent() || session.is_persistent.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let (place, id) = (Place(&session.name), session.id.as_str());
+        let (place, id) = (RepositoryKeys(&session.name), session.id.as_str());
         let now = format!("{:.0}", Timestamp::now());
         let begun = self.storage().write_lazily(&place.upload_started(id), now.as_bytes());
         if let Err(error) = begun.and_then(|()| receiver.staged.persist(&place.upload_data(id))) {
@@ -458,7 +458,7 @@ impl Store {
 
     fn forget(&self, session: &Session) -> Result<(), StoreError> {
         let removed = if session.is_persistent.load(Ordering::Relaxed) {
-            self.storage().remove_lazily(&Place(&session.name).upload(session.id.as_str()))
+            self.storage().remove_lazily(&RepositoryKeys(&session.name).upload(session.id.as_str()))
         } else {
             Ok(false)
         };

@@ -30,10 +30,10 @@ const MIN_CHANGE_AGE: Duration = Duration::from_secs(2);
 
 /// Cache of long lists, each with the listing version of its folder.
 #[derive(Debug, Default)]
-pub(super) struct ListingCache(Mutex<VecDeque<List>>);
+pub(super) struct ListingCache(Mutex<VecDeque<CachedListing>>);
 
 /// A folder, its listing version, and the names in it.
-type List = (Key, String, Arc<[String]>);
+type CachedListing = (Key, String, Arc<[String]>);
 
 impl ListingCache {
     fn has(&self, folder: &Key) -> bool {
@@ -197,7 +197,7 @@ fn sorts_before(folder: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Place;
+    use crate::layout::RepositoryKeys;
     use crate::{Access, Filesystem, Memory, Page};
 
     const NAMES: [&str; 14] = [
@@ -213,7 +213,7 @@ mod tests {
     fn fill(store: &Store) -> Vec<String> {
         for name in NAMES {
             let name: RepositoryName = name.parse().unwrap();
-            let key = Place(&name).layer_link(&quinistry_oci::Digest::sha256(b""));
+            let key = RepositoryKeys(&name).layer_link(&quinistry_oci::Digest::sha256(b""));
             store.storage().write(&[(key, b"")]).unwrap();
         }
         let mut sorted = NAMES.map(String::from).to_vec();

@@ -20,7 +20,7 @@ pub struct DockerImage {
 /// One entry of `manifest.json`. The field names are Docker's.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Entry {
+pub(super) struct DockerIndexEntry {
     pub(super) config: String,
     pub(super) repo_tags: Option<Vec<String>>,
     /// Docker writes null for an image without layers.
@@ -28,7 +28,7 @@ pub(super) struct Entry {
     pub(super) layers: Vec<String>,
 }
 
-impl Entry {
+impl DockerIndexEntry {
     pub(super) fn new(image: &DockerImage, name: Option<&str>) -> Self {
         Self {
             config: blob_path(&image.config),

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Algorithm, Descriptor, Digest, Hasher, ImageIndex, ImageManifest, media_type, to_json};
 
-use super::docker::Entry;
+use super::docker::DockerIndexEntry;
 use super::tape::{self, Contents, Span};
 use super::{DOCKER_INDEX, INDEX, LayoutError, MARKER, MAX_JSON, blob_path};
 
@@ -33,12 +33,12 @@ pub struct Root {
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
-    source: Source,
+    source: LayoutSource,
     roots: Vec<Root>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum LayoutSource {
     /// The folder without symbolic links in its own path.
     Folder(PathBuf),
     Archive {
@@ -76,7 +76,7 @@ impl Layout {
             Err(error) => return Err(LayoutError::read(&path.join(INDEX))(error)),
         };
         let index = document(path, INDEX, file, MAX_JSON)?;
-        Ok(Self { path: path.into(), source: Source::Folder(folder), roots: roots(index) })
+        Ok(Self { path: path.into(), source: LayoutSource::Folder(folder), roots: roots(index) })
     }
 
     fn open_archive(path: &Path) -> Result<Self, LayoutError> {
@@ -125,16 +125,16 @@ impl Layout {
     /// Returns the digest of a manifest's subject; `None` if the manifest has no subject or cannot be read.
     fn subject(&self, manifest: &Digest) -> Option<Digest> {
         #[derive(Deserialize)]
-        struct About {
-            subject: Option<Subject>,
+        struct ManifestWithSubject {
+            subject: Option<SubjectDigest>,
         }
         #[derive(Deserialize)]
-        struct Subject {
+        struct SubjectDigest {
             digest: Digest,
         }
         let mut bytes = Vec::new();
         self.open_blob(manifest).ok()?.take(MAX_JSON).read_to_end(&mut bytes).ok()?;
-        Some(serde_json::from_slice::<About>(&bytes).ok()?.subject?.digest)
+        Some(serde_json::from_slice::<ManifestWithSubject>(&bytes).ok()?.subject?.digest)
     }
 
     /// Returns the path of the folder or archive.
@@ -152,7 +152,7 @@ impl Layout {
     pub fn open_blob(&self, digest: &Digest) -> Result<BlobReader, LayoutError> {
         let missing = || LayoutError::NoBlob { path: self.path.clone(), digest: digest.clone() };
         match &self.source {
-            Source::Folder(folder) => {
+            LayoutSource::Folder(folder) => {
                 let name = blob_path(digest);
                 let file = open_within(folder, &name).map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => missing(),
@@ -161,7 +161,7 @@ impl Layout {
                 let len = file.metadata().map_err(LayoutError::read(&self.path.join(&name)))?.len();
                 Ok(BlobReader { bytes: Bytes::File(Arc::new(file)), at: 0, left: len })
             }
-            Source::Archive { file, blobs, made } => {
+            LayoutSource::Archive { file, blobs, made } => {
                 if let Some(bytes) = made.get(digest) {
                     return Ok(BlobReader {
                         bytes: Bytes::Memory(bytes.clone()),
@@ -225,13 +225,13 @@ impl Archive<'_> {
             Some((format!("{algorithm}:{hex}").parse().ok()?, *span))
         });
         let source =
-            Source::Archive { file: self.file.clone(), blobs: blobs.collect(), made: BTreeMap::new() };
+            LayoutSource::Archive { file: self.file.clone(), blobs: blobs.collect(), made: BTreeMap::new() };
         Layout { path: self.path.into(), source, roots: roots(index) }
     }
 
     fn into_docker(self) -> Result<Layout, LayoutError> {
         let list = self.reader(self.contents.files[DOCKER_INDEX]);
-        let entries: Option<Vec<Entry>> = document(self.path, DOCKER_INDEX, list, MAX_JSON)?;
+        let entries: Option<Vec<DockerIndexEntry>> = document(self.path, DOCKER_INDEX, list, MAX_JSON)?;
         let (mut blobs, mut made, mut roots) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         // A layer that several images share is hashed once.
         let mut known = BTreeMap::new();
@@ -252,7 +252,7 @@ impl Archive<'_> {
             let name = entry.repo_tags.and_then(|tags| tags.into_iter().next());
             roots.push(Root { descriptor, name });
         }
-        let source = Source::Archive { file: self.file, blobs, made };
+        let source = LayoutSource::Archive { file: self.file, blobs, made };
         Ok(Layout { path: self.path.into(), source, roots })
     }
 

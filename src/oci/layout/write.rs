@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{Descriptor, Digest, Hasher, ImageReference, media_type, to_json};
 
-use super::docker::{DockerImage, Entry};
+use super::docker::{DockerImage, DockerIndexEntry};
 use super::place::{Handle, Out, Staging};
 use super::{DOCKER_INDEX, INDEX, LayoutError, MARKER, MARKER_CONTENT, MAX_JSON, blob_path, tape};
 
@@ -76,13 +76,13 @@ pub struct Writer {
 
 #[derive(Debug)]
 enum Sink {
-    Archive(Archive),
+    Archive(ArchiveSink),
     Folder(Staging),
 }
 
 /// An archive, filled from its beginning.
 #[derive(Debug)]
-struct Archive {
+struct ArchiveSink {
     out: Out,
     handle: Handle,
     /// Offset of what is added next.
@@ -101,11 +101,11 @@ impl Writer {
             (Target::Stdout, Format::OciLayout) => return Err(LayoutError::LayoutToStdout),
             (Target::Stdout, Format::Archive) => {
                 let name = String::from("standard output");
-                (Out::stdout().and_then(Archive::sink).map_err(failed(&name))?, name)
+                (Out::stdout().and_then(ArchiveSink::sink).map_err(failed(&name))?, name)
             }
             (Target::Path(path), Format::Archive) => {
                 let name = path.display().to_string();
-                (Archive::sink(Out::open(&path)?).map_err(failed(&name))?, name)
+                (ArchiveSink::sink(Out::open(&path)?).map_err(failed(&name))?, name)
             }
             (Target::Path(path), Format::OciLayout) => {
                 let staging = Staging::open(&path)?;
@@ -154,12 +154,14 @@ impl Writer {
         }
         let path = blob_path(&descriptor.digest);
         let place = match &mut self.sink {
-            _ if self.begun.contains(&descriptor.digest) => Place::Known,
+            _ if self.begun.contains(&descriptor.digest) => BlobDestination::Known,
             Sink::Archive(archive) => {
                 let at = archive.begin_file(&path, descriptor.size).map_err(failed(&self.name))?;
-                Place::Archive(archive.handle.clone(), at)
+                BlobDestination::Archive(archive.handle.clone(), at)
             }
-            Sink::Folder(staging) => Place::File(staging.create_file(&path).map_err(failed(&self.name))?),
+            Sink::Folder(staging) => {
+                BlobDestination::File(staging.create_file(&path).map_err(failed(&self.name))?)
+            }
         };
         self.begun.insert(descriptor.digest.clone());
         self.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -188,7 +190,7 @@ impl Writer {
             let entries: Vec<_> = images
                 .iter()
                 .filter_map(|image| {
-                    image.docker.as_ref().map(|docker| Entry::new(docker, image.name.as_deref()))
+                    image.docker.as_ref().map(|docker| DockerIndexEntry::new(docker, image.name.as_deref()))
                 })
                 .collect();
             if !entries.is_empty() {
@@ -221,9 +223,9 @@ fn failed(name: &str) -> impl FnOnce(io::Error) -> LayoutError {
     |source| LayoutError::Write { path, source }
 }
 
-// === impl Archive ===
+// === impl ArchiveSink ===
 
-impl Archive {
+impl ArchiveSink {
     fn sink(out: Out) -> io::Result<Sink> {
         let handle = out.handle()?;
         Ok(Sink::Archive(Self { out, handle, end: 0, folders: BTreeSet::new() }))
@@ -321,14 +323,14 @@ pub struct BlobWriter {
     size: u64,
     taken: u64,
     hasher: Hasher,
-    place: Place,
+    place: BlobDestination,
     /// Name of the layout or archive, for messages.
     name: Arc<str>,
     unfinished: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum BlobDestination {
     /// Written by another [`BlobWriter`].
     Known,
     File(File),
@@ -348,9 +350,9 @@ impl BlobWriter {
         }
         self.hasher.update(bytes);
         let result = match &mut self.place {
-            Place::Known => Ok(()),
-            Place::File(file) => file.write_all(bytes),
-            Place::Archive(handle, at) => handle.write_all_at(bytes, *at + self.taken),
+            BlobDestination::Known => Ok(()),
+            BlobDestination::File(file) => file.write_all(bytes),
+            BlobDestination::Archive(handle, at) => handle.write_all_at(bytes, *at + self.taken),
         };
         self.taken = taken;
         result.map_err(failed(&self.name))
@@ -366,9 +368,9 @@ impl BlobWriter {
             return Err(LayoutError::Digest { expected: self.digest, actual });
         }
         let result = match self.place {
-            Place::Known => Ok(()),
-            Place::File(file) => file.sync_all(),
-            Place::Archive(handle, at) => fill(&handle, b"", at, at + self.size),
+            BlobDestination::Known => Ok(()),
+            BlobDestination::File(file) => file.sync_all(),
+            BlobDestination::Archive(handle, at) => fill(&handle, b"", at, at + self.size),
         };
         result.map_err(failed(&self.name))?;
         self.unfinished.fetch_sub(1, Ordering::Relaxed);

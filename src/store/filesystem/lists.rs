@@ -2,13 +2,13 @@
 
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 
-use super::root::Root;
+use super::root::RootFolder;
 use super::{failed, lookup_result};
 use crate::layout::Key;
 use crate::storage::StorageError;
 
 /// Returns all names, sorted by their bytes; `None` if the folder does not exist.
-pub(super) fn names(root: &Root, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
+pub(super) fn names(root: &RootFolder, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
     let path = root.path().join(key.as_str());
     let Some(folder) = lookup_result(root.folder(key.as_str()), "list", &path)? else { return Ok(None) };
     let unreadable = |error: rustix::io::Errno| failed("list", &path, error.into());
@@ -28,7 +28,7 @@ pub(super) fn names(root: &Root, key: &Key) -> Result<Option<Vec<String>>, Stora
 /// Returns the names that satisfy `wanted` and have a file at `beneath`. Each file is looked up from the
 /// folder itself: resolving the whole path for each of a hundred thousand would take twice as long.
 pub(super) fn names_with(
-    root: &Root,
+    root: &RootFolder,
     key: &Key,
     beneath: &str,
     wanted: fn(&str) -> bool,

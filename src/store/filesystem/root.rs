@@ -17,18 +17,18 @@ use rustix::io::Errno;
 use crate::failpoint::pass;
 
 /// Attempts at a path in which folders are moved while it is resolved (`EAGAIN`).
-const ATTEMPTS: u32 = 32;
+const MAX_RESOLVE_ATTEMPTS: u32 = 32;
 
 /// The root folder of a storage.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(super) struct RootFolder {
     path: PathBuf,
     folder: OwnedFd,
     /// The kernel keeps look-ups beneath the folder.
     is_guarded: bool,
 }
 
-impl Root {
+impl RootFolder {
     /// Opens the folder at `path`, which is canonical.
     pub(super) fn new(path: PathBuf) -> io::Result<Self> {
         let folder = open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -84,7 +84,7 @@ impl Root {
         let mut attempt = 1;
         loop {
             match beneath(&self.folder, key, flags) {
-                Err(Errno::AGAIN) if attempt < ATTEMPTS => attempt += 1,
+                Err(Errno::AGAIN) if attempt < MAX_RESOLVE_ATTEMPTS => attempt += 1,
                 Err(Errno::INTR) => {}
                 opened => return Ok(opened?),
             }
@@ -104,9 +104,9 @@ mod tests {
     use super::*;
 
     /// Returns one root twice, with the kernel's guard and without.
-    fn roots(path: &Path) -> [Root; 2] {
-        let unguarded = Root { is_guarded: false, ..Root::new(path.into()).unwrap() };
-        [Root::new(path.into()).unwrap(), unguarded]
+    fn roots(path: &Path) -> [RootFolder; 2] {
+        let unguarded = RootFolder { is_guarded: false, ..RootFolder::new(path.into()).unwrap() };
+        [RootFolder::new(path.into()).unwrap(), unguarded]
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock};
 use quinistry_oci::{Digest, RepositoryName};
 
 use super::blob_folder;
-use crate::layout::Place;
+use crate::layout::RepositoryKeys;
 use crate::{Store, StoreError};
 
 /// Lock that is shared by writers that link bytes which they have found or stored, and exclusive for one that
@@ -62,7 +62,7 @@ impl Store {
     fn is_linked(&self, canonical: &Digest) -> Result<bool, StoreError> {
         for name in self.folders_with(&["_manifests", "_layers"])? {
             let Ok(name) = name.parse::<RepositoryName>() else { continue };
-            let place = Place(&name);
+            let place = RepositoryKeys(&name);
             for link in [place.layer_link(canonical), place.revision_link(canonical)] {
                 if self.storage().exists(&link)? {
                     return Ok(true);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::Collection;
-use crate::layout::Place;
+use crate::layout::RepositoryKeys;
 
 /// Puts any bytes where another program would put a manifest.
 fn place(store: &Store, repository: &str, bytes: &[u8], tag: Option<&str>) -> Digest {
     let digest = Digest::sha256(bytes);
     let (repository, link) = (name(repository), digest.as_str().as_bytes());
-    let place = Place(&repository);
+    let place = RepositoryKeys(&repository);
     let mut entries = vec![(blob(&digest), bytes), (place.revision_link(&digest), link)];
     entries.extend(tag.map(|tag| (place.tag_link(&tag.parse().unwrap()), link)));
     store.storage().write(&entries).unwrap();

@@ -96,7 +96,7 @@ fn a_damaged_child_of_an_index_is_missing() {
 
 #[test]
 fn a_link_that_leads_to_other_content_leads_nowhere() {
-    use crate::layout::{Place, alias};
+    use crate::layout::{RepositoryKeys, alias};
     for length in [10, 100_000] {
         let folder = folder();
         let store = open(folder.path());
@@ -117,7 +117,7 @@ fn a_link_that_leads_to_other_content_leads_nowhere() {
             assert!(store.blob(&name("a"), digest).is_ok());
             assert!(store.mount(&name("b"), digest, Some(&name("a"))).unwrap());
         }
-        let place = Place(&name("a"));
+        let place = RepositoryKeys(&name("a"));
         let layers = [&short, &long].map(|digest| (place.layer_link(digest), wrong.as_str().as_bytes()));
         let revisions =
             [&names[0], &long_name].map(|digest| (place.revision_link(digest), names[1].as_str().as_bytes()));
@@ -170,7 +170,7 @@ fn other_files_than_content_are_absent_and_delay_no_request() {
     let store = open(folder.path());
     let digest = push_blob(&store, "a", b"{}").unwrap();
     let data = path(folder.path(), &blob(&digest));
-    let link = path(folder.path(), &crate::layout::Place(&name("a")).layer_link(&digest));
+    let link = path(folder.path(), &crate::layout::RepositoryKeys(&name("a")).layer_link(&digest));
     let secret = outside.path().join("secret");
     fs::write(&secret, b"{}").unwrap();
     let absent = |what: &str| {
@@ -206,7 +206,7 @@ fn a_circular_link_in_place_of_a_tag_hides_no_other_tag() {
     let store = open(folder.path());
     push_blob(&store, "a", b"{}").unwrap();
     put(&store, "a", &manifest(b"{}", "x"), &["fine"]).unwrap();
-    let tags = path(folder.path(), &crate::layout::Place(&name("a")).tags());
+    let tags = path(folder.path(), &crate::layout::RepositoryKeys(&name("a")).tags());
     std::os::unix::fs::symlink("circle", tags.join("circle")).unwrap();
     let page = crate::Page { size: 10, last: String::new() };
     let (found, _) = store.tags(&name("a"), &page).unwrap();

@@ -4,7 +4,7 @@ use quinistry_oci::Descriptor;
 
 use super::*;
 use crate::Page;
-use crate::layout::Place;
+use crate::layout::RepositoryKeys;
 use crate::referrers::DescriptorState;
 
 fn referrer(subject: &Digest, note: &str) -> Bytes {
@@ -23,7 +23,7 @@ fn place(store: &Store, subject: &Digest, notes: std::ops::Range<usize>) {
         let digest = Digest::sha256(&bytes);
         let entries = [
             (blob(&digest), &bytes[..]),
-            (Place(&name("a")).revision_link(&digest), digest.as_str().as_bytes()),
+            (RepositoryKeys(&name("a")).revision_link(&digest), digest.as_str().as_bytes()),
         ];
         store.storage().write(&entries).unwrap();
     }

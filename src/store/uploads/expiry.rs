@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::RepositoryName;
 
 use super::{MAX_EMPTY_IDLE_TIME, Session, UploadId};
-use crate::layout::Place;
+use crate::layout::RepositoryKeys;
 use crate::{Store, StoreError};
 
 impl Store {
@@ -30,7 +30,7 @@ impl Store {
         drop(open);
         let names = self.folders_with(&["_uploads"])?;
         for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
-            let found = self.storage().list(&Place(&name).uploads())?.unwrap_or_default();
+            let found = self.storage().list(&RepositoryKeys(&name).uploads())?.unwrap_or_default();
             all.extend(found.iter().filter_map(|id| Some((name.clone(), id.parse().ok()?))));
         }
         Ok(all)
@@ -44,7 +44,7 @@ impl Store {
             Some(Ok(claimed)) => Some(claimed),
             None => None,
         };
-        let place = Place(name);
+        let place = RepositoryKeys(name);
         let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
         let is_empty = receiver.as_ref().is_some_and(|receiver| receiver.is_empty());
         let idle = if is_empty { idle.min(MAX_EMPTY_IDLE_TIME) } else { idle };
