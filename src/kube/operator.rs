@@ -31,6 +31,7 @@ mod plan;
 mod reconcile;
 mod report;
 mod resource;
+mod rival;
 mod select;
 mod verify;
 mod watches;

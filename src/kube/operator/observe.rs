@@ -16,9 +16,10 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
-use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal, Rival};
+use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal};
 use super::plan::Missing;
 use super::resource::Resource;
+use super::rival::Rival;
 use crate::api::conditions::{POD_SCHEDULED, READY};
 use crate::api::names::annotations::{APPLIED, CARRIERS_TRIED, PIECES, TEMPLATE};
 use crate::api::names::labels::{CARRIER, GENERATION, NAME, RESOURCE, SEED};

@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::identity;
 use super::plan::Lacking;
 use super::resource::Identity;
-use crate::api::conditions::READY;
-use crate::crd::{QuinistrySpec, QuinistryStatus, Reason};
+use super::rival::Rival;
+use crate::crd::Reason;
 use crate::seed::carrier::Running;
 
 /// The questions that were asked beside the watches, in this order. Each is put once before a plan is carried out: an
@@ -66,17 +66,6 @@ pub(super) struct Observed {
     pub own: Own,
     /// What was asked so far.
     pub asked: Asked,
-}
-
-/// Another resource, as far as it competes for the nodes.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Rival {
-    /// Who it is.
-    pub identity: Identity,
-    /// What it asks for, which may not be possible.
-    pub spec: Arc<QuinistrySpec>,
-    /// True if the resource can be raised, and is to be.
-    pub may_run: bool,
 }
 
 /// A resource's share of the nodes' ports.
@@ -298,38 +287,6 @@ pub(super) struct Rejection {
     pub reason: Reason,
     /// What the API server said.
     pub message: String,
-}
-
-// === impl Rival ===
-
-/// Reasons for which nothing of a resource can run, whatever its specification asks for.
-const REFUSED: [Reason; 5] = [
-    Reason::InvalidSpec,
-    Reason::ApplyRejected,
-    Reason::PodSecurityForbidden,
-    Reason::NamespaceTerminating,
-    Reason::NoNodes,
-];
-
-impl Rival {
-    /// Describes a resource. Its status counts for one thing: whether the operator that looks after the resource has
-    /// said of this very specification that nothing of it can run. That operator may be another one than this, and
-    /// it alone knows what the API server has refused.
-    pub(super) fn new(
-        identity: Identity,
-        spec: Arc<QuinistrySpec>,
-        is_valid: bool,
-        status: Option<&QuinistryStatus>,
-    ) -> Self {
-        let is_refused = status.is_some_and(|status| {
-            let mut ready =
-                status.conditions.iter().filter(|one| one.type_ == READY && one.status == "False");
-            status.observed_generation >= identity.generation
-                && ready.any(|one| REFUSED.iter().any(|reason| one.reason == reason.to_string()))
-        });
-        let may_run = is_valid && !identity.is_leaving && !spec.suspend && !is_refused;
-        Self { identity, spec, may_run }
-    }
 }
 
 // === impl Observed ===

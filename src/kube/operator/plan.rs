@@ -18,6 +18,7 @@ mod places;
 mod ports;
 mod progress;
 mod seed;
+mod step;
 mod validate;
 mod words;
 
@@ -33,7 +34,7 @@ use quinistry_quine::REPOSITORY;
 
 use super::build::{self, Input};
 use super::identity;
-use super::observed::{Asked, DaemonSet, Fetched, Node, Observed, Pod};
+use super::observed::{DaemonSet, Fetched, Node, Observed, Pod};
 use super::resource::Resource;
 use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Reason};
 
@@ -46,7 +47,8 @@ use places::Nodes;
 pub(super) use progress::Lacking;
 use progress::Progress;
 use seed::Seed;
-pub(super) use validate::validate;
+pub(super) use step::{Step, plan};
+pub(super) use validate::{Share, Valid, validate};
 
 /// How many pods of a generation the operator fetches from.
 const SAMPLE: usize = 8;
@@ -86,37 +88,6 @@ pub(super) struct Plan {
     pub strangers: Vec<String>,
     /// Nothing is to be done or said: the resource is going away.
     pub gone: bool,
-}
-
-/// Outcome of planning: what must be asked first, in the order of the variants, or what to do.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Step {
-    /// The images of the pods on these nodes are needed, as no carrier is known there.
-    Carriers(Vec<String>),
-    /// What Events say of these generations and pods is needed.
-    Events(Missing),
-    /// The bytes that the pods of [`Plan::verify`] serve are needed. If none of them has anything new to say, the plan
-    /// stands.
-    Fetch(Box<Plan>),
-    /// Everything is known that can be.
-    Ready(Box<Plan>),
-}
-
-/// Plans, or says what must be asked before. Each question is asked once: [`Observed::asked`] says how far it is.
-#[must_use]
-pub(super) fn plan(quinistry: &Resource, observed: &Observed, now: Timestamp) -> Step {
-    let plan = with_what_is_known(quinistry, observed, now);
-    // Nothing will be done with a carrier of a suspended resource.
-    if observed.asked < Asked::Carriers && !plan.strangers.is_empty() && !quinistry.spec.suspend {
-        return Step::Carriers(plan.strangers);
-    }
-    if observed.asked < Asked::Events && !plan.missing.is_empty() {
-        return Step::Events(plan.missing);
-    }
-    if observed.asked < Asked::Pods && !plan.verify.is_empty() {
-        return Step::Fetch(Box::new(plan));
-    }
-    Step::Ready(Box::new(plan))
 }
 
 /// Plans with what is known, whatever more could be asked.

@@ -16,8 +16,8 @@ use quinistry_oci::Digest;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::observed::Rival;
-use super::plan::{Plan, validate};
+use super::plan::{Plan, Share, Valid, validate};
+use super::rival::Rival;
 use crate::api::names::{API_VERSION, KIND};
 use crate::api::types;
 use crate::crd::{MAX_GENERATIONS, Quinistry, QuinistrySpec, QuinistryStatus};
@@ -54,6 +54,10 @@ pub(super) struct Resource {
     pub digest: Option<Digest>,
     /// `spec.seed.executable`, parsed.
     pub executable: Option<Digest>,
+    /// `spec.rollout.maxUnavailable`, parsed.
+    pub max_unavailable: Share,
+    /// `spec.rollout.tolerateNodes`, parsed.
+    pub tolerated: Share,
 }
 
 /// Why nothing can be made of a specification.
@@ -144,7 +148,9 @@ impl Resource {
 
     fn new(identity: Identity, spec: Arc<QuinistrySpec>) -> Result<Self, Unfit> {
         let valid = validate(&identity.name, &spec).map_err(Unfit::Invalid)?;
-        Ok(Self { identity, spec, digest: valid.digest, executable: valid.executable })
+        // Without `..`, so that what is parsed one day is not forgotten here.
+        let Valid { digest, executable, max_unavailable, tolerated } = valid;
+        Ok(Self { identity, spec, digest, executable, max_unavailable, tolerated })
     }
 
     /// Name of the resource.

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use quinistry_oci::{Algorithm, Content, Digest};
+use quinistry_oci::Content;
+use quinistry_oci::{Algorithm, Digest};
 use quinistry_quine::Executable;
 
 use super::STUB;

@@ -4,8 +4,8 @@
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
 
+use super::Chain;
 use super::places::Pods;
-use super::{Chain, validate};
 use crate::operator::build::{self, Input};
 use crate::operator::observed::{DaemonSet, Node, Pod};
 
@@ -18,8 +18,7 @@ impl Chain<'_> {
     /// Returns the limit for the controller, which counts nodes without a pod against it and would wait for
     /// some of them for ever.
     pub(super) fn max_unavailable(&self, number: i32) -> i32 {
-        let allowed =
-            validate::max_unavailable(&self.quinistry.spec.rollout.max_unavailable, self.selected.len());
+        let allowed = self.quinistry.max_unavailable.rounded_up(self.selected.len());
         allowed.saturating_add(i32::try_from(self.given_up(number)).unwrap_or(i32::MAX))
     }
 
@@ -55,7 +54,7 @@ impl Chain<'_> {
 
     /// Returns the number of selected nodes that may lack a generation; never all.
     pub(super) fn tolerated(&self) -> usize {
-        validate::tolerated(&self.quinistry.spec.rollout.tolerate_nodes, self.selected.len())
+        self.quinistry.tolerated.rounded_down(self.selected.len())
     }
 
     /// Returns the live set, if it differs in the limit alone.

@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::QuinistrySpec;
-use crate::operator::observed::{Observed, Rival};
+use crate::operator::observed::Observed;
 use crate::operator::resource::{Identity, Resource};
+use crate::operator::rival::Rival;
 use crate::operator::select;
 
 /// Another resource that owns some of the ports.

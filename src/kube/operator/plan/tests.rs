@@ -17,8 +17,9 @@ use quinistry_oci::Digest;
 use serde_json::json;
 
 use super::super::build;
-use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart, Rival};
+use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
 use super::super::resource::{Resource, Watched};
+use super::super::rival::Rival;
 use super::{Action, Plan, Step, plan, with_what_is_known};
 use crate::api::names::{MAIN_CARRIER, annotations, labels};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};

@@ -12,6 +12,56 @@ pub(in crate::operator) struct Valid {
     pub digest: Option<Digest>,
     /// `spec.seed.executable`.
     pub executable: Option<Digest>,
+    /// `spec.rollout.maxUnavailable`.
+    pub max_unavailable: Share,
+    /// `spec.rollout.tolerateNodes`.
+    pub tolerated: Share,
+}
+
+/// A number of nodes, or a percentage of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::operator) enum Share {
+    /// So many.
+    Nodes(i32),
+    /// So many in a hundred.
+    Percent(usize),
+}
+
+// === impl Share ===
+
+impl Share {
+    /// Reads a share; nothing of one below `least`, or above 100%.
+    fn parse(value: &IntOrString, least: i32) -> Option<Self> {
+        match value {
+            IntOrString::Int(nodes) => (*nodes >= least).then_some(Self::Nodes(*nodes)),
+            IntOrString::String(text) => match text.strip_suffix('%') {
+                Some(percent) => {
+                    let allowed = usize::try_from(least).unwrap_or_default()..=100;
+                    percent.parse().ok().filter(|percent| allowed.contains(percent)).map(Self::Percent)
+                }
+                None => text.parse().ok().filter(|nodes| *nodes >= least).map(Self::Nodes),
+            },
+        }
+    }
+
+    /// Returns the share of so many nodes, rounded down.
+    pub(super) fn rounded_down(self, nodes: usize) -> usize {
+        match self {
+            Self::Nodes(share) => usize::try_from(share).unwrap_or_default(),
+            Self::Percent(percent) => nodes * percent / 100,
+        }
+    }
+
+    /// Returns the share of so many nodes, rounded up as the `DaemonSet` controller does; at least one, or nothing would
+    /// ever be replaced.
+    pub(super) fn rounded_up(self, nodes: usize) -> i32 {
+        match self {
+            Self::Nodes(share) => share,
+            Self::Percent(percent) => {
+                i32::try_from((nodes * percent).div_ceil(100)).unwrap_or(i32::MAX).max(1)
+            }
+        }
+    }
 }
 
 /// Returns what the specification of a resource of this name says, or what is wrong with it.
@@ -45,12 +95,10 @@ pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<
     if name.len() > 57 {
         return Err("the name must be at most 57 characters long".into());
     }
-    if amount(&spec.rollout.max_unavailable).is_none() {
-        return Err("rollout.maxUnavailable must be a number from 1 or a percentage from 1% to 100%".into());
-    }
-    if share(&spec.rollout.tolerate_nodes, 0).is_none() {
-        return Err("rollout.tolerateNodes must be a number or a percentage from 0% to 100%".into());
-    }
+    let max_unavailable = Share::parse(&spec.rollout.max_unavailable, 1)
+        .ok_or("rollout.maxUnavailable must be a number from 1 or a percentage from 1% to 100%")?;
+    let tolerated = Share::parse(&spec.rollout.tolerate_nodes, 0)
+        .ok_or("rollout.tolerateNodes must be a number or a percentage from 0% to 100%")?;
     let digest = match &spec.digest {
         Some(text) => Some(parse(text, "digest")?),
         None => None,
@@ -60,7 +108,7 @@ pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<
             "digest must be set with HostNetwork: on a node's loopback, nobody else can learn it".into()
         );
     }
-    Ok(Valid { digest, executable })
+    Ok(Valid { digest, executable, max_unavailable, tolerated })
 }
 
 fn parse(text: &str, what: &str) -> Result<Digest, String> {
@@ -75,47 +123,4 @@ fn is_image(image: &str, what: &str) -> Result<(), String> {
         return Err(format!("{what} must not have spaces in it"));
     }
     Ok(())
-}
-
-enum Amount {
-    Nodes(i32),
-    Percent(usize),
-}
-
-fn amount(value: &IntOrString) -> Option<Amount> {
-    share(value, 1)
-}
-
-fn share(value: &IntOrString, least: i32) -> Option<Amount> {
-    match value {
-        IntOrString::Int(nodes) => (*nodes >= least).then_some(Amount::Nodes(*nodes)),
-        IntOrString::String(text) => match text.strip_suffix('%') {
-            Some(percent) => {
-                let allowed = usize::try_from(least).unwrap_or_default()..=100;
-                percent.parse().ok().filter(|percent| allowed.contains(percent)).map(Amount::Percent)
-            }
-            None => text.parse().ok().filter(|nodes| *nodes >= least).map(Amount::Nodes),
-        },
-    }
-}
-
-/// Returns the number of `nodes` that may lack a generation; percentages are rounded down.
-pub(super) fn tolerated(value: &IntOrString, nodes: usize) -> usize {
-    match share(value, 0) {
-        None => 0,
-        Some(Amount::Nodes(tolerated)) => usize::try_from(tolerated).unwrap_or_default(),
-        Some(Amount::Percent(percent)) => nodes * percent / 100,
-    }
-}
-
-/// So many of `nodes`; at least one, or nothing would ever be replaced. Percentages are rounded up, as the `DaemonSet`
-/// controller does.
-pub(super) fn max_unavailable(value: &IntOrString, nodes: usize) -> i32 {
-    match amount(value) {
-        None => 1,
-        Some(Amount::Nodes(nodes)) => nodes,
-        Some(Amount::Percent(percent)) => {
-            i32::try_from((nodes * percent).div_ceil(100)).unwrap_or(i32::MAX).max(1)
-        }
-    }
 }
