@@ -8,15 +8,15 @@
 //!   ([`oci::segments`]); images as files ([`oci::layout`]); untrusted text on its way to a terminal or a log
 //!   ([`oci::escape`]).
 //! - [`quine`]: the image computed from an executable's bytes alone. Pure, except that it reads
-//! `/proc/self/exe`.
+//!   `/proc/self/exe`.
 //! - [`store`]: pushed content in distribution's layout, in memory or in a folder.
 //! - [`http`]: server parts: a listener with limits per client, shutdown and telemetry.
 //! - [`client`]: pulls from and pushes to any registry.
 //! - [`registry`]: the registry's HTTP API over the quine and the store.
 //! - [`crd`], [`seed`], [`operator`], [`install`]: Kubernetes: the resource definition; generation 0; the
-//! operator that
+//!   operator that
 //!   raises generations on nodes; `up`, `down`, `check` and `status` for a cluster that holds no image of
-//! ours.
+//!   ours.
 //! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
