@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::identity::CONTAINER_PORT;
 use super::observed::{Fetched, PodStart};
 use super::plan::VerifyRequest;
-use quinistry_client::{Client, ClientError, Options, Selection};
+use quinistry_client::{Client, ClientError, ClientOptions, Selection};
 use quinistry_oci::ImageReference;
 use quinistry_quine::REPOSITORY;
 
@@ -60,7 +60,8 @@ struct Seen {
 impl Eyes {
     /// Has seen nothing yet.
     pub(super) fn new() -> Result<Self, ClientError> {
-        let client = Client::new(Options { plain_http: true, peers: true, ..Options::default() })?;
+        let client =
+            Client::new(ClientOptions { plain_http: true, peers: true, ..ClientOptions::default() })?;
         Ok(Self { client, seen: Mutex::default(), permits: Semaphore::new(CONCURRENCY) })
     }
 
