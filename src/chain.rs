@@ -177,8 +177,7 @@ pub struct Chain {
 
 impl Chain {
     /// Raises the planned generations in order, and calls `on_proven` with each. On a deviation the
-    /// generations
-    /// that run are stopped before the error is returned.
+    /// generations that run are stopped before the error is returned.
     ///
     /// Must run on a thread that lives as long as the chain: the kernel ends the generations with it.
     pub async fn raise(

@@ -1,8 +1,7 @@
 //! The command line: one file per subcommand.
 //!
 //! The only room with `anyhow`, standard output and exit codes. The other rooms do the work; this one has
-//! flags,
-//! wiring, help and messages. Called by `main` alone.
+//! flags, wiring, help and messages. Called by `main` alone.
 
 use std::future::Future;
 use std::process::ExitCode;

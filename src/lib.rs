@@ -7,16 +7,13 @@
 //! - [`oci`]: the nouns of the OCI specifications, parsed once and valid ever after; content at an offset
 //!   ([`oci::Content`]); images as files ([`oci::layout`]); untrusted text on its way to a terminal or a log
 //!   ([`oci::escape`]).
-//! - [`quine`]: the image computed from an executable's bytes alone. Pure, except that it reads
-//! `/proc/self/exe`.
+//! - [`quine`]: the image computed from an executable's bytes alone. Pure, except for reading `/proc/self/exe`.
 //! - [`store`]: pushed content in distribution's layout, in memory or in a folder.
 //! - [`http`]: server parts: a listener with limits per client, shutdown and telemetry.
 //! - [`client`]: pulls from and pushes to any registry.
 //! - [`registry`]: the registry's HTTP API over the quine and the store.
-//! - [`crd`], [`seed`], [`operator`], [`install`]: Kubernetes: the resource definition; generation 0; the
-//! operator that
-//!   raises generations on nodes; `up`, `down`, `check` and `status` for a cluster that holds no image of
-//! ours.
+//! - [`crd`], [`seed`], [`operator`], [`install`]: Kubernetes: the resource definition; generation 0; the operator
+//!   that raises generations on nodes; `up`, `down`, `check` and `status` for a cluster without an image of quinistry.
 //! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
 //! - [`cli`]: the program's subcommands, one file each.
 //!

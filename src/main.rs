@@ -1,6 +1,5 @@
 //! The `quinistry` program: parses the command line, runs the command, returns its exit code. All else is in
-//! the
-//! library.
+//! the library.
 
 use std::process::ExitCode;
 

@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use quinistry::chain::{Chain, Plan, Reason};
-use quinistry::client::{Client, Options};
+use quinistry::client::{Client, ClientOptions};
 use quinistry::quine::{Executable, LayerForm, Quine};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -300,7 +300,7 @@ fn raise(first: &Path) -> Reason {
     let quine = Quine::new(&executable, LayerForm::Tar).unwrap();
     let plan = Plan { first: first.into(), ..Plan::of_this_executable(&quine, 2, 0) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let client = Client::new(Options::default()).unwrap();
+    let client = Client::new(ClientOptions::default()).unwrap();
     let deviation =
         runtime.block_on(Chain::raise(&plan, &client, |_| panic!("nothing can be proven"))).unwrap_err();
     assert_eq!(deviation.generation, 1);

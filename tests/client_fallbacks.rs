@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quinistry::client::{BLOBS_AT_ONCE, Client, ClientError, LayoutSource, Options, Selection};
+use quinistry::client::{BLOBS_AT_ONCE, Client, ClientError, ClientOptions, LayoutSource, Selection};
 use quinistry::layout::{Format, Layout, Target, Writer};
 use quinistry::oci::{Descriptor, Digest, media_type};
 use serde_json::json;
@@ -206,7 +206,7 @@ async fn indexes_without_end_are_refused() {
         assert!(exceeded(&error).contains(reason), "{error}");
     }
     let registry = nested(1, 1, 2 << 20);
-    let peers = Client::new(Options { peers: true, ..Options::default() }).unwrap();
+    let peers = Client::new(ClientOptions { peers: true, ..ClientOptions::default() }).unwrap();
     let error = peers.verify(&reference(&registry.host, "a:1"), &all, &()).await.unwrap_err();
     assert!(exceeded(&error).contains("its manifests are longer"), "{error}");
 }

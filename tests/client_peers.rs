@@ -4,12 +4,13 @@
 
 mod support;
 
-use quinistry::client::{Client, ClientError, Options, Selection, VerifyReport};
+use quinistry::client::{Client, ClientError, ClientOptions, Selection, VerifyReport};
 use support::client::{honest, image, reference};
 use support::scripted_registry::{Answer, ScriptedRegistry};
 
 async fn ask(registry: &ScriptedRegistry) -> Result<VerifyReport, ClientError> {
-    let client = Client::new(Options { plain_http: true, peers: true, ..Options::default() }).unwrap();
+    let client =
+        Client::new(ClientOptions { plain_http: true, peers: true, ..ClientOptions::default() }).unwrap();
     client.verify(&reference(&registry.host, "a:latest"), &Selection::All, &()).await
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::output::{self, OutputArgs};
 use super::{LayerArg, port_holder};
 use crate::chain::{Chain, Deviation, Generation, Plan, Reason};
-use crate::client::{Client, Options};
+use crate::client::{Client, ClientOptions};
 use crate::quine::{Executable, Quine};
 use crate::shutdown::Signals;
 
@@ -78,7 +78,7 @@ impl Args {
 
     async fn raise(self, plan: &Plan) -> anyhow::Result<()> {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
-        let client = Client::new(Options::default())?;
+        let client = Client::new(ClientOptions::default())?;
         let mut report = Printer { output: self.output, proven: Vec::new() };
         let raised = tokio::select! {
             // Dropping the chain kills its processes.

@@ -1,6 +1,5 @@
 //! Common parts of the commands for a cluster: arguments for the connection and for the installation, and
-//! live
-//! output.
+//! live output.
 
 use std::collections::HashSet;
 use std::future::Future;

@@ -59,8 +59,7 @@ impl Args {
     }
 
     /// Asks for confirmation and shows the cluster's names: the current context may not be the one that the
-    /// user has in
-    /// mind.
+    /// user has in mind.
     async fn confirm(&self, place: &Place) -> anyhow::Result<bool> {
         eprint!(
             "Remove all generations of {}/{}, and the operator, from {}? [y/N] ",

@@ -54,8 +54,7 @@ struct SaveArgs {
 }
 
 /// Returns the default name of the image in engines: the name that the README's first example pulls; for a
-/// bootstrap
-/// image, the published name that the Helm chart and `e2e/generation.yaml` ask for.
+/// bootstrap image, the published name that the Helm chart and `e2e/generation.yaml` ask for.
 fn default_name(bootstrap: bool) -> String {
     if bootstrap {
         concat!("ghcr.io/quinistry/quinistry:", env!("CARGO_PKG_VERSION")).into()

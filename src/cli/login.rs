@@ -9,8 +9,7 @@ use crate::client::{Credentials, DockerConfig, Secret};
 use super::remote::ConnectionArgs;
 
 /// Length of a password from standard input: longer than any token in use, and short enough to hold if a
-/// wrong file
-/// is piped.
+/// wrong file is piped.
 const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]

@@ -88,8 +88,7 @@ impl Args {
 }
 
 /// Splits this executable as a seed. An executable that cannot be an image cannot restore a seed part, but
-/// operates
-/// all the same.
+/// operates all the same.
 fn own() -> Option<Cut> {
     let executable = Executable::current()
         .inspect_err(|error| tracing::warn!(%error, "cannot restore parts of the seed"))

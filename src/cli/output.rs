@@ -92,8 +92,7 @@ pub(super) fn lines(items: impl IntoIterator<Item = impl Display>) -> String {
 }
 
 /// Error of a standard output that its reader, such as `head`, has closed. Ends the command with success and
-/// without
-/// a message.
+/// without a message.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub(super) struct ReaderGone;

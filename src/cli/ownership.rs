@@ -45,8 +45,7 @@ fn command(folder: &Path, user: u32, group: u32) -> String {
 }
 
 /// Returns true if anything in a folder belongs to another user, or if the folder cannot be listed.
-/// Registries keep
-/// all content below `docker`, which may be listed and still hold content of another user.
+/// Registries keep all content below `docker`, which may be listed and still hold content of another user.
 fn has_foreign_content(folder: &Path, user: u32) -> bool {
     if !folder.exists() {
         return false;

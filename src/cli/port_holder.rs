@@ -7,8 +7,7 @@ use std::path::Path;
 const LISTEN_STATE: &str = "0A";
 
 /// Names the process that listens on a TCP port: `NAME (pid PID)`. `None` if there is none, or if this
-/// process may
-/// not see it, as it is another user's or another container's.
+/// process may not see it, as it is another user's or another container's.
 pub(super) fn of(port: u16) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Client, Options};
+use crate::client::{Client, ClientOptions};
 use crate::escape;
 
 /// Time between two requests.
@@ -30,7 +30,7 @@ fn url(text: &str) -> Result<Url, String> {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let client = Client::new(Options::default())?;
+        let client = Client::new(ClientOptions::default())?;
         let status = super::block_on(async {
             let end = Instant::now() + Duration::from_secs(self.wait.into());
             loop {

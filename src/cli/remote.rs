@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::client::{Client, DockerConfig, Options};
+use crate::client::{Client, ClientOptions, DockerConfig};
 use crate::oci::{Digest, ImageReference, ImageReferenceError, is_host};
 
 /// Argument with the reference of an image or repository.
@@ -49,6 +49,6 @@ impl ConnectionArgs {
     pub(super) fn client(self) -> anyhow::Result<Client> {
         // Without a home folder there are no credentials, and the registry may need none.
         let config = DockerConfig::from_env().ok();
-        Ok(Client::new(Options { plain_http: self.plain_http, ca: self.ca, config, peers: false })?)
+        Ok(Client::new(ClientOptions { plain_http: self.plain_http, ca: self.ca, config, peers: false })?)
     }
 }

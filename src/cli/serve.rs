@@ -118,8 +118,7 @@ fn from_stdin() -> io::Result<TcpListener> {
 }
 
 /// Raises the soft limit of open files to the hard limit, because every connection is an open file. The
-/// customary
-/// soft limit of 1024 protects programs that use select(2), which this one does not.
+/// customary soft limit of 1024 protects programs that use select(2), which this one does not.
 fn lift_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {

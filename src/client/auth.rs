@@ -2,8 +2,7 @@
 //!
 //! Tokens are kept for their scope until they expire. Credentials go to the registry itself and to the token
 //! server that it names, if that is as well protected as the registry ([`Endpoint::may_ask`]). Nothing is
-//! written
-//! to a file.
+//! written to a file.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -27,8 +26,7 @@ use super::request::{self, Call};
 use super::{Client, ClientError};
 
 /// Lifetime of a token whose server names none or a shorter one (distribution's token specification). The
-/// registry
-/// refuses a token that expires earlier with a challenge, to which this client responds again.
+/// registry refuses a token that expires earlier with a challenge, to which this client responds again.
 const MIN_TOKEN_LIFETIME_SECONDS: u64 = 60;
 /// Longest time that a token is kept, whatever its server names.
 const MAX_TOKEN_LIFETIME_SECONDS: u64 = 24 * 3600;

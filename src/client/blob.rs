@@ -13,8 +13,7 @@ use super::request::{self, Call};
 use super::{Client, ClientError, headers, retry};
 
 /// Number of bytes after which a connection that breaks resets the count of attempts. The blob's size then
-/// bounds
-/// the attempts.
+/// bounds the attempts.
 const MIN_PROGRESS_BYTES: u64 = 1024 * 1024;
 
 /// Stream of one blob. The bytes are proven only when [`next`](Self::next) has returned `None`.

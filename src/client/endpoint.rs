@@ -1,8 +1,7 @@
 //! A registry's host as URLs: scheme and address.
 //!
 //! Loopback hosts are reached by plain HTTP, as container engines do, and all others by HTTPS, unless an
-//! option
-//! decides otherwise. `localhost` is resolved here, because an image of one file has no `/etc/hosts`.
+//! option decides otherwise. `localhost` is resolved here, because an image of one file has no `/etc/hosts`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,10 +1,9 @@
 //! Registry client: pull, push, list and verify, against any registry.
 //!
 //! All content is checked against its digest before it counts, every body and loop has a bound, and
-//! credentials
-//! go to no host but the registry's own and the token server that it names. Writes files only through
-//! [`layout`](quinistry_oci::layout), prints nothing, keeps no state between programs. Called by `chain`, the
-//! operator and the command line.
+//! credentials go to no host but the registry's own and the token server that it names. Writes files only
+//! through [`layout`](quinistry_oci::layout), prints nothing, keeps no state between programs. Called by
+//! `chain`, the operator and the command line.
 //!
 //! Manifests are read first, within bounds that hold against a hostile registry; then blobs are transferred,
 //! several at once, over HTTP/1.1.
@@ -62,7 +61,7 @@ use proxy::Proxies;
 
 /// Options for reaching registries.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ClientOptions {
     /// Use plain HTTP for every registry; without it only for those on this machine's loopback.
     pub plain_http: bool,
     /// File with PEM certificates to trust beside the built-in ones. With one, TLS is used on loopback, too.
@@ -70,10 +69,8 @@ pub struct Options {
     /// Configuration with credentials. Without one, all requests are anonymous.
     pub config: Option<DockerConfig>,
     /// Treat hosts as pods of the operator's own cluster, whose addresses come and go and whose content is
-    /// not trusted:
-    /// requests go without a proxy, once and with short time limits, follow no redirects or challenges, and
-    /// leave
-    /// nothing in caches.
+    /// not trusted: requests go without a proxy, once and with short time limits, follow no redirects or
+    /// challenges, and leave nothing in caches.
     pub peers: bool,
 }
 
@@ -100,7 +97,7 @@ struct Shared {
 
 impl Client {
     /// Creates a client, which connects to registries when it is used.
-    pub fn new(options: Options) -> Result<Self, ClientError> {
+    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let scheme = match (options.plain_http, &options.ca) {
             (true, _) => Scheme::Http,
             (false, Some(_)) => Scheme::Https,

@@ -15,8 +15,7 @@ use super::request::{Call, Payload};
 use super::{Client, ClientError, headers};
 
 /// Length of the longest manifest that is fetched or pushed: the most that containerd, podman and oras
-/// accept, and
-/// the least that the distribution-spec tells registries to accept.
+/// accept, and the least that the distribution-spec tells registries to accept.
 pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Media types of all manifests that this client reads; a registry converts to one of them, or names its own.
@@ -200,10 +199,8 @@ impl Client {
     }
 
     /// Requests a manifest's descriptor by HEAD. `None`: the registry has no such manifest. `Some(Err(()))`:
-    /// the
-    /// registry may have it, but the headers do not describe it, or the registry, or the store that it
-    /// redirects to,
-    /// supports GET only.
+    /// the registry may have it, but the headers do not describe it, or the registry, or the store that it
+    /// redirects to, supports GET only.
     pub(super) async fn head_manifest(
         &self,
         image: &ImageReference,

@@ -130,8 +130,7 @@ impl NormalizedPlatform {
     }
 
     /// Ranks the variant of an image by its closeness to this one. `None` if a processor of this variant does
-    /// not run
-    /// the image.
+    /// not run the image.
     fn closeness(&self, offered: &Self) -> Option<(bool, (u32, u32))> {
         if (&self.os, &self.architecture) != (&offered.os, &offered.architecture) {
             return None;

@@ -2,8 +2,7 @@
 //! Pure.
 //!
 //! Go's rules, because kubectl, Docker and other registry clients follow them: an environment that works for
-//! those
-//! works here.
+//! those works here.
 
 use std::net::IpAddr;
 
@@ -50,8 +49,7 @@ impl Proxies {
     }
 
     /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, and `ALL_PROXY` in place of
-    /// a missing
-    /// one of the first two.
+    /// a missing one of the first two.
     fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let either = |name: &str| given(name).or_else(|| given(&name.to_ascii_lowercase()));

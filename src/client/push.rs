@@ -241,8 +241,7 @@ impl<'a> Push<'a> {
     }
 
     /// Opens an upload session and returns its URL; `None` if the registry mounted the blob from another of
-    /// its
-    /// repositories.
+    /// its repositories.
     async fn open_session(
         &self,
         endpoint: &Endpoint,
@@ -306,8 +305,7 @@ impl<'a> Push<'a> {
 }
 
 /// Returns true if the response to a HEAD confirms that the registry has the blob. Any other response is no
-/// failure:
-/// some stores support GET only, and the upload reports errors.
+/// failure: some stores support GET only, and the upload reports errors.
 fn is_there(answer: &Result<Response, ClientError>, blob: &Descriptor) -> bool {
     let Ok(answer) = answer else { return false };
     let length =

@@ -125,8 +125,7 @@ impl Client {
     }
 
     /// Deletes a tag, or a manifest with all of its tags. The manifest is also removed from a list of
-    /// referrers
-    /// that clients maintain for its subject.
+    /// referrers that clients maintain for its subject.
     pub async fn delete(&self, image: &ImageReference) -> Result<(), ClientError> {
         // Read first, because it cannot be read after the deletion. If reading fails, the deletion reports
         // the error.

@@ -22,8 +22,7 @@ pub(super) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for which an unused connection is kept.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time for which an unused connection is kept within one cluster, where each of many pods gets one request:
-/// unused
-/// connections held half of the operator's memory.
+/// unused connections held half of the operator's memory.
 pub(super) const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time limit for the beginning of a response, and between two pieces of it.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_mins(1);
@@ -151,8 +150,7 @@ impl Client {
         let known = self.shared.auth.cached(call);
         let answer = self.send_redirected(call, known.as_ref()).await?;
         // A challenge from the target of a redirect is not the registry's: answering it would send the
-        // registry's
-        // credentials to any server that it names.
+        // registry's credentials to any server that it names.
         if answer.status() != StatusCode::UNAUTHORIZED || !call.endpoint.is_origin_of(answer.url()) {
             return Ok(answer);
         }

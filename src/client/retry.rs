@@ -36,8 +36,7 @@ pub(super) fn wait(attempt: u32, answer: Option<&HeaderMap>) -> Option<Duration>
 }
 
 /// Returns a random time between half of `wait` and all of it, so that clients that failed together do not
-/// retry
-/// together.
+/// retry together.
 fn jittered(wait: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish();
     let half = wait / 2;

@@ -19,8 +19,7 @@ pub trait PushSource: Send + Sync {
     fn root(&self) -> &Descriptor;
 
     /// Locates a blob, a manifest or an index by its digest. May be called more than once for each, and may
-    /// block
-    /// for as long as opening a local file does. The caller checks the content against the digest.
+    /// block for as long as opening a local file does. The caller checks the content against the digest.
     fn open(&self, digest: &Digest) -> Result<BlobLocation, BoxError>;
 
     /// Returns manifests in the same place that may refer to the image. Those that do are pushed with it.

@@ -1,8 +1,7 @@
 //! Trusted certificate authorities: the public ones that are built in, and those in a file.
 //!
 //! The machine's own store is not read: an image of one file has none, and the same command must trust the
-//! same
-//! authorities everywhere.
+//! same authorities everywhere.
 
 use std::fs;
 use std::path::Path;

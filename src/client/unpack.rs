@@ -14,8 +14,7 @@ use tokio::sync::mpsc;
 /// Number of bytes that any layer may unpack to.
 const ALWAYS_ALLOWED_BYTES: u64 = 1024 * 1024 * 1024;
 /// Number of bytes that each compressed byte of a larger layer may unpack to: programs compress to a third,
-/// logs to
-/// a thirtieth.
+/// logs to a thirtieth.
 const MAX_RATIO: u64 = 100;
 
 /// Error of a layer that unpacks to more than the bound.

@@ -44,8 +44,7 @@ pub enum ExecutableError {
 }
 
 /// Length in bytes of the beginning of an ELF file that holds program headers and the interpreter's name: the
-/// linker
-/// puts them there.
+/// linker puts them there.
 const MAX_ELF_HEAD_BYTES: u64 = 64 * 1024;
 
 /// Mark of every executable of this program, linked in because [`Executable::parse`] refers to it.
@@ -63,9 +62,8 @@ impl Executable {
     const PATH: &str = "/proc/self/exe";
 
     /// Opens the executable of this process, also if its file has been deleted since the start. The kernel
-    /// lets no
-    /// process write into a file that is being executed, so the file is opened once and read when it is
-    /// needed.
+    /// lets no process write into a file that is being executed, so the file is opened once and read when it
+    /// is needed.
     pub fn current() -> Result<Self, ExecutableError> {
         let file = File::open(Self::PATH).map_err(ExecutableError::Read)?;
         let length = file.metadata().map_err(ExecutableError::Read)?.len();

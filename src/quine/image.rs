@@ -38,10 +38,9 @@ pub enum Flavour {
     #[default]
     Served,
     /// The bootstrap image, meant to be loaded onto nodes by hand. It has one label more and so another
-    /// configuration
-    /// digest: a kubelet (≥ 1.35) that has pulled the served image refuses to restart a preloaded one of the
-    /// same
-    /// configuration. The executable is the same, so it serves the same fixed point.
+    /// configuration digest: a kubelet (≥ 1.35) that has pulled the served image refuses to restart a
+    /// preloaded one of the same configuration. The executable is the same, so it serves the same fixed
+    /// point.
     Bootstrap,
 }
 
@@ -153,8 +152,7 @@ impl Quine {
 }
 
 /// Returns the image's command. It names a form that is not the default, so that a child serves what its
-/// parent
-/// served.
+/// parent served.
 fn command(form: LayerForm) -> Vec<String> {
     match form {
         LayerForm::Tar => vec!["serve".into()],

@@ -69,8 +69,7 @@ pub(super) fn build(executable: &Executable, form: LayerForm) -> io::Result<Laye
 }
 
 /// Concatenates the entries before the executable, the executable itself, whose bytes are shared, and the
-/// entries
-/// behind it.
+/// entries behind it.
 fn write_tar(executable: &Content) -> io::Result<Content> {
     // Sorted by path, every folder before what is in it: there is one order only.
     let mut before = tar::Builder::new(Vec::new());

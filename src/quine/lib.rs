@@ -2,12 +2,10 @@
 //!
 //! A pure function: the same bytes give the same layer, configuration and manifest, bit for bit, on every
 //! machine and at every hour. Nothing from time, environment, host name, arguments or path enters. That makes
-//! the
-//! image a fixed point: the executable inside it, run, computes the image that it came in.
+//! the image a fixed point: the executable inside it, run, computes the image that it came in.
 //!
 //! Reads one file, `/proc/self/exe` ([`Executable::current`]), whenever its bytes are needed; serves and
-//! writes
-//! nothing. Called by the registry, the local chain and the command line.
+//! writes nothing. Called by the registry, the local chain and the command line.
 
 mod executable;
 mod image;

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use quinistry::client::{Client, ClientError, DockerConfig, LayoutSource, Options, Progress, PushReport};
+use quinistry::client::{
+    Client, ClientError, ClientOptions, DockerConfig, LayoutSource, Progress, PushReport,
+};
 use quinistry::layout::{Format, Layout, Target, Writer};
 use quinistry::oci::{Descriptor, ImageReference};
 
@@ -15,7 +17,7 @@ use super::scripted_registry::{Answer, Request, ScriptedRegistry};
 pub const LOGIN: &str = "dXNlcjpodW50ZXIy";
 
 pub fn client() -> Client {
-    Client::new(Options::default()).unwrap()
+    Client::new(ClientOptions::default()).unwrap()
 }
 
 pub fn reference(host: &str, rest: &str) -> ImageReference {
@@ -83,7 +85,7 @@ pub fn login_for(host: &str) -> String {
 pub fn client_with(config: &str, folder: &Path) -> Client {
     let path = folder.join("config.json");
     fs::write(&path, config).unwrap();
-    Client::new(Options { config: Some(DockerConfig::at(path)), ..Options::default() }).unwrap()
+    Client::new(ClientOptions { config: Some(DockerConfig::at(path)), ..ClientOptions::default() }).unwrap()
 }
 
 /// A whole blob, as the client gives it.

@@ -1,8 +1,7 @@
 //! Content of Docker's configuration file, and the choice of the entry for a repository. Pure.
 //!
 //! Entries are read one by one when they are needed, so that a malformed one does not affect the others.
-//! Errors
-//! name the place, never the content.
+//! Errors name the place, never the content.
 
 use base64::Engine as _;
 use base64::alphabet;

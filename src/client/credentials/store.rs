@@ -69,8 +69,7 @@ fn write(path: &Path, document: &Map<String, Value>) -> Result<(), CredentialErr
 }
 
 /// Returns the file that a chain of links leads to, whether it exists or not, so that the file is replaced
-/// and the
-/// link stays.
+/// and the link stays.
 fn behind_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use quinistry_client::{Client, ClientError, Options, Selection};
+use quinistry_client::{Client, ClientError, ClientOptions, Selection};
 use quinistry_oci::ImageReference;
 use quinistry_quine::REPOSITORY;
 use tokio::sync::Semaphore;
@@ -62,7 +62,8 @@ struct Seen {
 impl Eyes {
     /// Has seen nothing yet.
     pub(super) fn new() -> Result<Self, ClientError> {
-        let client = Client::new(Options { plain_http: true, peers: true, ..Options::default() })?;
+        let client =
+            Client::new(ClientOptions { plain_http: true, peers: true, ..ClientOptions::default() })?;
         Ok(Self { client, seen: Mutex::default(), permits: Semaphore::new(CONCURRENCY) })
     }
 
