@@ -352,17 +352,21 @@ impl Cluster {
         self.request::<IgnoredAny>(&Query::new(Verb::Merge, &path, bytes(change)), what).await.map(drop)
     }
 
-    /// Deletes an object exactly as it was seen: of that UID and resource version.
+    /// Deletes an object exactly as it was seen: of that UID and resource version. An object that was seen
+    /// without them counts as changed, since a precondition of null is none.
     pub(super) async fn delete(
         &self,
         kind: Kind,
         namespace: &str,
         seen: &ObjectMeta,
     ) -> Result<Deletion, UpError> {
+        let (Some(uid), Some(version)) = (&seen.uid, &seen.resource_version) else {
+            return Ok(Deletion::Changed);
+        };
         let name = seen.name();
         let options = serde_json::json!({
             "propagationPolicy": "Background",
-            "preconditions": {"uid": seen.uid, "resourceVersion": seen.resource_version},
+            "preconditions": {"uid": uid, "resourceVersion": version},
         });
         let what = || format!("delete {}", kind.words(namespace, name));
         let path = kind.path(namespace, name);

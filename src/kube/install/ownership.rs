@@ -92,8 +92,8 @@ pub(super) fn sharer(definition: &Object) -> Option<String> {
     if writers.peek().is_none() {
         return Some("nothing says that `up` made".into());
     }
-    let other = writers.find_map(|fields| fields.manager.as_deref().filter(|name| *name != managers::UP));
-    other.map(|other| format!("{other} has a share in"))
+    let other = writers.find(|fields| fields.manager.as_deref() != Some(managers::UP))?;
+    Some(format!("{} has a share in", other.manager.as_deref().unwrap_or("a writer without a name")))
 }
 
 #[cfg(test)]
@@ -159,6 +159,7 @@ mod tests {
         let status = json!({"manager": "kube-apiserver", "subresource": "status"});
         assert_eq!(told(json!([{"manager": managers::UP}, status])), "");
         assert!(told(json!([{"manager": managers::UP}, {"manager": "helm"}])).contains("helm"));
+        assert!(told(json!([{"manager": managers::UP}, {"operation": "Update"}])).contains("without a name"));
         assert!(told(json!([])).contains("nothing says"));
         assert!(told(json!([status])).contains("nothing says"));
     }

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
+use quinistry_oci::Content;
+use quinistry_oci::Digest;
+use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
 
 use super::error::UpError;
 use super::version::{self, OWN};
 use crate::seed::{Cut, stub_of};
-use quinistry_oci::Content;
-use quinistry_oci::Digest;
-use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
 
 /// An executable, ready to be cut.
 #[derive(Clone, Debug)]

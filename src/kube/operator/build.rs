@@ -12,6 +12,7 @@ use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use quinistry_oci::Digest;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,7 +23,6 @@ use super::resource::Resource;
 use crate::api::names::annotations::{APPLIED, TEMPLATE};
 use crate::api::names::{APP, labels, managers};
 use crate::crd::QuinistrySpec;
-use quinistry_oci::Digest;
 
 /// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no
 /// mesh, and an injected container would be pulled from a registry that may not be reachable.

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use crate::api::names::{MAIN_CARRIER, managers};
 use crate::crd::QuinistrySpec;
+
 /// Port within the pod.
 pub(super) const CONTAINER_PORT: i32 = 8080;
 

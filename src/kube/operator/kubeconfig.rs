@@ -7,9 +7,8 @@ use std::path::Path;
 
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
-use reqwest::Url;
-
 use quinistry_client::proxy::Proxies;
+use reqwest::Url;
 
 /// Keys that may be named in an error. Others may be what is wrong with the file, a token among them.
 const KEYS: [&str; 28] = [

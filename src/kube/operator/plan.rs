@@ -28,9 +28,10 @@ mod tests;
 use std::rc::Rc;
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
 use quinistry_oci::Digest;
 use quinistry_quine::REPOSITORY;
+
+use k8s_openapi::jiff::Timestamp;
 
 use super::build::{self, Input};
 use super::identity;

@@ -15,7 +15,7 @@ use super::apply::{Applied, apply, exists};
 use super::claims::{self, Claim};
 use super::metrics::{Look, Write};
 use super::observed::{Asked, DaemonSet, Fetched, Observed, Refusal, Rejection};
-use super::plan::{self, Action, Missing, Plan, Step, VerifyRequest};
+use super::plan::{self, Action, Lacking, Missing, Plan, Step, VerifyRequest};
 use super::resource::{Identity, Resource, Watched};
 use super::rival::Rival;
 use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
@@ -98,6 +98,8 @@ impl Operator {
 
     /// Says that nothing can be made of a resource. What runs goes on running.
     async fn refuse(&self, resource: &Watched, plan: &Plan) -> Result<Next, OperatorError> {
+        // Nothing is looked for meanwhile, so what a node lacked before says nothing about the time after.
+        self.memories.lack(resource.identity(), Lacking::default());
         if !resource.identity().is_leaving {
             self.report(resource, plan, false).await?;
         }

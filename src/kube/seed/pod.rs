@@ -1,6 +1,8 @@
 //! What a pod of generation 0 has beside that of every generation: the stub, the pieces, and a place to put them
 //! together where memory files must not be executed (`vm.memfd_noexec`). Pure.
 
+use quinistry_oci::Digest;
+
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource,
     Volume, VolumeMount, VolumeProjection,
@@ -8,7 +10,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{Names, Part};
-use quinistry_oci::Digest;
 
 /// Where the stub lies in the pod.
 const STUB: &str = "/quinistry-stub";

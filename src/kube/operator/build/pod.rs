@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use quinistry_quine::REPOSITORY;
+
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use quinistry_quine::REPOSITORY;
 
 use super::{Input, bootstraps, node_selector, owned, pull_policy};
 use crate::api::names::labels::CARRIER;

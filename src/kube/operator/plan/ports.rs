@@ -45,7 +45,8 @@ struct Claim<'a> {
     identity: &'a Identity,
     spec: &'a QuinistrySpec,
     /// Time since which the resource has its ports, if it has any: its `DaemonSets` are there, and have pods or may have
-    /// some. Without pods a suspended resource has none, nor has one whose pods are refused.
+    /// some. Without pods a suspended resource has none, nor has another resource whose status says that it was
+    /// refused. The planned resource's own refusal does not count: its status is no input of its plan.
     since: Option<Timestamp>,
 }
 

@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use k8s_openapi::jiff::Timestamp;
 use quinistry_oci::Digest;
+
+use k8s_openapi::jiff::Timestamp;
 
 use super::places::Pods;
 use super::ports::by_age;

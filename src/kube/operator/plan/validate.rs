@@ -1,7 +1,8 @@
 //! What the schema cannot check, or did not because it was another version's. Pure.
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quinistry_oci::{Algorithm, Digest};
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::crd::{MAX_GENERATIONS, NetworkMode, QuinistrySpec};
 

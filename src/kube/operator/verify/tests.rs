@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
 use http::{StatusCode, Uri};
 use quinistry_http::{Limits, serve};
+use quinistry_oci::Digest;
 use quinistry_quine::{Executable, LayerForm, Quine};
 use tokio::net::TcpListener;
 
@@ -47,8 +48,6 @@ async fn serve_self_on(ip: Ipv4Addr) -> Digest {
     tokio::spawn(serve(listener, app, Limits::default(), std::future::pending()));
     quine.digest().clone()
 }
-
-use quinistry_oci::Digest;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_byte_is_hashed_and_each_start_is_asked_once() {

@@ -181,14 +181,28 @@ fn a_node_without_a_generation_is_named_once_it_was_waited_for_too_long() {
     });
 }
 
-/// Any status, true or not, but none that says that the specification was refused.
-fn status(random: &mut Random) -> crate::crd::QuinistryStatus {
+const NO_REFUSALS: [&str; 3] = ["AllProven", "RollingOut", "PortConflict"];
+
+/// Any reason, with those for which nothing of a resource can run.
+const REASONS: [&str; 8] = [
+    "AllProven",
+    "RollingOut",
+    "PortConflict",
+    "InvalidSpec",
+    "ApplyRejected",
+    "PodSecurityForbidden",
+    "NamespaceTerminating",
+    "NoNodes",
+];
+
+/// Any status, true or not, with one of these reasons.
+fn status(random: &mut Random, reasons: &[&str]) -> crate::crd::QuinistryStatus {
     let generation = |number: i32, state: &str, available: u64| {
         json!({"generation": number, "daemonSet": "d", "port": 5000, "image": "i", "state": state, "desired": 2,
             "updated": 2, "available": available, "verified": 2})
     };
     let ready = ["True", "False", "Unknown"][usize::try_from(random.below(3)).unwrap()];
-    let reason = ["AllProven", "RollingOut", "PortConflict"][usize::try_from(random.below(3)).unwrap()];
+    let reason = reasons[usize::try_from(random.below(reasons.len() as u64)).unwrap()];
     let state = ["Waiting", "Rolling", "Ready", "Failed"][usize::try_from(random.below(4)).unwrap()];
     serde_json::from_value(json!({
         "observedGeneration": random.below(9), "ready": "9/9", "digest": "sha256:nonsense",
@@ -205,7 +219,7 @@ fn status(random: &mut Random) -> crate::crd::QuinistryStatus {
 #[test]
 fn the_status_of_the_planned_resource_is_never_read() {
     cases(|seed, random, quinistry, world| {
-        let told = Quinistry { status: Some(status(random)), ..quinistry.clone() };
+        let told = Quinistry { status: Some(status(random, &REASONS)), ..quinistry.clone() };
         assert!(world.plan(&quinistry) == world.plan(&told), "seed {seed}");
     });
 }
@@ -226,7 +240,7 @@ fn of_the_status_of_another_resource_only_a_refusal_counts() {
         rival.spec.base_port += i32::try_from(random.below(2)).unwrap() * 100;
         world.observed.rivals = vec![super::rival(&rival)];
         let silent = world.plan(&quinistry);
-        rival.status = Some(status(random));
+        rival.status = Some(status(random, &NO_REFUSALS));
         world.observed.rivals = vec![super::rival(&rival)];
         assert!(world.plan(&quinistry) == silent, "seed {seed}");
     });
