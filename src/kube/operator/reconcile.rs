@@ -98,7 +98,7 @@ impl Operator {
 
     /// Says that nothing can be made of a resource. What runs goes on running.
     async fn refuse(&self, resource: &Watched, plan: &Plan) -> Result<Next, OperatorError> {
-        // Nothing is looked for meanwhile, so what a node lacked before says nothing about the time after.
+        // A refused resource is not observed, so what a node lacked before says nothing about the time after.
         self.memories.lack(resource.identity(), Lacking::default());
         if !resource.identity().is_leaving {
             self.report(resource, plan, false).await?;
