@@ -1,6 +1,6 @@
 //! HTTP servers: a listener that bounds its clients, shutdown signals, and logging.
 //!
-//! [`serve`] puts an axum router behind a listener, with the deadlines and memory budgets that the open
+//! [`serve`] puts a service behind a listener, with the deadlines and memory budgets that the open
 //! network asks for. This crate knows nothing of the content. Its callers are the registry and the operator's
 //! admin port.
 

@@ -167,7 +167,8 @@ impl<S: AsyncRead> DeadlineSocket<S> {
             }
             self.alarm.as_mut().reset(deadline);
         }
-        self.is_armed = true;
+        // tokio polls no timer for a task whose budget is used up, and wakes the task to ask again.
+        self.is_armed |= tokio::task::coop::has_budget_remaining();
         Poll::Pending
     }
 
@@ -459,5 +460,39 @@ impl http_body::Body for TrackedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alarm_that_is_first_polled_without_budget_rings() {
+        let deadlines = Deadlines {
+            head: Duration::from_millis(10),
+            idle: Duration::from_millis(10),
+            write: Duration::from_secs(30),
+            min_write_bytes: 1,
+        };
+        let (socket, _client) = tokio::io::duplex(64);
+        let mut socket = DeadlineSocket::new(socket, deadlines);
+        let mut is_first = true;
+        // A task of its own, which the test's own timeout does not wake.
+        let read = tokio::spawn(poll_fn(move |cx| {
+            while is_first && has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            is_first = false;
+            Pin::new(&mut socket).poll_read(cx, &mut ReadBuf::new(&mut [0; 8]))
+        }));
+        let read =
+            tokio::time::timeout(Duration::from_secs(10), read).await.expect("the alarm rings").unwrap();
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{LazyLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use quinistry::quine::{Executable, LayerForm, Quine};
-use quinistry::registry::{Limits, State, router, serve};
+use quinistry::registry::{Limits, State, serve};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -31,7 +31,6 @@ impl InProcess {
 
     /// One that serves something else.
     pub fn serving(state: State, limits: Limits) -> Self {
-        let app = router(state);
         let (bound, address) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
@@ -39,7 +38,7 @@ impl InProcess {
             runtime.block_on(async {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
                 bound.send(listener.local_addr().unwrap()).unwrap();
-                serve(listener, app, limits, async { drop(stopped.await) }).await;
+                serve(listener, state, limits, async { drop(stopped.await) }).await;
             });
         });
         Self { peer: Peer(address.recv().unwrap()), stop: Some(stop), thread: Some(thread) }
