@@ -1,8 +1,7 @@
 //! Quinistry, the registry that ships itself.
 //!
 //! One static binary that is an OCI registry serving an image of itself. The rooms, from the inside out. All
-//! but the
-//! last two are crates of their own, and Cargo enforces that arrows point one way:
+//! but the last two are crates of their own, and Cargo enforces that arrows point one way:
 //!
 //! - [`oci`]: the nouns of the OCI specifications, parsed once and valid ever after; content at an offset
 //!   ([`oci::Content`]); images as files ([`oci::layout`]); untrusted text on its way to a terminal or a log

@@ -60,7 +60,7 @@ fn dry_run(folder: &Path, args: &[&str]) -> String {
     let output = run(&[&["up", "--dry-run", "--binary", file, "--digest", DIGEST], args].concat());
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{error}");
-    assert!(error.starts_with("quinistry: no cluster is looked at"), "{error}");
+    assert!(error.starts_with("quinistry: cannot read the cluster ("), "{error}");
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// State `LISTEN_STATE` in /proc/net/tcp. Linux, `include/net/tcp_states.h`.
+/// State of a listening socket in /proc/net/tcp (`TCP_LISTEN` of Linux, `include/net/tcp_states.h`).
 const LISTEN_STATE: &str = "0A";
 
 /// Names the process that listens on a TCP port: `NAME (pid PID)`. `None` if there is none, or if this

@@ -60,7 +60,7 @@ pub enum Access {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process of this program holds the lock of the folder.
-    #[error("{} is in use by another quinistry; stop it first, or choose another folder", .0.display())]
+    #[error("{} is in use by another quinistry; stop it first", .0.display())]
     InUse(PathBuf),
     /// The folder does not exist, is not a folder, or may not be read or written.
     #[error("cannot use {} as storage", path.display())]

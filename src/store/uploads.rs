@@ -72,26 +72,25 @@ pub struct Receiver {
     pub(super) touched: SystemTime,
 }
 
-/// Exclusive claim of one request on a session. Dropping the claim
-/// lets the next request in.
+/// Exclusive claim of one request on a session. Dropping the claim lets the next request in.
 #[derive(Debug)]
 pub struct Claimed(OwnedMutexGuard<Option<Receiver>>);
 
 // === impl Claimed ===
 
 impl Claimed {
-    /// What the session has received; nothing once the session has ended.
+    /// Returns the receiver; `None` once the session has ended.
     #[must_use]
     pub fn receiver(&self) -> Option<&Receiver> {
         self.0.as_ref()
     }
 
-    /// What the session has received, to add to it; nothing once the session has ended.
+    /// Returns the receiver to append to; `None` once the session has ended.
     pub fn receiver_mut(&mut self) -> Option<&mut Receiver> {
         self.0.as_mut()
     }
 
-    /// Ends the session, and returns what it has received; nothing if it had ended before.
+    /// Ends the session and returns its receiver; `None` if the session had ended before.
     pub(super) fn take(&mut self) -> Option<Receiver> {
         self.0.take()
     }
