@@ -184,3 +184,28 @@ async fn drain(expects_continue: bool, mut body: Body) -> bool {
     };
     tokio::time::timeout(DRAIN_TIMEOUT, all).await.unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use quinistry_store::{Memory, Store};
+
+    use super::*;
+    use crate::RegistryOptions;
+
+    #[tokio::test]
+    async fn get_and_head_have_the_same_headers_without_a_server_around() {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
+        let state = State::stored(store, RegistryOptions::default());
+        for path in ["/v2/", "/v2/_catalog", "/v2/a/tags/list", "/elsewhere"] {
+            let ask = |method: Method| {
+                let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+                dispatch(&state, request)
+            };
+            let (get, head) = (ask(Method::GET).await, ask(Method::HEAD).await);
+            assert_eq!((get.status(), get.headers()), (head.status(), head.headers()), "{path}");
+            let length = get.headers()[CONTENT_LENGTH].to_str().unwrap().parse().ok();
+            assert_eq!(get.body().size_hint().exact(), length, "{path}");
+        }
+    }
+}

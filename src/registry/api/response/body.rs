@@ -44,8 +44,11 @@ pub(crate) fn json<T: serde::Serialize>(document: &T) -> Response {
 }
 
 fn json_response(bytes: Bytes) -> Response {
+    let length = bytes.len();
     let mut response = Response::new(Body::from(bytes));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, length.into());
     response
 }
 

@@ -4,7 +4,9 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER,
+};
 use http::{HeaderValue, StatusCode};
 use quinistry_oci::{DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, to_json};
 use quinistry_store::{StorageError, StoreError};
@@ -157,9 +159,11 @@ impl IntoResponse for Error {
             tracing::error!(%error, %cause, "request failed in storage");
         }
         let (status, code) = self.status_and_code();
-        let body = ErrorBody { errors: self.details(code) };
-        let mut response = (status, Body::from(to_json(&body))).into_response();
+        let body = to_json(&ErrorBody { errors: self.details(code) });
+        let length = body.len();
+        let mut response = (status, Body::from(body)).into_response();
         let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, length.into());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
