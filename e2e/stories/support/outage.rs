@@ -23,8 +23,9 @@ pub const HEALED: Duration = Duration::from_secs(45);
 
 /// After an outage of the API server Kubernetes itself asks again later and later: for each kind up to a minute after the last
 /// failure, and the `DaemonSet` controller for each set while its picture of the pods is old, which was seen to last for
-/// 43 s. The pauses are drawn by lot, so that their worst is far from what is usual.
-pub const RETURNED: Duration = Duration::from_mins(5);
+/// 43 s. The pauses are drawn by lot, so that their worst is far from what is usual. That controller also waits five
+/// minutes for the event of a pod that it lost with the server.
+pub const RETURNED: Duration = Duration::from_mins(6);
 
 /// Nodes to which anything may happen while the operator goes on: neither its own nor the control plane's.
 pub async fn victims(stage: &Stage) -> Result<Vec<&dyn Node>> {

@@ -11,9 +11,12 @@ use super::operator::Operator;
 use super::world::World;
 use super::{Stage, diagnosis};
 
-/// No story takes longer than this, nor than the other when all is done in full.
-const LONGEST: Duration = Duration::from_mins(5);
-const LONGEST_SOAK: Duration = Duration::from_mins(30);
+/// Time limit of a story. It exceeds the five minutes (`outage::RETURNED`) after which the DaemonSet controller no longer
+/// waits for an event that it lost with the API server.
+const STORY_LIMIT: Duration = Duration::from_mins(8);
+
+/// Time limit of a story that is played in full.
+const SOAK_STORY_LIMIT: Duration = Duration::from_mins(30);
 
 /// When a story is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +152,7 @@ async fn play(
         }
     };
     // A task, so that a panic is a failure like another.
-    let longest = if world.soak { LONGEST_SOAK } else { LONGEST };
+    let longest = if world.soak { SOAK_STORY_LIMIT } else { STORY_LIMIT };
     let task = tokio::spawn(tokio::time::timeout(longest, (story.play)(Arc::clone(&stage))));
     let result = match task.await {
         Ok(Ok(result)) => result,
