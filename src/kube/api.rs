@@ -1,5 +1,5 @@
-//! What the operator and `up` share of the Kubernetes API: the shapes of its objects, connections to its server,
-//! answers that are errors, names, and types of conditions.
+//! Parts of the Kubernetes API that the operator and `up` share: shapes of objects, connections to the API server,
+//! its error answers, names, and condition types.
 //!
 //! No decisions: those are the operator's and `up`'s. Called by both, and by `seed` for the names.
 

@@ -15,11 +15,11 @@ pub const FIXED_POINT: &str = "FixedPoint";
 /// Something is wrong.
 pub const DEGRADED: &str = "Degraded";
 
-/// Of a pod: it has a node.
+/// Condition of a pod that has a node.
 pub const POD_SCHEDULED: &str = "PodScheduled";
 
-/// Of a definition: its resources are served.
+/// Condition of a definition whose resources the API server serves.
 pub const ESTABLISHED: &str = "Established";
 
-/// Of an `APIService`: it answers.
+/// Condition of an `APIService` that answers.
 pub const AVAILABLE: &str = "Available";

@@ -1,9 +1,9 @@
 //! Locks: what a poisoned one means, and in which order several are taken.
 //!
 //! A thread that panics while it holds a lock leaves behind a value that is whole: each critical section makes one
-//! change, and works out what to write before it writes. So whoever takes the lock next goes on with what is there,
-//! and one failed task does not end all others. What must not go on after a panic is ended by who supervises it (see
-//! the operator's `watches`).
+//! change, and works out what to write before it writes. So the next task that takes the lock goes on with the
+//! value, and one failed task does not end all others. The operator's `watches` end the tasks that must not go on after
+//! a panic.
 //!
 //! Order, for those who hold one lock while they take another; all locks that are not named here are taken alone:
 //!

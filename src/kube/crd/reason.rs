@@ -1,4 +1,4 @@
-//! Why: the one list of reasons. [`Reason`] is for conditions, deviations, and the Events that tell of them;
+//! The one list of reasons. [`Reason`] is for conditions, deviations, and the Events that tell of them;
 //! [`EventReason`] is for Events about what the operator did; [`OPERATOR_GONE`] is what readers of a status add.
 //!
 //! A test holds the documented tables to this list.

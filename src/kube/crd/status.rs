@@ -1,4 +1,4 @@
-//! What the operator says of a resource. Written by the operator alone, and derived from what it observes: the
+//! Status of a resource. Written by the operator alone, and derived from what it observes: the
 //! operator reads a status only to see what has changed since, and whether the specification of another resource was
 //! refused.
 

@@ -66,7 +66,7 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// What a request does, with the method and the form of its body.
+/// Effect of a request, which decides its method and the form of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
     Read,

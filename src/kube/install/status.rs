@@ -48,7 +48,7 @@ pub struct Picture {
     pub operator: Writer,
     /// Time at which the operator last wrote this status, if that is recorded.
     pub written: Option<String>,
-    /// What is wrong with a resource that no operator sees to yet.
+    /// Fault of a resource that no operator has reconciled yet.
     #[serde(skip)]
     pub trouble: Option<Trouble>,
     /// What is on each node; empty for too many nodes.

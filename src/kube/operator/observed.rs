@@ -64,7 +64,7 @@ pub(super) struct Observed {
     pub running: BTreeMap<String, Vec<Running>>,
     /// The operator's own executable.
     pub own: Own,
-    /// What was asked so far.
+    /// Last question that was asked; those before it were asked too.
     pub asked: Asked,
 }
 

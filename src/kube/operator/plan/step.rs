@@ -11,7 +11,7 @@ use crate::operator::resource::Resource;
 pub(in crate::operator) enum Step {
     /// The images of the pods on these nodes are needed, as no carrier is known there.
     Carriers(Vec<String>),
-    /// What Events say of these generations and pods is needed.
+    /// The Events of these generations and pods are needed.
     Events(Missing),
     /// The bytes that the pods of [`Plan::verify`] serve are needed. If none of them has anything new to say, the plan
     /// stands.

@@ -22,9 +22,9 @@ pub(in crate::operator) struct Valid {
 /// A number of nodes, or a percentage of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::operator) enum Share {
-    /// So many.
+    /// Number of nodes.
     Nodes(i32),
-    /// So many in a hundred.
+    /// Percentage of the selected nodes.
     Percent(usize),
 }
 

@@ -17,7 +17,7 @@ fn quinistry() -> Resource {
     Resource::parse(&serde_json::from_value(object).unwrap()).unwrap()
 }
 
-/// What is said of it.
+/// Returns the status that the report writes.
 fn status(
     resource: &Resource,
     plan: &Plan,
