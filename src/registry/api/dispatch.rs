@@ -144,16 +144,10 @@ async fn handle_builtin(
     }
 }
 
-/// Removes the body for HEAD, whose headers are those of GET, length included (RFC 9110, 9.3.2).
+/// Removes the body for HEAD, whose headers are those of GET (RFC 9110, 9.3.2). The builder of a response has
+/// set its length.
 fn without_body(response: Response) -> Response {
-    if response.body().is_end_stream() {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    if let Some(length) = body.size_hint().exact() {
-        parts.headers.insert(CONTENT_LENGTH, length.into());
-    }
-    Response::from_parts(parts, Body::empty())
+    if response.body().is_end_stream() { response } else { response.map(|_| Body::empty()) }
 }
 
 /// Most bytes of a refused body that are read: the longest manifest that clients send.
