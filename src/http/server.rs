@@ -13,7 +13,7 @@ use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service;
@@ -98,17 +98,27 @@ pub(super) const MAX_READ_BUFFER_BYTES: usize = 128 * 1024;
 /// TCP keepalive of a silent client: idle time before the first probe, interval, and number of probes.
 const TCP_KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
 
-/// Enables TCP keepalive, which accepted connections inherit, so that the kernel ends connections whose
-/// client vanished without closing them, for example at a power failure. Also makes the backlog as long as
-/// the number of connections, because a client repeats a dropped attempt only after a second.
+/// Most bytes of a connection that the kernel holds before they are sent. Without this bound the kernel
+/// copies some 2.5 MB of a response for each client that does not read (`tcp_wmem`): a thousand of them
+/// occupy a core for seconds, and their buffers count in the pod's memory cgroup. Twice the largest write,
+/// so that the kernel has bytes to send while the server prepares the next ones.
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+
+/// Sets options of the listening socket, which accepted connections inherit:
+///
+/// - a backlog as long as the number of connections, because a client repeats a dropped attempt only after a
+///   second;
+/// - TCP keepalive, so that the kernel ends connections whose client vanished without closing them, for
+///   example at a power failure;
+/// - [`MAX_UNSENT_BYTES`].
 fn set_socket_options(listener: &TcpListener, limits: Limits) -> io::Result<()> {
     let (idle, interval, count) = TCP_KEEPALIVE;
-    rustix::net::listen(listener, i32::try_from(limits.connections).unwrap_or(i32::MAX))?;
-    sockopt::set_socket_keepalive(listener, true)?;
-    sockopt::set_tcp_keepidle(listener, idle)?;
-    sockopt::set_tcp_keepintvl(listener, interval)?;
-    sockopt::set_tcp_keepcnt(listener, count)?;
-    Ok(())
+    let socket = SockRef::from(listener);
+    socket.listen(i32::try_from(limits.connections).unwrap_or(i32::MAX))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count),
+    )?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)
 }
 
 type Connection<S> = hyper::server::conn::http1::Connection<
@@ -156,4 +166,71 @@ async fn handle_accept_error(error: &io::Error) {
     // File descriptors or memory are exhausted. Both are freed when connections end, so wait for that.
     tracing::warn!(%error, "cannot accept connection, retrying in 100 ms");
     tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::body::Body;
+    use bytes::Bytes;
+    use http_body::{Frame, SizeHint};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// Body of [`BODY_BYTES`] that counts the bytes it gave.
+    #[derive(Debug)]
+    struct CountedBody(Arc<AtomicUsize>);
+
+    const BODY_BYTES: usize = 64 << 20;
+
+    impl http_body::Body for CountedBody {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            const PIECE: Bytes = Bytes::from_static(&[b'x'; 32 * 1024]);
+            let given = self.0.fetch_add(PIECE.len(), Ordering::SeqCst);
+            std::task::Poll::Ready((given < BODY_BYTES).then_some(Ok(Frame::data(PIECE))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(BODY_BYTES as u64)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_kernel_holds_little_of_a_response_that_the_client_does_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let given = Arc::new(AtomicUsize::new(0));
+        let app = tower::service_fn({
+            let given = given.clone();
+            move |_: Request| {
+                let body = Body::new(CountedBody(given.clone()));
+                async move { Ok::<_, Infallible>(Response::new(body)) }
+            }
+        });
+        let server = tokio::spawn(serve(listener, app, Limits::default(), std::future::pending()));
+        // Only connections made after the options were set inherit them.
+        tokio::task::yield_now().await;
+        let client = TcpSocket::new_v4().unwrap();
+        client.set_recv_buffer_size(4096).unwrap();
+        let mut client = client.connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        client.readable().await.unwrap();
+        // The response stalls once the kernel takes no more.
+        let mut last = 0;
+        while given.load(Ordering::SeqCst) > last {
+            last = given.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(last < 4 * MAX_UNSENT_BYTES as usize, "{last} bytes were taken from the body");
+        server.abort();
+    }
 }
