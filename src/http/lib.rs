@@ -6,6 +6,7 @@
 
 pub mod memory_budget;
 pub mod nss;
+mod response_state;
 mod server;
 pub mod shutdown;
 mod socket;

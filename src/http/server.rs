@@ -18,7 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use super::socket::{DeadlineSocket, Deadlines, TrackedService};
+use super::response_state::TrackedService;
+use super::socket::{DeadlineSocket, Deadlines};
 
 /// Bounds on the resources that clients take. The defaults leave time to slow links, and end silent clients.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,175 @@
+//! Progress of the current response, which a connection's socket needs to know and only the service sees.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::memory_budget::UNBUDGETED_BYTES;
+
+/// State of the current response, shared by a connection's socket and the service behind it. Only the
+/// connection's own task uses it.
+#[derive(Clone, Debug)]
+pub(super) struct ResponseState(Arc<SharedResponseState>);
+
+#[derive(Debug)]
+struct SharedResponseState {
+    is_responding: AtomicBool,
+    /// Time at which the connection was accepted, from which `ended` is measured.
+    accepted: Instant,
+    /// Milliseconds from `accepted` to the end of the last response.
+    ended: AtomicU64,
+    /// Bytes of a response's body that were passed to hyper and not yet written.
+    unsent: AtomicUsize,
+    /// True if a body waits for `unsent` to be written.
+    is_body_waiting: AtomicBool,
+}
+
+impl ResponseState {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(SharedResponseState {
+            is_responding: AtomicBool::default(),
+            accepted: Instant::now(),
+            ended: AtomicU64::default(),
+            unsent: AtomicUsize::default(),
+            is_body_waiting: AtomicBool::default(),
+        }))
+    }
+
+    pub(super) fn is_responding(&self) -> bool {
+        self.0.is_responding.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) {
+        self.0.unsent.store(0, Ordering::Relaxed);
+        self.0.is_responding.store(true, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        let since = self.0.accepted.elapsed().as_millis();
+        self.0.ended.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.is_responding.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns the time at which the last response ended; before the first one, the time at which the
+    /// connection was accepted.
+    pub(super) fn last_response(&self) -> Instant {
+        self.0.accepted + Duration::from_millis(self.0.ended.load(Ordering::Relaxed))
+    }
+
+    /// Records that everything passed to hyper has been written. Returns true if the body waits for that.
+    pub(super) fn sent(&self) -> bool {
+        self.0.unsent.store(0, Ordering::Relaxed);
+        self.0.is_body_waiting.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Service that records when a response begins, and when its body has been passed to hyper.
+#[derive(Clone, Debug)]
+pub(super) struct TrackedService<S> {
+    service: S,
+    state: ResponseState,
+}
+
+impl<S> TrackedService<S> {
+    pub(super) fn new(service: S, state: ResponseState) -> Self {
+        Self { service, state }
+    }
+}
+
+impl<S, B> Service<http::Request<B>> for TrackedService<S>
+where
+    S: Service<Request, Response = Response>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = http::Response<TrackedBody>;
+    type Error = S::Error;
+    type Future = TrackedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        self.state.begin();
+        TrackedFuture { future: self.service.call(request.map(Body::new)), state: Some(self.state.clone()) }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Future of a [`TrackedService`].
+    pub(super) struct TrackedFuture<F> {
+        #[pin]
+        future: F,
+        state: Option<ResponseState>,
+    }
+}
+
+impl<F, E> Future for TrackedFuture<F>
+where
+    F: Future<Output = Result<Response, E>>,
+{
+    type Output = Result<http::Response<TrackedBody>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.future.poll(cx))?;
+        let state = this.state.take();
+        Poll::Ready(Ok(response.map(|body| TrackedBody { body, state })))
+    }
+}
+
+/// Body that ends the response when it is dropped, and gives its next piece when the last one has been
+/// written.
+pub(super) struct TrackedBody {
+    body: Body,
+    state: Option<ResponseState>,
+}
+
+impl Drop for TrackedBody {
+    fn drop(&mut self) {
+        if let Some(state) = &self.state {
+            state.end();
+        }
+    }
+}
+
+impl http_body::Body for TrackedBody {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = &mut *self;
+        let Some(ResponseState(shared)) = &this.state else { return Pin::new(&mut this.body).poll_frame(cx) };
+        // hyper gathers up to 16 pieces before it writes; a client that does not read would hold all of them.
+        if shared.unsent.load(Ordering::Relaxed) >= UNBUDGETED_BYTES {
+            shared.is_body_waiting.store(true, Ordering::Relaxed);
+            return Poll::Pending;
+        }
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        shared.unsent.fetch_add(length, Ordering::Relaxed);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
