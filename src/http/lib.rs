@@ -4,6 +4,7 @@
 //! network asks for. This crate knows nothing of the content. Its callers are the registry and the operator's
 //! admin port.
 
+mod departure;
 pub mod memory_budget;
 pub mod nss;
 mod response_state;

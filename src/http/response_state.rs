@@ -32,6 +32,8 @@ struct SharedResponseState {
     unsent: AtomicUsize,
     /// True if a body waits for `unsent` to be written.
     is_body_waiting: AtomicBool,
+    /// Bytes of the request's body that its handler has not received; 0 if their number is unknown.
+    unread: AtomicU64,
 }
 
 impl ResponseState {
@@ -42,6 +44,7 @@ impl ResponseState {
             ended: AtomicU64::default(),
             unsent: AtomicUsize::default(),
             is_body_waiting: AtomicBool::default(),
+            unread: AtomicU64::default(),
         }))
     }
 
@@ -54,9 +57,16 @@ impl ResponseState {
         self.0.is_responding.store(true, Ordering::Relaxed);
     }
 
+    /// Returns the bytes of the current request's body that its handler has not received, if their number is
+    /// known.
+    pub(super) fn unread(&self) -> u64 {
+        self.0.unread.load(Ordering::Relaxed)
+    }
+
     fn end(&self) {
         let since = self.0.accepted.elapsed().as_millis();
         self.0.ended.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.unread.store(0, Ordering::Relaxed);
         self.0.is_responding.store(false, Ordering::Relaxed);
     }
 
@@ -102,7 +112,52 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         self.state.begin();
-        TrackedFuture { future: self.service.call(request.map(Body::new)), state: Some(self.state.clone()) }
+        let request = request.map(|body| match body.size_hint().exact() {
+            None | Some(0) => Body::new(body),
+            Some(length) => {
+                self.state.0.unread.store(length, Ordering::Relaxed);
+                Body::new(RequestBody { body, state: self.state.clone() })
+            }
+        });
+        TrackedFuture { future: self.service.call(request), state: Some(self.state.clone()) }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Body of a request that counts what its handler has not received.
+    struct RequestBody<B> {
+        #[pin]
+        body: B,
+        state: ResponseState,
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes>> http_body::Body for RequestBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        let length = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            // Nothing follows.
+            None | Some(Err(_)) => u64::MAX,
+        };
+        let unread = &this.state.0.unread;
+        unread.store(unread.load(Ordering::Relaxed).saturating_sub(length), Ordering::Relaxed);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -176,7 +176,7 @@ mod tests {
     use axum::body::Body;
     use bytes::Bytes;
     use http_body::{Frame, SizeHint};
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpSocket;
 
     use super::*;
@@ -232,6 +232,32 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         assert!(last < 4 * MAX_UNSENT_BYTES as usize, "{last} bytes were taken from the body");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn the_place_of_a_client_that_left_while_its_request_waited_is_free() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = tower::service_fn(|request: Request| async move {
+            if request.method() == http::Method::POST {
+                // Holds the body without reading it, as a request that waits for memory does.
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(Response::new(Body::from("served")))
+        });
+        let limits = Limits { connections: 1, ..Limits::default() };
+        let server = tokio::spawn(serve(listener, app, limits, std::future::pending()));
+        let mut leaves = TcpStream::connect(address).await.unwrap();
+        leaves.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n").await.unwrap();
+        leaves.write_all(&[b'x'; 50_000]).await.unwrap();
+        drop(leaves);
+        let mut next = TcpStream::connect(address).await.unwrap();
+        next.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut response = Vec::new();
+        let served = next.read_to_end(&mut response);
+        tokio::time::timeout(Duration::from_secs(10), served).await.expect("the place is free").unwrap();
+        assert!(response.ends_with(b"served"), "{}", response.escape_ascii());
         server.abort();
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::{Instant, Sleep};
 
+use super::departure::DetectDeparture;
 use super::memory_budget::{Permit, READ_BUFFERS, RESPONSES, UNBUDGETED_BYTES};
 use super::response_state::ResponseState;
 use super::server::MAX_READ_BUFFER_BYTES;
@@ -40,6 +41,9 @@ const MIN_BYTES_IN_SHORT_WINDOW: u64 = 64 * 1024;
 /// pages for each read, and this many bytes touch only one of them.
 const UNBUDGETED_BODY_READ_BYTES: usize = 2 * 1024;
 
+/// Time between checks whether a client whose request waits has left.
+const DEPARTURE_CHECK_PERIOD: Duration = Duration::from_millis(250);
+
 /// Socket that enforces deadlines and bounds the memory of its connection.
 #[derive(Debug)]
 pub(super) struct DeadlineSocket<S> {
@@ -56,6 +60,8 @@ pub(super) struct DeadlineSocket<S> {
     /// Permit of a client that sends much, and may fill large buffers.
     read_permit: Option<Permit>,
     slow_write: Option<SlowWrite>,
+    /// Time of the next check whether the client has left, while the handler has not received the whole body.
+    departure_check: Option<Instant>,
 }
 
 /// Received bytes of a request's head.
@@ -86,6 +92,7 @@ impl<S: AsyncRead> DeadlineSocket<S> {
             head: None,
             read_permit: None,
             slow_write: None,
+            departure_check: None,
         }
     }
 
@@ -238,6 +245,36 @@ impl<S: AsyncRead> DeadlineSocket<S> {
     }
 }
 
+impl<S: AsyncRead + DetectDeparture> DeadlineSocket<S> {
+    /// Returns ready with an error if the client left before it sent the whole body that the handler waits
+    /// with.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let unread = self.state.unread();
+        if unread == 0 {
+            self.departure_check = None;
+            return Poll::Pending;
+        }
+        let next = || Instant::now() + DEPARTURE_CHECK_PERIOD;
+        let mut check = self.departure_check.unwrap_or_else(next);
+        while self.poll_deadline(cx, check).is_ready() {
+            // hyper may hold this much of the body.
+            let buffered = match self.read_permit {
+                Some(_) => MAX_READ_BUFFER_BYTES,
+                None => UNBUDGETED_BYTES + UNBUDGETED_BODY_READ_BYTES,
+            };
+            if self.socket.get_ref().has_departed(unread.saturating_sub(buffered as u64)) {
+                return Poll::Ready(io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    "client left before its request was complete",
+                ));
+            }
+            check = next();
+        }
+        self.departure_check = Some(check);
+        Poll::Pending
+    }
+}
+
 impl SlowWrite {
     /// Returns the end of the window that ends first.
     fn next(&self, long: Duration) -> Instant {
@@ -270,7 +307,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineSocket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeadlineSocket<S> {
+impl<S: AsyncRead + AsyncWrite + DetectDeparture + Unpin> AsyncWrite for DeadlineSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(self.socket.get_mut()).poll_write(cx, bytes);
         self.after_write(cx, bytes.len(), wrote)
@@ -292,6 +329,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeadlineSocket<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper calls this whenever the task is woken, for any reason.
+        if let Poll::Ready(error) = self.poll_departure(cx) {
+            return Poll::Ready(Err(error));
+        }
         self.keep_armed(cx);
         Pin::new(self.socket.get_mut()).poll_flush(cx)
     }

@@ -3,7 +3,7 @@
 //! Only a registry with storage uses them. The pods that serve a generation (memory limit: 128 MiB) have no
 //! storage, so the budgets of connections alone bound the memory that their clients take. Where their budget
 //! is used up, bodies of uploads are received by smaller reads; manifests must be in memory as a whole, and
-//! wait for their budget.
+//! wait for their budget, unless they fit into the bytes that every connection has.
 
 use quinistry_http::memory_budget::MemoryBudget;
 
@@ -16,6 +16,12 @@ pub(crate) static MANIFEST_BEGINNINGS: MemoryBudget = MemoryBudget::new(16 * 102
 
 /// Budget of the remainders of received manifests.
 pub(crate) static MANIFEST_REMAINDERS: MemoryBudget = MemoryBudget::new(64 * 1024 * 1024);
+
+/// Budgets of a manifest of at most [`MAX_MANIFEST_BEGINNING_BYTES`].
+pub(crate) static SHORT_MANIFEST_BUDGETS: [&MemoryBudget; 1] = [&MANIFEST_BEGINNINGS];
+
+/// Budgets of a longer manifest.
+pub(crate) static LONG_MANIFEST_BUDGETS: [&MemoryBudget; 2] = [&MANIFEST_BEGINNINGS, &MANIFEST_REMAINDERS];
 
 /// Bytes of each manifest that [`MANIFEST_BEGINNINGS`] covers. Nearly all manifests are shorter.
 pub(crate) const MAX_MANIFEST_BEGINNING_BYTES: usize = 64 * 1024;

@@ -49,10 +49,10 @@ pub(crate) struct RequestBody<'a> {
     budget_window: Option<BudgetWindow>,
 }
 
-/// Window in which a body must progress while its memory budget is nearly exhausted.
+/// Window in which a body must progress while a memory budget that it uses is nearly exhausted.
 #[derive(Clone, Copy, Debug)]
 struct BudgetWindow {
-    budget: &'static MemoryBudget,
+    budgets: &'static [&'static MemoryBudget],
     end: Instant,
     /// Bytes received within the window.
     bytes: u64,
@@ -81,10 +81,14 @@ impl<'a> RequestBody<'a> {
         }
     }
 
-    /// Requires a higher rate from now on whenever `budget` is nearly exhausted.
-    pub(crate) fn uses_budget(&mut self, budget: &'static MemoryBudget) {
-        if self.budget_window.is_none_or(|window| !std::ptr::eq(window.budget, budget)) {
-            self.budget_window = Some(BudgetWindow { budget, end: Instant::now() + SHORT_WINDOW, bytes: 0 });
+    /// Requires a higher rate from now on whenever one of `budgets` is nearly exhausted.
+    pub(crate) fn uses_budgets(&mut self, budgets: &'static [&'static MemoryBudget]) {
+        match &mut self.budget_window {
+            Some(window) => window.budgets = budgets,
+            None => {
+                let end = Instant::now() + SHORT_WINDOW;
+                self.budget_window = Some(BudgetWindow { budgets, end, bytes: 0 });
+            }
         }
     }
 
@@ -126,7 +130,8 @@ impl<'a> RequestBody<'a> {
         if let Some(window) = &mut self.budget_window
             && window.end <= now
         {
-            if window.bytes < MIN_BYTES_IN_SHORT_WINDOW && window.budget.is_nearly_exhausted() {
+            let is_exhausted = || window.budgets.iter().any(|budget| budget.is_nearly_exhausted());
+            if window.bytes < MIN_BYTES_IN_SHORT_WINDOW && is_exhausted() {
                 return Err(Error::SlowBody);
             }
             (window.end, window.bytes) = (now + SHORT_WINDOW, 0);
@@ -212,10 +217,11 @@ mod tests {
     #[test]
     fn time_in_which_the_body_was_not_read_does_not_count() {
         static BUDGET: MemoryBudget = MemoryBudget::new(4);
+        static BUDGETS: [&MemoryBudget; 1] = [&BUDGET];
         let _all = BUDGET.try_acquire(4).unwrap();
         let mut body = Body::empty();
         let mut request_body = RequestBody::new(&mut body, &RegistryOptions::default());
-        request_body.uses_budget(&BUDGET);
+        request_body.uses_budgets(&BUDGETS);
         let waited = Duration::from_hours(1);
         // Simulates that this time has passed.
         request_body.window_end -= waited;
@@ -244,13 +250,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_must_progress_while_its_budget_is_nearly_exhausted() {
+    async fn a_body_must_progress_while_one_of_its_budgets_is_nearly_exhausted() {
         static BUDGET: MemoryBudget = MemoryBudget::new(100);
+        static FREE: MemoryBudget = MemoryBudget::new(100);
+        static BUDGETS: [&MemoryBudget; 2] = [&FREE, &BUDGET];
         let mut silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
         let mut request_body = RequestBody::new(&mut silent, &RegistryOptions::default());
-        request_body.uses_budget(&BUDGET);
+        request_body.uses_budgets(&BUDGETS);
         let past = Instant::now();
-        let window = |bytes| Some(BudgetWindow { budget: &BUDGET, end: past, bytes });
+        let window = |bytes| Some(BudgetWindow { budgets: &BUDGETS, end: past, bytes });
         request_body.budget_window = window(0);
         request_body.check_progress().expect("the budget is free");
         let _all = BUDGET.try_acquire(90).unwrap();

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use quinistry_http::memory_budget::{MemoryBudget, PERMIT_TIMEOUT, Permit};
+use quinistry_http::memory_budget::{MemoryBudget, PERMIT_TIMEOUT, Permit, UNBUDGETED_BYTES};
 use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
 use quinistry_store::{StoreError, Tagged};
 use tokio::time::Instant;
@@ -19,7 +19,10 @@ use crate::api::request_body::{RequestBody, content_length};
 use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::{DIGEST, ServedContent, ascii};
-use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, MAX_MANIFEST_BEGINNING_BYTES};
+use crate::memory_budgets::{
+    LONG_MANIFEST_BUDGETS, MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, MAX_MANIFEST_BEGINNING_BYTES,
+    SHORT_MANIFEST_BUDGETS,
+};
 use crate::{LimitedStore, run_blocking};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -173,10 +176,19 @@ struct ManifestPermits {
 }
 
 impl ManifestPermits {
-    /// Acquires memory for `more` bytes behind the first `before`, and returns the budget of the last of
-    /// them.
-    async fn extend(&mut self, before: usize, more: usize) -> Result<&'static MemoryBudget, Error> {
-        let beginning = MAX_MANIFEST_BEGINNING_BYTES.saturating_sub(before).min(more);
+    /// Acquires memory for `more` bytes behind the first `before`, and returns the budgets that the manifest
+    /// uses then. A manifest of at most [`UNBUDGETED_BYTES`] uses none: other clients cannot make it wait.
+    async fn extend(
+        &mut self,
+        before: usize,
+        more: usize,
+    ) -> Result<&'static [&'static MemoryBudget], Error> {
+        let length = before + more;
+        if length <= UNBUDGETED_BYTES {
+            return Ok(&[]);
+        }
+        let more = if self.beginning.is_none() { length } else { more };
+        let beginning = MAX_MANIFEST_BEGINNING_BYTES.saturating_sub(length - more).min(more);
         for (permit, budget, bytes) in [
             (&mut self.beginning, &MANIFEST_BEGINNINGS, beginning),
             (&mut self.remainder, &MANIFEST_REMAINDERS, more - beginning),
@@ -189,7 +201,10 @@ impl ManifestPermits {
                 }
             }
         }
-        Ok(if more > beginning { &MANIFEST_REMAINDERS } else { &MANIFEST_BEGINNINGS })
+        Ok(match self.remainder {
+            Some(_) => &LONG_MANIFEST_BUDGETS,
+            None => &SHORT_MANIFEST_BUDGETS,
+        })
     }
 }
 
@@ -210,9 +225,9 @@ async fn receive(
             return Err(Error::ManifestTooLong);
         }
         let requested = Instant::now();
-        let budget = permits.extend(bytes.len(), data.len()).await?;
+        let budgets = permits.extend(bytes.len(), data.len()).await?;
         request_body.extend_deadlines(requested.elapsed());
-        request_body.uses_budget(budget);
+        request_body.uses_budgets(budgets);
         bytes.extend_from_slice(&data);
     }
     Ok((bytes.freeze(), permits))
@@ -253,6 +268,20 @@ mod tests {
         }
         drop(permits);
         assert_eq!(long.await, StatusCode::CREATED);
+    }
+
+    #[tokio::test]
+    async fn a_manifest_uses_the_budgets_of_the_bytes_it_has() {
+        let mut permits = ManifestPermits::default();
+        assert_eq!(permits.extend(0, UNBUDGETED_BYTES).await.unwrap().len(), 0);
+        assert!(permits.beginning.is_none());
+        assert_eq!(permits.extend(UNBUDGETED_BYTES, 1).await.unwrap().len(), 1);
+        let taken = |permit: &Option<Permit>| permit.as_ref().map(Permit::num_permits);
+        assert_eq!(taken(&permits.beginning), Some(UNBUDGETED_BYTES + 1));
+        let more = MAX_MANIFEST_BEGINNING_BYTES;
+        assert_eq!(permits.extend(UNBUDGETED_BYTES + 1, more).await.unwrap().len(), 2);
+        assert_eq!(taken(&permits.beginning), Some(MAX_MANIFEST_BEGINNING_BYTES));
+        assert_eq!(taken(&permits.remainder), Some(UNBUDGETED_BYTES + 1));
     }
 
     #[test]
