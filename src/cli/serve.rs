@@ -78,7 +78,12 @@ impl Args {
 
     async fn serve(self, quine: &Quine) -> anyhow::Result<()> {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
-        let listener = self.bind().await?;
+        let listener = self.bind()?;
+        let mut state = State::new(quine);
+        if let Some((store, options)) = self.storage.open()? {
+            self.storage.sweep(&store);
+            state = state.with_store(store, options);
+        }
         tracing::info!(
             address = %listener.local_addr()?,
             manifest = %quine.digest(),
@@ -86,11 +91,6 @@ impl Args {
             layer = %quine.layer().digest(),
             "serving {REPOSITORY}"
         );
-        let mut state = State::new(quine);
-        if let Some((store, options)) = self.storage.open()? {
-            self.storage.sweep(&store);
-            state = state.with_store(store, options);
-        }
         let stop = async {
             signals.next().await;
             tracing::info!("stopping");
@@ -99,13 +99,13 @@ impl Args {
         Ok(())
     }
 
-    async fn bind(&self) -> anyhow::Result<TcpListener> {
+    fn bind(&self) -> anyhow::Result<TcpListener> {
         if self.listen_stdin {
             return from_stdin().context("standard input is not a listening TCP socket");
         }
         match self.listen {
-            Some(address) => bind(address).await,
-            None => bind_all((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()).await,
+            Some(address) => bind(address),
+            None => bind_all((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()),
         }
     }
 }

@@ -13,4 +13,4 @@ pub mod shutdown;
 mod socket;
 pub mod telemetry;
 
-pub use server::{Limits, serve};
+pub use server::{Limits, bind, serve};

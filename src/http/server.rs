@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
@@ -58,7 +59,7 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    if let Err(error) = set_socket_options(&listener, limits) {
+    if let Err(error) = adopt(&listener, limits) {
         tracing::debug!(%error, "cannot set options of the listening socket");
     }
     let graceful = GracefulShutdown::new();
@@ -105,17 +106,31 @@ const TCP_KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Durati
 /// so that the kernel has bytes to send while the server prepares the next ones.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
-/// Sets options of the listening socket, which accepted connections inherit:
-///
-/// - a backlog as long as the number of connections, because a client repeats a dropped attempt only after a
-///   second;
-/// - TCP keepalive, so that the kernel ends connections whose client vanished without closing them, for
-///   example at a power failure;
-/// - [`MAX_UNSENT_BYTES`].
-fn set_socket_options(listener: &TcpListener, limits: Limits) -> io::Result<()> {
-    let (idle, interval, count) = TCP_KEEPALIVE;
+/// Listens on `address` with the options that [`serve`] sets, so that also the first connections have them.
+/// Must be called within a tokio runtime.
+pub fn bind(address: SocketAddr, limits: Limits) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restarted server must not wait for the ends of its former connections.
+    socket.set_reuseaddr(true)?;
+    if let Err(error) = set_socket_options(&SockRef::from(&socket)) {
+        tracing::debug!(%error, "cannot set options of the listening socket");
+    }
+    socket.bind(address)?;
+    socket.listen(u32::try_from(limits.connections).unwrap_or(u32::MAX))
+}
+
+/// Sets the options of a listening socket that was made elsewhere. The backlog becomes as long as the number
+/// of connections, because a client repeats a dropped attempt only after a second.
+fn adopt(listener: &TcpListener, limits: Limits) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.listen(i32::try_from(limits.connections).unwrap_or(i32::MAX))?;
+    set_socket_options(&socket)
+}
+
+/// Sets options that accepted connections inherit: TCP keepalive, so that the kernel ends connections whose
+/// client vanished without closing them, for example at a power failure, and [`MAX_UNSENT_BYTES`].
+fn set_socket_options(socket: &SockRef<'_>) -> io::Result<()> {
+    let (idle, interval, count) = TCP_KEEPALIVE;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count),
     )?;
@@ -177,7 +192,6 @@ mod tests {
     use bytes::Bytes;
     use http_body::{Frame, SizeHint};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpSocket;
 
     use super::*;
 
@@ -207,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_kernel_holds_little_of_a_response_that_the_client_does_not_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
         let address = listener.local_addr().unwrap();
         let given = Arc::new(AtomicUsize::new(0));
         let app = tower::service_fn({
@@ -218,8 +232,6 @@ mod tests {
             }
         });
         let server = tokio::spawn(serve(listener, app, Limits::default(), std::future::pending()));
-        // Only connections made after the options were set inherit them.
-        tokio::task::yield_now().await;
         let client = TcpSocket::new_v4().unwrap();
         client.set_recv_buffer_size(4096).unwrap();
         let mut client = client.connect(address).await.unwrap();
@@ -237,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_place_of_a_client_that_left_while_its_request_waited_is_free() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
         let address = listener.local_addr().unwrap();
         let app = tower::service_fn(|request: Request| async move {
             if request.method() == http::Method::POST {
