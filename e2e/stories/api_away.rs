@@ -1,5 +1,5 @@
-//! The API server is away in the middle of a rollout. What runs goes on serving, the operator survives, and the rollout
-//! goes on where it was.
+//! The API server is stopped in the middle of a rollout. Running generations continue to serve, the operator
+//! survives, and the rollout continues afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +31,13 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     wait::until(&stage.daemon_sets(), "anchor-gen2", DEADLINE, what, |_| true).await?;
 
     outage::api_server("stop").await?;
-    // Whatever happens now, it must come back.
+    // Whatever the checks find, the API server must come back.
     let meanwhile = away(&stage).await;
     outage::api_server("start").await?;
     meanwhile?;
     outage::until_answered(&stage).await?;
-    // A kubelet that was late to renew its lease has its node counted as dead, and dead nodes do not hold up the chain:
-    // the resource may be Ready before this node is.
+    // A kubelet that is late to renew its lease makes its node count as dead, and dead nodes do not hold up
+    // the chain: the resource may be Ready before this node is.
     let (all, what) = (ListParams::default(), "all generations are Ready on all nodes");
     wait::until_all(&stage.pods(), &all, outage::RETURNED, what, |pods| {
         pods.len() == usize::from(GENERATIONS) * stage.world.nodes.len() && pods.iter().all(is_ready)
@@ -55,7 +55,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     observer.verdict(&stage).await
 }
 
-/// For a span of time, which is what is tried here.
+/// Waits for a span of time, since the outage itself is tested.
 async fn away(stage: &Stage) -> Result<()> {
     let seconds = if stage.world.soak { 30 } else { 8 };
     let (port, digest) = (stage.base_port, &stage.world.first.digest);

@@ -1,5 +1,5 @@
-//! An API server that answers with 429, then with 503, then cuts connections off, while generations rise and are
-//! replaced. The operator asks again without hammering, and all ends as it should, in order.
+//! An API server that answers with 429, then with 503, then cuts connections, while generations are raised
+//! and replaced. The operator retries without flooding the API server, and completes everything in order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use super::support::{Stage, Story, When, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const PORT: u16 = 18083;
-/// How often connections are cut off, each time when so much more has happened.
+/// Number of times that connections are cut, each after `BETWEEN` further events.
 const CUTS: usize = 5;
 const BETWEEN: usize = 12;
-/// More attempts to write per second than this are a storm: the pause between them begins with two seconds and doubles.
+/// Greatest tolerated rate of attempts to write, per second: the pause between them begins with two seconds
+/// and doubles.
 const STORM: usize = 2;
 
 pub fn story() -> Story {
@@ -48,7 +49,7 @@ async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
     for fault in [Fault::TooManyRequests, Fault::Unavailable] {
         let before = refused(proxy);
         proxy.set(fault);
-        // A span of time, which is what is tried here.
+        // A span of time, since the behaviour during the fault is tested.
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let attempts = refused(proxy) - before;
         stage.say(format_args!("{fault:?} for {seconds} s: {attempts} attempts to write"));

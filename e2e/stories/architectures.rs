@@ -1,4 +1,4 @@
-//! A node of another architecture is named and left out; what runs on the others is raised all the same.
+//! A node of another architecture is named and left out; the generations on the other nodes are raised.
 
 use std::sync::Arc;
 use std::time::Duration;

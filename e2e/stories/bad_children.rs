@@ -1,6 +1,7 @@
-//! Children that are not what they should be, on one node each: one that serves another image than its name promises, and
-//! one that crashes. Content addressing keeps a pull honest, but not a node whose containerd already has something under
-//! the very name. The chain stops there, what stands below goes on, and all heals when the wrong image is gone.
+//! Wrong children on one node each: one that serves another image than its name says, and one that crashes.
+//! Content addressing protects a pull, but not a node whose containerd already stores another image under
+//! that name. The chain stops there, the generations below continue, and the chain heals when the wrong image
+//! is removed.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use serde_json::json;
 use super::support::{Node, Stage, Story, When, serving, shell};
 
 const DEADLINE: Duration = Duration::from_mins(2);
-/// What the one that crashes says, and how it ends.
+/// Termination message of the crashing image.
 const WORDS: &str = "the shelf gave way";
 const CODE: u8 = 7;
 
@@ -82,7 +83,8 @@ async fn crashing(stage: &Stage) -> Result<()> {
     serving::everywhere(stage, port..port + 3, digest).await
 }
 
-/// Generation 1 serves on every node, generation 2 has its pods, there is no generation 3, and one node is blamed.
+/// Checks that generation 1 serves on every node, that generation 2 has its pods, that there is no generation
+/// 3, and that the status names one node.
 async fn stands_below(stage: &Stage, name: &str, node: &dyn Node, port: i32, reason: &str) -> Result<()> {
     serving::everywhere(stage, port..port + 1, &stage.world.first.digest).await?;
     let resource = stage.resources().get(name).await?;
@@ -100,7 +102,7 @@ async fn stands_below(stage: &Stage, name: &str, node: &dyn Node, port: i32, rea
     Ok(())
 }
 
-/// containerd's own tool, about images.
+/// Runs `ctr images` on a node.
 async fn image(node: &dyn Node, words: &[&str]) -> Result<()> {
     let ctr = node.ctr();
     let words: Vec<&str> =
@@ -108,7 +110,7 @@ async fn image(node: &dyn Node, words: &[&str]) -> Result<()> {
     node.run(&words).await.map(drop)
 }
 
-/// An archive of an image whose executable says something and ends.
+/// Builds an archive of an image whose executable prints a line and fails.
 async fn crashing_image(folder: &Path, name: &str) -> Result<PathBuf> {
     let (source, program, archive) = (folder.join("crash.c"), folder.join("crash"), folder.join("crash.tar"));
     let mut file = std::fs::File::create(&source)?;

@@ -1,5 +1,5 @@
-//! Mistakes are told to the person who makes them, by the API server; what slips through its net is told in the
-//! resource's status, and does not hold up others.
+//! Mistakes in a resource: the API server refuses them, and the status reports those that the schema cannot
+//! find. They do not hold up other resources.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     neither["spec"]["seed"] = seed.clone();
     refused(&stage, &neither, "seed without digest", "digest must be set beside seed").await?;
 
-    // What the schema lets through.
+    // A mistake that the schema cannot find.
     let mut unborn = stage.resource("unborn", 2);
     let spec = unborn["spec"].as_object_mut().context("an object")?;
     spec.remove("image");
@@ -49,7 +49,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.say(format_args!("SeedIncomplete says: {message}"));
     ensure!(message.contains("quinistry up"), "the message does not say what to do: {message}");
 
-    // Others go on, and what cannot be changed cannot.
+    // Other resources are raised, and an immutable field cannot be changed.
     stage.apply(&stage.resource("good", 1)).await?;
     stage.until_ready("good", DEADLINE).await?;
     let mut moved = stage.resource("good", 1);
@@ -57,7 +57,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     answered(stage.apply(&moved).await.map(drop), "another basePort", "basePort cannot be changed")
 }
 
-/// Where, what, and words that the answer must contain: the field, or what is wrong with it.
+/// Mistakes as path, value, and text that the answer must contain: the field or the rule.
 fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
     let digest = |length: usize| json!(format!("sha256:{}", "a".repeat(length)));
     vec![
@@ -99,18 +99,18 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
     ]
 }
 
-/// Sets a field by its path of two words.
+/// Sets a field by its path, which consists of two names.
 fn put(resource: &mut Value, path: &str, value: Value) {
     let (section, field) = path[1..].split_once('/').expect("a path of two words");
     resource[section][field] = value;
 }
 
-/// The API server refuses to create it, with these words.
+/// Checks that the API server refuses to create a resource, with this text.
 async fn refused(stage: &Stage, resource: &Value, what: &str, words: &str) -> Result<()> {
     answered(stage.create(resource).await.map(drop), what, words)
 }
 
-/// It was refused as a mistake of whoever asked, with these words.
+/// Checks that an answer is a client error with this text.
 fn answered(answer: kube::Result<()>, what: &str, words: &str) -> Result<()> {
     match answer {
         Ok(()) => bail!("the API server takes {what}"),

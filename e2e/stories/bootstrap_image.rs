@@ -1,5 +1,6 @@
-//! Bootstrap images that cannot be had: nowhere, by no name, and no more although it was loaded onto the node. Each is
-//! told in the kubelet's words, with the remedy, and no child is made meanwhile.
+//! Bootstrap images that cannot be pulled: without a registry, with an invalid name, never loaded, and one
+//! whose later use needs credentials although it was loaded. Each is reported with the kubelet's message and
+//! the remedy, and no child is created.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    // Nobody listens there, so this fails at once, wherever the cluster is.
+    // Nothing listens on this port, so that the pull fails at once on every cluster.
     let nowhere = format!("localhost:{}/quinistry:none", stage.base_port + 20);
     for (name, image, policy, words) in [
         ("nowhere", nowhere.as_str(), "IfNotPresent", "localhost"),
@@ -46,10 +47,10 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     loaded(&stage).await
 }
 
-/// An image that is loaded as it is served, without `--bootstrap`, starts once. Then a child has pulled the same content,
-/// and the kubelet, which since 1.35 notes who pulled what, wants to see credentials for the loaded name.
+/// An image loaded without `--bootstrap` starts once. Then a child has pulled the same content, and the
+/// kubelet, which records pulls since 1.35, asks for credentials for the loaded name.
 async fn loaded(stage: &Stage) -> Result<()> {
-    // Content that nothing has pulled before, in no earlier run either: kubelets remember.
+    // Content that no earlier run has pulled either, since kubelets keep their records.
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("quinistry-plain");
     std::fs::copy(&stage.world.first.path, &program)?;
@@ -75,7 +76,7 @@ async fn loaded(stage: &Stage) -> Result<()> {
     let message = stage.until("plain", "Degraded", "True", "BootstrapImagePullFailed", DEADLINE).await?;
     stage.say(&message);
     ensure!(message.contains("image save --bootstrap"), "the message does not name the remedy: {message}");
-    // The children go on serving.
+    // The children continue to serve.
     let children = stage.pods().list(&of_generation(2)).await?.items;
     ensure!(children.len() == stage.world.nodes.len(), "{} children are left", children.len());
     Ok(())

@@ -1,5 +1,5 @@
-//! Two generations raised without an operator: shows that the cluster, its nodes and the image are what the other
-//! stories take for granted, and how fast a chain can be at all.
+//! Two generations raised without an operator. The story shows that cluster, nodes and image work as the
+//! other stories assume, and how fast a chain can be.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use kube::api::PostParams;
 
 use super::support::{Stage, Story, When, daemon_sets, serving};
 
-/// Generous: a machine of two cores that does other things as well.
+/// Sufficient for a busy machine of two cores.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 pub fn story() -> Story {

@@ -1,5 +1,5 @@
-//! Minds that are changed while generations rise: another image, more generations, fewer, and a pause. Nothing is waited
-//! for that is no longer wanted, and all ends as it was said last.
+//! A resource that changes while generations are raised: another image, more generations, fewer, and a pause.
+//! The operator does not wait for anything that is no longer wanted, and the last specification is reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let port = stage.base_port + 20;
     let _serving = stage.world.serve(second, port).await?;
 
-    // Four are wanted; as soon as the second is there, five of another image are.
+    // Four generations are requested; as soon as the second exists, five of another image.
     let mut resource = stage.resource("weather", 4);
     stage.apply(&resource).await?;
     there(&stage, "weather-gen2").await?;
@@ -34,7 +34,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     resource["spec"]["generations"] = json!(5);
     stage.apply(&resource).await?;
     there(&stage, "weather-gen3").await?;
-    // And as soon as the third is there, three of the first one.
+    // As soon as the third exists, three generations of the first image.
     resource["spec"]["image"] = json!(first.image);
     resource["spec"]["generations"] = json!(3);
     stage.apply(&resource).await?;

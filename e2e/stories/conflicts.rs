@@ -1,6 +1,6 @@
-//! Others who are quicker, at every step: each write of the operator is refused once as a conflict, and each `DaemonSet`
-//! that it writes is edited by another field manager at once, by force. What the resource says wins in the end, in
-//! order, and without a storm of writes.
+//! Competing writers: each write of the operator is refused once as a conflict, and another field manager
+//! forcibly edits each `DaemonSet` right after the operator has written it. The resource's specification wins
+//! in the end, in order, and without a storm of writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use super::support::{Stage, Story, When, daemon_sets, serving};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const PORT: u16 = 18084;
-/// How often each set is edited.
+/// Edits of each `DaemonSet`.
 const EDITS: usize = 3;
 const GENERATIONS: i32 = 3;
-/// What the other manager wants to run; nobody has it.
+/// Image that the other manager writes; no node can pull it.
 const OTHER: &str = "localhost:1/meddled:1";
 
 pub fn story() -> Story {
@@ -60,7 +60,7 @@ async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
     }
     let writes = proxy.writes();
     stage.say(format_args!("forwarded {:?}, refused {:?}", writes.forwarded, writes.refused));
-    // Each generation once, and once more for each edit; some more, as edits and conflicts overlap.
+    // One write per generation and one per edit; a few more, as edits and conflicts overlap.
     let fair = usize::try_from(GENERATIONS)? * (EDITS + 1);
     let sets = writes.of("daemonsets");
     ensure!(sets >= fair && sets <= fair * 2, "{sets} writes of DaemonSets, where {fair} would do");
@@ -71,7 +71,7 @@ async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
     observer.verdict(stage).await
 }
 
-/// Edits each set as soon as the operator has written it, so and so often; returns when all have had their share.
+/// Edits each `DaemonSet` as soon as the operator has written it, `EDITS` times. Returns the edits by name.
 async fn meddle(api: Api<DaemonSet>) -> Result<BTreeMap<String, usize>> {
     let mut edits = BTreeMap::<String, usize>::new();
     let mut edited = 0;
@@ -79,7 +79,7 @@ async fn meddle(api: Api<DaemonSet>) -> Result<BTreeMap<String, usize>> {
     while let Some(set) = changes.try_next().await? {
         let name = set.name_any();
         let done = edits.entry(name.clone()).or_default();
-        // What is older than the last edit says nothing of it yet.
+        // Objects older than the last edit do not contain it yet.
         if *done < EDITS && is_operators(&set) && version(&set) > edited {
             *done += 1;
             edited = edit(&api, &name).await?;
@@ -92,7 +92,7 @@ async fn meddle(api: Api<DaemonSet>) -> Result<BTreeMap<String, usize>> {
     Ok(edits)
 }
 
-/// Gives the version that comes of it.
+/// Forces an edit, and returns the resulting version.
 async fn edit(api: &Api<DaemonSet>, name: &str) -> Result<u64> {
     let patch = json!({
         "apiVersion": "apps/v1",

@@ -1,5 +1,5 @@
-//! A node that has no room for a pod: it is named with the scheduler's words, Degraded follows from the
-//! deadline, and it can be let behind, left out by a label, or given room.
+//! A node without room for a pod: the status names the node with the scheduler's message, Degraded follows
+//! after the deadline, and the user can tolerate the node, exclude it by a label, or make room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::support::{Stage, Story, When, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const NAME: &str = "crate";
-/// Extended resource that a node offers room for; no other pod requests it.
+/// Extended resource that limits the room on a node; no other pod requests it.
 const ROOM: &str = "example.com/quinistry-shelf";
 const EXCLUDE: &str = "quinistry.dev/exclude";
 
@@ -89,8 +89,7 @@ fn generations(resource: &Quinistry) -> usize {
         .map_or(0, |status| status.generations.iter().filter(|one| one.available > 0).count())
 }
 
-/// Says how much room a node has, or takes that away. The kubelet would come to the second part by itself,
-/// later.
+/// Sets or removes the room of a node. The kubelet would remove it by itself, later.
 async fn room(stage: &Stage, node: &str, amount: Option<&str>) -> Result<()> {
     let room = json!({ROOM: amount});
     let patch = json!({"status": {"capacity": room, "allocatable": room}});

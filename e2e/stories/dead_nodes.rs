@@ -1,5 +1,5 @@
-//! A node that loses power, once with all its images and once for longer: nobody else is touched, a new image rolls
-//! through all generations on the others without waiting for it, and it heals by itself when it is back.
+//! A node that loses power, once with all its images and once for longer. Other nodes are not affected, a new
+//! image rolls out on them without waiting for the dead node, and the node heals by itself when it returns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::support::outage::{self, Others};
 use super::support::world::Executable;
 use super::support::{Node, Stage, Story, When, serving};
 
-/// A rollout goes on without a node when that has been gone for a minute.
+/// A rollout continues without a node that has been gone for a minute.
 const DEADLINE: Duration = Duration::from_mins(3);
 const GENERATIONS: i32 = 3;
 const NAME: &str = "fern";
@@ -33,7 +33,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 async fn die_and_return(stage: &Stage, node: &dyn Node) -> Result<()> {
     let (first, second) = (&stage.world.first, &stage.world.second);
     let (old, new) = (stage.base_port + 20, stage.base_port + 21);
-    // They outlive their node's death, as a registry outside of the cluster would.
+    // The registries outlive their node, as a registry outside the cluster would.
     let nodes = &stage.world.nodes;
     let _old = stage.world.serve(first, old).await?;
     let _new = stage.world.serve(second, new).await?;
@@ -77,7 +77,7 @@ async fn die_and_return(stage: &Stage, node: &dyn Node) -> Result<()> {
     outage::no_false_alarm(stage).await
 }
 
-/// Power returns; an administrator loads what was loaded before; all else is the operator's and the kubelet's.
+/// Starts the node; an administrator loads the images again, and the operator and the kubelet do the rest.
 async fn back(stage: &Stage, node: &dyn Node, executable: &Executable) -> Result<()> {
     let began = Timestamp::now();
     node.start().await?;
@@ -88,7 +88,7 @@ async fn back(stage: &Stage, node: &dyn Node, executable: &Executable) -> Result
     stage.until_ready(NAME, DEADLINE).await.map(drop)
 }
 
-/// The resource whose bootstrap image is what an executable serves on a port of each node.
+/// Builds the resource whose bootstrap image an executable serves on a port of each node.
 fn from_registry(stage: &Stage, port: i32, executable: &Executable) -> Value {
     let mut resource = stage.resource(NAME, GENERATIONS);
     resource["spec"]["image"] = json!(executable.at(port));

@@ -1,5 +1,5 @@
-//! `up` overwrites nothing that another program made, and `down` deletes nothing of it: a Role of a chart, a
-//! ConfigMap in the operator's namespace, the definition while a resource of another maker uses it.
+//! `up` overwrites and `down` deletes nothing that another program created: a Role of a chart, a ConfigMap in
+//! the operator's namespace, and the definition while another program's resource uses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::support::{Stage, Story, When, seed, shell, up, wait};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A resource with a quantity of more than 31 bits, which earlier versions could not read.
+/// Name of a resource with a quantity of more than 31 bits, which earlier versions could not read.
 const OTHER: &str = "shelf";
 
 pub fn story() -> Story {
@@ -83,7 +83,7 @@ fn resources(stage: &Stage) -> Api<DynamicObject> {
     Api::namespaced_with(stage.world.client.clone(), &stage.namespace, &kind)
 }
 
-/// Takes what this story itself made.
+/// Deletes the objects that this story itself created.
 async fn tidy(stage: &Stage) -> Result<()> {
     let api = Api::<Namespace>::all(stage.world.client.clone());
     for result in [

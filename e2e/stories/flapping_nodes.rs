@@ -1,5 +1,5 @@
-//! Two nodes that are cut off as a new template rolls out, and are back soon: the rollout takes no more pods
-//! away than allowed, as the limit is never raised for nodes that may be back at any moment.
+//! Two nodes that are disconnected during a rollout and return soon. The rollout stops no more pods than
+//! allowed, since the limit is never raised for nodes that may return at any moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ async fn flap(stage: &Stage, victims: &[&dyn Node]) -> Result<()> {
         outage::until_back(stage, *node, began).await?;
     }
     stage.until_ready(NAME, DEADLINE).await?;
-    // Once for the template. A limit that is raised and lowered would be two changes more.
+    // One change for the template. Raising and lowering the limit would be two more.
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
     for set in sets {
         let changes = set.metadata.generation.context("a generation")? - before;

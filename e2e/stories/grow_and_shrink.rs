@@ -1,5 +1,5 @@
-//! Two generations grow to five, each after its predecessor, and shrink to two, the highest going first. Those that
-//! stay are not touched.
+//! Two generations grow to five, each after its predecessor, and shrink to two, the highest first. The
+//! generations that stay are not touched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,14 +46,14 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let what = "pods of two generations are left";
     wait::until_all(&stage.pods(), &ListParams::default(), DEADLINE, what, |pods| pods.len() == size).await?;
     stage.say("shrunk from 5 to 2");
-    // Each after its predecessor was there, and the highest first when they go.
+    // Each generation after its predecessor, and the highest first when they are deleted.
     observer.verdict(&stage).await?;
     serving::everywhere(&stage, port..port + 2, digest).await?;
     ensure!(pods_of_the_oldest(&stage).await? == oldest, "shrinking replaced pods of generations 1 and 2");
     serving::nowhere(&stage, port + 2).await
 }
 
-/// Pods of generations 1 and 2 by UID, with their restarts.
+/// Returns the pods of generations 1 and 2 by UID, with their restarts.
 async fn pods_of_the_oldest(stage: &Stage) -> Result<BTreeMap<String, i32>> {
     let selection = ListParams::default().labels("quinistry/generation in (1,2)");
     let pods = stage.pods().list(&selection).await?;

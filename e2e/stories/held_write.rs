@@ -1,6 +1,6 @@
-//! A write of a leader that is held back on its way until another one leads and has acted, and then arrives.
-//! The state that the write was planned upon has changed: the API server refuses the write, and the objects
-//! of the next leader stand.
+//! A write of a leader that is held back until the next leader has acted, and then arrives. The state on
+//! which the write was based has changed: the API server refuses the write, and the next leader's objects
+//! stay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ async fn tell(stage: &Stage, first: &FaultProxy, second: &FaultProxy) -> Result<
     stage.apply(&stage.resource("sorrel", 1)).await?;
     stage.until_ready("sorrel", DEADLINE).await?;
 
-    // An edit that the first leader carries out, and whose write does not arrive.
+    // An edit by the first leader whose write does not arrive.
     let mut resource = stage.resource("sorrel", 1);
     resource["spec"]["resources"] = json!({"limits": {"memory": "160Mi"}});
     let (held, edited) =
@@ -52,7 +52,7 @@ async fn tell(stage: &Stage, first: &FaultProxy, second: &FaultProxy) -> Result<
     first.set(Fault::Silent);
     let _next = begin(stage, second, "second", PORTS[1]).await?;
     lease::until_held(&leases, LEASE, DEADLINE, |holder| holder == "second").await?;
-    // Another edit, so that what comes late would be seen.
+    // Another edit, so that a late write would be visible.
     resource["spec"]["resources"] = json!({"limits": {"memory": "192Mi"}});
     stage.apply(&resource).await?;
     stage.until_ready("sorrel", DEADLINE).await?;

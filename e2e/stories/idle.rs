@@ -1,4 +1,4 @@
-//! An operator with nothing to do writes nothing, whatever wakes it, and stays small.
+//! An operator with nothing to do writes nothing, whatever wakes it, and needs little memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::support::{Stage, Story, When, wait};
 
-/// How long it is watched. The one span of time in the stories: a thing that must not happen has no end to wait for.
+/// Length of the observation. Writes that must not happen can only be observed for a span of time.
 const WINDOW: Duration = Duration::from_secs(20);
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -23,7 +23,8 @@ pub fn story() -> Story {
 async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.apply(&stage.resource("stone", 3)).await?;
     stage.until_ready("stone", DEADLINE).await?;
-    // What follows a rollout, such as the DaemonSet controller's last status, is over when nothing changes any more.
+    // The writes after a rollout, such as the DaemonSet controller's last status, are over when nothing
+    // changes any more.
     let mut before = writes(&stage).await?;
     wait::eventually(DEADLINE, "writes come to an end", || {
         let last = before.clone();
@@ -51,7 +52,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-/// What the API server counts within a span of time.
+/// Returns the counters that the API server increments within a span of time.
 async fn quiet(stage: &Stage, span: Duration) -> Result<Vec<String>> {
     let before = writes(stage).await?;
     tokio::time::sleep(span).await;
@@ -59,8 +60,8 @@ async fn quiet(stage: &Stage, span: Duration) -> Result<Vec<String>> {
     Ok(after.into_iter().filter(|(key, count)| before.get(key) != Some(count)).map(|(key, _)| key).collect())
 }
 
-/// Counters of the requests by which an operator changes things. The cluster's own controllers write statuses by PUT,
-/// and Events of the core group; those are not counted.
+/// Reads the counters of requests by which an operator changes objects. The cluster's own controllers write
+/// statuses by PUT, and Events of the core group; those are not counted.
 async fn writes(stage: &Stage) -> Result<BTreeMap<String, String>> {
     let request = http::Request::get("/metrics").body(Vec::new())?;
     let text = stage.world.client.request_text(request).await?;

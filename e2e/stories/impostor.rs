@@ -1,6 +1,6 @@
-//! Pods of another namespace with all the labels and annotations of ours: one that serves something else
-//! under the name of generation 1, and one of a generation that is not there. They raise no alarm, and keep
-//! nothing from growing or shrinking.
+//! Pods of another namespace with all labels and annotations of ours: one that serves another image under the
+//! name of generation 1, and one of a generation that does not exist. They raise no alarm, and do not keep
+//! the resource from growing or shrinking.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Two operators beside the stories, of which one leads: it is killed, stops hearing from the API server, is held for a
-//! while and let go, and asked to end. Each time the other one leads within 20 seconds and goes on with what was begun, and
-//! the former leader writes nothing any more.
+//! Two operators beside the stories, of which one leads. The leader is killed, loses the API server, is
+//! stopped and continued, and asked to end. Each time the other operator leads within 20 seconds and
+//! continues the work, and the former leader writes nothing any more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,31 +17,31 @@ use super::support::random::Random;
 use super::support::{Stage, Story, When, lease, operator, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
-/// What is promised. Asserted with room, since machines of tests are slow; the story says what it was.
+/// Documented bound. The story asserts twice this time, since test machines are slow, and prints the time.
 const PROMISED: Duration = Duration::from_secs(20);
-/// Ports where the two answer.
+/// Ports of the two operators' admin listeners.
 const PORTS: [u16; 2] = [18_083, 18_084];
-/// What may happen before the leader is struck: a rollout of one generation on three nodes is about so much.
+/// Greatest number of events before a fault: about the events of rolling one generation out on three nodes.
 const MOMENT: u64 = 60;
 
 pub fn story() -> Story {
     Story { name: "leaders", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
 }
 
-/// What befalls a leader.
+/// Fault of a leader.
 #[derive(Clone, Copy, Debug)]
 enum Blow {
     /// SIGKILL.
     Killed,
-    /// The API server does not answer it, and then does.
+    /// The API server stops answering the leader for a while.
     Unheard,
-    /// SIGSTOP, and SIGCONT when another leads.
+    /// SIGSTOP, and SIGCONT when the other operator leads.
     Held,
     /// SIGTERM.
     Dismissed,
 }
 
-/// An operator, and its own line to the API server.
+/// An operator with a proxy of its own before the API server.
 struct Candidate {
     name: &'static str,
     port: u16,
@@ -83,7 +83,7 @@ async fn strike(stage: &Stage, both: &mut [Candidate]) -> Result<()> {
     let blows = [Blow::Held, Blow::Killed, Blow::Unheard, Blow::Dismissed];
     let rounds = if stage.world.soak { 5 } else { 1 };
     for (round, blow) in (0..rounds).flat_map(|_| blows).enumerate() {
-        // In the midst of replacing three generations.
+        // In the middle of replacing three generations.
         let mut resource = stage.resource("rowan", 3);
         resource["spec"]["image"] = json!(images[round % 2]);
         let moment = observer.count() + usize::try_from(random.below(MOMENT))?;
@@ -97,7 +97,8 @@ async fn strike(stage: &Stage, both: &mut [Candidate]) -> Result<()> {
     observer.verdict(stage).await
 }
 
-/// The leader is struck, and the other one leads and makes the resource Ready; the former leader stands again after that.
+/// Injects a fault into the leader. The other operator leads and makes the resource Ready, and then the
+/// former leader starts again.
 async fn befall(stage: &Stage, both: &mut [Candidate], blow: Blow) -> Result<()> {
     let leases = Api::<Lease>::namespaced(stage.world.client.clone(), &stage.namespace);
     let holder = lease::until_held(&leases, "story", DEADLINE, |_| true).await?;
@@ -119,7 +120,7 @@ async fn befall(stage: &Stage, both: &mut [Candidate], blow: Blow) -> Result<()>
     ensure!(took < PROMISED * 2, "it took {took:?}");
     stage.until_ready("rowan", DEADLINE).await?;
     if let Some(mut process) = left {
-        // What was on its way when it was struck has arrived long since.
+        // Writes on their way at the time of the fault have arrived long since.
         let before = leader.writes();
         match blow {
             Blow::Held => process.resume()?,
@@ -152,7 +153,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// How many of its writes went through, but for those of the Lease.
+    /// Returns the number of the operator's forwarded writes, except those of the Lease.
     fn writes(&self) -> usize {
         self.proxy.writes().but("leases")
     }

@@ -1,5 +1,5 @@
-//! A namespace is deleted while generations rise in it: all of it goes, the operator does not run against the wall, and
-//! works on for others.
+//! A namespace is deleted while generations are raised in it. Everything in it is deleted, the operator does
+//! not retry in vain, and continues with other namespaces.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -20,11 +20,12 @@ use super::support::stage::condition;
 use super::support::{Stage, Story, When, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
-/// So many refusals in all are no storm: one for each set that was missed, for each status and each step between.
+/// Tolerated number of refused writes: one for each missed `DaemonSet`, each status, and each step between
+/// them.
 const REFUSALS: u64 = 12;
 
 pub fn story() -> Story {
-    // It counts at the API server what the operator does.
+    // The story counts the operator's requests at the API server.
     Story { name: "namespace_deleted", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
 }
 
@@ -48,11 +49,11 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let selection = ListParams::default().fields(&format!("metadata.name={doomed}"));
     wait::until_none(&namespaces, &selection, DEADLINE, "the namespace is gone").await?;
     notes.abort();
-    // Whether the operator comes to say so before its resource is gone is a race.
+    // It is a race whether the operator reports the reason before the resource is gone.
     let reasons = reasons.lock().expect("nothing panics with it").clone();
     stage.say(format_args!("gone; Degraded was {reasons:?} on the way"));
 
-    // The same ports, at once.
+    // The same ports at once.
     stage.apply(&stage.resource("boat", 2)).await?;
     stage.until_ready("boat", DEADLINE).await?;
     let refused = refusals(&stage).await? - before;
@@ -61,7 +62,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-/// Notes for which reasons it is degraded, for ever.
+/// Records the reasons of Degraded until the task is aborted.
 async fn note(api: Api<Quinistry>, reasons: Arc<Mutex<BTreeSet<String>>>) {
     let mut changes = std::pin::pin!(watcher(api, Config::default()).touched_objects());
     while let Ok(Some(resource)) = changes.try_next().await {
@@ -70,7 +71,8 @@ async fn note(api: Api<Quinistry>, reasons: Arc<Mutex<BTreeSet<String>>>) {
     }
 }
 
-/// How many of an operator's writes the API server has refused. The cluster's own controllers write by other verbs.
+/// Returns the number of an operator's writes that the API server has refused. The cluster's own controllers
+/// write by other verbs.
 async fn refusals(stage: &Stage) -> Result<u64> {
     let request = http::Request::get("/metrics").body(Vec::new())?;
     let text = stage.world.client.request_text(request).await?;

@@ -1,5 +1,5 @@
-//! The operator dies again and again in the middle of what it does, by SIGKILL and at any moment; the next one finds out
-//! where things stand, goes on, and never breaks the chain rule.
+//! The operator is killed again and again by SIGKILL, at any moment of a rollout. The next one observes the
+//! state, continues, and never breaks the chain rule.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use super::support::stage::is_ready;
 use super::support::{Stage, Story, When, operator, serving};
 
 const DEADLINE: Duration = Duration::from_mins(2);
-/// Where this story's operators answer.
+/// Port of this story's operators.
 const PORT: u16 = 18082;
-/// One lives at most until so much more has happened: a rollout of one generation on three nodes is about so much.
+/// Greatest number of events in an operator's life: about the events of rolling one generation out on three
+/// nodes.
 const LIFE: u64 = 60;
 
 pub fn story() -> Story {
@@ -33,7 +34,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     with_log(|log| async move { kill_and_kill(&stage, &log).await }).await
 }
 
-/// What somebody wants at a moment.
+/// Specification that a user applies.
 struct Wish {
     generations: i32,
     second: bool,
@@ -82,7 +83,7 @@ async fn kill_and_kill(stage: &Stage, log: &Path) -> Result<()> {
     observer.verdict(stage).await
 }
 
-/// Another number of generations, or another image, or both.
+/// Returns a specification with another number of generations, another image, or both.
 fn another(random: &mut Random, before: &Wish) -> Wish {
     let second = random.below(2) == 0;
     let mut generations = 2 + i32::try_from(random.below(3)).expect("a small number");

@@ -1,5 +1,5 @@
-//! Bootstrap images that do not serve what they should: another digest than `spec.digest` says, and a tag that is one
-//! image on some nodes and another on others. No child is made of either, and both are told with nodes and digests.
+//! Bootstrap images with a wrong digest: one other than `spec.digest`, and a tag that names different images
+//! on different nodes. No child is created of either, and both are reported with nodes and digests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,8 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     try_join(deviant(&stage), moving_tag(&stage)).await.map(drop)
 }
 
-/// It computes its own digest before it serves, and ends with exit code 3 when that is not the expected one.
+/// The executable computes its own digest before it serves, and exits with code 3 if that is not the expected
+/// one.
 async fn deviant(stage: &Stage) -> Result<()> {
     let (first, second) = (&stage.world.first, &stage.world.second);
     let mut resource = stage.resource("deviant", 2);
@@ -69,7 +70,7 @@ async fn moving_tag(stage: &Stage) -> Result<()> {
     let said = format!("{} on {}", second.digest, nodes[odd].name());
     let words = [image.as_str(), &first.digest, nodes[0].name(), &said];
     let what = format!("FixedPoint is False, BootstrapDigestDiffers, and names {words:?}");
-    // The first two nodes are enough to tell it; those that come later are added.
+    // The first two nodes are sufficient for the message; later ones are added.
     let resources = stage.resources();
     let told = wait::until(&resources, "moving", DEADLINE, &what, |one| {
         condition(one, "FixedPoint").is_some_and(|said| {
@@ -81,7 +82,7 @@ async fn moving_tag(stage: &Stage) -> Result<()> {
     stage.until("moving", "Degraded", "True", "BootstrapDigestDiffers", DEADLINE).await?;
     alone(stage, "moving").await?;
 
-    // The tag agrees everywhere, and the pod that has the other image is made anew, as people do.
+    // The tag names one image everywhere, and an administrator deletes the pod that has the other one.
     drop(registries.pop());
     let url = format!("http://localhost:{port}/v2/");
     wait::eventually(DEADLINE, "the registry that deviates is gone", || async {
@@ -101,7 +102,7 @@ async fn moving_tag(stage: &Stage) -> Result<()> {
     serving::everywhere(stage, base..base + 2, &first.digest).await
 }
 
-/// It has no child.
+/// Checks that a resource has no child.
 async fn alone(stage: &Stage, name: &str) -> Result<()> {
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
     let ours: Vec<_> =

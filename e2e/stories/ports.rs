@@ -1,5 +1,6 @@
-//! Ports that somebody else has: another resource, which is older, and a pod of another `DaemonSet`. Nothing is made that
-//! could not start, the condition says who has what, and the loser takes over when the winner goes.
+//! Ports with another owner: an older resource, and a pod of another `DaemonSet`. The operator creates
+//! nothing that could not start, the condition names the owner, and the resource takes over when the owner is
+//! gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 async fn two_resources(stage: &Stage) -> Result<()> {
     stage.apply(&stage.resource("older", 2)).await?;
     stage.until_ready("older", DEADLINE).await?;
-    // Its first port is the other's second.
+    // The younger resource's first port is the older one's second.
     let mut younger = stage.resource("younger", 2);
     younger["spec"]["basePort"] = json!(stage.base_port + 1);
     stage.apply(&younger).await?;

@@ -1,5 +1,5 @@
-//! The example of docs/kubernetes.md: `kubectl apply -f e2e/generation.yaml` raises three generations, and every node serves
-//! one digest on three ports. Says how long that takes.
+//! The example of docs/kubernetes.md: `kubectl apply -f e2e/generation.yaml` raises three generations, and
+//! every node serves one digest on three ports. The story prints the time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use quinistry::crd::{GenerationState, Proof};
 
 use super::support::{Stage, Story, When, serving};
 
-/// Generous; the goal with images present is 6 s, and the story says what it took.
+/// Sufficient for slow machines. The goal with images present is 6 s; the story prints the time.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 pub fn story() -> Story {
@@ -41,7 +41,8 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         ensure!(one.port == 4999 + number && one.digest.as_deref() == Some(digest), "{one:?}");
         ensure!([one.desired, one.updated, one.available] == [size; 3], "{one:?}");
         ensure!(one.verified > 0 && one.proofs.contains(&Proof::Fetched), "not fetched: {one:?}");
-        // The digest of generation 1 is learned from it, so its own probe asks for the tag, which proves nothing.
+        // The digest of generation 1 is learned from itself, so that its probe asks for the tag, which proves
+        // nothing.
         let asked = number == 1 || one.proofs.contains(&Proof::Readiness);
         ensure!(asked, "the kubelet did not ask: {one:?}");
     }

@@ -1,5 +1,5 @@
-//! A node that is cordoned, drained, taken out of the cluster, and comes back as a new one would, late and without
-//! images; another one that is cut off meanwhile. Whatever happens to them, nobody else is touched.
+//! A node that is cordoned, drained, removed from the cluster, and returns as a new node would, late and
+//! without images; and another node that is disconnected in the meantime. Other nodes are not affected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    // The operator's own, so that draining it says something.
+    // The operator's own node, so that draining it tests more.
     let leaving = match outage::operator_node(&stage).await? {
         Some(name) => name,
         None => stage.world.nodes.last().context("there are nodes")?.name().to_owned(),
@@ -43,7 +43,7 @@ async fn come_and_go(stage: &Stage, leaving: &str) -> Result<()> {
 
     let all = Others::than(stage, &[], NAME).await?;
     kubectl(&["cordon", leaving]).await?;
-    // What belongs to DaemonSets stays; all else goes.
+    // Pods of DaemonSets stay; all others are evicted.
     let drain =
         ["drain", leaving, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s"];
     kubectl(&drain).await?;
@@ -52,7 +52,7 @@ async fn come_and_go(stage: &Stage, leaving: &str) -> Result<()> {
     stage.until(NAME, "Degraded", "False", "AsExpected", DEADLINE).await?;
     stage.say(format_args!("{leaving} is cordoned and drained, which touches no generation"));
 
-    // One leaves; while the cluster tidies up after it, another falls silent and comes back.
+    // One node leaves; while the cluster removes its objects, another node is disconnected and returns.
     let silent = outage::victims(stage).await?.into_iter().find(|node| node.name() != leaving);
     let not_ours: Vec<&str> = silent.iter().map(|node| node.name()).chain([leaving]).collect();
     let others = Others::than(stage, &not_ours, NAME).await?;
@@ -77,7 +77,8 @@ async fn come_and_go(stage: &Stage, leaving: &str) -> Result<()> {
     wait::until_none(&stage.pods(), &here, DEADLINE, &what).await?;
     stage.say(format_args!("{leaving} is removed, and its pods with it"));
 
-    // Nothing but a name is left of it, so that it joins as a new one would: late, and all generations at once.
+    // Only the name of the node is left, so that it joins as a new one would: late, and all generations at
+    // once.
     let began = Timestamp::now();
     node.add().await?;
     stage.world.load(node).await?;
@@ -88,7 +89,7 @@ async fn come_and_go(stage: &Stage, leaving: &str) -> Result<()> {
     outage::no_false_alarm(stage).await
 }
 
-/// The node is off the network until the API server gives it up, and for a minute where there is time.
+/// Disconnects the node until the API server marks it as not Ready, and in full runs for a minute more.
 async fn cut_off(stage: &Stage, node: &dyn Node) -> Result<()> {
     node.cut_off().await?;
     outage::until_lost(stage, node).await?;
@@ -109,7 +110,7 @@ async fn cut_off(stage: &Stage, node: &dyn Node) -> Result<()> {
     stage.until(NAME, "Degraded", "False", "AsExpected", DEADLINE).await.map(drop)
 }
 
-/// The operator has found another node, and is at work there.
+/// Waits until the operator is Ready on another node.
 async fn operator_moved(stage: &Stage, from: &str) -> Result<()> {
     if !stage.operator().in_cluster() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! A new bootstrap image, from registries on the nodes' own localhost: every generation is replaced, in order, each
-//! only after its predecessor serves the new digest everywhere, and all end on it.
+//! A new bootstrap image from registries on the nodes' own localhost: every generation is replaced in order,
+//! each only after its predecessor serves the new digest on all nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.until_ready("phoenix", DEADLINE).await?;
     stage.say("raised from registries on the nodes' localhost");
 
-    // Not by what the DaemonSets' statuses say, which come after what their pods do.
+    // The observer watches pods, since the statuses of DaemonSets lag behind.
     let observer = Observer::begin(&stage).await?;
     stage.apply(&from_registry(&stage, new, second)).await?;
     let ready = stage.until_ready("phoenix", DEADLINE).await?;
@@ -47,7 +47,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-/// The resource whose bootstrap image is what an executable serves on a port of each node.
+/// Builds the resource whose bootstrap image an executable serves on a port of each node.
 fn from_registry(stage: &Stage, port: i32, executable: &Executable) -> serde_json::Value {
     let mut resource = stage.resource("phoenix", 3);
     resource["spec"]["image"] = json!(executable.at(port));

@@ -1,6 +1,5 @@
-//! Admission that rewrites images of pods: a digest that it adds changes nothing, and another registry is
-//! named. A mutating admission policy does here what plugins do by webhooks; both change a pod as it is
-//! created.
+//! Admission that rewrites images of pods: an added digest changes nothing, and another registry is reported.
+//! A mutating admission policy does here what plugins do by webhooks; both change a pod when it is created.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +15,8 @@ use super::support::{Stage, Story, When, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const GROUP: &str = "admissionregistration.k8s.io";
-/// Registry that is not there. Nothing listens on its port, so that a pull fails at once: kubelets pull one image after the
-/// other, and a name that is looked up for a minute would hold up all stories.
+/// Registry that does not exist. Nothing listens on its port, so that a pull fails at once: kubelets pull one
+/// image after another, and a name lookup of a minute would hold up all stories.
 const MIRROR: &str = "localhost:1/mirror/quinistry";
 
 pub fn story() -> Story {
@@ -90,12 +89,13 @@ fn api(stage: &Stage, kind: &str, plural: &str) -> Api<DynamicObject> {
     Api::all_with(stage.world.client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
 }
 
-/// Policies belong to the whole cluster, and to this story by their name.
+/// Returns a policy's name. Policies are cluster-wide, so that the name contains the story's namespace.
 fn name(stage: &Stage, which: &str) -> String {
     format!("{}-{which}", stage.namespace)
 }
 
-/// Has the image of each pod of this story, if it is as `condition` says, replaced by what `image` gives.
+/// Creates a policy that replaces the image of each pod of this story by the expression `image` if
+/// `condition` holds.
 async fn rewrite(stage: &Stage, which: &str, condition: &str, image: &str) -> Result<()> {
     let name = name(stage, which);
     let change = format!(
@@ -126,7 +126,7 @@ async fn rewrite(stage: &Stage, which: &str, condition: &str, image: &str) -> Re
     create("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", binding).await
 }
 
-/// Takes a policy away, if it is there.
+/// Deletes a policy, if it exists.
 async fn forbear(stage: &Stage, which: &str) -> Result<()> {
     for (kind, plural) in [
         ("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"),
@@ -140,8 +140,8 @@ async fn forbear(stage: &Stage, which: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until what a pod with an image would become contains a word: policies take a moment to come into
-/// force.
+/// Waits until the image of a pod would be rewritten to one that contains `word`: policies take a moment to
+/// come into force.
 async fn until_in_force(stage: &Stage, of: &str, word: &str) -> Result<()> {
     let pod = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"},

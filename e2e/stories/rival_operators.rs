@@ -1,5 +1,5 @@
-//! Two operators that do not stand for one election, and look after the same namespace: one claims it, and
-//! the other does nothing and says so. When the one that has the claim ends, the other goes on.
+//! Two operators of the same namespace that do not share an election: one claims the namespace, and the other
+//! does nothing and reports that. When the claimant ends, the other one takes over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::support::fault_proxy::FaultProxy;
 use super::support::process::{Process, last_words};
 use super::support::{Stage, Story, When, lease, operator, wait};
 
-/// A claim is left to another one within 45 seconds; one that is given back sooner.
+/// Another operator takes a claim over within 45 seconds, and sooner if the claimant releases it.
 const DEADLINE: Duration = Duration::from_mins(2);
 const PORTS: [u16; 2] = [18_087, 18_088];
 const CLAIM: &str = "quinistry-claim";
@@ -61,7 +61,7 @@ async fn tell(stage: &Stage, one: &FaultProxy, other: &FaultProxy) -> Result<()>
     Ok(())
 }
 
-/// Starts an operator that stands for no election.
+/// Starts an operator that takes part in no election.
 async fn begin(stage: &Stage, proxy: &FaultProxy, name: &str, port: u16) -> Result<Process> {
     let mut process = proxy.operator(&stage.world, port, |command| {
         command.env("POD_NAME", name);

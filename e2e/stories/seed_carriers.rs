@@ -1,5 +1,6 @@
-//! Carriers that are not there. Nodes that have none are named, and go on by themselves when the resource names one that is
-//! there; nodes that have only the third of three move on to that one, and stay with it. Alone, since it labels nodes.
+//! Carrier images that are not present. Nodes without any are named, and continue by themselves when the
+//! resource names one that is present; nodes that have only the third of three use that one, and keep it. The
+//! story runs alone, since it labels nodes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::support::{Stage, Story, When, daemon_sets, seed, wait};
 const DEADLINE: Duration = Duration::from_secs(90);
 const GENERATIONS: i32 = 2;
 const NAME: &str = "hermit";
-/// Names that no node knows.
+/// Image names that no node knows.
 const ABSENT: [&str; 2] = ["localhost/absent:1", "localhost/absent:2"];
 /// The sandbox image of `e2e/cluster`.
 const PRESENT: &str = "localhost/pause:1";
@@ -34,7 +35,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         return Ok(());
     }
     let healed = heal(&stage).await;
-    // Labels of nodes are everybody's.
+    // Labels of nodes affect all stories.
     unlabel(&stage).await?;
     healed?;
     let moved = move_on(&stage).await;
@@ -42,7 +43,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     moved
 }
 
-/// Nothing that is named is there, on any node; then something is.
+/// None of the named images is present on any node; then one is.
 async fn heal(stage: &Stage) -> Result<()> {
     stage.apply(&seed::resource(stage, NAME, GENERATIONS, &ABSENT)?).await?;
     let nodes = Api::<LiveNode>::all(stage.world.client.clone());
@@ -68,7 +69,7 @@ async fn heal(stage: &Stage) -> Result<()> {
     stage.delete(NAME).await
 }
 
-/// The third one that is named is there.
+/// Only the third named image is present.
 async fn move_on(stage: &Stage) -> Result<()> {
     let began = Instant::now();
     stage.apply(&seed::resource(stage, NAME, GENERATIONS, &[ABSENT[0], ABSENT[1], PRESENT])?).await?;
@@ -78,7 +79,7 @@ async fn move_on(stage: &Stage) -> Result<()> {
     let took = began.elapsed().as_secs_f32();
     stage.say(format_args!("Ready in {took:.1} s, after two that are not there: {images:?}"));
     ensure!(images.iter().any(|image| image == PRESENT), "none of the sets runs {PRESENT}");
-    // What runs goes on where it is, whatever the resource names next.
+    // Running pods stay, whatever the resource names next.
     let before = stage.pods().list(&ListParams::default()).await?;
     stage.apply(&seed::resource(stage, NAME, GENERATIONS, &ABSENT)?).await?;
     stage.until_ready(NAME, DEADLINE).await?;
@@ -88,7 +89,7 @@ async fn move_on(stage: &Stage) -> Result<()> {
     stage.delete(NAME).await
 }
 
-/// The images of generation 0's sets.
+/// Returns the images of generation 0's `DaemonSets`.
 async fn carriers(stage: &Stage) -> Result<Vec<String>> {
     let sets = stage.daemon_sets().list(&of_generation(0)).await?;
     Ok(sets.iter().map(|set| daemon_sets::image(set).to_owned()).collect())

@@ -1,6 +1,6 @@
-//! What keeps `quinistry up` from raising anything: rights that are refused, carriers that are not there, ports that are
-//! taken, a namespace that forbids host ports, being killed half way, another `up` at the same moment. Each time it says
-//! what it is, or copes; and typed again it completes.
+//! Obstacles to `quinistry up`: missing rights, absent carrier images, ports in use, a namespace that forbids
+//! host ports, a kill half way, and another `up` at the same time. Each time `up` names the obstacle or copes
+//! with it, and a second run completes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ async fn faults(stage: &Stage) -> Result<()> {
     two_at_once(stage).await
 }
 
-/// Somebody without any rights is told of those that are missing, and has made nothing.
+/// A user without any rights gets a list of the missing ones, and nothing is created.
 async fn refused_rights(stage: &Stage, folder: &Path) -> Result<()> {
     let namespace = ["--namespace", &stage.namespace];
     kubectl(&[&["create", "serviceaccount", "nobody"][..], &namespace].concat()).await?;
@@ -53,14 +53,14 @@ async fn refused_rights(stage: &Stage, folder: &Path) -> Result<()> {
     let said = up::refused(up::up(stage, &stage.world.first.path, &["--kubeconfig", file])).await?;
     let rights = said.lines().find(|line| line.contains("may not")).context(said.clone())?;
     stage.say(rights);
-    // A few of the rights, in one short line, and where the others stand.
+    // A few of the rights in one short line, and where to find the others.
     for word in ["nobody", "namespaces", "nodes", "check -o json", "cluster-admin"] {
         ensure!(rights.contains(word), "the message does not speak of {word}: {said}");
     }
     nothing_was_made(stage).await
 }
 
-/// No node has what is named.
+/// No node has the named carrier image.
 async fn no_carrier(stage: &Stage) -> Result<()> {
     let said =
         up::refused(up::up(stage, &stage.world.first.path, &["--carrier", "localhost/absent:1"])).await?;
@@ -71,7 +71,7 @@ async fn no_carrier(stage: &Stage) -> Result<()> {
     nothing_was_made(stage).await
 }
 
-/// Another pod has a port that is needed; `up` says which one, and goes on when it is gone.
+/// Another pod has a required port. `up` names the pod, and works when that is gone.
 async fn taken_port(stage: &Stage) -> Result<()> {
     let port = stage.base_port + 1;
     let thief = daemon_sets::by_hand("thief", &stage.world.first.image, port, &stage.world.first.digest);
@@ -86,7 +86,7 @@ async fn taken_port(stage: &Stage) -> Result<()> {
     stage.until_empty(DEADLINE).await
 }
 
-/// The namespace forbids host ports; `up` says that it changes that, does, and completes.
+/// The namespace forbids host ports. `up` announces that it changes the level, changes it, and completes.
 async fn baseline(stage: &Stage) -> Result<()> {
     let patch = json!({"metadata": {"labels": {ENFORCE: "baseline"}}});
     let namespaces = Api::<Namespace>::all(stage.world.client.clone());
@@ -104,7 +104,8 @@ async fn baseline(stage: &Stage) -> Result<()> {
     up::down(stage).await.map(drop)
 }
 
-/// Killed when the first pieces are there, and again when generation 0 is on its way. What it left is no harm.
+/// Kills `up` when the first seed parts exist, and again when generation 0 is created. The remains do no
+/// harm.
 async fn interrupted(stage: &Stage, log: &Path) -> Result<()> {
     let up = || Process::start(&up::up(stage, &stage.world.first.path, &["--generations", "3"]), log);
     let first = up()?;
@@ -125,7 +126,7 @@ async fn interrupted(stage: &Stage, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Two people type it at once, where it was interrupted before; both see it complete.
+/// Two users run `up` at once on top of an interrupted run, and both see it complete.
 async fn two_at_once(stage: &Stage) -> Result<()> {
     let path = &stage.world.first.path;
     let (one, other) = tokio::join!(up::raise(stage, path), up::raise(stage, path));

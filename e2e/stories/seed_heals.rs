@@ -1,6 +1,6 @@
-//! What becomes of a chain that stands on generation 0 alone when nodes join, lose their disks, restart all at once or
-//! while the API server is away, or when the operator's own one dies. Each time it is whole again with no hand on it. The
-//! story says how long that took, and what the time went into.
+//! A chain that stands on generation 0 alone while nodes join, lose their disks, restart all at once or
+//! without an API server, and while the operator's node dies. Each time the chain heals without intervention.
+//! The story prints the time and its parts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use super::support::{Node, Stage, Story, When, daemon_sets, seed, serving, up, w
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const GENERATIONS: i32 = 3;
-/// The one that joins.
+/// The node that joins.
 const FOURTH: &str = "n4";
 
 pub fn story() -> Story {
@@ -35,7 +35,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     }
     let fourth = ClusterNode::new(&std::env::var("QUINISTRY_E2E_CLUSTER")?, FOURTH);
     let result = up::alone(&stage, Box::pin(heal(&stage, &fourth))).await;
-    // Whatever happened, the next story finds three nodes, and the images that it begins with.
+    // Whatever happened, the next story finds three nodes, and the bootstrap images.
     let nodes = Api::<LiveNode>::all(stage.world.client.clone());
     if nodes.get_opt(FOURTH).await?.is_some() {
         fourth.remove().await?;
@@ -62,7 +62,7 @@ async fn heal(stage: &Stage, fourth: &ClusterNode) -> Result<()> {
     up::down(stage).await.map(drop)
 }
 
-/// Generation 0 logs who asks for what. What somebody adds to a `DaemonSet` the operator leaves there.
+/// Makes generation 0 log its requests. The operator keeps fields that other managers add to a `DaemonSet`.
 async fn tell_requests(stage: &Stage) -> Result<()> {
     let name = format!("{}-gen0", up::NAME);
     let patch = json!({
@@ -102,7 +102,7 @@ async fn loses_its_disk(stage: &Stage, node: &dyn Node) -> Result<()> {
     node.wipe().await?;
     node.start().await?;
     let back = outage::until_back(stage, node, began).await?;
-    // Nobody else has asked it yet: its log is new, and the story asks afterwards.
+    // No other client has asked generation 0 yet: its log is new, and the story asks afterwards.
     let times = wait::eventually(HEALED, "generation 0 has sent its layer", || async {
         let times = seed::sent(stage, node, &layer).await?;
         ensure!(times > 0, "it was not asked for {}", layer.digest);
@@ -130,7 +130,7 @@ async fn all_at_once(stage: &Stage) -> Result<()> {
 async fn without_an_api_server(stage: &Stage, node: &dyn Node) -> Result<()> {
     let others = Others::than(stage, &[node.name()], up::NAME).await?;
     outage::api_server("stop").await?;
-    // Whatever happens now, it must come back.
+    // Whatever the checks find, the API server must come back.
     let meanwhile = away(stage, node).await;
     outage::api_server("start").await?;
     let began = Timestamp::now();
@@ -141,7 +141,7 @@ async fn without_an_api_server(stage: &Stage, node: &dyn Node) -> Result<()> {
     others.unharmed(stage, &[node.name()], up::NAME).await
 }
 
-/// The node is restarted; the others go on serving.
+/// Restarts the node, and checks that the others continue to serve.
 async fn away(stage: &Stage, node: &dyn Node) -> Result<()> {
     node.stop().await?;
     node.start().await?;
@@ -155,7 +155,7 @@ async fn away(stage: &Stage, node: &dyn Node) -> Result<()> {
 async fn operator_dies(stage: &Stage) -> Result<()> {
     let operator = up::operator(stage, "the operator is Ready", |_| true).await?;
     let name = node_of(&operator).context("the operator is on a node")?.to_owned();
-    // It may be on the node that has joined.
+    // The operator may be on the node that has joined.
     let fourth = ClusterNode::new(&std::env::var("QUINISTRY_E2E_CLUSTER")?, FOURTH);
     let node = stage.world.node(&name).unwrap_or(&fourth);
     let died = Instant::now();
@@ -175,7 +175,7 @@ async fn operator_dies(stage: &Stage) -> Result<()> {
     for other in stage.world.nodes.iter().filter(|other| other.name() != name) {
         serving::on(&**other, ports.clone(), &stage.world.first.digest).await?;
     }
-    // What the dead operator said last may have been of another node.
+    // The dead operator's last message may have named another node.
     wait::until(&stage.resources(), up::NAME, DEADLINE, &format!("{} names {name}", up::NAME), |one| {
         condition(one, "Degraded")
             .is_some_and(|degraded| degraded.reason == "NodesNotReady" && degraded.message.contains(&name))
@@ -187,8 +187,8 @@ async fn operator_dies(stage: &Stage) -> Result<()> {
     whole(stage, &[node], back, "it came back").await
 }
 
-/// Waits until nodes serve the digest from all generations, and everybody knows; tells how long it took, and the times
-/// of each generation on the slowest node.
+/// Waits until nodes serve the digest from all generations and the resource is Ready. Prints the time, and
+/// the times of each generation's pod on each node.
 async fn whole(stage: &Stage, nodes: &[&dyn Node], back: Instant, why: &str) -> Result<()> {
     whole_within(HEALED, stage, nodes, back, why).await
 }
@@ -212,7 +212,7 @@ async fn whole_within(
         let digest = &stage.world.first.digest;
         wait::eventually(patience, "they serve the digest", || serving::on(*node, ports.clone(), digest))
             .await?;
-        // What the API said may have been from before.
+        // The pods' states may have been from before the outage.
         let pods = wait::until_all(&stage.pods(), &here, patience, &what, there).await?;
         told.push(format!("{}: {}", node.name(), times(&pods, zero)));
     }
@@ -234,7 +234,7 @@ async fn whole_within(
     Ok(())
 }
 
-/// When each generation's pod was made, its container started, and Ready; in seconds since a moment.
+/// Formats when each generation's pod was created, started and Ready, in seconds since `zero`.
 fn times(pods: &[Pod], zero: i64) -> String {
     let since = |at: Option<Timestamp>| at.map_or("?".into(), |at| format!("{:+}", at.as_second() - zero));
     let one = |pod: &Pod| {

@@ -1,5 +1,6 @@
-//! `ConfigMaps` of generation 0 that get lost or altered. While its pods run nothing happens to them, and what was there
-//! is there again; pods that start with a wrong piece refuse to run, and start as soon as it is the right one again.
+//! Seed parts that are lost or altered. While generation 0's pods run they are not affected, and the operator
+//! restores the parts. Pods that start with a wrong part refuse to run, and start as soon as the part is
+//! restored.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,7 @@ use super::support::{Stage, Story, When, operator, seed, serving, wait};
 const DEADLINE: Duration = Duration::from_secs(90);
 const NAME: &str = "mosaic";
 const GENERATIONS: i32 = 2;
-/// Where this story's operators answer.
+/// Port of this story's operators.
 const PORT: u16 = 18084;
 
 pub fn story() -> Story {
@@ -44,7 +45,7 @@ async fn lose_and_alter(stage: &Stage, log: &Path) -> Result<()> {
     seed::everywhere(stage, GENERATIONS, digest).await?;
     stage.say(format_args!("raised from nothing in {:.1} s", began.elapsed().as_secs_f32()));
 
-    // The stub too, and the last piece, which is shorter.
+    // The stub too, and the last part, which is shorter.
     let cut = seed::cut(NAME, &stage.world.first)?;
     let last = Part::Piece(cut.pieces() - 1);
     let before = lives(stage).await?;
@@ -64,11 +65,11 @@ async fn lose_and_alter(stage: &Stage, log: &Path) -> Result<()> {
     refuse(stage, &cut, operator, log).await
 }
 
-/// Pods start with a wrong piece while nobody is there to restore it; then somebody is.
+/// Pods start with a wrong seed part while no operator runs; then an operator starts and restores the part.
 async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Result<()> {
     operator.stop().await?;
     let old = lives(stage).await?;
-    // A kubelet goes on with what it knows of an immutable ConfigMap as long as any pod is there that has it.
+    // A kubelet keeps its copy of an immutable ConfigMap as long as any pod on the node uses it.
     place(stage, Some("nowhere")).await?;
     wait::until_none(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is gone from all nodes")
         .await?;
@@ -87,7 +88,7 @@ async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Resu
         ensure!(said.lines().count() == 1, "the stub does not say one line: {said:?}");
         ensure!(said.contains(&cut.digest().to_string()), "the stub does not say what it wants: {said}");
     }
-    // The others do not care.
+    // The other generations are not affected.
     let ports = stage.base_port..stage.base_port + GENERATIONS;
     serving::everywhere(stage, ports, &stage.world.first.digest).await?;
 
@@ -113,7 +114,7 @@ async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Resu
     Ok(())
 }
 
-/// Takes generation 0 off all nodes, or lets it come back. What it is else stays as it was.
+/// Removes generation 0 from all nodes, or lets it return, by its node selector alone.
 async fn place(stage: &Stage, somewhere: Option<&str>) -> Result<()> {
     let patch = json!({"spec": {"template": {"spec": {"nodeSelector": {"story": somewhere}}}}});
     let name = format!("{NAME}-gen0");
@@ -121,7 +122,7 @@ async fn place(stage: &Stage, somewhere: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// What the stub said when it refused what it was given.
+/// Returns the stub's message about a wrong digest.
 fn refusal(pod: &Pod) -> Option<String> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let states = statuses.iter().flat_map(|one| one.state.iter().chain(&one.last_state));
@@ -135,7 +136,7 @@ async fn lose(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
     Ok(())
 }
 
-/// Somebody makes it anew, with all that it says but one byte.
+/// Replaces a seed part by a copy with one byte changed.
 async fn alter(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
     let maps = seed::config_maps(stage);
     let live = maps.get(&cut.names().of(part)).await?;
@@ -148,13 +149,13 @@ async fn alter(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
     *byte = !*byte;
     lose(stage, cut, part).await?;
     match maps.create(&PostParams::default(), &other).await {
-        // An operator was quicker, and restored what was lost: then that is what was tried.
+        // The operator was faster and restored the lost part, which is tested as well.
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         result => result.map(drop).context("the altered piece is not taken"),
     }
 }
 
-/// Waits until a part has the right bytes.
+/// Waits until a seed part has the right bytes.
 async fn until_restored(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
     let (name, bytes) = (cut.names().of(part), cut.bytes(part)?);
     let right = |map: &ConfigMap| {
@@ -167,7 +168,7 @@ async fn until_restored(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
     wait::until(&seed::config_maps(stage), &name, DEADLINE, &what, right).await.map(drop)
 }
 
-/// All pods: generation, UID and restarts.
+/// Returns all pods by name: generation, UID and restarts.
 async fn lives(stage: &Stage) -> Result<BTreeMap<String, (i32, String)>> {
     let pods = stage.pods().list(&ListParams::default()).await?;
     let generation = |pod: &Pod| pod.labels().get(GENERATION).and_then(|text| text.parse().ok());

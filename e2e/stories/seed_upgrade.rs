@@ -1,6 +1,6 @@
-//! `quinistry up` by a newer build, while on every node somebody pulls from every generation again and again: generation 0
-//! is replaced, then the operator, then the generations, one after the other, and no pull fails but from what is being
-//! replaced at that moment.
+//! `quinistry up` by a newer build while a client on every node pulls from every generation: generation 0 is
+//! replaced, then the operator, then the generations, one after another, and only pulls from a generation
+//! that is being replaced fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -19,9 +19,9 @@ use super::support::{Node, Stage, Story, When, seed, up, wait};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const GENERATIONS: i32 = 3;
-/// How soon a client pulls again.
+/// Pause of a client between pulls.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How much later than it is so the observer may hear of something.
+/// Greatest delay of the observer's events.
 const LATE: Duration = Duration::from_millis(500);
 
 pub fn story() -> Story {
@@ -63,7 +63,7 @@ async fn upgrade(stage: &Stage) -> Result<()> {
     up::down(stage).await.map(drop)
 }
 
-/// Somebody pulled from a generation on a node.
+/// A client's pull from a generation on a node.
 #[derive(Debug)]
 struct Pull {
     node: String,
@@ -73,7 +73,7 @@ struct Pull {
     error: Option<String>,
 }
 
-/// Pulls again and again: the tag's manifest, and the layer that it names, whichever that is.
+/// Pulls in a loop: the tag's manifest, and the layer that it names.
 async fn client(
     stage: &Stage,
     node: &dyn Node,
@@ -99,7 +99,7 @@ async fn client(
     }
 }
 
-/// From when to when a generation was not there on a node.
+/// Spans of time in which a generation had no Ready pod on a node.
 type Gaps = BTreeMap<(String, i32), Vec<(Duration, Duration)>>;
 
 fn judge(stage: &Stage, events: &[Event], pulls: &[Pull]) -> Result<()> {
@@ -127,7 +127,7 @@ fn judge(stage: &Stage, events: &[Event], pulls: &[Pull]) -> Result<()> {
     Ok(())
 }
 
-/// The gaps, none of which overlaps another one's of the same node.
+/// Computes the gaps from the events. Returns an error if two gaps of one node overlap.
 fn gaps(events: &[Event]) -> Result<Gaps> {
     let mut events: Vec<&Event> = events.iter().collect();
     events.sort_by_key(|event| event.version);
@@ -167,7 +167,7 @@ fn gaps(events: &[Event]) -> Result<Gaps> {
     Ok(gaps)
 }
 
-/// Generation 0 is replaced before the operator, which is replaced before the generations.
+/// Checks that generation 0 is replaced before the operator, and the operator before the generations.
 async fn in_order(stage: &Stage, operator: &Pod) -> Result<()> {
     let mut before: Option<Timestamp> = None;
     for generation in 0..=GENERATIONS {

@@ -1,5 +1,5 @@
-//! Two operators as the chart installs them, on two nodes: one leads. Its node is cut off, and the other one leads within
-//! 20 seconds; it comes back, ends, and stands by.
+//! Two operators as the chart installs them, on two nodes. The leader's node is disconnected, and the other
+//! operator leads within 20 seconds; the former leader returns, ends, and stands by.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::support::pods::restarts;
 use super::support::{Node, Stage, Story, When, lease, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
-/// What is promised. Asserted with room, since machines of tests are slow; the story says what it was.
+/// Documented bound. The story asserts twice this time, since test machines are slow, and prints the time.
 const PROMISED: Duration = Duration::from_secs(20);
 
 pub fn story() -> Story {
@@ -30,7 +30,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         return Ok(());
     }
     let played = cut_off(&stage).await;
-    // Without values: one operator, as the other stories want it.
+    // Without values: one operator, as the other stories expect.
     let restored = operator::upgrade(&stage.world, &[]).await;
     let alone = operator::pods(&stage.world, 1).await;
     played?;
@@ -71,14 +71,14 @@ async fn cut_off(stage: &Stage) -> Result<()> {
     stands_by(stage, &**node, pod).await
 }
 
-/// Somebody else leads soon, and does what is asked for.
+/// Waits until the other operator leads and carries out a change.
 async fn follow(stage: &Stage, leases: &Api<Lease>, name: &str, leader: &str) -> Result<()> {
     let cut = Instant::now();
     let next = lease::until_held(leases, name, DEADLINE, |holder| holder != leader).await?;
     let took = cut.elapsed();
     stage.say(format_args!("{leader} is cut off; {next} leads after {:.1} s", took.as_secs_f32()));
     ensure!(took < PROMISED * 2, "it took {took:?}");
-    // Generation 3 goes to all nodes that are ready. The one that is cut off still is, in the eyes of the cluster.
+    // Generation 3 goes to all Ready nodes. The API still reports the disconnected node as Ready.
     stage.apply(&stage.resource("twins", 3)).await?;
     let what = "the next leader has made generation 3, or told why not";
     wait::until(&stage.resources(), "twins", DEADLINE, what, |twins| {
@@ -88,7 +88,7 @@ async fn follow(stage: &Stage, leases: &Api<Lease>, name: &str, leader: &str) ->
     .map(drop)
 }
 
-/// The former leader finds out, ends, and is started anew; and all is as it should be.
+/// Waits until the former leader has ended and restarted, and the resource is Ready.
 async fn stands_by(stage: &Stage, node: &dyn Node, pod: &Pod) -> Result<()> {
     let world = &stage.world;
     let pods = Api::<Pod>::namespaced(world.client.clone(), NAMESPACE);

@@ -1,5 +1,5 @@
-//! A resource that the operator cannot read, since its definition knows more than the operator does. It is
-//! said to be invalid, is not obeyed in its old form, and its deletion is seen.
+//! A resource that the operator cannot parse, since the definition is newer than the operator. The status
+//! reports it as invalid, its old form is not applied, and its deletion is noticed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.until_ready("tansy", DEADLINE).await?;
     let mode = newer(&stage, true).await?;
     let result = tell(&stage).await;
-    // No resource of the newer version may be left when the definition is the old one again.
+    // No resource of the newer version may be left when the old definition is restored.
     let gone = wait::until_none(&resources(&stage), &ListParams::default(), DEADLINE, "it is gone").await;
     let restored = newer(&stage, false).await;
     ensure!(mode, "the definition has no modes of networks");
@@ -37,7 +37,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 async fn tell(stage: &Stage) -> Result<()> {
     let mut resource = stage.resource("tansy", 3);
     resource["spec"]["network"] = json!({"mode": "Tunnel"});
-    // The API server takes a moment to learn the definition.
+    // The API server takes a moment to use the new definition.
     wait::eventually(DEADLINE, "the API server takes the newer mode", || async {
         let parameters = PatchParams::apply("story");
         resources(stage).patch("tansy", &parameters, &Patch::Apply(&resource)).await.context("it is refused")
@@ -62,7 +62,8 @@ async fn tell(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// The stage's resources as they are sent: this program cannot read a newer one either.
+/// Returns the API of the stage's resources without their types: this program cannot parse a newer resource
+/// either.
 fn resources(stage: &Stage) -> Api<DynamicObject> {
     let kind = ApiResource::erase::<Quinistry>(&());
     Api::namespaced_with(stage.world.client.clone(), &stage.namespace, &kind)
@@ -72,7 +73,7 @@ fn degraded(resource: &Value) -> Option<&Value> {
     resource["status"]["conditions"].as_array()?.iter().find(|one| one["type"] == "Degraded")
 }
 
-/// Has the definition know one more mode of networks, or not; gives whether it knows any.
+/// Adds a network mode to the definition, or removes it. Returns whether the definition has any other modes.
 async fn newer(stage: &Stage, more: bool) -> Result<bool> {
     let api = Api::<CustomResourceDefinition>::all(stage.world.client.clone());
     let live = serde_json::to_value(api.get(DEFINITION).await?)?;

@@ -1,6 +1,6 @@
-//! `quinistry up` on nodes that hold nothing but the sandbox image: seconds later every node serves one digest from four
-//! generations, and the operator runs from the first of them. Once more changes nothing; `down` leaves nothing but what
-//! it says.
+//! `quinistry up` on nodes with the sandbox image only: seconds later every node serves one digest from four
+//! generations, and the operator runs from generation 0. A second `up` changes nothing; `down` leaves only
+//! the objects that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::support::{Stage, Story, When, daemon_sets, seed, serving, shell, up, 
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const GENERATIONS: i32 = 3;
-/// The goal is 15 s, and the story says what it took; machines that play it are busy.
+/// Deadline of `up`. The goal is 15 s, and the story prints the time; test machines are busy.
 const RAISED: Duration = Duration::from_mins(2);
 
 pub fn story() -> Story {
@@ -72,7 +72,8 @@ async fn come_and_go(stage: &Stage) -> Result<()> {
     nothing_is_left(stage, &said).await
 }
 
-/// The kubelet of every node says that it has pulled from generation 0, for generation 1 or for the operator.
+/// Checks that the kubelet of every node reports a pull from generation 0, for generation 1 or for the
+/// operator.
 async fn pulled(stage: &Stage) -> Result<()> {
     let image = stage.world.first.at(stage.base_port - 1);
     let mut nodes = BTreeSet::new();
@@ -90,7 +91,7 @@ async fn pulled(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Of all that `up` makes, once it has come to rest.
+/// Returns the versions of all objects that `up` creates, once they no longer change.
 async fn versions(stage: &Stage) -> Result<BTreeMap<String, String>> {
     let all = ListParams::default();
     let what = "what up has made is at rest";
@@ -110,7 +111,7 @@ async fn versions(stage: &Stage) -> Result<BTreeMap<String, String>> {
     Ok(versions)
 }
 
-/// Nothing of what was made is there, but for what `down` has named.
+/// Checks that all created objects are gone, except those that `down` has named.
 async fn nothing_is_left(stage: &Stage, said: &str) -> Result<()> {
     stage.until_empty(DEADLINE).await?;
     let parts = seed::parts(stage, up::NAME).await?;

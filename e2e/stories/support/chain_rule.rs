@@ -1,31 +1,31 @@
-//! The chain rule, held against what the API server says has happened. Pure: `observer` brings the events, and
-//! `tests/chain_rule.rs` shows that each part of the rule can be broken.
+//! The chain rule, checked against the events of the API server. This module is pure: `observer` records the
+//! events, and `tests/chain_rule.rs` shows that a violation of each part of the rule is found.
 //!
-//! - A generation is created, or its template changed, by the operator only when its predecessor is whole: on every node
-//!   that is Ready a pod of its then-current template is Ready, and there is one at least.
-//! - Generations that are too many go from the highest.
-//! - A pod that runs as it should is not taken away for the sake of another generation.
+//! - The operator creates a generation, or changes its template, only when the predecessor is complete: every
+//!   Ready node has a Ready pod of the predecessor's current template, and there is at least one such pod.
+//! - The operator deletes surplus generations from the highest downwards.
+//! - The operator deletes no healthy pod for the sake of another generation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How much older than the API server's the operator's picture may be: a reconcile looks for a second at most before it
-/// writes, and the write takes its time.
+/// Tolerated age of the operator's view of the cluster: a reconcile reads for at most a second before it
+/// writes, and the write takes time as well.
 pub const STALE: Duration = Duration::from_secs(5);
 
-/// Something that happened.
+/// A change that the observer recorded.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The API server's resource version, by which events of all kinds are ordered.
+    /// Resource version from the API server; it orders the events of all kinds.
     pub version: u64,
-    /// When it was heard of, since the observer began.
+    /// Time since the start of the observer at which the event arrived.
     pub at: Duration,
     pub what: What,
 }
 
 #[derive(Clone, Debug)]
 pub enum What {
-    /// Resources by UID.
+    /// Quinistry resource, by UID.
     Resource(String),
     ResourceGone(String),
     Node {
@@ -36,15 +36,15 @@ pub enum What {
     Set(Set),
     SetGone(Key),
     Pod(Pod),
-    /// By UID.
+    /// Pod, by UID.
     PodGone(String),
-    /// From here on something of a kind may be missed …
+    /// Events of a kind may be missing from here on …
     Blind(&'static str),
-    /// … until here, where all that there is of it has been seen.
+    /// … until here, where all objects of the kind have been listed.
     Sighted(&'static str),
 }
 
-/// UID of a resource, and one of its generations.
+/// UID of a resource, and the number of one of its generations.
 pub type Key = (String, i32);
 
 /// A generation's `DaemonSet`.
@@ -52,14 +52,14 @@ pub type Key = (String, i32);
 pub struct Set {
     pub key: Key,
     pub uid: String,
-    /// All that tells one template from another.
+    /// Template hash and image, which tell one template from another.
     pub template: String,
-    /// The operator wrote what the template is now.
+    /// True if the operator wrote the current template.
     pub by_operator: bool,
     pub deleting: bool,
 }
 
-/// One of its pods.
+/// Pod of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub key: Key,
@@ -70,7 +70,7 @@ pub struct Pod {
     pub deleting: bool,
 }
 
-/// What breaks the rule, in words.
+/// Returns the violations of the rule, one sentence each.
 pub fn violations(mut events: Vec<Event>) -> Vec<String> {
     events.sort_by_key(|event| event.version);
     let mut picture = Picture::default();
@@ -88,11 +88,11 @@ pub fn violations(mut events: Vec<Event>) -> Vec<String> {
 #[derive(Debug)]
 struct Generation {
     set: Set,
-    /// How often the operator has changed it.
+    /// Number of changes by the operator.
     changes: u32,
-    /// When it was last whole, and after how many of those changes.
+    /// Time when the generation was last complete, and the number of changes until then.
     whole: Option<(Duration, u32)>,
-    /// When its template was last another one than now.
+    /// Time until which the template was a different one.
     other_until: Option<Duration>,
 }
 
@@ -107,7 +107,7 @@ struct Picture {
     /// Pods that have been Ready.
     started: BTreeSet<String>,
     blind: BTreeSet<&'static str>,
-    /// Changes that were made while not all could be seen.
+    /// Changes made while the observer did not see all kinds, with the generation before each.
     pending: Vec<(Key, String)>,
     violations: Vec<String>,
 }
@@ -135,7 +135,7 @@ impl Picture {
             What::Sighted(kind) => {
                 self.blind.remove(kind);
                 if self.blind.is_empty() {
-                    // What the list has brought counts, too.
+                    // The objects that the list has brought count, too.
                     self.note_who_is_whole();
                     self.judge_pending();
                 }
@@ -170,7 +170,7 @@ impl Picture {
         self.generations.insert(key, one);
     }
 
-    /// The first part of the rule.
+    /// Checks the first part of the rule.
     fn may_be_changed(&mut self, key: &Key, what: &str) {
         let (resource, number) = key;
         if *number <= 1 {
@@ -186,8 +186,8 @@ impl Picture {
         }
     }
 
-    /// Whether a generation was whole after the operator's last change of it, and not long ago. A change that somebody
-    /// else made is one that the operator need not have seen yet.
+    /// Checks that a generation was complete after the operator's last change of it, and recently. Changes by
+    /// other writers do not count, since the operator may not have seen them yet.
     fn was_whole(&self, key: &Key) -> Result<(), String> {
         let number = key.1;
         let Some(one) = self.generations.get(key) else {
@@ -205,7 +205,8 @@ impl Picture {
         }
     }
 
-    /// What nobody saw is given the benefit of the doubt, if it is as it should be now.
+    /// Judges the pending changes. A change that the observer missed is accepted if the predecessor is
+    /// complete now.
     fn judge_pending(&mut self) {
         for (before, words) in std::mem::take(&mut self.pending) {
             if self.was_whole(&before).is_err() {
@@ -231,7 +232,8 @@ impl Picture {
         }
     }
 
-    /// The second part of the rule. When a resource goes, all of it goes, in any order.
+    /// Checks the second part of the rule. When the resource itself is deleted, its generations may go in any
+    /// order.
     fn set_goes(&mut self, key: &Key) {
         let gone = self.generations.get(key).is_none_or(|one| one.set.deleting);
         if gone || !self.resources.contains(&key.0) || !self.blind.is_empty() {
@@ -258,14 +260,15 @@ impl Picture {
         self.pods.insert(pod.uid.clone(), pod);
     }
 
-    /// The third part of the rule.
+    /// Checks the third part of the rule.
     fn pod_goes(&mut self, uid: &str) {
         let Some(pod) = self.pods.get(uid).filter(|pod| !pod.deleting && self.started.contains(uid)) else {
             return;
         };
         let Some(one) = self.generations.get(&pod.key) else { return };
         let stays = self.resources.contains(&pod.key.0) && self.nodes.get(&pod.node) == Some(&true);
-        // Whoever deletes pods of an older template may not have seen yet that theirs is the newest again.
+        // A controller that deletes pods of an older template may not know yet that this template is current
+        // again.
         let changed = one.other_until.is_some_and(|until| until + STALE >= self.now);
         let current = one.set.template == pod.template && !one.set.deleting && !changed;
         if stays && current && self.blind.is_empty() {

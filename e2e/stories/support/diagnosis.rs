@@ -1,4 +1,4 @@
-//! What a person wants to see when a story fails: resources, `DaemonSets`, pods, their last words, and Events.
+//! Diagnosis of a failed story: resources, `DaemonSets`, pods, the ends of their logs, and Events.
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,10 @@ use super::daemon_sets;
 use super::operator::{NAMESPACE, Operator};
 use super::world::World;
 
-/// Lines of each container's log.
+/// Lines printed of each container's log.
 const LINES: i64 = 30;
 
-/// Of a story's namespace, and of the operator.
+/// Describes a story's namespace and the operator.
 pub async fn of(world: &World, namespace: &str, operator: Option<&Operator>) -> String {
     let mut out = of_namespace(world, namespace).await;
     if operator.is_some() {
@@ -24,7 +24,7 @@ pub async fn of(world: &World, namespace: &str, operator: Option<&Operator>) -> 
     out
 }
 
-/// Of the operator alone.
+/// Describes the operator alone: its log, or its namespace when it runs in the cluster.
 pub async fn of_operator(world: &World, operator: Option<&Operator>) -> String {
     match operator.and_then(Operator::log) {
         Some(log) => format!("--- the operator says\n{log}\n"),
@@ -32,7 +32,7 @@ pub async fn of_operator(world: &World, operator: Option<&Operator>) -> String {
     }
 }
 
-/// Of any namespace.
+/// Describes the objects of a namespace.
 pub async fn of_namespace(world: &World, namespace: &str) -> String {
     let mut out = format!("--- namespace {namespace}\n");
     let all = ListParams::default();

@@ -1,7 +1,8 @@
-//! A proxy between an operator and the API server that answers as an API server in distress does: too many requests, not
-//! available, a conflict at each first try; or it cuts the connections. It also counts what is written.
+//! A proxy between an operator and the API server that answers as an overloaded API server does: too many
+//! requests, unavailable, or a conflict at each first attempt. The proxy can also cut connections and hold
+//! back writes, and counts the writes.
 //!
-//! Plain HTTP on loopback; it speaks to the API server with the story's own credentials.
+//! The proxy speaks plain HTTP on loopback, and uses the story's own credentials towards the API server.
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
@@ -27,28 +28,28 @@ use super::process::Process;
 use super::world::World;
 use super::{Stage, operator};
 
-/// What is wrong with the API server.
+/// Fault of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// 429 to everything, with the wish to be asked again in a second.
+    /// 429 to everything, with `Retry-After: 1`.
     TooManyRequests,
     /// 503 to everything.
     Unavailable,
     /// 409 to each write at its first attempt.
     Conflicts,
-    /// It takes what it is told, and says nothing.
+    /// Requests are read and never answered.
     Silent,
 }
 
-/// What became of the writes, by method and kind.
+/// Outcomes of the writes, counted by method and kind.
 #[derive(Clone, Debug, Default)]
 pub struct Writes {
     pub forwarded: BTreeMap<String, usize>,
     pub refused: BTreeMap<String, usize>,
 }
 
-/// The proxy; it ends with this value.
+/// The proxy, which stops when this value is dropped.
 pub struct FaultProxy {
     kubeconfig: PathBuf,
     state: Arc<State>,
@@ -60,11 +61,11 @@ struct State {
     client: Client,
     fault: Mutex<Fault>,
     writes: Mutex<Writes>,
-    /// Writes that had their conflict and may pass.
+    /// Writes that already had their conflict and may pass.
     tried: Mutex<HashSet<(String, Bytes)>>,
-    /// Connections end when it changes.
+    /// Generation of the connections; a change ends all that are open.
     cut: watch::Sender<u64>,
-    /// The kind of which the next write is held back.
+    /// Kind of which the next write is held back.
     hold: Mutex<Option<&'static str>>,
     released: tokio::sync::Notify,
     held: watch::Sender<Held>,
@@ -85,7 +86,7 @@ pub enum Held {
 // === impl FaultProxy ===
 
 impl FaultProxy {
-    /// Between the story's API server and whoever reads the kubeconfig, which leads into the story's namespace.
+    /// Starts a proxy before the stage's API server. The context of its kubeconfig is the stage's namespace.
     pub async fn start(of: &Stage) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let folder = tempfile::tempdir()?;
@@ -115,7 +116,7 @@ impl FaultProxy {
         Ok(Self { kubeconfig, state, task, folder })
     }
 
-    /// Starts an operator that knows the API server by this proxy alone, with its own log.
+    /// Starts an operator that reaches the API server through this proxy only, with a log of its own.
     pub fn operator(&self, world: &World, port: u16, more: impl FnOnce(&mut Command)) -> Result<Process> {
         let mut command = operator::command(world, port);
         command.env("KUBECONFIG", &self.kubeconfig);
@@ -123,18 +124,18 @@ impl FaultProxy {
         Process::start(&command, &self.log())
     }
 
-    /// Where its operators' words are.
+    /// Returns the path of the operators' log.
     pub fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
-    /// From now on it is like this; what hangs on the line, such as watches, is cut off and must ask anew.
+    /// Sets the fault, and ends open connections such as watches, so that clients must connect again.
     pub fn set(&self, fault: Fault) {
         *self.state.fault.lock().expect("nothing panics with it") = fault;
         self.cut();
     }
 
-    /// Ends all connections, in the middle of what they were saying.
+    /// Ends all connections, also in the middle of a response.
     pub fn cut(&self) {
         self.state.cut.send_modify(|count| *count += 1);
     }
@@ -173,12 +174,12 @@ impl Drop for FaultProxy {
 // === impl Writes ===
 
 impl Writes {
-    /// How many were forwarded of all kinds but one.
+    /// Returns the number of forwarded writes of all kinds but one.
     pub fn but(&self, kind: &str) -> usize {
         self.forwarded.values().sum::<usize>() - self.of(kind)
     }
 
-    /// How many were forwarded whose key contains a word.
+    /// Returns the number of forwarded writes whose key contains a word.
     pub fn of(&self, word: &str) -> usize {
         self.forwarded.iter().filter(|(key, _)| key.contains(word)).map(|(_, count)| count).sum()
     }
@@ -199,7 +200,7 @@ async fn converse(stream: TcpStream, state: Arc<State>) {
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // A connection that breaks is the operator's to mend.
+        // The operator handles a broken connection.
         _ = connection => {}
         _ = cut.changed() => {}
     }
@@ -227,12 +228,12 @@ impl State {
             Fault::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE),
             Fault::Silent => std::future::pending().await,
             Fault::Conflicts => {
-                // A Lease holds the time of each attempt, by which no two would be the same.
+                // A Lease contains the time of the attempt, so that no two attempts have equal bodies.
                 let is_lease = head.uri.path().contains("/leases");
                 let content = if is_lease { Bytes::new() } else { body.clone() };
                 let attempt = (format!("{} {}", head.method, head.uri), content);
                 let mut tried = self.tried.lock().expect("nothing panics with it");
-                // The same write at another time has a first attempt of its own.
+                // The same write at a later time has a first attempt of its own.
                 let first = is_write && !tried.remove(&attempt) && tried.insert(attempt);
                 first.then_some(StatusCode::CONFLICT)
             }
@@ -245,7 +246,7 @@ impl State {
         match refused {
             Some(status) => refusal(status),
             None if head.method == Method::PATCH && self.is_to_be_held(head.uri.path()) => {
-                // A task, since a queue does not notice that its client is gone.
+                // A task of its own, since a queue does not notice that its client is gone.
                 let state = Arc::clone(self);
                 let forwarding = tokio::spawn(async move {
                     state.held.send_replace(Held::Waiting);
@@ -281,7 +282,7 @@ impl State {
     }
 }
 
-/// The collection that a path is about: `daemonsets`, `quinistries/status`.
+/// Returns the collection that a path is about: `daemonsets`, `quinistries/status`.
 fn kind(path: &str) -> String {
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
     let namespaced = words.iter().position(|word| *word == "namespaces").map(|place| place + 2);
@@ -289,7 +290,7 @@ fn kind(path: &str) -> String {
     if path.ends_with("/status") { format!("{kind}/status") } else { (*kind).to_owned() }
 }
 
-/// As the API server words it.
+/// Builds a `Status` response in the API server's form.
 fn refusal(status: StatusCode) -> Response<Body> {
     let reason = status.canonical_reason().unwrap_or_default().replace(' ', "");
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

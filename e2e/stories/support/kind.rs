@@ -23,9 +23,10 @@ for tool in iptables ip6tables; do
 done
 for family in ip ip6 inet; do nft delete table $family cni_hostport 2>/dev/null || true; done";
 
-/// What is not part of the node's own image goes: that one holds the sandbox image and kind's own, which no registry
-/// may be there to give again. An image goes with all the names of its digest, one of which the runtime gave it;
-/// importing gave names to archives, which kind's own lose without harm.
+/// Shell script that removes the images that are not part of the node's own image. That one contains the
+/// sandbox image and kind's own images, which possibly no registry can provide again. An image is removed
+/// under all names of its digest, one of which the runtime has added. Importing has added names to archives,
+/// too; kind's own images lose those without harm.
 const WIPE: &str = r"systemctl start containerd
 ctr -n k8s.io images ls | awk '
   { digest[$1] = $3 }
@@ -35,11 +36,11 @@ ctr -n k8s.io images ls | awk '
 systemctl stop containerd
 rm -rf /var/lib/kubelet/image_manager /quinistry-e2e";
 
-/// Takes a file from standard input. Never over one that may be running there: that one keeps its content, and the
-/// name leads to the new one, as an earlier run may have left another under the same name.
+/// Shell script that writes a file from standard input. The script replaces the name and never the content,
+/// since an earlier run's executable may still run under that name.
 const PUT: &str = r#"mkdir -p "${0%/*}" && cat >"$0.$$" && chmod 755 "$0.$$" && mv -f "$0.$$" "$0""#;
 
-/// One of them.
+/// Node of a kind cluster.
 pub struct KindNode {
     name: String,
 }
@@ -60,7 +61,7 @@ impl Node for KindNode {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        // Behind a proxy kind gives it to its nodes, where it would be asked for the node's own localhost.
+        // kind passes its proxy settings to its nodes, where they would apply to the node's own localhost.
         shell::command(["docker", "exec", "-i", "-e", "no_proxy=*", &self.name].iter().chain(words))
     }
 
@@ -72,7 +73,8 @@ impl Node for KindNode {
         async move {
             let name = file.file_name().expect("a file has a name").to_string_lossy();
             let path = format!("/quinistry-e2e/{name}");
-            // Not by `docker cp`, which sees neither what is mounted there nor, in some packagings, this machine's /tmp.
+            // Not `docker cp`: it sees neither the mounts of the container nor, in some packagings, this
+            // machine's /tmp.
             shell::output_of(self.command(&["sh", "-c", PUT, &path]), file).await?;
             Ok(path)
         }

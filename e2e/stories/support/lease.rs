@@ -1,4 +1,4 @@
-//! The Lease by which operators elect one.
+//! The Lease of the operators' leader election.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use kube::Api;
 
 use super::wait;
 
-/// Waits until somebody holds it of whom something is true, and says who.
+/// Waits until a holder satisfies a condition, and returns its identity.
 pub async fn until_held(
     leases: &Api<Lease>,
     name: &str,

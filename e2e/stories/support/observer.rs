@@ -1,8 +1,9 @@
-//! Watches all that a story's operator does and sees, for as long as the story lasts, and holds it against the chain rule.
+//! Records all changes in a story's namespace for as long as the story lasts, and checks them against the
+//! chain rule.
 //!
-//! Kinds are watched apart; resource versions put what they say into one order, as all of them lie in one etcd. A watch
-//! that breaks off goes on where it was. One that must begin anew says so, and what changed meanwhile is judged by what
-//! came of it.
+//! Each kind has its own watch; resource versions put the events of all kinds into one order, since all kinds
+//! are stored in one etcd. A broken watch continues where it stopped. A watch that must list again records
+//! the gap, and the changes in the gap are judged by the state after it.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -29,10 +30,10 @@ const OPERATOR: &str = "quinistry-operator";
 const RESOURCE: &str = "quinistry.dev/resource";
 const TEMPLATE: &str = "quinistry.dev/template";
 
-/// How soon a watch is tried again; whatever happens meanwhile is heard of late.
+/// Pause before a broken watch is opened again; events in between are recorded late.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// All that has happened in a story's namespace, and to the nodes.
+/// Record of all changes in a story's namespace, and of the nodes.
 pub struct Observer {
     record: Arc<Record>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -47,7 +48,7 @@ struct Record {
 // === impl Observer ===
 
 impl Observer {
-    /// Begins to watch, and returns when it sees all that is there.
+    /// Starts the watches, and returns when all existing objects are recorded.
     pub async fn begin(stage: &Stage) -> Result<Self> {
         let client = stage.world.client.clone();
         let record = Arc::new(Record {
@@ -74,33 +75,34 @@ impl Observer {
         Ok(observer)
     }
 
-    /// How much has happened so far.
+    /// Returns the number of events so far.
     pub fn count(&self) -> usize {
         *self.record.count.borrow()
     }
 
-    /// All that has happened so far, as it was heard of.
+    /// Returns all events so far, in the order of their arrival.
     pub fn events(&self) -> Vec<Event> {
         self.record.events()
     }
 
-    /// How long it has watched, by which events are dated.
+    /// Returns the time since the start of the observer, on which the times of events are based.
     pub fn now(&self) -> Duration {
         self.record.began.elapsed()
     }
 
-    /// Waits until so much has happened.
+    /// Waits until there are `count` events.
     pub async fn until_count(&self, count: usize) {
-        // The sender lives as long as this.
+        // The sender lives as long as the observer.
         let _ = self.record.count.subscribe().wait_for(|now| *now >= count).await;
     }
 
-    /// Hears what has been said until now, and tells what breaks the chain rule.
+    /// Waits until the events of all current objects have arrived, and returns an error that lists the
+    /// violations of the chain rule.
     pub async fn verdict(&self, stage: &Stage) -> Result<()> {
         let all = ListParams::default();
         let sets = stage.daemon_sets().list(&all).await?;
         let pods = stage.pods().list(&all).await?;
-        // Not those of which it has nothing to say, such as generation 0's.
+        // Without objects that the observer does not record, such as those of generation 0.
         let sets = sets.iter().filter(|one| set(one, false).is_some()).map(version);
         let pods = pods.iter().filter(|one| pod(one, false).is_some()).map(version);
         let there: BTreeSet<u64> = sets.chain(pods).filter(|version| *version > 0).collect();
@@ -134,7 +136,7 @@ impl Record {
         self.events.lock().expect("nothing panics with it").clone()
     }
 
-    /// What no object's version stands for comes after all that was heard of before.
+    /// Adds an event. An event without a version of its own is ordered after all events so far.
     fn add(&self, version: Option<u64>, what: What) {
         let mut events = self.events.lock().expect("nothing panics with it");
         let version = version.or_else(|| events.iter().map(|event| event.version).max()).unwrap_or_default();
@@ -143,7 +145,7 @@ impl Record {
     }
 }
 
-/// Follows one kind. `view` tells what an object means: that it is there, or that it is gone.
+/// Follows one kind. `view` translates an object, which exists or is deleted, into an event.
 async fn follow<K>(record: Arc<Record>, api: Api<K>, view: fn(&K, bool) -> Option<What>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -187,13 +189,13 @@ where
                     record.add(Some(version(&object)), what);
                 }
             }
-            // The stream goes on where it was; only not at once.
+            // The stream continues where it stopped.
             Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }
 }
 
-/// By which events of all kinds are ordered.
+/// Returns the resource version, by which the events of all kinds are ordered.
 pub fn version<K: ResourceExt>(object: &K) -> u64 {
     object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
@@ -230,7 +232,8 @@ fn set(object: &DaemonSet, gone: bool) -> Option<What> {
     }))
 }
 
-/// Whether the image that it has now is the operator's word: whoever forces another one upon it takes that field over.
+/// Returns true if the operator owns the current image: a writer that forces another image takes the field
+/// over.
 pub fn is_operators(object: &DaemonSet) -> bool {
     let path = ["f:spec", "f:template", "f:spec", "f:containers", "k:{\"name\":\"quinistry\"}", "f:image"];
     object.managed_fields().iter().filter(|fields| fields.manager.as_deref() == Some(OPERATOR)).any(

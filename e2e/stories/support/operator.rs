@@ -1,5 +1,6 @@
-//! The operator that most stories share: installed in the cluster with helm, or run beside the stories, which is
-//! quicker while one works on it and needs a machine that reaches the pods.
+//! The operator that most stories share. It is installed in the cluster with helm, or runs beside the stories
+//! as a process of this machine, which is faster during development and requires that this machine reaches
+//! the pods.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -19,18 +20,18 @@ use super::process::Process;
 use super::world::{How, World};
 use super::{shell, wait};
 
-/// Namespace of the release, which enforces the strictest Pod Security.
+/// Namespace of the release, which enforces the strictest Pod Security level.
 pub const NAMESPACE: &str = "quinistry-system";
 /// Name of the release.
 pub const RELEASE: &str = "quinistry";
 
-/// Where the shared operator answers when it runs beside the stories.
+/// Port of the shared operator when it runs beside the stories.
 const PORT: u16 = 18081;
 
-/// A running operator.
+/// The shared operator.
 pub struct Operator {
     how: How,
-    /// When it runs beside the stories, and is not away.
+    /// The process, if the operator runs beside the stories and is not stopped.
     process: Mutex<Option<Process>>,
     away: AtomicBool,
     log: PathBuf,
@@ -69,11 +70,12 @@ impl Operator {
         Ok(Self { how: world.operator, process, away, log, _folder: folder })
     }
 
-    /// Sends it away, so that a story can run its own; the runner calls it back after the story, however that ends.
+    /// Stops the operator, so that a story can run its own. The runner starts it again after the story,
+    /// however that ends.
     pub async fn leave(&self, world: &World) -> Result<()> {
         self.away.store(true, Ordering::SeqCst);
         match self.how {
-            // Not as `kubectl scale` does it, which would take the field from Helm.
+            // Not `kubectl scale`, which would take the field from Helm.
             How::Helm => {
                 upgrade(world, &["replicas=0"]).await?;
                 pods(world, 0).await.map(drop)
@@ -86,7 +88,7 @@ impl Operator {
         }
     }
 
-    /// Calls it back, if it is away.
+    /// Starts the operator again if a story stopped it.
     pub async fn back(&self, world: &World) -> Result<()> {
         if !self.away.swap(false, Ordering::SeqCst) {
             return Ok(());
@@ -103,17 +105,18 @@ impl Operator {
         }
     }
 
-    /// Whether the chart installed it.
+    /// Returns true if the chart installed the operator.
     pub fn in_cluster(&self) -> bool {
         self.how == How::Helm
     }
 
-    /// Its log, when it runs beside.
+    /// Returns the log of an operator beside the stories.
     pub fn log(&self) -> Option<String> {
         std::fs::read_to_string(&self.log).ok()
     }
 
-    /// Memory in bytes: resident, or in the cluster what the kubelet counts, which is a little more.
+    /// Returns the memory in bytes: the resident set, or in the cluster the kubelet's figure, which is
+    /// slightly greater.
     pub async fn memory(&self, world: &World) -> Result<u64> {
         if self.how == How::Beside {
             let id = self.process.lock().expect("nothing panics with it").as_ref().and_then(Process::id);
@@ -124,7 +127,7 @@ impl Operator {
         }
         let pod = pod(world).await?;
         let node = pod.spec.and_then(|spec| spec.node_name).context("the pod is on no node")?;
-        // The summary of the same figures needs to know the disks, which it does not everywhere.
+        // Not the summary API: it needs statistics of the disks, which are not available everywhere.
         let request =
             http::Request::get(format!("/api/v1/nodes/{node}/proxy/metrics/resource")).body(Vec::new())?;
         let text = world.client.request_text(request).await?;
@@ -138,12 +141,12 @@ impl Operator {
     }
 }
 
-/// The operator's pod.
+/// Returns the operator's pod.
 pub async fn pod(world: &World) -> Result<Pod> {
     pods(world, 1).await?.pop().context("one operator runs")
 }
 
-/// The operators' pods, once there are so many and all of them are ready.
+/// Waits until there are `count` operators' pods and all are ready, and returns them.
 pub async fn pods(world: &World, count: usize) -> Result<Vec<Pod>> {
     let component = format!("app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator");
     let selection = ListParams::default().labels(&component);
@@ -155,7 +158,7 @@ pub async fn pods(world: &World, count: usize) -> Result<Vec<Pod>> {
     .await
 }
 
-/// helm, with the release's namespace.
+/// Runs helm in the release's namespace.
 pub async fn helm(world: &World, words: &[&str]) -> Result<String> {
     let helm = world.helm.to_string_lossy();
     let mut command = shell::command([helm.as_ref(), "--namespace", NAMESPACE].iter().chain(words));
@@ -171,11 +174,11 @@ async fn install(world: &World) -> Result<()> {
     if namespaces.get_opt(NAMESPACE).await?.is_none() {
         namespaces.create(&PostParams::default(), &namespace).await?;
     }
-    // No values: the chart's own name of the image is what `image save --bootstrap` has given it.
+    // Without values: the chart's default image is the name that `image save --bootstrap` gave.
     upgrade(world, &[]).await
 }
 
-/// The release with these values, and the chart's own for all others; installs it if it is not there.
+/// Upgrades the release to these values and the chart's defaults for all others. Installs a missing release.
 pub async fn upgrade(world: &World, values: &[&str]) -> Result<()> {
     let words =
         ["upgrade", "--install", RELEASE, "charts/quinistry", "--reset-values", "--wait", "--timeout", "90s"];
@@ -194,21 +197,21 @@ async fn define(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// An operator beside the stories, which answers on a port of its own. It reads `KUBECONFIG` as they do, unless it is
-/// given another.
+/// Builds the command of an operator beside the stories, which listens on a port of its own. The operator
+/// reads `KUBECONFIG` as the stories do, unless the command sets another.
 pub fn command(world: &World, port: u16) -> Command {
     let program = world.first.path.to_string_lossy();
     shell::command([program.as_ref(), "operator", "--listen", &format!("127.0.0.1:{port}")])
 }
 
-/// Waits until an operator beside the stories has seen the cluster.
+/// Waits until an operator beside the stories has listed the cluster's objects.
 pub async fn until_ready(process: &mut Process, port: u16) -> Result<()> {
     let url = format!("http://127.0.0.1:{port}/readyz");
     let ready = wait::eventually(Duration::from_secs(20), "the operator is ready", || {
         shell::output(shell::command(["curl", "-sf", &url]))
     });
     let ready = ready.await.map(drop);
-    // Another one may have answered.
+    // Another process may have answered.
     let ready = ready.and_then(|()| if process.is_alive() { Ok(()) } else { bail!("it has ended") });
     ready.with_context(|| process.log())
 }

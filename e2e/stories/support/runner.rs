@@ -1,4 +1,5 @@
-//! Plays stories: alone first, then side by side, then alone last; says how each went and how long it took.
+//! Runs stories: first those that need the cluster alone, then those that run side by side, then the
+//! disturbing ones. Prints the result and the duration of each.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,36 +12,36 @@ use super::operator::Operator;
 use super::world::World;
 use super::{Stage, diagnosis};
 
-/// Time limit of a story. It exceeds the five minutes (`outage::RETURNED`) after which the DaemonSet controller no longer
-/// waits for an event that it lost with the API server.
+/// Time limit of a story. It exceeds the five minutes (`outage::RETURNED`) after which the DaemonSet
+/// controller no longer waits for an event that it lost with the API server.
 const STORY_LIMIT: Duration = Duration::from_mins(8);
 
-/// Time limit of a story that is played in full.
+/// Time limit of a story that runs in full (`QUINISTRY_E2E_SOAK`).
 const SOAK_STORY_LIMIT: Duration = Duration::from_mins(30);
 
-/// When a story is played.
+/// Order of a story among the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Alone, before the others: it measures.
+    /// Alone, before the others, because the story measures.
     First,
     /// Beside others, in a namespace and on ports of its own.
     Together,
-    /// Alone, after the others: it disturbs them.
+    /// Alone, after the others, because the story disturbs them.
     Last,
 }
 
-/// A story.
+/// A named test on the cluster.
 #[derive(Clone, Copy)]
 pub struct Story {
-    /// Its file's name.
+    /// Name of the story's file.
     pub name: &'static str,
     pub when: When,
-    /// Whether the operator must run.
+    /// True if the story needs the shared operator.
     pub operator: bool,
     pub play: fn(Arc<Stage>) -> BoxFuture<'static, Result<()>>,
 }
 
-/// End of a story.
+/// Result of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Well,
@@ -48,7 +49,7 @@ enum End {
     Failed,
 }
 
-/// The program.
+/// Parses the arguments, runs the stories, and prints the results.
 pub fn main(stories: &[Story]) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.iter().any(|word| word == "--list") {
@@ -85,7 +86,8 @@ pub fn main(stories: &[Story]) -> ExitCode {
     }
 }
 
-/// Formats the closing line: how many stories ended in each way, and which did not count.
+/// Formats the closing line: the number of stories with each result, and the names of those that did not
+/// pass.
 fn summary(ends: &[(&str, End)]) -> String {
     let named = |wanted: End| -> Vec<&str> {
         ends.iter().filter(|(_, end)| *end == wanted).map(|(name, _)| *name).collect()
@@ -100,7 +102,7 @@ fn summary(ends: &[(&str, End)]) -> String {
     parts.join("; ")
 }
 
-/// Plays all of them, and returns how each ended.
+/// Runs the stories, and returns the result of each.
 async fn play_all(cast: &[(usize, Story)]) -> Result<Vec<(&'static str, End)>> {
     let Some(world) = World::find().await? else {
         println!("skipped: there is no cluster; e2e/run brings one up");
@@ -136,7 +138,7 @@ async fn play_all(cast: &[(usize, Story)]) -> Result<Vec<(&'static str, End)>> {
     Ok(ends)
 }
 
-/// Plays one story on a stage of its own, and returns how it ended.
+/// Runs one story on a stage of its own, and returns its result.
 async fn play(
     world: &Arc<World>,
     operator: Option<&Arc<Operator>>,
@@ -151,7 +153,7 @@ async fn play(
             return (story.name, End::Failed);
         }
     };
-    // A task, so that a panic is a failure like another.
+    // A task, so that a panic is a failure like any other.
     let longest = if world.soak { SOAK_STORY_LIMIT } else { STORY_LIMIT };
     let task = tokio::spawn(tokio::time::timeout(longest, (story.play)(Arc::clone(&stage))));
     let result = match task.await {

@@ -1,4 +1,4 @@
-//! Generation 0, as far as stories look at it: resources that begin with it, its `ConfigMaps`, and what shows that bytes
+//! Generation 0 in the stories: resources that begin with it, its `ConfigMaps`, and the evidence that bytes
 //! were really pulled from it.
 
 use std::collections::BTreeMap;
@@ -17,18 +17,19 @@ use super::pods::of_generation;
 use super::world::Executable;
 use super::{Node, Stage, outage, serving, shell};
 
-/// What `spec.seed.executable` says of an executable.
+/// Returns the value of `spec.seed.executable` for an executable.
 pub fn executable(one: &Executable) -> Result<Digest> {
     Ok(Digest::sha256(&std::fs::read(&one.path)?))
 }
 
-/// An executable in pieces, as the operator and `up` cut it.
+/// Splits an executable into seed parts, as the operator and `up` do.
 pub fn cut(name: &str, one: &Executable) -> Result<Cut> {
     let bytes = std::fs::read(&one.path)?;
     Ok(Cut::new(name, [bytes.into()].into(), quinistry::seed::STUB.into())?)
 }
 
-/// A resource that needs no registry: the first executable, on the stage's ports; generation 0 is on the one below.
+/// Builds a resource that needs no registry: the first executable, on the stage's ports. Generation 0 listens
+/// on the port below.
 pub fn resource(stage: &Stage, name: &str, generations: i32, carriers: &[&str]) -> Result<Value> {
     let mut resource = stage.resource(name, generations);
     let spec = resource["spec"].as_object_mut().context("a resource has a specification")?;
@@ -39,19 +40,19 @@ pub fn resource(stage: &Stage, name: &str, generations: i32, carriers: &[&str]) 
     Ok(resource)
 }
 
-/// The `ConfigMaps` of the stage.
+/// Returns the API of the stage's `ConfigMaps`.
 pub fn config_maps(stage: &Stage) -> Api<ConfigMap> {
     Api::namespaced(stage.world.client.clone(), &stage.namespace)
 }
 
-/// The pieces of a resource, by name: their versions. Their content stays where it is.
+/// Returns the resource versions of a resource's seed parts by name, without reading their content.
 pub async fn parts(stage: &Stage, name: &str) -> Result<BTreeMap<String, String>> {
     let mine = ListParams::default().labels(&format!("{SEED},{NAME}={name}"));
     let all = config_maps(stage).list_metadata(&mine).await?;
     Ok(all.iter().map(|one| (one.name_any(), one.resource_version().unwrap_or_default())).collect())
 }
 
-/// Whether the pieces are those of one executable, all of them, and of no other.
+/// Checks that the seed parts are exactly those of one executable.
 pub async fn are_whole(stage: &Stage, name: &str, one: &Executable) -> Result<()> {
     let (cut, found) = (cut(name, one)?, parts(stage, name).await?);
     let names = Names::new(name, cut.digest());
@@ -63,12 +64,12 @@ pub async fn are_whole(stage: &Stage, name: &str, one: &Executable) -> Result<()
     Ok(())
 }
 
-/// Checks that every node serves a digest from generation 0 and so many others, byte for byte.
+/// Checks that every node serves a digest from generation 0 and from `generations` others, byte for byte.
 pub async fn everywhere(stage: &Stage, generations: i32, digest: &str) -> Result<()> {
     serving::everywhere(stage, stage.base_port - 1..stage.base_port + generations, digest).await
 }
 
-/// The layer of the image that generation 0 serves on a node.
+/// Returns the layer of the image that generation 0 serves on a node.
 pub async fn layer(stage: &Stage, node: &dyn Node, digest: &str) -> Result<Descriptor> {
     let url = format!("http://localhost:{}/v2/quinistry/manifests/{digest}", stage.base_port - 1);
     let bytes = shell::output(node.command(&["curl", "-sSf", "-m", "20", &url])).await?;
@@ -76,7 +77,8 @@ pub async fn layer(stage: &Stage, node: &dyn Node, digest: &str) -> Result<Descr
     manifest.layers.into_iter().next().context("an image has a layer")
 }
 
-/// All power goes, the disks are lost, and power returns: every node has the sandbox image and nothing of ours.
+/// Stops all nodes, wipes their disks, and starts them: every node has the sandbox image and no image of
+/// ours.
 pub async fn bare(stage: &Stage) -> Result<()> {
     let began = Timestamp::now();
     let nodes = &stage.world.nodes;
@@ -86,7 +88,7 @@ pub async fn bare(stage: &Stage) -> Result<()> {
         node.start().await
     }))
     .await?;
-    // On kind it lives on one of them.
+    // On kind the API server runs on one of the nodes.
     outage::until_answered(stage).await?;
     for node in nodes {
         outage::until_back(stage, &**node, began).await?;
@@ -96,12 +98,12 @@ pub async fn bare(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// The bootstrap images are back, which other stories begin with.
+/// Loads the bootstrap images again, which other stories begin with.
 pub async fn dress(stage: &Stage) -> Result<()> {
     try_join_all(stage.world.nodes.iter().map(|node| stage.world.load(&**node))).await.map(drop)
 }
 
-/// What the container runtime of a node keeps, with where it came from.
+/// Returns the content list of a node's container runtime, with the source of each blob.
 pub async fn content(node: &dyn Node) -> Result<String> {
     of_runtime(node, &["content", "ls"]).await
 }
@@ -112,8 +114,8 @@ async fn of_runtime(node: &dyn Node, words: &[&str]) -> Result<String> {
     node.run(&words).await
 }
 
-/// The runtime of a node did not have a blob before, and has fetched it since from a registry on its own localhost: it
-/// notes for each blob where that came from, though not the port.
+/// Checks that the runtime of a node did not have a blob before and has fetched it since from a registry on
+/// its own localhost. The runtime records the source's host of each blob, but not the port.
 pub async fn was_fetched(node: &dyn Node, before: &str, blob: &Digest) -> Result<()> {
     let digest = blob.to_string();
     ensure!(!before.contains(&digest), "{} had {digest} before", node.name());
@@ -128,7 +130,7 @@ pub async fn was_fetched(node: &dyn Node, before: &str, blob: &Digest) -> Result
     Ok(())
 }
 
-/// How often generation 0 on a node has sent a blob, by its own log, which must be told at `debug`.
+/// Returns how many times generation 0 on a node has sent a blob, according to its log at level `debug`.
 pub async fn sent(stage: &Stage, node: &dyn Node, blob: &Descriptor) -> Result<usize> {
     let here = of_generation(0).fields(&format!("spec.nodeName={}", node.name()));
     let pods = stage.pods().list(&here).await?;

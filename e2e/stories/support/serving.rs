@@ -1,4 +1,4 @@
-//! What a node's localhost serves, byte for byte, as a client on the node sees it.
+//! Content that a node's localhost serves, byte for byte, as a client on the node sees it.
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
@@ -6,14 +6,14 @@ use quinistry::oci::{Digest, ImageManifest};
 
 use super::{Node, Stage, shell};
 
-/// Checks that every port of every node serves the image of this digest, and all of it.
+/// Checks that every port of every node serves the complete image of this digest.
 pub async fn everywhere(stage: &Stage, ports: std::ops::Range<i32>, digest: &str) -> Result<()> {
     let checks =
         stage.world.nodes.iter().flat_map(|node| ports.clone().map(|port| one(&**node, port, digest)));
     try_join_all(checks).await.map(drop)
 }
 
-/// Checks that every port of one node serves the image of this digest, and all of it.
+/// Checks that every port of one node serves the complete image of this digest.
 pub async fn on(node: &dyn Node, ports: std::ops::Range<i32>, digest: &str) -> Result<()> {
     try_join_all(ports.map(|port| one(node, port, digest))).await.map(drop)
 }

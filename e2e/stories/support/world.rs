@@ -1,4 +1,4 @@
-//! What all stories stand on: the cluster's API and nodes, and the images that are made of the executable under test.
+//! Environment of all stories: the cluster's API and nodes, and the images made of the executable under test.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,30 +16,30 @@ use super::kind::KindNode;
 use super::node::Serving;
 use super::{Node, shell, wait};
 
-/// An executable, the image that it serves, and its bootstrap image as it is loaded onto every node.
+/// An executable, its image, and its bootstrap image as loaded onto every node.
 pub struct Executable {
     pub path: PathBuf,
-    /// Its bootstrap image, as `image save` wrote it.
+    /// The bootstrap image, as `image save` wrote it.
     pub archive: PathBuf,
     pub digest: String,
     pub image: String,
 }
 
 impl Executable {
-    /// Its image, as a registry on a port of each node's localhost has it.
+    /// Returns the image's name in a registry on a port of each node's localhost.
     pub fn at(&self, port: i32) -> String {
         format!("localhost:{port}/quinistry@{}", self.digest)
     }
 }
 
-/// How the operator comes to run.
+/// Place where the operator runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// In the cluster, by the chart.
+    /// In the cluster, installed by the chart.
     Helm,
     /// As a process beside the stories, which must reach the pods.
     Beside,
-    /// Somebody else sees to it; the definition is applied all the same.
+    /// Managed outside the stories, which only apply the definition.
     Elsewhere,
 }
 
@@ -54,25 +54,25 @@ impl How {
     }
 }
 
-/// The cluster and what was brought to it.
+/// The cluster, and the images loaded onto it.
 pub struct World {
     pub client: Client,
     pub nodes: Vec<Box<dyn Node>>,
     pub first: Executable,
-    /// One byte longer: the same program, another fixed point.
+    /// A copy of the first executable, one byte longer, so that the fixed point differs.
     pub second: Executable,
     pub root: PathBuf,
     pub helm: PathBuf,
     pub operator: How,
-    /// Whether the nodes are network namespaces of this machine, so that a process of it reaches the pods.
+    /// True if the nodes are network namespaces of this machine, so that its processes reach the pods.
     pub local: bool,
-    /// Whether all is done in full, however long that takes.
+    /// True if stories run in full, however long that takes (`QUINISTRY_E2E_SOAK`).
     pub soak: bool,
     _files: tempfile::TempDir,
 }
 
 impl World {
-    /// From the environment that `e2e/run` prepares; `None` without one.
+    /// Reads the environment that `e2e/run` prepares. Returns `None` without a cluster.
     pub async fn find() -> Result<Option<Arc<Self>>> {
         let Some(provider) = std::env::var_os("QUINISTRY_E2E_PROVIDER") else { return Ok(None) };
         let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
@@ -94,7 +94,7 @@ impl World {
         let longer = files.path().join("quinistry-second");
         std::fs::copy(&binary, &longer)?;
         std::fs::OpenOptions::new().append(true).open(&longer)?.write_all(b"x")?;
-        // The first one under the name that it is given if nobody says anything: what the chart and the sample name.
+        // The first image has its default name, which the chart and the sample resource use.
         let published = format!("ghcr.io/quinistry/quinistry:{}", env!("CARGO_PKG_VERSION"));
         let first = prepare(&nodes, &binary, files.path(), &published, &[]).await?;
         let other = "registry.example.com/quinistry:second";
@@ -120,7 +120,8 @@ impl World {
         try_join_all(self.nodes.iter().map(|node| node.serve(&executable.path, port))).await
     }
 
-    /// Whether kubelets ask for credentials of images that another pod has pulled: by default since 1.35.
+    /// Returns true if kubelets verify credentials for images that another pod has pulled, the default since
+    /// 1.35.
     pub async fn verifies_pulls(&self) -> Result<bool> {
         let version = self.client.apiserver_version().await?;
         let minor: u32 =
@@ -128,7 +129,7 @@ impl World {
         Ok((version.major.as_str(), minor) >= ("1", 35))
     }
 
-    /// A node by name.
+    /// Returns a node by name.
     pub fn node(&self, name: &str) -> Result<&dyn Node> {
         let found = self.nodes.iter().find(|node| node.name() == name);
         found.map(|node| &**node).with_context(|| format!("there is no node {name}"))
@@ -140,13 +141,14 @@ impl World {
         node.load(&self.second.archive).await
     }
 
-    /// How many pods a generation on all nodes has.
+    /// Returns the number of pods of a generation on all nodes.
     pub fn size(&self) -> i32 {
         i32::try_from(self.nodes.len()).expect("few nodes")
     }
 }
 
-/// All nodes, once all are ready: `kind create --wait` waits for the control plane only.
+/// Waits until all nodes are ready, and returns their names. `kind create --wait` waits for the control plane
+/// only.
 async fn ready_nodes(client: &Client, count: usize) -> Result<Vec<String>> {
     let ready = |node: &core::Node| {
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
@@ -161,7 +163,7 @@ async fn ready_nodes(client: &Client, count: usize) -> Result<Vec<String>> {
     Ok(nodes.await?.iter().map(kube::ResourceExt::name_any).collect())
 }
 
-/// Asks an executable for its digest and loads its bootstrap image onto every node.
+/// Reads an executable's digest, and loads its bootstrap image onto every node.
 async fn prepare(
     nodes: &[Box<dyn Node>],
     path: &Path,
