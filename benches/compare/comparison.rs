@@ -1,4 +1,5 @@
-//! The run: measures with each in turn, round after round, so that noise hits all alike; and keeps to its time.
+//! The course of a comparison: each work is measured with all peers in turn, round after round, so that noise
+//! affects all alike, and within a time limit.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,10 @@ use super::support::spread::Spread;
 pub(crate) struct Comparison {
     pub(crate) options: Options,
     began: Instant,
-    /// How long preparations took.
+    /// Time spent on preparations, which does not count.
     prepared: Duration,
     pub(crate) rows: Vec<Row>,
-    /// Works that there was no time for.
+    /// Names of works that were left out for lack of time.
     pub(crate) left: Vec<String>,
 }
 
@@ -23,12 +24,12 @@ impl Comparison {
         Self { options, began: Instant::now(), prepared: Duration::ZERO, rows: Vec::new(), left: Vec::new() }
     }
 
-    /// How long it has been measuring.
+    /// Returns the time spent on measurements.
     pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed().saturating_sub(self.prepared)
     }
 
-    /// Does what does not count, since it is done but once.
+    /// Runs a preparation, whose time does not count.
     pub(crate) fn prepare<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let done = work();
@@ -36,7 +37,8 @@ impl Comparison {
         done
     }
 
-    /// Whether any of these works is to be measured, now.
+    /// Returns true if any of these works is selected and there is time for it; records works for which there
+    /// is none.
     pub(crate) fn wants(&mut self, names: &[&str]) -> bool {
         let only = &self.options.only;
         let wanted = |name: &&str| only.is_empty() || only.iter().any(|words| name.contains(words.as_str()));
@@ -59,7 +61,7 @@ impl Comparison {
         self.rows_at_once(vec![work], rounds, peers, |peer| vec![measure(peer)]);
     }
 
-    /// Measures several works that come of one measurement, of which `measure` gives a figure each.
+    /// Measures several works with one measurement; `measure` returns a figure for each.
     pub(crate) fn rows_at_once(
         &mut self,
         works: Vec<Work>,

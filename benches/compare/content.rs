@@ -1,15 +1,15 @@
-//! Blobs and manifests that are all distinct, and incompressible, though they are made in no time.
+//! Blobs and manifests that are distinct, incompressible and cheap to make.
 
 use quinistry::oci::{Algorithm, Digest, Hasher, media_type};
 
-/// How long a blob's pattern is before it begins again.
+/// Length of the pattern that blobs repeat, in bytes.
 const PATTERN: usize = 1 << 20;
 
-/// What all blobs consist of but for their first bytes.
+/// Bytes that all blobs share, except for their first eight.
 #[derive(Debug)]
 pub(crate) struct Pattern(Vec<u8>);
 
-/// A blob, whose first bytes nobody else has.
+/// A blob with a distinct beginning.
 #[derive(Clone, Debug)]
 pub(crate) struct Blob {
     first: [u8; 8],
@@ -19,7 +19,7 @@ pub(crate) struct Blob {
 
 impl Pattern {
     pub(crate) fn new() -> Self {
-        // Xorshift: incompressible is all that it must be.
+        // Xorshift: the bytes need only be incompressible.
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let words = (0..PATTERN / 8).flat_map(|_| {
             state ^= state << 13;
@@ -30,7 +30,7 @@ impl Pattern {
         Self(words.collect())
     }
 
-    /// A blob of at least 8 bytes; the same for the same number and size.
+    /// Makes a blob of at least 8 bytes; equal numbers and sizes make equal blobs.
     pub(crate) fn blob(&self, size: usize, number: u64) -> Blob {
         let mut blob = Blob { first: number.to_le_bytes(), size, digest: Digest::sha256(b"") };
         let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -45,7 +45,7 @@ impl Pattern {
         (first..).take(count).map(|number| self.blob(size, number)).collect()
     }
 
-    /// Its bytes, in order.
+    /// Returns the bytes of a blob, in order.
     pub(crate) fn pieces<'a>(&'a self, blob: &'a Blob) -> Vec<&'a [u8]> {
         let mut pieces = vec![&blob.first[..]];
         let mut left = blob.size - 8;
@@ -60,11 +60,11 @@ impl Pattern {
     }
 }
 
-/// The configuration of all images here.
+/// Configuration of all images of this bench.
 pub(crate) const CONFIG: &[u8] =
     br#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
 
-/// An image of such layers; distinct by its number.
+/// Makes an image of these layers, distinct by its number.
 pub(crate) fn manifest(layers: &[&Blob], number: u64) -> Vec<u8> {
     let layers: Vec<String> = layers.iter().map(|blob| descriptor(&blob.digest, blob.size)).collect();
     format!(
@@ -78,7 +78,7 @@ pub(crate) fn manifest(layers: &[&Blob], number: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An artifact that refers to a manifest; distinct by its number.
+/// Makes an artifact that refers to a manifest, distinct by its number.
 pub(crate) fn referrer(subject: &[u8], number: u64) -> Vec<u8> {
     let of = format!(
         r#","artifactType":"application/vnd.example.signature","subject":{{"mediaType":"{}","digest":"{}","size":{}}}}}"#,

@@ -1,5 +1,5 @@
-//! How all of it grows as the store does: to ten times as many manifests, and to a hundred times. A store of each size,
-//! which all serve in turn, one at a time, and from which goes again what each has pushed.
+//! Growth of all figures with the store: to ten times and a hundred times as many manifests. The peers serve
+//! each store in turn, one at a time, and the images that each has pushed are removed again.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -25,20 +25,20 @@ const CLIENTS: usize = 8;
 const FIRST: usize = 1_000;
 const TIMES: [usize; 3] = [1, 10, 100];
 
-/// Numbers from here on are of images that are pushed, and not there before.
+/// First number of the images that are pushed to an existing store.
 const PUSHED: usize = 900_000;
 
-/// What one of the plot's panels shows.
+/// Data of one panel of the plot.
 #[derive(Debug)]
 pub(crate) struct Panel {
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
-    /// For each, how many manifests there were, and the median then.
+    /// For each peer, the numbers of manifests and the medians.
     pub(crate) lines: Vec<(Peer, Vec<(usize, f64)>)>,
 }
 
-/// Title, how the row begins, unit, better.
+/// Title and beginning of the row's name, unit, better.
 const MEASURED: [(&str, &str, Better); 4] = [
     ("exec to first answer", "ms", Better::Less),
     ("manifest GET by tags in turn", "k/s", Better::More),
@@ -120,12 +120,12 @@ fn image(layer: &Blob, number: usize) -> Vec<u8> {
     manifest(&[layer], number as u64)
 }
 
-/// Stands beside a store that has more in it than it should.
+/// Returns the path of a file that exists while a store contains pushed images.
 fn mark(folder: &Path) -> std::path::PathBuf {
     folder.with_extension("pushed")
 }
 
-/// Takes away again what was pushed.
+/// Removes the pushed images.
 fn remove(folder: &Path, layers: &[Blob]) {
     let layout = Layout::new(folder);
     for (number, layer) in layers.iter().enumerate() {
@@ -136,7 +136,7 @@ fn remove(folder: &Path, layers: &[Blob]) {
     fs::remove_file(mark(folder)).unwrap();
 }
 
-/// By tags all over the store, so that no answer is at hand just because it was given before.
+/// Measures requests for tags from all over the store, so that no response is cached from an earlier request.
 fn gets(server: &Process, count: usize, window: Duration) -> f64 {
     let next = AtomicUsize::new(0);
     let one = |connection: &mut Connection, _| {
@@ -147,7 +147,7 @@ fn gets(server: &Process, count: usize, window: Duration) -> f64 {
     parallel::rate(CLIENTS, window, || server.connect(), one)
 }
 
-/// Images per second, and how many have been begun.
+/// Measures pushes, and returns images per second and the number of images begun.
 fn push_images(server: &Process, layers: &[Blob], pattern: &Pattern, window: Duration) -> (f64, usize) {
     let digest = Digest::sha256(CONFIG);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! All figures, for whoever wants to see how they change from run to run.
+//! All figures as JSON, to compare runs.
 
 use std::time::Duration;
 

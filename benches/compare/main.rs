@@ -1,8 +1,9 @@
-//! Side by side: the same work on the same machine, by us, by other registries, and by what does nothing but move bytes.
+//! Side by side: the same work on the same machine by quinistry, by other registries, and by programs that
+//! only move bytes.
 //!
-//! Drives every program from outside, over loopback, in turn, and prints one table; `benches/compare/run` is the way to
-//! call it, and installs what is compared with. Whether an answer is right is not asked here beyond its status: the tests
-//! do that.
+//! The bench drives every program from outside, over loopback, in turn, and prints one table;
+//! `benches/compare/run` installs the peers and calls the bench. Only the status of a response is checked
+//! here: the tests check the rest.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 #![allow(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
@@ -34,7 +35,7 @@ use peers::{LASTING, Peer, REGISTRIES, SERVERS};
 use support::{load_average, wrk};
 use table::Table;
 
-/// What one must know to read the table.
+/// Explanation of the table.
 const NOTES: &str = "\
 Medians, and × by how many times ours is the better; beneath them the least and the most. –: it cannot do that, or is not
 asked to.
@@ -55,7 +56,7 @@ fn main() {
     }
     assert!(wrk::is_there(), "wrk is not installed: benches/compare/run installs it");
     let data = Data::new(&options);
-    // Of a run that was interrupted.
+    // Remains of an interrupted run.
     let _ = fs::remove_dir_all(pushes::root(&options));
     let (servers, registries) = (there(SERVERS), there(REGISTRIES));
     let mut comparison = Comparison::new(options);
@@ -63,7 +64,7 @@ fn main() {
 
     starts::sizes(&mut comparison, &registries);
     starts::measure(&mut comparison, &data, &servers);
-    // On a busy machine there is no time for what comes last: of that there is the most, and the fewest goals.
+    // On a busy machine there is no time for the last works: the most numerous ones, with the fewest goals.
     let panels = growth::measure(&mut comparison, &data, &there(LASTING));
     pushes::measure(&mut comparison, &registries);
     starts::memory(&mut comparison, &data, &registries);

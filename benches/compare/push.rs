@@ -1,4 +1,4 @@
-//! Pushing as clients do: a session for each blob, one request with all of its bytes, and manifests.
+//! Pushes as clients do them: a session per blob, one request with all of its bytes, and manifests.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ pub(crate) fn manifest(connection: &mut Connection, target: &str, bytes: &[u8]) 
     assert_eq!(answer.status, 201, "PUT {target}: {answer:?}");
 }
 
-/// What was done, and how long that took.
+/// Number of pushes, and their time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
     pub(crate) count: usize,
@@ -44,8 +44,8 @@ impl Done {
     }
 }
 
-/// Several clients at once do what there is to do, each its next one, until nothing is left or the time is over; what was
-/// begun by then is finished, and counts with its time.
+/// Runs several clients at once, each taking the next push, until none is left or the time is over. Pushes
+/// begun by then are finished, and count with their time.
 pub(crate) fn all(
     server: &Process,
     clients: usize,

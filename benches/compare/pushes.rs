@@ -1,5 +1,5 @@
-//! What is pushed: many small blobs, some of middle size, one large one; and images that are pulled at once. Each run
-//! begins with an empty folder.
+//! Pushes: many small blobs, some of middle size, one large one; and images that are pulled at once. Each
+//! measurement begins with an empty folder.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -68,7 +68,8 @@ fn middle(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     }
 }
 
-/// One blob of a gigabyte, also against writing as many bytes to a file and flushing it; and as much by many clients.
+/// Measures one blob of a gigabyte, compared with writing and flushing as many bytes to a file, and as many
+/// bytes by many clients.
 fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     let size = comparison.options.scaled(1_000_000_000);
     let one = Work::rate(format!("push 1 × {} MB, 1 client", size / 1_000_000), "MB/s")
@@ -120,7 +121,7 @@ fn dd(source: &Path, folder: &Path) -> Duration {
     begin.elapsed()
 }
 
-/// Images that are pushed and at once pulled again.
+/// Measures images that are pushed and pulled again at once.
 fn mixed(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     let clients = 8;
     let work = Work::rate(format!("push an image of 64 KB and pull it, {clients} clients"), "images/s");
@@ -147,7 +148,7 @@ fn mixed(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     });
 }
 
-/// What all images have in common.
+/// Pushes the configuration that all images share.
 pub(crate) fn push_config(server: &Process, repository: &str) {
     let digest = quinistry::oci::Digest::sha256(CONFIG);
     push::bytes(&mut server.connect(), repository, digest.as_str(), &[CONFIG]);
@@ -165,22 +166,23 @@ pub(crate) fn push_all(
     })
 }
 
-/// Where all of these folders are.
+/// Returns the folder that contains the folders of all pushes.
 pub(crate) fn root(options: &Options) -> PathBuf {
     options.dir.join("pushed")
 }
 
-/// What becomes of what was pushed.
+/// Treatment of the pushed files after a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// Large files go at once.
+    /// Removes large files at once.
     Remove,
-    /// Thousands of small ones go at the end of all: their removal would be the next one's burden.
+    /// Leaves thousands of small files until the end of the bench, since their removal would slow the next
+    /// measurement down.
     Leave,
 }
 
-/// Gives somebody a folder that is empty. When all is done there, the disk is quiet again: what nobody has flushed is not
-/// written any more in the midst of the next one's run.
+/// Runs a measurement on an empty folder, and flushes the disk afterwards: files that a peer has not flushed
+/// are not written during the next measurement.
 pub(crate) fn on_empty<T>(options: &Options, peer: Peer, then: Then, work: impl FnOnce(&Path) -> T) -> T {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let root = root(options);

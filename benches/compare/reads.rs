@@ -1,5 +1,5 @@
-//! What is read: manifests, lists, and blobs of all sizes. All servers are up at once, and idle but for the one that is
-//! asked.
+//! Reads: manifests, lists, and blobs of all sizes. All servers run at once, and are idle except for the one
+//! that is measured.
 
 use std::cell::LazyCell;
 use std::time::{Duration, Instant};
@@ -16,28 +16,28 @@ use super::support::{milliseconds, parallel, wrk};
 
 const CONNECTIONS: usize = 8;
 
-/// How long `wrk` asks; it knows only whole seconds.
+/// Duration of a run of `wrk`, which accepts only whole seconds.
 const SECONDS: u64 = 1;
 
-/// As long as answers need to come from where they will come from henceforth.
+/// Time after which responses come from the same cache as all later ones.
 const WARM_UP: Duration = Duration::from_millis(100);
 
-/// How a GET is done.
+/// Load generator of a GET.
 enum By {
-    /// Many short answers. Thousands per second.
+    /// `wrk`, for many short responses: thousands per second.
     Wrk,
-    /// Few long ones: threads that read 256 KiB at a time. Gigabytes per second. `wrk` reads 8 KiB at a time, so that it
-    /// is itself what takes the time.
+    /// Threads that read 256 KiB at a time, for few long responses: gigabytes per second. `wrk` reads 8 KiB
+    /// at a time, and would itself be the bottleneck.
     Threads,
 }
 
 struct Get {
     work: Work,
     target: String,
-    /// Ended by a line break.
+    /// Header field with its line break, or empty.
     range: &'static str,
     connections: usize,
-    /// Of a blob of 100 MB.
+    /// True for a blob of 100 MB.
     is_large: bool,
     by: By,
 }
@@ -55,7 +55,7 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &Data, peers: &[Peer]) 
             continue;
         }
         let mut able = able(&servers, |connection| get.is_answered(connection));
-        // It would hash gigabytes for minutes before the first byte.
+        // crane would hash gigabytes for minutes before the first byte.
         able.retain(|peer| *peer != Peer::Crane || !get.is_large || get.connections == 1);
         let rounds = comparison.options.rounds();
         for peer in &able {
@@ -71,7 +71,7 @@ fn server(servers: &[(Peer, Process)], peer: Peer) -> &Process {
     &servers.iter().find(|(of, _)| *of == peer).expect("only those are asked that were started").1
 }
 
-/// Those that answer as they should.
+/// Returns the peers whose responses are as expected.
 fn able(servers: &[(Peer, Process)], answers: impl Fn(&mut Connection) -> bool) -> Vec<Peer> {
     servers.iter().filter(|(_, server)| answers(&mut server.connect())).map(|(peer, _)| *peer).collect()
 }
@@ -104,8 +104,8 @@ fn gets(data: &Data) -> Vec<Get> {
     all.push(Get {
         work: Work::rate(format!("64 KB Ranges of a 100 MB blob, {CONNECTIONS} connections"), "GB/s"),
         target: image(&format!("blobs/{}", data.layers[2].digest)),
-        // From the beginning of a page: elsewhere 64 KiB touch one page more than Linux sends at once, and all who use
-        // sendfile, over loopback, wait 40 ms for each.
+        // The range begins at a page boundary: elsewhere 64 KiB touch one page more than Linux sends at once,
+        // and every server that uses sendfile over loopback waits 40 ms for each.
         range: "range: bytes=4096000-4161535\r\n",
         connections: CONNECTIONS,
         is_large: true,
@@ -142,7 +142,7 @@ impl Get {
     }
 }
 
-/// Whole lists, page after page if there are pages.
+/// Measures complete lists, page after page if there are pages.
 fn lists(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) {
     let subject = Digest::sha256(&data.image);
     let lists = [
@@ -164,7 +164,8 @@ fn lists(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) 
     }
 }
 
-/// Milliseconds that something takes on one connection, as it is done again and again for so long, once at least.
+/// Returns the mean time of an action in milliseconds. The action is repeated on one connection for `window`,
+/// and runs at least once.
 pub(crate) fn time_of_one(server: &Process, window: Duration, one: impl Fn(&mut Connection)) -> f64 {
     let mut connection = server.connect();
     let begin = Instant::now();
@@ -186,7 +187,7 @@ pub(crate) fn pages(connection: &mut Connection, target: &str) {
     }
 }
 
-/// Not by `wrk`, which waits for the body that an answer to HEAD only tells of.
+/// Measures HEAD without `wrk`, which waits for the body whose length the response declares.
 fn heads(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) {
     let work = Work::rate(format!("blob HEAD, {CONNECTIONS} connections"), "k/s");
     if !comparison.wants(&[&work.name]) {

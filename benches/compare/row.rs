@@ -1,4 +1,4 @@
-//! One row of the table: a work, what each gave, and what was to be shown.
+//! One row of the table: a work, its figures, and its goals.
 
 use super::peers::Peer;
 use super::support::spread::{Spread, verdict};
@@ -9,11 +9,11 @@ pub(crate) enum Better {
     Less,
 }
 
-/// What our median must be.
+/// Goal of our median.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtMost(f64),
-    /// So many times as good as another's.
+    /// At least this many times as good as another peer's median.
     Beside(Peer, f64),
 }
 
@@ -26,12 +26,12 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// A work of which more per second is better.
+    /// Creates a work whose figure is a rate: more is better.
     pub(crate) fn rate(name: impl Into<String>, unit: &'static str) -> Self {
         Self { name: name.into(), unit, better: Better::More, goals: Vec::new() }
     }
 
-    /// A work that should take little.
+    /// Creates a work whose figure is a cost: less is better.
     pub(crate) fn cost(name: impl Into<String>, unit: &'static str) -> Self {
         Self { name: name.into(), unit, better: Better::Less, goals: Vec::new() }
     }
@@ -58,13 +58,13 @@ impl Row {
         self.of.iter().find(|(of, _)| *of == peer).map(|(_, spread)| spread)
     }
 
-    /// How many times as good as another's our median is.
+    /// Returns how many times better our median is than a peer's.
     pub(crate) fn ratio(&self, peer: Peer) -> Option<f64> {
         let (own, other) = (self.spread(Peer::Quinistry)?.median(), self.spread(peer)?.median());
         Some(if self.work.better == Better::More { own / other } else { other / own })
     }
 
-    /// What is said of a goal; none of one that nobody was there for.
+    /// Describes a goal and whether it is met. Returns `None` if a required peer was not measured.
     pub(crate) fn verdict(&self, goal: Goal) -> Option<String> {
         match goal {
             Goal::AtMost(most) => {

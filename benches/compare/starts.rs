@@ -1,4 +1,4 @@
-//! How long until a new process answers, what memory it takes, and what the program itself weighs.
+//! Start times of processes, their memory, and the sizes of the programs.
 
 use std::fs;
 use std::path::Path;
@@ -18,10 +18,11 @@ use super::support::{bootstrap, milliseconds};
 const MANY: usize = 16;
 const GENERATIONS: usize = 10;
 
-/// How long nobody asks for anything, until it is idle.
+/// Pause without requests after which a server counts as idle.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// From before the process exists to the last byte of a first answer.
+/// Starts a server. Returns the time from before its start to the last byte of its first response, in
+/// milliseconds.
 pub(crate) fn first_answer(start: impl FnOnce() -> Process, target: &str) -> (Process, f64) {
     let begin = Instant::now();
     let server = start();
@@ -121,7 +122,7 @@ pub(crate) fn sizes(comparison: &mut Comparison, registries: &[Peer]) {
     });
 }
 
-/// The registry of its own image alone.
+/// Starts a registry that serves its own image only.
 fn start_quine(quinistry: &Path) -> Process {
     let address = free_address();
     let mut command = Command::new(quinistry);

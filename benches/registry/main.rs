@@ -1,8 +1,8 @@
-//! How fast the registry starts, answers and gives its layer, and how much memory that takes.
+//! Speed and memory of the registry: starts, responses, and downloads of its layer.
 //!
-//! Drives the real release binary from outside, over loopback, and prints one table; `benches/run` is the way to
-//! call it. It deliberately uses nothing but the standard library: the load generator shares two cores with what
-//! it measures, and nothing of it must come from what is measured.
+//! The bench drives the real release binary from outside, over loopback, and prints one table; `benches/run`
+//! calls the bench. Little but the standard library is used: the load generator shares two cores with the
+//! measured program, and must not share its code.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 #![allow(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
@@ -24,7 +24,7 @@ const QUINISTRY: &str = env!("CARGO_BIN_EXE_quinistry");
 
 const MANIFEST: &str = "/v2/quinistry/manifests/latest";
 
-/// The numbers of repetitions are what a busy machine needs for a steady median, within a minute in all.
+/// The numbers of repetitions give a steady median on a busy machine, within a minute in all.
 const STARTS: usize = 30;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
@@ -67,13 +67,13 @@ fn start(arguments: &[&str]) -> Process {
     Process::start(command, address)
 }
 
-/// Where its layer is.
+/// Returns the path of the served layer.
 fn layer_of(server: &Process) -> String {
     let manifest: serde_json::Value = serde_json::from_slice(&server.connect().body(MANIFEST)).unwrap();
     format!("/v2/quinistry/blobs/{}", manifest["layers"][0]["digest"].as_str().unwrap())
 }
 
-/// From before the process exists to the last byte of a manifest.
+/// Returns the time from before the start of the process to the last byte of a manifest.
 fn exec_to_first_manifest(layer: &str) -> Duration {
     let begin = Instant::now();
     let server = start(&["--layer", layer]);
@@ -83,7 +83,8 @@ fn exec_to_first_manifest(layer: &str) -> Duration {
     time
 }
 
-/// What the kernel says the server's memory was at most, before and after all downloads at once, in megabytes.
+/// Returns the kernel's high-water mark of the server's memory before and after all downloads at once, in
+/// megabytes.
 fn high_water() -> (f64, f64) {
     let server = start(&[]);
     server.connect().get(MANIFEST, |_| ());
@@ -97,7 +98,8 @@ fn high_water() -> (f64, f64) {
     (idle, server.high_water())
 }
 
-/// Manifest requests, by `wrk` where there is one, since it costs less than the threads here.
+/// Measures manifest requests with `wrk` if it is installed, since it costs less than threads of this
+/// program.
 fn requests(table: &mut Table) {
     let server = start(&[]);
     server.connect().get(MANIFEST, |_| ());
@@ -119,7 +121,7 @@ fn request_rate(server: &Process) -> f64 {
     })
 }
 
-/// Gigabytes of layer per second.
+/// Returns the rate of layer downloads, in gigabytes per second.
 fn layer_rate() -> f64 {
     let server = start(&[]);
     let layer = layer_of(&server);

@@ -1,10 +1,10 @@
-//! The table at the end: for each measurement the least, the median, the most, and whether its goal was met.
+//! The table at the end: for each measurement the minimum, the median, the maximum, and the goal.
 
 use std::fmt;
 
 use super::support::spread::{Spread, verdict};
 
-/// What the median must be.
+/// Goal of a median.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtMost(f64),
@@ -19,7 +19,7 @@ struct Row {
     goal: Option<Goal>,
 }
 
-/// See the module.
+/// Formats the rows as a text table.
 #[derive(Debug, Default)]
 pub(crate) struct Table(Vec<Row>);
 
