@@ -1,5 +1,5 @@
-//! Manifests: what the parser accepts is what the registry keeps, and both accept nothing that two readers could read in
-//! two ways.
+//! Manifests: the parser and the registry accept the same documents, and both refuse every document that two
+//! readers could read in two ways.
 //!
 //! An input is the `Content-Type` on a line of its own, empty for none, and the bytes.
 
@@ -13,7 +13,7 @@ use quinistry::oci::{Digest, ErrorCode, Manifest, media_type};
 use quinistry_fuzz::{DIGEST, Registry, Sent, line, request, run};
 use serde_json::Value;
 
-/// A configuration that is there; of layers only the empty one is.
+/// Content of the configuration that exists; the only layer that exists is empty.
 const CONFIG: &[u8] = b"{}";
 
 fuzz_target!(|input: &[u8]| {
@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     if http::HeaderValue::from_str(content_type).is_err() {
         return;
     }
-    // The registry takes parameters off before it asks the parser.
+    // The registry removes parameters before it calls the parser.
     let bare = content_type.split(';').next().unwrap_or_default().trim();
     let parsed = Manifest::parse(bytes, Some(bare)).ok();
     if let Some(manifest) = &parsed {
@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
     run(push(content_type, bytes, parsed));
 });
 
-/// What must hold of what was accepted, by a reader of another make.
+/// Checks an accepted document with an independent parser.
 fn check(bytes: &[u8], manifest: &Manifest) {
     assert!(bytes.len() <= Manifest::MAX_LEN);
     let text = std::str::from_utf8(bytes).expect("JSON is UTF-8");
@@ -50,7 +50,7 @@ fn check(bytes: &[u8], manifest: &Manifest) {
         assert_eq!(Manifest::type_of(bytes), Some(manifest.media_type));
         assert!(Manifest::parse(bytes, None).is_ok() || document.get("mediaType").is_none_or(Value::is_null));
     }
-    // A size beyond this is none in any client's language.
+    // A greater size exceeds the integers of many clients' languages.
     let descriptors = ["config", "subject"]
         .into_iter()
         .filter_map(|name| document.get(name))
@@ -60,7 +60,7 @@ fn check(bytes: &[u8], manifest: &Manifest) {
     }
 }
 
-/// How many names a document's objects have, as they are written: what stands twice counts twice.
+/// Counts the names of all objects in a document as written, duplicates included.
 fn names(text: &str) -> usize {
     let (mut names, mut escaped, mut inside) = (0, false, false);
     for byte in text.bytes() {
@@ -76,7 +76,7 @@ fn names(text: &str) -> usize {
     names
 }
 
-/// How many names are left when what stands twice counts once.
+/// Counts the names of all objects in a document without duplicates.
 fn members(value: &Value) -> usize {
     match value {
         Value::Object(object) => object.len() + object.values().map(members).sum::<usize>(),
@@ -85,7 +85,7 @@ fn members(value: &Value) -> usize {
     }
 }
 
-/// Pushes it to a registry that takes it without its parts, and to one that does not.
+/// Pushes the document to a registry that accepts missing parts, and to one that does not.
 async fn push(content_type: &str, bytes: &[u8], parsed: Option<Manifest>) {
     let registry = Registry::new(true);
     let put = |to: &Registry, path: &str| {
@@ -127,7 +127,7 @@ async fn push(content_type: &str, bytes: &[u8], parsed: Option<Manifest>) {
         );
     }
 
-    // With all of its parts there or not: then nothing is kept of it.
+    // The strict registry keeps the document only if all parts exist.
     let strict = Registry::new(false);
     let known = [strict.with_blob("a", CONFIG), strict.with_blob("a", b"")];
     let complete = manifest.blobs.iter().chain(&manifest.manifests).all(|part| {

@@ -1,9 +1,9 @@
-//! Ranges, by a reading of RFC 9110, section 14, that owes nothing to the registry's own: what is sent of a blob, and where
-//! a chunk of an upload goes.
+//! Ranges, checked by an independent reading of RFC 9110, section 14: the bytes served of a blob, and the
+//! place of a chunk in an upload.
 //!
-//! An input is text: a `Range` on the first line; an `If-Range` on the second, empty for none, `same` for the blob's own;
-//! then, on each line, the `Content-Range` of a chunk, empty for none, a space, and the length of its body, with `~` behind
-//! it if it comes without one, and with `!` if half of it comes.
+//! An input is text: a `Range` on the first line; an `If-Range` on the second, empty for none, `same` for the
+//! blob's own; then, on each line, the `Content-Range` of a chunk, empty for none, a space, and the length of
+//! its body. `~` behind the length sends the body without a length, and `!` sends half of the body.
 
 #![no_main]
 
@@ -18,10 +18,10 @@ use quinistry::oci::{Digest, ErrorCode};
 use quinistry_fuzz::upload::Upload;
 use quinistry_fuzz::{Answer, MOST_CONTENT, Registry, Sent, content, line, request, run};
 
-/// Nothing, what a person counts by hand, and what is sent piece by piece.
+/// Lengths of the blobs: none, short enough to count by hand, and long enough to be sent in several chunks.
 const LENGTHS: [usize; 3] = [0, 10, 120_000];
 
-/// Some chunks say all that many would.
+/// Limit of chunks per input; more find nothing new.
 const MOST_CHUNKS: usize = 12;
 
 struct Pull {
@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
     });
 });
 
-// === What is sent ===
+// === Downloads ===
 
 async fn pull(range: &[u8], if_range: &[u8]) {
     for (digest, bytes) in &PULL.blobs {
@@ -69,23 +69,23 @@ async fn pull(range: &[u8], if_range: &[u8]) {
             Wanted::Whole
         };
         wanted.assert_answered(&answer, bytes);
-        // What is asked of GET alone is nothing to HEAD.
+        // A range applies to GET only, and HEAD ignores it.
         let head = ask(Method::HEAD).await;
         assert_eq!(head.status, 200);
         assert_eq!(head.header("content-length"), Some(&*bytes.len().to_string()));
     }
 }
 
-/// What a `Range` asks for.
+/// Request of a `Range` header.
 #[derive(Debug)]
 enum Wanted {
-    /// It says nothing that is understood.
+    /// The header is not understood and asks for everything.
     Whole,
-    /// One stretch that is there.
+    /// One satisfiable range.
     One(Range<u64>),
-    /// One stretch that is not.
+    /// One range, not satisfiable.
     Nothing,
-    /// Several, of which these are there.
+    /// Several ranges, of which these are satisfiable.
     Some(Vec<Range<u64>>),
 }
 
@@ -153,7 +153,7 @@ impl Wanted {
     }
 }
 
-/// The stretches that an answer holds, whose bytes are those of the blob.
+/// Returns the ranges in a response, whose bytes must be those of the blob.
 fn parts_of(answer: &Answer, bytes: &[u8]) -> Vec<Range<u64>> {
     let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap();
     let Some(boundary) = content_type.strip_prefix("multipart/byteranges; boundary=") else {
@@ -179,7 +179,7 @@ fn parts_of(answer: &Answer, bytes: &[u8]) -> Vec<Range<u64>> {
     }
 }
 
-/// The stretch that a `Content-Range` names, with which `body` begins.
+/// Returns the range that a `Content-Range` names; `body` must begin with its bytes.
 fn stretch(header: &str, bytes: &[u8], body: &[u8]) -> Range<u64> {
     let (range, total) = header.strip_prefix("bytes ").unwrap().split_once('/').unwrap();
     assert_eq!(total, bytes.len().to_string());
@@ -189,7 +189,7 @@ fn stretch(header: &str, bytes: &[u8], body: &[u8]) -> Range<u64> {
     first as u64..end as u64
 }
 
-// === Where it goes ===
+// === Uploads ===
 
 async fn push(chunks: &[u8]) {
     let registry = Registry::new(false);
@@ -213,9 +213,10 @@ async fn push(chunks: &[u8]) {
     assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &upload.bytes[..]));
 }
 
-/// A body of some length, unlike any other.
+/// Makes a body of some length, distinct from all others.
 fn body(length: &str, offset: usize) -> Sent {
-    /// Longer than what the registry takes in at once; and all of them are no more than there is.
+    /// Longest body of an input, in bytes: longer than the registry's reads. All bodies together fit into
+    /// [`content`].
     const LONGEST: usize = 300_000;
     const { assert!(LONGEST * MOST_CHUNKS <= MOST_CONTENT) };
     let digits = length.trim_end_matches(['~', '!']);

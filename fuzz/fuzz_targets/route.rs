@@ -1,9 +1,10 @@
-//! Requests of any shape, to a registry that holds an image, what refers to it, and a session: whatever is asked, the answer
-//! is one that the specification knows, the same under every spelling of the path, and HEAD's is GET's; and where nothing
-//! may be changed or deleted, nothing is.
+//! Requests of any shape to a registry that holds an image, a referrer of the image, and an upload session.
+//! Every response is one that the specification names, is the same under every spelling of the path, and is
+//! the same for HEAD and GET. A registry that does not allow writes or deletes changes nothing.
 //!
-//! An input is a request as HTTP/1.1 writes it, lines ending in `\n`: a method and a target, headers, an empty line, and a
-//! body. `{id}` stands for the session, `{image}` for the image's digest and `{blob}` for that of its layer.
+//! An input is a request as HTTP/1.1 writes it, lines ending in `\n`: a method and a target, headers, an
+//! empty line, and a body. `{id}` stands for the session, `{image}` for the image's digest and `{blob}` for
+//! that of its layer.
 
 #![no_main]
 
@@ -20,7 +21,7 @@ use quinistry::store::Tagged;
 use quinistry_fuzz::{Answer, Registry, Sent, line, request, run};
 use serde_json::{Value, json};
 
-/// More says nothing more.
+/// Limit of headers per request; more find nothing new.
 const MOST_HEADERS: usize = 6;
 
 struct Asked {
@@ -32,7 +33,7 @@ struct Asked {
 
 fuzz_target!(|input: &[u8]| -> Corpus {
     let Some(asked) = Asked::read(input) else { return Corpus::Reject };
-    // No spelling of an id is as long.
+    // No spelling of an ID is longer than 64 characters.
     let longest = String::from_utf8_lossy(&asked.target).replace("{id}", &"x".repeat(64));
     if longest.parse::<Uri>().is_err() {
         return Corpus::Reject;
@@ -57,7 +58,8 @@ impl Asked {
             let name = HeaderName::from_bytes(&header[..colon]).ok()?;
             let value = header[colon + 1..].trim_ascii();
             HeaderValue::from_bytes(value).ok()?;
-            // The first is the body's, as the server sees to; the second has the registry leave a body unread.
+            // The server sets the first one from the body; the second one makes the registry leave a body
+            // unread.
             if name != CONTENT_LENGTH && name != EXPECT && headers.len() < MOST_HEADERS {
                 headers.push((name.to_string(), value.to_vec()));
             }
@@ -82,7 +84,7 @@ impl Asked {
             self.ask_in_vain(RegistryOptions { delete: false, ..RegistryOptions::default() }).await;
         }
 
-        // A registry of its own, as what is asked may change what it holds.
+        // A second registry, as the request may change the first.
         let other = Held::new();
         let spelled = spelled_out(&uri, &held.id, &other.id);
         let answer = self.send(&held.registry, self.method.clone(), uri.clone()).await;
@@ -92,7 +94,7 @@ impl Asked {
             assert_eq!(told(&again), told(&answer), "{uri} and {spelled}");
         }
         if reads {
-            // Ranges are for GET alone.
+            // Ranges apply to GET only.
             if !self.headers.iter().any(|(name, _)| **name == RANGE) {
                 let [whole, bare] =
                     [Method::GET, Method::HEAD].map(|method| self.send(&held.registry, method, uri.clone()));
@@ -113,7 +115,8 @@ impl Asked {
         target.replace("{image}", held.image.as_str()).replace("{blob}", held.blob.as_str()).parse().ok()
     }
 
-    /// Asks a registry that does not do such things. Sessions may be cancelled where nothing can be deleted.
+    /// Sends the request to a registry that does not allow it. A session may be cancelled where deletes are
+    /// not allowed.
     async fn ask_in_vain(&self, options: RegistryOptions) {
         let held = Held::new();
         let Some(uri) = self.uri(&held) else { return };
@@ -132,8 +135,9 @@ impl Asked {
     }
 }
 
-/// The same target with every byte of its components percent-encoded, and another session's id in place of the one: the
-/// path is decoded once (RFC 3986, section 2.3), so it is no other. Nothing where that would make it too long for a URI.
+/// Percent-encodes every byte of the target's components, and replaces the session's ID by another session's.
+/// The path is decoded once (RFC 3986, section 2.3), so that the meaning is the same. Returns `None` where
+/// the result is too long for a URI.
 fn spelled_out(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
     let components = uri.path().strip_prefix("/v2/")?.split('/');
     let mut spelled = String::from("/v2");
@@ -151,7 +155,7 @@ fn spelled_out(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
     spelled.parse().ok()
 }
 
-/// A registry with something in it.
+/// A registry with an image, a referrer and a session.
 struct Held {
     registry: Registry,
     id: String,
@@ -183,7 +187,7 @@ impl Held {
         Self { id: session.id().to_string(), image, blob, registry }
     }
 
-    /// Whatever clients can see of what it holds, but for the session.
+    /// Returns all responses about the stored objects except the session.
     async fn all(&self) -> Vec<(u16, Bytes)> {
         let mut all = Vec::new();
         for path in [
@@ -200,7 +204,7 @@ impl Held {
         all
     }
 
-    /// Nothing is there under a name that is none.
+    /// Checks that no object exists under an invalid name.
     async fn assert_names(&self) {
         let answer = self.registry.ask_for(Method::GET, "/v2/_catalog").await;
         let catalog: Value = serde_json::from_slice(&answer.body).unwrap();

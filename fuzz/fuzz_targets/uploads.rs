@@ -1,5 +1,5 @@
-//! Uploads: any sequence of what clients do with sessions and blobs, in two repositories, each step against a model: the same
-//! kind of answer, the same offset, and in the end the blobs that there should be and no others, with their bytes.
+//! Uploads: any sequence of a client's requests for sessions and blobs in two repositories. A model predicts
+//! each response's kind and offset, and the blobs that exist at the end.
 //!
 //! An input is a sequence of steps, which `quinistry_fuzz::step` reads.
 
@@ -21,10 +21,10 @@ use quinistry_fuzz::upload::{Turn, Upload, turn};
 use quinistry_fuzz::{Answer, DIGEST, Registry, Sent, request, run};
 use tokio::sync::oneshot;
 
-/// A repository within the other, by its name alone.
+/// Two repositories, one with a name below the other.
 const REPOSITORIES: [&str; 2] = ["a", "a/blobs"];
 
-/// More say nothing more.
+/// Limit of steps per input; more find nothing new.
 const MOST_STEPS: usize = 24;
 
 fuzz_target!(|input: &[u8]| {
@@ -39,7 +39,7 @@ fuzz_target!(|input: &[u8]| {
     });
 });
 
-/// Names by which a repository has a blob: by SHA-256 always.
+/// Names under which a repository has a blob: always by SHA-256.
 #[derive(Clone, Copy, Debug, Default)]
 struct Names {
     by_512: bool,
@@ -49,11 +49,11 @@ type Blobs = BTreeMap<Vec<u8>, Names>;
 
 struct World {
     registry: Registry,
-    /// In the order in which they were opened.
+    /// Sessions in the order of their creation.
     sessions: Vec<Session>,
-    /// What each repository has.
+    /// Blobs of each repository.
     blobs: [Blobs; 2],
-    /// What was ever pushed, or should not have been.
+    /// Content that was ever sent, and one that never was.
     seen: Vec<Vec<u8>>,
 }
 
@@ -112,7 +112,8 @@ impl World {
         }
     }
 
-    /// The session that is meant, if it is open and asked for where it is. Else it is none, and says so.
+    /// Returns the named session if it is open and the request goes to its own repository. Otherwise checks
+    /// that the registry does not know it.
     async fn open(&self, named: Named, method: Method, sent: &Sent) -> Option<usize> {
         let index = usize::from(named.session).checked_rem(self.sessions.len())?;
         let Session { repository, upload, open } = &self.sessions[index];
@@ -159,7 +160,7 @@ impl World {
         let turn = turn(upload.bytes.len(), range, sent);
         let answer = upload.send(&self.registry, Method::PUT, &query, range, sent).await;
         match (announced, turn) {
-            // Whatever else is wrong, nothing of it is taken.
+            // Whatever else is wrong, none of the body is taken.
             (Announced::None, _) => {
                 assert_eq!(answer.status, 400, "{answer:?}");
                 upload.assert_there(&self.registry).await;
@@ -196,7 +197,7 @@ impl World {
         }
     }
 
-    /// The answer says that a blob was made, and it was.
+    /// Checks that a response reports the creation of a blob, and adds the blob to the model.
     fn created(&mut self, repository: usize, answer: &Answer, content: Vec<u8>, digest: &Digest) {
         assert_eq!(answer.status, 201, "{answer:?}");
         let location = format!("/v2/{}/blobs/{digest}", REPOSITORIES[repository]);
@@ -231,7 +232,7 @@ impl World {
         let answer = self.registry.ask_for(Method::POST, &path).await;
         let there = |repository| self.has(repository, &content, algorithm);
         let (must, may) = match from {
-            // What was deleted everywhere is nowhere, but its bytes may lie there still.
+            // A blob that was deleted everywhere is unknown, but its bytes may still be stored.
             0 => (there(0) || there(1), content != b"unknown"),
             1 | 2 => (there(usize::from(from) - 1), false),
             _ => (false, false),
@@ -255,7 +256,7 @@ impl World {
         }
     }
 
-    /// An id that nobody was given.
+    /// Sends a request for an ID that the registry never issued.
     async fn forged(&self, repository: usize, method: u8, id: u8, sent: Sent) {
         let real = self.sessions.first().and_then(|session| session.upload.location.rsplit_once('/'));
         let real = real.map_or("", |(_, id)| id);
@@ -267,7 +268,7 @@ impl World {
             4 => format!("{real}%00"),
             _ => format!("urn:uuid:{real}"),
         };
-        // Without an id it is the place where sessions are opened.
+        // Without an ID the path is the one that creates sessions.
         if id.is_empty() {
             return;
         }
@@ -278,7 +279,7 @@ impl World {
         answer.assert_refused(&[404], ErrorCode::BlobUploadUnknown);
     }
 
-    /// While one chunk comes in something else is asked of the same session.
+    /// Sends another request for the same session while a chunk is being received.
     async fn at_once(&mut self, session: u8, first: Sent, other: u8, sent: Sent) {
         let named = Named { session, elsewhere: false };
         let Some(index) = self.open(named, Method::GET, &none()).await else { return };
@@ -298,7 +299,7 @@ impl World {
         match other {
             0 => upload.assert_there(&self.registry).await,
             1 | 2 => {
-                // In vain, whether it goes on from where the other one does or not.
+                // The request fails, whether or not it continues at the first one's end.
                 let range = content_range(other, own, &sent);
                 let answer = upload
                     .send(&self.registry, Method::PATCH, "", range.as_deref().map(str::as_bytes), &sent)
@@ -316,7 +317,7 @@ impl World {
             }
             _ => {}
         }
-        // The end of it waits until the other one is done.
+        // The request that ends the upload waits until the chunk has been received.
         let content = [&upload.bytes[..], &body, &sent.bytes()].concat();
         let last = if other == 4 && !matches!(sent, Sent::Cut(..)) {
             let end = format!("{}?digest={}", upload.location, Digest::sha256(&content));
@@ -372,7 +373,7 @@ fn none() -> Sent {
     Sent::Whole(Bytes::new())
 }
 
-/// A body that says when it is asked for, and comes when it is let.
+/// A body that reports when it is polled, and delivers its bytes when it is released.
 struct Gated {
     reached: Option<oneshot::Sender<()>>,
     released: oneshot::Receiver<()>,
@@ -391,7 +392,7 @@ impl http_body::Body for Gated {
             let _ = reached.send(());
         }
         if self.piece.is_some() {
-            // Let go is let.
+            // A dropped sender releases the body as well.
             let _ = ready!(Pin::new(&mut self.released).poll(cx));
         }
         Poll::Ready(self.piece.take().map(|piece| Ok(Frame::data(piece))))

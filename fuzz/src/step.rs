@@ -1,18 +1,19 @@
-//! What an input of `uploads` says: a sequence of steps, a letter each with its arguments, each argument a character that
-//! counts from `0`. Any byte means something, since it counts modulo the number of choices. See [`Step::read`] for the order.
+//! Inputs of `uploads`: a sequence of steps, each a letter with its arguments, each argument a character that
+//! counts from `0`. Every byte has a meaning, since characters count modulo the number of choices.
+//! [`Step::read`] shows the order.
 
 use bytes::Bytes;
 use quinistry::oci::{Algorithm, Digest};
 
 use crate::{Sent, content};
 
-/// The last two are longer than a piece of memory, and than what is taken in at once.
+/// Lengths of bodies in bytes. The last two exceed a chunk of memory and the registry's reads.
 const LENGTHS: [usize; 10] = [0, 1, 2, 3, 5, 8, 100, 1000, 70_000, 300_000];
 
-/// So many bodies of the last two lengths; hashing more of them only takes time.
+/// Limit of bodies of the last two lengths; hashing more of them only takes time.
 const MOST_LONG: usize = 2;
 
-/// An input that is being read.
+/// Reader of an input.
 #[derive(Debug)]
 pub struct Choices<'a> {
     left: &'a [u8],
@@ -20,7 +21,7 @@ pub struct Choices<'a> {
 }
 
 impl<'a> Choices<'a> {
-    /// From its beginning.
+    /// Creates a reader at the beginning of an input.
     #[must_use]
     pub const fn new(input: &'a [u8]) -> Self {
         Self { left: input, long: 0 }
@@ -32,7 +33,7 @@ impl<'a> Choices<'a> {
         Some(*first)
     }
 
-    /// One of so many; the first at the end of the input.
+    /// Reads a choice among `many`; the first at the end of the input.
     fn of(&mut self, many: u8) -> u8 {
         self.byte().map_or(0, |byte| byte.wrapping_sub(b'0') % many)
     }
@@ -57,7 +58,7 @@ impl<'a> Choices<'a> {
                 length = 9;
             }
         }
-        // Of few kinds, so that the same content comes by several ways.
+        // Few kinds, so that the same content arrives in several ways.
         let fill = usize::from(self.of(3));
         let bytes = content(fill..fill + length);
         let pieces =
@@ -70,7 +71,7 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// What is done next. Sessions and blobs are named by their order, modulo how many there are.
+/// A request to send. Sessions and blobs are selected by their order, modulo their number.
 #[allow(missing_docs, reason = "they are said by their names, and by what the model does with them")]
 #[derive(Debug)]
 pub enum Step {
@@ -86,17 +87,17 @@ pub enum Step {
     AtOnce { session: u8, first: Sent, other: u8, sent: Sent },
 }
 
-/// A session, under its own repository or the other one.
+/// A session, addressed in its own repository or in the other one.
 #[derive(Clone, Copy, Debug)]
 pub struct Named {
-    /// Which.
+    /// Number of the session.
     pub session: u8,
-    /// Under the other one.
+    /// True if the session is addressed in the other repository.
     pub elsewhere: bool,
 }
 
 impl Step {
-    /// The letter, then the arguments in the order in which they are read here.
+    /// Reads the letter, then the arguments in the order of the fields below.
     #[must_use]
     pub fn read(choices: &mut Choices<'_>) -> Option<Self> {
         const LETTERS: &[u8; 10] = b"BPFSCXMWDT";
@@ -146,7 +147,7 @@ impl Step {
     }
 }
 
-/// A `Content-Range` of some kind for a body that goes to a session of `offset` bytes.
+/// Makes a `Content-Range` of some kind for a body sent to a session of `offset` bytes.
 #[must_use]
 pub fn content_range(kind: u8, offset: usize, sent: &Sent) -> Option<String> {
     let length = match sent {
@@ -166,7 +167,7 @@ pub fn content_range(kind: u8, offset: usize, sent: &Sent) -> Option<String> {
     })
 }
 
-/// What the query of a request that ends an upload says of its content, and the digest if that is right.
+/// Makes the query of a request that ends an upload, and tells what it announces.
 #[must_use]
 pub fn announced(kind: u8, content: &[u8]) -> (String, Announced) {
     let of = |algorithm| Digest::of(algorithm, content);
@@ -186,13 +187,13 @@ pub fn announced(kind: u8, content: &[u8]) -> (String, Announced) {
     }
 }
 
-/// What is said of content.
+/// Digest announced for content.
 #[derive(Debug)]
 pub enum Announced {
-    /// Its digest.
+    /// The content's digest.
     Right(Digest),
-    /// Another one.
+    /// A digest of other content.
     Wrong,
-    /// What is announced is no digest that can be.
+    /// An invalid digest.
     None,
 }
