@@ -28,7 +28,7 @@ pub fn story() -> Story {
 async fn play(stage: Arc<Stage>) -> Result<()> {
     // Nothing listens on this port, so that the pull fails at once on every cluster.
     let nowhere = format!("localhost:{}/quinistry:none", stage.base_port + 20);
-    for (name, image, policy, words) in [
+    for (name, image, policy, text) in [
         ("nowhere", nowhere.as_str(), "IfNotPresent", "localhost"),
         ("nameless", "registry.example.com/UPPER:case", "IfNotPresent", "InvalidImageName"),
         ("never", "registry.example.com/never:loaded", "Never", "ErrImageNeverPull"),
@@ -38,18 +38,18 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         resource["spec"]["imagePullPolicy"] = json!(policy);
         stage.apply(&resource).await?;
         let message = stage.until(name, "Progressing", "False", "BootstrapImagePullFailed", DEADLINE).await?;
-        ensure!(message.contains(words), "{name}: the message does not say {words}: {message}");
+        ensure!(message.contains(text), "{name}: the message does not say {text}: {message}");
         let sets = stage.daemon_sets().list(&ListParams::default()).await?.items;
-        ensure!(sets.len() == 1, "{name}: a child was made before its parent: {} sets", sets.len());
+        ensure!(sets.len() == 1, "{name}: a child was created before its parent: {} sets", sets.len());
         stage.delete(name).await?;
     }
-    stage.say("nowhere, by no name and never loaded: told");
-    loaded(&stage).await
+    stage.log("missing registry, invalid name and image never loaded are reported");
+    check_loaded_image(&stage).await
 }
 
 /// An image loaded without `--bootstrap` starts once. Then a child has pulled the same content, and the
 /// kubelet, which records pulls since 1.35, asks for credentials for the loaded name.
-async fn loaded(stage: &Stage) -> Result<()> {
+async fn check_loaded_image(stage: &Stage) -> Result<()> {
     // Content that no earlier run has pulled either, since kubelets keep their records.
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("quinistry-plain");
@@ -70,11 +70,13 @@ async fn loaded(stage: &Stage) -> Result<()> {
     let pod = pods.first().and_then(|pod| pod.metadata.name.clone()).context("generation 1 has pods")?;
     stage.pods().delete(&pod, &DeleteParams::default()).await?;
     if !stage.world.verifies_pulls().await? {
-        stage.say("this Kubernetes does not ask who pulled an image, so the rest of the story is not told");
+        stage.log(
+            "this Kubernetes does not verify credentials of pulled images; the rest of the story is left out",
+        );
         return stage.until_ready("plain", DEADLINE).await.map(drop);
     }
     let message = stage.until("plain", "Degraded", "True", "BootstrapImagePullFailed", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     ensure!(message.contains("image save --bootstrap"), "the message does not name the remedy: {message}");
     // The children continue to serve.
     let children = stage.pods().list(&of_generation(2)).await?.items;

@@ -24,12 +24,12 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         let set = daemon_sets::by_hand(name, image, port, digest);
         stage.daemon_sets().create(&PostParams::default(), &set).await?;
         daemon_sets::until_rolled_out(&stage, name, DEADLINE).await?;
-        stage.say(format_args!(
+        stage.log(format_args!(
             "{name} rolled out {:.1} s after the beginning",
             began.elapsed().as_secs_f32()
         ));
     }
-    serving::everywhere(&stage, port..port + 2, digest).await?;
+    serving::check_all_nodes(&stage, port..port + 2, digest).await?;
 
     // A registry on the nodes' localhost, as other stories start one.
     let second = &stage.world.second;

@@ -32,7 +32,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.until_ready("oak", DEADLINE).await?;
     let pods = uids(&stage.pods()).await?;
     let sets = generations_of_sets(&stage).await?;
-    let old = operator::pod(world).await?.uid();
+    let old_uid = operator::pod(world).await?.uid();
 
     // Not every cluster resolves names of Services, but all Services have addresses.
     let services = Api::<Service>::namespaced(world.client.clone(), NAMESPACE);
@@ -47,11 +47,11 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let what = "the upgraded operator is the only one";
     let all = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(world.client.clone(), NAMESPACE);
     wait::until_all(&all, &ListParams::default(), DEADLINE, what, |pods| {
-        pods.len() == 1 && pods[0].uid() != old
+        pods.len() == 1 && pods[0].uid() != old_uid
     })
     .await?;
     helm(world, &["test", RELEASE, "--timeout", "60s"]).await?;
-    stage.say("upgraded, helm test passes");
+    stage.log("upgraded, helm test passes");
 
     // The new operator carries out a change, and existing objects were not touched.
     stage.apply(&stage.resource("oak", 4)).await?;
@@ -65,10 +65,13 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let left = leftovers(&stage).await?;
     ensure!(left.is_empty(), "uninstalling left {left:?}");
     let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
-    ensure!(crds.get_opt("quinistries.quinistry.dev").await?.is_some(), "uninstalling took the definition");
-    ensure!(stage.resources().get_opt("oak").await?.is_some(), "uninstalling took the resource");
-    serving::everywhere(&stage, stage.base_port..stage.base_port + 4, &world.first.digest).await?;
-    stage.say("uninstalled; four generations go on serving");
+    ensure!(
+        crds.get_opt("quinistries.quinistry.dev").await?.is_some(),
+        "uninstalling deleted the definition"
+    );
+    ensure!(stage.resources().get_opt("oak").await?.is_some(), "uninstalling deleted the resource");
+    serving::check_all_nodes(&stage, stage.base_port..stage.base_port + 4, &world.first.digest).await?;
+    stage.log("uninstalled; four generations continue to serve");
 
     // Without an operator, deletion is up to the garbage collector alone.
     stage.delete("oak").await

@@ -4,7 +4,7 @@
 //! cluster, and runs this program inside the cluster's network. Without a cluster in the environment the
 //! program skips all stories. Arguments: names of stories (all, if none), `--list`.
 
-#![allow(unreachable_pub, missing_docs, reason = "a program of its own, which nobody links")]
+#![allow(unreachable_pub, missing_docs, reason = "a program of its own, which no other crate links")]
 
 mod api_away;
 mod api_faults;

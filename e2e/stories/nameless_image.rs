@@ -20,20 +20,20 @@ pub fn story() -> Story {
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
     for node in &stage.world.nodes {
-        forget_a_name(&stage, node.name()).await?;
+        remove_image_names(&stage, node.name()).await?;
     }
     stage.apply(&stage.resource("thyme", 2)).await?;
     stage.until_ready("thyme", DEADLINE).await?;
     // The kubelet may have reported its images since; therefore once more, during a change.
     for node in &stage.world.nodes {
-        forget_a_name(&stage, node.name()).await?;
+        remove_image_names(&stage, node.name()).await?;
     }
     stage.apply(&stage.resource("thyme", 3)).await?;
     stage.until_ready("thyme", DEADLINE).await.map(drop)
 }
 
 /// Removes the names of a node's last image, in place of the kubelet.
-async fn forget_a_name(stage: &Stage, name: &str) -> Result<()> {
+async fn remove_image_names(stage: &Stage, name: &str) -> Result<()> {
     let nodes = Api::<Node>::all(stage.world.client.clone());
     let node = nodes.get(name).await?;
     let images = node.status.and_then(|status| status.images).unwrap_or_default();

@@ -31,7 +31,7 @@ async fn deviant(stage: &Stage) -> Result<()> {
     resource["spec"]["digest"] = json!(second.digest);
     stage.apply(&resource).await?;
     let message = stage.until("deviant", "FixedPoint", "False", "DigestMismatch", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     for word in ["generation 1", &first.digest, &second.digest] {
         ensure!(message.contains(word), "the message does not name {word}: {message}");
     }
@@ -43,11 +43,11 @@ async fn deviant(stage: &Stage) -> Result<()> {
         })
     });
     deviating.await?;
-    alone(stage, "deviant").await?;
+    check_no_child(stage, "deviant").await?;
     resource["spec"]["digest"] = json!(first.digest);
     stage.apply(&resource).await?;
     stage.until_ready("deviant", DEADLINE).await?;
-    stage.say("with the right digest all generations are Ready");
+    stage.log("with the right digest all generations are Ready");
     Ok(())
 }
 
@@ -67,20 +67,22 @@ async fn moving_tag(stage: &Stage) -> Result<()> {
     resource["spec"]["image"] = json!(image);
     resource["spec"]["imagePullPolicy"] = json!("Always");
     stage.apply(&resource).await?;
-    let said = format!("{} on {}", second.digest, nodes[odd].name());
-    let words = [image.as_str(), &first.digest, nodes[0].name(), &said];
+    let second_on_node = format!("{} on {}", second.digest, nodes[odd].name());
+    let words = [image.as_str(), &first.digest, nodes[0].name(), &second_on_node];
     let what = format!("FixedPoint is False, BootstrapDigestDiffers, and names {words:?}");
     // The first two nodes are sufficient for the message; later ones are added.
     let resources = stage.resources();
-    let told = wait::until(&resources, "moving", DEADLINE, &what, |one| {
-        condition(one, "FixedPoint").is_some_and(|said| {
-            (said.status.as_str(), said.reason.as_str()) == ("False", "BootstrapDigestDiffers")
-                && words.iter().all(|word| said.message.contains(word))
+    let reported = wait::until(&resources, "moving", DEADLINE, &what, |one| {
+        condition(one, "FixedPoint").is_some_and(|found| {
+            (found.status.as_str(), found.reason.as_str()) == ("False", "BootstrapDigestDiffers")
+                && words.iter().all(|word| found.message.contains(word))
         })
     });
-    stage.say(condition(&told.await?, "FixedPoint").map(|said| said.message.clone()).unwrap_or_default());
+    stage.log(
+        condition(&reported.await?, "FixedPoint").map(|found| found.message.clone()).unwrap_or_default(),
+    );
     stage.until("moving", "Degraded", "True", "BootstrapDigestDiffers", DEADLINE).await?;
-    alone(stage, "moving").await?;
+    check_no_child(stage, "moving").await?;
 
     // The tag names one image everywhere, and an administrator deletes the pod that has the other one.
     drop(registries.pop());
@@ -98,15 +100,15 @@ async fn moving_tag(stage: &Stage) -> Result<()> {
     let name = pod.context("generation 1 has a pod there")?.name_any();
     pods.delete(&name, &DeleteParams::default()).await?;
     stage.until_ready("moving", DEADLINE).await?;
-    stage.say("the tag agrees, and all generations are Ready");
-    serving::everywhere(stage, base..base + 2, &first.digest).await
+    stage.log("the tag agrees, and all generations are Ready");
+    serving::check_all_nodes(stage, base..base + 2, &first.digest).await
 }
 
 /// Checks that a resource has no child.
-async fn alone(stage: &Stage, name: &str) -> Result<()> {
+async fn check_no_child(stage: &Stage, name: &str) -> Result<()> {
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
-    let ours: Vec<_> =
+    let names: Vec<_> =
         sets.iter().map(kube::ResourceExt::name_any).filter(|set| set.starts_with(name)).collect();
-    ensure!(ours == [name], "there are {ours:?}");
+    ensure!(names == [name], "there are {names:?}");
     Ok(())
 }

@@ -23,7 +23,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     enforce(&stage, "baseline").await?;
     stage.apply(&stage.resource("guard", 2)).await?;
     let message = stage.until("guard", "Degraded", "True", "PodSecurityForbidden", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     let label =
         format!("kubectl label namespace {} pod-security.kubernetes.io/enforce=privileged", stage.namespace);
     ensure!(message.contains(&label), "the message does not say what to do: {message}");

@@ -30,21 +30,21 @@ async fn two_resources(stage: &Stage) -> Result<()> {
     younger["spec"]["basePort"] = json!(stage.base_port + 1);
     stage.apply(&younger).await?;
     let message = stage.until("younger", "PortsAvailable", "False", "PortConflict", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     let named = [format!("{}/older", stage.namespace), stage.base_port.to_string()];
     ensure!(
         named.iter().all(|word| message.contains(word)),
         "the message does not name the owner: {message}"
     );
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
-    let made =
+    let has_created =
         sets.iter().filter_map(|set| set.metadata.name.as_deref()).any(|name| name.starts_with("younger"));
-    ensure!(!made, "the younger one made something");
+    ensure!(!has_created, "the younger resource created something");
     stage.until_ready("older", DEADLINE).await?;
 
     stage.resources().delete("older", &DeleteParams::default()).await?;
     stage.until_ready("younger", DEADLINE).await?;
-    stage.say("the younger one has taken over");
+    stage.log("the younger resource has taken over");
     stage.delete("younger").await
 }
 
@@ -56,7 +56,7 @@ async fn another_pod(stage: &Stage) -> Result<()> {
     daemon_sets::until_rolled_out(stage, "thief", DEADLINE).await?;
     stage.apply(&stage.resource("robbed", 2)).await?;
     let message = stage.until("robbed", "PortsAvailable", "False", "HostPortConflict", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     ensure!(message.contains("generation 2"), "the message does not say which generation: {message}");
 
     stage.daemon_sets().delete("thief", &DeleteParams::default()).await?;

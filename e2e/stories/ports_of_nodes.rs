@@ -36,12 +36,12 @@ async fn shadowed(stage: &Stage, node: &dyn Node) -> Result<()> {
     stage.apply(&stage.resource("shade", 2)).await?;
     stage.until_ready("shade", DEADLINE).await?;
     stage.until("shade", "PortsAvailable", "True", "PortsFree", DEADLINE).await?;
-    serving::everywhere(stage, stage.base_port..port + 1, digest).await?;
+    serving::check_all_nodes(stage, stage.base_port..port + 1, digest).await?;
     stage.delete("shade").await?;
     // The process has been running all the time, and has its port again.
-    serving::on(node, port..port + 1, &stage.world.second.digest).await?;
+    serving::check_node(node, port..port + 1, &stage.world.second.digest).await?;
     drop(process);
-    stage.say("a host port shadows a process of the node");
+    stage.log("a host port shadows a process of the node");
     Ok(())
 }
 
@@ -54,7 +54,7 @@ async fn taken(stage: &Stage, node: &dyn Node) -> Result<()> {
     resource["spec"]["digest"] = json!(digest);
     stage.apply(&resource).await?;
     let message = stage.until("bare", "PortsAvailable", "False", "PortTaken", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     let place = format!("generation 2 on {}:", node.name());
     let named = message.contains(&place) && message.contains(&format!("127.0.0.1:{port}"));
     ensure!(named, "the message does not say what is taken where: {message}");
@@ -62,8 +62,8 @@ async fn taken(stage: &Stage, node: &dyn Node) -> Result<()> {
     drop(process);
     stage.until_ready("bare", DEADLINE).await?;
     stage.until("bare", "PortsAvailable", "True", "PortsFree", DEADLINE).await?;
-    serving::everywhere(stage, stage.base_port..port + 1, digest).await?;
-    stage.say("the port is free, and the generation is there");
+    serving::check_all_nodes(stage, stage.base_port..port + 1, digest).await?;
+    stage.log("the port is free, and the generation is Ready");
     stage.delete("bare").await
 }
 
@@ -71,14 +71,14 @@ async fn taken(stage: &Stage, node: &dyn Node) -> Result<()> {
 async fn unreachable(stage: &Stage, node: &dyn Node) -> Result<()> {
     let port = stage.base_port + 1;
     node.block(port).await?;
-    let told = async {
+    let reported = async {
         stage.apply(&stage.resource("walled", 2)).await?;
         stage.until("walled", "PortsAvailable", "False", "HostPortUnreachable", DEADLINE).await
     };
-    let told = told.await;
+    let reported = reported.await;
     node.unblock(port).await?;
-    let message = told?;
-    stage.say(&message);
+    let message = reported?;
+    stage.log(&message);
     let place = format!("generation 2 on {}:", node.name());
     let named = message.contains(&place) && message.contains("localhost");
     ensure!(named, "the message does not say what does not answer where: {message}");

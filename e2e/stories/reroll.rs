@@ -26,18 +26,18 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 
     stage.apply(&from_registry(&stage, old, first)).await?;
     stage.until_ready("phoenix", DEADLINE).await?;
-    stage.say("raised from registries on the nodes' localhost");
+    stage.log("raised from registries on the nodes' localhost");
 
     // The observer watches pods, since the statuses of DaemonSets lag behind.
-    let observer = Observer::begin(&stage).await?;
+    let observer = Observer::start(&stage).await?;
     stage.apply(&from_registry(&stage, new, second)).await?;
     let ready = stage.until_ready("phoenix", DEADLINE).await?;
-    stage.say("replaced");
+    stage.log("replaced");
     let digest = ready.status.and_then(|status| status.digest);
     ensure!(digest.as_ref() == Some(&second.digest), "the status says {digest:?}, not {}", second.digest);
 
-    observer.verdict(&stage).await?;
-    serving::everywhere(&stage, stage.base_port..stage.base_port + 3, &second.digest).await?;
+    observer.check_chain_rule(&stage).await?;
+    serving::check_all_nodes(&stage, stage.base_port..stage.base_port + 3, &second.digest).await?;
     for pod in stage.pods().list(&ListParams::default()).await? {
         let containers = pod.spec.into_iter().flat_map(|spec| spec.containers);
         for image in containers.filter_map(|container| container.image) {

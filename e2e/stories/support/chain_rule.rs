@@ -73,16 +73,16 @@ pub struct Pod {
 /// Returns the violations of the rule, one sentence each.
 pub fn violations(mut events: Vec<Event>) -> Vec<String> {
     events.sort_by_key(|event| event.version);
-    let mut picture = Picture::default();
+    let mut cluster = ObservedCluster::default();
     for event in events {
-        picture.now = picture.now.max(event.at);
-        picture.version = event.version;
-        picture.note_who_is_whole();
-        picture.take(event.what);
+        cluster.now = cluster.now.max(event.at);
+        cluster.version = event.version;
+        cluster.record_complete_generations();
+        cluster.apply(event.what);
     }
-    picture.note_who_is_whole();
-    picture.judge_pending();
-    picture.violations
+    cluster.record_complete_generations();
+    cluster.judge_pending();
+    cluster.violations
 }
 
 #[derive(Debug)]
@@ -91,13 +91,13 @@ struct Generation {
     /// Number of changes by the operator.
     changes: u32,
     /// Time when the generation was last complete, and the number of changes until then.
-    whole: Option<(Duration, u32)>,
+    complete: Option<(Duration, u32)>,
     /// Time until which the template was a different one.
-    other_until: Option<Duration>,
+    other_template_until: Option<Duration>,
 }
 
 #[derive(Default)]
-struct Picture {
+struct ObservedCluster {
     now: Duration,
     version: u64,
     resources: BTreeSet<String>,
@@ -112,23 +112,23 @@ struct Picture {
     violations: Vec<String>,
 }
 
-// === impl Picture ===
+// === impl ObservedCluster ===
 
-impl Picture {
-    fn take(&mut self, what: What) {
+impl ObservedCluster {
+    fn apply(&mut self, what: What) {
         match what {
             What::Resource(uid) => drop(self.resources.insert(uid)),
             What::ResourceGone(uid) => drop(self.resources.remove(&uid)),
             What::Node { name, ready } => drop(self.nodes.insert(name, ready)),
             What::NodeGone(name) => drop(self.nodes.remove(&name)),
-            What::Set(set) => self.set(set),
+            What::Set(set) => self.observe_set(set),
             What::SetGone(key) => {
-                self.set_goes(&key);
+                self.check_deletion_order(&key);
                 self.generations.remove(&key);
             }
-            What::Pod(pod) => self.pod(pod),
+            What::Pod(pod) => self.observe_pod(pod),
             What::PodGone(uid) => {
-                self.pod_goes(&uid);
+                self.check_pod_deletion(&uid);
                 self.pods.remove(&uid);
             }
             What::Blind(kind) => drop(self.blind.insert(kind)),
@@ -136,18 +136,18 @@ impl Picture {
                 self.blind.remove(kind);
                 if self.blind.is_empty() {
                     // The objects that the list has brought count, too.
-                    self.note_who_is_whole();
+                    self.record_complete_generations();
                     self.judge_pending();
                 }
             }
         }
     }
 
-    fn set(&mut self, set: Set) {
+    fn observe_set(&mut self, set: Set) {
         let key = set.key.clone();
         let before = self.generations.get(&key).filter(|one| one.set.uid == set.uid);
         if set.deleting && before.is_none_or(|one| !one.set.deleting) {
-            self.set_goes(&key);
+            self.check_deletion_order(&key);
         }
         let before = self.generations.remove(&key).filter(|one| one.set.uid == set.uid);
         let what = match &before {
@@ -155,15 +155,19 @@ impl Picture {
             Some(one) if one.set.template != set.template => "changed",
             Some(_) => "",
         };
-        let mut one =
-            before.unwrap_or(Generation { set: set.clone(), changes: 0, whole: None, other_until: None });
+        let mut one = before.unwrap_or(Generation {
+            set: set.clone(),
+            changes: 0,
+            complete: None,
+            other_template_until: None,
+        });
         if !what.is_empty() {
             if what == "changed" {
-                one.other_until = Some(self.now);
+                one.other_template_until = Some(self.now);
             }
             if set.by_operator {
                 one.changes += 1;
-                self.may_be_changed(&key, what);
+                self.check_predecessor(&key, what);
             }
         }
         one.set = set;
@@ -171,29 +175,29 @@ impl Picture {
     }
 
     /// Checks the first part of the rule.
-    fn may_be_changed(&mut self, key: &Key, what: &str) {
+    fn check_predecessor(&mut self, key: &Key, change: &str) {
         let (resource, number) = key;
         if *number <= 1 {
             return;
         }
         let before = (resource.clone(), number - 1);
-        let Err(why) = self.was_whole(&before) else { return };
-        let words = format!("{}: generation {number} was {what}, but {why}", self.place());
+        let Err(why) = self.check_complete(&before) else { return };
+        let violation = format!("{}: generation {number} was {change}, but {why}", self.position());
         if self.blind.is_empty() {
-            self.violations.push(words);
+            self.violations.push(violation);
         } else {
-            self.pending.push((before, words));
+            self.pending.push((before, violation));
         }
     }
 
     /// Checks that a generation was complete after the operator's last change of it, and recently. Changes by
     /// other writers do not count, since the operator may not have seen them yet.
-    fn was_whole(&self, key: &Key) -> Result<(), String> {
+    fn check_complete(&self, key: &Key) -> Result<(), String> {
         let number = key.1;
         let Some(one) = self.generations.get(key) else {
             return Err(format!("there is no generation {number}"));
         };
-        match one.whole {
+        match one.complete {
             Some((at, changes)) if changes == one.changes && at + STALE >= self.now => Ok(()),
             Some((_, changes)) if changes < one.changes => {
                 Err(format!("generation {number} was not whole since its own change"))
@@ -208,14 +212,14 @@ impl Picture {
     /// Judges the pending changes. A change that the observer missed is accepted if the predecessor is
     /// complete now.
     fn judge_pending(&mut self) {
-        for (before, words) in std::mem::take(&mut self.pending) {
-            if self.was_whole(&before).is_err() {
-                self.violations.push(words);
+        for (before, violation) in std::mem::take(&mut self.pending) {
+            if self.check_complete(&before).is_err() {
+                self.violations.push(violation);
             }
         }
     }
 
-    fn note_who_is_whole(&mut self) {
+    fn record_complete_generations(&mut self) {
         let ready: Vec<&String> =
             self.nodes.iter().filter(|(_, ready)| **ready).map(|(name, _)| name).collect();
         if ready.is_empty() {
@@ -227,14 +231,14 @@ impl Picture {
             };
             let nodes: BTreeSet<&String> = self.pods.values().filter(counts).map(|pod| &pod.node).collect();
             if ready.iter().all(|name| nodes.contains(*name)) {
-                one.whole = Some((self.now, one.changes));
+                one.complete = Some((self.now, one.changes));
             }
         }
     }
 
     /// Checks the second part of the rule. When the resource itself is deleted, its generations may go in any
     /// order.
-    fn set_goes(&mut self, key: &Key) {
+    fn check_deletion_order(&mut self, key: &Key) {
         let gone = self.generations.get(key).is_none_or(|one| one.set.deleting);
         if gone || !self.resources.contains(&key.0) || !self.blind.is_empty() {
             return;
@@ -243,16 +247,18 @@ impl Picture {
         let sets = self.generations.iter().filter(|(other, one)| higher(other) && !one.set.deleting);
         let pods =
             self.pods.values().filter(|pod| higher(&pod.key) && self.nodes.get(&pod.node) == Some(&true));
-        let left: BTreeSet<i32> = sets.map(|(other, _)| other.1).chain(pods.map(|pod| pod.key.1)).collect();
-        if !left.is_empty() {
-            let words = format!("{}: generation {} went, and {left:?} were still there", self.place(), key.1);
-            self.violations.push(words);
+        let remaining: BTreeSet<i32> =
+            sets.map(|(other, _)| other.1).chain(pods.map(|pod| pod.key.1)).collect();
+        if !remaining.is_empty() {
+            let violation =
+                format!("{}: generation {} went, and {remaining:?} were still there", self.position(), key.1);
+            self.violations.push(violation);
         }
     }
 
-    fn pod(&mut self, pod: Pod) {
+    fn observe_pod(&mut self, pod: Pod) {
         if pod.deleting && self.pods.get(&pod.uid).is_some_and(|before| !before.deleting) {
-            self.pod_goes(&pod.uid);
+            self.check_pod_deletion(&pod.uid);
         }
         if pod.ready {
             self.started.insert(pod.uid.clone());
@@ -261,7 +267,7 @@ impl Picture {
     }
 
     /// Checks the third part of the rule.
-    fn pod_goes(&mut self, uid: &str) {
+    fn check_pod_deletion(&mut self, uid: &str) {
         let Some(pod) = self.pods.get(uid).filter(|pod| !pod.deleting && self.started.contains(uid)) else {
             return;
         };
@@ -269,20 +275,20 @@ impl Picture {
         let stays = self.resources.contains(&pod.key.0) && self.nodes.get(&pod.node) == Some(&true);
         // A controller that deletes pods of an older template may not know yet that this template is current
         // again.
-        let changed = one.other_until.is_some_and(|until| until + STALE >= self.now);
+        let changed = one.other_template_until.is_some_and(|until| until + STALE >= self.now);
         let current = one.set.template == pod.template && !one.set.deleting && !changed;
         if stays && current && self.blind.is_empty() {
-            let words = format!(
-                "{}: a pod of generation {} on {} was taken away, and nothing was wrong with it",
-                self.place(),
+            let violation = format!(
+                "{}: a pod of generation {} on {} was taken away without need",
+                self.position(),
                 pod.key.1,
                 pod.node
             );
-            self.violations.push(words);
+            self.violations.push(violation);
         }
     }
 
-    fn place(&self) -> String {
+    fn position(&self) -> String {
         format!("after {:.1} s, at version {}", self.now.as_secs_f32(), self.version)
     }
 }

@@ -31,9 +31,9 @@ impl ClusterNode {
     }
 
     /// Runs `e2e/cluster/node` for this node with a subcommand.
-    fn script<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<()>> {
+    fn script<'a>(&'a self, subcommand: &'a str) -> BoxFuture<'a, Result<()>> {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/node");
-        let mut command = shell::command([script.to_string_lossy().as_ref(), &self.name, word]);
+        let mut command = shell::command([script.to_string_lossy().as_ref(), &self.name, subcommand]);
         command.env("QUINISTRY_CLUSTER", &self.cluster);
         async { shell::output(command).await.map(drop) }.boxed()
     }
@@ -44,9 +44,9 @@ impl Node for ClusterNode {
         &self.name
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    fn command(&self, arguments: &[&str]) -> Command {
         let namespace = format!("--net=/run/netns/{}-{}", self.cluster, self.name);
-        shell::command(["nsenter", &namespace, "--"].iter().chain(words))
+        shell::command(["nsenter", &namespace, "--"].iter().chain(arguments))
     }
 
     fn ctr(&self) -> Vec<String> {
@@ -58,7 +58,7 @@ impl Node for ClusterNode {
     }
 
     /// Returns the path itself, since the nodes share this machine's files.
-    fn put<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
+    fn copy<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
         async { Ok(file.to_string_lossy().into_owned()) }.boxed()
     }
 

@@ -52,7 +52,7 @@ pub fn is_rolled_out(set: &DaemonSet) -> bool {
 
 /// Waits for a rollout on all nodes.
 pub async fn until_rolled_out(stage: &Stage, name: &str, deadline: Duration) -> Result<DaemonSet> {
-    let size = stage.world.size();
+    let size = stage.world.node_count();
     wait::until(&stage.daemon_sets(), name, deadline, &format!("DaemonSet {name} is rolled out"), |set| {
         is_rolled_out(set)
             && set.status.as_ref().is_some_and(|status| status.desired_number_scheduled == size)

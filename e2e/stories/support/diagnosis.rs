@@ -13,10 +13,10 @@ use super::operator::{NAMESPACE, Operator};
 use super::world::World;
 
 /// Lines printed of each container's log.
-const LINES: i64 = 30;
+const LOG_LINES: i64 = 30;
 
 /// Describes a story's namespace and the operator.
-pub async fn of(world: &World, namespace: &str, operator: Option<&Operator>) -> String {
+pub async fn of_story(world: &World, namespace: &str, operator: Option<&Operator>) -> String {
     let mut out = of_namespace(world, namespace).await;
     if operator.is_some() {
         out += &of_operator(world, operator).await;
@@ -27,7 +27,7 @@ pub async fn of(world: &World, namespace: &str, operator: Option<&Operator>) -> 
 /// Describes the operator alone: its log, or its namespace when it runs in the cluster.
 pub async fn of_operator(world: &World, operator: Option<&Operator>) -> String {
     match operator.and_then(Operator::log) {
-        Some(log) => format!("--- the operator says\n{log}\n"),
+        Some(log) => format!("--- log of the operator\n{log}\n"),
         None => of_namespace(world, NAMESPACE).await,
     }
 }
@@ -96,7 +96,7 @@ async fn of_pod(pods: &Api<Pod>, pod: &Pod) -> String {
         );
     }
     for previous in [true, false] {
-        let parameters = LogParams { tail_lines: Some(LINES), previous, ..LogParams::default() };
+        let parameters = LogParams { tail_lines: Some(LOG_LINES), previous, ..LogParams::default() };
         if let Ok(log) = pods.logs(&name, &parameters).await {
             for line in log.lines() {
                 let _ = writeln!(out, "  | {line}");

@@ -44,7 +44,7 @@ pub enum Fault {
 
 /// Outcomes of the writes, counted by method and kind.
 #[derive(Clone, Debug, Default)]
-pub struct Writes {
+pub struct WriteCounts {
     pub forwarded: BTreeMap<String, usize>,
     pub refused: BTreeMap<String, usize>,
 }
@@ -60,20 +60,20 @@ pub struct FaultProxy {
 struct State {
     client: Client,
     fault: Mutex<Fault>,
-    writes: Mutex<Writes>,
+    writes: Mutex<WriteCounts>,
     /// Writes that already had their conflict and may pass.
-    tried: Mutex<HashSet<(String, Bytes)>>,
+    attempted: Mutex<HashSet<(String, Bytes)>>,
     /// Generation of the connections; a change ends all that are open.
     cut: watch::Sender<u64>,
     /// Kind of which the next write is held back.
     hold: Mutex<Option<&'static str>>,
     released: tokio::sync::Notify,
-    held: watch::Sender<Held>,
+    held: watch::Sender<HeldWrite>,
 }
 
 /// A write that is held back, as by a queue before the API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Held {
+pub enum HeldWrite {
     /// No answer yet.
     #[default]
     None,
@@ -87,7 +87,7 @@ pub enum Held {
 
 impl FaultProxy {
     /// Starts a proxy before the stage's API server. The context of its kubeconfig is the stage's namespace.
-    pub async fn start(of: &Stage) -> Result<Self> {
+    pub async fn start(stage: &Stage) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let folder = tempfile::tempdir()?;
         let kubeconfig = folder.path().join("kubeconfig");
@@ -97,30 +97,35 @@ impl FaultProxy {
             "kind": "Config",
             "clusters": [{"name": "faults", "cluster": {"server": server}}],
             "users": [{"name": "operator", "user": {}}],
-            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator", "namespace": of.namespace}}],
+            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator", "namespace": stage.namespace}}],
             "current-context": "faults",
         });
         std::fs::write(&kubeconfig, config.to_string())
             .with_context(|| format!("failed to write {}", kubeconfig.display()))?;
-        let state = Arc::new(State {
-            client: of.world.client.clone(),
+        let shared = Arc::new(State {
+            client: stage.world.client.clone(),
             fault: Mutex::new(Fault::None),
             writes: Mutex::default(),
-            tried: Mutex::default(),
+            attempted: Mutex::default(),
             cut: watch::Sender::new(0),
             hold: Mutex::new(None),
             released: tokio::sync::Notify::new(),
             held: watch::Sender::default(),
         });
-        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
-        Ok(Self { kubeconfig, state, task, folder })
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { kubeconfig, state: shared, task, folder })
     }
 
     /// Starts an operator that reaches the API server through this proxy only, with a log of its own.
-    pub fn operator(&self, world: &World, port: u16, more: impl FnOnce(&mut Command)) -> Result<Process> {
+    pub fn operator(
+        &self,
+        world: &World,
+        port: u16,
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<Process> {
         let mut command = operator::command(world, port);
         command.env("KUBECONFIG", &self.kubeconfig);
-        more(&mut command);
+        configure(&mut command);
         Process::start(&command, &self.log())
     }
 
@@ -140,26 +145,26 @@ impl FaultProxy {
         self.state.cut.send_modify(|count| *count += 1);
     }
 
-    /// Holds back the next PATCH of a kind until `let_go`, even when its sender still waits for the answer.
+    /// Holds back the next PATCH of a kind until `release`, even when its sender still waits for the answer.
     /// Returns when such a PATCH has arrived.
     pub async fn hold(&self, kind: &'static str) {
         *self.state.hold.lock().expect("nothing panics with it") = Some(kind);
-        let _ = self.state.held.subscribe().wait_for(|held| *held == Held::Waiting).await;
+        let _ = self.state.held.subscribe().wait_for(|held| *held == HeldWrite::Waiting).await;
     }
 
     /// Forwards what is held, and returns what the API server answers.
-    pub async fn let_go(&self) -> Option<StatusCode> {
+    pub async fn release(&self) -> Option<StatusCode> {
         *self.state.hold.lock().expect("nothing panics with it") = None;
         let mut held = self.state.held.subscribe();
         self.state.released.notify_one();
-        let answer = held.wait_for(|held| matches!(held, Held::Answered(_))).await.ok()?;
+        let answer = held.wait_for(|held| matches!(held, HeldWrite::Answered(_))).await.ok()?;
         match *answer {
-            Held::Answered(status) => Some(status),
+            HeldWrite::Answered(status) => Some(status),
             _ => None,
         }
     }
 
-    pub fn writes(&self) -> Writes {
+    pub fn writes(&self) -> WriteCounts {
         self.state.writes.lock().expect("nothing panics with it").clone()
     }
 }
@@ -171,27 +176,27 @@ impl Drop for FaultProxy {
     }
 }
 
-// === impl Writes ===
+// === impl WriteCounts ===
 
-impl Writes {
+impl WriteCounts {
     /// Returns the number of forwarded writes of all kinds but one.
-    pub fn but(&self, kind: &str) -> usize {
-        self.forwarded.values().sum::<usize>() - self.of(kind)
+    pub fn except(&self, kind: &str) -> usize {
+        self.forwarded.values().sum::<usize>() - self.matching(kind)
     }
 
     /// Returns the number of forwarded writes whose key contains a word.
-    pub fn of(&self, word: &str) -> usize {
+    pub fn matching(&self, word: &str) -> usize {
         self.forwarded.iter().filter(|(key, _)| key.contains(word)).map(|(_, count)| count).sum()
     }
 }
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(converse(stream, Arc::clone(&state)));
+        tokio::spawn(serve_connection(stream, Arc::clone(&state)));
     }
 }
 
-async fn converse(stream: TcpStream, state: Arc<State>) {
+async fn serve_connection(stream: TcpStream, state: Arc<State>) {
     let mut cut = state.cut.subscribe();
     let service = service_fn(move |request| {
         let state = Arc::clone(&state);
@@ -210,7 +215,7 @@ async fn converse(stream: TcpStream, state: Arc<State>) {
 
 impl State {
     /// Returns true if this is the write to hold back. Only one write is held back.
-    fn is_to_be_held(&self, path: &str) -> bool {
+    fn take_hold(&self, path: &str) -> bool {
         let mut hold = self.hold.lock().expect("nothing panics with it");
         hold.take_if(|wanted| kind(path) == *wanted).is_some()
     }
@@ -232,9 +237,9 @@ impl State {
                 let is_lease = head.uri.path().contains("/leases");
                 let content = if is_lease { Bytes::new() } else { body.clone() };
                 let attempt = (format!("{} {}", head.method, head.uri), content);
-                let mut tried = self.tried.lock().expect("nothing panics with it");
+                let mut attempted = self.attempted.lock().expect("nothing panics with it");
                 // The same write at a later time has a first attempt of its own.
-                let first = is_write && !tried.remove(&attempt) && tried.insert(attempt);
+                let first = is_write && !attempted.remove(&attempt) && attempted.insert(attempt);
                 first.then_some(StatusCode::CONFLICT)
             }
         };
@@ -245,14 +250,14 @@ impl State {
         }
         match refused {
             Some(status) => refusal(status),
-            None if head.method == Method::PATCH && self.is_to_be_held(head.uri.path()) => {
+            None if head.method == Method::PATCH && self.take_hold(head.uri.path()) => {
                 // A task of its own, since a queue does not notice that its client is gone.
                 let state = Arc::clone(self);
                 let forwarding = tokio::spawn(async move {
-                    state.held.send_replace(Held::Waiting);
+                    state.held.send_replace(HeldWrite::Waiting);
                     state.released.notified().await;
                     let answer = state.forward(head, body).await;
-                    state.held.send_replace(Held::Answered(answer.status()));
+                    state.held.send_replace(HeldWrite::Answered(answer.status()));
                     answer
                 });
                 forwarding.await.unwrap_or_else(|_| refusal(StatusCode::BAD_GATEWAY))
@@ -294,7 +299,7 @@ fn kind(path: &str) -> String {
 fn refusal(status: StatusCode) -> Response<Body> {
     let reason = status.canonical_reason().unwrap_or_default().replace(' ', "");
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "the story says no", "reason": reason, "code": status.as_u16()});
+        "message": "refused by the story's fault proxy", "reason": reason, "code": status.as_u16()});
     let mut response = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
     if status == StatusCode::TOO_MANY_REQUESTS {
         response = response.header(RETRY_AFTER, "1");

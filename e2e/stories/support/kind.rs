@@ -14,7 +14,7 @@ use super::{Node, shell};
 /// their host ports in the kernel, where these would not survive a power failure: the script deletes the
 /// rules of CNI's portmap in all forms that its versions write. All other rules stay, since Docker answers
 /// the node's DNS by some of them.
-const STOP: &str = "systemctl stop kubelet
+const STOP_SCRIPT: &str = "systemctl stop kubelet
 ctr -n k8s.io tasks ls -q | xargs -r -n1 ctr -n k8s.io tasks kill -s SIGKILL
 systemctl stop containerd
 pkill -KILL containerd-shim || true
@@ -27,7 +27,7 @@ for family in ip ip6 inet; do nft delete table $family cni_hostport 2>/dev/null 
 /// sandbox image and kind's own images, which possibly no registry can provide again. An image is removed
 /// under all names of its digest, one of which the runtime has added. Importing has added names to archives,
 /// too; kind's own images lose those without harm.
-const WIPE: &str = r"systemctl start containerd
+const WIPE_SCRIPT: &str = r"systemctl start containerd
 ctr -n k8s.io images ls | awk '
   { digest[$1] = $3 }
   /^import-/ { print $1 }
@@ -38,7 +38,7 @@ rm -rf /var/lib/kubelet/image_manager /quinistry-e2e";
 
 /// Shell script that writes a file from standard input. The script replaces the name and never the content,
 /// since an earlier run's executable may still run under that name.
-const PUT: &str = r#"mkdir -p "${0%/*}" && cat >"$0.$$" && chmod 755 "$0.$$" && mv -f "$0.$$" "$0""#;
+const COPY_SCRIPT: &str = r#"mkdir -p "${0%/*}" && cat >"$0.$$" && chmod 755 "$0.$$" && mv -f "$0.$$" "$0""#;
 
 /// Node of a kind cluster.
 pub struct KindNode {
@@ -69,20 +69,20 @@ impl Node for KindNode {
         ["ctr", "-n", "k8s.io"].map(str::to_owned).into()
     }
 
-    fn put<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
+    fn copy<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
         async move {
             let name = file.file_name().expect("a file has a name").to_string_lossy();
             let path = format!("/quinistry-e2e/{name}");
             // Not `docker cp`: it sees neither the mounts of the container nor, in some packagings, this
             // machine's /tmp.
-            shell::output_of(self.command(&["sh", "-c", PUT, &path]), file).await?;
+            shell::output_of(self.command(&["sh", "-c", COPY_SCRIPT, &path]), file).await?;
             Ok(path)
         }
         .boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<()>> {
-        self.script(STOP)
+        self.script(STOP_SCRIPT)
     }
 
     fn start(&self) -> BoxFuture<'_, Result<()>> {
@@ -90,6 +90,6 @@ impl Node for KindNode {
     }
 
     fn wipe(&self) -> BoxFuture<'_, Result<()>> {
-        self.script(WIPE)
+        self.script(WIPE_SCRIPT)
     }
 }

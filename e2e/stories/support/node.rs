@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::{shell, wait};
 
 /// Deadline for a command on a node.
-const PATIENCE: Duration = Duration::from_mins(1);
+const COMMAND_DEADLINE: Duration = Duration::from_mins(1);
 
 /// A node of any cluster that the stories run on.
 pub trait Node: Send + Sync {
@@ -25,7 +25,7 @@ pub trait Node: Send + Sync {
     fn ctr(&self) -> Vec<String>;
 
     /// Copies a file to the node, and returns its path there.
-    fn put<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>>;
+    fn copy<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>>;
 
     /// Ends kubelet, containers and runtime abruptly, as a power failure would.
     fn stop(&self) -> BoxFuture<'_, Result<()>>;
@@ -40,7 +40,7 @@ pub trait Node: Send + Sync {
 impl dyn Node + '_ {
     /// Runs a command on the node, and returns its output.
     pub async fn run(&self, words: &[&str]) -> Result<String> {
-        let output = tokio::time::timeout(PATIENCE, shell::text(self.command(words)));
+        let output = tokio::time::timeout(COMMAND_DEADLINE, shell::text(self.command(words)));
         output
             .await
             .with_context(|| format!("{words:?} takes too long"))?
@@ -54,7 +54,7 @@ impl dyn Node + '_ {
         let ctr = self.ctr();
         let import = ["images", "import", "--all-platforms", "--digests", "-"];
         let words: Vec<&str> = ctr.iter().map(String::as_str).chain(import).collect();
-        let output = tokio::time::timeout(PATIENCE, shell::output_of(self.command(&words), archive));
+        let output = tokio::time::timeout(COMMAND_DEADLINE, shell::output_of(self.command(&words), archive));
         output
             .await
             .with_context(|| format!("{words:?} takes too long"))?
@@ -63,23 +63,23 @@ impl dyn Node + '_ {
     }
 
     /// Disconnects the node from the network; its own localhost continues to work.
-    pub async fn cut_off(&self) -> Result<()> {
-        self.run(&["sh", "-c", &on_each_way("-I")]).await.map(drop)
+    pub async fn disconnect(&self) -> Result<()> {
+        self.run(&["sh", "-c", &network_rules("-I")]).await.map(drop)
     }
 
-    /// Undoes `cut_off`.
-    pub async fn mend(&self) -> Result<()> {
-        self.run(&["sh", "-c", &on_each_way("-D")]).await.map(drop)
+    /// Undoes `disconnect`.
+    pub async fn reconnect(&self) -> Result<()> {
+        self.run(&["sh", "-c", &network_rules("-D")]).await.map(drop)
     }
 
     /// Drops packets to a port of the node's own localhost before the network plugin's rules see them.
     pub async fn block(&self, port: i32) -> Result<()> {
-        self.run(&["sh", "-c", &on_loopback("-I", port)]).await.map(drop)
+        self.run(&["sh", "-c", &loopback_rule("-I", port)]).await.map(drop)
     }
 
     /// Undoes `block`.
     pub async fn unblock(&self, port: i32) -> Result<()> {
-        self.run(&["sh", "-c", &on_loopback("-D", port)]).await.map(drop)
+        self.run(&["sh", "-c", &loopback_rule("-D", port)]).await.map(drop)
     }
 
     /// Switches the node off and on again.
@@ -94,8 +94,8 @@ impl dyn Node + '_ {
     }
 
     /// Serves an executable's own image on a port of the node's localhost, until the guard is dropped.
-    pub async fn serve(&self, executable: &Path, port: i32) -> Result<Serving> {
-        let path = self.put(executable).await?;
+    pub async fn serve(&self, executable: &Path, port: i32) -> Result<NodeRegistry> {
+        let path = self.copy(executable).await?;
         let listen = format!("127.0.0.1:{port}");
         // The script ends when its standard input is closed. Killing `docker exec` would leave the server
         // behind.
@@ -113,24 +113,24 @@ impl dyn Node + '_ {
             self.run(&["curl", "-sf", "-o", "/dev/null", &url]).await
         })
         .await?;
-        Ok(Serving { _process: process })
+        Ok(NodeRegistry { _process: process })
     }
 }
 
 /// Returns a shell command that inserts or deletes rules against the node's network interface. `-w` waits,
 /// since other programs write rules at the same time.
-fn on_each_way(verb: &str) -> String {
-    let ways = ["INPUT -i", "OUTPUT -o", "FORWARD -i", "FORWARD -o"];
-    ways.map(|way| format!("iptables -w {verb} {way} eth0 -j DROP")).join(" && ")
+fn network_rules(verb: &str) -> String {
+    let chains = ["INPUT -i", "OUTPUT -o", "FORWARD -i", "FORWARD -o"];
+    chains.map(|chain| format!("iptables -w {verb} {chain} eth0 -j DROP")).join(" && ")
 }
 
 /// Returns a shell command for a rule in `mangle`, the table before the one in which a host port is forwarded
 /// to its pod.
-fn on_loopback(verb: &str, port: i32) -> String {
+fn loopback_rule(verb: &str, port: i32) -> String {
     format!("iptables -w -t mangle {verb} OUTPUT -o lo -p tcp --dport {port} -j DROP")
 }
 
 /// A registry on a node, which stops when this value is dropped.
-pub struct Serving {
+pub struct NodeRegistry {
     _process: tokio::process::Child,
 }

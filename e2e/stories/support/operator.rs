@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 use super::pods::is_ready;
 use super::process::Process;
-use super::world::{How, World};
+use super::world::{OperatorPlace, World};
 use super::{shell, wait};
 
 /// Namespace of the release, which enforces the strictest Pod Security level.
@@ -26,14 +26,14 @@ pub const NAMESPACE: &str = "quinistry-system";
 pub const RELEASE: &str = "quinistry";
 
 /// Port of the shared operator when it runs beside the stories.
-const PORT: u16 = 18081;
+const ADMIN_PORT: u16 = 18081;
 
 /// The shared operator.
 pub struct Operator {
-    how: How,
+    place: OperatorPlace,
     /// The process, if the operator runs beside the stories and is not stopped.
     process: Mutex<Option<Process>>,
-    away: AtomicBool,
+    is_stopped: AtomicBool,
     log: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -43,14 +43,14 @@ impl Operator {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         let process = match world.operator {
-            How::Helm => install(world).await.map(|()| None)?,
-            How::Beside => {
-                define(world).await?;
-                let mut process = Process::start(&command(world, PORT), &log)?;
-                until_ready(&mut process, PORT).await?;
+            OperatorPlace::Helm => install(world).await.map(|()| None)?,
+            OperatorPlace::Beside => {
+                apply_definition(world).await?;
+                let mut process = Process::start(&command(world, ADMIN_PORT), &log)?;
+                until_ready(&mut process, ADMIN_PORT).await?;
                 Some(process)
             }
-            How::Elsewhere => define(world).await.map(|()| None)?,
+            OperatorPlace::Elsewhere => apply_definition(world).await.map(|()| None)?,
         };
         let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
         wait::until(
@@ -66,48 +66,48 @@ impl Operator {
             },
         )
         .await?;
-        let (process, away) = (Mutex::new(process), AtomicBool::new(false));
-        Ok(Self { how: world.operator, process, away, log, _folder: folder })
+        let (process, is_stopped) = (Mutex::new(process), AtomicBool::new(false));
+        Ok(Self { place: world.operator, process, is_stopped, log, _folder: folder })
     }
 
     /// Stops the operator, so that a story can run its own. The runner starts it again after the story,
     /// however that ends.
-    pub async fn leave(&self, world: &World) -> Result<()> {
-        self.away.store(true, Ordering::SeqCst);
-        match self.how {
+    pub async fn stop_shared(&self, world: &World) -> Result<()> {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        match self.place {
             // Not `kubectl scale`, which would take the field from Helm.
-            How::Helm => {
+            OperatorPlace::Helm => {
                 upgrade(world, &["replicas=0"]).await?;
                 pods(world, 0).await.map(drop)
             }
-            How::Beside => {
+            OperatorPlace::Beside => {
                 let process = self.process.lock().expect("nothing panics with it").take();
-                process.context("it is away already")?.stop().await
+                process.context("the shared operator is stopped already")?.stop().await
             }
-            How::Elsewhere => bail!("this operator is somebody else's"),
+            OperatorPlace::Elsewhere => bail!("the operator is managed outside the stories"),
         }
     }
 
     /// Starts the operator again if a story stopped it.
-    pub async fn back(&self, world: &World) -> Result<()> {
-        if !self.away.swap(false, Ordering::SeqCst) {
+    pub async fn restart_shared(&self, world: &World) -> Result<()> {
+        if !self.is_stopped.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
-        match self.how {
-            How::Helm => upgrade(world, &[]).await,
-            How::Beside => {
-                let mut process = Process::start(&command(world, PORT), &self.log)?;
-                until_ready(&mut process, PORT).await?;
+        match self.place {
+            OperatorPlace::Helm => upgrade(world, &[]).await,
+            OperatorPlace::Beside => {
+                let mut process = Process::start(&command(world, ADMIN_PORT), &self.log)?;
+                until_ready(&mut process, ADMIN_PORT).await?;
                 *self.process.lock().expect("nothing panics with it") = Some(process);
                 Ok(())
             }
-            How::Elsewhere => Ok(()),
+            OperatorPlace::Elsewhere => Ok(()),
         }
     }
 
     /// Returns true if the chart installed the operator.
     pub fn in_cluster(&self) -> bool {
-        self.how == How::Helm
+        self.place == OperatorPlace::Helm
     }
 
     /// Returns the log of an operator beside the stories.
@@ -118,9 +118,9 @@ impl Operator {
     /// Returns the memory in bytes: the resident set, or in the cluster the kubelet's figure, which is
     /// slightly greater.
     pub async fn memory(&self, world: &World) -> Result<u64> {
-        if self.how == How::Beside {
+        if self.place == OperatorPlace::Beside {
             let id = self.process.lock().expect("nothing panics with it").as_ref().and_then(Process::id);
-            let id = id.context("it has ended")?;
+            let id = id.context("the operator has ended")?;
             let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
             return Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024);
@@ -159,9 +159,9 @@ pub async fn pods(world: &World, count: usize) -> Result<Vec<Pod>> {
 }
 
 /// Runs helm in the release's namespace.
-pub async fn helm(world: &World, words: &[&str]) -> Result<String> {
+pub async fn helm(world: &World, arguments: &[&str]) -> Result<String> {
     let helm = world.helm.to_string_lossy();
-    let mut command = shell::command([helm.as_ref(), "--namespace", NAMESPACE].iter().chain(words));
+    let mut command = shell::command([helm.as_ref(), "--namespace", NAMESPACE].iter().chain(arguments));
     command.current_dir(&world.root);
     shell::text(command).await
 }
@@ -180,14 +180,14 @@ async fn install(world: &World) -> Result<()> {
 
 /// Upgrades the release to these values and the chart's defaults for all others. Installs a missing release.
 pub async fn upgrade(world: &World, values: &[&str]) -> Result<()> {
-    let words =
+    let arguments =
         ["upgrade", "--install", RELEASE, "charts/quinistry", "--reset-values", "--wait", "--timeout", "90s"];
     let values = values.iter().flat_map(|value| ["--set", value]);
-    helm(world, &words.into_iter().chain(values).collect::<Vec<_>>()).await.map(drop)
+    helm(world, &arguments.into_iter().chain(values).collect::<Vec<_>>()).await.map(drop)
 }
 
 /// Applies the definition that the executable prints.
-async fn define(world: &World) -> Result<()> {
+async fn apply_definition(world: &World) -> Result<()> {
     let program = world.first.path.to_string_lossy();
     let text = shell::text(shell::command([program.as_ref(), "crd"])).await?;
     let definition: serde_json::Value = serde_saphyr::from_str(&text)?;
@@ -212,6 +212,7 @@ pub async fn until_ready(process: &mut Process, port: u16) -> Result<()> {
     });
     let ready = ready.await.map(drop);
     // Another process may have answered.
-    let ready = ready.and_then(|()| if process.is_alive() { Ok(()) } else { bail!("it has ended") });
+    let ready =
+        ready.and_then(|()| if process.is_alive() { Ok(()) } else { bail!("the operator has ended") });
     ready.with_context(|| process.log())
 }

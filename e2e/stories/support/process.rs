@@ -78,7 +78,7 @@ where
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let result = play(log.clone()).await;
-    result.with_context(|| format!("the operators said:\n{}", last_words(&log)))
+    result.with_context(|| format!("log of the operators:\n{}", last_words(&log)))
 }
 
 /// Returns the last lines of a log, which most often contain the reason of a failure.

@@ -23,7 +23,7 @@ pub fn executable(one: &Executable) -> Result<Digest> {
 }
 
 /// Splits an executable into seed parts, as the operator and `up` do.
-pub fn cut(name: &str, one: &Executable) -> Result<Cut> {
+pub fn split(name: &str, one: &Executable) -> Result<Cut> {
     let bytes = std::fs::read(&one.path)?;
     Ok(Cut::new(name, [bytes.into()].into(), quinistry::seed::STUB.into())?)
 }
@@ -53,20 +53,23 @@ pub async fn parts(stage: &Stage, name: &str) -> Result<BTreeMap<String, String>
 }
 
 /// Checks that the seed parts are exactly those of one executable.
-pub async fn are_whole(stage: &Stage, name: &str, one: &Executable) -> Result<()> {
-    let (cut, found) = (cut(name, one)?, parts(stage, name).await?);
-    let names = Names::new(name, cut.digest());
-    let wanted: Vec<String> = cut.parts().map(|part| names.of(part)).collect();
+pub async fn check_parts(stage: &Stage, name: &str, one: &Executable) -> Result<()> {
+    let (split, found) = (split(name, one)?, parts(stage, name).await?);
+    let names = Names::new(name, split.digest());
+    let wanted: Vec<String> = split.parts().map(|part| names.of(part)).collect();
     let found: Vec<String> = found.into_keys().collect();
     let missing: Vec<_> = wanted.iter().filter(|name| !found.contains(name)).collect();
     let more: Vec<_> = found.iter().filter(|name| !wanted.contains(name)).collect();
-    ensure!(missing.is_empty() && more.is_empty(), "{missing:?} are missing, {more:?} are too many");
+    ensure!(
+        missing.is_empty() && more.is_empty(),
+        "seed parts {missing:?} are missing, {more:?} are surplus"
+    );
     Ok(())
 }
 
 /// Checks that every node serves a digest from generation 0 and from `generations` others, byte for byte.
-pub async fn everywhere(stage: &Stage, generations: i32, digest: &str) -> Result<()> {
-    serving::everywhere(stage, stage.base_port - 1..stage.base_port + generations, digest).await
+pub async fn check_all_nodes(stage: &Stage, generations: i32, digest: &str) -> Result<()> {
+    serving::check_all_nodes(stage, stage.base_port - 1..stage.base_port + generations, digest).await
 }
 
 /// Returns the layer of the image that generation 0 serves on a node.
@@ -79,7 +82,7 @@ pub async fn layer(stage: &Stage, node: &dyn Node, digest: &str) -> Result<Descr
 
 /// Stops all nodes, wipes their disks, and starts them: every node has the sandbox image and no image of
 /// ours.
-pub async fn bare(stage: &Stage) -> Result<()> {
+pub async fn wipe_all_nodes(stage: &Stage) -> Result<()> {
     let began = Timestamp::now();
     let nodes = &stage.world.nodes;
     try_join_all(nodes.iter().map(|node| async move {
@@ -89,37 +92,37 @@ pub async fn bare(stage: &Stage) -> Result<()> {
     }))
     .await?;
     // On kind the API server runs on one of the nodes.
-    outage::until_answered(stage).await?;
+    outage::until_api_server_ready(stage).await?;
     for node in nodes {
-        outage::until_back(stage, &**node, began).await?;
-        let images = of_runtime(&**node, &["images", "ls", "-q"]).await?;
+        outage::until_node_ready(stage, &**node, began).await?;
+        let images = run_ctr(&**node, &["images", "ls", "-q"]).await?;
         ensure!(!images.contains("quinistry"), "{} still has {images}", node.name());
     }
     Ok(())
 }
 
 /// Loads the bootstrap images again, which other stories begin with.
-pub async fn dress(stage: &Stage) -> Result<()> {
+pub async fn load_bootstrap_images(stage: &Stage) -> Result<()> {
     try_join_all(stage.world.nodes.iter().map(|node| stage.world.load(&**node))).await.map(drop)
 }
 
 /// Returns the content list of a node's container runtime, with the source of each blob.
-pub async fn content(node: &dyn Node) -> Result<String> {
-    of_runtime(node, &["content", "ls"]).await
+pub async fn runtime_content(node: &dyn Node) -> Result<String> {
+    run_ctr(node, &["content", "ls"]).await
 }
 
-async fn of_runtime(node: &dyn Node, words: &[&str]) -> Result<String> {
+async fn run_ctr(node: &dyn Node, arguments: &[&str]) -> Result<String> {
     let ctr = node.ctr();
-    let words: Vec<&str> = ctr.iter().map(String::as_str).chain(words.iter().copied()).collect();
-    node.run(&words).await
+    let arguments: Vec<&str> = ctr.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
+    node.run(&arguments).await
 }
 
 /// Checks that the runtime of a node did not have a blob before and has fetched it since from a registry on
 /// its own localhost. The runtime records the source's host of each blob, but not the port.
-pub async fn was_fetched(node: &dyn Node, before: &str, blob: &Digest) -> Result<()> {
+pub async fn check_fetched(node: &dyn Node, before: &str, blob: &Digest) -> Result<()> {
     let digest = blob.to_string();
     ensure!(!before.contains(&digest), "{} had {digest} before", node.name());
-    let now = content(node).await?;
+    let now = runtime_content(node).await?;
     let line = now.lines().find(|line| line.contains(&digest));
     let line = line.with_context(|| format!("{} does not have {digest}:\n{now}", node.name()))?;
     ensure!(
@@ -131,12 +134,12 @@ pub async fn was_fetched(node: &dyn Node, before: &str, blob: &Digest) -> Result
 }
 
 /// Returns how many times generation 0 on a node has sent a blob, according to its log at level `debug`.
-pub async fn sent(stage: &Stage, node: &dyn Node, blob: &Descriptor) -> Result<usize> {
+pub async fn count_sent(stage: &Stage, node: &dyn Node, blob: &Descriptor) -> Result<usize> {
     let here = of_generation(0).fields(&format!("spec.nodeName={}", node.name()));
     let pods = stage.pods().list(&here).await?;
     let pod = pods.items.first().with_context(|| format!("no generation 0 on {}", node.name()))?;
     let log = stage.pods().logs(&pod.name_any(), &LogParams::default()).await?;
-    let words = [format!("blobs/{}", blob.digest), format!("{:?}", blob.size.to_string())];
+    let arguments = [format!("blobs/{}", blob.digest), format!("{:?}", blob.size.to_string())];
     let answers = log.lines().filter(|line| line.contains("GET") && line.contains("status=200"));
-    Ok(answers.filter(|line| words.iter().all(|word| line.contains(word.as_str()))).count())
+    Ok(answers.filter(|line| arguments.iter().all(|word| line.contains(word.as_str()))).count())
 }

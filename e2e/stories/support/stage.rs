@@ -14,16 +14,16 @@ use quinistry::crd::Quinistry;
 use serde_json::{Value, json};
 
 use super::operator::Operator;
-use super::world::{How, World};
+use super::world::{OperatorPlace, World};
 use super::{diagnosis, wait};
 
 /// First port of the stories: below the ranges that clusters give to services and kernels to outgoing
 /// connections.
 const FIRST_PORT: usize = 20_000;
 /// Ports per story: 16 generations, and registries on the nodes.
-const PORTS: usize = 32;
+const PORTS_PER_STORY: usize = 32;
 /// Field manager of the stories' server-side apply.
-const MANAGER: &str = "story";
+const FIELD_MANAGER: &str = "story";
 
 /// Environment of one story.
 pub struct Stage {
@@ -38,7 +38,7 @@ pub struct Stage {
 
 impl Stage {
     /// Creates the namespace.
-    pub async fn set(
+    pub async fn new(
         world: &Arc<World>,
         operator: Option<Arc<Operator>>,
         story: &'static str,
@@ -58,20 +58,20 @@ impl Stage {
             "labels": {"pod-security.kubernetes.io/enforce": "privileged", "quinistry.dev/story": label},
         }}))?;
         let namespace = api.create(&PostParams::default(), &namespace).await?.name_any();
-        let base_port = i32::try_from(FIRST_PORT + number * PORTS).expect("few stories");
+        let base_port = i32::try_from(FIRST_PORT + number * PORTS_PER_STORY).expect("few stories");
         let (world, began) = (Arc::clone(world), Instant::now());
         Ok(Self { world, namespace, base_port, operator, story, began, skipped: AtomicBool::new(false) })
     }
 
     /// Prints a line of the story's log.
-    pub fn say(&self, what: impl std::fmt::Display) {
-        println!("{:>16} {:>6.1} s  {what}", self.story, self.began.elapsed().as_secs_f32());
+    pub fn log(&self, line: impl std::fmt::Display) {
+        println!("{:>16} {:>6.1} s  {line}", self.story, self.began.elapsed().as_secs_f32());
     }
 
     /// Marks the story as skipped, and prints why.
     pub fn skip(&self, why: &str) {
         self.skipped.store(true, Ordering::Relaxed);
-        self.say(format_args!("skipped: {why}"));
+        self.log(format_args!("skipped: {why}"));
     }
 
     /// Returns true if the story was skipped.
@@ -85,9 +85,9 @@ impl Stage {
 
     /// Returns true if a story can run its own operators beside the shared one; skips the story if not.
     pub fn can_run_operators(&self) -> bool {
-        let can = self.world.local && self.world.operator != How::Elsewhere;
+        let can = self.world.local && self.world.operator != OperatorPlace::Elsewhere;
         if !can {
-            self.skip("operators beside the stories would not reach the pods, or are somebody else's");
+            self.skip("operators beside the stories cannot reach the pods, or are managed outside");
         }
         can
     }
@@ -122,7 +122,7 @@ impl Stage {
     /// Applies a resource as `kubectl apply --server-side` does, which refuses unknown fields.
     pub async fn apply(&self, resource: &Value) -> kube::Result<Quinistry> {
         let name = resource["metadata"]["name"].as_str().expect("the resource has a name");
-        let mut parameters = PatchParams::apply(MANAGER);
+        let mut parameters = PatchParams::apply(FIELD_MANAGER);
         parameters.field_validation = Some(ValidationDirective::Strict);
         self.resources().patch(name, &parameters, &Patch::Apply(resource)).await
     }
@@ -154,15 +154,15 @@ impl Stage {
         reason: &str,
         deadline: Duration,
     ) -> Result<String> {
-        let what = format!("{name} has {kind} {status}, {reason}");
+        let line = format!("{name} has {kind} {status}, {reason}");
         let resources = self.resources();
-        let resource = wait::until(&resources, name, deadline, &what, |one| {
+        let resource = wait::until(&resources, name, deadline, &line, |one| {
             let observed = one.status.as_ref().map(|status| status.observed_generation);
-            let said =
-                condition(one, kind).is_some_and(|said| said.status == status && said.reason == reason);
-            said && observed == one.metadata.generation
+            let matches =
+                condition(one, kind).is_some_and(|found| found.status == status && found.reason == reason);
+            matches && observed == one.metadata.generation
         });
-        Ok(condition(&resource.await?, kind).map(|said| said.message.clone()).unwrap_or_default())
+        Ok(condition(&resource.await?, kind).map(|found| found.message.clone()).unwrap_or_default())
     }
 
     /// Deletes a resource, and waits until all its objects are gone.
@@ -181,7 +181,7 @@ impl Stage {
 
     /// Describes the stage's objects and the operator after a failure.
     pub async fn diagnosis(&self) -> String {
-        diagnosis::of(&self.world, &self.namespace, self.operator.as_deref()).await
+        diagnosis::of_story(&self.world, &self.namespace, self.operator.as_deref()).await
     }
 
     /// Deletes the namespace, and waits until it is gone.

@@ -10,7 +10,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 /// Interval between attempts where nothing can be watched.
-const AGAIN: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Waits until the selected objects satisfy a condition, and returns them.
 pub async fn until_all<K>(
@@ -24,7 +24,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut last = Vec::new();
-    let look = async {
+    let polling = async {
         loop {
             let page = api.list(selection).await?;
             let version = page.metadata.resource_version.unwrap_or_default();
@@ -39,7 +39,7 @@ where
             let _ = api.watch(&watch, &version).await?.boxed().try_next().await;
         }
     };
-    let result = tokio::time::timeout(deadline, look).await;
+    let result = tokio::time::timeout(deadline, polling).await;
     let Ok(result) = result else {
         let names: Vec<_> = last.iter().map(ResourceExt::name_any).collect();
         return Err(anyhow!("not within {} s: {what}; there are {names:?}", deadline.as_secs()));
@@ -73,15 +73,15 @@ where
 }
 
 /// Calls a function again and again until it succeeds.
-pub async fn eventually<T, F>(deadline: Duration, what: &str, mut ask: impl FnMut() -> F) -> Result<T>
+pub async fn eventually<T, F>(deadline: Duration, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     let end = tokio::time::Instant::now() + deadline;
-    let mut ticks = tokio::time::interval(AGAIN);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     loop {
         ticks.tick().await;
-        match ask().await {
+        match attempt().await {
             Ok(value) => return Ok(value),
             Err(error) if tokio::time::Instant::now() > end => {
                 return Err(error.context(format!("not within {} s: {what}", deadline.as_secs())));

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 
 use super::cluster::ClusterNode;
 use super::kind::KindNode;
-use super::node::Serving;
+use super::node::NodeRegistry;
 use super::{Node, shell, wait};
 
 /// An executable, its image, and its bootstrap image as loaded onto every node.
@@ -34,7 +34,7 @@ impl Executable {
 
 /// Place where the operator runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum OperatorPlace {
     /// In the cluster, installed by the chart.
     Helm,
     /// As a process beside the stories, which must reach the pods.
@@ -43,8 +43,8 @@ pub enum How {
     Elsewhere,
 }
 
-impl How {
-    pub fn find() -> Result<Self> {
+impl OperatorPlace {
+    pub fn from_environment() -> Result<Self> {
         match std::env::var("QUINISTRY_E2E_OPERATOR").as_deref() {
             Ok("helm") | Err(_) => Ok(Self::Helm),
             Ok("beside") => Ok(Self::Beside),
@@ -63,7 +63,7 @@ pub struct World {
     pub second: Executable,
     pub root: PathBuf,
     pub helm: PathBuf,
-    pub operator: How,
+    pub operator: OperatorPlace,
     /// True if the nodes are network namespaces of this machine, so that its processes reach the pods.
     pub local: bool,
     /// True if stories run in full, however long that takes (`QUINISTRY_E2E_SOAK`).
@@ -73,7 +73,7 @@ pub struct World {
 
 impl World {
     /// Reads the environment that `e2e/run` prepares. Returns `None` without a cluster.
-    pub async fn find() -> Result<Option<Arc<Self>>> {
+    pub async fn from_environment() -> Result<Option<Arc<Self>>> {
         let Some(provider) = std::env::var_os("QUINISTRY_E2E_PROVIDER") else { return Ok(None) };
         let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
         let cluster = variable("QUINISTRY_E2E_CLUSTER")?;
@@ -91,14 +91,14 @@ impl World {
 
         let files = tempfile::Builder::new().prefix("quinistry-e2e-").tempdir()?;
         let binary = PathBuf::from(variable("QUINISTRY_E2E_EXECUTABLE")?);
-        let longer = files.path().join("quinistry-second");
-        std::fs::copy(&binary, &longer)?;
-        std::fs::OpenOptions::new().append(true).open(&longer)?.write_all(b"x")?;
+        let second_path = files.path().join("quinistry-second");
+        std::fs::copy(&binary, &second_path)?;
+        std::fs::OpenOptions::new().append(true).open(&second_path)?.write_all(b"x")?;
         // The first image has its default name, which the chart and the sample resource use.
         let published = format!("ghcr.io/quinistry/quinistry:{}", env!("CARGO_PKG_VERSION"));
         let first = prepare(&nodes, &binary, files.path(), &published, &[]).await?;
         let other = "registry.example.com/quinistry:second";
-        let second = prepare(&nodes, &longer, files.path(), other, &["--name", other]).await?;
+        let second = prepare(&nodes, &second_path, files.path(), other, &["--name", other]).await?;
         ensure!(first.digest != second.digest, "a longer executable has the same digest");
         println!("{} nodes, images loaded in {:.1} s", nodes.len(), began.elapsed().as_secs_f32());
         Ok(Some(Arc::new(Self {
@@ -108,7 +108,7 @@ impl World {
             second,
             root: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
             helm: std::env::var_os("QUINISTRY_E2E_HELM").unwrap_or("helm".into()).into(),
-            operator: How::find()?,
+            operator: OperatorPlace::from_environment()?,
             local: provider == "cluster",
             soak: std::env::var_os("QUINISTRY_E2E_SOAK").is_some(),
             _files: files,
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// Serves an executable's own image on a port of every node's localhost, until the guards are dropped.
-    pub async fn serve(&self, executable: &Executable, port: i32) -> Result<Vec<Serving>> {
+    pub async fn serve(&self, executable: &Executable, port: i32) -> Result<Vec<NodeRegistry>> {
         try_join_all(self.nodes.iter().map(|node| node.serve(&executable.path, port))).await
     }
 
@@ -132,7 +132,7 @@ impl World {
     /// Returns a node by name.
     pub fn node(&self, name: &str) -> Result<&dyn Node> {
         let found = self.nodes.iter().find(|node| node.name() == name);
-        found.map(|node| &**node).with_context(|| format!("there is no node {name}"))
+        found.map(|node| &**node).with_context(|| format!("node {name} not found"))
     }
 
     /// Loads the bootstrap images onto a node that has lost them.
@@ -142,7 +142,7 @@ impl World {
     }
 
     /// Returns the number of pods of a generation on all nodes.
-    pub fn size(&self) -> i32 {
+    pub fn node_count(&self) -> i32 {
         i32::try_from(self.nodes.len()).expect("few nodes")
     }
 }
@@ -169,13 +169,13 @@ async fn prepare(
     path: &Path,
     folder: &Path,
     image: &str,
-    named: &[&str],
+    name_arguments: &[&str],
 ) -> Result<Executable> {
     let program = path.to_string_lossy();
     let digest = shell::text(shell::command([program.as_ref(), "image", "digest"])).await?;
     let archive = folder.join(format!("{}.tar", path.file_name().expect("a file has a name").display()));
     let save = ["image", "save", "--bootstrap", archive.to_str().context("a plain path")?];
-    shell::output(shell::command([program.as_ref()].iter().chain(&save).chain(named))).await?;
+    shell::output(shell::command([program.as_ref()].iter().chain(&save).chain(name_arguments))).await?;
     try_join_all(nodes.iter().map(|node| node.load(&archive))).await?;
     Ok(Executable { path: path.into(), archive, digest, image: image.into() })
 }
