@@ -16,12 +16,18 @@ pub(crate) struct Comparison {
     prepared: Duration,
     pub(crate) rows: Vec<Row>,
     /// Names of works that were left out for lack of time.
-    pub(crate) left: Vec<String>,
+    pub(crate) skipped: Vec<String>,
 }
 
 impl Comparison {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, began: Instant::now(), prepared: Duration::ZERO, rows: Vec::new(), left: Vec::new() }
+        Self {
+            options,
+            began: Instant::now(),
+            prepared: Duration::ZERO,
+            rows: Vec::new(),
+            skipped: Vec::new(),
+        }
     }
 
     /// Returns the time spent on measurements.
@@ -39,14 +45,14 @@ impl Comparison {
 
     /// Returns true if any of these works is selected and there is time for it; records works for which there
     /// is none.
-    pub(crate) fn wants(&mut self, names: &[&str]) -> bool {
+    pub(crate) fn selects(&mut self, names: &[&str]) -> bool {
         let only = &self.options.only;
         let wanted = |name: &&str| only.is_empty() || only.iter().any(|words| name.contains(words.as_str()));
         let names: Vec<&str> = names.iter().copied().filter(wanted).collect();
         if self.elapsed() < self.options.limit {
             return !names.is_empty();
         }
-        self.left.extend(names.into_iter().map(String::from));
+        self.skipped.extend(names.into_iter().map(String::from));
         false
     }
 
@@ -58,18 +64,18 @@ impl Comparison {
         peers: &[Peer],
         mut measure: impl FnMut(Peer) -> f64,
     ) {
-        self.rows_at_once(vec![work], rounds, peers, |peer| vec![measure(peer)]);
+        self.rows_of_one_measurement(vec![work], rounds, peers, |peer| vec![measure(peer)]);
     }
 
     /// Measures several works with one measurement; `measure` returns a figure for each.
-    pub(crate) fn rows_at_once(
+    pub(crate) fn rows_of_one_measurement(
         &mut self,
         works: Vec<Work>,
         rounds: usize,
         peers: &[Peer],
         mut measure: impl FnMut(Peer) -> Vec<f64>,
     ) {
-        if !self.wants(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
+        if !self.selects(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
             return;
         }
         let begin = Instant::now();
@@ -79,8 +85,8 @@ impl Comparison {
                 break;
             }
             for (place, peer) in peers.iter().enumerate() {
-                for (of, figure) in figures.iter_mut().zip(measure(*peer)) {
-                    of[place].push(figure);
+                for (figures_of_work, figure) in figures.iter_mut().zip(measure(*peer)) {
+                    figures_of_work[place].push(figure);
                 }
             }
         }

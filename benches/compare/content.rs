@@ -3,7 +3,7 @@
 use quinistry::oci::{Algorithm, Digest, Hasher, media_type};
 
 /// Length of the pattern that blobs repeat, in bytes.
-const PATTERN: usize = 1 << 20;
+const PATTERN_BYTES: usize = 1 << 20;
 
 /// Bytes that all blobs share, except for their first eight.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Pattern {
     pub(crate) fn new() -> Self {
         // Xorshift: the bytes need only be incompressible.
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let words = (0..PATTERN / 8).flat_map(|_| {
+        let words = (0..PATTERN_BYTES / 8).flat_map(|_| {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
@@ -34,8 +34,8 @@ impl Pattern {
     pub(crate) fn blob(&self, size: usize, number: u64) -> Blob {
         let mut blob = Blob { first: number.to_le_bytes(), size, digest: Digest::sha256(b"") };
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        for piece in self.pieces(&blob) {
-            hasher.update(piece);
+        for chunk in self.chunks(&blob) {
+            hasher.update(chunk);
         }
         blob.digest = hasher.finish();
         blob
@@ -46,17 +46,17 @@ impl Pattern {
     }
 
     /// Returns the bytes of a blob, in order.
-    pub(crate) fn pieces<'a>(&'a self, blob: &'a Blob) -> Vec<&'a [u8]> {
-        let mut pieces = vec![&blob.first[..]];
+    pub(crate) fn chunks<'a>(&'a self, blob: &'a Blob) -> Vec<&'a [u8]> {
+        let mut chunks = vec![&blob.first[..]];
         let mut left = blob.size - 8;
         let mut from = 8;
         while left > 0 {
-            let piece = &self.0[from..PATTERN.min(from + left)];
-            left -= piece.len();
+            let chunk = &self.0[from..PATTERN_BYTES.min(from + left)];
+            left -= chunk.len();
             from = 0;
-            pieces.push(piece);
+            chunks.push(chunk);
         }
-        pieces
+        chunks
     }
 }
 

@@ -22,13 +22,13 @@ pub(crate) const TAGS: &str = "tags";
 pub(crate) const REFERRERS: &str = "referrers";
 
 /// Version of the data, raised with every change to what is written.
-const VERSION: u32 = 1;
+const DATA_VERSION: u32 = 1;
 
 /// Size of a layer like our own, in bytes.
-const OWN: usize = 12_000_000;
+const OWN_LAYER_BYTES: usize = 12_000_000;
 
 /// Size of the layer of all images in a growing store, in bytes.
-const TINY: usize = 64;
+const SMALL_LAYER_BYTES: usize = 64;
 
 /// Data that the peers serve.
 #[derive(Debug)]
@@ -46,11 +46,11 @@ impl Data {
     /// Describes the data; `folder` writes it when a peer needs it.
     pub(crate) fn new(options: &Options) -> Self {
         let pattern = Pattern::new();
-        let sizes = [1_000, 1_000_000, options.scaled(100_000_000), OWN];
+        let sizes = [1_000, 1_000_000, options.scaled(100_000_000), OWN_LAYER_BYTES];
         let layers: Vec<Blob> = (0..).zip(sizes).map(|(number, size)| pattern.blob(size, number)).collect();
         let image = manifest(&layers.iter().collect::<Vec<_>>(), 0);
         let (tags, referrers) = (options.scaled(10_000), options.scaled(1_000));
-        let dir = options.dir.join(format!("data-{VERSION}-{}", options.scale));
+        let dir = options.dir.join(format!("data-{DATA_VERSION}-{}", options.scale));
         Self { dir, pattern, layers, image, tags, referrers }
     }
 
@@ -79,20 +79,20 @@ impl Data {
 
     /// Returns an image of the growing store.
     pub(crate) fn grown_image(&self, number: usize) -> Vec<u8> {
-        manifest(&[&self.pattern.blob(TINY, 0)], number as u64)
+        manifest(&[&self.pattern.blob(SMALL_LAYER_BYTES, 0)], number as u64)
     }
 
     /// Writes a folder completely, unless an earlier run did.
     fn written(&self, name: &str, write: impl FnOnce(&Path)) -> PathBuf {
         let folder = self.dir.join(name);
-        let whole = self.dir.join(format!("{name}.whole"));
-        if !whole.exists() {
+        let complete = self.dir.join(format!("{name}.whole"));
+        if !complete.exists() {
             eprintln!("writing {}", folder.display());
             // Remains of an interrupted run.
             let _ = fs::remove_dir_all(&folder);
             write(&folder);
             flush(&folder);
-            File::create(&whole).unwrap();
+            File::create(&complete).unwrap();
         }
         folder
     }
@@ -109,7 +109,7 @@ impl Data {
     fn write_store(&self, layout: &Layout) {
         layout.blob(CONFIG);
         for blob in &self.layers {
-            layout.blob_of(&blob.digest, &self.pattern.pieces(blob));
+            layout.blob_of(&blob.digest, &self.pattern.chunks(blob));
             layout.link_layer(IMAGE, &blob.digest);
         }
         for repository in [IMAGE, TAGS, REFERRERS] {
@@ -125,9 +125,9 @@ impl Data {
     /// Writes images with a tag each.
     fn write_images(&self, folder: &Path, repository: &str, count: usize) {
         let layout = Layout::new(folder);
-        let layer = self.pattern.blob(TINY, 0);
+        let layer = self.pattern.blob(SMALL_LAYER_BYTES, 0);
         let config = layout.blob(CONFIG);
-        layout.blob_of(&layer.digest, &self.pattern.pieces(&layer));
+        layout.blob_of(&layer.digest, &self.pattern.chunks(&layer));
         layout.link_layer(repository, &config);
         layout.link_layer(repository, &layer.digest);
         let layout = &layout;
@@ -145,12 +145,12 @@ impl Data {
 
     /// Writes all responses as files of the same names.
     fn write_urls(&self, folder: &Path) {
-        let put = |path: String, pieces: &[&[u8]]| put(&folder.join("v2").join(path), pieces);
+        let put = |path: String, chunks: &[&[u8]]| put(&folder.join("v2").join(path), chunks);
         let digest = Digest::sha256(&self.image);
         put(format!("{IMAGE}/manifests/latest"), &[&self.image]);
         put(format!("{IMAGE}/manifests/{digest}"), &[&self.image]);
         for blob in &self.layers {
-            put(format!("{IMAGE}/blobs/{}", blob.digest), &self.pattern.pieces(blob));
+            put(format!("{IMAGE}/blobs/{}", blob.digest), &self.pattern.chunks(blob));
         }
         let mut tags = self.all_tags();
         tags.insert(0, "latest".into());
@@ -178,7 +178,7 @@ impl Data {
     /// Writes crane's blobs as files named by their digests; crane keeps manifests in memory.
     fn write_blobs(&self, folder: &Path) {
         for blob in &self.layers {
-            put(&folder.join("sha256").join(blob.digest.hex()), &self.pattern.pieces(blob));
+            put(&folder.join("sha256").join(blob.digest.hex()), &self.pattern.chunks(blob));
         }
     }
 
@@ -219,8 +219,8 @@ impl Layout {
         digest
     }
 
-    fn blob_of(&self, digest: &Digest, pieces: &[&[u8]]) {
-        put(&self.blob_folder(digest).join("data"), pieces);
+    fn blob_of(&self, digest: &Digest, chunks: &[&[u8]]) {
+        put(&self.blob_folder(digest).join("data"), chunks);
     }
 
     fn blob_folder(&self, digest: &Digest) -> PathBuf {
@@ -274,11 +274,11 @@ pub(crate) fn flush(folder: &Path) {
     rustix::fs::syncfs(File::open(folder).unwrap()).unwrap();
 }
 
-fn put(path: &Path, pieces: &[&[u8]]) {
+fn put(path: &Path, chunks: &[&[u8]]) {
     let folder = path.parent().expect("a file lies in a folder");
     fs::create_dir_all(folder).unwrap();
     let mut file = File::create(path).unwrap();
-    for piece in pieces {
-        file.write_all(piece).unwrap();
+    for chunk in chunks {
+        file.write_all(chunk).unwrap();
     }
 }

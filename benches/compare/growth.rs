@@ -13,20 +13,20 @@ use super::content::{Blob, CONFIG, Pattern, manifest};
 use super::data::{Data, Layout, flush, tag};
 use super::peers::Peer;
 use super::push;
-use super::reads::{pages, time_of_one};
+use super::reads::{mean_time, read_pages};
 use super::row::{Better, Row, Work};
-use super::starts::first_answer;
+use super::starts::start_and_get;
 use super::support::connection::Connection;
 use super::support::parallel;
 use super::support::process::Process;
 
 const REPOSITORY: &str = "grown";
 const CLIENTS: usize = 8;
-const FIRST: usize = 1_000;
-const TIMES: [usize; 3] = [1, 10, 100];
+const SMALLEST_STORE: usize = 1_000;
+const GROWTH_FACTORS: [usize; 3] = [1, 10, 100];
 
 /// First number of the images that are pushed to an existing store.
-const PUSHED: usize = 900_000;
+const FIRST_PUSHED_NUMBER: usize = 900_000;
 
 /// Data of one panel of the plot.
 #[derive(Debug)]
@@ -39,50 +39,53 @@ pub(crate) struct Panel {
 }
 
 /// Title and beginning of the row's name, unit, better.
-const MEASURED: [(&str, &str, Better); 4] = [
+const MEASUREMENTS: [(&str, &str, Better); 4] = [
     ("exec to first answer", "ms", Better::Less),
     ("manifest GET by tags in turn", "k/s", Better::More),
     ("list of all tags", "ms", Better::Less),
     ("push of images", "images/s", Better::More),
 ];
 
-pub(crate) fn measure(comparison: &mut Comparison, data: &Data, lasting: &[Peer]) -> Vec<Panel> {
+pub(crate) fn measure(comparison: &mut Comparison, data: &Data, persistent: &[Peer]) -> Vec<Panel> {
     let options = comparison.options.clone();
-    let all: Vec<(usize, Vec<Work>)> =
-        TIMES.iter().map(|times| options.scaled(FIRST * times)).map(|count| (count, works(count))).collect();
+    let all: Vec<(usize, Vec<Work>)> = GROWTH_FACTORS
+        .iter()
+        .map(|times| options.scaled(SMALLEST_STORE * times))
+        .map(|count| (count, works(count)))
+        .collect();
     let pattern = Pattern::new();
     let pushed = pattern.blobs(4_096, options.scaled(20_000), 1);
     for (count, works) in &all {
-        if !comparison.wants(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
+        if !comparison.selects(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
             continue;
         }
         let folder = comparison.prepare(|| {
             let folder = data.grown(REPOSITORY, *count);
-            if mark(&folder).exists() {
+            if pushed_marker(&folder).exists() {
                 remove(&folder, &pushed);
             }
             folder
         });
-        comparison.rows_at_once(works.clone(), options.long_rounds(), lasting, |peer| {
+        comparison.rows_of_one_measurement(works.clone(), options.long_rounds(), persistent, |peer| {
             let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(0));
-            let (server, start) = first_answer(|| peer.start(&options.quinistry, &folder), &target);
+            let (server, start) = start_and_get(|| peer.start(&options.quinistry, &folder), &target);
             let window = options.window();
             let gets = gets(&server, *count, window);
             let list = format!("/v2/{REPOSITORY}/tags/list");
-            let tags = time_of_one(&server, window / 2, |connection| pages(connection, &list));
-            File::create(mark(&folder)).unwrap();
+            let tags = mean_time(&server, window / 2, |connection| read_pages(connection, &list));
+            File::create(pushed_marker(&folder)).unwrap();
             let (rate, begun) = push_images(&server, &pushed, &pattern, window * 2);
             drop(server);
             remove(&folder, &pushed[..begun]);
             vec![start, gets / 1e3, tags, rate]
         });
     }
-    MEASURED.iter().enumerate().filter_map(|(at, of)| panel(&comparison.rows, &all, at, of)).collect()
+    MEASUREMENTS.iter().enumerate().filter_map(|(at, of)| panel(&comparison.rows, &all, at, of)).collect()
 }
 
 fn works(count: usize) -> Vec<Work> {
     let name = |title: &str| format!("{title}, {count} manifests");
-    MEASURED
+    MEASUREMENTS
         .iter()
         .map(|&(title, unit, better)| {
             let work = if better == Better::More {
@@ -90,8 +93,8 @@ fn works(count: usize) -> Vec<Work> {
             } else {
                 Work::cost(name(title), unit)
             };
-            let is_start = title == MEASURED[0].0;
-            if is_start && count == FIRST * TIMES[2] { work.at_most(50.0) } else { work }
+            let is_start = title == MEASUREMENTS[0].0;
+            if is_start && count == SMALLEST_STORE * GROWTH_FACTORS[2] { work.at_most(50.0) } else { work }
         })
         .collect()
 }
@@ -121,7 +124,7 @@ fn image(layer: &Blob, number: usize) -> Vec<u8> {
 }
 
 /// Returns the path of a file that exists while a store contains pushed images.
-fn mark(folder: &Path) -> std::path::PathBuf {
+fn pushed_marker(folder: &Path) -> std::path::PathBuf {
     folder.with_extension("pushed")
 }
 
@@ -129,11 +132,11 @@ fn mark(folder: &Path) -> std::path::PathBuf {
 fn remove(folder: &Path, layers: &[Blob]) {
     let layout = Layout::new(folder);
     for (number, layer) in layers.iter().enumerate() {
-        let number = PUSHED + number;
+        let number = FIRST_PUSHED_NUMBER + number;
         layout.remove(REPOSITORY, &tag(number), &image(layer, number), &layer.digest);
     }
     flush(folder);
-    fs::remove_file(mark(folder)).unwrap();
+    fs::remove_file(pushed_marker(folder)).unwrap();
 }
 
 /// Measures requests for tags from all over the store, so that no response is cached from an earlier request.
@@ -158,8 +161,8 @@ fn push_images(server: &Process, layers: &[Blob], pattern: &Pattern, window: Dur
     let done = push::all(server, CLIENTS, layers.len(), window, |connection, number| {
         let layer = &layers[number];
         push::blob(connection, REPOSITORY, layer, pattern);
-        let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(PUSHED + number));
-        push::manifest(connection, &target, &image(layer, PUSHED + number));
+        let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(FIRST_PUSHED_NUMBER + number));
+        push::manifest(connection, &target, &image(layer, FIRST_PUSHED_NUMBER + number));
     });
     (done.rate(), done.count)
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 const USAGE: &str = "\
 benches/compare/run [--quick] [--only WORDS]... [--dir DIR] [--scale N] [--minutes N]
 
-  --quick       a tenth of everything, in two minutes: to see whether it works, not for figures
-  --only WORDS  only works whose names contain these words (several: any of them)
-  --dir DIR     where the data lies, from run to run, and the results: on the disk to be measured, with 8 GB free
+  --quick       run a tenth of everything, in two minutes: shows that it works, not how fast
+  --only WORDS  run only works whose names contain these words (several: any of them)
+  --dir DIR     folder of the data, which is kept between runs, and of the results: on the disk to measure, with 8 GB free
                 [default: compare/ in cargo's target folder]
-  --scale N     an Nth of all numbers and sizes of what is stored and pushed [default: 1]
-  --minutes N   begin nothing more after so long, beside what it takes to write the data the first time [default: 10]";
+  --scale N     divide all numbers and sizes of stored and pushed objects by N [default: 1]
+  --minutes N   begin no measurement after N minutes, not counting the first writing of the data [default: 10]";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -99,6 +99,6 @@ fn usage(argument: &str) -> ! {
         println!("{USAGE}");
         std::process::exit(0);
     }
-    eprintln!("{argument}: not understood\n\n{USAGE}");
+    eprintln!("{argument}: not a valid option or value\n\n{USAGE}");
     std::process::exit(2);
 }

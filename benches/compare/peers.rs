@@ -26,7 +26,7 @@ pub(crate) const REGISTRIES: &[Peer] =
     &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution, Peer::Crane];
 
 /// Peers that keep everything in a folder of distribution's layout.
-pub(crate) const LASTING: &[Peer] = &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution];
+pub(crate) const PERSISTENT: &[Peer] = &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution];
 
 /// Peers that answer GET.
 pub(crate) const SERVERS: &[Peer] =
@@ -53,7 +53,7 @@ impl Peer {
     }
 
     /// Returns true if the program is installed.
-    pub(crate) fn is_there(self) -> bool {
+    pub(crate) fn is_installed(self) -> bool {
         self == Self::Quinistry || self.path().is_some()
     }
 

@@ -14,7 +14,7 @@ pub(crate) enum Better {
 pub(crate) enum Goal {
     AtMost(f64),
     /// At least this many times as good as another peer's median.
-    Beside(Peer, f64),
+    RelativeTo(Peer, f64),
 }
 
 #[derive(Clone, Debug)]
@@ -41,8 +41,8 @@ impl Work {
         self
     }
 
-    pub(crate) fn beside(mut self, peer: Peer, times: f64) -> Self {
-        self.goals.push(Goal::Beside(peer, times));
+    pub(crate) fn relative_to(mut self, peer: Peer, times: f64) -> Self {
+        self.goals.push(Goal::RelativeTo(peer, times));
         self
     }
 }
@@ -71,7 +71,7 @@ impl Row {
                 let median = self.spread(Peer::Quinistry)?.median();
                 Some(format!("≤ {most} {} {}", self.work.unit, verdict(median <= most)))
             }
-            Goal::Beside(peer, times) => {
+            Goal::RelativeTo(peer, times) => {
                 let ratio = self.ratio(peer)?;
                 Some(format!("≥ {times}× {} {}", peer.name(), verdict(ratio >= times)))
             }

@@ -15,7 +15,7 @@ const TOP: f64 = 44.0;
 const BOTTOM: f64 = 40.0;
 
 /// Least distance of the names at the ends of lines, in pixels.
-const LINE_HEIGHT: f64 = 13.0;
+const MIN_LABEL_DISTANCE: f64 = 13.0;
 
 pub(crate) fn plot(panels: &[Panel]) -> String {
     let rows = panels.len().div_ceil(2);
@@ -141,7 +141,7 @@ fn lines(svg: &mut String, panel: &Panel, x: &Axis, y: &Axis) {
     ends.sort_by(|one, other| one.0.total_cmp(&other.0));
     let mut bottom = f64::NEG_INFINITY;
     for (at, x, text, colour) in ends {
-        bottom = at.max(bottom + LINE_HEIGHT);
+        bottom = at.max(bottom + MIN_LABEL_DISTANCE);
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{text}</text>",

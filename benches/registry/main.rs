@@ -27,7 +27,7 @@ const MANIFEST: &str = "/v2/quinistry/manifests/latest";
 /// The numbers of repetitions give a steady median on a busy machine, within a minute in all.
 const STARTS: usize = 30;
 const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(3);
+const ROUND_DURATION: Duration = Duration::from_secs(3);
 const CONNECTIONS: usize = 8;
 const DOWNLOADS: usize = 16;
 const GENERATIONS: usize = 11;
@@ -104,14 +104,14 @@ fn requests(table: &mut Table) {
     let server = start(&[]);
     server.connect().get(MANIFEST, |_| ());
     let (tool, one): (_, fn(&Process) -> f64) =
-        if wrk::is_there() { ("wrk", wrk_rate) } else { ("threads of this program", request_rate) };
+        if wrk::is_installed() { ("wrk", wrk_rate) } else { ("threads of this program", request_rate) };
     let rates = (0..ROUNDS).map(|_| one(&server) / 1e3).collect();
     let name = format!("manifest requests, {CONNECTIONS} connections, by {tool}");
     table.row(&name, "k/s", rates, Some(Goal::AtLeast(60.0)));
 }
 
 fn wrk_rate(server: &Process) -> f64 {
-    wrk::rate(&format!("http://{}{MANIFEST}", server.address()), &[], CONNECTIONS, ROUND.as_secs())
+    wrk::rate(&format!("http://{}{MANIFEST}", server.address()), &[], CONNECTIONS, ROUND_DURATION.as_secs())
 }
 
 fn request_rate(server: &Process) -> f64 {
@@ -129,5 +129,5 @@ fn layer_rate() -> f64 {
 }
 
 fn on_all_connections(server: &Process, work: impl Fn(&mut Connection, Instant) -> usize + Sync) -> f64 {
-    parallel::rate(CONNECTIONS, ROUND, || server.connect(), work)
+    parallel::rate(CONNECTIONS, ROUND_DURATION, || server.connect(), work)
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 /// Returns true if `wrk` is installed.
-pub(crate) fn is_there() -> bool {
+pub(crate) fn is_installed() -> bool {
     Command::new("wrk").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
