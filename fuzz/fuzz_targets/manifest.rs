@@ -10,7 +10,7 @@ use http::Method;
 use http::header::{CONTENT_TYPE, LOCATION};
 use libfuzzer_sys::fuzz_target;
 use quinistry::oci::{Digest, ErrorCode, Manifest, media_type};
-use quinistry_fuzz::{DIGEST, Registry, Sent, line, request, run};
+use quinistry_fuzz::{BodyTransfer, DIGEST, Registry, line, request, run};
 use serde_json::Value;
 
 /// Content of the configuration that exists; the only layer that exists is empty.
@@ -35,7 +35,11 @@ fuzz_target!(|input: &[u8]| {
 fn check(bytes: &[u8], manifest: &Manifest) {
     assert!(bytes.len() <= Manifest::MAX_LEN);
     let text = std::str::from_utf8(bytes).expect("JSON is UTF-8");
-    assert_eq!(names(text), members(&serde_json::from_str(text).unwrap()), "a name that stands twice");
+    assert_eq!(
+        count_names(text),
+        count_members(&serde_json::from_str(text).unwrap()),
+        "a name that stands twice"
+    );
     let document: Value = serde_json::from_str(text).unwrap();
     let has = |name: &str| document.get(name).is_some();
     assert_eq!(document["schemaVersion"], 2);
@@ -44,8 +48,8 @@ fn check(bytes: &[u8], manifest: &Manifest) {
     if let Some(own) = document.get("mediaType").filter(|own| !own.is_null()) {
         assert_eq!(own, manifest.media_type);
     }
-    let again = Manifest::parse(bytes, Some(manifest.media_type)).expect("by its own type it is no other");
-    assert_eq!(again, *manifest);
+    let reparsed = Manifest::parse(bytes, Some(manifest.media_type)).expect("by its own type it is no other");
+    assert_eq!(reparsed, *manifest);
     if manifest.typed {
         assert_eq!(Manifest::type_of(bytes), Some(manifest.media_type));
         assert!(Manifest::parse(bytes, None).is_ok() || document.get("mediaType").is_none_or(Value::is_null));
@@ -61,26 +65,26 @@ fn check(bytes: &[u8], manifest: &Manifest) {
 }
 
 /// Counts the names of all objects in a document as written, duplicates included.
-fn names(text: &str) -> usize {
-    let (mut names, mut escaped, mut inside) = (0, false, false);
+fn count_names(text: &str) -> usize {
+    let (mut count, mut escaped, mut inside) = (0, false, false);
     for byte in text.bytes() {
         match (inside, byte) {
             (true, _) if escaped => escaped = false,
             (true, b'\\') => escaped = true,
             (_, b'"') => inside = !inside,
             // Outside of strings a colon follows a name, and nothing else.
-            (false, b':') => names += 1,
+            (false, b':') => count += 1,
             _ => {}
         }
     }
-    names
+    count
 }
 
 /// Counts the names of all objects in a document without duplicates.
-fn members(value: &Value) -> usize {
+fn count_members(value: &Value) -> usize {
     match value {
-        Value::Object(object) => object.len() + object.values().map(members).sum::<usize>(),
-        Value::Array(items) => items.iter().map(members).sum(),
+        Value::Object(object) => object.len() + object.values().map(count_members).sum::<usize>(),
+        Value::Array(items) => items.iter().map(count_members).sum(),
         _ => 0,
     }
 }
@@ -90,7 +94,7 @@ async fn push(content_type: &str, bytes: &[u8], parsed: Option<Manifest>) {
     let registry = Registry::new(true);
     let put = |to: &Registry, path: &str| {
         let headers = [(CONTENT_TYPE.as_str(), content_type.as_bytes())];
-        let sent = Sent::Whole(Bytes::copy_from_slice(bytes));
+        let sent = BodyTransfer::Sized(Bytes::copy_from_slice(bytes));
         let request = request(Method::PUT, path.parse().unwrap(), &headers, sent);
         let to = to.clone();
         async move { to.ask(request).await }

@@ -16,13 +16,13 @@ use http::{HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 use quinistry::oci::{Digest, ErrorCode};
 use quinistry_fuzz::upload::Upload;
-use quinistry_fuzz::{Answer, MOST_CONTENT, Registry, Sent, content, line, request, run};
+use quinistry_fuzz::{Answer, BodyTransfer, CONTENT_BYTES, Registry, content, line, request, run};
 
 /// Lengths of the blobs: none, short enough to count by hand, and long enough to be sent in several chunks.
-const LENGTHS: [usize; 3] = [0, 10, 120_000];
+const BLOB_LENGTHS: [usize; 3] = [0, 10, 120_000];
 
 /// Limit of chunks per input; more find nothing new.
-const MOST_CHUNKS: usize = 12;
+const MAX_CHUNKS: usize = 12;
 
 struct Pull {
     registry: Registry,
@@ -31,8 +31,10 @@ struct Pull {
 
 static PULL: LazyLock<Pull> = LazyLock::new(|| {
     let registry = Registry::new(false);
-    let blobs =
-        LENGTHS.map(|length| content(0..length)).map(|bytes| (registry.with_blob("a", &bytes), bytes)).into();
+    let blobs = BLOB_LENGTHS
+        .map(|length| content(0..length))
+        .map(|bytes| (registry.with_blob("a", &bytes), bytes))
+        .into();
     Pull { registry, blobs }
 });
 
@@ -59,16 +61,16 @@ async fn pull(range: &[u8], if_range: &[u8]) {
         }
         let path = format!("/v2/a/blobs/{digest}");
         let ask = |method| {
-            let request = request(method, path.parse().unwrap(), &headers, Sent::Whole(Bytes::new()));
+            let request = request(method, path.parse().unwrap(), &headers, BodyTransfer::Sized(Bytes::new()));
             PULL.registry.ask(request)
         };
         let answer = ask(Method::GET).await;
-        let wanted = if if_range.is_empty() || condition == etag.as_bytes() {
-            wanted(range, bytes.len() as u64)
+        let expected = if if_range.is_empty() || condition == etag.as_bytes() {
+            expected_ranges(range, bytes.len() as u64)
         } else {
-            Wanted::Whole
+            ExpectedRanges::Everything
         };
-        wanted.assert_answered(&answer, bytes);
+        expected.assert_answered(&answer, bytes);
         // A range applies to GET only, and HEAD ignores it.
         let head = ask(Method::HEAD).await;
         assert_eq!(head.status, 200);
@@ -78,32 +80,32 @@ async fn pull(range: &[u8], if_range: &[u8]) {
 
 /// Request of a `Range` header.
 #[derive(Debug)]
-enum Wanted {
+enum ExpectedRanges {
     /// The header is not understood and asks for everything.
-    Whole,
+    Everything,
     /// One satisfiable range.
     One(Range<u64>),
     /// One range, not satisfiable.
-    Nothing,
+    Unsatisfiable,
     /// Several ranges, of which these are satisfiable.
-    Some(Vec<Range<u64>>),
+    Several(Vec<Range<u64>>),
 }
 
-fn wanted(header: &[u8], total: u64) -> Wanted {
+fn expected_ranges(header: &[u8], total: u64) -> ExpectedRanges {
     let blank = |c: char| matches!(c, ' ' | '\t');
     let Some((unit, set)) = std::str::from_utf8(header).ok().and_then(|text| text.split_once('=')) else {
-        return Wanted::Whole;
+        return ExpectedRanges::Everything;
     };
     if !unit.trim_matches(blank).eq_ignore_ascii_case("bytes") {
-        return Wanted::Whole;
+        return ExpectedRanges::Everything;
     }
     let specs: Vec<&str> = set.split(',').map(|spec| spec.trim_matches(blank)).collect();
     let mut there = Vec::new();
     for spec in &specs {
-        let Some((first, last)) = spec.split_once('-') else { return Wanted::Whole };
+        let Some((first, last)) = spec.split_once('-') else { return ExpectedRanges::Everything };
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         if (first.is_empty() && last.is_empty()) || !digits(first) || !digits(last) {
-            return Wanted::Whole;
+            return ExpectedRanges::Everything;
         }
         let number = |text: &str| text.parse::<u128>().unwrap_or(u128::MAX / 2);
         let whole = u128::from(total);
@@ -117,16 +119,16 @@ fn wanted(header: &[u8], total: u64) -> Wanted {
         }
     }
     match (specs.len(), there.pop()) {
-        (1, Some(range)) => Wanted::One(range),
-        (1, None) => Wanted::Nothing,
+        (1, Some(range)) => ExpectedRanges::One(range),
+        (1, None) => ExpectedRanges::Unsatisfiable,
         (_, last) => {
             there.extend(last);
-            Wanted::Some(there)
+            ExpectedRanges::Several(there)
         }
     }
 }
 
-impl Wanted {
+impl ExpectedRanges {
     fn assert_answered(&self, answer: &Answer, bytes: &[u8]) {
         let parts = match answer.status.as_u16() {
             200 => {
@@ -144,11 +146,11 @@ impl Wanted {
             _ => panic!("{self:?} {answer:?}"),
         };
         match (self, parts) {
-            (Self::Whole | Self::Some(_), None) => {}
+            (Self::Everything | Self::Several(_), None) => {}
             (Self::One(range), Some(parts)) => assert_eq!(parts, std::slice::from_ref(range)),
-            (Self::Nothing, Some(parts)) => assert_eq!(parts, []),
-            (Self::Some(there), Some(parts)) => assert_eq!(parts, *there),
-            (wanted, parts) => panic!("{wanted:?} gets {parts:?}"),
+            (Self::Unsatisfiable, Some(parts)) => assert_eq!(parts, []),
+            (Self::Several(there), Some(parts)) => assert_eq!(parts, *there),
+            (expected, parts) => panic!("{expected:?} gets {parts:?}"),
         }
     }
 }
@@ -157,7 +159,7 @@ impl Wanted {
 fn parts_of(answer: &Answer, bytes: &[u8]) -> Vec<Range<u64>> {
     let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap();
     let Some(boundary) = content_type.strip_prefix("multipart/byteranges; boundary=") else {
-        let range = stretch(answer.header(CONTENT_RANGE.as_str()).unwrap(), bytes, &answer.body);
+        let range = checked_range(answer.header(CONTENT_RANGE.as_str()).unwrap(), bytes, &answer.body);
         assert_eq!(range.end - range.start, answer.body.len() as u64);
         return vec![range];
     };
@@ -173,14 +175,14 @@ fn parts_of(answer: &Answer, bytes: &[u8]) -> Vec<Range<u64>> {
         let head = std::str::from_utf8(&rest[..end]).unwrap();
         let header = head.lines().find_map(|line| line.strip_prefix("Content-Range: ")).unwrap();
         rest = &rest[end + 4..];
-        let range = stretch(header, bytes, rest);
+        let range = checked_range(header, bytes, rest);
         rest = &rest[usize::try_from(range.end - range.start).unwrap()..];
         ranges.push(range);
     }
 }
 
 /// Returns the range that a `Content-Range` names; `body` must begin with its bytes.
-fn stretch(header: &str, bytes: &[u8], body: &[u8]) -> Range<u64> {
+fn checked_range(header: &str, bytes: &[u8], body: &[u8]) -> Range<u64> {
     let (range, total) = header.strip_prefix("bytes ").unwrap().split_once('/').unwrap();
     assert_eq!(total, bytes.len().to_string());
     let (first, last) = range.split_once('-').unwrap();
@@ -195,7 +197,7 @@ async fn push(chunks: &[u8]) {
     let registry = Registry::new(false);
     let answer = registry.ask_for(Method::POST, "/v2/a/blobs/uploads/").await;
     let mut upload = Upload::opened("a", &answer);
-    for chunk in chunks.split(|byte| *byte == b'\n').filter(|chunk| !chunk.is_empty()).take(MOST_CHUNKS) {
+    for chunk in chunks.split(|byte| *byte == b'\n').filter(|chunk| !chunk.is_empty()).take(MAX_CHUNKS) {
         let space = chunk.iter().rposition(|byte| *byte == b' ').unwrap_or(0);
         let (range, length) =
             (&chunk[..space], std::str::from_utf8(&chunk[space..]).unwrap_or_default().trim());
@@ -207,25 +209,25 @@ async fn push(chunks: &[u8]) {
     }
     let digest = Digest::sha256(&upload.bytes);
     let end = format!("?digest={digest}");
-    let answer = upload.send(&registry, Method::PUT, &end, None, &Sent::Whole(Bytes::new())).await;
+    let answer = upload.send(&registry, Method::PUT, &end, None, &BodyTransfer::Sized(Bytes::new())).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     let answer = registry.ask_for(Method::GET, &format!("/v2/a/blobs/{digest}")).await;
     assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &upload.bytes[..]));
 }
 
 /// Makes a body of some length, distinct from all others.
-fn body(length: &str, offset: usize) -> Sent {
+fn body(length: &str, offset: usize) -> BodyTransfer {
     /// Longest body of an input, in bytes: longer than the registry's reads. All bodies together fit into
     /// [`content`].
-    const LONGEST: usize = 300_000;
-    const { assert!(LONGEST * MOST_CHUNKS <= MOST_CONTENT) };
+    const MAX_BODY_BYTES: usize = 300_000;
+    const { assert!(MAX_BODY_BYTES * MAX_CHUNKS <= CONTENT_BYTES) };
     let digits = length.trim_end_matches(['~', '!']);
-    let length_of = digits.parse::<usize>().unwrap_or(1).min(LONGEST);
+    let length_of = digits.parse::<usize>().unwrap_or(1).min(MAX_BODY_BYTES);
     let bytes = content(offset..offset + length_of);
-    let pieces = |bytes: &Bytes| bytes.chunks(length_of / 3 + 1).map(Bytes::copy_from_slice).collect();
+    let chunks = |bytes: &Bytes| bytes.chunks(length_of / 3 + 1).map(Bytes::copy_from_slice).collect();
     match &length[digits.len()..] {
-        "~" => Sent::Chunked(pieces(&bytes)),
-        "!" => Sent::Cut(length_of as u64, pieces(&bytes.slice(..length_of / 2))),
-        _ => Sent::Whole(bytes),
+        "~" => BodyTransfer::Chunked(chunks(&bytes)),
+        "!" => BodyTransfer::Truncated(length_of as u64, chunks(&bytes.slice(..length_of / 2))),
+        _ => BodyTransfer::Sized(bytes),
     }
 }

@@ -18,13 +18,13 @@ use percent_encoding::percent_decode_str;
 use quinistry::oci::{Digest, ErrorCode, Manifest, RepositoryName, Tag, media_type};
 use quinistry::registry::RegistryOptions;
 use quinistry::store::Tagged;
-use quinistry_fuzz::{Answer, Registry, Sent, line, request, run};
+use quinistry_fuzz::{Answer, BodyTransfer, Registry, line, request, run};
 use serde_json::{Value, json};
 
 /// Limit of headers per request; more find nothing new.
-const MOST_HEADERS: usize = 6;
+const MAX_HEADERS: usize = 6;
 
-struct Asked {
+struct RawRequest {
     method: Method,
     target: Vec<u8>,
     headers: Vec<(String, Vec<u8>)>,
@@ -32,17 +32,17 @@ struct Asked {
 }
 
 fuzz_target!(|input: &[u8]| -> Corpus {
-    let Some(asked) = Asked::read(input) else { return Corpus::Reject };
+    let Some(raw_request) = RawRequest::read(input) else { return Corpus::Reject };
     // No spelling of an ID is longer than 64 characters.
-    let longest = String::from_utf8_lossy(&asked.target).replace("{id}", &"x".repeat(64));
+    let longest = String::from_utf8_lossy(&raw_request.target).replace("{id}", &"x".repeat(64));
     if longest.parse::<Uri>().is_err() {
         return Corpus::Reject;
     }
-    run(asked.ask());
+    run(raw_request.ask());
     Corpus::Keep
 });
 
-impl Asked {
+impl RawRequest {
     fn read(input: &[u8]) -> Option<Self> {
         let (first, mut rest) = line(input);
         let space = first.iter().position(|byte| *byte == b' ')?;
@@ -60,7 +60,7 @@ impl Asked {
             HeaderValue::from_bytes(value).ok()?;
             // The server sets the first one from the body; the second one makes the registry leave a body
             // unread.
-            if name != CONTENT_LENGTH && name != EXPECT && headers.len() < MOST_HEADERS {
+            if name != CONTENT_LENGTH && name != EXPECT && headers.len() < MAX_HEADERS {
                 headers.push((name.to_string(), value.to_vec()));
             }
         }
@@ -73,31 +73,31 @@ impl Asked {
     }
 
     async fn ask(&self) {
-        let held = Held::new();
-        let Some(uri) = self.uri(&held) else { return };
+        let stored = StoredImage::new();
+        let Some(uri) = self.uri(&stored) else { return };
         let reads = matches!(self.method, Method::GET | Method::HEAD);
 
         if !reads {
-            self.ask_in_vain(RegistryOptions { read_only: true, ..RegistryOptions::default() }).await;
+            self.check_refused(RegistryOptions { read_only: true, ..RegistryOptions::default() }).await;
         }
         if self.method == Method::DELETE {
-            self.ask_in_vain(RegistryOptions { delete: false, ..RegistryOptions::default() }).await;
+            self.check_refused(RegistryOptions { delete: false, ..RegistryOptions::default() }).await;
         }
 
         // A second registry, as the request may change the first.
-        let other = Held::new();
-        let spelled = spelled_out(&uri, &held.id, &other.id);
-        let answer = self.send(&held.registry, self.method.clone(), uri.clone()).await;
+        let other = StoredImage::new();
+        let spelled = percent_encoded(&uri, &stored.id, &other.id);
+        let answer = self.send(&stored.registry, self.method.clone(), uri.clone()).await;
         if let Some(spelled) = spelled {
-            let again = self.send(&other.registry, self.method.clone(), spelled.clone()).await;
-            let told = |answer: &Answer| (answer.status, answer.code());
-            assert_eq!(told(&again), told(&answer), "{uri} and {spelled}");
+            let second = self.send(&other.registry, self.method.clone(), spelled.clone()).await;
+            let result = |answer: &Answer| (answer.status, answer.code());
+            assert_eq!(result(&second), result(&answer), "{uri} and {spelled}");
         }
         if reads {
             // Ranges apply to GET only.
             if !self.headers.iter().any(|(name, _)| **name == RANGE) {
-                let [whole, bare] =
-                    [Method::GET, Method::HEAD].map(|method| self.send(&held.registry, method, uri.clone()));
+                let [whole, bare] = [Method::GET, Method::HEAD]
+                    .map(|method| self.send(&stored.registry, method, uri.clone()));
                 let (whole, bare) = (whole.await, bare.await);
                 assert_eq!((whole.status, &whole.headers), (bare.status, &bare.headers));
                 if whole.status == 200 {
@@ -107,38 +107,38 @@ impl Asked {
         } else {
             assert_ne!(answer.status, 200, "who changes something is told what: {answer:?}");
         }
-        held.assert_names().await;
+        stored.assert_names().await;
     }
 
-    fn uri(&self, held: &Held) -> Option<Uri> {
-        let target = String::from_utf8_lossy(&self.target).replace("{id}", &held.id);
-        target.replace("{image}", held.image.as_str()).replace("{blob}", held.blob.as_str()).parse().ok()
+    fn uri(&self, stored: &StoredImage) -> Option<Uri> {
+        let target = String::from_utf8_lossy(&self.target).replace("{id}", &stored.id);
+        target.replace("{image}", stored.image.as_str()).replace("{blob}", stored.blob.as_str()).parse().ok()
     }
 
     /// Sends the request to a registry that does not allow it. A session may be cancelled where deletes are
     /// not allowed.
-    async fn ask_in_vain(&self, options: RegistryOptions) {
-        let held = Held::new();
-        let Some(uri) = self.uri(&held) else { return };
-        let before = held.all().await;
-        let registry = Registry::of(held.registry.store.clone(), options);
+    async fn check_refused(&self, options: RegistryOptions) {
+        let stored = StoredImage::new();
+        let Some(uri) = self.uri(&stored) else { return };
+        let before = stored.all().await;
+        let registry = Registry::of(stored.registry.store.clone(), options);
         let answer = self.send(&registry, self.method.clone(), uri).await;
         let refused = matches!(answer.status.as_u16(), 400 | 404 | 405);
         assert!(refused || (answer.status == 204 && !options.read_only), "{answer:?}");
-        assert_eq!(held.all().await, before, "what may not be changed was");
+        assert_eq!(stored.all().await, before, "what may not be changed was");
     }
 
     async fn send(&self, registry: &Registry, method: Method, uri: Uri) -> Answer {
         let headers: Vec<(&str, &[u8])> =
             self.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        registry.ask(request(method, uri, &headers, Sent::Whole(self.body.clone()))).await
+        registry.ask(request(method, uri, &headers, BodyTransfer::Sized(self.body.clone()))).await
     }
 }
 
 /// Percent-encodes every byte of the target's components, and replaces the session's ID by another session's.
 /// The path is decoded once (RFC 3986, section 2.3), so that the meaning is the same. Returns `None` where
 /// the result is too long for a URI.
-fn spelled_out(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
+fn percent_encoded(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
     let components = uri.path().strip_prefix("/v2/")?.split('/');
     let mut spelled = String::from("/v2");
     for component in components {
@@ -156,14 +156,14 @@ fn spelled_out(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
 }
 
 /// A registry with an image, a referrer and a session.
-struct Held {
+struct StoredImage {
     registry: Registry,
     id: String,
     image: Digest,
     blob: Digest,
 }
 
-impl Held {
+impl StoredImage {
     fn new() -> Self {
         let registry = Registry::new(false);
         let config = registry.with_blob("a/b", b"{}");

@@ -32,10 +32,10 @@ use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 
 /// Size of the storage in bytes, more than any input can fill: the models expect no full storage.
-const ROOM: u64 = 64 << 20;
+const STORAGE_BYTES: u64 = 64 << 20;
 
 /// Length of the content that [`content`] slices, in bytes.
-pub const MOST_CONTENT: usize = 4 << 20;
+pub const CONTENT_BYTES: usize = 4 << 20;
 
 /// Header with the digest of the content.
 pub const DIGEST: &str = "docker-content-digest";
@@ -60,7 +60,7 @@ impl Registry {
     /// Creates an empty registry; `sparse` accepts manifests with missing parts.
     #[must_use]
     pub fn new(sparse: bool) -> Self {
-        Self::of(Store::open(Memory::new(ROOM), sparse).unwrap(), RegistryOptions::default())
+        Self::of(Store::open(Memory::new(STORAGE_BYTES), sparse).unwrap(), RegistryOptions::default())
     }
 
     /// Creates a registry over an existing store.
@@ -75,7 +75,7 @@ impl Registry {
         let digest = Digest::sha256(bytes);
         let mut receiver = self.store.receive(Algorithm::Sha256).unwrap();
         // As from a socket, so that a long blob is stored in several chunks.
-        bytes.chunks(40_000).for_each(|piece| receiver.append(piece).unwrap());
+        bytes.chunks(40_000).for_each(|chunk| receiver.append(chunk).unwrap());
         let name: RepositoryName = repository.parse().unwrap();
         self.store.commit(&name, &mut receiver, &digest).unwrap();
         digest
@@ -94,61 +94,65 @@ impl Registry {
 
     /// Sends a request without headers or a body.
     pub async fn ask_for(&self, method: Method, path: &str) -> Answer {
-        self.ask(request(method, path.parse().unwrap(), &[], Sent::Whole(Bytes::new()))).await
+        self.ask(request(method, path.parse().unwrap(), &[], BodyTransfer::Sized(Bytes::new()))).await
     }
 }
 
 /// Transfer of a request body.
 #[derive(Clone, Debug)]
-pub enum Sent {
+pub enum BodyTransfer {
     /// The complete body with its length.
-    Whole(Bytes),
+    Sized(Bytes),
     /// The complete body in chunks, without a length.
     Chunked(Vec<Bytes>),
     /// The announced length, and the chunks before the connection breaks.
-    Cut(u64, Vec<Bytes>),
+    Truncated(u64, Vec<Bytes>),
 }
 
-impl Sent {
+impl BodyTransfer {
     /// Returns the bytes that are transferred.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Whole(bytes) => bytes.to_vec(),
-            Self::Chunked(pieces) | Self::Cut(_, pieces) => pieces.concat(),
+            Self::Sized(bytes) => bytes.to_vec(),
+            Self::Chunked(chunks) | Self::Truncated(_, chunks) => chunks.concat(),
         }
     }
 }
 
 /// Builds a request as the server would pass it on.
 #[must_use]
-pub fn request(method: Method, uri: Uri, headers: &[(&str, &[u8])], sent: Sent) -> Request<Body> {
+pub fn request(method: Method, uri: Uri, headers: &[(&str, &[u8])], sent: BodyTransfer) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let length = match &sent {
-        Sent::Whole(bytes) => Some(bytes.len() as u64),
-        Sent::Chunked(_) => None,
-        Sent::Cut(announced, _) => Some(*announced),
+        BodyTransfer::Sized(bytes) => Some(bytes.len() as u64),
+        BodyTransfer::Chunked(_) => None,
+        BodyTransfer::Truncated(announced, _) => Some(*announced),
     };
     if let Some(length) = length {
         request = request.header(CONTENT_LENGTH, length);
     }
     let body = match sent {
-        Sent::Whole(bytes) => Body::from(bytes),
-        Sent::Chunked(pieces) => Body::new(Pieces { pieces: pieces.into_iter(), cut: false }),
-        Sent::Cut(_, pieces) => Body::new(Pieces { pieces: pieces.into_iter(), cut: true }),
+        BodyTransfer::Sized(bytes) => Body::from(bytes),
+        BodyTransfer::Chunked(chunks) => {
+            Body::new(BodyChunks { chunks: chunks.into_iter(), is_truncated: false })
+        }
+        BodyTransfer::Truncated(_, chunks) => {
+            Body::new(BodyChunks { chunks: chunks.into_iter(), is_truncated: true })
+        }
     };
     request.body(body).unwrap()
 }
 
-struct Pieces {
-    pieces: std::vec::IntoIter<Bytes>,
-    cut: bool,
+struct BodyChunks {
+    chunks: std::vec::IntoIter<Bytes>,
+    is_truncated: bool,
 }
 
-impl http_body::Body for Pieces {
+impl http_body::Body for BodyChunks {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -156,9 +160,11 @@ impl http_body::Body for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        Poll::Ready(match self.pieces.next() {
-            Some(piece) => Some(Ok(Frame::data(piece))),
-            None if std::mem::take(&mut self.cut) => Some(Err(std::io::ErrorKind::ConnectionReset.into())),
+        Poll::Ready(match self.chunks.next() {
+            Some(chunk) => Some(Ok(Frame::data(chunk))),
+            None if std::mem::take(&mut self.is_truncated) => {
+                Some(Err(std::io::ErrorKind::ConnectionReset.into()))
+            }
             None => None,
         })
     }
@@ -249,7 +255,7 @@ impl Answer {
 /// one by one are compared one by one, and the fuzzer traces every comparison.
 #[must_use]
 pub fn content(range: Range<usize>) -> Bytes {
-    static ALL: LazyLock<Bytes> = LazyLock::new(|| (0_u8..251).cycle().take(MOST_CONTENT).collect());
+    static ALL: LazyLock<Bytes> = LazyLock::new(|| (0_u8..251).cycle().take(CONTENT_BYTES).collect());
     ALL.slice(range)
 }
 
