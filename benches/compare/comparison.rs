@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::options::Options;
 use super::peers::Peer;
-use super::row::{Row, Work};
+use super::row::{ComparisonRow, Work};
 use super::support::spread::Spread;
 
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Comparison {
     began: Instant,
     /// Time spent on preparations, which does not count.
     prepared: Duration,
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<ComparisonRow>,
     /// Names of works that were left out for lack of time.
     pub(crate) skipped: Vec<String>,
 }
@@ -92,7 +92,7 @@ impl Comparison {
         }
         for (work, figures) in works.into_iter().zip(figures) {
             let of = peers.iter().copied().zip(figures.into_iter().map(Spread::of)).collect();
-            let row = Row { work, of };
+            let row = ComparisonRow { work, of };
             let medians: Vec<String> = row
                 .of
                 .iter()

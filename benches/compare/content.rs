@@ -11,7 +11,7 @@ pub(crate) struct Pattern(Vec<u8>);
 
 /// A blob with a distinct beginning.
 #[derive(Clone, Debug)]
-pub(crate) struct Blob {
+pub(crate) struct GeneratedBlob {
     first: [u8; 8],
     pub(crate) size: usize,
     pub(crate) digest: Digest,
@@ -31,8 +31,8 @@ impl Pattern {
     }
 
     /// Makes a blob of at least 8 bytes; equal numbers and sizes make equal blobs.
-    pub(crate) fn blob(&self, size: usize, number: u64) -> Blob {
-        let mut blob = Blob { first: number.to_le_bytes(), size, digest: Digest::sha256(b"") };
+    pub(crate) fn blob(&self, size: usize, number: u64) -> GeneratedBlob {
+        let mut blob = GeneratedBlob { first: number.to_le_bytes(), size, digest: Digest::sha256(b"") };
         let mut hasher = Hasher::new(Algorithm::Sha256);
         for chunk in self.chunks(&blob) {
             hasher.update(chunk);
@@ -41,12 +41,12 @@ impl Pattern {
         blob
     }
 
-    pub(crate) fn blobs(&self, size: usize, count: usize, first: u64) -> Vec<Blob> {
+    pub(crate) fn blobs(&self, size: usize, count: usize, first: u64) -> Vec<GeneratedBlob> {
         (first..).take(count).map(|number| self.blob(size, number)).collect()
     }
 
     /// Returns the bytes of a blob, in order.
-    pub(crate) fn chunks<'a>(&'a self, blob: &'a Blob) -> Vec<&'a [u8]> {
+    pub(crate) fn chunks<'a>(&'a self, blob: &'a GeneratedBlob) -> Vec<&'a [u8]> {
         let mut chunks = vec![&blob.first[..]];
         let mut left = blob.size - 8;
         let mut from = 8;
@@ -65,7 +65,7 @@ pub(crate) const CONFIG: &[u8] =
     br#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
 
 /// Makes an image of these layers, distinct by its number.
-pub(crate) fn manifest(layers: &[&Blob], number: u64) -> Vec<u8> {
+pub(crate) fn manifest(layers: &[&GeneratedBlob], number: u64) -> Vec<u8> {
     let layers: Vec<String> = layers.iter().map(|blob| descriptor(&blob.digest, blob.size)).collect();
     format!(
         r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{}","size":{}}},"layers":[{}],"annotations":{{"number":"{number}"}}}}"#,

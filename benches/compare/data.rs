@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use quinistry::oci::Digest;
 
-use super::content::{Blob, CONFIG, Pattern, manifest, referrer};
+use super::content::{CONFIG, GeneratedBlob, Pattern, manifest, referrer};
 use super::options::Options;
 use super::peers::Peer;
 use super::support::connection::Connection;
@@ -32,22 +32,23 @@ const SMALL_LAYER_BYTES: usize = 64;
 
 /// Data that the peers serve.
 #[derive(Debug)]
-pub(crate) struct Data {
+pub(crate) struct PeerData {
     dir: PathBuf,
     pattern: Pattern,
     /// Layers of 1 KB, 1 MB, 100 MB, and of the size of our own.
-    pub(crate) layers: Vec<Blob>,
+    pub(crate) layers: Vec<GeneratedBlob>,
     pub(crate) image: Vec<u8>,
     tags: usize,
     referrers: usize,
 }
 
-impl Data {
+impl PeerData {
     /// Describes the data; `folder` writes it when a peer needs it.
     pub(crate) fn new(options: &Options) -> Self {
         let pattern = Pattern::new();
         let sizes = [1_000, 1_000_000, options.scaled(100_000_000), OWN_LAYER_BYTES];
-        let layers: Vec<Blob> = (0..).zip(sizes).map(|(number, size)| pattern.blob(size, number)).collect();
+        let layers: Vec<GeneratedBlob> =
+            (0..).zip(sizes).map(|(number, size)| pattern.blob(size, number)).collect();
         let image = manifest(&layers.iter().collect::<Vec<_>>(), 0);
         let (tags, referrers) = (options.scaled(10_000), options.scaled(1_000));
         let dir = options.dir.join(format!("data-{DATA_VERSION}-{}", options.scale));
@@ -67,7 +68,7 @@ impl Data {
         self.written(peer.name(), |folder| match peer {
             Peer::Nginx => self.write_urls(folder),
             Peer::Crane => self.write_blobs(folder),
-            _ => self.write_store(&Layout::new(folder)),
+            _ => self.write_store(&StoreFolder::new(folder)),
         })
     }
 
@@ -106,7 +107,7 @@ impl Data {
         server
     }
 
-    fn write_store(&self, layout: &Layout) {
+    fn write_store(&self, layout: &StoreFolder) {
         layout.blob(CONFIG);
         for blob in &self.layers {
             layout.blob_of(&blob.digest, &self.pattern.chunks(blob));
@@ -124,7 +125,7 @@ impl Data {
 
     /// Writes images with a tag each.
     fn write_images(&self, folder: &Path, repository: &str, count: usize) {
-        let layout = Layout::new(folder);
+        let layout = StoreFolder::new(folder);
         let layer = self.pattern.blob(SMALL_LAYER_BYTES, 0);
         let config = layout.blob(CONFIG);
         layout.blob_of(&layer.digest, &self.pattern.chunks(&layer));
@@ -206,9 +207,9 @@ pub(crate) fn tag(number: usize) -> String {
 
 /// distribution's layout, which quinistry shares.
 #[derive(Debug)]
-pub(crate) struct Layout(PathBuf);
+pub(crate) struct StoreFolder(PathBuf);
 
-impl Layout {
+impl StoreFolder {
     pub(crate) fn new(folder: &Path) -> Self {
         Self(folder.join("docker/registry/v2"))
     }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use quinistry::oci::Digest;
 
 use super::comparison::Comparison;
-use super::content::{Blob, CONFIG, Pattern, manifest};
-use super::data::{Data, Layout, flush, tag};
+use super::content::{CONFIG, GeneratedBlob, Pattern, manifest};
+use super::data::{PeerData, StoreFolder, flush, tag};
 use super::peers::Peer;
 use super::push;
 use super::reads::{mean_time, read_pages};
-use super::row::{Better, Row, Work};
+use super::row::{Better, ComparisonRow, Work};
 use super::starts::start_and_get;
 use super::support::connection::Connection;
 use super::support::parallel;
@@ -46,7 +46,7 @@ const MEASUREMENTS: [(&str, &str, Better); 4] = [
     ("push of images", "images/s", Better::More),
 ];
 
-pub(crate) fn measure(comparison: &mut Comparison, data: &Data, persistent: &[Peer]) -> Vec<Panel> {
+pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, persistent: &[Peer]) -> Vec<Panel> {
     let options = comparison.options.clone();
     let all: Vec<(usize, Vec<Work>)> = GROWTH_FACTORS
         .iter()
@@ -100,7 +100,7 @@ fn works(count: usize) -> Vec<Work> {
 }
 
 fn panel(
-    rows: &[Row],
+    rows: &[ComparisonRow],
     all: &[(usize, Vec<Work>)],
     at: usize,
     &(title, unit, better): &(&'static str, &'static str, Better),
@@ -119,7 +119,7 @@ fn panel(
     (!lines.is_empty()).then_some(Panel { title, unit, better, lines })
 }
 
-fn image(layer: &Blob, number: usize) -> Vec<u8> {
+fn image(layer: &GeneratedBlob, number: usize) -> Vec<u8> {
     manifest(&[layer], number as u64)
 }
 
@@ -129,8 +129,8 @@ fn pushed_marker(folder: &Path) -> std::path::PathBuf {
 }
 
 /// Removes the pushed images.
-fn remove(folder: &Path, layers: &[Blob]) {
-    let layout = Layout::new(folder);
+fn remove(folder: &Path, layers: &[GeneratedBlob]) {
+    let layout = StoreFolder::new(folder);
     for (number, layer) in layers.iter().enumerate() {
         let number = FIRST_PUSHED_NUMBER + number;
         layout.remove(REPOSITORY, &tag(number), &image(layer, number), &layer.digest);
@@ -151,7 +151,12 @@ fn gets(server: &Process, count: usize, window: Duration) -> f64 {
 }
 
 /// Measures pushes, and returns images per second and the number of images begun.
-fn push_images(server: &Process, layers: &[Blob], pattern: &Pattern, window: Duration) -> (f64, usize) {
+fn push_images(
+    server: &Process,
+    layers: &[GeneratedBlob],
+    pattern: &Pattern,
+    window: Duration,
+) -> (f64, usize) {
     let digest = Digest::sha256(CONFIG);
     assert_eq!(
         server.connect().ask("HEAD", &format!("/v2/{REPOSITORY}/blobs/{digest}"), "", &[], |_| ()).status,

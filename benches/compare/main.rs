@@ -29,11 +29,11 @@ use std::fs;
 use std::path::Path;
 
 use comparison::Comparison;
-use data::Data;
+use data::PeerData;
 use options::Options;
 use peers::{PERSISTENT, Peer, REGISTRIES, SERVERS};
 use support::{load_average, wrk};
-use table::Table;
+use table::ComparisonTable;
 
 /// Explanation of the table.
 const NOTES: &str = "\
@@ -54,7 +54,7 @@ fn main() {
         eprintln!("{} is not installed and is left out", peer.name());
     }
     assert!(wrk::is_installed(), "wrk is not installed: benches/compare/run installs it");
-    let data = Data::new(&options);
+    let data = PeerData::new(&options);
     // Remains of an interrupted run.
     let _ = fs::remove_dir_all(pushes::root(&options));
     let (servers, registries) = (installed(SERVERS), installed(REGISTRIES));
@@ -71,7 +71,7 @@ fn main() {
 
     let took = comparison.elapsed();
     let Comparison { options, rows, skipped, .. } = comparison;
-    print!("\n{}\n{NOTES}\n", Table(&rows));
+    print!("\n{}\n{NOTES}\n", ComparisonTable(&rows));
     let cores = std::thread::available_parallelism().unwrap();
     let after = load_average();
     println!("{cores} cores, load before {before}, after {after}; figures from a busy machine say little");

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use quinistry::oci::media_type;
 
-use super::content::{Blob, Pattern};
+use super::content::{GeneratedBlob, Pattern};
 use super::support::connection::Connection;
 use super::support::process::Process;
 
-pub(crate) fn blob(connection: &mut Connection, repository: &str, blob: &Blob, pattern: &Pattern) {
+pub(crate) fn blob(connection: &mut Connection, repository: &str, blob: &GeneratedBlob, pattern: &Pattern) {
     bytes(connection, repository, &blob.digest.to_string(), &pattern.chunks(blob));
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::comparison::Comparison;
-use super::content::{Blob, CONFIG, Pattern, manifest};
+use super::content::{CONFIG, GeneratedBlob, Pattern, manifest};
 use super::data::flush;
 use super::options::Options;
 use super::peers::Peer;
@@ -160,7 +160,7 @@ pub(crate) fn push_config(server: &Process, repository: &str) {
 pub(crate) fn push_all(
     server: &Process,
     clients: usize,
-    blobs: &[Blob],
+    blobs: &[GeneratedBlob],
     pattern: &Pattern,
     limit: Duration,
 ) -> PushCount {

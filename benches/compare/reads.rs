@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quinistry::oci::Digest;
 
 use super::comparison::Comparison;
-use super::data::{Data, IMAGE, REFERRERS, TAGS};
+use super::data::{IMAGE, PeerData, REFERRERS, TAGS};
 use super::peers::{Peer, SERVERS};
 use super::row::Work;
 use super::support::connection::Connection;
@@ -42,7 +42,7 @@ struct Get {
     generator: LoadGenerator,
 }
 
-pub(crate) fn measure(comparison: &mut Comparison, data: &Data, peers: &[Peer]) {
+pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) {
     let options = &comparison.options;
     let window = options.window();
     let servers: LazyCell<Vec<(Peer, Process)>, _> = {
@@ -77,7 +77,7 @@ fn answering_peers(servers: &[(Peer, Process)], answers: impl Fn(&mut Connection
     servers.iter().filter(|(_, server)| answers(&mut server.connect())).map(|(peer, _)| *peer).collect()
 }
 
-fn gets(data: &Data) -> Vec<Get> {
+fn gets(data: &PeerData) -> Vec<Get> {
     let image = |rest: &str| format!("/v2/{IMAGE}/{rest}");
     let manifest = |name: &str, reference: &str| Get {
         work: Work::rate(format!("manifest GET by {name}, {CONNECTIONS} connections"), "k/s")
@@ -144,7 +144,7 @@ impl Get {
 }
 
 /// Measures complete lists, page after page if there are pages.
-fn lists(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) {
+fn lists(comparison: &mut Comparison, data: &PeerData, servers: &[(Peer, Process)]) {
     let subject = Digest::sha256(&data.image);
     let lists = [
         (format!("all of {} tags", data.tags()), format!("/v2/{TAGS}/tags/list")),
@@ -191,7 +191,7 @@ pub(crate) fn read_pages(connection: &mut Connection, target: &str) {
 }
 
 /// Measures HEAD without `wrk`, which waits for the body whose length the response declares.
-fn heads(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) {
+fn heads(comparison: &mut Comparison, data: &PeerData, servers: &[(Peer, Process)]) {
     let work = Work::rate(format!("blob HEAD, {CONNECTIONS} connections"), "k/s");
     if !comparison.selects(&[&work.name]) {
         return;

@@ -48,12 +48,12 @@ impl Work {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
+pub(crate) struct ComparisonRow {
     pub(crate) work: Work,
     pub(crate) of: Vec<(Peer, Spread)>,
 }
 
-impl Row {
+impl ComparisonRow {
     pub(crate) fn spread(&self, peer: Peer) -> Option<&Spread> {
         self.of.iter().find(|(of, _)| *of == peer).map(|(_, spread)| spread)
     }

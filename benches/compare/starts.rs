@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::comparison::Comparison;
 use super::content::Pattern;
-use super::data::{Data, IMAGE};
+use super::data::{IMAGE, PeerData};
 use super::peers::Peer;
 use super::pushes::{Cleanup, push_all, with_empty_folder};
 use super::row::Work;
@@ -31,7 +31,7 @@ pub(crate) fn start_and_get(start: impl FnOnce() -> Process, target: &str) -> (P
     (server, time)
 }
 
-pub(crate) fn measure(comparison: &mut Comparison, data: &Data, servers: &[Peer]) {
+pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, servers: &[Peer]) {
     let options = comparison.options.clone();
     let own = [Peer::Quinistry];
     let work = Work::cost("exec to first manifest, own image", "ms").at_most(20.0);
@@ -60,7 +60,7 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &Data, servers: &[Peer]
     });
 }
 
-pub(crate) fn memory(comparison: &mut Comparison, data: &Data, registries: &[Peer]) {
+pub(crate) fn memory(comparison: &mut Comparison, data: &PeerData, registries: &[Peer]) {
     let options = comparison.options.clone();
     let rounds = options.long_rounds();
     let quine = vec![

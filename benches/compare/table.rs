@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::peers::Peer;
-use super::row::Row;
+use super::row::ComparisonRow;
 
 /// Columns with their peers: the two that are not registries measure different works, and share one.
 const COLUMNS: [(&str, &[Peer]); 5] = [
@@ -17,9 +17,9 @@ const COLUMNS: [(&str, &[Peer]); 5] = [
 
 /// Formats the rows as a text table.
 #[derive(Debug)]
-pub(crate) struct Table<'a>(pub(crate) &'a [Row]);
+pub(crate) struct ComparisonTable<'a>(pub(crate) &'a [ComparisonRow]);
 
-impl fmt::Display for Table<'_> {
+impl fmt::Display for ComparisonTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heads = ["work", "unit", "n"].into_iter().chain(COLUMNS.map(|(head, _)| head)).chain(["goal"]);
         let mut lines = vec![heads.map(String::from).collect::<Vec<_>>()];
@@ -36,7 +36,7 @@ impl fmt::Display for Table<'_> {
 }
 
 /// Formats a row as lines of cells.
-fn cells(row: &Row) -> Vec<Vec<String>> {
+fn cells(row: &ComparisonRow) -> Vec<Vec<String>> {
     let goals: Vec<String> = row.work.goals.iter().filter_map(|goal| row.verdict(*goal)).collect();
     let count = row.of.iter().map(|(_, spread)| spread.count()).max().unwrap_or_default();
     let mut first = vec![row.work.name.clone(), row.work.unit.to_owned(), count.to_string()];

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use support::connection::Connection;
 use support::process::{Process, free_address};
 use support::{bootstrap, load_average, milliseconds, parallel, wrk};
-use table::{Goal, Table};
+use table::{MeasurementTable, MedianGoal};
 
 const QUINISTRY: &str = env!("CARGO_BIN_EXE_quinistry");
 
@@ -35,26 +35,26 @@ const GENERATIONS: usize = 11;
 fn main() {
     let before = load_average();
     let cores = std::thread::available_parallelism().unwrap();
-    let mut table = Table::default();
+    let mut table = MeasurementTable::default();
     for layer in ["tar", "gzip"] {
-        let goal = (layer == "tar").then_some(Goal::AtMost(20.0));
+        let goal = (layer == "tar").then_some(MedianGoal::AtMost(20.0));
         let starts = (0..STARTS).map(|_| milliseconds(exec_to_first_manifest(layer))).collect();
         table.row(&format!("exec to first manifest, {layer} layer"), "ms", starts, goal);
     }
     let (idle, loaded): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| high_water()).unzip();
     table.row("memory high-water, idle", "MB", idle, None);
     let name = format!("memory high-water, {DOWNLOADS} layer downloads at once");
-    table.row(&name, "MB", loaded, Some(Goal::AtMost(16.0)));
+    table.row(&name, "MB", loaded, Some(MedianGoal::AtMost(16.0)));
     requests(&mut table);
     let rates = (0..ROUNDS).map(|_| layer_rate()).collect();
     table.row(
         &format!("layer downloads, {CONNECTIONS} connections"),
         "GB/s",
         rates,
-        Some(Goal::AtLeast(2.5)),
+        Some(MedianGoal::AtLeast(2.5)),
     );
     let generations = bootstrap::generations(Path::new(QUINISTRY), GENERATIONS);
-    table.row("one generation of bootstrap", "ms", generations, Some(Goal::AtMost(60.0)));
+    table.row("one generation of bootstrap", "ms", generations, Some(MedianGoal::AtMost(60.0)));
     print!("{table}");
     println!("load on {cores} cores before: {before}; figures from a busy machine say little");
 }
@@ -100,14 +100,14 @@ fn high_water() -> (f64, f64) {
 
 /// Measures manifest requests with `wrk` if it is installed, since it costs less than threads of this
 /// program.
-fn requests(table: &mut Table) {
+fn requests(table: &mut MeasurementTable) {
     let server = start(&[]);
     server.connect().get(MANIFEST, |_| ());
     let (tool, one): (_, fn(&Process) -> f64) =
         if wrk::is_installed() { ("wrk", wrk_rate) } else { ("threads of this program", request_rate) };
     let rates = (0..ROUNDS).map(|_| one(&server) / 1e3).collect();
     let name = format!("manifest requests, {CONNECTIONS} connections, by {tool}");
-    table.row(&name, "k/s", rates, Some(Goal::AtLeast(60.0)));
+    table.row(&name, "k/s", rates, Some(MedianGoal::AtLeast(60.0)));
 }
 
 fn wrk_rate(server: &Process) -> f64 {

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::support::fault_proxy::{Fault, FaultProxy};
 use super::support::observer::Observer;
 use super::support::process::{Process, last_words};
-use super::support::random::Random;
+use super::support::random::SeededRandom;
 use super::support::{Stage, Story, When, lease, operator, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -42,7 +42,7 @@ enum LeaderFault {
 }
 
 /// An operator with a proxy of its own before the API server.
-struct Candidate {
+struct LeaderCandidate {
     name: &'static str,
     port: u16,
     proxy: FaultProxy,
@@ -57,7 +57,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let mut candidates = Vec::new();
     for (name, port) in ["one", "two"].into_iter().zip(OPERATOR_PORTS) {
         let proxy = FaultProxy::start(&stage).await?;
-        candidates.push(Candidate { name, port, proxy, process: None });
+        candidates.push(LeaderCandidate { name, port, proxy, process: None });
     }
     let result = inject_faults(&stage, &mut candidates).await;
     result.with_context(|| {
@@ -66,12 +66,12 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     })
 }
 
-async fn inject_faults(stage: &Stage, candidates: &mut [Candidate]) -> Result<()> {
+async fn inject_faults(stage: &Stage, candidates: &mut [LeaderCandidate]) -> Result<()> {
     let second = &stage.world.second;
     let port = stage.base_port + 20;
     let _serving = stage.world.serve(second, port).await?;
     let images = [second.at(port), stage.world.first.image.clone()];
-    let (mut random, seed) = Random::new();
+    let (mut random, seed) = SeededRandom::new();
     stage.log(format_args!("QUINISTRY_E2E_SEED={seed} repeats this run"));
     let observer = Observer::start(stage).await?;
     for one in candidates.iter_mut() {
@@ -99,7 +99,7 @@ async fn inject_faults(stage: &Stage, candidates: &mut [Candidate]) -> Result<()
 
 /// Injects a fault into the leader. The other operator leads and makes the resource Ready, and then the
 /// former leader starts again.
-async fn inject(stage: &Stage, candidates: &mut [Candidate], fault: LeaderFault) -> Result<()> {
+async fn inject(stage: &Stage, candidates: &mut [LeaderCandidate], fault: LeaderFault) -> Result<()> {
     let leases = Api::<Lease>::namespaced(stage.world.client.clone(), &stage.namespace);
     let holder = lease::until_held(&leases, "story", DEADLINE, |_| true).await?;
     let leader =
@@ -142,9 +142,9 @@ async fn inject(stage: &Stage, candidates: &mut [Candidate], fault: LeaderFault)
     leader.start(stage).await
 }
 
-// === impl Candidate ===
+// === impl LeaderCandidate ===
 
-impl Candidate {
+impl LeaderCandidate {
     async fn start(&mut self, stage: &Stage) -> Result<()> {
         let mut process = self.proxy.operator(&stage.world, self.port, |command| {
             command.args(["--leader-elect", "--lease-name", "story"]).env("POD_NAME", self.name);

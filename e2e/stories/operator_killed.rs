@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::support::observer::Observer;
 use super::support::process::{Process, with_log};
-use super::support::random::Random;
+use super::support::random::SeededRandom;
 use super::support::stage::is_ready;
 use super::support::{Stage, Story, When, operator, serving};
 
@@ -44,7 +44,7 @@ async fn kill_repeatedly(stage: &Stage, log: &Path) -> Result<()> {
     let second = &stage.world.second;
     let port = stage.base_port + 20;
     let _serving = stage.world.serve(second, port).await?;
-    let (mut random, seed) = Random::new();
+    let (mut random, seed) = SeededRandom::new();
     stage.log(format_args!("QUINISTRY_E2E_SEED={seed} repeats this run"));
     let observer = Observer::start(stage).await?;
 
@@ -84,7 +84,7 @@ async fn kill_repeatedly(stage: &Stage, log: &Path) -> Result<()> {
 }
 
 /// Returns a specification with another number of generations, another image, or both.
-fn change_spec(random: &mut Random, before: &DesiredSpec) -> DesiredSpec {
+fn change_spec(random: &mut SeededRandom, before: &DesiredSpec) -> DesiredSpec {
     let second = random.below(2) == 0;
     let mut generations = 2 + i32::try_from(random.below(3)).expect("a small number");
     if second == before.second && generations == before.generations {

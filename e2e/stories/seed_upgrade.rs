@@ -67,7 +67,7 @@ async fn upgrade(stage: &Stage) -> Result<()> {
 
 /// A client's pull from a generation on a node.
 #[derive(Debug)]
-struct Pull {
+struct RecordedPull {
     node: String,
     generation: i32,
     from: Duration,
@@ -81,7 +81,7 @@ async fn client(
     node: &dyn Node,
     generation: i32,
     observer: &Observer,
-    pulls: &Mutex<Vec<Pull>>,
+    pulls: &Mutex<Vec<RecordedPull>>,
 ) {
     let base = format!("http://localhost:{}/v2/quinistry", stage.base_port + generation - 1);
     let script = format!(
@@ -96,7 +96,7 @@ async fn client(
         ticks.tick().await;
         let from = observer.now();
         let error = node.run(&["sh", "-c", &script]).await.err().map(|error| format!("{error:#}"));
-        let pull = Pull { node: node.name().into(), generation, from, to: observer.now(), error };
+        let pull = RecordedPull { node: node.name().into(), generation, from, to: observer.now(), error };
         pulls.lock().expect("nothing panics with it").push(pull);
     }
 }
@@ -104,7 +104,7 @@ async fn client(
 /// Spans of time in which a generation had no Ready pod on a node.
 type Gaps = BTreeMap<(String, i32), Vec<(Duration, Duration)>>;
 
-fn check_pulls(stage: &Stage, events: &[Event], pulls: &[Pull]) -> Result<()> {
+fn check_pulls(stage: &Stage, events: &[Event], pulls: &[RecordedPull]) -> Result<()> {
     let gaps = find_gaps(events)?;
     let mut longest = BTreeMap::new();
     for ((_, generation), all) in &gaps {
@@ -112,7 +112,7 @@ fn check_pulls(stage: &Stage, events: &[Event], pulls: &[Pull]) -> Result<()> {
         let longest: &mut Duration = longest.entry(*generation).or_default();
         *longest = (*longest).max(gap);
     }
-    let failed: Vec<&Pull> = pulls.iter().filter(|pull| pull.error.is_some()).collect();
+    let failed: Vec<&RecordedPull> = pulls.iter().filter(|pull| pull.error.is_some()).collect();
     let unexplained = failed.iter().filter(|pull| {
         let gaps = gaps.get(&(pull.node.clone(), pull.generation)).into_iter().flatten();
         !gaps

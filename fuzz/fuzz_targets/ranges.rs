@@ -24,18 +24,18 @@ const BLOB_LENGTHS: [usize; 3] = [0, 10, 120_000];
 /// Limit of chunks per input; more find nothing new.
 const MAX_CHUNKS: usize = 12;
 
-struct Pull {
+struct BlobFixture {
     registry: Registry,
     blobs: Vec<(Digest, Bytes)>,
 }
 
-static PULL: LazyLock<Pull> = LazyLock::new(|| {
+static BLOBS: LazyLock<BlobFixture> = LazyLock::new(|| {
     let registry = Registry::new(false);
     let blobs = BLOB_LENGTHS
         .map(|length| content(0..length))
         .map(|bytes| (registry.with_blob("a", &bytes), bytes))
         .into();
-    Pull { registry, blobs }
+    BlobFixture { registry, blobs }
 });
 
 fuzz_target!(|input: &[u8]| {
@@ -52,7 +52,7 @@ fuzz_target!(|input: &[u8]| {
 // === Downloads ===
 
 async fn pull(range: &[u8], if_range: &[u8]) {
-    for (digest, bytes) in &PULL.blobs {
+    for (digest, bytes) in &BLOBS.blobs {
         let etag = format!("\"{digest}\"");
         let condition = if if_range == b"same" { etag.as_bytes() } else { if_range };
         let mut headers = vec![(RANGE.as_str(), range)];
@@ -62,7 +62,7 @@ async fn pull(range: &[u8], if_range: &[u8]) {
         let path = format!("/v2/a/blobs/{digest}");
         let ask = |method| {
             let request = request(method, path.parse().unwrap(), &headers, BodyTransfer::Sized(Bytes::new()));
-            PULL.registry.ask(request)
+            BLOBS.registry.ask(request)
         };
         let answer = ask(Method::GET).await;
         let expected = if if_range.is_empty() || condition == etag.as_bytes() {

@@ -50,14 +50,14 @@ type Blobs = BTreeMap<Vec<u8>, KnownNames>;
 struct Model {
     registry: Registry,
     /// Sessions in the order of their creation.
-    sessions: Vec<Session>,
+    sessions: Vec<ModelSession>,
     /// Blobs of each repository.
     blobs: [Blobs; 2],
     /// Content that was ever sent, and one that never was.
     seen: Vec<Vec<u8>>,
 }
 
-struct Session {
+struct ModelSession {
     repository: usize,
     upload: Upload,
     open: bool,
@@ -78,7 +78,7 @@ impl Model {
             Step::Begin { repository, algorithm } => self.begin(repository, algorithm).await,
             Step::Patch { session, range, sent } => {
                 let Some(index) = self.open(session, Method::PATCH, &sent).await else { return };
-                let Session { upload, .. } = &mut self.sessions[index];
+                let ModelSession { upload, .. } = &mut self.sessions[index];
                 let range = content_range(range, upload.bytes.len(), &sent);
                 upload.patch(&self.registry, range.as_deref().map(str::as_bytes), &sent).await;
             }
@@ -90,14 +90,14 @@ impl Model {
             Step::Status { session, head } => {
                 let method = if head { Method::HEAD } else { Method::GET };
                 let Some(index) = self.open(session, method.clone(), &empty_body()).await else { return };
-                let Session { upload, .. } = &self.sessions[index];
+                let ModelSession { upload, .. } = &self.sessions[index];
                 let answer = self.registry.ask_for(method, &upload.location).await;
                 assert_eq!(answer.status, 204, "{answer:?}");
                 upload.assert_describes(&answer);
             }
             Step::Cancel { session } => {
                 let Some(index) = self.open(session, Method::DELETE, &empty_body()).await else { return };
-                let Session { upload, open, .. } = &mut self.sessions[index];
+                let ModelSession { upload, open, .. } = &mut self.sessions[index];
                 let answer = self.registry.ask_for(Method::DELETE, &upload.location).await;
                 assert_eq!(answer.status, 204, "{answer:?}");
                 *open = false;
@@ -118,7 +118,7 @@ impl Model {
     /// that the registry does not know it.
     async fn open(&self, named: SessionReference, method: Method, sent: &BodyTransfer) -> Option<usize> {
         let index = usize::from(named.session).checked_rem(self.sessions.len())?;
-        let Session { repository, upload, open } = &self.sessions[index];
+        let ModelSession { repository, upload, open } = &self.sessions[index];
         if *open && !named.in_other_repository {
             return Some(index);
         }
@@ -149,11 +149,11 @@ impl Model {
 
     fn opened(&mut self, repository: usize, answer: &Answer) {
         let upload = Upload::opened(REPOSITORIES[repository], answer);
-        self.sessions.push(Session { repository, upload, open: true });
+        self.sessions.push(ModelSession { repository, upload, open: true });
     }
 
     async fn finish(&mut self, index: usize, range: u8, sent: &BodyTransfer, kind: u8) {
-        let Session { repository, upload, open } = &mut self.sessions[index];
+        let ModelSession { repository, upload, open } = &mut self.sessions[index];
         let repository = *repository;
         let range = content_range(range, upload.bytes.len(), sent);
         let range = range.as_deref().map(str::as_bytes);
@@ -287,7 +287,7 @@ impl Model {
     async fn concurrent(&mut self, session: u8, first: BodyTransfer, other: u8, sent: BodyTransfer) {
         let named = SessionReference { session, in_other_repository: false };
         let Some(index) = self.open(named, Method::GET, &empty_body()).await else { return };
-        let Session { repository, upload, open } = &mut self.sessions[index];
+        let ModelSession { repository, upload, open } = &mut self.sessions[index];
         let repository = *repository;
         let BodyTransfer::Sized(body) = first else { return };
         let (reached, is_reached) = oneshot::channel();

@@ -86,7 +86,7 @@ pub fn violations(mut events: Vec<Event>) -> Vec<String> {
 }
 
 #[derive(Debug)]
-struct Generation {
+struct GenerationHistory {
     set: Set,
     /// Number of changes by the operator.
     changes: u32,
@@ -102,7 +102,7 @@ struct ObservedCluster {
     version: u64,
     resources: BTreeSet<String>,
     nodes: BTreeMap<String, bool>,
-    generations: BTreeMap<Key, Generation>,
+    generations: BTreeMap<Key, GenerationHistory>,
     pods: BTreeMap<String, Pod>,
     /// Pods that have been Ready.
     started: BTreeSet<String>,
@@ -155,7 +155,7 @@ impl ObservedCluster {
             Some(one) if one.set.template != set.template => "changed",
             Some(_) => "",
         };
-        let mut one = before.unwrap_or(Generation {
+        let mut one = before.unwrap_or(GenerationHistory {
             set: set.clone(),
             changes: 0,
             complete: None,

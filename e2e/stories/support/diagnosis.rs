@@ -9,14 +9,14 @@ use kube::{Api, ResourceExt as _};
 use quinistry::crd::Quinistry;
 
 use super::daemon_sets;
-use super::operator::{NAMESPACE, Operator};
+use super::operator::{NAMESPACE, SharedOperator};
 use super::world::World;
 
 /// Lines printed of each container's log.
 const LOG_LINES: i64 = 30;
 
 /// Describes a story's namespace and the operator.
-pub async fn of_story(world: &World, namespace: &str, operator: Option<&Operator>) -> String {
+pub async fn of_story(world: &World, namespace: &str, operator: Option<&SharedOperator>) -> String {
     let mut out = of_namespace(world, namespace).await;
     if operator.is_some() {
         out += &of_operator(world, operator).await;
@@ -25,8 +25,8 @@ pub async fn of_story(world: &World, namespace: &str, operator: Option<&Operator
 }
 
 /// Describes the operator alone: its log, or its namespace when it runs in the cluster.
-pub async fn of_operator(world: &World, operator: Option<&Operator>) -> String {
-    match operator.and_then(Operator::log) {
+pub async fn of_operator(world: &World, operator: Option<&SharedOperator>) -> String {
+    match operator.and_then(SharedOperator::log) {
         Some(log) => format!("--- log of the operator\n{log}\n"),
         None => of_namespace(world, NAMESPACE).await,
     }

@@ -52,12 +52,12 @@ pub struct WriteCounts {
 /// The proxy, which stops when this value is dropped.
 pub struct FaultProxy {
     kubeconfig: PathBuf,
-    state: Arc<State>,
+    state: Arc<ProxyState>,
     task: tokio::task::JoinHandle<()>,
     folder: tempfile::TempDir,
 }
 
-struct State {
+struct ProxyState {
     client: Client,
     fault: Mutex<Fault>,
     writes: Mutex<WriteCounts>,
@@ -102,7 +102,7 @@ impl FaultProxy {
         });
         std::fs::write(&kubeconfig, config.to_string())
             .with_context(|| format!("failed to write {}", kubeconfig.display()))?;
-        let shared = Arc::new(State {
+        let shared = Arc::new(ProxyState {
             client: stage.world.client.clone(),
             fault: Mutex::new(Fault::None),
             writes: Mutex::default(),
@@ -190,13 +190,13 @@ impl WriteCounts {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<ProxyState>) {
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(serve_connection(stream, Arc::clone(&state)));
     }
 }
 
-async fn serve_connection(stream: TcpStream, state: Arc<State>) {
+async fn serve_connection(stream: TcpStream, state: Arc<ProxyState>) {
     let mut cut = state.cut.subscribe();
     let service = service_fn(move |request| {
         let state = Arc::clone(&state);
@@ -211,9 +211,9 @@ async fn serve_connection(stream: TcpStream, state: Arc<State>) {
     }
 }
 
-// === impl State ===
+// === impl ProxyState ===
 
-impl State {
+impl ProxyState {
     /// Returns true if this is the write to hold back. Only one write is held back.
     fn take_hold(&self, path: &str) -> bool {
         let mut hold = self.hold.lock().expect("nothing panics with it");

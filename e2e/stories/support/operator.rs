@@ -29,7 +29,7 @@ pub const RELEASE: &str = "quinistry";
 const ADMIN_PORT: u16 = 18081;
 
 /// The shared operator.
-pub struct Operator {
+pub struct SharedOperator {
     place: OperatorPlace,
     /// The process, if the operator runs beside the stories and is not stopped.
     process: Mutex<Option<Process>>,
@@ -38,7 +38,7 @@ pub struct Operator {
     _folder: tempfile::TempDir,
 }
 
-impl Operator {
+impl SharedOperator {
     pub async fn start(world: &World) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");

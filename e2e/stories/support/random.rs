@@ -1,9 +1,9 @@
 //! A small generator of pseudorandom numbers: the same seed gives the same numbers.
 
 /// State of the generator.
-pub struct Random(u64);
+pub struct SeededRandom(u64);
 
-impl Random {
+impl SeededRandom {
     /// Creates a generator from `QUINISTRY_E2E_SEED` or the clock. Print the returned seed, so that the run
     /// can be repeated.
     pub fn new() -> (Self, u64) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 use futures_util::future::{BoxFuture, join_all};
 
-use super::operator::Operator;
+use super::operator::SharedOperator;
 use super::world::World;
 use super::{Stage, diagnosis};
 
@@ -112,7 +112,7 @@ async fn play_all(selected: &[(usize, Story)]) -> Result<Vec<(&'static str, Stor
     };
     let operator = if selected.iter().any(|(_, story)| story.operator) {
         let began = Instant::now();
-        let operator = match Operator::start(&world).await {
+        let operator = match SharedOperator::start(&world).await {
             Ok(operator) => operator,
             Err(error) => {
                 println!("{}", diagnosis::of_operator(&world, None).await);
@@ -142,7 +142,7 @@ async fn play_all(selected: &[(usize, Story)]) -> Result<Vec<(&'static str, Stor
 /// Runs one story on a stage of its own, and returns its result.
 async fn play(
     world: &Arc<World>,
-    operator: Option<&Arc<Operator>>,
+    operator: Option<&Arc<SharedOperator>>,
     number: usize,
     story: Story,
 ) -> (&'static str, StoryOutcome) {

@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt as _};
 use quinistry::crd::Quinistry;
 use serde_json::{Value, json};
 
-use super::operator::Operator;
+use super::operator::SharedOperator;
 use super::world::{OperatorPlace, World};
 use super::{diagnosis, wait};
 
@@ -30,7 +30,7 @@ pub struct Stage {
     pub world: Arc<World>,
     pub namespace: String,
     pub base_port: i32,
-    operator: Option<Arc<Operator>>,
+    operator: Option<Arc<SharedOperator>>,
     story: &'static str,
     began: Instant,
     skipped: AtomicBool,
@@ -40,7 +40,7 @@ impl Stage {
     /// Creates the namespace.
     pub async fn new(
         world: &Arc<World>,
-        operator: Option<Arc<Operator>>,
+        operator: Option<Arc<SharedOperator>>,
         story: &'static str,
         number: usize,
     ) -> Result<Self> {
@@ -79,7 +79,7 @@ impl Stage {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    pub fn operator(&self) -> &Operator {
+    pub fn operator(&self) -> &SharedOperator {
         self.operator.as_deref().expect("the story asks for an operator")
     }
 
