@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the quinistry binary of a release: downloads it and SHA256SUMS, compares, and only then installs.
+# Installs the quinistry binary of a release: downloads it and SHA256SUMS, and installs it only if the
+# checksum matches.
 #
 #   curl -fsSL https://github.com/quinistry/quinistry/releases/latest/download/install.sh | sh
 #
@@ -9,8 +10,8 @@
 #   QUINISTRY_VERSION    the version, such as 0.1.0. Default: the newest release
 #   QUINISTRY_BASE_URL   the folder of the release's files, such as that of a mirror. Default: GitHub
 #
-# Needs Linux on x86_64 or aarch64, curl or wget, and sha256sum. Everything runs from `main` in the last line,
-# so a script that arrives in part does nothing.
+# Needs Linux on x86_64 or aarch64, curl or wget, and sha256sum. The last line calls `main`, so that an
+# incompletely downloaded script does nothing.
 set -eu
 
 fail() {
@@ -33,7 +34,7 @@ binary_name() {
 # download URL FILE
 download() {
   if command -v curl >/dev/null 2>&1; then
-    # From HTTPS no redirection may lead to less.
+    # A redirection from HTTPS may only lead to HTTPS.
     protocols='=https'
     case $1 in http:*) protocols='=http,https' ;; esac
     reason=$(curl --proto "$protocols" -fsSL -o "$2" "$1" 2>&1) && return
@@ -95,7 +96,7 @@ main() {
   verify "$work" "$name"
 
   mkdir -p "$folder" || fail "cannot create $folder; set PREFIX to a folder of yours"
-  # Beside its place, so that the last step is a rename: a running quinistry stays what it is.
+  # In the same folder, so that the last step is a rename: a running quinistry keeps its executable.
   partial=$folder/.quinistry.$$
   { cp "$work/$name" "$partial" && chmod 755 "$partial"; } ||
     fail "cannot write to $folder; set PREFIX to a folder of yours"

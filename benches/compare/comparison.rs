@@ -1,34 +1,41 @@
-//! The run: measures with each in turn, round after round, so that noise hits all alike; and keeps to its time.
+//! The course of a comparison: each work is measured with all peers in turn, round after round, so that noise
+//! affects all alike, and within a time limit.
 
 use std::time::{Duration, Instant};
 
 use super::options::Options;
 use super::peers::Peer;
-use super::row::{Row, Work};
+use super::row::{ComparisonRow, Work};
 use super::support::spread::Spread;
 
 #[derive(Debug)]
 pub(crate) struct Comparison {
     pub(crate) options: Options,
     began: Instant,
-    /// How long preparations took.
+    /// Time spent on preparations, which does not count.
     prepared: Duration,
-    pub(crate) rows: Vec<Row>,
-    /// Works that there was no time for.
-    pub(crate) left: Vec<String>,
+    pub(crate) rows: Vec<ComparisonRow>,
+    /// Names of works that were left out for lack of time.
+    pub(crate) skipped: Vec<String>,
 }
 
 impl Comparison {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, began: Instant::now(), prepared: Duration::ZERO, rows: Vec::new(), left: Vec::new() }
+        Self {
+            options,
+            began: Instant::now(),
+            prepared: Duration::ZERO,
+            rows: Vec::new(),
+            skipped: Vec::new(),
+        }
     }
 
-    /// How long it has been measuring.
+    /// Returns the time spent on measurements.
     pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed().saturating_sub(self.prepared)
     }
 
-    /// Does what does not count, since it is done but once.
+    /// Runs a preparation, whose time does not count.
     pub(crate) fn prepare<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let done = work();
@@ -36,15 +43,16 @@ impl Comparison {
         done
     }
 
-    /// Whether any of these works is to be measured, now.
-    pub(crate) fn wants(&mut self, names: &[&str]) -> bool {
+    /// Returns true if any of these works is selected and there is time for it; records works for which there
+    /// is none.
+    pub(crate) fn selects(&mut self, names: &[&str]) -> bool {
         let only = &self.options.only;
         let wanted = |name: &&str| only.is_empty() || only.iter().any(|words| name.contains(words.as_str()));
         let names: Vec<&str> = names.iter().copied().filter(wanted).collect();
         if self.elapsed() < self.options.limit {
             return !names.is_empty();
         }
-        self.left.extend(names.into_iter().map(String::from));
+        self.skipped.extend(names.into_iter().map(String::from));
         false
     }
 
@@ -56,18 +64,18 @@ impl Comparison {
         peers: &[Peer],
         mut measure: impl FnMut(Peer) -> f64,
     ) {
-        self.rows_at_once(vec![work], rounds, peers, |peer| vec![measure(peer)]);
+        self.rows_of_one_measurement(vec![work], rounds, peers, |peer| vec![measure(peer)]);
     }
 
-    /// Measures several works that come of one measurement, of which `measure` gives a figure each.
-    pub(crate) fn rows_at_once(
+    /// Measures several works with one measurement; `measure` returns a figure for each.
+    pub(crate) fn rows_of_one_measurement(
         &mut self,
         works: Vec<Work>,
         rounds: usize,
         peers: &[Peer],
         mut measure: impl FnMut(Peer) -> Vec<f64>,
     ) {
-        if !self.wants(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
+        if !self.selects(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
             return;
         }
         let begin = Instant::now();
@@ -77,14 +85,14 @@ impl Comparison {
                 break;
             }
             for (place, peer) in peers.iter().enumerate() {
-                for (of, figure) in figures.iter_mut().zip(measure(*peer)) {
-                    of[place].push(figure);
+                for (figures_of_work, figure) in figures.iter_mut().zip(measure(*peer)) {
+                    figures_of_work[place].push(figure);
                 }
             }
         }
         for (work, figures) in works.into_iter().zip(figures) {
             let of = peers.iter().copied().zip(figures.into_iter().map(Spread::of)).collect();
-            let row = Row { work, of };
+            let row = ComparisonRow { work, of };
             let medians: Vec<String> = row
                 .of
                 .iter()

@@ -1,17 +1,17 @@
-//! Blobs and manifests that are all distinct, and incompressible, though they are made in no time.
+//! Blobs and manifests that are distinct, incompressible and cheap to make.
 
 use quinistry::oci::{Algorithm, Digest, Hasher, media_type};
 
-/// How long a blob's pattern is before it begins again.
-const PATTERN: usize = 1 << 20;
+/// Length of the pattern that blobs repeat, in bytes.
+const PATTERN_BYTES: usize = 1 << 20;
 
-/// What all blobs consist of but for their first bytes.
+/// Bytes that all blobs share, except for their first eight.
 #[derive(Debug)]
 pub(crate) struct Pattern(Vec<u8>);
 
-/// A blob, whose first bytes nobody else has.
+/// A blob with a distinct beginning.
 #[derive(Clone, Debug)]
-pub(crate) struct Blob {
+pub(crate) struct GeneratedBlob {
     first: [u8; 8],
     pub(crate) size: usize,
     pub(crate) digest: Digest,
@@ -19,9 +19,9 @@ pub(crate) struct Blob {
 
 impl Pattern {
     pub(crate) fn new() -> Self {
-        // Xorshift: incompressible is all that it must be.
+        // Xorshift: the bytes need only be incompressible.
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let words = (0..PATTERN / 8).flat_map(|_| {
+        let words = (0..PATTERN_BYTES / 8).flat_map(|_| {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
@@ -30,42 +30,42 @@ impl Pattern {
         Self(words.collect())
     }
 
-    /// A blob of at least 8 bytes; the same for the same number and size.
-    pub(crate) fn blob(&self, size: usize, number: u64) -> Blob {
-        let mut blob = Blob { first: number.to_le_bytes(), size, digest: Digest::sha256(b"") };
+    /// Makes a blob of at least 8 bytes; equal numbers and sizes make equal blobs.
+    pub(crate) fn blob(&self, size: usize, number: u64) -> GeneratedBlob {
+        let mut blob = GeneratedBlob { first: number.to_le_bytes(), size, digest: Digest::sha256(b"") };
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        for piece in self.pieces(&blob) {
-            hasher.update(piece);
+        for chunk in self.chunks(&blob) {
+            hasher.update(chunk);
         }
         blob.digest = hasher.finish();
         blob
     }
 
-    pub(crate) fn blobs(&self, size: usize, count: usize, first: u64) -> Vec<Blob> {
+    pub(crate) fn blobs(&self, size: usize, count: usize, first: u64) -> Vec<GeneratedBlob> {
         (first..).take(count).map(|number| self.blob(size, number)).collect()
     }
 
-    /// Its bytes, in order.
-    pub(crate) fn pieces<'a>(&'a self, blob: &'a Blob) -> Vec<&'a [u8]> {
-        let mut pieces = vec![&blob.first[..]];
+    /// Returns the bytes of a blob, in order.
+    pub(crate) fn chunks<'a>(&'a self, blob: &'a GeneratedBlob) -> Vec<&'a [u8]> {
+        let mut chunks = vec![&blob.first[..]];
         let mut left = blob.size - 8;
         let mut from = 8;
         while left > 0 {
-            let piece = &self.0[from..PATTERN.min(from + left)];
-            left -= piece.len();
+            let chunk = &self.0[from..PATTERN_BYTES.min(from + left)];
+            left -= chunk.len();
             from = 0;
-            pieces.push(piece);
+            chunks.push(chunk);
         }
-        pieces
+        chunks
     }
 }
 
-/// The configuration of all images here.
+/// Configuration of all images of this bench.
 pub(crate) const CONFIG: &[u8] =
     br#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
 
-/// An image of such layers; distinct by its number.
-pub(crate) fn manifest(layers: &[&Blob], number: u64) -> Vec<u8> {
+/// Makes an image of these layers, distinct by its number.
+pub(crate) fn manifest(layers: &[&GeneratedBlob], number: u64) -> Vec<u8> {
     let layers: Vec<String> = layers.iter().map(|blob| descriptor(&blob.digest, blob.size)).collect();
     format!(
         r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{}","size":{}}},"layers":[{}],"annotations":{{"number":"{number}"}}}}"#,
@@ -78,7 +78,7 @@ pub(crate) fn manifest(layers: &[&Blob], number: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An artifact that refers to a manifest; distinct by its number.
+/// Makes an artifact that refers to a manifest, distinct by its number.
 pub(crate) fn referrer(subject: &[u8], number: u64) -> Vec<u8> {
     let of = format!(
         r#","artifactType":"application/vnd.example.signature","subject":{{"mediaType":"{}","digest":"{}","size":{}}}}}"#,

@@ -1,5 +1,6 @@
-//! The same data for all, each on its own copy: written as plain files, so that nobody's way of pushing has a say in it.
-//! It stays for the next run, since to remove as many files takes longer than to write them.
+//! Equal data for all peers, a copy for each, written as plain files so that no peer's way of pushing affects
+//! the comparison. The data stays for the next run, since removing so many files takes longer than writing
+//! them.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -7,49 +8,50 @@ use std::path::{Path, PathBuf};
 
 use quinistry::oci::Digest;
 
-use super::content::{Blob, CONFIG, Pattern, manifest, referrer};
+use super::content::{CONFIG, GeneratedBlob, Pattern, manifest, referrer};
 use super::options::Options;
 use super::peers::Peer;
 use super::support::connection::Connection;
 use super::support::process::Process;
 
-/// The repository of one image, with large and small layers.
+/// Repository of one image with large and small layers.
 pub(crate) const IMAGE: &str = "image";
-/// The repository of one image, with many tags.
+/// Repository of one image with many tags.
 pub(crate) const TAGS: &str = "tags";
-/// The repository of one image, that much refers to.
+/// Repository of one image with many referrers.
 pub(crate) const REFERRERS: &str = "referrers";
 
-/// Raised whenever what is written changes.
-const VERSION: u32 = 1;
+/// Version of the data, raised with every change to what is written.
+const DATA_VERSION: u32 = 1;
 
-/// As much as our own layer has, about.
-const OWN: usize = 12_000_000;
+/// Size of a layer like our own, in bytes.
+const OWN_LAYER_BYTES: usize = 12_000_000;
 
-/// The layer of all images of a store that grows.
-const TINY: usize = 64;
+/// Size of the layer of all images in a growing store, in bytes.
+const SMALL_LAYER_BYTES: usize = 64;
 
-/// What is read.
+/// Data that the peers serve.
 #[derive(Debug)]
-pub(crate) struct Data {
+pub(crate) struct PeerData {
     dir: PathBuf,
     pattern: Pattern,
-    /// 1 KB, 1 MB, 100 MB, and one like our own.
-    pub(crate) layers: Vec<Blob>,
+    /// Layers of 1 KB, 1 MB, 100 MB, and of the size of our own.
+    pub(crate) layers: Vec<GeneratedBlob>,
     pub(crate) image: Vec<u8>,
     tags: usize,
     referrers: usize,
 }
 
-impl Data {
-    /// To be written when somebody needs it.
+impl PeerData {
+    /// Describes the data; `folder` writes it when a peer needs it.
     pub(crate) fn new(options: &Options) -> Self {
         let pattern = Pattern::new();
-        let sizes = [1_000, 1_000_000, options.scaled(100_000_000), OWN];
-        let layers: Vec<Blob> = (0..).zip(sizes).map(|(number, size)| pattern.blob(size, number)).collect();
+        let sizes = [1_000, 1_000_000, options.scaled(100_000_000), OWN_LAYER_BYTES];
+        let layers: Vec<GeneratedBlob> =
+            (0..).zip(sizes).map(|(number, size)| pattern.blob(size, number)).collect();
         let image = manifest(&layers.iter().collect::<Vec<_>>(), 0);
         let (tags, referrers) = (options.scaled(10_000), options.scaled(1_000));
-        let dir = options.dir.join(format!("data-{VERSION}-{}", options.scale));
+        let dir = options.dir.join(format!("data-{DATA_VERSION}-{}", options.scale));
         Self { dir, pattern, layers, image, tags, referrers }
     }
 
@@ -61,41 +63,42 @@ impl Data {
         self.referrers
     }
 
-    /// The folder of one of them, written if it is not there.
+    /// Returns the folder of a peer, and writes the folder if it does not exist.
     pub(crate) fn folder(&self, peer: Peer) -> PathBuf {
         self.written(peer.name(), |folder| match peer {
             Peer::Nginx => self.write_urls(folder),
             Peer::Crane => self.write_blobs(folder),
-            _ => self.write_store(&Layout::new(folder)),
+            _ => self.write_store(&StoreFolder::new(folder)),
         })
     }
 
-    /// The folder of a store with so many images of one repository, for all who share the layout.
+    /// Returns the folder of a store with `count` images in one repository, for all peers that share the
+    /// layout.
     pub(crate) fn grown(&self, repository: &str, count: usize) -> PathBuf {
         self.written(&format!("grown-{count}"), |folder| self.write_images(folder, repository, count))
     }
 
-    /// An image of that store.
+    /// Returns an image of the growing store.
     pub(crate) fn grown_image(&self, number: usize) -> Vec<u8> {
-        manifest(&[&self.pattern.blob(TINY, 0)], number as u64)
+        manifest(&[&self.pattern.blob(SMALL_LAYER_BYTES, 0)], number as u64)
     }
 
-    /// A folder that is written to its end, unless it was before.
+    /// Writes a folder completely, unless an earlier run did.
     fn written(&self, name: &str, write: impl FnOnce(&Path)) -> PathBuf {
         let folder = self.dir.join(name);
-        let whole = self.dir.join(format!("{name}.whole"));
-        if !whole.exists() {
+        let complete = self.dir.join(format!("{name}.whole"));
+        if !complete.exists() {
             eprintln!("writing {}", folder.display());
-            // What a run left that was interrupted.
+            // Remains of an interrupted run.
             let _ = fs::remove_dir_all(&folder);
             write(&folder);
             flush(&folder);
-            File::create(&whole).unwrap();
+            File::create(&complete).unwrap();
         }
         folder
     }
 
-    /// Starts one of them on it.
+    /// Starts a peer on its folder.
     pub(crate) fn serve(&self, peer: Peer, options: &Options) -> Process {
         let server = peer.start(&options.quinistry, &self.folder(peer));
         if peer == Peer::Crane {
@@ -104,10 +107,10 @@ impl Data {
         server
     }
 
-    fn write_store(&self, layout: &Layout) {
+    fn write_store(&self, layout: &StoreFolder) {
         layout.blob(CONFIG);
         for blob in &self.layers {
-            layout.blob_of(&blob.digest, &self.pattern.pieces(blob));
+            layout.blob_of(&blob.digest, &self.pattern.chunks(blob));
             layout.link_layer(IMAGE, &blob.digest);
         }
         for repository in [IMAGE, TAGS, REFERRERS] {
@@ -120,12 +123,12 @@ impl Data {
         }
     }
 
-    /// Images with a tag each.
+    /// Writes images with a tag each.
     fn write_images(&self, folder: &Path, repository: &str, count: usize) {
-        let layout = Layout::new(folder);
-        let layer = self.pattern.blob(TINY, 0);
+        let layout = StoreFolder::new(folder);
+        let layer = self.pattern.blob(SMALL_LAYER_BYTES, 0);
         let config = layout.blob(CONFIG);
-        layout.blob_of(&layer.digest, &self.pattern.pieces(&layer));
+        layout.blob_of(&layer.digest, &self.pattern.chunks(&layer));
         layout.link_layer(repository, &config);
         layout.link_layer(repository, &layer.digest);
         let layout = &layout;
@@ -134,21 +137,21 @@ impl Data {
                 layout.manifest(repository, &self.grown_image(number), &[tag(number)]);
             }
         };
-        // Two at a time: most of it is waiting.
+        // Two threads, since most of the time is spent waiting.
         std::thread::scope(|scope| {
             scope.spawn(|| write(0..count / 2));
             scope.spawn(|| write(count / 2..count));
         });
     }
 
-    /// All answers as files of the same names.
+    /// Writes all responses as files of the same names.
     fn write_urls(&self, folder: &Path) {
-        let put = |path: String, pieces: &[&[u8]]| put(&folder.join("v2").join(path), pieces);
+        let put = |path: String, chunks: &[&[u8]]| put(&folder.join("v2").join(path), chunks);
         let digest = Digest::sha256(&self.image);
         put(format!("{IMAGE}/manifests/latest"), &[&self.image]);
         put(format!("{IMAGE}/manifests/{digest}"), &[&self.image]);
         for blob in &self.layers {
-            put(format!("{IMAGE}/blobs/{}", blob.digest), &self.pattern.pieces(blob));
+            put(format!("{IMAGE}/blobs/{}", blob.digest), &self.pattern.chunks(blob));
         }
         let mut tags = self.all_tags();
         tags.insert(0, "latest".into());
@@ -173,10 +176,10 @@ impl Data {
         put(format!("{REFERRERS}/referrers/{digest}"), &[index.to_string().as_bytes()]);
     }
 
-    /// crane's blobs lie in files named by their digest; its manifests lie in memory.
+    /// Writes crane's blobs as files named by their digests; crane keeps manifests in memory.
     fn write_blobs(&self, folder: &Path) {
         for blob in &self.layers {
-            put(&folder.join("sha256").join(blob.digest.hex()), &self.pattern.pieces(blob));
+            put(&folder.join("sha256").join(blob.digest.hex()), &self.pattern.chunks(blob));
         }
     }
 
@@ -197,16 +200,16 @@ impl Data {
     }
 }
 
-/// The name of a tag among many.
+/// Returns the name of a tag among many.
 pub(crate) fn tag(number: usize) -> String {
     format!("v{number:06}")
 }
 
-/// distribution's own layout, which we share.
+/// distribution's layout, which quinistry shares.
 #[derive(Debug)]
-pub(crate) struct Layout(PathBuf);
+pub(crate) struct StoreFolder(PathBuf);
 
-impl Layout {
+impl StoreFolder {
     pub(crate) fn new(folder: &Path) -> Self {
         Self(folder.join("docker/registry/v2"))
     }
@@ -217,8 +220,8 @@ impl Layout {
         digest
     }
 
-    fn blob_of(&self, digest: &Digest, pieces: &[&[u8]]) {
-        put(&self.blob_folder(digest).join("data"), pieces);
+    fn blob_of(&self, digest: &Digest, chunks: &[&[u8]]) {
+        put(&self.blob_folder(digest).join("data"), chunks);
     }
 
     fn blob_folder(&self, digest: &Digest) -> PathBuf {
@@ -246,12 +249,12 @@ impl Layout {
         let link = [digest.as_str().as_bytes()];
         put(&self.revision_folder(repository, &digest).join("link"), &link);
         for tag in tags {
-            // Not what a tag has meant, which is nearly as many files again, and asked for only when it is deleted.
+            // Without the tag's index: nearly as many files again, and read only when the tag is deleted.
             put(&self.tag_folder(repository, tag).join("current/link"), &link);
         }
     }
 
-    /// Takes an image away again, with the one layer that only it has.
+    /// Removes an image and the layer that no other image has.
     pub(crate) fn remove(&self, repository: &str, tag: &str, manifest: &[u8], layer: &Digest) {
         let digest = Digest::sha256(manifest);
         for folder in [
@@ -261,22 +264,22 @@ impl Layout {
             self.blob_folder(layer),
             self.blob_folder(&digest),
         ] {
-            // One that was not pushed any more has none.
+            // Images that were never pushed have no folders.
             let _ = fs::remove_dir_all(folder);
         }
     }
 }
 
-/// Waits until a folder's disk has what was written.
+/// Waits until all files of a folder's filesystem are on disk.
 pub(crate) fn flush(folder: &Path) {
     rustix::fs::syncfs(File::open(folder).unwrap()).unwrap();
 }
 
-fn put(path: &Path, pieces: &[&[u8]]) {
+fn put(path: &Path, chunks: &[&[u8]]) {
     let folder = path.parent().expect("a file lies in a folder");
     fs::create_dir_all(folder).unwrap();
     let mut file = File::create(path).unwrap();
-    for piece in pieces {
-        file.write_all(piece).unwrap();
+    for chunk in chunks {
+        file.write_all(chunk).unwrap();
     }
 }

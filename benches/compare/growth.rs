@@ -1,5 +1,5 @@
-//! How all of it grows as the store does: to ten times as many manifests, and to a hundred times. A store of each size,
-//! which all serve in turn, one at a time, and from which goes again what each has pushed.
+//! Growth of all figures with the store: to ten times and a hundred times as many manifests. The peers serve
+//! each store in turn, one at a time, and the images that each has pushed are removed again.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,80 +9,83 @@ use std::time::Duration;
 use quinistry::oci::Digest;
 
 use super::comparison::Comparison;
-use super::content::{Blob, CONFIG, Pattern, manifest};
-use super::data::{Data, Layout, flush, tag};
+use super::content::{CONFIG, GeneratedBlob, Pattern, manifest};
+use super::data::{PeerData, StoreFolder, flush, tag};
 use super::peers::Peer;
 use super::push;
-use super::reads::{pages, time_of_one};
-use super::row::{Better, Row, Work};
-use super::starts::first_answer;
+use super::reads::{mean_time, read_pages};
+use super::row::{Better, ComparisonRow, Work};
+use super::starts::start_and_get;
 use super::support::connection::Connection;
 use super::support::parallel;
 use super::support::process::Process;
 
 const REPOSITORY: &str = "grown";
 const CLIENTS: usize = 8;
-const FIRST: usize = 1_000;
-const TIMES: [usize; 3] = [1, 10, 100];
+const SMALLEST_STORE: usize = 1_000;
+const GROWTH_FACTORS: [usize; 3] = [1, 10, 100];
 
-/// Numbers from here on are of images that are pushed, and not there before.
-const PUSHED: usize = 900_000;
+/// First number of the images that are pushed to an existing store.
+const FIRST_PUSHED_NUMBER: usize = 900_000;
 
-/// What one of the plot's panels shows.
+/// Data of one panel of the plot.
 #[derive(Debug)]
 pub(crate) struct Panel {
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
-    /// For each, how many manifests there were, and the median then.
+    /// For each peer, the numbers of manifests and the medians.
     pub(crate) lines: Vec<(Peer, Vec<(usize, f64)>)>,
 }
 
-/// Title, how the row begins, unit, better.
-const MEASURED: [(&str, &str, Better); 4] = [
+/// Title and beginning of the row's name, unit, better.
+const MEASUREMENTS: [(&str, &str, Better); 4] = [
     ("exec to first answer", "ms", Better::Less),
     ("manifest GET by tags in turn", "k/s", Better::More),
     ("list of all tags", "ms", Better::Less),
     ("push of images", "images/s", Better::More),
 ];
 
-pub(crate) fn measure(comparison: &mut Comparison, data: &Data, lasting: &[Peer]) -> Vec<Panel> {
+pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, persistent: &[Peer]) -> Vec<Panel> {
     let options = comparison.options.clone();
-    let all: Vec<(usize, Vec<Work>)> =
-        TIMES.iter().map(|times| options.scaled(FIRST * times)).map(|count| (count, works(count))).collect();
+    let all: Vec<(usize, Vec<Work>)> = GROWTH_FACTORS
+        .iter()
+        .map(|times| options.scaled(SMALLEST_STORE * times))
+        .map(|count| (count, works(count)))
+        .collect();
     let pattern = Pattern::new();
     let pushed = pattern.blobs(4_096, options.scaled(20_000), 1);
     for (count, works) in &all {
-        if !comparison.wants(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
+        if !comparison.selects(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
             continue;
         }
         let folder = comparison.prepare(|| {
             let folder = data.grown(REPOSITORY, *count);
-            if mark(&folder).exists() {
+            if pushed_marker(&folder).exists() {
                 remove(&folder, &pushed);
             }
             folder
         });
-        comparison.rows_at_once(works.clone(), options.long_rounds(), lasting, |peer| {
+        comparison.rows_of_one_measurement(works.clone(), options.long_rounds(), persistent, |peer| {
             let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(0));
-            let (server, start) = first_answer(|| peer.start(&options.quinistry, &folder), &target);
+            let (server, start) = start_and_get(|| peer.start(&options.quinistry, &folder), &target);
             let window = options.window();
             let gets = gets(&server, *count, window);
             let list = format!("/v2/{REPOSITORY}/tags/list");
-            let tags = time_of_one(&server, window / 2, |connection| pages(connection, &list));
-            File::create(mark(&folder)).unwrap();
+            let tags = mean_time(&server, window / 2, |connection| read_pages(connection, &list));
+            File::create(pushed_marker(&folder)).unwrap();
             let (rate, begun) = push_images(&server, &pushed, &pattern, window * 2);
             drop(server);
             remove(&folder, &pushed[..begun]);
             vec![start, gets / 1e3, tags, rate]
         });
     }
-    MEASURED.iter().enumerate().filter_map(|(at, of)| panel(&comparison.rows, &all, at, of)).collect()
+    MEASUREMENTS.iter().enumerate().filter_map(|(at, of)| panel(&comparison.rows, &all, at, of)).collect()
 }
 
 fn works(count: usize) -> Vec<Work> {
     let name = |title: &str| format!("{title}, {count} manifests");
-    MEASURED
+    MEASUREMENTS
         .iter()
         .map(|&(title, unit, better)| {
             let work = if better == Better::More {
@@ -90,14 +93,14 @@ fn works(count: usize) -> Vec<Work> {
             } else {
                 Work::cost(name(title), unit)
             };
-            let is_start = title == MEASURED[0].0;
-            if is_start && count == FIRST * TIMES[2] { work.at_most(50.0) } else { work }
+            let is_start = title == MEASUREMENTS[0].0;
+            if is_start && count == SMALLEST_STORE * GROWTH_FACTORS[2] { work.at_most(50.0) } else { work }
         })
         .collect()
 }
 
 fn panel(
-    rows: &[Row],
+    rows: &[ComparisonRow],
     all: &[(usize, Vec<Work>)],
     at: usize,
     &(title, unit, better): &(&'static str, &'static str, Better),
@@ -116,27 +119,27 @@ fn panel(
     (!lines.is_empty()).then_some(Panel { title, unit, better, lines })
 }
 
-fn image(layer: &Blob, number: usize) -> Vec<u8> {
+fn image(layer: &GeneratedBlob, number: usize) -> Vec<u8> {
     manifest(&[layer], number as u64)
 }
 
-/// Stands beside a store that has more in it than it should.
-fn mark(folder: &Path) -> std::path::PathBuf {
+/// Returns the path of a file that exists while a store contains pushed images.
+fn pushed_marker(folder: &Path) -> std::path::PathBuf {
     folder.with_extension("pushed")
 }
 
-/// Takes away again what was pushed.
-fn remove(folder: &Path, layers: &[Blob]) {
-    let layout = Layout::new(folder);
+/// Removes the pushed images.
+fn remove(folder: &Path, layers: &[GeneratedBlob]) {
+    let layout = StoreFolder::new(folder);
     for (number, layer) in layers.iter().enumerate() {
-        let number = PUSHED + number;
+        let number = FIRST_PUSHED_NUMBER + number;
         layout.remove(REPOSITORY, &tag(number), &image(layer, number), &layer.digest);
     }
     flush(folder);
-    fs::remove_file(mark(folder)).unwrap();
+    fs::remove_file(pushed_marker(folder)).unwrap();
 }
 
-/// By tags all over the store, so that no answer is at hand just because it was given before.
+/// Measures requests for tags from all over the store, so that no response is cached from an earlier request.
 fn gets(server: &Process, count: usize, window: Duration) -> f64 {
     let next = AtomicUsize::new(0);
     let one = |connection: &mut Connection, _| {
@@ -147,8 +150,13 @@ fn gets(server: &Process, count: usize, window: Duration) -> f64 {
     parallel::rate(CLIENTS, window, || server.connect(), one)
 }
 
-/// Images per second, and how many have been begun.
-fn push_images(server: &Process, layers: &[Blob], pattern: &Pattern, window: Duration) -> (f64, usize) {
+/// Measures pushes, and returns images per second and the number of images begun.
+fn push_images(
+    server: &Process,
+    layers: &[GeneratedBlob],
+    pattern: &Pattern,
+    window: Duration,
+) -> (f64, usize) {
     let digest = Digest::sha256(CONFIG);
     assert_eq!(
         server.connect().ask("HEAD", &format!("/v2/{REPOSITORY}/blobs/{digest}"), "", &[], |_| ()).status,
@@ -158,8 +166,8 @@ fn push_images(server: &Process, layers: &[Blob], pattern: &Pattern, window: Dur
     let done = push::all(server, CLIENTS, layers.len(), window, |connection, number| {
         let layer = &layers[number];
         push::blob(connection, REPOSITORY, layer, pattern);
-        let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(PUSHED + number));
-        push::manifest(connection, &target, &image(layer, PUSHED + number));
+        let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(FIRST_PUSHED_NUMBER + number));
+        push::manifest(connection, &target, &image(layer, FIRST_PUSHED_NUMBER + number));
     });
     (done.rate(), done.count)
 }

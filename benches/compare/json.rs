@@ -1,12 +1,12 @@
-//! All figures, for whoever wants to see how they change from run to run.
+//! All figures as JSON, to compare runs.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::row::{Better, Row};
+use super::row::{Better, ComparisonRow};
 
-pub(crate) fn document(rows: &[Row], before: &str, after: &str, took: Duration) -> String {
+pub(crate) fn document(rows: &[ComparisonRow], before: &str, after: &str, took: Duration) -> String {
     let works: Vec<Value> = rows.iter().map(work).collect();
     let document = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -19,7 +19,7 @@ pub(crate) fn document(rows: &[Row], before: &str, after: &str, took: Duration) 
     format!("{document:#}\n")
 }
 
-fn work(row: &Row) -> Value {
+fn work(row: &ComparisonRow) -> Value {
     let figures: Map<String, Value> =
         row.of.iter().map(|(peer, spread)| (peer.name().to_owned(), json!(spread.values()))).collect();
     json!({

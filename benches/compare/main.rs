@@ -1,8 +1,9 @@
-//! Side by side: the same work on the same machine, by us, by other registries, and by what does nothing but move bytes.
+//! Side by side: the same work on the same machine by quinistry, by other registries, and by programs that
+//! only move bytes.
 //!
-//! Drives every program from outside, over loopback, in turn, and prints one table; `benches/compare/run` is the way to
-//! call it, and installs what is compared with. Whether an answer is right is not asked here beyond its status: the tests
-//! do that.
+//! The bench drives every program from outside, over loopback, in turn, and prints one table;
+//! `benches/compare/run` installs the peers and calls the bench. Only the status of a response is checked
+//! here: the tests check the rest.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 #![allow(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
@@ -28,76 +29,72 @@ use std::fs;
 use std::path::Path;
 
 use comparison::Comparison;
-use data::Data;
+use data::PeerData;
 use options::Options;
-use peers::{LASTING, Peer, REGISTRIES, SERVERS};
+use peers::{PERSISTENT, Peer, REGISTRIES, SERVERS};
 use support::{load_average, wrk};
-use table::Table;
+use table::ComparisonTable;
 
-/// What one must know to read the table.
+/// Explanation of the table.
 const NOTES: &str = "\
-Medians, and × by how many times ours is the better; beneath them the least and the most. –: it cannot do that, or is not
-asked to.
-quinistry: what is pushed is flushed, with the folders that it lies in, before it is answered. docker-registry 2.8 and
-distribution 3.1 flush all files, but no folders (distribution those of links): blobs may be gone after a power failure.
-crane flushes nothing.
-crane: keeps manifests in memory, and hashes a blob whenever it is asked for one, so that it is spared many large ones.
-nginx: no registry; the same answers as static files, with sendfile. dd: conv=fsync, of the same bytes.
-Pushes of many blobs end after a few seconds: the rate is that of those that were pushed by then.";
+Medians, and × how many times better quinistry's is; beneath them the least and the greatest figure. –: not supported, or
+not measured.
+quinistry flushes pushed files and their folders before it responds. docker-registry 2.8 and distribution 3.1 flush all
+files, but no folders (distribution only those of links): blobs may be lost in a power failure. crane flushes nothing.
+crane keeps manifests in memory, and hashes a blob at each request, so that it is not measured with many large blobs.
+nginx is not a registry: it serves the same responses as static files, with sendfile. dd: conv=fsync, of the same bytes.
+Pushes of many blobs end after a few seconds: the rate is that of the blobs pushed by then.";
 
 fn main() {
     let options = Options::parse();
     fs::create_dir_all(&options.dir).unwrap();
     let before = load_average();
-    let there = |all: &[Peer]| all.iter().copied().filter(|peer| peer.is_there()).collect::<Vec<_>>();
-    for peer in SERVERS.iter().filter(|peer| !peer.is_there()) {
-        eprintln!("{} is not installed: it is left out", peer.name());
+    let installed = |all: &[Peer]| all.iter().copied().filter(|peer| peer.is_installed()).collect::<Vec<_>>();
+    for peer in SERVERS.iter().filter(|peer| !peer.is_installed()) {
+        eprintln!("{} is not installed and is left out", peer.name());
     }
-    assert!(wrk::is_there(), "wrk is not installed: benches/compare/run installs it");
-    let data = Data::new(&options);
-    // Of a run that was interrupted.
+    assert!(wrk::is_installed(), "wrk is not installed: benches/compare/run installs it");
+    let data = PeerData::new(&options);
+    // Remains of an interrupted run.
     let _ = fs::remove_dir_all(pushes::root(&options));
-    let (servers, registries) = (there(SERVERS), there(REGISTRIES));
+    let (servers, registries) = (installed(SERVERS), installed(REGISTRIES));
     let mut comparison = Comparison::new(options);
     comparison.prepare(|| servers.iter().for_each(|peer| drop(data.folder(*peer))));
 
     starts::sizes(&mut comparison, &registries);
     starts::measure(&mut comparison, &data, &servers);
-    // On a busy machine there is no time for what comes last: of that there is the most, and the fewest goals.
-    let panels = growth::measure(&mut comparison, &data, &there(LASTING));
+    // On a busy machine there is no time for the last works: the most numerous ones, with the fewest goals.
+    let panels = growth::measure(&mut comparison, &data, &installed(PERSISTENT));
     pushes::measure(&mut comparison, &registries);
     starts::memory(&mut comparison, &data, &registries);
     reads::measure(&mut comparison, &data, &servers);
 
     let took = comparison.elapsed();
-    let Comparison { options, rows, left, .. } = comparison;
-    print!("\n{}\n{NOTES}\n", Table(&rows));
+    let Comparison { options, rows, skipped, .. } = comparison;
+    print!("\n{}\n{NOTES}\n", ComparisonTable(&rows));
     let cores = std::thread::available_parallelism().unwrap();
     let after = load_average();
     println!("{cores} cores, load before {before}, after {after}; figures from a busy machine say little");
-    let is_whole = options.is_full() && left.is_empty();
-    for name in left {
-        println!("not measured, since there was no time left: {name}");
+    let is_complete = options.is_full() && skipped.is_empty();
+    for name in skipped {
+        println!("not measured for lack of time: {name}");
     }
     let results = options.dir.join("compare.json");
     fs::write(&results, json::document(&rows, &before, &after, took)).unwrap();
     println!("all figures: {}", results.display());
     if !panels.is_empty() {
-        let plot = plot_file(&options, is_whole);
+        let plot = plot_file(&options, is_complete);
         fs::write(&plot, svg::plot(&panels)).unwrap();
         println!("growth: {}", plot.display());
     }
     println!("in {:.0} s", took.as_secs_f64());
-    eprintln!(
-        "removing what was pushed; all other data stays for the next run, in {}",
-        options.dir.display()
-    );
+    eprintln!("removing pushed files; all other data stays for the next run, in {}", options.dir.display());
     let _ = fs::remove_dir_all(pushes::root(&options));
 }
 
 /// Returns the path of the diagram. Only a complete run overwrites the one that docs/benchmarks.md shows.
-fn plot_file(options: &Options, is_whole: bool) -> std::path::PathBuf {
-    if is_whole {
+fn plot_file(options: &Options, is_complete: bool) -> std::path::PathBuf {
+    if is_complete {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/growth.svg")
     } else {
         options.dir.join("growth.svg")

@@ -1,4 +1,4 @@
-//! What the command line says, and what follows from it: how much, how long, how often.
+//! Options of the command line, and the numbers, sizes and times that follow from them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 const USAGE: &str = "\
 benches/compare/run [--quick] [--only WORDS]... [--dir DIR] [--scale N] [--minutes N]
 
-  --quick       a tenth of everything, in two minutes: to see whether it works, not for figures
-  --only WORDS  only works whose names contain these words (several: any of them)
-  --dir DIR     where the data lies, from run to run, and the results: on the disk to be measured, with 8 GB free
+  --quick       run a tenth of everything, in two minutes: shows that it works, not how fast
+  --only WORDS  run only works whose names contain these words (several: any of them)
+  --dir DIR     folder of the data, which is kept between runs, and of the results: on the disk to measure, with 8 GB free
                 [default: compare/ in cargo's target folder]
-  --scale N     an Nth of all numbers and sizes of what is stored and pushed [default: 1]
-  --minutes N   begin nothing more after so long, beside what it takes to write the data the first time [default: 10]";
+  --scale N     divide all numbers and sizes of stored and pushed objects by N [default: 1]
+  --minutes N   begin no measurement after N minutes, not counting the first writing of the data [default: 10]";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// The binary to be measured.
+    /// Path of the binary to measure.
     pub(crate) quinistry: PathBuf,
     pub(crate) dir: PathBuf,
     pub(crate) only: Vec<String>,
@@ -25,7 +25,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Says what is wrong, or how to call it, and ends the process then.
+    /// Parses the arguments. Prints the usage and ends the process if they are wrong or ask for help.
     pub(crate) fn parse() -> Self {
         let built = Path::new(env!("CARGO_BIN_EXE_quinistry"));
         let quinistry = std::env::var_os("QUINISTRY").map_or_else(|| built.to_owned(), PathBuf::from);
@@ -38,7 +38,7 @@ impl Options {
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| usage(&argument));
             match argument.as_str() {
-                // Cargo says it to every bench.
+                // Cargo passes this option to every bench.
                 "--bench" => {}
                 "--quick" => options.quick = true,
                 "--only" => options.only.push(value()),
@@ -54,37 +54,37 @@ impl Options {
         options
     }
 
-    /// Whether nothing is left out or made smaller.
+    /// Returns true if no work is left out or scaled down.
     pub(crate) fn is_full(&self) -> bool {
         self.scale == 1 && self.only.is_empty() && !self.quick
     }
 
-    /// Of what is stored or pushed: a number or a size.
+    /// Scales a number or size of stored or pushed objects.
     pub(crate) fn scaled(&self, number: usize) -> usize {
         (number / self.scale).max(1)
     }
 
-    /// How often short things are measured.
+    /// Number of rounds of short measurements.
     pub(crate) fn rounds(&self) -> usize {
         if self.quick { 1 } else { 5 }
     }
 
-    /// How often what takes seconds is measured.
+    /// Number of rounds of measurements that take seconds.
     pub(crate) fn long_rounds(&self) -> usize {
         if self.quick { 1 } else { 3 }
     }
 
-    /// How often something starts.
+    /// Number of starts of a process.
     pub(crate) fn starts(&self) -> usize {
         if self.quick { 3 } else { 15 }
     }
 
-    /// How long something is asked for, again and again.
+    /// Length of a measurement of repeated requests.
     pub(crate) fn window(&self) -> Duration {
         Duration::from_millis(if self.quick { 100 } else { 400 })
     }
 
-    /// After so long nothing more of a number is pushed: the rate is known then.
+    /// Time after which no further push begins: the rate is known by then.
     pub(crate) fn push_limit(&self) -> Duration {
         Duration::from_millis(if self.quick { 400 } else { 1500 })
     }
@@ -99,6 +99,6 @@ fn usage(argument: &str) -> ! {
         println!("{USAGE}");
         std::process::exit(0);
     }
-    eprintln!("{argument}: not understood\n\n{USAGE}");
+    eprintln!("{argument}: not a valid option or value\n\n{USAGE}");
     std::process::exit(2);
 }

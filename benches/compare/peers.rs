@@ -1,5 +1,5 @@
-//! Who is compared, and how each is started: with what its own documentation recommends for production, and nothing in
-//! its way that the others do without (no log of requests, no tracing, no access control).
+//! The compared programs and their starts: each as its own documentation recommends for production, and
+//! without features that the others do not have (request log, tracing, access control).
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,27 +8,27 @@ use std::process::Command;
 
 use super::support::process::{Process, free_address};
 
-/// In the order of the table's columns.
+/// A compared program. The order is that of the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Peer {
     Quinistry,
     DockerRegistry,
     Distribution,
     Crane,
-    /// No registry: how fast the same bytes come out of the same disk if nothing but that is done.
+    /// Not a registry: shows how fast the same bytes can be read from the same disk.
     Nginx,
-    /// No registry: how fast the same bytes go there.
+    /// Not a registry: shows how fast the same bytes can be written.
     Dd,
 }
 
-/// All that take pushes.
+/// Peers that accept pushes.
 pub(crate) const REGISTRIES: &[Peer] =
     &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution, Peer::Crane];
 
-/// All that keep everything in a folder, and share its layout.
-pub(crate) const LASTING: &[Peer] = &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution];
+/// Peers that keep everything in a folder of distribution's layout.
+pub(crate) const PERSISTENT: &[Peer] = &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution];
 
-/// All that answer GET.
+/// Peers that answer GET.
 pub(crate) const SERVERS: &[Peer] =
     &[Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution, Peer::Crane, Peer::Nginx];
 
@@ -44,7 +44,7 @@ impl Peer {
         }
     }
 
-    /// The program, as found in PATH; ours is named by whoever calls.
+    /// Name of the program in PATH; the path of our own is an option.
     fn program(self) -> &'static str {
         match self {
             Self::Distribution => "registry",
@@ -52,18 +52,18 @@ impl Peer {
         }
     }
 
-    /// Whether it is installed.
-    pub(crate) fn is_there(self) -> bool {
+    /// Returns true if the program is installed.
+    pub(crate) fn is_installed(self) -> bool {
         self == Self::Quinistry || self.path().is_some()
     }
 
-    /// Where its program is.
+    /// Returns the path of the program, if it is in PATH.
     pub(crate) fn path(self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|folder| folder.join(self.program())).find(|file| file.is_file())
     }
 
-    /// Starts it on what lies in a folder.
+    /// Starts the program on a folder.
     pub(crate) fn start(self, quinistry: &Path, folder: &Path) -> Process {
         let address = free_address();
         Process::start(self.command(quinistry, folder, address), address)
@@ -78,7 +78,7 @@ impl Peer {
             Self::DockerRegistry | Self::Distribution => {
                 let config = beside(folder, "yml");
                 fs::write(&config, distribution(folder, &listen)).unwrap();
-                // It looks for a collector of traces on this machine otherwise.
+                // By default distribution looks for a collector of traces on this machine.
                 command.env("OTEL_TRACES_EXPORTER", "none").arg("serve").arg(config)
             }
             Self::Crane => command.args(["registry", "serve", "--address", &listen, "--disk"]).arg(folder),
@@ -93,7 +93,7 @@ impl Peer {
     }
 }
 
-/// A file named like the folder, so that nothing of it lies within.
+/// Returns the path of a file beside a folder, named like the folder.
 fn beside(folder: &Path, extension: &str) -> PathBuf {
     folder.with_extension(extension)
 }

@@ -1,4 +1,4 @@
-//! Pushing as clients do: a session for each blob, one request with all of its bytes, and manifests.
+//! Pushes as clients do them: a session per blob, one request with all of its bytes, and manifests.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 
 use quinistry::oci::media_type;
 
-use super::content::{Blob, Pattern};
+use super::content::{GeneratedBlob, Pattern};
 use super::support::connection::Connection;
 use super::support::process::Process;
 
-pub(crate) fn blob(connection: &mut Connection, repository: &str, blob: &Blob, pattern: &Pattern) {
-    bytes(connection, repository, &blob.digest.to_string(), &pattern.pieces(blob));
+pub(crate) fn blob(connection: &mut Connection, repository: &str, blob: &GeneratedBlob, pattern: &Pattern) {
+    bytes(connection, repository, &blob.digest.to_string(), &pattern.chunks(blob));
 }
 
-pub(crate) fn bytes(connection: &mut Connection, repository: &str, digest: &str, pieces: &[&[u8]]) {
+pub(crate) fn bytes(connection: &mut Connection, repository: &str, digest: &str, chunks: &[&[u8]]) {
     let answer = connection.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), "", &[], |_| ());
     assert_eq!(answer.status, 202, "a session: {answer:?}");
     let session = answer.location.expect("a session is somewhere");
     let and = if session.contains('?') { '&' } else { '?' };
     let fields = "content-type: application/octet-stream\r\n";
-    let answer = connection.ask("PUT", &format!("{session}{and}digest={digest}"), fields, pieces, |_| ());
+    let answer = connection.ask("PUT", &format!("{session}{and}digest={digest}"), fields, chunks, |_| ());
     assert_eq!(answer.status, 201, "a blob: {answer:?}");
 }
 
@@ -31,28 +31,28 @@ pub(crate) fn manifest(connection: &mut Connection, target: &str, bytes: &[u8]) 
     assert_eq!(answer.status, 201, "PUT {target}: {answer:?}");
 }
 
-/// What was done, and how long that took.
+/// Number of pushes, and their time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Done {
+pub(crate) struct PushCount {
     pub(crate) count: usize,
     pub(crate) time: Duration,
 }
 
-impl Done {
+impl PushCount {
     pub(crate) fn rate(self) -> f64 {
         self.count as f64 / self.time.as_secs_f64()
     }
 }
 
-/// Several clients at once do what there is to do, each its next one, until nothing is left or the time is over; what was
-/// begun by then is finished, and counts with its time.
+/// Runs several clients at once, each taking the next push, until none is left or the time is over. Pushes
+/// begun by then are finished, and count with their time.
 pub(crate) fn all(
     server: &Process,
     clients: usize,
     count: usize,
     limit: Duration,
     one: impl Fn(&mut Connection, usize) + Sync,
-) -> Done {
+) -> PushCount {
     let next = AtomicUsize::new(0);
     let barrier = Barrier::new(clients + 1);
     thread::scope(|scope| {
@@ -75,6 +75,6 @@ pub(crate) fn all(
         barrier.wait();
         let begin = Instant::now();
         let count = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-        Done { count, time: begin.elapsed() }
+        PushCount { count, time: begin.elapsed() }
     })
 }

@@ -1,5 +1,5 @@
-//! What is pushed: many small blobs, some of middle size, one large one; and images that are pulled at once. Each run
-//! begins with an empty folder.
+//! Pushes: many small blobs, some of middle size, one large one; and images that are pulled at once. Each
+//! measurement begins with an empty folder.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::comparison::Comparison;
-use super::content::{Blob, CONFIG, Pattern, manifest};
+use super::content::{CONFIG, GeneratedBlob, Pattern, manifest};
 use super::data::flush;
 use super::options::Options;
 use super::peers::Peer;
-use super::push::{self, Done};
+use super::push::{self, PushCount};
 use super::row::Work;
 use super::support::process::Process;
 
 const REPOSITORY: &str = "pushed";
-const MANY: usize = 16;
+const MANY_CLIENTS: usize = 16;
 
 pub(crate) fn measure(comparison: &mut Comparison, registries: &[Peer]) {
     let pattern = Pattern::new();
@@ -31,14 +31,14 @@ pub(crate) fn measure(comparison: &mut Comparison, registries: &[Peer]) {
 fn small(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     let count = comparison.options.scaled(10_000);
     let blobs = pattern.blobs(4_096, count, 0);
-    for clients in [1, MANY] {
+    for clients in [1, MANY_CLIENTS] {
         let name = format!("push {count} × 4 KB, {clients} clients");
         let work = Work::rate(name, "blobs/s");
-        let work = if clients == MANY { work.beside(Peer::DockerRegistry, 5.0) } else { work };
+        let work = if clients == MANY_CLIENTS { work.relative_to(Peer::DockerRegistry, 5.0) } else { work };
         let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
         let options = comparison.options.clone();
         comparison.row(work, rounds, registries, |peer| {
-            on_empty(&options, peer, Then::Leave, |folder| {
+            with_empty_folder(&options, peer, Cleanup::AtTheEnd, |folder| {
                 let server = peer.start(&options.quinistry, folder);
                 push_all(&server, clients, &blobs, pattern, limit).rate()
             })
@@ -48,10 +48,10 @@ fn small(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
 
 fn middle(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     let (size, count) = (comparison.options.scaled(10_000_000), 100);
-    let works = [1, MANY].map(|clients| {
+    let works = [1, MANY_CLIENTS].map(|clients| {
         (clients, Work::rate(format!("push {count} × {} MB, {clients} clients", size / 1_000_000), "MB/s"))
     });
-    if !comparison.wants(&works.each_ref().map(|(_, work)| work.name.as_str())) {
+    if !comparison.selects(&works.each_ref().map(|(_, work)| work.name.as_str())) {
         return;
     }
     let blobs = pattern.blobs(size, count, 0);
@@ -59,7 +59,7 @@ fn middle(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
         let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
         let options = comparison.options.clone();
         comparison.row(work, rounds, registries, |peer| {
-            on_empty(&options, peer, Then::Remove, |folder| {
+            with_empty_folder(&options, peer, Cleanup::Immediate, |folder| {
                 let server = peer.start(&options.quinistry, folder);
                 let done = push_all(&server, clients, &blobs, pattern, limit);
                 done.rate() * size as f64 / 1e6
@@ -68,26 +68,30 @@ fn middle(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     }
 }
 
-/// One blob of a gigabyte, also against writing as many bytes to a file and flushing it; and as much by many clients.
+/// Measures one blob of a gigabyte, compared with writing and flushing as many bytes to a file, and as many
+/// bytes by many clients.
 fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     let size = comparison.options.scaled(1_000_000_000);
     let one = Work::rate(format!("push 1 × {} MB, 1 client", size / 1_000_000), "MB/s")
-        .beside(Peer::DockerRegistry, 3.0)
-        .beside(Peer::Dd, 0.6);
-    let many = Work::rate(format!("push {MANY} × {} MB, {MANY} clients", size / MANY / 1_000_000), "MB/s");
+        .relative_to(Peer::DockerRegistry, 3.0)
+        .relative_to(Peer::Dd, 0.6);
+    let many = Work::rate(
+        format!("push {MANY_CLIENTS} × {} MB, {MANY_CLIENTS} clients", size / MANY_CLIENTS / 1_000_000),
+        "MB/s",
+    );
     let options = comparison.options.clone();
     let rounds = options.long_rounds();
-    if comparison.wants(&[&one.name]) {
+    if comparison.selects(&[&one.name]) {
         let blob = pattern.blobs(size, 1, 0);
         let source = options.dir.join("source");
         let mut file = File::create(&source).unwrap();
-        for piece in pattern.pieces(&blob[0]) {
-            file.write_all(piece).unwrap();
+        for chunk in pattern.chunks(&blob[0]) {
+            file.write_all(chunk).unwrap();
         }
         file.sync_all().unwrap();
         let with_dd: Vec<Peer> = registries.iter().copied().chain([Peer::Dd]).collect();
         comparison.row(one, rounds, &with_dd, |peer| {
-            on_empty(&options, peer, Then::Remove, |folder| {
+            with_empty_folder(&options, peer, Cleanup::Immediate, |folder| {
                 let time = if peer == Peer::Dd {
                     dd(&source, folder)
                 } else {
@@ -99,13 +103,13 @@ fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
         });
         fs::remove_file(source).unwrap();
     }
-    if comparison.wants(&[&many.name]) {
-        let blobs = pattern.blobs(size / MANY, MANY, 0);
+    if comparison.selects(&[&many.name]) {
+        let blobs = pattern.blobs(size / MANY_CLIENTS, MANY_CLIENTS, 0);
         comparison.row(many, rounds, registries, |peer| {
-            on_empty(&options, peer, Then::Remove, |folder| {
+            with_empty_folder(&options, peer, Cleanup::Immediate, |folder| {
                 let server = peer.start(&options.quinistry, folder);
-                let done = push_all(&server, MANY, &blobs, pattern, Duration::MAX);
-                done.rate() * (size / MANY) as f64 / 1e6
+                let done = push_all(&server, MANY_CLIENTS, &blobs, pattern, Duration::MAX);
+                done.rate() * (size / MANY_CLIENTS) as f64 / 1e6
             })
         });
     }
@@ -120,18 +124,18 @@ fn dd(source: &Path, folder: &Path) -> Duration {
     begin.elapsed()
 }
 
-/// Images that are pushed and at once pulled again.
+/// Measures images that are pushed and pulled again at once.
 fn mixed(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     let clients = 8;
     let work = Work::rate(format!("push an image of 64 KB and pull it, {clients} clients"), "images/s");
-    if !comparison.wants(&[&work.name]) {
+    if !comparison.selects(&[&work.name]) {
         return;
     }
     let blobs = pattern.blobs(65_536, comparison.options.scaled(20_000), 0);
     let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
     let options = comparison.options.clone();
     comparison.row(work, rounds, registries, |peer| {
-        on_empty(&options, peer, Then::Leave, |folder| {
+        with_empty_folder(&options, peer, Cleanup::AtTheEnd, |folder| {
             let server = peer.start(&options.quinistry, folder);
             push_config(&server, REPOSITORY);
             push::all(&server, clients, blobs.len(), limit, |connection, number| {
@@ -147,7 +151,7 @@ fn mixed(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     });
 }
 
-/// What all images have in common.
+/// Pushes the configuration that all images share.
 pub(crate) fn push_config(server: &Process, repository: &str) {
     let digest = quinistry::oci::Digest::sha256(CONFIG);
     push::bytes(&mut server.connect(), repository, digest.as_str(), &[CONFIG]);
@@ -156,38 +160,44 @@ pub(crate) fn push_config(server: &Process, repository: &str) {
 pub(crate) fn push_all(
     server: &Process,
     clients: usize,
-    blobs: &[Blob],
+    blobs: &[GeneratedBlob],
     pattern: &Pattern,
     limit: Duration,
-) -> Done {
+) -> PushCount {
     push::all(server, clients, blobs.len(), limit, |connection, number| {
         push::blob(connection, REPOSITORY, &blobs[number], pattern);
     })
 }
 
-/// Where all of these folders are.
+/// Returns the folder that contains the folders of all pushes.
 pub(crate) fn root(options: &Options) -> PathBuf {
     options.dir.join("pushed")
 }
 
-/// What becomes of what was pushed.
+/// Treatment of the pushed files after a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// Large files go at once.
-    Remove,
-    /// Thousands of small ones go at the end of all: their removal would be the next one's burden.
-    Leave,
+pub(crate) enum Cleanup {
+    /// Removes large files at once.
+    Immediate,
+    /// Leaves thousands of small files until the end of the bench, since their removal would slow the next
+    /// measurement down.
+    AtTheEnd,
 }
 
-/// Gives somebody a folder that is empty. When all is done there, the disk is quiet again: what nobody has flushed is not
-/// written any more in the midst of the next one's run.
-pub(crate) fn on_empty<T>(options: &Options, peer: Peer, then: Then, work: impl FnOnce(&Path) -> T) -> T {
+/// Runs a measurement on an empty folder, and flushes the disk afterwards: files that a peer has not flushed
+/// are not written during the next measurement.
+pub(crate) fn with_empty_folder<T>(
+    options: &Options,
+    peer: Peer,
+    cleanup: Cleanup,
+    work: impl FnOnce(&Path) -> T,
+) -> T {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let root = root(options);
     let folder = root.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
     fs::create_dir_all(&folder).unwrap();
     let done = work(&folder);
-    if then == Then::Remove || peer == Peer::Crane {
+    if cleanup == Cleanup::Immediate || peer == Peer::Crane {
         fs::remove_dir_all(&folder).unwrap();
     }
     flush(&root);

@@ -1,5 +1,5 @@
-//! What is read: manifests, lists, and blobs of all sizes. All servers are up at once, and idle but for the one that is
-//! asked.
+//! Reads: manifests, lists, and blobs of all sizes. All servers run at once, and are idle except for the one
+//! that is measured.
 
 use std::cell::LazyCell;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quinistry::oci::Digest;
 
 use super::comparison::Comparison;
-use super::data::{Data, IMAGE, REFERRERS, TAGS};
+use super::data::{IMAGE, PeerData, REFERRERS, TAGS};
 use super::peers::{Peer, SERVERS};
 use super::row::Work;
 use super::support::connection::Connection;
@@ -16,33 +16,33 @@ use super::support::{milliseconds, parallel, wrk};
 
 const CONNECTIONS: usize = 8;
 
-/// How long `wrk` asks; it knows only whole seconds.
-const SECONDS: u64 = 1;
+/// Duration of a run of `wrk`, which accepts only whole seconds.
+const WRK_SECONDS: u64 = 1;
 
-/// As long as answers need to come from where they will come from henceforth.
-const WARM_UP: Duration = Duration::from_millis(100);
+/// Time after which responses come from the same cache as all later ones.
+const WARM_UP_TIME: Duration = Duration::from_millis(100);
 
-/// How a GET is done.
-enum By {
-    /// Many short answers. Thousands per second.
+/// Load generator of a GET.
+enum LoadGenerator {
+    /// `wrk`, for many short responses: thousands per second.
     Wrk,
-    /// Few long ones: threads that read 256 KiB at a time. Gigabytes per second. `wrk` reads 8 KiB at a time, so that it
-    /// is itself what takes the time.
+    /// Threads that read 256 KiB at a time, for few long responses: gigabytes per second. `wrk` reads 8 KiB
+    /// at a time, and would itself be the bottleneck.
     Threads,
 }
 
 struct Get {
     work: Work,
     target: String,
-    /// Ended by a line break.
+    /// Header field with its line break, or empty.
     range: &'static str,
     connections: usize,
-    /// Of a blob of 100 MB.
+    /// True for a blob of 100 MB.
     is_large: bool,
-    by: By,
+    generator: LoadGenerator,
 }
 
-pub(crate) fn measure(comparison: &mut Comparison, data: &Data, peers: &[Peer]) {
+pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) {
     let options = &comparison.options;
     let window = options.window();
     let servers: LazyCell<Vec<(Peer, Process)>, _> = {
@@ -51,17 +51,18 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &Data, peers: &[Peer]) 
         LazyCell::new(move || all.into_iter().map(|peer| (peer, data.serve(peer, &options))).collect())
     };
     for get in gets(data) {
-        if !comparison.wants(&[&get.work.name]) {
+        if !comparison.selects(&[&get.work.name]) {
             continue;
         }
-        let mut able = able(&servers, |connection| get.is_answered(connection));
-        // It would hash gigabytes for minutes before the first byte.
-        able.retain(|peer| *peer != Peer::Crane || !get.is_large || get.connections == 1);
+        let mut answering_peers = answering_peers(&servers, |connection| get.is_answered(connection));
+        // crane would hash gigabytes for minutes before the first byte.
+        answering_peers.retain(|peer| *peer != Peer::Crane || !get.is_large || get.connections == 1);
         let rounds = comparison.options.rounds();
-        for peer in &able {
+        for peer in &answering_peers {
             get.warm_up(server(&servers, *peer));
         }
-        comparison.row(get.work.clone(), rounds, &able, |peer| get.rate(server(&servers, peer), window));
+        comparison
+            .row(get.work.clone(), rounds, &answering_peers, |peer| get.rate(server(&servers, peer), window));
     }
     lists(comparison, data, &servers);
     heads(comparison, data, &servers);
@@ -71,23 +72,23 @@ fn server(servers: &[(Peer, Process)], peer: Peer) -> &Process {
     &servers.iter().find(|(of, _)| *of == peer).expect("only those are asked that were started").1
 }
 
-/// Those that answer as they should.
-fn able(servers: &[(Peer, Process)], answers: impl Fn(&mut Connection) -> bool) -> Vec<Peer> {
+/// Returns the peers whose responses are as expected.
+fn answering_peers(servers: &[(Peer, Process)], answers: impl Fn(&mut Connection) -> bool) -> Vec<Peer> {
     servers.iter().filter(|(_, server)| answers(&mut server.connect())).map(|(peer, _)| *peer).collect()
 }
 
-fn gets(data: &Data) -> Vec<Get> {
+fn gets(data: &PeerData) -> Vec<Get> {
     let image = |rest: &str| format!("/v2/{IMAGE}/{rest}");
     let manifest = |name: &str, reference: &str| Get {
         work: Work::rate(format!("manifest GET by {name}, {CONNECTIONS} connections"), "k/s")
-            .beside(Peer::DockerRegistry, 20.0)
-            .beside(Peer::Distribution, 20.0)
-            .beside(Peer::Nginx, 1.0),
+            .relative_to(Peer::DockerRegistry, 20.0)
+            .relative_to(Peer::Distribution, 20.0)
+            .relative_to(Peer::Nginx, 1.0),
         target: image(&format!("manifests/{reference}")),
         range: "",
         connections: CONNECTIONS,
         is_large: false,
-        by: By::Wrk,
+        generator: LoadGenerator::Wrk,
     };
     let mut all = vec![manifest("tag", "latest"), manifest("digest", Digest::sha256(&data.image).as_str())];
     for (layer, size) in data.layers.iter().zip(["1 KB", "1 MB", "100 MB"]) {
@@ -95,21 +96,21 @@ fn gets(data: &Data) -> Vec<Get> {
             let name = format!("blob GET {size}, {connections} connections");
             let (is_short, is_large) = (size == "1 KB", size == "100 MB");
             let work = Work::rate(name, if is_short { "k/s" } else { "GB/s" });
-            let work = if is_large && connections == 8 { work.beside(Peer::Nginx, 1.0) } else { work };
-            let by = if is_short { By::Wrk } else { By::Threads };
+            let work = if is_large && connections == 8 { work.relative_to(Peer::Nginx, 1.0) } else { work };
+            let generator = if is_short { LoadGenerator::Wrk } else { LoadGenerator::Threads };
             let target = image(&format!("blobs/{}", layer.digest));
-            all.push(Get { work, target, range: "", connections, is_large, by });
+            all.push(Get { work, target, range: "", connections, is_large, generator });
         }
     }
     all.push(Get {
         work: Work::rate(format!("64 KB Ranges of a 100 MB blob, {CONNECTIONS} connections"), "GB/s"),
         target: image(&format!("blobs/{}", data.layers[2].digest)),
-        // From the beginning of a page: elsewhere 64 KiB touch one page more than Linux sends at once, and all who use
-        // sendfile, over loopback, wait 40 ms for each.
+        // The range begins at a page boundary: elsewhere 64 KiB touch one page more than Linux sends at once,
+        // and every server that uses sendfile over loopback waits 40 ms for each.
         range: "range: bytes=4096000-4161535\r\n",
         connections: CONNECTIONS,
         is_large: true,
-        by: By::Threads,
+        generator: LoadGenerator::Threads,
     });
     all
 }
@@ -121,17 +122,17 @@ impl Get {
     }
 
     fn warm_up(&self, server: &Process) {
-        self.bytes_per_second(server, WARM_UP);
+        self.bytes_per_second(server, WARM_UP_TIME);
     }
 
     fn rate(&self, server: &Process, window: Duration) -> f64 {
-        match self.by {
-            By::Wrk => {
+        match self.generator {
+            LoadGenerator::Wrk => {
                 let url = format!("http://{}{}", server.address(), self.target);
                 let accept = format!("Accept: {}", quinistry::oci::media_type::OCI_MANIFEST);
-                wrk::rate(&url, &[accept], self.connections, SECONDS) / 1e3
+                wrk::rate(&url, &[accept], self.connections, WRK_SECONDS) / 1e3
             }
-            By::Threads => self.bytes_per_second(server, window) / 1e9,
+            LoadGenerator::Threads => self.bytes_per_second(server, window) / 1e9,
         }
     }
 
@@ -142,30 +143,33 @@ impl Get {
     }
 }
 
-/// Whole lists, page after page if there are pages.
-fn lists(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) {
+/// Measures complete lists, page after page if there are pages.
+fn lists(comparison: &mut Comparison, data: &PeerData, servers: &[(Peer, Process)]) {
     let subject = Digest::sha256(&data.image);
     let lists = [
         (format!("all of {} tags", data.tags()), format!("/v2/{TAGS}/tags/list")),
         (format!("all of {} referrers", data.referrers()), format!("/v2/{REFERRERS}/referrers/{subject}")),
     ];
     for (name, target) in lists {
-        if !comparison.wants(&[&name]) {
+        if !comparison.selects(&[&name]) {
             continue;
         }
-        let able = able(servers, |connection| connection.ask("GET", &target, "", &[], |_| ()).status == 200);
+        let answering_peers = answering_peers(servers, |connection| {
+            connection.ask("GET", &target, "", &[], |_| ()).status == 200
+        });
         let (rounds, window) = (comparison.options.rounds(), comparison.options.window() / 2);
-        for peer in &able {
-            pages(&mut server(servers, *peer).connect(), &target);
+        for peer in &answering_peers {
+            read_pages(&mut server(servers, *peer).connect(), &target);
         }
-        comparison.row(Work::cost(name, "ms"), rounds, &able, |peer| {
-            time_of_one(server(servers, peer), window, |connection| pages(connection, &target))
+        comparison.row(Work::cost(name, "ms"), rounds, &answering_peers, |peer| {
+            mean_time(server(servers, peer), window, |connection| read_pages(connection, &target))
         });
     }
 }
 
-/// Milliseconds that something takes on one connection, as it is done again and again for so long, once at least.
-pub(crate) fn time_of_one(server: &Process, window: Duration, one: impl Fn(&mut Connection)) -> f64 {
+/// Returns the mean time of an action in milliseconds. The action is repeated on one connection for `window`,
+/// and runs at least once.
+pub(crate) fn mean_time(server: &Process, window: Duration, one: impl Fn(&mut Connection)) -> f64 {
     let mut connection = server.connect();
     let begin = Instant::now();
     let mut count = 0;
@@ -177,7 +181,7 @@ pub(crate) fn time_of_one(server: &Process, window: Duration, one: impl Fn(&mut 
 }
 
 /// Reads a list to its end.
-pub(crate) fn pages(connection: &mut Connection, target: &str) {
+pub(crate) fn read_pages(connection: &mut Connection, target: &str) {
     let mut next = Some(target.to_owned());
     while let Some(target) = next {
         let answer = connection.ask("GET", &target, "", &[], |_| ());
@@ -186,17 +190,17 @@ pub(crate) fn pages(connection: &mut Connection, target: &str) {
     }
 }
 
-/// Not by `wrk`, which waits for the body that an answer to HEAD only tells of.
-fn heads(comparison: &mut Comparison, data: &Data, servers: &[(Peer, Process)]) {
+/// Measures HEAD without `wrk`, which waits for the body whose length the response declares.
+fn heads(comparison: &mut Comparison, data: &PeerData, servers: &[(Peer, Process)]) {
     let work = Work::rate(format!("blob HEAD, {CONNECTIONS} connections"), "k/s");
-    if !comparison.wants(&[&work.name]) {
+    if !comparison.selects(&[&work.name]) {
         return;
     }
     let target = format!("/v2/{IMAGE}/blobs/{}", data.layers[1].digest);
     let head = |connection: &mut Connection| connection.ask("HEAD", &target, "", &[], |_| ()).status == 200;
-    let able = able(servers, head);
+    let answering_peers = answering_peers(servers, head);
     let (rounds, window) = (comparison.options.rounds(), comparison.options.window());
-    comparison.row(work, rounds, &able, |peer| {
+    comparison.row(work, rounds, &answering_peers, |peer| {
         let server = server(servers, peer);
         let one = |connection: &mut Connection, _| usize::from(head(connection));
         parallel::rate(CONNECTIONS, window, || server.connect(), one) / 1e3

@@ -1,4 +1,4 @@
-//! One row of the table: a work, what each gave, and what was to be shown.
+//! One row of the table: a work, its figures, and its goals.
 
 use super::peers::Peer;
 use super::support::spread::{Spread, verdict};
@@ -9,12 +9,12 @@ pub(crate) enum Better {
     Less,
 }
 
-/// What our median must be.
+/// Goal of our median.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtMost(f64),
-    /// So many times as good as another's.
-    Beside(Peer, f64),
+    /// At least this many times as good as another peer's median.
+    RelativeTo(Peer, f64),
 }
 
 #[derive(Clone, Debug)]
@@ -26,12 +26,12 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// A work of which more per second is better.
+    /// Creates a work whose figure is a rate: more is better.
     pub(crate) fn rate(name: impl Into<String>, unit: &'static str) -> Self {
         Self { name: name.into(), unit, better: Better::More, goals: Vec::new() }
     }
 
-    /// A work that should take little.
+    /// Creates a work whose figure is a cost: less is better.
     pub(crate) fn cost(name: impl Into<String>, unit: &'static str) -> Self {
         Self { name: name.into(), unit, better: Better::Less, goals: Vec::new() }
     }
@@ -41,37 +41,37 @@ impl Work {
         self
     }
 
-    pub(crate) fn beside(mut self, peer: Peer, times: f64) -> Self {
-        self.goals.push(Goal::Beside(peer, times));
+    pub(crate) fn relative_to(mut self, peer: Peer, times: f64) -> Self {
+        self.goals.push(Goal::RelativeTo(peer, times));
         self
     }
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
+pub(crate) struct ComparisonRow {
     pub(crate) work: Work,
     pub(crate) of: Vec<(Peer, Spread)>,
 }
 
-impl Row {
+impl ComparisonRow {
     pub(crate) fn spread(&self, peer: Peer) -> Option<&Spread> {
         self.of.iter().find(|(of, _)| *of == peer).map(|(_, spread)| spread)
     }
 
-    /// How many times as good as another's our median is.
+    /// Returns how many times better our median is than a peer's.
     pub(crate) fn ratio(&self, peer: Peer) -> Option<f64> {
         let (own, other) = (self.spread(Peer::Quinistry)?.median(), self.spread(peer)?.median());
         Some(if self.work.better == Better::More { own / other } else { other / own })
     }
 
-    /// What is said of a goal; none of one that nobody was there for.
+    /// Describes a goal and whether it is met. Returns `None` if a required peer was not measured.
     pub(crate) fn verdict(&self, goal: Goal) -> Option<String> {
         match goal {
             Goal::AtMost(most) => {
                 let median = self.spread(Peer::Quinistry)?.median();
                 Some(format!("≤ {most} {} {}", self.work.unit, verdict(median <= most)))
             }
-            Goal::Beside(peer, times) => {
+            Goal::RelativeTo(peer, times) => {
                 let ratio = self.ratio(peer)?;
                 Some(format!("≥ {times}× {} {}", peer.name(), verdict(ratio >= times)))
             }

@@ -1,4 +1,4 @@
-//! How long until a new process answers, what memory it takes, and what the program itself weighs.
+//! Start times of processes, their memory, and the sizes of the programs.
 
 use std::fs;
 use std::path::Path;
@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 
 use super::comparison::Comparison;
 use super::content::Pattern;
-use super::data::{Data, IMAGE};
+use super::data::{IMAGE, PeerData};
 use super::peers::Peer;
-use super::pushes::{Then, on_empty, push_all};
+use super::pushes::{Cleanup, push_all, with_empty_folder};
 use super::row::Work;
 use super::support::process::{Process, free_address};
 use super::support::{bootstrap, milliseconds};
 
-const MANY: usize = 16;
+const MANY_CLIENTS: usize = 16;
 const GENERATIONS: usize = 10;
 
-/// How long nobody asks for anything, until it is idle.
-const IDLE: Duration = Duration::from_millis(500);
+/// Pause without requests after which a server counts as idle.
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
-/// From before the process exists to the last byte of a first answer.
-pub(crate) fn first_answer(start: impl FnOnce() -> Process, target: &str) -> (Process, f64) {
+/// Starts a server. Returns the time from before its start to the last byte of its first response, in
+/// milliseconds.
+pub(crate) fn start_and_get(start: impl FnOnce() -> Process, target: &str) -> (Process, f64) {
     let begin = Instant::now();
     let server = start();
     server.connect().get(target, |_| ());
@@ -30,23 +31,23 @@ pub(crate) fn first_answer(start: impl FnOnce() -> Process, target: &str) -> (Pr
     (server, time)
 }
 
-pub(crate) fn measure(comparison: &mut Comparison, data: &Data, servers: &[Peer]) {
+pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, servers: &[Peer]) {
     let options = comparison.options.clone();
     let own = [Peer::Quinistry];
     let work = Work::cost("exec to first manifest, own image", "ms").at_most(20.0);
     comparison.row(work, options.starts(), &own, |_| {
-        first_answer(|| start_quine(&options.quinistry), "/v2/quinistry/manifests/latest").1
+        start_and_get(|| start_quine(&options.quinistry), "/v2/quinistry/manifests/latest").1
     });
     // crane's manifests would have to be pushed first.
-    let lasting: Vec<Peer> = servers.iter().copied().filter(|peer| *peer != Peer::Crane).collect();
+    let persistent: Vec<Peer> = servers.iter().copied().filter(|peer| *peer != Peer::Crane).collect();
     let manifest = format!("/v2/{IMAGE}/manifests/latest");
     comparison.row(
         Work::cost("exec to first manifest, of a store", "ms"),
         options.starts(),
-        &lasting,
+        &persistent,
         |peer| {
             let folder = data.folder(peer);
-            first_answer(|| peer.start(&options.quinistry, &folder), &manifest).1
+            start_and_get(|| peer.start(&options.quinistry, &folder), &manifest).1
         },
     );
     let generation = Work::cost(format!("one generation of {GENERATIONS}, local chain"), "ms").at_most(60.0);
@@ -59,15 +60,16 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &Data, servers: &[Peer]
     });
 }
 
-pub(crate) fn memory(comparison: &mut Comparison, data: &Data, registries: &[Peer]) {
+pub(crate) fn memory(comparison: &mut Comparison, data: &PeerData, registries: &[Peer]) {
     let options = comparison.options.clone();
     let rounds = options.long_rounds();
     let quine = vec![
         Work::cost("memory high-water at first answer, own image only", "MB"),
-        Work::cost(format!("memory high-water, {MANY} downloads of the own layer"), "MB").at_most(16.0),
+        Work::cost(format!("memory high-water, {MANY_CLIENTS} downloads of the own layer"), "MB")
+            .at_most(16.0),
     ];
-    comparison.rows_at_once(quine, rounds, &[Peer::Quinistry], |_| {
-        let (server, _) = first_answer(|| start_quine(&options.quinistry), "/v2/quinistry/manifests/latest");
+    comparison.rows_of_one_measurement(quine, rounds, &[Peer::Quinistry], |_| {
+        let (server, _) = start_and_get(|| start_quine(&options.quinistry), "/v2/quinistry/manifests/latest");
         let at_start = server.high_water();
         let manifest = server.connect().body("/v2/quinistry/manifests/latest");
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
@@ -78,28 +80,28 @@ pub(crate) fn memory(comparison: &mut Comparison, data: &Data, registries: &[Pee
     let store = vec![
         Work::cost("memory high-water at first answer, of a store", "MB"),
         Work::cost("memory resident when idle", "MB"),
-        Work::cost(format!("memory high-water, {MANY} downloads of such a layer"), "MB"),
+        Work::cost(format!("memory high-water, {MANY_CLIENTS} downloads of such a layer"), "MB"),
     ];
     let layer = format!("/v2/{IMAGE}/blobs/{}", data.layers[3].digest);
-    comparison.rows_at_once(store, rounds, registries, |peer| {
+    comparison.rows_of_one_measurement(store, rounds, registries, |peer| {
         let folder = data.folder(peer);
         let target = if peer == Peer::Crane { "/v2/" } else { &format!("/v2/{IMAGE}/manifests/latest") };
-        let (server, _) = first_answer(|| peer.start(&options.quinistry, &folder), target);
+        let (server, _) = start_and_get(|| peer.start(&options.quinistry, &folder), target);
         let at_start = server.high_water();
-        thread::sleep(IDLE);
+        thread::sleep(IDLE_PAUSE);
         let idle = server.resident();
         download(&server, &layer);
         vec![at_start, idle, server.high_water()]
     });
     let size = options.scaled(100_000_000);
-    let name = format!("memory high-water, {MANY} pushes of {} MB", size / 1_000_000);
-    if comparison.wants(&[&name]) {
+    let name = format!("memory high-water, {MANY_CLIENTS} pushes of {} MB", size / 1_000_000);
+    if comparison.selects(&[&name]) {
         let pattern = Pattern::new();
-        let blobs = pattern.blobs(size, MANY, 0);
+        let blobs = pattern.blobs(size, MANY_CLIENTS, 0);
         comparison.row(Work::cost(name, "MB").at_most(32.0), rounds, registries, |peer| {
-            on_empty(&options, peer, Then::Remove, |folder| {
+            with_empty_folder(&options, peer, Cleanup::Immediate, |folder| {
                 let server = peer.start(&options.quinistry, folder);
-                push_all(&server, MANY, &blobs, &pattern, Duration::MAX);
+                push_all(&server, MANY_CLIENTS, &blobs, &pattern, Duration::MAX);
                 server.high_water()
             })
         });
@@ -121,7 +123,7 @@ pub(crate) fn sizes(comparison: &mut Comparison, registries: &[Peer]) {
     });
 }
 
-/// The registry of its own image alone.
+/// Starts a registry that serves its own image only.
 fn start_quine(quinistry: &Path) -> Process {
     let address = free_address();
     let mut command = Command::new(quinistry);
@@ -131,7 +133,7 @@ fn start_quine(quinistry: &Path) -> Process {
 
 fn download(server: &Process, target: &str) {
     thread::scope(|scope| {
-        for _ in 0..MANY {
+        for _ in 0..MANY_CLIENTS {
             scope.spawn(|| server.connect().get(target, |_| ()));
         }
     });

@@ -1,4 +1,4 @@
-//! The plot of growth: four panels, both axes logarithmic, drawn as plain SVG that one can also read.
+//! The plot of growth: four panels with logarithmic axes, as SVG that is also readable as text.
 
 use std::fmt::Write as _;
 
@@ -14,8 +14,8 @@ const RIGHT: f64 = 140.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 40.0;
 
-/// Nearer than this, names at the ends of lines could not be read.
-const LINE_HEIGHT: f64 = 13.0;
+/// Least distance of the names at the ends of lines, in pixels.
+const MIN_LABEL_DISTANCE: f64 = 13.0;
 
 pub(crate) fn plot(panels: &[Panel]) -> String {
     let rows = panels.len().div_ceil(2);
@@ -35,7 +35,7 @@ pub(crate) fn plot(panels: &[Panel]) -> String {
     svg
 }
 
-/// From a value to a place, by its logarithm.
+/// Maps values to positions by their logarithms.
 struct Axis {
     least: f64,
     most: f64,
@@ -49,7 +49,7 @@ impl Axis {
         self.from + part * (self.to - self.from)
     }
 
-    /// The powers of ten on it.
+    /// Returns the powers of ten on the axis.
     fn marks(&self) -> impl Iterator<Item = f64> + use<> {
         let (mut mark, most) = (self.least.ceil(), self.most);
         std::iter::from_fn(move || {
@@ -141,7 +141,7 @@ fn lines(svg: &mut String, panel: &Panel, x: &Axis, y: &Axis) {
     ends.sort_by(|one, other| one.0.total_cmp(&other.0));
     let mut bottom = f64::NEG_INFINITY;
     for (at, x, text, colour) in ends {
-        bottom = at.max(bottom + LINE_HEIGHT);
+        bottom = at.max(bottom + MIN_LABEL_DISTANCE);
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{text}</text>",
@@ -151,7 +151,7 @@ fn lines(svg: &mut String, panel: &Panel, x: &Axis, y: &Axis) {
     }
 }
 
-/// Colours that can be told apart by those who see red and green alike.
+/// Returns a peer's colour. Readers who cannot tell red from green can tell these colours apart.
 fn colour(peer: Peer) -> &'static str {
     match peer {
         Peer::Quinistry => "#0072b2",

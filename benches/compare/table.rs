@@ -1,12 +1,12 @@
-//! The table at the end: a row for each work, a column for each; medians and by how much ours is better, and beneath them
-//! the least and the most.
+//! The table at the end: a row for each work, a column for each peer; medians with the ratio to ours, and
+//! beneath them the least and the greatest figure.
 
 use std::fmt;
 
 use super::peers::Peer;
-use super::row::Row;
+use super::row::ComparisonRow;
 
-/// Whose figures stand in which column: the two that are no registries measure different works.
+/// Columns with their peers: the two that are not registries measure different works, and share one.
 const COLUMNS: [(&str, &[Peer]); 5] = [
     ("quinistry", &[Peer::Quinistry]),
     ("docker-registry", &[Peer::DockerRegistry]),
@@ -15,11 +15,11 @@ const COLUMNS: [(&str, &[Peer]); 5] = [
     ("nginx or dd", &[Peer::Nginx, Peer::Dd]),
 ];
 
-/// See the module.
+/// Formats the rows as a text table.
 #[derive(Debug)]
-pub(crate) struct Table<'a>(pub(crate) &'a [Row]);
+pub(crate) struct ComparisonTable<'a>(pub(crate) &'a [ComparisonRow]);
 
-impl fmt::Display for Table<'_> {
+impl fmt::Display for ComparisonTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heads = ["work", "unit", "n"].into_iter().chain(COLUMNS.map(|(head, _)| head)).chain(["goal"]);
         let mut lines = vec![heads.map(String::from).collect::<Vec<_>>()];
@@ -35,8 +35,8 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-/// A row as lines of cells.
-fn cells(row: &Row) -> Vec<Vec<String>> {
+/// Formats a row as lines of cells.
+fn cells(row: &ComparisonRow) -> Vec<Vec<String>> {
     let goals: Vec<String> = row.work.goals.iter().filter_map(|goal| row.verdict(*goal)).collect();
     let count = row.of.iter().map(|(_, spread)| spread.count()).max().unwrap_or_default();
     let mut first = vec![row.work.name.clone(), row.work.unit.to_owned(), count.to_string()];
@@ -69,11 +69,11 @@ fn cells(row: &Row) -> Vec<Vec<String>> {
 }
 
 fn times(ratio: f64) -> String {
-    // Nobody cares how many thousand times, and of nothing there is no telling.
+    // Greater ratios would need more digits and say no more; a ratio to zero is infinite.
     if ratio > 999.0 { " ×>999".into() } else { format!(" ×{}", figure(ratio)) }
 }
 
-/// Three digits are what one can rely on.
+/// Formats a figure with three digits: the measurements are not more precise.
 pub(crate) fn figure(value: f64) -> String {
     let digits = match value.abs() {
         value if value >= 99.95 => 0,

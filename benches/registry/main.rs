@@ -1,8 +1,8 @@
-//! How fast the registry starts, answers and gives its layer, and how much memory that takes.
+//! Speed and memory of the registry: starts, responses, and downloads of its layer.
 //!
-//! Drives the real release binary from outside, over loopback, and prints one table; `benches/run` is the way to
-//! call it. It deliberately uses nothing but the standard library: the load generator shares two cores with what
-//! it measures, and nothing of it must come from what is measured.
+//! The bench drives the real release binary from outside, over loopback, and prints one table; `benches/run`
+//! calls the bench. Little but the standard library is used: the load generator shares two cores with the
+//! measured program, and must not share its code.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 #![allow(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
@@ -18,16 +18,16 @@ use std::time::{Duration, Instant};
 use support::connection::Connection;
 use support::process::{Process, free_address};
 use support::{bootstrap, load_average, milliseconds, parallel, wrk};
-use table::{Goal, Table};
+use table::{MeasurementTable, MedianGoal};
 
 const QUINISTRY: &str = env!("CARGO_BIN_EXE_quinistry");
 
 const MANIFEST: &str = "/v2/quinistry/manifests/latest";
 
-/// The numbers of repetitions are what a busy machine needs for a steady median, within a minute in all.
+/// The numbers of repetitions give a steady median on a busy machine, within a minute in all.
 const STARTS: usize = 30;
 const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(3);
+const ROUND_DURATION: Duration = Duration::from_secs(3);
 const CONNECTIONS: usize = 8;
 const DOWNLOADS: usize = 16;
 const GENERATIONS: usize = 11;
@@ -35,26 +35,26 @@ const GENERATIONS: usize = 11;
 fn main() {
     let before = load_average();
     let cores = std::thread::available_parallelism().unwrap();
-    let mut table = Table::default();
+    let mut table = MeasurementTable::default();
     for layer in ["tar", "gzip"] {
-        let goal = (layer == "tar").then_some(Goal::AtMost(20.0));
+        let goal = (layer == "tar").then_some(MedianGoal::AtMost(20.0));
         let starts = (0..STARTS).map(|_| milliseconds(exec_to_first_manifest(layer))).collect();
         table.row(&format!("exec to first manifest, {layer} layer"), "ms", starts, goal);
     }
     let (idle, loaded): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| high_water()).unzip();
     table.row("memory high-water, idle", "MB", idle, None);
     let name = format!("memory high-water, {DOWNLOADS} layer downloads at once");
-    table.row(&name, "MB", loaded, Some(Goal::AtMost(16.0)));
+    table.row(&name, "MB", loaded, Some(MedianGoal::AtMost(16.0)));
     requests(&mut table);
     let rates = (0..ROUNDS).map(|_| layer_rate()).collect();
     table.row(
         &format!("layer downloads, {CONNECTIONS} connections"),
         "GB/s",
         rates,
-        Some(Goal::AtLeast(2.5)),
+        Some(MedianGoal::AtLeast(2.5)),
     );
     let generations = bootstrap::generations(Path::new(QUINISTRY), GENERATIONS);
-    table.row("one generation of bootstrap", "ms", generations, Some(Goal::AtMost(60.0)));
+    table.row("one generation of bootstrap", "ms", generations, Some(MedianGoal::AtMost(60.0)));
     print!("{table}");
     println!("load on {cores} cores before: {before}; figures from a busy machine say little");
 }
@@ -67,13 +67,13 @@ fn start(arguments: &[&str]) -> Process {
     Process::start(command, address)
 }
 
-/// Where its layer is.
+/// Returns the path of the served layer.
 fn layer_of(server: &Process) -> String {
     let manifest: serde_json::Value = serde_json::from_slice(&server.connect().body(MANIFEST)).unwrap();
     format!("/v2/quinistry/blobs/{}", manifest["layers"][0]["digest"].as_str().unwrap())
 }
 
-/// From before the process exists to the last byte of a manifest.
+/// Returns the time from before the start of the process to the last byte of a manifest.
 fn exec_to_first_manifest(layer: &str) -> Duration {
     let begin = Instant::now();
     let server = start(&["--layer", layer]);
@@ -83,7 +83,8 @@ fn exec_to_first_manifest(layer: &str) -> Duration {
     time
 }
 
-/// What the kernel says the server's memory was at most, before and after all downloads at once, in megabytes.
+/// Returns the kernel's high-water mark of the server's memory before and after all downloads at once, in
+/// megabytes.
 fn high_water() -> (f64, f64) {
     let server = start(&[]);
     server.connect().get(MANIFEST, |_| ());
@@ -97,19 +98,20 @@ fn high_water() -> (f64, f64) {
     (idle, server.high_water())
 }
 
-/// Manifest requests, by `wrk` where there is one, since it costs less than the threads here.
-fn requests(table: &mut Table) {
+/// Measures manifest requests with `wrk` if it is installed, since it costs less than threads of this
+/// program.
+fn requests(table: &mut MeasurementTable) {
     let server = start(&[]);
     server.connect().get(MANIFEST, |_| ());
     let (tool, one): (_, fn(&Process) -> f64) =
-        if wrk::is_there() { ("wrk", wrk_rate) } else { ("threads of this program", request_rate) };
+        if wrk::is_installed() { ("wrk", wrk_rate) } else { ("threads of this program", request_rate) };
     let rates = (0..ROUNDS).map(|_| one(&server) / 1e3).collect();
     let name = format!("manifest requests, {CONNECTIONS} connections, by {tool}");
-    table.row(&name, "k/s", rates, Some(Goal::AtLeast(60.0)));
+    table.row(&name, "k/s", rates, Some(MedianGoal::AtLeast(60.0)));
 }
 
 fn wrk_rate(server: &Process) -> f64 {
-    wrk::rate(&format!("http://{}{MANIFEST}", server.address()), &[], CONNECTIONS, ROUND.as_secs())
+    wrk::rate(&format!("http://{}{MANIFEST}", server.address()), &[], CONNECTIONS, ROUND_DURATION.as_secs())
 }
 
 fn request_rate(server: &Process) -> f64 {
@@ -119,7 +121,7 @@ fn request_rate(server: &Process) -> f64 {
     })
 }
 
-/// Gigabytes of layer per second.
+/// Returns the rate of layer downloads, in gigabytes per second.
 fn layer_rate() -> f64 {
     let server = start(&[]);
     let layer = layer_of(&server);
@@ -127,5 +129,5 @@ fn layer_rate() -> f64 {
 }
 
 fn on_all_connections(server: &Process, work: impl Fn(&mut Connection, Instant) -> usize + Sync) -> f64 {
-    parallel::rate(CONNECTIONS, ROUND, || server.connect(), work)
+    parallel::rate(CONNECTIONS, ROUND_DURATION, || server.connect(), work)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What each generation but the first took, in milliseconds: that one pulls nothing.
+/// Returns the time of each generation in milliseconds, except for the first, which pulls nothing.
 pub(crate) fn generations(quinistry: &Path, count: usize) -> Vec<f64> {
     let count = count.to_string();
     let arguments = ["bootstrap", "--generations", &count, "--base-port", "0", "--output", "json"];

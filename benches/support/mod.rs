@@ -1,7 +1,7 @@
-//! What both benches are made of: processes, connections to them, `wrk`, and what repeated figures come to.
+//! Support for both benches: processes, connections to them, `wrk`, and statistics of repeated figures.
 //!
-//! It deliberately uses little but the standard library: a load generator shares its processors with what it measures,
-//! and nothing of it must come from what is measured.
+//! Little but the standard library is used: a load generator shares its processors with the measured program,
+//! and must not share its code.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -18,7 +18,7 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The load on this machine, as the kernel tells it: of the last minute, of five, and of fifteen.
+/// Returns the load averages of the last minute, five minutes, and fifteen minutes.
 pub(crate) fn load_average() -> String {
     let all = std::fs::read_to_string("/proc/loadavg").expect("Linux tells the load");
     all.split(' ').take(3).collect::<Vec<_>>().join(" ")

@@ -1,11 +1,11 @@
-//! The same on several threads at once.
+//! Repeated work on several threads at once.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The sum of what `work` gives, per second until the deadline that each is given: `work` is done again and again until
-/// then, beginning with what `prepare` gives on each thread. What is not done by then is cut off by `work` itself, or
-/// waited for and counted with its time.
+/// Returns the sum of the results of `work` per second. Each thread calls `work` again and again until the
+/// deadline, with the value that `prepare` returned for the thread. `work` cuts itself off at the deadline,
+/// or is waited for and counted with its time.
 pub(crate) fn rate<T>(
     threads: usize,
     time: Duration,

@@ -1,4 +1,4 @@
-//! A server process, as its connections and the kernel see it.
+//! A server process, its connections and its memory.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::connection::Connection;
 
-/// An address that was free a moment ago, and that the kernel gives to nobody who connects: not to those either who ask,
-/// again and again, whether the server listens there.
+/// Returns an address that was free a moment ago. Its port is outside the range of outgoing connections, so
+/// that no connection attempt of this program can occupy it.
 pub(crate) fn free_address() -> SocketAddr {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 10_000).expect("it is less");
@@ -26,7 +26,7 @@ pub(crate) fn free_address() -> SocketAddr {
     }
 }
 
-/// Ended when dropped.
+/// A server process, which ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -35,7 +35,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a server that shall listen on that address; it need not do so yet.
+    /// Starts a server that will listen on an address.
     pub(crate) fn start(mut command: Command, address: SocketAddr) -> Self {
         let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = silent.spawn().unwrap_or_else(|error| panic!("{silent:?}: {error}"));
@@ -46,7 +46,7 @@ impl Process {
         self.address
     }
 
-    /// Connects as soon as it listens, within a minute: a busy machine may let it wait for seconds.
+    /// Connects as soon as the server listens, within a minute: a busy machine may delay it for seconds.
     pub(crate) fn connect(&self) -> Connection {
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
@@ -58,24 +58,24 @@ impl Process {
                     self.command
                 ),
             }
-            // Short beside what is measured, and leaves the processor to it.
+            // Short beside the measured times, and leaves the processor to the server.
             thread::sleep(Duration::from_micros(100));
         }
     }
 
-    /// The most memory that was ever resident, in megabytes; of its children, too.
+    /// Returns the high-water mark of resident memory in megabytes, its children included.
     pub(crate) fn high_water(&self) -> f64 {
         memory(self.child.id(), "VmHWM:")
     }
 
-    /// What is resident now.
+    /// Returns the resident memory in megabytes, its children included.
     pub(crate) fn resident(&self) -> f64 {
         memory(self.child.id(), "VmRSS:")
     }
 }
 
 fn memory(process: u32, line: &str) -> f64 {
-    // A process that has gone meanwhile takes none.
+    // A process that has ended uses no memory.
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let own = status.lines().find_map(|text| text.strip_prefix(line)).map_or(0.0, |text| {
         text.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") * 1024.0 / 1e6
@@ -91,7 +91,7 @@ impl Drop for Process {
         if children.trim().is_empty() {
             let _ = self.child.kill();
         } else if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-            // One that has children must end them itself.
+            // A process with children must end them itself.
             let _ = kill_process(pid, Signal::TERM);
         }
         let _ = self.child.wait();

@@ -1,6 +1,6 @@
-//! What the same measurement gave, again and again.
+//! Figures of a repeated measurement.
 
-/// Never empty.
+/// Figures in ascending order, at least one.
 #[derive(Clone, Debug)]
 pub(crate) struct Spread(Vec<f64>);
 
@@ -11,7 +11,7 @@ impl Spread {
         Self(values)
     }
 
-    /// How often it was measured.
+    /// Returns the number of figures.
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
@@ -20,7 +20,7 @@ impl Spread {
         self.0[0]
     }
 
-    /// Of an even number, the greater of the two in the middle.
+    /// Returns the median; of an even number of figures, the greater of the two in the middle.
     pub(crate) fn median(&self) -> f64 {
         self.0[self.0.len() / 2]
     }
@@ -29,13 +29,13 @@ impl Spread {
         self.0[self.0.len() - 1]
     }
 
-    /// All of them, the least first.
+    /// Returns all figures in ascending order.
     pub(crate) fn values(&self) -> &[f64] {
         &self.0
     }
 }
 
-/// How it is said whether the goal was met.
+/// Formats whether a goal was met.
 pub(crate) fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "MISSED" }
 }

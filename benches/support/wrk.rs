@@ -1,13 +1,13 @@
-//! Requests by `wrk`, which costs less than threads do, where bodies are short.
+//! Requests by `wrk`, which costs less than threads of this program for short bodies.
 
 use std::process::{Command, Stdio};
 
-/// Whether it is installed.
-pub(crate) fn is_there() -> bool {
+/// Returns true if `wrk` is installed.
+pub(crate) fn is_installed() -> bool {
     Command::new("wrk").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// Requests per second, all answered with success.
+/// Returns the requests per second; every response must succeed.
 pub(crate) fn rate(url: &str, fields: &[String], connections: usize, seconds: u64) -> f64 {
     let mut command = Command::new("wrk");
     command.args([format!("-t{}", connections.min(2)), format!("-c{connections}"), format!("-d{seconds}s")]);

@@ -1,5 +1,5 @@
-//! The API server is away in the middle of a rollout. What runs goes on serving, the operator survives, and the rollout
-//! goes on where it was.
+//! The API server is stopped in the middle of a rollout. Running generations continue to serve, the operator
+//! survives, and the rollout continues afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,50 +20,50 @@ pub fn story() -> Story {
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.world.local {
-        stage.skip("the API server of a kind cluster is not this story's to stop");
+        stage.skip("the story cannot stop the API server of a kind cluster");
         return Ok(());
     }
     let helm = stage.operator().in_cluster();
     let before = if helm { Some(operator::pod(&stage.world).await?) } else { None };
-    let observer = Observer::begin(&stage).await?;
+    let observer = Observer::start(&stage).await?;
     stage.apply(&stage.resource("anchor", GENERATIONS.into())).await?;
-    let what = "generation 2 is there";
+    let what = "generation 2 exists";
     wait::until(&stage.daemon_sets(), "anchor-gen2", DEADLINE, what, |_| true).await?;
 
     outage::api_server("stop").await?;
-    // Whatever happens now, it must come back.
-    let meanwhile = away(&stage).await;
+    // Whatever the checks find, the API server must come back.
+    let checked = check_during_outage(&stage).await;
     outage::api_server("start").await?;
-    meanwhile?;
-    outage::until_answered(&stage).await?;
-    // A kubelet that was late to renew its lease has its node counted as dead, and dead nodes do not hold up the chain:
-    // the resource may be Ready before this node is.
+    checked?;
+    outage::until_api_server_ready(&stage).await?;
+    // A kubelet that is late to renew its lease makes its node count as dead, and dead nodes do not hold up
+    // the chain: the resource may be Ready before this node is.
     let (all, what) = (ListParams::default(), "all generations are Ready on all nodes");
-    wait::until_all(&stage.pods(), &all, outage::RETURNED, what, |pods| {
+    wait::until_all(&stage.pods(), &all, outage::API_RECOVERY_DEADLINE, what, |pods| {
         pods.len() == usize::from(GENERATIONS) * stage.world.nodes.len() && pods.iter().all(is_ready)
     })
     .await?;
-    stage.until_ready("anchor", outage::RETURNED).await?;
-    stage.say("Ready");
+    stage.until_ready("anchor", outage::API_RECOVERY_DEADLINE).await?;
+    stage.log("Ready");
     let ports = stage.base_port..stage.base_port + i32::from(GENERATIONS);
-    serving::everywhere(&stage, ports, &stage.world.first.digest).await?;
+    serving::check_all_nodes(&stage, ports, &stage.world.first.digest).await?;
     if let Some(before) = before {
         let after = operator::pod(&stage.world).await?;
         let same = before.metadata.uid == after.metadata.uid && restarts(&before) == restarts(&after);
         ensure!(same, "the operator was restarted: its liveness must not depend on the API server");
     }
-    observer.verdict(&stage).await
+    observer.check_chain_rule(&stage).await
 }
 
-/// For a span of time, which is what is tried here.
-async fn away(stage: &Stage) -> Result<()> {
+/// Waits for a span of time, since the outage itself is tested.
+async fn check_during_outage(stage: &Stage) -> Result<()> {
     let seconds = if stage.world.soak { 30 } else { 8 };
     let (port, digest) = (stage.base_port, &stage.world.first.digest);
-    let both = tokio::join!(
+    let results = tokio::join!(
         tokio::time::sleep(Duration::from_secs(seconds)),
-        serving::everywhere(stage, port..port + 1, digest)
+        serving::check_all_nodes(stage, port..port + 1, digest)
     );
-    both.1.context("generation 1 does not serve without an API server")?;
-    stage.say(format_args!("without an API server for {seconds} s; generation 1 went on serving"));
+    results.1.context("generation 1 does not serve without an API server")?;
+    stage.log(format_args!("no API server for {seconds} s; generation 1 continued to serve"));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A node of another architecture is named and left out; what runs on the others is raised all the same.
+//! A node of another architecture is named and left out; the generations on the other nodes are raised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::support::{Stage, Story, When};
 
 const DEADLINE: Duration = Duration::from_secs(90);
-const STRANGER: &str = "quinistry-story-stranger";
+const FOREIGN_NODE: &str = "quinistry-story-stranger";
 
 pub fn story() -> Story {
     // All resources see the node.
@@ -22,24 +22,27 @@ pub fn story() -> Story {
 async fn play(stage: Arc<Stage>) -> Result<()> {
     let nodes = Api::<Node>::all(stage.world.client.clone());
     let other = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };
-    let node: Node = serde_json::from_value(json!({"metadata": {"name": STRANGER, "labels": {
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": FOREIGN_NODE, "labels": {
         "kubernetes.io/os": "linux", "kubernetes.io/arch": other,
     }}}))?;
     nodes.create(&PostParams::default(), &node).await?;
-    let result = told(&stage).await;
-    nodes.delete(STRANGER, &DeleteParams::default()).await?;
+    let result = check(&stage).await;
+    nodes.delete(FOREIGN_NODE, &DeleteParams::default()).await?;
     result?;
     stage.until("ark", "Degraded", "False", "AsExpected", DEADLINE).await.map(drop)
 }
 
-async fn told(stage: &Stage) -> Result<()> {
+async fn check(stage: &Stage) -> Result<()> {
     stage.apply(&stage.resource("ark", 2)).await?;
     let ready = stage.until_ready("ark", DEADLINE).await?;
     let message = stage.until("ark", "Degraded", "True", "MixedArchitectures", DEADLINE).await?;
-    stage.say(&message);
-    ensure!(message.contains(STRANGER), "the message does not name the node: {message}");
-    let size = stage.world.size();
+    stage.log(&message);
+    ensure!(message.contains(FOREIGN_NODE), "the message does not name the node: {message}");
+    let size = stage.world.node_count();
     let all = ready.status.map(|status| status.generations).unwrap_or_default();
-    ensure!(all.iter().all(|one| one.desired == size && one.available == size), "half rolled: {all:?}");
+    ensure!(
+        all.iter().all(|one| one.desired == size && one.available == size),
+        "not all pods are available: {all:?}"
+    );
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! Children that are not what they should be, on one node each: one that serves another image than its name promises, and
-//! one that crashes. Content addressing keeps a pull honest, but not a node whose containerd already has something under
-//! the very name. The chain stops there, what stands below goes on, and all heals when the wrong image is gone.
+//! Wrong children on one node each: one that serves another image than its name says, and one that crashes.
+//! Content addressing protects a pull, but not a node whose containerd already stores another image under
+//! that name. The chain stops there, the generations below continue, and the chain heals when the wrong image
+//! is removed.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ use serde_json::json;
 use super::support::{Node, Stage, Story, When, serving, shell};
 
 const DEADLINE: Duration = Duration::from_mins(2);
-/// What the one that crashes says, and how it ends.
-const WORDS: &str = "the shelf gave way";
-const CODE: u8 = 7;
+/// Termination message of the crashing image.
+const CRASH_MESSAGE: &str = "the shelf gave way";
+const CRASH_EXIT_CODE: u8 = 7;
 
 pub fn story() -> Story {
     Story { name: "bad_children", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }
@@ -36,22 +37,22 @@ async fn forged(stage: &Stage) -> Result<()> {
     let node = &*stage.world.nodes[1];
     let port = stage.base_port;
     let name = first.at(port);
-    image(node, &["tag", "--force", &second.image, &name]).await?;
+    ctr_images(node, &["tag", "--force", &second.image, &name]).await?;
     stage.apply(&stage.resource("forged", 3)).await?;
     let message = stage.until("forged", "FixedPoint", "False", "DigestMismatch", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     for word in [node.name(), "generation 2", &first.digest, &second.digest] {
         ensure!(message.contains(word), "the message does not name {word}: {message}");
     }
     stage.until("forged", "Degraded", "True", "DigestMismatch", DEADLINE).await?;
     stage.until("forged", "Progressing", "False", "DigestMismatch", DEADLINE).await?;
-    stands_below(stage, "forged", node, port, "DigestMismatch").await?;
+    check_chain_stopped(stage, "forged", node, port, "DigestMismatch").await?;
 
-    image(node, &["rm", &name]).await?;
+    ctr_images(node, &["rm", &name]).await?;
     stage.until_ready("forged", DEADLINE).await?;
     stage.until("forged", "FixedPoint", "True", "DigestsEqual", DEADLINE).await?;
-    stage.say("the forged image is gone, and all generations are Ready");
-    serving::everywhere(stage, port..port + 3, &first.digest).await
+    stage.log("the forged image is gone, and all generations are Ready");
+    serving::check_all_nodes(stage, port..port + 3, &first.digest).await
 }
 
 /// Generation 2 of three ends as soon as it starts, on one node.
@@ -63,56 +64,66 @@ async fn crashing(stage: &Stage) -> Result<()> {
     let crash = "registry.example.com/crash:1";
     node.load(&crashing_image(folder.path(), crash).await?).await?;
     let name = format!("localhost:{port}/quinistry@{digest}");
-    image(node, &["tag", "--force", crash, &name]).await?;
+    ctr_images(node, &["tag", "--force", crash, &name]).await?;
     let mut resource = stage.resource("crashing", 3);
     resource["spec"]["basePort"] = json!(port);
     stage.apply(&resource).await?;
     let message = stage.until("crashing", "Degraded", "True", "CrashLoop", DEADLINE).await?;
-    stage.say(&message);
-    let code = format!("exit code {CODE}");
-    for word in [node.name(), "generation 2", "restart", &code, WORDS] {
+    stage.log(&message);
+    let code = format!("exit code {CRASH_EXIT_CODE}");
+    for word in [node.name(), "generation 2", "restart", &code, CRASH_MESSAGE] {
         ensure!(message.contains(word), "the message does not say {word}: {message}");
     }
-    stands_below(stage, "crashing", node, port, "CrashLoop").await?;
+    check_chain_stopped(stage, "crashing", node, port, "CrashLoop").await?;
 
-    image(node, &["rm", &name]).await?;
+    ctr_images(node, &["rm", &name]).await?;
     stage.until_ready("crashing", DEADLINE).await?;
     stage.until("crashing", "Degraded", "False", "AsExpected", DEADLINE).await?;
-    stage.say("the crashing image is gone, and all generations are Ready");
-    serving::everywhere(stage, port..port + 3, digest).await
+    stage.log("the crashing image is gone, and all generations are Ready");
+    serving::check_all_nodes(stage, port..port + 3, digest).await
 }
 
-/// Generation 1 serves on every node, generation 2 has its pods, there is no generation 3, and one node is blamed.
-async fn stands_below(stage: &Stage, name: &str, node: &dyn Node, port: i32, reason: &str) -> Result<()> {
-    serving::everywhere(stage, port..port + 1, &stage.world.first.digest).await?;
+/// Checks that generation 1 serves on every node, that generation 2 has its pods, that there is no generation
+/// 3, and that the status names one node.
+async fn check_chain_stopped(
+    stage: &Stage,
+    name: &str,
+    node: &dyn Node,
+    port: i32,
+    reason: &str,
+) -> Result<()> {
+    serving::check_all_nodes(stage, port..port + 1, &stage.world.first.digest).await?;
     let resource = stage.resources().get(name).await?;
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
-    let ours: Vec<_> = sets.iter().map(ResourceExt::name_any).filter(|set| set.starts_with(name)).collect();
-    ensure!(ours == [name.to_owned(), format!("{name}-gen2")], "there are {ours:?}");
+    let names: Vec<_> = sets.iter().map(ResourceExt::name_any).filter(|set| set.starts_with(name)).collect();
+    ensure!(names == [name.to_owned(), format!("{name}-gen2")], "there are {names:?}");
     let selection = ListParams::default()
         .labels(&format!("quinistry.dev/resource={}", resource.uid().unwrap_or_default()));
     let pods = stage.pods().list(&selection).await?.items.len();
     ensure!(pods == stage.world.nodes.len() * 2, "{pods} pods");
     let deviations = resource.status.map(|status| status.deviations).unwrap_or_default();
-    let blamed: Vec<_> =
+    let reported: Vec<_> =
         deviations.iter().map(|one| (one.node.as_str(), one.generation, one.reason.to_string())).collect();
-    ensure!(blamed == [(node.name(), 2, reason.to_owned())], "blamed: {deviations:?}");
+    ensure!(reported == [(node.name(), 2, reason.to_owned())], "deviations: {deviations:?}");
     Ok(())
 }
 
-/// containerd's own tool, about images.
-async fn image(node: &dyn Node, words: &[&str]) -> Result<()> {
+/// Runs `ctr images` on a node.
+async fn ctr_images(node: &dyn Node, words: &[&str]) -> Result<()> {
     let ctr = node.ctr();
     let words: Vec<&str> =
         ctr.iter().map(String::as_str).chain(["images"]).chain(words.iter().copied()).collect();
     node.run(&words).await.map(drop)
 }
 
-/// An archive of an image whose executable says something and ends.
+/// Builds an archive of an image whose executable prints a line and fails.
 async fn crashing_image(folder: &Path, name: &str) -> Result<PathBuf> {
     let (source, program, archive) = (folder.join("crash.c"), folder.join("crash"), folder.join("crash.tar"));
     let mut file = std::fs::File::create(&source)?;
-    writeln!(file, "#include <stdio.h>\nint main(void) {{ fputs(\"{WORDS}\\n\", stderr); return {CODE}; }}")?;
+    writeln!(
+        file,
+        "#include <stdio.h>\nint main(void) {{ fputs(\"{CRASH_MESSAGE}\\n\", stderr); return {CRASH_EXIT_CODE}; }}"
+    )?;
     let [from, to] = [&source, &program].map(|path| path.to_string_lossy());
     shell::output(shell::command(["gcc", "-static", "-s", "-o", &to, &from])).await?;
 
@@ -129,18 +140,20 @@ async fn crashing_image(folder: &Path, name: &str) -> Result<PathBuf> {
         "config": {"Entrypoint": ["/crash"]},
         "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(&layer)]},
     }));
-    let described =
+    let descriptors =
         [Descriptor::of(media_type::OCI_CONFIG, &config), Descriptor::of(media_type::OCI_LAYER_TAR, &layer)];
     let manifest = to_json(&ImageManifest {
         annotations: std::collections::BTreeMap::new(),
-        config: described[0].clone(),
-        layers: vec![described[1].clone()],
+        config: descriptors[0].clone(),
+        layers: vec![descriptors[1].clone()],
         media_type: Some(media_type::OCI_MANIFEST.into()),
         schema_version: 2,
     });
     let descriptor = Descriptor::of(media_type::OCI_MANIFEST, &manifest);
     let mut writer = Writer::create(Target::parse(&archive.to_string_lossy()), Format::Archive)?;
-    for (descriptor, bytes) in [(&described[0], &config), (&described[1], &layer), (&descriptor, &manifest)] {
+    for (descriptor, bytes) in
+        [(&descriptors[0], &config), (&descriptors[1], &layer), (&descriptor, &manifest)]
+    {
         writer.add_blob(descriptor, bytes)?;
     }
     writer.finish(&[SavedImage { descriptor, name: Some(name.into()), docker: None }])?;

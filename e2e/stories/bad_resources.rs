@@ -1,5 +1,5 @@
-//! Mistakes are told to the person who makes them, by the API server; what slips through its net is told in the
-//! resource's status, and does not hold up others.
+//! Mistakes in a resource: the API server refuses them, and the status reports those that the schema cannot
+//! find. They do not hold up other resources.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,47 +17,47 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    for (path, value, words) in mistakes() {
+    for (path, value, text) in mistakes() {
         let mut resource = stage.resource("mistake", 2);
-        put(&mut resource, path, value.clone());
-        refused(&stage, &resource, &format!("{path}: {value}"), words).await?;
+        set_field(&mut resource, path, value.clone());
+        check_refused(&stage, &resource, &format!("{path}: {value}"), text).await?;
     }
     let mut both = stage.resource("mistake", 2);
     both["spec"]["seed"] = json!({"executable": format!("sha256:{}", "0".repeat(64))});
-    refused(&stage, &both, "image and seed", "exactly one of image and seed").await?;
+    check_refused(&stage, &both, "image and seed", "exactly one of image and seed").await?;
     let mut neither = stage.resource("mistake", 2);
     neither["spec"].as_object_mut().context("an object")?.remove("image");
-    refused(&stage, &neither, "neither image nor seed", "exactly one of image and seed").await?;
+    check_refused(&stage, &neither, "neither image nor seed", "exactly one of image and seed").await?;
     let seed = json!({"executable": format!("sha256:{}", "0".repeat(64))});
     neither["spec"]["seed"] = seed.clone();
-    refused(&stage, &neither, "seed without digest", "digest must be set beside seed").await?;
+    check_refused(&stage, &neither, "seed without digest", "digest must be set beside seed").await?;
 
-    // What the schema lets through.
-    let mut unborn = stage.resource("unborn", 2);
-    let spec = unborn["spec"].as_object_mut().context("an object")?;
+    // A mistake that the schema cannot find.
+    let mut incomplete = stage.resource("unborn", 2);
+    let spec = incomplete["spec"].as_object_mut().context("an object")?;
     spec.remove("image");
     spec.insert("seed".into(), seed);
     spec.insert("digest".into(), json!(stage.world.first.digest));
     spec.insert("basePort".into(), json!(stage.base_port + 10));
-    stage.apply(&unborn).await?;
-    let what = "a seed that nobody has brought is told as Degraded/SeedIncomplete";
+    stage.apply(&incomplete).await?;
+    let what = "a missing seed is reported as Degraded/SeedIncomplete";
     let resources = stage.resources();
-    let unborn = wait::until(&resources, "unborn", DEADLINE, what, |one| {
+    let incomplete = wait::until(&resources, "unborn", DEADLINE, what, |one| {
         condition(one, "Degraded").is_some_and(|it| it.status == "True" && it.reason == "SeedIncomplete")
     });
-    let message = condition(&unborn.await?, "Degraded").map(|it| it.message.clone()).unwrap_or_default();
-    stage.say(format_args!("SeedIncomplete says: {message}"));
+    let message = condition(&incomplete.await?, "Degraded").map(|it| it.message.clone()).unwrap_or_default();
+    stage.log(format_args!("SeedIncomplete says: {message}"));
     ensure!(message.contains("quinistry up"), "the message does not say what to do: {message}");
 
-    // Others go on, and what cannot be changed cannot.
+    // Other resources are raised, and an immutable field cannot be changed.
     stage.apply(&stage.resource("good", 1)).await?;
     stage.until_ready("good", DEADLINE).await?;
     let mut moved = stage.resource("good", 1);
     moved["spec"]["basePort"] = json!(stage.base_port + 1);
-    answered(stage.apply(&moved).await.map(drop), "another basePort", "basePort cannot be changed")
+    check_client_error(stage.apply(&moved).await.map(drop), "another basePort", "basePort cannot be changed")
 }
 
-/// Where, what, and words that the answer must contain: the field, or what is wrong with it.
+/// Mistakes as path, value, and text that the answer must contain: the field or the rule.
 fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
     let digest = |length: usize| json!(format!("sha256:{}", "a".repeat(length)));
     vec![
@@ -99,26 +99,26 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str)> {
     ]
 }
 
-/// Sets a field by its path of two words.
-fn put(resource: &mut Value, path: &str, value: Value) {
+/// Sets a field by its path, which consists of two names.
+fn set_field(resource: &mut Value, path: &str, value: Value) {
     let (section, field) = path[1..].split_once('/').expect("a path of two words");
     resource[section][field] = value;
 }
 
-/// The API server refuses to create it, with these words.
-async fn refused(stage: &Stage, resource: &Value, what: &str, words: &str) -> Result<()> {
-    answered(stage.create(resource).await.map(drop), what, words)
+/// Checks that the API server refuses to create a resource, with this text.
+async fn check_refused(stage: &Stage, resource: &Value, what: &str, text: &str) -> Result<()> {
+    check_client_error(stage.create(resource).await.map(drop), what, text)
 }
 
-/// It was refused as a mistake of whoever asked, with these words.
-fn answered(answer: kube::Result<()>, what: &str, words: &str) -> Result<()> {
+/// Checks that an answer is a client error with this text.
+fn check_client_error(answer: kube::Result<()>, what: &str, text: &str) -> Result<()> {
     match answer {
-        Ok(()) => bail!("the API server takes {what}"),
+        Ok(()) => bail!("the API server accepts {what}"),
         Err(kube::Error::Api(status)) => {
             let message = &status.message;
             ensure!((400..500).contains(&status.code), "{what}: {} {message}", status.code);
-            let found = message.to_lowercase().contains(&words.to_lowercase());
-            ensure!(found, "{what}: the message does not say {words:?}: {message}");
+            let found = message.to_lowercase().contains(&text.to_lowercase());
+            ensure!(found, "{what}: the message does not say {text:?}: {message}");
             Ok(())
         }
         Err(error) => Err(error).with_context(|| what.to_owned()),

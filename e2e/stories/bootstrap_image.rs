@@ -1,5 +1,6 @@
-//! Bootstrap images that cannot be had: nowhere, by no name, and no more although it was loaded onto the node. Each is
-//! told in the kubelet's words, with the remedy, and no child is made meanwhile.
+//! Bootstrap images that cannot be pulled: without a registry, with an invalid name, never loaded, and one
+//! whose later use needs credentials although it was loaded. Each is reported with the kubelet's message and
+//! the remedy, and no child is created.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -25,9 +26,9 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    // Nobody listens there, so this fails at once, wherever the cluster is.
+    // Nothing listens on this port, so that the pull fails at once on every cluster.
     let nowhere = format!("localhost:{}/quinistry:none", stage.base_port + 20);
-    for (name, image, policy, words) in [
+    for (name, image, policy, text) in [
         ("nowhere", nowhere.as_str(), "IfNotPresent", "localhost"),
         ("nameless", "registry.example.com/UPPER:case", "IfNotPresent", "InvalidImageName"),
         ("never", "registry.example.com/never:loaded", "Never", "ErrImageNeverPull"),
@@ -37,19 +38,19 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         resource["spec"]["imagePullPolicy"] = json!(policy);
         stage.apply(&resource).await?;
         let message = stage.until(name, "Progressing", "False", "BootstrapImagePullFailed", DEADLINE).await?;
-        ensure!(message.contains(words), "{name}: the message does not say {words}: {message}");
+        ensure!(message.contains(text), "{name}: the message does not say {text}: {message}");
         let sets = stage.daemon_sets().list(&ListParams::default()).await?.items;
-        ensure!(sets.len() == 1, "{name}: a child was made before its parent: {} sets", sets.len());
+        ensure!(sets.len() == 1, "{name}: a child was created before its parent: {} sets", sets.len());
         stage.delete(name).await?;
     }
-    stage.say("nowhere, by no name and never loaded: told");
-    loaded(&stage).await
+    stage.log("missing registry, invalid name and image never loaded are reported");
+    check_loaded_image(&stage).await
 }
 
-/// An image that is loaded as it is served, without `--bootstrap`, starts once. Then a child has pulled the same content,
-/// and the kubelet, which since 1.35 notes who pulled what, wants to see credentials for the loaded name.
-async fn loaded(stage: &Stage) -> Result<()> {
-    // Content that nothing has pulled before, in no earlier run either: kubelets remember.
+/// An image loaded without `--bootstrap` starts once. Then a child has pulled the same content, and the
+/// kubelet, which records pulls since 1.35, asks for credentials for the loaded name.
+async fn check_loaded_image(stage: &Stage) -> Result<()> {
+    // Content that no earlier run has pulled either, since kubelets keep their records.
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("quinistry-plain");
     std::fs::copy(&stage.world.first.path, &program)?;
@@ -69,13 +70,15 @@ async fn loaded(stage: &Stage) -> Result<()> {
     let pod = pods.first().and_then(|pod| pod.metadata.name.clone()).context("generation 1 has pods")?;
     stage.pods().delete(&pod, &DeleteParams::default()).await?;
     if !stage.world.verifies_pulls().await? {
-        stage.say("this Kubernetes does not ask who pulled an image, so the rest of the story is not told");
+        stage.log(
+            "this Kubernetes does not verify credentials of pulled images; the rest of the story is left out",
+        );
         return stage.until_ready("plain", DEADLINE).await.map(drop);
     }
     let message = stage.until("plain", "Degraded", "True", "BootstrapImagePullFailed", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     ensure!(message.contains("image save --bootstrap"), "the message does not name the remedy: {message}");
-    // The children go on serving.
+    // The children continue to serve.
     let children = stage.pods().list(&of_generation(2)).await?.items;
     ensure!(children.len() == stage.world.nodes.len(), "{} children are left", children.len());
     Ok(())

@@ -1,5 +1,5 @@
-//! Two generations raised without an operator: shows that the cluster, its nodes and the image are what the other
-//! stories take for granted, and how fast a chain can be at all.
+//! Two generations raised without an operator. The story shows that cluster, nodes and image work as the
+//! other stories assume, and how fast a chain can be.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use kube::api::PostParams;
 
 use super::support::{Stage, Story, When, daemon_sets, serving};
 
-/// Generous: a machine of two cores that does other things as well.
+/// Sufficient for a busy machine of two cores.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 pub fn story() -> Story {
@@ -24,12 +24,12 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         let set = daemon_sets::by_hand(name, image, port, digest);
         stage.daemon_sets().create(&PostParams::default(), &set).await?;
         daemon_sets::until_rolled_out(&stage, name, DEADLINE).await?;
-        stage.say(format_args!(
+        stage.log(format_args!(
             "{name} rolled out {:.1} s after the beginning",
             began.elapsed().as_secs_f32()
         ));
     }
-    serving::everywhere(&stage, port..port + 2, digest).await?;
+    serving::check_all_nodes(&stage, port..port + 2, digest).await?;
 
     // A registry on the nodes' localhost, as other stories start one.
     let second = &stage.world.second;

@@ -1,6 +1,6 @@
-//! Others who are quicker, at every step: each write of the operator is refused once as a conflict, and each `DaemonSet`
-//! that it writes is edited by another field manager at once, by force. What the resource says wins in the end, in
-//! order, and without a storm of writes.
+//! Competing writers: each write of the operator is refused once as a conflict, and another field manager
+//! forcibly edits each `DaemonSet` right after the operator has written it. The resource's specification wins
+//! in the end, in order, and without a storm of writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use super::support::fault_proxy::{Fault, FaultProxy};
-use super::support::observer::{Observer, is_operators, version};
+use super::support::observer::{Observer, is_image_owned_by_operator, version};
 use super::support::{Stage, Story, When, daemon_sets, serving};
 
 const DEADLINE: Duration = Duration::from_mins(2);
-const PORT: u16 = 18084;
-/// How often each set is edited.
-const EDITS: usize = 3;
+const OPERATOR_PORT: u16 = 18084;
+/// Edits of each `DaemonSet`.
+const EDITS_PER_SET: usize = 3;
 const GENERATIONS: i32 = 3;
-/// What the other manager wants to run; nobody has it.
-const OTHER: &str = "localhost:1/meddled:1";
+/// Image that the other manager writes; no node can pull it.
+const OTHER_IMAGE: &str = "localhost:1/meddled:1";
 
 pub fn story() -> Story {
     Story { name: "conflicts", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
@@ -36,63 +36,69 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.can_run_operators() {
         return Ok(());
     }
-    stage.operator().leave(&stage.world).await?;
+    stage.operator().stop_shared(&stage.world).await?;
     let proxy = FaultProxy::start(&stage).await?;
     proxy.set(Fault::Conflicts);
-    let process = proxy.operator(&stage.world, PORT, |_| {})?;
-    tell(&stage, &proxy).await.with_context(|| format!("the operator said:\n{}", process.log()))
+    let process = proxy.operator(&stage.world, OPERATOR_PORT, |_| {})?;
+    check(&stage, &proxy).await.with_context(|| format!("log of the operator:\n{}", process.log()))
 }
 
-async fn tell(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
-    let observer = Observer::begin(stage).await?;
-    let other = tokio::spawn(meddle(stage.daemon_sets()));
+async fn check(stage: &Stage, proxy: &FaultProxy) -> Result<()> {
+    let observer = Observer::start(stage).await?;
+    let other = tokio::spawn(edit_sets(stage.daemon_sets()));
     stage.apply(&stage.resource("rope", GENERATIONS)).await?;
-    let edits = tokio::time::timeout(DEADLINE, other).await.context("not all sets were ever written")??;
-    stage.say(format_args!("edited by another manager: {:?}", edits?));
+    let edits = tokio::time::timeout(DEADLINE, other)
+        .await
+        .context("the operator did not write all sets in time")??;
+    stage.log(format_args!("edited by another manager: {:?}", edits?));
     stage.until_ready("rope", DEADLINE).await?;
     for set in stage.daemon_sets().list(&ListParams::default()).await? {
         let name = set.name_any();
         let image = daemon_sets::image(&set);
-        ensure!(image != OTHER, "{name} still has the other image");
+        ensure!(image != OTHER_IMAGE, "{name} still has the other image");
         ensure!(max_unavailable(&set) == Some(IntOrString::Int(1)), "{name}: {:?}", max_unavailable(&set));
         let label = set.labels().get("k8s-app").map(String::as_str);
         ensure!(label == Some("quinistry"), "{name} is labelled {label:?}");
     }
     let writes = proxy.writes();
-    stage.say(format_args!("forwarded {:?}, refused {:?}", writes.forwarded, writes.refused));
-    // Each generation once, and once more for each edit; some more, as edits and conflicts overlap.
-    let fair = usize::try_from(GENERATIONS)? * (EDITS + 1);
-    let sets = writes.of("daemonsets");
-    ensure!(sets >= fair && sets <= fair * 2, "{sets} writes of DaemonSets, where {fair} would do");
-    let statuses = writes.of("quinistries/status");
-    ensure!(statuses <= fair * 8, "{statuses} writes of status");
+    stage.log(format_args!("forwarded {:?}, refused {:?}", writes.forwarded, writes.refused));
+    // One write per generation and one per edit; a few more, as edits and conflicts overlap.
+    let expected = usize::try_from(GENERATIONS)? * (EDITS_PER_SET + 1);
+    let sets = writes.matching("daemonsets");
+    ensure!(
+        sets >= expected && sets <= expected * 2,
+        "{sets} writes of DaemonSets, expected about {expected}"
+    );
+    let statuses = writes.matching("quinistries/status");
+    ensure!(statuses <= expected * 8, "{statuses} writes of status");
     let digest = &stage.world.first.digest;
-    serving::everywhere(stage, stage.base_port..stage.base_port + GENERATIONS, digest).await?;
-    observer.verdict(stage).await
+    serving::check_all_nodes(stage, stage.base_port..stage.base_port + GENERATIONS, digest).await?;
+    observer.check_chain_rule(stage).await
 }
 
-/// Edits each set as soon as the operator has written it, so and so often; returns when all have had their share.
-async fn meddle(api: Api<DaemonSet>) -> Result<BTreeMap<String, usize>> {
+/// Edits each `DaemonSet` as soon as the operator has written it, `EDITS_PER_SET` times. Returns the edits by
+/// name.
+async fn edit_sets(api: Api<DaemonSet>) -> Result<BTreeMap<String, usize>> {
     let mut edits = BTreeMap::<String, usize>::new();
     let mut edited = 0;
     let mut changes = std::pin::pin!(watcher(api.clone(), Config::default()).applied_objects());
     while let Some(set) = changes.try_next().await? {
         let name = set.name_any();
-        let done = edits.entry(name.clone()).or_default();
-        // What is older than the last edit says nothing of it yet.
-        if *done < EDITS && is_operators(&set) && version(&set) > edited {
-            *done += 1;
+        let edits_of_set = edits.entry(name.clone()).or_default();
+        // Objects older than the last edit do not contain it yet.
+        if *edits_of_set < EDITS_PER_SET && is_image_owned_by_operator(&set) && version(&set) > edited {
+            *edits_of_set += 1;
             edited = edit(&api, &name).await?;
         }
         let all = usize::try_from(GENERATIONS)?;
-        if edits.len() == all && edits.values().all(|done| *done == EDITS) {
+        if edits.len() == all && edits.values().all(|edits_of_set| *edits_of_set == EDITS_PER_SET) {
             break;
         }
     }
     Ok(edits)
 }
 
-/// Gives the version that comes of it.
+/// Forces an edit, and returns the resulting version.
 async fn edit(api: &Api<DaemonSet>, name: &str) -> Result<u64> {
     let patch = json!({
         "apiVersion": "apps/v1",
@@ -100,7 +106,7 @@ async fn edit(api: &Api<DaemonSet>, name: &str) -> Result<u64> {
         "metadata": {"name": name, "labels": {"k8s-app": "meddled"}},
         "spec": {
             "updateStrategy": {"rollingUpdate": {"maxUnavailable": 2}},
-            "template": {"spec": {"containers": [{"name": "quinistry", "image": OTHER}]}},
+            "template": {"spec": {"containers": [{"name": "quinistry", "image": OTHER_IMAGE}]}},
         },
     });
     let set = api.patch(name, &PatchParams::apply("meddler").force(), &Patch::Apply(&patch)).await?;

@@ -1,4 +1,4 @@
-//! Deleting a resource removes everything of it, in the middle of raising it too.
+//! Deleting a resource removes all its objects, also while its generations are being raised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +17,19 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.apply(&stage.resource("leaf", 3)).await?;
     stage.until_ready("leaf", DEADLINE).await?;
     stage.delete("leaf").await?;
-    serving::nowhere(&stage, stage.base_port).await?;
-    stage.say("deleted when Ready");
+    serving::check_stopped(&stage, stage.base_port).await?;
+    stage.log("deleted when Ready");
 
-    // After each of the first steps; the same name again at once, as people do.
+    // After each of the first steps, and with the same name again at once, as users do.
     for set in ["leaf", "leaf-gen2"] {
         stage.apply(&stage.resource("leaf", 3)).await?;
         wait::until(&stage.daemon_sets(), set, DEADLINE, &format!("{set} exists"), |_| true).await?;
         stage.delete("leaf").await?;
-        stage.say(format_args!("deleted when {set} existed"));
+        stage.log(format_args!("deleted when {set} existed"));
     }
 
-    // And nothing stands in the way of the next one.
+    // The next resource of this name is raised normally.
     stage.apply(&stage.resource("leaf", 2)).await?;
     stage.until_ready("leaf", DEADLINE).await?;
-    serving::everywhere(&stage, stage.base_port..stage.base_port + 2, &stage.world.first.digest).await
+    serving::check_all_nodes(&stage, stage.base_port..stage.base_port + 2, &stage.world.first.digest).await
 }

@@ -1,5 +1,5 @@
-//! Two nodes that are cut off as a new template rolls out, and are back soon: the rollout takes no more pods
-//! away than allowed, as the limit is never raised for nodes that may be back at any moment.
+//! Two nodes that are disconnected during a rollout and return soon. The rollout stops no more pods than
+//! allowed, since the limit is never raised for nodes that may return at any moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,28 +20,28 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    let mut victims = outage::victims(&stage).await?;
-    if victims.len() < 2 {
-        stage.skip("no two nodes can be spared");
+    let mut nodes = outage::spare_nodes(&stage).await?;
+    if nodes.len() < 2 {
+        stage.skip("fewer than two spare nodes");
         return Ok(());
     }
-    victims.truncate(2);
-    let result = flap(&stage, &victims).await;
+    nodes.truncate(2);
+    let result = disconnect_during_rollout(&stage, &nodes).await;
     if result.is_err() {
-        outage::recover(&stage).await?;
+        outage::repair_nodes(&stage).await?;
     }
     result
 }
 
-async fn flap(stage: &Stage, victims: &[&dyn Node]) -> Result<()> {
+async fn disconnect_during_rollout(stage: &Stage, nodes: &[&dyn Node]) -> Result<()> {
     stage.apply(&stage.resource(NAME, 1)).await?;
     stage.until_ready(NAME, DEADLINE).await?;
     let before = stage.daemon_sets().get(NAME).await?.metadata.generation.context("a generation")?;
-    for node in victims {
-        node.cut_off().await?;
+    for node in nodes {
+        node.disconnect().await?;
     }
-    for node in victims {
-        outage::until_lost(stage, *node).await?;
+    for node in nodes {
+        outage::until_not_ready(stage, *node).await?;
     }
     // Another template, of the same image.
     let mut resource = stage.resource(NAME, 1);
@@ -49,20 +49,20 @@ async fn flap(stage: &Stage, victims: &[&dyn Node]) -> Result<()> {
     stage.apply(&resource).await?;
     stage.until(NAME, "Progressing", "True", "RollingOut", DEADLINE).await?;
     let began = Timestamp::now();
-    for node in victims {
-        node.mend().await?;
+    for node in nodes {
+        node.reconnect().await?;
     }
-    for node in victims {
-        outage::until_back(stage, *node, began).await?;
+    for node in nodes {
+        outage::until_node_ready(stage, *node, began).await?;
     }
     stage.until_ready(NAME, DEADLINE).await?;
-    // Once for the template. A limit that is raised and lowered would be two changes more.
+    // One change for the template. Raising and lowering the limit would be two more.
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
     for set in sets {
         let changes = set.metadata.generation.context("a generation")? - before;
         ensure!(changes == 1, "{} was changed {changes} times", set.name_any());
     }
-    serving::everywhere(stage, stage.base_port..stage.base_port + 1, &stage.world.first.digest).await?;
-    stage.say("the template was written once, and its limit never raised");
+    serving::check_all_nodes(stage, stage.base_port..stage.base_port + 1, &stage.world.first.digest).await?;
+    stage.log("the template was written once, and the limit was never raised");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Two generations grow to five, each after its predecessor, and shrink to two, the highest going first. Those that
-//! stay are not touched.
+//! Two generations grow to five, each after its predecessor, and shrink to two, the highest first. The
+//! generations that stay are not touched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let (port, digest) = (stage.base_port, &stage.world.first.digest);
     stage.apply(&stage.resource("tree", 2)).await?;
     stage.until_ready("tree", DEADLINE).await?;
-    let oldest = pods_of_the_oldest(&stage).await?;
+    let oldest = pods_of_first_two(&stage).await?;
 
-    let observer = Observer::begin(&stage).await?;
+    let observer = Observer::start(&stage).await?;
     stage.apply(&stage.resource("tree", 5)).await?;
     stage.until_ready("tree", DEADLINE).await?;
-    stage.say("grown from 2 to 5");
-    serving::everywhere(&stage, port..port + 5, digest).await?;
-    ensure!(pods_of_the_oldest(&stage).await? == oldest, "growing replaced pods of generations 1 and 2");
+    stage.log("grown from 2 to 5");
+    serving::check_all_nodes(&stage, port..port + 5, digest).await?;
+    ensure!(pods_of_first_two(&stage).await? == oldest, "growing replaced pods of generations 1 and 2");
 
     stage.apply(&stage.resource("tree", 2)).await?;
     stage.until_ready("tree", DEADLINE).await?;
@@ -45,16 +45,16 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let size = stage.world.nodes.len() * 2;
     let what = "pods of two generations are left";
     wait::until_all(&stage.pods(), &ListParams::default(), DEADLINE, what, |pods| pods.len() == size).await?;
-    stage.say("shrunk from 5 to 2");
-    // Each after its predecessor was there, and the highest first when they go.
-    observer.verdict(&stage).await?;
-    serving::everywhere(&stage, port..port + 2, digest).await?;
-    ensure!(pods_of_the_oldest(&stage).await? == oldest, "shrinking replaced pods of generations 1 and 2");
-    serving::nowhere(&stage, port + 2).await
+    stage.log("shrunk from 5 to 2");
+    // Each generation after its predecessor, and the highest first when they are deleted.
+    observer.check_chain_rule(&stage).await?;
+    serving::check_all_nodes(&stage, port..port + 2, digest).await?;
+    ensure!(pods_of_first_two(&stage).await? == oldest, "shrinking replaced pods of generations 1 and 2");
+    serving::check_stopped(&stage, port + 2).await
 }
 
-/// Pods of generations 1 and 2 by UID, with their restarts.
-async fn pods_of_the_oldest(stage: &Stage) -> Result<BTreeMap<String, i32>> {
+/// Returns the pods of generations 1 and 2 by UID, with their restarts.
+async fn pods_of_first_two(stage: &Stage) -> Result<BTreeMap<String, i32>> {
     let selection = ListParams::default().labels("quinistry/generation in (1,2)");
     let pods = stage.pods().list(&selection).await?;
     let pods: BTreeMap<_, _> =

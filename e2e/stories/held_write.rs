@@ -1,6 +1,6 @@
-//! A write of a leader that is held back on its way until another one leads and has acted, and then arrives.
-//! The state that the write was planned upon has changed: the API server refuses the write, and the objects
-//! of the next leader stand.
+//! A write of a leader that is held back until the next leader has acted, and then arrives. The state on
+//! which the write was based has changed: the API server refuses the write, and the next leader's objects
+//! stay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::support::process::{Process, last_words};
 use super::support::{Stage, Story, When, daemon_sets, lease, operator};
 
 const DEADLINE: Duration = Duration::from_secs(90);
-const PORTS: [u16; 2] = [18_085, 18_086];
+const OPERATOR_PORTS: [u16; 2] = [18_085, 18_086];
 const LEASE: &str = "held";
 
 pub fn story() -> Story {
@@ -27,22 +27,26 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.can_run_operators() {
         return Ok(());
     }
-    stage.operator().leave(&stage.world).await?;
+    stage.operator().stop_shared(&stage.world).await?;
     let (first, second) = (FaultProxy::start(&stage).await?, FaultProxy::start(&stage).await?);
-    let result = tell(&stage, &first, &second).await;
+    let result = check(&stage, &first, &second).await;
     result.with_context(|| {
-        format!("the first said:\n{}\nthe second:\n{}", last_words(&first.log()), last_words(&second.log()))
+        format!(
+            "log of the first operator:\n{}\nlog of the second:\n{}",
+            last_words(&first.log()),
+            last_words(&second.log())
+        )
     })
 }
 
-async fn tell(stage: &Stage, first: &FaultProxy, second: &FaultProxy) -> Result<()> {
+async fn check(stage: &Stage, first: &FaultProxy, second: &FaultProxy) -> Result<()> {
     let leases = Api::<Lease>::namespaced(stage.world.client.clone(), &stage.namespace);
-    let _former = begin(stage, first, "first", PORTS[0]).await?;
+    let _former = start_operator(stage, first, "first", OPERATOR_PORTS[0]).await?;
     lease::until_held(&leases, LEASE, DEADLINE, |holder| holder == "first").await?;
     stage.apply(&stage.resource("sorrel", 1)).await?;
     stage.until_ready("sorrel", DEADLINE).await?;
 
-    // An edit that the first leader carries out, and whose write does not arrive.
+    // An edit by the first leader whose write does not arrive.
     let mut resource = stage.resource("sorrel", 1);
     resource["spec"]["resources"] = json!({"limits": {"memory": "160Mi"}});
     let (held, edited) =
@@ -50,24 +54,24 @@ async fn tell(stage: &Stage, first: &FaultProxy, second: &FaultProxy) -> Result<
     held.context("the first leader writes nothing")?;
     edited?;
     first.set(Fault::Silent);
-    let _next = begin(stage, second, "second", PORTS[1]).await?;
+    let _next = start_operator(stage, second, "second", OPERATOR_PORTS[1]).await?;
     lease::until_held(&leases, LEASE, DEADLINE, |holder| holder == "second").await?;
-    // Another edit, so that what comes late would be seen.
+    // Another edit, so that a late write would be visible.
     resource["spec"]["resources"] = json!({"limits": {"memory": "192Mi"}});
     stage.apply(&resource).await?;
     stage.until_ready("sorrel", DEADLINE).await?;
     let before = stage.daemon_sets().get("sorrel").await?;
 
-    let answer = tokio::time::timeout(DEADLINE, first.let_go()).await?;
+    let answer = tokio::time::timeout(DEADLINE, first.release()).await?;
     ensure!(answer == Some(StatusCode::CONFLICT), "the late write is answered with {answer:?}");
     let after = stage.daemon_sets().get("sorrel").await?;
-    ensure!(daemon_sets::image(&before) == daemon_sets::image(&after), "the image is another one");
-    ensure!(before.metadata.generation == after.metadata.generation, "the late write changed the set");
-    stage.say(format_args!("the write of {} is refused", after.name_any()));
+    ensure!(daemon_sets::image(&before) == daemon_sets::image(&after), "the late write changed the image");
+    ensure!(before.metadata.generation == after.metadata.generation, "the late write changed the DaemonSet");
+    stage.log(format_args!("the write of {} is refused", after.name_any()));
     Ok(())
 }
 
-async fn begin(stage: &Stage, proxy: &FaultProxy, name: &str, port: u16) -> Result<Process> {
+async fn start_operator(stage: &Stage, proxy: &FaultProxy, name: &str, port: u16) -> Result<Process> {
     let mut process = proxy.operator(&stage.world, port, |command| {
         command.args(["--leader-elect", "--lease-name", LEASE]).env("POD_NAME", name);
     })?;

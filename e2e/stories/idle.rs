@@ -1,4 +1,4 @@
-//! An operator with nothing to do writes nothing, whatever wakes it, and stays small.
+//! An operator with nothing to do writes nothing, whatever wakes it, and needs little memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::support::{Stage, Story, When, wait};
 
-/// How long it is watched. The one span of time in the stories: a thing that must not happen has no end to wait for.
-const WINDOW: Duration = Duration::from_secs(20);
+/// Length of the observation. Writes that must not happen can only be observed for a span of time.
+const OBSERVATION_TIME: Duration = Duration::from_secs(20);
 const DEADLINE: Duration = Duration::from_secs(90);
 
 pub fn story() -> Story {
@@ -23,45 +23,50 @@ pub fn story() -> Story {
 async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.apply(&stage.resource("stone", 3)).await?;
     stage.until_ready("stone", DEADLINE).await?;
-    // What follows a rollout, such as the DaemonSet controller's last status, is over when nothing changes any more.
-    let mut before = writes(&stage).await?;
-    wait::eventually(DEADLINE, "writes come to an end", || {
+    // The writes after a rollout, such as the DaemonSet controller's last status, are over when nothing
+    // changes any more.
+    let mut before = write_counters(&stage).await?;
+    wait::eventually(DEADLINE, "the writes have ended", || {
         let last = before.clone();
         let stage = &stage;
         async move {
-            let now = quiet(stage, Duration::from_secs(3)).await?;
+            let now = changed_counters(stage, Duration::from_secs(3)).await?;
             ensure!(now.is_empty(), "still writing: {now:?} after {last:?}");
             Ok(())
         }
     })
     .await?;
 
-    before = writes(&stage).await?;
+    before = write_counters(&stage).await?;
     // Wakes the operator, which watches nodes, without giving it anything to do.
     let nodes = Api::<Node>::all(stage.world.client.clone());
     for node in &stage.world.nodes {
         let patch = json!({"metadata": {"annotations": {"quinistry.dev/story": stage.namespace}}});
         nodes.patch(node.name(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
-    let written = quiet(&stage, WINDOW).await?;
+    let written = changed_counters(&stage, OBSERVATION_TIME).await?;
     ensure!(written.is_empty(), "the idle operator writes: {written:?}, of {before:?}");
     let memory = stage.operator().memory(&stage.world).await?;
-    stage.say(format_args!("no write in {} s; memory {} kB (goal: 30 MB)", WINDOW.as_secs(), memory / 1000));
+    stage.log(format_args!(
+        "no write in {} s; memory {} kB (goal: 30 MB)",
+        OBSERVATION_TIME.as_secs(),
+        memory / 1000
+    ));
     ensure!(memory < 64_000_000, "the idle operator takes {memory} bytes");
     Ok(())
 }
 
-/// What the API server counts within a span of time.
-async fn quiet(stage: &Stage, span: Duration) -> Result<Vec<String>> {
-    let before = writes(stage).await?;
+/// Returns the counters that the API server increments within a span of time.
+async fn changed_counters(stage: &Stage, span: Duration) -> Result<Vec<String>> {
+    let before = write_counters(stage).await?;
     tokio::time::sleep(span).await;
-    let after = writes(stage).await?;
+    let after = write_counters(stage).await?;
     Ok(after.into_iter().filter(|(key, count)| before.get(key) != Some(count)).map(|(key, _)| key).collect())
 }
 
-/// Counters of the requests by which an operator changes things. The cluster's own controllers write statuses by PUT,
-/// and Events of the core group; those are not counted.
-async fn writes(stage: &Stage) -> Result<BTreeMap<String, String>> {
+/// Reads the counters of requests by which an operator changes objects. The cluster's own controllers write
+/// statuses by PUT, and Events of the core group; those are not counted.
+async fn write_counters(stage: &Stage) -> Result<BTreeMap<String, String>> {
     let request = http::Request::get("/metrics").body(Vec::new())?;
     let text = stage.world.client.request_text(request).await?;
     let counted = |line: &&str| {

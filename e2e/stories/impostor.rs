@@ -1,6 +1,6 @@
-//! Pods of another namespace with all the labels and annotations of ours: one that serves something else
-//! under the name of generation 1, and one of a generation that is not there. They raise no alarm, and keep
-//! nothing from growing or shrinking.
+//! Pods of another namespace with all labels and annotations of ours: one that serves another image under the
+//! name of generation 1, and one of a generation that does not exist. They raise no alarm, and do not keep
+//! the resource from growing or shrinking.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,19 +24,19 @@ pub fn story() -> Story {
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
     let namespaces = Api::<Namespace>::all(stage.world.client.clone());
-    let elsewhere = serde_json::from_value(json!({"metadata": {
+    let other_namespace = serde_json::from_value(json!({"metadata": {
         "generateName": "e2e-impostor-elsewhere-", "labels": {"quinistry.dev/story": "impostor"},
     }}))?;
-    let elsewhere = namespaces.create(&PostParams::default(), &elsewhere).await?.name_any();
-    let result = tell(&stage, &elsewhere).await;
-    namespaces.delete(&elsewhere, &DeleteParams::default()).await?;
+    let other_namespace = namespaces.create(&PostParams::default(), &other_namespace).await?.name_any();
+    let result = check(&stage, &other_namespace).await;
+    namespaces.delete(&other_namespace, &DeleteParams::default()).await?;
     result
 }
 
-async fn tell(stage: &Stage, elsewhere: &str) -> Result<()> {
+async fn check(stage: &Stage, other_namespace: &str) -> Result<()> {
     stage.apply(&stage.resource(NAME, 2)).await?;
     stage.until_ready(NAME, DEADLINE).await?;
-    let pods = Api::<Pod>::namespaced(stage.world.client.clone(), elsewhere);
+    let pods = Api::<Pod>::namespaced(stage.world.client.clone(), other_namespace);
     let original = stage.pods().list(&of_generation(1)).await?.items.into_iter().next().context("a pod")?;
     for generation in [1, 9] {
         pods.create(&PostParams::default(), &copy(&original, generation)?).await?;
@@ -50,11 +50,11 @@ async fn tell(stage: &Stage, elsewhere: &str) -> Result<()> {
     stage.apply(&stage.resource(NAME, 3)).await?;
     let grown = stage.until_ready(NAME, DEADLINE).await?;
     let status = grown.status.clone().context("a Ready resource has a status")?;
-    ensure!(status.deviations.is_empty(), "blamed: {:?}", status.deviations);
+    ensure!(status.deviations.is_empty(), "deviations: {:?}", status.deviations);
     ensure!(status.generations.len() == 3, "{:?}", status.generations);
     let fixed = condition(&grown, "FixedPoint").context("a condition")?;
-    ensure!(fixed.status == "True", "a false alarm: {}", fixed.message);
-    stage.say("grown beside them");
+    ensure!(fixed.status == "True", "FixedPoint is false: {}", fixed.message);
+    stage.log("grown beside the impostors");
 
     stage.apply(&stage.resource(NAME, 1)).await?;
     wait::until_all(&stage.daemon_sets(), &all, DEADLINE, "one generation is left", |sets| {
@@ -63,8 +63,8 @@ async fn tell(stage: &Stage, elsewhere: &str) -> Result<()> {
     .await?;
     stage.until_ready(NAME, DEADLINE).await?;
     let left = pods.list(&all).await?.items.len();
-    ensure!(left == 2, "the operator took foreign pods away: {left} are left");
-    stage.say("shrunk beside them");
+    ensure!(left == 2, "the operator deleted foreign pods: {left} are left");
+    stage.log("shrunk beside the impostors");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! The release's life: an upgrade of the operator replaces no generation, `helm test` passes, and uninstalling leaves
-//! what it promised: the definition, the resources, and the generations, which go on serving.
+//! Life of a release: an upgrade of the operator replaces no generation, `helm test` passes, and uninstalling
+//! leaves the documented objects: the definition, the resources, and the generations, which continue to
+//! serve.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,9 +32,9 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.until_ready("oak", DEADLINE).await?;
     let pods = uids(&stage.pods()).await?;
     let sets = generations_of_sets(&stage).await?;
-    let old = operator::pod(world).await?.uid();
+    let old_uid = operator::pod(world).await?.uid();
 
-    // Not every cluster has names for Services, but all have addresses.
+    // Not every cluster resolves names of Services, but all Services have addresses.
     let services = Api::<Service>::namespaced(world.client.clone(), NAMESPACE);
     let selection = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
     let service =
@@ -46,13 +47,13 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let what = "the upgraded operator is the only one";
     let all = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(world.client.clone(), NAMESPACE);
     wait::until_all(&all, &ListParams::default(), DEADLINE, what, |pods| {
-        pods.len() == 1 && pods[0].uid() != old
+        pods.len() == 1 && pods[0].uid() != old_uid
     })
     .await?;
     helm(world, &["test", RELEASE, "--timeout", "60s"]).await?;
-    stage.say("upgraded, helm test passes");
+    stage.log("upgraded, helm test passes");
 
-    // It is at work: a change goes through. What was there has not been touched.
+    // The new operator carries out a change, and existing objects were not touched.
     stage.apply(&stage.resource("oak", 4)).await?;
     stage.until_ready("oak", DEADLINE).await?;
     ensure!(uids(&stage.pods()).await?.is_superset(&pods), "the upgrade replaced pods");
@@ -64,12 +65,15 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let left = leftovers(&stage).await?;
     ensure!(left.is_empty(), "uninstalling left {left:?}");
     let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
-    ensure!(crds.get_opt("quinistries.quinistry.dev").await?.is_some(), "uninstalling took the definition");
-    ensure!(stage.resources().get_opt("oak").await?.is_some(), "uninstalling took the resource");
-    serving::everywhere(&stage, stage.base_port..stage.base_port + 4, &world.first.digest).await?;
-    stage.say("uninstalled; four generations go on serving");
+    ensure!(
+        crds.get_opt("quinistries.quinistry.dev").await?.is_some(),
+        "uninstalling deleted the definition"
+    );
+    ensure!(stage.resources().get_opt("oak").await?.is_some(), "uninstalling deleted the resource");
+    serving::check_all_nodes(&stage, stage.base_port..stage.base_port + 4, &world.first.digest).await?;
+    stage.log("uninstalled; four generations continue to serve");
 
-    // Without an operator, deletion is the garbage collector's work alone.
+    // Without an operator, deletion is up to the garbage collector alone.
     stage.delete("oak").await
 }
 
@@ -80,13 +84,13 @@ where
     Ok(api.list(&ListParams::default()).await?.iter().filter_map(kube::ResourceExt::uid).collect())
 }
 
-/// Names of the `DaemonSets` and how often each was changed.
+/// Returns the names of the `DaemonSets` with their numbers of changes.
 async fn generations_of_sets(stage: &Stage) -> Result<BTreeSet<(String, Option<i64>)>> {
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
     Ok(sets.iter().map(|set| (set.name_any(), set.metadata.generation)).collect())
 }
 
-/// What still carries the release's label: in its namespace, and in the cluster.
+/// Returns the objects that still carry the release's label, in its namespace and in the cluster.
 async fn leftovers(stage: &Stage) -> Result<Vec<String>> {
     let client = || stage.world.client.clone();
     let selection = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));

@@ -1,10 +1,10 @@
-//! Stories on a real cluster, told through its API and from its nodes.
+//! Stories on a real cluster: tests through its API and from its nodes.
 //!
-//! One story per file; what they share lies in `support`. `e2e/run` builds everything, brings a cluster up and calls
-//! this program inside its network; without a cluster in the environment it says so and does nothing. Arguments:
-//! names of stories (all, if none), `--list`.
+//! Each file holds one story; `support` holds their common code. `e2e/run` builds everything, starts a
+//! cluster, and runs this program inside the cluster's network. Without a cluster in the environment the
+//! program skips all stories. Arguments: names of stories (all, if none), `--list`.
 
-#![allow(unreachable_pub, missing_docs, reason = "a program of its own, which nobody links")]
+#![allow(unreachable_pub, missing_docs, reason = "a program of its own, which no other crate links")]
 
 mod api_away;
 mod api_faults;
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
         unreadable::story(),
         held_write::story(),
         rival_operators::story(),
-        // It takes the operator away, so what follows brings its own.
+        // This story uninstalls the operator, so that the following ones install their own.
         lifecycle::story(),
         seed_pieces::story(),
         seed_faults::story(),

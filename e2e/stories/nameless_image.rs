@@ -1,5 +1,5 @@
-//! A node image without names, as there is one after its tag has moved: Kubernetes sends `"names": null`. The
-//! operator goes on with everything.
+//! A node image without names, as left behind by a tag that has moved: Kubernetes sends `"names": null`. The
+//! operator continues with everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,20 +20,20 @@ pub fn story() -> Story {
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
     for node in &stage.world.nodes {
-        forget_a_name(&stage, node.name()).await?;
+        remove_image_names(&stage, node.name()).await?;
     }
     stage.apply(&stage.resource("thyme", 2)).await?;
     stage.until_ready("thyme", DEADLINE).await?;
-    // The kubelet may have reported its images since; then once more, while something changes.
+    // The kubelet may have reported its images since; therefore once more, during a change.
     for node in &stage.world.nodes {
-        forget_a_name(&stage, node.name()).await?;
+        remove_image_names(&stage, node.name()).await?;
     }
     stage.apply(&stage.resource("thyme", 3)).await?;
     stage.until_ready("thyme", DEADLINE).await.map(drop)
 }
 
-/// Takes the names of a node's last image away, in the kubelet's stead.
-async fn forget_a_name(stage: &Stage, name: &str) -> Result<()> {
+/// Removes the names of a node's last image, in place of the kubelet.
+async fn remove_image_names(stage: &Stage, name: &str) -> Result<()> {
     let nodes = Api::<Node>::all(stage.world.client.clone());
     let node = nodes.get(name).await?;
     let images = node.status.and_then(|status| status.images).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! A namespace is deleted while generations rise in it: all of it goes, the operator does not run against the wall, and
-//! works on for others.
+//! A namespace is deleted while generations are raised in it. Everything in it is deleted, the operator does
+//! not retry in vain, and continues with other namespaces.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -20,11 +20,12 @@ use super::support::stage::condition;
 use super::support::{Stage, Story, When, wait};
 
 const DEADLINE: Duration = Duration::from_secs(90);
-/// So many refusals in all are no storm: one for each set that was missed, for each status and each step between.
-const REFUSALS: u64 = 12;
+/// Tolerated number of refused writes: one for each missed `DaemonSet`, each status, and each step between
+/// them.
+const MAX_REFUSALS: u64 = 12;
 
 pub fn story() -> Story {
-    // It counts at the API server what the operator does.
+    // The story counts the operator's requests at the API server.
     Story { name: "namespace_deleted", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
 }
 
@@ -32,46 +33,47 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     let client = || stage.world.client.clone();
     let namespaces = Api::<Namespace>::all(client());
     let labels = json!({"pod-security.kubernetes.io/enforce": "privileged"});
-    let doomed =
+    let deleted_namespace =
         serde_json::from_value(json!({"metadata": {"generateName": "e2e-doomed-", "labels": labels}}))?;
-    let doomed = namespaces.create(&PostParams::default(), &doomed).await?.name_any();
-    let resources = Api::<Quinistry>::namespaced(client(), &doomed);
+    let deleted_namespace = namespaces.create(&PostParams::default(), &deleted_namespace).await?.name_any();
+    let resources = Api::<Quinistry>::namespaced(client(), &deleted_namespace);
     let resource = stage.resource("ship", 4);
     resources.patch("ship", &PatchParams::apply("story"), &Patch::Apply(&resource)).await?;
-    let sets = Api::<DaemonSet>::namespaced(client(), &doomed);
-    wait::until(&sets, "ship-gen2", DEADLINE, "generation 2 is there", |_| true).await?;
+    let sets = Api::<DaemonSet>::namespaced(client(), &deleted_namespace);
+    wait::until(&sets, "ship-gen2", DEADLINE, "generation 2 exists", |_| true).await?;
 
-    let before = refusals(&stage).await?;
+    let before = count_refusals(&stage).await?;
     let reasons = Arc::<Mutex<BTreeSet<String>>>::default();
-    let notes = tokio::spawn(note(resources.clone(), Arc::clone(&reasons)));
-    namespaces.delete(&doomed, &DeleteParams::default()).await?;
-    let selection = ListParams::default().fields(&format!("metadata.name={doomed}"));
+    let recorder = tokio::spawn(record_reasons(resources.clone(), Arc::clone(&reasons)));
+    namespaces.delete(&deleted_namespace, &DeleteParams::default()).await?;
+    let selection = ListParams::default().fields(&format!("metadata.name={deleted_namespace}"));
     wait::until_none(&namespaces, &selection, DEADLINE, "the namespace is gone").await?;
-    notes.abort();
-    // Whether the operator comes to say so before its resource is gone is a race.
+    recorder.abort();
+    // It is a race whether the operator reports the reason before the resource is gone.
     let reasons = reasons.lock().expect("nothing panics with it").clone();
-    stage.say(format_args!("gone; Degraded was {reasons:?} on the way"));
+    stage.log(format_args!("the namespace is gone; reasons of Degraded: {reasons:?}"));
 
-    // The same ports, at once.
+    // The same ports at once.
     stage.apply(&stage.resource("boat", 2)).await?;
     stage.until_ready("boat", DEADLINE).await?;
-    let refused = refusals(&stage).await? - before;
-    stage.say(format_args!("{refused} writes were refused"));
-    ensure!(refused <= REFUSALS, "the operator runs against the wall: {refused} writes were refused");
+    let refused = count_refusals(&stage).await? - before;
+    stage.log(format_args!("{refused} writes were refused"));
+    ensure!(refused <= MAX_REFUSALS, "the operator retries in vain: {refused} writes were refused");
     Ok(())
 }
 
-/// Notes for which reasons it is degraded, for ever.
-async fn note(api: Api<Quinistry>, reasons: Arc<Mutex<BTreeSet<String>>>) {
+/// Records the reasons of Degraded until the task is aborted.
+async fn record_reasons(api: Api<Quinistry>, reasons: Arc<Mutex<BTreeSet<String>>>) {
     let mut changes = std::pin::pin!(watcher(api, Config::default()).touched_objects());
     while let Ok(Some(resource)) = changes.try_next().await {
-        let degraded = condition(&resource, "Degraded").filter(|said| said.status == "True");
-        reasons.lock().expect("nothing panics with it").extend(degraded.map(|said| said.reason.clone()));
+        let degraded = condition(&resource, "Degraded").filter(|found| found.status == "True");
+        reasons.lock().expect("nothing panics with it").extend(degraded.map(|found| found.reason.clone()));
     }
 }
 
-/// How many of an operator's writes the API server has refused. The cluster's own controllers write by other verbs.
-async fn refusals(stage: &Stage) -> Result<u64> {
+/// Returns the number of an operator's writes that the API server has refused. The cluster's own controllers
+/// write by other verbs.
+async fn count_refusals(stage: &Stage) -> Result<u64> {
     let request = http::Request::get("/metrics").body(Vec::new())?;
     let text = stage.world.client.request_text(request).await?;
     let refused = |line: &&str| {

@@ -1,5 +1,5 @@
-//! The operator dies again and again in the middle of what it does, by SIGKILL and at any moment; the next one finds out
-//! where things stand, goes on, and never breaks the chain rule.
+//! The operator is killed again and again by SIGKILL, at any moment of a rollout. The next one observes the
+//! state, continues, and never breaks the chain rule.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,15 +11,16 @@ use serde_json::json;
 
 use super::support::observer::Observer;
 use super::support::process::{Process, with_log};
-use super::support::random::Random;
+use super::support::random::SeededRandom;
 use super::support::stage::is_ready;
 use super::support::{Stage, Story, When, operator, serving};
 
 const DEADLINE: Duration = Duration::from_mins(2);
-/// Where this story's operators answer.
-const PORT: u16 = 18082;
-/// One lives at most until so much more has happened: a rollout of one generation on three nodes is about so much.
-const LIFE: u64 = 60;
+/// Port of this story's operators.
+const OPERATOR_PORT: u16 = 18082;
+/// Greatest number of events in an operator's life: about the events of rolling one generation out on three
+/// nodes.
+const MAX_EVENTS_PER_LIFE: u64 = 60;
 
 pub fn story() -> Story {
     Story { name: "operator_killed", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
@@ -29,36 +30,36 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.can_run_operators() {
         return Ok(());
     }
-    stage.operator().leave(&stage.world).await?;
-    with_log(|log| async move { kill_and_kill(&stage, &log).await }).await
+    stage.operator().stop_shared(&stage.world).await?;
+    with_log(|log| async move { kill_repeatedly(&stage, &log).await }).await
 }
 
-/// What somebody wants at a moment.
-struct Wish {
+/// Specification that a user applies.
+struct DesiredSpec {
     generations: i32,
     second: bool,
 }
 
-async fn kill_and_kill(stage: &Stage, log: &Path) -> Result<()> {
+async fn kill_repeatedly(stage: &Stage, log: &Path) -> Result<()> {
     let second = &stage.world.second;
     let port = stage.base_port + 20;
     let _serving = stage.world.serve(second, port).await?;
-    let (mut random, seed) = Random::new();
-    stage.say(format_args!("QUINISTRY_E2E_SEED={seed} repeats this"));
-    let observer = Observer::begin(stage).await?;
+    let (mut random, seed) = SeededRandom::new();
+    stage.log(format_args!("QUINISTRY_E2E_SEED={seed} repeats this run"));
+    let observer = Observer::start(stage).await?;
 
     let (rounds, kills) = if stage.world.soak { (10, 5) } else { (2, 4) };
-    let mut wish = Wish { generations: 3, second: false };
+    let mut desired = DesiredSpec { generations: 3, second: false };
     for round in 1..=rounds {
         let mut left = kills;
         while left > 0 {
             let done = stage.resources().get_opt("phoenix").await?.is_some_and(|one| is_ready(&one));
             if left == kills || done || random.below(3) == 0 {
-                wish = another(&mut random, &wish);
-                make(stage, &wish, port).await?;
+                desired = change_spec(&mut random, &desired);
+                apply_spec(stage, &desired, port).await?;
             }
-            let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
-            let moment = observer.count() + usize::try_from(random.below(LIFE))?;
+            let operator = Process::start(&operator::command(&stage.world, OPERATOR_PORT), log)?;
+            let moment = observer.count() + usize::try_from(random.below(MAX_EVENTS_PER_LIFE))?;
             tokio::select! {
                 () = observer.until_count(moment) => {}
                 ready = stage.until_ready("phoenix", DEADLINE) => drop(ready?),
@@ -66,35 +67,35 @@ async fn kill_and_kill(stage: &Stage, log: &Path) -> Result<()> {
             operator.kill().await?;
             left -= 1;
         }
-        let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
+        let operator = Process::start(&operator::command(&stage.world, OPERATOR_PORT), log)?;
         let ready = stage.until_ready("phoenix", DEADLINE).await?;
         operator.kill().await?;
         let digest = ready.status.and_then(|status| status.digest);
-        let wanted = if wish.second { &second.digest } else { &stage.world.first.digest };
+        let wanted = if desired.second { &second.digest } else { &stage.world.first.digest };
         ensure!(digest.as_ref() == Some(wanted), "the status says {digest:?}, not {wanted}");
         let sets = stage.daemon_sets().list(&ListParams::default()).await?.items.len();
-        ensure!(sets == usize::try_from(wish.generations)?, "{sets} sets, not {}", wish.generations);
-        stage.say(format_args!("killed {} times; {} generations Ready", round * kills, wish.generations));
+        ensure!(sets == usize::try_from(desired.generations)?, "{sets} sets, not {}", desired.generations);
+        stage.log(format_args!("killed {} times; {} generations Ready", round * kills, desired.generations));
     }
-    let wanted = if wish.second { &second.digest } else { &stage.world.first.digest };
-    let ports = stage.base_port..stage.base_port + wish.generations;
-    serving::everywhere(stage, ports, wanted).await?;
-    observer.verdict(stage).await
+    let wanted = if desired.second { &second.digest } else { &stage.world.first.digest };
+    let ports = stage.base_port..stage.base_port + desired.generations;
+    serving::check_all_nodes(stage, ports, wanted).await?;
+    observer.check_chain_rule(stage).await
 }
 
-/// Another number of generations, or another image, or both.
-fn another(random: &mut Random, before: &Wish) -> Wish {
+/// Returns a specification with another number of generations, another image, or both.
+fn change_spec(random: &mut SeededRandom, before: &DesiredSpec) -> DesiredSpec {
     let second = random.below(2) == 0;
     let mut generations = 2 + i32::try_from(random.below(3)).expect("a small number");
     if second == before.second && generations == before.generations {
         generations = 2 + (generations - 1) % 3;
     }
-    Wish { generations, second }
+    DesiredSpec { generations, second }
 }
 
-async fn make(stage: &Stage, wish: &Wish, port: i32) -> Result<()> {
-    let mut resource = stage.resource("phoenix", wish.generations);
-    if wish.second {
+async fn apply_spec(stage: &Stage, desired: &DesiredSpec, port: i32) -> Result<()> {
+    let mut resource = stage.resource("phoenix", desired.generations);
+    if desired.second {
         resource["spec"]["image"] = json!(stage.world.second.at(port));
     }
     stage.apply(&resource).await.map(drop).context("failed to change the resource")

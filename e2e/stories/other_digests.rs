@@ -1,5 +1,5 @@
-//! Bootstrap images that do not serve what they should: another digest than `spec.digest` says, and a tag that is one
-//! image on some nodes and another on others. No child is made of either, and both are told with nodes and digests.
+//! Bootstrap images with a wrong digest: one other than `spec.digest`, and a tag that names different images
+//! on different nodes. No child is created of either, and both are reported with nodes and digests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +23,15 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     try_join(deviant(&stage), moving_tag(&stage)).await.map(drop)
 }
 
-/// It computes its own digest before it serves, and ends with exit code 3 when that is not the expected one.
+/// The executable computes its own digest before it serves, and exits with code 3 if that is not the expected
+/// one.
 async fn deviant(stage: &Stage) -> Result<()> {
     let (first, second) = (&stage.world.first, &stage.world.second);
     let mut resource = stage.resource("deviant", 2);
     resource["spec"]["digest"] = json!(second.digest);
     stage.apply(&resource).await?;
     let message = stage.until("deviant", "FixedPoint", "False", "DigestMismatch", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     for word in ["generation 1", &first.digest, &second.digest] {
         ensure!(message.contains(word), "the message does not name {word}: {message}");
     }
@@ -42,11 +43,11 @@ async fn deviant(stage: &Stage) -> Result<()> {
         })
     });
     deviating.await?;
-    alone(stage, "deviant").await?;
+    check_no_child(stage, "deviant").await?;
     resource["spec"]["digest"] = json!(first.digest);
     stage.apply(&resource).await?;
     stage.until_ready("deviant", DEADLINE).await?;
-    stage.say("with the right digest all generations are Ready");
+    stage.log("with the right digest all generations are Ready");
     Ok(())
 }
 
@@ -66,22 +67,24 @@ async fn moving_tag(stage: &Stage) -> Result<()> {
     resource["spec"]["image"] = json!(image);
     resource["spec"]["imagePullPolicy"] = json!("Always");
     stage.apply(&resource).await?;
-    let said = format!("{} on {}", second.digest, nodes[odd].name());
-    let words = [image.as_str(), &first.digest, nodes[0].name(), &said];
+    let second_on_node = format!("{} on {}", second.digest, nodes[odd].name());
+    let words = [image.as_str(), &first.digest, nodes[0].name(), &second_on_node];
     let what = format!("FixedPoint is False, BootstrapDigestDiffers, and names {words:?}");
-    // The first two nodes are enough to tell it; those that come later are added.
+    // The first two nodes are sufficient for the message; later ones are added.
     let resources = stage.resources();
-    let told = wait::until(&resources, "moving", DEADLINE, &what, |one| {
-        condition(one, "FixedPoint").is_some_and(|said| {
-            (said.status.as_str(), said.reason.as_str()) == ("False", "BootstrapDigestDiffers")
-                && words.iter().all(|word| said.message.contains(word))
+    let reported = wait::until(&resources, "moving", DEADLINE, &what, |one| {
+        condition(one, "FixedPoint").is_some_and(|found| {
+            (found.status.as_str(), found.reason.as_str()) == ("False", "BootstrapDigestDiffers")
+                && words.iter().all(|word| found.message.contains(word))
         })
     });
-    stage.say(condition(&told.await?, "FixedPoint").map(|said| said.message.clone()).unwrap_or_default());
+    stage.log(
+        condition(&reported.await?, "FixedPoint").map(|found| found.message.clone()).unwrap_or_default(),
+    );
     stage.until("moving", "Degraded", "True", "BootstrapDigestDiffers", DEADLINE).await?;
-    alone(stage, "moving").await?;
+    check_no_child(stage, "moving").await?;
 
-    // The tag agrees everywhere, and the pod that has the other image is made anew, as people do.
+    // The tag names one image everywhere, and an administrator deletes the pod that has the other one.
     drop(registries.pop());
     let url = format!("http://localhost:{port}/v2/");
     wait::eventually(DEADLINE, "the registry that deviates is gone", || async {
@@ -97,15 +100,15 @@ async fn moving_tag(stage: &Stage) -> Result<()> {
     let name = pod.context("generation 1 has a pod there")?.name_any();
     pods.delete(&name, &DeleteParams::default()).await?;
     stage.until_ready("moving", DEADLINE).await?;
-    stage.say("the tag agrees, and all generations are Ready");
-    serving::everywhere(stage, base..base + 2, &first.digest).await
+    stage.log("the tag agrees, and all generations are Ready");
+    serving::check_all_nodes(stage, base..base + 2, &first.digest).await
 }
 
-/// It has no child.
-async fn alone(stage: &Stage, name: &str) -> Result<()> {
+/// Checks that a resource has no child.
+async fn check_no_child(stage: &Stage, name: &str) -> Result<()> {
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
-    let ours: Vec<_> =
+    let names: Vec<_> =
         sets.iter().map(kube::ResourceExt::name_any).filter(|set| set.starts_with(name)).collect();
-    ensure!(ours == [name], "there are {ours:?}");
+    ensure!(names == [name], "there are {names:?}");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A namespace whose Pod Security level forbids host ports: the resource says which label to set, and goes on by itself
-//! once that is set.
+//! A namespace whose Pod Security level forbids host ports: the status names the label to set, and the chain
+//! continues by itself once that is set.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::support::{Stage, Story, When};
 
-/// The controller tries again later and later: mending takes as long as failing took.
+/// The controller retries with growing pauses, so that recovery takes as long as the failure lasted.
 const DEADLINE: Duration = Duration::from_mins(2);
 
 pub fn story() -> Story {
@@ -23,7 +23,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     enforce(&stage, "baseline").await?;
     stage.apply(&stage.resource("guard", 2)).await?;
     let message = stage.until("guard", "Degraded", "True", "PodSecurityForbidden", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     let label =
         format!("kubectl label namespace {} pod-security.kubernetes.io/enforce=privileged", stage.namespace);
     ensure!(message.contains(&label), "the message does not say what to do: {message}");

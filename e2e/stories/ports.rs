@@ -1,5 +1,6 @@
-//! Ports that somebody else has: another resource, which is older, and a pod of another `DaemonSet`. Nothing is made that
-//! could not start, the condition says who has what, and the loser takes over when the winner goes.
+//! Ports with another owner: an older resource, and a pod of another `DaemonSet`. The operator creates
+//! nothing that could not start, the condition names the owner, and the resource takes over when the owner is
+//! gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,26 +25,26 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 async fn two_resources(stage: &Stage) -> Result<()> {
     stage.apply(&stage.resource("older", 2)).await?;
     stage.until_ready("older", DEADLINE).await?;
-    // Its first port is the other's second.
+    // The younger resource's first port is the older one's second.
     let mut younger = stage.resource("younger", 2);
     younger["spec"]["basePort"] = json!(stage.base_port + 1);
     stage.apply(&younger).await?;
     let message = stage.until("younger", "PortsAvailable", "False", "PortConflict", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     let named = [format!("{}/older", stage.namespace), stage.base_port.to_string()];
     ensure!(
         named.iter().all(|word| message.contains(word)),
         "the message does not name the owner: {message}"
     );
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
-    let made =
+    let has_created =
         sets.iter().filter_map(|set| set.metadata.name.as_deref()).any(|name| name.starts_with("younger"));
-    ensure!(!made, "the younger one made something");
+    ensure!(!has_created, "the younger resource created something");
     stage.until_ready("older", DEADLINE).await?;
 
     stage.resources().delete("older", &DeleteParams::default()).await?;
     stage.until_ready("younger", DEADLINE).await?;
-    stage.say("the younger one has taken over");
+    stage.log("the younger resource has taken over");
     stage.delete("younger").await
 }
 
@@ -55,7 +56,7 @@ async fn another_pod(stage: &Stage) -> Result<()> {
     daemon_sets::until_rolled_out(stage, "thief", DEADLINE).await?;
     stage.apply(&stage.resource("robbed", 2)).await?;
     let message = stage.until("robbed", "PortsAvailable", "False", "HostPortConflict", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     ensure!(message.contains("generation 2"), "the message does not say which generation: {message}");
 
     stage.daemon_sets().delete("thief", &DeleteParams::default()).await?;

@@ -1,5 +1,5 @@
-//! Ports that something outside of the cluster has, or keeps from answering: a process of the node in both modes of
-//! the network, and a rule that drops what is sent to the node's localhost.
+//! Ports that something outside the cluster occupies or blocks: a process of the node in both network modes,
+//! and a rule that drops packets to the node's localhost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::support::{Node, Stage, Story, When, serving};
 
-/// The kubelet tries again later and later: mending takes as long as failing took.
+/// The kubelet retries with growing pauses, so that recovery takes as long as the failure lasted.
 const DEADLINE: Duration = Duration::from_mins(2);
 
 pub fn story() -> Story {
@@ -28,23 +28,24 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     unreachable(&stage, node).await
 }
 
-/// The network plugin leads the port to the pod before the process sees anything, and nobody is told.
+/// The network plugin forwards the port to the pod, the process receives nothing, and neither of them reports
+/// an error.
 async fn shadowed(stage: &Stage, node: &dyn Node) -> Result<()> {
     let (port, digest) = (stage.base_port + 1, &stage.world.first.digest);
     let process = node.serve(&stage.world.second.path, port).await?;
     stage.apply(&stage.resource("shade", 2)).await?;
     stage.until_ready("shade", DEADLINE).await?;
     stage.until("shade", "PortsAvailable", "True", "PortsFree", DEADLINE).await?;
-    serving::everywhere(stage, stage.base_port..port + 1, digest).await?;
+    serving::check_all_nodes(stage, stage.base_port..port + 1, digest).await?;
     stage.delete("shade").await?;
-    // It was there all the time, and has its port again.
-    serving::on(node, port..port + 1, &stage.world.second.digest).await?;
+    // The process has been running all the time, and has its port again.
+    serving::check_node(node, port..port + 1, &stage.world.second.digest).await?;
     drop(process);
-    stage.say("a host port shadows a process of the node");
+    stage.log("a host port shadows a process of the node");
     Ok(())
 }
 
-/// On the node's own network there is one of each port.
+/// On the node's own network only one process can listen on a port.
 async fn taken(stage: &Stage, node: &dyn Node) -> Result<()> {
     let (port, digest) = (stage.base_port + 1, &stage.world.first.digest);
     let process = node.serve(&stage.world.second.path, port).await?;
@@ -53,7 +54,7 @@ async fn taken(stage: &Stage, node: &dyn Node) -> Result<()> {
     resource["spec"]["digest"] = json!(digest);
     stage.apply(&resource).await?;
     let message = stage.until("bare", "PortsAvailable", "False", "PortTaken", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     let place = format!("generation 2 on {}:", node.name());
     let named = message.contains(&place) && message.contains(&format!("127.0.0.1:{port}"));
     ensure!(named, "the message does not say what is taken where: {message}");
@@ -61,23 +62,23 @@ async fn taken(stage: &Stage, node: &dyn Node) -> Result<()> {
     drop(process);
     stage.until_ready("bare", DEADLINE).await?;
     stage.until("bare", "PortsAvailable", "True", "PortsFree", DEADLINE).await?;
-    serving::everywhere(stage, stage.base_port..port + 1, digest).await?;
-    stage.say("the port is free, and the generation is there");
+    serving::check_all_nodes(stage, stage.base_port..port + 1, digest).await?;
+    stage.log("the port is free, and the generation is Ready");
     stage.delete("bare").await
 }
 
-/// The pods are well, and answer on their own addresses alone.
+/// The pods are healthy, and answer on their own addresses only.
 async fn unreachable(stage: &Stage, node: &dyn Node) -> Result<()> {
     let port = stage.base_port + 1;
     node.block(port).await?;
-    let told = async {
+    let reported = async {
         stage.apply(&stage.resource("walled", 2)).await?;
         stage.until("walled", "PortsAvailable", "False", "HostPortUnreachable", DEADLINE).await
     };
-    let told = told.await;
+    let reported = reported.await;
     node.unblock(port).await?;
-    let message = told?;
-    stage.say(&message);
+    let message = reported?;
+    stage.log(&message);
     let place = format!("generation 2 on {}:", node.name());
     let named = message.contains(&place) && message.contains("localhost");
     ensure!(named, "the message does not say what does not answer where: {message}");

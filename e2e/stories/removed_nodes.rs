@@ -1,5 +1,5 @@
-//! A node that is cordoned, drained, taken out of the cluster, and comes back as a new one would, late and without
-//! images; another one that is cut off meanwhile. Whatever happens to them, nobody else is touched.
+//! A node that is cordoned, drained, removed from the cluster, and returns as a new node would, late and
+//! without images; and another node that is disconnected in the meantime. Other nodes are not affected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use quinistry::crd::Quinistry;
 
-use super::support::outage::{self, Others, kubectl};
+use super::support::outage::{self, Baseline, kubectl};
 use super::support::stage::condition;
 use super::support::{Node, Stage, Story, When, operator, pods, wait};
 
@@ -24,92 +24,93 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    // The operator's own, so that draining it says something.
+    // The operator's own node, so that draining it tests more.
     let leaving = match outage::operator_node(&stage).await? {
         Some(name) => name,
         None => stage.world.nodes.last().context("there are nodes")?.name().to_owned(),
     };
-    let result = come_and_go(&stage, &leaving).await;
+    let result = remove_and_return(&stage, &leaving).await;
     if result.is_err() {
-        outage::recover(&stage).await?;
+        outage::repair_nodes(&stage).await?;
     }
     result
 }
 
-async fn come_and_go(stage: &Stage, leaving: &str) -> Result<()> {
+async fn remove_and_return(stage: &Stage, leaving: &str) -> Result<()> {
     stage.apply(&stage.resource(NAME, GENERATIONS)).await?;
     stage.until_ready(NAME, DEADLINE).await?;
     let node = stage.world.node(leaving)?;
 
-    let all = Others::than(stage, &[], NAME).await?;
+    let all = Baseline::except(stage, &[], NAME).await?;
     kubectl(&["cordon", leaving]).await?;
-    // What belongs to DaemonSets stays; all else goes.
+    // Pods of DaemonSets stay; all others are evicted.
     let drain =
         ["drain", leaving, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s"];
     kubectl(&drain).await?;
     operator_moved(stage, leaving).await?;
-    all.unmoved(stage, &[], NAME).await?;
+    all.check_unchanged(stage, &[], NAME).await?;
     stage.until(NAME, "Degraded", "False", "AsExpected", DEADLINE).await?;
-    stage.say(format_args!("{leaving} is cordoned and drained, which touches no generation"));
+    stage.log(format_args!("{leaving} is cordoned and drained, which touches no generation"));
 
-    // One leaves; while the cluster tidies up after it, another falls silent and comes back.
-    let silent = outage::victims(stage).await?.into_iter().find(|node| node.name() != leaving);
-    let not_ours: Vec<&str> = silent.iter().map(|node| node.name()).chain([leaving]).collect();
-    let others = Others::than(stage, &not_ours, NAME).await?;
+    // One node leaves; while the cluster removes its objects, another node is disconnected and returns.
+    let disconnected = outage::spare_nodes(stage).await?.into_iter().find(|node| node.name() != leaving);
+    let affected: Vec<&str> = disconnected.iter().map(|node| node.name()).chain([leaving]).collect();
+    let baseline = Baseline::except(stage, &affected, NAME).await?;
     node.stop().await?;
     node.wipe().await?;
     Api::<core::Node>::all(stage.world.client.clone()).delete(leaving, &DeleteParams::default()).await?;
-    let what = format!("{NAME} does without {leaving}");
-    let size = stage.world.size() - 1;
+    let what = format!("{NAME} no longer expects {leaving}");
+    let size = stage.world.node_count() - 1;
     let without = |one: &Quinistry| {
         let status = one.status.as_ref();
         status.is_some_and(|status| status.generations.iter().all(|one| one.desired == size))
     };
     wait::until(&stage.resources(), NAME, DEADLINE, &what, without).await?;
     stage.until(NAME, "Degraded", "False", "AsExpected", DEADLINE).await?;
-    others.unmoved(stage, &not_ours, NAME).await?;
-    if let Some(silent) = silent {
-        cut_off(stage, silent).await?;
-        others.unmoved(stage, &not_ours, NAME).await?;
+    baseline.check_unchanged(stage, &affected, NAME).await?;
+    if let Some(disconnected) = disconnected {
+        disconnect(stage, disconnected).await?;
+        baseline.check_unchanged(stage, &affected, NAME).await?;
     }
     let here = ListParams::default().fields(&format!("spec.nodeName={leaving}"));
     let what = format!("no pod is left of {leaving}");
     wait::until_none(&stage.pods(), &here, DEADLINE, &what).await?;
-    stage.say(format_args!("{leaving} is removed, and its pods with it"));
+    stage.log(format_args!("{leaving} and its pods are removed"));
 
-    // Nothing but a name is left of it, so that it joins as a new one would: late, and all generations at once.
+    // Only the name of the node is left, so that it joins as a new one would: late, and all generations at
+    // once.
     let began = Timestamp::now();
     node.add().await?;
     stage.world.load(node).await?;
-    let back = outage::until_back(stage, node, began).await?;
-    outage::heal(stage, node, back, GENERATIONS, &stage.world.first.digest).await?;
+    let back = outage::until_node_ready(stage, node, began).await?;
+    outage::until_healed(stage, node, back, GENERATIONS, &stage.world.first.digest).await?;
     stage.until(NAME, "Degraded", "False", "AsExpected", DEADLINE).await?;
-    others.unmoved(stage, &not_ours, NAME).await?;
-    outage::no_false_alarm(stage).await
+    baseline.check_unchanged(stage, &affected, NAME).await?;
+    outage::check_no_false_alarm(stage).await
 }
 
-/// The node is off the network until the API server gives it up, and for a minute where there is time.
-async fn cut_off(stage: &Stage, node: &dyn Node) -> Result<()> {
-    node.cut_off().await?;
-    outage::until_lost(stage, node).await?;
+/// Disconnects the node until the API server marks it as not Ready, and in full runs for a minute more.
+async fn disconnect(stage: &Stage, node: &dyn Node) -> Result<()> {
+    node.disconnect().await?;
+    outage::until_not_ready(stage, node).await?;
     let message = stage.until(NAME, "Degraded", "True", "NodesNotReady", DEADLINE).await?;
     ensure!(message.contains(node.name()), "the message does not name the node: {message}");
     let ready = stage.until_ready(NAME, DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     if stage.world.soak {
         tokio::time::sleep(Duration::from_mins(1)).await;
     }
     let began = Timestamp::now();
-    node.mend().await?;
-    let back = outage::until_back(stage, node, began).await?;
-    outage::heal(stage, node, back, GENERATIONS, &stage.world.first.digest).await?;
+    node.reconnect().await?;
+    let back = outage::until_node_ready(stage, node, began).await?;
+    outage::until_healed(stage, node, back, GENERATIONS, &stage.world.first.digest).await?;
     let now = stage.until_ready(NAME, DEADLINE).await?;
     let since = |one: &Quinistry| condition(one, "Ready").map(|ready| ready.last_transition_time.0);
     ensure!(since(&ready) == since(&now), "{NAME} was not Ready for a while");
     stage.until(NAME, "Degraded", "False", "AsExpected", DEADLINE).await.map(drop)
 }
 
-/// The operator has found another node, and is at work there.
+/// Waits until the operator is Ready on another node.
 async fn operator_moved(stage: &Stage, from: &str) -> Result<()> {
     if !stage.operator().in_cluster() {
         return Ok(());

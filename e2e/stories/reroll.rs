@@ -1,5 +1,5 @@
-//! A new bootstrap image, from registries on the nodes' own localhost: every generation is replaced, in order, each
-//! only after its predecessor serves the new digest everywhere, and all end on it.
+//! A new bootstrap image from registries on the nodes' own localhost: every generation is replaced in order,
+//! each only after its predecessor serves the new digest on all nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,18 +26,18 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
 
     stage.apply(&from_registry(&stage, old, first)).await?;
     stage.until_ready("phoenix", DEADLINE).await?;
-    stage.say("raised from registries on the nodes' localhost");
+    stage.log("raised from registries on the nodes' localhost");
 
-    // Not by what the DaemonSets' statuses say, which come after what their pods do.
-    let observer = Observer::begin(&stage).await?;
+    // The observer watches pods, since the statuses of DaemonSets lag behind.
+    let observer = Observer::start(&stage).await?;
     stage.apply(&from_registry(&stage, new, second)).await?;
     let ready = stage.until_ready("phoenix", DEADLINE).await?;
-    stage.say("replaced");
+    stage.log("replaced");
     let digest = ready.status.and_then(|status| status.digest);
     ensure!(digest.as_ref() == Some(&second.digest), "the status says {digest:?}, not {}", second.digest);
 
-    observer.verdict(&stage).await?;
-    serving::everywhere(&stage, stage.base_port..stage.base_port + 3, &second.digest).await?;
+    observer.check_chain_rule(&stage).await?;
+    serving::check_all_nodes(&stage, stage.base_port..stage.base_port + 3, &second.digest).await?;
     for pod in stage.pods().list(&ListParams::default()).await? {
         let containers = pod.spec.into_iter().flat_map(|spec| spec.containers);
         for image in containers.filter_map(|container| container.image) {
@@ -47,7 +47,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-/// The resource whose bootstrap image is what an executable serves on a port of each node.
+/// Builds the resource whose bootstrap image an executable serves on a port of each node.
 fn from_registry(stage: &Stage, port: i32, executable: &Executable) -> serde_json::Value {
     let mut resource = stage.resource("phoenix", 3);
     resource["spec"]["image"] = json!(executable.at(port));

@@ -1,6 +1,5 @@
-//! Admission that rewrites images of pods: a digest that it adds changes nothing, and another registry is
-//! named. A mutating admission policy does here what plugins do by webhooks; both change a pod as it is
-//! created.
+//! Admission that rewrites images of pods: an added digest changes nothing, and another registry is reported.
+//! A mutating admission policy does here what plugins do by webhooks; both change a pod when it is created.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,9 @@ use super::support::{Stage, Story, When, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const GROUP: &str = "admissionregistration.k8s.io";
-/// Registry that is not there. Nothing listens on its port, so that a pull fails at once: kubelets pull one image after the
-/// other, and a name that is looked up for a minute would hold up all stories.
-const MIRROR: &str = "localhost:1/mirror/quinistry";
+/// Registry that does not exist. Nothing listens on its port, so that a pull fails at once: kubelets pull one
+/// image after another, and a name lookup of a minute would hold up all stories.
+const MIRROR_REPOSITORY: &str = "localhost:1/mirror/quinistry";
 
 pub fn story() -> Story {
     Story {
@@ -37,44 +36,46 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         stage.skip("this API server has no mutating admission policies");
         return Ok(());
     }
-    let result = tell(&stage).await;
-    for which in ["pins", "mirrors"] {
-        forbear(&stage, which).await?;
+    let result = check(&stage).await;
+    for suffix in ["pins", "mirrors"] {
+        delete_policy(&stage, suffix).await?;
     }
     result
 }
 
-async fn tell(stage: &Stage) -> Result<()> {
+async fn check(stage: &Stage) -> Result<()> {
     let first = &stage.world.first;
     let source = stage.base_port + 20;
     let _registry = stage.world.serve(first, source).await?;
     let mut resource = stage.resource("pinned", 2);
     resource["spec"]["image"] = json!(format!("localhost:{source}/quinistry:latest"));
-    rewrite(stage, "pins", "!one.image.contains('@')", &format!("one.image + '@{}'", first.digest)).await?;
+    create_policy(stage, "pins", "!one.image.contains('@')", &format!("one.image + '@{}'", first.digest))
+        .await?;
     until_in_force(stage, &format!("localhost:{source}/quinistry:latest"), &first.digest).await?;
     stage.apply(&resource).await?;
     stage.until_ready("pinned", DEADLINE).await?;
     let suffix = format!(":latest@{}", first.digest);
     for pod in stage.pods().list(&of_generation(1)).await? {
         let image = image(&pod);
-        ensure!(image.ends_with(&suffix), "the policy did nothing to {}: {image}", pod.name_any());
+        ensure!(image.ends_with(&suffix), "the policy did not change {}: {image}", pod.name_any());
     }
-    serving::everywhere(stage, stage.base_port..stage.base_port + 2, &first.digest).await?;
-    stage.say("pods that were pinned count");
+    serving::check_all_nodes(stage, stage.base_port..stage.base_port + 2, &first.digest).await?;
+    stage.log("pinned pods count as updated");
 
     let condition = "one.image.contains('/quinistry@')";
-    rewrite(stage, "mirrors", condition, &format!("'{MIRROR}@' + one.image.split('@')[1]")).await?;
+    create_policy(stage, "mirrors", condition, &format!("'{MIRROR_REPOSITORY}@' + one.image.split('@')[1]"))
+        .await?;
     let child = first.at(stage.base_port + 1);
-    until_in_force(stage, &child, MIRROR).await?;
+    until_in_force(stage, &child, MIRROR_REPOSITORY).await?;
     resource["spec"]["generations"] = json!(3);
     stage.apply(&resource).await?;
     let message = stage.until("pinned", "Degraded", "True", "ImageRewritten", DEADLINE).await?;
-    stage.say(&message);
+    stage.log(&message);
     ensure!(
-        message.contains("generation 3") && message.contains(MIRROR),
+        message.contains("generation 3") && message.contains(MIRROR_REPOSITORY),
         "the message does not say what became of the image: {message}"
     );
-    forbear(stage, "mirrors").await?;
+    delete_policy(stage, "mirrors").await?;
     until_in_force(stage, &child, &child).await?;
     stage.pods().delete_collection(&DeleteParams::default(), &of_generation(3)).await?;
     stage.until_ready("pinned", DEADLINE).await.map(drop)
@@ -90,14 +91,15 @@ fn api(stage: &Stage, kind: &str, plural: &str) -> Api<DynamicObject> {
     Api::all_with(stage.world.client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
 }
 
-/// Policies belong to the whole cluster, and to this story by their name.
-fn name(stage: &Stage, which: &str) -> String {
-    format!("{}-{which}", stage.namespace)
+/// Returns a policy's name. Policies are cluster-wide, so that the name contains the story's namespace.
+fn name(stage: &Stage, suffix: &str) -> String {
+    format!("{}-{suffix}", stage.namespace)
 }
 
-/// Has the image of each pod of this story, if it is as `condition` says, replaced by what `image` gives.
-async fn rewrite(stage: &Stage, which: &str, condition: &str, image: &str) -> Result<()> {
-    let name = name(stage, which);
+/// Creates a policy that replaces the image of each pod of this story by the expression `image` if
+/// `condition` holds.
+async fn create_policy(stage: &Stage, suffix: &str, condition: &str, image: &str) -> Result<()> {
+    let name = name(stage, suffix);
     let change = format!(
         "[JSONPatch{{op: \"replace\", path: \"/spec/containers/0/image\", value: {}}}]",
         image.replace("one.", "object.spec.containers[0].")
@@ -126,13 +128,13 @@ async fn rewrite(stage: &Stage, which: &str, condition: &str, image: &str) -> Re
     create("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", binding).await
 }
 
-/// Takes a policy away, if it is there.
-async fn forbear(stage: &Stage, which: &str) -> Result<()> {
+/// Deletes a policy, if it exists.
+async fn delete_policy(stage: &Stage, suffix: &str) -> Result<()> {
     for (kind, plural) in [
         ("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"),
         ("MutatingAdmissionPolicy", "mutatingadmissionpolicies"),
     ] {
-        match api(stage, kind, plural).delete(&name(stage, which), &DeleteParams::default()).await {
+        match api(stage, kind, plural).delete(&name(stage, suffix), &DeleteParams::default()).await {
             Err(kube::Error::Api(error)) if error.code == 404 => {}
             other => drop(other?),
         }
@@ -140,17 +142,17 @@ async fn forbear(stage: &Stage, which: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until what a pod with an image would become contains a word: policies take a moment to come into
-/// force.
+/// Waits until the image of a pod would be rewritten to one that contains `word`: policies take a moment to
+/// come into force.
 async fn until_in_force(stage: &Stage, of: &str, word: &str) -> Result<()> {
     let pod = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"},
         "spec": {"containers": [{"name": "probe", "image": of}]},
     }))?;
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    wait::eventually(Duration::from_secs(30), "the policy is as it should be", || async {
-        let made = stage.pods().create(&dry, &pod).await?;
-        ensure!(image(&made).contains(word), "the image becomes {}", image(&made));
+    wait::eventually(Duration::from_secs(30), "the policies are in force", || async {
+        let created = stage.pods().create(&dry, &pod).await?;
+        ensure!(image(&created).contains(word), "the image becomes {}", image(&created));
         Ok(())
     })
     .await

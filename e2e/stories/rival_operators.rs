@@ -1,5 +1,5 @@
-//! Two operators that do not stand for one election, and look after the same namespace: one claims it, and
-//! the other does nothing and says so. When the one that has the claim ends, the other goes on.
+//! Two operators of the same namespace that do not share an election: one claims the namespace, and the other
+//! does nothing and reports that. When the claimant ends, the other one takes over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::support::fault_proxy::FaultProxy;
 use super::support::process::{Process, last_words};
 use super::support::{Stage, Story, When, lease, operator, wait};
 
-/// A claim is left to another one within 45 seconds; one that is given back sooner.
+/// Another operator takes a claim over within 45 seconds, and sooner if the claimant releases it.
 const DEADLINE: Duration = Duration::from_mins(2);
-const PORTS: [u16; 2] = [18_087, 18_088];
-const CLAIM: &str = "quinistry-claim";
+const OPERATOR_PORTS: [u16; 2] = [18_087, 18_088];
+const CLAIM_LEASE: &str = "quinistry-claim";
 
 pub fn story() -> Story {
     Story { name: "rival_operators", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
@@ -27,42 +27,52 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.can_run_operators() {
         return Ok(());
     }
-    stage.operator().leave(&stage.world).await?;
+    stage.operator().stop_shared(&stage.world).await?;
     let (one, other) = (FaultProxy::start(&stage).await?, FaultProxy::start(&stage).await?);
-    let result = tell(&stage, &one, &other).await;
+    let result = check(&stage, &one, &other).await;
     result.with_context(|| {
-        format!("one said:\n{}\nthe other:\n{}", last_words(&one.log()), last_words(&other.log()))
+        format!(
+            "log of the first operator:\n{}\nlog of the other:\n{}",
+            last_words(&one.log()),
+            last_words(&other.log())
+        )
     })
 }
 
-async fn tell(stage: &Stage, one: &FaultProxy, other: &FaultProxy) -> Result<()> {
+async fn check(stage: &Stage, one: &FaultProxy, other: &FaultProxy) -> Result<()> {
     let leases = Api::<Lease>::namespaced(stage.world.client.clone(), &stage.namespace);
-    let first = begin(stage, one, "one", PORTS[0]).await?;
+    let first = start_operator(stage, one, "one", OPERATOR_PORTS[0]).await?;
     stage.apply(&stage.resource("lovage", 2)).await?;
     stage.until_ready("lovage", DEADLINE).await?;
-    lease::until_held(&leases, CLAIM, DEADLINE, |holder| holder.ends_with("/one")).await?;
+    lease::until_held(&leases, CLAIM_LEASE, DEADLINE, |holder| holder.ends_with("/one")).await?;
 
-    let _second = begin(stage, other, "other", PORTS[1]).await?;
+    let _second = start_operator(stage, other, "other", OPERATOR_PORTS[1]).await?;
     let events = Api::<Event>::namespaced(stage.world.client.clone(), &stage.namespace);
-    let said = ListParams::default().fields("reason=ClaimedByAnother");
-    wait::until_all(&events, &said, DEADLINE, "the other says that it stands by", |all| !all.is_empty())
-        .await?;
+    let claimed_by_another = ListParams::default().fields("reason=ClaimedByAnother");
+    wait::until_all(
+        &events,
+        &claimed_by_another,
+        DEADLINE,
+        "the other operator reports that it stands by",
+        |all| !all.is_empty(),
+    )
+    .await?;
     stage.apply(&stage.resource("lovage", 3)).await?;
     stage.until_ready("lovage", DEADLINE).await?;
     let writes = other.writes();
-    let acted = writes.of("daemonsets") + writes.of("quinistries") + writes.of("leases");
-    ensure!(acted == 0, "the other has written: {:?}", writes.forwarded);
+    let acted = writes.matching("daemonsets") + writes.matching("quinistries") + writes.matching("leases");
+    ensure!(acted == 0, "the other operator has written: {:?}", writes.forwarded);
 
     first.stop().await?;
-    lease::until_held(&leases, CLAIM, DEADLINE, |holder| holder.ends_with("/other")).await?;
+    lease::until_held(&leases, CLAIM_LEASE, DEADLINE, |holder| holder.ends_with("/other")).await?;
     stage.apply(&stage.resource("lovage", 2)).await?;
     stage.until_ready("lovage", DEADLINE).await?;
-    ensure!(other.writes().of("daemonsets") > 0, "the other deletes generation 3");
+    ensure!(other.writes().matching("daemonsets") > 0, "the other operator deletes generation 3");
     Ok(())
 }
 
-/// Starts an operator that stands for no election.
-async fn begin(stage: &Stage, proxy: &FaultProxy, name: &str, port: u16) -> Result<Process> {
+/// Starts an operator that takes part in no election.
+async fn start_operator(stage: &Stage, proxy: &FaultProxy, name: &str, port: u16) -> Result<Process> {
     let mut process = proxy.operator(&stage.world, port, |command| {
         command.env("POD_NAME", name);
     })?;

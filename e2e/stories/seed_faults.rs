@@ -1,6 +1,6 @@
-//! What keeps `quinistry up` from raising anything: rights that are refused, carriers that are not there, ports that are
-//! taken, a namespace that forbids host ports, being killed half way, another `up` at the same moment. Each time it says
-//! what it is, or copes; and typed again it completes.
+//! Obstacles to `quinistry up`: missing rights, absent carrier images, ports in use, a namespace that forbids
+//! host ports, a kill half way, and another `up` at the same time. Each time `up` names the obstacle or copes
+//! with it, and a second run completes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    up::alone(&stage, Box::pin(faults(&stage))).await
+    up::without_shared_operator(&stage, Box::pin(faults(&stage))).await
 }
 
 async fn faults(stage: &Stage) -> Result<()> {
@@ -35,10 +35,10 @@ async fn faults(stage: &Stage) -> Result<()> {
     taken_port(stage).await?;
     baseline(stage).await?;
     interrupted(stage, &folder.path().join("log")).await?;
-    two_at_once(stage).await
+    two_concurrent_runs(stage).await
 }
 
-/// Somebody without any rights is told of those that are missing, and has made nothing.
+/// A user without any rights gets a list of the missing ones, and nothing is created.
 async fn refused_rights(stage: &Stage, folder: &Path) -> Result<()> {
     let namespace = ["--namespace", &stage.namespace];
     kubectl(&[&["create", "serviceaccount", "nobody"][..], &namespace].concat()).await?;
@@ -50,65 +50,73 @@ async fn refused_rights(stage: &Stage, folder: &Path) -> Result<()> {
     std::fs::write(&file, config.to_string())?;
 
     let file = file.to_str().context("a plain path")?;
-    let said = up::refused(up::up(stage, &stage.world.first.path, &["--kubeconfig", file])).await?;
-    let rights = said.lines().find(|line| line.contains("may not")).context(said.clone())?;
-    stage.say(rights);
-    // A few of the rights, in one short line, and where the others stand.
+    let output = up::expect_failure(up::up(stage, &stage.world.first.path, &["--kubeconfig", file])).await?;
+    let rights = output.lines().find(|line| line.contains("may not")).context(output.clone())?;
+    stage.log(rights);
+    // A few of the rights in one short line, and where to find the others.
     for word in ["nobody", "namespaces", "nodes", "check -o json", "cluster-admin"] {
-        ensure!(rights.contains(word), "the message does not speak of {word}: {said}");
+        ensure!(rights.contains(word), "the message does not contain {word}: {output}");
     }
-    nothing_was_made(stage).await
+    check_nothing_created(stage).await
 }
 
-/// No node has what is named.
+/// No node has the named carrier image.
 async fn no_carrier(stage: &Stage) -> Result<()> {
-    let said =
-        up::refused(up::up(stage, &stage.world.first.path, &["--carrier", "localhost/absent:1"])).await?;
-    let line = said.lines().find(|line| line.contains("localhost/absent:1") && line.contains("carriers"));
-    let line = line.context(said.clone())?;
-    stage.say(line);
-    ensure!(stage.world.nodes.iter().all(|node| line.contains(node.name())), "which nodes? {said}");
-    nothing_was_made(stage).await
+    let output =
+        up::expect_failure(up::up(stage, &stage.world.first.path, &["--carrier", "localhost/absent:1"]))
+            .await?;
+    let line = output.lines().find(|line| line.contains("localhost/absent:1") && line.contains("carriers"));
+    let line = line.context(output.clone())?;
+    stage.log(line);
+    ensure!(
+        stage.world.nodes.iter().all(|node| line.contains(node.name())),
+        "the message does not name all nodes: {output}"
+    );
+    check_nothing_created(stage).await
 }
 
-/// Another pod has a port that is needed; `up` says which one, and goes on when it is gone.
+/// Another pod has a required port. `up` names the pod, and works when that is gone.
 async fn taken_port(stage: &Stage) -> Result<()> {
     let port = stage.base_port + 1;
     let thief = daemon_sets::by_hand("thief", &stage.world.first.image, port, &stage.world.first.digest);
     stage.daemon_sets().create(&PostParams::default(), &thief).await?;
     daemon_sets::until_rolled_out(stage, "thief", DEADLINE).await?;
-    let said = up::refused(up::up(stage, &stage.world.first.path, &[])).await?;
-    let line = said.lines().find(|line| line.contains("thief")).context(said.clone())?;
-    stage.say(line);
-    ensure!(line.contains(&format!("{port} ({}/thief-", stage.namespace)), "whose port? {said}");
-    nothing_was_made(stage).await?;
+    let output = up::expect_failure(up::up(stage, &stage.world.first.path, &[])).await?;
+    let line = output.lines().find(|line| line.contains("thief")).context(output.clone())?;
+    stage.log(line);
+    ensure!(
+        line.contains(&format!("{port} ({}/thief-", stage.namespace)),
+        "the message does not name the owner of the port: {output}"
+    );
+    check_nothing_created(stage).await?;
     stage.daemon_sets().delete("thief", &DeleteParams::default()).await?;
     stage.until_empty(DEADLINE).await
 }
 
-/// The namespace forbids host ports; `up` says that it changes that, does, and completes.
+/// The namespace forbids host ports. `up` announces that it changes the level, changes it, and completes.
 async fn baseline(stage: &Stage) -> Result<()> {
     let patch = json!({"metadata": {"labels": {ENFORCE: "baseline"}}});
     let namespaces = Api::<Namespace>::all(stage.world.client.clone());
     namespaces.patch(&stage.namespace, &PatchParams::default(), &Patch::Merge(patch)).await?;
     let check =
         up::command(stage, &stage.world.first.path, &["check", "--base-port", &stage.base_port.to_string()]);
-    let said = shell::text(check).await?;
-    let line = said.lines().find(|line| line.contains("baseline")).context(said.clone())?;
-    stage.say(line);
+    let output = shell::text(check).await?;
+    let line = output.lines().find(|line| line.contains("baseline")).context(output.clone())?;
+    stage.log(line);
     up::raise(stage, &stage.world.first.path).await?;
     let now = namespaces.get(&stage.namespace).await?;
     let level = now.metadata.labels.as_ref().and_then(|labels| labels.get(ENFORCE));
     ensure!(level.is_some_and(|level| level == "privileged"), "the namespace enforces {level:?}");
-    seed::everywhere(stage, GENERATIONS, &stage.world.first.digest).await?;
+    seed::check_all_nodes(stage, GENERATIONS, &stage.world.first.digest).await?;
     up::down(stage).await.map(drop)
 }
 
-/// Killed when the first pieces are there, and again when generation 0 is on its way. What it left is no harm.
+/// Kills `up` when the first seed parts exist, and again when generation 0 is created. The remains do no
+/// harm.
 async fn interrupted(stage: &Stage, log: &Path) -> Result<()> {
     let up = || Process::start(&up::up(stage, &stage.world.first.path, &["--generations", "3"]), log);
     let first = up()?;
-    let some = wait::eventually(DEADLINE, "some pieces are there", || async {
+    let some = wait::eventually(DEADLINE, "some seed parts exist", || async {
         let parts = seed::parts(stage, up::NAME).await?.len();
         ensure!(parts > 1, "there are {parts}");
         Ok(parts)
@@ -117,34 +125,34 @@ async fn interrupted(stage: &Stage, log: &Path) -> Result<()> {
     first.kill().await?;
     let second = up()?;
     let name = format!("{}-gen0", up::NAME);
-    wait::until(&stage.daemon_sets(), &name, DEADLINE, "generation 0 is made", |_| true).await?;
+    wait::until(&stage.daemon_sets(), &name, DEADLINE, "generation 0 exists", |_| true).await?;
     second.kill().await?;
     let sets = stage.daemon_sets().list(&ListParams::default()).await?.items.len();
-    ensure!(sets == 1, "it was killed too late: there are {sets} sets");
-    stage.say(format_args!("killed when {some} pieces were there, and when generation 0 was"));
+    ensure!(sets == 1, "up was killed too late: {sets} sets exist");
+    stage.log(format_args!("killed when {some} seed parts existed, and when generation 0 existed"));
     Ok(())
 }
 
-/// Two people type it at once, where it was interrupted before; both see it complete.
-async fn two_at_once(stage: &Stage) -> Result<()> {
+/// Two users run `up` at once on top of an interrupted run, and both see it complete.
+async fn two_concurrent_runs(stage: &Stage) -> Result<()> {
     let path = &stage.world.first.path;
     let (one, other) = tokio::join!(up::raise(stage, path), up::raise(stage, path));
-    one.context("the one")?;
-    other.context("the other")?;
-    seed::everywhere(stage, GENERATIONS, &stage.world.first.digest).await?;
-    seed::are_whole(stage, up::NAME, &stage.world.first).await?;
+    one.context("the first run")?;
+    other.context("the second run")?;
+    seed::check_all_nodes(stage, GENERATIONS, &stage.world.first.digest).await?;
+    seed::check_parts(stage, up::NAME, &stage.world.first).await?;
     up::operator(stage, "the operator is Ready", |_| true).await?;
     up::down(stage).await.map(drop)
 }
 
-async fn nothing_was_made(stage: &Stage) -> Result<()> {
+async fn check_nothing_created(stage: &Stage) -> Result<()> {
     let parts = seed::parts(stage, up::NAME).await?.len();
     let resources = stage.resources().list(&ListParams::default()).await?.items.len();
     let namespaces = Api::<Namespace>::all(stage.world.client.clone());
     let operator = namespaces.get_opt(&up::namespace(stage)).await?.is_some();
     ensure!(
         parts == 0 && resources == 0 && !operator,
-        "made: {parts} pieces, {resources} resources, {operator}"
+        "created: {parts} seed parts, {resources} resources, operator namespace: {operator}"
     );
     Ok(())
 }

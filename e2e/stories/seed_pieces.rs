@@ -1,5 +1,6 @@
-//! `ConfigMaps` of generation 0 that get lost or altered. While its pods run nothing happens to them, and what was there
-//! is there again; pods that start with a wrong piece refuse to run, and start as soon as it is the right one again.
+//! Seed parts that are lost or altered. While generation 0's pods run they are not affected, and the operator
+//! restores the parts. Pods that start with a wrong part refuse to run, and start as soon as the part is
+//! restored.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,7 @@ use super::support::{Stage, Story, When, operator, seed, serving, wait};
 const DEADLINE: Duration = Duration::from_secs(90);
 const NAME: &str = "mosaic";
 const GENERATIONS: i32 = 2;
-/// Where this story's operators answer.
+/// Port of this story's operators.
 const PORT: u16 = 18084;
 
 pub fn story() -> Story {
@@ -31,97 +32,104 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     if !stage.can_run_operators() {
         return Ok(());
     }
-    stage.operator().leave(&stage.world).await?;
-    with_log(|log| async move { lose_and_alter(&stage, &log).await }).await
+    stage.operator().stop_shared(&stage.world).await?;
+    with_log(|log| async move { delete_and_alter_parts(&stage, &log).await }).await
 }
 
-async fn lose_and_alter(stage: &Stage, log: &Path) -> Result<()> {
+async fn delete_and_alter_parts(stage: &Stage, log: &Path) -> Result<()> {
     let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
     let began = Instant::now();
     stage.apply(&seed::resource(stage, NAME, GENERATIONS, &[])?).await?;
     stage.until_ready(NAME, DEADLINE).await?;
     let digest = &stage.world.first.digest;
-    seed::everywhere(stage, GENERATIONS, digest).await?;
-    stage.say(format_args!("raised from nothing in {:.1} s", began.elapsed().as_secs_f32()));
+    seed::check_all_nodes(stage, GENERATIONS, digest).await?;
+    stage.log(format_args!("raised from nothing in {:.1} s", began.elapsed().as_secs_f32()));
 
-    // The stub too, and the last piece, which is shorter.
-    let cut = seed::cut(NAME, &stage.world.first)?;
-    let last = Part::Piece(cut.pieces() - 1);
-    let before = lives(stage).await?;
+    // The stub too, and the last part, which is shorter.
+    let split = seed::split(NAME, &stage.world.first)?;
+    let last = Part::Piece(split.pieces() - 1);
+    let before = pod_identities(stage).await?;
     for part in [Part::Stub, Part::Piece(0), last] {
-        lose(stage, &cut, part).await?;
-        until_restored(stage, &cut, part).await?;
+        delete_part(stage, &split, part).await?;
+        until_restored(stage, &split, part).await?;
     }
     for part in [Part::Stub, Part::Piece(1), last] {
-        alter(stage, &cut, part).await?;
-        until_restored(stage, &cut, part).await?;
+        alter_part(stage, &split, part).await?;
+        until_restored(stage, &split, part).await?;
     }
     stage.until_ready(NAME, DEADLINE).await?;
-    let after = lives(stage).await?;
-    ensure!(before == after, "pods were touched: {before:?} became {after:?}");
-    stage.say("three pieces lost and three altered; all are restored, and no pod was touched");
+    let after = pod_identities(stage).await?;
+    ensure!(before == after, "pods were restarted: {before:?} became {after:?}");
+    stage.log("three seed parts deleted and three altered; all are restored, and no pod was restarted");
 
-    refuse(stage, &cut, operator, log).await
+    refuse_wrong_part(stage, &split, operator, log).await
 }
 
-/// Pods start with a wrong piece while nobody is there to restore it; then somebody is.
-async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Result<()> {
+/// Pods start with a wrong seed part while no operator runs; then an operator starts and restores the part.
+async fn refuse_wrong_part(stage: &Stage, split: &Cut, operator: Process, log: &Path) -> Result<()> {
     operator.stop().await?;
-    let old = lives(stage).await?;
-    // A kubelet goes on with what it knows of an immutable ConfigMap as long as any pod is there that has it.
-    place(stage, Some("nowhere")).await?;
-    wait::until_none(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is gone from all nodes")
+    let old = pod_identities(stage).await?;
+    // A kubelet keeps its copy of an immutable ConfigMap as long as any pod on the node uses it.
+    set_node_selector(stage, Some("nowhere")).await?;
+    wait::until_none(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is deleted on all nodes")
         .await?;
-    alter(stage, cut, Part::Piece(2)).await?;
-    place(stage, None).await?;
+    alter_part(stage, split, Part::Piece(2)).await?;
+    set_node_selector(stage, None).await?;
     let size = stage.world.nodes.len();
-    let what = "every new pod of generation 0 refuses the pieces";
+    let what = "every new pod of generation 0 refuses the seed parts";
     let refusing = wait::until_all(&stage.pods(), &of_generation(0), DEADLINE, what, |pods| {
         pods.len() == size
             && pods.iter().all(|pod| !old.contains_key(&pod.name_any()) && refusal(pod).is_some())
     })
     .await?;
     for pod in refusing {
-        let said = refusal(&pod).unwrap_or_default();
-        stage.say(format_args!("{}: {said}", pod.name_any()));
-        ensure!(said.lines().count() == 1, "the stub does not say one line: {said:?}");
-        ensure!(said.contains(&cut.digest().to_string()), "the stub does not say what it wants: {said}");
+        let message = refusal(&pod).unwrap_or_default();
+        stage.log(format_args!("{}: {message}", pod.name_any()));
+        ensure!(message.lines().count() == 1, "the message of the stub is not one line: {message:?}");
+        ensure!(
+            message.contains(&split.digest().to_string()),
+            "the message of the stub does not name the expected digest: {message}"
+        );
     }
-    // The others do not care.
+    // The other generations are not affected.
     let ports = stage.base_port..stage.base_port + GENERATIONS;
-    serving::everywhere(stage, ports, &stage.world.first.digest).await?;
+    serving::check_all_nodes(stage, ports, &stage.world.first.digest).await?;
 
     let began = Instant::now();
     let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
-    until_restored(stage, cut, Part::Piece(2)).await?;
-    wait::until_all(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is whole again", |pods| {
-        pods.len() == size && pods.iter().all(is_ready)
-    })
+    until_restored(stage, split, Part::Piece(2)).await?;
+    wait::until_all(
+        &stage.pods(),
+        &of_generation(0),
+        DEADLINE,
+        "all pods of generation 0 are Ready",
+        |pods| pods.len() == size && pods.iter().all(is_ready),
+    )
     .await?;
     stage.until_ready(NAME, DEADLINE).await?;
-    seed::everywhere(stage, GENERATIONS, &stage.world.first.digest).await?;
-    stage.say(format_args!("whole again {:.1} s after an operator came", began.elapsed().as_secs_f32()));
-    let lives = lives(stage).await?;
+    seed::check_all_nodes(stage, GENERATIONS, &stage.world.first.digest).await?;
+    stage.log(format_args!("Ready {:.1} s after an operator started", began.elapsed().as_secs_f32()));
+    let pod_identities = pod_identities(stage).await?;
     let kept =
         |(name, _): &(&String, &(i32, String))| old.get(*name).is_some_and(|(generation, _)| *generation > 0);
-    let kept = lives.iter().filter(kept).count();
+    let kept = pod_identities.iter().filter(kept).count();
     ensure!(kept == size * 2, "only {kept} pods of the generations stayed");
     stage.delete(NAME).await?;
     let left = seed::parts(stage, NAME).await?;
     operator.kill().await?;
-    ensure!(left.is_empty(), "pieces are left: {left:?}");
+    ensure!(left.is_empty(), "seed parts are left: {left:?}");
     Ok(())
 }
 
-/// Takes generation 0 off all nodes, or lets it come back. What it is else stays as it was.
-async fn place(stage: &Stage, somewhere: Option<&str>) -> Result<()> {
-    let patch = json!({"spec": {"template": {"spec": {"nodeSelector": {"story": somewhere}}}}});
+/// Removes generation 0 from all nodes, or lets it return, by its node selector alone.
+async fn set_node_selector(stage: &Stage, node_label: Option<&str>) -> Result<()> {
+    let patch = json!({"spec": {"template": {"spec": {"nodeSelector": {"story": node_label}}}}});
     let name = format!("{NAME}-gen0");
     stage.daemon_sets().patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())
 }
 
-/// What the stub said when it refused what it was given.
+/// Returns the stub's message about a wrong digest.
 fn refusal(pod: &Pod) -> Option<String> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let states = statuses.iter().flat_map(|one| one.state.iter().chain(&one.last_state));
@@ -130,33 +138,37 @@ fn refusal(pod: &Pod) -> Option<String> {
     ended.next().map(|ended| ended.message.clone().unwrap_or_default().trim().to_owned())
 }
 
-async fn lose(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
-    seed::config_maps(stage).delete(&cut.names().of(part), &DeleteParams::default()).await?;
+async fn delete_part(stage: &Stage, split: &Cut, part: Part) -> Result<()> {
+    seed::config_maps(stage).delete(&split.names().of(part), &DeleteParams::default()).await?;
     Ok(())
 }
 
-/// Somebody makes it anew, with all that it says but one byte.
-async fn alter(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
+/// Replaces a seed part by a copy with one byte changed.
+async fn alter_part(stage: &Stage, split: &Cut, part: Part) -> Result<()> {
     let maps = seed::config_maps(stage);
-    let live = maps.get(&cut.names().of(part)).await?;
+    let live = maps.get(&split.names().of(part)).await?;
     let mut other = live.clone();
     other.metadata.resource_version = None;
     other.metadata.uid = None;
     other.metadata.managed_fields = None;
-    let data = other.binary_data.as_mut().and_then(|data| data.get_mut(part.key())).context("it has data")?;
-    let byte = data.0.last_mut().context("it is not empty")?;
+    let data = other
+        .binary_data
+        .as_mut()
+        .and_then(|data| data.get_mut(part.key()))
+        .context("the seed part has data")?;
+    let byte = data.0.last_mut().context("the seed part is not empty")?;
     *byte = !*byte;
-    lose(stage, cut, part).await?;
+    delete_part(stage, split, part).await?;
     match maps.create(&PostParams::default(), &other).await {
-        // An operator was quicker, and restored what was lost: then that is what was tried.
+        // The operator was faster and restored the lost part, which is tested as well.
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        result => result.map(drop).context("the altered piece is not taken"),
+        result => result.map(drop).context("failed to create the altered seed part"),
     }
 }
 
-/// Waits until a part has the right bytes.
-async fn until_restored(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
-    let (name, bytes) = (cut.names().of(part), cut.bytes(part)?);
+/// Waits until a seed part has the right bytes.
+async fn until_restored(stage: &Stage, split: &Cut, part: Part) -> Result<()> {
+    let (name, bytes) = (split.names().of(part), split.bytes(part)?);
     let right = |map: &ConfigMap| {
         let data = map.binary_data.as_ref().and_then(|data| data.get(part.key()));
         map.metadata.deletion_timestamp.is_none()
@@ -167,13 +179,13 @@ async fn until_restored(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
     wait::until(&seed::config_maps(stage), &name, DEADLINE, &what, right).await.map(drop)
 }
 
-/// All pods: generation, UID and restarts.
-async fn lives(stage: &Stage) -> Result<BTreeMap<String, (i32, String)>> {
+/// Returns all pods by name: generation, UID and restarts.
+async fn pod_identities(stage: &Stage) -> Result<BTreeMap<String, (i32, String)>> {
     let pods = stage.pods().list(&ListParams::default()).await?;
     let generation = |pod: &Pod| pod.labels().get(GENERATION).and_then(|text| text.parse().ok());
-    let life = |pod: &Pod| {
+    let identity = |pod: &Pod| {
         let (uid, restarts) = (pod.uid().unwrap_or_default(), restarts(pod));
         (pod.name_any(), (generation(pod).unwrap_or_default(), format!("{uid} {restarts}")))
     };
-    Ok(pods.iter().map(life).collect())
+    Ok(pods.iter().map(identity).collect())
 }

@@ -1,5 +1,5 @@
-//! A resource that the operator cannot read, since its definition knows more than the operator does. It is
-//! said to be invalid, is not obeyed in its old form, and its deletion is seen.
+//! A resource that the operator cannot parse, since the definition is newer than the operator. The status
+//! reports it as invalid, its old form is not applied, and its deletion is noticed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,46 +23,52 @@ pub fn story() -> Story {
 async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.apply(&stage.resource("tansy", 1)).await?;
     stage.until_ready("tansy", DEADLINE).await?;
-    let mode = newer(&stage, true).await?;
-    let result = tell(&stage).await;
-    // No resource of the newer version may be left when the definition is the old one again.
-    let gone = wait::until_none(&resources(&stage), &ListParams::default(), DEADLINE, "it is gone").await;
-    let restored = newer(&stage, false).await;
+    let mode = set_newer_mode(&stage, true).await?;
+    let result = check(&stage).await;
+    // No resource of the newer version may be left when the old definition is restored.
+    let is_gone = wait::until_none(&resources(&stage), &ListParams::default(), DEADLINE, "it is gone").await;
+    let restored = set_newer_mode(&stage, false).await;
     ensure!(mode, "the definition has no modes of networks");
     result?;
-    gone?;
+    is_gone?;
     restored.map(drop)
 }
 
-async fn tell(stage: &Stage) -> Result<()> {
+async fn check(stage: &Stage) -> Result<()> {
     let mut resource = stage.resource("tansy", 3);
     resource["spec"]["network"] = json!({"mode": "Tunnel"});
-    // The API server takes a moment to learn the definition.
+    // The API server takes a moment to use the new definition.
     wait::eventually(DEADLINE, "the API server takes the newer mode", || async {
         let parameters = PatchParams::apply("story");
-        resources(stage).patch("tansy", &parameters, &Patch::Apply(&resource)).await.context("it is refused")
+        resources(stage)
+            .patch("tansy", &parameters, &Patch::Apply(&resource))
+            .await
+            .context("the API server refuses the resource")
     })
     .await?;
-    let told = wait::until(&resources(stage), "tansy", DEADLINE, "tansy is said to be invalid", |one| {
-        degraded(&one.data).is_some_and(|said| said["status"] == "True" && said["reason"] == "InvalidSpec")
+    let reported = wait::until(&resources(stage), "tansy", DEADLINE, "tansy is reported as invalid", |one| {
+        degraded(&one.data)
+            .is_some_and(|condition| condition["status"] == "True" && condition["reason"] == "InvalidSpec")
     })
     .await?;
-    let message = degraded(&told.data).map(|said| said["message"].to_string()).unwrap_or_default();
-    ensure!(message.contains("Tunnel"), "it does not say what cannot be read: {message}");
+    let message =
+        degraded(&reported.data).map(|condition| condition["message"].to_string()).unwrap_or_default();
+    ensure!(message.contains("Tunnel"), "the message does not name the unknown mode: {message}");
     let sets = stage.daemon_sets().list(&ListParams::default()).await?;
     let names: Vec<_> = sets.iter().map(ResourceExt::name_any).collect();
-    ensure!(names == ["tansy"], "what cannot be read was obeyed: {names:?}");
+    ensure!(names == ["tansy"], "an unreadable resource was applied: {names:?}");
     let uid = sets.items[0].uid();
     resources(stage).delete("tansy", &DeleteParams::foreground()).await?;
     wait::until_none(&resources(stage), &ListParams::default(), DEADLINE, "it is gone").await?;
     stage.until_empty(DEADLINE).await?;
     let left = stage.daemon_sets().get_opt("tansy").await?;
     ensure!(left.is_none(), "made again: {:?} after {uid:?}", left.and_then(|set| set.uid()));
-    stage.say("it was told, left alone, and seen to go");
+    stage.log("the resource was reported, not applied, and its deletion was noticed");
     Ok(())
 }
 
-/// The stage's resources as they are sent: this program cannot read a newer one either.
+/// Returns the API of the stage's resources without their types: this program cannot parse a newer resource
+/// either.
 fn resources(stage: &Stage) -> Api<DynamicObject> {
     let kind = ApiResource::erase::<Quinistry>(&());
     Api::namespaced_with(stage.world.client.clone(), &stage.namespace, &kind)
@@ -72,8 +78,8 @@ fn degraded(resource: &Value) -> Option<&Value> {
     resource["status"]["conditions"].as_array()?.iter().find(|one| one["type"] == "Degraded")
 }
 
-/// Has the definition know one more mode of networks, or not; gives whether it knows any.
-async fn newer(stage: &Stage, more: bool) -> Result<bool> {
+/// Adds a network mode to the definition, or removes it. Returns whether the definition has any other modes.
+async fn set_newer_mode(stage: &Stage, more: bool) -> Result<bool> {
     let api = Api::<CustomResourceDefinition>::all(stage.world.client.clone());
     let live = serde_json::to_value(api.get(DEFINITION).await?)?;
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/network/properties/mode";

@@ -1,6 +1,6 @@
-//! `quinistry up` on nodes that hold nothing but the sandbox image: seconds later every node serves one digest from four
-//! generations, and the operator runs from the first of them. Once more changes nothing; `down` leaves nothing but what
-//! it says.
+//! `quinistry up` on nodes with the sandbox image only: seconds later every node serves one digest from four
+//! generations, and the operator runs from generation 0. A second `up` changes nothing; `down` leaves only
+//! the objects that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,48 +17,48 @@ use super::support::{Stage, Story, When, daemon_sets, seed, serving, shell, up, 
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const GENERATIONS: i32 = 3;
-/// The goal is 15 s, and the story says what it took; machines that play it are busy.
-const RAISED: Duration = Duration::from_mins(2);
+/// Deadline of `up`. The goal is 15 s, and the story prints the time; test machines are busy.
+const UP_DEADLINE: Duration = Duration::from_mins(2);
 
 pub fn story() -> Story {
     Story { name: "up", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    let result = up::alone(&stage, Box::pin(come_and_go(&stage))).await;
-    seed::dress(&stage).await?;
+    let result = up::without_shared_operator(&stage, Box::pin(up_and_down(&stage))).await;
+    seed::load_bootstrap_images(&stage).await?;
     result
 }
 
-async fn come_and_go(stage: &Stage) -> Result<()> {
+async fn up_and_down(stage: &Stage) -> Result<()> {
     let began = Instant::now();
-    seed::bare(stage).await?;
-    stage.say(format_args!("all nodes are bare and Ready after {:.1} s", began.elapsed().as_secs_f32()));
+    seed::wipe_all_nodes(stage).await?;
+    stage.log(format_args!("all nodes are wiped and Ready after {:.1} s", began.elapsed().as_secs_f32()));
     let nodes = &stage.world.nodes;
-    let before = try_join_all(nodes.iter().map(|node| seed::content(&**node))).await?;
+    let before = try_join_all(nodes.iter().map(|node| seed::runtime_content(&**node))).await?;
 
     let first = &stage.world.first;
     let took = up::raise(stage, &first.path).await?;
-    stage.say(format_args!("up took {:.1} s on {} nodes", took.as_secs_f32(), nodes.len()));
-    ensure!(took < RAISED, "up took {took:?}");
-    seed::everywhere(stage, GENERATIONS, &first.digest).await?;
-    seed::are_whole(stage, up::NAME, first).await?;
+    stage.log(format_args!("up took {:.1} s on {} nodes", took.as_secs_f32(), nodes.len()));
+    ensure!(took < UP_DEADLINE, "up took {took:?}");
+    seed::check_all_nodes(stage, GENERATIONS, &first.digest).await?;
+    seed::check_parts(stage, up::NAME, first).await?;
     for (node, before) in nodes.iter().zip(&before) {
         let layer = seed::layer(stage, &**node, &first.digest).await?;
-        seed::was_fetched(&**node, before, &layer.digest).await?;
+        seed::check_fetched(&**node, before, &layer.digest).await?;
     }
-    pulled(stage).await?;
+    check_pulled(stage).await?;
     let image = first.at(stage.base_port - 1);
     let operator = up::operator(stage, "the operator is Ready", |_| true).await?;
     let runs = operator.spec.context("a pod has a specification")?.containers.remove(0).image;
     ensure!(runs.as_ref() == Some(&image), "the operator runs {runs:?}, not {image}");
-    stage.say("all generations serve one digest, and every node has fetched it from generation 0");
+    stage.log("all generations serve one digest, and every node has fetched it from generation 0");
 
     let before = versions(stage).await?;
     let took = up::raise(stage, &first.path).await?;
     let after = versions(stage).await?;
     ensure!(before == after, "up changed something: {before:#?} became {after:#?}");
-    stage.say(format_args!("up again took {:.1} s, and nothing changed", took.as_secs_f32()));
+    stage.log(format_args!("a second up took {:.1} s and changed nothing", took.as_secs_f32()));
 
     let status = shell::text(up::command(stage, &first.path, &["status"])).await?;
     ensure!(status.contains("Ready"), "status says: {status}");
@@ -67,20 +67,21 @@ async fn come_and_go(stage: &Stage) -> Result<()> {
     ensure!(status[0]["ready"] == true, "status says: {status:#}");
 
     let began = Instant::now();
-    let said = up::down(stage).await?;
-    stage.say(format_args!("down took {:.1} s:\n{said}", began.elapsed().as_secs_f32()));
-    nothing_is_left(stage, &said).await
+    let output = up::down(stage).await?;
+    stage.log(format_args!("down took {:.1} s:\n{output}", began.elapsed().as_secs_f32()));
+    check_nothing_left(stage, &output).await
 }
 
-/// The kubelet of every node says that it has pulled from generation 0, for generation 1 or for the operator.
-async fn pulled(stage: &Stage) -> Result<()> {
+/// Checks that the kubelet of every node reports a pull from generation 0, for generation 1 or for the
+/// operator.
+async fn check_pulled(stage: &Stage) -> Result<()> {
     let image = stage.world.first.at(stage.base_port - 1);
     let mut nodes = BTreeSet::new();
     for namespace in [stage.namespace.clone(), up::namespace(stage)] {
         let events = Api::<Event>::namespaced(stage.world.client.clone(), &namespace);
         for event in events.list(&ListParams::default().fields("reason=Pulled")).await? {
-            let said = event.message.unwrap_or_default();
-            if said.starts_with("Successfully pulled") && said.contains(&image) {
+            let message = event.message.unwrap_or_default();
+            if message.starts_with("Successfully pulled") && message.contains(&image) {
                 nodes.extend(event.source.and_then(|source| source.host));
             }
         }
@@ -90,10 +91,10 @@ async fn pulled(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Of all that `up` makes, once it has come to rest.
+/// Returns the versions of all objects that `up` creates, once they no longer change.
 async fn versions(stage: &Stage) -> Result<BTreeMap<String, String>> {
     let all = ListParams::default();
-    let what = "what up has made is at rest";
+    let what = "the objects of up no longer change";
     let sets = wait::until_all(&stage.daemon_sets(), &all, DEADLINE, what, |sets| {
         sets.len() > 3 && sets.iter().all(daemon_sets::is_rolled_out)
     })
@@ -110,11 +111,11 @@ async fn versions(stage: &Stage) -> Result<BTreeMap<String, String>> {
     Ok(versions)
 }
 
-/// Nothing of what was made is there, but for what `down` has named.
-async fn nothing_is_left(stage: &Stage, said: &str) -> Result<()> {
+/// Checks that all created objects are gone, except those that `down` has named.
+async fn check_nothing_left(stage: &Stage, output: &str) -> Result<()> {
     stage.until_empty(DEADLINE).await?;
     let parts = seed::parts(stage, up::NAME).await?;
-    ensure!(parts.is_empty(), "pieces are left: {parts:?}");
+    ensure!(parts.is_empty(), "seed parts are left: {parts:?}");
     let client = &stage.world.client;
     let made = ListParams::default().labels(&format!("app.kubernetes.io/instance={}", stage.namespace));
     let roles = Api::<ClusterRole>::all(client.clone()).list_metadata(&made).await?.items;
@@ -124,11 +125,11 @@ async fn nothing_is_left(stage: &Stage, said: &str) -> Result<()> {
     let nodes = Api::<LiveNode>::all(client.clone()).list_metadata(&labelled).await?.items;
     ensure!(nodes.is_empty(), "labels of nodes are left: {nodes:?}");
     for kept in ["definition quinistries.quinistry.dev", &format!("namespace {}", stage.namespace)] {
-        let told = said.lines().any(|line| line.starts_with("left") && line.contains(kept));
-        ensure!(told, "down did not say that it leaves {kept}: {said}");
+        let is_named = output.lines().any(|line| line.starts_with("left") && line.contains(kept));
+        ensure!(is_named, "down did not say that it leaves {kept}: {output}");
     }
     for port in stage.base_port - 1..stage.base_port + GENERATIONS {
-        serving::nowhere(stage, port).await?;
+        serving::check_stopped(stage, port).await?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Manifests: what the parser accepts is what the registry keeps, and both accept nothing that two readers could read in
-//! two ways.
+//! Manifests: the parser and the registry accept the same documents, and both refuse every document that two
+//! readers could read in two ways.
 //!
 //! An input is the `Content-Type` on a line of its own, empty for none, and the bytes.
 
@@ -10,10 +10,10 @@ use http::Method;
 use http::header::{CONTENT_TYPE, LOCATION};
 use libfuzzer_sys::fuzz_target;
 use quinistry::oci::{Digest, ErrorCode, Manifest, media_type};
-use quinistry_fuzz::{DIGEST, Registry, Sent, line, request, run};
+use quinistry_fuzz::{BodyTransfer, DIGEST, Registry, line, request, run};
 use serde_json::Value;
 
-/// A configuration that is there; of layers only the empty one is.
+/// Content of the configuration that exists; the only layer that exists is empty.
 const CONFIG: &[u8] = b"{}";
 
 fuzz_target!(|input: &[u8]| {
@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     if http::HeaderValue::from_str(content_type).is_err() {
         return;
     }
-    // The registry takes parameters off before it asks the parser.
+    // The registry removes parameters before it calls the parser.
     let bare = content_type.split(';').next().unwrap_or_default().trim();
     let parsed = Manifest::parse(bytes, Some(bare)).ok();
     if let Some(manifest) = &parsed {
@@ -31,11 +31,15 @@ fuzz_target!(|input: &[u8]| {
     run(push(content_type, bytes, parsed));
 });
 
-/// What must hold of what was accepted, by a reader of another make.
+/// Checks an accepted document with an independent parser.
 fn check(bytes: &[u8], manifest: &Manifest) {
     assert!(bytes.len() <= Manifest::MAX_LEN);
     let text = std::str::from_utf8(bytes).expect("JSON is UTF-8");
-    assert_eq!(names(text), members(&serde_json::from_str(text).unwrap()), "a name that stands twice");
+    assert_eq!(
+        count_names(text),
+        count_members(&serde_json::from_str(text).unwrap()),
+        "a name that stands twice"
+    );
     let document: Value = serde_json::from_str(text).unwrap();
     let has = |name: &str| document.get(name).is_some();
     assert_eq!(document["schemaVersion"], 2);
@@ -44,13 +48,13 @@ fn check(bytes: &[u8], manifest: &Manifest) {
     if let Some(own) = document.get("mediaType").filter(|own| !own.is_null()) {
         assert_eq!(own, manifest.media_type);
     }
-    let again = Manifest::parse(bytes, Some(manifest.media_type)).expect("by its own type it is no other");
-    assert_eq!(again, *manifest);
+    let reparsed = Manifest::parse(bytes, Some(manifest.media_type)).expect("by its own type it is no other");
+    assert_eq!(reparsed, *manifest);
     if manifest.typed {
         assert_eq!(Manifest::type_of(bytes), Some(manifest.media_type));
         assert!(Manifest::parse(bytes, None).is_ok() || document.get("mediaType").is_none_or(Value::is_null));
     }
-    // A size beyond this is none in any client's language.
+    // A greater size exceeds the integers of many clients' languages.
     let descriptors = ["config", "subject"]
         .into_iter()
         .filter_map(|name| document.get(name))
@@ -60,37 +64,37 @@ fn check(bytes: &[u8], manifest: &Manifest) {
     }
 }
 
-/// How many names a document's objects have, as they are written: what stands twice counts twice.
-fn names(text: &str) -> usize {
-    let (mut names, mut escaped, mut inside) = (0, false, false);
+/// Counts the names of all objects in a document as written, duplicates included.
+fn count_names(text: &str) -> usize {
+    let (mut count, mut escaped, mut inside) = (0, false, false);
     for byte in text.bytes() {
         match (inside, byte) {
             (true, _) if escaped => escaped = false,
             (true, b'\\') => escaped = true,
             (_, b'"') => inside = !inside,
             // Outside of strings a colon follows a name, and nothing else.
-            (false, b':') => names += 1,
+            (false, b':') => count += 1,
             _ => {}
         }
     }
-    names
+    count
 }
 
-/// How many names are left when what stands twice counts once.
-fn members(value: &Value) -> usize {
+/// Counts the names of all objects in a document without duplicates.
+fn count_members(value: &Value) -> usize {
     match value {
-        Value::Object(object) => object.len() + object.values().map(members).sum::<usize>(),
-        Value::Array(items) => items.iter().map(members).sum(),
+        Value::Object(object) => object.len() + object.values().map(count_members).sum::<usize>(),
+        Value::Array(items) => items.iter().map(count_members).sum(),
         _ => 0,
     }
 }
 
-/// Pushes it to a registry that takes it without its parts, and to one that does not.
+/// Pushes the document to a registry that accepts missing parts, and to one that does not.
 async fn push(content_type: &str, bytes: &[u8], parsed: Option<Manifest>) {
     let registry = Registry::new(true);
     let put = |to: &Registry, path: &str| {
         let headers = [(CONTENT_TYPE.as_str(), content_type.as_bytes())];
-        let sent = Sent::Whole(Bytes::copy_from_slice(bytes));
+        let sent = BodyTransfer::Sized(Bytes::copy_from_slice(bytes));
         let request = request(Method::PUT, path.parse().unwrap(), &headers, sent);
         let to = to.clone();
         async move { to.ask(request).await }
@@ -127,7 +131,7 @@ async fn push(content_type: &str, bytes: &[u8], parsed: Option<Manifest>) {
         );
     }
 
-    // With all of its parts there or not: then nothing is kept of it.
+    // The strict registry keeps the document only if all parts exist.
     let strict = Registry::new(false);
     let known = [strict.with_blob("a", CONFIG), strict.with_blob("a", b"")];
     let complete = manifest.blobs.iter().chain(&manifest.manifests).all(|part| {

@@ -1,9 +1,10 @@
-//! Requests of any shape, to a registry that holds an image, what refers to it, and a session: whatever is asked, the answer
-//! is one that the specification knows, the same under every spelling of the path, and HEAD's is GET's; and where nothing
-//! may be changed or deleted, nothing is.
+//! Requests of any shape to a registry that holds an image, a referrer of the image, and an upload session.
+//! Every response is one that the specification names, is the same under every spelling of the path, and is
+//! the same for HEAD and GET. A registry that does not allow writes or deletes changes nothing.
 //!
-//! An input is a request as HTTP/1.1 writes it, lines ending in `\n`: a method and a target, headers, an empty line, and a
-//! body. `{id}` stands for the session, `{image}` for the image's digest and `{blob}` for that of its layer.
+//! An input is a request as HTTP/1.1 writes it, lines ending in `\n`: a method and a target, headers, an
+//! empty line, and a body. `{id}` stands for the session, `{image}` for the image's digest and `{blob}` for
+//! that of its layer.
 
 #![no_main]
 
@@ -17,13 +18,13 @@ use percent_encoding::percent_decode_str;
 use quinistry::oci::{Digest, ErrorCode, Manifest, RepositoryName, Tag, media_type};
 use quinistry::registry::RegistryOptions;
 use quinistry::store::Tagged;
-use quinistry_fuzz::{Answer, Registry, Sent, line, request, run};
+use quinistry_fuzz::{Answer, BodyTransfer, Registry, line, request, run};
 use serde_json::{Value, json};
 
-/// More says nothing more.
-const MOST_HEADERS: usize = 6;
+/// Limit of headers per request; more find nothing new.
+const MAX_HEADERS: usize = 6;
 
-struct Asked {
+struct RawRequest {
     method: Method,
     target: Vec<u8>,
     headers: Vec<(String, Vec<u8>)>,
@@ -31,17 +32,17 @@ struct Asked {
 }
 
 fuzz_target!(|input: &[u8]| -> Corpus {
-    let Some(asked) = Asked::read(input) else { return Corpus::Reject };
-    // No spelling of an id is as long.
-    let longest = String::from_utf8_lossy(&asked.target).replace("{id}", &"x".repeat(64));
+    let Some(raw_request) = RawRequest::read(input) else { return Corpus::Reject };
+    // No spelling of an ID is longer than 64 characters.
+    let longest = String::from_utf8_lossy(&raw_request.target).replace("{id}", &"x".repeat(64));
     if longest.parse::<Uri>().is_err() {
         return Corpus::Reject;
     }
-    run(asked.ask());
+    run(raw_request.ask());
     Corpus::Keep
 });
 
-impl Asked {
+impl RawRequest {
     fn read(input: &[u8]) -> Option<Self> {
         let (first, mut rest) = line(input);
         let space = first.iter().position(|byte| *byte == b' ')?;
@@ -57,8 +58,9 @@ impl Asked {
             let name = HeaderName::from_bytes(&header[..colon]).ok()?;
             let value = header[colon + 1..].trim_ascii();
             HeaderValue::from_bytes(value).ok()?;
-            // The first is the body's, as the server sees to; the second has the registry leave a body unread.
-            if name != CONTENT_LENGTH && name != EXPECT && headers.len() < MOST_HEADERS {
+            // The server sets the first one from the body; the second one makes the registry leave a body
+            // unread.
+            if name != CONTENT_LENGTH && name != EXPECT && headers.len() < MAX_HEADERS {
                 headers.push((name.to_string(), value.to_vec()));
             }
         }
@@ -71,31 +73,31 @@ impl Asked {
     }
 
     async fn ask(&self) {
-        let held = Held::new();
-        let Some(uri) = self.uri(&held) else { return };
+        let stored = StoredImage::new();
+        let Some(uri) = self.uri(&stored) else { return };
         let reads = matches!(self.method, Method::GET | Method::HEAD);
 
         if !reads {
-            self.ask_in_vain(RegistryOptions { read_only: true, ..RegistryOptions::default() }).await;
+            self.check_refused(RegistryOptions { read_only: true, ..RegistryOptions::default() }).await;
         }
         if self.method == Method::DELETE {
-            self.ask_in_vain(RegistryOptions { delete: false, ..RegistryOptions::default() }).await;
+            self.check_refused(RegistryOptions { delete: false, ..RegistryOptions::default() }).await;
         }
 
-        // A registry of its own, as what is asked may change what it holds.
-        let other = Held::new();
-        let spelled = spelled_out(&uri, &held.id, &other.id);
-        let answer = self.send(&held.registry, self.method.clone(), uri.clone()).await;
+        // A second registry, as the request may change the first.
+        let other = StoredImage::new();
+        let spelled = percent_encoded(&uri, &stored.id, &other.id);
+        let answer = self.send(&stored.registry, self.method.clone(), uri.clone()).await;
         if let Some(spelled) = spelled {
-            let again = self.send(&other.registry, self.method.clone(), spelled.clone()).await;
-            let told = |answer: &Answer| (answer.status, answer.code());
-            assert_eq!(told(&again), told(&answer), "{uri} and {spelled}");
+            let second = self.send(&other.registry, self.method.clone(), spelled.clone()).await;
+            let result = |answer: &Answer| (answer.status, answer.code());
+            assert_eq!(result(&second), result(&answer), "{uri} and {spelled}");
         }
         if reads {
-            // Ranges are for GET alone.
+            // Ranges apply to GET only.
             if !self.headers.iter().any(|(name, _)| **name == RANGE) {
-                let [whole, bare] =
-                    [Method::GET, Method::HEAD].map(|method| self.send(&held.registry, method, uri.clone()));
+                let [whole, bare] = [Method::GET, Method::HEAD]
+                    .map(|method| self.send(&stored.registry, method, uri.clone()));
                 let (whole, bare) = (whole.await, bare.await);
                 assert_eq!((whole.status, &whole.headers), (bare.status, &bare.headers));
                 if whole.status == 200 {
@@ -105,36 +107,38 @@ impl Asked {
         } else {
             assert_ne!(answer.status, 200, "who changes something is told what: {answer:?}");
         }
-        held.assert_names().await;
+        stored.assert_names().await;
     }
 
-    fn uri(&self, held: &Held) -> Option<Uri> {
-        let target = String::from_utf8_lossy(&self.target).replace("{id}", &held.id);
-        target.replace("{image}", held.image.as_str()).replace("{blob}", held.blob.as_str()).parse().ok()
+    fn uri(&self, stored: &StoredImage) -> Option<Uri> {
+        let target = String::from_utf8_lossy(&self.target).replace("{id}", &stored.id);
+        target.replace("{image}", stored.image.as_str()).replace("{blob}", stored.blob.as_str()).parse().ok()
     }
 
-    /// Asks a registry that does not do such things. Sessions may be cancelled where nothing can be deleted.
-    async fn ask_in_vain(&self, options: RegistryOptions) {
-        let held = Held::new();
-        let Some(uri) = self.uri(&held) else { return };
-        let before = held.all().await;
-        let registry = Registry::of(held.registry.store.clone(), options);
+    /// Sends the request to a registry that does not allow it. A session may be cancelled where deletes are
+    /// not allowed.
+    async fn check_refused(&self, options: RegistryOptions) {
+        let stored = StoredImage::new();
+        let Some(uri) = self.uri(&stored) else { return };
+        let before = stored.all().await;
+        let registry = Registry::of(stored.registry.store.clone(), options);
         let answer = self.send(&registry, self.method.clone(), uri).await;
         let refused = matches!(answer.status.as_u16(), 400 | 404 | 405);
         assert!(refused || (answer.status == 204 && !options.read_only), "{answer:?}");
-        assert_eq!(held.all().await, before, "what may not be changed was");
+        assert_eq!(stored.all().await, before, "what may not be changed was");
     }
 
     async fn send(&self, registry: &Registry, method: Method, uri: Uri) -> Answer {
         let headers: Vec<(&str, &[u8])> =
             self.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        registry.ask(request(method, uri, &headers, Sent::Whole(self.body.clone()))).await
+        registry.ask(request(method, uri, &headers, BodyTransfer::Sized(self.body.clone()))).await
     }
 }
 
-/// The same target with every byte of its components percent-encoded, and another session's id in place of the one: the
-/// path is decoded once (RFC 3986, section 2.3), so it is no other. Nothing where that would make it too long for a URI.
-fn spelled_out(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
+/// Percent-encodes every byte of the target's components, and replaces the session's ID by another session's.
+/// The path is decoded once (RFC 3986, section 2.3), so that the meaning is the same. Returns `None` where
+/// the result is too long for a URI.
+fn percent_encoded(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
     let components = uri.path().strip_prefix("/v2/")?.split('/');
     let mut spelled = String::from("/v2");
     for component in components {
@@ -151,15 +155,15 @@ fn spelled_out(uri: &Uri, id: &str, other: &str) -> Option<Uri> {
     spelled.parse().ok()
 }
 
-/// A registry with something in it.
-struct Held {
+/// A registry with an image, a referrer and a session.
+struct StoredImage {
     registry: Registry,
     id: String,
     image: Digest,
     blob: Digest,
 }
 
-impl Held {
+impl StoredImage {
     fn new() -> Self {
         let registry = Registry::new(false);
         let config = registry.with_blob("a/b", b"{}");
@@ -183,7 +187,7 @@ impl Held {
         Self { id: session.id().to_string(), image, blob, registry }
     }
 
-    /// Whatever clients can see of what it holds, but for the session.
+    /// Returns all responses about the stored objects except the session.
     async fn all(&self) -> Vec<(u16, Bytes)> {
         let mut all = Vec::new();
         for path in [
@@ -200,7 +204,7 @@ impl Held {
         all
     }
 
-    /// Nothing is there under a name that is none.
+    /// Checks that no object exists under an invalid name.
     async fn assert_names(&self) {
         let answer = self.registry.ask_for(Method::GET, "/v2/_catalog").await;
         let catalog: Value = serde_json::from_slice(&answer.body).unwrap();

@@ -1,5 +1,5 @@
-//! Uploads: any sequence of what clients do with sessions and blobs, in two repositories, each step against a model: the same
-//! kind of answer, the same offset, and in the end the blobs that there should be and no others, with their bytes.
+//! Uploads: any sequence of a client's requests for sessions and blobs in two repositories. A model predicts
+//! each response's kind and offset, and the blobs that exist at the end.
 //!
 //! An input is a sequence of steps, which `quinistry_fuzz::step` reads.
 
@@ -16,54 +16,54 @@ use http::{Method, Request};
 use http_body::Frame;
 use libfuzzer_sys::fuzz_target;
 use quinistry::oci::{Algorithm, Digest, ErrorCode};
-use quinistry_fuzz::step::{Announced, Choices, Named, Step, announced, content_range};
-use quinistry_fuzz::upload::{Turn, Upload, turn};
-use quinistry_fuzz::{Answer, DIGEST, Registry, Sent, request, run};
+use quinistry_fuzz::step::{AnnouncedDigest, InputReader, SessionReference, Step, announced, content_range};
+use quinistry_fuzz::upload::{PredictedEffect, Upload, predict_effect};
+use quinistry_fuzz::{Answer, BodyTransfer, DIGEST, Registry, request, run};
 use tokio::sync::oneshot;
 
-/// A repository within the other, by its name alone.
+/// Two repositories, one with a name below the other.
 const REPOSITORIES: [&str; 2] = ["a", "a/blobs"];
 
-/// More say nothing more.
-const MOST_STEPS: usize = 24;
+/// Limit of steps per input; more find nothing new.
+const MAX_STEPS: usize = 24;
 
 fuzz_target!(|input: &[u8]| {
-    let mut choices = Choices::new(input);
+    let mut choices = InputReader::new(input);
     run(async {
-        let mut world = World::new();
-        for _ in 0..MOST_STEPS {
+        let mut model = Model::new();
+        for _ in 0..MAX_STEPS {
             let Some(step) = Step::read(&mut choices) else { break };
-            world.take(step).await;
+            model.perform(step).await;
         }
-        world.look_at_everything().await;
+        model.check_everything().await;
     });
 });
 
-/// Names by which a repository has a blob: by SHA-256 always.
+/// Names under which a repository has a blob: always by SHA-256.
 #[derive(Clone, Copy, Debug, Default)]
-struct Names {
-    by_512: bool,
+struct KnownNames {
+    has_sha512: bool,
 }
 
-type Blobs = BTreeMap<Vec<u8>, Names>;
+type Blobs = BTreeMap<Vec<u8>, KnownNames>;
 
-struct World {
+struct Model {
     registry: Registry,
-    /// In the order in which they were opened.
-    sessions: Vec<Session>,
-    /// What each repository has.
+    /// Sessions in the order of their creation.
+    sessions: Vec<ModelSession>,
+    /// Blobs of each repository.
     blobs: [Blobs; 2],
-    /// What was ever pushed, or should not have been.
+    /// Content that was ever sent, and one that never was.
     seen: Vec<Vec<u8>>,
 }
 
-struct Session {
+struct ModelSession {
     repository: usize,
     upload: Upload,
     open: bool,
 }
 
-impl World {
+impl Model {
     fn new() -> Self {
         Self {
             registry: Registry::new(false),
@@ -73,12 +73,12 @@ impl World {
         }
     }
 
-    async fn take(&mut self, step: Step) {
+    async fn perform(&mut self, step: Step) {
         match step {
             Step::Begin { repository, algorithm } => self.begin(repository, algorithm).await,
             Step::Patch { session, range, sent } => {
                 let Some(index) = self.open(session, Method::PATCH, &sent).await else { return };
-                let Session { upload, .. } = &mut self.sessions[index];
+                let ModelSession { upload, .. } = &mut self.sessions[index];
                 let range = content_range(range, upload.bytes.len(), &sent);
                 upload.patch(&self.registry, range.as_deref().map(str::as_bytes), &sent).await;
             }
@@ -89,15 +89,15 @@ impl World {
             }
             Step::Status { session, head } => {
                 let method = if head { Method::HEAD } else { Method::GET };
-                let Some(index) = self.open(session, method.clone(), &none()).await else { return };
-                let Session { upload, .. } = &self.sessions[index];
+                let Some(index) = self.open(session, method.clone(), &empty_body()).await else { return };
+                let ModelSession { upload, .. } = &self.sessions[index];
                 let answer = self.registry.ask_for(method, &upload.location).await;
                 assert_eq!(answer.status, 204, "{answer:?}");
-                upload.assert_told(&answer);
+                upload.assert_describes(&answer);
             }
             Step::Cancel { session } => {
-                let Some(index) = self.open(session, Method::DELETE, &none()).await else { return };
-                let Session { upload, open, .. } = &mut self.sessions[index];
+                let Some(index) = self.open(session, Method::DELETE, &empty_body()).await else { return };
+                let ModelSession { upload, open, .. } = &mut self.sessions[index];
                 let answer = self.registry.ask_for(Method::DELETE, &upload.location).await;
                 assert_eq!(answer.status, 204, "{answer:?}");
                 *open = false;
@@ -108,18 +108,21 @@ impl World {
             }
             Step::Whole { repository, sent, digest } => self.whole(repository, sent, digest).await,
             Step::Delete { repository, blob, algorithm } => self.delete(repository, blob, algorithm).await,
-            Step::AtOnce { session, first, other, sent } => self.at_once(session, first, other, sent).await,
+            Step::AtOnce { session, first, other, sent } => {
+                self.concurrent(session, first, other, sent).await;
+            }
         }
     }
 
-    /// The session that is meant, if it is open and asked for where it is. Else it is none, and says so.
-    async fn open(&self, named: Named, method: Method, sent: &Sent) -> Option<usize> {
+    /// Returns the named session if it is open and the request goes to its own repository. Otherwise checks
+    /// that the registry does not know it.
+    async fn open(&self, named: SessionReference, method: Method, sent: &BodyTransfer) -> Option<usize> {
         let index = usize::from(named.session).checked_rem(self.sessions.len())?;
-        let Session { repository, upload, open } = &self.sessions[index];
-        if *open && !named.elsewhere {
+        let ModelSession { repository, upload, open } = &self.sessions[index];
+        if *open && !named.in_other_repository {
             return Some(index);
         }
-        let other = REPOSITORIES[if named.elsewhere { 1 - repository } else { *repository }];
+        let other = REPOSITORIES[if named.in_other_repository { 1 - repository } else { *repository }];
         let (_, id) = upload.location.rsplit_once('/').unwrap();
         let path = format!("/v2/{other}/blobs/uploads/{id}?digest={}", Digest::sha256(&sent.bytes()));
         let answer =
@@ -146,92 +149,94 @@ impl World {
 
     fn opened(&mut self, repository: usize, answer: &Answer) {
         let upload = Upload::opened(REPOSITORIES[repository], answer);
-        self.sessions.push(Session { repository, upload, open: true });
+        self.sessions.push(ModelSession { repository, upload, open: true });
     }
 
-    async fn finish(&mut self, index: usize, range: u8, sent: &Sent, kind: u8) {
-        let Session { repository, upload, open } = &mut self.sessions[index];
+    async fn finish(&mut self, index: usize, range: u8, sent: &BodyTransfer, kind: u8) {
+        let ModelSession { repository, upload, open } = &mut self.sessions[index];
         let repository = *repository;
         let range = content_range(range, upload.bytes.len(), sent);
         let range = range.as_deref().map(str::as_bytes);
         let content = [&upload.bytes[..], &sent.bytes()].concat();
         let (query, announced) = announced(kind, &content);
-        let turn = turn(upload.bytes.len(), range, sent);
+        let effect = predict_effect(upload.bytes.len(), range, sent);
         let answer = upload.send(&self.registry, Method::PUT, &query, range, sent).await;
-        match (announced, turn) {
-            // Whatever else is wrong, nothing of it is taken.
-            (Announced::None, _) => {
+        match (announced, effect) {
+            // Whatever else is wrong, none of the body is taken.
+            (AnnouncedDigest::Invalid, _) => {
                 assert_eq!(answer.status, 400, "{answer:?}");
-                upload.assert_there(&self.registry).await;
+                upload.assert_state(&self.registry).await;
             }
-            (_, Turn::Refused { kept }) => upload.refused(&self.registry, &answer, sent, kept).await,
-            (Announced::Right(digest), Turn::On) => {
+            (_, PredictedEffect::Refused { kept }) => {
+                upload.handle_refusal(&self.registry, &answer, sent, kept).await;
+            }
+            (AnnouncedDigest::Right(digest), PredictedEffect::Appended) => {
                 *open = false;
                 self.created(repository, &answer, content, &digest);
             }
-            (Announced::Wrong, Turn::On) => {
+            (AnnouncedDigest::Wrong, PredictedEffect::Appended) => {
                 answer.assert_refused(&[400], ErrorCode::DigestInvalid);
                 *open = false;
-                self.see(content);
+                self.record_content(content);
             }
         }
     }
 
-    async fn whole(&mut self, repository: usize, sent: Sent, kind: u8) {
+    async fn whole(&mut self, repository: usize, sent: BodyTransfer, kind: u8) {
         let content = sent.bytes();
         let (query, announced) = announced(kind, &content);
         let path = format!("/v2/{}/blobs/uploads/{query}", REPOSITORIES[repository]);
-        let cut = matches!(sent, Sent::Cut(..));
+        let cut = matches!(sent, BodyTransfer::Truncated(..));
         let answer = self.registry.ask(request(Method::POST, path.parse().unwrap(), &[], sent)).await;
         match announced {
-            Announced::Right(digest) if !cut => self.created(repository, &answer, content, &digest),
-            Announced::Right(_) | Announced::Wrong if cut => {
+            AnnouncedDigest::Right(digest) if !cut => self.created(repository, &answer, content, &digest),
+            AnnouncedDigest::Right(_) | AnnouncedDigest::Wrong if cut => {
                 answer.assert_refused(&[400], ErrorCode::SizeInvalid);
-                self.see(content);
+                self.record_content(content);
             }
             _ => {
                 answer.assert_refused(&[400], ErrorCode::DigestInvalid);
-                self.see(content);
+                self.record_content(content);
             }
         }
     }
 
-    /// The answer says that a blob was made, and it was.
+    /// Checks that a response reports the creation of a blob, and adds the blob to the model.
     fn created(&mut self, repository: usize, answer: &Answer, content: Vec<u8>, digest: &Digest) {
         assert_eq!(answer.status, 201, "{answer:?}");
         let location = format!("/v2/{}/blobs/{digest}", REPOSITORIES[repository]);
         assert_eq!(answer.header(LOCATION.as_str()), Some(&*location));
         assert_eq!(answer.header(DIGEST), Some(digest.as_str()));
-        self.see(content.clone());
+        self.record_content(content.clone());
         let names = self.blobs[repository].entry(content).or_default();
-        names.by_512 |= digest.algorithm() == Algorithm::Sha512;
+        names.has_sha512 |= digest.algorithm() == Algorithm::Sha512;
     }
 
-    fn see(&mut self, content: Vec<u8>) {
+    fn record_content(&mut self, content: Vec<u8>) {
         if !self.seen.contains(&content) {
             self.seen.push(content);
         }
     }
 
-    fn seen(&self, blob: u8) -> Vec<u8> {
+    fn known_content(&self, blob: u8) -> Vec<u8> {
         self.seen[usize::from(blob) % self.seen.len()].clone()
     }
 
     fn has(&self, repository: usize, content: &[u8], algorithm: Algorithm) -> bool {
         self.blobs[repository]
             .get(content)
-            .is_some_and(|names| algorithm == Algorithm::Sha256 || names.by_512)
+            .is_some_and(|names| algorithm == Algorithm::Sha256 || names.has_sha512)
     }
 
     async fn mount(&mut self, repository: usize, blob: u8, algorithm: Algorithm, from: u8) {
-        let content = self.seen(blob);
+        let content = self.known_content(blob);
         let digest = Digest::of(algorithm, &content);
         let query = ["", "&from=a", "&from=a%2Fblobs", "&from=nowhere", "&from=..%2Fa"][usize::from(from)];
         let path = format!("/v2/{}/blobs/uploads/?mount={digest}{query}", REPOSITORIES[repository]);
         let answer = self.registry.ask_for(Method::POST, &path).await;
         let there = |repository| self.has(repository, &content, algorithm);
         let (must, may) = match from {
-            // What was deleted everywhere is nowhere, but its bytes may lie there still.
+            // A blob that was deleted everywhere is unknown, but its bytes may still be stored.
             0 => (there(0) || there(1), content != b"unknown"),
             1 | 2 => (there(usize::from(from) - 1), false),
             _ => (false, false),
@@ -244,7 +249,7 @@ impl World {
     }
 
     async fn delete(&mut self, repository: usize, blob: u8, algorithm: Algorithm) {
-        let content = self.seen(blob);
+        let content = self.known_content(blob);
         let path = format!("/v2/{}/blobs/{}", REPOSITORIES[repository], Digest::of(algorithm, &content));
         let answer = self.registry.ask_for(Method::DELETE, &path).await;
         if self.has(repository, &content, algorithm) {
@@ -255,8 +260,8 @@ impl World {
         }
     }
 
-    /// An id that nobody was given.
-    async fn forged(&self, repository: usize, method: u8, id: u8, sent: Sent) {
+    /// Sends a request for an ID that the registry never issued.
+    async fn forged(&self, repository: usize, method: u8, id: u8, sent: BodyTransfer) {
         let real = self.sessions.first().and_then(|session| session.upload.location.rsplit_once('/'));
         let real = real.map_or("", |(_, id)| id);
         let id = match id {
@@ -267,7 +272,7 @@ impl World {
             4 => format!("{real}%00"),
             _ => format!("urn:uuid:{real}"),
         };
-        // Without an id it is the place where sessions are opened.
+        // Without an ID the path is the one that creates sessions.
         if id.is_empty() {
             return;
         }
@@ -278,13 +283,13 @@ impl World {
         answer.assert_refused(&[404], ErrorCode::BlobUploadUnknown);
     }
 
-    /// While one chunk comes in something else is asked of the same session.
-    async fn at_once(&mut self, session: u8, first: Sent, other: u8, sent: Sent) {
-        let named = Named { session, elsewhere: false };
-        let Some(index) = self.open(named, Method::GET, &none()).await else { return };
-        let Session { repository, upload, open } = &mut self.sessions[index];
+    /// Sends another request for the same session while a chunk is being received.
+    async fn concurrent(&mut self, session: u8, first: BodyTransfer, other: u8, sent: BodyTransfer) {
+        let named = SessionReference { session, in_other_repository: false };
+        let Some(index) = self.open(named, Method::GET, &empty_body()).await else { return };
+        let ModelSession { repository, upload, open } = &mut self.sessions[index];
         let repository = *repository;
-        let Sent::Whole(body) = first else { return };
+        let BodyTransfer::Sized(body) = first else { return };
         let (reached, is_reached) = oneshot::channel();
         let (release, released) = oneshot::channel();
         let gated = Gated { reached: Some(reached), released, piece: Some(body.clone()) };
@@ -296,15 +301,15 @@ impl World {
         is_reached.await.expect("a chunk is read");
         let own = upload.bytes.len();
         match other {
-            0 => upload.assert_there(&self.registry).await,
+            0 => upload.assert_state(&self.registry).await,
             1 | 2 => {
-                // In vain, whether it goes on from where the other one does or not.
+                // The request fails, whether or not it continues at the first one's end.
                 let range = content_range(other, own, &sent);
                 let answer = upload
                     .send(&self.registry, Method::PATCH, "", range.as_deref().map(str::as_bytes), &sent)
                     .await;
                 answer.assert_refused(&[416], ErrorCode::BlobUploadInvalid);
-                upload.assert_told(&answer);
+                upload.assert_describes(&answer);
             }
             3 => {
                 let answer = self.registry.ask_for(Method::DELETE, &upload.location).await;
@@ -316,9 +321,9 @@ impl World {
             }
             _ => {}
         }
-        // The end of it waits until the other one is done.
+        // The request that ends the upload waits until the chunk has been received.
         let content = [&upload.bytes[..], &body, &sent.bytes()].concat();
-        let last = if other == 4 && !matches!(sent, Sent::Cut(..)) {
+        let last = if other == 4 && !matches!(sent, BodyTransfer::Truncated(..)) {
             let end = format!("{}?digest={}", upload.location, Digest::sha256(&content));
             let put = quinistry_fuzz::request(Method::PUT, end.parse().unwrap(), &[], sent);
             let registry = self.registry.clone();
@@ -336,14 +341,14 @@ impl World {
             let answer = last.await.unwrap();
             self.created(repository, &answer, content.clone(), &Digest::sha256(&content));
         } else {
-            upload.assert_told(&answer);
+            upload.assert_describes(&answer);
         }
     }
 
-    async fn look_at_everything(&self) {
+    async fn check_everything(&self) {
         for session in &self.sessions {
             if session.open {
-                session.upload.assert_there(&self.registry).await;
+                session.upload.assert_state(&self.registry).await;
             } else {
                 let answer = self.registry.ask_for(Method::GET, &session.upload.location).await;
                 answer.assert_refused(&[404], ErrorCode::BlobUploadUnknown);
@@ -368,11 +373,11 @@ impl World {
     }
 }
 
-fn none() -> Sent {
-    Sent::Whole(Bytes::new())
+fn empty_body() -> BodyTransfer {
+    BodyTransfer::Sized(Bytes::new())
 }
 
-/// A body that says when it is asked for, and comes when it is let.
+/// A body that reports when it is polled, and delivers its bytes when it is released.
 struct Gated {
     reached: Option<oneshot::Sender<()>>,
     released: oneshot::Receiver<()>,
@@ -391,7 +396,7 @@ impl http_body::Body for Gated {
             let _ = reached.send(());
         }
         if self.piece.is_some() {
-            // Let go is let.
+            // A dropped sender releases the body as well.
             let _ = ready!(Pin::new(&mut self.released).poll(cx));
         }
         Poll::Ready(self.piece.take().map(|piece| Ok(Frame::data(piece))))

@@ -1,8 +1,8 @@
-//! What the fuzz targets share: a registry in memory that is spoken to without a socket, and what must hold of every
-//! answer, whatever the question.
+//! Support for the fuzz targets: a registry in memory that receives requests without a socket, and checks
+//! that apply to every response.
 //!
-//! Knows nothing of single endpoints: what they should say is each target's own affair. A panic anywhere ends the process,
-//! also where the registry would make a 500 of it: libfuzzer-sys aborts in its panic hook.
+//! Each target checks the endpoints itself. A panic anywhere ends the process, also where the registry would
+//! turn it into a 500: libfuzzer-sys aborts in its panic hook.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,16 +31,16 @@ use quinistry::store::{Memory, Store};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 
-/// More than any input can fill: a full storage would be an answer that no model expects.
-const ROOM: u64 = 64 << 20;
+/// Size of the storage in bytes, more than any input can fill: the models expect no full storage.
+const STORAGE_BYTES: u64 = 64 << 20;
 
-/// All that [`content`] has.
-pub const MOST_CONTENT: usize = 4 << 20;
+/// Length of the content that [`content`] slices, in bytes.
+pub const CONTENT_BYTES: usize = 4 << 20;
 
-/// The header that names content.
+/// Header with the digest of the content.
 pub const DIGEST: &str = "docker-content-digest";
 
-/// Runs one input to its end. The runtime is made once: a thread that waits costs more than most inputs.
+/// Runs one input to its end. The runtime is created once: a waiting thread costs more than most inputs.
 pub fn run(input: impl Future<Output = ()>) {
     thread_local! {
         static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().unwrap();
@@ -48,22 +48,22 @@ pub fn run(input: impl Future<Output = ()>) {
     RUNTIME.with(|runtime| runtime.block_on(input));
 }
 
-/// A registry, and its store behind its back.
+/// A registry and its store.
 #[derive(Clone, Debug)]
 pub struct Registry {
     router: Router,
-    /// What it keeps.
+    /// Store behind the registry.
     pub store: Store,
 }
 
 impl Registry {
-    /// An empty one; `sparse` takes manifests whose parts are not there.
+    /// Creates an empty registry; `sparse` accepts manifests with missing parts.
     #[must_use]
     pub fn new(sparse: bool) -> Self {
-        Self::of(Store::open(Memory::new(ROOM), sparse).unwrap(), RegistryOptions::default())
+        Self::of(Store::open(Memory::new(STORAGE_BYTES), sparse).unwrap(), RegistryOptions::default())
     }
 
-    /// Another one in front of a store.
+    /// Creates a registry over an existing store.
     #[must_use]
     pub fn of(store: Store, options: RegistryOptions) -> Self {
         Self { router: router(State::stored(store.clone(), options)), store }
@@ -74,14 +74,14 @@ impl Registry {
     pub fn with_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::sha256(bytes);
         let mut receiver = self.store.receive(Algorithm::Sha256).unwrap();
-        // As from a socket, so that a long one lies there in several pieces.
-        bytes.chunks(40_000).for_each(|piece| receiver.append(piece).unwrap());
+        // As from a socket, so that a long blob is stored in several chunks.
+        bytes.chunks(40_000).for_each(|chunk| receiver.append(chunk).unwrap());
         let name: RepositoryName = repository.parse().unwrap();
         self.store.commit(&name, &mut receiver, &digest).unwrap();
         digest
     }
 
-    /// Asks, and holds the answer against what must hold of all.
+    /// Sends a request, and checks the response against the rules for all responses.
     pub async fn ask(&self, request: Request<Body>) -> Answer {
         let method = request.method().clone();
         let response = self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
@@ -92,63 +92,67 @@ impl Registry {
         answer
     }
 
-    /// Asks without headers or a body.
+    /// Sends a request without headers or a body.
     pub async fn ask_for(&self, method: Method, path: &str) -> Answer {
-        self.ask(request(method, path.parse().unwrap(), &[], Sent::Whole(Bytes::new()))).await
+        self.ask(request(method, path.parse().unwrap(), &[], BodyTransfer::Sized(Bytes::new()))).await
     }
 }
 
-/// How a body comes.
+/// Transfer of a request body.
 #[derive(Clone, Debug)]
-pub enum Sent {
-    /// With its length.
-    Whole(Bytes),
-    /// Without one, in pieces.
+pub enum BodyTransfer {
+    /// The complete body with its length.
+    Sized(Bytes),
+    /// The complete body in chunks, without a length.
     Chunked(Vec<Bytes>),
-    /// So many bytes are announced, these come, then the connection is gone.
-    Cut(u64, Vec<Bytes>),
+    /// The announced length, and the chunks before the connection breaks.
+    Truncated(u64, Vec<Bytes>),
 }
 
-impl Sent {
-    /// What comes of it.
+impl BodyTransfer {
+    /// Returns the bytes that are transferred.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Whole(bytes) => bytes.to_vec(),
-            Self::Chunked(pieces) | Self::Cut(_, pieces) => pieces.concat(),
+            Self::Sized(bytes) => bytes.to_vec(),
+            Self::Chunked(chunks) | Self::Truncated(_, chunks) => chunks.concat(),
         }
     }
 }
 
-/// A request, as the server would hand it over.
+/// Builds a request as the server would pass it on.
 #[must_use]
-pub fn request(method: Method, uri: Uri, headers: &[(&str, &[u8])], sent: Sent) -> Request<Body> {
+pub fn request(method: Method, uri: Uri, headers: &[(&str, &[u8])], sent: BodyTransfer) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let length = match &sent {
-        Sent::Whole(bytes) => Some(bytes.len() as u64),
-        Sent::Chunked(_) => None,
-        Sent::Cut(announced, _) => Some(*announced),
+        BodyTransfer::Sized(bytes) => Some(bytes.len() as u64),
+        BodyTransfer::Chunked(_) => None,
+        BodyTransfer::Truncated(announced, _) => Some(*announced),
     };
     if let Some(length) = length {
         request = request.header(CONTENT_LENGTH, length);
     }
     let body = match sent {
-        Sent::Whole(bytes) => Body::from(bytes),
-        Sent::Chunked(pieces) => Body::new(Pieces { pieces: pieces.into_iter(), cut: false }),
-        Sent::Cut(_, pieces) => Body::new(Pieces { pieces: pieces.into_iter(), cut: true }),
+        BodyTransfer::Sized(bytes) => Body::from(bytes),
+        BodyTransfer::Chunked(chunks) => {
+            Body::new(BodyChunks { chunks: chunks.into_iter(), is_truncated: false })
+        }
+        BodyTransfer::Truncated(_, chunks) => {
+            Body::new(BodyChunks { chunks: chunks.into_iter(), is_truncated: true })
+        }
     };
     request.body(body).unwrap()
 }
 
-struct Pieces {
-    pieces: std::vec::IntoIter<Bytes>,
-    cut: bool,
+struct BodyChunks {
+    chunks: std::vec::IntoIter<Bytes>,
+    is_truncated: bool,
 }
 
-impl http_body::Body for Pieces {
+impl http_body::Body for BodyChunks {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -156,15 +160,17 @@ impl http_body::Body for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        Poll::Ready(match self.pieces.next() {
-            Some(piece) => Some(Ok(Frame::data(piece))),
-            None if std::mem::take(&mut self.cut) => Some(Err(std::io::ErrorKind::ConnectionReset.into())),
+        Poll::Ready(match self.chunks.next() {
+            Some(chunk) => Some(Ok(Frame::data(chunk))),
+            None if std::mem::take(&mut self.is_truncated) => {
+                Some(Err(std::io::ErrorKind::ConnectionReset.into()))
+            }
             None => None,
         })
     }
 }
 
-/// What came back.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
@@ -176,7 +182,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header that stands once at most.
+    /// Returns a header that occurs at most once.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
@@ -185,14 +191,14 @@ impl Answer {
         Some(value.to_str().unwrap())
     }
 
-    /// The code of the first error.
+    /// Returns the code of the first error.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
         body.errors.first().map(|error| error.code)
     }
 
-    /// It is a refusal of that kind.
+    /// Checks that the response is an error with one of these statuses and this code.
     #[track_caller]
     pub fn assert_refused(&self, status: &[u16], code: ErrorCode) {
         assert!(status.contains(&self.status.as_u16()), "{status:?} was expected: {self:?}");
@@ -245,15 +251,15 @@ impl Answer {
     }
 }
 
-/// A stretch of content of which no two stretches are alike for long. All of it is made once: what is made byte by byte is
-/// compared byte by byte, and the fuzzer looks at every comparison.
+/// Returns a slice of content in which no two slices are alike for long. The content is made once: bytes made
+/// one by one are compared one by one, and the fuzzer traces every comparison.
 #[must_use]
 pub fn content(range: Range<usize>) -> Bytes {
-    static ALL: LazyLock<Bytes> = LazyLock::new(|| (0_u8..251).cycle().take(MOST_CONTENT).collect());
+    static ALL: LazyLock<Bytes> = LazyLock::new(|| (0_u8..251).cycle().take(CONTENT_BYTES).collect());
     ALL.slice(range)
 }
 
-/// A line of an input, without its end; and the rest.
+/// Splits an input at its first line break.
 #[must_use]
 pub fn line(input: &[u8]) -> (&[u8], &[u8]) {
     match input.iter().position(|byte| *byte == b'\n') {

@@ -1,29 +1,30 @@
-//! What an input of `uploads` says: a sequence of steps, a letter each with its arguments, each argument a character that
-//! counts from `0`. Any byte means something, since it counts modulo the number of choices. See [`Step::read`] for the order.
+//! Inputs of `uploads`: a sequence of steps, each a letter with its arguments, each argument a character that
+//! counts from `0`. Every byte has a meaning, since characters count modulo the number of choices.
+//! [`Step::read`] shows the order.
 
 use bytes::Bytes;
 use quinistry::oci::{Algorithm, Digest};
 
-use crate::{Sent, content};
+use crate::{BodyTransfer, content};
 
-/// The last two are longer than a piece of memory, and than what is taken in at once.
+/// Lengths of bodies in bytes. The last two exceed a chunk of memory and the registry's reads.
 const LENGTHS: [usize; 10] = [0, 1, 2, 3, 5, 8, 100, 1000, 70_000, 300_000];
 
-/// So many bodies of the last two lengths; hashing more of them only takes time.
-const MOST_LONG: usize = 2;
+/// Limit of bodies of the last two lengths; hashing more of them only takes time.
+const MAX_LONG_BODIES: usize = 2;
 
-/// An input that is being read.
+/// Reader of an input.
 #[derive(Debug)]
-pub struct Choices<'a> {
+pub struct InputReader<'a> {
     left: &'a [u8],
-    long: usize,
+    long_bodies: usize,
 }
 
-impl<'a> Choices<'a> {
-    /// From its beginning.
+impl<'a> InputReader<'a> {
+    /// Creates a reader at the beginning of an input.
     #[must_use]
     pub const fn new(input: &'a [u8]) -> Self {
-        Self { left: input, long: 0 }
+        Self { left: input, long_bodies: 0 }
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -32,125 +33,129 @@ impl<'a> Choices<'a> {
         Some(*first)
     }
 
-    /// One of so many; the first at the end of the input.
-    fn of(&mut self, many: u8) -> u8 {
-        self.byte().map_or(0, |byte| byte.wrapping_sub(b'0') % many)
+    /// Reads a choice among `count`; the first at the end of the input.
+    fn choice(&mut self, count: u8) -> u8 {
+        self.byte().map_or(0, |byte| byte.wrapping_sub(b'0') % count)
     }
 
     fn flag(&mut self) -> bool {
-        self.of(2) == 1
+        self.choice(2) == 1
     }
 
     fn repository(&mut self) -> usize {
-        usize::from(self.of(2))
+        usize::from(self.choice(2))
     }
 
     fn algorithm(&mut self) -> Algorithm {
         if self.flag() { Algorithm::Sha512 } else { Algorithm::Sha256 }
     }
 
-    fn sent(&mut self) -> Sent {
-        let mut length = LENGTHS[usize::from(self.of(10))];
+    fn sent(&mut self) -> BodyTransfer {
+        let mut length = LENGTHS[usize::from(self.choice(10))];
         if length > 1000 {
-            self.long += 1;
-            if self.long > MOST_LONG {
+            self.long_bodies += 1;
+            if self.long_bodies > MAX_LONG_BODIES {
                 length = 9;
             }
         }
-        // Of few kinds, so that the same content comes by several ways.
-        let fill = usize::from(self.of(3));
+        // Few kinds, so that the same content arrives in several ways.
+        let fill = usize::from(self.choice(3));
         let bytes = content(fill..fill + length);
-        let pieces =
+        let chunks =
             |bytes: &Bytes| bytes.chunks(length / 3 + 1).map(Bytes::copy_from_slice).collect::<Vec<_>>();
-        match self.of(3) {
-            0 => Sent::Whole(bytes),
-            1 => Sent::Chunked(pieces(&bytes)),
-            _ => Sent::Cut(length as u64, pieces(&bytes.slice(..length / 2))),
+        match self.choice(3) {
+            0 => BodyTransfer::Sized(bytes),
+            1 => BodyTransfer::Chunked(chunks(&bytes)),
+            _ => BodyTransfer::Truncated(length as u64, chunks(&bytes.slice(..length / 2))),
         }
     }
 }
 
-/// What is done next. Sessions and blobs are named by their order, modulo how many there are.
+/// A request to send. Sessions and blobs are selected by their order, modulo their number.
 #[allow(missing_docs, reason = "they are said by their names, and by what the model does with them")]
 #[derive(Debug)]
 pub enum Step {
     Begin { repository: usize, algorithm: u8 },
-    Patch { session: Named, range: u8, sent: Sent },
-    Finish { session: Named, range: u8, sent: Sent, digest: u8 },
-    Status { session: Named, head: bool },
-    Cancel { session: Named },
-    Forged { repository: usize, method: u8, id: u8, sent: Sent },
+    Patch { session: SessionReference, range: u8, sent: BodyTransfer },
+    Finish { session: SessionReference, range: u8, sent: BodyTransfer, digest: u8 },
+    Status { session: SessionReference, head: bool },
+    Cancel { session: SessionReference },
+    Forged { repository: usize, method: u8, id: u8, sent: BodyTransfer },
     Mount { repository: usize, blob: u8, algorithm: Algorithm, from: u8 },
-    Whole { repository: usize, sent: Sent, digest: u8 },
+    Whole { repository: usize, sent: BodyTransfer, digest: u8 },
     Delete { repository: usize, blob: u8, algorithm: Algorithm },
-    AtOnce { session: u8, first: Sent, other: u8, sent: Sent },
+    AtOnce { session: u8, first: BodyTransfer, other: u8, sent: BodyTransfer },
 }
 
-/// A session, under its own repository or the other one.
+/// A session, addressed in its own repository or in the other one.
 #[derive(Clone, Copy, Debug)]
-pub struct Named {
-    /// Which.
+pub struct SessionReference {
+    /// Number of the session.
     pub session: u8,
-    /// Under the other one.
-    pub elsewhere: bool,
+    /// True if the session is addressed in the other repository.
+    pub in_other_repository: bool,
 }
 
 impl Step {
-    /// The letter, then the arguments in the order in which they are read here.
+    /// Reads the letter, then the arguments in the order of the fields below.
     #[must_use]
-    pub fn read(choices: &mut Choices<'_>) -> Option<Self> {
+    pub fn read(choices: &mut InputReader<'_>) -> Option<Self> {
         const LETTERS: &[u8; 10] = b"BPFSCXMWDT";
         let letter = choices.byte()?;
         let letter =
             if LETTERS.contains(&letter) { letter } else { LETTERS[usize::from(letter) % LETTERS.len()] };
-        let named =
-            |choices: &mut Choices<'_>| Named { session: choices.of(8), elsewhere: choices.of(8) == 1 };
+        let named = |choices: &mut InputReader<'_>| SessionReference {
+            session: choices.choice(8),
+            in_other_repository: choices.choice(8) == 1,
+        };
         Some(match letter {
-            b'B' => Self::Begin { repository: choices.repository(), algorithm: choices.of(4) },
-            b'P' => Self::Patch { session: named(choices), range: choices.of(10), sent: choices.sent() },
+            b'B' => Self::Begin { repository: choices.repository(), algorithm: choices.choice(4) },
+            b'P' => Self::Patch { session: named(choices), range: choices.choice(10), sent: choices.sent() },
             b'F' => Self::Finish {
                 session: named(choices),
-                range: choices.of(10),
+                range: choices.choice(10),
                 sent: choices.sent(),
-                digest: choices.of(9),
+                digest: choices.choice(9),
             },
             b'S' => Self::Status { session: named(choices), head: choices.flag() },
             b'C' => Self::Cancel { session: named(choices) },
             b'X' => Self::Forged {
                 repository: choices.repository(),
-                method: choices.of(4),
-                id: choices.of(6),
+                method: choices.choice(4),
+                id: choices.choice(6),
                 sent: choices.sent(),
             },
             b'M' => Self::Mount {
                 repository: choices.repository(),
-                blob: choices.of(8),
+                blob: choices.choice(8),
                 algorithm: choices.algorithm(),
-                from: choices.of(5),
+                from: choices.choice(5),
             },
-            b'W' => {
-                Self::Whole { repository: choices.repository(), sent: choices.sent(), digest: choices.of(9) }
-            }
+            b'W' => Self::Whole {
+                repository: choices.repository(),
+                sent: choices.sent(),
+                digest: choices.choice(9),
+            },
             b'D' => Self::Delete {
                 repository: choices.repository(),
-                blob: choices.of(8),
+                blob: choices.choice(8),
                 algorithm: choices.algorithm(),
             },
             _ => Self::AtOnce {
-                session: choices.of(8),
+                session: choices.choice(8),
                 first: choices.sent(),
-                other: choices.of(5),
+                other: choices.choice(5),
                 sent: choices.sent(),
             },
         })
     }
 }
 
-/// A `Content-Range` of some kind for a body that goes to a session of `offset` bytes.
+/// Makes a `Content-Range` of some kind for a body sent to a session of `offset` bytes.
 #[must_use]
-pub fn content_range(kind: u8, offset: usize, sent: &Sent) -> Option<String> {
+pub fn content_range(kind: u8, offset: usize, sent: &BodyTransfer) -> Option<String> {
     let length = match sent {
-        Sent::Cut(announced, _) => usize::try_from(*announced).unwrap(),
+        BodyTransfer::Truncated(announced, _) => usize::try_from(*announced).unwrap(),
         sent => sent.bytes().len(),
     };
     let last = (offset + length).saturating_sub(1);
@@ -166,33 +171,35 @@ pub fn content_range(kind: u8, offset: usize, sent: &Sent) -> Option<String> {
     })
 }
 
-/// What the query of a request that ends an upload says of its content, and the digest if that is right.
+/// Makes the query of a request that ends an upload, and tells what it announces.
 #[must_use]
-pub fn announced(kind: u8, content: &[u8]) -> (String, Announced) {
+pub fn announced(kind: u8, content: &[u8]) -> (String, AnnouncedDigest) {
     let of = |algorithm| Digest::of(algorithm, content);
     let other = Digest::sha256(b"something else");
     match kind {
-        0 | 1 => (format!("?digest={}", of(Algorithm::Sha256)), Announced::Right(of(Algorithm::Sha256))),
+        0 | 1 => {
+            (format!("?digest={}", of(Algorithm::Sha256)), AnnouncedDigest::Right(of(Algorithm::Sha256)))
+        }
         2 => (
             format!("?digest={}", of(Algorithm::Sha256)).replace(':', "%3A"),
-            Announced::Right(of(Algorithm::Sha256)),
+            AnnouncedDigest::Right(of(Algorithm::Sha256)),
         ),
-        3 => (format!("?digest={}", of(Algorithm::Sha512)), Announced::Right(of(Algorithm::Sha512))),
-        4 => (format!("?digest={other}"), Announced::Wrong),
-        5 => (format!("?digest={}", of(Algorithm::Sha256).as_str().to_uppercase()), Announced::None),
-        6 => ("?digest=md5:d41d8cd98f00b204e9800998ecf8427e".into(), Announced::None),
-        7 => (format!("?digest={other}&digest={other}"), Announced::None),
-        _ => ("?digest=".into(), Announced::None),
+        3 => (format!("?digest={}", of(Algorithm::Sha512)), AnnouncedDigest::Right(of(Algorithm::Sha512))),
+        4 => (format!("?digest={other}"), AnnouncedDigest::Wrong),
+        5 => (format!("?digest={}", of(Algorithm::Sha256).as_str().to_uppercase()), AnnouncedDigest::Invalid),
+        6 => ("?digest=md5:d41d8cd98f00b204e9800998ecf8427e".into(), AnnouncedDigest::Invalid),
+        7 => (format!("?digest={other}&digest={other}"), AnnouncedDigest::Invalid),
+        _ => ("?digest=".into(), AnnouncedDigest::Invalid),
     }
 }
 
-/// What is said of content.
+/// Digest announced for content.
 #[derive(Debug)]
-pub enum Announced {
-    /// Its digest.
+pub enum AnnouncedDigest {
+    /// The content's digest.
     Right(Digest),
-    /// Another one.
+    /// A digest of other content.
     Wrong,
-    /// What is announced is no digest that can be.
-    None,
+    /// An invalid digest.
+    Invalid,
 }

@@ -3,7 +3,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The name of all objects. "-operator", because the resource that people make is called quinistry, and so is its DaemonSet. */}}
+{{/* The name of all objects. "-operator", since users call their resource quinistry, and its DaemonSet has the same name. */}}
 {{- define "quinistry.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
@@ -14,13 +14,13 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The name of cluster-wide objects. Several operators may each watch their own namespace, so it carries that. */}}
+{{/* The name of cluster-wide objects. It contains the watched namespace, since several operators may watch one each. */}}
 {{- define "quinistry.clusterName" -}}
 {{- $name := include "quinistry.fullname" . -}}
 {{- not (empty .Values.watchNamespace) | ternary (printf "%s-%s" $name .Values.watchNamespace) $name -}}
 {{- end -}}
 
-{{/* Labels of every object. Never in a pod template: they change with each version. */}}
+{{/* Labels of every object, except for pod templates: these labels change with each version. */}}
 {{- define "quinistry.labels" -}}
 {{- $own := include "quinistry.selectorLabels" . | fromYaml -}}
 {{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service -}}
@@ -29,14 +29,14 @@
 {{- merge $own .Values.commonLabels | toYaml -}}
 {{- end -}}
 
-{{/* What finds the operator's pod. Immutable in a Deployment, so nothing here may change between versions. */}}
+{{/* Selector of the operator's pod. Immutable in a Deployment, so these labels may not change between versions. */}}
 {{- define "quinistry.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "quinistry.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
-{{/* The same for the pod of `helm test`, which no Service may lead to. */}}
+{{/* Labels of the pod of `helm test`, which the Service must not select. */}}
 {{- define "quinistry.testLabels" -}}
 app.kubernetes.io/name: {{ include "quinistry.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -66,13 +66,13 @@ app.kubernetes.io/component: test
 {{- end -}}
 {{- end -}}
 
-{{/* The rights in the namespaces where resources live: the rules of a Role or of a ClusterRole. */}}
+{{/* Rules in the namespaces of the resources, for a Role or a ClusterRole. */}}
 {{- define "quinistry.namespacedRules" -}}
-# What is wanted.
+# The desired state.
 - apiGroups: [quinistry.dev]
   resources: [quinistries]
   verbs: [get, list, watch]
-# What is observed is written into the status, which is a resource of its own; never read back, never replaced whole.
+# The operator patches the status subresource with the observed state, and never replaces it as a whole.
 - apiGroups: [quinistry.dev]
   resources: [quinistries/status]
   verbs: [patch]
@@ -80,47 +80,48 @@ app.kubernetes.io/component: test
 - apiGroups: [apps]
   resources: [daemonsets]
   verbs: [get, list, watch, create, patch, delete]
-# Pods tell which nodes are proven. Delete is for those that never started and wait in a back-off of minutes although
-# their predecessor serves by now.
+# Pods show which nodes are proven. The operator deletes pods that never started and wait in a back-off of
+# minutes although their predecessor serves by now.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
-# What the operator did, and why. A repeated Event is a patch of the first one. Read, because only an Event says that
-# Pod Security refuses a DaemonSet's pods.
+# Events report what the operator did, and why; a repeated Event is a patch of the first one. The operator
+# reads Events because only these report that Pod Security refuses a DaemonSet's pods.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [list, watch, create, patch]
 {{- if .Values.seed.enabled }}
-# The pieces of generation 0's executable: what was lost or altered is made anew, and those of an older executable go.
+# The seed parts of generation 0's executable: lost or altered parts are created again, those of older
+# executables are deleted.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
-# The Lease by which one of several operators claims a namespace. Creating cannot be limited to a name.
+# The Lease by which one of several operators claims a namespace. RBAC cannot limit create to a name.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [create]
-# Renewing the claim, and taking it over from one that does not.
+# Renews the claim, and takes over one that its holder does not renew.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [quinistry-claim]
   verbs: [get, update]
 {{- end -}}
 
-{{/* The rights beyond namespaces. */}}
+{{/* Rules for cluster-wide objects. */}}
 {{- define "quinistry.clusterRules" -}}
-# Nodes come and go, are ready or not, and have an architecture: that decides where generations are expected. Nodes
-# belong to no namespace, so only a ClusterRole can grant this.
+# Readiness and architecture of the nodes determine where generations are expected. Nodes are cluster-wide, so
+# that only a ClusterRole can grant this.
 - apiGroups: [""]
   resources: [nodes]
   verbs: [list, watch]
 {{- if .Values.seed.enabled }}
-# The label that names the image in which generation 0 runs on a node, and the annotation that says which were tried
-# where there is none. An admission policy refuses any other change.
+# The label that names the image in which generation 0 runs on a node, and the annotation that lists the
+# images tried on a node without one. An admission policy refuses all other changes.
 - apiGroups: [""]
   resources: [nodes]
   verbs: [patch]
-# Pods of all namespaces tell which images the nodes have.
+# Pods of all namespaces show which images the nodes have.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]

@@ -1,31 +1,31 @@
-//! The chain rule, held against what the API server says has happened. Pure: `observer` brings the events, and
-//! `tests/chain_rule.rs` shows that each part of the rule can be broken.
+//! The chain rule, checked against the events of the API server. This module is pure: `observer` records the
+//! events, and `tests/chain_rule.rs` shows that a violation of each part of the rule is found.
 //!
-//! - A generation is created, or its template changed, by the operator only when its predecessor is whole: on every node
-//!   that is Ready a pod of its then-current template is Ready, and there is one at least.
-//! - Generations that are too many go from the highest.
-//! - A pod that runs as it should is not taken away for the sake of another generation.
+//! - The operator creates a generation, or changes its template, only when the predecessor is complete: every
+//!   Ready node has a Ready pod of the predecessor's current template, and there is at least one such pod.
+//! - The operator deletes surplus generations from the highest downwards.
+//! - The operator deletes no healthy pod for the sake of another generation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How much older than the API server's the operator's picture may be: a reconcile looks for a second at most before it
-/// writes, and the write takes its time.
+/// Tolerated age of the operator's view of the cluster: a reconcile reads for at most a second before it
+/// writes, and the write takes time as well.
 pub const STALE: Duration = Duration::from_secs(5);
 
-/// Something that happened.
+/// A change that the observer recorded.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The API server's resource version, by which events of all kinds are ordered.
+    /// Resource version from the API server; it orders the events of all kinds.
     pub version: u64,
-    /// When it was heard of, since the observer began.
+    /// Time since the start of the observer at which the event arrived.
     pub at: Duration,
     pub what: What,
 }
 
 #[derive(Clone, Debug)]
 pub enum What {
-    /// Resources by UID.
+    /// Quinistry resource, by UID.
     Resource(String),
     ResourceGone(String),
     Node {
@@ -36,15 +36,15 @@ pub enum What {
     Set(Set),
     SetGone(Key),
     Pod(Pod),
-    /// By UID.
+    /// Pod, by UID.
     PodGone(String),
-    /// From here on something of a kind may be missed …
+    /// Events of a kind may be missing from here on …
     Blind(&'static str),
-    /// … until here, where all that there is of it has been seen.
+    /// … until here, where all objects of the kind have been listed.
     Sighted(&'static str),
 }
 
-/// UID of a resource, and one of its generations.
+/// UID of a resource, and the number of one of its generations.
 pub type Key = (String, i32);
 
 /// A generation's `DaemonSet`.
@@ -52,14 +52,14 @@ pub type Key = (String, i32);
 pub struct Set {
     pub key: Key,
     pub uid: String,
-    /// All that tells one template from another.
+    /// Template hash and image, which tell one template from another.
     pub template: String,
-    /// The operator wrote what the template is now.
+    /// True if the operator wrote the current template.
     pub by_operator: bool,
     pub deleting: bool,
 }
 
-/// One of its pods.
+/// Pod of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub key: Key,
@@ -70,84 +70,84 @@ pub struct Pod {
     pub deleting: bool,
 }
 
-/// What breaks the rule, in words.
+/// Returns the violations of the rule, one sentence each.
 pub fn violations(mut events: Vec<Event>) -> Vec<String> {
     events.sort_by_key(|event| event.version);
-    let mut picture = Picture::default();
+    let mut cluster = ObservedCluster::default();
     for event in events {
-        picture.now = picture.now.max(event.at);
-        picture.version = event.version;
-        picture.note_who_is_whole();
-        picture.take(event.what);
+        cluster.now = cluster.now.max(event.at);
+        cluster.version = event.version;
+        cluster.record_complete_generations();
+        cluster.apply(event.what);
     }
-    picture.note_who_is_whole();
-    picture.judge_pending();
-    picture.violations
+    cluster.record_complete_generations();
+    cluster.judge_pending();
+    cluster.violations
 }
 
 #[derive(Debug)]
-struct Generation {
+struct GenerationHistory {
     set: Set,
-    /// How often the operator has changed it.
+    /// Number of changes by the operator.
     changes: u32,
-    /// When it was last whole, and after how many of those changes.
-    whole: Option<(Duration, u32)>,
-    /// When its template was last another one than now.
-    other_until: Option<Duration>,
+    /// Time when the generation was last complete, and the number of changes until then.
+    complete: Option<(Duration, u32)>,
+    /// Time until which the template was a different one.
+    other_template_until: Option<Duration>,
 }
 
 #[derive(Default)]
-struct Picture {
+struct ObservedCluster {
     now: Duration,
     version: u64,
     resources: BTreeSet<String>,
     nodes: BTreeMap<String, bool>,
-    generations: BTreeMap<Key, Generation>,
+    generations: BTreeMap<Key, GenerationHistory>,
     pods: BTreeMap<String, Pod>,
     /// Pods that have been Ready.
     started: BTreeSet<String>,
     blind: BTreeSet<&'static str>,
-    /// Changes that were made while not all could be seen.
+    /// Changes made while the observer did not see all kinds, with the generation before each.
     pending: Vec<(Key, String)>,
     violations: Vec<String>,
 }
 
-// === impl Picture ===
+// === impl ObservedCluster ===
 
-impl Picture {
-    fn take(&mut self, what: What) {
+impl ObservedCluster {
+    fn apply(&mut self, what: What) {
         match what {
             What::Resource(uid) => drop(self.resources.insert(uid)),
             What::ResourceGone(uid) => drop(self.resources.remove(&uid)),
             What::Node { name, ready } => drop(self.nodes.insert(name, ready)),
             What::NodeGone(name) => drop(self.nodes.remove(&name)),
-            What::Set(set) => self.set(set),
+            What::Set(set) => self.observe_set(set),
             What::SetGone(key) => {
-                self.set_goes(&key);
+                self.check_deletion_order(&key);
                 self.generations.remove(&key);
             }
-            What::Pod(pod) => self.pod(pod),
+            What::Pod(pod) => self.observe_pod(pod),
             What::PodGone(uid) => {
-                self.pod_goes(&uid);
+                self.check_pod_deletion(&uid);
                 self.pods.remove(&uid);
             }
             What::Blind(kind) => drop(self.blind.insert(kind)),
             What::Sighted(kind) => {
                 self.blind.remove(kind);
                 if self.blind.is_empty() {
-                    // What the list has brought counts, too.
-                    self.note_who_is_whole();
+                    // The objects that the list has brought count, too.
+                    self.record_complete_generations();
                     self.judge_pending();
                 }
             }
         }
     }
 
-    fn set(&mut self, set: Set) {
+    fn observe_set(&mut self, set: Set) {
         let key = set.key.clone();
         let before = self.generations.get(&key).filter(|one| one.set.uid == set.uid);
         if set.deleting && before.is_none_or(|one| !one.set.deleting) {
-            self.set_goes(&key);
+            self.check_deletion_order(&key);
         }
         let before = self.generations.remove(&key).filter(|one| one.set.uid == set.uid);
         let what = match &before {
@@ -155,45 +155,49 @@ impl Picture {
             Some(one) if one.set.template != set.template => "changed",
             Some(_) => "",
         };
-        let mut one =
-            before.unwrap_or(Generation { set: set.clone(), changes: 0, whole: None, other_until: None });
+        let mut one = before.unwrap_or(GenerationHistory {
+            set: set.clone(),
+            changes: 0,
+            complete: None,
+            other_template_until: None,
+        });
         if !what.is_empty() {
             if what == "changed" {
-                one.other_until = Some(self.now);
+                one.other_template_until = Some(self.now);
             }
             if set.by_operator {
                 one.changes += 1;
-                self.may_be_changed(&key, what);
+                self.check_predecessor(&key, what);
             }
         }
         one.set = set;
         self.generations.insert(key, one);
     }
 
-    /// The first part of the rule.
-    fn may_be_changed(&mut self, key: &Key, what: &str) {
+    /// Checks the first part of the rule.
+    fn check_predecessor(&mut self, key: &Key, change: &str) {
         let (resource, number) = key;
         if *number <= 1 {
             return;
         }
         let before = (resource.clone(), number - 1);
-        let Err(why) = self.was_whole(&before) else { return };
-        let words = format!("{}: generation {number} was {what}, but {why}", self.place());
+        let Err(why) = self.check_complete(&before) else { return };
+        let violation = format!("{}: generation {number} was {change}, but {why}", self.position());
         if self.blind.is_empty() {
-            self.violations.push(words);
+            self.violations.push(violation);
         } else {
-            self.pending.push((before, words));
+            self.pending.push((before, violation));
         }
     }
 
-    /// Whether a generation was whole after the operator's last change of it, and not long ago. A change that somebody
-    /// else made is one that the operator need not have seen yet.
-    fn was_whole(&self, key: &Key) -> Result<(), String> {
+    /// Checks that a generation was complete after the operator's last change of it, and recently. Changes by
+    /// other writers do not count, since the operator may not have seen them yet.
+    fn check_complete(&self, key: &Key) -> Result<(), String> {
         let number = key.1;
         let Some(one) = self.generations.get(key) else {
             return Err(format!("there is no generation {number}"));
         };
-        match one.whole {
+        match one.complete {
             Some((at, changes)) if changes == one.changes && at + STALE >= self.now => Ok(()),
             Some((_, changes)) if changes < one.changes => {
                 Err(format!("generation {number} was not whole since its own change"))
@@ -205,16 +209,17 @@ impl Picture {
         }
     }
 
-    /// What nobody saw is given the benefit of the doubt, if it is as it should be now.
+    /// Judges the pending changes. A change that the observer missed is accepted if the predecessor is
+    /// complete now.
     fn judge_pending(&mut self) {
-        for (before, words) in std::mem::take(&mut self.pending) {
-            if self.was_whole(&before).is_err() {
-                self.violations.push(words);
+        for (before, violation) in std::mem::take(&mut self.pending) {
+            if self.check_complete(&before).is_err() {
+                self.violations.push(violation);
             }
         }
     }
 
-    fn note_who_is_whole(&mut self) {
+    fn record_complete_generations(&mut self) {
         let ready: Vec<&String> =
             self.nodes.iter().filter(|(_, ready)| **ready).map(|(name, _)| name).collect();
         if ready.is_empty() {
@@ -226,13 +231,14 @@ impl Picture {
             };
             let nodes: BTreeSet<&String> = self.pods.values().filter(counts).map(|pod| &pod.node).collect();
             if ready.iter().all(|name| nodes.contains(*name)) {
-                one.whole = Some((self.now, one.changes));
+                one.complete = Some((self.now, one.changes));
             }
         }
     }
 
-    /// The second part of the rule. When a resource goes, all of it goes, in any order.
-    fn set_goes(&mut self, key: &Key) {
+    /// Checks the second part of the rule. When the resource itself is deleted, its generations may go in any
+    /// order.
+    fn check_deletion_order(&mut self, key: &Key) {
         let gone = self.generations.get(key).is_none_or(|one| one.set.deleting);
         if gone || !self.resources.contains(&key.0) || !self.blind.is_empty() {
             return;
@@ -241,16 +247,18 @@ impl Picture {
         let sets = self.generations.iter().filter(|(other, one)| higher(other) && !one.set.deleting);
         let pods =
             self.pods.values().filter(|pod| higher(&pod.key) && self.nodes.get(&pod.node) == Some(&true));
-        let left: BTreeSet<i32> = sets.map(|(other, _)| other.1).chain(pods.map(|pod| pod.key.1)).collect();
-        if !left.is_empty() {
-            let words = format!("{}: generation {} went, and {left:?} were still there", self.place(), key.1);
-            self.violations.push(words);
+        let remaining: BTreeSet<i32> =
+            sets.map(|(other, _)| other.1).chain(pods.map(|pod| pod.key.1)).collect();
+        if !remaining.is_empty() {
+            let violation =
+                format!("{}: generation {} went, and {remaining:?} were still there", self.position(), key.1);
+            self.violations.push(violation);
         }
     }
 
-    fn pod(&mut self, pod: Pod) {
+    fn observe_pod(&mut self, pod: Pod) {
         if pod.deleting && self.pods.get(&pod.uid).is_some_and(|before| !before.deleting) {
-            self.pod_goes(&pod.uid);
+            self.check_pod_deletion(&pod.uid);
         }
         if pod.ready {
             self.started.insert(pod.uid.clone());
@@ -258,28 +266,29 @@ impl Picture {
         self.pods.insert(pod.uid.clone(), pod);
     }
 
-    /// The third part of the rule.
-    fn pod_goes(&mut self, uid: &str) {
+    /// Checks the third part of the rule.
+    fn check_pod_deletion(&mut self, uid: &str) {
         let Some(pod) = self.pods.get(uid).filter(|pod| !pod.deleting && self.started.contains(uid)) else {
             return;
         };
         let Some(one) = self.generations.get(&pod.key) else { return };
         let stays = self.resources.contains(&pod.key.0) && self.nodes.get(&pod.node) == Some(&true);
-        // Whoever deletes pods of an older template may not have seen yet that theirs is the newest again.
-        let changed = one.other_until.is_some_and(|until| until + STALE >= self.now);
+        // A controller that deletes pods of an older template may not know yet that this template is current
+        // again.
+        let changed = one.other_template_until.is_some_and(|until| until + STALE >= self.now);
         let current = one.set.template == pod.template && !one.set.deleting && !changed;
         if stays && current && self.blind.is_empty() {
-            let words = format!(
-                "{}: a pod of generation {} on {} was taken away, and nothing was wrong with it",
-                self.place(),
+            let violation = format!(
+                "{}: a pod of generation {} on {} was taken away without need",
+                self.position(),
                 pod.key.1,
                 pod.node
             );
-            self.violations.push(words);
+            self.violations.push(violation);
         }
     }
 
-    fn place(&self) -> String {
+    fn position(&self) -> String {
         format!("after {:.1} s, at version {}", self.now.as_secs_f32(), self.version)
     }
 }

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use super::{Node, shell};
 
-/// One of them.
+/// Node of a cluster that `e2e/cluster/up` started.
 pub struct ClusterNode {
     cluster: String,
     name: String,
@@ -20,20 +20,20 @@ impl ClusterNode {
         Self { cluster: cluster.into(), name: name.into() }
     }
 
-    /// A node that was not there before: made, and joined.
+    /// Creates the node, which did not exist before, and joins it to the cluster.
     pub async fn create(&self) -> Result<()> {
         self.script("add").await
     }
 
-    /// Nothing is left of it but what the API knows.
+    /// Removes the node from this machine; its Node object stays in the API.
     pub async fn remove(&self) -> Result<()> {
         self.script("remove").await
     }
 
-    /// The script that handles nodes, at which a word is directed.
-    fn script<'a>(&'a self, word: &'a str) -> BoxFuture<'a, Result<()>> {
+    /// Runs `e2e/cluster/node` for this node with a subcommand.
+    fn script<'a>(&'a self, subcommand: &'a str) -> BoxFuture<'a, Result<()>> {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/node");
-        let mut command = shell::command([script.to_string_lossy().as_ref(), &self.name, word]);
+        let mut command = shell::command([script.to_string_lossy().as_ref(), &self.name, subcommand]);
         command.env("QUINISTRY_CLUSTER", &self.cluster);
         async { shell::output(command).await.map(drop) }.boxed()
     }
@@ -44,21 +44,21 @@ impl Node for ClusterNode {
         &self.name
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    fn command(&self, arguments: &[&str]) -> Command {
         let namespace = format!("--net=/run/netns/{}-{}", self.cluster, self.name);
-        shell::command(["nsenter", &namespace, "--"].iter().chain(words))
+        shell::command(["nsenter", &namespace, "--"].iter().chain(arguments))
     }
 
     fn ctr(&self) -> Vec<String> {
-        // The runtime's own, which is of its version.
+        // The cluster's own `ctr`, whose version is that of the runtime.
         let folder = format!("/var/lib/quinistry-e2e/{}", self.cluster);
         let (program, socket) =
             (format!("{folder}/runtime/ctr"), format!("{folder}/{}/containerd.sock", self.name));
         [&program, "-a", &socket, "-n", "k8s.io"].map(str::to_owned).into()
     }
 
-    /// The nodes share this machine's files.
-    fn put<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
+    /// Returns the path itself, since the nodes share this machine's files.
+    fn copy<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
         async { Ok(file.to_string_lossy().into_owned()) }.boxed()
     }
 

@@ -1,4 +1,4 @@
-//! `DaemonSets`: made by hand, and what can be read of them.
+//! `DaemonSets`: written by hand, and their state.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Stage, wait};
 
-/// A generation as somebody without an operator would write it.
+/// Builds a generation as a user without the operator would write it.
 pub fn by_hand(name: &str, image: &str, port: i32, digest: &str) -> DaemonSet {
     let labels = json!({"story-daemon-set": name});
     serde_json::from_value(json!({
@@ -41,7 +41,7 @@ pub fn by_hand(name: &str, image: &str, port: i32, digest: &str) -> DaemonSet {
     .expect("a DaemonSet")
 }
 
-/// Whether every pod is of the newest template and available, and there is at least one.
+/// Returns true if every pod has the newest template and is available, and there is at least one pod.
 pub fn is_rolled_out(set: &DaemonSet) -> bool {
     let Some(status) = &set.status else { return false };
     status.desired_number_scheduled > 0
@@ -52,7 +52,7 @@ pub fn is_rolled_out(set: &DaemonSet) -> bool {
 
 /// Waits for a rollout on all nodes.
 pub async fn until_rolled_out(stage: &Stage, name: &str, deadline: Duration) -> Result<DaemonSet> {
-    let size = stage.world.size();
+    let size = stage.world.node_count();
     wait::until(&stage.daemon_sets(), name, deadline, &format!("DaemonSet {name} is rolled out"), |set| {
         is_rolled_out(set)
             && set.status.as_ref().is_some_and(|status| status.desired_number_scheduled == size)
@@ -60,7 +60,7 @@ pub async fn until_rolled_out(stage: &Stage, name: &str, deadline: Duration) -> 
     .await
 }
 
-/// The image of a set's only container.
+/// Returns the image of a `DaemonSet`'s only container.
 pub fn image(set: &DaemonSet) -> &str {
     let template = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     template.and_then(|pod| pod.containers.first()).and_then(|one| one.image.as_deref()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What a person wants to see when a story fails: resources, `DaemonSets`, pods, their last words, and Events.
+//! Diagnosis of a failed story: resources, `DaemonSets`, pods, the ends of their logs, and Events.
 
 use std::fmt::Write as _;
 
@@ -9,14 +9,14 @@ use kube::{Api, ResourceExt as _};
 use quinistry::crd::Quinistry;
 
 use super::daemon_sets;
-use super::operator::{NAMESPACE, Operator};
+use super::operator::{NAMESPACE, SharedOperator};
 use super::world::World;
 
-/// Lines of each container's log.
-const LINES: i64 = 30;
+/// Lines printed of each container's log.
+const LOG_LINES: i64 = 30;
 
-/// Of a story's namespace, and of the operator.
-pub async fn of(world: &World, namespace: &str, operator: Option<&Operator>) -> String {
+/// Describes a story's namespace and the operator.
+pub async fn of_story(world: &World, namespace: &str, operator: Option<&SharedOperator>) -> String {
     let mut out = of_namespace(world, namespace).await;
     if operator.is_some() {
         out += &of_operator(world, operator).await;
@@ -24,15 +24,15 @@ pub async fn of(world: &World, namespace: &str, operator: Option<&Operator>) -> 
     out
 }
 
-/// Of the operator alone.
-pub async fn of_operator(world: &World, operator: Option<&Operator>) -> String {
-    match operator.and_then(Operator::log) {
-        Some(log) => format!("--- the operator says\n{log}\n"),
+/// Describes the operator alone: its log, or its namespace when it runs in the cluster.
+pub async fn of_operator(world: &World, operator: Option<&SharedOperator>) -> String {
+    match operator.and_then(SharedOperator::log) {
+        Some(log) => format!("--- log of the operator\n{log}\n"),
         None => of_namespace(world, NAMESPACE).await,
     }
 }
 
-/// Of any namespace.
+/// Describes the objects of a namespace.
 pub async fn of_namespace(world: &World, namespace: &str) -> String {
     let mut out = format!("--- namespace {namespace}\n");
     let all = ListParams::default();
@@ -96,7 +96,7 @@ async fn of_pod(pods: &Api<Pod>, pod: &Pod) -> String {
         );
     }
     for previous in [true, false] {
-        let parameters = LogParams { tail_lines: Some(LINES), previous, ..LogParams::default() };
+        let parameters = LogParams { tail_lines: Some(LOG_LINES), previous, ..LogParams::default() };
         if let Ok(log) = pods.logs(&name, &parameters).await {
             for line in log.lines() {
                 let _ = writeln!(out, "  | {line}");

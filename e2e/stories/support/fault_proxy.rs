@@ -1,7 +1,8 @@
-//! A proxy between an operator and the API server that answers as an API server in distress does: too many requests, not
-//! available, a conflict at each first try; or it cuts the connections. It also counts what is written.
+//! A proxy between an operator and the API server that answers as an overloaded API server does: too many
+//! requests, unavailable, or a conflict at each first attempt. The proxy can also cut connections and hold
+//! back writes, and counts the writes.
 //!
-//! Plain HTTP on loopback; it speaks to the API server with the story's own credentials.
+//! The proxy speaks plain HTTP on loopback, and uses the story's own credentials towards the API server.
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
@@ -27,52 +28,52 @@ use super::process::Process;
 use super::world::World;
 use super::{Stage, operator};
 
-/// What is wrong with the API server.
+/// Fault of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// 429 to everything, with the wish to be asked again in a second.
+    /// 429 to everything, with `Retry-After: 1`.
     TooManyRequests,
     /// 503 to everything.
     Unavailable,
     /// 409 to each write at its first attempt.
     Conflicts,
-    /// It takes what it is told, and says nothing.
+    /// Requests are read and never answered.
     Silent,
 }
 
-/// What became of the writes, by method and kind.
+/// Outcomes of the writes, counted by method and kind.
 #[derive(Clone, Debug, Default)]
-pub struct Writes {
+pub struct WriteCounts {
     pub forwarded: BTreeMap<String, usize>,
     pub refused: BTreeMap<String, usize>,
 }
 
-/// The proxy; it ends with this value.
+/// The proxy, which stops when this value is dropped.
 pub struct FaultProxy {
     kubeconfig: PathBuf,
-    state: Arc<State>,
+    state: Arc<ProxyState>,
     task: tokio::task::JoinHandle<()>,
     folder: tempfile::TempDir,
 }
 
-struct State {
+struct ProxyState {
     client: Client,
     fault: Mutex<Fault>,
-    writes: Mutex<Writes>,
-    /// Writes that had their conflict and may pass.
-    tried: Mutex<HashSet<(String, Bytes)>>,
-    /// Connections end when it changes.
+    writes: Mutex<WriteCounts>,
+    /// Writes that already had their conflict and may pass.
+    attempted: Mutex<HashSet<(String, Bytes)>>,
+    /// Generation of the connections; a change ends all that are open.
     cut: watch::Sender<u64>,
-    /// The kind of which the next write is held back.
+    /// Kind of which the next write is held back.
     hold: Mutex<Option<&'static str>>,
     released: tokio::sync::Notify,
-    held: watch::Sender<Held>,
+    held: watch::Sender<HeldWrite>,
 }
 
 /// A write that is held back, as by a queue before the API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Held {
+pub enum HeldWrite {
     /// No answer yet.
     #[default]
     None,
@@ -85,8 +86,8 @@ pub enum Held {
 // === impl FaultProxy ===
 
 impl FaultProxy {
-    /// Between the story's API server and whoever reads the kubeconfig, which leads into the story's namespace.
-    pub async fn start(of: &Stage) -> Result<Self> {
+    /// Starts a proxy before the stage's API server. The context of its kubeconfig is the stage's namespace.
+    pub async fn start(stage: &Stage) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let folder = tempfile::tempdir()?;
         let kubeconfig = folder.path().join("kubeconfig");
@@ -96,69 +97,74 @@ impl FaultProxy {
             "kind": "Config",
             "clusters": [{"name": "faults", "cluster": {"server": server}}],
             "users": [{"name": "operator", "user": {}}],
-            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator", "namespace": of.namespace}}],
+            "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "operator", "namespace": stage.namespace}}],
             "current-context": "faults",
         });
         std::fs::write(&kubeconfig, config.to_string())
             .with_context(|| format!("failed to write {}", kubeconfig.display()))?;
-        let state = Arc::new(State {
-            client: of.world.client.clone(),
+        let shared = Arc::new(ProxyState {
+            client: stage.world.client.clone(),
             fault: Mutex::new(Fault::None),
             writes: Mutex::default(),
-            tried: Mutex::default(),
+            attempted: Mutex::default(),
             cut: watch::Sender::new(0),
             hold: Mutex::new(None),
             released: tokio::sync::Notify::new(),
             held: watch::Sender::default(),
         });
-        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
-        Ok(Self { kubeconfig, state, task, folder })
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { kubeconfig, state: shared, task, folder })
     }
 
-    /// Starts an operator that knows the API server by this proxy alone, with its own log.
-    pub fn operator(&self, world: &World, port: u16, more: impl FnOnce(&mut Command)) -> Result<Process> {
+    /// Starts an operator that reaches the API server through this proxy only, with a log of its own.
+    pub fn operator(
+        &self,
+        world: &World,
+        port: u16,
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<Process> {
         let mut command = operator::command(world, port);
         command.env("KUBECONFIG", &self.kubeconfig);
-        more(&mut command);
+        configure(&mut command);
         Process::start(&command, &self.log())
     }
 
-    /// Where its operators' words are.
+    /// Returns the path of the operators' log.
     pub fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
-    /// From now on it is like this; what hangs on the line, such as watches, is cut off and must ask anew.
+    /// Sets the fault, and ends open connections such as watches, so that clients must connect again.
     pub fn set(&self, fault: Fault) {
         *self.state.fault.lock().expect("nothing panics with it") = fault;
         self.cut();
     }
 
-    /// Ends all connections, in the middle of what they were saying.
+    /// Ends all connections, also in the middle of a response.
     pub fn cut(&self) {
         self.state.cut.send_modify(|count| *count += 1);
     }
 
-    /// Holds back the next PATCH of a kind until `let_go`, even when its sender still waits for the answer.
+    /// Holds back the next PATCH of a kind until `release`, even when its sender still waits for the answer.
     /// Returns when such a PATCH has arrived.
     pub async fn hold(&self, kind: &'static str) {
         *self.state.hold.lock().expect("nothing panics with it") = Some(kind);
-        let _ = self.state.held.subscribe().wait_for(|held| *held == Held::Waiting).await;
+        let _ = self.state.held.subscribe().wait_for(|held| *held == HeldWrite::Waiting).await;
     }
 
     /// Forwards what is held, and returns what the API server answers.
-    pub async fn let_go(&self) -> Option<StatusCode> {
+    pub async fn release(&self) -> Option<StatusCode> {
         *self.state.hold.lock().expect("nothing panics with it") = None;
         let mut held = self.state.held.subscribe();
         self.state.released.notify_one();
-        let answer = held.wait_for(|held| matches!(held, Held::Answered(_))).await.ok()?;
+        let answer = held.wait_for(|held| matches!(held, HeldWrite::Answered(_))).await.ok()?;
         match *answer {
-            Held::Answered(status) => Some(status),
+            HeldWrite::Answered(status) => Some(status),
             _ => None,
         }
     }
 
-    pub fn writes(&self) -> Writes {
+    pub fn writes(&self) -> WriteCounts {
         self.state.writes.lock().expect("nothing panics with it").clone()
     }
 }
@@ -170,27 +176,27 @@ impl Drop for FaultProxy {
     }
 }
 
-// === impl Writes ===
+// === impl WriteCounts ===
 
-impl Writes {
-    /// How many were forwarded of all kinds but one.
-    pub fn but(&self, kind: &str) -> usize {
-        self.forwarded.values().sum::<usize>() - self.of(kind)
+impl WriteCounts {
+    /// Returns the number of forwarded writes of all kinds but one.
+    pub fn except(&self, kind: &str) -> usize {
+        self.forwarded.values().sum::<usize>() - self.matching(kind)
     }
 
-    /// How many were forwarded whose key contains a word.
-    pub fn of(&self, word: &str) -> usize {
+    /// Returns the number of forwarded writes whose key contains a word.
+    pub fn matching(&self, word: &str) -> usize {
         self.forwarded.iter().filter(|(key, _)| key.contains(word)).map(|(_, count)| count).sum()
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<ProxyState>) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(converse(stream, Arc::clone(&state)));
+        tokio::spawn(serve_connection(stream, Arc::clone(&state)));
     }
 }
 
-async fn converse(stream: TcpStream, state: Arc<State>) {
+async fn serve_connection(stream: TcpStream, state: Arc<ProxyState>) {
     let mut cut = state.cut.subscribe();
     let service = service_fn(move |request| {
         let state = Arc::clone(&state);
@@ -199,17 +205,17 @@ async fn converse(stream: TcpStream, state: Arc<State>) {
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // A connection that breaks is the operator's to mend.
+        // The operator handles a broken connection.
         _ = connection => {}
         _ = cut.changed() => {}
     }
 }
 
-// === impl State ===
+// === impl ProxyState ===
 
-impl State {
+impl ProxyState {
     /// Returns true if this is the write to hold back. Only one write is held back.
-    fn is_to_be_held(&self, path: &str) -> bool {
+    fn take_hold(&self, path: &str) -> bool {
         let mut hold = self.hold.lock().expect("nothing panics with it");
         hold.take_if(|wanted| kind(path) == *wanted).is_some()
     }
@@ -227,13 +233,13 @@ impl State {
             Fault::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE),
             Fault::Silent => std::future::pending().await,
             Fault::Conflicts => {
-                // A Lease holds the time of each attempt, by which no two would be the same.
+                // A Lease contains the time of the attempt, so that no two attempts have equal bodies.
                 let is_lease = head.uri.path().contains("/leases");
                 let content = if is_lease { Bytes::new() } else { body.clone() };
                 let attempt = (format!("{} {}", head.method, head.uri), content);
-                let mut tried = self.tried.lock().expect("nothing panics with it");
-                // The same write at another time has a first attempt of its own.
-                let first = is_write && !tried.remove(&attempt) && tried.insert(attempt);
+                let mut attempted = self.attempted.lock().expect("nothing panics with it");
+                // The same write at a later time has a first attempt of its own.
+                let first = is_write && !attempted.remove(&attempt) && attempted.insert(attempt);
                 first.then_some(StatusCode::CONFLICT)
             }
         };
@@ -244,14 +250,14 @@ impl State {
         }
         match refused {
             Some(status) => refusal(status),
-            None if head.method == Method::PATCH && self.is_to_be_held(head.uri.path()) => {
-                // A task, since a queue does not notice that its client is gone.
+            None if head.method == Method::PATCH && self.take_hold(head.uri.path()) => {
+                // A task of its own, since a queue does not notice that its client is gone.
                 let state = Arc::clone(self);
                 let forwarding = tokio::spawn(async move {
-                    state.held.send_replace(Held::Waiting);
+                    state.held.send_replace(HeldWrite::Waiting);
                     state.released.notified().await;
                     let answer = state.forward(head, body).await;
-                    state.held.send_replace(Held::Answered(answer.status()));
+                    state.held.send_replace(HeldWrite::Answered(answer.status()));
                     answer
                 });
                 forwarding.await.unwrap_or_else(|_| refusal(StatusCode::BAD_GATEWAY))
@@ -281,7 +287,7 @@ impl State {
     }
 }
 
-/// The collection that a path is about: `daemonsets`, `quinistries/status`.
+/// Returns the collection that a path is about: `daemonsets`, `quinistries/status`.
 fn kind(path: &str) -> String {
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
     let namespaced = words.iter().position(|word| *word == "namespaces").map(|place| place + 2);
@@ -289,11 +295,11 @@ fn kind(path: &str) -> String {
     if path.ends_with("/status") { format!("{kind}/status") } else { (*kind).to_owned() }
 }
 
-/// As the API server words it.
+/// Builds a `Status` response in the API server's form.
 fn refusal(status: StatusCode) -> Response<Body> {
     let reason = status.canonical_reason().unwrap_or_default().replace(' ', "");
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "the story says no", "reason": reason, "code": status.as_u16()});
+        "message": "refused by the story's fault proxy", "reason": reason, "code": status.as_u16()});
     let mut response = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
     if status == StatusCode::TOO_MANY_REQUESTS {
         response = response.header(RETRY_AFTER, "1");

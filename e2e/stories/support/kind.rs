@@ -14,7 +14,7 @@ use super::{Node, shell};
 /// their host ports in the kernel, where these would not survive a power failure: the script deletes the
 /// rules of CNI's portmap in all forms that its versions write. All other rules stay, since Docker answers
 /// the node's DNS by some of them.
-const STOP: &str = "systemctl stop kubelet
+const STOP_SCRIPT: &str = "systemctl stop kubelet
 ctr -n k8s.io tasks ls -q | xargs -r -n1 ctr -n k8s.io tasks kill -s SIGKILL
 systemctl stop containerd
 pkill -KILL containerd-shim || true
@@ -23,10 +23,11 @@ for tool in iptables ip6tables; do
 done
 for family in ip ip6 inet; do nft delete table $family cni_hostport 2>/dev/null || true; done";
 
-/// What is not part of the node's own image goes: that one holds the sandbox image and kind's own, which no registry
-/// may be there to give again. An image goes with all the names of its digest, one of which the runtime gave it;
-/// importing gave names to archives, which kind's own lose without harm.
-const WIPE: &str = r"systemctl start containerd
+/// Shell script that removes the images that are not part of the node's own image. That one contains the
+/// sandbox image and kind's own images, which possibly no registry can provide again. An image is removed
+/// under all names of its digest, one of which the runtime has added. Importing has added names to archives,
+/// too; kind's own images lose those without harm.
+const WIPE_SCRIPT: &str = r"systemctl start containerd
 ctr -n k8s.io images ls | awk '
   { digest[$1] = $3 }
   /^import-/ { print $1 }
@@ -35,11 +36,11 @@ ctr -n k8s.io images ls | awk '
 systemctl stop containerd
 rm -rf /var/lib/kubelet/image_manager /quinistry-e2e";
 
-/// Takes a file from standard input. Never over one that may be running there: that one keeps its content, and the
-/// name leads to the new one, as an earlier run may have left another under the same name.
-const PUT: &str = r#"mkdir -p "${0%/*}" && cat >"$0.$$" && chmod 755 "$0.$$" && mv -f "$0.$$" "$0""#;
+/// Shell script that writes a file from standard input. The script replaces the name and never the content,
+/// since an earlier run's executable may still run under that name.
+const COPY_SCRIPT: &str = r#"mkdir -p "${0%/*}" && cat >"$0.$$" && chmod 755 "$0.$$" && mv -f "$0.$$" "$0""#;
 
-/// One of them.
+/// Node of a kind cluster.
 pub struct KindNode {
     name: String,
 }
@@ -60,7 +61,7 @@ impl Node for KindNode {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        // Behind a proxy kind gives it to its nodes, where it would be asked for the node's own localhost.
+        // kind passes its proxy settings to its nodes, where they would apply to the node's own localhost.
         shell::command(["docker", "exec", "-i", "-e", "no_proxy=*", &self.name].iter().chain(words))
     }
 
@@ -68,19 +69,20 @@ impl Node for KindNode {
         ["ctr", "-n", "k8s.io"].map(str::to_owned).into()
     }
 
-    fn put<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
+    fn copy<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>> {
         async move {
             let name = file.file_name().expect("a file has a name").to_string_lossy();
             let path = format!("/quinistry-e2e/{name}");
-            // Not by `docker cp`, which sees neither what is mounted there nor, in some packagings, this machine's /tmp.
-            shell::output_of(self.command(&["sh", "-c", PUT, &path]), file).await?;
+            // Not `docker cp`: it sees neither the mounts of the container nor, in some packagings, this
+            // machine's /tmp.
+            shell::output_of(self.command(&["sh", "-c", COPY_SCRIPT, &path]), file).await?;
             Ok(path)
         }
         .boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<()>> {
-        self.script(STOP)
+        self.script(STOP_SCRIPT)
     }
 
     fn start(&self) -> BoxFuture<'_, Result<()>> {
@@ -88,6 +90,6 @@ impl Node for KindNode {
     }
 
     fn wipe(&self) -> BoxFuture<'_, Result<()>> {
-        self.script(WIPE)
+        self.script(WIPE_SCRIPT)
     }
 }

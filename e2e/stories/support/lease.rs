@@ -1,4 +1,4 @@
-//! The Lease by which operators elect one.
+//! The Lease of the operators' leader election.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use kube::Api;
 
 use super::wait;
 
-/// Waits until somebody holds it of whom something is true, and says who.
+/// Waits until a holder satisfies a condition, and returns its identity.
 pub async fn until_held(
     leases: &Api<Lease>,
     name: &str,
     deadline: Duration,
-    is: impl Fn(&str) -> bool,
+    is_wanted: impl Fn(&str) -> bool,
 ) -> Result<String> {
-    let what = format!("the right operator holds Lease {name}");
-    let held = |lease: &Lease| holder(lease).is_some_and(|holder| !holder.is_empty() && is(holder));
+    let what = format!("the expected operator holds Lease {name}");
+    let held = |lease: &Lease| holder(lease).is_some_and(|holder| !holder.is_empty() && is_wanted(holder));
     let lease = wait::until(leases, name, deadline, &what, held).await?;
-    Ok(holder(&lease).context("somebody holds it")?.to_owned())
+    Ok(holder(&lease).context("the Lease has a holder")?.to_owned())
 }
 
 fn holder(lease: &Lease) -> Option<&str> {

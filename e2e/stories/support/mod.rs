@@ -1,4 +1,4 @@
-//! What the stories share: the cluster, its nodes, a stage for each story, and the runner.
+//! Support for the stories: the cluster, its nodes, a stage for each story, and the runner.
 
 pub mod chain_rule;
 pub mod cluster;

@@ -1,4 +1,4 @@
-//! A node, as far as stories touch it from outside the Kubernetes API.
+//! A node, as far as stories use it from outside the Kubernetes API.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,50 +9,52 @@ use tokio::process::Command;
 
 use super::{shell, wait};
 
-/// How long a node's tools may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Deadline for a command on a node.
+const COMMAND_DEADLINE: Duration = Duration::from_mins(1);
 
-/// A node of whatever cluster the stories run on.
+/// A node of any cluster that the stories run on.
 pub trait Node: Send + Sync {
-    /// As the API knows it.
+    /// Returns the name of the Node object.
     fn name(&self) -> &str;
 
-    /// A command that runs on the node, with the node's localhost.
+    /// Builds a command that runs on the node, with the node's localhost.
     fn command(&self, words: &[&str]) -> Command;
 
-    /// containerd's client, speaking to the node's containerd, in the namespace of Kubernetes.
+    /// Returns the command line of containerd's client for the node's containerd, in the namespace of
+    /// Kubernetes.
     fn ctr(&self) -> Vec<String>;
 
-    /// Puts a file onto the node and gives its path there.
-    fn put<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>>;
+    /// Copies a file to the node, and returns its path there.
+    fn copy<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>>;
 
-    /// Ends kubelet, containers and runtime at once, as a power failure would.
+    /// Ends kubelet, containers and runtime abruptly, as a power failure would.
     fn stop(&self) -> BoxFuture<'_, Result<()>>;
 
     /// Starts a stopped node.
     fn start(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Takes images and containers from a stopped node, and what its kubelet remembers of them.
+    /// Removes images and containers from a stopped node, and the kubelet's records of them.
     fn wipe(&self) -> BoxFuture<'_, Result<()>>;
 }
 
 impl dyn Node + '_ {
-    /// Runs a command on the node and gives what it printed.
+    /// Runs a command on the node, and returns its output.
     pub async fn run(&self, words: &[&str]) -> Result<String> {
-        let output = tokio::time::timeout(PATIENCE, shell::text(self.command(words)));
+        let output = tokio::time::timeout(COMMAND_DEADLINE, shell::text(self.command(words)));
         output
             .await
             .with_context(|| format!("{words:?} takes too long"))?
             .with_context(|| format!("on node {}", self.name()))
     }
 
-    /// Loads an image archive into the node's containerd, as `kind load image-archive` does: the archive comes by
-    /// standard input, and the image gets a name by its digest too, which the kubelet then tells as `imageID`.
+    /// Loads an image archive into the node's containerd, as `kind load image-archive` does: the archive is
+    /// piped to standard input, and the image also gets a name by its digest, which the kubelet then reports
+    /// as `imageID`.
     pub async fn load(&self, archive: &Path) -> Result<()> {
         let ctr = self.ctr();
         let import = ["images", "import", "--all-platforms", "--digests", "-"];
         let words: Vec<&str> = ctr.iter().map(String::as_str).chain(import).collect();
-        let output = tokio::time::timeout(PATIENCE, shell::output_of(self.command(&words), archive));
+        let output = tokio::time::timeout(COMMAND_DEADLINE, shell::output_of(self.command(&words), archive));
         output
             .await
             .with_context(|| format!("{words:?} takes too long"))?
@@ -60,42 +62,43 @@ impl dyn Node + '_ {
             .map(drop)
     }
 
-    /// Takes the node off the network; its own localhost goes on working.
-    pub async fn cut_off(&self) -> Result<()> {
-        self.run(&["sh", "-c", &on_each_way("-I")]).await.map(drop)
+    /// Disconnects the node from the network; its own localhost continues to work.
+    pub async fn disconnect(&self) -> Result<()> {
+        self.run(&["sh", "-c", &network_rules("-I")]).await.map(drop)
     }
 
-    /// Undoes `cut_off`.
-    pub async fn mend(&self) -> Result<()> {
-        self.run(&["sh", "-c", &on_each_way("-D")]).await.map(drop)
+    /// Undoes `disconnect`.
+    pub async fn reconnect(&self) -> Result<()> {
+        self.run(&["sh", "-c", &network_rules("-D")]).await.map(drop)
     }
 
-    /// Drops what is sent to a port of the node's own localhost, before the network plugin's rules see it.
+    /// Drops packets to a port of the node's own localhost before the network plugin's rules see them.
     pub async fn block(&self, port: i32) -> Result<()> {
-        self.run(&["sh", "-c", &on_loopback("-I", port)]).await.map(drop)
+        self.run(&["sh", "-c", &loopback_rule("-I", port)]).await.map(drop)
     }
 
     /// Undoes `block`.
     pub async fn unblock(&self, port: i32) -> Result<()> {
-        self.run(&["sh", "-c", &on_loopback("-D", port)]).await.map(drop)
+        self.run(&["sh", "-c", &loopback_rule("-D", port)]).await.map(drop)
     }
 
-    /// Power off and on again.
+    /// Switches the node off and on again.
     pub async fn restart(&self) -> Result<()> {
         self.stop().await?;
         self.start().await
     }
 
-    /// A node that was stopped, wiped and deleted comes back as a new one would: its kubelet registers it.
+    /// Starts a node that was stopped, wiped and deleted; its kubelet registers it as a new one.
     pub async fn add(&self) -> Result<()> {
         self.start().await
     }
 
     /// Serves an executable's own image on a port of the node's localhost, until the guard is dropped.
-    pub async fn serve(&self, executable: &Path, port: i32) -> Result<Serving> {
-        let path = self.put(executable).await?;
+    pub async fn serve(&self, executable: &Path, port: i32) -> Result<NodeRegistry> {
+        let path = self.copy(executable).await?;
         let listen = format!("127.0.0.1:{port}");
-        // Ends when its standard input is closed, wherever it runs: killing `docker exec` would leave it behind.
+        // The script ends when its standard input is closed. Killing `docker exec` would leave the server
+        // behind.
         let script = "\"$0\" serve --listen \"$1\" & cat >/dev/null; kill $!";
         let mut command = self.command(&["sh", "-c", script, &path, &listen]);
         let process = command
@@ -110,22 +113,24 @@ impl dyn Node + '_ {
             self.run(&["curl", "-sf", "-o", "/dev/null", &url]).await
         })
         .await?;
-        Ok(Serving { _process: process })
+        Ok(NodeRegistry { _process: process })
     }
 }
 
-/// Rules that are inserted or deleted; `-w`, since others write rules at the same time.
-fn on_each_way(verb: &str) -> String {
-    let ways = ["INPUT -i", "OUTPUT -o", "FORWARD -i", "FORWARD -o"];
-    ways.map(|way| format!("iptables -w {verb} {way} eth0 -j DROP")).join(" && ")
+/// Returns a shell command that inserts or deletes rules against the node's network interface. `-w` waits,
+/// since other programs write rules at the same time.
+fn network_rules(verb: &str) -> String {
+    let chains = ["INPUT -i", "OUTPUT -o", "FORWARD -i", "FORWARD -o"];
+    chains.map(|chain| format!("iptables -w {verb} {chain} eth0 -j DROP")).join(" && ")
 }
 
-/// In the table that is asked before the one in which a host port is led to its pod.
-fn on_loopback(verb: &str, port: i32) -> String {
+/// Returns a shell command for a rule in `mangle`, the table before the one in which a host port is forwarded
+/// to its pod.
+fn loopback_rule(verb: &str, port: i32) -> String {
     format!("iptables -w -t mangle {verb} OUTPUT -o lo -p tcp --dport {port} -j DROP")
 }
 
-/// A registry on a node; it ends with this value.
-pub struct Serving {
+/// A registry on a node, which stops when this value is dropped.
+pub struct NodeRegistry {
     _process: tokio::process::Child,
 }

@@ -1,8 +1,9 @@
-//! Watches all that a story's operator does and sees, for as long as the story lasts, and holds it against the chain rule.
+//! Records all changes in a story's namespace for as long as the story lasts, and checks them against the
+//! chain rule.
 //!
-//! Kinds are watched apart; resource versions put what they say into one order, as all of them lie in one etcd. A watch
-//! that breaks off goes on where it was. One that must begin anew says so, and what changed meanwhile is judged by what
-//! came of it.
+//! Each kind has its own watch; resource versions put the events of all kinds into one order, since all kinds
+//! are stored in one etcd. A broken watch continues where it stopped. A watch that must list again records
+//! the gap, and the changes in the gap are judged by the state after it.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -14,7 +15,7 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::ListParams;
-use kube::runtime::watcher::{self, Event as Seen, watcher};
+use kube::runtime::watcher::{self, Event as WatchEvent, watcher};
 use kube::{Api, Resource, ResourceExt};
 use quinistry::crd::Quinistry;
 use serde::de::DeserializeOwned;
@@ -25,20 +26,20 @@ use super::pods::GENERATION;
 use super::{Stage, daemon_sets, wait};
 
 /// Field manager of the operator.
-const OPERATOR: &str = "quinistry-operator";
-const RESOURCE: &str = "quinistry.dev/resource";
-const TEMPLATE: &str = "quinistry.dev/template";
+const OPERATOR_MANAGER: &str = "quinistry-operator";
+const RESOURCE_LABEL: &str = "quinistry.dev/resource";
+const TEMPLATE_ANNOTATION: &str = "quinistry.dev/template";
 
-/// How soon a watch is tried again; whatever happens meanwhile is heard of late.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Pause before a broken watch is opened again; events in between are recorded late.
+const WATCH_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// All that has happened in a story's namespace, and to the nodes.
+/// Record of all changes in a story's namespace, and of the nodes.
 pub struct Observer {
-    record: Arc<Record>,
+    log: Arc<EventLog>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-struct Record {
+struct EventLog {
     began: Instant,
     events: Mutex<Vec<Event>>,
     count: watch::Sender<usize>,
@@ -47,77 +48,78 @@ struct Record {
 // === impl Observer ===
 
 impl Observer {
-    /// Begins to watch, and returns when it sees all that is there.
-    pub async fn begin(stage: &Stage) -> Result<Self> {
+    /// Starts the watches, and returns when all existing objects are recorded.
+    pub async fn start(stage: &Stage) -> Result<Self> {
         let client = stage.world.client.clone();
-        let record = Arc::new(Record {
+        let log = Arc::new(EventLog {
             began: Instant::now(),
             events: Mutex::default(),
             count: watch::Sender::new(0),
         });
         let nodes = Api::<core::Node>::all(client);
         let tasks = vec![
-            tokio::spawn(follow(Arc::clone(&record), stage.resources(), resource)),
-            tokio::spawn(follow(Arc::clone(&record), stage.daemon_sets(), set)),
-            tokio::spawn(follow(Arc::clone(&record), stage.pods(), pod)),
-            tokio::spawn(follow(Arc::clone(&record), nodes, node)),
+            tokio::spawn(watch_kind(Arc::clone(&log), stage.resources(), resource)),
+            tokio::spawn(watch_kind(Arc::clone(&log), stage.daemon_sets(), set)),
+            tokio::spawn(watch_kind(Arc::clone(&log), stage.pods(), pod)),
+            tokio::spawn(watch_kind(Arc::clone(&log), nodes, node)),
         ];
-        let observer = Self { record, tasks };
+        let observer = Self { log, tasks };
         let all = observer.tasks.len();
-        wait::eventually(Duration::from_secs(30), "the observer sees", || async {
-            let events = observer.record.events();
+        wait::eventually(Duration::from_secs(30), "the observer has listed all kinds", || async {
+            let events = observer.log.events();
             let sighted = events.iter().filter(|event| matches!(event.what, What::Sighted(_))).count();
-            ensure!(sighted >= all, "{sighted} of {all} kinds are seen");
+            ensure!(sighted >= all, "{sighted} of {all} kinds are listed");
             Ok(())
         })
         .await?;
         Ok(observer)
     }
 
-    /// How much has happened so far.
+    /// Returns the number of events so far.
     pub fn count(&self) -> usize {
-        *self.record.count.borrow()
+        *self.log.count.borrow()
     }
 
-    /// All that has happened so far, as it was heard of.
+    /// Returns all events so far, in the order of their arrival.
     pub fn events(&self) -> Vec<Event> {
-        self.record.events()
+        self.log.events()
     }
 
-    /// How long it has watched, by which events are dated.
+    /// Returns the time since the start of the observer, on which the times of events are based.
     pub fn now(&self) -> Duration {
-        self.record.began.elapsed()
+        self.log.began.elapsed()
     }
 
-    /// Waits until so much has happened.
+    /// Waits until there are `count` events.
     pub async fn until_count(&self, count: usize) {
-        // The sender lives as long as this.
-        let _ = self.record.count.subscribe().wait_for(|now| *now >= count).await;
+        // The sender lives as long as the observer.
+        let _ = self.log.count.subscribe().wait_for(|now| *now >= count).await;
     }
 
-    /// Hears what has been said until now, and tells what breaks the chain rule.
-    pub async fn verdict(&self, stage: &Stage) -> Result<()> {
+    /// Waits until the events of all current objects have arrived, and returns an error that lists the
+    /// violations of the chain rule.
+    pub async fn check_chain_rule(&self, stage: &Stage) -> Result<()> {
         let all = ListParams::default();
         let sets = stage.daemon_sets().list(&all).await?;
         let pods = stage.pods().list(&all).await?;
-        // Not those of which it has nothing to say, such as generation 0's.
+        // Without objects that the observer does not record, such as those of generation 0.
         let sets = sets.iter().filter(|one| set(one, false).is_some()).map(version);
         let pods = pods.iter().filter(|one| pod(one, false).is_some()).map(version);
-        let there: BTreeSet<u64> = sets.chain(pods).filter(|version| *version > 0).collect();
-        wait::eventually(Duration::from_secs(30), "the observer has heard all", || async {
-            let heard: BTreeSet<u64> = self.record.events().iter().map(|event| event.version).collect();
-            let missing = there.difference(&heard).count();
-            ensure!(missing == 0, "it has not heard of {missing} of {} objects", there.len());
+        let current: BTreeSet<u64> = sets.chain(pods).filter(|version| *version > 0).collect();
+        wait::eventually(Duration::from_secs(30), "the observer has received all events", || async {
+            let received: BTreeSet<u64> = self.log.events().iter().map(|event| event.version).collect();
+            let missing = current.difference(&received).count();
+            ensure!(missing == 0, "events of {missing} of {} objects are missing", current.len());
             Ok(())
         })
         .await?;
-        let events = self.record.events();
+        let events = self.log.events();
         let (all, found) = (events.len(), violations(events));
-        stage.say(format_args!("{all} events observed, {} against the chain rule", found.len()));
+        stage.log(format_args!("{all} events observed, {} violate the chain rule", found.len()));
         if found.is_empty() {
             return Ok(());
         }
-        Err(anyhow!("against the chain rule:\n{}", found.join("\n")))
+        Err(anyhow!("chain rule violated:\n{}", found.join("\n")))
     }
 }
 
@@ -127,14 +129,14 @@ impl Drop for Observer {
     }
 }
 
-// === impl Record ===
+// === impl EventLog ===
 
-impl Record {
+impl EventLog {
     fn events(&self) -> Vec<Event> {
         self.events.lock().expect("nothing panics with it").clone()
     }
 
-    /// What no object's version stands for comes after all that was heard of before.
+    /// Adds an event. An event without a version of its own is ordered after all events so far.
     fn add(&self, version: Option<u64>, what: What) {
         let mut events = self.events.lock().expect("nothing panics with it");
         let version = version.or_else(|| events.iter().map(|event| event.version).max()).unwrap_or_default();
@@ -143,8 +145,8 @@ impl Record {
     }
 }
 
-/// Follows one kind. `view` tells what an object means: that it is there, or that it is gone.
-async fn follow<K>(record: Arc<Record>, api: Api<K>, view: fn(&K, bool) -> Option<What>)
+/// Follows one kind. `view` translates an object, which exists or is deleted, into an event.
+async fn watch_kind<K>(log: Arc<EventLog>, api: Api<K>, view: fn(&K, bool) -> Option<What>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -152,48 +154,48 @@ where
     let mut known: Vec<K> = Vec::new();
     let mut listed: Vec<K> = Vec::new();
     let mut stream = std::pin::pin!(watcher(api, watcher::Config::default()));
-    while let Some(seen) = stream.next().await {
-        match seen {
-            Ok(Seen::Init) => {
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(WatchEvent::Init) => {
                 listed.clear();
-                record.add(None, What::Blind(kind));
+                log.add(None, What::Blind(kind));
             }
-            Ok(Seen::InitApply(object)) => listed.push(object),
-            Ok(Seen::InitDone) => {
+            Ok(WatchEvent::InitApply(object)) => listed.push(object),
+            Ok(WatchEvent::InitDone) => {
                 let uids: BTreeSet<_> = listed.iter().map(ResourceExt::uid).collect();
                 for gone in known.iter().filter(|object| !uids.contains(&object.uid())) {
                     if let Some(what) = view(gone, true) {
-                        record.add(None, what);
+                        log.add(None, what);
                     }
                 }
                 known = std::mem::take(&mut listed);
                 for object in &known {
                     if let Some(what) = view(object, false) {
-                        record.add(Some(version(object)), what);
+                        log.add(Some(version(object)), what);
                     }
                 }
-                record.add(None, What::Sighted(kind));
+                log.add(None, What::Sighted(kind));
             }
-            Ok(Seen::Apply(object)) => {
+            Ok(WatchEvent::Apply(object)) => {
                 known.retain(|other| other.uid() != object.uid());
                 if let Some(what) = view(&object, false) {
-                    record.add(Some(version(&object)), what);
+                    log.add(Some(version(&object)), what);
                 }
                 known.push(object);
             }
-            Ok(Seen::Delete(object)) => {
+            Ok(WatchEvent::Delete(object)) => {
                 known.retain(|other| other.uid() != object.uid());
                 if let Some(what) = view(&object, true) {
-                    record.add(Some(version(&object)), what);
+                    log.add(Some(version(&object)), what);
                 }
             }
-            // The stream goes on where it was; only not at once.
-            Err(_) => tokio::time::sleep(AGAIN).await,
+            // The stream continues where it stopped.
+            Err(_) => tokio::time::sleep(WATCH_RETRY_PAUSE).await,
         }
     }
 }
 
-/// By which events of all kinds are ordered.
+/// Returns the resource version, by which the events of all kinds are ordered.
 pub fn version<K: ResourceExt>(object: &K) -> u64 {
     object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
@@ -224,16 +226,17 @@ fn set(object: &DaemonSet, gone: bool) -> Option<What> {
     Some(What::Set(Set {
         key,
         uid: object.uid()?,
-        template: format!("{} {}", annotations?.get(TEMPLATE)?, daemon_sets::image(object)),
-        by_operator: is_operators(object),
+        template: format!("{} {}", annotations?.get(TEMPLATE_ANNOTATION)?, daemon_sets::image(object)),
+        by_operator: is_image_owned_by_operator(object),
         deleting: object.metadata.deletion_timestamp.is_some(),
     }))
 }
 
-/// Whether the image that it has now is the operator's word: whoever forces another one upon it takes that field over.
-pub fn is_operators(object: &DaemonSet) -> bool {
+/// Returns true if the operator owns the current image: a writer that forces another image takes the field
+/// over.
+pub fn is_image_owned_by_operator(object: &DaemonSet) -> bool {
     let path = ["f:spec", "f:template", "f:spec", "f:containers", "k:{\"name\":\"quinistry\"}", "f:image"];
-    object.managed_fields().iter().filter(|fields| fields.manager.as_deref() == Some(OPERATOR)).any(
+    object.managed_fields().iter().filter(|fields| fields.manager.as_deref() == Some(OPERATOR_MANAGER)).any(
         |fields| {
             let all = fields.fields_v1.as_ref().map(|fields| &fields.0);
             all.and_then(|all| path.iter().try_fold(all, |value, key| value.get(*key))).is_some()
@@ -253,7 +256,7 @@ fn pod(object: &core::Pod, gone: bool) -> Option<What> {
         key: key(object.labels())?,
         uid,
         node: spec.node_name.clone().unwrap_or_default(),
-        template: format!("{} {image}", object.annotations().get(TEMPLATE)?),
+        template: format!("{} {image}", object.annotations().get(TEMPLATE_ANNOTATION)?),
         ready: conditions
             .is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True")),
         deleting: object.metadata.deletion_timestamp.is_some(),
@@ -261,5 +264,5 @@ fn pod(object: &core::Pod, gone: bool) -> Option<What> {
 }
 
 fn key(labels: &std::collections::BTreeMap<String, String>) -> Option<Key> {
-    Some((labels.get(RESOURCE)?.clone(), labels.get(GENERATION)?.parse().ok()?))
+    Some((labels.get(RESOURCE_LABEL)?.clone(), labels.get(GENERATION)?.parse().ok()?))
 }

@@ -1,5 +1,6 @@
-//! The operator that most stories share: installed in the cluster with helm, or run beside the stories, which is
-//! quicker while one works on it and needs a machine that reaches the pods.
+//! The operator that most stories share. It is installed in the cluster with helm, or runs beside the stories
+//! as a process of this machine, which is faster during development and requires that this machine reaches
+//! the pods.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -16,40 +17,40 @@ use tokio::process::Command;
 
 use super::pods::is_ready;
 use super::process::Process;
-use super::world::{How, World};
+use super::world::{OperatorPlace, World};
 use super::{shell, wait};
 
-/// Namespace of the release, which enforces the strictest Pod Security.
+/// Namespace of the release, which enforces the strictest Pod Security level.
 pub const NAMESPACE: &str = "quinistry-system";
 /// Name of the release.
 pub const RELEASE: &str = "quinistry";
 
-/// Where the shared operator answers when it runs beside the stories.
-const PORT: u16 = 18081;
+/// Port of the shared operator when it runs beside the stories.
+const ADMIN_PORT: u16 = 18081;
 
-/// A running operator.
-pub struct Operator {
-    how: How,
-    /// When it runs beside the stories, and is not away.
+/// The shared operator.
+pub struct SharedOperator {
+    place: OperatorPlace,
+    /// The process, if the operator runs beside the stories and is not stopped.
     process: Mutex<Option<Process>>,
-    away: AtomicBool,
+    is_stopped: AtomicBool,
     log: PathBuf,
     _folder: tempfile::TempDir,
 }
 
-impl Operator {
+impl SharedOperator {
     pub async fn start(world: &World) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         let process = match world.operator {
-            How::Helm => install(world).await.map(|()| None)?,
-            How::Beside => {
-                define(world).await?;
-                let mut process = Process::start(&command(world, PORT), &log)?;
-                until_ready(&mut process, PORT).await?;
+            OperatorPlace::Helm => install(world).await.map(|()| None)?,
+            OperatorPlace::Beside => {
+                apply_definition(world).await?;
+                let mut process = Process::start(&command(world, ADMIN_PORT), &log)?;
+                until_ready(&mut process, ADMIN_PORT).await?;
                 Some(process)
             }
-            How::Elsewhere => define(world).await.map(|()| None)?,
+            OperatorPlace::Elsewhere => apply_definition(world).await.map(|()| None)?,
         };
         let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
         wait::until(
@@ -65,66 +66,68 @@ impl Operator {
             },
         )
         .await?;
-        let (process, away) = (Mutex::new(process), AtomicBool::new(false));
-        Ok(Self { how: world.operator, process, away, log, _folder: folder })
+        let (process, is_stopped) = (Mutex::new(process), AtomicBool::new(false));
+        Ok(Self { place: world.operator, process, is_stopped, log, _folder: folder })
     }
 
-    /// Sends it away, so that a story can run its own; the runner calls it back after the story, however that ends.
-    pub async fn leave(&self, world: &World) -> Result<()> {
-        self.away.store(true, Ordering::SeqCst);
-        match self.how {
-            // Not as `kubectl scale` does it, which would take the field from Helm.
-            How::Helm => {
+    /// Stops the operator, so that a story can run its own. The runner starts it again after the story,
+    /// however that ends.
+    pub async fn stop_shared(&self, world: &World) -> Result<()> {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        match self.place {
+            // Not `kubectl scale`, which would take the field from Helm.
+            OperatorPlace::Helm => {
                 upgrade(world, &["replicas=0"]).await?;
                 pods(world, 0).await.map(drop)
             }
-            How::Beside => {
+            OperatorPlace::Beside => {
                 let process = self.process.lock().expect("nothing panics with it").take();
-                process.context("it is away already")?.stop().await
+                process.context("the shared operator is stopped already")?.stop().await
             }
-            How::Elsewhere => bail!("this operator is somebody else's"),
+            OperatorPlace::Elsewhere => bail!("the operator is managed outside the stories"),
         }
     }
 
-    /// Calls it back, if it is away.
-    pub async fn back(&self, world: &World) -> Result<()> {
-        if !self.away.swap(false, Ordering::SeqCst) {
+    /// Starts the operator again if a story stopped it.
+    pub async fn restart_shared(&self, world: &World) -> Result<()> {
+        if !self.is_stopped.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
-        match self.how {
-            How::Helm => upgrade(world, &[]).await,
-            How::Beside => {
-                let mut process = Process::start(&command(world, PORT), &self.log)?;
-                until_ready(&mut process, PORT).await?;
+        match self.place {
+            OperatorPlace::Helm => upgrade(world, &[]).await,
+            OperatorPlace::Beside => {
+                let mut process = Process::start(&command(world, ADMIN_PORT), &self.log)?;
+                until_ready(&mut process, ADMIN_PORT).await?;
                 *self.process.lock().expect("nothing panics with it") = Some(process);
                 Ok(())
             }
-            How::Elsewhere => Ok(()),
+            OperatorPlace::Elsewhere => Ok(()),
         }
     }
 
-    /// Whether the chart installed it.
+    /// Returns true if the chart installed the operator.
     pub fn in_cluster(&self) -> bool {
-        self.how == How::Helm
+        self.place == OperatorPlace::Helm
     }
 
-    /// Its log, when it runs beside.
+    /// Returns the log of an operator beside the stories.
     pub fn log(&self) -> Option<String> {
         std::fs::read_to_string(&self.log).ok()
     }
 
-    /// Memory in bytes: resident, or in the cluster what the kubelet counts, which is a little more.
+    /// Returns the memory in bytes: the resident set, or in the cluster the kubelet's figure, which is
+    /// slightly greater.
     pub async fn memory(&self, world: &World) -> Result<u64> {
-        if self.how == How::Beside {
+        if self.place == OperatorPlace::Beside {
             let id = self.process.lock().expect("nothing panics with it").as_ref().and_then(Process::id);
-            let id = id.context("it has ended")?;
+            let id = id.context("the operator has ended")?;
             let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
             return Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024);
         }
         let pod = pod(world).await?;
         let node = pod.spec.and_then(|spec| spec.node_name).context("the pod is on no node")?;
-        // The summary of the same figures needs to know the disks, which it does not everywhere.
+        // Not the summary API: it needs statistics of the disks, which are not available everywhere.
         let request =
             http::Request::get(format!("/api/v1/nodes/{node}/proxy/metrics/resource")).body(Vec::new())?;
         let text = world.client.request_text(request).await?;
@@ -138,12 +141,12 @@ impl Operator {
     }
 }
 
-/// The operator's pod.
+/// Returns the operator's pod.
 pub async fn pod(world: &World) -> Result<Pod> {
     pods(world, 1).await?.pop().context("one operator runs")
 }
 
-/// The operators' pods, once there are so many and all of them are ready.
+/// Waits until there are `count` operators' pods and all are ready, and returns them.
 pub async fn pods(world: &World, count: usize) -> Result<Vec<Pod>> {
     let component = format!("app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=operator");
     let selection = ListParams::default().labels(&component);
@@ -155,10 +158,10 @@ pub async fn pods(world: &World, count: usize) -> Result<Vec<Pod>> {
     .await
 }
 
-/// helm, with the release's namespace.
-pub async fn helm(world: &World, words: &[&str]) -> Result<String> {
+/// Runs helm in the release's namespace.
+pub async fn helm(world: &World, arguments: &[&str]) -> Result<String> {
     let helm = world.helm.to_string_lossy();
-    let mut command = shell::command([helm.as_ref(), "--namespace", NAMESPACE].iter().chain(words));
+    let mut command = shell::command([helm.as_ref(), "--namespace", NAMESPACE].iter().chain(arguments));
     command.current_dir(&world.root);
     shell::text(command).await
 }
@@ -171,20 +174,20 @@ async fn install(world: &World) -> Result<()> {
     if namespaces.get_opt(NAMESPACE).await?.is_none() {
         namespaces.create(&PostParams::default(), &namespace).await?;
     }
-    // No values: the chart's own name of the image is what `image save --bootstrap` has given it.
+    // Without values: the chart's default image is the name that `image save --bootstrap` gave.
     upgrade(world, &[]).await
 }
 
-/// The release with these values, and the chart's own for all others; installs it if it is not there.
+/// Upgrades the release to these values and the chart's defaults for all others. Installs a missing release.
 pub async fn upgrade(world: &World, values: &[&str]) -> Result<()> {
-    let words =
+    let arguments =
         ["upgrade", "--install", RELEASE, "charts/quinistry", "--reset-values", "--wait", "--timeout", "90s"];
     let values = values.iter().flat_map(|value| ["--set", value]);
-    helm(world, &words.into_iter().chain(values).collect::<Vec<_>>()).await.map(drop)
+    helm(world, &arguments.into_iter().chain(values).collect::<Vec<_>>()).await.map(drop)
 }
 
 /// Applies the definition that the executable prints.
-async fn define(world: &World) -> Result<()> {
+async fn apply_definition(world: &World) -> Result<()> {
     let program = world.first.path.to_string_lossy();
     let text = shell::text(shell::command([program.as_ref(), "crd"])).await?;
     let definition: serde_json::Value = serde_saphyr::from_str(&text)?;
@@ -194,21 +197,22 @@ async fn define(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// An operator beside the stories, which answers on a port of its own. It reads `KUBECONFIG` as they do, unless it is
-/// given another.
+/// Builds the command of an operator beside the stories, which listens on a port of its own. The operator
+/// reads `KUBECONFIG` as the stories do, unless the command sets another.
 pub fn command(world: &World, port: u16) -> Command {
     let program = world.first.path.to_string_lossy();
     shell::command([program.as_ref(), "operator", "--listen", &format!("127.0.0.1:{port}")])
 }
 
-/// Waits until an operator beside the stories has seen the cluster.
+/// Waits until an operator beside the stories has listed the cluster's objects.
 pub async fn until_ready(process: &mut Process, port: u16) -> Result<()> {
     let url = format!("http://127.0.0.1:{port}/readyz");
     let ready = wait::eventually(Duration::from_secs(20), "the operator is ready", || {
         shell::output(shell::command(["curl", "-sf", &url]))
     });
     let ready = ready.await.map(drop);
-    // Another one may have answered.
-    let ready = ready.and_then(|()| if process.is_alive() { Ok(()) } else { bail!("it has ended") });
+    // Another process may have answered.
+    let ready =
+        ready.and_then(|()| if process.is_alive() { Ok(()) } else { bail!("the operator has ended") });
     ready.with_context(|| process.log())
 }

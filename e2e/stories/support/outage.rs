@@ -1,5 +1,5 @@
-//! Nodes that go and come back: what the API says of them, how soon generations are well again there, and that nobody
-//! else noticed.
+//! Nodes that fail and return: their state in the API, the time until their generations are healthy again,
+//! and checks that other nodes are not affected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,20 +15,24 @@ use super::pods::{is_ready, restarts};
 use super::stage::condition;
 use super::{Node, Stage, operator, serving, shell, wait};
 
-/// The API server notices a dead node by its silence; a new kubelet has certificates to make.
-pub const NOTICED: Duration = Duration::from_secs(90);
+/// Deadline for the API server to mark a dead node by its missing heartbeats, or for a new kubelet to make
+/// its certificates and report.
+pub const NODE_STATE_DEADLINE: Duration = Duration::from_secs(90);
 
-/// The goal is 15 s after the node is Ready, and the story says what it took; machines that play it are busy.
-pub const HEALED: Duration = Duration::from_secs(45);
+/// Deadline for healing. The goal is 15 s after the node is Ready, and the story prints the time; test
+/// machines are slow.
+pub const HEAL_DEADLINE: Duration = Duration::from_secs(45);
 
-/// After an outage of the API server Kubernetes itself asks again later and later: for each kind up to a minute after the last
-/// failure, and the `DaemonSet` controller for each set while its picture of the pods is old, which was seen to last for
-/// 43 s. The pauses are drawn by lot, so that their worst is far from what is usual. That controller also waits five
-/// minutes for the event of a pod that it lost with the server.
-pub const RETURNED: Duration = Duration::from_mins(6);
+/// Deadline for recovery after an outage of the API server. Kubernetes itself retries with growing, random
+/// pauses: for each kind up to a minute after the last failure, and the `DaemonSet` controller for each set
+/// while its cache of the pods is old, which was measured to last for 43 s. The greatest pause is far from
+/// the usual one. That controller also waits five minutes for the event of a pod that it lost with the
+/// server.
+pub const API_RECOVERY_DEADLINE: Duration = Duration::from_mins(6);
 
-/// Nodes to which anything may happen while the operator goes on: neither its own nor the control plane's.
-pub async fn victims(stage: &Stage) -> Result<Vec<&dyn Node>> {
+/// Returns the nodes that a story may break while the operator runs: neither the operator's nor the control
+/// plane's.
+pub async fn spare_nodes(stage: &Stage) -> Result<Vec<&dyn Node>> {
     let taken = operator_node(stage).await?;
     let control = ListParams::default().labels("node-role.kubernetes.io/control-plane");
     let control = Api::<core::Node>::all(stage.world.client.clone()).list(&control).await?;
@@ -36,11 +40,11 @@ pub async fn victims(stage: &Stage) -> Result<Vec<&dyn Node>> {
         Some(node.name()) != taken.as_deref() && control.iter().all(|other| other.name_any() != node.name())
     };
     let all: Vec<&dyn Node> = stage.world.nodes.iter().map(|node| &**node).filter(free).collect();
-    ensure!(!all.is_empty(), "no node can be spared: the story takes three");
+    ensure!(!all.is_empty(), "no spare node: the story needs three nodes");
     Ok(all)
 }
 
-/// Where the operator runs, if it does in the cluster.
+/// Returns the node of the operator, if that runs in the cluster.
 pub async fn operator_node(stage: &Stage) -> Result<Option<String>> {
     if !stage.operator().in_cluster() {
         return Ok(None);
@@ -49,12 +53,12 @@ pub async fn operator_node(stage: &Stage) -> Result<Option<String>> {
     Ok(Some(pod.spec.and_then(|spec| spec.node_name).context("the operator is on no node")?))
 }
 
-/// What an administrator types; gives what it prints.
-pub async fn kubectl(words: &[&str]) -> Result<String> {
-    shell::text(shell::command(["kubectl"].iter().chain(words))).await
+/// Runs kubectl as an administrator would, and returns its output.
+pub async fn kubectl(arguments: &[&str]) -> Result<String> {
+    shell::text(shell::command(["kubectl"].iter().chain(arguments))).await
 }
 
-/// Has the API server of a cluster on this machine `stop` or `start`.
+/// Stops or starts the API server of a cluster on this machine; `word` is `stop` or `start`.
 pub async fn api_server(word: &str) -> Result<()> {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/apiserver");
     let mut command = shell::command([script.to_string_lossy().as_ref(), word]);
@@ -63,40 +67,44 @@ pub async fn api_server(word: &str) -> Result<()> {
 }
 
 /// Waits until the API server is ready again.
-pub async fn until_answered(stage: &Stage) -> Result<()> {
-    wait::eventually(NOTICED, "the API server is back", || async {
+pub async fn until_api_server_ready(stage: &Stage) -> Result<()> {
+    wait::eventually(NODE_STATE_DEADLINE, "the API server is ready", || async {
         let request = http::Request::get("/readyz").body(Vec::new())?;
         stage.world.client.request_text(request).await.map(drop).context("it is not ready")
     })
     .await
 }
 
-/// Waits until the API says that a node is not Ready.
-pub async fn until_lost(stage: &Stage, node: &dyn Node) -> Result<()> {
+/// Waits until the API reports that a node is not Ready.
+pub async fn until_not_ready(stage: &Stage, node: &dyn Node) -> Result<()> {
     let nodes = Api::<core::Node>::all(stage.world.client.clone());
     let what = format!("node {} is not Ready", node.name());
-    wait::until(&nodes, node.name(), NOTICED, &what, |node| last_ready(node).is_none()).await.map(drop)
+    wait::until(&nodes, node.name(), NODE_STATE_DEADLINE, &what, |node| last_ready(node).is_none())
+        .await
+        .map(drop)
 }
 
-/// Waits until a node's kubelet has said after a moment that it is Ready, and gives when that was seen.
-pub async fn until_back(stage: &Stage, node: &dyn Node, after: Timestamp) -> Result<Instant> {
+/// Waits until a node's kubelet has reported after `after` that the node is Ready, and returns the time when
+/// this was seen.
+pub async fn until_node_ready(stage: &Stage, node: &dyn Node, after: Timestamp) -> Result<Instant> {
     let nodes = Api::<core::Node>::all(stage.world.client.clone());
     let what = format!("node {} is Ready", node.name());
     // The API keeps whole seconds.
     let fresh = |node: &core::Node| last_ready(node).is_some_and(|at| at.as_second() >= after.as_second());
-    wait::until(&nodes, node.name(), NOTICED, &what, fresh).await?;
+    wait::until(&nodes, node.name(), NODE_STATE_DEADLINE, &what, fresh).await?;
     Ok(Instant::now())
 }
 
-/// When the kubelet last said that it is Ready, unless it is not.
+/// Returns the time of the kubelet's last report that the node is Ready, unless the node is not Ready.
 fn last_ready(node: &core::Node) -> Option<Timestamp> {
     let conditions = node.status.as_ref()?.conditions.as_ref()?;
     let ready = conditions.iter().find(|one| one.type_ == "Ready" && one.status == "True")?;
     Some(ready.last_heartbeat_time.as_ref()?.0)
 }
 
-/// Waits until a node serves a digest from all generations of a resource, and the API knows; says how long it took.
-pub async fn heal(
+/// Waits until a node serves a digest from all generations of a resource and their pods are Ready, and prints
+/// how long that took.
+pub async fn until_healed(
     stage: &Stage,
     node: &dyn Node,
     back: Instant,
@@ -105,59 +113,60 @@ pub async fn heal(
 ) -> Result<()> {
     let here = ListParams::default().fields(&format!("spec.nodeName={}", node.name()));
     let what = format!("{generations} generations are Ready on {}", node.name());
-    wait::until_all(&stage.pods(), &here, HEALED, &what, |pods| {
+    wait::until_all(&stage.pods(), &here, HEAL_DEADLINE, &what, |pods| {
         pods.len() == usize::try_from(generations).unwrap_or_default() && pods.iter().all(is_ready)
     })
     .await?;
-    let (ports, what) = (stage.base_port..stage.base_port + generations, "they serve the digest");
-    wait::eventually(HEALED, what, || serving::on(node, ports.clone(), digest)).await?;
+    let (ports, what) = (stage.base_port..stage.base_port + generations, "all generations serve the digest");
+    wait::eventually(HEAL_DEADLINE, what, || serving::check_node(node, ports.clone(), digest)).await?;
     let took = back.elapsed();
-    stage.say(format_args!("healed {:.1} s after {} was Ready", took.as_secs_f32(), node.name()));
-    ensure!(took < HEALED, "healing took {} s", took.as_secs());
+    stage.log(format_args!("healed {:.1} s after {} was Ready", took.as_secs_f32(), node.name()));
+    ensure!(took < HEAL_DEADLINE, "healing took {} s", took.as_secs());
     Ok(())
 }
 
-/// Nobody was told of ports that do not answer, which pods that nobody has heard of yet could be taken for.
-pub async fn no_false_alarm(stage: &Stage) -> Result<()> {
+/// Checks that the operator reported no unreachable ports. Pods that the operator has not seen yet could be
+/// mistaken for such.
+pub async fn check_no_false_alarm(stage: &Stage) -> Result<()> {
     let events = Api::<core::Event>::namespaced(stage.world.client.clone(), &stage.namespace);
     let alarms = events.list(&ListParams::default().fields("reason=HostPortUnreachable")).await?.items;
-    let said: Vec<_> = alarms.into_iter().filter_map(|event| event.message).collect();
-    ensure!(said.is_empty(), "false alarm: {said:?}");
+    let messages: Vec<_> = alarms.into_iter().filter_map(|event| event.message).collect();
+    ensure!(messages.is_empty(), "HostPortUnreachable reported by mistake: {messages:?}");
     Ok(())
 }
 
-/// Brings back the nodes that a story has left behind, whatever was done to them, so that the next one has them.
-pub async fn recover(stage: &Stage) -> Result<()> {
+/// Repairs the nodes that a story has left broken, so that the next story can use them.
+pub async fn repair_nodes(stage: &Stage) -> Result<()> {
     let nodes = Api::<core::Node>::all(stage.world.client.clone());
     for node in &stage.world.nodes {
         let live = nodes.get_opt(node.name()).await?;
-        let well = |live: &core::Node| {
+        let is_healthy = |live: &core::Node| {
             last_ready(live).is_some() && live.spec.as_ref().and_then(|spec| spec.unschedulable).is_none()
         };
-        if live.as_ref().is_some_and(well) {
+        if live.as_ref().is_some_and(is_healthy) {
             continue;
         }
-        let _ = node.mend().await;
+        let _ = node.reconnect().await;
         node.restart().await?;
         stage.world.load(&**node).await?;
-        until_back(stage, &**node, Timestamp::UNIX_EPOCH).await?;
+        until_node_ready(stage, &**node, Timestamp::UNIX_EPOCH).await?;
         kubectl(&["uncordon", node.name()]).await?;
     }
     Ok(())
 }
 
-/// What nobody may touch while something else happens: pods on other nodes, by UID with their restarts, and how often
-/// each `DaemonSet` was written.
-pub struct Others {
+/// State that must not change during a story: pods on other nodes, by name with their UIDs and restarts, and
+/// the number of writes to each `DaemonSet`.
+pub struct Baseline {
     pods: BTreeMap<String, (String, i32)>,
     sets: BTreeMap<String, Option<i64>>,
-    /// Since when the resource is Ready, or not.
+    /// Time of the last change of the condition Ready.
     ready: Option<Timestamp>,
 }
 
-impl Others {
-    /// All but what is on some nodes.
-    pub async fn than(stage: &Stage, nodes: &[&str], resource: &str) -> Result<Self> {
+impl Baseline {
+    /// Records the state of all nodes except `nodes`.
+    pub async fn except(stage: &Stage, nodes: &[&str], resource: &str) -> Result<Self> {
         let all = ListParams::default();
         let elsewhere = |pod: &core::Pod| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
@@ -175,25 +184,31 @@ impl Others {
         })
     }
 
-    /// Whether they are as they were.
-    pub async fn unmoved(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
-        self.compare(&Self::than(stage, nodes, resource).await?)
+    /// Checks that nothing has changed.
+    pub async fn check_unchanged(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
+        self.compare(&Self::except(stage, nodes, resource).await?)
     }
 
-    /// The same, but the resource may not have been Ready for a while, as when a node that is Ready lacks a generation.
-    pub async fn unharmed(&self, stage: &Stage, nodes: &[&str], resource: &str) -> Result<()> {
-        let now = Self { ready: self.ready, ..Self::than(stage, nodes, resource).await? };
+    /// Checks that nothing but the condition Ready has changed, which may have been False for a while because
+    /// a Ready node lacked a generation.
+    pub async fn check_unchanged_but_ready(
+        &self,
+        stage: &Stage,
+        nodes: &[&str],
+        resource: &str,
+    ) -> Result<()> {
+        let now = Self { ready: self.ready, ..Self::except(stage, nodes, resource).await? };
         self.compare(&now)
     }
 
-    /// Says of each what differs, and of nothing else.
+    /// Returns an error that lists each difference.
     fn compare(&self, now: &Self) -> Result<()> {
-        let mut touched = changes(&self.pods, &now.pods);
-        touched.extend(changes(&self.sets, &now.sets));
+        let mut differences = changes(&self.pods, &now.pods);
+        differences.extend(changes(&self.sets, &now.sets));
         if self.ready != now.ready {
-            touched.push(format!("Ready since {:?}, then since {:?}", self.ready, now.ready));
+            differences.push(format!("Ready since {:?}, then since {:?}", self.ready, now.ready));
         }
-        ensure!(touched.is_empty(), "others were touched: {}", touched.join("; "));
+        ensure!(differences.is_empty(), "other nodes or sets have changed: {}", differences.join("; "));
         Ok(())
     }
 }

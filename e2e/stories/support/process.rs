@@ -1,5 +1,5 @@
-//! A program beside the stories, such as an operator of a story's own: it is killed, paused and resumed as a story
-//! wishes, and ends with its guard.
+//! A program beside the stories, such as a story's own operator. A story can kill, pause and resume the
+//! process, which also ends with its guard.
 
 use std::path::{Path, PathBuf};
 
@@ -7,18 +7,18 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-/// How many lines are the last words.
+/// Number of log lines shown after a failure.
 const LINES: usize = 80;
 
-/// A running program, and the file that takes down what it says.
+/// A running program, and the file that contains its output.
 pub struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts a program, with its own environment and arguments. What it says is added to the log, so that one file
-    /// tells of all that a story starts after each other.
+    /// Starts a program with its own environment and arguments. The output is appended to the log, so that
+    /// one file contains the output of all processes that a story starts one after another.
     pub fn start(command: &Command, log: &Path) -> Result<Self> {
         let mut command = bound(command);
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
@@ -28,38 +28,38 @@ impl Process {
         Ok(Self { child, log: log.into() })
     }
 
-    /// Its number; nothing once it has ended.
+    /// Returns the process ID, unless the process has ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// All that was said so far.
+    /// Returns all output so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Whether it has not ended by itself.
+    /// Returns true if the process has not ended by itself.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Ends it at once, wherever it is (SIGKILL).
+    /// Ends the process at once (SIGKILL).
     pub async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("failed to kill the process")
     }
 
-    /// Asks it to end and waits until it has (SIGTERM).
+    /// Asks the process to end, and waits until it has ended (SIGTERM).
     pub async fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         self.child.wait().await.map(drop).context("the process does not end")
     }
 
-    /// Holds it where it is (SIGSTOP).
+    /// Stops the process (SIGSTOP).
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Continues the process (SIGCONT).
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
@@ -70,7 +70,7 @@ impl Process {
     }
 }
 
-/// Plays with a log for processes; what they said last is told when it goes wrong.
+/// Runs a story with a log for its processes, and adds the last lines of the log to an error.
 pub async fn with_log<F>(play: impl FnOnce(PathBuf) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
@@ -78,17 +78,17 @@ where
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let result = play(log.clone()).await;
-    result.with_context(|| format!("the operators said:\n{}", last_words(&log)))
+    result.with_context(|| format!("log of the operators:\n{}", last_words(&log)))
 }
 
-/// The last lines of a log, which most often say what went wrong.
+/// Returns the last lines of a log, which most often contain the reason of a failure.
 pub fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// The command, made to end with this process, however that ends.
+/// Wraps a command so that the process ends with this one, however this one ends.
 fn bound(command: &Command) -> Command {
     let given = command.as_std();
     let mut bound = Command::new("setpriv");

@@ -1,10 +1,11 @@
-//! A small generator: what it chose once it chooses again from the same seed.
+//! A small generator of pseudorandom numbers: the same seed gives the same numbers.
 
-/// The seed that decides all that follows.
-pub struct Random(u64);
+/// State of the generator.
+pub struct SeededRandom(u64);
 
-impl Random {
-    /// From `QUINISTRY_E2E_SEED`, or by the clock; to be told, so that a run can be repeated.
+impl SeededRandom {
+    /// Creates a generator from `QUINISTRY_E2E_SEED` or the clock. Print the returned seed, so that the run
+    /// can be repeated.
     pub fn new() -> (Self, u64) {
         let given = std::env::var("QUINISTRY_E2E_SEED").ok().and_then(|seed| seed.parse().ok());
         let clock = || {
@@ -12,7 +13,7 @@ impl Random {
             now.map_or(1, |since| u64::from(since.subsec_nanos()))
         };
         let seed: u64 = given.unwrap_or_else(clock);
-        // Nothing ever comes of zero.
+        // Zero would give zeros only.
         (Self(seed.max(1)), seed.max(1))
     }
 

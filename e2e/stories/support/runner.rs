@@ -1,4 +1,5 @@
-//! Plays stories: alone first, then side by side, then alone last; says how each went and how long it took.
+//! Runs stories: first those that need the cluster alone, then those that run side by side, then the
+//! disturbing ones. Prints the result and the duration of each.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,72 +8,72 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 use futures_util::future::{BoxFuture, join_all};
 
-use super::operator::Operator;
+use super::operator::SharedOperator;
 use super::world::World;
 use super::{Stage, diagnosis};
 
-/// Time limit of a story. It exceeds the five minutes (`outage::RETURNED`) after which the DaemonSet controller no longer
-/// waits for an event that it lost with the API server.
+/// Time limit of a story. It exceeds the five minutes (`outage::API_RECOVERY_DEADLINE`) after which the
+/// DaemonSet controller no longer waits for an event that it lost with the API server.
 const STORY_LIMIT: Duration = Duration::from_mins(8);
 
-/// Time limit of a story that is played in full.
+/// Time limit of a story that runs in full (`QUINISTRY_E2E_SOAK`).
 const SOAK_STORY_LIMIT: Duration = Duration::from_mins(30);
 
-/// When a story is played.
+/// Order of a story among the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Alone, before the others: it measures.
+    /// Alone, before the others, because the story measures.
     First,
     /// Beside others, in a namespace and on ports of its own.
     Together,
-    /// Alone, after the others: it disturbs them.
+    /// Alone, after the others, because the story disturbs them.
     Last,
 }
 
-/// A story.
+/// A named test on the cluster.
 #[derive(Clone, Copy)]
 pub struct Story {
-    /// Its file's name.
+    /// Name of the story's file.
     pub name: &'static str,
     pub when: When,
-    /// Whether the operator must run.
+    /// True if the story needs the shared operator.
     pub operator: bool,
     pub play: fn(Arc<Stage>) -> BoxFuture<'static, Result<()>>,
 }
 
-/// End of a story.
+/// Result of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Well,
+enum StoryOutcome {
+    Passed,
     Skipped,
     Failed,
 }
 
-/// The program.
+/// Parses the arguments, runs the stories, and prints the results.
 pub fn main(stories: &[Story]) -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.iter().any(|word| word == "--list") {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|word| word == "--list") {
         for story in stories {
             println!("{}", story.name);
         }
         return ExitCode::SUCCESS;
     }
-    let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let wanted: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
     if let Some(unknown) = wanted.iter().find(|word| !stories.iter().any(|story| story.name == **word)) {
-        eprintln!("there is no story {unknown}");
+        eprintln!("story {unknown} not found; see --list");
         return ExitCode::from(2);
     }
-    let cast: Vec<(usize, Story)> = stories
+    let selected: Vec<(usize, Story)> = stories
         .iter()
         .copied()
         .enumerate()
         .filter(|(_, story)| wanted.is_empty() || wanted.iter().any(|word| *word == story.name))
         .collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    match runtime.block_on(play_all(&cast)) {
-        Ok(ends) => {
-            println!("\n{}", summary(&ends));
-            if ends.iter().any(|(_, end)| *end == End::Failed) {
+    match runtime.block_on(play_all(&selected)) {
+        Ok(outcomes) => {
+            println!("\n{}", summary(&outcomes));
+            if outcomes.iter().any(|(_, outcome)| *outcome == StoryOutcome::Failed) {
                 ExitCode::FAILURE
             } else {
                 ExitCode::SUCCESS
@@ -85,14 +86,16 @@ pub fn main(stories: &[Story]) -> ExitCode {
     }
 }
 
-/// Formats the closing line: how many stories ended in each way, and which did not count.
-fn summary(ends: &[(&str, End)]) -> String {
-    let named = |wanted: End| -> Vec<&str> {
-        ends.iter().filter(|(_, end)| *end == wanted).map(|(name, _)| *name).collect()
+/// Formats the closing line: the number of stories with each result, and the names of those that did not
+/// pass.
+fn summary(outcomes: &[(&str, StoryOutcome)]) -> String {
+    let named = |wanted: StoryOutcome| -> Vec<&str> {
+        outcomes.iter().filter(|(_, outcome)| *outcome == wanted).map(|(name, _)| *name).collect()
     };
-    let mut parts = vec![format!("{} of {} stories went well", named(End::Well).len(), ends.len())];
-    for (word, end) in [("skipped", End::Skipped), ("failed", End::Failed)] {
-        let stories = named(end);
+    let mut parts =
+        vec![format!("{} of {} stories passed", named(StoryOutcome::Passed).len(), outcomes.len())];
+    for (word, outcome) in [("skipped", StoryOutcome::Skipped), ("failed", StoryOutcome::Failed)] {
+        let stories = named(outcome);
         if !stories.is_empty() {
             parts.push(format!("{} {word}: {}", stories.len(), stories.join(" ")));
         }
@@ -100,20 +103,20 @@ fn summary(ends: &[(&str, End)]) -> String {
     parts.join("; ")
 }
 
-/// Plays all of them, and returns how each ended.
-async fn play_all(cast: &[(usize, Story)]) -> Result<Vec<(&'static str, End)>> {
-    let Some(world) = World::find().await? else {
-        println!("skipped: there is no cluster; e2e/run brings one up");
+/// Runs the stories, and returns the result of each.
+async fn play_all(selected: &[(usize, Story)]) -> Result<Vec<(&'static str, StoryOutcome)>> {
+    let Some(world) = World::from_environment().await? else {
+        println!("skipped: no cluster; e2e/run starts one");
         assert!(std::env::var_os("QUINISTRY_TESTS_STRICT").is_none(), "missing: a cluster");
-        return Ok(cast.iter().map(|(_, story)| (story.name, End::Skipped)).collect());
+        return Ok(selected.iter().map(|(_, story)| (story.name, StoryOutcome::Skipped)).collect());
     };
-    let operator = if cast.iter().any(|(_, story)| story.operator) {
+    let operator = if selected.iter().any(|(_, story)| story.operator) {
         let began = Instant::now();
-        let operator = match Operator::start(&world).await {
+        let operator = match SharedOperator::start(&world).await {
             Ok(operator) => operator,
             Err(error) => {
                 println!("{}", diagnosis::of_operator(&world, None).await);
-                return Err(error.context("the operator does not start"));
+                return Err(error.context("failed to start the operator"));
             }
         };
         println!("operator ready in {:.1} s", began.elapsed().as_secs_f32());
@@ -121,42 +124,42 @@ async fn play_all(cast: &[(usize, Story)]) -> Result<Vec<(&'static str, End)>> {
     } else {
         None
     };
-    let mut ends = Vec::new();
+    let mut outcomes = Vec::new();
     for when in [When::First, When::Together, When::Last] {
-        let plays = cast.iter().filter(|(_, story)| story.when == when);
+        let plays = selected.iter().filter(|(_, story)| story.when == when);
         let plays = plays.map(|(number, story)| play(&world, operator.as_ref(), *number, *story));
         if when == When::Together {
-            ends.extend(join_all(plays).await);
+            outcomes.extend(join_all(plays).await);
         } else {
             for play in plays {
-                ends.push(play.await);
+                outcomes.push(play.await);
             }
         }
     }
-    Ok(ends)
+    Ok(outcomes)
 }
 
-/// Plays one story on a stage of its own, and returns how it ended.
+/// Runs one story on a stage of its own, and returns its result.
 async fn play(
     world: &Arc<World>,
-    operator: Option<&Arc<Operator>>,
+    operator: Option<&Arc<SharedOperator>>,
     number: usize,
     story: Story,
-) -> (&'static str, End) {
+) -> (&'static str, StoryOutcome) {
     let began = Instant::now();
-    let stage = match Stage::set(world, operator.cloned(), story.name, number).await {
+    let stage = match Stage::new(world, operator.cloned(), story.name, number).await {
         Ok(stage) => Arc::new(stage),
         Err(error) => {
-            println!("FAILED {}: no stage: {error:#}", story.name);
-            return (story.name, End::Failed);
+            println!("FAILED {}: failed to prepare: {error:#}", story.name);
+            return (story.name, StoryOutcome::Failed);
         }
     };
-    // A task, so that a panic is a failure like another.
-    let longest = if world.soak { SOAK_STORY_LIMIT } else { STORY_LIMIT };
-    let task = tokio::spawn(tokio::time::timeout(longest, (story.play)(Arc::clone(&stage))));
+    // A task, so that a panic is a failure like any other.
+    let limit = if world.soak { SOAK_STORY_LIMIT } else { STORY_LIMIT };
+    let task = tokio::spawn(tokio::time::timeout(limit, (story.play)(Arc::clone(&stage))));
     let result = match task.await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(anyhow!("it takes longer than {} s", longest.as_secs())),
+        Ok(Err(_)) => Err(anyhow!("not finished within {} s", limit.as_secs())),
         Err(panic) => Err(panic.into()),
     };
     let diagnosis = match &result {
@@ -164,7 +167,9 @@ async fn play(
         Err(_) => stage.diagnosis().await,
     };
     let back = match operator {
-        Some(operator) => operator.back(world).await.context("the operator does not come back"),
+        Some(operator) => {
+            operator.restart_shared(world).await.context("failed to restart the shared operator")
+        }
         None => Ok(()),
     };
     let result = result.and(back);
@@ -188,10 +193,10 @@ async fn play(
             );
         }
     }
-    let end = match result {
-        Ok(()) if skipped => End::Skipped,
-        Ok(()) => End::Well,
-        Err(_) => End::Failed,
+    let outcome = match result {
+        Ok(()) if skipped => StoryOutcome::Skipped,
+        Ok(()) => StoryOutcome::Passed,
+        Err(_) => StoryOutcome::Failed,
     };
-    (story.name, end)
+    (story.name, outcome)
 }

@@ -1,4 +1,4 @@
-//! What a node's localhost serves, byte for byte, as a client on the node sees it.
+//! Content that a node's localhost serves, byte for byte, as a client on the node sees it.
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
@@ -6,20 +6,20 @@ use quinistry::oci::{Digest, ImageManifest};
 
 use super::{Node, Stage, shell};
 
-/// Checks that every port of every node serves the image of this digest, and all of it.
-pub async fn everywhere(stage: &Stage, ports: std::ops::Range<i32>, digest: &str) -> Result<()> {
+/// Checks that every port of every node serves the complete image of this digest.
+pub async fn check_all_nodes(stage: &Stage, ports: std::ops::Range<i32>, digest: &str) -> Result<()> {
     let checks =
-        stage.world.nodes.iter().flat_map(|node| ports.clone().map(|port| one(&**node, port, digest)));
+        stage.world.nodes.iter().flat_map(|node| ports.clone().map(|port| check_port(&**node, port, digest)));
     try_join_all(checks).await.map(drop)
 }
 
-/// Checks that every port of one node serves the image of this digest, and all of it.
-pub async fn on(node: &dyn Node, ports: std::ops::Range<i32>, digest: &str) -> Result<()> {
-    try_join_all(ports.map(|port| one(node, port, digest))).await.map(drop)
+/// Checks that every port of one node serves the complete image of this digest.
+pub async fn check_node(node: &dyn Node, ports: std::ops::Range<i32>, digest: &str) -> Result<()> {
+    try_join_all(ports.map(|port| check_port(node, port, digest))).await.map(drop)
 }
 
 /// Checks that no node answers on a port any more.
-pub async fn nowhere(stage: &Stage, port: i32) -> Result<()> {
+pub async fn check_stopped(stage: &Stage, port: i32) -> Result<()> {
     for node in &stage.world.nodes {
         let url = format!("http://localhost:{port}/v2/");
         let answer = node.run(&["curl", "-s", "-m", "5", "-o", "/dev/null", &url]).await;
@@ -28,7 +28,7 @@ pub async fn nowhere(stage: &Stage, port: i32) -> Result<()> {
     Ok(())
 }
 
-async fn one(node: &dyn Node, port: i32, digest: &str) -> Result<()> {
+async fn check_port(node: &dyn Node, port: i32, digest: &str) -> Result<()> {
     let base = format!("http://localhost:{port}/v2/quinistry");
     let context = || format!("{base} on {}", node.name());
     for reference in ["latest", digest] {

@@ -1,4 +1,4 @@
-//! Programs, run to their end, with their words in the error when they fail.
+//! Programs that run to their end. The error of a failed program contains its output.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
-/// A command of a program and its arguments.
+/// Builds the command of a program with arguments.
 pub fn command<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Command {
     let mut words = words.into_iter();
     let mut command = Command::new(words.next().expect("a program").as_ref());
@@ -15,13 +15,13 @@ pub fn command<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// Runs a command and gives its standard output.
+/// Runs a command, and returns its standard output.
 pub async fn output(mut command: Command) -> Result<Vec<u8>> {
     command.stdin(Stdio::null());
     finish(command).await
 }
 
-/// The same, with a file as its standard input.
+/// Runs a command with a file as its standard input, and returns its standard output.
 pub async fn output_of(mut command: Command, input: &Path) -> Result<Vec<u8>> {
     let file = std::fs::File::open(input).with_context(|| format!("failed to open {}", input.display()))?;
     command.stdin(file);
@@ -42,7 +42,7 @@ async fn finish(mut command: Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// The same, as text without surrounding space.
+/// Runs a command, and returns its standard output as text without surrounding space.
 pub async fn text(command: Command) -> Result<String> {
     Ok(String::from_utf8(output(command).await?).context("not text")?.trim().to_owned())
 }

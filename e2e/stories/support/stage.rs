@@ -1,4 +1,4 @@
-//! Where one story plays: a namespace of its own, ports of its own, and the words for what it does there.
+//! Environment of one story: a namespace, ports, and functions for the usual steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,39 +13,40 @@ use kube::{Api, ResourceExt as _};
 use quinistry::crd::Quinistry;
 use serde_json::{Value, json};
 
-use super::operator::Operator;
-use super::world::{How, World};
+use super::operator::SharedOperator;
+use super::world::{OperatorPlace, World};
 use super::{diagnosis, wait};
 
-/// Ports of stories begin here: below those that clusters give to services and kernels to outgoing connections.
+/// First port of the stories: below the ranges that clusters give to services and kernels to outgoing
+/// connections.
 const FIRST_PORT: usize = 20_000;
-/// Ports of one story: 16 generations, and registries on the nodes.
-const PORTS: usize = 32;
-/// Goes with every server-side apply.
-const MANAGER: &str = "story";
+/// Ports per story: 16 generations, and registries on the nodes.
+const PORTS_PER_STORY: usize = 32;
+/// Field manager of the stories' server-side apply.
+const FIELD_MANAGER: &str = "story";
 
-/// One story's place.
+/// Environment of one story.
 pub struct Stage {
     pub world: Arc<World>,
     pub namespace: String,
     pub base_port: i32,
-    operator: Option<Arc<Operator>>,
+    operator: Option<Arc<SharedOperator>>,
     story: &'static str,
     began: Instant,
     skipped: AtomicBool,
 }
 
 impl Stage {
-    /// Makes the namespace.
-    pub async fn set(
+    /// Creates the namespace.
+    pub async fn new(
         world: &Arc<World>,
-        operator: Option<Arc<Operator>>,
+        operator: Option<Arc<SharedOperator>>,
         story: &'static str,
         number: usize,
     ) -> Result<Self> {
         let label = story.replace('_', "-");
         let api = Api::<Namespace>::all(world.client.clone());
-        // An earlier run may have left its own for a look; its ports are needed now.
+        // A namespace that an earlier run kept for inspection occupies the ports.
         let leftover = ListParams::default().labels(&format!("quinistry.dev/story={label}"));
         for namespace in api.list(&leftover).await? {
             api.delete(&namespace.name_any(), &DeleteParams::default()).await?;
@@ -57,36 +58,36 @@ impl Stage {
             "labels": {"pod-security.kubernetes.io/enforce": "privileged", "quinistry.dev/story": label},
         }}))?;
         let namespace = api.create(&PostParams::default(), &namespace).await?.name_any();
-        let base_port = i32::try_from(FIRST_PORT + number * PORTS).expect("few stories");
+        let base_port = i32::try_from(FIRST_PORT + number * PORTS_PER_STORY).expect("few stories");
         let (world, began) = (Arc::clone(world), Instant::now());
         Ok(Self { world, namespace, base_port, operator, story, began, skipped: AtomicBool::new(false) })
     }
 
-    /// Tells what is going on.
-    pub fn say(&self, what: impl std::fmt::Display) {
-        println!("{:>16} {:>6.1} s  {what}", self.story, self.began.elapsed().as_secs_f32());
+    /// Prints a line of the story's log.
+    pub fn log(&self, line: impl std::fmt::Display) {
+        println!("{:>16} {:>6.1} s  {line}", self.story, self.began.elapsed().as_secs_f32());
     }
 
-    /// Tells why the story is not played here.
+    /// Marks the story as skipped, and prints why.
     pub fn skip(&self, why: &str) {
         self.skipped.store(true, Ordering::Relaxed);
-        self.say(format_args!("skipped: {why}"));
+        self.log(format_args!("skipped: {why}"));
     }
 
-    /// Whether it was told so.
+    /// Returns true if the story was skipped.
     pub fn is_skipped(&self) -> bool {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    pub fn operator(&self) -> &Operator {
+    pub fn operator(&self) -> &SharedOperator {
         self.operator.as_deref().expect("the story asks for an operator")
     }
 
-    /// Whether a story can run operators of its own instead; says so if not.
+    /// Returns true if a story can run its own operators beside the shared one; skips the story if not.
     pub fn can_run_operators(&self) -> bool {
-        let can = self.world.local && self.world.operator != How::Elsewhere;
+        let can = self.world.local && self.world.operator != OperatorPlace::Elsewhere;
         if !can {
-            self.skip("operators beside the stories would not reach the pods, or are somebody else's");
+            self.skip("operators beside the stories cannot reach the pods, or are managed outside");
         }
         can
     }
@@ -103,7 +104,7 @@ impl Stage {
         Api::namespaced(self.world.client.clone(), &self.namespace)
     }
 
-    /// A resource of this story: the first image, on its ports, on all nodes.
+    /// Builds a resource of this story: the first image, on the stage's ports, on all nodes.
     pub fn resource(&self, name: &str, generations: i32) -> Value {
         json!({
             "apiVersion": "quinistry.dev/v1alpha1",
@@ -121,12 +122,13 @@ impl Stage {
     /// Applies a resource as `kubectl apply --server-side` does, which refuses unknown fields.
     pub async fn apply(&self, resource: &Value) -> kube::Result<Quinistry> {
         let name = resource["metadata"]["name"].as_str().expect("the resource has a name");
-        let mut parameters = PatchParams::apply(MANAGER);
+        let mut parameters = PatchParams::apply(FIELD_MANAGER);
         parameters.field_validation = Some(ValidationDirective::Strict);
         self.resources().patch(name, &parameters, &Patch::Apply(resource)).await
     }
 
-    /// Creates a resource as `kubectl create` and a first `kubectl apply` do, which refuses unknown fields too.
+    /// Creates a resource as `kubectl create` and a first `kubectl apply` do, which refuse unknown fields,
+    /// too.
     pub async fn create(&self, resource: &Value) -> kube::Result<Value> {
         let url = format!(
             "/apis/quinistry.dev/v1alpha1/namespaces/{}/quinistries?fieldValidation=Strict",
@@ -137,12 +139,13 @@ impl Stage {
         self.world.client.request(request.expect("a request")).await
     }
 
-    /// Waits until a resource is Ready as it is specified now.
+    /// Waits until a resource is Ready at its current specification.
     pub async fn until_ready(&self, name: &str, deadline: Duration) -> Result<Quinistry> {
         wait::until(&self.resources(), name, deadline, &format!("{name} is Ready"), is_ready).await
     }
 
-    /// Waits until a condition of a resource, as it is specified now, has this status and reason; gives its message.
+    /// Waits until a condition of a resource at its current specification has this status and reason. Returns
+    /// its message.
     pub async fn until(
         &self,
         name: &str,
@@ -151,18 +154,18 @@ impl Stage {
         reason: &str,
         deadline: Duration,
     ) -> Result<String> {
-        let what = format!("{name} has {kind} {status}, {reason}");
+        let line = format!("{name} has {kind} {status}, {reason}");
         let resources = self.resources();
-        let resource = wait::until(&resources, name, deadline, &what, |one| {
+        let resource = wait::until(&resources, name, deadline, &line, |one| {
             let observed = one.status.as_ref().map(|status| status.observed_generation);
-            let said =
-                condition(one, kind).is_some_and(|said| said.status == status && said.reason == reason);
-            said && observed == one.metadata.generation
+            let matches =
+                condition(one, kind).is_some_and(|found| found.status == status && found.reason == reason);
+            matches && observed == one.metadata.generation
         });
-        Ok(condition(&resource.await?, kind).map(|said| said.message.clone()).unwrap_or_default())
+        Ok(condition(&resource.await?, kind).map(|found| found.message.clone()).unwrap_or_default())
     }
 
-    /// Deletes a resource, and waits until nothing of it is left.
+    /// Deletes a resource, and waits until all its objects are gone.
     pub async fn delete(&self, name: &str) -> Result<()> {
         self.resources().delete(name, &DeleteParams::default()).await?;
         self.until_empty(Duration::from_mins(1)).await
@@ -176,14 +179,14 @@ impl Stage {
         wait::until_none(&self.pods(), &all, deadline, "all pods are gone").await
     }
 
-    /// What somebody wants to see when the story fails.
+    /// Describes the stage's objects and the operator after a failure.
     pub async fn diagnosis(&self) -> String {
-        diagnosis::of(&self.world, &self.namespace, self.operator.as_deref()).await
+        diagnosis::of_story(&self.world, &self.namespace, self.operator.as_deref()).await
     }
 
-    /// Takes the namespace away, and waits until it is gone.
+    /// Deletes the namespace, and waits until it is gone.
     pub async fn clear(&self) -> Result<()> {
-        // First what it holds: whoever empties namespaces looks again only when the pods' grace is over.
+        // The content goes first: the namespace controller checks again only after the pods' grace period.
         let all = ListParams::default();
         self.resources().delete_collection(&DeleteParams::background(), &all).await?;
         self.daemon_sets().delete_collection(&DeleteParams::background(), &all).await?;
@@ -197,12 +200,12 @@ impl Stage {
     }
 }
 
-/// A condition of a resource, if the operator has set it.
+/// Returns a condition of a resource, if the operator has set it.
 pub fn condition<'a>(resource: &'a Quinistry, kind: &str) -> Option<&'a Condition> {
     resource.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// Whether it is Ready as it is specified now.
+/// Returns true if the resource is Ready at its current specification.
 pub fn is_ready(resource: &Quinistry) -> bool {
     let observed = resource.status.as_ref().map(|status| status.observed_generation);
     let ready = condition(resource, "Ready");

@@ -1,5 +1,5 @@
-//! `quinistry up` and its kin, as a person types them on a machine that reaches the API server; in the stage's namespace
-//! and on its ports, with an operator of its own.
+//! `quinistry up` and its related commands, as a user runs them on a machine that reaches the API server: in
+//! the stage's namespace, on the stage's ports, with an operator of its own.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,104 +14,107 @@ use tokio::process::Command;
 use super::pods::is_ready;
 use super::{Stage, diagnosis, shell, wait};
 
-/// What `up` calls its resource.
+/// Name that `up` gives its resource.
 pub const NAME: &str = "quinistry";
-/// What `up` calls its operator.
+/// Name that `up` gives its operator.
 pub const OPERATOR: &str = "quinistry-operator";
-/// Of everything that `up` has made.
-const MADE: &str = "app.kubernetes.io/managed-by=quinistry-up";
-/// Far beyond what anything takes.
+/// Selector of all objects that `up` creates.
+const MANAGED_BY_UP: &str = "app.kubernetes.io/managed-by=quinistry-up";
+/// Deadline far beyond the usual durations.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-/// Plays where no other operator is, and sees to it that what `up` made is gone when it ends, unless that is to be kept.
-pub async fn alone(stage: &Stage, play: impl Future<Output = Result<()>>) -> Result<()> {
-    stage.operator().leave(&stage.world).await?;
-    tidy(stage).await?;
+/// Runs a story without the shared operator. After a failure, removes the objects that `up` created, unless
+/// these are to be kept.
+pub async fn without_shared_operator(stage: &Stage, play: impl Future<Output = Result<()>>) -> Result<()> {
+    stage.operator().stop_shared(&stage.world).await?;
+    delete_leftovers(stage).await?;
     let result = play.await;
     let Err(error) = result else { return Ok(()) };
-    let mut seen = String::new();
+    let mut descriptions = String::new();
     for namespace in [stage.namespace.clone(), namespace(stage)] {
-        seen += &diagnosis::of_namespace(&stage.world, &namespace).await;
+        descriptions += &diagnosis::of_namespace(&stage.world, &namespace).await;
     }
     if std::env::var_os("QUINISTRY_E2E_KEEP").is_none() {
         let _ = down(stage).await;
     }
-    Err(anyhow!("{error:#}\n{seen}"))
+    Err(anyhow!("{error:#}\n{descriptions}"))
 }
 
-/// What an earlier run has kept for a look has an operator, too.
-async fn tidy(stage: &Stage) -> Result<()> {
+/// Deletes what an earlier run kept for inspection, which includes an operator.
+async fn delete_leftovers(stage: &Stage) -> Result<()> {
     let api = Api::<Namespace>::all(stage.world.client.clone());
-    let made = ListParams::default().labels(MADE);
-    for one in api.list(&made).await? {
+    let selection = ListParams::default().labels(MANAGED_BY_UP);
+    for one in api.list(&selection).await? {
         api.delete(&one.name_any(), &DeleteParams::default()).await?;
     }
-    wait::until_none(&api, &made, DEADLINE, "what an earlier `up` made is gone").await
+    wait::until_none(&api, &selection, DEADLINE, "what an earlier `up` created is gone").await
 }
 
-/// Where its operator is.
+/// Returns the namespace of the stage's operator.
 pub fn namespace(stage: &Stage) -> String {
     format!("{}-operator", stage.namespace)
 }
 
-/// A command of an executable, for the stage's namespace.
-pub fn command(stage: &Stage, executable: &Path, words: &[&str]) -> Command {
+/// Builds a command of an executable for the stage's namespace.
+pub fn command(stage: &Stage, executable: &Path, arguments: &[&str]) -> Command {
     let program = executable.to_string_lossy();
     let place = ["--namespace", &stage.namespace];
-    shell::command([program.as_ref()].iter().chain(words).chain(&place))
+    shell::command([program.as_ref()].iter().chain(arguments).chain(&place))
 }
 
-/// `quinistry up` for the stage's ports, with more words.
-pub fn up(stage: &Stage, executable: &Path, words: &[&str]) -> Command {
+/// Builds `quinistry up` for the stage's ports, with more arguments.
+pub fn up(stage: &Stage, executable: &Path, arguments: &[&str]) -> Command {
     let port = stage.base_port.to_string();
     let up = ["up", "--base-port", &port];
-    command(stage, executable, &[up.as_slice(), words].concat())
+    command(stage, executable, &[up.as_slice(), arguments].concat())
 }
 
-/// Raises three generations of an executable and waits for them; says how long that took, and gives it.
+/// Raises three generations of an executable and waits for them. Prints the last line of the output, and
+/// returns the duration.
 pub async fn raise(stage: &Stage, executable: &Path) -> Result<Duration> {
     let began = Instant::now();
-    let said =
+    let output =
         shell::text(up(stage, executable, &["--generations", "3", "--wait", "--timeout", "120"])).await?;
-    stage.say(said.lines().last().unwrap_or_default());
+    stage.log(output.lines().last().unwrap_or_default());
     Ok(began.elapsed())
 }
 
-/// Runs a command that must not succeed, and gives what it said.
-pub async fn refused(command: Command) -> Result<String> {
+/// Runs a command that must fail, and returns its output.
+pub async fn expect_failure(command: Command) -> Result<String> {
     let shown = format!("{:?}", command.as_std());
     match shell::output(command).await {
         Ok(_) => bail!("{shown} succeeded"),
-        // What it said is part of why it failed.
+        // The output is part of the error.
         Err(error) => Ok(format!("{error:#}")),
     }
 }
 
-/// Takes all of it down, and gives what that said.
+/// Runs `quinistry down`, and returns its output.
 pub async fn down(stage: &Stage) -> Result<String> {
-    let said = shell::text(command(stage, &stage.world.first.path, &["down", "--yes"])).await?;
+    let output = shell::text(command(stage, &stage.world.first.path, &["down", "--yes"])).await?;
     let gone = ListParams::default().fields(&format!("metadata.name={}", namespace(stage)));
     let api = Api::<Namespace>::all(stage.world.client.clone());
     wait::until_none(&api, &gone, DEADLINE, "the operator's namespace is gone").await?;
-    Ok(said)
+    Ok(output)
 }
 
-/// The operator's Deployment.
+/// Returns the operator's Deployment.
 pub async fn deployment(stage: &Stage) -> Result<Deployment> {
     let api = Api::<Deployment>::namespaced(stage.world.client.clone(), &namespace(stage));
-    api.get(OPERATOR).await.context("there is an operator")
+    api.get(OPERATOR).await.context("the operator's Deployment exists")
 }
 
-/// The operator's pods.
+/// Returns the API of the operator's pods.
 pub fn operators(stage: &Stage) -> Api<Pod> {
     Api::namespaced(stage.world.client.clone(), &namespace(stage))
 }
 
-/// Waits until an operator of whose pod something is true is Ready, and gives the pod.
+/// Waits until an operator's pod is Ready and satisfies a condition, and returns the pod.
 pub async fn operator(stage: &Stage, what: &str, is: impl Fn(&Pod) -> bool) -> Result<Pod> {
-    let good = |pod: &&Pod| is_ready(pod) && is(pod);
+    let matches = |pod: &&Pod| is_ready(pod) && is(pod);
     let all = ListParams::default();
     let pods = operators(stage);
-    let pods = wait::until_all(&pods, &all, DEADLINE, what, |pods| pods.iter().any(|pod| good(&pod))).await?;
-    pods.into_iter().find(|pod| good(&pod)).context("it is there")
+    let pods =
+        wait::until_all(&pods, &all, DEADLINE, what, |pods| pods.iter().any(|pod| matches(&pod))).await?;
+    pods.into_iter().find(|pod| matches(&pod)).context("a pod matches")
 }

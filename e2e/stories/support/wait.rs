@@ -1,4 +1,4 @@
-//! Waiting for conditions: for objects by watching them, for the rest by asking again. Never for a span of time.
+//! Waits for conditions, never for a span of time: watches objects, and polls everything else.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use kube::api::{ListParams, WatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-/// How often to ask where nothing can be watched.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Interval between attempts where nothing can be watched.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Waits until what the selection holds satisfies a condition, and gives it.
+/// Waits until the selected objects satisfy a condition, and returns them.
 pub async fn until_all<K>(
     api: &Api<K>,
     selection: &ListParams,
@@ -24,7 +24,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut last = Vec::new();
-    let look = async {
+    let polling = async {
         loop {
             let page = api.list(selection).await?;
             let version = page.metadata.resource_version.unwrap_or_default();
@@ -35,11 +35,11 @@ where
             let mut watch = WatchParams::default();
             watch.label_selector.clone_from(&selection.label_selector);
             watch.field_selector.clone_from(&selection.field_selector);
-            // Whatever happens, an expired watch included: look again.
+            // Whatever the watch returns, an expired one included, the next step is to list again.
             let _ = api.watch(&watch, &version).await?.boxed().try_next().await;
         }
     };
-    let result = tokio::time::timeout(deadline, look).await;
+    let result = tokio::time::timeout(deadline, polling).await;
     let Ok(result) = result else {
         let names: Vec<_> = last.iter().map(ResourceExt::name_any).collect();
         return Err(anyhow!("not within {} s: {what}; there are {names:?}", deadline.as_secs()));
@@ -48,7 +48,7 @@ where
     Ok(last)
 }
 
-/// Waits until one object satisfies a condition, and gives it.
+/// Waits until one object satisfies a condition, and returns it.
 pub async fn until<K>(
     api: &Api<K>,
     name: &str,
@@ -64,7 +64,7 @@ where
     found.into_iter().next().context("the condition holds for an object")
 }
 
-/// Waits until nothing of a kind is left.
+/// Waits until no object of a kind is left.
 pub async fn until_none<K>(api: &Api<K>, selection: &ListParams, deadline: Duration, what: &str) -> Result<()>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -72,16 +72,16 @@ where
     until_all(api, selection, deadline, what, <[K]>::is_empty).await.map(drop)
 }
 
-/// Asks again and again until it succeeds.
-pub async fn eventually<T, F>(deadline: Duration, what: &str, mut ask: impl FnMut() -> F) -> Result<T>
+/// Calls a function again and again until it succeeds.
+pub async fn eventually<T, F>(deadline: Duration, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     let end = tokio::time::Instant::now() + deadline;
-    let mut ticks = tokio::time::interval(AGAIN);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     loop {
         ticks.tick().await;
-        match ask().await {
+        match attempt().await {
             Ok(value) => return Ok(value),
             Err(error) if tokio::time::Instant::now() > end => {
                 return Err(error.context(format!("not within {} s: {what}", deadline.as_secs())));

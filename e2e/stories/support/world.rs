@@ -1,4 +1,4 @@
-//! What all stories stand on: the cluster's API and nodes, and the images that are made of the executable under test.
+//! Environment of all stories: the cluster's API and nodes, and the images made of the executable under test.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,38 +13,38 @@ use kube::{Api, Client};
 
 use super::cluster::ClusterNode;
 use super::kind::KindNode;
-use super::node::Serving;
+use super::node::NodeRegistry;
 use super::{Node, shell, wait};
 
-/// An executable, the image that it serves, and its bootstrap image as it is loaded onto every node.
+/// An executable, its image, and its bootstrap image as loaded onto every node.
 pub struct Executable {
     pub path: PathBuf,
-    /// Its bootstrap image, as `image save` wrote it.
+    /// The bootstrap image, as `image save` wrote it.
     pub archive: PathBuf,
     pub digest: String,
     pub image: String,
 }
 
 impl Executable {
-    /// Its image, as a registry on a port of each node's localhost has it.
+    /// Returns the image's name in a registry on a port of each node's localhost.
     pub fn at(&self, port: i32) -> String {
         format!("localhost:{port}/quinistry@{}", self.digest)
     }
 }
 
-/// How the operator comes to run.
+/// Place where the operator runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// In the cluster, by the chart.
+pub enum OperatorPlace {
+    /// In the cluster, installed by the chart.
     Helm,
     /// As a process beside the stories, which must reach the pods.
     Beside,
-    /// Somebody else sees to it; the definition is applied all the same.
+    /// Managed outside the stories, which only apply the definition.
     Elsewhere,
 }
 
-impl How {
-    pub fn find() -> Result<Self> {
+impl OperatorPlace {
+    pub fn from_environment() -> Result<Self> {
         match std::env::var("QUINISTRY_E2E_OPERATOR").as_deref() {
             Ok("helm") | Err(_) => Ok(Self::Helm),
             Ok("beside") => Ok(Self::Beside),
@@ -54,26 +54,26 @@ impl How {
     }
 }
 
-/// The cluster and what was brought to it.
+/// The cluster, and the images loaded onto it.
 pub struct World {
     pub client: Client,
     pub nodes: Vec<Box<dyn Node>>,
     pub first: Executable,
-    /// One byte longer: the same program, another fixed point.
+    /// A copy of the first executable, one byte longer, so that the fixed point differs.
     pub second: Executable,
     pub root: PathBuf,
     pub helm: PathBuf,
-    pub operator: How,
-    /// Whether the nodes are network namespaces of this machine, so that a process of it reaches the pods.
+    pub operator: OperatorPlace,
+    /// True if the nodes are network namespaces of this machine, so that its processes reach the pods.
     pub local: bool,
-    /// Whether all is done in full, however long that takes.
+    /// True if stories run in full, however long that takes (`QUINISTRY_E2E_SOAK`).
     pub soak: bool,
     _files: tempfile::TempDir,
 }
 
 impl World {
-    /// From the environment that `e2e/run` prepares; `None` without one.
-    pub async fn find() -> Result<Option<Arc<Self>>> {
+    /// Reads the environment that `e2e/run` prepares. Returns `None` without a cluster.
+    pub async fn from_environment() -> Result<Option<Arc<Self>>> {
         let Some(provider) = std::env::var_os("QUINISTRY_E2E_PROVIDER") else { return Ok(None) };
         let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
         let cluster = variable("QUINISTRY_E2E_CLUSTER")?;
@@ -91,14 +91,14 @@ impl World {
 
         let files = tempfile::Builder::new().prefix("quinistry-e2e-").tempdir()?;
         let binary = PathBuf::from(variable("QUINISTRY_E2E_EXECUTABLE")?);
-        let longer = files.path().join("quinistry-second");
-        std::fs::copy(&binary, &longer)?;
-        std::fs::OpenOptions::new().append(true).open(&longer)?.write_all(b"x")?;
-        // The first one under the name that it is given if nobody says anything: what the chart and the sample name.
+        let second_path = files.path().join("quinistry-second");
+        std::fs::copy(&binary, &second_path)?;
+        std::fs::OpenOptions::new().append(true).open(&second_path)?.write_all(b"x")?;
+        // The first image has its default name, which the chart and the sample resource use.
         let published = format!("ghcr.io/quinistry/quinistry:{}", env!("CARGO_PKG_VERSION"));
         let first = prepare(&nodes, &binary, files.path(), &published, &[]).await?;
         let other = "registry.example.com/quinistry:second";
-        let second = prepare(&nodes, &longer, files.path(), other, &["--name", other]).await?;
+        let second = prepare(&nodes, &second_path, files.path(), other, &["--name", other]).await?;
         ensure!(first.digest != second.digest, "a longer executable has the same digest");
         println!("{} nodes, images loaded in {:.1} s", nodes.len(), began.elapsed().as_secs_f32());
         Ok(Some(Arc::new(Self {
@@ -108,7 +108,7 @@ impl World {
             second,
             root: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
             helm: std::env::var_os("QUINISTRY_E2E_HELM").unwrap_or("helm".into()).into(),
-            operator: How::find()?,
+            operator: OperatorPlace::from_environment()?,
             local: provider == "cluster",
             soak: std::env::var_os("QUINISTRY_E2E_SOAK").is_some(),
             _files: files,
@@ -116,11 +116,12 @@ impl World {
     }
 
     /// Serves an executable's own image on a port of every node's localhost, until the guards are dropped.
-    pub async fn serve(&self, executable: &Executable, port: i32) -> Result<Vec<Serving>> {
+    pub async fn serve(&self, executable: &Executable, port: i32) -> Result<Vec<NodeRegistry>> {
         try_join_all(self.nodes.iter().map(|node| node.serve(&executable.path, port))).await
     }
 
-    /// Whether kubelets ask for credentials of images that another pod has pulled: by default since 1.35.
+    /// Returns true if kubelets verify credentials for images that another pod has pulled, the default since
+    /// 1.35.
     pub async fn verifies_pulls(&self) -> Result<bool> {
         let version = self.client.apiserver_version().await?;
         let minor: u32 =
@@ -128,10 +129,10 @@ impl World {
         Ok((version.major.as_str(), minor) >= ("1", 35))
     }
 
-    /// A node by name.
+    /// Returns a node by name.
     pub fn node(&self, name: &str) -> Result<&dyn Node> {
         let found = self.nodes.iter().find(|node| node.name() == name);
-        found.map(|node| &**node).with_context(|| format!("there is no node {name}"))
+        found.map(|node| &**node).with_context(|| format!("node {name} not found"))
     }
 
     /// Loads the bootstrap images onto a node that has lost them.
@@ -140,13 +141,14 @@ impl World {
         node.load(&self.second.archive).await
     }
 
-    /// How many pods a generation on all nodes has.
-    pub fn size(&self) -> i32 {
+    /// Returns the number of pods of a generation on all nodes.
+    pub fn node_count(&self) -> i32 {
         i32::try_from(self.nodes.len()).expect("few nodes")
     }
 }
 
-/// All nodes, once all are ready: `kind create --wait` waits for the control plane only.
+/// Waits until all nodes are ready, and returns their names. `kind create --wait` waits for the control plane
+/// only.
 async fn ready_nodes(client: &Client, count: usize) -> Result<Vec<String>> {
     let ready = |node: &core::Node| {
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
@@ -161,19 +163,19 @@ async fn ready_nodes(client: &Client, count: usize) -> Result<Vec<String>> {
     Ok(nodes.await?.iter().map(kube::ResourceExt::name_any).collect())
 }
 
-/// Asks an executable for its digest and loads its bootstrap image onto every node.
+/// Reads an executable's digest, and loads its bootstrap image onto every node.
 async fn prepare(
     nodes: &[Box<dyn Node>],
     path: &Path,
     folder: &Path,
     image: &str,
-    named: &[&str],
+    name_arguments: &[&str],
 ) -> Result<Executable> {
     let program = path.to_string_lossy();
     let digest = shell::text(shell::command([program.as_ref(), "image", "digest"])).await?;
     let archive = folder.join(format!("{}.tar", path.file_name().expect("a file has a name").display()));
     let save = ["image", "save", "--bootstrap", archive.to_str().context("a plain path")?];
-    shell::output(shell::command([program.as_ref()].iter().chain(&save).chain(named))).await?;
+    shell::output(shell::command([program.as_ref()].iter().chain(&save).chain(name_arguments))).await?;
     try_join_all(nodes.iter().map(|node| node.load(&archive))).await?;
     Ok(Executable { path: path.into(), archive, digest, image: image.into() })
 }
