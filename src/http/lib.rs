@@ -1,11 +1,13 @@
-//! HTTP servers: a listener that bounds its clients, shutdown signals, and logging.
+//! HTTP servers: a listener that bounds its clients, admin routes, metrics, shutdown signals, and logging.
 //!
 //! [`serve`] puts a service behind a listener, with the deadlines and memory budgets that the open
 //! network asks for. This crate knows nothing of the content. Its callers are the registry and the operator's
 //! admin port.
 
+pub mod admin;
 mod departure;
 pub mod memory_budget;
+pub mod metrics;
 pub mod nss;
 mod response_state;
 mod server;

@@ -3,6 +3,7 @@
 //! Reads a request (route, method, query, references, body), calls the handler of its endpoint, and writes
 //! the response. Mounted by the crate's [`State`](crate::State); knows the store, and nothing of listeners.
 
+mod access;
 pub(crate) mod dispatch;
 mod handlers;
 mod method;

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
+use super::access::{self, Target};
 use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
@@ -66,27 +67,26 @@ async fn call_handler(state: &State, request: &Parts, body: &mut Body) -> Result
     let route = route?;
     let builtin = state.0.builtin.as_ref();
     // The built-in repository hides content that was pushed under its name before.
-    if let Some(builtin) = builtin.filter(|_| route.name().is_some_and(Builtin::is_builtin)) {
-        return handle_builtin(builtin, route, method, request).await;
+    let of_builtin = builtin.filter(|_| route.name().is_some_and(Builtin::is_builtin));
+    let target = match (of_builtin, stored) {
+        (Some(_), _) => Target::Builtin,
+        (None, None) => Target::NoStorage,
+        (None, Some(stored)) => Target::Stored(&stored.options),
+    };
+    access::authorize(&route, method, target)?;
+    if let Some(builtin) = of_builtin {
+        return handle_builtin(builtin, route, request).await;
     }
     let query = Query::from_uri(&request.uri);
     let (route, stored) = match (route, stored) {
-        (Route::Base, _) if method == Method::Read => return Ok(json(&serde_json::Map::new())),
-        (Route::Catalog, _) if method == Method::Read => {
-            return listing::catalog(stored, builtin.is_some(), query).await;
-        }
-        (Route::Referrers { name, digest }, _) if method == Method::Read => {
+        (Route::Base, _) => return Ok(json(&serde_json::Map::new())),
+        (Route::Catalog, _) => return listing::catalog(stored, builtin.is_some(), query).await,
+        (Route::Referrers { name, digest }, _) => {
             return referrers::list(stored, name, &digest, query).await;
         }
         (route, Some(stored)) => (route, stored),
-        (Route::Upload { .. } | Route::Uploads { .. }, None) => return Err(Error::UploadUnknown),
         (_, None) => return Err(Error::NameUnknown),
     };
-    if stored.options.read_only && matches!(route, Route::Upload { .. }) {
-        // An upload session can continue only in a registry that accepts writes.
-        return Err(Error::UploadUnknown);
-    }
-    let deletes = stored.options.delete;
     match (route, method) {
         (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query).await,
         (Route::Manifest { name, reference }, Method::Read) => {
@@ -95,13 +95,11 @@ async fn call_handler(state: &State, request: &Parts, body: &mut Body) -> Result
         (Route::Manifest { name, reference }, Method::Put) => {
             manifests::put(stored, name, &reference, request, body).await
         }
-        (Route::Manifest { name, reference }, Method::Delete) if deletes => {
+        (Route::Manifest { name, reference }, Method::Delete) => {
             manifests::delete(stored, name, &reference).await
         }
         (Route::Blob { name, digest }, Method::Read) => blobs::get(stored, name, &digest, request).await,
-        (Route::Blob { name, digest }, Method::Delete) if deletes => {
-            blobs::delete(stored, name, &digest).await
-        }
+        (Route::Blob { name, digest }, Method::Delete) => blobs::delete(stored, name, &digest).await,
         (Route::Uploads { name }, Method::Post) => uploads::post(stored, name, request, body).await,
         (Route::Upload { name, id }, Method::Read) => uploads::get(stored, name, &id).await,
         (Route::Upload { name, id }, Method::Patch) => uploads::patch(stored, name, &id, request, body).await,
@@ -122,16 +120,8 @@ fn check_framing(request: &Parts) -> Result<(), Error> {
     }
 }
 
-/// Answers a request to the built-in repository.
-async fn handle_builtin(
-    builtin: &Builtin,
-    route: Route,
-    method: Method,
-    request: &Parts,
-) -> Result<Response, Error> {
-    if method != Method::Read {
-        return Err(method::BUILTIN_IS_READ_ONLY);
-    }
+/// Answers a read of the built-in repository.
+async fn handle_builtin(builtin: &Builtin, route: Route, request: &Parts) -> Result<Response, Error> {
     let query = Query::from_uri(&request.uri);
     match route {
         Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query).await,
