@@ -20,19 +20,18 @@ use super::query::Query;
 use super::response::body::json;
 use super::response::error::Error;
 use super::route::{Route, RouteError};
-use crate::State;
 use crate::builtin::Builtin;
+use crate::{LimitedStore, State};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Answers a request, and logs the response.
 pub(crate) async fn dispatch(state: &State, request: Request) -> Response {
     let (request, mut body) = request.into_parts();
-    // On the heap, so that its memory (7 KiB) is free while the rest of the body is drained.
-    let handler = Box::pin(async {
+    let mut response = panic::isolate(async {
         call_handler(state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
-    });
-    let mut response = panic::isolate(handler).await;
+    })
+    .await;
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -78,17 +77,48 @@ async fn call_handler(state: &State, request: &Parts, body: &mut Body) -> Result
     if let Some(builtin) = of_builtin {
         return handle_builtin(builtin, route, request).await;
     }
-    let query = Query::from_uri(&request.uri);
-    let (route, stored) = match (route, stored) {
-        (Route::Base, _) => return Ok(json(&serde_json::Map::new())),
-        (Route::Catalog, _) => return listing::catalog(stored, builtin.is_some(), query).await,
-        (Route::Referrers { name, digest }, _) => {
-            return referrers::list(stored, name, &digest, query).await;
+    match stored {
+        // On the heap, so that the memory of these handlers (7 KiB) is taken only for requests that need
+        // them, and is free while the rest of a refused body is drained.
+        Some(stored) => {
+            Box::pin(handle_stored(stored, builtin.is_some(), route, method, request, body)).await
         }
-        (route, Some(stored)) => (route, stored),
-        (_, None) => return Err(Error::NameUnknown),
-    };
+        None => handle_without_storage(builtin.is_some(), route, request).await,
+    }
+}
+
+/// Answers a request to a registry without storage, but for its built-in repository.
+async fn handle_without_storage(has_builtin: bool, route: Route, request: &Parts) -> Result<Response, Error> {
+    let query = Query::from_uri(&request.uri);
+    match route {
+        Route::Base => Ok(base()),
+        Route::Catalog => listing::catalog(None, has_builtin, query).await,
+        Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
+        _ => Err(Error::NameUnknown),
+    }
+}
+
+/// Returns the answer that says that this is a registry (end-1).
+fn base() -> Response {
+    json(&serde_json::Map::new())
+}
+
+/// Answers a request to a registry with storage.
+async fn handle_stored(
+    stored: &LimitedStore,
+    has_builtin: bool,
+    route: Route,
+    method: Method,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    let query = Query::from_uri(&request.uri);
     match (route, method) {
+        (Route::Base, Method::Read) => Ok(base()),
+        (Route::Catalog, Method::Read) => listing::catalog(Some(stored), has_builtin, query).await,
+        (Route::Referrers { name, digest }, Method::Read) => {
+            referrers::list(Some(stored), name, &digest, query).await
+        }
         (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query).await,
         (Route::Manifest { name, reference }, Method::Read) => {
             manifests::get(stored, name, &reference, request).await
