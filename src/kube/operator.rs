@@ -15,27 +15,27 @@ mod cache;
 mod claims;
 mod connection;
 mod deadline;
+mod debounce;
 mod error;
 mod events;
-pub mod identity;
+pub mod generation_zero;
+mod history;
 pub(crate) mod kubeconfig;
 mod leader;
-mod memory;
 mod metrics;
+pub mod naming;
 mod observe;
 mod observed;
 mod obstacle;
-mod pace;
-mod pieces;
 mod plan;
 mod reconcile;
 mod report;
 mod resource;
 mod rival;
+mod seed_parts;
 mod select;
 mod verify;
 mod watches;
-pub mod zero;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,13 +58,13 @@ pub use error::{Category, OperatorError};
 
 use cache::Cache;
 use claims::Claims;
+use debounce::Pace;
+use history::Memories;
 use leader::{Election, Leadership};
-use memory::Memories;
 use metrics::Metrics;
 use observed::{DaemonSet, Node, Pod};
-use pace::Pace;
-use pieces::Pieces;
 use resource::Watched;
+use seed_parts::Pieces;
 use verify::Eyes;
 use watches::Requests;
 
@@ -134,7 +134,7 @@ impl Operator {
 
     /// For a given cluster.
     pub fn new(config: &Config, settings: Settings) -> Result<Arc<Self>, OperatorError> {
-        let name = identity::own();
+        let name = naming::own();
         let lease = settings.lease.clone();
         let (leadership, election) = match settings.lease {
             None => (Arc::new(Leadership::sole()), None),

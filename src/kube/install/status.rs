@@ -17,7 +17,7 @@ use crate::api::names::CLAIM;
 use crate::api::names::labels::{GENERATION, RESOURCE};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::{OPERATOR_GONE, Quinistry, QuinistryStatus};
-use crate::operator::zero::{Trouble, Zero};
+use crate::operator::generation_zero::{Trouble, Zero};
 
 /// Time that a Lease may be silent after it was seen to change.
 const SILENCE: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ use super::status::{Picture, Presence};
 use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
 use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
-use crate::operator::zero::Trouble;
+use crate::operator::generation_zero::Trouble;
 
 /// Colours, if they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

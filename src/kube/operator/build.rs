@@ -18,7 +18,7 @@ use serde_json::Value;
 
 pub(super) use image::is_same_image;
 
-use super::identity;
+use super::naming;
 use super::resource::Resource;
 use crate::api::names::annotations::{APPLIED, TEMPLATE};
 use crate::api::names::{APP, labels, managers};
@@ -100,7 +100,7 @@ pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::Daemo
         [
             (labels::RESOURCE, uid),
             (labels::K8S_APP, APP),
-            (labels::ROLE, identity::role(input.generation)),
+            (labels::ROLE, naming::role(input.generation)),
             (labels::APP_NAME, APP),
             (labels::APP_COMPONENT, "registry"),
             (labels::APP_MANAGED_BY, managers::OPERATOR),
@@ -138,8 +138,8 @@ pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::Daemo
     let mut set = apps::DaemonSet {
         metadata: ObjectMeta {
             name: Some(match input.seed {
-                Some(seed) => identity::carrier_set_name(name, seed.carrier),
-                None => identity::daemon_set_name(name, input.generation),
+                Some(seed) => naming::carrier_set_name(name, seed.carrier),
+                None => naming::daemon_set_name(name, input.generation),
             }),
             namespace: Some(quinistry.namespace().into()),
             labels: Some(all),

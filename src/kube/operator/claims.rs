@@ -4,7 +4,7 @@
 //! Two installations overlap when one looks after all namespaces and the other after one of them; each would
 //! undo what the other does. So an operator acts on the resources of a namespace only while it holds the
 //! Lease `quinistry-claim` there. The holder is not a process but all that elect one leader (see
-//! [`identity::claimant`]), so that a new leader goes on at once. A holder that is gone is followed within 45
+//! [`naming::claimant`]), so that a new leader goes on at once. A holder that is gone is followed within 45
 //! seconds. An operator without the claim writes no status, which is the holder's: it says so in an Event,
 //! its log and a metric.
 //!
@@ -23,8 +23,8 @@ use kube::{Api, Client};
 use tokio::sync::Mutex;
 
 use super::error::{Category, OperatorError};
-use super::identity;
 use super::leader::{Candidate, Moment, Step};
+use super::naming;
 use super::{Operator, watches};
 use crate::api::names::{CLAIM, managers};
 use crate::one_line::one_line;
@@ -91,8 +91,8 @@ impl Claims {
     /// Creates the claims of an operator that elects a leader by `lease` in the client's namespace, or of an
     /// operator without election if there is none.
     pub(super) fn new(client: Client, lease: Option<&str>) -> Self {
-        let name = lease.map_or_else(identity::machine, str::to_owned);
-        let identity = identity::claimant(client.default_namespace(), &name);
+        let name = lease.map_or_else(naming::machine, str::to_owned);
+        let identity = naming::claimant(client.default_namespace(), &name);
         Self { client, identity, is_alone: lease.is_none(), places: Mutex::default() }
     }
 

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use quinistry_oci::Digest;
 use serde_json::Value;
 
-use super::identity;
+use super::naming;
 use super::plan::Lacking;
 use super::resource::Identity;
 use super::rival::Rival;
@@ -318,7 +318,7 @@ impl Observed {
                 // In this order: hardly any pod has no set, and names have to be made.
                 controller.kind == "DaemonSet"
                     && self.daemon_sets.iter().all(|set| set.uid != controller.uid)
-                    && identity::is_of_generation(resource, pod.generation, &controller.name)
+                    && naming::is_of_generation(resource, pod.generation, &controller.name)
             })
         })
     }
@@ -330,8 +330,8 @@ impl DaemonSet {
     #[must_use]
     pub(super) fn is_of(&self, resource: &Identity) -> bool {
         let name = match &self.carrier {
-            Some(carrier) if self.generation == 0 => identity::carrier_set_name(&resource.name, carrier),
-            _ => identity::daemon_set_name(&resource.name, self.generation),
+            Some(carrier) if self.generation == 0 => naming::carrier_set_name(&resource.name, carrier),
+            _ => naming::daemon_set_name(&resource.name, self.generation),
         };
         self.owner == resource.uid && self.namespace == resource.namespace && self.name == name
     }

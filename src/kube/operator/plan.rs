@@ -12,15 +12,15 @@ mod action;
 mod conditions;
 mod diagnose;
 mod generation;
+mod index;
 mod limit;
 mod missing;
-mod places;
+mod need;
 mod ports;
 mod progress;
 mod seed;
-mod step;
+mod text;
 mod validate;
-mod words;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +34,7 @@ use quinistry_quine::REPOSITORY;
 use k8s_openapi::jiff::Timestamp;
 
 use super::build::{self, Input};
-use super::identity;
+use super::naming;
 use super::observed::{DaemonSet, Fetched, Node, Observed, Pod};
 use super::resource::Resource;
 use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Reason};
@@ -42,13 +42,13 @@ use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Reas
 pub(super) use action::{Action, DropPart, VerifyRequest};
 pub(super) use conditions::Words;
 use generation::{Set, View};
+use index::Nodes;
 use limit::limit;
 pub(super) use missing::Missing;
-use places::Nodes;
+pub(super) use need::{Step, plan};
 pub(super) use progress::Lacking;
 use progress::Progress;
 use seed::Seed;
-pub(super) use step::{Step, plan};
 pub(super) use validate::{Share, Valid, validate};
 
 /// How many pods of a generation the operator fetches from.
@@ -180,7 +180,7 @@ impl<'a> Chain<'a> {
     /// Looks at every generation that is wanted, each after the one it depends on.
     fn raise(&mut self) {
         let mut reachable = self.seed.as_ref().is_none_or(Seed::is_whole);
-        for number in identity::first(&self.quinistry.spec)..=self.quinistry.spec.generations {
+        for number in naming::first(&self.quinistry.spec)..=self.quinistry.spec.generations {
             let learning = self.learns(number);
             let sets = if number == 0 { self.seed_sets() } else { vec![self.set(number)] };
             let view = View::new(self, number, sets, reachable, learning);
@@ -244,7 +244,7 @@ impl<'a> Chain<'a> {
         if build::bootstraps(self.quinistry, number) {
             return self.quinistry.spec.image.clone();
         }
-        let port = identity::port(&self.quinistry.spec, number - 1);
+        let port = naming::port(&self.quinistry.spec, number - 1);
         self.digest.as_ref().map(|digest| format!("localhost:{port}/{REPOSITORY}@{digest}"))
     }
 

@@ -18,7 +18,7 @@ use super::observed::{Asked, DaemonSet, Fetched, Observed, Refusal, Rejection};
 use super::plan::{self, Action, Lacking, Missing, Plan, Step, VerifyRequest};
 use super::resource::{Identity, Resource, Watched};
 use super::rival::Rival;
-use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
+use super::{Category, Operator, OperatorError, build, error, events, observe, report, seed_parts};
 use crate::crd::{QuinistryStatus, Reason};
 use crate::one_line::one_line;
 
@@ -114,7 +114,7 @@ impl Operator {
         if quinistry.spec.seed.is_some() || self.observe(quinistry).daemon_set(0).is_some() {
             // Their first list makes this run again.
             let Some(found) = self.pieces.of(self, quinistry)? else {
-                return Ok(Next::requeue(pieces::PATIENCE));
+                return Ok(Next::requeue(seed_parts::PATIENCE));
             };
             altered = self.pieces.altered(&self.client, quinistry, &found).await?;
             parts = found;

@@ -16,7 +16,7 @@ use quinistry_oci::ImageReference;
 use quinistry_quine::REPOSITORY;
 use tokio::sync::Semaphore;
 
-use super::identity::CONTAINER_PORT;
+use super::naming::CONTAINER_PORT;
 use super::observed::{Fetched, PodStart};
 use super::plan::VerifyRequest;
 use crate::api::locks::lock;

@@ -12,7 +12,7 @@ use super::{Input, bootstraps, node_selector, owned, pull_policy};
 use crate::api::names::labels::CARRIER;
 use crate::api::names::{CONTAINER, MAIN_CARRIER};
 use crate::crd::{NetworkMode, TaintEffect, Toleration, TolerationOperator};
-use crate::operator::identity::{self, CONTAINER_PORT};
+use crate::operator::naming::{self, CONTAINER_PORT};
 use crate::operator::resource::Resource;
 use crate::operator::select::LEFT_OUT;
 use crate::seed::{self, Names};
@@ -92,7 +92,7 @@ fn affinity(unlabelled: bool) -> core::Affinity {
 
 fn container(quinistry: &Resource, input: &Input<'_>) -> core::Container {
     let spec = &quinistry.spec;
-    let port = identity::port(spec, input.generation);
+    let port = naming::port(spec, input.generation);
     let host_network = spec.network.mode == NetworkMode::HostNetwork;
     let listen = if host_network { format!("127.0.0.1:{port}") } else { format!("[::]:{CONTAINER_PORT}") };
     let mut args = vec!["serve".to_owned(), "--listen".into(), listen];

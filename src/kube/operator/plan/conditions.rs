@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::diagnose::gravity;
 use super::ports::Owner;
 use super::progress::Progress;
-use super::words::{counted, names, shorten};
+use super::text::{counted, names, shorten};
 use super::{Chain, Seed, View, missing};
 use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, PROGRESSING, READY};
 use crate::crd::{Deviation, Reason};

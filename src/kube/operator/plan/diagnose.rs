@@ -6,10 +6,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::generation::View;
 use super::progress::Progress;
-use super::words::{counted, names, shorten};
+use super::text::{counted, names, shorten};
 use super::{Chain, missing};
 use crate::crd::{Deviation, Reason};
-use crate::operator::identity::CONTAINER_PORT;
+use crate::operator::naming::CONTAINER_PORT;
 use crate::operator::observed::{Fetched, Pod};
 use crate::operator::{build, select};
 

@@ -8,12 +8,12 @@ use quinistry_oci::Digest;
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
 
-use super::places::{Nodes, Pods};
+use super::index::{Nodes, Pods};
 use super::{Chain, LEARNING_SAMPLE, SAMPLE, SUSPICIOUS, diagnose, state};
 use crate::crd::{GenerationStatus, NetworkMode, Proof};
 use crate::operator::observed::{DaemonSet, Fetched, Node, Observed, Pod};
 use crate::operator::resource::Resource;
-use crate::operator::{build, identity, select};
+use crate::operator::{build, naming, select};
 
 /// How many seconds the controller has for making pods before it is asked why there are none.
 const PATIENCE: i64 = 2;
@@ -344,8 +344,8 @@ impl<'a> View<'a> {
         let failure = diagnose::failure(chain, self);
         GenerationStatus {
             generation: self.number,
-            daemon_set: identity::daemon_set_name(chain.quinistry.name(), self.number),
-            port: identity::port(&chain.quinistry.spec, self.number),
+            daemon_set: naming::daemon_set_name(chain.quinistry.name(), self.number),
+            port: naming::port(&chain.quinistry.spec, self.number),
             image: chain.image(self.number).unwrap_or_default(),
             state: state(self, self.is_proven(digest) || stands, failure),
             desired: count(self.selected),

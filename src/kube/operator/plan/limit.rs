@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
 
 use super::Chain;
-use super::places::Pods;
+use super::index::Pods;
 use crate::operator::build::{self, Input};
 use crate::operator::observed::{DaemonSet, Node, Pod};
 

@@ -7,7 +7,7 @@ use quinistry_oci::Digest;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::places::Pods;
+use super::index::Pods;
 use super::ports::by_age;
 use super::{Action, DropPart};
 use crate::api::names::{MAIN_CARRIER, labels};
