@@ -58,18 +58,18 @@ pub use error::{Category, OperatorError};
 
 use cache::Cache;
 use claims::Claims;
-use debounce::Pace;
-use history::Memories;
+use debounce::Debounce;
+use history::Histories;
 use leader::{Election, Leadership};
 use metrics::Metrics;
-use observed::{DaemonSet, Node, Pod};
-use resource::Watched;
-use seed_parts::Pieces;
-use verify::Eyes;
+use observed::{ObservedDaemonSet, ObservedNode, ObservedPod};
+use resource::WatchedResource;
+use seed_parts::SeedParts;
+use verify::Verifier;
 use watches::Requests;
 
 /// How many resources are worked on at once.
-const CONCURRENCY: u16 = 8;
+const MAX_CONCURRENT_RECONCILES: u16 = 8;
 
 /// What an operator is told from outside.
 #[derive(Clone, Debug, Default)]
@@ -92,27 +92,27 @@ pub struct Operator {
     leadership: Arc<Leadership>,
     claims: Claims,
     recorder: Recorder,
-    resources: Store<Watched>,
+    resources: Store<WatchedResource>,
     resources_synced: AtomicBool,
     /// Resources to look at.
     requests: Requests,
-    inbox: Mutex<Option<Inbox>>,
-    daemon_sets: Arc<Cache<DaemonSet>>,
-    pods: Arc<Cache<Pod>>,
-    nodes: Arc<Cache<Node>>,
-    pieces: Pieces,
-    eyes: Arc<Eyes>,
+    inbox: Mutex<Option<RunInputs>>,
+    daemon_sets: Arc<Cache<ObservedDaemonSet>>,
+    pods: Arc<Cache<ObservedPod>>,
+    nodes: Arc<Cache<ObservedNode>>,
+    seed_parts: SeedParts,
+    verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
-    memories: Memories,
-    pace: Pace,
+    histories: Histories,
+    debounce: Debounce,
     /// The kind whose watch has failed for good.
     failed: watch::Sender<Option<&'static str>>,
 }
 
 /// What only the one run needs.
-struct Inbox {
-    writer: Writer<Watched>,
-    requests: UnboundedReceiver<ObjectRef<Watched>>,
+struct RunInputs {
+    writer: Writer<WatchedResource>,
+    requests: UnboundedReceiver<ObjectRef<WatchedResource>>,
     election: Option<Election>,
 }
 
@@ -134,7 +134,7 @@ impl Operator {
 
     /// For a given cluster.
     pub fn new(config: &Config, settings: Settings) -> Result<Arc<Self>, OperatorError> {
-        let name = naming::own();
+        let name = naming::instance_name();
         let lease = settings.lease.clone();
         let (leadership, election) = match settings.lease {
             None => (Arc::new(Leadership::sole()), None),
@@ -159,15 +159,15 @@ impl Operator {
             resources,
             resources_synced: AtomicBool::new(false),
             requests: sender,
-            inbox: Mutex::new(Some(Inbox { writer, requests, election })),
+            inbox: Mutex::new(Some(RunInputs { writer, requests, election })),
             daemon_sets: Arc::new(Cache::new()),
             pods: Arc::new(Cache::new()),
             nodes: Arc::new(Cache::new()),
-            pieces: Pieces::new(settings.own, settings.hand_over),
-            eyes: Arc::new(Eyes::new()?),
+            seed_parts: SeedParts::new(settings.own, settings.hand_over),
+            verifier: Arc::new(Verifier::new()?),
             metrics: Arc::default(),
-            memories: Memories::default(),
-            pace: Pace::default(),
+            histories: Histories::default(),
+            debounce: Debounce::default(),
             failed: watch::Sender::new(None),
         }))
     }
@@ -179,14 +179,14 @@ impl Operator {
         self: Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), OperatorError> {
-        let Some(Inbox { writer, requests, election }) = lock(&self.inbox).take() else {
+        let Some(RunInputs { writer, requests, election }) = lock(&self.inbox).take() else {
             return Ok(());
         };
         let queue = watches::queue(&self, writer, requests, stop);
-        let config = controller::Config::default().concurrency(CONCURRENCY);
+        let config = controller::Config::default().concurrency(MAX_CONCURRENT_RECONCILES);
         let reconciler = controller::applier(
             |resource, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&resource).await }),
-            |resource, error, operator| operator.after(resource.identity(), error),
+            |resource, error, operator| operator.retry_after(resource.identity(), error),
             self.clone(),
             self.resources.clone(),
             queue,
@@ -218,7 +218,7 @@ impl Operator {
             () = reconciler => {}
             error = failed => return Err(error),
             () = Claims::run(self.clone()) => {}
-            holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::Followed { holder }),
+            holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::LostLeadership { holder }),
         }
         election.release().await;
         Ok(())
@@ -237,7 +237,7 @@ impl Operator {
     }
 
     /// The resource of an object, by UID.
-    fn resource(&self, uid: &str) -> Option<ObjectRef<Watched>> {
+    fn resource(&self, uid: &str) -> Option<ObjectRef<WatchedResource>> {
         self.resources
             .find(|resource| resource.identity().uid == uid)
             .map(|resource| ObjectRef::from_obj(&*resource))

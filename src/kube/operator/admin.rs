@@ -11,7 +11,7 @@ use http::header::CONTENT_TYPE;
 use super::Operator;
 
 /// The type of the Prometheus text format.
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The routes.
 pub fn router(operator: Arc<Operator>) -> Router {
@@ -32,5 +32,5 @@ async fn ready(State(operator): State<Arc<Operator>>) -> (StatusCode, &'static s
 }
 
 async fn metrics(State(operator): State<Arc<Operator>>) -> ([(http::HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, METRICS)], operator.metrics())
+    ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], operator.metrics())
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub(super) use image::is_same_image;
 
 use super::naming;
-use super::resource::Resource;
+use super::resource::ValidResource;
 use crate::api::names::annotations::{APPLIED, TEMPLATE};
 use crate::api::names::{APP, labels, managers};
 use crate::crd::QuinistrySpec;
@@ -34,11 +34,11 @@ const NO_SIDECAR_ANNOTATIONS: [(&str, &str); 2] =
     [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
 
 /// How many old revisions to keep: one to look at, one to compare it with.
-const REVISIONS: i32 = 2;
+const REVISION_HISTORY_LIMIT: i32 = 2;
 
 /// What a generation is built from, beside the specification.
 #[derive(Clone, Debug)]
-pub(super) struct Input<'a> {
+pub(super) struct BuildInput<'a> {
     /// Which one.
     pub generation: i32,
     /// The image to start.
@@ -49,18 +49,18 @@ pub(super) struct Input<'a> {
     /// `updateStrategy.rollingUpdate.maxUnavailable`.
     pub max_unavailable: i32,
     /// What generation 0 is made of; nothing for the others.
-    pub seed: Option<Seed<'a>>,
+    pub seed: Option<SeedInput<'a>>,
 }
 
 /// What generation 0 is made of. The image is the carrier.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seed<'a> {
+pub(super) struct SeedInput<'a> {
     /// The carrier's key, or `main`.
     pub carrier: &'a str,
     /// The executable's digest.
     pub executable: &'a Digest,
     /// Into how many pieces it was cut.
-    pub pieces: usize,
+    pub part_count: usize,
 }
 
 /// Architecture of the nodes to select: that of this executable, unless the resource names another.
@@ -76,15 +76,16 @@ pub(super) fn architecture() -> &'static str {
 /// Labels that a node must have.
 #[must_use]
 pub(super) fn node_selector(spec: &QuinistrySpec) -> BTreeMap<String, String> {
-    let mut selector =
-        BTreeMap::from([(labels::NODE_OS, "linux"), (labels::NODE_ARCHITECTURE, architecture())].map(owned));
+    let mut selector = BTreeMap::from(
+        [(labels::NODE_OS, "linux"), (labels::NODE_ARCHITECTURE, architecture())].map(to_owned_pair),
+    );
     selector.extend(spec.node_selector.clone());
     selector
 }
 
 /// The whole object, as it is applied.
 #[must_use]
-pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::DaemonSet {
+pub(super) fn daemon_set(quinistry: &ValidResource, input: &BuildInput<'_>) -> apps::DaemonSet {
     let (name, uid) = (quinistry.name(), quinistry.uid());
     let generation = input.generation.to_string();
     let selector = BTreeMap::from_iter(match input.seed {
@@ -94,7 +95,7 @@ pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::Daemo
         }
         None => vec![(labels::RESOURCE, uid), (labels::GENERATION, &generation)],
     });
-    let selector: BTreeMap<_, _> = selector.into_iter().map(owned).collect();
+    let selector: BTreeMap<_, _> = selector.into_iter().map(to_owned_pair).collect();
     let mut all = selector.clone();
     all.extend(
         [
@@ -105,26 +106,26 @@ pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::Daemo
             (labels::APP_COMPONENT, "registry"),
             (labels::APP_MANAGED_BY, managers::OPERATOR),
         ]
-        .map(owned),
+        .map(to_owned_pair),
     );
     let mut pod_labels = all.clone();
-    pod_labels.extend(NO_SIDECAR_LABELS.map(owned));
+    pod_labels.extend(NO_SIDECAR_LABELS.map(to_owned_pair));
     let mut template = core::PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
-            annotations: Some(NO_SIDECAR_ANNOTATIONS.map(owned).into()),
+            annotations: Some(NO_SIDECAR_ANNOTATIONS.map(to_owned_pair).into()),
             ..ObjectMeta::default()
         }),
         spec: Some(pod::pod(quinistry, input)),
     };
     let hash = hash(&template);
     if let Some(metadata) = &mut template.metadata {
-        metadata.annotations.get_or_insert_default().extend([owned((TEMPLATE, &hash))]);
+        metadata.annotations.get_or_insert_default().extend([to_owned_pair((TEMPLATE, &hash))]);
     }
     let spec = apps::DaemonSetSpec {
         selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
         template,
-        revision_history_limit: Some(REVISIONS),
+        revision_history_limit: Some(REVISION_HISTORY_LIMIT),
         // maxSurge is never set: two pods cannot have one host port, and the API server does not say so.
         update_strategy: Some(apps::DaemonSetUpdateStrategy {
             type_: Some("RollingUpdate".into()),
@@ -150,7 +151,7 @@ pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::Daemo
         status: None,
     };
     let applied = self::hash(&set);
-    set.metadata.annotations = Some(BTreeMap::from([owned((APPLIED, &applied))]));
+    set.metadata.annotations = Some(BTreeMap::from([to_owned_pair((APPLIED, &applied))]));
     set
 }
 
@@ -163,7 +164,7 @@ pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
 /// Returns a `DaemonSet` as another program may apply it before there is a resource: without the hashes by which the
 /// operator knows its own work, over which the two would dispute, and without the resource's UID.
 #[must_use]
-pub(super) fn unsigned(mut set: apps::DaemonSet) -> apps::DaemonSet {
+pub(super) fn without_hashes(mut set: apps::DaemonSet) -> apps::DaemonSet {
     set.metadata.annotations = None;
     set.metadata.owner_references = None;
     set.metadata.labels.get_or_insert_default().remove(labels::RESOURCE);
@@ -236,19 +237,19 @@ fn is_empty(value: &Value) -> bool {
 }
 /// Whether a generation is started from the bootstrap image, and not from its predecessor or from nothing.
 #[must_use]
-pub(super) fn bootstraps(quinistry: &Resource, generation: i32) -> bool {
+pub(super) fn starts_from_bootstrap_image(quinistry: &ValidResource, generation: i32) -> bool {
     generation == 1 && quinistry.spec.seed.is_none()
 }
 
 /// The pull policy of generation 0: the carrier is there, or another one is looked for.
-pub(super) const NEVER: &str = "Never";
+pub(super) const PULL_NEVER: &str = "Never";
 
 /// When a generation's image is pulled.
 #[must_use]
-pub(super) fn pull_policy(quinistry: &Resource, generation: i32) -> &'static str {
+pub(super) fn pull_policy(quinistry: &ValidResource, generation: i32) -> &'static str {
     match generation {
-        0 => NEVER,
-        _ if bootstraps(quinistry, generation) => quinistry.spec.image_pull_policy.as_str(),
+        0 => PULL_NEVER,
+        _ if starts_from_bootstrap_image(quinistry, generation) => quinistry.spec.image_pull_policy.as_str(),
         _ => "IfNotPresent",
     }
 }
@@ -258,7 +259,7 @@ fn hash(value: &impl Serialize) -> String {
     Digest::sha256(&serde_json::to_vec(value).expect("Kubernetes objects are JSON")).hex()[..16].into()
 }
 
-fn owned((key, value): (&str, &str)) -> (String, String) {
+fn to_owned_pair((key, value): (&str, &str)) -> (String, String) {
     (key.into(), value.into())
 }
 

@@ -9,22 +9,22 @@ use std::sync::{Arc, Mutex};
 
 use kube::runtime::watcher::Event;
 
-use super::observed::{DaemonSet, Node, Part, Pod};
+use super::observed::{ObservedDaemonSet, ObservedNode, ObservedPart, ObservedPod};
 use crate::api::locks::lock;
 
 /// What can be kept.
-pub(super) trait Entry: PartialEq {
+pub(super) trait Cacheable: PartialEq {
     /// Takes over what only the earlier one knows. `false`: the earlier one is the newer one after all.
-    fn succeed(&mut self, earlier: &Self) -> bool {
+    fn inherit(&mut self, earlier: &Self) -> bool {
         let _ = earlier;
         true
     }
 }
 
-impl Entry for Part {}
+impl Cacheable for ObservedPart {}
 
-impl Entry for Node {
-    fn succeed(&mut self, earlier: &Self) -> bool {
+impl Cacheable for ObservedNode {
+    fn inherit(&mut self, earlier: &Self) -> bool {
         if self.ready == earlier.ready {
             self.seen = earlier.seen;
         }
@@ -32,8 +32,8 @@ impl Entry for Node {
     }
 }
 
-impl Entry for Pod {
-    fn succeed(&mut self, earlier: &Self) -> bool {
+impl Cacheable for ObservedPod {
+    fn inherit(&mut self, earlier: &Self) -> bool {
         if self.start == earlier.start && self.ready.is_some() == earlier.ready.is_some() {
             self.seen = earlier.seen;
         }
@@ -41,8 +41,8 @@ impl Entry for Pod {
     }
 }
 
-impl Entry for DaemonSet {
-    fn succeed(&mut self, earlier: &Self) -> bool {
+impl Cacheable for ObservedDaemonSet {
+    fn inherit(&mut self, earlier: &Self) -> bool {
         self.accepted |= earlier.accepted
             && earlier.server_generation == self.server_generation
             && earlier.applied == self.applied
@@ -69,7 +69,7 @@ struct Entries<V> {
 
 // === impl Cache ===
 
-impl<V: Entry> Cache<V> {
+impl<V: Cacheable> Cache<V> {
     pub(super) fn new() -> Self {
         let entries = Entries { now: BTreeMap::new(), next: BTreeMap::new() };
         Self { entries: Mutex::new(entries), synced: AtomicBool::new(false) }
@@ -77,7 +77,7 @@ impl<V: Entry> Cache<V> {
 
     /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it
     /// was or as it is; at the end of a list nothing, as all of it may be new.
-    pub(super) fn take(&self, event: Event<(String, Option<V>)>) -> Vec<Arc<V>> {
+    pub(super) fn handle(&self, event: Event<(String, Option<V>)>) -> Vec<Arc<V>> {
         match event {
             Event::Init => {
                 self.lock().next.clear();
@@ -96,7 +96,7 @@ impl<V: Entry> Cache<V> {
                     // A list that is the older one stands nevertheless: the watch brings what it lacks, and after a restore
                     // of the API server's database versions begin anew.
                     if let (Some(earlier), Some(value)) = (entries.now.get(key), Arc::get_mut(value)) {
-                        value.succeed(earlier);
+                        value.inherit(earlier);
                     }
                 }
                 entries.now = next;
@@ -116,7 +116,7 @@ impl<V: Entry> Cache<V> {
     pub(super) fn put(&self, key: String, mut value: V) -> Vec<Arc<V>> {
         let mut entries = self.lock();
         if let Some(earlier) = entries.now.get(&key)
-            && (!value.succeed(earlier) || **earlier == value)
+            && (!value.inherit(earlier) || **earlier == value)
         {
             return Vec::new();
         }
@@ -130,7 +130,7 @@ impl<V: Entry> Cache<V> {
     }
 
     /// From now on what is here may be old, until a list has been brought again.
-    pub(super) fn lost(&self) {
+    pub(super) fn mark_stale(&self) {
         self.synced.store(false, Ordering::Release);
     }
 
@@ -151,8 +151,8 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Known(u64, bool);
 
-    impl Entry for Known {
-        fn succeed(&mut self, earlier: &Self) -> bool {
+    impl Cacheable for Known {
+        fn inherit(&mut self, earlier: &Self) -> bool {
             self.1 |= earlier.1;
             earlier.0 <= self.0
         }
@@ -162,7 +162,7 @@ mod tests {
         let object = |version: &u64| (String::from("larder"), Some(Known(*version, false)));
         let objects = versions.iter().map(object).map(Event::InitApply);
         for event in std::iter::once(Event::Init).chain(objects).chain([Event::InitDone]) {
-            assert!(cache.take(event).is_empty());
+            assert!(cache.handle(event).is_empty());
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
         let cache = Cache::new();
         list(&cache, &[1]);
         cache.put("larder".into(), Known(2, true));
-        cache.lost();
+        cache.mark_stale();
         assert!(!cache.is_synced());
         list(&cache, &[2]);
         assert!(cache.is_synced());
@@ -182,11 +182,11 @@ mod tests {
     fn an_object_that_cannot_be_read_any_more_is_dropped_and_so_is_one_that_was_never_read() {
         let cache = Cache::new();
         list(&cache, &[1]);
-        assert_eq!(*cache.take(Event::Apply(("larder".into(), None)))[0], Known(1, false));
+        assert_eq!(*cache.handle(Event::Apply(("larder".into(), None)))[0], Known(1, false));
         assert!(cache.select(|_| true).is_empty());
         list(&cache, &[2]);
-        assert_eq!(*cache.take(Event::Delete(("larder".into(), None)))[0], Known(2, false));
-        assert!(cache.take(Event::Delete(("larder".into(), None))).is_empty());
+        assert_eq!(*cache.handle(Event::Delete(("larder".into(), None)))[0], Known(2, false));
+        assert!(cache.handle(Event::Delete(("larder".into(), None))).is_empty());
     }
 
     #[test]

@@ -12,10 +12,10 @@ use kube::client::ConfigExt as _;
 use kube::{Client, Config};
 use tower::ServiceExt as _;
 
-use super::deadline::Timely;
+use super::deadline::WithDeadline;
 use super::error::OperatorError;
 use super::kubeconfig;
-use super::leader::{Fenced, Guarded, Leadership, UNDELIVERED};
+use super::leader::{Leadership, UNACKNOWLEDGED_LIMIT, WriteFence, WriteGuard};
 use crate::api::client::{ANSWER, client as over, connections, tcp};
 use crate::connector::connector;
 
@@ -26,13 +26,13 @@ pub(super) fn client(config: &Config, leadership: Arc<Leadership>) -> Result<Cli
 }
 
 fn make(mut config: Config, leadership: Arc<Leadership>) -> kube::Result<Client> {
-    let mut tcp = tcp(UNDELIVERED, UNDELIVERED);
+    let mut tcp = tcp(UNACKNOWLEDGED_LIMIT, UNACKNOWLEDGED_LIMIT);
     tcp.set_nodelay(true);
-    tcp.set_keepalive_interval(Some(UNDELIVERED / 5));
+    tcp.set_keepalive_interval(Some(UNACKNOWLEDGED_LIMIT / 5));
     let tcp = connector(&mut config, tcp)?;
     let fence = leadership.clone();
-    let fenced = tcp.clone().map_response(move |stream| Fenced::new(stream, fence.clone()));
+    let fenced = tcp.clone().map_response(move |stream| WriteFence::new(stream, fence.clone()));
     let reads = connections(config.rustls_https_connector_with_connector(tcp)?);
     let writes = connections(config.rustls_https_connector_with_connector(fenced)?);
-    over(&config, Timely::new(Guarded::new(reads, writes, leadership), ANSWER))
+    over(&config, WithDeadline::new(WriteGuard::new(reads, writes, leadership), ANSWER))
 }

@@ -8,26 +8,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// At least so long: it costs a chain of generations nothing that can be noticed.
-const SHORTEST: Duration = Duration::from_millis(25);
+const MIN_DELAY: Duration = Duration::from_millis(25);
 
 /// At most so long: people wait.
-const LONGEST: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// Plans may take one part in so many of the time.
-const SHARE: u32 = 20;
+const PLANNING_SHARE: u32 = 20;
 
 /// How long the last plan took.
 #[derive(Debug, Default)]
-pub(super) struct Pace(AtomicU64);
+pub(super) struct Debounce(AtomicU64);
 
-impl Pace {
-    pub(super) fn planned(&self, took: Duration) {
+impl Debounce {
+    pub(super) fn record_plan(&self, took: Duration) {
         self.0.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    pub(super) fn gather(&self) -> Duration {
+    pub(super) fn delay(&self) -> Duration {
         let took = Duration::from_micros(self.0.load(Ordering::Relaxed));
-        took.saturating_mul(SHARE).clamp(SHORTEST, LONGEST)
+        took.saturating_mul(PLANNING_SHARE).clamp(MIN_DELAY, MAX_DELAY)
     }
 }
 
@@ -37,11 +37,11 @@ mod tests {
 
     #[test]
     fn plans_that_take_long_are_made_less_often_but_not_seldom() {
-        let pace = Pace::default();
-        assert_eq!(pace.gather(), SHORTEST);
-        pace.planned(Duration::from_millis(10));
-        assert_eq!(pace.gather(), Duration::from_millis(200));
-        pace.planned(Duration::from_secs(2));
-        assert_eq!(pace.gather(), LONGEST);
+        let debounce = Debounce::default();
+        assert_eq!(debounce.delay(), MIN_DELAY);
+        debounce.record_plan(Duration::from_millis(10));
+        assert_eq!(debounce.delay(), Duration::from_millis(200));
+        debounce.record_plan(Duration::from_secs(2));
+        assert_eq!(debounce.delay(), MAX_DELAY);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::reconcile::SAFETY_NET;
+use super::reconcile::RESYNC_PERIOD;
 use crate::api::errors::refusal_code;
 use crate::crd::Reason;
 use crate::one_line::cut;
 
 /// The longest pause after failures.
-const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+const MAX_RETRY_PAUSE: Duration = Duration::from_mins(2);
 
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum OperatorError {
         "failed to watch the ConfigMaps of namespace {namespace}, which hold the pieces of generation 0: the operator \
          needs get, list, watch, create, patch and delete for them there"
     )]
-    Pieces {
+    SeedParts {
         /// Where.
         namespace: String,
     },
@@ -78,7 +78,7 @@ pub enum OperatorError {
     },
     /// This operator led, and was not heard of for so long that another took over.
     #[error("{holder} leads now; this operator ends, so that a new one begins with what has happened since")]
-    Followed {
+    LostLeadership {
         /// Who leads.
         holder: String,
     },
@@ -132,9 +132,9 @@ impl Category {
                 Some(Duration::from_millis(200).saturating_mul(1 << failures.saturating_sub(1).min(5)))
             }
             Self::Forbidden => Some(Duration::from_mins(1)),
-            Self::Invalid => Some(SAFETY_NET),
+            Self::Invalid => Some(RESYNC_PERIOD),
             Self::NotFound | Self::Unreachable => {
-                Some(Duration::from_secs(1).saturating_mul(1 << failures.min(7)).min(LONGEST_PAUSE))
+                Some(Duration::from_secs(1).saturating_mul(1 << failures.min(7)).min(MAX_RETRY_PAUSE))
             }
         }
     }
@@ -164,11 +164,11 @@ impl OperatorError {
             Self::Apply { source, .. } | Self::Claim { source, .. } => Category::of(source),
             Self::Cluster(_)
             | Self::Registry(_)
-            | Self::Pieces { .. }
+            | Self::SeedParts { .. }
             | Self::Watch { .. }
             | Self::Executable(_) => Category::Unreachable,
             Self::Taken { .. } => Category::Invalid,
-            Self::Followed { .. } => Category::NotLeading,
+            Self::LostLeadership { .. } => Category::NotLeading,
         }
     }
 }

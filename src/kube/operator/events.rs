@@ -5,13 +5,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
-use super::resource::Identity;
+use super::resource::ResourceIdentity;
 use crate::api::conditions::{DEGRADED, PROGRESSING, READY};
 use crate::crd::{EventReason, QuinistryStatus};
 use crate::one_line::one_line;
 
 /// The longest note that the API takes, in bytes.
-const NOTE: usize = 1024;
+const MAX_NOTE_BYTES: usize = 1024;
 
 /// Creates the Event of an operator that leaves a resource to another one.
 #[must_use]
@@ -92,15 +92,15 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
 
 fn event(type_: EventType, reason: String, note: String) -> Event {
     let mut note = note;
-    if note.len() > NOTE {
-        let end = (0..=NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
+    if note.len() > MAX_NOTE_BYTES {
+        let end = (0..=MAX_NOTE_BYTES).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
         note.truncate(end);
     }
     Event { type_, action: "Reconcile".into(), reason, note: Some(note), secondary: None }
 }
 
 /// Publishes. (Client required.)
-pub(super) async fn publish(recorder: &Recorder, resource: &Identity, events: Vec<Event>) {
+pub(super) async fn publish(recorder: &Recorder, resource: &ResourceIdentity, events: Vec<Event>) {
     let about = resource.object();
     for event in events {
         if let Err(error) = recorder.publish(&event, &about).await {

@@ -11,7 +11,7 @@ use quinistry_client::proxy::Proxies;
 use reqwest::Url;
 
 /// Keys that may be named in an error. Others may be what is wrong with the file, a token among them.
-const KEYS: [&str; 28] = [
+const NAMEABLE_KEYS: [&str; 28] = [
     "apiVersion",
     "kind",
     "preferences",
@@ -174,8 +174,9 @@ fn key_at(text: &str, line: usize) -> String {
     for line in lines.iter().rev() {
         let inner = line.trim_start_matches([' ', '-']);
         let indent = line.len() - inner.len();
-        let Some(key) =
-            KEYS.iter().find(|key| inner.strip_prefix(**key).is_some_and(|rest| rest.starts_with(':')))
+        let Some(key) = NAMEABLE_KEYS
+            .iter()
+            .find(|key| inner.strip_prefix(**key).is_some_and(|rest| rest.starts_with(':')))
         else {
             continue;
         };

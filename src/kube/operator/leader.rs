@@ -41,33 +41,35 @@ use tokio::sync::watch;
 
 use super::error::NotLeading;
 
-pub(super) use candidate::{Candidate, Step};
-pub(super) use clock::Moment;
+pub(super) use candidate::{LeaseAction, LeaseCandidate};
+pub(super) use clock::BootInstant;
 pub(super) use election::Election;
-pub(super) use fence::Fenced;
-pub(super) use guard::Guarded;
+pub(super) use fence::WriteFence;
+pub(super) use guard::WriteGuard;
 
 /// How long the others wait for a renewal.
-const DURATION: Duration = Duration::from_secs(12);
+const LEASE_DURATION: Duration = Duration::from_secs(12);
 
 /// How long after it began a renewal allows to write.
-const VALID: Duration = Duration::from_secs(6);
+const WRITE_WINDOW: Duration = Duration::from_secs(6);
 
 /// How long sent bytes may stay without acknowledgement. After that the kernel drops them, and they cannot arrive late.
-pub(super) const UNDELIVERED: Duration = Duration::from_secs(5);
+pub(super) const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often it is renewed, and looked at by the others.
-const PERIOD: Duration = Duration::from_secs(2);
+const RENEW_PERIOD: Duration = Duration::from_secs(2);
 
 /// How long one try may take.
-const ATTEMPT: Duration = Duration::from_secs(3);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = assert!(
-    VALID.as_secs() + UNDELIVERED.as_secs() < DURATION.as_secs(),
+    WRITE_WINDOW.as_secs() + UNACKNOWLEDGED_LIMIT.as_secs() < LEASE_DURATION.as_secs(),
     "what the last leader sent has arrived or is lost before the next one begins"
 );
-const _: () =
-    assert!(PERIOD.as_secs() + ATTEMPT.as_secs() < VALID.as_secs(), "one renewal may fail without any harm");
+const _: () = assert!(
+    RENEW_PERIOD.as_secs() + ATTEMPT_TIMEOUT.as_secs() < WRITE_WINDOW.as_secs(),
+    "one renewal may fail without any harm"
+);
 
 /// Whether this operator may write.
 #[derive(Debug)]
@@ -80,7 +82,7 @@ enum Term {
     /// Somebody else leads, or nobody.
     Follows,
     /// It leads, as long as no more is known.
-    Until(Moment),
+    Until(BootInstant),
 }
 
 // === impl Leadership ===
@@ -101,17 +103,17 @@ impl Leadership {
         match *self.0.borrow() {
             Term::Sole => true,
             Term::Follows => false,
-            Term::Until(end) => Moment::now() < end,
+            Term::Until(end) => BootInstant::now() < end,
         }
     }
 
     /// Whether it might not write for a while before, however short: what came to be done then was left undone.
-    fn hold_until(&self, end: Moment) -> bool {
+    fn hold_until(&self, end: BootInstant) -> bool {
         match self.0.send_replace(Term::Until(end)) {
             Term::Sole => false,
             Term::Follows => true,
             // Asked now and not before: whoever was refused was refused before this.
-            Term::Until(before) => before <= Moment::now(),
+            Term::Until(before) => before <= BootInstant::now(),
         }
     }
 
@@ -147,7 +149,7 @@ impl Leadership {
                 Term::Until(end) => {
                     // A renewal extends it, and giving up ends it. The timer stands still in suspend, the
                     // clock does not.
-                    let left = end.since(Moment::now());
+                    let left = end.since(BootInstant::now());
                     if left.is_zero() {
                         return;
                     }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::error::Category;
-use super::plan::Words;
+use super::plan::Conditions;
 use crate::api::locks::lock;
 
 /// Upper bounds of the histogram's buckets in seconds; a reconcile without a look at pods takes a millisecond.
@@ -38,7 +38,7 @@ pub(super) enum Write {
 
 /// What came of a look at a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum VerificationResult {
     /// All bytes are what they should be.
     Whole,
     /// Some are not.
@@ -106,7 +106,7 @@ impl Write {
 
 // === impl Look ===
 
-impl Look {
+impl VerificationResult {
     const ALL: [Self; 3] = [Self::Whole, Self::Corrupt, Self::Failed];
 
     const fn as_str(self) -> &'static str {
@@ -128,7 +128,7 @@ impl Default for Counts {
             buckets: [0; BUCKETS.len()],
             failures: Counter::new("reason", Category::ALL.map(Category::as_str)),
             writes: Counter::new("kind", Write::ALL.map(Write::as_str)),
-            looks: Counter::new("result", Look::ALL.map(Look::as_str)),
+            looks: Counter::new("result", VerificationResult::ALL.map(VerificationResult::as_str)),
             resources: BTreeMap::new(),
             unclaimed: BTreeSet::new(),
         }
@@ -148,7 +148,7 @@ impl Counts {
     }
 
     fn conditions(&self) -> impl Iterator<Item = (String, f64)> {
-        let types = Words::default().all().map(|(kind, _)| kind);
+        let types = Conditions::default().all().map(|(kind, _)| kind);
         let series = types.into_iter().flat_map(|kind| STATUSES.map(|status| (kind, status)));
         series.map(move |one| {
             let count = self.resources.values().filter(|resource| resource.conditions.contains(&one)).count();
@@ -227,13 +227,13 @@ impl Metrics {
     }
 
     /// A pod was looked at.
-    pub(super) fn looked(&self, look: Look) {
+    pub(super) fn looked(&self, look: VerificationResult) {
         self.lock().looks.count(look.as_str());
     }
 
     /// A resource wants so many generations, has so many, and is in these conditions.
-    pub(super) fn reported(&self, uid: &str, desired: usize, ready: usize, words: &Words) {
-        let conditions = words.all().map(|(kind, said)| (kind, said.status));
+    pub(super) fn reported(&self, uid: &str, desired: usize, ready: usize, conditions: &Conditions) {
+        let conditions = conditions.all().map(|(kind, condition)| (kind, condition.status));
         self.lock().resources.insert(uid.into(), Resource { desired, ready, conditions });
     }
 

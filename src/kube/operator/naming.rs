@@ -62,10 +62,10 @@ pub fn claimant(namespace: &str, lease: &str) -> String {
 /// Returns the name, in claims, of an operator that stands for no election: that of its pod or of its
 /// machine, so that a restarted operator goes on with its claims.
 #[must_use]
-pub(super) fn machine() -> String {
+pub(super) fn machine_name() -> String {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).or_else(host);
-    name.map_or_else(own, |name| name.trim().to_owned())
+    name.map_or_else(instance_name, |name| name.trim().to_owned())
 }
 
 /// Returns whether an operator with these arguments looks after the resources of a namespace.
@@ -88,7 +88,7 @@ pub fn looks_after<S: AsRef<str>>(arguments: &[S], namespace: &str) -> bool {
 
 /// This operator's own name, in Leases and Events: its pod's, which a restarted container keeps, or one by chance.
 #[must_use]
-pub(super) fn own() -> String {
+pub(super) fn instance_name() -> String {
     // A map's seed is as good as any number by chance, and needs no generator.
     let chance = || format!("{}-{:016x}", managers::OPERATOR, RandomState::new().build_hasher().finish());
     std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(chance)

@@ -11,8 +11,8 @@ use quinistry_oci::Digest;
 use serde_json::Value;
 
 use super::naming;
-use super::plan::Lacking;
-use super::resource::Identity;
+use super::plan::MissingSince;
+use super::resource::ResourceIdentity;
 use super::rival::Rival;
 use crate::crd::Reason;
 use crate::seed::carrier::Running;
@@ -20,7 +20,7 @@ use crate::seed::carrier::Running;
 /// The questions that were asked beside the watches, in this order. Each is put once before a plan is carried out: an
 /// answer may leave as much open as there was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Asked {
+pub(super) enum QueryStage {
     /// The watches alone.
     #[default]
     Nothing,
@@ -34,13 +34,13 @@ pub(super) enum Asked {
 
 /// Everything that concerns one resource.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Observed {
+pub(super) struct ObservedState {
     /// All nodes of the cluster.
-    pub nodes: Vec<Arc<Node>>,
+    pub nodes: Vec<Arc<ObservedNode>>,
     /// The resource's own.
-    pub daemon_sets: Vec<Arc<DaemonSet>>,
+    pub daemon_sets: Vec<Arc<ObservedDaemonSet>>,
     /// The resource's own.
-    pub pods: Vec<Arc<Pod>>,
+    pub pods: Vec<Arc<ObservedPod>>,
     /// Resources of the kind whose specification can be decoded, in all watched namespaces. The planned one may be
     /// among them.
     pub rivals: Vec<Arc<Rival>>,
@@ -51,21 +51,21 @@ pub(super) struct Observed {
     pub refusals: Vec<Refusal>,
     /// Times since which nodes are without a pod of a generation, as far as this operator has seen; `None` if
     /// it has just begun.
-    pub lacking: Option<Lacking>,
+    pub missing_since: Option<MissingSince>,
     /// What was fetched from running pods, by pod and start.
-    pub fetched: BTreeMap<PodStart, Fetched>,
+    pub fetched: BTreeMap<PodStart, FetchResult>,
     /// The API server's last word on an apply.
     pub rejection: Option<Rejection>,
     /// The `ConfigMaps` of its seed, older ones too.
-    pub parts: Vec<Arc<Part>>,
+    pub parts: Vec<Arc<ObservedPart>>,
     /// UIDs of those that do not hold what they should.
     pub altered: BTreeSet<String>,
     /// Images of running pods, on nodes where it was asked for them.
     pub running: BTreeMap<String, Vec<Running>>,
     /// The operator's own executable.
-    pub own: Own,
+    pub own: OwnExecutable,
     /// Last question that was asked; those before it were asked too.
-    pub asked: Asked,
+    pub queried: QueryStage,
 }
 
 /// A resource's share of the nodes' ports.
@@ -81,7 +81,7 @@ pub(super) struct Holding {
 
 /// The operator's own executable, as a seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Own {
+pub(super) struct OwnExecutable {
     /// Its digest, and into how many pieces it is cut. Nothing when it is not known, as in a build that cannot be an
     /// image.
     pub executable: Option<(Digest, usize)>,
@@ -91,7 +91,7 @@ pub(super) struct Own {
 
 /// One of a seed's `ConfigMaps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct ObservedPart {
     /// Its name.
     pub name: String,
     /// Its namespace.
@@ -103,7 +103,7 @@ pub(super) struct Part {
     /// Which executable.
     pub seed: String,
     /// Into how many pieces that was cut.
-    pub pieces: usize,
+    pub part_count: usize,
     /// UIDs of its owners.
     pub owners: Vec<String>,
     /// When it was made.
@@ -114,7 +114,7 @@ pub(super) struct Part {
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct ObservedNode {
     /// Its name.
     pub name: String,
     /// The kubelet says so.
@@ -135,7 +135,7 @@ pub(super) struct Node {
 
 /// One generation's `DaemonSet`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct DaemonSet {
+pub(super) struct ObservedDaemonSet {
     /// Its name.
     pub name: String,
     /// UID of the `DaemonSet`, which its pods name as their controller's.
@@ -161,7 +161,7 @@ pub(super) struct DaemonSet {
     /// Its specification as it is on the server.
     pub spec: Value,
     /// `metadata.generation` ≤ `status.observedGeneration`.
-    pub settled: bool,
+    pub is_observed: bool,
     /// Pods that the controller wants.
     pub desired: i32,
     /// It is going away.
@@ -198,7 +198,7 @@ pub(super) struct Controller {
 
 /// One pod of one generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pod {
+pub(super) struct ObservedPod {
     /// Its name.
     pub name: String,
     /// Its namespace.
@@ -269,7 +269,7 @@ impl Refusal {
 
 /// What came of fetching every byte from a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fetched {
+pub(super) enum FetchResult {
     /// All bytes hash to what names them, and this is the manifest's digest.
     Whole(Digest),
     /// Bytes that do not hash to what names them.
@@ -291,29 +291,33 @@ pub(super) struct Rejection {
 
 // === impl Observed ===
 
-impl Observed {
+impl ObservedState {
     /// A generation's `DaemonSet`; of generation 0, any of them.
     #[must_use]
-    pub(super) fn daemon_set(&self, generation: i32) -> Option<&DaemonSet> {
+    pub(super) fn daemon_set(&self, generation: i32) -> Option<&ObservedDaemonSet> {
         self.sets_of(generation).next()
     }
 
     /// A generation's `DaemonSets`: generation 0 has one for each carrier.
-    pub(super) fn sets_of(&self, generation: i32) -> impl Iterator<Item = &DaemonSet> {
+    pub(super) fn sets_of(&self, generation: i32) -> impl Iterator<Item = &ObservedDaemonSet> {
         self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
     /// Returns a generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to
     /// adopt.
-    pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
-        let pods = self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.generation == generation);
+    pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &ObservedPod> {
+        let pods = self
+            .pods
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(move |pod: &&ObservedPod| pod.generation == generation);
         pods.filter(move |pod| self.sets_of(generation).any(|set| set.controls(pod)))
     }
 
     /// Returns the pods that outlive their deleted `DaemonSet`: it was named as the resource's own are, and
     /// none of its UID is left.
-    pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &Pod> {
-        self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
+    pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &ObservedPod> {
+        self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&ObservedPod| {
             pod.controller.as_ref().is_some_and(|controller| {
                 // In this order: hardly any pod has no set, and names have to be made.
                 controller.kind == "DaemonSet"
@@ -324,11 +328,11 @@ impl Observed {
     }
 }
 
-impl DaemonSet {
+impl ObservedDaemonSet {
     /// Returns true if the `DaemonSet` is a resource's own: controlled by the resource, beside it, and named
     /// as the operator names it.
     #[must_use]
-    pub(super) fn is_of(&self, resource: &Identity) -> bool {
+    pub(super) fn is_of(&self, resource: &ResourceIdentity) -> bool {
         let name = match &self.carrier {
             Some(carrier) if self.generation == 0 => naming::carrier_set_name(&resource.name, carrier),
             _ => naming::daemon_set_name(&resource.name, self.generation),
@@ -339,7 +343,7 @@ impl DaemonSet {
     /// Returns true if a pod is this set's: controlled by the set, by UID, or in its namespace, selected, and
     /// without any controller. Kubernetes' `DaemonSet` controller adopts such a pod on sight.
     #[must_use]
-    pub(super) fn controls(&self, pod: &Pod) -> bool {
+    pub(super) fn controls(&self, pod: &ObservedPod) -> bool {
         pod.namespace == self.namespace
             && match &pod.controller {
                 Some(controller) => controller.uid == self.uid,
@@ -349,7 +353,7 @@ impl DaemonSet {
 
     /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than
     /// this operator knows of a pod.
-    fn adopts(&self, pod: &Pod) -> bool {
+    fn adopts(&self, pod: &ObservedPod) -> bool {
         self.carrier.is_none()
             && !self.deleting
             && !pod.deleting
@@ -358,10 +362,10 @@ impl DaemonSet {
     }
 }
 
-impl Pod {
+impl ObservedPod {
     /// Returns true if the pod claims to be a resource's own, and is beside it.
     #[must_use]
-    pub(super) fn claims(&self, resource: &Identity) -> bool {
+    pub(super) fn claims(&self, resource: &ResourceIdentity) -> bool {
         self.resource == resource.uid && self.namespace == resource.namespace
     }
 }

@@ -10,8 +10,8 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::error::OperatorError;
-use super::plan::Plan;
-use super::resource::Identity;
+use super::plan::ReconcilePlan;
+use super::resource::ResourceIdentity;
 use crate::api::names::{API_VERSION, KIND, managers};
 use crate::api::types;
 use crate::crd::{GenerationStatus, MAX_DEVIATIONS, QuinistryStatus};
@@ -19,22 +19,22 @@ use crate::crd::{GenerationStatus, MAX_DEVIATIONS, QuinistryStatus};
 /// Returns what is to be said of a resource now that wants so many generations.
 #[must_use]
 pub(super) fn status(
-    resource: &Identity,
+    resource: &ResourceIdentity,
     generations: i32,
-    plan: &Plan,
+    plan: &ReconcilePlan,
     before: Option<&QuinistryStatus>,
     now: Timestamp,
 ) -> QuinistryStatus {
     let generation = resource.generation;
-    let conditions = plan.words.all().map(|(kind, said)| {
+    let conditions = plan.conditions.all().map(|(kind, condition)| {
         let earlier = before
             .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == kind))
-            .filter(|earlier| earlier.status == said.status);
+            .filter(|earlier| earlier.status == condition.status);
         Condition {
             type_: kind.into(),
-            status: said.status.into(),
-            reason: said.reason.to_string(),
-            message: said.message.clone(),
+            status: condition.status.into(),
+            reason: condition.reason.to_string(),
+            message: condition.message.clone(),
             observed_generation: Some(generation),
             last_transition_time: earlier.map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
         }
@@ -71,7 +71,7 @@ pub(super) fn is_mere_progress(before: &QuinistryStatus, now: &QuinistryStatus) 
 /// Writes status upon a version of the resource, and returns the version that comes of it. (Client required.)
 pub(super) async fn write(
     client: &Client,
-    resource: &Identity,
+    resource: &ResourceIdentity,
     status: &QuinistryStatus,
     version: Option<String>,
 ) -> Result<Option<String>, OperatorError> {

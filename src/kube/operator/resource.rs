@@ -16,7 +16,7 @@ use quinistry_oci::Digest;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::plan::{Plan, Share, Valid, validate};
+use super::plan::{ReconcilePlan, Share, ValidSpec, validate};
 use super::rival::Rival;
 use crate::api::names::{API_VERSION, KIND};
 use crate::api::types;
@@ -26,7 +26,7 @@ use crate::one_line::cut;
 
 /// What the API server knows every resource by, whatever its specification holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct ResourceIdentity {
     /// Namespace of the resource.
     pub namespace: String,
     /// Name of the resource.
@@ -45,9 +45,9 @@ pub(super) struct Identity {
 
 /// A resource whose specification can be carried out.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Resource {
+pub(super) struct ValidResource {
     /// Who it is.
-    pub identity: Identity,
+    pub identity: ResourceIdentity,
     /// What it asks for.
     pub spec: Arc<QuinistrySpec>,
     /// `spec.digest`, parsed.
@@ -62,7 +62,7 @@ pub(super) struct Resource {
 
 /// Why nothing can be made of a specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub(super) enum SpecError {
     /// The specification cannot be decoded, for this reason.
     Unreadable(String),
     /// The specification asks for what cannot be done, for this reason.
@@ -71,11 +71,11 @@ pub(super) enum Unfit {
 
 /// A resource as the watch brought it.
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedResource {
     /// Metadata, by which the store knows the resource.
     metadata: ObjectMeta,
-    identity: Identity,
-    resource: Result<Arc<Resource>, Unfit>,
+    identity: ResourceIdentity,
+    resource: Result<Arc<ValidResource>, SpecError>,
     /// The resource as others see it, if its specification can be decoded.
     rival: Option<Arc<Rival>>,
     /// How many generations are wanted, as far as that much can be read.
@@ -85,7 +85,7 @@ pub(super) struct Watched {
 
 // === impl Identity ===
 
-impl Identity {
+impl ResourceIdentity {
     /// Reads metadata; fails with the field that is missing.
     pub(super) fn of(metadata: &ObjectMeta) -> Result<Self, &'static str> {
         let text = |field: &Option<String>, name| field.clone().filter(|text| !text.is_empty()).ok_or(name);
@@ -130,7 +130,7 @@ impl Identity {
     }
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for ResourceIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -138,18 +138,18 @@ impl fmt::Display for Identity {
 
 // === impl Resource ===
 
-impl Resource {
+impl ValidResource {
     /// Parses a resource whose specification was decoded.
-    pub(super) fn parse(quinistry: &Quinistry) -> Result<Self, Unfit> {
-        let identity = Identity::of(&quinistry.metadata)
-            .map_err(|missing| Unfit::Unreadable(format!("{missing} is missing")))?;
+    pub(super) fn parse(quinistry: &Quinistry) -> Result<Self, SpecError> {
+        let identity = ResourceIdentity::of(&quinistry.metadata)
+            .map_err(|missing| SpecError::Unreadable(format!("{missing} is missing")))?;
         Self::new(identity, Arc::new(quinistry.spec.clone()))
     }
 
-    fn new(identity: Identity, spec: Arc<QuinistrySpec>) -> Result<Self, Unfit> {
-        let valid = validate(&identity.name, &spec).map_err(Unfit::Invalid)?;
+    fn new(identity: ResourceIdentity, spec: Arc<QuinistrySpec>) -> Result<Self, SpecError> {
+        let valid = validate(&identity.name, &spec).map_err(SpecError::Invalid)?;
         // Without `..`, so that what is parsed one day is not forgotten here.
-        let Valid { digest, executable, max_unavailable, tolerated } = valid;
+        let ValidSpec { digest, executable, max_unavailable, tolerated } = valid;
         Ok(Self { identity, spec, digest, executable, max_unavailable, tolerated })
     }
 
@@ -171,22 +171,22 @@ impl Resource {
 
 // === impl Unfit ===
 
-impl Unfit {
+impl SpecError {
     /// Plans for such a resource: nothing is done, and that is said.
-    pub(super) fn plan(&self) -> Plan {
+    pub(super) fn plan(&self) -> ReconcilePlan {
         match self {
-            Self::Unreadable(why) => Plan::refused(format!(
+            Self::Unreadable(why) => ReconcilePlan::refused(format!(
                 "this operator cannot read the specification: {why}; it may be of another version, then operator and \
                  definition must be brought to the same one"
             )),
-            Self::Invalid(why) => Plan::refused(why.clone()),
+            Self::Invalid(why) => ReconcilePlan::refused(why.clone()),
         }
     }
 }
 
 // === impl Watched ===
 
-impl Watched {
+impl WatchedResource {
     /// Reads a resource; nothing of an object without name, namespace or UID, which no API server sends.
     pub(super) fn new(object: Guarded<types::Quinistry>) -> Option<Self> {
         let (mut metadata, spec, status, error) = match object.0 {
@@ -196,7 +196,7 @@ impl Watched {
         // Nothing reads these, and they are most of it.
         metadata.managed_fields = None;
         metadata.annotations = None;
-        let identity = Identity::of(&metadata)
+        let identity = ResourceIdentity::of(&metadata)
             .inspect_err(|missing| tracing::warn!("ignoring a Quinistry without {missing}"))
             .ok()?;
         let decoded: Result<QuinistrySpec, String> = match error {
@@ -208,23 +208,23 @@ impl Watched {
         let (resource, rival, generations) = match decoded {
             Ok(spec) => {
                 let spec = Arc::new(spec);
-                let resource = Resource::new(identity.clone(), spec.clone()).map(Arc::new);
+                let resource = ValidResource::new(identity.clone(), spec.clone()).map(Arc::new);
                 let generations = spec.generations;
                 let rival = Rival::new(identity.clone(), spec, resource.is_ok(), status.as_ref());
                 (resource, Some(Arc::new(rival)), generations)
             }
-            Err(why) => (Err(Unfit::Unreadable(why)), None, generations(&spec)),
+            Err(why) => (Err(SpecError::Unreadable(why)), None, generations(&spec)),
         };
         Some(Self { metadata, identity, resource, rival, generations, status })
     }
 
     /// Returns the resource if its specification can be carried out, or why not.
-    pub(super) const fn resource(&self) -> Result<&Arc<Resource>, &Unfit> {
+    pub(super) const fn resource(&self) -> Result<&Arc<ValidResource>, &SpecError> {
         self.resource.as_ref()
     }
 
     /// Returns who the resource is.
-    pub(super) const fn identity(&self) -> &Identity {
+    pub(super) const fn identity(&self) -> &ResourceIdentity {
         &self.identity
     }
 
@@ -250,7 +250,7 @@ fn generations(spec: &Value) -> i32 {
     count.filter(|count| (1..=MAX_GENERATIONS).contains(count)).unwrap_or(1)
 }
 
-impl kube::Resource for Watched {
+impl kube::Resource for WatchedResource {
     type DynamicType = ();
     type Scope = <Quinistry as kube::Resource>::Scope;
 
@@ -285,18 +285,18 @@ mod tests {
 
     use super::*;
 
-    fn read(object: Value) -> Option<Watched> {
-        Watched::new(serde_json::from_value(object).unwrap())
+    fn read(object: Value) -> Option<WatchedResource> {
+        WatchedResource::new(serde_json::from_value(object).unwrap())
     }
 
-    fn watched(spec: &Value) -> Watched {
+    fn watched(spec: &Value) -> WatchedResource {
         let metadata = json!({"name": "larder", "namespace": "pantry", "uid": "u", "generation": 4});
         read(json!({"metadata": metadata, "spec": spec, "status": {"ready": "1/2"}})).unwrap()
     }
 
     fn unreadable(spec: &Value) -> String {
         match watched(spec).resource() {
-            Err(Unfit::Unreadable(why)) => why.clone(),
+            Err(SpecError::Unreadable(why)) => why.clone(),
             other => panic!("{spec}: {other:?}"),
         }
     }
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn a_specification_that_cannot_be_carried_out_tells_why_and_is_seen_by_others() {
         let resource = watched(&json!({"image": "two words", "generations": 3}));
-        assert!(matches!(resource.resource(), Err(Unfit::Invalid(why)) if why.contains("spaces")));
+        assert!(matches!(resource.resource(), Err(SpecError::Invalid(why)) if why.contains("spaces")));
         assert_eq!(resource.generations(), 3);
         assert!(resource.rival().is_some_and(|rival| !rival.may_run), "what runs of it keeps its ports");
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::resource::Identity;
+use super::resource::ResourceIdentity;
 use crate::api::conditions::READY;
 use crate::crd::{QuinistrySpec, QuinistryStatus, Reason};
 
@@ -20,7 +20,7 @@ const REFUSED: [Reason; 5] = [
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rival {
     /// Who it is.
-    pub identity: Identity,
+    pub identity: ResourceIdentity,
     /// What it asks for, which may not be possible.
     pub spec: Arc<QuinistrySpec>,
     /// True if the resource can be raised, and is to be.
@@ -34,7 +34,7 @@ impl Rival {
     /// said of this very specification that nothing of it can run. That operator may be another one than this, and
     /// it alone knows what the API server has refused.
     pub(super) fn new(
-        identity: Identity,
+        identity: ResourceIdentity,
         spec: Arc<QuinistrySpec>,
         is_valid: bool,
         status: Option<&QuinistryStatus>,

@@ -14,8 +14,8 @@ use kube::{Api, Client};
 
 use super::cache::Cache;
 use super::error::OperatorError;
-use super::observed::{Own, Part};
-use super::resource::Resource;
+use super::observed::{ObservedPart, OwnExecutable};
+use super::resource::ValidResource;
 use super::{Operator, observe, watches};
 use crate::api::locks::lock;
 use crate::api::names::labels::{NAME, SEED};
@@ -24,47 +24,47 @@ use crate::lenient::Guarded;
 use crate::seed::Cut;
 
 /// How long the first list of a watch may take, rights included.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Objects that a watch has brought, and the time at which the watch began or was last complete.
-type Watch = (Arc<Cache<Part>>, Instant);
+type NamespaceWatch = (Arc<Cache<ObservedPart>>, Instant);
 
 /// The pieces of all seeds, and this operator's own executable as one.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(super) struct SeedParts {
     own: Option<Cut>,
     hands_over: bool,
     /// Watches by namespace.
-    watched: Mutex<HashMap<String, Watch>>,
+    watched: Mutex<HashMap<String, NamespaceWatch>>,
     /// By UID: whether it holds what it should.
-    sound: Mutex<BTreeMap<String, bool>>,
+    verified: Mutex<BTreeMap<String, bool>>,
 }
 
 // === impl Pieces ===
 
-impl Pieces {
+impl SeedParts {
     pub(super) fn new(own: Option<Cut>, hands_over: bool) -> Self {
-        Self { own, hands_over, watched: Mutex::default(), sound: Mutex::default() }
+        Self { own, hands_over, watched: Mutex::default(), verified: Mutex::default() }
     }
 
     /// This operator's executable as the seed of a resource.
-    pub(super) fn cut(&self, quinistry: &Resource) -> Option<Cut> {
+    pub(super) fn own_seed(&self, quinistry: &ValidResource) -> Option<Cut> {
         self.own.as_ref().map(|own| own.of(quinistry.name()))
     }
 
-    pub(super) fn own(&self) -> Own {
+    pub(super) fn own_executable(&self) -> OwnExecutable {
         let executable = self.own.as_ref().map(|own| (own.digest().clone(), own.pieces()));
-        Own { executable, hands_over: self.hands_over }
+        OwnExecutable { executable, hands_over: self.hands_over }
     }
 
     /// Returns the pieces of a resource, older ones too; `None` while they are being listed, which the caller
     /// waits for elsewhere: a later plan should not rest on an earlier picture. The first call for a
     /// namespace begins to watch it.
-    pub(super) fn of(
+    pub(super) fn list(
         &self,
         operator: &Arc<Operator>,
-        quinistry: &Resource,
-    ) -> Result<Option<Vec<Arc<Part>>>, OperatorError> {
+        quinistry: &ValidResource,
+    ) -> Result<Option<Vec<Arc<ObservedPart>>>, OperatorError> {
         let namespace = quinistry.namespace();
         let (cache, since) = {
             let mut watched = lock(&self.watched);
@@ -76,8 +76,12 @@ impl Pieces {
             (cache.clone(), *since)
         };
         if !cache.is_synced() {
-            let late = since.elapsed() >= PATIENCE;
-            return if late { Err(OperatorError::Pieces { namespace: namespace.into() }) } else { Ok(None) };
+            let late = since.elapsed() >= FIRST_LIST_TIMEOUT;
+            return if late {
+                Err(OperatorError::SeedParts { namespace: namespace.into() })
+            } else {
+                Ok(None)
+            };
         }
         Ok(Some(cache.select(|part| part.resource == quinistry.name())))
     }
@@ -86,13 +90,13 @@ impl Pieces {
     pub(super) async fn altered(
         &self,
         client: &Client,
-        quinistry: &Resource,
-        parts: &[Arc<Part>],
+        quinistry: &ValidResource,
+        parts: &[Arc<ObservedPart>],
     ) -> Result<BTreeSet<String>, OperatorError> {
-        let Some(cut) = self.cut(quinistry) else { return Ok(BTreeSet::new()) };
+        let Some(cut) = self.own_seed(quinistry) else { return Ok(BTreeSet::new()) };
         let mut altered = BTreeSet::new();
         for part in parts.iter().filter(|part| part.seed == cut.names().seed() && !part.deleting) {
-            let known = self.sound().get(&part.uid).copied();
+            let known = self.verified().get(&part.uid).copied();
             let sound = match known {
                 Some(sound) => sound,
                 None => match is_sound(client, &cut, part).await? {
@@ -100,7 +104,7 @@ impl Pieces {
                     None => continue,
                 },
             };
-            self.sound().insert(part.uid.clone(), sound);
+            self.verified().insert(part.uid.clone(), sound);
             if !sound {
                 altered.insert(part.uid.clone());
             }
@@ -109,8 +113,8 @@ impl Pieces {
     }
 
     /// Forgets what is no more.
-    pub(super) fn forget(&self) {
-        let mut sound = self.sound();
+    pub(super) fn prune(&self) {
+        let mut sound = self.verified();
         if sound.is_empty() {
             return;
         }
@@ -120,18 +124,18 @@ impl Pieces {
         sound.retain(|uid, _| alive.contains(uid));
     }
 
-    fn sound(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
-        lock(&self.sound)
+    fn verified(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
+        lock(&self.verified)
     }
 }
 
-fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
+fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<ObservedPart>> {
     let cache = Arc::new(Cache::new());
     let api: Api<Guarded<PartialObjectMeta<ConfigMap>>> = Api::namespaced(operator.client.clone(), namespace);
     watches::supervise(
         operator,
         "configmaps",
-        watches::follow(
+        watches::watch_into(
             operator.clone(),
             api,
             watches::config().labels(&format!("{SEED},{NAME}")),
@@ -145,7 +149,7 @@ fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
 }
 
 /// Whether a piece holds what this executable does; nothing if it is gone.
-async fn is_sound(client: &Client, cut: &Cut, part: &Part) -> Result<Option<bool>, OperatorError> {
+async fn is_sound(client: &Client, cut: &Cut, part: &ObservedPart) -> Result<Option<bool>, OperatorError> {
     let maps: Api<Guarded<types::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let Some(found) =

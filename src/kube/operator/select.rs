@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::build;
-use super::observed::Node;
+use super::observed::ObservedNode;
 use crate::api::names::labels::{EXCLUDE, NODE_ARCHITECTURE};
 use crate::api::names::taints;
 use crate::crd::{QuinistrySpec, TaintEffect, Toleration, TolerationOperator};
@@ -33,19 +33,21 @@ pub(super) const LEFT_OUT: [(&str, &str); 4] = [
 
 /// Whether the resource wants to be on the node.
 #[must_use]
-pub(super) fn selects(spec: &QuinistrySpec, node: &Node) -> bool {
-    has(&node.labels, &build::node_selector(spec)) && !is_left_out(node) && tolerates(&spec.tolerations, node)
+pub(super) fn selects(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
+    has_labels(&node.labels, &build::node_selector(spec))
+        && !is_left_out(node)
+        && tolerates(&spec.tolerations, node)
 }
 
 /// Whether it would, were it not for the node's architecture.
 #[must_use]
-pub(super) fn misses_by_architecture(spec: &QuinistrySpec, node: &Node) -> bool {
+pub(super) fn misses_by_architecture(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
     let mut selector = build::node_selector(spec);
     if spec.node_selector.contains_key(NODE_ARCHITECTURE) {
         return false;
     }
     let ours = selector.remove(NODE_ARCHITECTURE);
-    has(&node.labels, &selector)
+    has_labels(&node.labels, &selector)
         && !is_left_out(node)
         && tolerates(&spec.tolerations, node)
         && node.labels.get(NODE_ARCHITECTURE) != ours.as_ref()
@@ -58,15 +60,15 @@ pub(super) fn disjoint(one: &QuinistrySpec, other: &QuinistrySpec) -> bool {
     one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
 }
 
-fn is_left_out(node: &Node) -> bool {
+fn is_left_out(node: &ObservedNode) -> bool {
     LEFT_OUT.iter().any(|(key, value)| node.labels.get(*key).is_some_and(|label| label == value))
 }
 
-fn has(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
+fn has_labels(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-fn tolerates(tolerations: &[Toleration], node: &Node) -> bool {
+fn tolerates(tolerations: &[Toleration], node: &ObservedNode) -> bool {
     node.taints.iter().filter(|(_, _, effect)| effect != "PreferNoSchedule").all(|(key, value, effect)| {
         TOLERATED.contains(&key.as_str())
             || tolerations.iter().any(|toleration| {

@@ -22,9 +22,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError};
 
-use super::cache::{Cache, Entry};
+use super::cache::{Cache, Cacheable};
 use super::error::Category;
-use super::resource::Watched;
+use super::resource::WatchedResource;
 use super::{Operator, observe};
 use crate::api::names::labels::RESOURCE;
 use crate::api::types::{self, Metadata as _};
@@ -33,7 +33,7 @@ use crate::one_line::one_line;
 
 /// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
 /// six times as long.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// Seconds after which a watch is ended and begun again where it was. One that says nothing for five seconds
 /// longer hangs, as behind a proxy that has forgotten it, and is begun again too; so nothing is older than
@@ -42,18 +42,18 @@ const WATCH_SECONDS: u32 = 40;
 
 /// kube's pauses, but never that long.
 #[derive(Default)]
-struct Soon(DefaultBackoff);
+struct CappedBackoff(DefaultBackoff);
 
 /// Where to put the resources to look at.
-pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Watched>>;
+pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<WatchedResource>>;
 
 /// Starts the watches, and yields the resources to look at until `stop` resolves.
 pub(super) fn queue(
     operator: &Arc<Operator>,
-    writer: Writer<Watched>,
-    mut requests: mpsc::UnboundedReceiver<ObjectRef<Watched>>,
+    writer: Writer<WatchedResource>,
+    mut requests: mpsc::UnboundedReceiver<ObjectRef<WatchedResource>>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> impl Stream<Item = Result<ObjectRef<Watched>, Infallible>> + Send {
+) -> impl Stream<Item = Result<ObjectRef<WatchedResource>, Infallible>> + Send {
     let sender = operator.requests.clone();
     let client = operator.client.clone();
     let namespace = operator.namespace.as_deref();
@@ -67,7 +67,7 @@ pub(super) fn queue(
         supervise(
             operator,
             "daemonsets",
-            follow(
+            watch_into(
                 operator.clone(),
                 api::<Guarded<types::DaemonSet>>(client.clone(), namespace),
                 owned.clone(),
@@ -80,7 +80,7 @@ pub(super) fn queue(
         supervise(
             operator,
             "pods",
-            follow(
+            watch_into(
                 operator.clone(),
                 api::<Guarded<types::Pod>>(client.clone(), namespace),
                 owned,
@@ -93,14 +93,14 @@ pub(super) fn queue(
         supervise(
             operator,
             "nodes",
-            follow(
+            watch_into(
                 operator.clone(),
                 Api::<Guarded<types::Node>>::all(client),
                 config(),
                 sender,
                 operator.nodes.clone(),
                 observe::node,
-                |operator, _| everyone(operator),
+                |operator, _| all_resources(operator),
             ),
         ),
     ];
@@ -117,7 +117,7 @@ pub(super) fn queue(
             let Some(first) = first else { break };
             tokio::select! {
                 () = &mut stop => break,
-                () = tokio::time::sleep(operator.pace.gather()) => {}
+                () = tokio::time::sleep(operator.debounce.delay()) => {}
             }
             let mut all = HashSet::from([first]);
             while let Ok(request) = requests.try_recv() {
@@ -176,15 +176,15 @@ where
 async fn resources(
     operator: Arc<Operator>,
     api: Api<Guarded<types::Quinistry>>,
-    writer: Writer<Watched>,
+    writer: Writer<WatchedResource>,
     requests: Requests,
 ) {
     let events = events(api, config(), || operator.resources_synced.store(false, Ordering::Release));
     let watched = events.filter_map(async |event| {
         Some(Ok::<_, watcher::Error>(match event {
-            Event::Apply(object) => Event::Apply(Watched::new(object)?),
-            Event::InitApply(object) => Event::InitApply(Watched::new(object)?),
-            Event::Delete(object) => Event::Delete(Watched::new(object)?),
+            Event::Apply(object) => Event::Apply(WatchedResource::new(object)?),
+            Event::InitApply(object) => Event::InitApply(WatchedResource::new(object)?),
+            Event::Delete(object) => Event::Delete(WatchedResource::new(object)?),
             Event::Init => Event::Init,
             Event::InitDone => Event::InitDone,
         }))
@@ -217,24 +217,24 @@ async fn resources(
 
 /// Has all of them looked at: one may be waiting for another's ports, or have to give way.
 pub(super) fn request_all(operator: &Operator) {
-    for resource in everyone(operator) {
+    for resource in all_resources(operator) {
         let _ = operator.requests.send(resource);
     }
 }
 
-fn everyone(operator: &Operator) -> Vec<ObjectRef<Watched>> {
+fn all_resources(operator: &Operator) -> Vec<ObjectRef<WatchedResource>> {
     operator.resources.state().iter().map(|resource| ObjectRef::from_obj(&**resource)).collect()
 }
 
 /// Objects of another kind: into their cache, and on to those whom a change concerns.
-pub(super) async fn follow<K, V: Entry>(
+pub(super) async fn watch_into<K, V: Cacheable>(
     operator: Arc<Operator>,
     api: Api<Guarded<K>>,
     config: watcher::Config,
     requests: Requests,
     cache: Arc<Cache<V>>,
     view: impl Fn(K) -> Option<(String, V)>,
-    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<Watched>>,
+    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<WatchedResource>>,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
@@ -243,10 +243,10 @@ pub(super) async fn follow<K, V: Entry>(
         let key = key(object.meta());
         (key, object.readable().and_then(&view).map(|(_, value)| value))
     };
-    let mut events = std::pin::pin!(events(api, config, || cache.lost()));
+    let mut events = std::pin::pin!(events(api, config, || cache.mark_stale()));
     while let Some(event) = events.next().await {
         let whole = matches!(event, Event::InitDone);
-        let changed = cache.take(map(event, keep));
+        let changed = cache.handle(map(event, keep));
         // Whoever was to be looked at meanwhile was not: the picture was old.
         if whole {
             request_all(&operator);
@@ -278,14 +278,14 @@ fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {
 
 /// What there is of one kind. A watch that fails begins anew, later and later, with a list: watched on from where it was, it
 /// would not tell when it has caught up. `lost` hears that from now on what was brought is old.
-fn events<K>(api: Api<K>, config: watcher::Config, lost: impl Fn()) -> impl Stream<Item = Event<K>>
+fn events<K>(api: Api<K>, config: watcher::Config, on_stale: impl Fn()) -> impl Stream<Item = Event<K>>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
     let begin = move || Box::pin(watcher(api.clone(), config.clone()));
-    let watch = (begin(), Soon::default(), begin, lost);
-    stream::unfold(watch, async |(mut watching, mut pauses, begin, lost)| {
+    let watch = (begin(), CappedBackoff::default(), begin, on_stale);
+    stream::unfold(watch, async |(mut watching, mut pauses, begin, on_stale)| {
         loop {
             match watching.next().await? {
                 Ok(event) => {
@@ -293,12 +293,12 @@ where
                     if matches!(event, Event::Apply(_) | Event::Delete(_)) {
                         pauses.reset();
                     }
-                    return Some((event, (watching, pauses, begin, lost)));
+                    return Some((event, (watching, pauses, begin, on_stale)));
                 }
                 Err(error) => {
-                    lost();
-                    complain::<K>(&error);
-                    tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+                    on_stale();
+                    log_watch_error::<K>(&error);
+                    tokio::time::sleep(pauses.next().unwrap_or(MAX_WATCH_PAUSE)).await;
                     watching = begin();
                 }
             }
@@ -307,7 +307,7 @@ where
 }
 
 /// People should know.
-fn complain<K: Resource>(error: &watcher::Error)
+fn log_watch_error<K: Resource>(error: &watcher::Error)
 where
     K::DynamicType: Default,
 {
@@ -329,15 +329,15 @@ where
 
 // === impl Soon ===
 
-impl Iterator for Soon {
+impl Iterator for CappedBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+        self.0.next().map(|pause| pause.min(MAX_WATCH_PAUSE))
     }
 }
 
-impl Backoff for Soon {
+impl Backoff for CappedBackoff {
     fn reset(&mut self) {
         self.0.reset();
     }
@@ -347,7 +347,7 @@ impl Backoff for Soon {
 mod tests {
     use kube::Config;
 
-    use super::{LONGEST_PAUSE, Soon, supervise};
+    use super::{CappedBackoff, MAX_WATCH_PAUSE, supervise};
     use crate::operator::{Operator, OperatorError, Settings};
 
     #[tokio::test]
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_watch_asks_again_later_but_soon() {
-        let pauses: Vec<_> = Soon::default().take(20).collect();
-        assert!(pauses[0] < LONGEST_PAUSE && pauses[19] == LONGEST_PAUSE, "{pauses:?}");
+        let pauses: Vec<_> = CappedBackoff::default().take(20).collect();
+        assert!(pauses[0] < MAX_WATCH_PAUSE && pauses[19] == MAX_WATCH_PAUSE, "{pauses:?}");
     }
 }

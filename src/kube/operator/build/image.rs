@@ -6,7 +6,7 @@ const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// An image's name in its parts.
 #[derive(Debug, PartialEq, Eq)]
-struct Name<'a> {
+struct ImageName<'a> {
     repository: String,
     tag: Option<&'a str>,
     digest: Option<&'a str>,
@@ -14,7 +14,7 @@ struct Name<'a> {
 
 // === impl Name ===
 
-impl<'a> Name<'a> {
+impl<'a> ImageName<'a> {
     fn of(image: &'a str) -> Self {
         let (named, digest) = match image.split_once('@') {
             Some((named, digest)) => (named, Some(digest)),
@@ -48,7 +48,7 @@ pub(in crate::operator) fn is_same_image(wanted: &str, found: &str) -> bool {
     if wanted == found {
         return true;
     }
-    let (wanted, found) = (Name::of(wanted), Name::of(found));
+    let (wanted, found) = (ImageName::of(wanted), ImageName::of(found));
     let tag = wanted.tag.or(wanted.digest.is_none().then_some("latest"));
     let same_tag = found.tag.is_none_or(|found| tag.is_none_or(|tag| tag == found));
     let pinned = found.digest.is_some() && wanted.digest.is_none_or(|digest| found.digest == Some(digest));

@@ -8,43 +8,43 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Input, bootstraps, node_selector, owned, pull_policy};
+use super::{BuildInput, node_selector, pull_policy, starts_from_bootstrap_image, to_owned_pair};
 use crate::api::names::labels::CARRIER;
 use crate::api::names::{CONTAINER, MAIN_CARRIER};
 use crate::crd::{NetworkMode, TaintEffect, Toleration, TolerationOperator};
 use crate::operator::naming::{self, CONTAINER_PORT};
-use crate::operator::resource::Resource;
+use crate::operator::resource::ValidResource;
 use crate::operator::select::LEFT_OUT;
 use crate::seed::{self, Names};
 
 /// User and group of the registry; the image's own, and numeric so that the kubelet can see that it is not root.
-const USER: i64 = 65532;
+const USER_ID: i64 = 65532;
 
 /// A registry has answered within this or not at all; the kubelet kills what goes on longer.
 const GRACE_SECONDS: i64 = 10;
 
-pub(super) fn pod(quinistry: &Resource, input: &Input<'_>) -> core::PodSpec {
+pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::PodSpec {
     let spec = &quinistry.spec;
-    let bootstraps = bootstraps(quinistry, input.generation);
+    let starts_from_bootstrap_image = starts_from_bootstrap_image(quinistry, input.generation);
     let secrets: Vec<_> = spec
         .image_pull_secrets
         .iter()
-        .filter(|_| bootstraps)
+        .filter(|_| starts_from_bootstrap_image)
         .map(|secret| core::LocalObjectReference { name: secret.name.clone() })
         .collect();
     let mut selector = node_selector(spec);
     let carrier = input.seed.map(|seed| seed.carrier);
-    selector.extend(carrier.filter(|key| *key != MAIN_CARRIER).map(|key| owned((CARRIER, key))));
+    selector.extend(carrier.filter(|key| *key != MAIN_CARRIER).map(|key| to_owned_pair((CARRIER, key))));
     core::PodSpec {
         containers: vec![container(quinistry, input)],
         node_selector: Some(selector),
         affinity: Some(affinity(carrier == Some(MAIN_CARRIER))),
         volumes: input
             .seed
-            .map(|seed| seed::pod::volumes(&Names::new(quinistry.name(), seed.executable), seed.pieces)),
-        tolerations: some_if_any(spec.tolerations.iter().map(toleration).collect()),
-        image_pull_secrets: some_if_any(secrets),
-        priority_class_name: some_if_said(&spec.priority_class_name),
+            .map(|seed| seed::pod::volumes(&Names::new(quinistry.name(), seed.executable), seed.part_count)),
+        tolerations: non_empty_list(spec.tolerations.iter().map(toleration).collect()),
+        image_pull_secrets: non_empty_list(secrets),
+        priority_class_name: non_empty(&spec.priority_class_name),
         host_network: (spec.network.mode == NetworkMode::HostNetwork).then_some(true),
         automount_service_account_token: Some(false),
         // The registry asks for no names; some clusters have no DNS, and would say so in an Event for each pod.
@@ -53,8 +53,8 @@ pub(super) fn pod(quinistry: &Resource, input: &Input<'_>) -> core::PodSpec {
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         security_context: Some(core::PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
+            run_as_user: Some(USER_ID),
+            run_as_group: Some(USER_ID),
             seccomp_profile: Some(core::SeccompProfile {
                 type_: "RuntimeDefault".into(),
                 localhost_profile: None,
@@ -90,7 +90,7 @@ fn affinity(unlabelled: bool) -> core::Affinity {
     }
 }
 
-fn container(quinistry: &Resource, input: &Input<'_>) -> core::Container {
+fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Container {
     let spec = &quinistry.spec;
     let port = naming::port(spec, input.generation);
     let host_network = spec.network.mode == NetworkMode::HostNetwork;
@@ -128,7 +128,7 @@ fn container(quinistry: &Resource, input: &Input<'_>) -> core::Container {
             name: Some("registry".into()),
             container_port: if host_network { port } else { CONTAINER_PORT },
             host_port: Some(port),
-            host_ip: if host_network { None } else { some_if_said(&spec.network.host_ip) },
+            host_ip: if host_network { None } else { non_empty(&spec.network.host_ip) },
             protocol: Some("TCP".into()),
         }]),
         // Asked every second: how soon the next generation starts depends on it.
@@ -155,7 +155,7 @@ fn container(quinistry: &Resource, input: &Input<'_>) -> core::Container {
     }
 }
 
-fn resources(quinistry: &Resource) -> core::ResourceRequirements {
+fn resources(quinistry: &ValidResource) -> core::ResourceRequirements {
     let merged = |defaults: &[(&str, &str)], given: &BTreeMap<String, IntOrString>| {
         let mut all: BTreeMap<_, _> =
             defaults.iter().map(|&(name, amount)| (name.to_owned(), Quantity(amount.into()))).collect();
@@ -178,7 +178,7 @@ fn resources(quinistry: &Resource) -> core::ResourceRequirements {
 
 fn toleration(toleration: &Toleration) -> core::Toleration {
     core::Toleration {
-        key: some_if_said(&toleration.key),
+        key: non_empty(&toleration.key),
         operator: Some(
             match toleration.operator {
                 TolerationOperator::Equal => "Equal",
@@ -186,7 +186,7 @@ fn toleration(toleration: &Toleration) -> core::Toleration {
             }
             .into(),
         ),
-        value: some_if_said(&toleration.value),
+        value: non_empty(&toleration.value),
         effect: match toleration.effect {
             TaintEffect::Any => None,
             TaintEffect::NoSchedule => Some("NoSchedule".into()),
@@ -197,10 +197,10 @@ fn toleration(toleration: &Toleration) -> core::Toleration {
     }
 }
 
-fn some_if_said(text: &str) -> Option<String> {
+fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.into())
 }
 
-fn some_if_any<T>(items: Vec<T>) -> Option<Vec<T>> {
+fn non_empty_list<T>(items: Vec<T>) -> Option<Vec<T>> {
     (!items.is_empty()).then_some(items)
 }

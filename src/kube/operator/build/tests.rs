@@ -6,7 +6,7 @@ use super::*;
 
 const IMAGE: &str = "registry.example.com/larder:1";
 
-fn quinistry(spec: &Value) -> Resource {
+fn quinistry(spec: &Value) -> ValidResource {
     let digest = Digest::sha256(b"the image");
     let mut all = json!({"image": IMAGE, "digest": digest.as_str()});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -16,11 +16,11 @@ fn quinistry(spec: &Value) -> Resource {
         "metadata": {"name": "larder", "namespace": "pantry", "uid": "uid-larder"},
         "spec": all,
     });
-    Resource::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    ValidResource::parse(&serde_json::from_value(object).unwrap()).unwrap()
 }
 
 fn built(spec: &Value, generation: i32, digest: Option<&Digest>) -> Value {
-    let input = Input { generation, image: IMAGE, digest, max_unavailable: 1, seed: None };
+    let input = BuildInput { generation, image: IMAGE, digest, max_unavailable: 1, seed: None };
     serde_json::to_value(daemon_set(&quinistry(spec), &input)).unwrap()
 }
 

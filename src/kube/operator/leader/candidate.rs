@@ -8,24 +8,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::ObjectMeta;
 
-use super::Moment;
+use super::BootInstant;
 
 /// The longest that a holder is waited for, whatever it has written.
-const LONGEST: Duration = Duration::from_mins(1);
+const MAX_LEASE_DURATION: Duration = Duration::from_mins(1);
 
 /// One that would lead.
 #[derive(Debug)]
-pub(in crate::operator) struct Candidate {
+pub(in crate::operator) struct LeaseCandidate {
     identity: String,
     /// Time after which a lease that is not renewed expires for the other candidates.
     duration: Duration,
     /// The version of another's Lease, and when it was first seen.
-    rival: Option<(Option<String>, Moment)>,
+    rival: Option<(Option<String>, BootInstant)>,
 }
 
 /// What to do.
 #[derive(Debug, PartialEq)]
-pub(in crate::operator) enum Step {
+pub(in crate::operator) enum LeaseAction {
     /// There is no Lease.
     Create(Lease),
     /// It is this one's, or free, or has run out. Its version goes along, so that only one of several succeeds.
@@ -36,29 +36,37 @@ pub(in crate::operator) enum Step {
 
 // === impl Candidate ===
 
-impl Candidate {
+impl LeaseCandidate {
     pub(in crate::operator) fn new(identity: String, duration: Duration) -> Self {
         Self { identity, duration, rival: None }
     }
 
     /// What to do about the Lease as it was just seen.
-    pub(in crate::operator) fn step(&mut self, lease: Option<Lease>, now: Moment, clock: Timestamp) -> Step {
+    pub(in crate::operator) fn step(
+        &mut self,
+        lease: Option<Lease>,
+        now: BootInstant,
+        clock: Timestamp,
+    ) -> LeaseAction {
         let Some(lease) = lease else {
-            return Step::Create(Lease { metadata: ObjectMeta::default(), spec: Some(self.begin(0, clock)) });
+            return LeaseAction::Create(Lease {
+                metadata: ObjectMeta::default(),
+                spec: Some(self.begin(0, clock)),
+            });
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
         if holder == self.identity {
             self.rival = None;
             let spec = LeaseSpec { renew_time: Some(MicroTime(clock)), ..self.known(spec) };
-            return Step::Replace(Lease { spec: Some(spec), ..lease });
+            return LeaseAction::Replace(Lease { spec: Some(spec), ..lease });
         }
         if !holder.is_empty() && !self.has_run_out(&lease, &spec, now) {
-            return Step::Wait(holder);
+            return LeaseAction::Wait(holder);
         }
         self.rival = None;
         let transitions = spec.lease_transitions.unwrap_or_default().saturating_add(1);
-        Step::Replace(Lease { spec: Some(self.begin(transitions, clock)), ..lease })
+        LeaseAction::Replace(Lease { spec: Some(self.begin(transitions, clock)), ..lease })
     }
 
     /// The Lease, given back.
@@ -90,7 +98,7 @@ impl Candidate {
     }
 
     /// Whether nothing has happened to it for as long as its holder asked for.
-    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: Moment) -> bool {
+    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: BootInstant) -> bool {
         let version = lease.metadata.resource_version.clone();
         let since = match &self.rival {
             Some((seen, since)) if *seen == version => *since,
@@ -100,7 +108,8 @@ impl Candidate {
             }
         };
         let asked = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let patience = asked.map_or(self.duration, Duration::from_secs).clamp(self.duration, LONGEST);
+        let patience =
+            asked.map_or(self.duration, Duration::from_secs).clamp(self.duration, MAX_LEASE_DURATION);
         now.since(since) >= patience
     }
 }

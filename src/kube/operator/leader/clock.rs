@@ -8,11 +8,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// A moment on `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::operator) struct Moment(Duration);
+pub(in crate::operator) struct BootInstant(Duration);
 
 // === impl Moment ===
 
-impl Moment {
+impl BootInstant {
     /// Reads the clock.
     pub(in crate::operator) fn now() -> Self {
         let now = clock_gettime(ClockId::Boottime);
@@ -26,7 +26,7 @@ impl Moment {
     }
 }
 
-impl Add<Duration> for Moment {
+impl Add<Duration> for BootInstant {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
@@ -36,14 +36,14 @@ impl Add<Duration> for Moment {
 
 #[cfg(test)]
 mod tests {
-    use super::Moment;
+    use super::BootInstant;
 
     #[test]
     fn the_clock_counts_the_time_that_the_machine_was_suspended() {
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
         // The kernel shows CLOCK_BOOTTIME there; read a moment earlier.
-        assert!(Moment::now().0.as_secs_f64() >= seconds - 0.02);
-        assert!(Moment::now() <= Moment::now());
+        assert!(BootInstant::now().0.as_secs_f64() >= seconds - 0.02);
+        assert!(BootInstant::now() <= BootInstant::now());
     }
 }

@@ -9,30 +9,30 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::candidate::{Candidate, Step};
-use super::{ATTEMPT, DURATION, Leadership, Moment, PERIOD, VALID};
+use super::candidate::{LeaseAction, LeaseCandidate};
+use super::{ATTEMPT_TIMEOUT, BootInstant, LEASE_DURATION, Leadership, RENEW_PERIOD, WRITE_WINDOW};
 use crate::api::names::managers;
 use crate::one_line::one_line;
 use crate::operator::error::Category;
 
 /// When to look again after somebody else was quicker.
-const AT_ONCE: Duration = Duration::from_millis(100);
+const CONTESTED_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// One operator's part in it.
 #[derive(Debug)]
 pub(in crate::operator) struct Election {
     leases: Api<Lease>,
     name: String,
-    candidate: Candidate,
+    candidate: LeaseCandidate,
     leadership: Arc<Leadership>,
     /// The Lease as this operator has written it last, which saves asking for it.
     written: Option<Lease>,
     /// Of whom or of what was spoken last, so that each is said once.
-    said: String,
+    logged: String,
 }
 
 /// What came of a try.
-enum Outcome {
+enum RenewalOutcome {
     Leads,
     Follows(String),
     /// Somebody else wrote at the same time.
@@ -53,10 +53,10 @@ impl Election {
         Self {
             leases: Api::default_namespaced(client),
             name,
-            candidate: Candidate::new(identity, DURATION),
+            candidate: LeaseCandidate::new(identity, LEASE_DURATION),
             leadership,
             written: None,
-            said: String::new(),
+            logged: String::new(),
         }
     }
 
@@ -65,46 +65,46 @@ impl Election {
     pub(in crate::operator) async fn run(&mut self, take_up: impl Fn()) -> String {
         let mut has_led = false;
         loop {
-            let began = Moment::now();
+            let began = BootInstant::now();
             // Not by how the last one ended: a try that took too long may still have been heard.
-            let outcome = tokio::time::timeout(ATTEMPT, self.attempt()).await;
+            let outcome = tokio::time::timeout(ATTEMPT_TIMEOUT, self.attempt()).await;
             let pause = match outcome {
-                Ok(Ok(Outcome::Leads)) => {
+                Ok(Ok(RenewalOutcome::Leads)) => {
                     has_led = true;
-                    self.say("leading", || tracing::info!("leading"));
-                    if self.leadership.hold_until(began + VALID) {
+                    self.log_once("leading", || tracing::info!("leading"));
+                    if self.leadership.hold_until(began + WRITE_WINDOW) {
                         take_up();
                     }
-                    PERIOD
+                    RENEW_PERIOD
                 }
-                Ok(Ok(Outcome::Follows(holder))) => {
+                Ok(Ok(RenewalOutcome::Follows(holder))) => {
                     self.leadership.give_up();
                     if has_led {
                         return holder;
                     }
-                    self.say(&holder, || tracing::info!(leader = holder, "following"));
-                    PERIOD
+                    self.log_once(&holder, || tracing::info!(leader = holder, "following"));
+                    RENEW_PERIOD
                 }
-                Ok(Ok(Outcome::Contested)) => {
+                Ok(Ok(RenewalOutcome::Contested)) => {
                     self.leadership.give_up();
-                    AT_ONCE
+                    CONTESTED_RETRY_DELAY
                 }
                 Ok(Err(error)) => {
                     let error = one_line(&error);
-                    self.say(&error, || tracing::warn!("cannot see to the Lease, trying on: {error}"));
-                    PERIOD
+                    self.log_once(&error, || tracing::warn!("cannot see to the Lease, trying on: {error}"));
+                    RENEW_PERIOD
                 }
                 Err(_) => {
-                    let seconds = ATTEMPT.as_secs();
-                    self.say("slow", || {
+                    let seconds = ATTEMPT_TIMEOUT.as_secs();
+                    self.log_once("slow", || {
                         tracing::warn!(
                             "cannot see to the Lease, trying on: no answer within {seconds} seconds"
                         );
                     });
-                    PERIOD
+                    RENEW_PERIOD
                 }
             };
-            tokio::time::sleep(pause.saturating_sub(Moment::now().since(began))).await;
+            tokio::time::sleep(pause.saturating_sub(BootInstant::now().since(began))).await;
         }
     }
 
@@ -122,7 +122,7 @@ impl Election {
             }
             kube::Result::Ok(())
         };
-        match tokio::time::timeout(ATTEMPT, release).await {
+        match tokio::time::timeout(ATTEMPT_TIMEOUT, release).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) if Category::of(&error) == Category::Conflict => {}
             Ok(Err(error)) => tracing::warn!("failed to give the Lease back: {}", one_line(&error)),
@@ -130,37 +130,37 @@ impl Election {
         }
     }
 
-    async fn attempt(&mut self) -> Result<Outcome, kube::Error> {
+    async fn attempt(&mut self) -> Result<RenewalOutcome, kube::Error> {
         let lease = match self.written.take() {
             Some(lease) => Some(lease),
             None => self.leases.get_opt(&self.name).await?,
         };
-        let written = match self.candidate.step(lease, Moment::now(), Timestamp::now()) {
-            Step::Wait(holder) => return Ok(Outcome::Follows(holder)),
-            Step::Create(mut lease) => {
+        let written = match self.candidate.step(lease, BootInstant::now(), Timestamp::now()) {
+            LeaseAction::Wait(holder) => return Ok(RenewalOutcome::Follows(holder)),
+            LeaseAction::Create(mut lease) => {
                 lease.metadata.name = Some(self.name.clone());
                 self.leases.create(&parameters(), &lease).await
             }
-            Step::Replace(lease) => self.leases.replace(&self.name, &parameters(), &lease).await,
+            LeaseAction::Replace(lease) => self.leases.replace(&self.name, &parameters(), &lease).await,
         };
         match written {
             Ok(lease) => {
                 self.written = Some(lease);
-                Ok(Outcome::Leads)
+                Ok(RenewalOutcome::Leads)
             }
             // Deleted in the meantime, or made.
             Err(error) if matches!(Category::of(&error), Category::Conflict | Category::NotFound) => {
-                Ok(Outcome::Contested)
+                Ok(RenewalOutcome::Contested)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Says something that was not said last.
-    fn say(&mut self, what: &str, say: impl FnOnce()) {
-        if self.said != what {
-            what.clone_into(&mut self.said);
-            say();
+    fn log_once(&mut self, state: &str, log: impl FnOnce()) {
+        if self.logged != state {
+            state.clone_into(&mut self.logged);
+            log();
         }
     }
 }

@@ -18,14 +18,14 @@ use crate::operator::error::NotLeading;
 
 /// A stream to the API server that carries writes.
 #[derive(Debug)]
-pub(in crate::operator) struct Fenced<S> {
+pub(in crate::operator) struct WriteFence<S> {
     stream: S,
     leadership: Arc<Leadership>,
 }
 
 // === impl Fenced ===
 
-impl<S> Fenced<S> {
+impl<S> WriteFence<S> {
     pub(in crate::operator) const fn new(stream: S, leadership: Arc<Leadership>) -> Self {
         Self { stream, leadership }
     }
@@ -35,7 +35,7 @@ impl<S> Fenced<S> {
     }
 }
 
-impl<S: Read + Unpin> Read for Fenced<S> {
+impl<S: Read + Unpin> Read for WriteFence<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -45,7 +45,7 @@ impl<S: Read + Unpin> Read for Fenced<S> {
     }
 }
 
-impl<S: Write + Unpin> Write for Fenced<S> {
+impl<S: Write + Unpin> Write for WriteFence<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,7 +77,7 @@ impl<S: Write + Unpin> Write for Fenced<S> {
     }
 }
 
-impl<S: Connection> Connection for Fenced<S> {
+impl<S: Connection> Connection for WriteFence<S> {
     fn connected(&self) -> Connected {
         self.stream.connected()
     }

@@ -15,7 +15,7 @@ use super::Leadership;
 
 /// A service for reads and one for writes, which is guarded.
 #[derive(Clone, Debug)]
-pub(in crate::operator) struct Guarded<S, W> {
+pub(in crate::operator) struct WriteGuard<S, W> {
     reads: S,
     writes: W,
     leadership: Arc<Leadership>,
@@ -23,13 +23,13 @@ pub(in crate::operator) struct Guarded<S, W> {
 
 // === impl Guarded ===
 
-impl<S, W> Guarded<S, W> {
+impl<S, W> WriteGuard<S, W> {
     pub(in crate::operator) const fn new(reads: S, writes: W, leadership: Arc<Leadership>) -> Self {
         Self { reads, writes, leadership }
     }
 }
 
-impl<S, W> Service<Request<Body>> for Guarded<S, W>
+impl<S, W> Service<Request<Body>> for WriteGuard<S, W>
 where
     S: Service<Request<Body>>,
     S::Error: Into<BoxError>,

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::operator::resource::Watched;
+use crate::operator::resource::WatchedResource;
 
-fn wire_pod(change: impl Fn(&mut Value)) -> Pod {
+fn wire_pod(change: impl Fn(&mut Value)) -> ObservedPod {
     let mut object = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -158,7 +158,7 @@ fn a_set_is_settled_when_its_controller_has_seen_the_newest_of_it() {
         });
         daemon_set(serde_json::from_value(object).unwrap()).unwrap().1
     };
-    assert!(!set(3).settled && set(4).settled);
+    assert!(!set(3).is_observed && set(4).is_observed);
     let set = set(4);
     assert_eq!((set.owner.as_str(), set.generation, set.version, set.desired), ("u1", 1, 77, 3));
     assert_eq!(set.changed, second("2026-01-02T00:00:00Z"), "the status is no change of the specification");
@@ -232,7 +232,7 @@ fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
 fn rival(name: &str, uid: &str) -> Arc<Rival> {
     let metadata = json!({"name": name, "namespace": "pantry", "uid": uid});
     let object = json!({"metadata": metadata, "spec": {"image": "a"}});
-    let watched = Watched::new(serde_json::from_value(object).unwrap()).unwrap();
+    let watched = WatchedResource::new(serde_json::from_value(object).unwrap()).unwrap();
     watched.rival().unwrap().clone()
 }
 

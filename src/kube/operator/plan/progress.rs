@@ -7,34 +7,34 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::generation::View;
-use super::{Action, Chain};
-use crate::operator::observed::{Node, Pod};
+use super::generation::GenerationView;
+use super::{Action, ChainView};
+use crate::operator::observed::{ObservedNode, ObservedPod};
 
 /// Time in seconds that a pod must have been Ready before its node no longer counts as waiting: a pod that
 /// ends again and again is Ready now and then.
-const STEADY: i64 = 60;
+const STEADY_AFTER_SECONDS: i64 = 60;
 
 /// Time since which no steady pod is there, by generation and node.
-pub(in crate::operator) type Lacking = BTreeMap<(i32, String), Timestamp>;
+pub(in crate::operator) type MissingSince = BTreeMap<(i32, String), Timestamp>;
 
 /// Progress of the chain against its deadline.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct RolloutProgress {
     /// True if nothing has got further for longer than allowed.
     pub(super) late: bool,
     /// Nodes that were waited for longer than allowed, by generation.
     pub(super) overdue: BTreeSet<(i32, String)>,
     /// Times for the next plan.
-    pub(super) lacking: Lacking,
+    pub(super) missing_since: MissingSince,
     /// Time in seconds until the next deadline.
     pub(super) due: Option<i64>,
 }
 
 // === impl Progress ===
 
-impl Progress {
-    pub(super) fn of(chain: &Chain<'_>, actions: &[Action]) -> Self {
+impl RolloutProgress {
+    pub(super) fn of(chain: &ChainView<'_>, actions: &[Action]) -> Self {
         let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
         let passed = |since: Timestamp| chain.now.as_second() - since.as_second() > allowed;
         let last = last(chain);
@@ -42,10 +42,10 @@ impl Progress {
         // pod is not.
         let acts = |action: &Action| !matches!(action, Action::Replace { .. } | Action::Label { .. });
         if actions.iter().any(acts) {
-            return Self { lacking: lacking(chain, last), ..Self::default() };
+            return Self { missing_since: missing_since(chain, last), ..Self::default() };
         }
-        let lacking = lacking(chain, last);
-        let waited: Vec<_> = lacking
+        let missing_since = missing_since(chain, last);
+        let waited: Vec<_> = missing_since
             .iter()
             .filter(|((number, node), _)| {
                 let view = chain.views.iter().find(|view| view.number == *number);
@@ -66,7 +66,7 @@ impl Progress {
         let left = starts.iter().map(|since| since.as_second() + allowed + 1 - chain.now.as_second());
         let due = left.filter(|left| *left > 0).min();
         let late = if waited.is_empty() { last.is_some_and(passed) } else { !overdue.is_empty() };
-        Self { late, overdue, lacking, due }
+        Self { late, overdue, missing_since, due }
     }
 
     pub(super) fn is_overdue(&self, generation: i32, node: &str) -> bool {
@@ -76,10 +76,10 @@ impl Progress {
 
 /// Returns the last sign of life. A node's clock may be wrong in both directions, so that its times count
 /// between those that the API server has given.
-fn last(chain: &Chain<'_>) -> Option<Timestamp> {
+fn last(chain: &ChainView<'_>) -> Option<Timestamp> {
     let created = chain.quinistry.identity.created;
     let sets = chain.observed.daemon_sets.iter().map(|set| set.created.max(set.changed));
-    let came = |pod: &Pod| match pod.ready {
+    let came = |pod: &ObservedPod| match pod.ready {
         // One that was started again was Ready before.
         Some(since) if pod.start.restarts == 0 => Some(since.max(pod.created).min(chain.now)),
         Some(_) => Some(pod.created),
@@ -92,18 +92,18 @@ fn last(chain: &Chain<'_>) -> Option<Timestamp> {
     created.into_iter().chain(sets).chain(current.filter_map(|pod| came(pod))).max()
 }
 
-fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
-    let mut all = Lacking::new();
-    let known = chain.observed.lacking.as_ref();
+fn missing_since(chain: &ChainView<'_>, last: Option<Timestamp>) -> MissingSince {
+    let mut all = MissingSince::new();
+    let known = chain.observed.missing_since.as_ref();
     for view in chain.views.iter().filter(|view| view.exists()) {
         for node in &view.nodes {
             let lacks = view.lacks(node);
             // One that has been waited for is waited for until it is steady.
             let young = || {
                 let ready = view.pod_on(node).and_then(|pod| pod.ready);
-                ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY)
+                ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY_AFTER_SECONDS)
             };
-            if !lacks && known.is_none_or(Lacking::is_empty) {
+            if !lacks && known.is_none_or(MissingSince::is_empty) {
                 continue;
             }
             let key = (view.number, node.name.clone());
@@ -125,6 +125,6 @@ fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
 }
 
 /// Returns the time at which the newest pod on a node was created.
-fn estimate(view: &View<'_>, node: &Node) -> Option<Timestamp> {
+fn estimate(view: &GenerationView<'_>, node: &ObservedNode) -> Option<Timestamp> {
     view.on(&node.name).iter().map(|pod| pod.created).max()
 }

@@ -1,17 +1,17 @@
 //! Words for messages: lists, counts, and as much as fits. The same state gives the same words. Pure.
 
 /// How many nodes a message names.
-const NAMED: usize = 3;
+const MAX_NAMED_NODES: usize = 3;
 
 /// How long a message may be; the schema says so too.
-const MESSAGE: usize = 1024;
+const MAX_MESSAGE_CHARS: usize = 1024;
 
 /// `a, b, c and 4 more`, sorted, so that the same state gives the same words.
 pub(super) fn names(mut nodes: Vec<&str>) -> String {
     nodes.sort_unstable();
     nodes.dedup();
-    let more = nodes.len().saturating_sub(NAMED);
-    nodes.truncate(NAMED);
+    let more = nodes.len().saturating_sub(MAX_NAMED_NODES);
+    nodes.truncate(MAX_NAMED_NODES);
     let list = nodes.join(", ");
     if more > 0 { format!("{list} and {more} more") } else { list }
 }
@@ -23,5 +23,5 @@ pub(super) fn counted(count: usize, noun: &str) -> String {
 
 /// As much as the schema allows.
 pub(super) fn shorten(message: &str) -> String {
-    message.chars().take(MESSAGE).collect()
+    message.chars().take(MAX_MESSAGE_CHARS).collect()
 }

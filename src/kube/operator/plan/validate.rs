@@ -8,7 +8,7 @@ use crate::crd::{MAX_GENERATIONS, NetworkMode, QuinistrySpec};
 
 /// What a specification says that can be done.
 #[derive(Debug)]
-pub(in crate::operator) struct Valid {
+pub(in crate::operator) struct ValidSpec {
     /// `spec.digest`.
     pub digest: Option<Digest>,
     /// `spec.seed.executable`.
@@ -66,7 +66,7 @@ impl Share {
 }
 
 /// Returns what the specification of a resource of this name says, or what is wrong with it.
-pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<Valid, String> {
+pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<ValidSpec, String> {
     let executable = match (&spec.image, &spec.seed) {
         (Some(_), Some(_)) | (None, None) => return Err("exactly one of image and seed must be set".into()),
         (Some(image), None) => {
@@ -109,7 +109,7 @@ pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<
             "digest must be set with HostNetwork: on a node's loopback, nobody else can learn it".into()
         );
     }
-    Ok(Valid { digest, executable, max_unavailable, tolerated })
+    Ok(ValidSpec { digest, executable, max_unavailable, tolerated })
 }
 
 fn parse(text: &str, what: &str) -> Result<Digest, String> {

@@ -15,17 +15,17 @@ fn older() -> Quinistry {
 }
 
 fn blocks(rival: &Quinistry, holdings: &[(&str, i64, bool)]) -> bool {
-    let mut world = World::new(1);
-    world.observed.rivals = vec![super::rival(rival), super::rival(&pinned())];
+    let mut cluster = SimulatedCluster::new(1);
+    cluster.observed.rivals = vec![super::rival(rival), super::rival(&pinned())];
     let held = |&(uid, since, has_pods): &(&str, i64, bool)| {
         (format!("uid-{uid}"), Holding { since: at(since), has_pods, serves_seed: false })
     };
-    world.observed.holdings = holdings.iter().map(held).collect();
-    let plan = world.plan(&pinned());
-    let blocked = plan.words.ready.reason == Reason::PortConflict;
+    cluster.observed.holdings = holdings.iter().map(held).collect();
+    let plan = cluster.plan(&pinned());
+    let blocked = plan.conditions.ready.reason == Reason::PortConflict;
     assert_eq!(blocked, plan.actions.is_empty());
     if blocked {
-        assert!(plan.words.ready.message.contains("elsewhere/cellar"), "{:?}", plan.words.ready);
+        assert!(plan.conditions.ready.message.contains("elsewhere/cellar"), "{:?}", plan.conditions.ready);
     }
     blocked
 }
