@@ -1,4 +1,4 @@
-//! The five conditions, from what the chain shows. Pure.
+//! The five conditions, derived from the chain. Pure.
 
 use std::collections::BTreeSet;
 
@@ -12,29 +12,29 @@ use crate::crd::{Deviation, Reason};
 use crate::operator::observed::{FetchResult, ObservedPod, Rejection};
 use crate::operator::select;
 
-/// One condition, without the times that only the API's form of it has.
+/// One condition, without the times of its API form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::operator) struct PlannedCondition {
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// Why.
+    /// Reason in CamelCase.
     pub reason: Reason,
-    /// In words.
+    /// Message for users.
     pub message: String,
 }
 
-/// All conditions.
+/// All conditions of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::operator) struct Conditions {
     /// Every generation is proven.
     pub ready: PlannedCondition,
-    /// Something is on its way.
+    /// The chain is changing.
     pub progressing: PlannedCondition,
-    /// Nobody else uses the ports.
+    /// No other resource or pod uses the ports.
     pub ports_available: PlannedCondition,
     /// Every generation serves one digest.
     pub fixed_point: PlannedCondition,
-    /// Something is wrong.
+    /// A problem needs attention.
     pub degraded: PlannedCondition,
 }
 
@@ -52,7 +52,7 @@ impl Default for Conditions {
 }
 
 impl Conditions {
-    /// Nothing can be done with the resource.
+    /// Returns the conditions of a resource that is refused as a whole.
     pub(super) fn refused(reason: Reason, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
@@ -63,10 +63,10 @@ impl Conditions {
         }
     }
 
-    /// With their types, in the order in which they are shown.
+    /// Returns the conditions with their types, in the order in which they are shown.
     #[must_use]
     pub(in crate::operator) fn all(&self) -> [(&'static str, &PlannedCondition); 5] {
-        // Without `..`, so that a condition that is added is not forgotten here.
+        // Without `..`, so that a new condition cannot be forgotten here.
         let Self { ready, progressing, ports_available, fixed_point, degraded } = self;
         [
             (READY, ready),
@@ -82,7 +82,7 @@ fn condition(status: &'static str, reason: Reason, message: impl AsRef<str>) -> 
     PlannedCondition { status, reason, message: shorten(message.as_ref()) }
 }
 
-/// Returns the conditions, and whether all is proven but on nodes that have just joined.
+/// Returns the conditions, and true if the chain is proven on all nodes except those that have just joined.
 pub(super) fn derive(
     chain: &ChainView<'_>,
     deviations: &[Deviation],
@@ -105,7 +105,7 @@ pub(super) fn derive(
     (Conditions { ready, progressing, ports_available, fixed_point, degraded }, joining)
 }
 
-/// Problems that stop the chain; the others are only told.
+/// Returns true for problems that stop the chain; the others are only reported.
 const fn stops(reason: Reason) -> bool {
     !matches!(
         reason,
@@ -118,8 +118,8 @@ const fn stops(reason: Reason) -> bool {
     ) && !may_pass(reason)
 }
 
-/// Problems that may pass by themselves: they make a resource Degraded once their node was waited for too
-/// long.
+/// Returns true for problems that may pass by themselves: they make a resource Degraded once their node was
+/// waited for too long.
 const fn may_pass(reason: Reason) -> bool {
     matches!(
         reason,
@@ -272,7 +272,7 @@ fn progressing(
     condition("True", if verifying { Reason::Verifying } else { Reason::RollingOut }, step)
 }
 
-/// What the chain is at.
+/// Describes the generation that the chain works on.
 fn current_step(chain: &ChainView<'_>) -> String {
     let digest = chain.digest.as_ref();
     match chain.views.iter().find(|view| !view.is_proven(digest)) {
@@ -342,7 +342,7 @@ fn all_proven(all: usize) -> String {
     }
 }
 
-/// Where the operator's own look is missing from the proof.
+/// Describes the sampled pods that the operator cannot reach.
 fn unreachable(chain: &ChainView<'_>) -> Option<String> {
     let failed = |pod: &&ObservedPod, view: &GenerationView<'_>| {
         matches!(view.fetched(pod), Some(FetchResult::Failed(_)))
@@ -357,9 +357,9 @@ fn unreachable(chain: &ChainView<'_>) -> Option<String> {
     })
 }
 
-/// Nodes that became ready after the last generation had been made, and where something is still missing: pods, or the
-/// operator's look at them. None while anything else is missing: a node that joins a chain that stands does not unmake
-/// it, but a chain has to stand first.
+/// Returns the nodes that became ready after the last generation was created, and that still lack pods or
+/// results of the operator's verification. Returns none while anything else is missing: a joining node does
+/// not take Ready from a proven chain, but the chain must be proven first.
 fn joining<'a>(chain: &'a ChainView<'_>) -> Vec<&'a str> {
     let stands =
         chain.views.iter().all(GenerationView::is_current) && !chain.has_surplus() && chain.digest.is_some();
@@ -387,13 +387,13 @@ fn joining<'a>(chain: &'a ChainView<'_>) -> Vec<&'a str> {
         joining.push(node.name.as_str());
     }
     if joining.len() == nodes.len() {
-        // Nothing stands anywhere.
+        // No node has all generations yet.
         joining.clear();
     }
     joining
 }
 
-/// The gravest deviation of a kind, in words, with the nodes that share it.
+/// Returns the gravest matching deviation, with the nodes that share it.
 fn describe_worst(deviations: &[Deviation], about: impl Fn(Reason) -> bool) -> Option<(Reason, String)> {
     let worst = deviations
         .iter()

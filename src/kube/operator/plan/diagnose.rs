@@ -1,4 +1,4 @@
-//! What is wrong with which pod on which node, and why. Pure.
+//! Diagnosis: the problem of each pod on each node. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +13,17 @@ use crate::operator::naming::CONTAINER_PORT;
 use crate::operator::observed::{FetchResult, ObservedPod};
 use crate::operator::{build, select};
 
-/// The exit code of `serve` for an image that is not the expected one.
+/// Exit code of `serve` for an image other than the expected one.
 pub(super) const DIGEST_DEVIATES_EXIT_CODE: i32 = 3;
 
-/// What `serve` says when it cannot have its port.
+/// Part of the message of `serve` when its port is taken.
 const CANNOT_LISTEN_MESSAGE: &str = "failed to listen on";
 
-/// So many restarts of a container that is not Ready are a crash loop, even while it runs for a moment.
+/// Number of restarts after which a container that is not Ready is in a crash loop, even while it runs for a
+/// moment.
 const CRASH_LOOP_RESTARTS: i32 = 3;
 
-/// The kubelet's reasons for which an image cannot be had.
+/// Reasons of the kubelet for an image that cannot be pulled.
 const PULL_REASONS: [&str; 7] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -33,14 +34,14 @@ const PULL_REASONS: [&str; 7] = [
     "SignatureValidationFailed",
 ];
 
-/// What to do for a node that has nothing to start in.
+/// Advice for a node without an image that can carry generation 0.
 const NO_CARRIER_MESSAGE: &str = "no image that is there can carry generation 0: put the pause image there, or name an image that is \
                           there in seed.carriers";
 
-/// Why host port conflicts keep a pod from its node, in the scheduler's words.
+/// Part of the scheduler's message about a host port conflict.
 const NO_FREE_PORTS_MESSAGE: &str = "free ports";
 
-/// All deviations, in the order of generations and nodes.
+/// Returns all deviations, sorted by generation, node and reason.
 pub(super) fn deviations(chain: &ChainView<'_>, progress: &RolloutProgress) -> Vec<Deviation> {
     let mut all = Vec::new();
     for node in
@@ -59,7 +60,7 @@ pub(super) fn deviations(chain: &ChainView<'_>, progress: &RolloutProgress) -> V
     for view in &chain.views {
         for pod in &view.pods {
             if let Some((reason, message)) = pod_problem(chain, view, pod) {
-                // The schema wants a text, also of a pod that is for no node.
+                // The schema requires a text, even for a pod that is meant for no node.
                 let node = pod.node.as_deref().unwrap_or_default();
                 all.push(deviation(node, view.number, reason, &message));
             }
@@ -81,13 +82,13 @@ pub(super) fn deviations(chain: &ChainView<'_>, progress: &RolloutProgress) -> V
     all
 }
 
-/// Why a generation failed, if it did: the worst of its pods' problems.
+/// Returns the gravest problem of a generation's pods.
 pub(super) fn failure(chain: &ChainView<'_>, view: &GenerationView<'_>) -> Option<Reason> {
     let problems = view.pods.iter().filter_map(|pod| pod_problem(chain, view, pod));
     problems.map(|(reason, _)| reason).max_by_key(|reason| gravity(*reason))
 }
 
-/// Which of several problems is told first.
+/// Rank of a reason: of several problems, the one with the highest rank is shown.
 pub(super) const fn gravity(reason: Reason) -> u8 {
     match reason {
         Reason::BootstrapDigestDiffers => 10,
@@ -182,7 +183,8 @@ fn digest_problem(
             (served != expected)
                 .then(|| (Reason::DigestMismatch, format!("expected {expected}, and it serves {served}")))
         }
-        // Elsewhere its kubelet and the pod itself vouch for it; here nobody knows yet what it should serve.
+        // With a known digest the kubelet and the pod itself vouch for the content. Here the digest is
+        // unknown.
         FetchResult::Failed(why) => (chain.learns(view.number) && view.learned().is_none()).then(|| {
             let message = format!(
                 "the operator cannot ask it what it serves: let it reach port {CONTAINER_PORT} of the pods, or set \
@@ -193,7 +195,7 @@ fn digest_problem(
     }
 }
 
-/// Who knows the digests knows which nodes have the older image.
+/// Lists the nodes of each digest, so that the user sees which nodes have the older image.
 fn describe_digests(chain: &ChainView<'_>, view: &GenerationView<'_>) -> String {
     let mut nodes = BTreeMap::<&str, Vec<&str>>::new();
     for (pod, served) in view.served() {
@@ -232,7 +234,8 @@ fn pull_problem(
         }
         return Some((Reason::BootstrapImagePullFailed, text));
     }
-    // While the predecessor on the node is not there, there is nothing to pull from, and that is told of it.
+    // Without the predecessor on the node there is nothing to pull from, which the predecessor's own
+    // deviation tells.
     let mut below = chain.below(view).into_iter().flat_map(|below| below.beside(pod));
     below.any(|other| other.ready.is_some()).then_some((Reason::ImagePullFailed, text))
 }

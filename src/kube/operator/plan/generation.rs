@@ -1,4 +1,4 @@
-//! One generation as it is, against what it should be. Pure.
+//! One generation: what exists, compared with what is wanted. Pure.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -15,26 +15,26 @@ use crate::operator::observed::{FetchResult, ObservedDaemonSet, ObservedNode, Ob
 use crate::operator::resource::ValidResource;
 use crate::operator::{build, naming, select};
 
-/// How many seconds the controller has for making pods before it is asked why there are none.
+/// Time in seconds that the `DaemonSet` controller may take to create pods before its Events are queried.
 const CONTROLLER_GRACE_SECONDS: i64 = 2;
 
-/// Selected nodes, ready or not.
+/// Returns the selected nodes, ready or not.
 pub(super) fn selected<'a>(quinistry: &ValidResource, observed: &'a ObservedState) -> Vec<&'a ObservedNode> {
     observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(&quinistry.spec, node)).collect()
 }
 
-/// A `DaemonSet` of a generation: as it should be, which may not be known yet, and as it is.
+/// A `DaemonSet` of a generation: as wanted, which may be unknown yet, and as it is on the server.
 pub(super) struct DaemonSetDiff<'a> {
     pub(super) wanted: Option<apps::DaemonSet>,
     pub(super) live: Option<&'a ObservedDaemonSet>,
-    /// True if the wanted set differs from the live one in the limit alone, which is lower now.
+    /// True if the wanted set differs from the live one only by a lower limit.
     lowers: bool,
-    /// Of what is wanted: looked up once, as each pod is compared with it again and again.
+    /// Template hash of the wanted set, looked up once since each pod is compared with it.
     template: Option<String>,
     image: Option<String>,
 }
 
-// === impl Set ===
+// === impl DaemonSetDiff ===
 
 impl<'a> DaemonSetDiff<'a> {
     pub(super) fn new(wanted: Option<apps::DaemonSet>, live: Option<&'a ObservedDaemonSet>) -> Self {
@@ -48,7 +48,7 @@ impl<'a> DaemonSetDiff<'a> {
         Self { lowers, ..self }
     }
 
-    /// The live object is what is wanted.
+    /// Returns true if the live set equals the wanted one.
     fn is_current(&self) -> bool {
         match (&self.wanted, self.live) {
             (Some(wanted), Some(live)) => {
@@ -73,22 +73,22 @@ impl<'a> DaemonSetDiff<'a> {
     }
 }
 
-/// A generation.
+/// A generation, seen against what it should be.
 pub(super) struct GenerationView<'a> {
     pub(super) number: i32,
-    /// One, but of generation 0, which has one for each carrier.
+    /// One set; for generation 0 one set for each carrier.
     sets: Vec<DaemonSetDiff<'a>>,
-    /// By name, so that samples stay the same.
+    /// Pods sorted by name, so that samples are stable.
     pub(super) pods: Vec<&'a ObservedPod>,
-    /// Its predecessor is proven, so it may be applied.
+    /// True if the predecessor is proven, so that the generation may be applied.
     pub(super) reachable: bool,
-    /// Selected nodes that are ready.
+    /// Selected nodes that the chain waits for.
     pub(super) nodes: Vec<&'a ObservedNode>,
     node_index: Rc<NodeIndex<'a>>,
     pod_index: PodIndex<'a>,
-    /// Asked again and again, and a walk through all nodes.
+    /// Cached, as the answer takes a walk through all nodes.
     rolled_out: OnceCell<bool>,
-    /// Asked for each of these, and a walk through all pods.
+    /// Cached, as the answer takes a walk through all pods.
     served: OnceCell<Vec<(&'a ObservedPod, &'a Digest)>>,
     selected: usize,
     /// Number of nodes that may lack the generation.
@@ -98,7 +98,7 @@ pub(super) struct GenerationView<'a> {
     observed: &'a ObservedState,
 }
 
-// === impl View ===
+// === impl GenerationView ===
 
 impl<'a> GenerationView<'a> {
     pub(super) fn new(
@@ -129,12 +129,12 @@ impl<'a> GenerationView<'a> {
         }
     }
 
-    /// Everything live is what is wanted.
+    /// Returns true if every live set equals the wanted one.
     pub(super) fn is_current(&self) -> bool {
         !self.sets.is_empty() && self.sets.iter().all(DaemonSetDiff::is_current)
     }
 
-    /// Anything of it is there.
+    /// Returns true if one of the sets exists.
     pub(super) fn exists(&self) -> bool {
         self.live_sets().next().is_some()
     }
@@ -143,12 +143,13 @@ impl<'a> GenerationView<'a> {
         self.sets.iter().filter_map(|set| set.live)
     }
 
-    /// When the last part of it was made.
+    /// Returns the creation time of the youngest set.
     pub(super) fn created(&self) -> Option<Timestamp> {
         self.live_sets().map(|live| live.created).max()
     }
 
-    /// Of several that run already, one is changed after the other, as the limit is each one's own.
+    /// Returns the sets to apply. Existing sets are changed one after the other, since each has a limit of
+    /// its own.
     pub(super) fn to_apply(&self) -> Vec<&apps::DaemonSet> {
         let mut changing = false;
         let due = self.sets.iter().filter(|set| set.live.is_none_or(|live| !live.deleting)).filter(|set| {
@@ -158,11 +159,12 @@ impl<'a> GenerationView<'a> {
             }
             set.live.is_none() || !std::mem::replace(&mut changing, true)
         });
-        // A limit is lowered regardless of the generation below: until then too many pods may go at once.
+        // A limit is lowered even if the generation below is not proven: until then too many pods may be
+        // taken away at once.
         due.filter(|set| self.reachable || set.lowers).filter_map(|set| set.wanted.as_ref()).collect()
     }
 
-    /// Its pods, as far as they are on nodes that are ready, are.
+    /// Returns true if all pods of the set on nodes that the chain waits for are Ready and current.
     fn is_settled(&self, set: &DaemonSetDiff<'_>) -> bool {
         let mut pods = self.pods.iter().filter(|pod| set.has_image_of(pod));
         pods.all(|pod| {
@@ -174,24 +176,24 @@ impl<'a> GenerationView<'a> {
         self.sets.iter().any(|set| set.is_of_current_template(pod))
     }
 
-    /// Returns the image that a pod of the current template should have, if the pod has another one.
+    /// Returns the wanted image for a pod of the current template that has another image.
     pub(super) fn rewritten(&self, pod: &ObservedPod) -> Option<&str> {
         let mut sets = self.sets.iter().filter(|set| set.has_template_of(pod));
         let wanted = sets.next().filter(|set| !set.has_image_of(pod))?;
         wanted.image.as_deref().filter(|_| sets.all(|set| !set.has_image_of(pod)))
     }
 
-    /// Returns true if no Ready pod of the current template stays on a node.
+    /// Returns true if a node has no Ready pod of the current template.
     pub(super) fn lacks(&self, node: &ObservedNode) -> bool {
         self.pod_on(node).is_none_or(|pod| pod.ready.is_none())
     }
 
-    /// Returns the nodes that lack the generation, of those that hold up the chain.
+    /// Returns the nodes that lack the generation, of those that the chain waits for.
     pub(super) fn nodes_lacking(&self) -> impl Iterator<Item = &'a ObservedNode> {
         self.nodes.iter().copied().filter(|node| self.lacks(node))
     }
 
-    /// Returns true if a pod on the node serves other content than it should, or did.
+    /// Returns true if a pod on the node serves, or served, other content than it should.
     fn deviates_on(&self, node: &ObservedNode) -> bool {
         self.on(&node.name).iter().filter(|pod| self.is_of_current_template(pod)).any(|pod| {
             let ended =
@@ -200,23 +202,23 @@ impl<'a> GenerationView<'a> {
         })
     }
 
-    /// The pod on a node that counts: of the current template, and staying.
+    /// Returns the pod on a node that counts: of the current template, and not being deleted.
     pub(super) fn pod_on(&self, node: &ObservedNode) -> Option<&'a ObservedPod> {
         self.on(&node.name).iter().copied().find(|pod| !pod.deleting && self.is_of_current_template(pod))
     }
 
-    /// All pods on a node, whatever becomes of them.
+    /// Returns all pods on a node, in any state.
     pub(super) fn on(&self, node: &str) -> &[&'a ObservedPod] {
         self.pod_index.on(node)
     }
 
-    /// All pods on the node of another pod.
+    /// Returns all pods on the node of another pod.
     pub(super) fn beside(&self, pod: &ObservedPod) -> &[&'a ObservedPod] {
         self.pod_index.beside(pod)
     }
 
-    /// Returns true if a pod of the current template is Ready on every selected node that is ready, but for
-    /// the nodes that may be behind.
+    /// Returns true if a pod of the current template is Ready on every selected node that is ready, except on
+    /// the tolerated number of nodes.
     pub(super) fn is_rolled_out(&self) -> bool {
         *self.rolled_out.get_or_init(|| {
             self.is_current() && self.live_sets().all(|live| live.is_observed) && self.is_everywhere()
@@ -234,7 +236,7 @@ impl<'a> GenerationView<'a> {
         lacking < self.nodes.len()
     }
 
-    /// Ready pods of the current template that the operator looks at.
+    /// Returns the Ready pods of the current template that the operator verifies.
     pub(super) fn sample(&self) -> Vec<&'a ObservedPod> {
         let size = if self.learning { LEARNING_SAMPLE_PODS } else { SAMPLE_PODS };
         let ready = |pod: &&ObservedPod| {
@@ -243,8 +245,8 @@ impl<'a> GenerationView<'a> {
         self.pods.iter().copied().filter(ready).take(size).collect()
     }
 
-    /// Pods that have run for a while and are not Ready: either they serve something else, or their node's localhost
-    /// does not lead to them. Asking them tells which.
+    /// Returns the pods that have run for a while and are not Ready: they serve other content, or their
+    /// node's localhost does not lead to them. Fetching from them tells which.
     pub(super) fn suspects(&self, now: Timestamp) -> Vec<&'a ObservedPod> {
         let suspicious = |pod: &&ObservedPod| {
             pod.ready.is_none()
@@ -268,7 +270,7 @@ impl<'a> GenerationView<'a> {
         self.observed.fetched.get(&pod.start)
     }
 
-    /// All digests that current pods were found to serve.
+    /// Returns the digests that current pods were found to serve.
     pub(super) fn served(&self) -> &[(&'a ObservedPod, &'a Digest)] {
         self.served.get_or_init(|| {
             let whole = |pod: &'a ObservedPod| match self.fetched(pod) {
@@ -280,16 +282,16 @@ impl<'a> GenerationView<'a> {
         })
     }
 
-    /// What a bootstrap image turned out to serve; nothing while pods do not agree.
+    /// Returns the digest that a bootstrap image serves; `None` while pods do not agree.
     pub(super) fn learned(&self) -> Option<Digest> {
         let served = self.served();
         let (_, first) = served.first()?;
         served.iter().all(|(_, digest)| digest == first).then(|| (*first).clone())
     }
 
-    /// The operator's look at the sample: whether it is done and found nothing wrong. A pod that cannot be reached, say
-    /// because a network policy forbids it, is vouched for by its kubelet and by itself; only the digest cannot be
-    /// learned that way.
+    /// Returns true if the sample was verified and nothing wrong was found. A pod that cannot be reached, for
+    /// example because a network policy forbids it, is vouched for by its kubelet and by itself; only the
+    /// digest cannot be learned that way.
     fn is_verified(&self, digest: &Digest) -> bool {
         self.sample().into_iter().all(|pod| match self.fetched(pod) {
             None => !self.fetches_pods,
@@ -299,7 +301,7 @@ impl<'a> GenerationView<'a> {
         })
     }
 
-    /// Nodes with a pod that the operator looks at and has not heard of yet.
+    /// Returns the nodes of sampled pods without a result.
     pub(super) fn nodes_awaiting_fetch(&self) -> impl Iterator<Item = &'a str> {
         let sample = if self.fetches_pods { self.sample() } else { Vec::new() };
         sample.into_iter().filter(|pod| self.fetched(pod).is_none()).filter_map(|pod| pod.node.as_deref())
@@ -309,7 +311,7 @@ impl<'a> GenerationView<'a> {
         digest.is_some_and(|digest| self.is_rolled_out() && self.is_verified(digest))
     }
 
-    /// Pods are missing on nodes although the controller should have made them.
+    /// Returns true if pods are missing that the controller should have created.
     pub(super) fn is_missing_pods(&self, now: Timestamp) -> bool {
         let due = |live: &ObservedDaemonSet| {
             !live.deleting && now.as_second() - live.created.as_second() >= CONTROLLER_GRACE_SECONDS
@@ -324,8 +326,8 @@ impl<'a> GenerationView<'a> {
         self.served().iter().filter(|(pod, served)| ready(pod) && Some(*served) == digest).count()
     }
 
-    /// Returns the generation's status. `stands`: the generation is proven everywhere but on nodes that have
-    /// just joined.
+    /// Returns the generation's status. `stands`: the generation is proven on all nodes except those that
+    /// have just joined.
     pub(super) fn status(&self, chain: &ChainView<'_>, stands: bool) -> GenerationStatus {
         let digest = chain.digest.as_ref();
         let current: Vec<_> =

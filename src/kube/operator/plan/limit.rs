@@ -1,5 +1,5 @@
-//! The limit of a rollout: the number of pods that it may take away at once, and the nodes that it goes on
-//! without. Pure.
+//! Limit of a rollout: the number of pods that it may take away at once, and the nodes that it does not wait
+//! for. Pure.
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
@@ -9,23 +9,23 @@ use super::index::PodIndex;
 use crate::operator::build::{self, BuildInput};
 use crate::operator::observed::{ObservedDaemonSet, ObservedNode, ObservedPod};
 
-/// Time in seconds without a node after which a rollout goes on without it.
+/// Time in seconds after which a rollout no longer waits for a node that is not ready.
 const NODE_GONE_AFTER_SECONDS: i64 = 60;
 
-// === impl Chain ===
+// === impl ChainView ===
 
 impl ChainView<'_> {
-    /// Returns the limit for the controller, which counts nodes without a pod against it and would wait for
-    /// some of them for ever.
+    /// Returns `maxUnavailable` for the `DaemonSet` controller. The controller counts nodes without a pod
+    /// against the limit, and would wait forever for nodes that are given up.
     pub(super) fn max_unavailable(&self, number: i32) -> i32 {
         let allowed = self.quinistry.max_unavailable.rounded_up(self.selected.len());
         allowed.saturating_add(i32::try_from(self.given_up(number)).unwrap_or(i32::MAX))
     }
 
-    /// Counts the selected nodes that a rollout of a generation goes on without. A node that returns has its
-    /// pods at once, and then as many more than allowed may be taken away. A node therefore counts only when
-    /// it has been gone for a while and has no pod that could recover; if it has one, when that pod was
-    /// waited for as long as for anything else.
+    /// Counts the selected nodes that a rollout of a generation does not wait for. When such a node returns,
+    /// its pods count at once, and the rollout may then take away that many more than allowed. A node without
+    /// a pod therefore counts only after it was gone for a while, and a node with a pod that may recover only
+    /// after the progress deadline.
     fn given_up(&self, number: i32) -> usize {
         let tolerated = self.tolerated();
         if tolerated == 0 && self.ready.len() == self.selected.len() {
@@ -39,7 +39,7 @@ impl ChainView<'_> {
         let given_up = |node: &&&ObservedNode| {
             let unready = staying(node).is_none_or(|pod| pod.ready.is_none());
             if node.ready {
-                // Without a carrier.
+                // The node has no carrier.
                 return !self.nodes.counts(&node.name) && unready;
             }
             let gone = age(node.since.max(node.seen));
@@ -59,7 +59,7 @@ impl ChainView<'_> {
         self.quinistry.tolerated.rounded_down(self.selected.len())
     }
 
-    /// Returns the live set, if it differs in the limit alone.
+    /// Returns the wanted set with the live limit, if the live set differs in the limit alone.
     pub(super) fn with_limit_of(
         &self,
         input: &BuildInput<'_>,
@@ -70,8 +70,9 @@ impl ChainView<'_> {
         (live.applied.as_deref() == Some(build::applied(&same))).then_some(same)
     }
 
-    /// Returns true if the set has no pod to replace, so that the limit means nothing: nodes come and go, and
-    /// each time all generations would be written twice, and Ready be lost in between.
+    /// Returns true if no pod of the set is to be replaced, so that the limit has no effect. Writing it
+    /// anyway would change all generations twice whenever a node comes and goes, and Ready would be lost in
+    /// between.
     pub(super) fn is_at_rest(&self, input: &BuildInput<'_>, same: &apps::DaemonSet) -> bool {
         let template = build::template(same);
         let stale = |pod: &ObservedPod| {

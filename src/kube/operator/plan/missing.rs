@@ -9,29 +9,29 @@ use super::progress::RolloutProgress;
 use crate::crd::Reason;
 use crate::operator::observed::{ObservedNode, ObservedPod, Refusal};
 
-/// Time in seconds that a pod may be on its way before its node is named.
+/// Time in seconds that a pod may take to start before its node is reported.
 const POD_START_GRACE_SECONDS: i64 = 30;
 
-/// Time in seconds for which a refusal of the scheduler or the kubelet counts as passing: the pod before may
+/// Time in seconds for which a refusal by the scheduler or the kubelet is ignored: the previous pod may still
 /// be ending.
 const REFUSAL_GRACE_SECONDS: i64 = 5;
 
-/// Time in seconds that a pod may stay after the end of its grace.
+/// Time in seconds that a pod may exist after the end of its grace period.
 const TERMINATION_OVERDUE_SECONDS: i64 = 15;
 
-/// Reasons for which a container waits that are no refusal.
+/// Reasons of waiting containers that are part of a normal start.
 const STARTING_REASONS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// Pods and generations about which the API should be asked, as nothing else says why they do not run.
+/// Pods and generations whose Events are needed, as nothing else tells why the pods do not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::operator) struct Missing {
-    /// Generations some of whose pods are not there.
+    /// Generations with missing pods.
     pub generations: std::collections::BTreeSet<i32>,
-    /// Pods that wait without saying why: generation, name, UID.
+    /// Pods that wait without a reason: generation, name, UID.
     pub pods: std::collections::BTreeSet<(i32, String, String)>,
 }
 
-/// Most pods that are asked about.
+/// Highest number of pods whose Events are queried in one pass.
 const MAX_PODS_QUERIED: usize = 4;
 
 // === impl Missing ===
@@ -51,13 +51,13 @@ impl Missing {
         }
     }
 
-    /// Returns true if there is nothing to ask.
+    /// Returns true if no Events are needed.
     pub(in crate::operator) fn is_empty(&self) -> bool {
         self.generations.is_empty() && self.pods.is_empty()
     }
 }
 
-/// Returns true if the pod is on its node, and does not get as far as a container: volumes, sandbox, network.
+/// Returns true if the pod is on its node but has no container, as when volumes, sandbox or network fail.
 fn is_silent(pod: &ObservedPod) -> bool {
     let waits = pod.waiting.as_ref().is_none_or(|(reason, _)| STARTING_REASONS.contains(&reason.as_str()));
     pod.ready.is_none()
@@ -67,7 +67,7 @@ fn is_silent(pod: &ObservedPod) -> bool {
         && waits
 }
 
-/// Returns the reason why a node lacks a generation, unless its pod may still come by itself.
+/// Returns the reason why a node lacks a generation, unless its pod may still start by itself.
 pub(super) fn problem(
     chain: &ChainView<'_>,
     view: &GenerationView<'_>,
@@ -125,7 +125,7 @@ fn of_pod(
     }
     if let Some(running) = pod.running {
         let text = pod.unready.clone().unwrap_or_else(|| "its readiness probe fails".into());
-        // The node's clock may be wrong, the API server's is not.
+        // The node's clock may be wrong, that of the API server is not.
         let since = running.min(chain.now).max(pod.created);
         return after(since, POD_START_GRACE_SECONDS)
             .then(|| (Reason::PodNotReady, format!("it runs and is not Ready: {text}")));
@@ -163,8 +163,8 @@ pub(super) fn refused(chain: &ChainView<'_>, refusal: &Refusal) -> (Reason, Stri
     (Reason::ApplyRejected, message)
 }
 
-/// Returns the time in seconds for which this operator has seen no steady pod there; the longest possible if
-/// it has just begun.
+/// Returns the time in seconds for which this operator has seen no steady pod on the node; `i64::MAX` if the
+/// operator has just started.
 fn seen_missing(chain: &ChainView<'_>, view: &GenerationView<'_>, node: &ObservedNode) -> i64 {
     let Some(known) = &chain.observed.missing_since else { return i64::MAX };
     known.get(&(view.number, node.name.clone())).map_or(0, |since| waited(chain, *since))

@@ -1,4 +1,4 @@
-//! Steps: what must be asked before a plan is carried out, in which order. Pure.
+//! The information that a plan needs before it is carried out, in order. Pure.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -6,21 +6,20 @@ use super::{Missing, ReconcilePlan, plan_as_observed};
 use crate::operator::observed::{ObservedState, QueryStage};
 use crate::operator::resource::ValidResource;
 
-/// Outcome of planning: what must be asked first, in the order of the variants, or what to do.
+/// Outcome of planning: information that is needed first, in the order of the variants, or a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::operator) enum PlanNeed {
-    /// The images of the pods on these nodes are needed, as no carrier is known there.
+    /// Images of the pods on these nodes, where no carrier is known.
     Carriers(Vec<String>),
-    /// The Events of these generations and pods are needed.
+    /// Events of these generations and pods.
     Events(Missing),
-    /// The bytes that the pods of [`Plan::verify`] serve are needed. If none of them has anything new to say, the plan
-    /// stands.
+    /// The content that the pods of [`ReconcilePlan::verify`] serve. If no result is due, the plan is final.
     Fetch(Box<ReconcilePlan>),
-    /// Everything is known that can be.
+    /// Nothing more: the plan is final.
     Ready(Box<ReconcilePlan>),
 }
 
-/// Plans, or says what must be asked before. Each question is asked once: [`Observed::asked`] says how far it is.
+/// Plans, or returns what is needed first. Each query is made once: [`ObservedState::queried`] holds the last one.
 #[must_use]
 pub(in crate::operator) fn plan(
     quinistry: &ValidResource,
@@ -28,7 +27,7 @@ pub(in crate::operator) fn plan(
     now: Timestamp,
 ) -> PlanNeed {
     let plan = plan_as_observed(quinistry, observed, now);
-    // Nothing will be done with a carrier of a suspended resource.
+    // A suspended resource gets no carrier.
     if observed.queried < QueryStage::Carriers
         && !plan.nodes_without_carrier.is_empty()
         && !quinistry.spec.suspend

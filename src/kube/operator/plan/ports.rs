@@ -1,5 +1,5 @@
-//! Owners of ports. Ports are a node's, so resources of all namespaces compete: what runs keeps them, and of
-//! what does not the oldest gets them. Pure.
+//! Ownership of host ports. A port belongs to a node, so resources of all namespaces compete for it: a
+//! resource that runs keeps its ports, and the oldest of the others gets what is free. Pure.
 
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
@@ -12,15 +12,15 @@ use crate::operator::resource::{ResourceIdentity, ValidResource};
 use crate::operator::rival::Rival;
 use crate::operator::select;
 
-/// Another resource that owns some of the ports.
+/// Another resource that owns some of the wanted ports.
 pub(super) struct PortOwner {
     pub(super) name: String,
     pub(super) ports: RangeInclusive<i32>,
 }
 
-/// Returns the resource that keeps this one from its ports: of those that compete for them, the one whose
-/// generations have been there for longest; if none has any, the oldest that can have some. One that must
-/// itself stand back keeps no other from anything.
+/// Returns the resource that keeps this one from its ports: of all competitors the one whose generations are
+/// the oldest or, if no competitor runs, the oldest resource that may run. A resource that must itself wait
+/// keeps no other from its ports.
 pub(super) fn owner(quinistry: &ValidResource, observed: &ObservedState) -> Option<PortOwner> {
     let this = PortClaim::of_this(quinistry, observed);
     let rivals = observed.rivals.iter().filter(|rival| rival.identity.uid != this.identity.uid);
@@ -44,13 +44,14 @@ pub(super) fn owner(quinistry: &ValidResource, observed: &ObservedState) -> Opti
 struct PortClaim<'a> {
     identity: &'a ResourceIdentity,
     spec: &'a QuinistrySpec,
-    /// Time since which the resource has its ports, if it has any: its `DaemonSets` are there, and have pods or may have
-    /// some. Without pods a suspended resource has none, nor has another resource whose status says that it was
-    /// refused. The planned resource's own refusal does not count: its status is no input of its plan.
+    /// Time since which the resource has its ports, if it has any: its `DaemonSets` exist, and have pods or
+    /// may have some. Without pods a suspended resource has none, nor has another resource whose status says
+    /// that it was refused. The planned resource's own refusal does not count: its status is no input of its
+    /// plan.
     since: Option<Timestamp>,
 }
 
-// === impl Claim ===
+// === impl PortClaim ===
 
 impl<'a> PortClaim<'a> {
     fn of_this(quinistry: &'a ValidResource, observed: &ObservedState) -> Self {
@@ -58,14 +59,14 @@ impl<'a> PortClaim<'a> {
         Self { identity, spec, since: since(identity, !spec.suspend, observed) }
     }
 
-    /// Returns the claim of another resource; nothing if that has no ports and can have none.
+    /// Returns the claim of another resource; `None` if that resource has no ports and can get none.
     fn of_rival(rival: &'a Rival, observed: &ObservedState) -> Option<Self> {
         let Rival { identity, spec, may_run } = rival;
         let since = since(identity, *may_run, observed);
         (*may_run || since.is_some()).then_some(Self { identity, spec, since })
     }
 
-    /// Orders claims: a resource that runs precedes one that does not, since its ports are taken.
+    /// Orders claims: a running resource precedes one that does not run, since its ports are taken.
     fn compare(&self, other: &Self) -> Ordering {
         let runs = |claim: &Self| (claim.since.is_none(), claim.since);
         runs(self).cmp(&runs(other)).then_with(|| by_age(self.identity, other.identity))

@@ -1,4 +1,4 @@
-//! A small cluster of values that obeys plans, and what plans must hold in it.
+//! A small simulated cluster that obeys plans, and the tests of plans in it.
 
 mod failures;
 mod nodes;
@@ -27,10 +27,10 @@ use super::{Action, PlanNeed, ReconcilePlan, Requeue, plan, plan_as_observed};
 use crate::api::names::{MAIN_CARRIER, annotations, labels};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
 
-/// When the tests play.
+/// Time at which the tests start.
 const NOW: i64 = 1_800_000_000;
 
-/// What every node has, unless said otherwise.
+/// Image that every node has by default.
 const PAUSE: &str = "registry.example.com/pause:3";
 
 fn at(offset: i64) -> Timestamp {
@@ -57,19 +57,19 @@ fn quinistry(spec: &serde_json::Value) -> Quinistry {
     quinistry
 }
 
-/// Three generations of a bootstrap image whose digest is given.
+/// Returns a resource with three generations of a bootstrap image whose digest is given.
 fn pinned() -> Quinistry {
     quinistry(
         &json!({"image": "registry.example.com/larder:1", "digest": digest().as_str(), "generations": 3}),
     )
 }
 
-/// The same, with a digest to be learned.
+/// Returns a resource with three generations whose digest is to be learned.
 fn learning() -> Quinistry {
     quinistry(&json!({"image": "registry.example.com/larder:1", "generations": 3}))
 }
 
-/// A resource as another one sees it.
+/// Returns a resource as a rival of another one.
 fn rival(quinistry: &Quinistry) -> Arc<Rival> {
     let watched = WatchedResource::new(serde_json::from_value(json!(quinistry)).unwrap()).unwrap();
     watched.rival().unwrap().clone()
@@ -79,9 +79,9 @@ fn rival(quinistry: &Quinistry) -> Arc<Rival> {
 struct SimulatedCluster {
     observed: ObservedState,
     now: Timestamp,
-    /// What processes started now serve.
+    /// Digest that newly started processes serve.
     serves: Digest,
-    /// Pods are made, and none of them starts.
+    /// True if pods are created but none of them starts.
     starts_nothing: bool,
     counter: u32,
 }
@@ -100,7 +100,7 @@ impl SimulatedCluster {
         }
     }
 
-    /// Does what the plan says, and nothing else: no pod starts by it.
+    /// Carries out the plan, and nothing else: no pod starts by it.
     fn apply(&mut self, plan: &ReconcilePlan) {
         for action in &plan.actions {
             match action {
@@ -153,7 +153,7 @@ impl SimulatedCluster {
         }
     }
 
-    /// The controller and the kubelets: a Ready pod of the current template on every ready node.
+    /// Runs the controller and the kubelets: a Ready pod of the current template on every ready node.
     fn run(&mut self) {
         self.now = Timestamp::from_second(self.now.as_second() + 1).unwrap();
         for set in self.observed.daemon_sets.clone() {
@@ -218,14 +218,14 @@ impl SimulatedCluster {
         }));
     }
 
-    /// The operator's look at whatever it asks for.
+    /// Verifies all pods that the plan asks for.
     fn verify(&mut self, plan: &ReconcilePlan) {
         for request in &plan.verify {
             self.observed.fetched.insert(request.start.clone(), FetchResult::Whole(self.serves.clone()));
         }
     }
 
-    /// More rounds than any chain here needs: what was done in them, in order.
+    /// Runs more rounds than any chain needs, and returns all actions in order.
     fn run_rounds(&mut self, quinistry: &Quinistry) -> Vec<String> {
         let mut order = Vec::new();
         for _ in 0..12 {
@@ -239,7 +239,7 @@ impl SimulatedCluster {
         order
     }
 
-    /// Until nothing changes any more.
+    /// Runs rounds until nothing changes.
     fn run_until_idle(&mut self, quinistry: &Quinistry) -> ReconcilePlan {
         for _ in 0..60 {
             let plan = self.plan(quinistry);
@@ -276,7 +276,7 @@ impl SimulatedCluster {
         });
     }
 
-    /// Remembers the facts of one plan for the next, as the operator does.
+    /// Keeps the times of one plan for the next, as the operator does.
     fn remember(&mut self, plan: &ReconcilePlan) {
         self.observed.missing_since = Some(plan.missing_since.clone());
     }

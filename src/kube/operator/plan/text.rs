@@ -1,12 +1,12 @@
-//! Words for messages: lists, counts, and as much as fits. The same state gives the same words. Pure.
+//! Text of messages: lists, counts, lengths. The same state always gives the same text. Pure.
 
-/// How many nodes a message names.
+/// Number of nodes that a message names.
 const MAX_NAMED_NODES: usize = 3;
 
-/// How long a message may be; the schema says so too.
+/// Longest message in characters; the schema of the resource has the same limit.
 const MAX_MESSAGE_CHARS: usize = 1024;
 
-/// `a, b, c and 4 more`, sorted, so that the same state gives the same words.
+/// Joins names as `a, b, c and 4 more`, sorted, so that the same state gives the same text.
 pub(super) fn names(mut nodes: Vec<&str>) -> String {
     nodes.sort_unstable();
     nodes.dedup();
@@ -16,12 +16,12 @@ pub(super) fn names(mut nodes: Vec<&str>) -> String {
     if more > 0 { format!("{list} and {more} more") } else { list }
 }
 
-/// `1 node`, `2 nodes`.
+/// Formats a count with its noun: `1 node`, `2 nodes`.
 pub(super) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// As much as the schema allows.
+/// Cuts a message to the length that the schema allows.
 pub(super) fn shorten(message: &str) -> String {
     message.chars().take(MAX_MESSAGE_CHARS).collect()
 }

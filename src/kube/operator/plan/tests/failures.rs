@@ -1,4 +1,4 @@
-//! Each way in which things go wrong, and what is done and said then.
+//! Failures: the plan's actions and conditions for each kind.
 
 use super::super::super::observed::{Refusal, Rejection};
 use super::*;
@@ -138,7 +138,8 @@ fn a_process_has_the_port_or_localhost_leads_elsewhere() {
     cluster.observed.fetched.clear();
     assert_eq!(cluster.plan(&quinistry).verify.len(), 9, "unready pods that run are asked too");
 
-    // The API takes Ready from all pods of a node that is lost, and their kubelet gives it back when it is there again.
+    // The API server takes Ready from all pods of a lost node, and their kubelet restores it when the node is
+    // back.
     let mut cluster = proven_cluster(&quinistry);
     cluster.now = at(600);
     cluster.change_pods(2, |pod| pod.ready = None);
@@ -267,7 +268,7 @@ fn progress_has_a_deadline() {
     assert_eq!(cluster.plan(&quinistry).conditions.progressing.reason, Reason::RollingOut);
     cluster.now = at(700);
     assert_eq!(cluster.plan(&quinistry).conditions.progressing.reason, Reason::ProgressDeadlineExceeded);
-    // A wish that comes late has all its time.
+    // A late change of the specification gets the whole deadline.
     let mut cluster = proven_cluster(&quinistry);
     cluster.now = at(9000);
     let mut grown = quinistry;
@@ -347,7 +348,7 @@ fn edits_of_other_writers_are_undone_and_admission_is_left_alone() {
         for set in &mut cluster.observed.daemon_sets {
             let set = Arc::make_mut(set);
             set.spec["template"]["spec"]["containers"][0]["image"] = json!("elsewhere");
-            // What the server fills in is nobody's edit.
+            // Defaults that the server fills in are not an edit.
             set.spec["template"]["spec"]["dnsPolicy"] = json!("ClusterFirst");
         }
     };
@@ -372,7 +373,7 @@ fn label_edits_of_other_writers_are_undone() {
     };
     relabel(&mut cluster, false);
     assert_eq!(applied(&cluster.plan(&quinistry)), ["+larder-gen2"]);
-    // What admission makes of them at each apply is left alone, or there would be no end.
+    // Labels that admission changes at each apply are left alone, or the applies would never end.
     relabel(&mut cluster, true);
     assert_eq!(applied(&cluster.plan(&quinistry)), [""; 0]);
 }

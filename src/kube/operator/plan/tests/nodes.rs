@@ -1,4 +1,4 @@
-//! Nodes that come and go, and an operator that has just come.
+//! Nodes that come and go, and a restarted operator.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -29,7 +29,8 @@ fn a_node_that_comes_and_goes_writes_nothing_while_nothing_is_to_be_replaced() {
     assert_eq!(plan.conditions.ready.status, "True", "{:#?}", plan.conditions);
     assert_degraded(&plan, Reason::NodesNotReady);
 
-    // Now the limit matters, and the dead node, from which the controller takes its pods, must not use it up.
+    // During the rollout the limit matters, and the dead node, from which the controller takes its pods, must
+    // not use it up.
     quinistry.spec.image = Some("registry.example.com/larder:2".into());
     cluster.change_pod_on(1, "node-2", |pod| (pod.deleting, pod.ready) = (true, None));
     let limit = |cluster: &SimulatedCluster, generation| {
@@ -39,7 +40,8 @@ fn a_node_that_comes_and_goes_writes_nothing_while_nothing_is_to_be_replaced() {
     };
     cluster.apply(&cluster.plan(&quinistry));
     assert_eq!(limit(&cluster, 1), json!(2));
-    // Back in the middle of it, the node counts again; once all is done, its coming and going does not.
+    // When the node is back during the rollout, it counts again; after the rollout its coming and going does
+    // not.
     cluster.change_node("node-2", |node| node.ready = true);
     cluster.apply(&cluster.plan(&quinistry));
     assert_eq!(limit(&cluster, 1), json!(1));
@@ -56,7 +58,7 @@ fn a_node_that_comes_and_goes_writes_nothing_while_nothing_is_to_be_replaced() {
     }
 }
 
-/// Returns the limit of generation 1 that a new image and then a change of the nodes lead to.
+/// Returns the limit of generation 1 after a new image and then a change of the nodes.
 fn limit_after(change: impl Fn(&mut SimulatedCluster)) -> i64 {
     let mut quinistry = pinned();
     let mut cluster = proven_cluster(&quinistry);
@@ -118,7 +120,7 @@ fn the_limit_is_lowered_although_the_generation_below_wavers() {
             .clone()
     };
     assert_eq!(limit(&cluster), json!(2));
-    // It is back without its pods, in the middle of generation 2.
+    // The node is back without its pods, in the middle of generation 2.
     cluster.change_node("node-2", |node| node.ready = true);
     let plan = cluster.plan(&quinistry);
     assert_eq!(plan.generations[0].state, GenerationState::Rolling);
@@ -246,7 +248,7 @@ fn a_node_that_joins_does_not_unmake_ready() {
     assert!(conditions.ready.message.contains("node-4"));
     assert_eq!(applied(&plan), [""; 0]);
 
-    // Its pods are Ready, and the operator's look at them takes a while: that is still joining.
+    // Its pods are Ready, and the operator has not verified them yet: the node is still joining.
     cluster.run();
     let plan = cluster.plan(&quinistry);
     assert!(plan.is_unverified);
@@ -306,23 +308,23 @@ fn a_pod_that_backs_off_is_replaced_once_there_is_something_to_pull() {
     let plan = cluster.plan(&quinistry);
     assert_eq!(plan.actions.len(), 3);
     assert_degraded(&plan, Reason::ImagePullFailed);
-    // One that was made after its predecessor was Ready had its chance.
+    // A pod that was created after its predecessor was Ready had its chance.
     cluster.change_pods(3, |pod| pod.created = at(500));
     assert_eq!(applied(&cluster.plan(&quinistry)), [""; 0]);
-    // One that ran before its node lost its images is no better off than one that never started.
+    // A pod that ran before its node lost its images counts like one that never started.
     cluster.change_pods(3, |pod| {
         back_off(pod);
         pod.start.restarts = 1;
         pod.ended = Some((137, "The container could not be located".into()));
     });
     assert_eq!(cluster.plan(&quinistry).actions.len(), 3);
-    // Back-off begins with the failure, before the kubelet calls it so.
+    // Back-off starts with the failure, before the kubelet reports it as such.
     cluster.change_pods(3, |pod| {
         back_off(pod);
         pod.waiting = Some(("ErrImagePull".into(), "connection refused".into()));
     });
     assert_eq!(cluster.plan(&quinistry).actions.len(), 3);
-    // Without a predecessor there is nothing to pull, and nothing to blame the child for.
+    // Without a predecessor there is nothing to pull, and the child has no problem of its own.
     cluster.change_pods(3, back_off);
     cluster.change_pods(2, |pod| pod.ready = None);
     let plan = cluster.plan(&quinistry);

@@ -1,8 +1,8 @@
-//! What holds of every plan.
+//! Properties of every plan.
 
 use super::*;
 
-/// A small generator, so that a failing case is told by its seed.
+/// A small random generator with a seed, so that a failing case can be repeated.
 struct Xorshift(u64);
 
 impl Xorshift {
@@ -14,7 +14,7 @@ impl Xorshift {
     }
 }
 
-/// Any state that the cluster may be in, and many in which it cannot.
+/// Changes the cluster to a random state, possible or not.
 fn scramble(random: &mut Xorshift, cluster: &mut SimulatedCluster) {
     for pod in &mut cluster.observed.pods {
         let pod = Arc::make_mut(pod);
@@ -93,7 +93,7 @@ fn no_generation_is_applied_before_its_predecessor_is_proven() {
                 continue;
             }
             let before = &plan.generations[usize::try_from(number - 2).unwrap()];
-            // Told apart from the plan's own notion: a pod of the right template, Ready, on every ready node.
+            // Computed independently of the plan: a pod of the right template, Ready, on every ready node.
             let hash = cluster
                 .observed
                 .daemon_set(number - 1)
@@ -137,7 +137,7 @@ fn deletes_come_from_the_top_one_at_a_time() {
 #[test]
 fn an_obeyed_plan_leaves_nothing_to_apply() {
     cases(|seed, _, quinistry, mut cluster| {
-        // Deletions come one after the other; everything else at once.
+        // Deletions are made one after the other, all other actions at once.
         for _ in 0..8 {
             let plan = cluster.plan(&quinistry);
             cluster.apply(&plan);
@@ -183,7 +183,7 @@ fn a_node_without_a_generation_is_named_once_it_was_waited_for_too_long() {
 
 const NO_REFUSALS: [&str; 3] = ["AllProven", "RollingOut", "PortConflict"];
 
-/// Any reason, with those for which nothing of a resource can run.
+/// A sample of reasons, including those for which nothing of a resource can run.
 const REASONS: [&str; 8] = [
     "AllProven",
     "RollingOut",
@@ -195,7 +195,7 @@ const REASONS: [&str; 8] = [
     "NoNodes",
 ];
 
-/// Any status, true or not, with one of these reasons.
+/// Returns a random status with one of these reasons.
 fn status(random: &mut Xorshift, reasons: &[&str]) -> crate::crd::QuinistryStatus {
     let generation = |number: i32, state: &str, available: u64| {
         json!({"generation": number, "daemonSet": "d", "port": 5000, "image": "i", "state": state, "desired": 2,

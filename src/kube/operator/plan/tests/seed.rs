@@ -1,4 +1,4 @@
-//! Generation 0: what it stands on, and in which order it comes and goes.
+//! Generation 0: its prerequisites, and the order in which it is raised and removed.
 
 use super::*;
 use crate::crd::QuinistrySpec;
@@ -17,7 +17,7 @@ fn seeded(executable: &Digest, digest: &Digest) -> Quinistry {
     }))
 }
 
-/// A resource whose seed is the operator's own executable.
+/// Returns a resource whose seed is the operator's own executable.
 fn own() -> (Quinistry, SimulatedCluster) {
     let ours = executable("ours");
     let mut cluster = SimulatedCluster::new(3);
@@ -48,7 +48,7 @@ impl SimulatedCluster {
         }));
     }
 
-    /// All pieces of an executable.
+    /// Adds all parts of an executable.
     fn bring(&mut self, executable: &Digest) {
         for which in Names::parts(PART_COUNT) {
             self.add(executable, PART_COUNT, which);
@@ -86,7 +86,7 @@ fn parts_of_another_executable_are_not_restored() {
     assert!(plan.conditions.degraded.message.contains("quinistry up"), "{:?}", plan.conditions.degraded);
     cluster.bring(&executable("ours"));
     assert_eq!(cluster.run_rounds(&quinistry), ["+larder-gen0", "+larder", "+larder-gen2"]);
-    // What runs goes on running without the pieces; what is lost is told.
+    // Running pods keep running without the parts; the loss is reported.
     cluster.observed.parts.pop();
     let plan = cluster.run_until_idle(&quinistry);
     assert_eq!(plan.conditions.ready.status, "True", "{:#?}", plan.conditions);
@@ -125,7 +125,7 @@ fn pods_that_got_an_altered_part_are_replaced_after_their_kubelet_has_dropped_it
     cluster.run_until_idle(&quinistry);
     let altered = cluster.observed.parts[1].uid.clone();
     cluster.observed.altered.insert(altered);
-    // Nodes came back, and the stub refused what it found.
+    // Nodes came back, and the stub refused the altered content.
     cluster.change_pods(0, |pod| {
         pod.ready = None;
         pod.running = None;
@@ -135,7 +135,7 @@ fn pods_that_got_an_altered_part_are_replaced_after_their_kubelet_has_dropped_it
     let plan = cluster.plan(&quinistry);
     assert_eq!(applied(&plan), ["restore Piece(0)"], "first the piece");
     cluster.apply(&plan);
-    // A pod that follows at once would get the same from its kubelet.
+    // A new pod would get the same content from its kubelet.
     let plan = cluster.plan(&quinistry);
     let resting: Vec<String> = (1..=3).map(|n| format!("node-{n}: resting-{}", NOW + 100)).collect();
     assert_eq!(applied(&plan), resting);
@@ -181,7 +181,7 @@ fn a_node_with_another_carrier_has_a_daemon_set_of_that_one() {
     sets.sort();
     assert_eq!(sets, ["larder-gen0".to_owned(), format!("larder-gen0-{key}")]);
     assert_eq!(plan.generations[0].image, format!("{PAUSE}, other/pause:4"));
-    // The last node of a carrier takes its DaemonSet along.
+    // The `DaemonSet` of a carrier is deleted with the last node that has it.
     cluster.observed.nodes.retain(|node| node.name != "node-2");
     cluster.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-2"));
     cluster.run_until_idle(&quinistry);
@@ -193,7 +193,7 @@ fn a_node_without_any_carrier_is_named_and_is_not_waited_for() {
     let (quinistry, mut cluster) = own();
     cluster.change_node("node-3", |node| node.sandboxes = Vec::new());
     let mut plan = cluster.run_until_idle(&quinistry);
-    // What its own pods run in is asked for, and then well-known names are tried.
+    // The images of its running pods are queried first, and then well-known names are tried.
     for _ in 0..20 {
         cluster.observed.running.insert("node-3".into(), Vec::new());
         cluster.apply(&plan);
@@ -205,7 +205,7 @@ fn a_node_without_any_carrier_is_named_and_is_not_waited_for() {
     assert_degraded(&plan, Reason::NoCarrierImage);
     assert!(plan.conditions.degraded.message.contains("node-3"), "{:?}", plan.conditions.degraded);
     assert_eq!(plan.generations[0].available, 2);
-    // Somebody puts one there.
+    // A user puts a carrier image there.
     cluster.change_node("node-3", |node| node.sandboxes = vec![PAUSE.into()]);
     let plan = cluster.run_until_idle(&quinistry);
     assert_eq!(plan.generations[0].available, 3);
@@ -225,7 +225,7 @@ fn only_one_of_two_seeds_labels_the_nodes() {
     rival.metadata.creation_timestamp = Some(Time(at(-90)));
     rival.spec.base_port = 7000;
     cluster.observed.rivals = vec![super::rival(&rival)];
-    // Of one that has not come up nobody has anything.
+    // A seed that is not serving yet labels no nodes.
     assert!(labels(&cluster.plan(&quinistry)));
     let holding = |serves_seed| Holding { since: at(-30), has_pods: true, serves_seed };
     cluster.observed.holdings = [("uid-rival".to_owned(), holding(false))].into();
@@ -345,7 +345,7 @@ fn an_operator_that_hands_over_raises_generation_0_alone() {
         "{:?}",
         plan.conditions.progressing
     );
-    // The operator that it waited for.
+    // The operator that the resource waited for.
     cluster.observed.own = OwnExecutable { executable: Some((theirs, PART_COUNT)), hands_over: true };
     assert_eq!(&cluster.run_rounds(&upgrade)[..2], ["+larder", "+larder-gen2"]);
 }
@@ -399,7 +399,7 @@ fn questions_are_asked_in_order_and_each_once() {
         cluster.apply(&cluster.plan(&quinistry));
         cluster.run();
     }
-    // No node names a carrier, one lacks its pod, and nothing was fetched.
+    // No node names a carrier, one lacks its pod, and no pod was verified.
     cluster.change_node("node-1", |node| node.sandboxes = Vec::new());
     cluster.change_node("node-2", |node| node.sandboxes = Vec::new());
     cluster.change_node("node-3", |node| node.sandboxes = Vec::new());

@@ -1,11 +1,10 @@
-//! Nodes on which a pod cannot run: each is named with what the cluster says, and Degraded from the deadline.
+//! Nodes on which a pod cannot run: each is named with the cluster's message, and Degraded from the deadline.
 
 use super::failures::proven_cluster;
 use super::*;
 use crate::operator::observed::Refusal;
 
-/// Builds a world in which generation 1 is Ready on two nodes, and something is the matter with its pod on
-/// the third.
+/// Returns a cluster in which generation 1 is Ready on two nodes, and its pod on the third has a problem.
 fn stuck(change: impl Fn(&mut ObservedPod)) -> (Quinistry, SimulatedCluster) {
     let quinistry = pinned();
     let mut cluster = SimulatedCluster::new(3);
@@ -139,7 +138,7 @@ fn pods_that_are_made_again_and_again_do_not_move_the_deadline() {
         cluster.change_pod_on(1, "node-3", |pod| {
             pod.start.uid = format!("uid-again-{round}");
             pod.created = at(10 * round);
-            // Now and then it gets as far as Ready, for a moment.
+            // The pod becomes Ready now and then, for a moment.
             pod.ready = (round % 7 == 0).then_some(at(10 * round));
         });
         let plan = cluster.plan(&quinistry);
@@ -174,7 +173,7 @@ fn a_pod_that_is_replaced_on_a_chain_that_stands_for_long_has_all_its_time() {
         "{plan:#?}"
     );
     cluster.run();
-    // Its operator has begun after that.
+    // The operator has started after that.
     cluster.observed.missing_since = None;
     cluster.change_pod_on(2, "node-3", |pod| pod.ready = None);
     let plan = cluster.plan(&quinistry);
@@ -220,7 +219,7 @@ fn a_nodes_wrong_clock_raises_no_alarm() {
     cluster.now = at(1010);
     assert_eq!(cluster.plan(&quinistry).conditions.ports_available.reason, Reason::HostPortUnreachable);
 
-    // One that is ahead does not have a pod replaced that was made after its predecessor was Ready.
+    // With a clock that is ahead, a pod is not replaced that was created after its predecessor was Ready.
     let mut cluster = proven_cluster(&quinistry);
     cluster.change_pods(2, |pod| pod.ready = Some(at(3600)));
     cluster.change_pods(3, |pod| {
