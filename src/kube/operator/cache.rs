@@ -1,7 +1,7 @@
-//! What the watches have brought, reduced at arrival to what is looked at: a few hundred bytes per object instead of
-//! several thousand, and no work for changes that do not show in it, such as a node's heartbeat.
+//! Caches of the watched objects, reduced on arrival to a few hundred bytes each instead of several thousand.
+//! A change that the reduced form does not show, such as a node's heartbeat, causes no work.
 //!
-//! Filled by `observe`, read by the driver.
+//! Filled by `watches`, read by the driver.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +12,10 @@ use kube::runtime::watcher::Event;
 use super::observed::{ObservedDaemonSet, ObservedNode, ObservedPart, ObservedPod};
 use crate::api::locks::lock;
 
-/// What can be kept.
+/// A value that a cache can hold.
 pub(super) trait Cacheable: PartialEq {
-    /// Takes over what only the earlier one knows. `false`: the earlier one is the newer one after all.
+    /// Takes over from the earlier value what only that knows. Returns `false` if the earlier value is the
+    /// newer one.
     fn inherit(&mut self, earlier: &Self) -> bool {
         let _ = earlier;
         true
@@ -47,13 +48,13 @@ impl Cacheable for ObservedDaemonSet {
             && earlier.server_generation == self.server_generation
             && earlier.applied == self.applied
             && earlier.labels == self.labels;
-        // The answer to an apply may be here before the watch tells of an older change. A new object of the same name
-        // has a higher version too.
+        // The response to an apply may arrive before the watch shows an older change. A new object of the
+        // same name has a higher version too.
         earlier.version <= self.version
     }
 }
 
-/// The objects of one kind.
+/// The cached objects of one kind, by key.
 #[derive(Debug)]
 pub(super) struct Cache<V> {
     entries: Mutex<Entries<V>>,
@@ -63,7 +64,7 @@ pub(super) struct Cache<V> {
 #[derive(Debug)]
 struct Entries<V> {
     now: BTreeMap<String, Arc<V>>,
-    /// What an initial list has brought so far.
+    /// Objects of the list that is being received.
     next: BTreeMap<String, Arc<V>>,
 }
 
@@ -75,8 +76,8 @@ impl<V: Cacheable> Cache<V> {
         Self { entries: Mutex::new(entries), synced: AtomicBool::new(false) }
     }
 
-    /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it
-    /// was or as it is; at the end of a list nothing, as all of it may be new.
+    /// Handles an event, with `None` for an object that is not to be cached. Returns the changed objects, as
+    /// they were or as they are; none at the end of a list, after which everything may be new.
     pub(super) fn handle(&self, event: Event<(String, Option<V>)>) -> Vec<Arc<V>> {
         match event {
             Event::Init => {
@@ -93,8 +94,8 @@ impl<V: Cacheable> Cache<V> {
                 let mut entries = self.lock();
                 let mut next = std::mem::take(&mut entries.next);
                 for (key, value) in &mut next {
-                    // A list that is the older one stands nevertheless: the watch brings what it lacks, and after a restore
-                    // of the API server's database versions begin anew.
+                    // An older list counts nevertheless: the watch brings what it lacks, and after a restore
+                    // of the API server's database versions start again from a lower number.
                     if let (Some(earlier), Some(value)) = (entries.now.get(key), Arc::get_mut(value)) {
                         value.inherit(earlier);
                     }
@@ -105,14 +106,14 @@ impl<V: Cacheable> Cache<V> {
                 Vec::new()
             }
             Event::Apply((key, Some(value))) => self.put(key, value),
-            // The kept object would be obeyed although it has changed.
+            // A cached object that has changed must not count any longer.
             Event::Apply((key, None)) | Event::Delete((key, _)) => {
                 self.lock().now.remove(&key).into_iter().collect()
             }
         }
     }
 
-    /// Puts one entry in place.
+    /// Inserts one object, and returns it if that changed anything.
     pub(super) fn put(&self, key: String, mut value: V) -> Vec<Arc<V>> {
         let mut entries = self.lock();
         if let Some(earlier) = entries.now.get(&key)
@@ -129,7 +130,7 @@ impl<V: Cacheable> Cache<V> {
         self.lock().now.values().filter(|value| filter(value)).cloned().collect()
     }
 
-    /// From now on what is here may be old, until a list has been brought again.
+    /// Marks the content as possibly outdated, until a new list is complete.
     pub(super) fn mark_stale(&self) {
         self.synced.store(false, Ordering::Release);
     }
@@ -147,7 +148,7 @@ impl<V: Cacheable> Cache<V> {
 mod tests {
     use super::*;
 
-    /// A version, and what only the operator knows of it.
+    /// A version, and a flag that only the operator knows.
     #[derive(Debug, PartialEq)]
     struct Known(u64, bool);
 

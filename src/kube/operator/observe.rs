@@ -1,9 +1,11 @@
-//! Observe: from the API's objects to [`observed`](super::observed). Takes a client only for the Events that say why
-//! pods are missing, and for what runs on nodes without a known carrier; all else comes from caches that watches fill.
+//! Observe: reduces the API's objects to [`observed`](super::observed). A client is needed only for the
+//! Events that tell why pods are missing, and for the images of running pods on nodes without a known
+//! carrier; all else comes from caches that watches fill.
 //!
-//! Nodes are watched whole and stripped at arrival. Their metadata alone would not say whether they are ready, and a
-//! list whenever that matters would cost more: kubelets prove to be alive through leases and touch their node every
-//! five minutes, and what does not change the reduced form wakes nobody.
+//! Nodes are watched as whole objects and reduced on arrival. Their metadata alone does not tell whether they
+//! are ready, and listing them whenever that matters would cost more: kubelets prove to be alive through
+//! leases and update their node every five minutes, and an update that does not change the reduced form
+//! causes no work.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -32,13 +34,13 @@ use crate::lenient::Guarded;
 use crate::seed::Names;
 use crate::seed::carrier::{self, Running};
 
-/// Number of Events per page.
+/// Number of Events in one page of a list.
 const EVENTS_PER_PAGE: u32 = 100;
 
-/// Highest number of pages: Events come by name, not by time.
+/// Highest number of pages: Events are listed by name, not by time.
 const MAX_EVENT_PAGES: usize = 10;
 
-/// The reduced node, and its key.
+/// Reduces a node, and returns it with its key.
 pub(super) fn node(mut node: types::Node) -> Option<(String, ObservedNode)> {
     let name = node.metadata.name.take()?;
     let ready = node.status.conditions.iter().find(|condition| condition.kind == READY);
@@ -57,9 +59,10 @@ pub(super) fn node(mut node: types::Node) -> Option<(String, ObservedNode)> {
     Some((name, view))
 }
 
-/// The reduced `DaemonSet`, and its key; nothing for one that is not an operator's.
+/// Reduces a `DaemonSet`, and returns it with its key; `None` for one that is not an operator's.
 pub(super) fn daemon_set(set: types::DaemonSet) -> Option<(String, ObservedDaemonSet)> {
-    // Of the selector, which nobody can change; by a label that somebody changed, it would be one too many.
+    // Read from the selector, which is immutable. A label could be changed by another writer, and the set
+    // would then count as surplus.
     let selector = &set.spec["selector"]["matchLabels"];
     let generation = selector[GENERATION].as_str()?.parse().ok()?;
     let carrier = selector[CARRIER].as_str().map(Into::into);
@@ -89,7 +92,7 @@ pub(super) fn daemon_set(set: types::DaemonSet) -> Option<(String, ObservedDaemo
     Some((format!("{namespace}/{name}"), view))
 }
 
-/// The reduced pod, and its key; nothing for one that is not of a generation.
+/// Reduces a pod, and returns it with its key; `None` for one that is of no generation.
 pub(super) fn pod(mut pod: types::Pod) -> Option<(String, ObservedPod)> {
     let (namespace, name) = (pod.metadata.namespace.take()?, pod.metadata.name.take()?);
     let labels = pod.metadata.labels.take()?;
@@ -160,14 +163,15 @@ fn message_or_reason(condition: &types::Condition) -> Option<String> {
     [&condition.message, &condition.reason].into_iter().find(|text| !text.is_empty()).cloned()
 }
 
-/// The controller writes the node into the affinity, long before a scheduler has looked at the pod.
+/// Returns the node that the `DaemonSet` controller chose: it writes the node into the affinity, long before
+/// the scheduler sees the pod.
 fn target_node(spec: &types::PodSpec) -> Option<String> {
     let terms = &spec.affinity.node_affinity.required.node_selector_terms;
     let mut fields = terms.iter().flat_map(|term| &term.match_fields);
     fields.find(|field| field.key == "metadata.name").and_then(|field| field.values.first().cloned())
 }
 
-/// The reduced `ConfigMap` of a seed, and its key.
+/// Reduces a seed's `ConfigMap`, and returns it with its key.
 pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, ObservedPart)> {
     let metadata = map.metadata;
     let created = created(&metadata);
@@ -175,7 +179,7 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Observe
     let part_count = metadata.annotations.as_ref().and_then(|all| all.get(PIECES)?.parse().ok());
     let (resource, seed) = (labels.get(NAME)?.clone(), labels.get(SEED)?.clone());
     let name = metadata.name?;
-    // Anyone can copy labels, and what is of no use is deleted.
+    // Every user can copy labels, and unneeded parts are deleted: the name must match too.
     if !Names::are_of(&resource, &seed, &name) {
         return None;
     }
@@ -193,7 +197,7 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Observe
     Some((format!("{}/{}", view.namespace, view.name), view))
 }
 
-/// Asks what pods run in on nodes where no carrier is known. (Client required.)
+/// Lists the images that pods run on nodes without a known carrier. (Client required.)
 pub(super) async fn carriers(
     client: &Client,
     nodes: Vec<String>,
@@ -206,7 +210,7 @@ pub(super) async fn carriers(
     Ok(all)
 }
 
-/// The images of pods that run on a node.
+/// Lists the images of pods that run on a node.
 async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
     let pods: Api<Guarded<types::Pod>> = Api::all(client.clone());
     let fields = format!("spec.nodeName={node},status.phase=Running");
@@ -234,7 +238,7 @@ fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
     metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// Returns the share that each of several resources has of the nodes' ports.
+/// Returns the share of the nodes' ports that each of several resources has.
 pub(super) fn holdings(
     resources: &[Arc<Rival>],
     sets: &[Arc<ObservedDaemonSet>],
@@ -269,7 +273,7 @@ fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
         .unwrap_or_else(|| created(metadata))
 }
 
-/// Returns the reasons why pods are not created or do not start, as far as only Events tell them. (Client
+/// Returns the reasons why pods are not created or do not start, where only Events tell them. (Client
 /// required.)
 pub(super) async fn refusals(
     client: &Client,
@@ -284,8 +288,8 @@ pub(super) async fn refusals(
             let fields = format!("regarding.kind=DaemonSet,regarding.name={},reason=FailedCreate", set.name);
             let made =
                 observed.pods_of(*generation).filter(|pod| set.controls(pod)).map(|pod| pod.created).max();
-            // An Event outlives its object by an hour, and a namesake must not inherit it; nor does it hold
-            // once the template has changed, or a pod was made.
+            // An Event outlives its object by an hour, and a namesake must not inherit it. It is obsolete
+            // once the template has changed or a pod was created.
             let since = made.into_iter().chain([set.created, set.changed]).max().unwrap_or_default();
             if let Some(message) = newest(list(&events, &fields).await?, since) {
                 refusals.push(Refusal { generation: *generation, pod: None, message });
@@ -304,7 +308,7 @@ pub(super) async fn refusals(
     Ok(refusals)
 }
 
-/// Lists all Events that a selection has, within bounds.
+/// Lists the Events that match a field selector, up to [`MAX_EVENT_PAGES`].
 async fn list(events: &Api<Guarded<types::Event>>, fields: &str) -> Result<Vec<types::Event>, OperatorError> {
     let mut parameters = ListParams::default().fields(fields).limit(EVENTS_PER_PAGE);
     let mut all = Vec::new();

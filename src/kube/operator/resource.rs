@@ -1,8 +1,8 @@
-//! A resource, parsed once: who it is, and its specification if that can be carried out.
+//! A resource, parsed once: its identity, and its specification if that is valid.
 //!
-//! A resource of another version of the definition, or with a number that does not fit, is neither obeyed as
-//! it was before nor taken for deleted: it is told to be invalid until it can be read, and so is one that asks for what
-//! cannot be done. Made by `watches`, read by the driver; everything behind it trusts the types.
+//! A resource of another version of the definition, or with a number that does not fit, neither counts as it
+//! was before nor as deleted: it is reported as invalid until it can be read, and so is one with an
+//! impossible specification. Created by `watches`, read by the driver; all other code trusts the types.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,14 +24,14 @@ use crate::crd::{MAX_GENERATIONS, Quinistry, QuinistrySpec, QuinistryStatus};
 use crate::lenient::Guarded;
 use crate::one_line::cut;
 
-/// What the API server knows every resource by, whatever its specification holds.
+/// Identity of a resource on the API server, independent of its specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ResourceIdentity {
     /// Namespace of the resource.
     pub namespace: String,
     /// Name of the resource.
     pub name: String,
-    /// UID of the resource: no other ever has it.
+    /// UID of the resource, unique over time.
     pub uid: String,
     /// `metadata.generation`, of the specification.
     pub generation: i64,
@@ -46,9 +46,9 @@ pub(super) struct ResourceIdentity {
 /// A resource whose specification can be carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ValidResource {
-    /// Who it is.
+    /// Identity of the resource.
     pub identity: ResourceIdentity,
-    /// What it asks for.
+    /// Specification of the resource.
     pub spec: Arc<QuinistrySpec>,
     /// `spec.digest`, parsed.
     pub digest: Option<Digest>,
@@ -60,30 +60,30 @@ pub(super) struct ValidResource {
     pub tolerated: Share,
 }
 
-/// Why nothing can be made of a specification.
+/// Reason why a specification cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SpecError {
     /// The specification cannot be decoded, for this reason.
     Unreadable(String),
-    /// The specification asks for what cannot be done, for this reason.
+    /// The specification is invalid, for this reason.
     Invalid(String),
 }
 
 /// A resource as the watch brought it.
 #[derive(Clone, Debug)]
 pub(super) struct WatchedResource {
-    /// Metadata, by which the store knows the resource.
+    /// Metadata, the key of the resource in the store.
     metadata: ObjectMeta,
     identity: ResourceIdentity,
     resource: Result<Arc<ValidResource>, SpecError>,
-    /// The resource as others see it, if its specification can be decoded.
+    /// The resource as a rival of others, if its specification can be decoded.
     rival: Option<Arc<Rival>>,
-    /// How many generations are wanted, as far as that much can be read.
+    /// Number of wanted generations, as far as it can be read.
     generations: i32,
     status: Option<QuinistryStatus>,
 }
 
-// === impl Identity ===
+// === impl ResourceIdentity ===
 
 impl ResourceIdentity {
     /// Reads metadata; fails with the field that is missing.
@@ -136,7 +136,7 @@ impl fmt::Display for ResourceIdentity {
     }
 }
 
-// === impl Resource ===
+// === impl ValidResource ===
 
 impl ValidResource {
     /// Parses a resource whose specification was decoded.
@@ -148,7 +148,7 @@ impl ValidResource {
 
     fn new(identity: ResourceIdentity, spec: Arc<QuinistrySpec>) -> Result<Self, SpecError> {
         let valid = validate(&identity.name, &spec).map_err(SpecError::Invalid)?;
-        // Without `..`, so that what is parsed one day is not forgotten here.
+        // Without `..`, so that a new field cannot be forgotten here.
         let ValidSpec { digest, executable, max_unavailable, tolerated } = valid;
         Ok(Self { identity, spec, digest, executable, max_unavailable, tolerated })
     }
@@ -169,10 +169,10 @@ impl ValidResource {
     }
 }
 
-// === impl Unfit ===
+// === impl SpecError ===
 
 impl SpecError {
-    /// Plans for such a resource: nothing is done, and that is said.
+    /// Plans for such a resource: no action, and conditions that tell why.
     pub(super) fn plan(&self) -> ReconcilePlan {
         match self {
             Self::Unreadable(why) => ReconcilePlan::refused(format!(
@@ -184,16 +184,16 @@ impl SpecError {
     }
 }
 
-// === impl Watched ===
+// === impl WatchedResource ===
 
 impl WatchedResource {
-    /// Reads a resource; nothing of an object without name, namespace or UID, which no API server sends.
+    /// Reads a resource; `None` for an object without name, namespace or UID, which no API server sends.
     pub(super) fn new(object: Guarded<types::Quinistry>) -> Option<Self> {
         let (mut metadata, spec, status, error) = match object.0 {
             Ok(types::Quinistry { metadata, spec, status }) => (metadata, spec, status, None),
             Err(unreadable) => (unreadable.metadata, Value::Null, Value::Null, Some(unreadable.error)),
         };
-        // Nothing reads these, and they are most of it.
+        // Unused, and the largest part of the object.
         metadata.managed_fields = None;
         metadata.annotations = None;
         let identity = ResourceIdentity::of(&metadata)
@@ -223,17 +223,17 @@ impl WatchedResource {
         self.resource.as_ref()
     }
 
-    /// Returns who the resource is.
+    /// Returns the identity of the resource.
     pub(super) const fn identity(&self) -> &ResourceIdentity {
         &self.identity
     }
 
-    /// Returns the resource as others see it; nothing if its specification cannot be decoded.
+    /// Returns the resource as a rival of others; `None` if its specification cannot be decoded.
     pub(super) const fn rival(&self) -> Option<&Arc<Rival>> {
         self.rival.as_ref()
     }
 
-    /// Returns how many generations are wanted, for the count in the status.
+    /// Returns the number of wanted generations, for the count in the status.
     pub(super) const fn generations(&self) -> i32 {
         self.generations
     }
@@ -244,7 +244,8 @@ impl WatchedResource {
     }
 }
 
-/// Returns the number of generations that a specification asks for which cannot be decoded; 1 if not even that can be.
+/// Returns the wanted number of generations of a specification that cannot be decoded; 1 if the number cannot
+/// be read either.
 fn generations(spec: &Value) -> i32 {
     let count = spec["generations"].as_i64().and_then(|count| i32::try_from(count).ok());
     count.filter(|count| (1..=MAX_GENERATIONS).contains(count)).unwrap_or(1)

@@ -1,5 +1,4 @@
-//! Which nodes a resource selects, as the `DaemonSet` controller will decide it, and which of them hold up the chain.
-//! Pure; used by `plan`.
+//! Selection of nodes by a resource, as the `DaemonSet` controller decides it. Pure; used by `plan`.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +30,7 @@ pub(super) const LEFT_OUT: [(&str, &str); 4] = [
     ("type", "virtual-kubelet"),
 ];
 
-/// Whether the resource wants to be on the node.
+/// Returns true if the resource selects the node.
 #[must_use]
 pub(super) fn selects(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
     has_labels(&node.labels, &build::node_selector(spec))
@@ -39,7 +38,7 @@ pub(super) fn selects(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
         && tolerates(&spec.tolerations, node)
 }
 
-/// Whether it would, were it not for the node's architecture.
+/// Returns true if the resource would select the node, were it not for the node's architecture.
 #[must_use]
 pub(super) fn misses_by_architecture(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
     let mut selector = build::node_selector(spec);
@@ -53,7 +52,7 @@ pub(super) fn misses_by_architecture(spec: &QuinistrySpec, node: &ObservedNode) 
         && node.labels.get(NODE_ARCHITECTURE) != ours.as_ref()
 }
 
-/// Whether no node can be selected by both: some label is wanted with two values.
+/// Returns true if no node can be selected by both: they want a label with two values.
 #[must_use]
 pub(super) fn disjoint(one: &QuinistrySpec, other: &QuinistrySpec) -> bool {
     let (one, other) = (build::node_selector(one), build::node_selector(other));

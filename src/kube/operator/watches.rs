@@ -1,7 +1,7 @@
-//! The watches: what they bring goes into the caches, and whom it concerns into the queue.
+//! Watches: their objects go into the caches, and the affected resources into the queue.
 //!
-//! Requests are gathered for a moment before they are handed on (see `pace`). The moment begins with the first one: a cluster
-//! where something always changes must not be put off for ever.
+//! Requests are gathered for a short delay before they are queued (see `debounce`). The delay starts with the
+//! first request: a cluster that never stops changing must not postpone the work forever.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -31,23 +31,23 @@ use crate::api::types::{self, Metadata as _};
 use crate::lenient::Guarded;
 use crate::one_line::one_line;
 
-/// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
-/// six times as long.
+/// Longest pause before a failed watch is restarted, and with it all work of the operator. kube's own is six
+/// times as long.
 const MAX_WATCH_PAUSE: Duration = Duration::from_secs(5);
 
-/// Seconds after which a watch is ended and begun again where it was. One that says nothing for five seconds
-/// longer hangs, as behind a proxy that has forgotten it, and is begun again too; so nothing is older than
-/// this without a word.
+/// Time in seconds after which a watch is ended and continued from where it was. A watch that is silent for
+/// five seconds longer hangs, for example behind a proxy that has forgotten it, and is restarted; so no
+/// object is outdated for longer without a message.
 const WATCH_SECONDS: u32 = 40;
 
-/// kube's pauses, but never that long.
+/// kube's backoff, limited to [`MAX_WATCH_PAUSE`].
 #[derive(Default)]
 struct CappedBackoff(DefaultBackoff);
 
-/// Where to put the resources to look at.
+/// Sender of the resources to reconcile.
 pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<WatchedResource>>;
 
-/// Starts the watches, and yields the resources to look at until `stop` resolves.
+/// Starts the watches, and yields the resources to reconcile until `stop` resolves.
 pub(super) fn queue(
     operator: &Arc<Operator>,
     writer: Writer<WatchedResource>,
@@ -124,11 +124,11 @@ pub(super) fn queue(
                 all.insert(request);
             }
             for request in all {
-                // Nobody listens only when the whole is being dropped.
+                // The receiver is closed only when the whole operator is dropped.
                 let _ = gathered.send(request);
             }
         }
-        // The end of the queue makes the reconciler finish what it is at, and end.
+        // The end of the queue lets the reconciler finish its current work, and end.
         watches.iter().for_each(AbortHandle::abort);
     });
     stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|request| (Ok(request), queue)) })
@@ -139,8 +139,8 @@ pub(super) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-/// Runs a watch, which has no end but a failure of its own: then the operator must end too, as it would act
-/// on an old picture for ever.
+/// Runs a watch, which ends only by a failure of its own: then the operator must end too, since it would act
+/// on outdated objects forever.
 pub(super) fn supervise(
     operator: &Arc<Operator>,
     kind: &'static str,
@@ -190,7 +190,8 @@ async fn resources(
         }))
     });
     let mut seen = std::pin::pin!(reflector(writer, watched));
-    // Generations of the specifications, by UID: others care for those, and not for every change of a status.
+    // Generations of the specifications, by UID: other resources depend on a specification, not on every
+    // change of a status.
     let mut known = HashMap::new();
     while let Some(event) = seen.next().await {
         match event {
@@ -215,7 +216,7 @@ async fn resources(
     }
 }
 
-/// Has all of them looked at: one may be waiting for another's ports, or have to give way.
+/// Requests all resources: one may be waiting for another's ports, or have to give them up.
 pub(super) fn request_all(operator: &Operator) {
     for resource in all_resources(operator) {
         let _ = operator.requests.send(resource);
@@ -226,7 +227,7 @@ fn all_resources(operator: &Operator) -> Vec<ObjectRef<WatchedResource>> {
     operator.resources.state().iter().map(|resource| ObjectRef::from_obj(&**resource)).collect()
 }
 
-/// Objects of another kind: into their cache, and on to those whom a change concerns.
+/// Watches objects of another kind: fills their cache, and requests the resources that a change affects.
 pub(super) async fn watch_into<K, V: Cacheable>(
     operator: Arc<Operator>,
     api: Api<Guarded<K>>,
@@ -247,7 +248,7 @@ pub(super) async fn watch_into<K, V: Cacheable>(
     while let Some(event) = events.next().await {
         let whole = matches!(event, Event::InitDone);
         let changed = cache.handle(map(event, keep));
-        // Whoever was to be looked at meanwhile was not: the picture was old.
+        // Requests were ignored while the cache was outdated, so all resources are requested.
         if whole {
             request_all(&operator);
             continue;
@@ -276,8 +277,9 @@ fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {
     }
 }
 
-/// What there is of one kind. A watch that fails begins anew, later and later, with a list: watched on from where it was, it
-/// would not tell when it has caught up. `lost` hears that from now on what was brought is old.
+/// Yields the events of one kind. A watch that fails starts again with a list, after growing pauses:
+/// continued from where it was, it would not tell when it has caught up. `on_stale` is called when the
+/// objects may be outdated from now on.
 fn events<K>(api: Api<K>, config: watcher::Config, on_stale: impl Fn()) -> impl Stream<Item = Event<K>>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -289,7 +291,8 @@ where
         loop {
             match watching.next().await? {
                 Ok(event) => {
-                    // A list is no watch yet: where one succeeds and the other fails, lists must not follow each other.
+                    // A successful list does not reset the pauses: if watches fail, lists must not follow
+                    // each other without a pause.
                     if matches!(event, Event::Apply(_) | Event::Delete(_)) {
                         pauses.reset();
                     }
@@ -306,7 +309,7 @@ where
     })
 }
 
-/// People should know.
+/// Logs the failure of a watch, with advice if the kind is unknown.
 fn log_watch_error<K: Resource>(error: &watcher::Error)
 where
     K::DynamicType: Default,
@@ -327,7 +330,7 @@ where
     }
 }
 
-// === impl Soon ===
+// === impl CappedBackoff ===
 
 impl Iterator for CappedBackoff {
     type Item = Duration;
@@ -352,7 +355,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_watch_that_panics_ends_the_operator() {
-        // A port where no API server is: its watches try on and on.
+        // No API server listens on this port: the watches retry forever.
         let config = Config::new("http://127.0.0.1:1".parse().unwrap());
         let operator = Operator::new(&config, Settings::default()).unwrap();
         let run = tokio::spawn(operator.clone().run(std::future::pending()));

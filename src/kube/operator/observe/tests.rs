@@ -1,4 +1,4 @@
-//! Objects as the API server sends them, fields that nobody reads included.
+//! Objects as the API server sends them, unused fields included.
 
 use serde_json::{Value, json};
 
