@@ -1,15 +1,13 @@
-//! Claims: of several operators that look after the same resources without standing for one election, one
-//! does.
+//! Claims: of several operators that look after the same resources without a common election, only one acts.
 //!
 //! Two installations overlap when one looks after all namespaces and the other after one of them; each would
 //! undo what the other does. So an operator acts on the resources of a namespace only while it holds the
-//! Lease `quinistry-claim` there. The holder is not a process but all that elect one leader (see
-//! [`naming::claimant`]), so that a new leader goes on at once. A holder that is gone is followed within 45
-//! seconds. An operator without the claim writes no status, which is the holder's: it says so in an Event,
-//! its log and a metric.
+//! Lease `quinistry-claim` there. The holder is not a process but the group that elects one leader (see
+//! [`naming::claimant`]), so that a new leader continues at once. A holder that has ended is replaced within
+//! 45 seconds. An operator without the claim writes no status, which is the holder's: it reports that in an
+//! Event, its log and a metric.
 //!
-//! Status is no input here either. Takes a client; what to do about a Lease is decided in
-//! `leader::candidate`.
+//! Status is no input here either. Takes a client; `leader::candidate` decides the next step for a Lease.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -32,11 +30,11 @@ use crate::one_line::one_line;
 /// Time after which a claim that is not renewed expires for other operators.
 const CLAIM_DURATION: Duration = Duration::from_secs(30);
 
-/// Time from the start of a renewal in which writes are allowed. A write that is on its way then has ten
+/// Time from the start of a renewal in which writes are allowed. A write that is sent at its end has ten
 /// seconds to arrive before the claim expires.
 const WRITE_WINDOW: Duration = Duration::from_secs(20);
 
-/// Interval at which a claim is renewed, and read by other operators. Two renewals may fail without any harm.
+/// Interval at which a claim is renewed, and read by other operators. Two renewals may fail without harm.
 pub(super) const RENEW_PERIOD: Duration = Duration::from_secs(5);
 
 const _: () = assert!(RENEW_PERIOD.as_secs() * 3 < WRITE_WINDOW.as_secs(), "two renewals may fail");
@@ -45,17 +43,17 @@ const _: () = assert!(
     "what is on its way arrives before another acts"
 );
 
-/// Time limit for giving back all claims: the kubelet or the user who ended the process waits for it.
+/// Time limit for releasing all claims: the kubelet or the user who ended the process waits for it.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Tries to write a Lease while others write it too.
+/// Number of attempts to write a Lease that others write too.
 const MAX_ATTEMPTS: usize = 3;
 
 /// The claims on all namespaces with resources.
 pub(super) struct Claims {
     client: Client,
     identity: String,
-    /// True if no other process takes over the claims when this one ends.
+    /// True if no other process continues the claims when this one ends.
     is_alone: bool,
     namespaces: Mutex<HashMap<String, Arc<Mutex<NamespaceClaim>>>>,
 }
@@ -64,7 +62,7 @@ pub(super) struct Claims {
 #[derive(Debug)]
 struct NamespaceClaim {
     candidate: LeaseCandidate,
-    /// The Lease as this operator has written it last, which saves asking for it.
+    /// Lease as last written by this operator, which saves reading it.
     written: Option<Lease>,
     claim: Option<(Claim, BootInstant)>,
     /// The problem that was logged last.
@@ -80,7 +78,7 @@ pub(super) enum Claim {
     Theirs(String),
 }
 
-// A client says nothing of itself.
+// A client has no `Debug` output.
 impl std::fmt::Debug for Claims {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Claims").field("identity", &self.identity).finish_non_exhaustive()
@@ -91,15 +89,15 @@ impl std::fmt::Debug for Claims {
 
 impl Claims {
     /// Creates the claims of an operator that elects a leader by `lease` in the client's namespace, or of an
-    /// operator without election if there is none.
+    /// operator without election.
     pub(super) fn new(client: Client, lease: Option<&str>) -> Self {
         let name = lease.map_or_else(naming::machine_name, str::to_owned);
         let identity = naming::claimant(client.default_namespace(), &name);
         Self { client, identity, is_alone: lease.is_none(), namespaces: Mutex::default() }
     }
 
-    /// Returns the operator that acts in a namespace; asks only if that is unknown or too old. (Client
-    /// required.)
+    /// Returns the operator that acts in a namespace; reads the Lease only if that is unknown or too old.
+    /// (Client required.)
     pub(super) async fn holder(
         &self,
         namespace: &str,
@@ -116,7 +114,7 @@ impl Claims {
         }
     }
 
-    /// Renews claims and looks at those of others, until it is dropped. (Client required.)
+    /// Renews claims and reads those of others, until dropped. (Client required.)
     pub(super) async fn run(operator: Arc<Operator>) {
         loop {
             tokio::time::sleep(RENEW_PERIOD).await;
@@ -147,7 +145,7 @@ impl Claims {
         }
     }
 
-    /// Gives claims back when this process ends, if nothing goes on with them. (Client required.)
+    /// Releases the claims when this process ends, if no other process continues them. (Client required.)
     pub(super) async fn release(&self) {
         if self.is_alone && tokio::time::timeout(RELEASE_TIMEOUT, self.release_all()).await.is_err() {
             let seconds = RELEASE_TIMEOUT.as_secs();
@@ -218,7 +216,7 @@ impl Claims {
                     claimed_namespace.written = Some(lease);
                     return Ok(Claim::Ours);
                 }
-                // Written, made or deleted by another at the same time.
+                // Another operator wrote, created or deleted the Lease at the same time.
                 Err(error)
                     if tries < MAX_ATTEMPTS
                         && matches!(Category::of(&error), Category::Conflict | Category::NotFound) => {}
@@ -232,7 +230,8 @@ impl Claims {
     }
 }
 
-/// Returns the resources of each namespace, as owners of its claim: the claim goes with the last of them.
+/// Returns the resources of each namespace, as owners of its claim: the claim is collected with the last of
+/// them.
 pub(super) fn owners(operator: &Operator) -> BTreeMap<String, Vec<OwnerReference>> {
     let mut owners = BTreeMap::<String, Vec<_>>::new();
     for resource in operator.resources.state() {

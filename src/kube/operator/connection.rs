@@ -1,10 +1,9 @@
-//! Connections to the API server. Made by the driver.
+//! Connections to the API server. Created by the driver.
 //!
-//! A connection to the API server, as kube makes it but for four things. Requests are not tried again in
-//! here: the caller decides that, and may have changed its mind. A peer that does not acknowledge is given up
-//! within seconds, in the midst of a request as well as in a watch in which nothing happens. Requests other
-//! than watches have a [deadline](super::deadline). Writes have connections of their own, and pass a guard
-//! and a fence (see [`leader`](super::leader)).
+//! They are kube's own except for four things. Requests are not repeated here: the caller decides that. A
+//! peer that does not acknowledge is given up within seconds, in the middle of a request as well as in an
+//! idle watch. Requests other than watches have a [deadline](super::deadline). Writes have connections of
+//! their own, and pass a guard and a fence (see [`leader`](super::leader)).
 
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use super::leader::{Leadership, UNACKNOWLEDGED_LIMIT, WriteFence, WriteGuard};
 use crate::api::client::{ANSWER, client as over, connections, tcp};
 use crate::connector::connector;
 
-/// A client whose writes pass only as long as this operator leads.
+/// Creates a client whose writes pass only while this operator leads.
 pub(super) fn client(config: &Config, leadership: Arc<Leadership>) -> Result<Client, OperatorError> {
     make(config.clone(), leadership)
         .map_err(|error| OperatorError::Cluster(kubeconfig::describe_client(&error)))

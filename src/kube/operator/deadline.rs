@@ -1,6 +1,6 @@
-//! Deadlines of requests to the API server: the head of every answer, and the whole of what is not a watch,
-//! must be there in time. A watch is silent for as long as nothing happens; its end is asked for in the
-//! request, and `watches` sees to that. Made by `connection`.
+//! Deadlines of requests to the API server: the head of every response, and the whole body of all but
+//! watches, must arrive in time. A watch is silent as long as nothing happens; the request limits its length,
+//! and `watches` restarts it. Created by `connection`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,21 +13,21 @@ use kube::client::Body as Sent;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower::{BoxError, Service};
 
-/// A service whose answers come in time or not at all.
+/// A service with a deadline for each response.
 #[derive(Clone, Debug)]
 pub(super) struct WithDeadline<S> {
     inner: S,
     limit: Duration,
 }
 
-/// An answer that took too long.
+/// Error of a response that exceeded the deadline.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no answer within {} seconds", limit.as_secs())]
 pub(super) struct DeadlineExceeded {
     limit: Duration,
 }
 
-/// A body that must be complete in time.
+/// A response body with a deadline.
 #[derive(Debug)]
 pub(super) struct BodyWithDeadline<B> {
     body: B,
@@ -35,7 +35,7 @@ pub(super) struct BodyWithDeadline<B> {
     deadline: Option<(Pin<Box<Sleep>>, DeadlineExceeded)>,
 }
 
-// === impl Timely ===
+// === impl WithDeadline ===
 
 impl<S> WithDeadline<S> {
     pub(super) const fn new(inner: S, limit: Duration) -> Self {

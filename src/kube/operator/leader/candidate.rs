@@ -1,5 +1,5 @@
-//! What a candidate does about the Lease that it sees. Pure: clocks are parameters, and of others' clocks nothing is
-//! read, only whether the Lease changes.
+//! Decisions of a candidate for a Lease. Pure: clocks are parameters, and no time written by another machine
+//! is read, only whether the Lease changes.
 
 use std::time::Duration;
 
@@ -10,38 +10,39 @@ use kube::core::ObjectMeta;
 
 use super::BootInstant;
 
-/// The longest that a holder is waited for, whatever it has written.
+/// Longest duration of a Lease that is respected, whatever its holder has written.
 const MAX_LEASE_DURATION: Duration = Duration::from_mins(1);
 
-/// One that would lead.
+/// A candidate for a Lease.
 #[derive(Debug)]
 pub(in crate::operator) struct LeaseCandidate {
     identity: String,
     /// Time after which a lease that is not renewed expires for the other candidates.
     duration: Duration,
-    /// The version of another's Lease, and when it was first seen.
+    /// Version of another holder's Lease, and the time at which it was first seen.
     rival: Option<(Option<String>, BootInstant)>,
 }
 
-/// What to do.
+/// Next step of a candidate.
 #[derive(Debug, PartialEq)]
 pub(in crate::operator) enum LeaseAction {
-    /// There is no Lease.
+    /// Create the Lease, which does not exist.
     Create(Lease),
-    /// It is this one's, or free, or has run out. Its version goes along, so that only one of several succeeds.
+    /// Write the Lease, which is this candidate's, free or expired. Its version is part of the write, so that
+    /// only one of several candidates succeeds.
     Replace(Lease),
-    /// Somebody else holds it.
+    /// Wait: this other candidate holds the Lease.
     Wait(String),
 }
 
-// === impl Candidate ===
+// === impl LeaseCandidate ===
 
 impl LeaseCandidate {
     pub(in crate::operator) fn new(identity: String, duration: Duration) -> Self {
         Self { identity, duration, rival: None }
     }
 
-    /// What to do about the Lease as it was just seen.
+    /// Returns the next step for the Lease as it was just read.
     pub(in crate::operator) fn step(
         &mut self,
         lease: Option<Lease>,
@@ -69,7 +70,7 @@ impl LeaseCandidate {
         LeaseAction::Replace(Lease { spec: Some(self.begin(transitions, clock)), ..lease })
     }
 
-    /// The Lease, given back.
+    /// Returns the released Lease, if this candidate holds it.
     pub(in crate::operator) fn release(&self, lease: Lease, clock: Timestamp) -> Option<Lease> {
         let spec = lease.spec.clone().unwrap_or_default();
         (spec.holder_identity.as_deref() == Some(self.identity.as_str())).then(|| {
@@ -92,12 +93,12 @@ impl LeaseCandidate {
         }
     }
 
-    /// What an earlier version of this program may have written differently.
+    /// Sets the fields that an earlier version of this program may have written differently.
     fn known(&self, spec: LeaseSpec) -> LeaseSpec {
         LeaseSpec { lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(), ..spec }
     }
 
-    /// Whether nothing has happened to it for as long as its holder asked for.
+    /// Returns true if the Lease was not renewed for as long as its holder asked for.
     fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: BootInstant) -> bool {
         let version = lease.metadata.resource_version.clone();
         let since = match &self.rival {

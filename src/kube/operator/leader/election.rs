@@ -1,5 +1,5 @@
-//! The election: sees to the Lease again and again, and tells [`Leadership`] what came of it. What to do is decided in
-//! `candidate`; this is the part that takes a client. Run by the driver.
+//! The election: renews the Lease periodically, and updates [`Leadership`] with the outcome. `candidate`
+//! decides the next step; this is the part that takes a client. Run by the driver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,34 +15,35 @@ use crate::api::names::managers;
 use crate::one_line::one_line;
 use crate::operator::error::Category;
 
-/// When to look again after somebody else was quicker.
+/// Delay after another candidate wrote the Lease first.
 const CONTESTED_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// One operator's part in it.
+/// One operator's participation in the election.
 #[derive(Debug)]
 pub(in crate::operator) struct Election {
     leases: Api<Lease>,
     name: String,
     candidate: LeaseCandidate,
     leadership: Arc<Leadership>,
-    /// The Lease as this operator has written it last, which saves asking for it.
+    /// Lease as last written by this operator, which saves reading it.
     written: Option<Lease>,
-    /// Of whom or of what was spoken last, so that each is said once.
+    /// Last logged state, so that each is logged once.
     logged: String,
 }
 
-/// What came of a try.
+/// Outcome of one renewal.
 enum RenewalOutcome {
     Leads,
     Follows(String),
-    /// Somebody else wrote at the same time.
+    /// Another candidate wrote at the same time.
     Contested,
 }
 
 // === impl Election ===
 
 impl Election {
-    /// By the Lease of this name in the client's own namespace. The client must not be guarded.
+    /// Creates the election by the Lease of this name in the client's own namespace. The client must not be
+    /// guarded.
     pub(in crate::operator) fn new(
         client: Client,
         name: String,
@@ -60,13 +61,14 @@ impl Election {
         }
     }
 
-    /// Goes on until somebody else holds the Lease that this operator held, and returns who. `take_up` is called whenever
-    /// it may write again. (Client required.)
+    /// Runs until another operator holds the Lease that this operator held, and returns the holder. `take_up`
+    /// is called whenever this operator gets the permission to write. (Client required.)
     pub(in crate::operator) async fn run(&mut self, take_up: impl Fn()) -> String {
         let mut has_led = false;
         loop {
             let began = BootInstant::now();
-            // Not by how the last one ended: a try that took too long may still have been heard.
+            // Every timeout starts from the present state: a renewal that timed out may still have been
+            // executed.
             let outcome = tokio::time::timeout(ATTEMPT_TIMEOUT, self.attempt()).await;
             let pause = match outcome {
                 Ok(Ok(RenewalOutcome::Leads)) => {
@@ -108,8 +110,8 @@ impl Election {
         }
     }
 
-    /// Gives the Lease back, so that nobody has to wait until it has run out. To be called when nothing is written any
-    /// more. (Client required.)
+    /// Releases the Lease, so that no other operator has to wait for its expiry. To be called after the last
+    /// write. (Client required.)
     pub(in crate::operator) async fn release(&mut self) {
         self.leadership.give_up();
         let release = async {
@@ -148,7 +150,7 @@ impl Election {
                 self.written = Some(lease);
                 Ok(RenewalOutcome::Leads)
             }
-            // Deleted in the meantime, or made.
+            // Another candidate deleted or created the Lease at the same time.
             Err(error) if matches!(Category::of(&error), Category::Conflict | Category::NotFound) => {
                 Ok(RenewalOutcome::Contested)
             }
@@ -156,7 +158,7 @@ impl Election {
         }
     }
 
-    /// Says something that was not said last.
+    /// Logs a state, unless it was the last one logged.
     fn log_once(&mut self, state: &str, log: impl FnOnce()) {
         if self.logged != state {
             state.clone_into(&mut self.logged);

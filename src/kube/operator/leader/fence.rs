@@ -1,9 +1,5 @@
-//! The fence: the last look at the clock, right before bytes go to the kernel. A connection for writes passes
-//! none while this operator does not lead; made by `connection`.
-//!
-//! A request that passed the [guard](super::guard) may wait in the connection's own task, which writes it to
-//! the socket later, as when the process was stopped in between. After a refusal the connection is closed, so
-//! that the half of a request that was written is never completed.
+//! The fence: reads the clock right before bytes go to the kernel. A connection for writes passes none while
+//! this operator does not lead. Created by `connection`.
 
 use std::io::{Error, IoSlice};
 use std::pin::Pin;
@@ -23,7 +19,7 @@ pub(in crate::operator) struct WriteFence<S> {
     leadership: Arc<Leadership>,
 }
 
-// === impl Fenced ===
+// === impl WriteFence ===
 
 impl<S> WriteFence<S> {
     pub(in crate::operator) const fn new(stream: S, leadership: Arc<Leadership>) -> Self {

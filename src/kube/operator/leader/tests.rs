@@ -7,7 +7,7 @@ use super::candidate::{LeaseAction, LeaseCandidate};
 use super::{BootInstant, LEASE_DURATION, Leadership, RENEW_PERIOD, WRITE_WINDOW, WriteFence, WriteGuard};
 use crate::operator::error::Category;
 
-/// The API server's part: a write of the last version succeeds and makes a new one.
+/// Fake API server: a write of the last version succeeds and creates a new one.
 #[derive(Default)]
 struct FakeLeaseServer {
     lease: Option<Lease>,
@@ -62,7 +62,7 @@ fn a_silent_leader_is_replaced_within_sixteen_seconds() {
     let (mut first, mut second) = (candidate("first"), candidate("second"));
     let silent = BootInstant::now();
     assert!(server.try_once(&mut first, silent));
-    // At worst it is looked at just before each of these moments.
+    // In the worst case the Lease is read just before each of these moments.
     let mut now = silent + RENEW_PERIOD;
     while !server.try_once(&mut second, now) {
         now = now + RENEW_PERIOD;
@@ -70,7 +70,7 @@ fn a_silent_leader_is_replaced_within_sixteen_seconds() {
     let waited = now.since(silent);
     assert!(waited > LEASE_DURATION && waited <= Duration::from_secs(16), "{waited:?}");
     assert_eq!(server.spec().lease_transitions, Some(1));
-    // The first one may not have noticed.
+    // The first candidate may not have noticed.
     assert!(!server.try_once(&mut first, now + Duration::from_mins(1)));
 }
 
