@@ -1,5 +1,5 @@
-//! Apply: carries out the actions of a plan, by server-side apply under one field manager. Takes a client, decides
-//! nothing. Called by the driver.
+//! Apply: carries out the actions of a plan, by server-side apply under one field manager. Takes a client,
+//! decides nothing. Called by the driver.
 
 use http::HeaderValue;
 use http::header::ACCEPT;
@@ -24,37 +24,37 @@ use crate::crd::Quinistry;
 use crate::lenient::Guarded;
 use crate::seed::{Cut, Part};
 
-/// Version of an object that is to be created by server-side apply: where there is one it has another
-/// version, as the first revision of etcd is never that of an object, and the apply is a conflict; where
-/// there is none it is ignored.
+/// Resource version of an object that is to be created by server-side apply. An existing object has another
+/// version, as the first revision of etcd is never that of an object, and the apply is a conflict; without an
+/// existing object the version is ignored.
 const NEW_OBJECT_VERSION: &str = "1";
 
-/// What of an object's representations is its metadata.
+/// Media type of an object's metadata alone.
 const METADATA_ONLY: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
-/// What came of an action.
+/// Outcome of an action.
 #[derive(Debug)]
 pub(super) enum Applied {
-    /// A generation by its name, and as it is on the server now if that can be read.
+    /// A generation was applied: its name, and the set as it is on the server, if that can be read.
     Set(String, Option<Box<types::DaemonSet>>),
-    /// A generation was removed.
+    /// A generation was deleted.
     Deleted(i32),
     /// A pod was replaced.
     Replaced(String),
-    /// A piece of a seed was made anew.
+    /// A part of a seed was created again.
     Restored(String),
-    /// A piece of another seed was removed.
+    /// A part of another seed was deleted.
     Dropped(String),
-    /// A node's carrier was chosen, or its label taken away.
+    /// A node was labelled with its carrier, or lost that label.
     Labelled(String, Option<String>),
-    /// There was nothing left to do.
+    /// Nothing was left to do.
     Nothing,
 }
 
-/// Carries out one action for a resource, planned upon what was observed; pieces are those of `own`, the
-/// operator's executable. Every write is refused by the API server if what it was planned upon is no longer
-/// so, however late it arrives. (Client required.)
+/// Carries out one action for a resource, planned upon what was observed; parts are restored from `own`, the
+/// operator's executable. The API server refuses every write whose planned state has changed since, no matter
+/// how late it arrives. (Client required.)
 pub(super) async fn apply(
     client: &Client,
     quinistry: &ValidResource,
@@ -96,7 +96,7 @@ pub(super) async fn apply(
         Action::Replace { namespace, name, uid } => {
             let pods: Api<Guarded<types::Pod>> = Api::namespaced(client.clone(), namespace);
             let what = || format!("replace pod {name}");
-            // It may have started in the meantime, which changes its version and not its UID.
+            // The pod may have started since, which changes its version and not its UID.
             let selection = ListParams::default().fields(&format!("metadata.name={name}"));
             let found = pods.list(&selection).await.map_err(|source| apply_error(what(), source))?.items;
             let waits = |pod: types::Pod| {
@@ -118,7 +118,7 @@ pub(super) async fn apply(
         Action::Adopt { part } => {
             let maps = config_maps(client, quinistry.namespace());
             let uid = observed.parts.iter().find(|found| found.name == *part).map(|found| &found.uid);
-            // One owner more: those that are there stay, and one of them may be its controller.
+            // Adds an owner: the existing owners stay, and one of them may be its controller.
             let owner = quinistry.identity.owner();
             let patch = Patch::Strategic(json!({"metadata": {"uid": uid, "ownerReferences": [owner]}}));
             let result = maps.patch_metadata(part, &PatchParams::default(), &patch).await;
@@ -149,7 +149,7 @@ pub(super) async fn apply(
     }
 }
 
-/// Asks whether the resource is on the server as it was planned for. (Client required.)
+/// Returns true if the resource exists on the server as it was planned for. (Client required.)
 pub(super) async fn exists(client: &Client, quinistry: &ValidResource) -> Result<bool, OperatorError> {
     let api: Api<Quinistry> = Api::namespaced(client.clone(), quinistry.namespace());
     let name = quinistry.name();
@@ -165,8 +165,8 @@ pub(super) async fn exists(client: &Client, quinistry: &ValidResource) -> Result
     }))
 }
 
-/// The version of the `DaemonSet` in the place of one that was to be created, if that is the resource's own after all:
-/// one without its label no watch shows. (Client required.)
+/// Returns the version of the `DaemonSet` in the place of one that was to be created, if it is the resource's
+/// own: a set without its label is shown by no watch. (Client required.)
 async fn find_stray(
     client: &Client,
     quinistry: &ValidResource,
@@ -199,7 +199,7 @@ async fn restore(
         ignore_not_found(result.map(|_| Applied::Nothing), || format!("delete the altered ConfigMap {name}"))
     };
     if let Some(uid) = altered {
-        // What it holds cannot be changed.
+        // The content of an immutable `ConfigMap` cannot be changed.
         delete(only_uid(uid)).await?;
     }
     let map = own
@@ -212,13 +212,14 @@ async fn restore(
     let is = |answer: &kube::Result<_>, category| {
         answer.as_ref().is_err_and(|error| Category::of(error) == category)
     };
-    // Hardly ever there; and to apply a megabyte takes an API server more than twice the time that creating it takes.
+    // Create first, as the part rarely exists: applying a megabyte takes an API server more than twice as
+    // long as creating it.
     let mut answer = create(client, namespace, &map).await;
     if is(&answer, Category::Conflict) {
         answer = put().await;
     }
     if is(&answer, Category::Invalid) {
-        // Another one, without our labels, stands in its place.
+        // Another `ConfigMap`, without our labels, is in its place.
         let what = || format!("read ConfigMap {name}");
         let maps = config_maps(client, namespace);
         if let Some(other) =
@@ -233,7 +234,7 @@ async fn restore(
         .map_err(|source| apply_error(format!("restore ConfigMap {name}"), source))
 }
 
-/// Creates it, and hears no more of it than its metadata.
+/// Creates a `ConfigMap`, and receives only its metadata.
 async fn create(
     client: &Client,
     namespace: &str,
@@ -252,12 +253,12 @@ fn config_maps(client: &Client, namespace: &str) -> Api<PartialObjectMeta<Config
     Api::namespaced(client.clone(), namespace)
 }
 
-/// Deletes what has this UID, and no namesake. For what cannot change.
+/// Preconditions of a deletion by UID, for objects that cannot change.
 fn only_uid(uid: &str) -> DeleteParams {
     preconditions(Some(uid.into()), None)
 }
 
-/// Deletes what has this UID and is of this version. A version is enough, as no other object ever has it.
+/// Preconditions of a deletion by UID and version. A version is enough, as no other object ever has it.
 fn preconditions(uid: Option<String>, resource_version: Option<String>) -> DeleteParams {
     DeleteParams {
         preconditions: Some(Preconditions { uid, resource_version }),

@@ -1,7 +1,7 @@
-//! Build: from a specification to `DaemonSets`. Pure, and canonical: the same input gives the same bytes, so that their
-//! hash tells whether anything is to be written.
+//! Build: creates `DaemonSets` from a specification. Pure, and canonical: the same input gives the same
+//! bytes, so that their hash tells whether a write is needed.
 //!
-//! Nothing here depends on the operator's version: an upgrade must not re-roll what runs.
+//! Nothing depends on the operator's version: an upgrade must not replace running pods.
 
 mod image;
 mod pod;
@@ -24,46 +24,48 @@ use crate::api::names::annotations::{APPLIED, TEMPLATE};
 use crate::api::names::{APP, labels, managers};
 use crate::crd::QuinistrySpec;
 
-/// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no
+/// Labels that keep the sidecars of service meshes away: a kubelet's request on `localhost` belongs to no
 /// mesh, and an injected container would be pulled from a registry that may not be reachable.
 const NO_SIDECAR_LABELS: [(&str, &str); 2] =
     [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
 
-/// Annotations for the meshes that read those.
+/// Annotations with the same purpose, for the meshes that read annotations.
 const NO_SIDECAR_ANNOTATIONS: [(&str, &str); 2] =
     [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
 
-/// How many old revisions to keep: one to look at, one to compare it with.
+/// Number of old revisions to keep: one to inspect, one to compare it with.
 const REVISION_HISTORY_LIMIT: i32 = 2;
 
-/// What a generation is built from, beside the specification.
+/// Input of a generation's `DaemonSet`, beside the specification.
 #[derive(Clone, Debug)]
 pub(super) struct BuildInput<'a> {
-    /// Which one.
+    /// Number of the generation.
     pub generation: i32,
-    /// The image to start.
+    /// Image to start.
     pub image: &'a str,
-    /// What it must serve. For a bootstrap image without `spec.digest` this stays empty for ever, even when the digest
-    /// has been learned: writing it into the template would replace the pods that it was learned from.
+    /// Digest that the generation must serve. For a bootstrap image without `spec.digest` it stays empty,
+    /// even after the digest has been learned: writing it into the template would replace the pods that it
+    /// was learned from.
     pub digest: Option<&'a Digest>,
     /// `updateStrategy.rollingUpdate.maxUnavailable`.
     pub max_unavailable: i32,
-    /// What generation 0 is made of; nothing for the others.
+    /// Seed of generation 0; `None` for the others.
     pub seed: Option<SeedInput<'a>>,
 }
 
-/// What generation 0 is made of. The image is the carrier.
+/// Seed of generation 0. The image is the carrier.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeedInput<'a> {
-    /// The carrier's key, or `main`.
+    /// Key of the carrier, such as `main`.
     pub carrier: &'a str,
-    /// The executable's digest.
+    /// Digest of the executable.
     pub executable: &'a Digest,
-    /// Into how many pieces it was cut.
+    /// Number of parts that the executable was split into.
     pub part_count: usize,
 }
 
-/// Architecture of the nodes to select: that of this executable, unless the resource names another.
+/// Returns the architecture of the nodes to select: that of this executable, unless the resource names
+/// another.
 #[must_use]
 pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -73,7 +75,7 @@ pub(super) fn architecture() -> &'static str {
     }
 }
 
-/// Labels that a node must have.
+/// Returns the labels that a node must have.
 #[must_use]
 pub(super) fn node_selector(spec: &QuinistrySpec) -> BTreeMap<String, String> {
     let mut selector = BTreeMap::from(
@@ -83,13 +85,14 @@ pub(super) fn node_selector(spec: &QuinistrySpec) -> BTreeMap<String, String> {
     selector
 }
 
-/// The whole object, as it is applied.
+/// Returns the whole object, as it is applied.
 #[must_use]
 pub(super) fn daemon_set(quinistry: &ValidResource, input: &BuildInput<'_>) -> apps::DaemonSet {
     let (name, uid) = (quinistry.name(), quinistry.uid());
     let generation = input.generation.to_string();
     let selector = BTreeMap::from_iter(match input.seed {
-        // Generation 0 may be applied before the resource, by whoever reviews it first.
+        // Generation 0 may be applied before the resource exists, by a user who reviews it first: no UID is
+        // known then.
         Some(seed) => {
             vec![(labels::NAME, name), (labels::GENERATION, &generation), (labels::CARRIER, seed.carrier)]
         }
@@ -155,14 +158,15 @@ pub(super) fn daemon_set(quinistry: &ValidResource, input: &BuildInput<'_>) -> a
     set
 }
 
-/// The generation that one is of.
+/// Returns the generation that a `DaemonSet` belongs to.
 #[must_use]
 pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
     set.metadata.labels.as_ref()?.get(labels::GENERATION)?.parse().ok()
 }
 
-/// Returns a `DaemonSet` as another program may apply it before there is a resource: without the hashes by which the
-/// operator knows its own work, over which the two would dispute, and without the resource's UID.
+/// Returns a `DaemonSet` as another program may apply it before the resource exists: without the hashes by
+/// which the operator recognises its own work, which the two would compete for, and without the resource's
+/// UID.
 #[must_use]
 pub(super) fn without_hashes(mut set: apps::DaemonSet) -> apps::DaemonSet {
     set.metadata.annotations = None;
@@ -175,13 +179,13 @@ pub(super) fn without_hashes(mut set: apps::DaemonSet) -> apps::DaemonSet {
     set
 }
 
-/// The hash that [`daemon_set`] wrote into an annotation.
+/// Returns the hash that [`daemon_set`] wrote into an annotation.
 #[must_use]
 pub(super) fn applied(set: &apps::DaemonSet) -> &str {
     annotation(set.metadata.annotations.as_ref(), APPLIED)
 }
 
-/// The hash of the template within.
+/// Returns the hash of the pod template.
 #[must_use]
 pub(super) fn template(set: &apps::DaemonSet) -> &str {
     let metadata = set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
@@ -192,9 +196,9 @@ fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) 
     annotations.and_then(|annotations| annotations.get(key)).map_or("", String::as_str)
 }
 
-/// Returns true if the server's specification and labels have everything that was applied: another writer may
-/// have edited them. Resources are left out, since the server spells quantities in its own way. What chooses
-/// nodes must be the same: a label that is added there takes nodes away.
+/// Returns true if the server's specification and labels contain everything that was applied: another writer
+/// may have edited them. Resources are left out, since the server formats quantities in its own way. Fields
+/// that choose nodes must be equal: an added label would exclude nodes.
 #[must_use]
 pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &apps::DaemonSet) -> bool {
     fn within(wanted: &Value, live: &Value) -> bool {
@@ -212,7 +216,7 @@ pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &a
                         },
                     )
             }),
-            // Admission may add to lists of objects, such as a sidecar; lists of words are one value.
+            // Admission may add to lists of objects, for example a sidecar; a list of strings is one value.
             (Value::Array(wanted), Value::Array(live)) if wanted.iter().all(Value::is_object) => {
                 wanted.iter().all(|wanted| live.iter().any(|live| within(wanted, live)))
             }
@@ -224,7 +228,7 @@ pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &a
     wanted_labels.all(|(key, value)| labels.get(key) == Some(value)) && within(&wanted, live)
 }
 
-/// What the server leaves out.
+/// Returns true for values that the server omits.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -235,16 +239,16 @@ fn is_empty(value: &Value) -> bool {
         Value::Number(number) => number.as_i64() == Some(0),
     }
 }
-/// Whether a generation is started from the bootstrap image, and not from its predecessor or from nothing.
+/// Returns true if a generation is started from the bootstrap image, and not from its predecessor or a seed.
 #[must_use]
 pub(super) fn starts_from_bootstrap_image(quinistry: &ValidResource, generation: i32) -> bool {
     generation == 1 && quinistry.spec.seed.is_none()
 }
 
-/// The pull policy of generation 0: the carrier is there, or another one is looked for.
+/// Pull policy of generation 0: a carrier is an image that exists on the node.
 pub(super) const PULL_NEVER: &str = "Never";
 
-/// When a generation's image is pulled.
+/// Returns the pull policy of a generation.
 #[must_use]
 pub(super) fn pull_policy(quinistry: &ValidResource, generation: i32) -> &'static str {
     match generation {
@@ -255,7 +259,7 @@ pub(super) fn pull_policy(quinistry: &ValidResource, generation: i32) -> &'stati
 }
 
 fn hash(value: &impl Serialize) -> String {
-    // A long prefix: nobody gains by a collision, and it stays readable.
+    // A prefix is long enough, as a collision gains an attacker nothing, and it stays readable.
     Digest::sha256(&serde_json::to_vec(value).expect("Kubernetes objects are JSON")).hex()[..16].into()
 }
 

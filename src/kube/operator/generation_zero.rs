@@ -1,7 +1,8 @@
-//! Generation 0 while there is no operator: one pass of what an operator does for it, for `up`, which must begin with
-//! something. Same plan, same bytes, same field manager, so that the operator finds what it would have made itself.
+//! Generation 0 without an operator: one pass of the operator's work on it, for `up`, which must raise
+//! generation 0 first. It uses the same plan, the same bytes and the same field manager, so that the operator
+//! finds what it would have created itself.
 //!
-//! Takes a client. Touches nothing but generation 0 and the labels of nodes that belong to it. Called by `up`.
+//! Takes a client. Changes nothing but generation 0 and the carrier labels of nodes. Called by `up`.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -29,33 +30,34 @@ use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry, Reason
 use crate::lenient::Guarded;
 use crate::seed::Names;
 
-/// UID of a resource that does not exist yet. Nothing that is shown of it names this.
+/// UID of a resource that does not exist yet. It appears in no output.
 const PLACEHOLDER_UID: &str = "unknown";
 
-/// How far generation 0 is.
+/// Progress of generation 0.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationZero {
-    /// Over all nodes, as in a resource's status; none while it cannot be raised at all.
+    /// Status over all nodes, as in a resource's status; `None` while generation 0 cannot be raised.
     pub status: Option<GenerationStatus>,
-    /// A pod of the current template is Ready on each selected node that is ready, and there is at least one.
+    /// True if a pod of the current template is Ready on each selected node that is ready, and there is at
+    /// least one.
     pub rolled_out: bool,
-    /// What is wrong, node by node.
+    /// Problems of single nodes.
     pub problems: Vec<Deviation>,
-    /// What is wrong with the resource, if there is nothing to say of single nodes.
+    /// Problem of the resource, if no single node has one.
     pub problem: Option<ResourceProblem>,
 }
 
-/// What is wrong with a resource as a whole.
+/// Problem of a resource as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceProblem {
-    /// What kind.
+    /// Reason in CamelCase.
     pub reason: Reason,
-    /// In words.
+    /// Message for users.
     pub message: String,
 }
 
-/// One pass: reads nodes, pods, `DaemonSets` and the `ConfigMaps`' metadata, and does what is next. To be repeated, about
-/// every second, until it is rolled out.
+/// Makes one pass: reads nodes, pods, `DaemonSets` and the `ConfigMaps`' metadata, and carries out the next
+/// actions. To be repeated about every second until generation 0 is rolled out.
 pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<GenerationZero, OperatorError> {
     let quinistry = match ValidResource::parse(quinistry) {
         Ok(quinistry) => quinistry,
@@ -73,7 +75,7 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<GenerationZ
                 observed.refusals = observe::refusals(client, quinistry, &missing, &observed).await?;
                 QueryStage::Events
             }
-            // Bytes are the operator's to look at: pods cannot be reached from just anywhere.
+            // The operator verifies the content: not every machine can reach the pods.
             PlanNeed::Fetch(plan) | PlanNeed::Ready(plan) => break plan,
         };
     };
@@ -88,7 +90,7 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<GenerationZ
         };
         if is_own {
             match apply(client, quinistry, None, &observed, action).await {
-                // Another writer was quicker: the next pass sees what is there now.
+                // Another writer was first: the next pass reads the present state.
                 Err(error) if error.category() == Category::Conflict => break,
                 result => result.map(drop)?,
             }
@@ -97,10 +99,10 @@ pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<GenerationZ
     Ok(GenerationZero::of(*plan))
 }
 
-// === impl Zero ===
+// === impl GenerationZero ===
 
 impl GenerationZero {
-    /// Takes from a plan what it says of generation 0.
+    /// Extracts generation 0 from a plan.
     fn of(plan: ReconcilePlan) -> Self {
         let status = plan.generations.into_iter().find(|one| one.generation == 0);
         let rolled_out = status.as_ref().is_some_and(|status| {
@@ -115,8 +117,9 @@ impl GenerationZero {
     }
 }
 
-/// What [`raise`] would apply for a resource that does not exist yet, of an executable in so many pieces: for review,
-/// without UIDs. Reads nodes, if there is a client; else the carriers that the resource names, or a common one, stand in.
+/// Returns what [`raise`] would apply for a resource that does not exist yet, with an executable in this
+/// number of parts: for review, without UIDs. Reads nodes if there is a client; otherwise a placeholder node
+/// has the carriers that the resource names, or a common one.
 pub async fn preview(
     client: Option<&Client>,
     quinistry: &Quinistry,
@@ -124,7 +127,7 @@ pub async fn preview(
 ) -> Result<Vec<apps::DaemonSet>, OperatorError> {
     let mut quinistry = quinistry.clone();
     quinistry.metadata.uid.get_or_insert_with(|| PLACEHOLDER_UID.into());
-    // An invalid resource makes no generations.
+    // No generations are created for an invalid resource.
     let Ok(quinistry) = ValidResource::parse(&quinistry) else { return Ok(Vec::new()) };
     let quinistry = &quinistry;
     let Some(executable) = &quinistry.executable else { return Ok(Vec::new()) };
@@ -135,7 +138,7 @@ pub async fn preview(
     if observed.nodes.is_empty() {
         observed.nodes.push(Arc::new(placeholder_node(quinistry)));
     }
-    // It stands for all of them: as if they were there.
+    // The plan assumes that all parts exist.
     observed.parts = assume_all_parts(quinistry, &Names::new(quinistry.name(), executable), part_count);
     let plan = loop {
         observed.queried = match plan::plan(quinistry, &observed, Timestamp::now()) {
@@ -145,7 +148,7 @@ pub async fn preview(
                 }
                 QueryStage::Carriers
             }
-            // Nothing is there that Events could be about.
+            // No object exists that Events could be about.
             PlanNeed::Events(_) => QueryStage::Events,
             PlanNeed::Fetch(plan) | PlanNeed::Ready(plan) => break plan,
         };
@@ -195,7 +198,7 @@ where
     list.map(readable).map_err(|error| OperatorError::Observe(Box::new(error)))
 }
 
-/// A node that the resource selects.
+/// Returns a placeholder for a node that the resource selects.
 fn placeholder_node(quinistry: &ValidResource) -> ObservedNode {
     ObservedNode {
         name: MAIN_CARRIER.into(),

@@ -1,7 +1,8 @@
-//! The pieces of seeds: a watch of their metadata in each namespace with a seed, and a look at what they hold.
+//! Seed parts: a watch of their metadata in each namespace with a seed, and the verification of their
+//! content.
 //!
-//! What an immutable `ConfigMap` holds is fetched once for each UID, and only when this operator is the executable that
-//! it is a piece of: nobody else knows what it should be. Used by the driver.
+//! The content of an immutable `ConfigMap` is fetched once for each UID, and only if this operator has the
+//! same executable: no other operator knows the right content. Used by the driver.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -23,31 +24,31 @@ use crate::api::types;
 use crate::lenient::Guarded;
 use crate::seed::Cut;
 
-/// How long the first list of a watch may take, rights included.
+/// Time limit of a watch's first list; missing permissions show as a timeout.
 pub(super) const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Objects that a watch has brought, and the time at which the watch began or was last complete.
+/// Cache of a namespace, and the time at which its watch started or was last complete.
 type NamespaceWatch = (Arc<Cache<ObservedPart>>, Instant);
 
-/// The pieces of all seeds, and this operator's own executable as one.
+/// Parts of all seeds, and this operator's own executable.
 #[derive(Debug)]
 pub(super) struct SeedParts {
     own: Option<Cut>,
     hands_over: bool,
-    /// Watches by namespace.
+    /// Watches of seed parts by namespace.
     watched: Mutex<HashMap<String, NamespaceWatch>>,
-    /// By UID: whether it holds what it should.
+    /// Result of the verification by UID: true if the part holds the right content.
     verified: Mutex<BTreeMap<String, bool>>,
 }
 
-// === impl Pieces ===
+// === impl SeedParts ===
 
 impl SeedParts {
     pub(super) fn new(own: Option<Cut>, hands_over: bool) -> Self {
         Self { own, hands_over, watched: Mutex::default(), verified: Mutex::default() }
     }
 
-    /// This operator's executable as the seed of a resource.
+    /// Returns this operator's executable as the seed of a resource.
     pub(super) fn own_seed(&self, quinistry: &ValidResource) -> Option<Cut> {
         self.own.as_ref().map(|own| own.of(quinistry.name()))
     }
@@ -57,9 +58,8 @@ impl SeedParts {
         OwnExecutable { executable, hands_over: self.hands_over }
     }
 
-    /// Returns the pieces of a resource, older ones too; `None` while they are being listed, which the caller
-    /// waits for elsewhere: a later plan should not rest on an earlier picture. The first call for a
-    /// namespace begins to watch it.
+    /// Returns the parts of a resource, older ones included; `None` while they are being listed. The caller
+    /// then plans later, as a plan needs the present state. The first call for a namespace starts its watch.
     pub(super) fn list(
         &self,
         operator: &Arc<Operator>,
@@ -86,7 +86,7 @@ impl SeedParts {
         Ok(Some(cache.select(|part| part.resource == quinistry.name())))
     }
 
-    /// Fetches those that have not been looked at, and returns the UIDs of all that hold something else than they should.
+    /// Fetches the parts that were not verified yet, and returns the UIDs of all altered ones.
     pub(super) async fn altered(
         &self,
         client: &Client,
@@ -112,7 +112,7 @@ impl SeedParts {
         Ok(altered)
     }
 
-    /// Forgets what is no more.
+    /// Removes results of parts that no longer exist.
     pub(super) fn prune(&self) {
         let mut sound = self.verified();
         if sound.is_empty() {
@@ -148,7 +148,7 @@ fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<ObservedPart>> 
     cache
 }
 
-/// Whether a piece holds what this executable does; nothing if it is gone.
+/// Returns true if a part holds the content that this executable has; `None` if the part is gone.
 async fn is_sound(client: &Client, cut: &Cut, part: &ObservedPart) -> Result<Option<bool>, OperatorError> {
     let maps: Api<Guarded<types::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
@@ -161,7 +161,7 @@ async fn is_sound(client: &Client, cut: &Cut, part: &ObservedPart) -> Result<Opt
         return Ok(Some(false));
     };
     let expected = cut.bytes(which).map_err(OperatorError::Executable)?;
-    // One that somebody could still change would be watched by every kubelet.
+    // A mutable `ConfigMap` counts as altered: every kubelet would watch it.
     let whole = found.binary_data.len() == 1 && found.immutable;
     Ok(Some(whole && found.binary_data.get(which.key()).is_some_and(|data| data.0 == expected)))
 }

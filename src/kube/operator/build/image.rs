@@ -1,10 +1,10 @@
-//! Image names that admission plugins rewrite: a name with a digest added to its tag means the same image.
-//! Pure.
+//! Comparison of image names that admission plugins rewrite: a name with a digest added to its tag means the
+//! same image. Pure.
 
-/// Registry and namespace of a name without any, as runtimes read it.
+/// Registry of a name without one, as container runtimes read it.
 const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// An image's name in its parts.
+/// Parts of an image name.
 #[derive(Debug, PartialEq, Eq)]
 struct ImageName<'a> {
     repository: String,
@@ -12,7 +12,7 @@ struct ImageName<'a> {
     digest: Option<&'a str>,
 }
 
-// === impl Name ===
+// === impl ImageName ===
 
 impl<'a> ImageName<'a> {
     fn of(image: &'a str) -> Self {
@@ -40,9 +40,9 @@ fn full(repository: &str) -> String {
     format!("{registry}/{library}{path}")
 }
 
-/// Returns true if `found` is what was asked for by `wanted`: the same name, or the same repository and tag
-/// with a digest added. Some plugins leave the tag out once there is a digest. A digest that was asked for
-/// stays what it is.
+/// Returns true if `found` names the image `wanted`: the same name, or the same repository and tag with a
+/// digest added. Some plugins drop the tag once there is a digest. A digest in `wanted` must be equal in
+/// `found`.
 #[must_use]
 pub(in crate::operator) fn is_same_image(wanted: &str, found: &str) -> bool {
     if wanted == found {

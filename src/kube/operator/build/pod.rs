@@ -1,4 +1,4 @@
-//! The pod of a generation: one container, as little around it as can be. Pure.
+//! Pod of a generation: one container with minimal settings. Pure.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,11 @@ use crate::operator::resource::ValidResource;
 use crate::operator::select::LEFT_OUT;
 use crate::seed::{self, Names};
 
-/// User and group of the registry; the image's own, and numeric so that the kubelet can see that it is not root.
+/// User and group ID of the registry, as in the image; numeric so that the kubelet can see that it is not
+/// root.
 const USER_ID: i64 = 65532;
 
-/// A registry has answered within this or not at all; the kubelet kills what goes on longer.
+/// Grace period in seconds: a registry has responded within it; the kubelet kills what runs longer.
 const GRACE_SECONDS: i64 = 10;
 
 pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::PodSpec {
@@ -47,7 +48,8 @@ pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Po
         priority_class_name: non_empty(&spec.priority_class_name),
         host_network: (spec.network.mode == NetworkMode::HostNetwork).then_some(true),
         automount_service_account_token: Some(false),
-        // The registry asks for no names; some clusters have no DNS, and would say so in an Event for each pod.
+        // The registry resolves no names; some clusters have no DNS, and would report that in an Event for
+        // each pod.
         dns_policy: Some("Default".into()),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
@@ -122,7 +124,7 @@ fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Contain
         command: input.seed.map(|seed| seed::pod::command(seed.executable)),
         args: Some(args),
         volume_mounts: input.seed.map(|_| seed::pod::mounts()),
-        // Whatever the carrier says.
+        // Independent of the carrier's working directory.
         working_dir: input.seed.map(|_| "/".into()),
         ports: Some(vec![core::ContainerPort {
             name: Some("registry".into()),
@@ -131,9 +133,9 @@ fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Contain
             host_ip: if host_network { None } else { non_empty(&spec.network.host_ip) },
             protocol: Some("TCP".into()),
         }]),
-        // Asked every second: how soon the next generation starts depends on it.
+        // Probed every second: the start of the next generation depends on it.
         readiness_probe: Some(probe(
-            // The kubelet asks as the container engine will: through the node's own localhost.
+            // The kubelet probes on the path of the container engine: through the node's own localhost.
             Some("127.0.0.1"),
             port,
             format!("/v2/{REPOSITORY}/manifests/{reference}"),
@@ -149,7 +151,7 @@ fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Contain
             capabilities: Some(core::Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
             ..core::SecurityContext::default()
         }),
-        // What it said last tells why it could not listen.
+        // The last output tells why the registry could not listen.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..core::Container::default()
     }
@@ -170,7 +172,7 @@ fn resources(quinistry: &ValidResource) -> core::ResourceRequirements {
     };
     core::ResourceRequirements {
         requests: merged(&[("cpu", "10m"), ("memory", "24Mi")], &quinistry.spec.resources.requests),
-        // No limit of the processor: throttling a registry only makes pulls slower.
+        // No CPU limit: throttling a registry only makes pulls slower.
         limits: merged(&[("memory", "128Mi")], &quinistry.spec.resources.limits),
         claims: None,
     }

@@ -1,4 +1,4 @@
-//! What every DaemonSet must hold, whatever the resource says.
+//! Properties of every `DaemonSet`, for any resource.
 
 use serde_json::json;
 
