@@ -1,12 +1,12 @@
 //! The operator: raises generations of quinistry on the nodes of a cluster.
 //!
-//! A pipeline, run for one resource at a time whenever something about it changes: `observe` → `plan` → `build` →
-//! `apply` → `verify` → `report`. `plan` and `build` are pure; the rest takes a client. Nothing is remembered that
-//! could not be seen again, so that it may be restarted at any moment; status is written, and never an input to a
-//! plan.
+//! A pipeline runs for one resource at a time whenever something about it changes: `observe` → `plan` →
+//! `build` → `apply` → `verify` → `report`. `plan` and `build` are pure; the other steps take a client. The
+//! operator remembers nothing that it could not observe again, so that it may be restarted at any moment;
+//! status is written, and is never an input to a plan.
 //!
-//! This module is the driver: what an operator is made of, its watches, its queue, and its end; `reconcile` has the order
-//! of the steps. It does not listen to signals or on sockets; the command line does.
+//! This module is the driver: the operator's parts, its watches, its queue and its end; `reconcile` has the
+//! order of the steps. The command line handles signals and sockets.
 
 mod admin;
 mod apply;
@@ -68,20 +68,20 @@ use seed_parts::SeedParts;
 use verify::Verifier;
 use watches::Requests;
 
-/// How many resources are worked on at once.
+/// Number of resources that are reconciled at once.
 const MAX_CONCURRENT_RECONCILES: u16 = 8;
 
-/// What an operator is told from outside.
+/// Settings of an operator.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The only namespace that is looked after; all, if none.
+    /// Namespace whose resources the operator looks after; all namespaces if `None`.
     pub namespace: Option<String>,
-    /// Name of the Lease, in the namespace that the client works in, by which several operators elect one. Without it
-    /// this one takes itself for the only one.
+    /// Name of the Lease, in the namespace of the client, by which several operators elect one. Without it
+    /// the operator is the only one.
     pub lease: Option<String>,
-    /// This operator's own executable, of which it can restore the pieces.
+    /// Executable of the operator, from which it can restore seed parts.
     pub own: Option<Cut>,
-    /// What stands on a seed of another executable is left to the operator that is that one.
+    /// Leaves generations on a seed of another executable to the operator with that executable.
     pub hand_over: bool,
 }
 
@@ -94,7 +94,7 @@ pub struct Operator {
     recorder: Recorder,
     resources: Store<WatchedResource>,
     resources_synced: AtomicBool,
-    /// Resources to look at.
+    /// Sender of resources to reconcile.
     requests: Requests,
     inbox: Mutex<Option<RunInputs>>,
     daemon_sets: Arc<Cache<ObservedDaemonSet>>,
@@ -105,18 +105,18 @@ pub struct Operator {
     metrics: Arc<Metrics>,
     histories: Histories,
     debounce: Debounce,
-    /// The kind whose watch has failed for good.
+    /// Kind of the watch that has failed for good.
     failed: watch::Sender<Option<&'static str>>,
 }
 
-/// What only the one run needs.
+/// State that the single run takes.
 struct RunInputs {
     writer: Writer<WatchedResource>,
     requests: UnboundedReceiver<ObjectRef<WatchedResource>>,
     election: Option<Election>,
 }
 
-// Neither a client nor a recorder says anything of itself.
+// Clients and recorders have no `Debug` output.
 impl std::fmt::Debug for Operator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Operator").field("namespace", &self.namespace).finish_non_exhaustive()
@@ -126,13 +126,14 @@ impl std::fmt::Debug for Operator {
 // === impl Operator ===
 
 impl Operator {
-    /// For the cluster that the environment names: a kubeconfig, or a pod's own credentials.
+    /// Creates an operator for the cluster that the environment names: by a kubeconfig, or by a pod's own
+    /// credentials.
     pub async fn from_environment(settings: Settings) -> Result<Arc<Self>, OperatorError> {
         let config = kubeconfig::infer().await.map_err(OperatorError::Cluster)?;
         Self::new(&config, settings)
     }
 
-    /// For a given cluster.
+    /// Creates an operator for a cluster.
     pub fn new(config: &Config, settings: Settings) -> Result<Arc<Self>, OperatorError> {
         let name = naming::instance_name();
         let lease = settings.lease.clone();
@@ -147,7 +148,7 @@ impl Operator {
         };
         let client = connection::client(config, leadership.clone())?;
         let (resources, writer) = kube::runtime::reflector::store();
-        // Unbounded, but short: it is emptied every few milliseconds, whatever the reconciler does.
+        // Unbounded but short: the queue empties it every few milliseconds, independent of the reconciler.
         let (sender, requests) = unbounded_channel();
         let reporter = Reporter { controller: managers::OPERATOR.into(), instance: Some(name) };
         Ok(Arc::new(Self {
@@ -172,9 +173,9 @@ impl Operator {
         }))
     }
 
-    /// Runs until `stop` resolves; then finishes what it is at. Fails when another operator has taken over:
-    /// what this one knows may be from before, so a new one should begin in its place; and when a watch fails
-    /// for good. To be called once.
+    /// Runs until `stop` resolves, and finishes its current work. Fails when another operator has taken over,
+    /// since the caches may be outdated: a new operator should start in its place. Fails also when a watch
+    /// fails for good. To be called once.
     pub async fn run(
         self: Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,
@@ -194,7 +195,7 @@ impl Operator {
         )
         .for_each(|result| async {
             match result {
-                // Told by the error policy, or gone between the event and now.
+                // Logged by the error policy, or deleted since the event.
                 Ok(_)
                 | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
                 Err(error) => tracing::error!(%error, "the queue failed"),
@@ -224,19 +225,20 @@ impl Operator {
         Ok(())
     }
 
-    /// Whether the picture is whole and new: all watches have brought their lists, and none has failed since.
+    /// Returns true if the caches are complete and current: all watches have brought their lists, and none
+    /// has failed since.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         let resources = self.resources_synced.load(Ordering::Acquire);
         resources && self.daemon_sets.is_synced() && self.pods.is_synced() && self.nodes.is_synced()
     }
 
-    /// What is counted. What is known of resources is the leader's to tell, or it would be told twice.
+    /// Renders the metrics. Only the leader shows resources, or they would be counted twice.
     fn metrics(&self) -> String {
         self.metrics.render(self.leadership.holds())
     }
 
-    /// The resource of an object, by UID.
+    /// Returns the resource with this UID.
     fn resource(&self, uid: &str) -> Option<ObjectRef<WatchedResource>> {
         self.resources
             .find(|resource| resource.identity().uid == uid)

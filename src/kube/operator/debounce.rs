@@ -1,22 +1,22 @@
-//! How long requests are gathered before resources are looked at: a change rarely comes alone, and where there are
-//! thousands of nodes, each of whose pods changes several times within a minute, to plan anew for each change would be all
-//! that the operator and its node do.
+//! Debounce: the delay in which requests are gathered before resources are planned. Changes rarely come
+//! alone; with thousands of nodes, each of whose pods changes several times within a minute, a plan for each
+//! change would use all the operator's time.
 //!
-//! Told by the driver, asked by the queue.
+//! Fed by the driver, read by the queue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// At least so long: it costs a chain of generations nothing that can be noticed.
+/// Shortest delay: a chain of generations is not noticeably slower by it.
 const MIN_DELAY: Duration = Duration::from_millis(25);
 
-/// At most so long: people wait.
+/// Longest delay: a user waits for the reaction.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// Plans may take one part in so many of the time.
+/// Ratio of delay to planning time: plans take at most one twentieth of the time.
 const PLANNING_SHARE: u32 = 20;
 
-/// How long the last plan took.
+/// Duration of the last plan in microseconds.
 #[derive(Debug, Default)]
 pub(super) struct Debounce(AtomicU64);
 

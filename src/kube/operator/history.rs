@@ -1,5 +1,4 @@
-//! What the operator remembers of each resource: it spares work, and is found out again after a restart. Used by the
-//! driver.
+//! History of each resource, in memory: it saves work, and is rebuilt after a restart. Used by the driver.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -11,59 +10,59 @@ use super::resource::ResourceIdentity;
 use crate::api::locks::lock;
 use crate::crd::QuinistryStatus;
 
-/// Initial time for which a refusal holds that may pass by itself.
+/// Time for which the first refusal holds that may pass by itself.
 const FIRST_PAUSE: Duration = Duration::from_secs(4);
 
-/// Number of times that the same content is applied to one set without a pause: a manual edit is overruled at
+/// Number of times that the same content is applied to one set without a pause: a manual edit is undone at
 /// once.
 const APPLIES_WITHOUT_PAUSE: u32 = 5;
 
-/// The longest pause when another writer undoes what is applied.
+/// Longest pause when another writer keeps undoing an apply.
 const MAX_PAUSE: Duration = Duration::from_mins(5);
 
-/// Time without an apply after which the count begins from the start.
+/// Time without an apply after which the count starts again.
 const APPLY_COUNT_EXPIRY: Duration = Duration::from_mins(10);
 
-/// Of all resources, by UID.
+/// Histories of all resources, by UID.
 #[derive(Debug, Default)]
 pub(super) struct Histories(Mutex<HashMap<String, ResourceHistory>>);
 
 #[derive(Debug, Default)]
 struct ResourceHistory {
-    /// The last status written, and the version of the resource that it was written upon: the cache may lag behind.
+    /// Last status, and the version of the resource that it was written upon: the cache may lag behind.
     reported: Option<(Option<String>, QuinistryStatus)>,
-    /// Why pods were missing when Events were last asked, of which generations, and when that was.
+    /// Last query of Events: pods that were missing, refusals found, and time.
     refused: Option<(Missing, Vec<Refusal>, Instant)>,
     /// Times since which nodes lack generations.
     missing_since: Option<MissingSince>,
-    /// When status was last written.
+    /// Time at which status was last written.
     written: Option<Instant>,
-    /// The version that came of it.
+    /// Version of the resource after that write.
     version: Option<String>,
-    /// The last apply that was refused.
+    /// Last refused apply.
     rejected: Option<RejectedApply>,
     /// Last apply by name of the set: hash, number of repetitions without a change, and time.
     applied: BTreeMap<String, (String, u32, Instant)>,
-    /// The other operator that looks after it, as was said last.
+    /// Holder of the claim that was last reported, if another operator has it.
     holder: Option<String>,
     failures: u32,
 }
 
-/// An apply that was refused.
+/// A refused apply.
 #[derive(Debug)]
 struct RejectedApply {
     rejection: Rejection,
     at: Instant,
     /// Time for which the refusal holds.
     limit: Duration,
-    /// The generation of the specification that it is of.
+    /// `metadata.generation` of the specification that was refused.
     generation: i64,
 }
 
-// === impl Memories ===
+// === impl Histories ===
 
 impl Histories {
-    /// How often in a row it failed, this time included.
+    /// Records a failure, and returns the number of failures in a row.
     pub(super) fn record_failure(&self, resource: &ResourceIdentity) -> u32 {
         self.with(resource, |history| {
             history.failures = history.failures.saturating_add(1);
@@ -76,12 +75,12 @@ impl Histories {
         self.with(resource, |history| history.failures = 0);
     }
 
-    /// Records that another operator looks after the resource; returns `false` if that was known already.
+    /// Records that another operator holds the claim; returns `false` if that is known already.
     pub(super) fn record_holder(&self, resource: &ResourceIdentity, holder: &str) -> bool {
         self.with(resource, |history| history.holder.replace(holder.into()).as_deref() != Some(holder))
     }
 
-    /// The status that was written upon this very version, which the cache may not show yet.
+    /// Returns the status that was written upon the present version, which the cache may not show yet.
     pub(super) fn reported(&self, resource: &ResourceIdentity) -> Option<QuinistryStatus> {
         let version = resource.version.clone();
         self.with(resource, |history| match &history.reported {
@@ -90,7 +89,7 @@ impl Histories {
         })
     }
 
-    /// Whether anything was reported since this operator has begun.
+    /// Returns true if this operator has reported any status of the resource.
     pub(super) fn has_reported(&self, resource: &ResourceIdentity) -> bool {
         self.with(resource, |history| history.reported.is_some())
     }
@@ -100,7 +99,7 @@ impl Histories {
         self.with(resource, |history| history.reported = Some((version, status)));
     }
 
-    /// Status was written, and this version came of it.
+    /// Records a write of status, and the resulting version.
     pub(super) fn record_write(&self, resource: &ResourceIdentity, version: Option<String>) {
         self.with(resource, |history| {
             history.written = Some(Instant::now());
@@ -108,8 +107,8 @@ impl Histories {
         });
     }
 
-    /// Returns the newest known version of a resource: the cache may not show what this operator itself has
-    /// written. A conflict may tell that the database was set back; then the cache knows better.
+    /// Returns the newest known version of a resource: the cache may not show this operator's own last write.
+    /// After a conflict the cache's version counts, since the database may have been restored.
     pub(super) fn version(&self, resource: &ResourceIdentity) -> Option<String> {
         let seen = resource.version.clone();
         let number = |version: &Option<String>| version.as_ref().and_then(|text| text.parse::<u64>().ok());
@@ -118,12 +117,13 @@ impl Histories {
         })
     }
 
-    /// How long ago status was written, if ever.
+    /// Returns the time since the last write of status.
     pub(super) fn since_last_write(&self, resource: &ResourceIdentity) -> Option<Duration> {
         self.with(resource, |history| history.written.map(|at| at.elapsed()))
     }
 
-    /// What Events have said of these generations, if that is younger than `limit`; and for how long it still is.
+    /// Returns the refusals of the last query of Events about these generations, if that is younger than
+    /// `limit`, and the time for which it still is.
     pub(super) fn recent_refusals(
         &self,
         resource: &ResourceIdentity,
@@ -138,7 +138,7 @@ impl Histories {
         })
     }
 
-    /// Events were asked.
+    /// Records the result of a query of Events.
     pub(super) fn record_refusals(
         &self,
         resource: &ResourceIdentity,
@@ -153,12 +153,12 @@ impl Histories {
         self.with(resource, |history| history.missing_since.clone())
     }
 
-    /// Records that nodes lack generations.
+    /// Records the times since which nodes lack generations.
     pub(super) fn record_missing_since(&self, resource: &ResourceIdentity, missing_since: MissingSince) {
         self.with(resource, |history| history.missing_since = Some(missing_since));
     }
 
-    /// Returns the refusal that still holds, of this very specification.
+    /// Returns the last refusal of this specification, while it holds.
     pub(super) fn rejection(&self, resource: &ResourceIdentity) -> Option<Rejection> {
         let generation = resource.generation;
         self.with(resource, |history| match &history.rejected {
@@ -169,8 +169,7 @@ impl Histories {
         })
     }
 
-    /// Records that an apply was refused. A refusal that may pass by itself is tried again later and later,
-    /// but within `limit`.
+    /// Records a refused apply. A refusal that may pass by itself holds longer each time, up to `limit`.
     pub(super) fn record_rejection(
         &self,
         resource: &ResourceIdentity,
@@ -187,12 +186,12 @@ impl Histories {
         });
     }
 
-    /// Records that an apply was accepted.
+    /// Records an accepted apply.
     pub(super) fn clear_rejection(&self, resource: &ResourceIdentity) {
         self.with(resource, |history| history.rejected = None);
     }
 
-    /// Records that a set was applied, with this hash.
+    /// Records that content with this hash was applied to a set.
     pub(super) fn record_apply(&self, resource: &ResourceIdentity, name: &str, hash: &str) {
         self.with(resource, |history| {
             let last = history.applied.get(name);
@@ -203,7 +202,7 @@ impl Histories {
     }
 
     /// Returns the number of times that the same content was applied to a set, and the remaining pause, while
-    /// another writer undoes it.
+    /// another writer keeps undoing it.
     pub(super) fn contested(
         &self,
         resource: &ResourceIdentity,
@@ -220,7 +219,7 @@ impl Histories {
         })
     }
 
-    /// Forgets resources that are no more.
+    /// Removes the histories of all resources but these.
     pub(super) fn retain(&self, alive: &BTreeSet<&str>) {
         lock(&self.0).retain(|uid, _| alive.contains(uid.as_str()));
     }

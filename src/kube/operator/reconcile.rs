@@ -1,5 +1,5 @@
-//! One look at one resource: the order of the steps, what is remembered between them, and what to do when one fails.
-//! Called by the driver, for each resource about which something may have changed.
+//! Reconcile: the order of the steps for one resource, the state that is kept between them, and the reaction
+//! to failures. Called by the driver for each resource that may have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,30 +22,30 @@ use super::{Category, Operator, OperatorError, build, error, events, observe, re
 use crate::crd::{QuinistryStatus, Reason};
 use crate::one_line::one_line;
 
-/// When to look again although nothing changed: watches may lose something.
+/// Interval at which every resource is planned without a change: watches may lose events.
 pub(super) const RESYNC_PERIOD: Duration = Duration::from_mins(5);
 
-/// When to look again while something is awaited that no watch tells of.
+/// Interval at which a resource is planned while a change is awaited that no watch may show.
 const RECHECK_DELAY: Duration = Duration::from_secs(5);
 
-/// How often status tells that a generation has got further, when nothing else is new.
+/// Shortest interval between writes of status that show nothing but progress.
 const PROGRESS_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Stands for the hash of what was applied where a seed's `ConfigMap` was refused.
+/// Placeholder for the hash of a refused `ConfigMap` of a seed.
 const SEED_PART_REJECTION: &str = "piece";
 
-/// Delay before the next look after the API server knew better than the watch: by then the watch has mostly
-/// caught up.
+/// Delay of the next plan after the API server was ahead of the watch: by then the watch has usually caught
+/// up.
 const STALE_WATCH_DELAY: Duration = Duration::from_secs(1);
 
 impl Operator {
-    /// Looks, and does what is to be done; when to look again.
+    /// Plans a resource and carries the plan out; returns the time of the next reconcile.
     pub(super) async fn reconcile(
         self: &Arc<Self>,
         resource: &WatchedResource,
     ) -> Result<Next, OperatorError> {
-        // Whoever comes to lead is asked to look at all of them, and so is whoever sees all again: acting on half of the
-        // picture would create what is there already, and on an old one what is not its turn.
+        // Becoming leader and completing all lists both request every resource again. Acting on incomplete
+        // caches would create what exists already, and acting on outdated ones would act too early.
         if !self.leadership.holds() || !self.is_synced() {
             return Ok(Next::await_change());
         }
@@ -78,7 +78,7 @@ impl Operator {
         self.claims.holder(namespace, &owners).await
     }
 
-    /// Says that another operator looks after a resource, once. Status is that operator's.
+    /// Reports once that another operator looks after a resource. The status belongs to that operator.
     async fn report_holder(&self, resource: &ResourceIdentity, holder: &str) {
         self.metrics.unclaimed(&resource.uid);
         if self.histories.record_holder(resource, holder) {
@@ -88,7 +88,7 @@ impl Operator {
         }
     }
 
-    /// Returns the set as rejected, while another writer undoes it again and again.
+    /// Returns the rejection of a set that another writer keeps undoing.
     fn contested(&self, quinistry: &ValidResource, set: &DaemonSetToApply) -> Option<Rejection> {
         let (name, applied) = (set.name_any(), build::applied(set));
         let (times, _) = self.histories.contested(&quinistry.identity, &name, applied)?;
@@ -99,13 +99,13 @@ impl Operator {
         Some(Rejection { applied: applied.into(), reason: Reason::Contested, message })
     }
 
-    /// Says that nothing can be made of a resource. What runs goes on running.
+    /// Reports an invalid resource. Running pods keep running.
     async fn report_invalid(
         &self,
         resource: &WatchedResource,
         plan: &ReconcilePlan,
     ) -> Result<Next, OperatorError> {
-        // A refused resource is not observed, so what a node lacked before says nothing about the time after.
+        // An invalid resource is not observed, so earlier times of missing pods mean nothing later.
         self.histories.record_missing_since(resource.identity(), MissingSince::default());
         if !resource.identity().is_leaving {
             self.report(resource, plan, false).await?;
@@ -120,10 +120,10 @@ impl Operator {
         quinistry: &ValidResource,
     ) -> Result<Next, OperatorError> {
         let identity = &quinistry.identity;
-        // observe (client required for seeds alone), plan and build (pure)
+        // observe (client required only for seeds), plan and build (pure)
         let (mut parts, mut altered) = (Vec::new(), BTreeSet::new());
         if quinistry.spec.seed.is_some() || self.observe(quinistry).daemon_set(0).is_some() {
-            // Their first list makes this run again.
+            // The end of the first list requests this resource again.
             let Some(found) = self.seed_parts.list(self, quinistry)? else {
                 return Ok(Next::requeue(seed_parts::FIRST_LIST_TIMEOUT));
             };
@@ -172,13 +172,13 @@ impl Operator {
             observed.rejection = Some(rejection);
             plan = self.replan(quinistry, &observed);
         }
-        // Just started, it has yet to look at what may stand there for long: that is no reason to take Ready away.
-        // Whoever answers late, or not at all, makes this run again.
+        // Right after its start the operator has not verified pods that may have been Ready for long: that is
+        // no reason to take Ready away. A late result or the next try runs this again.
         if plan.is_unverified && !self.histories.has_reported(identity) {
             failure?;
             return Ok(Next::requeue(RECHECK_DELAY));
         }
-        // report (client required): also after a failure, so that what is known is known to people
+        // report (client required), also after a failure, so that the user sees what is known
         let later = self.report(watched, &plan, failure.is_ok()).await?;
         failure?;
         self.prune();
@@ -206,7 +206,7 @@ impl Operator {
         planned
     }
 
-    /// Observes what the watches have brought while something was waited for, beside what was asked.
+    /// Observes the state of the watches again after a query, and keeps the results of queries.
     fn observe_again(
         &self,
         quinistry: &ValidResource,
@@ -221,7 +221,7 @@ impl Operator {
         let identity = &quinistry.identity;
         let pods = self.pods.select(|pod| pod.claims(identity));
         let rivals = self.rivals();
-        // Alone it competes with no other.
+        // A single resource has no competitors.
         let holdings = if rivals.len() > 1 {
             observe::holdings(&rivals, &self.daemon_sets.select(|_| true), &self.pods.select(|_| true))
         } else {
@@ -242,13 +242,13 @@ impl Operator {
         }
     }
 
-    /// Returns all resources whose specification can be decoded, as others see them.
+    /// Returns all resources whose specification can be decoded, as rivals.
     fn rivals(&self) -> Vec<Arc<Rival>> {
         self.resources.state().iter().filter_map(|resource| resource.rival().cloned()).collect()
     }
 
-    /// Why pods are missing; and when to ask again, if that was asked a moment ago: for thousands of nodes the controller
-    /// makes pods for minutes, and each of them is a reason to plan anew.
+    /// Returns the reasons for missing pods, and the time until the next query if the last one was a moment
+    /// ago: with thousands of nodes the controller creates pods for minutes, and each of them causes a plan.
     async fn refusals(
         &self,
         quinistry: &ValidResource,
@@ -265,7 +265,7 @@ impl Operator {
         Ok((found, None))
     }
 
-    /// Fetches from pods; returns false if none of them was due.
+    /// Verifies pods; returns false if none of them was due.
     async fn verify(&self, quinistry: &ValidResource, requests: &[VerifyRequest]) -> bool {
         let (metrics, queue) = (self.metrics.clone(), self.requests.clone());
         let resource = ObjectRef::new(quinistry.name()).within(quinistry.namespace());
@@ -301,11 +301,11 @@ impl Operator {
                 return Ok(ApplyOutcome::Contested(rejection));
             }
             if matches!(action, Action::Restore { .. }) && rejected == Some(SEED_PART_REJECTION) {
-                // Refused a moment ago, and what follows stands on it.
+                // The part was refused a moment ago, and later actions depend on it.
                 return Ok(ApplyOutcome::Done);
             }
-            // A watch of resources that lags behind, or has lost a deletion, would have what the cluster
-            // collects made again and again.
+            // With an outdated watch of resources, objects would be created again and again that the cluster
+            // collects.
             if !is_asked && creates(action, observed) {
                 is_asked = true;
                 if !exists(&self.client, quinistry).await? {
@@ -320,14 +320,14 @@ impl Operator {
                     }
                     self.record_applied(identity, applied).await;
                 }
-                // One node without its carrier is no reason to leave the others.
+                // A node without its carrier label is no reason to skip the others.
                 Err(error) if matches!(action, Action::Label { .. }) => {
                     tracing::warn!(namespace, name, "{}", one_line(&error));
                 }
                 Err(error) => {
                     let applied = match action {
                         Action::Apply(set) => Some(build::applied(set)),
-                        // No set: nothing of the plan is left out but this.
+                        // Nothing but this action is left out of the plan.
                         Action::Restore { .. } => Some(SEED_PART_REJECTION),
                         _ => None,
                     };
@@ -335,7 +335,7 @@ impl Operator {
                         (OperatorError::Apply { source, .. }, Some(applied)) => {
                             error::rejection(source).map(|refused| (applied, refused))
                         }
-                        // It may be deleted at any moment, which no watch tells.
+                        // The other object may be deleted at any moment, which no watch shows.
                         (OperatorError::Taken { .. }, Some(applied)) => {
                             Some((applied, (Reason::ApplyRejected, one_line(&error), true)))
                         }
@@ -348,7 +348,7 @@ impl Operator {
                         reason = %rejection.reason, "refused by the API server: {}", rejection.message
                     );
                     self.histories.record_rejection(identity, rejection, passes, RESYNC_PERIOD);
-                    // What follows in the plan stands on this.
+                    // Later actions of the plan depend on this one.
                     return Ok(ApplyOutcome::Done);
                 }
             }
@@ -383,7 +383,7 @@ impl Operator {
         }
     }
 
-    /// Says what is new; or when, if that can wait, and may.
+    /// Writes status if anything is new, or returns the time until a write that can wait.
     async fn report(
         &self,
         watched: &WatchedResource,
@@ -412,7 +412,7 @@ impl Operator {
         }
         let version = self.histories.version(resource);
         let written = match report::write(&self.client, resource, &status, version).await {
-            // Deleted in the meantime.
+            // The resource was deleted since the plan.
             Err(error) if error.category() == Category::NotFound => return Ok(None),
             written => written?,
         };
@@ -424,13 +424,13 @@ impl Operator {
         Ok(None)
     }
 
-    /// After a failure: when to try again.
+    /// Returns the time of the next try after a failure.
     pub(super) fn retry_after(&self, resource: &ResourceIdentity, error: &OperatorError) -> Next {
         let failures = self.histories.record_failure(resource);
-        // The object that the plan rests on has changed since; the precondition is there for that.
+        // The object was changed since the plan, which the precondition of the write detects.
         let is_usual = error.category() == Category::Conflict && failures == 1;
         let Some(pause) = error.category().pause(failures) else {
-            // Whoever comes to lead looks at it.
+            // Becoming leader requests every resource.
             return Next::await_change();
         };
         let ResourceIdentity { namespace, name, .. } = resource;
@@ -443,7 +443,7 @@ impl Operator {
         Next::requeue(pause)
     }
 
-    /// Drops what is remembered of resources and pods that are no more.
+    /// Removes the state of resources and pods that no longer exist.
     fn prune(&self) {
         let resources = self.resources.state();
         let alive: BTreeSet<&str> =
@@ -458,17 +458,17 @@ impl Operator {
     }
 }
 
-/// Outcome of a plan.
+/// Outcome of carrying out a plan.
 enum ApplyOutcome {
     /// The plan was carried out, as far as it could be.
     Done,
     /// The plan was made for a resource that no longer exists, or has changed.
     Outdated,
-    /// Another writer undoes it again and again, so it waits.
+    /// Another writer keeps undoing an apply, so the next one is delayed.
     Contested(Rejection),
 }
 
-/// Returns true if an action makes something that is not there.
+/// Returns true if an action creates an object.
 fn creates(action: &Action, observed: &ObservedState) -> bool {
     match action {
         Action::Apply(set) => !observed.daemon_sets.iter().any(|live| live.name == set.name_any()),
@@ -477,7 +477,8 @@ fn creates(action: &Action, observed: &ObservedState) -> bool {
     }
 }
 
-/// Up to a tenth more, by the resource's UID, so that not all are looked at in the same moment.
+/// Adds up to a tenth, derived from the resource's UID, so that not all resources are planned at the same
+/// moment.
 fn jittered(duration: Duration, resource: &ResourceIdentity) -> Duration {
     let spread =
         resource.uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;

@@ -1,9 +1,9 @@
-//! Verify: fetches manifest, configuration and layer from pods over HTTP, and hashes every byte. The fourth proof of a
-//! generation, and the only one that does not rest on the word of the binary or the kubelet.
+//! Verify: fetches manifest, configuration and layer from pods over HTTP, and hashes every byte. This is the
+//! fourth proof of a generation, and the only one that does not depend on the binary or the kubelet.
 //!
-//! What a process serves cannot change while it runs, so each start of each pod is asked once. A pod that cannot be
-//! reached is asked again, later and later, and never holds a reconcile up: whoever asks waits for a moment, and is
-//! told when an answer that takes longer is there. Called by the driver.
+//! A process cannot change what it serves while it runs, so each start of each pod is verified once. A pod
+//! that cannot be reached is retried after growing pauses, and never blocks a reconcile: the caller waits for
+//! a moment, and gets a callback when a later result arrives. Called by the driver.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,25 +22,25 @@ use super::plan::VerifyRequest;
 use crate::api::locks::lock;
 use crate::one_line::one_line;
 
-/// How many pods are asked at once: each answer is some ten megabytes to hash.
+/// Number of pods that are verified at once: each response is about ten megabytes to hash.
 const MAX_CONCURRENT_FETCHES: usize = 8;
 
-/// Within the cluster's own network, ten megabytes take a fraction of this.
+/// Time limit of one verification: within the cluster's network, ten megabytes take a fraction of it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a reconcile waits for answers: pods that can be reached have given them by then.
+/// Time that a reconcile waits for results: reachable pods respond within it.
 const RECONCILE_WAIT: Duration = Duration::from_secs(1);
 
-/// After how long a pod that could not be reached is asked again; each further time is twice as long.
+/// Pause before an unreachable pod is retried; each further pause is twice as long.
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// The longest time between two tries.
+/// Longest pause between two tries.
 const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 
-/// Who is told of an answer, and whether it came late.
+/// Callback for a result; `true` if the result arrived after the reconcile stopped waiting.
 type OnVerified = Arc<dyn Fn(&FetchResult, bool) + Send + Sync>;
 
-/// The client and what it found.
+/// Verifier of pods: an HTTP client and its results.
 #[derive(Debug)]
 pub(super) struct Verifier {
     client: Client,
@@ -48,26 +48,26 @@ pub(super) struct Verifier {
     permits: Semaphore,
 }
 
-/// What is known of one start of one pod.
+/// Result of one start of one pod.
 #[derive(Debug, Default)]
 struct PodVerification {
     result: Option<FetchResult>,
-    /// When to ask again; nothing while it is being asked.
+    /// Time of the next try; `None` while a try runs or if the result is final.
     due: Option<Instant>,
     failures: u32,
 }
 
-// === impl Eyes ===
+// === impl Verifier ===
 
 impl Verifier {
-    /// Has seen nothing yet.
+    /// Creates a verifier without results.
     pub(super) fn new() -> Result<Self, ClientError> {
         let client =
             Client::new(ClientOptions { plain_http: true, peers: true, ..ClientOptions::default() })?;
         Ok(Self { client, results: Mutex::default(), permits: Semaphore::new(MAX_CONCURRENT_FETCHES) })
     }
 
-    /// What has been found of these pods.
+    /// Returns the results of these pods.
     pub(super) fn results<'a>(
         &self,
         starts: impl Iterator<Item = &'a PodStart>,
@@ -76,18 +76,18 @@ impl Verifier {
         starts.filter_map(|start| Some((start.clone(), seen.get(start)?.result.clone()?))).collect()
     }
 
-    /// Forgets pods that are no more.
+    /// Removes the results of all pods but these.
     pub(super) fn retain(&self, alive: &BTreeSet<&str>) {
         self.lock().retain(|start, _| alive.contains(start.uid.as_str()));
     }
 
-    /// How many starts are remembered.
+    /// Returns the number of starts with a result or a running try.
     pub(super) fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// How long until one of these is to be looked at, at once if it never was; nothing if all are settled or being
-    /// looked at.
+    /// Returns the time until the next of these requests is due, zero if it was never tried; `None` if all
+    /// results are final or tries are running.
     pub(super) fn next_due(&self, requests: &[VerifyRequest]) -> Option<Duration> {
         let (now, seen) = (Instant::now(), self.lock());
         let due =
@@ -95,7 +95,8 @@ impl Verifier {
         due.min().map(|due| due.saturating_duration_since(now))
     }
 
-    /// Looks at those pods that are due, and returns after a moment at the latest: whether any was. (Client required.)
+    /// Verifies the pods that are due, and waits at most [`RECONCILE_WAIT`]. Returns true if any pod was due.
+    /// (Client required.)
     pub(super) async fn verify(
         self: &Arc<Self>,
         requests: &[VerifyRequest],
@@ -112,14 +113,14 @@ impl Verifier {
                 on_verified(&fetched, late.load(Ordering::Relaxed));
             })
         });
-        // Dropped, they go on by themselves.
+        // The tasks continue after the timeout.
         if tokio::time::timeout(RECONCILE_WAIT, join_all(tasks)).await.is_err() {
             late.store(true, Ordering::Relaxed);
         }
         !due.is_empty()
     }
 
-    /// Marks those that are due as being looked at.
+    /// Marks the requests that are due as running, and returns them.
     fn take_due(&self, requests: &[VerifyRequest]) -> Vec<VerifyRequest> {
         let now = Instant::now();
         let mut seen = self.lock();

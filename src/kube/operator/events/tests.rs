@@ -1,4 +1,4 @@
-//! What is told, and how often.
+//! Events for changes of status: their content and number.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;

@@ -96,11 +96,11 @@ fn conditions_are_counted_over_resources() {
     metrics.reported("a", 3, 3, &words);
     assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["1", "0", "1"]);
     assert_eq!(STATUSES.map(|status| condition("FixedPoint", status)), ["0", "1", "1"]);
-    // A resource that is gone is in no condition.
+    // A deleted resource counts in no condition.
     metrics.keep(|uid| uid == "b");
     assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["0", "0", "1"]);
     assert!(metrics.render(true).contains("quinistry_operator_resources 1\n"));
-    // Nor is one of which the leader tells.
+    // Nor does a resource that the leader reports.
     assert!(metrics.render(false).contains("quinistry_operator_resources 0\n"));
     assert!(metrics.render(false).contains("quinistry_operator_leader 0\n"));
 }

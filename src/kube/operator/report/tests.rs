@@ -1,4 +1,4 @@
-//! Conditions keep their times, and nothing else is taken from the old status.
+//! Status: conditions keep their times, and nothing else comes from the old status.
 
 use serde_json::json;
 

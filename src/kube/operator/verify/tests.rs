@@ -1,4 +1,4 @@
-//! Pods on loopback addresses of their own.
+//! Verification of pods that listen on loopback addresses.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// Each test has addresses that no other has.
+/// Returns a pod's address; each test has its own range.
 const fn pod(test: u8, number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 88, test, number)
 }
@@ -28,7 +28,7 @@ fn no_callback() -> OnVerified {
     Arc::new(|_, _| {})
 }
 
-/// Answers as a registry does that holds an image and nothing else.
+/// Responds as a registry does that holds one image.
 async fn answer(State(quine): State<Quine>, uri: Uri) -> Response {
     let (path, last) = uri.path().rsplit_once('/').unwrap();
     let all = [quine.manifest(), quine.config(), quine.layer()];
@@ -55,7 +55,7 @@ async fn every_byte_is_hashed_and_each_start_is_asked_once() {
     let digest = serve_self_on(pod(1, 1)).await;
     let requests = [request(pod(1, 1))];
     assert!(verifier.verify(&requests, no_callback()).await);
-    // An executable for tests is large; wait until it is hashed.
+    // The test executable is large; wait until it is hashed.
     let found = loop {
         let found = verifier.results(requests.iter().map(|request| &request.start));
         if !found.is_empty() {
@@ -97,7 +97,7 @@ async fn an_unreachable_pod_is_retried_after_growing_pauses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_pod_blocks_no_caller_and_its_late_result_is_reported() {
     let verifier = Arc::new(Verifier::new().unwrap());
-    // Takes connections in its queue and never answers.
+    // The listener queues connections and never responds.
     let listener = TcpListener::bind((pod(3, 1), 8080)).await.unwrap();
     let digest = serve_self_on(pod(3, 2)).await;
     let requests = [request(pod(3, 1)), request(pod(3, 2))];
