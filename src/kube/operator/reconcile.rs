@@ -1,26 +1,27 @@
 //! Reconcile: the order of the steps for one resource, the state that is kept between them, and the reaction
 //! to failures. Called by the driver for each resource that may have changed.
 
+mod carry_out;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::DaemonSet as DaemonSetToApply;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
 
-use super::apply::{Applied, apply, exists};
 use super::claims::{self, Claim};
 use super::metrics::{VerificationResult, Write};
-use super::observed::{FetchResult, ObservedDaemonSet, ObservedState, QueryStage, Refusal, Rejection};
-use super::plan::{self, Action, Missing, MissingSince, PlanNeed, ReconcilePlan, Requeue, VerifyRequest};
+use super::observed::{FetchResult, ObservedState, QueryStage, Refusal};
+use super::plan::{self, Missing, MissingSince, PlanNeed, ReconcilePlan, Requeue, VerifyRequest};
 use super::resource::{ResourceIdentity, ValidResource, WatchedResource};
 use super::rival::Rival;
-use super::{Category, Operator, OperatorError, build, error, events, observe, report, seed_parts};
-use crate::crd::{QuinistryStatus, Reason};
+use super::{Category, Operator, OperatorError, events, observe, report, seed_parts};
+use crate::crd::QuinistryStatus;
 use crate::one_line::one_line;
+
+use carry_out::ApplyOutcome;
 
 /// Interval at which every resource is planned without a change: watches may lose events.
 pub(super) const RESYNC_PERIOD: Duration = Duration::from_mins(5);
@@ -30,9 +31,6 @@ const RECHECK_DELAY: Duration = Duration::from_secs(5);
 
 /// Shortest interval between writes of status that show nothing but progress.
 const PROGRESS_REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Placeholder for the hash of a refused `ConfigMap` of a seed.
-const SEED_PART_REJECTION: &str = "piece";
 
 /// Delay of the next plan after the API server was ahead of the watch: by then the watch has usually caught
 /// up.
@@ -86,17 +84,6 @@ impl Operator {
             tracing::warn!(namespace, name, holder, "resource claimed by another operator, doing nothing");
             events::publish(&self.recorder, resource, vec![events::claimed(holder)]).await;
         }
-    }
-
-    /// Returns the rejection of a set that another writer keeps undoing.
-    fn contested(&self, quinistry: &ValidResource, set: &DaemonSetToApply) -> Option<Rejection> {
-        let (name, applied) = (set.name_any(), build::applied(set));
-        let (times, _) = self.histories.contested(&quinistry.identity, &name, applied)?;
-        let message = format!(
-            "DaemonSet {name} was applied {times} times, and each time another writer has changed it; is there a second \
-             operator? It is tried less and less often"
-        );
-        Some(Rejection { applied: applied.into(), reason: Reason::Contested, message })
     }
 
     /// Reports an invalid resource. Running pods keep running.
@@ -159,7 +146,7 @@ impl Operator {
         }
         self.histories.record_missing_since(identity, plan.missing_since.clone());
         // apply (client required)
-        let failure = match self.apply(quinistry, &plan, &observed).await {
+        let failure = match self.carry_out(quinistry, &plan, &observed).await {
             Ok(ApplyOutcome::Outdated) => return Ok(Next::requeue(STALE_WATCH_DELAY)),
             Ok(ApplyOutcome::Contested(rejection)) => {
                 observed.rejection = Some(rejection);
@@ -282,107 +269,6 @@ impl Operator {
         self.verifier.verify(requests, Arc::new(on_verified)).await
     }
 
-    async fn apply(
-        &self,
-        quinistry: &ValidResource,
-        plan: &ReconcilePlan,
-        observed: &ObservedState,
-    ) -> Result<ApplyOutcome, OperatorError> {
-        let identity = &quinistry.identity;
-        let ResourceIdentity { namespace, name, .. } = identity;
-        let own = self.seed_parts.own_seed(quinistry);
-        let mut is_asked = false;
-        let rejected = observed.rejection.as_ref().map(|rejection| rejection.applied.as_str());
-        for action in &plan.actions {
-            if let Action::Apply(set) = action
-                && let Some(rejection) = self.contested(quinistry, set)
-            {
-                // Later actions of the plan depend on this one.
-                return Ok(ApplyOutcome::Contested(rejection));
-            }
-            if matches!(action, Action::Restore { .. }) && rejected == Some(SEED_PART_REJECTION) {
-                // The part was refused a moment ago, and later actions depend on it.
-                return Ok(ApplyOutcome::Done);
-            }
-            // With an outdated watch of resources, objects would be created again and again that the cluster
-            // collects.
-            if !is_asked && creates(action, observed) {
-                is_asked = true;
-                if !exists(&self.client, quinistry).await? {
-                    tracing::info!(namespace, name, "resource has changed or is gone, planning again");
-                    return Ok(ApplyOutcome::Outdated);
-                }
-            }
-            match apply(&self.client, quinistry, own.as_ref(), observed, action).await {
-                Ok(applied) => {
-                    if let Action::Apply(set) = action {
-                        self.histories.record_apply(identity, &set.name_any(), build::applied(set));
-                    }
-                    self.record_applied(identity, applied).await;
-                }
-                // A node without its carrier label is no reason to skip the others.
-                Err(error) if matches!(action, Action::Label { .. }) => {
-                    tracing::warn!(namespace, name, "{}", one_line(&error));
-                }
-                Err(error) => {
-                    let applied = match action {
-                        Action::Apply(set) => Some(build::applied(set)),
-                        // Nothing but this action is left out of the plan.
-                        Action::Restore { .. } => Some(SEED_PART_REJECTION),
-                        _ => None,
-                    };
-                    let refused = match (&error, applied) {
-                        (OperatorError::Apply { source, .. }, Some(applied)) => {
-                            error::rejection(source).map(|refused| (applied, refused))
-                        }
-                        // The other object may be deleted at any moment, which no watch shows.
-                        (OperatorError::Taken { .. }, Some(applied)) => {
-                            Some((applied, (Reason::ApplyRejected, one_line(&error), true)))
-                        }
-                        _ => None,
-                    };
-                    let Some((applied, (reason, message, passes))) = refused else { return Err(error) };
-                    let rejection = Rejection { applied: applied.into(), reason, message };
-                    tracing::warn!(
-                        namespace, name,
-                        reason = %rejection.reason, "refused by the API server: {}", rejection.message
-                    );
-                    self.histories.record_rejection(identity, rejection, passes, RESYNC_PERIOD);
-                    // Later actions of the plan depend on this one.
-                    return Ok(ApplyOutcome::Done);
-                }
-            }
-        }
-        Ok(ApplyOutcome::Done)
-    }
-
-    async fn record_applied(&self, resource: &ResourceIdentity, applied: Applied) {
-        match &applied {
-            Applied::Set(_, set) => {
-                self.metrics.wrote(Write::Apply);
-                self.histories.clear_rejection(resource);
-                let set = set.as_ref().and_then(|set| observe::daemon_set((**set).clone()));
-                if let Some((key, view)) = set {
-                    self.daemon_sets.put(key, ObservedDaemonSet { accepted: true, ..view });
-                }
-            }
-            Applied::Deleted(_) => self.metrics.wrote(Write::Delete),
-            Applied::Replaced(_) => self.metrics.wrote(Write::Replace),
-            Applied::Restored(_) => {
-                self.metrics.wrote(Write::Piece);
-                self.histories.clear_rejection(resource);
-            }
-            Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
-            Applied::Labelled(..) => self.metrics.wrote(Write::Label),
-            Applied::Nothing => return,
-        }
-        if let Some(event) = events::of_action(&applied) {
-            let ResourceIdentity { namespace, name, .. } = resource;
-            tracing::info!(namespace, name, "{}", event.note.as_deref().unwrap_or_default());
-            events::publish(&self.recorder, resource, vec![event]).await;
-        }
-    }
-
     /// Writes status if anything is new, or returns the time until a write that can wait.
     async fn report(
         &self,
@@ -455,25 +341,6 @@ impl Operator {
         if self.verifier.len() > pods.len() {
             self.verifier.retain(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
         }
-    }
-}
-
-/// Outcome of carrying out a plan.
-enum ApplyOutcome {
-    /// The plan was carried out, as far as it could be.
-    Done,
-    /// The plan was made for a resource that no longer exists, or has changed.
-    Outdated,
-    /// Another writer keeps undoing an apply, so the next one is delayed.
-    Contested(Rejection),
-}
-
-/// Returns true if an action creates an object.
-fn creates(action: &Action, observed: &ObservedState) -> bool {
-    match action {
-        Action::Apply(set) => !observed.daemon_sets.iter().any(|live| live.name == set.name_any()),
-        Action::Restore { .. } => true,
-        _ => false,
     }
 }
 
