@@ -198,7 +198,7 @@ impl Operator {
                 // Logged by the error policy, or deleted since the event.
                 Ok(_)
                 | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::error!(%error, "the queue failed"),
+                Err(error) => tracing::error!(%error, "reconcile queue failed"),
             }
         });
         let mut failed = self.failed.subscribe();

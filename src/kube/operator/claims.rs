@@ -133,7 +133,7 @@ impl Claims {
                         claimed_namespace.claim = before;
                         let error = one_line(&error);
                         if claimed_namespace.logged.as_ref() != Some(&error) {
-                            tracing::warn!(namespace, "{error}");
+                            tracing::warn!(namespace, error, "cannot renew claim");
                             claimed_namespace.logged = Some(error);
                         }
                     }
@@ -149,7 +149,7 @@ impl Claims {
     pub(super) async fn release(&self) {
         if self.is_alone && tokio::time::timeout(RELEASE_TIMEOUT, self.release_all()).await.is_err() {
             let seconds = RELEASE_TIMEOUT.as_secs();
-            tracing::warn!("failed to give the claims back: no answer within {seconds} seconds");
+            tracing::warn!("cannot release claims: no response within {seconds} seconds");
         }
     }
 
@@ -160,7 +160,7 @@ impl Claims {
             if let Some(lease) = claimed_namespace.candidate.release(lease, Timestamp::now()) {
                 let released = self.leases(&namespace).replace(CLAIM, &parameters(), &lease).await;
                 if let Err(error) = released {
-                    tracing::warn!(namespace, "failed to give the claim back: {}", one_line(&error));
+                    tracing::warn!(namespace, error = one_line(&error), "cannot release claim");
                 }
             }
         }

@@ -22,7 +22,7 @@ pub(super) struct WithDeadline<S> {
 
 /// Error of a response that exceeded the deadline.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("no answer within {} seconds", limit.as_secs())]
+#[error("no response within {} seconds", limit.as_secs())]
 pub(super) struct DeadlineExceeded {
     limit: Duration,
 }

@@ -18,14 +18,14 @@ pub enum OperatorError {
     #[error("failed to find a cluster by a kubeconfig or by a pod's own credentials: {0}")]
     Cluster(String),
     /// No client could be created for registries.
-    #[error("failed to make a client for registries")]
+    #[error("failed to create the client for registries")]
     Registry(#[from] quinistry_client::ClientError),
-    /// Events could not be listed.
-    #[error("failed to ask why pods are missing")]
+    /// Objects could not be read.
+    #[error("failed to read the state of the cluster")]
     Observe(#[source] Box<kube::Error>),
     /// The parts of a seed cannot be watched.
     #[error(
-        "failed to watch the ConfigMaps of namespace {namespace}, which hold the pieces of generation 0: the operator \
+        "failed to watch the ConfigMaps of namespace {namespace}, which hold the parts of generation 0: the operator \
          needs get, list, watch, create, patch and delete for them there"
     )]
     SeedParts {
@@ -33,7 +33,7 @@ pub enum OperatorError {
         namespace: String,
     },
     /// The operator's own executable cannot be read.
-    #[error("failed to read this executable, of which generation 0 is made")]
+    #[error("failed to read the executable of generation 0 from this process")]
     Executable(#[source] std::io::Error),
     /// An object could not be changed.
     #[error("failed to {what}")]
@@ -70,14 +70,16 @@ pub enum OperatorError {
     },
     /// A watch ended by itself, for example by a panic.
     #[error(
-        "the watch of {kind} failed for good; this operator ends, so that a new one begins with all watches"
+        "failed to watch {kind}: the watch ended for good; this operator ends, so that a new one starts with all watches"
     )]
     Watch {
         /// Kind of the objects that were watched.
         kind: &'static str,
     },
     /// This operator led, and could not renew its Lease for so long that another took over.
-    #[error("{holder} leads now; this operator ends, so that a new one begins with what has happened since")]
+    #[error(
+        "failed to renew the Lease: {holder} leads now; this operator ends, so that a new one starts with the present state"
+    )]
     LostLeadership {
         /// Identity of the new leader.
         holder: String,

@@ -104,7 +104,7 @@ pub(super) async fn publish(recorder: &Recorder, resource: &ResourceIdentity, ev
     let about = resource.object();
     for event in events {
         if let Err(error) = recorder.publish(&event, &about).await {
-            tracing::warn!(reason = event.reason, "failed to publish an Event: {}", one_line(&error));
+            tracing::warn!(reason = event.reason, error = one_line(&error), "cannot publish event");
         }
     }
 }

@@ -322,9 +322,9 @@ impl Operator {
         let ResourceIdentity { namespace, name, .. } = resource;
         let error = one_line(error);
         if is_usual {
-            tracing::info!(namespace, name, retry = ?pause, "planning again: {error}");
+            tracing::info!(namespace, name, retry = ?pause, error, "write conflicted, planning again");
         } else {
-            tracing::warn!(namespace, name, retry = ?pause, "reconcile failed: {error}");
+            tracing::warn!(namespace, name, retry = ?pause, error, "reconcile failed");
         }
         Next::requeue(pause)
     }

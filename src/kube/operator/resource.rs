@@ -197,7 +197,7 @@ impl WatchedResource {
         metadata.managed_fields = None;
         metadata.annotations = None;
         let identity = ResourceIdentity::of(&metadata)
-            .inspect_err(|missing| tracing::warn!("ignoring a Quinistry without {missing}"))
+            .inspect_err(|missing| tracing::warn!(missing, "ignoring Quinistry without identity"))
             .ok()?;
         let decoded: Result<QuinistrySpec, String> = match error {
             Some(error) => Err(error),

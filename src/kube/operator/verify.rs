@@ -145,7 +145,7 @@ impl Verifier {
         let mut all = self.lock();
         let seen = all.entry(request.start.clone()).or_default();
         if let FetchResult::Failed(reason) | FetchResult::Corrupt(reason) = &fetched {
-            tracing::warn!(ip = request.ip, reason, failures = seen.failures, "failed to verify a pod");
+            tracing::warn!(ip = request.ip, reason, failures = seen.failures, "cannot verify pod");
         }
         if matches!(fetched, FetchResult::Failed(_)) {
             let pause = FIRST_RETRY_DELAY.saturating_mul(1 << seen.failures.min(10)).min(MAX_RETRY_DELAY);
@@ -159,7 +159,7 @@ impl Verifier {
         let _permit = self.permits.acquire().await.expect("never closed");
         match tokio::time::timeout(FETCH_TIMEOUT, self.fetch(ip)).await {
             Ok(fetched) => fetched,
-            Err(_) => FetchResult::Failed(format!("no answer within {} seconds", FETCH_TIMEOUT.as_secs())),
+            Err(_) => FetchResult::Failed(format!("no response within {} seconds", FETCH_TIMEOUT.as_secs())),
         }
     }
 

@@ -154,8 +154,8 @@ pub(super) fn supervise(
         if result.as_ref().is_err_and(JoinError::is_cancelled) {
             return;
         }
-        let why = result.err().map_or_else(|| "it ended".into(), |panic| one_line(&panic));
-        tracing::error!(kind, "watch failed for good, the operator ends: {why}");
+        let error = result.err().map_or_else(|| "it ended".into(), |panic| one_line(&panic));
+        tracing::error!(kind, error, "watch failed for good, ending the operator");
         failed.send_replace(Some(kind));
     });
     handle
@@ -323,10 +323,11 @@ where
     };
     if missing {
         tracing::warn!(
-            "the cluster does not know {kind} yet: quinistry crd | kubectl apply --server-side -f -"
+            kind,
+            "kind not found, install its definition: quinistry crd | kubectl apply --server-side -f -"
         );
     } else {
-        tracing::warn!("watching {kind} failed, and goes on soon: {}", one_line(error));
+        tracing::warn!(kind, error = one_line(error), "watch failed, retrying");
     }
 }
 

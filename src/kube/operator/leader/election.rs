@@ -50,7 +50,7 @@ impl Election {
         identity: String,
         leadership: Arc<Leadership>,
     ) -> Self {
-        tracing::info!(lease = name, identity, "standing for election");
+        tracing::info!(lease = name, identity, "leader election started");
         Self {
             leases: Api::default_namespaced(client),
             name,
@@ -73,7 +73,7 @@ impl Election {
             let pause = match outcome {
                 Ok(Ok(RenewalOutcome::Leads)) => {
                     has_led = true;
-                    self.log_once("leading", || tracing::info!("leading"));
+                    self.log_once("leading", || tracing::info!("this operator leads"));
                     if self.leadership.hold_until(began + WRITE_WINDOW) {
                         take_up();
                     }
@@ -84,7 +84,7 @@ impl Election {
                     if has_led {
                         return holder;
                     }
-                    self.log_once(&holder, || tracing::info!(leader = holder, "following"));
+                    self.log_once(&holder, || tracing::info!(leader = holder, "another operator leads"));
                     RENEW_PERIOD
                 }
                 Ok(Ok(RenewalOutcome::Contested)) => {
@@ -93,15 +93,13 @@ impl Election {
                 }
                 Ok(Err(error)) => {
                     let error = one_line(&error);
-                    self.log_once(&error, || tracing::warn!("cannot see to the Lease, trying on: {error}"));
+                    self.log_once(&error, || tracing::warn!(error, "cannot renew lease, retrying"));
                     RENEW_PERIOD
                 }
                 Err(_) => {
                     let seconds = ATTEMPT_TIMEOUT.as_secs();
                     self.log_once("slow", || {
-                        tracing::warn!(
-                            "cannot see to the Lease, trying on: no answer within {seconds} seconds"
-                        );
+                        tracing::warn!("cannot renew lease, retrying: no response within {seconds} seconds");
                     });
                     RENEW_PERIOD
                 }
@@ -127,8 +125,11 @@ impl Election {
         match tokio::time::timeout(ATTEMPT_TIMEOUT, release).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) if Category::of(&error) == Category::Conflict => {}
-            Ok(Err(error)) => tracing::warn!("failed to give the Lease back: {}", one_line(&error)),
-            Err(_) => tracing::warn!("failed to give the Lease back: no answer"),
+            Ok(Err(error)) => tracing::warn!(error = one_line(&error), "cannot release lease"),
+            Err(_) => tracing::warn!(
+                "cannot release lease: no response within {} seconds",
+                ATTEMPT_TIMEOUT.as_secs()
+            ),
         }
     }
 

@@ -39,7 +39,7 @@ impl Operator {
         let identity = &quinistry.identity;
         let ResourceIdentity { namespace, name, .. } = identity;
         let own = self.seed_parts.own_seed(quinistry);
-        let mut is_asked = false;
+        let mut is_checked = false;
         let rejected = observed.rejection.as_ref().map(|rejection| rejection.applied.as_str());
         for action in &plan.actions {
             if let Action::Apply(set) = action
@@ -54,10 +54,10 @@ impl Operator {
             }
             // With an outdated watch of resources, objects would be created again and again that the cluster
             // collects.
-            if !is_asked && creates(action, observed) {
-                is_asked = true;
+            if !is_checked && creates(action, observed) {
+                is_checked = true;
                 if !exists(&self.client, quinistry).await? {
-                    tracing::info!(namespace, name, "resource has changed or is gone, planning again");
+                    tracing::info!(namespace, name, "resource changed or deleted, planning again");
                     return Ok(ApplyOutcome::Outdated);
                 }
             }
@@ -70,7 +70,7 @@ impl Operator {
                 }
                 // A node without its carrier label is no reason to skip the others.
                 Err(error) if matches!(action, Action::Label { .. }) => {
-                    tracing::warn!(namespace, name, "{}", one_line(&error));
+                    tracing::warn!(namespace, name, error = one_line(&error), "cannot label node");
                 }
                 Err(error) => {
                     let applied = match action {
@@ -92,8 +92,11 @@ impl Operator {
                     let Some((applied, (reason, message, passes))) = refused else { return Err(error) };
                     let rejection = Rejection { applied: applied.into(), reason, message };
                     tracing::warn!(
-                        namespace, name,
-                        reason = %rejection.reason, "refused by the API server: {}", rejection.message
+                        namespace,
+                        name,
+                        reason = %rejection.reason,
+                        error = rejection.message,
+                        "apply refused by the API server"
                     );
                     self.histories.record_rejection(identity, rejection, passes, RESYNC_PERIOD);
                     // Later actions of the plan depend on this one.
