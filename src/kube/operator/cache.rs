@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_list_does_not_forget_what_only_the_operator_knows() {
+    fn a_new_list_keeps_the_operators_own_knowledge() {
         let cache = Cache::new();
         list(&cache, &[1]);
         cache.put("larder".into(), Known(2, true));

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_does_not_come_is_given_up() {
+    async fn a_missing_response_exceeds_the_deadline() {
         let silent = service_fn(async |_: Request<Sent>| {
             std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>().await
         });
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_does_not_end_is_given_up_unless_it_is_a_watch() {
+    async fn an_endless_response_exceeds_the_deadline_unless_it_is_a_watch() {
         let endless = service_fn(async |_: Request<Sent>| Ok::<_, BoxError>(Response::new(Silent)));
         let body = |path| async move {
             WithDeadline::new(endless, LIMIT).oneshot(get(path)).await.unwrap().into_body().collect().await

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_the_api_server_is_told_once_and_in_its_words() {
+    fn the_api_servers_message_is_printed_once() {
         let status = Status::failure("pods are forbidden", "Forbidden").with_code(403).boxed();
         let source = Box::new(kube::Error::Api(status));
         let what = String::from("apply DaemonSet larder");

@@ -15,7 +15,7 @@ const MAX_NOTE_BYTES: usize = 1024;
 
 /// Creates the Event of an operator that leaves a resource to another one.
 #[must_use]
-pub(super) fn claimed(holder: &str) -> Event {
+pub(super) fn claimed_by_another(holder: &str) -> Event {
     let note = format!(
         "another operator, {holder}, looks after this namespace (Lease quinistry-claim); this one does nothing here: remove \
          one of the two, or give each its own namespace"

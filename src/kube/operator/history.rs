@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_another_writer_undoes_is_applied_later_and_later() {
+    fn a_contested_set_is_applied_after_growing_pauses() {
         let metadata = json!({"name": "larder", "namespace": "pantry", "uid": "u"});
         let resource = ResourceIdentity::of(&serde_json::from_value(metadata).unwrap()).unwrap();
         let histories = Histories::default();

@@ -110,7 +110,7 @@ impl Leadership {
 
     /// Extends the permission to write, and returns true if there was none for a while before, however short:
     /// writes that were due then were not made.
-    fn hold_until(&self, end: BootInstant) -> bool {
+    fn extend_until(&self, end: BootInstant) -> bool {
         match self.0.send_replace(Term::Until(end)) {
             Term::Sole => false,
             Term::Follows => true,
@@ -126,7 +126,7 @@ impl Leadership {
     /// Runs `work` while this operator may write, and drops it unfinished when the permission ends.
     async fn during<T>(&self, work: impl Future<Output = T>) -> Result<T, NotLeading> {
         let mut work = pin!(work);
-        let mut lapse = pin!(self.lapse());
+        let mut end = pin!(self.permission_end());
         std::future::poll_fn(|context| {
             // Checked before the work continues: after a pause of the process, both the work and the end of
             // the permission are due.
@@ -136,13 +136,13 @@ impl Leadership {
             if let Poll::Ready(done) = work.as_mut().poll(context) {
                 return Poll::Ready(Ok(done));
             }
-            lapse.as_mut().poll(context).map(|()| Err(NotLeading))
+            end.as_mut().poll(context).map(|()| Err(NotLeading))
         })
         .await
     }
 
     /// Resolves when the permission to write ends.
-    async fn lapse(&self) {
+    async fn permission_end(&self) {
         let mut terms = self.0.subscribe();
         loop {
             let term = *terms.borrow_and_update();

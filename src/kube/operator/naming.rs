@@ -32,7 +32,7 @@ pub(super) fn is_of_generation(resource: &str, generation: i32, name: &str) -> b
 
 /// Returns the number of a resource's first generation.
 #[must_use]
-pub(super) const fn first(spec: &QuinistrySpec) -> i32 {
+pub(super) const fn first_generation(spec: &QuinistrySpec) -> i32 {
     if spec.seed.is_some() { 0 } else { 1 }
 }
 

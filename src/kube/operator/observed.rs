@@ -206,8 +206,8 @@ pub(super) struct ObservedPod {
     pub namespace: String,
     /// UID of the pod, and the present start of its container.
     pub start: PodStart,
-    /// UID of the resource, as the pod's label says. Every user can copy a label, so [`ObservedState::pods_of`]
-    /// also checks the controller.
+    /// UID of the resource, as the pod's label says. Every user can copy a label, so
+    /// [`ObservedState::pods_of`] also checks the controller.
     pub resource: String,
     /// Controller of the pod, of any kind, if it has one.
     pub controller: Option<Controller>,

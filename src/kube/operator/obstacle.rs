@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_of_another_is_named_with_whose_it_is() {
+    fn a_foreign_set_is_reported_with_its_owner() {
         let belongs = judged(json!({"ownerReferences": owner("Oven", "o")}));
         assert_eq!(belongs, Obstacle::Foreign("belongs to Oven pantry".into()));
         for metadata in [json!({}), json!({"labels": {RESOURCE: "old"}})] {

@@ -104,7 +104,7 @@ pub(super) fn plan_as_observed(
     let seed =
         quinistry.executable.as_ref().map(|executable| SeedView::new(quinistry, observed, now, executable));
     let mut chain = ChainView::new(quinistry, observed, now, seed);
-    chain.raise();
+    chain.add_views();
     let rival = ports::owner(quinistry, observed);
     let mut actions = chain.actions();
     if rival.is_some() || quinistry.spec.suspend {
@@ -186,9 +186,9 @@ impl<'a> ChainView<'a> {
     }
 
     /// Adds the view of every wanted generation, each after its predecessor.
-    fn raise(&mut self) {
+    fn add_views(&mut self) {
         let mut reachable = self.seed.as_ref().is_none_or(SeedView::is_whole);
-        for number in naming::first(&self.quinistry.spec)..=self.quinistry.spec.generations {
+        for number in naming::first_generation(&self.quinistry.spec)..=self.quinistry.spec.generations {
             let learning = self.learns(number);
             let sets = if number == 0 { self.seed_sets() } else { vec![self.set(number)] };
             let view = GenerationView::new(self, number, sets, reachable, learning);
@@ -273,8 +273,8 @@ impl<'a> ChainView<'a> {
         }));
         if self.proven() == self.views.len() && !self.views.is_empty() {
             match &self.seed {
-                Some(seed) => actions.extend(seed.old(self.now)),
-                None => actions.extend(seed::leftovers(self.observed)),
+                Some(seed) => actions.extend(seed.unneeded_parts(self.now)),
+                None => actions.extend(seed::all_parts(self.observed)),
             }
         }
         actions

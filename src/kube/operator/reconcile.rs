@@ -82,7 +82,7 @@ impl Operator {
         if self.histories.record_holder(resource, holder) {
             let ResourceIdentity { namespace, name, .. } = resource;
             tracing::warn!(namespace, name, holder, "resource claimed by another operator, doing nothing");
-            events::publish(&self.recorder, resource, vec![events::claimed(holder)]).await;
+            events::publish(&self.recorder, resource, vec![events::claimed_by_another(holder)]).await;
         }
     }
 
@@ -288,7 +288,7 @@ impl Operator {
             return Ok(None);
         }
         if may_wait
-            && before.is_some_and(|before| report::is_mere_progress(before, &status))
+            && before.is_some_and(|before| report::differs_only_in_counts(before, &status))
             && let Some(pause) = self
                 .histories
                 .since_last_write(resource)

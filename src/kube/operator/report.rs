@@ -51,7 +51,7 @@ pub(super) fn status(
 
 /// Returns true if only numbers and messages differ, which change with every pod of a rollout.
 #[must_use]
-pub(super) fn is_mere_progress(before: &QuinistryStatus, now: &QuinistryStatus) -> bool {
+pub(super) fn differs_only_in_counts(before: &QuinistryStatus, now: &QuinistryStatus) -> bool {
     let outline = |status: &QuinistryStatus| QuinistryStatus {
         conditions: status
             .conditions

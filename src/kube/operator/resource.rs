@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_that_cannot_be_read_keeps_its_identity_and_tells_why() {
+    fn an_unreadable_specification_keeps_its_identity_and_has_a_reason() {
         for (spec, word) in [
             (json!({"image": "i", "network": {"mode": "Carrier"}}), "Carrier"),
             (json!({"image": "i", "generations": 4_294_967_296_u64}), "4294967296"),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_that_cannot_be_carried_out_tells_why_and_is_seen_by_others() {
+    fn an_invalid_specification_has_a_reason_and_counts_as_a_rival() {
         let resource = watched(&json!({"image": "two words", "generations": 3}));
         assert!(matches!(resource.resource(), Err(SpecError::Invalid(why)) if why.contains("spaces")));
         assert_eq!(resource.generations(), 3);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_identity_is_no_resource() {
+    fn an_object_without_identity_is_ignored() {
         for field in ["name", "namespace", "uid"] {
             let mut metadata = json!({"name": "larder", "namespace": "pantry", "uid": "u"});
             metadata.as_object_mut().unwrap().remove(field);
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_in_the_status_is_the_one_that_is_wanted_if_it_can_be_read() {
+    fn the_count_in_the_status_is_the_wanted_one_if_readable() {
         let odd = |generations| json!({"image": 5, "generations": generations});
         assert_eq!(watched(&odd(3)).generations(), 3);
         assert_eq!(watched(&odd(99)).generations(), 1);

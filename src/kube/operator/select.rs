@@ -8,8 +8,8 @@ use crate::api::names::labels::{EXCLUDE, NODE_ARCHITECTURE};
 use crate::api::names::taints;
 use crate::crd::{QuinistrySpec, TaintEffect, Toleration, TolerationOperator};
 
-/// Taints that every `DaemonSet` pod tolerates; the last one with host networking only, but a node that has it is not
-/// ready either.
+/// Taints that every `DaemonSet` pod tolerates; the last one with host networking only, but a node that has
+/// it is not ready either.
 const TOLERATED: [&str; 7] = [
     taints::NOT_READY,
     taints::UNREACHABLE,

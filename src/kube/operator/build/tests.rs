@@ -137,7 +137,7 @@ fn the_same_gives_the_same_and_anything_else_another_hash() {
 }
 
 #[test]
-fn what_a_person_says_of_resources_is_added_to_the_defaults() {
+fn resources_of_the_user_are_added_to_the_defaults() {
     let set = built(&json!({"resources": {"limits": {"cpu": 1, "memory": "64Mi"}}}), 1, None);
     let resources = &pod_of(&set)["containers"][0]["resources"];
     assert_eq!(resources["limits"], json!({"cpu": "1", "memory": "64Mi"}));
@@ -158,7 +158,7 @@ fn nodes_that_are_left_out_are_left_out_by_affinity() {
 }
 
 #[test]
-fn what_is_added_to_the_choice_of_nodes_is_an_edit_and_a_pinned_image_is_none() {
+fn an_added_node_selector_is_an_edit_and_a_pinned_image_is_not() {
     let wanted: apps::DaemonSet = serde_json::from_value(built(&json!({}), 1, None)).unwrap();
     let labels = wanted.metadata.labels.clone().unwrap();
     let edited = |change: fn(&mut Value)| {

@@ -22,7 +22,7 @@ fn reported(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<St
 }
 
 #[test]
-fn a_state_that_lasts_is_told_once() {
+fn a_lasting_state_is_reported_once() {
     let wrong = status(&[("Ready", "False", "CrashLoop"), ("Degraded", "True", "CrashLoop")]);
     assert_eq!(reported(None, &wrong), ["Warning CrashLoop"]);
     assert!(reported(Some(&wrong), &wrong).is_empty());

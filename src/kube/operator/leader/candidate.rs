@@ -20,7 +20,7 @@ pub(in crate::operator) struct LeaseCandidate {
     /// Time after which a lease that is not renewed expires for the other candidates.
     duration: Duration,
     /// Version of another holder's Lease, and the time at which it was first seen.
-    rival: Option<(Option<String>, BootInstant)>,
+    other_lease: Option<(Option<String>, BootInstant)>,
 }
 
 /// Next step of a candidate.
@@ -39,7 +39,7 @@ pub(in crate::operator) enum LeaseAction {
 
 impl LeaseCandidate {
     pub(in crate::operator) fn new(identity: String, duration: Duration) -> Self {
-        Self { identity, duration, rival: None }
+        Self { identity, duration, other_lease: None }
     }
 
     /// Returns the next step for the Lease as it was just read.
@@ -52,22 +52,22 @@ impl LeaseCandidate {
         let Some(lease) = lease else {
             return LeaseAction::Create(Lease {
                 metadata: ObjectMeta::default(),
-                spec: Some(self.begin(0, clock)),
+                spec: Some(self.new_term(0, clock)),
             });
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
         if holder == self.identity {
-            self.rival = None;
-            let spec = LeaseSpec { renew_time: Some(MicroTime(clock)), ..self.known(spec) };
+            self.other_lease = None;
+            let spec = LeaseSpec { renew_time: Some(MicroTime(clock)), ..self.with_duration(spec) };
             return LeaseAction::Replace(Lease { spec: Some(spec), ..lease });
         }
-        if !holder.is_empty() && !self.has_run_out(&lease, &spec, now) {
+        if !holder.is_empty() && !self.is_expired(&lease, &spec, now) {
             return LeaseAction::Wait(holder);
         }
-        self.rival = None;
+        self.other_lease = None;
         let transitions = spec.lease_transitions.unwrap_or_default().saturating_add(1);
-        LeaseAction::Replace(Lease { spec: Some(self.begin(transitions, clock)), ..lease })
+        LeaseAction::Replace(Lease { spec: Some(self.new_term(transitions, clock)), ..lease })
     }
 
     /// Returns the released Lease, if this candidate holds it.
@@ -77,40 +77,40 @@ impl LeaseCandidate {
             let spec = LeaseSpec {
                 holder_identity: Some(String::new()),
                 renew_time: Some(MicroTime(clock)),
-                ..self.known(spec)
+                ..self.with_duration(spec)
             };
             Lease { spec: Some(spec), ..lease }
         })
     }
 
-    fn begin(&self, transitions: i32, clock: Timestamp) -> LeaseSpec {
+    fn new_term(&self, transitions: i32, clock: Timestamp) -> LeaseSpec {
         LeaseSpec {
             acquire_time: Some(MicroTime(clock)),
             holder_identity: Some(self.identity.clone()),
             lease_transitions: Some(transitions),
             renew_time: Some(MicroTime(clock)),
-            ..self.known(LeaseSpec::default())
+            ..self.with_duration(LeaseSpec::default())
         }
     }
 
     /// Sets the fields that an earlier version of this program may have written differently.
-    fn known(&self, spec: LeaseSpec) -> LeaseSpec {
+    fn with_duration(&self, spec: LeaseSpec) -> LeaseSpec {
         LeaseSpec { lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(), ..spec }
     }
 
     /// Returns true if the Lease was not renewed for as long as its holder asked for.
-    fn has_run_out(&mut self, lease: &Lease, spec: &LeaseSpec, now: BootInstant) -> bool {
+    fn is_expired(&mut self, lease: &Lease, spec: &LeaseSpec, now: BootInstant) -> bool {
         let version = lease.metadata.resource_version.clone();
-        let since = match &self.rival {
+        let since = match &self.other_lease {
             Some((seen, since)) if *seen == version => *since,
             _ => {
-                self.rival = Some((version, now));
+                self.other_lease = Some((version, now));
                 now
             }
         };
         let asked = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let patience =
+        let expiry =
             asked.map_or(self.duration, Duration::from_secs).clamp(self.duration, MAX_LEASE_DURATION);
-        now.since(since) >= patience
+        now.since(since) >= expiry
     }
 }

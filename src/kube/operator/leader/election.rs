@@ -74,7 +74,7 @@ impl Election {
                 Ok(Ok(RenewalOutcome::Leads)) => {
                     has_led = true;
                     self.log_once("leading", || tracing::info!("this operator leads"));
-                    if self.leadership.hold_until(began + WRITE_WINDOW) {
+                    if self.leadership.extend_until(began + WRITE_WINDOW) {
                         take_up();
                     }
                     RENEW_PERIOD

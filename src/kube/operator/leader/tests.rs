@@ -146,13 +146,13 @@ fn a_container_that_was_restarted_goes_on_leading() {
 fn a_gap_between_two_renewals_is_noticed() {
     let leadership = Leadership::elected();
     let soon = || BootInstant::now() + WRITE_WINDOW;
-    assert!(leadership.hold_until(soon()), "it has just come to lead");
-    assert!(!leadership.hold_until(soon()), "renewed in time");
-    leadership.hold_until(BootInstant::now());
-    assert!(leadership.hold_until(soon()), "it had run out");
+    assert!(leadership.extend_until(soon()), "it has just come to lead");
+    assert!(!leadership.extend_until(soon()), "renewed in time");
+    leadership.extend_until(BootInstant::now());
+    assert!(leadership.extend_until(soon()), "it had run out");
     leadership.give_up();
-    assert!(leadership.hold_until(soon()), "it was contested");
-    assert!(!Leadership::sole().hold_until(soon()));
+    assert!(leadership.extend_until(soon()), "it was contested");
+    assert!(!Leadership::sole().extend_until(soon()));
 }
 
 #[tokio::test]
@@ -167,10 +167,10 @@ async fn work_that_wakes_up_too_late_is_not_gone_on_with() {
         })
     };
     assert!(leadership.during(work()).await.is_err());
-    leadership.hold_until(BootInstant::now());
+    leadership.extend_until(BootInstant::now());
     assert!(leadership.during(work()).await.is_err());
     assert_eq!(polled.get(), 0, "not even begun");
-    leadership.hold_until(BootInstant::now() + WRITE_WINDOW);
+    leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
     assert!(leadership.during(work()).await.is_ok());
 }
 
@@ -178,15 +178,15 @@ async fn work_that_wakes_up_too_late_is_not_gone_on_with() {
 async fn work_is_dropped_when_its_time_is_over_and_not_before() {
     let leadership = Leadership::elected();
     let never = std::future::pending::<()>;
-    leadership.hold_until(BootInstant::now() + Duration::from_millis(50));
+    leadership.extend_until(BootInstant::now() + Duration::from_millis(50));
     assert!(leadership.during(never()).await.is_err(), "it has run out");
-    leadership.hold_until(BootInstant::now() + Duration::from_millis(50));
+    leadership.extend_until(BootInstant::now() + Duration::from_millis(50));
     let renewed = async {
-        leadership.hold_until(BootInstant::now() + WRITE_WINDOW);
+        leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(leadership.during(renewed).await.is_ok(), "it was renewed meanwhile");
-    leadership.hold_until(BootInstant::now() + WRITE_WINDOW);
+    leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
     let (ended, ()) = tokio::join!(leadership.during(never()), async { leadership.give_up() });
     assert!(ended.is_err(), "it was given up");
 }
@@ -215,7 +215,7 @@ async fn reads_pass_and_writes_only_of_a_leader() {
         assert!(!passes(method).await);
     }
     assert!(passes(Method::GET).await);
-    leadership.hold_until(BootInstant::now() + WRITE_WINDOW);
+    leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
     for method in writes {
         assert!(passes(method).await);
     }
@@ -235,9 +235,9 @@ async fn bytes_of_a_former_leader_do_not_reach_the_socket() {
     let mut write = async |bytes: &'static [u8]| {
         std::future::poll_fn(|context| Pin::new(&mut stream).poll_write(context, bytes)).await
     };
-    leadership.hold_until(BootInstant::now() + WRITE_WINDOW);
+    leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
     assert_eq!(write(b"now").await.unwrap(), 3);
-    leadership.hold_until(BootInstant::now());
+    leadership.extend_until(BootInstant::now());
     assert!(write(b"late").await.is_err());
     drop(stream);
     let mut seen = String::new();

@@ -37,7 +37,7 @@ fn series(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn what_is_shown_is_what_prometheus_reads() {
+fn the_output_is_valid_prometheus_text() {
     let metrics = Metrics::default();
     metrics.reconciled(Duration::from_millis(3), None);
     metrics.reconciled(Duration::from_mins(1), Some(Category::Forbidden));

@@ -185,7 +185,7 @@ fn degraded(
         }
     }
     if let Some(refusal) = chain.observed.refusals.iter().find(|refusal| refusal.pod.is_none()) {
-        let (reason, message) = missing::refused(chain, refusal);
+        let (reason, message) = missing::refusal_problem(chain, refusal);
         return condition("True", reason, message);
     }
     let (ready, all) = (&chain.ready, &chain.selected);

@@ -19,14 +19,14 @@ impl ChainView<'_> {
     /// against the limit, and would wait forever for nodes that are given up.
     pub(super) fn max_unavailable(&self, number: i32) -> i32 {
         let allowed = self.quinistry.max_unavailable.rounded_up(self.selected.len());
-        allowed.saturating_add(i32::try_from(self.given_up(number)).unwrap_or(i32::MAX))
+        allowed.saturating_add(i32::try_from(self.nodes_not_waited_for(number)).unwrap_or(i32::MAX))
     }
 
     /// Counts the selected nodes that a rollout of a generation does not wait for. When such a node returns,
     /// its pods count at once, and the rollout may then take away that many more than allowed. A node without
     /// a pod therefore counts only after it was gone for a while, and a node with a pod that may recover only
     /// after the progress deadline.
-    fn given_up(&self, number: i32) -> usize {
+    fn nodes_not_waited_for(&self, number: i32) -> usize {
         let tolerated = self.tolerated();
         if tolerated == 0 && self.ready.len() == self.selected.len() {
             return 0;

@@ -41,8 +41,9 @@ impl Missing {
         let missing = chain.views.iter().filter(|view| view.is_missing_pods(chain.now));
         let silent = chain.views.iter().flat_map(|view| {
             let pods = view.nodes.iter().filter_map(|node| view.pod_on(node));
-            let silent =
-                pods.filter(|pod| is_silent(pod) && waited(chain, pod.created) >= REFUSAL_GRACE_SECONDS * 2);
+            let silent = pods.filter(|pod| {
+                is_silent(pod) && seconds_since(chain, pod.created) >= REFUSAL_GRACE_SECONDS * 2
+            });
             silent.map(|pod| (view.number, pod.name.clone(), pod.start.uid.clone()))
         });
         Self {
@@ -78,14 +79,14 @@ pub(super) fn problem(
         return None;
     }
     let overdue = progress.is_overdue(view.number, &node.name);
-    let after = |since: Timestamp, limit| overdue || waited(chain, since) >= limit;
+    let after = |since: Timestamp, limit| overdue || seconds_since(chain, since) >= limit;
     let pods = view.on(&node.name);
     if let Some(pod) = view.pod_on(node) {
-        return of_pod(chain, pod, after);
+        return start_problem(chain, pod, after);
     }
     if let Some(pod) = pods.iter().find(|pod| pod.deleting) {
         let end = pod.ends.unwrap_or(pod.created);
-        return (waited(chain, end) >= TERMINATION_OVERDUE_SECONDS).then(|| {
+        return (seconds_since(chain, end) >= TERMINATION_OVERDUE_SECONDS).then(|| {
             let message = format!(
                 "pod {} is being deleted, and should have been gone at {end}: a finalizer holds it, or its kubelet cannot end \
                  it",
@@ -103,16 +104,16 @@ pub(super) fn problem(
         return failed.or_else(outdated);
     }
     if let Some(refusal) = chain.observed.refusals.iter().find(|one| one.is_of(view.number)) {
-        return Some(refused(chain, refusal));
+        return Some(refusal_problem(chain, refusal));
     }
-    let made = view.created().map(|created| waited(chain, created.max(node.since)))?;
+    let made = view.created().map(|created| seconds_since(chain, created.max(node.since)))?;
     let message = "no pod of it is there: the DaemonSet controller has made none";
     let missing = overdue
         || made >= POD_START_GRACE_SECONDS && seen_missing(chain, view, node) >= POD_START_GRACE_SECONDS;
     missing.then(|| (Reason::PodMissing, message.into()))
 }
 
-fn of_pod(
+fn start_problem(
     chain: &ChainView<'_>,
     pod: &ObservedPod,
     after: impl Fn(Timestamp, i64) -> bool,
@@ -149,7 +150,7 @@ fn of_pod(
 }
 
 /// Derives reason and message from a refusal of the API server.
-pub(super) fn refused(chain: &ChainView<'_>, refusal: &Refusal) -> (Reason, String) {
+pub(super) fn refusal_problem(chain: &ChainView<'_>, refusal: &Refusal) -> (Reason, String) {
     if refusal.message.contains("PodSecurity") {
         let namespace = chain.quinistry.namespace();
         let message = format!(
@@ -167,9 +168,9 @@ pub(super) fn refused(chain: &ChainView<'_>, refusal: &Refusal) -> (Reason, Stri
 /// operator has just started.
 fn seen_missing(chain: &ChainView<'_>, view: &GenerationView<'_>, node: &ObservedNode) -> i64 {
     let Some(known) = &chain.observed.missing_since else { return i64::MAX };
-    known.get(&(view.number, node.name.clone())).map_or(0, |since| waited(chain, *since))
+    known.get(&(view.number, node.name.clone())).map_or(0, |since| seconds_since(chain, *since))
 }
 
-fn waited(chain: &ChainView<'_>, since: Timestamp) -> i64 {
+fn seconds_since(chain: &ChainView<'_>, since: Timestamp) -> i64 {
     chain.now.as_second() - since.as_second()
 }

@@ -19,7 +19,8 @@ pub(in crate::operator) enum PlanNeed {
     Ready(Box<ReconcilePlan>),
 }
 
-/// Plans, or returns what is needed first. Each query is made once: [`ObservedState::queried`] holds the last one.
+/// Plans, or returns what is needed first. Each query is made once: [`ObservedState::queried`] holds the last
+/// one.
 #[must_use]
 pub(in crate::operator) fn plan(
     quinistry: &ValidResource,

@@ -82,7 +82,7 @@ impl<'a> SeedView<'a> {
             part_count,
             own: ours.is_some(),
             handed_over: observed.own.hands_over && ours.is_none(),
-            assignment: assign(quinistry, observed, sound, now),
+            assignment: assign_carriers(quinistry, observed, sound, now),
             names,
             executable,
             broken,
@@ -114,7 +114,7 @@ impl<'a> SeedView<'a> {
         let uid = self.quinistry.uid();
         let orphans = self.current().filter(|part| !part.owners.iter().any(|owner| owner == uid));
         actions.extend(orphans.map(|part| Action::Adopt { part: part.name.clone() }));
-        if self.is_whole() && !self.follows() {
+        if self.is_whole() && !self.leaves_labels_to_another() {
             actions.extend(self.assignment.labels.iter().map(|(node, label)| Action::Label {
                 node: node.clone(),
                 label: label.clone(),
@@ -126,7 +126,7 @@ impl<'a> SeedView<'a> {
 
     /// Returns true if another resource labels the nodes. A node has one carrier label, which the oldest
     /// resource with a running generation 0 sets.
-    fn follows(&self) -> bool {
+    fn leaves_labels_to_another(&self) -> bool {
         let runs = self.observed.pods_of(0).any(|pod| pod.ready.is_some());
         self.observed.rivals.iter().any(|rival| {
             let holding = self.observed.holdings.get(&rival.identity.uid);
@@ -141,7 +141,7 @@ impl<'a> SeedView<'a> {
     /// Returns the deletion of parts that no generation needs. Older parts are of an earlier executable.
     /// Younger parts belong to an upgrade whose resource is not applied yet; they are deleted if that does
     /// not happen for long.
-    pub(super) fn old(&self, now: Timestamp) -> impl Iterator<Item = Action> {
+    pub(super) fn unneeded_parts(&self, now: Timestamp) -> impl Iterator<Item = Action> {
         let first = self.current().map(|part| part.created).min();
         let others = self.observed.parts.iter().filter(|part| part.seed != self.names.seed());
         others
@@ -149,7 +149,7 @@ impl<'a> SeedView<'a> {
                 let earlier = first.is_some_and(|first| part.created < first);
                 earlier || now.as_second() - part.created.as_second() > ABANDONED_AFTER_SECONDS
             })
-            .filter_map(|part| drop(part))
+            .filter_map(|part| drop_part(part))
     }
 
     fn current(&self) -> impl Iterator<Item = &'a ObservedPart> {
@@ -163,7 +163,7 @@ impl<'a> SeedView<'a> {
     pub(super) fn is_stale(&self, pod: &ObservedPod) -> bool {
         let newest = self.current().map(|part| part.created).max();
         let earlier = newest.is_some_and(|newest| pod.created < newest);
-        self.is_whole() && !pod.deleting && pod.ready.is_none() && earlier && !refuses(pod)
+        self.is_whole() && !pod.deleting && pod.ready.is_none() && earlier && !found_wrong_content(pod)
     }
 
     /// Returns the reason why generation 0 cannot be raised or restored, if this operator cannot repair it.
@@ -187,11 +187,11 @@ impl<'a> SeedView<'a> {
 }
 
 /// Returns the deletion of all parts, for a resource without a seed.
-pub(super) fn leftovers(observed: &ObservedState) -> impl Iterator<Item = Action> {
-    observed.parts.iter().filter_map(|part| drop(part))
+pub(super) fn all_parts(observed: &ObservedState) -> impl Iterator<Item = Action> {
+    observed.parts.iter().filter_map(|part| drop_part(part))
 }
 
-fn drop(part: &ObservedPart) -> Option<Action> {
+fn drop_part(part: &ObservedPart) -> Option<Action> {
     let ObservedPart { namespace, name, uid, deleting, .. } = part;
     let part = DropPart { namespace: namespace.clone(), name: name.clone(), uid: uid.clone() };
     (!deleting).then_some(Action::Drop(part))
@@ -203,18 +203,23 @@ pub(super) fn nodes_without_carrier(quinistry: &ValidResource, observed: &Observ
     if !seed.carriers.is_empty() {
         return Vec::new();
     }
-    let pods = pods(observed);
+    let pods = seed_pods(observed);
     let unknown = observed.nodes.iter().all(|node| node.sandboxes.is_empty());
     let nodes = observed.nodes.iter().filter(|node| node.ready && select::selects(&quinistry.spec, node));
     nodes
-        .filter(|node| unknown || failed(&pods, node).is_some())
+        .filter(|node| unknown || failed_carrier(&pods, node).is_some())
         .filter(|node| !observed.running.contains_key(&node.name))
         .map(|node| node.name.clone())
         .take(MAX_NODES_QUERIED)
         .collect()
 }
 
-fn assign(quinistry: &ValidResource, observed: &ObservedState, sound: bool, now: Timestamp) -> Assignment {
+fn assign_carriers(
+    quinistry: &ValidResource,
+    observed: &ObservedState,
+    sound: bool,
+    now: Timestamp,
+) -> Assignment {
     let named = quinistry.spec.seed.as_ref().map_or(&[][..], |seed| &seed.carriers);
     let image_of = |key: &str| {
         let set = observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(key))?;
@@ -223,7 +228,7 @@ fn assign(quinistry: &ValidResource, observed: &ObservedState, sound: bool, now:
     let keys =
         observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN_CARRIER);
     let others: Vec<String> = keys.filter_map(image_of).map(Into::into).collect();
-    let pods = pods(observed);
+    let pods = seed_pods(observed);
     let nodes: Vec<Candidate<'_>> = observed
         .nodes
         .iter()
@@ -238,8 +243,8 @@ fn assign(quinistry: &ValidResource, observed: &ObservedState, sound: bool, now:
                 tried: node.tried.as_deref(),
                 images: carrier::candidates(named, &node.sandboxes, running),
                 seen: !named.is_empty() || !node.sandboxes.is_empty() || !running.is_empty(),
-                failed: failed(&pods, node),
-                refused: sound && here.iter().any(|pod| pod.ready.is_none() && refuses(pod)),
+                failed: failed_carrier(&pods, node),
+                refused: sound && here.iter().any(|pod| pod.ready.is_none() && found_wrong_content(pod)),
                 busy: !here.is_empty(),
             }
         })
@@ -250,12 +255,12 @@ fn assign(quinistry: &ValidResource, observed: &ObservedState, sound: bool, now:
     carrier::assign(&nodes, named.first().map(String::as_str).or(main), &others, now.as_second())
 }
 
-fn pods(observed: &ObservedState) -> PodIndex<'_> {
+fn seed_pods(observed: &ObservedState) -> PodIndex<'_> {
     PodIndex::new(observed.pods_of(0))
 }
 
 /// Returns true if the stub of the pod found other content than its digest says.
-fn refuses(pod: &ObservedPod) -> bool {
+fn found_wrong_content(pod: &ObservedPod) -> bool {
     pod.ended.as_ref().is_some_and(|(code, _)| *code == exit::WRONG_DIGEST)
 }
 
@@ -267,7 +272,7 @@ fn unpinned(image: &str) -> &str {
 
 /// Returns the carrier in which a pod on the node cannot start. A pod whose pull policy was changed by an
 /// admission plugin does not count: no other carrier would work.
-fn failed<'a>(pods: &PodIndex<'a>, node: &ObservedNode) -> Option<&'a str> {
+fn failed_carrier<'a>(pods: &PodIndex<'a>, node: &ObservedNode) -> Option<&'a str> {
     let mut staying = pods.on(&node.name).iter().filter(|pod| !pod.deleting);
     let failed = staying.find(|pod| {
         let waiting =

@@ -56,7 +56,7 @@ fn a_condition_keeps_its_time_until_its_status_flips() {
 }
 
 #[test]
-fn status_says_of_which_specification_it_speaks_and_how_far_it_is() {
+fn status_has_the_observed_generation_and_the_headline() {
     let quinistry = quinistry();
     let plan = plan(&quinistry, &ObservedState::default(), at(0));
     let status = status(&quinistry, &plan, None, at(0));
@@ -72,10 +72,10 @@ fn numbers_alone_are_progress_and_anything_else_is_news() {
     further.generations[0].available = 7;
     further.generations[0].updated = 8;
     further.conditions[0].message = "generation 1 is on 7 of 9 nodes".into();
-    assert!(is_mere_progress(&before, &further));
+    assert!(differs_only_in_counts(&before, &further));
     let mut news = [further.clone(), further.clone(), further.clone()];
     news[0].conditions[0].status = "True".into();
     news[1].generations[0].state = GenerationState::Failed;
     news[2].ready = "1/3".into();
-    assert!(news.iter().all(|news| !is_mere_progress(&before, news)));
+    assert!(news.iter().all(|news| !differs_only_in_counts(&before, news)));
 }

@@ -152,7 +152,7 @@ fn a_process_has_the_port_or_localhost_leads_elsewhere() {
 }
 
 #[test]
-fn a_crash_loop_stops_the_chain_and_keeps_what_stands() {
+fn a_crash_loop_stops_the_chain_and_keeps_proven_generations() {
     let mut quinistry = pinned();
     let mut cluster = proven_cluster(&quinistry);
     quinistry.spec.generations = 4;
@@ -241,7 +241,7 @@ fn one_problem_is_reported_once() {
 }
 
 #[test]
-fn refusals_of_the_api_server_are_told_and_not_repeated() {
+fn refusals_of_the_api_server_are_reported_and_not_retried() {
     let quinistry = pinned();
     let mut cluster = SimulatedCluster::new(1);
     let plan = cluster.plan(&quinistry);
@@ -311,7 +311,7 @@ fn specifications_that_slipped_through() {
 }
 
 #[test]
-fn always_pull_images_is_told() {
+fn always_pull_images_is_reported() {
     let quinistry = pinned();
     let mut cluster = proven_cluster(&quinistry);
     cluster.change_pods(2, |pod| pod.pull_policy = "Always".into());
@@ -379,7 +379,7 @@ fn label_edits_of_other_writers_are_undone() {
 }
 
 #[test]
-fn a_digest_that_cannot_be_learned_is_told() {
+fn a_digest_that_cannot_be_learned_is_reported() {
     let quinistry = learning();
     let mut cluster = SimulatedCluster::new(3);
     cluster.apply(&cluster.plan(&quinistry));

@@ -6,7 +6,7 @@ use super::failures::proven_cluster;
 use super::*;
 
 #[test]
-fn a_node_that_is_not_ready_is_told_and_does_not_hold_up() {
+fn a_node_that_is_not_ready_is_reported_and_not_waited_for() {
     let quinistry = pinned();
     let mut cluster = SimulatedCluster::new(3);
     cluster.change_node("node-2", |node| node.ready = false);
@@ -211,7 +211,7 @@ fn nodes_that_are_excluded_or_are_no_machines_are_not_waited_for() {
 }
 
 #[test]
-fn one_arithmetic_tells_the_condition_and_the_headline() {
+fn condition_and_headline_use_the_same_counts() {
     let quinistry = pinned();
     let mut cluster = proven_cluster(&quinistry);
     cluster.now = at(100);

@@ -147,7 +147,7 @@ fn an_obeyed_plan_leaves_nothing_to_apply() {
 }
 
 #[test]
-fn ready_is_said_if_and_only_if_all_generations_are_counted() {
+fn ready_is_true_if_and_only_if_all_generations_count() {
     cases(|seed, _, quinistry, cluster| {
         let plan = cluster.plan(&quinistry);
         let counted = crate::crd::QuinistryStatus::proven(&plan.generations);
@@ -225,7 +225,7 @@ fn the_status_of_the_planned_resource_is_never_read() {
 }
 
 #[test]
-fn of_the_status_of_another_resource_only_a_refusal_counts() {
+fn only_a_refusal_in_another_resources_status_counts() {
     cases(|seed, random, mut quinistry, mut cluster| {
         let executable = Digest::sha256(b"an executable");
         if random.below(2) == 0 {

@@ -273,7 +273,7 @@ fn a_carrier_that_admission_pins_is_still_the_carrier_that_failed() {
 }
 
 #[test]
-fn pulls_that_admission_forces_are_told_and_no_other_carrier_is_tried() {
+fn pulls_forced_by_admission_are_reported_and_no_other_carrier_is_tried() {
     let (quinistry, mut cluster) = own();
     cluster.starts_nothing = true;
     for _ in 0..3 {

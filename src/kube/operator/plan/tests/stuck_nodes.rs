@@ -86,7 +86,7 @@ fn the_clusters_message_about_a_pod_is_reported_and_degrades_from_the_deadline()
 }
 
 #[test]
-fn a_node_without_any_pod_is_told_with_what_the_api_server_says() {
+fn a_node_without_any_pod_is_reported_with_the_api_servers_message() {
     let (quinistry, mut cluster) = stuck(|_| {});
     cluster.observed.pods.retain(|pod| pod.node.as_deref() != Some("node-3"));
     cluster.remember(&cluster.plan(&quinistry));
@@ -100,7 +100,7 @@ fn a_node_without_any_pod_is_told_with_what_the_api_server_says() {
 }
 
 #[test]
-fn a_pod_that_waits_in_silence_is_asked_about_and_its_events_are_told() {
+fn events_of_a_pod_that_waits_without_a_reason_are_queried_and_reported() {
     let (quinistry, mut cluster) =
         stuck(|pod| pod.waiting = Some(("ContainerCreating".into(), String::new())));
     cluster.now = at(20);
