@@ -3,7 +3,7 @@
 //! What a person types as `quinistry up`, `check`, `status` and `down`, without the typing: [`check`] looks whether it
 //! can work, [`raise`] makes everything in order and may be run again at any moment, [`manifests`] are the objects that it
 //! makes, [`down`] removes them, [`status`] and [`tree`] show what is there. Generation 0 itself is the operator's, whose
-//! door is [`operator::zero`](crate::operator::zero).
+//! door is [`operator::generation_zero`](crate::operator::generation_zero).
 //!
 //! No standard output, no exit codes and no questions: those are the command line's, which alone calls this.
 

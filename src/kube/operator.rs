@@ -1,12 +1,12 @@
 //! The operator: raises generations of quinistry on the nodes of a cluster.
 //!
-//! A pipeline, run for one resource at a time whenever something about it changes: `observe` → `plan` → `build` →
-//! `apply` → `verify` → `report`. `plan` and `build` are pure; the rest takes a client. Nothing is remembered that
-//! could not be seen again, so that it may be restarted at any moment; status is written, and never an input to a
-//! plan.
+//! A pipeline runs for one resource at a time whenever something about it changes: `observe` → `plan` →
+//! `build` → `apply` → `verify` → `report`. `plan` and `build` are pure; the other steps take a client. The
+//! operator remembers nothing that it could not observe again, so that it may be restarted at any moment;
+//! status is written, and is never an input to a plan.
 //!
-//! This module is the driver: what an operator is made of, its watches, its queue, and its end; `reconcile` has the order
-//! of the steps. It does not listen to signals or on sockets; the command line does.
+//! This module is the driver: the operator's parts, its watches, its queue and its end; `reconcile` has the
+//! order of the steps. The command line handles signals and sockets.
 
 mod admin;
 mod apply;
@@ -15,27 +15,27 @@ mod cache;
 mod claims;
 mod connection;
 mod deadline;
+mod debounce;
 mod error;
 mod events;
-pub mod identity;
+pub mod generation_zero;
+mod history;
 pub(crate) mod kubeconfig;
 mod leader;
-mod memory;
 mod metrics;
+pub mod naming;
 mod observe;
 mod observed;
 mod obstacle;
-mod pace;
-mod pieces;
 mod plan;
 mod reconcile;
 mod report;
 mod resource;
 mod rival;
+mod seed_parts;
 mod select;
 mod verify;
 mod watches;
-pub mod zero;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,30 +58,30 @@ pub use error::{Category, OperatorError};
 
 use cache::Cache;
 use claims::Claims;
+use debounce::Debounce;
+use history::Histories;
 use leader::{Election, Leadership};
-use memory::Memories;
 use metrics::Metrics;
-use observed::{DaemonSet, Node, Pod};
-use pace::Pace;
-use pieces::Pieces;
-use resource::Watched;
-use verify::Eyes;
+use observed::{ObservedDaemonSet, ObservedNode, ObservedPod};
+use resource::WatchedResource;
+use seed_parts::SeedParts;
+use verify::Verifier;
 use watches::Requests;
 
-/// How many resources are worked on at once.
-const CONCURRENCY: u16 = 8;
+/// Number of resources that are reconciled at once.
+const MAX_CONCURRENT_RECONCILES: u16 = 8;
 
-/// What an operator is told from outside.
+/// Settings of an operator.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The only namespace that is looked after; all, if none.
+    /// Namespace whose resources the operator looks after; all namespaces if `None`.
     pub namespace: Option<String>,
-    /// Name of the Lease, in the namespace that the client works in, by which several operators elect one. Without it
-    /// this one takes itself for the only one.
+    /// Name of the Lease, in the namespace of the client, by which several operators elect one. Without it
+    /// the operator is the only one.
     pub lease: Option<String>,
-    /// This operator's own executable, of which it can restore the pieces.
+    /// Executable of the operator, from which it can restore seed parts.
     pub own: Option<Cut>,
-    /// What stands on a seed of another executable is left to the operator that is that one.
+    /// Leaves generations on a seed of another executable to the operator with that executable.
     pub hand_over: bool,
 }
 
@@ -92,31 +92,31 @@ pub struct Operator {
     leadership: Arc<Leadership>,
     claims: Claims,
     recorder: Recorder,
-    resources: Store<Watched>,
+    resources: Store<WatchedResource>,
     resources_synced: AtomicBool,
-    /// Resources to look at.
+    /// Sender of resources to reconcile.
     requests: Requests,
-    inbox: Mutex<Option<Inbox>>,
-    daemon_sets: Arc<Cache<DaemonSet>>,
-    pods: Arc<Cache<Pod>>,
-    nodes: Arc<Cache<Node>>,
-    pieces: Pieces,
-    eyes: Arc<Eyes>,
+    inbox: Mutex<Option<RunInputs>>,
+    daemon_sets: Arc<Cache<ObservedDaemonSet>>,
+    pods: Arc<Cache<ObservedPod>>,
+    nodes: Arc<Cache<ObservedNode>>,
+    seed_parts: SeedParts,
+    verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
-    memories: Memories,
-    pace: Pace,
-    /// The kind whose watch has failed for good.
+    histories: Histories,
+    debounce: Debounce,
+    /// Kind of the watch that has failed for good.
     failed: watch::Sender<Option<&'static str>>,
 }
 
-/// What only the one run needs.
-struct Inbox {
-    writer: Writer<Watched>,
-    requests: UnboundedReceiver<ObjectRef<Watched>>,
+/// State that the single run takes.
+struct RunInputs {
+    writer: Writer<WatchedResource>,
+    requests: UnboundedReceiver<ObjectRef<WatchedResource>>,
     election: Option<Election>,
 }
 
-// Neither a client nor a recorder says anything of itself.
+// Clients and recorders have no `Debug` output.
 impl std::fmt::Debug for Operator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Operator").field("namespace", &self.namespace).finish_non_exhaustive()
@@ -126,15 +126,16 @@ impl std::fmt::Debug for Operator {
 // === impl Operator ===
 
 impl Operator {
-    /// For the cluster that the environment names: a kubeconfig, or a pod's own credentials.
+    /// Creates an operator for the cluster that the environment names: by a kubeconfig, or by a pod's own
+    /// credentials.
     pub async fn from_environment(settings: Settings) -> Result<Arc<Self>, OperatorError> {
         let config = kubeconfig::infer().await.map_err(OperatorError::Cluster)?;
         Self::new(&config, settings)
     }
 
-    /// For a given cluster.
+    /// Creates an operator for a cluster.
     pub fn new(config: &Config, settings: Settings) -> Result<Arc<Self>, OperatorError> {
-        let name = identity::own();
+        let name = naming::instance_name();
         let lease = settings.lease.clone();
         let (leadership, election) = match settings.lease {
             None => (Arc::new(Leadership::sole()), None),
@@ -147,7 +148,7 @@ impl Operator {
         };
         let client = connection::client(config, leadership.clone())?;
         let (resources, writer) = kube::runtime::reflector::store();
-        // Unbounded, but short: it is emptied every few milliseconds, whatever the reconciler does.
+        // Unbounded but short: the queue empties it every few milliseconds, independent of the reconciler.
         let (sender, requests) = unbounded_channel();
         let reporter = Reporter { controller: managers::OPERATOR.into(), instance: Some(name) };
         Ok(Arc::new(Self {
@@ -159,34 +160,34 @@ impl Operator {
             resources,
             resources_synced: AtomicBool::new(false),
             requests: sender,
-            inbox: Mutex::new(Some(Inbox { writer, requests, election })),
+            inbox: Mutex::new(Some(RunInputs { writer, requests, election })),
             daemon_sets: Arc::new(Cache::new()),
             pods: Arc::new(Cache::new()),
             nodes: Arc::new(Cache::new()),
-            pieces: Pieces::new(settings.own, settings.hand_over),
-            eyes: Arc::new(Eyes::new()?),
+            seed_parts: SeedParts::new(settings.own, settings.hand_over),
+            verifier: Arc::new(Verifier::new()?),
             metrics: Arc::default(),
-            memories: Memories::default(),
-            pace: Pace::default(),
+            histories: Histories::default(),
+            debounce: Debounce::default(),
             failed: watch::Sender::new(None),
         }))
     }
 
-    /// Runs until `stop` resolves; then finishes what it is at. Fails when another operator has taken over:
-    /// what this one knows may be from before, so a new one should begin in its place; and when a watch fails
-    /// for good. To be called once.
+    /// Runs until `stop` resolves, and finishes its current work. Fails when another operator has taken over,
+    /// since the caches may be outdated: a new operator should start in its place. Fails also when a watch
+    /// fails for good. To be called once.
     pub async fn run(
         self: Arc<Self>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), OperatorError> {
-        let Some(Inbox { writer, requests, election }) = lock(&self.inbox).take() else {
+        let Some(RunInputs { writer, requests, election }) = lock(&self.inbox).take() else {
             return Ok(());
         };
         let queue = watches::queue(&self, writer, requests, stop);
-        let config = controller::Config::default().concurrency(CONCURRENCY);
+        let config = controller::Config::default().concurrency(MAX_CONCURRENT_RECONCILES);
         let reconciler = controller::applier(
             |resource, operator: Arc<Self>| Box::pin(async move { operator.reconcile(&resource).await }),
-            |resource, error, operator| operator.after(resource.identity(), error),
+            |resource, error, operator| operator.retry_after(resource.identity(), error),
             self.clone(),
             self.resources.clone(),
             queue,
@@ -194,10 +195,10 @@ impl Operator {
         )
         .for_each(|result| async {
             match result {
-                // Told by the error policy, or gone between the event and now.
+                // Logged by the error policy, or deleted since the event.
                 Ok(_)
                 | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::error!(%error, "the queue failed"),
+                Err(error) => tracing::error!(%error, "reconcile queue failed"),
             }
         });
         let mut failed = self.failed.subscribe();
@@ -218,26 +219,27 @@ impl Operator {
             () = reconciler => {}
             error = failed => return Err(error),
             () = Claims::run(self.clone()) => {}
-            holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::Followed { holder }),
+            holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::LostLeadership { holder }),
         }
         election.release().await;
         Ok(())
     }
 
-    /// Whether the picture is whole and new: all watches have brought their lists, and none has failed since.
+    /// Returns true if the caches are complete and current: all watches have brought their lists, and none
+    /// has failed since.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         let resources = self.resources_synced.load(Ordering::Acquire);
         resources && self.daemon_sets.is_synced() && self.pods.is_synced() && self.nodes.is_synced()
     }
 
-    /// What is counted. What is known of resources is the leader's to tell, or it would be told twice.
+    /// Renders the metrics. Only the leader shows resources, or they would be counted twice.
     fn metrics(&self) -> String {
         self.metrics.render(self.leadership.holds())
     }
 
-    /// The resource of an object, by UID.
-    fn resource(&self, uid: &str) -> Option<ObjectRef<Watched>> {
+    /// Returns the resource with this UID.
+    fn resource(&self, uid: &str) -> Option<ObjectRef<WatchedResource>> {
         self.resources
             .find(|resource| resource.identity().uid == uid)
             .map(|resource| ObjectRef::from_obj(&*resource))

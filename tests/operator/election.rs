@@ -69,7 +69,7 @@ async fn a_leader_that_was_followed_ends_and_writes_nothing_more() {
     }
     let ended = tokio::time::timeout(Duration::from_secs(10), standing.task).await.unwrap().unwrap();
     let error = ended.unwrap_err();
-    assert!(matches!(&error, OperatorError::Followed { holder } if holder == "somebody"), "{error}");
+    assert!(matches!(&error, OperatorError::LostLeadership { holder } if holder == "somebody"), "{error}");
     let writes = api.writes();
     api.sets.lock().unwrap().clear();
     a_while().await;

@@ -8,7 +8,7 @@ use super::manifests::{self, Place};
 use super::{Shipment, Wishes, status};
 use crate::api::names::RESOURCE;
 use crate::crd::Quinistry;
-use crate::operator::zero;
+use crate::operator::generation_zero;
 
 /// All objects but the definition, which comes before them, in an order in which they can be created. With a cluster, its
 /// nodes decide the carriers, and a resource that is there keeps what it says. (Client required, if there is one.)
@@ -46,7 +46,7 @@ pub async fn everything(
     }
     all.push(resource);
     let client = cluster.map(Cluster::client);
-    for set in zero::preview(client, &quinistry, shipment.cut.pieces()).await? {
+    for set in generation_zero::preview(client, &quinistry, shipment.cut.pieces()).await? {
         let set = serde_json::to_value(set).expect("a DaemonSet is JSON");
         all.push(set);
     }

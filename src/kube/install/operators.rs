@@ -9,7 +9,7 @@ use super::api::{Cluster, DEPLOYMENT, LEASE};
 use super::error::UpError;
 use crate::api::names::annotations::HELM_RELEASE;
 use crate::api::names::{APP, CLAIM, OPERATOR, labels, operator_namespace};
-use crate::operator::identity;
+use crate::operator::naming;
 
 /// Time beyond its duration that a Lease may be silent before its holder counts as gone: clocks differ a
 /// little.
@@ -92,7 +92,7 @@ impl Operator {
 
     /// Returns true if the operator looks after the resources of a namespace.
     pub(super) fn looks_after(&self, namespace: &str) -> bool {
-        identity::looks_after(&self.arguments, namespace)
+        naming::looks_after(&self.arguments, namespace)
     }
 
     /// Returns true if the operator is the one that `up` makes for a namespace.

@@ -23,7 +23,7 @@ use crate::api::names::labels::APP_MANAGED_BY;
 use crate::api::names::{DEFINITION, OPERATOR, RESOURCE, managers, operator_namespace};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::{GenerationState, Quinistry};
-use crate::operator::{Category, zero};
+use crate::operator::{Category, generation_zero};
 
 /// How often generation 0 is seen to.
 const PASS: Duration = Duration::from_secs(1);
@@ -205,7 +205,7 @@ async fn seed(
             let Some(now) = read(cluster, order.namespace).await? else { return Err(gone(order.namespace)) };
             (is_seeded(&now), Picture::of(&now))
         } else {
-            match zero::raise(cluster.client(), quinistry).await {
+            match generation_zero::raise(cluster.client(), quinistry).await {
                 Ok(zero) => {
                     trouble = None;
                     (zero.rolled_out, Picture::of_zero(quinistry, &zero))

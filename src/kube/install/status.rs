@@ -17,7 +17,7 @@ use crate::api::names::CLAIM;
 use crate::api::names::labels::{GENERATION, RESOURCE};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::{OPERATOR_GONE, Quinistry, QuinistryStatus};
-use crate::operator::zero::{Trouble, Zero};
+use crate::operator::generation_zero::{GenerationZero, ResourceProblem};
 
 /// Time that a Lease may be silent after it was seen to change.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -50,7 +50,7 @@ pub struct Picture {
     pub written: Option<String>,
     /// Fault of a resource that no operator has reconciled yet.
     #[serde(skip)]
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<ResourceProblem>,
     /// What is on each node; empty for too many nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
 }
@@ -102,7 +102,7 @@ impl Picture {
 
     /// Of a generation 0 that no operator sees to yet.
     #[must_use]
-    pub fn of_zero(quinistry: &Quinistry, zero: &Zero) -> Self {
+    pub fn of_zero(quinistry: &Quinistry, zero: &GenerationZero) -> Self {
         let status = QuinistryStatus {
             ready: format!("0/{}", quinistry.spec.generations),
             digest: quinistry.spec.digest.clone(),
@@ -110,7 +110,7 @@ impl Picture {
             deviations: zero.problems.clone(),
             ..QuinistryStatus::default()
         };
-        Self { status, ready: false, trouble: zero.trouble.clone(), ..Self::of(quinistry) }
+        Self { status, ready: false, trouble: zero.problem.clone(), ..Self::of(quinistry) }
     }
 
     /// With what pods say.

@@ -11,7 +11,7 @@ use super::status::{Picture, Presence};
 use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
 use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
-use crate::operator::zero::Trouble;
+use crate::operator::generation_zero::ResourceProblem;
 
 /// Colours, if they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
             .expect("writing to a string does not fail");
         said.insert(one.reason);
     }
-    if let Some(Trouble { reason, message }) = &picture.trouble {
+    if let Some(ResourceProblem { reason, message }) = &picture.trouble {
         let painted = paint.on(Hue::Bad, &reason.to_string());
         writeln!(lines, "generation 0: {painted}: {}", harmless(message))
             .expect("writing to a string does not fail");
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_whole_resource_is_shown_without_a_node() {
-        let trouble = Trouble { reason: Reason::NoNodes, message: "no node is selected".into() };
+        let trouble = ResourceProblem { reason: Reason::NoNodes, message: "no node is selected".into() };
         let status = QuinistryStatus::default();
         let text = summary(&Picture { trouble: Some(trouble), status, ..picture() });
         assert!(text.starts_with("generation 0: NoNodes: no node is selected"), "{text}");

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`. Who listens and for how long is the command line's affair.
+//! Admin routes: `/healthz`, `/readyz` and `/metrics`. The command line owns the listener and its lifetime.
 
 use std::sync::Arc;
 
@@ -10,13 +10,14 @@ use http::header::CONTENT_TYPE;
 
 use super::Operator;
 
-/// The type of the Prometheus text format.
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Content type of the Prometheus text format.
+const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The routes.
+/// Returns the router of the admin routes.
 pub fn router(operator: Arc<Operator>) -> Router {
     Router::new()
-        // Alive is who answers. Whether the API server does is not asked: a restart would not mend it.
+        // A process that responds is alive. The API server's health does not count: a restart would not
+        // repair it.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -32,5 +33,5 @@ async fn ready(State(operator): State<Arc<Operator>>) -> (StatusCode, &'static s
 }
 
 async fn metrics(State(operator): State<Arc<Operator>>) -> ([(http::HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, METRICS)], operator.metrics())
+    ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], operator.metrics())
 }

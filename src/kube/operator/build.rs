@@ -1,7 +1,7 @@
-//! Build: from a specification to `DaemonSets`. Pure, and canonical: the same input gives the same bytes, so that their
-//! hash tells whether anything is to be written.
+//! Build: creates `DaemonSets` from a specification. Pure, and canonical: the same input gives the same
+//! bytes, so that their hash tells whether a write is needed.
 //!
-//! Nothing here depends on the operator's version: an upgrade must not re-roll what runs.
+//! Nothing depends on the operator's version: an upgrade must not replace running pods.
 
 mod image;
 mod pod;
@@ -18,52 +18,54 @@ use serde_json::Value;
 
 pub(super) use image::is_same_image;
 
-use super::identity;
-use super::resource::Resource;
+use super::naming;
+use super::resource::ValidResource;
 use crate::api::names::annotations::{APPLIED, TEMPLATE};
 use crate::api::names::{APP, labels, managers};
 use crate::crd::QuinistrySpec;
 
-/// Labels that keep the sidecars of service meshes away: what a kubelet asks on `localhost` belongs to no
+/// Labels that keep the sidecars of service meshes away: a kubelet's request on `localhost` belongs to no
 /// mesh, and an injected container would be pulled from a registry that may not be reachable.
 const NO_SIDECAR_LABELS: [(&str, &str); 2] =
     [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
 
-/// Annotations for the meshes that read those.
+/// Annotations with the same purpose, for the meshes that read annotations.
 const NO_SIDECAR_ANNOTATIONS: [(&str, &str); 2] =
     [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
 
-/// How many old revisions to keep: one to look at, one to compare it with.
-const REVISIONS: i32 = 2;
+/// Number of old revisions to keep: one to inspect, one to compare it with.
+const REVISION_HISTORY_LIMIT: i32 = 2;
 
-/// What a generation is built from, beside the specification.
+/// Input of a generation's `DaemonSet`, beside the specification.
 #[derive(Clone, Debug)]
-pub(super) struct Input<'a> {
-    /// Which one.
+pub(super) struct BuildInput<'a> {
+    /// Number of the generation.
     pub generation: i32,
-    /// The image to start.
+    /// Image to start.
     pub image: &'a str,
-    /// What it must serve. For a bootstrap image without `spec.digest` this stays empty for ever, even when the digest
-    /// has been learned: writing it into the template would replace the pods that it was learned from.
+    /// Digest that the generation must serve. For a bootstrap image without `spec.digest` it stays empty,
+    /// even after the digest has been learned: writing it into the template would replace the pods that it
+    /// was learned from.
     pub digest: Option<&'a Digest>,
     /// `updateStrategy.rollingUpdate.maxUnavailable`.
     pub max_unavailable: i32,
-    /// What generation 0 is made of; nothing for the others.
-    pub seed: Option<Seed<'a>>,
+    /// Seed of generation 0; `None` for the others.
+    pub seed: Option<SeedInput<'a>>,
 }
 
-/// What generation 0 is made of. The image is the carrier.
+/// Seed of generation 0. The image is the carrier.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seed<'a> {
-    /// The carrier's key, or `main`.
+pub(super) struct SeedInput<'a> {
+    /// Key of the carrier, such as `main`.
     pub carrier: &'a str,
-    /// The executable's digest.
+    /// Digest of the executable.
     pub executable: &'a Digest,
-    /// Into how many pieces it was cut.
-    pub pieces: usize,
+    /// Number of parts that the executable was split into.
+    pub part_count: usize,
 }
 
-/// Architecture of the nodes to select: that of this executable, unless the resource names another.
+/// Returns the architecture of the nodes to select: that of this executable, unless the resource names
+/// another.
 #[must_use]
 pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -73,58 +75,60 @@ pub(super) fn architecture() -> &'static str {
     }
 }
 
-/// Labels that a node must have.
+/// Returns the labels that a node must have.
 #[must_use]
 pub(super) fn node_selector(spec: &QuinistrySpec) -> BTreeMap<String, String> {
-    let mut selector =
-        BTreeMap::from([(labels::NODE_OS, "linux"), (labels::NODE_ARCHITECTURE, architecture())].map(owned));
+    let mut selector = BTreeMap::from(
+        [(labels::NODE_OS, "linux"), (labels::NODE_ARCHITECTURE, architecture())].map(to_owned_pair),
+    );
     selector.extend(spec.node_selector.clone());
     selector
 }
 
-/// The whole object, as it is applied.
+/// Returns the whole object, as it is applied.
 #[must_use]
-pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::DaemonSet {
+pub(super) fn daemon_set(quinistry: &ValidResource, input: &BuildInput<'_>) -> apps::DaemonSet {
     let (name, uid) = (quinistry.name(), quinistry.uid());
     let generation = input.generation.to_string();
     let selector = BTreeMap::from_iter(match input.seed {
-        // Generation 0 may be applied before the resource, by whoever reviews it first.
+        // Generation 0 may be applied before the resource exists, by a user who reviews it first: no UID is
+        // known then.
         Some(seed) => {
             vec![(labels::NAME, name), (labels::GENERATION, &generation), (labels::CARRIER, seed.carrier)]
         }
         None => vec![(labels::RESOURCE, uid), (labels::GENERATION, &generation)],
     });
-    let selector: BTreeMap<_, _> = selector.into_iter().map(owned).collect();
+    let selector: BTreeMap<_, _> = selector.into_iter().map(to_owned_pair).collect();
     let mut all = selector.clone();
     all.extend(
         [
             (labels::RESOURCE, uid),
             (labels::K8S_APP, APP),
-            (labels::ROLE, identity::role(input.generation)),
+            (labels::ROLE, naming::role(input.generation)),
             (labels::APP_NAME, APP),
             (labels::APP_COMPONENT, "registry"),
             (labels::APP_MANAGED_BY, managers::OPERATOR),
         ]
-        .map(owned),
+        .map(to_owned_pair),
     );
     let mut pod_labels = all.clone();
-    pod_labels.extend(NO_SIDECAR_LABELS.map(owned));
+    pod_labels.extend(NO_SIDECAR_LABELS.map(to_owned_pair));
     let mut template = core::PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
-            annotations: Some(NO_SIDECAR_ANNOTATIONS.map(owned).into()),
+            annotations: Some(NO_SIDECAR_ANNOTATIONS.map(to_owned_pair).into()),
             ..ObjectMeta::default()
         }),
         spec: Some(pod::pod(quinistry, input)),
     };
     let hash = hash(&template);
     if let Some(metadata) = &mut template.metadata {
-        metadata.annotations.get_or_insert_default().extend([owned((TEMPLATE, &hash))]);
+        metadata.annotations.get_or_insert_default().extend([to_owned_pair((TEMPLATE, &hash))]);
     }
     let spec = apps::DaemonSetSpec {
         selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
         template,
-        revision_history_limit: Some(REVISIONS),
+        revision_history_limit: Some(REVISION_HISTORY_LIMIT),
         // maxSurge is never set: two pods cannot have one host port, and the API server does not say so.
         update_strategy: Some(apps::DaemonSetUpdateStrategy {
             type_: Some("RollingUpdate".into()),
@@ -138,8 +142,8 @@ pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::Daemo
     let mut set = apps::DaemonSet {
         metadata: ObjectMeta {
             name: Some(match input.seed {
-                Some(seed) => identity::carrier_set_name(name, seed.carrier),
-                None => identity::daemon_set_name(name, input.generation),
+                Some(seed) => naming::carrier_set_name(name, seed.carrier),
+                None => naming::daemon_set_name(name, input.generation),
             }),
             namespace: Some(quinistry.namespace().into()),
             labels: Some(all),
@@ -150,20 +154,21 @@ pub(super) fn daemon_set(quinistry: &Resource, input: &Input<'_>) -> apps::Daemo
         status: None,
     };
     let applied = self::hash(&set);
-    set.metadata.annotations = Some(BTreeMap::from([owned((APPLIED, &applied))]));
+    set.metadata.annotations = Some(BTreeMap::from([to_owned_pair((APPLIED, &applied))]));
     set
 }
 
-/// The generation that one is of.
+/// Returns the generation that a `DaemonSet` belongs to.
 #[must_use]
 pub(super) fn generation(set: &apps::DaemonSet) -> Option<i32> {
     set.metadata.labels.as_ref()?.get(labels::GENERATION)?.parse().ok()
 }
 
-/// Returns a `DaemonSet` as another program may apply it before there is a resource: without the hashes by which the
-/// operator knows its own work, over which the two would dispute, and without the resource's UID.
+/// Returns a `DaemonSet` as another program may apply it before the resource exists: without the hashes by
+/// which the operator recognises its own work, which the two would compete for, and without the resource's
+/// UID.
 #[must_use]
-pub(super) fn unsigned(mut set: apps::DaemonSet) -> apps::DaemonSet {
+pub(super) fn without_hashes(mut set: apps::DaemonSet) -> apps::DaemonSet {
     set.metadata.annotations = None;
     set.metadata.owner_references = None;
     set.metadata.labels.get_or_insert_default().remove(labels::RESOURCE);
@@ -174,13 +179,13 @@ pub(super) fn unsigned(mut set: apps::DaemonSet) -> apps::DaemonSet {
     set
 }
 
-/// The hash that [`daemon_set`] wrote into an annotation.
+/// Returns the hash that [`daemon_set`] wrote into an annotation.
 #[must_use]
 pub(super) fn applied(set: &apps::DaemonSet) -> &str {
     annotation(set.metadata.annotations.as_ref(), APPLIED)
 }
 
-/// The hash of the template within.
+/// Returns the hash of the pod template.
 #[must_use]
 pub(super) fn template(set: &apps::DaemonSet) -> &str {
     let metadata = set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
@@ -191,9 +196,9 @@ fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) 
     annotations.and_then(|annotations| annotations.get(key)).map_or("", String::as_str)
 }
 
-/// Returns true if the server's specification and labels have everything that was applied: another writer may
-/// have edited them. Resources are left out, since the server spells quantities in its own way. What chooses
-/// nodes must be the same: a label that is added there takes nodes away.
+/// Returns true if the server's specification and labels contain everything that was applied: another writer
+/// may have edited them. Resources are left out, since the server formats quantities in its own way. Fields
+/// that choose nodes must be equal: an added label would exclude nodes.
 #[must_use]
 pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &apps::DaemonSet) -> bool {
     fn within(wanted: &Value, live: &Value) -> bool {
@@ -211,7 +216,7 @@ pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &a
                         },
                     )
             }),
-            // Admission may add to lists of objects, such as a sidecar; lists of words are one value.
+            // Admission may add to lists of objects, for example a sidecar; a list of strings is one value.
             (Value::Array(wanted), Value::Array(live)) if wanted.iter().all(Value::is_object) => {
                 wanted.iter().all(|wanted| live.iter().any(|live| within(wanted, live)))
             }
@@ -223,7 +228,7 @@ pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &a
     wanted_labels.all(|(key, value)| labels.get(key) == Some(value)) && within(&wanted, live)
 }
 
-/// What the server leaves out.
+/// Returns true for values that the server omits.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -234,31 +239,31 @@ fn is_empty(value: &Value) -> bool {
         Value::Number(number) => number.as_i64() == Some(0),
     }
 }
-/// Whether a generation is started from the bootstrap image, and not from its predecessor or from nothing.
+/// Returns true if a generation is started from the bootstrap image, and not from its predecessor or a seed.
 #[must_use]
-pub(super) fn bootstraps(quinistry: &Resource, generation: i32) -> bool {
+pub(super) fn starts_from_bootstrap_image(quinistry: &ValidResource, generation: i32) -> bool {
     generation == 1 && quinistry.spec.seed.is_none()
 }
 
-/// The pull policy of generation 0: the carrier is there, or another one is looked for.
-pub(super) const NEVER: &str = "Never";
+/// Pull policy of generation 0: a carrier is an image that exists on the node.
+pub(super) const PULL_NEVER: &str = "Never";
 
-/// When a generation's image is pulled.
+/// Returns the pull policy of a generation.
 #[must_use]
-pub(super) fn pull_policy(quinistry: &Resource, generation: i32) -> &'static str {
+pub(super) fn pull_policy(quinistry: &ValidResource, generation: i32) -> &'static str {
     match generation {
-        0 => NEVER,
-        _ if bootstraps(quinistry, generation) => quinistry.spec.image_pull_policy.as_str(),
+        0 => PULL_NEVER,
+        _ if starts_from_bootstrap_image(quinistry, generation) => quinistry.spec.image_pull_policy.as_str(),
         _ => "IfNotPresent",
     }
 }
 
 fn hash(value: &impl Serialize) -> String {
-    // A long prefix: nobody gains by a collision, and it stays readable.
+    // A prefix is long enough, as a collision gains an attacker nothing, and it stays readable.
     Digest::sha256(&serde_json::to_vec(value).expect("Kubernetes objects are JSON")).hex()[..16].into()
 }
 
-fn owned((key, value): (&str, &str)) -> (String, String) {
+fn to_owned_pair((key, value): (&str, &str)) -> (String, String) {
     (key.into(), value.into())
 }
 

@@ -1,7 +1,7 @@
-//! What the watches have brought, reduced at arrival to what is looked at: a few hundred bytes per object instead of
-//! several thousand, and no work for changes that do not show in it, such as a node's heartbeat.
+//! Caches of the watched objects, reduced on arrival to a few hundred bytes each instead of several thousand.
+//! A change that the reduced form does not show, such as a node's heartbeat, causes no work.
 //!
-//! Filled by `observe`, read by the driver.
+//! Filled by `watches`, read by the driver.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,22 +9,23 @@ use std::sync::{Arc, Mutex};
 
 use kube::runtime::watcher::Event;
 
-use super::observed::{DaemonSet, Node, Part, Pod};
+use super::observed::{ObservedDaemonSet, ObservedNode, ObservedPart, ObservedPod};
 use crate::api::locks::lock;
 
-/// What can be kept.
-pub(super) trait Entry: PartialEq {
-    /// Takes over what only the earlier one knows. `false`: the earlier one is the newer one after all.
-    fn succeed(&mut self, earlier: &Self) -> bool {
+/// A value that a cache can hold.
+pub(super) trait Cacheable: PartialEq {
+    /// Takes over from the earlier value what only that knows. Returns `false` if the earlier value is the
+    /// newer one.
+    fn inherit(&mut self, earlier: &Self) -> bool {
         let _ = earlier;
         true
     }
 }
 
-impl Entry for Part {}
+impl Cacheable for ObservedPart {}
 
-impl Entry for Node {
-    fn succeed(&mut self, earlier: &Self) -> bool {
+impl Cacheable for ObservedNode {
+    fn inherit(&mut self, earlier: &Self) -> bool {
         if self.ready == earlier.ready {
             self.seen = earlier.seen;
         }
@@ -32,8 +33,8 @@ impl Entry for Node {
     }
 }
 
-impl Entry for Pod {
-    fn succeed(&mut self, earlier: &Self) -> bool {
+impl Cacheable for ObservedPod {
+    fn inherit(&mut self, earlier: &Self) -> bool {
         if self.start == earlier.start && self.ready.is_some() == earlier.ready.is_some() {
             self.seen = earlier.seen;
         }
@@ -41,19 +42,19 @@ impl Entry for Pod {
     }
 }
 
-impl Entry for DaemonSet {
-    fn succeed(&mut self, earlier: &Self) -> bool {
+impl Cacheable for ObservedDaemonSet {
+    fn inherit(&mut self, earlier: &Self) -> bool {
         self.accepted |= earlier.accepted
             && earlier.server_generation == self.server_generation
             && earlier.applied == self.applied
             && earlier.labels == self.labels;
-        // The answer to an apply may be here before the watch tells of an older change. A new object of the same name
-        // has a higher version too.
+        // The response to an apply may arrive before the watch shows an older change. A new object of the
+        // same name has a higher version too.
         earlier.version <= self.version
     }
 }
 
-/// The objects of one kind.
+/// The cached objects of one kind, by key.
 #[derive(Debug)]
 pub(super) struct Cache<V> {
     entries: Mutex<Entries<V>>,
@@ -63,21 +64,21 @@ pub(super) struct Cache<V> {
 #[derive(Debug)]
 struct Entries<V> {
     now: BTreeMap<String, Arc<V>>,
-    /// What an initial list has brought so far.
+    /// Objects of the list that is being received.
     next: BTreeMap<String, Arc<V>>,
 }
 
 // === impl Cache ===
 
-impl<V: Entry> Cache<V> {
+impl<V: Cacheable> Cache<V> {
     pub(super) fn new() -> Self {
         let entries = Entries { now: BTreeMap::new(), next: BTreeMap::new() };
         Self { entries: Mutex::new(entries), synced: AtomicBool::new(false) }
     }
 
-    /// Takes an event in, by key and with nothing for what is not to be kept, and returns what changed, as it
-    /// was or as it is; at the end of a list nothing, as all of it may be new.
-    pub(super) fn take(&self, event: Event<(String, Option<V>)>) -> Vec<Arc<V>> {
+    /// Handles an event, with `None` for an object that is not to be cached. Returns the changed objects, as
+    /// they were or as they are; none at the end of a list, after which everything may be new.
+    pub(super) fn handle(&self, event: Event<(String, Option<V>)>) -> Vec<Arc<V>> {
         match event {
             Event::Init => {
                 self.lock().next.clear();
@@ -93,10 +94,10 @@ impl<V: Entry> Cache<V> {
                 let mut entries = self.lock();
                 let mut next = std::mem::take(&mut entries.next);
                 for (key, value) in &mut next {
-                    // A list that is the older one stands nevertheless: the watch brings what it lacks, and after a restore
-                    // of the API server's database versions begin anew.
+                    // An older list counts nevertheless: the watch brings what it lacks, and after a restore
+                    // of the API server's database versions start again from a lower number.
                     if let (Some(earlier), Some(value)) = (entries.now.get(key), Arc::get_mut(value)) {
-                        value.succeed(earlier);
+                        value.inherit(earlier);
                     }
                 }
                 entries.now = next;
@@ -105,18 +106,18 @@ impl<V: Entry> Cache<V> {
                 Vec::new()
             }
             Event::Apply((key, Some(value))) => self.put(key, value),
-            // The kept object would be obeyed although it has changed.
+            // A cached object that has changed must not count any longer.
             Event::Apply((key, None)) | Event::Delete((key, _)) => {
                 self.lock().now.remove(&key).into_iter().collect()
             }
         }
     }
 
-    /// Puts one entry in place.
+    /// Inserts one object, and returns it if that changed anything.
     pub(super) fn put(&self, key: String, mut value: V) -> Vec<Arc<V>> {
         let mut entries = self.lock();
         if let Some(earlier) = entries.now.get(&key)
-            && (!value.succeed(earlier) || **earlier == value)
+            && (!value.inherit(earlier) || **earlier == value)
         {
             return Vec::new();
         }
@@ -129,8 +130,8 @@ impl<V: Entry> Cache<V> {
         self.lock().now.values().filter(|value| filter(value)).cloned().collect()
     }
 
-    /// From now on what is here may be old, until a list has been brought again.
-    pub(super) fn lost(&self) {
+    /// Marks the content as possibly outdated, until a new list is complete.
+    pub(super) fn mark_stale(&self) {
         self.synced.store(false, Ordering::Release);
     }
 
@@ -147,12 +148,12 @@ impl<V: Entry> Cache<V> {
 mod tests {
     use super::*;
 
-    /// A version, and what only the operator knows of it.
+    /// A version, and a flag that only the operator knows.
     #[derive(Debug, PartialEq)]
     struct Known(u64, bool);
 
-    impl Entry for Known {
-        fn succeed(&mut self, earlier: &Self) -> bool {
+    impl Cacheable for Known {
+        fn inherit(&mut self, earlier: &Self) -> bool {
             self.1 |= earlier.1;
             earlier.0 <= self.0
         }
@@ -162,16 +163,16 @@ mod tests {
         let object = |version: &u64| (String::from("larder"), Some(Known(*version, false)));
         let objects = versions.iter().map(object).map(Event::InitApply);
         for event in std::iter::once(Event::Init).chain(objects).chain([Event::InitDone]) {
-            assert!(cache.take(event).is_empty());
+            assert!(cache.handle(event).is_empty());
         }
     }
 
     #[test]
-    fn a_new_list_does_not_forget_what_only_the_operator_knows() {
+    fn a_new_list_keeps_the_operators_own_knowledge() {
         let cache = Cache::new();
         list(&cache, &[1]);
         cache.put("larder".into(), Known(2, true));
-        cache.lost();
+        cache.mark_stale();
         assert!(!cache.is_synced());
         list(&cache, &[2]);
         assert!(cache.is_synced());
@@ -182,11 +183,11 @@ mod tests {
     fn an_object_that_cannot_be_read_any_more_is_dropped_and_so_is_one_that_was_never_read() {
         let cache = Cache::new();
         list(&cache, &[1]);
-        assert_eq!(*cache.take(Event::Apply(("larder".into(), None)))[0], Known(1, false));
+        assert_eq!(*cache.handle(Event::Apply(("larder".into(), None)))[0], Known(1, false));
         assert!(cache.select(|_| true).is_empty());
         list(&cache, &[2]);
-        assert_eq!(*cache.take(Event::Delete(("larder".into(), None)))[0], Known(2, false));
-        assert!(cache.take(Event::Delete(("larder".into(), None))).is_empty());
+        assert_eq!(*cache.handle(Event::Delete(("larder".into(), None)))[0], Known(2, false));
+        assert!(cache.handle(Event::Delete(("larder".into(), None))).is_empty());
     }
 
     #[test]

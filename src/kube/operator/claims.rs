@@ -1,15 +1,13 @@
-//! Claims: of several operators that look after the same resources without standing for one election, one
-//! does.
+//! Claims: of several operators that look after the same resources without a common election, only one acts.
 //!
 //! Two installations overlap when one looks after all namespaces and the other after one of them; each would
 //! undo what the other does. So an operator acts on the resources of a namespace only while it holds the
-//! Lease `quinistry-claim` there. The holder is not a process but all that elect one leader (see
-//! [`identity::claimant`]), so that a new leader goes on at once. A holder that is gone is followed within 45
-//! seconds. An operator without the claim writes no status, which is the holder's: it says so in an Event,
-//! its log and a metric.
+//! Lease `quinistry-claim` there. The holder is not a process but the group that elects one leader (see
+//! [`naming::claimant`]), so that a new leader continues at once. A holder that has ended is replaced within
+//! 45 seconds. An operator without the claim writes no status, which is the holder's: it reports that in an
+//! Event, its log and a metric.
 //!
-//! Status is no input here either. Takes a client; what to do about a Lease is decided in
-//! `leader::candidate`.
+//! Status is no input here either. Takes a client; `leader::candidate` decides the next step for a Lease.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,50 +21,52 @@ use kube::{Api, Client};
 use tokio::sync::Mutex;
 
 use super::error::{Category, OperatorError};
-use super::identity;
-use super::leader::{Candidate, Moment, Step};
+use super::leader::{BootInstant, LeaseAction, LeaseCandidate};
+use super::naming;
 use super::{Operator, watches};
 use crate::api::names::{CLAIM, managers};
 use crate::one_line::one_line;
 
 /// Time after which a claim that is not renewed expires for other operators.
-const DURATION: Duration = Duration::from_secs(30);
+const CLAIM_DURATION: Duration = Duration::from_secs(30);
 
-/// Time from the start of a renewal in which writes are allowed. A write that is on its way then has ten
+/// Time from the start of a renewal in which writes are allowed. A write that is sent at its end has ten
 /// seconds to arrive before the claim expires.
-const VALID: Duration = Duration::from_secs(20);
+const WRITE_WINDOW: Duration = Duration::from_secs(20);
 
-/// Interval at which a claim is renewed, and read by other operators. Two renewals may fail without any harm.
-pub(super) const PERIOD: Duration = Duration::from_secs(5);
+/// Interval at which a claim is renewed, and read by other operators. Two renewals may fail without harm.
+pub(super) const RENEW_PERIOD: Duration = Duration::from_secs(5);
 
-const _: () = assert!(PERIOD.as_secs() * 3 < VALID.as_secs(), "two renewals may fail");
-const _: () =
-    assert!(VALID.as_secs() + 10 <= DURATION.as_secs(), "what is on its way arrives before another acts");
+const _: () = assert!(RENEW_PERIOD.as_secs() * 3 < WRITE_WINDOW.as_secs(), "two renewals may fail");
+const _: () = assert!(
+    WRITE_WINDOW.as_secs() + 10 <= CLAIM_DURATION.as_secs(),
+    "what is on its way arrives before another acts"
+);
 
-/// Time limit for giving back all claims: the kubelet or the user who ended the process waits for it.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time limit for releasing all claims: the kubelet or the user who ended the process waits for it.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Tries to write a Lease while others write it too.
-const TRIES: usize = 3;
+/// Number of attempts to write a Lease that others write too.
+const MAX_ATTEMPTS: usize = 3;
 
 /// The claims on all namespaces with resources.
 pub(super) struct Claims {
     client: Client,
     identity: String,
-    /// True if no other process takes over the claims when this one ends.
+    /// True if no other process continues the claims when this one ends.
     is_alone: bool,
-    places: Mutex<HashMap<String, Arc<Mutex<Place>>>>,
+    namespaces: Mutex<HashMap<String, Arc<Mutex<NamespaceClaim>>>>,
 }
 
 /// Known state of the claim on one namespace.
 #[derive(Debug)]
-struct Place {
-    candidate: Candidate,
-    /// The Lease as this operator has written it last, which saves asking for it.
+struct NamespaceClaim {
+    candidate: LeaseCandidate,
+    /// Lease as last written by this operator, which saves reading it.
     written: Option<Lease>,
-    claim: Option<(Claim, Moment)>,
+    claim: Option<(Claim, BootInstant)>,
     /// The problem that was logged last.
-    said: Option<String>,
+    logged: Option<String>,
 }
 
 /// The operator that acts in a namespace.
@@ -78,7 +78,7 @@ pub(super) enum Claim {
     Theirs(String),
 }
 
-// A client says nothing of itself.
+// A client has no `Debug` output.
 impl std::fmt::Debug for Claims {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Claims").field("identity", &self.identity).finish_non_exhaustive()
@@ -89,52 +89,52 @@ impl std::fmt::Debug for Claims {
 
 impl Claims {
     /// Creates the claims of an operator that elects a leader by `lease` in the client's namespace, or of an
-    /// operator without election if there is none.
+    /// operator without election.
     pub(super) fn new(client: Client, lease: Option<&str>) -> Self {
-        let name = lease.map_or_else(identity::machine, str::to_owned);
-        let identity = identity::claimant(client.default_namespace(), &name);
-        Self { client, identity, is_alone: lease.is_none(), places: Mutex::default() }
+        let name = lease.map_or_else(naming::machine_name, str::to_owned);
+        let identity = naming::claimant(client.default_namespace(), &name);
+        Self { client, identity, is_alone: lease.is_none(), namespaces: Mutex::default() }
     }
 
-    /// Returns the operator that acts in a namespace; asks only if that is unknown or too old. (Client
-    /// required.)
-    pub(super) async fn of(
+    /// Returns the operator that acts in a namespace; reads the Lease only if that is unknown or too old.
+    /// (Client required.)
+    pub(super) async fn holder(
         &self,
         namespace: &str,
         owners: &[OwnerReference],
     ) -> Result<Claim, OperatorError> {
-        let place = self.place(namespace).await;
-        let mut place = place.lock().await;
-        match &place.claim {
-            Some((Claim::Ours, at)) if Moment::now().since(*at) < VALID => Ok(Claim::Ours),
-            Some((Claim::Theirs(holder), at)) if Moment::now().since(*at) < PERIOD => {
+        let claimed_namespace = self.claimed_namespace(namespace).await;
+        let mut claimed_namespace = claimed_namespace.lock().await;
+        match &claimed_namespace.claim {
+            Some((Claim::Ours, at)) if BootInstant::now().since(*at) < WRITE_WINDOW => Ok(Claim::Ours),
+            Some((Claim::Theirs(holder), at)) if BootInstant::now().since(*at) < RENEW_PERIOD => {
                 Ok(Claim::Theirs(holder.clone()))
             }
-            _ => self.see_to(namespace, &mut place, owners).await,
+            _ => self.renew(namespace, &mut claimed_namespace, owners).await,
         }
     }
 
-    /// Renews claims and looks at those of others, until it is dropped. (Client required.)
+    /// Renews claims and reads those of others, until dropped. (Client required.)
     pub(super) async fn run(operator: Arc<Operator>) {
         loop {
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(RENEW_PERIOD).await;
             if !operator.leadership.holds() || !operator.is_synced() {
                 continue;
             }
             let mut changed = false;
             for (namespace, owners) in owners(&operator) {
                 let claims = &operator.claims;
-                let place = claims.place(&namespace).await;
-                let mut place = place.lock().await;
-                let before = place.claim.take();
-                match claims.see_to(&namespace, &mut place, &owners).await {
+                let claimed_namespace = claims.claimed_namespace(&namespace).await;
+                let mut claimed_namespace = claimed_namespace.lock().await;
+                let before = claimed_namespace.claim.take();
+                match claims.renew(&namespace, &mut claimed_namespace, &owners).await {
                     Ok(claim) => changed |= before.is_some_and(|(before, _)| before != claim),
                     Err(error) => {
-                        place.claim = before;
+                        claimed_namespace.claim = before;
                         let error = one_line(&error);
-                        if place.said.as_ref() != Some(&error) {
-                            tracing::warn!(namespace, "{error}");
-                            place.said = Some(error);
+                        if claimed_namespace.logged.as_ref() != Some(&error) {
+                            tracing::warn!(namespace, error, "cannot renew claim");
+                            claimed_namespace.logged = Some(error);
                         }
                     }
                 }
@@ -145,78 +145,80 @@ impl Claims {
         }
     }
 
-    /// Gives claims back when this process ends, if nothing goes on with them. (Client required.)
+    /// Releases the claims when this process ends, if no other process continues them. (Client required.)
     pub(super) async fn release(&self) {
-        if self.is_alone && tokio::time::timeout(PATIENCE, self.give_back()).await.is_err() {
-            let seconds = PATIENCE.as_secs();
-            tracing::warn!("failed to give the claims back: no answer within {seconds} seconds");
+        if self.is_alone && tokio::time::timeout(RELEASE_TIMEOUT, self.release_all()).await.is_err() {
+            let seconds = RELEASE_TIMEOUT.as_secs();
+            tracing::warn!("cannot release claims: no response within {seconds} seconds");
         }
     }
 
-    async fn give_back(&self) {
-        for (namespace, place) in self.places.lock().await.drain() {
-            let mut place = place.lock().await;
-            let Some(lease) = place.written.take() else { continue };
-            if let Some(lease) = place.candidate.release(lease, Timestamp::now()) {
+    async fn release_all(&self) {
+        for (namespace, claimed_namespace) in self.namespaces.lock().await.drain() {
+            let mut claimed_namespace = claimed_namespace.lock().await;
+            let Some(lease) = claimed_namespace.written.take() else { continue };
+            if let Some(lease) = claimed_namespace.candidate.release(lease, Timestamp::now()) {
                 let released = self.leases(&namespace).replace(CLAIM, &parameters(), &lease).await;
                 if let Err(error) = released {
-                    tracing::warn!(namespace, "failed to give the claim back: {}", one_line(&error));
+                    tracing::warn!(namespace, error = one_line(&error), "cannot release claim");
                 }
             }
         }
     }
 
-    async fn place(&self, namespace: &str) -> Arc<Mutex<Place>> {
-        let mut places = self.places.lock().await;
-        let place = || {
-            let candidate = Candidate::new(self.identity.clone(), DURATION);
-            Arc::new(Mutex::new(Place { candidate, written: None, claim: None, said: None }))
+    async fn claimed_namespace(&self, namespace: &str) -> Arc<Mutex<NamespaceClaim>> {
+        let mut namespaces = self.namespaces.lock().await;
+        let claimed_namespace = || {
+            let candidate = LeaseCandidate::new(self.identity.clone(), CLAIM_DURATION);
+            Arc::new(Mutex::new(NamespaceClaim { candidate, written: None, claim: None, logged: None }))
         };
-        places.entry(namespace.into()).or_insert_with(place).clone()
+        namespaces.entry(namespace.into()).or_insert_with(claimed_namespace).clone()
     }
 
-    async fn see_to(
+    async fn renew(
         &self,
         namespace: &str,
-        place: &mut Place,
+        claimed_namespace: &mut NamespaceClaim,
         owners: &[OwnerReference],
     ) -> Result<Claim, OperatorError> {
-        let began = Moment::now();
-        let claim = self.attempt(namespace, place, owners).await.map_err(|source| OperatorError::Claim {
-            namespace: namespace.into(),
-            source: Box::new(source),
+        let began = BootInstant::now();
+        let claim = self.attempt(namespace, claimed_namespace, owners).await.map_err(|source| {
+            OperatorError::Claim { namespace: namespace.into(), source: Box::new(source) }
         })?;
-        place.claim = Some((claim.clone(), began));
+        claimed_namespace.claim = Some((claim.clone(), began));
         Ok(claim)
     }
 
     async fn attempt(
         &self,
         namespace: &str,
-        place: &mut Place,
+        claimed_namespace: &mut NamespaceClaim,
         owners: &[OwnerReference],
     ) -> kube::Result<Claim> {
         let leases = self.leases(namespace);
         let mut tries = 0;
         loop {
-            let lease = match place.written.take() {
+            let lease = match claimed_namespace.written.take() {
                 Some(lease) => Some(lease),
                 None => leases.get_opt(CLAIM).await?,
             };
-            let written = match place.candidate.step(lease, Moment::now(), Timestamp::now()) {
-                Step::Wait(holder) => return Ok(Claim::Theirs(holder)),
-                Step::Create(lease) => leases.create(&parameters(), &owned(lease, owners)).await,
-                Step::Replace(lease) => leases.replace(CLAIM, &parameters(), &owned(lease, owners)).await,
+            let written = match claimed_namespace.candidate.step(lease, BootInstant::now(), Timestamp::now())
+            {
+                LeaseAction::Wait(holder) => return Ok(Claim::Theirs(holder)),
+                LeaseAction::Create(lease) => leases.create(&parameters(), &owned(lease, owners)).await,
+                LeaseAction::Replace(lease) => {
+                    leases.replace(CLAIM, &parameters(), &owned(lease, owners)).await
+                }
             };
             tries += 1;
             match written {
                 Ok(lease) => {
-                    place.written = Some(lease);
+                    claimed_namespace.written = Some(lease);
                     return Ok(Claim::Ours);
                 }
-                // Written, made or deleted by another at the same time.
+                // Another operator wrote, created or deleted the Lease at the same time.
                 Err(error)
-                    if tries < TRIES
+                    if tries < MAX_ATTEMPTS
                         && matches!(Category::of(&error), Category::Conflict | Category::NotFound) => {}
                 Err(error) => return Err(error),
             }
@@ -228,7 +230,8 @@ impl Claims {
     }
 }
 
-/// Returns the resources of each namespace, as owners of its claim: the claim goes with the last of them.
+/// Returns the resources of each namespace, as owners of its claim: the claim is collected with the last of
+/// them.
 pub(super) fn owners(operator: &Operator) -> BTreeMap<String, Vec<OwnerReference>> {
     let mut owners = BTreeMap::<String, Vec<_>>::new();
     for resource in operator.resources.state() {

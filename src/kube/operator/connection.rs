@@ -1,10 +1,9 @@
-//! Connections to the API server. Made by the driver.
+//! Connections to the API server. Created by the driver.
 //!
-//! A connection to the API server, as kube makes it but for four things. Requests are not tried again in
-//! here: the caller decides that, and may have changed its mind. A peer that does not acknowledge is given up
-//! within seconds, in the midst of a request as well as in a watch in which nothing happens. Requests other
-//! than watches have a [deadline](super::deadline). Writes have connections of their own, and pass a guard
-//! and a fence (see [`leader`](super::leader)).
+//! They are kube's own except for four things. Requests are not repeated here: the caller decides that. A
+//! peer that does not acknowledge is given up within seconds, in the middle of a request as well as in an
+//! idle watch. Requests other than watches have a [deadline](super::deadline). Writes have connections of
+//! their own, and pass a guard and a fence (see [`leader`](super::leader)).
 
 use std::sync::Arc;
 
@@ -12,27 +11,27 @@ use kube::client::ConfigExt as _;
 use kube::{Client, Config};
 use tower::ServiceExt as _;
 
-use super::deadline::Timely;
+use super::deadline::WithDeadline;
 use super::error::OperatorError;
 use super::kubeconfig;
-use super::leader::{Fenced, Guarded, Leadership, UNDELIVERED};
+use super::leader::{Leadership, UNACKNOWLEDGED_LIMIT, WriteFence, WriteGuard};
 use crate::api::client::{ANSWER, client as over, connections, tcp};
 use crate::connector::connector;
 
-/// A client whose writes pass only as long as this operator leads.
+/// Creates a client whose writes pass only while this operator leads.
 pub(super) fn client(config: &Config, leadership: Arc<Leadership>) -> Result<Client, OperatorError> {
     make(config.clone(), leadership)
         .map_err(|error| OperatorError::Cluster(kubeconfig::describe_client(&error)))
 }
 
 fn make(mut config: Config, leadership: Arc<Leadership>) -> kube::Result<Client> {
-    let mut tcp = tcp(UNDELIVERED, UNDELIVERED);
+    let mut tcp = tcp(UNACKNOWLEDGED_LIMIT, UNACKNOWLEDGED_LIMIT);
     tcp.set_nodelay(true);
-    tcp.set_keepalive_interval(Some(UNDELIVERED / 5));
+    tcp.set_keepalive_interval(Some(UNACKNOWLEDGED_LIMIT / 5));
     let tcp = connector(&mut config, tcp)?;
     let fence = leadership.clone();
-    let fenced = tcp.clone().map_response(move |stream| Fenced::new(stream, fence.clone()));
+    let fenced = tcp.clone().map_response(move |stream| WriteFence::new(stream, fence.clone()));
     let reads = connections(config.rustls_https_connector_with_connector(tcp)?);
     let writes = connections(config.rustls_https_connector_with_connector(fenced)?);
-    over(&config, Timely::new(Guarded::new(reads, writes, leadership), ANSWER))
+    over(&config, WithDeadline::new(WriteGuard::new(reads, writes, leadership), ANSWER))
 }

@@ -1,6 +1,6 @@
-//! Deadlines of requests to the API server: the head of every answer, and the whole of what is not a watch,
-//! must be there in time. A watch is silent for as long as nothing happens; its end is asked for in the
-//! request, and `watches` sees to that. Made by `connection`.
+//! Deadlines of requests to the API server: the head of every response, and the whole body of all but
+//! watches, must arrive in time. A watch is silent as long as nothing happens; the request limits its length,
+//! and `watches` restarts it. Created by `connection`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,43 +13,43 @@ use kube::client::Body as Sent;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower::{BoxError, Service};
 
-/// A service whose answers come in time or not at all.
+/// A service with a deadline for each response.
 #[derive(Clone, Debug)]
-pub(super) struct Timely<S> {
+pub(super) struct WithDeadline<S> {
     inner: S,
     limit: Duration,
 }
 
-/// An answer that took too long.
+/// Error of a response that exceeded the deadline.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("no answer within {} seconds", limit.as_secs())]
-pub(super) struct Late {
+#[error("no response within {} seconds", limit.as_secs())]
+pub(super) struct DeadlineExceeded {
     limit: Duration,
 }
 
-/// A body that must be complete in time.
+/// A response body with a deadline.
 #[derive(Debug)]
-pub(super) struct TimelyBody<B> {
+pub(super) struct BodyWithDeadline<B> {
     body: B,
     /// Deadline of the body; `None` for a watch.
-    deadline: Option<(Pin<Box<Sleep>>, Late)>,
+    deadline: Option<(Pin<Box<Sleep>>, DeadlineExceeded)>,
 }
 
-// === impl Timely ===
+// === impl WithDeadline ===
 
-impl<S> Timely<S> {
+impl<S> WithDeadline<S> {
     pub(super) const fn new(inner: S, limit: Duration) -> Self {
         Self { inner, limit }
     }
 }
 
-impl<S, B> Service<Request<Sent>> for Timely<S>
+impl<S, B> Service<Request<Sent>> for WithDeadline<S>
 where
     S: Service<Request<Sent>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
     B: 'static,
 {
-    type Response = Response<TimelyBody<B>>;
+    type Response = Response<BodyWithDeadline<B>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -59,17 +59,17 @@ where
 
     fn call(&mut self, request: Request<Sent>) -> Self::Future {
         let is_watch = request.uri().query().unwrap_or_default().split('&').any(|pair| pair == "watch=true");
-        let (end, late) = (Instant::now() + self.limit, Late { limit: self.limit });
-        let answer = self.inner.call(request);
+        let (end, exceeded) = (Instant::now() + self.limit, DeadlineExceeded { limit: self.limit });
+        let response = self.inner.call(request);
         Box::pin(async move {
-            let answer = timeout_at(end, answer).await.map_err(|_| late)??;
-            let deadline = (!is_watch).then(|| (Box::pin(sleep_until(end)), late));
-            Ok(answer.map(|body| TimelyBody { body, deadline }))
+            let response = timeout_at(end, response).await.map_err(|_| exceeded)??;
+            let deadline = (!is_watch).then(|| (Box::pin(sleep_until(end)), exceeded));
+            Ok(response.map(|body| BodyWithDeadline { body, deadline }))
         })
     }
 }
 
-impl<B> Body for TimelyBody<B>
+impl<B> Body for BodyWithDeadline<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -84,9 +84,9 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let Some((sleep, late)) = &mut self.deadline else { return Poll::Pending };
+        let Some((sleep, exceeded)) = &mut self.deadline else { return Poll::Pending };
         ready!(sleep.as_mut().poll(context));
-        Poll::Ready(Some(Err((*late).into())))
+        Poll::Ready(Some(Err((*exceeded).into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -128,24 +128,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_does_not_come_is_given_up() {
+    async fn a_missing_response_exceeds_the_deadline() {
         let silent = service_fn(async |_: Request<Sent>| {
             std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>().await
         });
         for path in ["/api/v1/nodes", "/api/v1/nodes?limit=500&watch=true"] {
-            let error = Timely::new(silent, LIMIT).oneshot(get(path)).await.unwrap_err();
-            assert!(error.is::<Late>(), "{error}");
+            let error = WithDeadline::new(silent, LIMIT).oneshot(get(path)).await.unwrap_err();
+            assert!(error.is::<DeadlineExceeded>(), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn an_answer_that_does_not_end_is_given_up_unless_it_is_a_watch() {
+    async fn an_endless_response_exceeds_the_deadline_unless_it_is_a_watch() {
         let endless = service_fn(async |_: Request<Sent>| Ok::<_, BoxError>(Response::new(Silent)));
         let body = |path| async move {
-            Timely::new(endless, LIMIT).oneshot(get(path)).await.unwrap().into_body().collect().await
+            WithDeadline::new(endless, LIMIT).oneshot(get(path)).await.unwrap().into_body().collect().await
         };
         let error = body("/api/v1/nodes?resourceVersion=0").await.unwrap_err();
-        assert!(error.is::<Late>(), "{error}");
+        assert!(error.is::<DeadlineExceeded>(), "{error}");
         let watch = tokio::time::timeout(LIMIT * 4, body("/api/v1/nodes?watch=true&timeoutSeconds=40"));
         assert!(watch.await.is_err(), "it goes on");
     }

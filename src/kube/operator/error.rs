@@ -1,63 +1,63 @@
-//! What can go wrong in a reconcile, one variant per step that takes a client.
+//! Errors of a reconcile, one variant per step that takes a client.
 
 use std::time::Duration;
 
-use super::reconcile::SAFETY_NET;
+use super::reconcile::RESYNC_PERIOD;
 use crate::api::errors::refusal_code;
 use crate::crd::Reason;
 use crate::one_line::cut;
 
-/// The longest pause after failures.
-const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+/// Longest pause after a failure.
+const MAX_RETRY_PAUSE: Duration = Duration::from_mins(2);
 
-/// Why a reconcile failed.
+/// Error of a reconcile.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// No client for the cluster.
-    // kube tells its causes by itself, and then again as sources; once is enough.
+    /// No client could be created for the cluster.
+    // kube's messages contain their causes, which are also its sources; once is enough.
     #[error("failed to find a cluster by a kubeconfig or by a pod's own credentials: {0}")]
     Cluster(String),
-    /// No client for registries.
-    #[error("failed to make a client for registries")]
+    /// No client could be created for registries.
+    #[error("failed to create the client for registries")]
     Registry(#[from] quinistry_client::ClientError),
-    /// Events could not be listed.
-    #[error("failed to ask why pods are missing")]
+    /// Objects could not be read.
+    #[error("failed to read the state of the cluster")]
     Observe(#[source] Box<kube::Error>),
-    /// The pieces of a seed cannot be watched.
+    /// The parts of a seed cannot be watched.
     #[error(
-        "failed to watch the ConfigMaps of namespace {namespace}, which hold the pieces of generation 0: the operator \
+        "failed to watch the ConfigMaps of namespace {namespace}, which hold the parts of generation 0: the operator \
          needs get, list, watch, create, patch and delete for them there"
     )]
-    Pieces {
-        /// Where.
+    SeedParts {
+        /// Namespace of the parts.
         namespace: String,
     },
     /// The operator's own executable cannot be read.
-    #[error("failed to read this executable, of which generation 0 is made")]
+    #[error("failed to read the executable of generation 0 from this process")]
     Executable(#[source] std::io::Error),
-    /// Something could not be changed.
+    /// An object could not be changed.
     #[error("failed to {what}")]
     Apply {
-        /// What was being done.
+        /// Action that failed.
         what: String,
-        /// Why.
+        /// Cause of the failure.
         source: Box<kube::Error>,
     },
-    /// Something else has the name of what is to be created.
+    /// Another owner's object has the name of a set that is to be created.
     #[error(
         "failed to create DaemonSet {name}: one of this name is there already and {whose}; delete it, or give the resource \
          another name"
     )]
     Taken {
-        /// Name of both.
+        /// Name of the `DaemonSet`.
         name: String,
-        /// Whose the one is that is there.
+        /// Description of the present owner.
         whose: String,
     },
     /// Status could not be written.
     #[error("failed to report status")]
     Report(#[source] Box<kube::Error>),
-    /// The claim on a namespace could not be seen to.
+    /// The claim on a namespace could not be renewed or read.
     #[error(
         "failed to claim namespace {namespace} by its Lease quinistry-claim: the operator needs create for leases there, \
          and get and update for this one"
@@ -68,50 +68,52 @@ pub enum OperatorError {
         /// Cause of the failure.
         source: Box<kube::Error>,
     },
-    /// A watch ended that has no end, as by a panic.
+    /// A watch ended by itself, for example by a panic.
     #[error(
-        "the watch of {kind} failed for good; this operator ends, so that a new one begins with all watches"
+        "failed to watch {kind}: the watch ended for good; this operator ends, so that a new one starts with all watches"
     )]
     Watch {
         /// Kind of the objects that were watched.
         kind: &'static str,
     },
-    /// This operator led, and was not heard of for so long that another took over.
-    #[error("{holder} leads now; this operator ends, so that a new one begins with what has happened since")]
-    Followed {
-        /// Who leads.
+    /// This operator led, and could not renew its Lease for so long that another took over.
+    #[error(
+        "failed to renew the Lease: {holder} leads now; this operator ends, so that a new one starts with the present state"
+    )]
+    LostLeadership {
+        /// Identity of the new leader.
         holder: String,
     },
 }
 
-/// A write that would have come from somebody who does not lead.
+/// Error of a write that an operator attempts without leading.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("another operator leads, or this one could not renew its Lease in time")]
 pub(super) struct NotLeading;
 
-/// How the driver goes on after a failure. Also the closed set of labels in metrics.
+/// Category of a failure, which decides the next try. Also the closed set of labels in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Category {
-    /// Somebody else was quicker: at once again, and later and later if that goes on.
+    /// Another writer was first: again at once, after growing pauses if that continues.
     Conflict,
-    /// Rights are missing, or the namespace goes away: slowly again.
+    /// Permissions are missing, or the namespace is being deleted: again after a long pause.
     Forbidden,
-    /// The API server does not take it: not before something changes.
+    /// The API server rejects the content: not before something changes.
     Invalid,
-    /// The object or its kind is not there.
+    /// The object or its kind does not exist.
     NotFound,
-    /// Another operator leads, which does it instead.
+    /// Another operator leads, and does the work.
     NotLeading,
-    /// Anything else: again, later and later.
+    /// Any other failure: again after growing pauses.
     Unreachable,
 }
 
 impl Category {
-    /// All of them.
+    /// All categories.
     pub const ALL: [Self; 6] =
         [Self::Conflict, Self::Forbidden, Self::Invalid, Self::NotFound, Self::NotLeading, Self::Unreachable];
 
-    /// Of an answer of the API server.
+    /// Returns the category of a response of the API server.
     #[must_use]
     pub fn of(error: &kube::Error) -> Self {
         match (refusal_code(error), error) {
@@ -124,7 +126,8 @@ impl Category {
         }
     }
 
-    /// When to try again after so many failures in a row; nothing if another operator does.
+    /// Returns the pause before the next try after this number of failures in a row; `None` if another
+    /// operator does the work.
     pub(super) fn pause(self, failures: u32) -> Option<Duration> {
         match self {
             Self::NotLeading => None,
@@ -132,14 +135,14 @@ impl Category {
                 Some(Duration::from_millis(200).saturating_mul(1 << failures.saturating_sub(1).min(5)))
             }
             Self::Forbidden => Some(Duration::from_mins(1)),
-            Self::Invalid => Some(SAFETY_NET),
+            Self::Invalid => Some(RESYNC_PERIOD),
             Self::NotFound | Self::Unreachable => {
-                Some(Duration::from_secs(1).saturating_mul(1 << failures.min(7)).min(LONGEST_PAUSE))
+                Some(Duration::from_secs(1).saturating_mul(1 << failures.min(7)).min(MAX_RETRY_PAUSE))
             }
         }
     }
 
-    /// As a label.
+    /// Returns the category as a metric label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -156,7 +159,7 @@ impl Category {
 // === impl OperatorError ===
 
 impl OperatorError {
-    /// How to go on.
+    /// Returns the category of the error.
     #[must_use]
     pub fn category(&self) -> Category {
         match self {
@@ -164,17 +167,17 @@ impl OperatorError {
             Self::Apply { source, .. } | Self::Claim { source, .. } => Category::of(source),
             Self::Cluster(_)
             | Self::Registry(_)
-            | Self::Pieces { .. }
+            | Self::SeedParts { .. }
             | Self::Watch { .. }
             | Self::Executable(_) => Category::Unreachable,
             Self::Taken { .. } => Category::Invalid,
-            Self::Followed { .. } => Category::NotLeading,
+            Self::LostLeadership { .. } => Category::NotLeading,
         }
     }
 }
 
-/// Derives from a refused apply the resource's reason, the message, and whether the refusal may pass by
-/// itself; `None` where the API server did not judge.
+/// Returns the reason, the message, and whether the refusal may pass by itself, for a refused apply; `None`
+/// if the API server did not judge it.
 #[must_use]
 pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String, bool)> {
     let kube::Error::Api(status) = error else { return None };
@@ -184,7 +187,8 @@ pub(super) fn rejection(error: &kube::Error) -> Option<(Reason, String, bool)> {
             Some((Reason::NamespaceTerminating, message, false))
         }
         Category::Invalid | Category::Forbidden => Some((Reason::ApplyRejected, message, false)),
-        // An admission webhook that fails, mostly. The API server is there, so only a condition tells of it.
+        // Usually a failing admission webhook. The API server itself works, so only a condition can show the
+        // problem.
         Category::Unreachable if status.code == 500 => Some((Reason::ApplyRejected, message, true)),
         _ => None,
     }
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_the_api_server_is_told_once_and_in_its_words() {
+    fn the_api_servers_message_is_printed_once() {
         let status = Status::failure("pods are forbidden", "Forbidden").with_code(403).boxed();
         let source = Box::new(kube::Error::Api(status));
         let what = String::from("apply DaemonSet larder");

@@ -1,21 +1,21 @@
-//! Events: what happened to a resource, for `kubectl describe`. Those that are published follow from the change of
-//! status, so that a state which lasts is told once. A failure to publish is logged and hinders nothing.
+//! Events of a resource, for `kubectl describe`. They follow from changes of status, so that a lasting state
+//! is reported once. A failure to publish is logged and stops nothing.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
-use super::resource::Identity;
+use super::resource::ResourceIdentity;
 use crate::api::conditions::{DEGRADED, PROGRESSING, READY};
 use crate::crd::{EventReason, QuinistryStatus};
 use crate::one_line::one_line;
 
-/// The longest note that the API takes, in bytes.
-const NOTE: usize = 1024;
+/// Longest note that the API accepts, in bytes.
+const MAX_NOTE_BYTES: usize = 1024;
 
 /// Creates the Event of an operator that leaves a resource to another one.
 #[must_use]
-pub(super) fn claimed(holder: &str) -> Event {
+pub(super) fn claimed_by_another(holder: &str) -> Event {
     let note = format!(
         "another operator, {holder}, looks after this namespace (Lease quinistry-claim); this one does nothing here: remove \
          one of the two, or give each its own namespace"
@@ -23,7 +23,7 @@ pub(super) fn claimed(holder: &str) -> Event {
     event(EventType::Warning, EventReason::ClaimedByAnother.to_string(), note)
 }
 
-/// The Event for an action, if it did anything.
+/// Creates the Event for an action, if the action changed anything.
 #[must_use]
 pub(super) fn of_action(applied: &Applied) -> Option<Event> {
     let (reason, note) = match applied {
@@ -46,8 +46,8 @@ pub(super) fn of_action(applied: &Applied) -> Option<Event> {
     Some(Event { secondary: related(applied), ..event(EventType::Normal, reason.to_string(), note) })
 }
 
-/// Returns the object that an action was about. Events that differ in nothing but their note are merged into
-/// one, which then shows the first note and a count.
+/// Returns the object that an action was about. The recorder merges Events that differ only in their note
+/// into one, which then shows the first note and a count.
 fn related(applied: &Applied) -> Option<ObjectReference> {
     let (kind, name) = match applied {
         Applied::Set(name, _) => ("DaemonSet", name),
@@ -63,7 +63,7 @@ fn related(applied: &Applied) -> Option<ObjectReference> {
     Some(ObjectReference { kind: Some(kind.into()), name: Some(name.clone()), ..ObjectReference::default() })
 }
 
-/// The Events for a change of status: Ready that came, and whatever came to be wrong.
+/// Creates the Events for a change of status: a new Ready, and new problems.
 #[must_use]
 pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<Event> {
     let find = |status: Option<&QuinistryStatus>, kind: &str| {
@@ -79,7 +79,7 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
         }
         match bad {
             None if status == "True" => events.push(event(EventType::Normal, reason, message)),
-            // The end of progress is told by Ready, and a wish to pause is no warning.
+            // Ready reports the end of progress, and a requested pause is no warning.
             Some("False") if status == "False" && matches!(reason.as_str(), "ProgressDeadlineExceeded") => {
                 events.push(event(EventType::Warning, reason, message));
             }
@@ -92,19 +92,19 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
 
 fn event(type_: EventType, reason: String, note: String) -> Event {
     let mut note = note;
-    if note.len() > NOTE {
-        let end = (0..=NOTE).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
+    if note.len() > MAX_NOTE_BYTES {
+        let end = (0..=MAX_NOTE_BYTES).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
         note.truncate(end);
     }
     Event { type_, action: "Reconcile".into(), reason, note: Some(note), secondary: None }
 }
 
-/// Publishes. (Client required.)
-pub(super) async fn publish(recorder: &Recorder, resource: &Identity, events: Vec<Event>) {
+/// Publishes Events about a resource. (Client required.)
+pub(super) async fn publish(recorder: &Recorder, resource: &ResourceIdentity, events: Vec<Event>) {
     let about = resource.object();
     for event in events {
         if let Err(error) = recorder.publish(&event, &about).await {
-            tracing::warn!(reason = event.reason, "failed to publish an Event: {}", one_line(&error));
+            tracing::warn!(reason = event.reason, error = one_line(&error), "cannot publish event");
         }
     }
 }

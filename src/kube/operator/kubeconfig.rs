@@ -1,7 +1,8 @@
-//! A kubeconfig: read, and turned into the way to its cluster. Called by the driver and by `up`.
+//! Reading of kubeconfigs, and the client configuration for a cluster. Called by the driver and by `up`.
 //!
 //! Errors name the place in a file and never its content, which is keys and tokens. Proxies are chosen as
-//! kubectl does: the cluster's own `proxy-url` always, else those of the environment, `NO_PROXY` included.
+//! kubectl does: the cluster's own `proxy-url` always, otherwise those of the environment, `NO_PROXY`
+//! included.
 
 use std::path::Path;
 
@@ -10,8 +11,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError
 use quinistry_client::proxy::Proxies;
 use reqwest::Url;
 
-/// Keys that may be named in an error. Others may be what is wrong with the file, a token among them.
-const KEYS: [&str; 28] = [
+/// Keys that an error may name. Other keys are not named: the malformed text itself may be a token.
+const NAMEABLE_KEYS: [&str; 28] = [
     "apiVersion",
     "kind",
     "preferences",
@@ -74,7 +75,7 @@ fn read_file(path: &Path) -> Result<Kubeconfig, String> {
     })
 }
 
-/// Returns the way to the cluster of a context, by default the current one.
+/// Returns the client configuration for a context, by default the current one.
 pub(crate) async fn config(file: Kubeconfig, context: Option<&str>) -> Result<Config, String> {
     let own = has_proxy(&file, context);
     let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
@@ -86,7 +87,7 @@ pub(crate) async fn config(file: Kubeconfig, context: Option<&str>) -> Result<Co
     Ok(config)
 }
 
-/// Returns the way to the cluster that the environment names: by a kubeconfig, or by a pod's own credentials.
+/// Returns the client configuration that the environment names: a kubeconfig, or a pod's own credentials.
 pub(crate) async fn infer() -> Result<Config, String> {
     let mut config = match read(None) {
         Ok(file) => match self::config(file, None).await {
@@ -121,7 +122,7 @@ fn by_environment(config: &Config) -> Result<Option<http::Uri>, String> {
     proxy.transpose().map_err(|_| "the environment's proxy is not an address".into())
 }
 
-/// Says what is wrong, without the content of files.
+/// Describes an error without the content of files.
 fn describe(error: &KubeconfigError) -> String {
     use KubeconfigError as E;
     let data = |what: &str, error: &LoadDataError| match error {
@@ -145,7 +146,7 @@ fn describe(error: &KubeconfigError) -> String {
     }
 }
 
-/// Says why no client can be made of a configuration, without what keys, tokens and plugins hold.
+/// Describes why a client cannot be created, without the content of keys, tokens and plugin output.
 pub(crate) fn describe_client(error: &kube::Error) -> String {
     use kube::client::AuthError as A;
     match error {
@@ -174,12 +175,13 @@ fn key_at(text: &str, line: usize) -> String {
     for line in lines.iter().rev() {
         let inner = line.trim_start_matches([' ', '-']);
         let indent = line.len() - inner.len();
-        let Some(key) =
-            KEYS.iter().find(|key| inner.strip_prefix(**key).is_some_and(|rest| rest.starts_with(':')))
+        let Some(key) = NAMEABLE_KEYS
+            .iter()
+            .find(|key| inner.strip_prefix(**key).is_some_and(|rest| rest.starts_with(':')))
         else {
             continue;
         };
-        // A list may stand as far left as its key.
+        // A list may have the same indentation as its key.
         let is_outer = indent < limit || path.is_empty();
         if is_outer {
             path.push(*key);

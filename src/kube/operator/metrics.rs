@@ -1,8 +1,8 @@
-//! What the operator counts, in the Prometheus text format. Labels come from closed sets: no names of objects, so that
-//! the number of series does not grow with the cluster. All series are there from the start: one that came with its
-//! first count would hide that count from `increase`.
+//! Metrics of the operator, in the Prometheus text format. Labels come from closed sets and contain no names
+//! of objects, so that the number of series does not grow with the cluster. All series exist from the start:
+//! a series that appeared with its first count would hide that count from `increase`.
 //!
-//! Counted by the driver, shown by `admin`. The chart's alerts are made of these.
+//! Counted by the driver, served by `admin`. The chart's alerts depend on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,44 +10,45 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::error::Category;
-use super::plan::Words;
+use super::plan::Conditions;
 use crate::api::locks::lock;
 
-/// Upper bounds of the histogram's buckets in seconds; a reconcile without a look at pods takes a millisecond.
+/// Upper bounds of the histogram's buckets in seconds; a reconcile without verification of pods takes a
+/// millisecond.
 const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0];
 
-/// What a condition can be.
+/// Possible statuses of a condition.
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// A write to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Write {
-    /// A `DaemonSet` was created or changed.
+    /// Creation or change of a `DaemonSet`.
     Apply,
-    /// One was removed.
+    /// Deletion of a `DaemonSet`.
     Delete,
-    /// A pod was replaced.
+    /// Replacement of a pod.
     Replace,
-    /// Status was written.
+    /// Write of a status.
     Status,
-    /// A piece of a seed was made or removed.
+    /// Creation or deletion of a seed part.
     Piece,
-    /// A node was labelled with its carrier.
+    /// Change of a node's carrier label.
     Label,
 }
 
-/// What came of a look at a pod.
+/// Result of the verification of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// All bytes are what they should be.
+pub(super) enum VerificationResult {
+    /// The whole content matches its digests.
     Whole,
-    /// Some are not.
+    /// Some content does not match its digest.
     Corrupt,
     /// The pod could not be reached.
     Failed,
 }
 
-/// All counters.
+/// Counters and gauges of the operator.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     counts: Mutex<Counts>,
@@ -61,18 +62,18 @@ struct Counts {
     failures: Counter,
     writes: Counter,
     looks: Counter,
-    /// By UID.
+    /// Reported resources by UID.
     resources: BTreeMap<String, Resource>,
     /// UIDs of the resources that another operator looks after.
     unclaimed: BTreeSet<String>,
 }
 
-/// What is known of one resource.
+/// Last report about a resource.
 #[derive(Debug)]
 struct Resource {
     desired: usize,
     ready: usize,
-    /// Type and status of each.
+    /// Type and status of each condition.
     conditions: [(&'static str, &'static str); 5],
 }
 
@@ -83,7 +84,7 @@ struct Counter {
     counts: BTreeMap<&'static str, u64>,
 }
 
-/// What Prometheus reads.
+/// Output in the Prometheus text format.
 #[derive(Default)]
 struct Text(String);
 
@@ -104,9 +105,9 @@ impl Write {
     }
 }
 
-// === impl Look ===
+// === impl VerificationResult ===
 
-impl Look {
+impl VerificationResult {
     const ALL: [Self; 3] = [Self::Whole, Self::Corrupt, Self::Failed];
 
     const fn as_str(self) -> &'static str {
@@ -128,7 +129,7 @@ impl Default for Counts {
             buckets: [0; BUCKETS.len()],
             failures: Counter::new("reason", Category::ALL.map(Category::as_str)),
             writes: Counter::new("kind", Write::ALL.map(Write::as_str)),
-            looks: Counter::new("result", Look::ALL.map(Look::as_str)),
+            looks: Counter::new("result", VerificationResult::ALL.map(VerificationResult::as_str)),
             resources: BTreeMap::new(),
             unclaimed: BTreeSet::new(),
         }
@@ -148,7 +149,7 @@ impl Counts {
     }
 
     fn conditions(&self) -> impl Iterator<Item = (String, f64)> {
-        let types = Words::default().all().map(|(kind, _)| kind);
+        let types = Conditions::default().all().map(|(kind, _)| kind);
         let series = types.into_iter().flat_map(|kind| STATUSES.map(|status| (kind, status)));
         series.map(move |one| {
             let count = self.resources.values().filter(|resource| resource.conditions.contains(&one)).count();
@@ -156,7 +157,7 @@ impl Counts {
         })
     }
 
-    /// The sum over all resources.
+    /// Returns the sum over all resources.
     fn sum(&self, of: impl Fn(&Resource) -> usize) -> u64 {
         self.resources.values().map(of).sum::<usize>() as u64
     }
@@ -183,7 +184,7 @@ impl Counter {
 // === impl Text ===
 
 impl Text {
-    /// Samples of one name: what follows the name, and the value.
+    /// Writes the samples of one metric: suffix of the name, and value.
     fn family(
         &mut self,
         name: &str,
@@ -205,7 +206,7 @@ impl Text {
 // === impl Metrics ===
 
 impl Metrics {
-    /// A reconcile ended.
+    /// Records a reconcile.
     pub(super) fn reconciled(&self, took: Duration, failure: Option<Category>) {
         let mut counts = self.lock();
         let seconds = took.as_secs_f64();
@@ -221,19 +222,19 @@ impl Metrics {
         }
     }
 
-    /// Something was written to the API server.
+    /// Records a write to the API server.
     pub(super) fn wrote(&self, write: Write) {
         self.lock().writes.count(write.as_str());
     }
 
-    /// A pod was looked at.
-    pub(super) fn looked(&self, look: Look) {
+    /// Records the verification of a pod.
+    pub(super) fn looked(&self, look: VerificationResult) {
         self.lock().looks.count(look.as_str());
     }
 
-    /// A resource wants so many generations, has so many, and is in these conditions.
-    pub(super) fn reported(&self, uid: &str, desired: usize, ready: usize, words: &Words) {
-        let conditions = words.all().map(|(kind, said)| (kind, said.status));
+    /// Records the wanted and the proven number of generations of a resource, and its conditions.
+    pub(super) fn reported(&self, uid: &str, desired: usize, ready: usize, conditions: &Conditions) {
+        let conditions = conditions.all().map(|(kind, condition)| (kind, condition.status));
         self.lock().resources.insert(uid.into(), Resource { desired, ready, conditions });
     }
 
@@ -249,14 +250,14 @@ impl Metrics {
         counts.unclaimed.insert(uid.into());
     }
 
-    /// Only these resources are left.
+    /// Removes all resources but those that `alive` returns true for.
     pub(super) fn keep(&self, alive: impl Fn(&str) -> bool) {
         let mut counts = self.lock();
         counts.unclaimed.retain(|uid| alive(uid));
         counts.resources.retain(|uid, _| alive(uid));
     }
 
-    /// Everything, as Prometheus reads it; of resources nothing, if another operator leads.
+    /// Renders all metrics; resources are left out while another operator leads.
     #[must_use]
     pub(super) fn render(&self, leads: bool) -> String {
         let mut counts = self.lock();

@@ -1,9 +1,11 @@
-//! Observe: from the API's objects to [`observed`](super::observed). Takes a client only for the Events that say why
-//! pods are missing, and for what runs on nodes without a known carrier; all else comes from caches that watches fill.
+//! Observe: reduces the API's objects to [`observed`](super::observed). A client is needed only for the
+//! Events that tell why pods are missing, and for the images of running pods on nodes without a known
+//! carrier; all else comes from caches that watches fill.
 //!
-//! Nodes are watched whole and stripped at arrival. Their metadata alone would not say whether they are ready, and a
-//! list whenever that matters would cost more: kubelets prove to be alive through leases and touch their node every
-//! five minutes, and what does not change the reduced form wakes nobody.
+//! Nodes are watched as whole objects and reduced on arrival. Their metadata alone does not tell whether they
+//! are ready, and listing them whenever that matters would cost more: kubelets prove to be alive through
+//! leases and update their node every five minutes, and an update that does not change the reduced form
+//! causes no work.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -16,9 +18,12 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::error::OperatorError;
-use super::observed::{Controller, DaemonSet, Holding, Node, Observed, Part, Pod, PodStart, Refusal};
+use super::observed::{
+    Controller, Holding, ObservedDaemonSet, ObservedNode, ObservedPart, ObservedPod, ObservedState, PodStart,
+    Refusal,
+};
 use super::plan::Missing;
-use super::resource::Resource;
+use super::resource::ValidResource;
 use super::rival::Rival;
 use crate::api::conditions::{POD_SCHEDULED, READY};
 use crate::api::names::annotations::{APPLIED, CARRIERS_TRIED, PIECES, TEMPLATE};
@@ -29,19 +34,19 @@ use crate::lenient::Guarded;
 use crate::seed::Names;
 use crate::seed::carrier::{self, Running};
 
-/// Number of Events per page.
-const EVENTS: u32 = 100;
+/// Number of Events in one page of a list.
+const EVENTS_PER_PAGE: u32 = 100;
 
-/// Highest number of pages: Events come by name, not by time.
-const PAGES: usize = 10;
+/// Highest number of pages: Events are listed by name, not by time.
+const MAX_EVENT_PAGES: usize = 10;
 
-/// The reduced node, and its key.
-pub(super) fn node(mut node: types::Node) -> Option<(String, Node)> {
+/// Reduces a node, and returns it with its key.
+pub(super) fn node(mut node: types::Node) -> Option<(String, ObservedNode)> {
     let name = node.metadata.name.take()?;
     let ready = node.status.conditions.iter().find(|condition| condition.kind == READY);
     let since = ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0);
     let created = created(&node.metadata);
-    let view = Node {
+    let view = ObservedNode {
         ready: ready.is_some_and(|ready| ready.status == "True"),
         since: since.unwrap_or(created).max(created),
         seen: Timestamp::now(),
@@ -54,9 +59,10 @@ pub(super) fn node(mut node: types::Node) -> Option<(String, Node)> {
     Some((name, view))
 }
 
-/// The reduced `DaemonSet`, and its key; nothing for one that is not an operator's.
-pub(super) fn daemon_set(set: types::DaemonSet) -> Option<(String, DaemonSet)> {
-    // Of the selector, which nobody can change; by a label that somebody changed, it would be one too many.
+/// Reduces a `DaemonSet`, and returns it with its key; `None` for one that is not an operator's.
+pub(super) fn daemon_set(set: types::DaemonSet) -> Option<(String, ObservedDaemonSet)> {
+    // Read from the selector, which is immutable. A label could be changed by another writer, and the set
+    // would then count as surplus.
     let selector = &set.spec["selector"]["matchLabels"];
     let generation = selector[GENERATION].as_str()?.parse().ok()?;
     let carrier = selector[CARRIER].as_str().map(Into::into);
@@ -64,7 +70,7 @@ pub(super) fn daemon_set(set: types::DaemonSet) -> Option<(String, DaemonSet)> {
     let (namespace, name) = (set.namespace()?, set.name_any());
     let server_generation = set.metadata.generation.unwrap_or_default();
     let version = set.metadata.resource_version.as_ref();
-    let view = DaemonSet {
+    let view = ObservedDaemonSet {
         uid: set.uid()?,
         owner,
         generation,
@@ -74,7 +80,7 @@ pub(super) fn daemon_set(set: types::DaemonSet) -> Option<(String, DaemonSet)> {
         server_generation,
         version: version.and_then(|version| version.parse().ok()).unwrap_or_default(),
         accepted: false,
-        settled: set.status.observed_generation >= server_generation,
+        is_observed: set.status.observed_generation >= server_generation,
         desired: set.status.desired_number_scheduled,
         deleting: set.metadata.deletion_timestamp.is_some(),
         created: created(&set.metadata),
@@ -86,8 +92,8 @@ pub(super) fn daemon_set(set: types::DaemonSet) -> Option<(String, DaemonSet)> {
     Some((format!("{namespace}/{name}"), view))
 }
 
-/// The reduced pod, and its key; nothing for one that is not of a generation.
-pub(super) fn pod(mut pod: types::Pod) -> Option<(String, Pod)> {
+/// Reduces a pod, and returns it with its key; `None` for one that is of no generation.
+pub(super) fn pod(mut pod: types::Pod) -> Option<(String, ObservedPod)> {
     let (namespace, name) = (pod.metadata.namespace.take()?, pod.metadata.name.take()?);
     let labels = pod.metadata.labels.take()?;
     let generation = labels.get(GENERATION)?.parse().ok()?;
@@ -97,21 +103,22 @@ pub(super) fn pod(mut pod: types::Pod) -> Option<(String, Pod)> {
         name: owner.name.clone(),
         uid: owner.uid.clone(),
     });
-    let node = pod.spec.node_name.take().or_else(|| meant_for(&pod.spec));
+    let node = pod.spec.node_name.take().or_else(|| target_node(&pod.spec));
     let container = pod.spec.containers.into_iter().find(|container| container.name == CONTAINER);
     let (image, pull_policy) =
         container.map(|container| (container.image, container.image_pull_policy)).unwrap_or_default();
     let conditions = pod.status.conditions;
     let condition = |kind: &str| conditions.iter().find(|condition| condition.kind == kind);
     let ready = condition(READY).filter(|ready| ready.status == "True");
-    let unready = condition(READY).filter(|ready| ready.status != "True").and_then(in_words);
-    let unschedulable = condition(POD_SCHEDULED)
-        .filter(|scheduled| scheduled.status == "False")
-        .map(|scheduled| in_words(scheduled).unwrap_or_else(|| "the scheduler says nothing of it".into()));
+    let unready = condition(READY).filter(|ready| ready.status != "True").and_then(message_or_reason);
+    let unschedulable =
+        condition(POD_SCHEDULED).filter(|scheduled| scheduled.status == "False").map(|scheduled| {
+            message_or_reason(scheduled).unwrap_or_else(|| "the scheduler says nothing of it".into())
+        });
     let (phase, reason, message) = (pod.status.phase, pod.status.reason, pod.status.message);
     let failed = matches!(phase.as_str(), "Failed" | "Succeeded").then(|| {
-        let words = [reason, message].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
-        if words.is_empty() { phase } else { words.join(": ") }
+        let parts = [reason, message].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+        if parts.is_empty() { phase } else { parts.join(": ") }
     });
     let statuses = pod.status.container_statuses.into_iter();
     let (restarts, container, image_id, state, last) = statuses
@@ -123,7 +130,7 @@ pub(super) fn pod(mut pod: types::Pod) -> Option<(String, Pod)> {
         .unwrap_or_default();
     let at = |time: Option<&Time>| time.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let running = state.running.map(|running| at(running.started_at.as_ref()));
-    let view = Pod {
+    let view = ObservedPod {
         start: PodStart { uid: pod.metadata.uid.take()?, restarts, container, started: running },
         resource,
         controller,
@@ -152,34 +159,35 @@ pub(super) fn pod(mut pod: types::Pod) -> Option<(String, Pod)> {
 }
 
 /// Returns a condition's message; its reason if there is no message.
-fn in_words(condition: &types::Condition) -> Option<String> {
+fn message_or_reason(condition: &types::Condition) -> Option<String> {
     [&condition.message, &condition.reason].into_iter().find(|text| !text.is_empty()).cloned()
 }
 
-/// The controller writes the node into the affinity, long before a scheduler has looked at the pod.
-fn meant_for(spec: &types::PodSpec) -> Option<String> {
+/// Returns the node that the `DaemonSet` controller chose: it writes the node into the affinity, long before
+/// the scheduler sees the pod.
+fn target_node(spec: &types::PodSpec) -> Option<String> {
     let terms = &spec.affinity.node_affinity.required.node_selector_terms;
     let mut fields = terms.iter().flat_map(|term| &term.match_fields);
     fields.find(|field| field.key == "metadata.name").and_then(|field| field.values.first().cloned())
 }
 
-/// The reduced `ConfigMap` of a seed, and its key.
-pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> {
+/// Reduces a seed's `ConfigMap`, and returns it with its key.
+pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, ObservedPart)> {
     let metadata = map.metadata;
     let created = created(&metadata);
     let labels = metadata.labels.unwrap_or_default();
-    let pieces = metadata.annotations.as_ref().and_then(|all| all.get(PIECES)?.parse().ok());
+    let part_count = metadata.annotations.as_ref().and_then(|all| all.get(PIECES)?.parse().ok());
     let (resource, seed) = (labels.get(NAME)?.clone(), labels.get(SEED)?.clone());
     let name = metadata.name?;
-    // Anyone can copy labels, and what is of no use is deleted.
+    // Every user can copy labels, and unneeded parts are deleted: the name must match too.
     if !Names::are_of(&resource, &seed, &name) {
         return None;
     }
-    let view = Part {
+    let view = ObservedPart {
         uid: metadata.uid?,
         resource,
         seed,
-        pieces: pieces.unwrap_or_default(),
+        part_count: part_count.unwrap_or_default(),
         owners: metadata.owner_references.into_iter().flatten().map(|owner| owner.uid).collect(),
         created,
         deleting: metadata.deletion_timestamp.is_some(),
@@ -189,7 +197,7 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Part)> 
     Some((format!("{}/{}", view.namespace, view.name), view))
 }
 
-/// Asks what pods run in on nodes where no carrier is known. (Client required.)
+/// Lists the images that pods run on nodes without a known carrier. (Client required.)
 pub(super) async fn carriers(
     client: &Client,
     nodes: Vec<String>,
@@ -202,7 +210,7 @@ pub(super) async fn carriers(
     Ok(all)
 }
 
-/// The images of pods that run on a node.
+/// Lists the images of pods that run on a node.
 async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
     let pods: Api<Guarded<types::Pod>> = Api::all(client.clone());
     let fields = format!("spec.nodeName={node},status.phase=Running");
@@ -230,11 +238,11 @@ fn created(metadata: &kube::core::ObjectMeta) -> Timestamp {
     metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// Returns the share that each of several resources has of the nodes' ports.
+/// Returns the share of the nodes' ports that each of several resources has.
 pub(super) fn holdings(
     resources: &[Arc<Rival>],
-    sets: &[Arc<DaemonSet>],
-    pods: &[Arc<Pod>],
+    sets: &[Arc<ObservedDaemonSet>],
+    pods: &[Arc<ObservedPod>],
 ) -> BTreeMap<String, Holding> {
     let controllers: HashSet<&str> =
         pods.iter().filter_map(|pod| Some(pod.controller.as_ref()?.uid.as_str())).collect();
@@ -265,13 +273,13 @@ fn changed(metadata: &kube::core::ObjectMeta) -> Timestamp {
         .unwrap_or_else(|| created(metadata))
 }
 
-/// Returns the reasons why pods are not created or do not start, as far as only Events tell them. (Client
+/// Returns the reasons why pods are not created or do not start, where only Events tell them. (Client
 /// required.)
 pub(super) async fn refusals(
     client: &Client,
-    quinistry: &Resource,
+    quinistry: &ValidResource,
     missing: &Missing,
-    observed: &Observed,
+    observed: &ObservedState,
 ) -> Result<Vec<Refusal>, OperatorError> {
     let events: Api<Guarded<types::Event>> = Api::namespaced(client.clone(), quinistry.namespace());
     let mut refusals = Vec::new();
@@ -280,8 +288,8 @@ pub(super) async fn refusals(
             let fields = format!("regarding.kind=DaemonSet,regarding.name={},reason=FailedCreate", set.name);
             let made =
                 observed.pods_of(*generation).filter(|pod| set.controls(pod)).map(|pod| pod.created).max();
-            // An Event outlives its object by an hour, and a namesake must not inherit it; nor does it hold
-            // once the template has changed, or a pod was made.
+            // An Event outlives its object by an hour, and a namesake must not inherit it. It is obsolete
+            // once the template has changed or a pod was created.
             let since = made.into_iter().chain([set.created, set.changed]).max().unwrap_or_default();
             if let Some(message) = newest(list(&events, &fields).await?, since) {
                 refusals.push(Refusal { generation: *generation, pod: None, message });
@@ -300,11 +308,11 @@ pub(super) async fn refusals(
     Ok(refusals)
 }
 
-/// Lists all Events that a selection has, within bounds.
+/// Lists the Events that match a field selector, up to [`MAX_EVENT_PAGES`].
 async fn list(events: &Api<Guarded<types::Event>>, fields: &str) -> Result<Vec<types::Event>, OperatorError> {
-    let mut parameters = ListParams::default().fields(fields).limit(EVENTS);
+    let mut parameters = ListParams::default().fields(fields).limit(EVENTS_PER_PAGE);
     let mut all = Vec::new();
-    for _ in 0..PAGES {
+    for _ in 0..MAX_EVENT_PAGES {
         let page = events.list(&parameters).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
         all.extend(page.items.into_iter().filter_map(Guarded::readable));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {

@@ -1,7 +1,8 @@
-//! What is seen of the cluster, reduced to what [`plan`](super::plan) needs. Plain values: no client, no cache.
+//! Observed state of the cluster, reduced to what [`plan`](super::plan) needs. Plain values: no client, no
+//! cache.
 //!
-//! Made by `observe`, read by `plan`. The status of the planned resource is not among it: a plan never depends on
-//! what an earlier one said.
+//! Written by `observe`, read by `plan`. The status of the planned resource is not part of it: a plan never
+//! depends on the report of an earlier one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,62 +11,62 @@ use k8s_openapi::jiff::Timestamp;
 use quinistry_oci::Digest;
 use serde_json::Value;
 
-use super::identity;
-use super::plan::Lacking;
-use super::resource::Identity;
+use super::naming;
+use super::plan::MissingSince;
+use super::resource::ResourceIdentity;
 use super::rival::Rival;
 use crate::crd::Reason;
 use crate::seed::carrier::Running;
 
-/// The questions that were asked beside the watches, in this order. Each is put once before a plan is carried out: an
-/// answer may leave as much open as there was.
+/// Queries that were made beside the watches, in this order. Each is made once before a plan is carried out:
+/// an answer may leave as much open as before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Asked {
-    /// The watches alone.
+pub(super) enum QueryStage {
+    /// No query: only the watches.
     #[default]
     Nothing,
-    /// For the images of running pods.
+    /// Images of running pods.
     Carriers,
-    /// For Events about what is missing.
+    /// Events about missing pods.
     Events,
-    /// For every byte that pods serve.
+    /// Content that the pods serve.
     Pods,
 }
 
-/// Everything that concerns one resource.
+/// Observed state that concerns one resource.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Observed {
+pub(super) struct ObservedState {
     /// All nodes of the cluster.
-    pub nodes: Vec<Arc<Node>>,
-    /// The resource's own.
-    pub daemon_sets: Vec<Arc<DaemonSet>>,
-    /// The resource's own.
-    pub pods: Vec<Arc<Pod>>,
-    /// Resources of the kind whose specification can be decoded, in all watched namespaces. The planned one may be
-    /// among them.
+    pub nodes: Vec<Arc<ObservedNode>>,
+    /// `DaemonSets` of the resource.
+    pub daemon_sets: Vec<Arc<ObservedDaemonSet>>,
+    /// Pods that claim to be the resource's.
+    pub pods: Vec<Arc<ObservedPod>>,
+    /// Resources whose specification can be decoded, in all watched namespaces. The planned one may be among
+    /// them.
     pub rivals: Vec<Arc<Rival>>,
-    /// Shares of the nodes' ports by UID of the resource, this one included. Empty where there is only one
+    /// Shares of the nodes' ports by UID of the resource, this one included. Empty if there is only one
     /// resource.
     pub holdings: BTreeMap<String, Holding>,
     /// Reasons why pods are not created, or do not start.
     pub refusals: Vec<Refusal>,
-    /// Times since which nodes are without a pod of a generation, as far as this operator has seen; `None` if
-    /// it has just begun.
-    pub lacking: Option<Lacking>,
-    /// What was fetched from running pods, by pod and start.
-    pub fetched: BTreeMap<PodStart, Fetched>,
-    /// The API server's last word on an apply.
+    /// Times since which nodes have no pod of a generation, as far as this operator has seen; `None` right
+    /// after its start.
+    pub missing_since: Option<MissingSince>,
+    /// Results of fetching from running pods, by pod and start.
+    pub fetched: BTreeMap<PodStart, FetchResult>,
+    /// Last apply that the API server refused.
     pub rejection: Option<Rejection>,
-    /// The `ConfigMaps` of its seed, older ones too.
-    pub parts: Vec<Arc<Part>>,
-    /// UIDs of those that do not hold what they should.
+    /// `ConfigMaps` of the resource's seed, older ones included.
+    pub parts: Vec<Arc<ObservedPart>>,
+    /// UIDs of the parts that hold other content than they should.
     pub altered: BTreeSet<String>,
-    /// Images of running pods, on nodes where it was asked for them.
+    /// Images of running pods, on nodes where they were queried.
     pub running: BTreeMap<String, Vec<Running>>,
-    /// The operator's own executable.
-    pub own: Own,
-    /// Last question that was asked; those before it were asked too.
-    pub asked: Asked,
+    /// Executable of the operator itself.
+    pub own: OwnExecutable,
+    /// Last query that was made; those before it were made too.
+    pub queried: QueryStage,
 }
 
 /// A resource's share of the nodes' ports.
@@ -79,107 +80,107 @@ pub(super) struct Holding {
     pub serves_seed: bool,
 }
 
-/// The operator's own executable, as a seed.
+/// Executable of the operator itself, as a seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Own {
-    /// Its digest, and into how many pieces it is cut. Nothing when it is not known, as in a build that cannot be an
-    /// image.
+pub(super) struct OwnExecutable {
+    /// Digest and number of parts; `None` if they are not known, as in a build that cannot be an image.
     pub executable: Option<(Digest, usize)>,
-    /// What stands on a seed of another executable is left to the operator which is that one.
+    /// True if generations on a seed of another executable are left to the operator with that executable.
     pub hands_over: bool,
 }
 
-/// One of a seed's `ConfigMaps`.
+/// A `ConfigMap` of a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    /// Its name.
+pub(super) struct ObservedPart {
+    /// Name of the `ConfigMap`.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the `ConfigMap`.
     pub namespace: String,
-    /// Its UID: what it holds cannot change, but there may be another one of its name.
+    /// UID of the `ConfigMap`: its content is immutable, but another `ConfigMap` may get its name.
     pub uid: String,
-    /// Name of the resource.
+    /// Name of the resource that the part belongs to.
     pub resource: String,
-    /// Which executable.
+    /// Short digest of the executable, as the label has it.
     pub seed: String,
-    /// Into how many pieces that was cut.
-    pub pieces: usize,
-    /// UIDs of its owners.
+    /// Number of parts that the executable was split into.
+    pub part_count: usize,
+    /// UIDs of the owners.
     pub owners: Vec<String>,
-    /// When it was made.
+    /// Time at which the `ConfigMap` was created.
     pub created: Timestamp,
-    /// It is going away.
+    /// True if the `ConfigMap` is being deleted.
     pub deleting: bool,
 }
 
-/// A node.
+/// A node, reduced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    /// Its name.
+pub(super) struct ObservedNode {
+    /// Name of the node.
     pub name: String,
-    /// The kubelet says so.
+    /// True if the kubelet reports the node as ready.
     pub ready: bool,
-    /// Since when it is as ready as it is; its creation if it does not say.
+    /// Time of the last change of readiness; the creation time if there is none.
     pub since: Timestamp,
     /// Time at which this operator first saw this state, by its own clock.
     pub seen: Timestamp,
-    /// Its labels.
+    /// Labels of the node.
     pub labels: BTreeMap<String, String>,
-    /// Its taints: key, value, effect.
+    /// Taints of the node: key, value, effect.
     pub taints: Vec<(String, String, String)>,
-    /// Of which carriers nothing was left there.
+    /// Carriers that were tried on the node without success, as the annotation lists them.
     pub tried: Option<String>,
-    /// The sandbox images that it says it has.
+    /// Sandbox images that the node reports.
     pub sandboxes: Vec<String>,
 }
 
-/// One generation's `DaemonSet`.
+/// A `DaemonSet` of a generation, reduced.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct DaemonSet {
-    /// Its name.
+pub(super) struct ObservedDaemonSet {
+    /// Name of the `DaemonSet`.
     pub name: String,
     /// UID of the `DaemonSet`, which its pods name as their controller's.
     pub uid: String,
     /// UID of the resource that controls it.
     pub owner: String,
-    /// Namespace.
+    /// Namespace of the `DaemonSet`.
     pub namespace: String,
-    /// Its generation in the lineage.
+    /// Number of the generation.
     pub generation: i32,
-    /// The carrier, if it is of generation 0: its key or `main`.
+    /// Key of the carrier for generation 0, such as `main`.
     pub carrier: Option<String>,
-    /// Hash of what was last applied.
+    /// Hash of the last applied content.
     pub applied: Option<String>,
-    /// Its own labels, not its pods'.
+    /// Labels of the `DaemonSet`, not of its pods.
     pub labels: BTreeMap<String, String>,
-    /// `metadata.generation`.
+    /// `metadata.generation` of the `DaemonSet`.
     pub server_generation: i64,
     /// `metadata.resourceVersion`, to tell older from newer.
     pub version: u64,
-    /// It is unchanged since this operator's own last apply, whatever admission made of that.
+    /// True if the set is unchanged since this operator's last apply, with all that admission made of that.
     pub accepted: bool,
-    /// Its specification as it is on the server.
+    /// Specification on the server.
     pub spec: Value,
-    /// `metadata.generation` ≤ `status.observedGeneration`.
-    pub settled: bool,
+    /// True if the controller has observed the newest specification (`metadata.generation` ≤
+    /// `status.observedGeneration`).
+    pub is_observed: bool,
     /// Pods that the controller wants.
     pub desired: i32,
-    /// It is going away.
+    /// True if the set is being deleted.
     pub deleting: bool,
-    /// When it was made.
+    /// Time at which the set was created.
     pub created: Timestamp,
-    /// When its specification was last written.
+    /// Time at which the operator last wrote the set.
     pub changed: Timestamp,
 }
 
-/// One start of one pod's container; what it serves cannot change while it runs.
+/// One start of one pod's container. A process cannot change what it serves while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PodStart {
     /// UID of the pod.
     pub uid: String,
-    /// Its container's restarts.
+    /// Number of restarts of the container.
     pub restarts: i32,
-    /// ID of the container as its runtime has it, if it has one.
+    /// ID of the container in its runtime, if it has one.
     pub container: String,
     /// Time at which the container was started, if it runs.
     pub started: Option<Timestamp>,
@@ -196,64 +197,64 @@ pub(super) struct Controller {
     pub uid: String,
 }
 
-/// One pod of one generation.
+/// A pod of a generation, reduced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pod {
-    /// Its name.
+pub(super) struct ObservedPod {
+    /// Name of the pod.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the pod.
     pub namespace: String,
-    /// UID and restarts.
+    /// UID of the pod, and the present start of its container.
     pub start: PodStart,
-    /// UID of the resource, as its label says. Anyone can copy a label: [`Observed::pods_of`] asks for its
-    /// controller.
+    /// UID of the resource, as the pod's label says. Every user can copy a label, so
+    /// [`ObservedState::pods_of`] also checks the controller.
     pub resource: String,
     /// Controller of the pod, of any kind, if it has one.
     pub controller: Option<Controller>,
-    /// Generation in the lineage, as the label says.
+    /// Number of the generation, as the label says.
     pub generation: i32,
-    /// The node it runs on, or is meant for, if that is known.
+    /// Name of the node that the pod runs on or is meant for, if known.
     pub node: Option<String>,
-    /// Hash of the template that it was made of.
+    /// Hash of the template that the pod was created from.
     pub template: Option<String>,
-    /// Image in its specification.
+    /// Image in the pod's specification.
     pub image: String,
-    /// Pull policy in its specification.
+    /// Pull policy in the pod's specification.
     pub pull_policy: String,
-    /// Its address.
+    /// IP address of the pod.
     pub ip: Option<String>,
-    /// It is going away.
+    /// True if the pod is being deleted.
     pub deleting: bool,
-    /// Time at which the pod should be gone, its grace included, if it is going away.
+    /// Time at which the pod should be gone, grace period included, if it is being deleted.
     pub ends: Option<Timestamp>,
-    /// When it was made.
+    /// Time at which the pod was created.
     pub created: Timestamp,
     /// Time at which this operator first saw the container in its present readiness, by its own clock.
     pub seen: Timestamp,
-    /// Ready, and since when.
+    /// Time since which the pod is Ready, if it is.
     pub ready: Option<Timestamp>,
     /// The kubelet's reason why the pod is not Ready.
     pub unready: Option<String>,
     /// Reason and message of a final failure, such as an eviction.
     pub failed: Option<String>,
-    /// Its container runs, since when.
+    /// Time since which the container runs, if it does.
     pub running: Option<Timestamp>,
-    /// What the kubelet resolved the image to.
+    /// Image ID that the kubelet resolved the image to.
     pub image_id: String,
-    /// Why its container waits: reason and message.
+    /// Reason and message of a waiting container.
     pub waiting: Option<(String, String)>,
-    /// How its container last ended: exit code and last words.
+    /// Exit code and final output of the last container that ended.
     pub ended: Option<(i32, String)>,
-    /// Why it is on no node.
+    /// Message of the scheduler that found no node.
     pub unschedulable: Option<String>,
 }
 
 /// A refusal: pods of a generation are not created, or one of them does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// The generation.
+    /// Number of the generation.
     pub generation: i32,
-    /// UID of the pod that does not start; none if it is not even created.
+    /// UID of the pod that does not start; `None` if no pod was created.
     pub pod: Option<String>,
     /// Message of the API server or of the kubelet.
     pub message: String,
@@ -267,79 +268,83 @@ impl Refusal {
     }
 }
 
-/// What came of fetching every byte from a pod.
+/// Result of fetching and hashing the whole content of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fetched {
-    /// All bytes hash to what names them, and this is the manifest's digest.
+pub(super) enum FetchResult {
+    /// All content matches its digests; this is the digest of the manifest.
     Whole(Digest),
-    /// Bytes that do not hash to what names them.
+    /// Content does not match its digest.
     Corrupt(String),
-    /// Nothing, for now.
+    /// No result: the pod could not be reached.
     Failed(String),
 }
 
-/// An apply that was refused, so that it is not tried again until something changes.
+/// A refused apply. It is not repeated until something changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rejection {
-    /// Hash of what was refused.
+    /// Hash of the refused content.
     pub applied: String,
-    /// What kind.
+    /// Reason in CamelCase.
     pub reason: Reason,
-    /// What the API server said.
+    /// Message of the API server.
     pub message: String,
 }
 
 // === impl Observed ===
 
-impl Observed {
-    /// A generation's `DaemonSet`; of generation 0, any of them.
+impl ObservedState {
+    /// Returns the `DaemonSet` of a generation; for generation 0, any of them.
     #[must_use]
-    pub(super) fn daemon_set(&self, generation: i32) -> Option<&DaemonSet> {
+    pub(super) fn daemon_set(&self, generation: i32) -> Option<&ObservedDaemonSet> {
         self.sets_of(generation).next()
     }
 
-    /// A generation's `DaemonSets`: generation 0 has one for each carrier.
-    pub(super) fn sets_of(&self, generation: i32) -> impl Iterator<Item = &DaemonSet> {
+    /// Returns the `DaemonSets` of a generation: generation 0 has one for each carrier.
+    pub(super) fn sets_of(&self, generation: i32) -> impl Iterator<Item = &ObservedDaemonSet> {
         self.daemon_sets.iter().map(AsRef::as_ref).filter(move |set| set.generation == generation)
     }
 
     /// Returns a generation's pods: those that one of its live `DaemonSets` controls, by UID, or is about to
     /// adopt.
-    pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &Pod> {
-        let pods = self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| pod.generation == generation);
+    pub(super) fn pods_of(&self, generation: i32) -> impl Iterator<Item = &ObservedPod> {
+        let pods = self
+            .pods
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(move |pod: &&ObservedPod| pod.generation == generation);
         pods.filter(move |pod| self.sets_of(generation).any(|set| set.controls(pod)))
     }
 
-    /// Returns the pods that outlive their deleted `DaemonSet`: it was named as the resource's own are, and
-    /// none of its UID is left.
-    pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &Pod> {
-        self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&Pod| {
+    /// Returns the pods whose `DaemonSet` is deleted: it had the name of one of the resource's sets, and no
+    /// set with its UID exists.
+    pub(super) fn orphans(&self, resource: &str) -> impl Iterator<Item = &ObservedPod> {
+        self.pods.iter().map(AsRef::as_ref).filter(move |pod: &&ObservedPod| {
             pod.controller.as_ref().is_some_and(|controller| {
-                // In this order: hardly any pod has no set, and names have to be made.
+                // Cheapest check first: nearly all pods have a live set, and comparing names allocates.
                 controller.kind == "DaemonSet"
                     && self.daemon_sets.iter().all(|set| set.uid != controller.uid)
-                    && identity::is_of_generation(resource, pod.generation, &controller.name)
+                    && naming::is_of_generation(resource, pod.generation, &controller.name)
             })
         })
     }
 }
 
-impl DaemonSet {
-    /// Returns true if the `DaemonSet` is a resource's own: controlled by the resource, beside it, and named
-    /// as the operator names it.
+impl ObservedDaemonSet {
+    /// Returns true if the `DaemonSet` is a resource's own: controlled by the resource, in its namespace, and
+    /// with the name that the operator gives it.
     #[must_use]
-    pub(super) fn is_of(&self, resource: &Identity) -> bool {
+    pub(super) fn is_of(&self, resource: &ResourceIdentity) -> bool {
         let name = match &self.carrier {
-            Some(carrier) if self.generation == 0 => identity::carrier_set_name(&resource.name, carrier),
-            _ => identity::daemon_set_name(&resource.name, self.generation),
+            Some(carrier) if self.generation == 0 => naming::carrier_set_name(&resource.name, carrier),
+            _ => naming::daemon_set_name(&resource.name, self.generation),
         };
         self.owner == resource.uid && self.namespace == resource.namespace && self.name == name
     }
 
-    /// Returns true if a pod is this set's: controlled by the set, by UID, or in its namespace, selected, and
-    /// without any controller. Kubernetes' `DaemonSet` controller adopts such a pod on sight.
+    /// Returns true if a pod belongs to the set: controlled by the set, by UID, or in its namespace,
+    /// selected, and without any controller. Kubernetes' `DaemonSet` controller adopts such a pod at once.
     #[must_use]
-    pub(super) fn controls(&self, pod: &Pod) -> bool {
+    pub(super) fn controls(&self, pod: &ObservedPod) -> bool {
         pod.namespace == self.namespace
             && match &pod.controller {
                 Some(controller) => controller.uid == self.uid,
@@ -347,9 +352,9 @@ impl DaemonSet {
             }
     }
 
-    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by more than
-    /// this operator knows of a pod.
-    fn adopts(&self, pod: &Pod) -> bool {
+    /// Returns true if the set selects a pod that has no controller. Sets of generation 0 select by labels
+    /// that the reduced pod does not have.
+    fn adopts(&self, pod: &ObservedPod) -> bool {
         self.carrier.is_none()
             && !self.deleting
             && !pod.deleting
@@ -358,10 +363,10 @@ impl DaemonSet {
     }
 }
 
-impl Pod {
-    /// Returns true if the pod claims to be a resource's own, and is beside it.
+impl ObservedPod {
+    /// Returns true if the pod's labels name a resource in the pod's namespace.
     #[must_use]
-    pub(super) fn claims(&self, resource: &Identity) -> bool {
+    pub(super) fn claims(&self, resource: &ResourceIdentity) -> bool {
         self.resource == resource.uid && self.namespace == resource.namespace
     }
 }

@@ -1,5 +1,5 @@
-//! Obstacle: a `DaemonSet` in the place of one that is to be created, and that the watch does not show as the resource's
-//! own. Pure; used by `apply`.
+//! Obstacle: a `DaemonSet` with the name of one that is to be created, and that the watch does not show as
+//! the resource's own. Pure; used by `apply`.
 
 use kube::core::ObjectMeta;
 
@@ -7,18 +7,19 @@ use crate::api::names::KIND;
 use crate::api::names::labels::RESOURCE;
 use crate::api::types::Metadata as _;
 
-/// The meaning of what stands there.
+/// Kind of obstacle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
-    /// The resource's own without its label or its owner, and of this version: it is brought back.
+    /// The resource's own set without its label or its owner, at this version: the operator takes it back.
     Stray(Option<String>),
-    /// On its way out, or about to be shown by the watch: to be tried again.
+    /// A set that is being deleted, or that the watch is about to show: the operator tries again.
     Passing,
-    /// Another's, in these words. It would not become the resource's own by an apply, as its selector stays.
+    /// A set of another owner, described here. An apply would not make it the resource's own, as selectors
+    /// are immutable.
     Foreign(String),
 }
 
-/// Judges the metadata of a `DaemonSet` that has the name of one of a resource's, by the resource's UID.
+/// Judges the metadata of a `DaemonSet` with the name of one of a resource's sets, by the resource's UID.
 pub(super) fn judge(found: &ObjectMeta, uid: &str) -> Obstacle {
     if found.deletion_timestamp.is_some() {
         return Obstacle::Passing;
@@ -27,7 +28,7 @@ pub(super) fn judge(found: &ObjectMeta, uid: &str) -> Obstacle {
     match found.controller() {
         Some(owner) if owner.uid == uid && is_labelled => Obstacle::Passing,
         Some(owner) if owner.uid == uid => Obstacle::Stray(found.resource_version.clone()),
-        // Of a resource of this name that was deleted: the cluster collects it.
+        // The set belongs to a deleted resource of this name: the cluster collects it.
         Some(owner) if owner.kind == KIND => Obstacle::Passing,
         Some(owner) => Obstacle::Foreign(format!("belongs to {} {}", owner.kind, owner.name)),
         None if is_labelled => Obstacle::Stray(found.resource_version.clone()),
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_of_another_is_named_with_whose_it_is() {
+    fn a_foreign_set_is_reported_with_its_owner() {
         let belongs = judged(json!({"ownerReferences": owner("Oven", "o")}));
         assert_eq!(belongs, Obstacle::Foreign("belongs to Oven pantry".into()));
         for metadata in [json!({}), json!({"labels": {RESOURCE: "old"}})] {

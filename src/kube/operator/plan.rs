@@ -1,26 +1,28 @@
-//! Plan: from what is wanted and what is observed to what is to be done and said. Pure and total; the clock is a
-//! parameter. No status is ever read.
+//! Plan: compares what is wanted with what is observed, and returns actions, conditions and queries. Pure and
+//! total; the clock is a parameter. The status of the planned resource is never read.
 //!
-//! The chain rule: a generation is applied only when its predecessor is *proven*, that is, when on every selected node
-//! that is ready a pod of the current template is Ready and the operator's own look found nothing else than expected.
-//! Generations that are too many go from the highest, one at a time. What runs is never taken away because its
-//! predecessor wavers.
+//! The chain rule: a generation is applied only when its predecessor is *proven*, that is, when on every
+//! selected node that is ready a pod of the current template is Ready and the operator's own verification
+//! found nothing else than expected. Surplus generations are deleted from the highest, one at a time. A
+//! running generation is never taken away because its predecessor wavers.
 //!
-//! Called by the driver until nothing more is to be asked (see [`Step`]); `report` turns the words into status.
+//! Called by the driver until no more information is needed (see [`PlanNeed`]); `report` turns the conditions
+//! into status.
 
 mod action;
 mod conditions;
 mod diagnose;
 mod generation;
+mod index;
 mod limit;
 mod missing;
-mod places;
+mod need;
 mod ports;
 mod progress;
+mod requeue;
 mod seed;
-mod step;
+mod text;
 mod validate;
-mod words;
 
 #[cfg(test)]
 mod tests;
@@ -33,74 +35,76 @@ use quinistry_quine::REPOSITORY;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::build::{self, Input};
-use super::identity;
-use super::observed::{DaemonSet, Fetched, Node, Observed, Pod};
-use super::resource::Resource;
+use super::build::{self, BuildInput};
+use super::naming;
+use super::observed::{FetchResult, ObservedDaemonSet, ObservedNode, ObservedPod, ObservedState};
+use super::resource::ValidResource;
 use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Reason};
 
 pub(super) use action::{Action, DropPart, VerifyRequest};
-pub(super) use conditions::Words;
-use generation::{Set, View};
+pub(super) use conditions::Conditions;
+use generation::{DaemonSetDiff, GenerationView};
+use index::NodeIndex;
 use limit::limit;
 pub(super) use missing::Missing;
-use places::Nodes;
-pub(super) use progress::Lacking;
-use progress::Progress;
-use seed::Seed;
-pub(super) use step::{Step, plan};
-pub(super) use validate::{Share, Valid, validate};
+pub(super) use need::{PlanNeed, plan};
+pub(super) use progress::MissingSince;
+use progress::RolloutProgress;
+pub(super) use requeue::Requeue;
+use seed::SeedView;
+pub(super) use validate::{Share, ValidSpec, validate};
 
-/// How many pods of a generation the operator fetches from.
-const SAMPLE: usize = 8;
+/// Number of pods of a generation that the operator verifies.
+const SAMPLE_PODS: usize = 8;
 
-/// The same where the digest is learned.
-const LEARNING_SAMPLE: usize = 64;
+/// Number of pods that the operator verifies where the digest is learned: a moving tag gives nodes different
+/// images.
+const LEARNING_SAMPLE_PODS: usize = 64;
 
-/// After how many seconds a pod that runs and is not Ready is asked directly, to tell why.
-const SUSPICIOUS: i64 = 8;
+/// Time in seconds after which a running pod that is not Ready is verified, to tell the reason.
+const SUSPECT_AFTER_SECONDS: i64 = 8;
 
-/// What is to be done, and what is to be said.
+/// Outcome of a plan: actions, and what to report.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Plan {
-    /// To do, in this order.
+pub(super) struct ReconcilePlan {
+    /// Actions in the order in which they are carried out.
     pub actions: Vec<Action>,
-    /// Conditions.
-    pub words: Words,
-    /// The lineage.
+    /// Conditions of the resource.
+    pub conditions: Conditions,
+    /// Status of each generation.
     pub generations: Vec<GenerationStatus>,
-    /// The fixed point, if known.
+    /// Digest of the fixed point, if known.
     pub digest: Option<String>,
-    /// All of them; status shows the first few.
+    /// All deviations; status shows the first few.
     pub deviations: Vec<Deviation>,
-    /// Pods to look at.
+    /// Pods to verify.
     pub verify: Vec<VerifyRequest>,
-    /// Some of them were never asked, so that what is said here comes of not knowing yet.
-    pub looking: bool,
-    /// Whether something is expected to change by itself soon.
-    pub waiting: bool,
-    /// Time until a deadline passes, if one is awaited.
-    pub due: Option<Duration>,
-    /// The pods and generations that Events should be asked about.
+    /// True if some of these pods were never fetched from: conditions then show what is not known yet.
+    pub is_unverified: bool,
+    /// When to plan again.
+    pub requeue: Requeue,
+    /// Pods and generations whose Events are needed.
     pub missing: Missing,
     /// Times since which nodes lack generations, for the next plan.
-    pub lacking: Lacking,
-    /// Nodes whose pods should be asked for images, as no carrier is known there.
-    pub strangers: Vec<String>,
-    /// Nothing is to be done or said: the resource is going away.
-    pub gone: bool,
+    pub missing_since: MissingSince,
+    /// Nodes without a known carrier, whose running images are needed.
+    pub nodes_without_carrier: Vec<String>,
 }
 
-/// Plans with what is known, whatever more could be asked.
+/// Plans from what is observed, even if more information could be queried.
 #[must_use]
-pub(super) fn with_what_is_known(quinistry: &Resource, observed: &Observed, now: Timestamp) -> Plan {
+pub(super) fn plan_as_observed(
+    quinistry: &ValidResource,
+    observed: &ObservedState,
+    now: Timestamp,
+) -> ReconcilePlan {
     if quinistry.identity.is_leaving {
-        return Plan { gone: true, ..Plan::default() };
+        return ReconcilePlan { requeue: Requeue::Never, ..ReconcilePlan::default() };
     }
     let seed =
-        quinistry.executable.as_ref().map(|executable| Seed::new(quinistry, observed, now, executable));
-    let mut chain = Chain::new(quinistry, observed, now, seed);
-    chain.raise();
+        quinistry.executable.as_ref().map(|executable| SeedView::new(quinistry, observed, now, executable));
+    let mut chain = ChainView::new(quinistry, observed, now, seed);
+    chain.add_views();
     let rival = ports::owner(quinistry, observed);
     let mut actions = chain.actions();
     if rival.is_some() || quinistry.spec.suspend {
@@ -111,79 +115,83 @@ pub(super) fn with_what_is_known(quinistry: &Resource, observed: &Observed, now:
             |action| !matches!(action, Action::Apply(set) if build::applied(set) == rejection.applied),
         );
     }
-    let progress = Progress::of(&chain, &actions);
+    let progress = RolloutProgress::of(&chain, &actions);
     let deviations = diagnose::deviations(&chain, &progress);
-    let (words, joining) =
-        conditions::words(&chain, &deviations, rival.as_ref(), observed.rejection.as_ref(), &progress);
-    // A resource that waits for its user changes only when the user acts.
-    let waiting = !quinistry.spec.suspend && words.ready.status != "True" || !progress.lacking.is_empty();
+    let (conditions, joining) =
+        conditions::derive(&chain, &deviations, rival.as_ref(), observed.rejection.as_ref(), &progress);
+    // A suspended resource changes only when its user acts.
+    let is_awaited =
+        !quinistry.spec.suspend && conditions.ready.status != "True" || !progress.missing_since.is_empty();
+    let deadline = progress.due.and_then(|due| u64::try_from(due).ok()).map(Duration::from_secs);
+    let requeue = if is_awaited { Requeue::Soon { deadline } } else { Requeue::Idle };
     let verify = chain.requests();
-    Plan {
+    ReconcilePlan {
         actions,
         generations: chain.statuses(joining),
         digest: chain.digest.as_ref().map(ToString::to_string),
-        looking: verify.iter().any(|request| !observed.fetched.contains_key(&request.start)),
+        is_unverified: verify.iter().any(|request| !observed.fetched.contains_key(&request.start)),
         verify,
-        waiting,
-        due: progress
-            .due
-            .and_then(|due| u64::try_from(due).ok())
-            .map(Duration::from_secs)
-            .filter(|_| waiting),
+        requeue,
         missing: Missing::of(&chain),
-        lacking: progress.lacking,
-        strangers: seed::strangers(quinistry, observed),
-        words,
+        missing_since: progress.missing_since,
+        nodes_without_carrier: seed::nodes_without_carrier(quinistry, observed),
+        conditions,
         deviations,
-        gone: false,
     }
 }
 
-// === impl Plan ===
+// === impl ReconcilePlan ===
 
-impl Plan {
-    /// Plans for a resource whose specification cannot be carried out: nothing is done, and that is said.
+impl ReconcilePlan {
+    /// Plans for a resource with an invalid specification: no action, and conditions that tell why.
     pub(super) fn refused(message: String) -> Self {
-        Self { words: Words::refused(Reason::InvalidSpec, message), ..Self::default() }
+        Self { conditions: Conditions::refused(Reason::InvalidSpec, message), ..Self::default() }
     }
 }
 
 /// The generations in order, each seen against what it should be.
-struct Chain<'a> {
-    quinistry: &'a Resource,
-    observed: &'a Observed,
+struct ChainView<'a> {
+    quinistry: &'a ValidResource,
+    observed: &'a ObservedState,
     now: Timestamp,
-    /// Given, or learned from generation 1.
+    /// Digest from the specification, or learned from generation 1.
     digest: Option<Digest>,
-    seed: Option<Seed<'a>>,
-    /// Selected nodes that are ready and can have generations.
-    ready: Vec<&'a Node>,
-    selected: Vec<&'a Node>,
-    nodes: Rc<Nodes<'a>>,
-    views: Vec<View<'a>>,
+    seed: Option<SeedView<'a>>,
+    /// Selected nodes that the chain waits for.
+    ready: Vec<&'a ObservedNode>,
+    selected: Vec<&'a ObservedNode>,
+    nodes: Rc<NodeIndex<'a>>,
+    views: Vec<GenerationView<'a>>,
 }
 
-// === impl Chain ===
+// === impl ChainView ===
 
-impl<'a> Chain<'a> {
-    fn new(quinistry: &'a Resource, observed: &'a Observed, now: Timestamp, seed: Option<Seed<'a>>) -> Self {
+impl<'a> ChainView<'a> {
+    fn new(
+        quinistry: &'a ValidResource,
+        observed: &'a ObservedState,
+        now: Timestamp,
+        seed: Option<SeedView<'a>>,
+    ) -> Self {
         let selected = generation::selected(quinistry, observed);
-        // Without a carrier a node has nobody to pull from: that is told, and holds up no other node.
-        let barren =
-            |node: &Node| seed.as_ref().is_some_and(|seed| seed.assignment.without.contains_key(&node.name));
-        let ready: Vec<_> = selected.iter().copied().filter(|node| node.ready && !barren(node)).collect();
-        let nodes = Rc::new(Nodes::new(observed, &ready));
+        // A node without a carrier is reported, and the chain does not wait for it.
+        let lacks_carrier = |node: &ObservedNode| {
+            seed.as_ref().is_some_and(|seed| seed.assignment.without.contains_key(&node.name))
+        };
+        let ready: Vec<_> =
+            selected.iter().copied().filter(|node| node.ready && !lacks_carrier(node)).collect();
+        let nodes = Rc::new(NodeIndex::new(observed, &ready));
         let digest = quinistry.digest.clone();
         Self { quinistry, observed, now, digest, seed, ready, selected, nodes, views: Vec::new() }
     }
 
-    /// Looks at every generation that is wanted, each after the one it depends on.
-    fn raise(&mut self) {
-        let mut reachable = self.seed.as_ref().is_none_or(Seed::is_whole);
-        for number in identity::first(&self.quinistry.spec)..=self.quinistry.spec.generations {
+    /// Adds the view of every wanted generation, each after its predecessor.
+    fn add_views(&mut self) {
+        let mut reachable = self.seed.as_ref().is_none_or(SeedView::is_whole);
+        for number in naming::first_generation(&self.quinistry.spec)..=self.quinistry.spec.generations {
             let learning = self.learns(number);
             let sets = if number == 0 { self.seed_sets() } else { vec![self.set(number)] };
-            let view = View::new(self, number, sets, reachable, learning);
+            let view = GenerationView::new(self, number, sets, reachable, learning);
             if learning {
                 self.digest = view.learned();
             }
@@ -197,59 +205,62 @@ impl<'a> Chain<'a> {
         number == 1 && self.quinistry.digest.is_none()
     }
 
-    /// Without a digest there is no child to build, but one from before may be there to look at.
-    fn set(&self, number: i32) -> Set<'a> {
+    /// Returns the set of a generation. Without a digest no child can be built, but an earlier set may exist.
+    fn set(&self, number: i32) -> DaemonSetDiff<'a> {
         let live = self.observed.daemon_set(number);
         let digest = if self.learns(number) { None } else { self.digest.as_ref() };
-        let Some(image) = self.image(number) else { return Set::new(None, live) };
+        let Some(image) = self.image(number) else { return DaemonSetDiff::new(None, live) };
         let max_unavailable = self.max_unavailable(number);
-        let input = Input { generation: number, image: &image, digest, max_unavailable, seed: None };
+        let input = BuildInput { generation: number, image: &image, digest, max_unavailable, seed: None };
         self.wanted(&input, live)
     }
 
-    /// One for each carrier. While nobody knows how many pieces there are, those that are there can be looked at alone.
-    fn seed_sets(&self) -> Vec<Set<'a>> {
+    /// Returns the sets of generation 0, one for each carrier. While the number of parts is unknown, only
+    /// existing sets are returned.
+    fn seed_sets(&self) -> Vec<DaemonSetDiff<'a>> {
         let Some(seed) = &self.seed else { return Vec::new() };
-        let Some(pieces) = seed.pieces else {
-            return self.observed.sets_of(0).map(|live| Set::new(None, Some(live))).collect();
+        let Some(part_count) = seed.part_count else {
+            return self.observed.sets_of(0).map(|live| DaemonSetDiff::new(None, Some(live))).collect();
         };
         let max_unavailable = self.max_unavailable(0);
         let set = |(carrier, image): (&str, &str)| {
             let live = self.observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(carrier));
-            let seed = Some(build::Seed { carrier, executable: seed.executable, pieces });
+            let seed = Some(build::SeedInput { carrier, executable: seed.executable, part_count });
             let digest = self.quinistry.digest.as_ref();
-            let input = Input { generation: 0, image, digest, max_unavailable, seed };
+            let input = BuildInput { generation: 0, image, digest, max_unavailable, seed };
             self.wanted(&input, live)
         };
         seed.carriers().map(set).collect()
     }
 
-    fn wanted(&self, input: &Input<'_>, live: Option<&'a DaemonSet>) -> Set<'a> {
+    fn wanted(&self, input: &BuildInput<'_>, live: Option<&'a ObservedDaemonSet>) -> DaemonSetDiff<'a> {
         let other = live.and_then(|live| Some((live, self.with_limit_of(input, live)?)));
         match other {
-            Some((live, same)) if self.is_at_rest(input, &same) => Set::new(Some(same), Some(live)),
+            Some((live, same)) if self.is_at_rest(input, &same) => DaemonSetDiff::new(Some(same), Some(live)),
             Some((live, _)) => {
                 let lowers = limit(live).is_some_and(|limit| limit > input.max_unavailable);
-                Set::new(Some(build::daemon_set(self.quinistry, input)), Some(live)).lowering(lowers)
+                DaemonSetDiff::new(Some(build::daemon_set(self.quinistry, input)), Some(live))
+                    .with_lowered_limit(lowers)
             }
-            None => Set::new(Some(build::daemon_set(self.quinistry, input)), live),
+            None => DaemonSetDiff::new(Some(build::daemon_set(self.quinistry, input)), live),
         }
     }
 
     fn image(&self, number: i32) -> Option<String> {
         if number == 0 {
-            let images: Vec<_> = self.seed.iter().flat_map(Seed::carriers).map(|(_, image)| image).collect();
+            let images: Vec<_> =
+                self.seed.iter().flat_map(SeedView::carriers).map(|(_, image)| image).collect();
             return Some(images.join(", "));
         }
-        if build::bootstraps(self.quinistry, number) {
+        if build::starts_from_bootstrap_image(self.quinistry, number) {
             return self.quinistry.spec.image.clone();
         }
-        let port = identity::port(&self.quinistry.spec, number - 1);
+        let port = naming::port(&self.quinistry.spec, number - 1);
         self.digest.as_ref().map(|digest| format!("localhost:{port}/{REPOSITORY}@{digest}"))
     }
 
     fn actions(&self) -> Vec<Action> {
-        let mut actions = self.seed.as_ref().map(Seed::actions).unwrap_or_default();
+        let mut actions = self.seed.as_ref().map(SeedView::actions).unwrap_or_default();
         for view in &self.views {
             actions.extend(view.to_apply().into_iter().map(|set| Action::Apply(Box::new(set.clone()))));
         }
@@ -262,18 +273,19 @@ impl<'a> Chain<'a> {
         }));
         if self.proven() == self.views.len() && !self.views.is_empty() {
             match &self.seed {
-                Some(seed) => actions.extend(seed.old(self.now)),
-                None => actions.extend(seed::leftovers(self.observed)),
+                Some(seed) => actions.extend(seed.unneeded_parts(self.now)),
+                None => actions.extend(seed::all_parts(self.observed)),
             }
         }
         actions
     }
 
-    /// Carriers that no node has any more; all of them, once generation 1 stands on a bootstrap image.
+    /// Returns the deletion of sets whose carrier no node has any more, and of all sets of generation 0 once
+    /// generation 1 is proven on a bootstrap image.
     fn surplus_seed(&self) -> impl Iterator<Item = Action> {
         let standing = self.seed.is_some() || self.proven() > 0;
-        let wanted = |set: &DaemonSet| {
-            let mut carriers = self.seed.iter().flat_map(Seed::carriers);
+        let wanted = |set: &ObservedDaemonSet| {
+            let mut carriers = self.seed.iter().flat_map(SeedView::carriers);
             carriers.any(|(key, _)| set.carrier.as_deref() == Some(key))
         };
         self.observed.sets_of(0).filter(move |set| standing && !set.deleting && !wanted(set)).map(|set| {
@@ -281,8 +293,8 @@ impl<'a> Chain<'a> {
         })
     }
 
-    /// The highest generation that is one too many, unless it is already on its way out: the next one down waits for
-    /// its absence, pods included, so that nothing outlives what it was pulled from.
+    /// Returns the deletion of the highest surplus generation, unless it is being deleted already. The next
+    /// one down waits until set and pods are gone, so that no generation outlives the one it was pulled from.
     fn surplus(&self) -> Option<Action> {
         let wanted = self.quinistry.spec.generations;
         let sets = self.observed.daemon_sets.iter().map(|set| set.generation);
@@ -293,17 +305,17 @@ impl<'a> Chain<'a> {
         Some(Action::Delete { namespace: set.namespace.clone(), name: set.name.clone(), generation: highest })
     }
 
-    /// Pods whose pulls back off, and that were made before their predecessor on the node became Ready: they never
-    /// started, or their node has lost its images since. A pod that is younger had its chance, and replacing it again
-    /// and again would hide what is wrong.
-    fn stuck(&self) -> impl Iterator<Item = &'a Pod> {
+    /// Returns the pods whose pulls back off and that were created before their predecessor on the node
+    /// became Ready: they never started, or their node has lost its images since. A younger pod had its
+    /// chance, and replacing it again and again would hide the problem.
+    fn stuck(&self) -> impl Iterator<Item = &'a ObservedPod> {
         let seed = self.seed.as_ref();
         self.views.iter().filter(|view| view.is_current()).flat_map(move |view| {
             view.pods.iter().copied().filter(move |pod| {
                 if view.number == 0 {
                     return view.is_of_current_template(pod) && seed.is_some_and(|seed| seed.is_stale(pod));
                 }
-                // The kubelet tells of a back-off only when it next looks at the pod, and that is when it is over.
+                // The kubelet reports a back-off only at its next sync of the pod, when the back-off is over.
                 let waits = pod.waiting.as_ref().is_some_and(|(reason, _)| {
                     matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff")
                 });
@@ -318,12 +330,12 @@ impl<'a> Chain<'a> {
         })
     }
 
-    /// The generation that one is pulled from.
-    fn below(&self, view: &View<'_>) -> Option<&View<'a>> {
+    /// Returns the generation that another one is pulled from.
+    fn below(&self, view: &GenerationView<'_>) -> Option<&GenerationView<'a>> {
         self.views.iter().find(|below| below.number == view.number - 1)
     }
 
-    fn is_on_a_ready_node(&self, pod: &Pod) -> bool {
+    fn is_on_a_ready_node(&self, pod: &ObservedPod) -> bool {
         self.nodes.of(pod).is_some_and(|node| node.ready)
     }
 
@@ -338,7 +350,7 @@ impl<'a> Chain<'a> {
             .filter(|pod| {
                 !matches!(
                     self.observed.fetched.get(&pod.start),
-                    Some(Fetched::Whole(_) | Fetched::Corrupt(_))
+                    Some(FetchResult::Whole(_) | FetchResult::Corrupt(_))
                 )
             })
             .filter_map(|pod| Some(VerifyRequest { start: pod.start.clone(), ip: pod.ip.clone()? }))
@@ -348,7 +360,8 @@ impl<'a> Chain<'a> {
         requests
     }
 
-    /// Returns the status of each generation. `joining`: all are proven but on nodes that have just joined.
+    /// Returns the status of each generation. `joining`: all are proven except on nodes that have just
+    /// joined.
     fn statuses(&self, joining: bool) -> Vec<GenerationStatus> {
         self.views.iter().map(|view| view.status(self, joining)).collect()
     }
@@ -362,13 +375,13 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// Derives a generation's state from these signs.
-fn state(view: &View<'_>, proven: bool, failure: Option<Reason>) -> GenerationState {
+/// Derives a generation's state from its pods.
+fn state(view: &GenerationView<'_>, proven: bool, failure: Option<Reason>) -> GenerationState {
     let differs = matches!(failure, Some(Reason::DigestMismatch | Reason::BootstrapDigestDiffers));
     match () {
         () if !view.exists() && !view.reachable => GenerationState::Waiting,
         () if differs => GenerationState::Failed,
-        // As in the condition: what is wrong where it is not waited for takes nothing away.
+        // As in the condition: a problem on a node that the chain does not wait for changes nothing.
         () if proven => GenerationState::Ready,
         () if failure.is_some() => GenerationState::Failed,
         () if view.is_rolled_out() => GenerationState::Verifying,

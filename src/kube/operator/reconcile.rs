@@ -1,48 +1,49 @@
-//! One look at one resource: the order of the steps, what is remembered between them, and what to do when one fails.
-//! Called by the driver, for each resource about which something may have changed.
+//! Reconcile: the order of the steps for one resource, the state that is kept between them, and the reaction
+//! to failures. Called by the driver for each resource that may have changed.
+
+mod carry_out;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::DaemonSet as DaemonSetToApply;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
 
-use super::apply::{Applied, apply, exists};
 use super::claims::{self, Claim};
-use super::metrics::{Look, Write};
-use super::observed::{Asked, DaemonSet, Fetched, Observed, Refusal, Rejection};
-use super::plan::{self, Action, Lacking, Missing, Plan, Step, VerifyRequest};
-use super::resource::{Identity, Resource, Watched};
+use super::metrics::{VerificationResult, Write};
+use super::observed::{FetchResult, ObservedState, QueryStage, Refusal};
+use super::plan::{self, Missing, MissingSince, PlanNeed, ReconcilePlan, Requeue, VerifyRequest};
+use super::resource::{ResourceIdentity, ValidResource, WatchedResource};
 use super::rival::Rival;
-use super::{Category, Operator, OperatorError, build, error, events, observe, pieces, report};
-use crate::crd::{QuinistryStatus, Reason};
+use super::{Category, Operator, OperatorError, events, observe, report, seed_parts};
+use crate::crd::QuinistryStatus;
 use crate::one_line::one_line;
 
-/// When to look again although nothing changed: watches may lose something.
-pub(super) const SAFETY_NET: Duration = Duration::from_mins(5);
+use carry_out::ApplyOutcome;
 
-/// When to look again while something is awaited that no watch tells of.
-const WAITING: Duration = Duration::from_secs(5);
+/// Interval at which every resource is planned without a change: watches may lose events.
+pub(super) const RESYNC_PERIOD: Duration = Duration::from_mins(5);
 
-/// How often status tells that a generation has got further, when nothing else is new.
-const PROGRESS: Duration = Duration::from_secs(1);
+/// Interval at which a resource is planned while a change is awaited that no watch may show.
+const RECHECK_DELAY: Duration = Duration::from_secs(5);
 
-/// Stands for the hash of what was applied where a seed's `ConfigMap` was refused.
-const PIECE: &str = "piece";
+/// Shortest interval between writes of status that show nothing but progress.
+const PROGRESS_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Delay before the next look after the API server knew better than the watch: by then the watch has mostly
-/// caught up.
-const LAGGING: Duration = Duration::from_secs(1);
+/// Delay of the next plan after the API server was ahead of the watch: by then the watch has usually caught
+/// up.
+const STALE_WATCH_DELAY: Duration = Duration::from_secs(1);
 
 impl Operator {
-    /// Looks, and does what is to be done; when to look again.
-    pub(super) async fn reconcile(self: &Arc<Self>, resource: &Watched) -> Result<Next, OperatorError> {
-        // Whoever comes to lead is asked to look at all of them, and so is whoever sees all again: acting on half of the
-        // picture would create what is there already, and on an old one what is not its turn.
+    /// Plans a resource and carries the plan out; returns the time of the next reconcile.
+    pub(super) async fn reconcile(
+        self: &Arc<Self>,
+        resource: &WatchedResource,
+    ) -> Result<Next, OperatorError> {
+        // Becoming leader and completing all lists both request every resource again. Acting on incomplete
+        // caches would create what exists already, and acting on outdated ones would act too early.
         if !self.leadership.holds() || !self.is_synced() {
             return Ok(Next::await_change());
         }
@@ -50,8 +51,8 @@ impl Operator {
         match self.claim(resource).await {
             Ok(Claim::Ours) => self.metrics.claimed(&resource.identity().uid),
             Ok(Claim::Theirs(holder)) => {
-                self.stand_by(resource.identity(), &holder).await;
-                return Ok(Next::requeue(claims::PERIOD));
+                self.report_holder(resource.identity(), &holder).await;
+                return Ok(Next::requeue(claims::RENEW_PERIOD));
             }
             Err(error) => {
                 self.metrics.reconciled(started.elapsed(), Some(error.category()));
@@ -59,401 +60,293 @@ impl Operator {
             }
         }
         let result = match resource.resource() {
-            Ok(quinistry) => self.steps(resource, quinistry).await,
-            Err(unfit) => self.refuse(resource, &unfit.plan()).await,
+            Ok(quinistry) => self.run_steps(resource, quinistry).await,
+            Err(unfit) => self.report_invalid(resource, &unfit.plan()).await,
         };
         self.metrics.reconciled(started.elapsed(), result.as_ref().err().map(OperatorError::category));
         if result.is_ok() {
-            self.memories.succeeded(resource.identity());
+            self.histories.reset_failures(resource.identity());
         }
         result
     }
 
-    async fn claim(&self, resource: &Watched) -> Result<Claim, OperatorError> {
+    async fn claim(&self, resource: &WatchedResource) -> Result<Claim, OperatorError> {
         let namespace = &resource.identity().namespace;
         let owners = claims::owners(self).remove(namespace).unwrap_or_default();
-        self.claims.of(namespace, &owners).await
+        self.claims.holder(namespace, &owners).await
     }
 
-    /// Says that another operator looks after a resource, once. Status is that operator's.
-    async fn stand_by(&self, resource: &Identity, holder: &str) {
+    /// Reports once that another operator looks after a resource. The status belongs to that operator.
+    async fn report_holder(&self, resource: &ResourceIdentity, holder: &str) {
         self.metrics.unclaimed(&resource.uid);
-        if self.memories.stands_by(resource, holder) {
-            let Identity { namespace, name, .. } = resource;
+        if self.histories.record_holder(resource, holder) {
+            let ResourceIdentity { namespace, name, .. } = resource;
             tracing::warn!(namespace, name, holder, "resource claimed by another operator, doing nothing");
-            events::publish(&self.recorder, resource, vec![events::claimed(holder)]).await;
+            events::publish(&self.recorder, resource, vec![events::claimed_by_another(holder)]).await;
         }
     }
 
-    /// Returns the set as rejected, while another writer undoes it again and again.
-    fn contested(&self, quinistry: &Resource, set: &DaemonSetToApply) -> Option<Rejection> {
-        let (name, applied) = (set.name_any(), build::applied(set));
-        let (times, _) = self.memories.contested(&quinistry.identity, &name, applied)?;
-        let message = format!(
-            "DaemonSet {name} was applied {times} times, and each time another writer has changed it; is there a second \
-             operator? It is tried less and less often"
-        );
-        Some(Rejection { applied: applied.into(), reason: Reason::Contested, message })
-    }
-
-    /// Says that nothing can be made of a resource. What runs goes on running.
-    async fn refuse(&self, resource: &Watched, plan: &Plan) -> Result<Next, OperatorError> {
-        // A refused resource is not observed, so what a node lacked before says nothing about the time after.
-        self.memories.lack(resource.identity(), Lacking::default());
+    /// Reports an invalid resource. Running pods keep running.
+    async fn report_invalid(
+        &self,
+        resource: &WatchedResource,
+        plan: &ReconcilePlan,
+    ) -> Result<Next, OperatorError> {
+        // An invalid resource is not observed, so earlier times of missing pods mean nothing later.
+        self.histories.record_missing_since(resource.identity(), MissingSince::default());
         if !resource.identity().is_leaving {
             self.report(resource, plan, false).await?;
         }
-        self.forget();
-        Ok(Next::requeue(jittered(SAFETY_NET, resource.identity())))
+        self.prune();
+        Ok(Next::requeue(jittered(RESYNC_PERIOD, resource.identity())))
     }
 
-    async fn steps(self: &Arc<Self>, watched: &Watched, quinistry: &Resource) -> Result<Next, OperatorError> {
+    async fn run_steps(
+        self: &Arc<Self>,
+        watched: &WatchedResource,
+        quinistry: &ValidResource,
+    ) -> Result<Next, OperatorError> {
         let identity = &quinistry.identity;
-        // observe (client required for seeds alone), plan and build (pure)
+        // observe (client required only for seeds), plan and build (pure)
         let (mut parts, mut altered) = (Vec::new(), BTreeSet::new());
         if quinistry.spec.seed.is_some() || self.observe(quinistry).daemon_set(0).is_some() {
-            // Their first list makes this run again.
-            let Some(found) = self.pieces.of(self, quinistry)? else {
-                return Ok(Next::requeue(pieces::PATIENCE));
+            // The end of the first list requests this resource again.
+            let Some(found) = self.seed_parts.list(self, quinistry)? else {
+                return Ok(Next::requeue(seed_parts::FIRST_LIST_TIMEOUT));
             };
-            altered = self.pieces.altered(&self.client, quinistry, &found).await?;
+            altered = self.seed_parts.altered(&self.client, quinistry, &found).await?;
             parts = found;
         }
-        let mut observed = Observed { parts, altered, ..self.observe(quinistry) };
-        let mut asked_again = None;
+        let mut observed = ObservedState { parts, altered, ..self.observe(quinistry) };
+        let mut requery = None;
         let mut plan = loop {
-            let asked = match self.plan(quinistry, &observed) {
+            let stage = match self.plan(quinistry, &observed) {
                 // observe (client required)
-                Step::Carriers(nodes) => {
+                PlanNeed::Carriers(nodes) => {
                     observed.running.extend(observe::carriers(&self.client, nodes).await?);
-                    Asked::Carriers
+                    QueryStage::Carriers
                 }
-                Step::Events(missing) => {
-                    (observed.refusals, asked_again) = self.refusals(quinistry, &missing, &observed).await?;
-                    Asked::Events
+                PlanNeed::Events(missing) => {
+                    (observed.refusals, requery) = self.refusals(quinistry, &missing, &observed).await?;
+                    QueryStage::Events
                 }
                 // verify (client required)
-                Step::Fetch(plan) => {
+                PlanNeed::Fetch(plan) => {
                     if !self.verify(quinistry, &plan.verify).await {
                         break plan;
                     }
-                    Asked::Pods
+                    QueryStage::Pods
                 }
-                Step::Ready(plan) => break plan,
+                PlanNeed::Ready(plan) => break plan,
             };
-            observed = self.observe_again(quinistry, observed, asked);
+            observed = self.observe_again(quinistry, observed, stage);
         };
-        if plan.gone {
+        if plan.requeue == Requeue::Never {
             return Ok(Next::await_change());
         }
-        self.memories.lack(identity, plan.lacking.clone());
+        self.histories.record_missing_since(identity, plan.missing_since.clone());
         // apply (client required)
-        let failure = match self.apply(quinistry, &plan, &observed).await {
-            Ok(Planned::Anew) => return Ok(Next::requeue(LAGGING)),
-            Ok(Planned::Contested(rejection)) => {
+        let failure = match self.carry_out(quinistry, &plan, &observed).await {
+            Ok(ApplyOutcome::Outdated) => return Ok(Next::requeue(STALE_WATCH_DELAY)),
+            Ok(ApplyOutcome::Contested(rejection)) => {
                 observed.rejection = Some(rejection);
-                plan = self.plan_with_what_is_known(quinistry, &observed);
+                plan = self.replan(quinistry, &observed);
                 Ok(())
             }
             result => result.map(drop),
         };
-        if let Some(rejection) = self.memories.rejection(identity) {
+        if let Some(rejection) = self.histories.rejection(identity) {
             observed.rejection = Some(rejection);
-            plan = self.plan_with_what_is_known(quinistry, &observed);
+            plan = self.replan(quinistry, &observed);
         }
-        // Just started, it has yet to look at what may stand there for long: that is no reason to take Ready away.
-        // Whoever answers late, or not at all, makes this run again.
-        if plan.looking && !self.memories.has_reported(identity) {
+        // Right after its start the operator has not verified pods that may have been Ready for long: that is
+        // no reason to take Ready away. A late result or the next try runs this again.
+        if plan.is_unverified && !self.histories.has_reported(identity) {
             failure?;
-            return Ok(Next::requeue(WAITING));
+            return Ok(Next::requeue(RECHECK_DELAY));
         }
-        // report (client required): also after a failure, so that what is known is known to people
+        // report (client required), also after a failure, so that the user sees what is known
         let later = self.report(watched, &plan, failure.is_ok()).await?;
         failure?;
-        self.forget();
-        let again = if plan.waiting { WAITING } else { jittered(SAFETY_NET, identity) };
-        let again = [later, asked_again, plan.due].into_iter().flatten().fold(again, Duration::min);
-        Ok(Next::requeue(again.min(self.eyes.next(&plan.verify).unwrap_or(again))))
+        self.prune();
+        let again = match plan.requeue {
+            Requeue::Soon { .. } => RECHECK_DELAY,
+            Requeue::Idle | Requeue::Never => jittered(RESYNC_PERIOD, identity),
+        };
+        let again =
+            [later, requery, plan.requeue.deadline()].into_iter().flatten().fold(again, Duration::min);
+        Ok(Next::requeue(again.min(self.verifier.next_due(&plan.verify).unwrap_or(again))))
     }
 
-    fn plan(&self, quinistry: &Resource, observed: &Observed) -> Step {
+    fn plan(&self, quinistry: &ValidResource, observed: &ObservedState) -> PlanNeed {
         self.timed(|| plan::plan(quinistry, observed, Timestamp::now()))
     }
 
-    fn plan_with_what_is_known(&self, quinistry: &Resource, observed: &Observed) -> Box<Plan> {
-        self.timed(|| Box::new(plan::with_what_is_known(quinistry, observed, Timestamp::now())))
+    fn replan(&self, quinistry: &ValidResource, observed: &ObservedState) -> Box<ReconcilePlan> {
+        self.timed(|| Box::new(plan::plan_as_observed(quinistry, observed, Timestamp::now())))
     }
 
     fn timed<T>(&self, plan: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let planned = plan();
-        self.pace.planned(begun.elapsed());
+        self.debounce.record_plan(begun.elapsed());
         planned
     }
 
-    /// Observes what the watches have brought while something was waited for, beside what was asked.
-    fn observe_again(&self, quinistry: &Resource, before: Observed, asked: Asked) -> Observed {
-        let Observed { refusals, parts, altered, running, .. } = before;
-        Observed { refusals, parts, altered, running, asked, ..self.observe(quinistry) }
+    /// Observes the state of the watches again after a query, and keeps the results of queries.
+    fn observe_again(
+        &self,
+        quinistry: &ValidResource,
+        before: ObservedState,
+        queried: QueryStage,
+    ) -> ObservedState {
+        let ObservedState { refusals, parts, altered, running, .. } = before;
+        ObservedState { refusals, parts, altered, running, queried, ..self.observe(quinistry) }
     }
 
-    fn observe(&self, quinistry: &Resource) -> Observed {
+    fn observe(&self, quinistry: &ValidResource) -> ObservedState {
         let identity = &quinistry.identity;
         let pods = self.pods.select(|pod| pod.claims(identity));
         let rivals = self.rivals();
-        // Alone it competes with no other.
+        // A single resource has no competitors.
         let holdings = if rivals.len() > 1 {
             observe::holdings(&rivals, &self.daemon_sets.select(|_| true), &self.pods.select(|_| true))
         } else {
             BTreeMap::new()
         };
-        Observed {
+        ObservedState {
             nodes: self.nodes.select(|_| true),
             daemon_sets: self.daemon_sets.select(|set| set.is_of(identity)),
-            fetched: self.eyes.found(pods.iter().map(|pod| &pod.start)),
+            fetched: self.verifier.results(pods.iter().map(|pod| &pod.start)),
             pods,
             rivals,
             holdings,
             refusals: Vec::new(),
-            lacking: self.memories.lacking(identity),
-            rejection: self.memories.rejection(identity),
-            own: self.pieces.own(),
-            ..Observed::default()
+            missing_since: self.histories.missing_since(identity),
+            rejection: self.histories.rejection(identity),
+            own: self.seed_parts.own_executable(),
+            ..ObservedState::default()
         }
     }
 
-    /// Returns all resources whose specification can be decoded, as others see them.
+    /// Returns all resources whose specification can be decoded, as rivals.
     fn rivals(&self) -> Vec<Arc<Rival>> {
         self.resources.state().iter().filter_map(|resource| resource.rival().cloned()).collect()
     }
 
-    /// Why pods are missing; and when to ask again, if that was asked a moment ago: for thousands of nodes the controller
-    /// makes pods for minutes, and each of them is a reason to plan anew.
+    /// Returns the reasons for missing pods, and the time until the next query if the last one was a moment
+    /// ago: with thousands of nodes the controller creates pods for minutes, and each of them causes a plan.
     async fn refusals(
         &self,
-        quinistry: &Resource,
+        quinistry: &ValidResource,
         missing: &Missing,
-        observed: &Observed,
+        observed: &ObservedState,
     ) -> Result<(Vec<Refusal>, Option<Duration>), OperatorError> {
-        if let Some((known, left)) = self.memories.refused(&quinistry.identity, missing, WAITING) {
+        if let Some((known, left)) =
+            self.histories.recent_refusals(&quinistry.identity, missing, RECHECK_DELAY)
+        {
             return Ok((known, Some(left)));
         }
         let found = observe::refusals(&self.client, quinistry, missing, observed).await?;
-        self.memories.refuse(&quinistry.identity, missing.clone(), found.clone());
+        self.histories.record_refusals(&quinistry.identity, missing.clone(), found.clone());
         Ok((found, None))
     }
 
-    /// Fetches from pods; returns false if none of them was due.
-    async fn verify(&self, quinistry: &Resource, requests: &[VerifyRequest]) -> bool {
+    /// Verifies pods; returns false if none of them was due.
+    async fn verify(&self, quinistry: &ValidResource, requests: &[VerifyRequest]) -> bool {
         let (metrics, queue) = (self.metrics.clone(), self.requests.clone());
         let resource = ObjectRef::new(quinistry.name()).within(quinistry.namespace());
-        let tell = move |fetched: &Fetched, late| {
+        let on_verified = move |fetched: &FetchResult, late| {
             metrics.looked(match fetched {
-                Fetched::Whole(_) => Look::Whole,
-                Fetched::Corrupt(_) => Look::Corrupt,
-                Fetched::Failed(_) => Look::Failed,
+                FetchResult::Whole(_) => VerificationResult::Whole,
+                FetchResult::Corrupt(_) => VerificationResult::Corrupt,
+                FetchResult::Failed(_) => VerificationResult::Failed,
             });
             if late {
                 let _ = queue.send(resource.clone());
             }
         };
-        self.eyes.look(requests, Arc::new(tell)).await
+        self.verifier.verify(requests, Arc::new(on_verified)).await
     }
 
-    async fn apply(
-        &self,
-        quinistry: &Resource,
-        plan: &Plan,
-        observed: &Observed,
-    ) -> Result<Planned, OperatorError> {
-        let identity = &quinistry.identity;
-        let Identity { namespace, name, .. } = identity;
-        let own = self.pieces.cut(quinistry);
-        let mut is_asked = false;
-        let rejected = observed.rejection.as_ref().map(|rejection| rejection.applied.as_str());
-        for action in &plan.actions {
-            if let Action::Apply(set) = action
-                && let Some(rejection) = self.contested(quinistry, set)
-            {
-                // Later actions of the plan depend on this one.
-                return Ok(Planned::Contested(rejection));
-            }
-            if matches!(action, Action::Restore { .. }) && rejected == Some(PIECE) {
-                // Refused a moment ago, and what follows stands on it.
-                return Ok(Planned::Done);
-            }
-            // A watch of resources that lags behind, or has lost a deletion, would have what the cluster
-            // collects made again and again.
-            if !is_asked && creates(action, observed) {
-                is_asked = true;
-                if !exists(&self.client, quinistry).await? {
-                    tracing::info!(namespace, name, "resource has changed or is gone, planning again");
-                    return Ok(Planned::Anew);
-                }
-            }
-            match apply(&self.client, quinistry, own.as_ref(), observed, action).await {
-                Ok(applied) => {
-                    if let Action::Apply(set) = action {
-                        self.memories.apply(identity, &set.name_any(), build::applied(set));
-                    }
-                    self.applied(identity, applied).await;
-                }
-                // One node without its carrier is no reason to leave the others.
-                Err(error) if matches!(action, Action::Label { .. }) => {
-                    tracing::warn!(namespace, name, "{}", one_line(&error));
-                }
-                Err(error) => {
-                    let applied = match action {
-                        Action::Apply(set) => Some(build::applied(set)),
-                        // No set: nothing of the plan is left out but this.
-                        Action::Restore { .. } => Some(PIECE),
-                        _ => None,
-                    };
-                    let refused = match (&error, applied) {
-                        (OperatorError::Apply { source, .. }, Some(applied)) => {
-                            error::rejection(source).map(|refused| (applied, refused))
-                        }
-                        // It may be deleted at any moment, which no watch tells.
-                        (OperatorError::Taken { .. }, Some(applied)) => {
-                            Some((applied, (Reason::ApplyRejected, one_line(&error), true)))
-                        }
-                        _ => None,
-                    };
-                    let Some((applied, (reason, message, passes))) = refused else { return Err(error) };
-                    let rejection = Rejection { applied: applied.into(), reason, message };
-                    tracing::warn!(
-                        namespace, name,
-                        reason = %rejection.reason, "refused by the API server: {}", rejection.message
-                    );
-                    self.memories.reject(identity, rejection, passes, SAFETY_NET);
-                    // What follows in the plan stands on this.
-                    return Ok(Planned::Done);
-                }
-            }
-        }
-        Ok(Planned::Done)
-    }
-
-    async fn applied(&self, resource: &Identity, applied: Applied) {
-        match &applied {
-            Applied::Set(_, set) => {
-                self.metrics.wrote(Write::Apply);
-                self.memories.accept(resource);
-                let set = set.as_ref().and_then(|set| observe::daemon_set((**set).clone()));
-                if let Some((key, view)) = set {
-                    self.daemon_sets.put(key, DaemonSet { accepted: true, ..view });
-                }
-            }
-            Applied::Deleted(_) => self.metrics.wrote(Write::Delete),
-            Applied::Replaced(_) => self.metrics.wrote(Write::Replace),
-            Applied::Restored(_) => {
-                self.metrics.wrote(Write::Piece);
-                self.memories.accept(resource);
-            }
-            Applied::Dropped(_) => self.metrics.wrote(Write::Piece),
-            Applied::Labelled(..) => self.metrics.wrote(Write::Label),
-            Applied::Nothing => return,
-        }
-        if let Some(event) = events::of_action(&applied) {
-            let Identity { namespace, name, .. } = resource;
-            tracing::info!(namespace, name, "{}", event.note.as_deref().unwrap_or_default());
-            events::publish(&self.recorder, resource, vec![event]).await;
-        }
-    }
-
-    /// Says what is new; or when, if that can wait, and may.
+    /// Writes status if anything is new, or returns the time until a write that can wait.
     async fn report(
         &self,
-        watched: &Watched,
-        plan: &Plan,
+        watched: &WatchedResource,
+        plan: &ReconcilePlan,
         may_wait: bool,
     ) -> Result<Option<Duration>, OperatorError> {
         let (resource, generations) = (watched.identity(), watched.generations());
         let ready = QuinistryStatus::proven(&plan.generations);
         let desired = usize::try_from(generations).unwrap_or_default();
-        self.metrics.reported(&resource.uid, desired, ready, &plan.words);
-        let reported = self.memories.reported(resource);
+        self.metrics.reported(&resource.uid, desired, ready, &plan.conditions);
+        let reported = self.histories.reported(resource);
         let before = reported.as_ref().or(watched.status());
         let status = report::status(resource, generations, plan, before, Timestamp::now());
         if before == Some(&status) {
-            self.memories.report(resource, status);
+            self.histories.record_report(resource, status);
             return Ok(None);
         }
         if may_wait
-            && before.is_some_and(|before| report::is_mere_progress(before, &status))
-            && let Some(pause) = self.memories.written(resource).and_then(|ago| PROGRESS.checked_sub(ago))
+            && before.is_some_and(|before| report::differs_only_in_counts(before, &status))
+            && let Some(pause) = self
+                .histories
+                .since_last_write(resource)
+                .and_then(|ago| PROGRESS_REPORT_INTERVAL.checked_sub(ago))
         {
             return Ok(Some(pause));
         }
-        let version = self.memories.version(resource);
+        let version = self.histories.version(resource);
         let written = match report::write(&self.client, resource, &status, version).await {
-            // Deleted in the meantime.
+            // The resource was deleted since the plan.
             Err(error) if error.category() == Category::NotFound => return Ok(None),
             written => written?,
         };
         self.metrics.wrote(Write::Status);
-        self.memories.wrote(resource, written);
+        self.histories.record_write(resource, written);
         let news = events::of_change(before, &status);
-        self.memories.report(resource, status);
+        self.histories.record_report(resource, status);
         events::publish(&self.recorder, resource, news).await;
         Ok(None)
     }
 
-    /// After a failure: when to try again.
-    pub(super) fn after(&self, resource: &Identity, error: &OperatorError) -> Next {
-        let failures = self.memories.failed(resource);
-        // The object that the plan rests on has changed since; the precondition is there for that.
+    /// Returns the time of the next try after a failure.
+    pub(super) fn retry_after(&self, resource: &ResourceIdentity, error: &OperatorError) -> Next {
+        let failures = self.histories.record_failure(resource);
+        // The object was changed since the plan, which the precondition of the write detects.
         let is_usual = error.category() == Category::Conflict && failures == 1;
         let Some(pause) = error.category().pause(failures) else {
-            // Whoever comes to lead looks at it.
+            // Becoming leader requests every resource.
             return Next::await_change();
         };
-        let Identity { namespace, name, .. } = resource;
+        let ResourceIdentity { namespace, name, .. } = resource;
         let error = one_line(error);
         if is_usual {
-            tracing::info!(namespace, name, retry = ?pause, "planning again: {error}");
+            tracing::info!(namespace, name, retry = ?pause, error, "write conflicted, planning again");
         } else {
-            tracing::warn!(namespace, name, retry = ?pause, "reconcile failed: {error}");
+            tracing::warn!(namespace, name, retry = ?pause, error, "reconcile failed");
         }
         Next::requeue(pause)
     }
 
-    /// Drops what is remembered of resources and pods that are no more.
-    fn forget(&self) {
+    /// Removes the state of resources and pods that no longer exist.
+    fn prune(&self) {
         let resources = self.resources.state();
         let alive: BTreeSet<&str> =
             resources.iter().map(|resource| resource.identity().uid.as_str()).collect();
-        self.memories.keep(&alive);
+        self.histories.retain(&alive);
         self.metrics.keep(|uid| alive.contains(uid));
-        self.pieces.forget();
+        self.seed_parts.prune();
         let pods = self.pods.select(|_| true);
-        if self.eyes.remembered() > pods.len() {
-            self.eyes.keep(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
+        if self.verifier.len() > pods.len() {
+            self.verifier.retain(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
         }
     }
 }
 
-/// Outcome of a plan.
-enum Planned {
-    /// The plan was carried out, as far as it could be.
-    Done,
-    /// The plan was made for a resource that no longer exists, or has changed.
-    Anew,
-    /// Another writer undoes it again and again, so it waits.
-    Contested(Rejection),
-}
-
-/// Returns true if an action makes something that is not there.
-fn creates(action: &Action, observed: &Observed) -> bool {
-    match action {
-        Action::Apply(set) => !observed.daemon_sets.iter().any(|live| live.name == set.name_any()),
-        Action::Restore { .. } => true,
-        _ => false,
-    }
-}
-
-/// Up to a tenth more, by the resource's UID, so that not all are looked at in the same moment.
-fn jittered(duration: Duration, resource: &Identity) -> Duration {
+/// Adds up to a tenth, derived from the resource's UID, so that not all resources are planned at the same
+/// moment.
+fn jittered(duration: Duration, resource: &ResourceIdentity) -> Duration {
     let spread =
         resource.uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 100;
     duration + duration / 1000 * spread

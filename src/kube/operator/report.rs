@@ -1,7 +1,7 @@
-//! Report: from a plan to status, and onto the server if it says anything new.
+//! Report: turns a plan into status, and writes it if anything is new.
 //!
-//! [`status`] is pure; [`write()`] takes a client. The old status tells only what is new: since when a condition has
-//! been as it is, and whether anything is to be written.
+//! [`status`] is pure; [`write()`] takes a client. The old status has two uses: to keep the transition times
+//! of conditions, and to skip a write that changes nothing.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -10,31 +10,31 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::error::OperatorError;
-use super::plan::Plan;
-use super::resource::Identity;
+use super::plan::ReconcilePlan;
+use super::resource::ResourceIdentity;
 use crate::api::names::{API_VERSION, KIND, managers};
 use crate::api::types;
 use crate::crd::{GenerationStatus, MAX_DEVIATIONS, QuinistryStatus};
 
-/// Returns what is to be said of a resource now that wants so many generations.
+/// Returns the status of a resource that wants this number of generations.
 #[must_use]
 pub(super) fn status(
-    resource: &Identity,
+    resource: &ResourceIdentity,
     generations: i32,
-    plan: &Plan,
+    plan: &ReconcilePlan,
     before: Option<&QuinistryStatus>,
     now: Timestamp,
 ) -> QuinistryStatus {
     let generation = resource.generation;
-    let conditions = plan.words.all().map(|(kind, said)| {
+    let conditions = plan.conditions.all().map(|(kind, condition)| {
         let earlier = before
             .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == kind))
-            .filter(|earlier| earlier.status == said.status);
+            .filter(|earlier| earlier.status == condition.status);
         Condition {
             type_: kind.into(),
-            status: said.status.into(),
-            reason: said.reason.to_string(),
-            message: said.message.clone(),
+            status: condition.status.into(),
+            reason: condition.reason.to_string(),
+            message: condition.message.clone(),
             observed_generation: Some(generation),
             last_transition_time: earlier.map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
         }
@@ -49,9 +49,9 @@ pub(super) fn status(
     }
 }
 
-/// Whether only numbers differ: how far a generation is, which changes with every pod.
+/// Returns true if only numbers and messages differ, which change with every pod of a rollout.
 #[must_use]
-pub(super) fn is_mere_progress(before: &QuinistryStatus, now: &QuinistryStatus) -> bool {
+pub(super) fn differs_only_in_counts(before: &QuinistryStatus, now: &QuinistryStatus) -> bool {
     let outline = |status: &QuinistryStatus| QuinistryStatus {
         conditions: status
             .conditions
@@ -68,10 +68,10 @@ pub(super) fn is_mere_progress(before: &QuinistryStatus, now: &QuinistryStatus) 
     outline(before) == outline(now)
 }
 
-/// Writes status upon a version of the resource, and returns the version that comes of it. (Client required.)
+/// Writes status upon a version of the resource, and returns the resulting version. (Client required.)
 pub(super) async fn write(
     client: &Client,
-    resource: &Identity,
+    resource: &ResourceIdentity,
     status: &QuinistryStatus,
     version: Option<String>,
 ) -> Result<Option<String>, OperatorError> {
@@ -79,7 +79,7 @@ pub(super) async fn write(
     let patch = json!({
         "apiVersion": API_VERSION,
         "kind": KIND,
-        // A namesake that was made in the meantime must not get it.
+        // The UID keeps the status from a namesake that was created after the plan.
         "metadata": {"uid": resource.uid, "resourceVersion": version},
         "status": status,
     });

@@ -1,8 +1,8 @@
-//! A resource, parsed once: who it is, and its specification if that can be carried out.
+//! A resource, parsed once: its identity, and its specification if that is valid.
 //!
-//! A resource of another version of the definition, or with a number that does not fit, is neither obeyed as
-//! it was before nor taken for deleted: it is told to be invalid until it can be read, and so is one that asks for what
-//! cannot be done. Made by `watches`, read by the driver; everything behind it trusts the types.
+//! A resource of another version of the definition, or with a number that does not fit, neither counts as it
+//! was before nor as deleted: it is reported as invalid until it can be read, and so is one with an
+//! impossible specification. Created by `watches`, read by the driver; all other code trusts the types.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ use quinistry_oci::Digest;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::plan::{Plan, Share, Valid, validate};
+use super::plan::{ReconcilePlan, Share, ValidSpec, validate};
 use super::rival::Rival;
 use crate::api::names::{API_VERSION, KIND};
 use crate::api::types;
@@ -24,14 +24,14 @@ use crate::crd::{MAX_GENERATIONS, Quinistry, QuinistrySpec, QuinistryStatus};
 use crate::lenient::Guarded;
 use crate::one_line::cut;
 
-/// What the API server knows every resource by, whatever its specification holds.
+/// Identity of a resource on the API server, independent of its specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct ResourceIdentity {
     /// Namespace of the resource.
     pub namespace: String,
     /// Name of the resource.
     pub name: String,
-    /// UID of the resource: no other ever has it.
+    /// UID of the resource, unique over time.
     pub uid: String,
     /// `metadata.generation`, of the specification.
     pub generation: i64,
@@ -45,10 +45,10 @@ pub(super) struct Identity {
 
 /// A resource whose specification can be carried out.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Resource {
-    /// Who it is.
-    pub identity: Identity,
-    /// What it asks for.
+pub(super) struct ValidResource {
+    /// Identity of the resource.
+    pub identity: ResourceIdentity,
+    /// Specification of the resource.
     pub spec: Arc<QuinistrySpec>,
     /// `spec.digest`, parsed.
     pub digest: Option<Digest>,
@@ -60,32 +60,32 @@ pub(super) struct Resource {
     pub tolerated: Share,
 }
 
-/// Why nothing can be made of a specification.
+/// Reason why a specification cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub(super) enum SpecError {
     /// The specification cannot be decoded, for this reason.
     Unreadable(String),
-    /// The specification asks for what cannot be done, for this reason.
+    /// The specification is invalid, for this reason.
     Invalid(String),
 }
 
 /// A resource as the watch brought it.
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
-    /// Metadata, by which the store knows the resource.
+pub(super) struct WatchedResource {
+    /// Metadata, the key of the resource in the store.
     metadata: ObjectMeta,
-    identity: Identity,
-    resource: Result<Arc<Resource>, Unfit>,
-    /// The resource as others see it, if its specification can be decoded.
+    identity: ResourceIdentity,
+    resource: Result<Arc<ValidResource>, SpecError>,
+    /// The resource as a rival of others, if its specification can be decoded.
     rival: Option<Arc<Rival>>,
-    /// How many generations are wanted, as far as that much can be read.
+    /// Number of wanted generations, as far as it can be read.
     generations: i32,
     status: Option<QuinistryStatus>,
 }
 
-// === impl Identity ===
+// === impl ResourceIdentity ===
 
-impl Identity {
+impl ResourceIdentity {
     /// Reads metadata; fails with the field that is missing.
     pub(super) fn of(metadata: &ObjectMeta) -> Result<Self, &'static str> {
         let text = |field: &Option<String>, name| field.clone().filter(|text| !text.is_empty()).ok_or(name);
@@ -130,26 +130,26 @@ impl Identity {
     }
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for ResourceIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 
-// === impl Resource ===
+// === impl ValidResource ===
 
-impl Resource {
+impl ValidResource {
     /// Parses a resource whose specification was decoded.
-    pub(super) fn parse(quinistry: &Quinistry) -> Result<Self, Unfit> {
-        let identity = Identity::of(&quinistry.metadata)
-            .map_err(|missing| Unfit::Unreadable(format!("{missing} is missing")))?;
+    pub(super) fn parse(quinistry: &Quinistry) -> Result<Self, SpecError> {
+        let identity = ResourceIdentity::of(&quinistry.metadata)
+            .map_err(|missing| SpecError::Unreadable(format!("{missing} is missing")))?;
         Self::new(identity, Arc::new(quinistry.spec.clone()))
     }
 
-    fn new(identity: Identity, spec: Arc<QuinistrySpec>) -> Result<Self, Unfit> {
-        let valid = validate(&identity.name, &spec).map_err(Unfit::Invalid)?;
-        // Without `..`, so that what is parsed one day is not forgotten here.
-        let Valid { digest, executable, max_unavailable, tolerated } = valid;
+    fn new(identity: ResourceIdentity, spec: Arc<QuinistrySpec>) -> Result<Self, SpecError> {
+        let valid = validate(&identity.name, &spec).map_err(SpecError::Invalid)?;
+        // Without `..`, so that a new field cannot be forgotten here.
+        let ValidSpec { digest, executable, max_unavailable, tolerated } = valid;
         Ok(Self { identity, spec, digest, executable, max_unavailable, tolerated })
     }
 
@@ -169,35 +169,35 @@ impl Resource {
     }
 }
 
-// === impl Unfit ===
+// === impl SpecError ===
 
-impl Unfit {
-    /// Plans for such a resource: nothing is done, and that is said.
-    pub(super) fn plan(&self) -> Plan {
+impl SpecError {
+    /// Plans for such a resource: no action, and conditions that tell why.
+    pub(super) fn plan(&self) -> ReconcilePlan {
         match self {
-            Self::Unreadable(why) => Plan::refused(format!(
+            Self::Unreadable(why) => ReconcilePlan::refused(format!(
                 "this operator cannot read the specification: {why}; it may be of another version, then operator and \
                  definition must be brought to the same one"
             )),
-            Self::Invalid(why) => Plan::refused(why.clone()),
+            Self::Invalid(why) => ReconcilePlan::refused(why.clone()),
         }
     }
 }
 
-// === impl Watched ===
+// === impl WatchedResource ===
 
-impl Watched {
-    /// Reads a resource; nothing of an object without name, namespace or UID, which no API server sends.
+impl WatchedResource {
+    /// Reads a resource; `None` for an object without name, namespace or UID, which no API server sends.
     pub(super) fn new(object: Guarded<types::Quinistry>) -> Option<Self> {
         let (mut metadata, spec, status, error) = match object.0 {
             Ok(types::Quinistry { metadata, spec, status }) => (metadata, spec, status, None),
             Err(unreadable) => (unreadable.metadata, Value::Null, Value::Null, Some(unreadable.error)),
         };
-        // Nothing reads these, and they are most of it.
+        // Unused, and the largest part of the object.
         metadata.managed_fields = None;
         metadata.annotations = None;
-        let identity = Identity::of(&metadata)
-            .inspect_err(|missing| tracing::warn!("ignoring a Quinistry without {missing}"))
+        let identity = ResourceIdentity::of(&metadata)
+            .inspect_err(|missing| tracing::warn!(missing, "ignoring Quinistry without identity"))
             .ok()?;
         let decoded: Result<QuinistrySpec, String> = match error {
             Some(error) => Err(error),
@@ -208,32 +208,32 @@ impl Watched {
         let (resource, rival, generations) = match decoded {
             Ok(spec) => {
                 let spec = Arc::new(spec);
-                let resource = Resource::new(identity.clone(), spec.clone()).map(Arc::new);
+                let resource = ValidResource::new(identity.clone(), spec.clone()).map(Arc::new);
                 let generations = spec.generations;
                 let rival = Rival::new(identity.clone(), spec, resource.is_ok(), status.as_ref());
                 (resource, Some(Arc::new(rival)), generations)
             }
-            Err(why) => (Err(Unfit::Unreadable(why)), None, generations(&spec)),
+            Err(why) => (Err(SpecError::Unreadable(why)), None, generations(&spec)),
         };
         Some(Self { metadata, identity, resource, rival, generations, status })
     }
 
     /// Returns the resource if its specification can be carried out, or why not.
-    pub(super) const fn resource(&self) -> Result<&Arc<Resource>, &Unfit> {
+    pub(super) const fn resource(&self) -> Result<&Arc<ValidResource>, &SpecError> {
         self.resource.as_ref()
     }
 
-    /// Returns who the resource is.
-    pub(super) const fn identity(&self) -> &Identity {
+    /// Returns the identity of the resource.
+    pub(super) const fn identity(&self) -> &ResourceIdentity {
         &self.identity
     }
 
-    /// Returns the resource as others see it; nothing if its specification cannot be decoded.
+    /// Returns the resource as a rival of others; `None` if its specification cannot be decoded.
     pub(super) const fn rival(&self) -> Option<&Arc<Rival>> {
         self.rival.as_ref()
     }
 
-    /// Returns how many generations are wanted, for the count in the status.
+    /// Returns the number of wanted generations, for the count in the status.
     pub(super) const fn generations(&self) -> i32 {
         self.generations
     }
@@ -244,13 +244,14 @@ impl Watched {
     }
 }
 
-/// Returns the number of generations that a specification asks for which cannot be decoded; 1 if not even that can be.
+/// Returns the wanted number of generations of a specification that cannot be decoded; 1 if the number cannot
+/// be read either.
 fn generations(spec: &Value) -> i32 {
     let count = spec["generations"].as_i64().and_then(|count| i32::try_from(count).ok());
     count.filter(|count| (1..=MAX_GENERATIONS).contains(count)).unwrap_or(1)
 }
 
-impl kube::Resource for Watched {
+impl kube::Resource for WatchedResource {
     type DynamicType = ();
     type Scope = <Quinistry as kube::Resource>::Scope;
 
@@ -285,18 +286,18 @@ mod tests {
 
     use super::*;
 
-    fn read(object: Value) -> Option<Watched> {
-        Watched::new(serde_json::from_value(object).unwrap())
+    fn read(object: Value) -> Option<WatchedResource> {
+        WatchedResource::new(serde_json::from_value(object).unwrap())
     }
 
-    fn watched(spec: &Value) -> Watched {
+    fn watched(spec: &Value) -> WatchedResource {
         let metadata = json!({"name": "larder", "namespace": "pantry", "uid": "u", "generation": 4});
         read(json!({"metadata": metadata, "spec": spec, "status": {"ready": "1/2"}})).unwrap()
     }
 
     fn unreadable(spec: &Value) -> String {
         match watched(spec).resource() {
-            Err(Unfit::Unreadable(why)) => why.clone(),
+            Err(SpecError::Unreadable(why)) => why.clone(),
             other => panic!("{spec}: {other:?}"),
         }
     }
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_that_cannot_be_read_keeps_its_identity_and_tells_why() {
+    fn an_unreadable_specification_keeps_its_identity_and_has_a_reason() {
         for (spec, word) in [
             (json!({"image": "i", "network": {"mode": "Carrier"}}), "Carrier"),
             (json!({"image": "i", "generations": 4_294_967_296_u64}), "4294967296"),
@@ -329,9 +330,9 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_that_cannot_be_carried_out_tells_why_and_is_seen_by_others() {
+    fn an_invalid_specification_has_a_reason_and_counts_as_a_rival() {
         let resource = watched(&json!({"image": "two words", "generations": 3}));
-        assert!(matches!(resource.resource(), Err(Unfit::Invalid(why)) if why.contains("spaces")));
+        assert!(matches!(resource.resource(), Err(SpecError::Invalid(why)) if why.contains("spaces")));
         assert_eq!(resource.generations(), 3);
         assert!(resource.rival().is_some_and(|rival| !rival.may_run), "what runs of it keeps its ports");
     }
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_identity_is_no_resource() {
+    fn an_object_without_identity_is_ignored() {
         for field in ["name", "namespace", "uid"] {
             let mut metadata = json!({"name": "larder", "namespace": "pantry", "uid": "u"});
             metadata.as_object_mut().unwrap().remove(field);
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_in_the_status_is_the_one_that_is_wanted_if_it_can_be_read() {
+    fn the_count_in_the_status_is_the_wanted_one_if_readable() {
         let odd = |generations| json!({"image": 5, "generations": generations});
         assert_eq!(watched(&odd(3)).generations(), 3);
         assert_eq!(watched(&odd(99)).generations(), 1);

@@ -1,13 +1,13 @@
-//! Rivals: the other resources, as far as they compete with one for the ports and labels of nodes. Pure. Made by
-//! `resource`, read by `plan`.
+//! Rivals: other resources that may compete for ports and labels of nodes. Pure. Created by `resource`, read
+//! by `plan`.
 
 use std::sync::Arc;
 
-use super::resource::Identity;
+use super::resource::ResourceIdentity;
 use crate::api::conditions::READY;
 use crate::crd::{QuinistrySpec, QuinistryStatus, Reason};
 
-/// Reasons for which nothing of a resource can run, whatever its specification asks for.
+/// Reasons for which nothing of a resource can run, independent of its specification.
 const REFUSED: [Reason; 5] = [
     Reason::InvalidSpec,
     Reason::ApplyRejected,
@@ -16,25 +16,25 @@ const REFUSED: [Reason; 5] = [
     Reason::NoNodes,
 ];
 
-/// Another resource, as far as it competes for the nodes.
+/// Another resource that may compete for nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rival {
-    /// Who it is.
-    pub identity: Identity,
-    /// What it asks for, which may not be possible.
+    /// Identity of the resource.
+    pub identity: ResourceIdentity,
+    /// Specification of the resource, which may be invalid.
     pub spec: Arc<QuinistrySpec>,
-    /// True if the resource can be raised, and is to be.
+    /// True if the resource is valid and not suspended, refused or being deleted.
     pub may_run: bool,
 }
 
 // === impl Rival ===
 
 impl Rival {
-    /// Describes a resource. Its status counts for one thing: whether the operator that looks after the resource has
-    /// said of this very specification that nothing of it can run. That operator may be another one than this, and
-    /// it alone knows what the API server has refused.
+    /// Creates the description of a resource. Of its status one thing counts: whether its operator reports,
+    /// for the present generation of the specification, that nothing of the resource can run. That may be
+    /// another operator, and it alone knows what the API server has refused.
     pub(super) fn new(
-        identity: Identity,
+        identity: ResourceIdentity,
         spec: Arc<QuinistrySpec>,
         is_valid: bool,
         status: Option<&QuinistryStatus>,

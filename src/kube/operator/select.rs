@@ -1,16 +1,15 @@
-//! Which nodes a resource selects, as the `DaemonSet` controller will decide it, and which of them hold up the chain.
-//! Pure; used by `plan`.
+//! Selection of nodes by a resource, as the `DaemonSet` controller decides it. Pure; used by `plan`.
 
 use std::collections::BTreeMap;
 
 use super::build;
-use super::observed::Node;
+use super::observed::ObservedNode;
 use crate::api::names::labels::{EXCLUDE, NODE_ARCHITECTURE};
 use crate::api::names::taints;
 use crate::crd::{QuinistrySpec, TaintEffect, Toleration, TolerationOperator};
 
-/// Taints that every `DaemonSet` pod tolerates; the last one with host networking only, but a node that has it is not
-/// ready either.
+/// Taints that every `DaemonSet` pod tolerates; the last one with host networking only, but a node that has
+/// it is not ready either.
 const TOLERATED: [&str; 7] = [
     taints::NOT_READY,
     taints::UNREACHABLE,
@@ -31,42 +30,44 @@ pub(super) const LEFT_OUT: [(&str, &str); 4] = [
     ("type", "virtual-kubelet"),
 ];
 
-/// Whether the resource wants to be on the node.
+/// Returns true if the resource selects the node.
 #[must_use]
-pub(super) fn selects(spec: &QuinistrySpec, node: &Node) -> bool {
-    has(&node.labels, &build::node_selector(spec)) && !is_left_out(node) && tolerates(&spec.tolerations, node)
+pub(super) fn selects(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
+    has_labels(&node.labels, &build::node_selector(spec))
+        && !is_left_out(node)
+        && tolerates(&spec.tolerations, node)
 }
 
-/// Whether it would, were it not for the node's architecture.
+/// Returns true if the resource would select the node, were it not for the node's architecture.
 #[must_use]
-pub(super) fn misses_by_architecture(spec: &QuinistrySpec, node: &Node) -> bool {
+pub(super) fn misses_by_architecture(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
     let mut selector = build::node_selector(spec);
     if spec.node_selector.contains_key(NODE_ARCHITECTURE) {
         return false;
     }
     let ours = selector.remove(NODE_ARCHITECTURE);
-    has(&node.labels, &selector)
+    has_labels(&node.labels, &selector)
         && !is_left_out(node)
         && tolerates(&spec.tolerations, node)
         && node.labels.get(NODE_ARCHITECTURE) != ours.as_ref()
 }
 
-/// Whether no node can be selected by both: some label is wanted with two values.
+/// Returns true if no node can be selected by both: they want a label with two values.
 #[must_use]
 pub(super) fn disjoint(one: &QuinistrySpec, other: &QuinistrySpec) -> bool {
     let (one, other) = (build::node_selector(one), build::node_selector(other));
     one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
 }
 
-fn is_left_out(node: &Node) -> bool {
+fn is_left_out(node: &ObservedNode) -> bool {
     LEFT_OUT.iter().any(|(key, value)| node.labels.get(*key).is_some_and(|label| label == value))
 }
 
-fn has(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
+fn has_labels(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-fn tolerates(tolerations: &[Toleration], node: &Node) -> bool {
+fn tolerates(tolerations: &[Toleration], node: &ObservedNode) -> bool {
     node.taints.iter().filter(|(_, _, effect)| effect != "PreferNoSchedule").all(|(key, value, effect)| {
         TOLERATED.contains(&key.as_str())
             || tolerations.iter().any(|toleration| {

@@ -1,7 +1,7 @@
-//! The watches: what they bring goes into the caches, and whom it concerns into the queue.
+//! Watches: their objects go into the caches, and the affected resources into the queue.
 //!
-//! Requests are gathered for a moment before they are handed on (see `pace`). The moment begins with the first one: a cluster
-//! where something always changes must not be put off for ever.
+//! Requests are gathered for a short delay before they are queued (see `debounce`). The delay starts with the
+//! first request: a cluster that never stops changing must not postpone the work forever.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -22,38 +22,38 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError};
 
-use super::cache::{Cache, Entry};
+use super::cache::{Cache, Cacheable};
 use super::error::Category;
-use super::resource::Watched;
+use super::resource::WatchedResource;
 use super::{Operator, observe};
 use crate::api::names::labels::RESOURCE;
 use crate::api::types::{self, Metadata as _};
 use crate::lenient::Guarded;
 use crate::one_line::one_line;
 
-/// The longest pause before a watch that failed begins anew, and with it everything that the operator does. kube's own is
-/// six times as long.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause before a failed watch is restarted, and with it all work of the operator. kube's own is six
+/// times as long.
+const MAX_WATCH_PAUSE: Duration = Duration::from_secs(5);
 
-/// Seconds after which a watch is ended and begun again where it was. One that says nothing for five seconds
-/// longer hangs, as behind a proxy that has forgotten it, and is begun again too; so nothing is older than
-/// this without a word.
+/// Time in seconds after which a watch is ended and continued from where it was. A watch that is silent for
+/// five seconds longer hangs, for example behind a proxy that has forgotten it, and is restarted; so no
+/// object is outdated for longer without a message.
 const WATCH_SECONDS: u32 = 40;
 
-/// kube's pauses, but never that long.
+/// kube's backoff, limited to [`MAX_WATCH_PAUSE`].
 #[derive(Default)]
-struct Soon(DefaultBackoff);
+struct CappedBackoff(DefaultBackoff);
 
-/// Where to put the resources to look at.
-pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<Watched>>;
+/// Sender of the resources to reconcile.
+pub(super) type Requests = mpsc::UnboundedSender<ObjectRef<WatchedResource>>;
 
-/// Starts the watches, and yields the resources to look at until `stop` resolves.
+/// Starts the watches, and yields the resources to reconcile until `stop` resolves.
 pub(super) fn queue(
     operator: &Arc<Operator>,
-    writer: Writer<Watched>,
-    mut requests: mpsc::UnboundedReceiver<ObjectRef<Watched>>,
+    writer: Writer<WatchedResource>,
+    mut requests: mpsc::UnboundedReceiver<ObjectRef<WatchedResource>>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> impl Stream<Item = Result<ObjectRef<Watched>, Infallible>> + Send {
+) -> impl Stream<Item = Result<ObjectRef<WatchedResource>, Infallible>> + Send {
     let sender = operator.requests.clone();
     let client = operator.client.clone();
     let namespace = operator.namespace.as_deref();
@@ -67,7 +67,7 @@ pub(super) fn queue(
         supervise(
             operator,
             "daemonsets",
-            follow(
+            watch_into(
                 operator.clone(),
                 api::<Guarded<types::DaemonSet>>(client.clone(), namespace),
                 owned.clone(),
@@ -80,7 +80,7 @@ pub(super) fn queue(
         supervise(
             operator,
             "pods",
-            follow(
+            watch_into(
                 operator.clone(),
                 api::<Guarded<types::Pod>>(client.clone(), namespace),
                 owned,
@@ -93,14 +93,14 @@ pub(super) fn queue(
         supervise(
             operator,
             "nodes",
-            follow(
+            watch_into(
                 operator.clone(),
                 Api::<Guarded<types::Node>>::all(client),
                 config(),
                 sender,
                 operator.nodes.clone(),
                 observe::node,
-                |operator, _| everyone(operator),
+                |operator, _| all_resources(operator),
             ),
         ),
     ];
@@ -117,18 +117,18 @@ pub(super) fn queue(
             let Some(first) = first else { break };
             tokio::select! {
                 () = &mut stop => break,
-                () = tokio::time::sleep(operator.pace.gather()) => {}
+                () = tokio::time::sleep(operator.debounce.delay()) => {}
             }
             let mut all = HashSet::from([first]);
             while let Ok(request) = requests.try_recv() {
                 all.insert(request);
             }
             for request in all {
-                // Nobody listens only when the whole is being dropped.
+                // The receiver is closed only when the whole operator is dropped.
                 let _ = gathered.send(request);
             }
         }
-        // The end of the queue makes the reconciler finish what it is at, and end.
+        // The end of the queue lets the reconciler finish its current work, and end.
         watches.iter().for_each(AbortHandle::abort);
     });
     stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|request| (Ok(request), queue)) })
@@ -139,8 +139,8 @@ pub(super) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-/// Runs a watch, which has no end but a failure of its own: then the operator must end too, as it would act
-/// on an old picture for ever.
+/// Runs a watch, which ends only by a failure of its own: then the operator must end too, since it would act
+/// on outdated objects forever.
 pub(super) fn supervise(
     operator: &Arc<Operator>,
     kind: &'static str,
@@ -154,8 +154,8 @@ pub(super) fn supervise(
         if result.as_ref().is_err_and(JoinError::is_cancelled) {
             return;
         }
-        let why = result.err().map_or_else(|| "it ended".into(), |panic| one_line(&panic));
-        tracing::error!(kind, "watch failed for good, the operator ends: {why}");
+        let error = result.err().map_or_else(|| "it ended".into(), |panic| one_line(&panic));
+        tracing::error!(kind, error, "watch failed for good, ending the operator");
         failed.send_replace(Some(kind));
     });
     handle
@@ -176,21 +176,22 @@ where
 async fn resources(
     operator: Arc<Operator>,
     api: Api<Guarded<types::Quinistry>>,
-    writer: Writer<Watched>,
+    writer: Writer<WatchedResource>,
     requests: Requests,
 ) {
     let events = events(api, config(), || operator.resources_synced.store(false, Ordering::Release));
     let watched = events.filter_map(async |event| {
         Some(Ok::<_, watcher::Error>(match event {
-            Event::Apply(object) => Event::Apply(Watched::new(object)?),
-            Event::InitApply(object) => Event::InitApply(Watched::new(object)?),
-            Event::Delete(object) => Event::Delete(Watched::new(object)?),
+            Event::Apply(object) => Event::Apply(WatchedResource::new(object)?),
+            Event::InitApply(object) => Event::InitApply(WatchedResource::new(object)?),
+            Event::Delete(object) => Event::Delete(WatchedResource::new(object)?),
             Event::Init => Event::Init,
             Event::InitDone => Event::InitDone,
         }))
     });
     let mut seen = std::pin::pin!(reflector(writer, watched));
-    // Generations of the specifications, by UID: others care for those, and not for every change of a status.
+    // Generations of the specifications, by UID: other resources depend on a specification, not on every
+    // change of a status.
     let mut known = HashMap::new();
     while let Some(event) = seen.next().await {
         match event {
@@ -215,26 +216,26 @@ async fn resources(
     }
 }
 
-/// Has all of them looked at: one may be waiting for another's ports, or have to give way.
+/// Requests all resources: one may be waiting for another's ports, or have to give them up.
 pub(super) fn request_all(operator: &Operator) {
-    for resource in everyone(operator) {
+    for resource in all_resources(operator) {
         let _ = operator.requests.send(resource);
     }
 }
 
-fn everyone(operator: &Operator) -> Vec<ObjectRef<Watched>> {
+fn all_resources(operator: &Operator) -> Vec<ObjectRef<WatchedResource>> {
     operator.resources.state().iter().map(|resource| ObjectRef::from_obj(&**resource)).collect()
 }
 
-/// Objects of another kind: into their cache, and on to those whom a change concerns.
-pub(super) async fn follow<K, V: Entry>(
+/// Watches objects of another kind: fills their cache, and requests the resources that a change affects.
+pub(super) async fn watch_into<K, V: Cacheable>(
     operator: Arc<Operator>,
     api: Api<Guarded<K>>,
     config: watcher::Config,
     requests: Requests,
     cache: Arc<Cache<V>>,
     view: impl Fn(K) -> Option<(String, V)>,
-    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<Watched>>,
+    concerned: impl Fn(&Operator, &V) -> Vec<ObjectRef<WatchedResource>>,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
@@ -243,11 +244,11 @@ pub(super) async fn follow<K, V: Entry>(
         let key = key(object.meta());
         (key, object.readable().and_then(&view).map(|(_, value)| value))
     };
-    let mut events = std::pin::pin!(events(api, config, || cache.lost()));
+    let mut events = std::pin::pin!(events(api, config, || cache.mark_stale()));
     while let Some(event) = events.next().await {
         let whole = matches!(event, Event::InitDone);
-        let changed = cache.take(map(event, keep));
-        // Whoever was to be looked at meanwhile was not: the picture was old.
+        let changed = cache.handle(map(event, keep));
+        // Requests were ignored while the cache was outdated, so all resources are requested.
         if whole {
             request_all(&operator);
             continue;
@@ -276,29 +277,31 @@ fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {
     }
 }
 
-/// What there is of one kind. A watch that fails begins anew, later and later, with a list: watched on from where it was, it
-/// would not tell when it has caught up. `lost` hears that from now on what was brought is old.
-fn events<K>(api: Api<K>, config: watcher::Config, lost: impl Fn()) -> impl Stream<Item = Event<K>>
+/// Yields the events of one kind. A watch that fails starts again with a list, after growing pauses:
+/// continued from where it was, it would not tell when it has caught up. `on_stale` is called when the
+/// objects may be outdated from now on.
+fn events<K>(api: Api<K>, config: watcher::Config, on_stale: impl Fn()) -> impl Stream<Item = Event<K>>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
     let begin = move || Box::pin(watcher(api.clone(), config.clone()));
-    let watch = (begin(), Soon::default(), begin, lost);
-    stream::unfold(watch, async |(mut watching, mut pauses, begin, lost)| {
+    let watch = (begin(), CappedBackoff::default(), begin, on_stale);
+    stream::unfold(watch, async |(mut watching, mut pauses, begin, on_stale)| {
         loop {
             match watching.next().await? {
                 Ok(event) => {
-                    // A list is no watch yet: where one succeeds and the other fails, lists must not follow each other.
+                    // A successful list does not reset the pauses: if watches fail, lists must not follow
+                    // each other without a pause.
                     if matches!(event, Event::Apply(_) | Event::Delete(_)) {
                         pauses.reset();
                     }
-                    return Some((event, (watching, pauses, begin, lost)));
+                    return Some((event, (watching, pauses, begin, on_stale)));
                 }
                 Err(error) => {
-                    lost();
-                    complain::<K>(&error);
-                    tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+                    on_stale();
+                    log_watch_error::<K>(&error);
+                    tokio::time::sleep(pauses.next().unwrap_or(MAX_WATCH_PAUSE)).await;
                     watching = begin();
                 }
             }
@@ -306,8 +309,8 @@ where
     })
 }
 
-/// People should know.
-fn complain<K: Resource>(error: &watcher::Error)
+/// Logs the failure of a watch, with advice if the kind is unknown.
+fn log_watch_error<K: Resource>(error: &watcher::Error)
 where
     K::DynamicType: Default,
 {
@@ -320,24 +323,25 @@ where
     };
     if missing {
         tracing::warn!(
-            "the cluster does not know {kind} yet: quinistry crd | kubectl apply --server-side -f -"
+            kind,
+            "kind not found, install its definition: quinistry crd | kubectl apply --server-side -f -"
         );
     } else {
-        tracing::warn!("watching {kind} failed, and goes on soon: {}", one_line(error));
+        tracing::warn!(kind, error = one_line(error), "watch failed, retrying");
     }
 }
 
-// === impl Soon ===
+// === impl CappedBackoff ===
 
-impl Iterator for Soon {
+impl Iterator for CappedBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+        self.0.next().map(|pause| pause.min(MAX_WATCH_PAUSE))
     }
 }
 
-impl Backoff for Soon {
+impl Backoff for CappedBackoff {
     fn reset(&mut self) {
         self.0.reset();
     }
@@ -347,12 +351,12 @@ impl Backoff for Soon {
 mod tests {
     use kube::Config;
 
-    use super::{LONGEST_PAUSE, Soon, supervise};
+    use super::{CappedBackoff, MAX_WATCH_PAUSE, supervise};
     use crate::operator::{Operator, OperatorError, Settings};
 
     #[tokio::test]
     async fn a_watch_that_panics_ends_the_operator() {
-        // A port where no API server is: its watches try on and on.
+        // No API server listens on this port: the watches retry forever.
         let config = Config::new("http://127.0.0.1:1".parse().unwrap());
         let operator = Operator::new(&config, Settings::default()).unwrap();
         let run = tokio::spawn(operator.clone().run(std::future::pending()));
@@ -363,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_watch_asks_again_later_but_soon() {
-        let pauses: Vec<_> = Soon::default().take(20).collect();
-        assert!(pauses[0] < LONGEST_PAUSE && pauses[19] == LONGEST_PAUSE, "{pauses:?}");
+        let pauses: Vec<_> = CappedBackoff::default().take(20).collect();
+        assert!(pauses[0] < MAX_WATCH_PAUSE && pauses[19] == MAX_WATCH_PAUSE, "{pauses:?}");
     }
 }

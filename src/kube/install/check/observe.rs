@@ -19,7 +19,7 @@ use crate::install::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, 
 use crate::install::error::UpError;
 use crate::install::operators::{self, Operator};
 use crate::install::{manifests, ownership};
-use crate::operator::identity;
+use crate::operator::naming;
 
 /// How many questions are asked at once.
 const AT_ONCE: usize = 8;
@@ -116,7 +116,7 @@ fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError>
 
 /// Returns the holder of a live claim on the resource, unless it is the operator that `up` makes.
 async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpError> {
-    let own = identity::claimant(&operator_namespace(namespace), OPERATOR);
+    let own = naming::claimant(&operator_namespace(namespace), OPERATOR);
     let claim = operators::claim(cluster, namespace).await?;
     let claim = claim.filter(|claim| operators::is_fresh(claim, Timestamp::now()));
     Ok(claim.as_ref().and_then(operators::holder).filter(|holder| *holder != own).map(str::to_owned))

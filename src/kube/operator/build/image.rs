@@ -1,20 +1,20 @@
-//! Image names that admission plugins rewrite: a name with a digest added to its tag means the same image.
-//! Pure.
+//! Comparison of image names that admission plugins rewrite: a name with a digest added to its tag means the
+//! same image. Pure.
 
-/// Registry and namespace of a name without any, as runtimes read it.
+/// Registry of a name without one, as container runtimes read it.
 const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// An image's name in its parts.
+/// Parts of an image name.
 #[derive(Debug, PartialEq, Eq)]
-struct Name<'a> {
+struct ImageName<'a> {
     repository: String,
     tag: Option<&'a str>,
     digest: Option<&'a str>,
 }
 
-// === impl Name ===
+// === impl ImageName ===
 
-impl<'a> Name<'a> {
+impl<'a> ImageName<'a> {
     fn of(image: &'a str) -> Self {
         let (named, digest) = match image.split_once('@') {
             Some((named, digest)) => (named, Some(digest)),
@@ -40,15 +40,15 @@ fn full(repository: &str) -> String {
     format!("{registry}/{library}{path}")
 }
 
-/// Returns true if `found` is what was asked for by `wanted`: the same name, or the same repository and tag
-/// with a digest added. Some plugins leave the tag out once there is a digest. A digest that was asked for
-/// stays what it is.
+/// Returns true if `found` names the image `wanted`: the same name, or the same repository and tag with a
+/// digest added. Some plugins drop the tag once there is a digest. A digest in `wanted` must be equal in
+/// `found`.
 #[must_use]
 pub(in crate::operator) fn is_same_image(wanted: &str, found: &str) -> bool {
     if wanted == found {
         return true;
     }
-    let (wanted, found) = (Name::of(wanted), Name::of(found));
+    let (wanted, found) = (ImageName::of(wanted), ImageName::of(found));
     let tag = wanted.tag.or(wanted.digest.is_none().then_some("latest"));
     let same_tag = found.tag.is_none_or(|found| tag.is_none_or(|tag| tag == found));
     let pinned = found.digest.is_some() && wanted.digest.is_none_or(|digest| found.digest == Some(digest));

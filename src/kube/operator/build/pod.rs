@@ -1,4 +1,4 @@
-//! The pod of a generation: one container, as little around it as can be. Pure.
+//! Pod of a generation: one container with minimal settings. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,53 +8,55 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Input, bootstraps, node_selector, owned, pull_policy};
+use super::{BuildInput, node_selector, pull_policy, starts_from_bootstrap_image, to_owned_pair};
 use crate::api::names::labels::CARRIER;
 use crate::api::names::{CONTAINER, MAIN_CARRIER};
 use crate::crd::{NetworkMode, TaintEffect, Toleration, TolerationOperator};
-use crate::operator::identity::{self, CONTAINER_PORT};
-use crate::operator::resource::Resource;
+use crate::operator::naming::{self, CONTAINER_PORT};
+use crate::operator::resource::ValidResource;
 use crate::operator::select::LEFT_OUT;
 use crate::seed::{self, Names};
 
-/// User and group of the registry; the image's own, and numeric so that the kubelet can see that it is not root.
-const USER: i64 = 65532;
+/// User and group ID of the registry, as in the image; numeric so that the kubelet can see that it is not
+/// root.
+const USER_ID: i64 = 65532;
 
-/// A registry has answered within this or not at all; the kubelet kills what goes on longer.
+/// Grace period in seconds: a registry has responded within it; the kubelet kills what runs longer.
 const GRACE_SECONDS: i64 = 10;
 
-pub(super) fn pod(quinistry: &Resource, input: &Input<'_>) -> core::PodSpec {
+pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::PodSpec {
     let spec = &quinistry.spec;
-    let bootstraps = bootstraps(quinistry, input.generation);
+    let starts_from_bootstrap_image = starts_from_bootstrap_image(quinistry, input.generation);
     let secrets: Vec<_> = spec
         .image_pull_secrets
         .iter()
-        .filter(|_| bootstraps)
+        .filter(|_| starts_from_bootstrap_image)
         .map(|secret| core::LocalObjectReference { name: secret.name.clone() })
         .collect();
     let mut selector = node_selector(spec);
     let carrier = input.seed.map(|seed| seed.carrier);
-    selector.extend(carrier.filter(|key| *key != MAIN_CARRIER).map(|key| owned((CARRIER, key))));
+    selector.extend(carrier.filter(|key| *key != MAIN_CARRIER).map(|key| to_owned_pair((CARRIER, key))));
     core::PodSpec {
         containers: vec![container(quinistry, input)],
         node_selector: Some(selector),
         affinity: Some(affinity(carrier == Some(MAIN_CARRIER))),
         volumes: input
             .seed
-            .map(|seed| seed::pod::volumes(&Names::new(quinistry.name(), seed.executable), seed.pieces)),
-        tolerations: some_if_any(spec.tolerations.iter().map(toleration).collect()),
-        image_pull_secrets: some_if_any(secrets),
-        priority_class_name: some_if_said(&spec.priority_class_name),
+            .map(|seed| seed::pod::volumes(&Names::new(quinistry.name(), seed.executable), seed.part_count)),
+        tolerations: non_empty_list(spec.tolerations.iter().map(toleration).collect()),
+        image_pull_secrets: non_empty_list(secrets),
+        priority_class_name: non_empty(&spec.priority_class_name),
         host_network: (spec.network.mode == NetworkMode::HostNetwork).then_some(true),
         automount_service_account_token: Some(false),
-        // The registry asks for no names; some clusters have no DNS, and would say so in an Event for each pod.
+        // The registry resolves no names; some clusters have no DNS, and would report that in an Event for
+        // each pod.
         dns_policy: Some("Default".into()),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         security_context: Some(core::PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
+            run_as_user: Some(USER_ID),
+            run_as_group: Some(USER_ID),
             seccomp_profile: Some(core::SeccompProfile {
                 type_: "RuntimeDefault".into(),
                 localhost_profile: None,
@@ -90,9 +92,9 @@ fn affinity(unlabelled: bool) -> core::Affinity {
     }
 }
 
-fn container(quinistry: &Resource, input: &Input<'_>) -> core::Container {
+fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Container {
     let spec = &quinistry.spec;
-    let port = identity::port(spec, input.generation);
+    let port = naming::port(spec, input.generation);
     let host_network = spec.network.mode == NetworkMode::HostNetwork;
     let listen = if host_network { format!("127.0.0.1:{port}") } else { format!("[::]:{CONTAINER_PORT}") };
     let mut args = vec!["serve".to_owned(), "--listen".into(), listen];
@@ -122,18 +124,18 @@ fn container(quinistry: &Resource, input: &Input<'_>) -> core::Container {
         command: input.seed.map(|seed| seed::pod::command(seed.executable)),
         args: Some(args),
         volume_mounts: input.seed.map(|_| seed::pod::mounts()),
-        // Whatever the carrier says.
+        // Independent of the carrier's working directory.
         working_dir: input.seed.map(|_| "/".into()),
         ports: Some(vec![core::ContainerPort {
             name: Some("registry".into()),
             container_port: if host_network { port } else { CONTAINER_PORT },
             host_port: Some(port),
-            host_ip: if host_network { None } else { some_if_said(&spec.network.host_ip) },
+            host_ip: if host_network { None } else { non_empty(&spec.network.host_ip) },
             protocol: Some("TCP".into()),
         }]),
-        // Asked every second: how soon the next generation starts depends on it.
+        // Probed every second: the start of the next generation depends on it.
         readiness_probe: Some(probe(
-            // The kubelet asks as the container engine will: through the node's own localhost.
+            // The kubelet probes on the path of the container engine: through the node's own localhost.
             Some("127.0.0.1"),
             port,
             format!("/v2/{REPOSITORY}/manifests/{reference}"),
@@ -149,13 +151,13 @@ fn container(quinistry: &Resource, input: &Input<'_>) -> core::Container {
             capabilities: Some(core::Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
             ..core::SecurityContext::default()
         }),
-        // What it said last tells why it could not listen.
+        // The last output tells why the registry could not listen.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..core::Container::default()
     }
 }
 
-fn resources(quinistry: &Resource) -> core::ResourceRequirements {
+fn resources(quinistry: &ValidResource) -> core::ResourceRequirements {
     let merged = |defaults: &[(&str, &str)], given: &BTreeMap<String, IntOrString>| {
         let mut all: BTreeMap<_, _> =
             defaults.iter().map(|&(name, amount)| (name.to_owned(), Quantity(amount.into()))).collect();
@@ -170,7 +172,7 @@ fn resources(quinistry: &Resource) -> core::ResourceRequirements {
     };
     core::ResourceRequirements {
         requests: merged(&[("cpu", "10m"), ("memory", "24Mi")], &quinistry.spec.resources.requests),
-        // No limit of the processor: throttling a registry only makes pulls slower.
+        // No CPU limit: throttling a registry only makes pulls slower.
         limits: merged(&[("memory", "128Mi")], &quinistry.spec.resources.limits),
         claims: None,
     }
@@ -178,7 +180,7 @@ fn resources(quinistry: &Resource) -> core::ResourceRequirements {
 
 fn toleration(toleration: &Toleration) -> core::Toleration {
     core::Toleration {
-        key: some_if_said(&toleration.key),
+        key: non_empty(&toleration.key),
         operator: Some(
             match toleration.operator {
                 TolerationOperator::Equal => "Equal",
@@ -186,7 +188,7 @@ fn toleration(toleration: &Toleration) -> core::Toleration {
             }
             .into(),
         ),
-        value: some_if_said(&toleration.value),
+        value: non_empty(&toleration.value),
         effect: match toleration.effect {
             TaintEffect::Any => None,
             TaintEffect::NoSchedule => Some("NoSchedule".into()),
@@ -197,10 +199,10 @@ fn toleration(toleration: &Toleration) -> core::Toleration {
     }
 }
 
-fn some_if_said(text: &str) -> Option<String> {
+fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.into())
 }
 
-fn some_if_any<T>(items: Vec<T>) -> Option<Vec<T>> {
+fn non_empty_list<T>(items: Vec<T>) -> Option<Vec<T>> {
     (!items.is_empty()).then_some(items)
 }

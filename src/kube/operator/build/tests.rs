@@ -1,4 +1,4 @@
-//! What every DaemonSet must hold, whatever the resource says.
+//! Properties of every `DaemonSet`, for any resource.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const IMAGE: &str = "registry.example.com/larder:1";
 
-fn quinistry(spec: &Value) -> Resource {
+fn quinistry(spec: &Value) -> ValidResource {
     let digest = Digest::sha256(b"the image");
     let mut all = json!({"image": IMAGE, "digest": digest.as_str()});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -16,11 +16,11 @@ fn quinistry(spec: &Value) -> Resource {
         "metadata": {"name": "larder", "namespace": "pantry", "uid": "uid-larder"},
         "spec": all,
     });
-    Resource::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    ValidResource::parse(&serde_json::from_value(object).unwrap()).unwrap()
 }
 
 fn built(spec: &Value, generation: i32, digest: Option<&Digest>) -> Value {
-    let input = Input { generation, image: IMAGE, digest, max_unavailable: 1, seed: None };
+    let input = BuildInput { generation, image: IMAGE, digest, max_unavailable: 1, seed: None };
     serde_json::to_value(daemon_set(&quinistry(spec), &input)).unwrap()
 }
 
@@ -137,7 +137,7 @@ fn the_same_gives_the_same_and_anything_else_another_hash() {
 }
 
 #[test]
-fn what_a_person_says_of_resources_is_added_to_the_defaults() {
+fn resources_of_the_user_are_added_to_the_defaults() {
     let set = built(&json!({"resources": {"limits": {"cpu": 1, "memory": "64Mi"}}}), 1, None);
     let resources = &pod_of(&set)["containers"][0]["resources"];
     assert_eq!(resources["limits"], json!({"cpu": "1", "memory": "64Mi"}));
@@ -158,7 +158,7 @@ fn nodes_that_are_left_out_are_left_out_by_affinity() {
 }
 
 #[test]
-fn what_is_added_to_the_choice_of_nodes_is_an_edit_and_a_pinned_image_is_none() {
+fn an_added_node_selector_is_an_edit_and_a_pinned_image_is_not() {
     let wanted: apps::DaemonSet = serde_json::from_value(built(&json!({}), 1, None)).unwrap();
     let labels = wanted.metadata.labels.clone().unwrap();
     let edited = |change: fn(&mut Value)| {

@@ -1,4 +1,4 @@
-//! What is told, and how often.
+//! Events for changes of status: their content and number.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -17,34 +17,34 @@ fn status(conditions: &[(&str, &str, &str)]) -> QuinistryStatus {
     QuinistryStatus { conditions: conditions.collect(), ..QuinistryStatus::default() }
 }
 
-fn told(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<String> {
+fn reported(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<String> {
     of_change(before, after).into_iter().map(|event| format!("{:?} {}", event.type_, event.reason)).collect()
 }
 
 #[test]
-fn a_state_that_lasts_is_told_once() {
+fn a_lasting_state_is_reported_once() {
     let wrong = status(&[("Ready", "False", "CrashLoop"), ("Degraded", "True", "CrashLoop")]);
-    assert_eq!(told(None, &wrong), ["Warning CrashLoop"]);
-    assert!(told(Some(&wrong), &wrong).is_empty());
+    assert_eq!(reported(None, &wrong), ["Warning CrashLoop"]);
+    assert!(reported(Some(&wrong), &wrong).is_empty());
     let worse = status(&[("Ready", "False", "DigestMismatch"), ("Degraded", "True", "DigestMismatch")]);
-    assert_eq!(told(Some(&wrong), &worse), ["Warning DigestMismatch"]);
+    assert_eq!(reported(Some(&wrong), &worse), ["Warning DigestMismatch"]);
     let well = status(&[("Ready", "True", "AllProven"), ("Degraded", "False", "AsExpected")]);
-    assert_eq!(told(Some(&worse), &well), ["Normal AllProven"]);
+    assert_eq!(reported(Some(&worse), &well), ["Normal AllProven"]);
 }
 
 #[test]
 fn a_pause_is_no_warning_and_a_missed_deadline_is() {
     let suspended = status(&[("Progressing", "False", "Suspended")]);
-    assert!(told(None, &suspended).is_empty());
+    assert!(reported(None, &suspended).is_empty());
     let stuck = status(&[("Progressing", "False", "ProgressDeadlineExceeded")]);
-    assert_eq!(told(Some(&suspended), &stuck), ["Warning ProgressDeadlineExceeded"]);
+    assert_eq!(reported(Some(&suspended), &stuck), ["Warning ProgressDeadlineExceeded"]);
 }
 
 #[test]
 fn notes_are_as_long_as_the_api_takes_and_cut_between_letters() {
-    let long = event(EventType::Normal, "Reason".into(), "é".repeat(NOTE));
+    let long = event(EventType::Normal, "Reason".into(), "é".repeat(MAX_NOTE_BYTES));
     let note = long.note.unwrap();
-    assert!(note.len() <= NOTE && note.chars().all(|letter| letter == 'é'));
+    assert!(note.len() <= MAX_NOTE_BYTES && note.chars().all(|letter| letter == 'é'));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The election: sees to the Lease again and again, and tells [`Leadership`] what came of it. What to do is decided in
-//! `candidate`; this is the part that takes a client. Run by the driver.
+//! The election: renews the Lease periodically, and updates [`Leadership`] with the outcome. `candidate`
+//! decides the next step; this is the part that takes a client. Run by the driver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,107 +9,107 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::candidate::{Candidate, Step};
-use super::{ATTEMPT, DURATION, Leadership, Moment, PERIOD, VALID};
+use super::candidate::{LeaseAction, LeaseCandidate};
+use super::{ATTEMPT_TIMEOUT, BootInstant, LEASE_DURATION, Leadership, RENEW_PERIOD, WRITE_WINDOW};
 use crate::api::names::managers;
 use crate::one_line::one_line;
 use crate::operator::error::Category;
 
-/// When to look again after somebody else was quicker.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// Delay after another candidate wrote the Lease first.
+const CONTESTED_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// One operator's part in it.
+/// One operator's participation in the election.
 #[derive(Debug)]
 pub(in crate::operator) struct Election {
     leases: Api<Lease>,
     name: String,
-    candidate: Candidate,
+    candidate: LeaseCandidate,
     leadership: Arc<Leadership>,
-    /// The Lease as this operator has written it last, which saves asking for it.
+    /// Lease as last written by this operator, which saves reading it.
     written: Option<Lease>,
-    /// Of whom or of what was spoken last, so that each is said once.
-    said: String,
+    /// Last logged state, so that each is logged once.
+    logged: String,
 }
 
-/// What came of a try.
-enum Outcome {
+/// Outcome of one renewal.
+enum RenewalOutcome {
     Leads,
     Follows(String),
-    /// Somebody else wrote at the same time.
+    /// Another candidate wrote at the same time.
     Contested,
 }
 
 // === impl Election ===
 
 impl Election {
-    /// By the Lease of this name in the client's own namespace. The client must not be guarded.
+    /// Creates the election by the Lease of this name in the client's own namespace. The client must not be
+    /// guarded.
     pub(in crate::operator) fn new(
         client: Client,
         name: String,
         identity: String,
         leadership: Arc<Leadership>,
     ) -> Self {
-        tracing::info!(lease = name, identity, "standing for election");
+        tracing::info!(lease = name, identity, "leader election started");
         Self {
             leases: Api::default_namespaced(client),
             name,
-            candidate: Candidate::new(identity, DURATION),
+            candidate: LeaseCandidate::new(identity, LEASE_DURATION),
             leadership,
             written: None,
-            said: String::new(),
+            logged: String::new(),
         }
     }
 
-    /// Goes on until somebody else holds the Lease that this operator held, and returns who. `take_up` is called whenever
-    /// it may write again. (Client required.)
+    /// Runs until another operator holds the Lease that this operator held, and returns the holder. `take_up`
+    /// is called whenever this operator gets the permission to write. (Client required.)
     pub(in crate::operator) async fn run(&mut self, take_up: impl Fn()) -> String {
         let mut has_led = false;
         loop {
-            let began = Moment::now();
-            // Not by how the last one ended: a try that took too long may still have been heard.
-            let outcome = tokio::time::timeout(ATTEMPT, self.attempt()).await;
+            let began = BootInstant::now();
+            // Every timeout starts from the present state: a renewal that timed out may still have been
+            // executed.
+            let outcome = tokio::time::timeout(ATTEMPT_TIMEOUT, self.attempt()).await;
             let pause = match outcome {
-                Ok(Ok(Outcome::Leads)) => {
+                Ok(Ok(RenewalOutcome::Leads)) => {
                     has_led = true;
-                    self.say("leading", || tracing::info!("leading"));
-                    if self.leadership.hold_until(began + VALID) {
+                    self.log_once("leading", || tracing::info!("this operator leads"));
+                    if self.leadership.extend_until(began + WRITE_WINDOW) {
                         take_up();
                     }
-                    PERIOD
+                    RENEW_PERIOD
                 }
-                Ok(Ok(Outcome::Follows(holder))) => {
+                Ok(Ok(RenewalOutcome::Follows(holder))) => {
                     self.leadership.give_up();
                     if has_led {
                         return holder;
                     }
-                    self.say(&holder, || tracing::info!(leader = holder, "following"));
-                    PERIOD
+                    self.log_once(&holder, || tracing::info!(leader = holder, "another operator leads"));
+                    RENEW_PERIOD
                 }
-                Ok(Ok(Outcome::Contested)) => {
+                Ok(Ok(RenewalOutcome::Contested)) => {
                     self.leadership.give_up();
-                    AT_ONCE
+                    CONTESTED_RETRY_DELAY
                 }
                 Ok(Err(error)) => {
                     let error = one_line(&error);
-                    self.say(&error, || tracing::warn!("cannot see to the Lease, trying on: {error}"));
-                    PERIOD
+                    self.log_once(&error, || tracing::warn!(error, "cannot renew lease, retrying"));
+                    RENEW_PERIOD
                 }
                 Err(_) => {
-                    let seconds = ATTEMPT.as_secs();
-                    self.say("slow", || {
-                        tracing::warn!(
-                            "cannot see to the Lease, trying on: no answer within {seconds} seconds"
-                        );
+                    let seconds = ATTEMPT_TIMEOUT.as_secs();
+                    self.log_once("slow", || {
+                        tracing::warn!("cannot renew lease, retrying: no response within {seconds} seconds");
                     });
-                    PERIOD
+                    RENEW_PERIOD
                 }
             };
-            tokio::time::sleep(pause.saturating_sub(Moment::now().since(began))).await;
+            tokio::time::sleep(pause.saturating_sub(BootInstant::now().since(began))).await;
         }
     }
 
-    /// Gives the Lease back, so that nobody has to wait until it has run out. To be called when nothing is written any
-    /// more. (Client required.)
+    /// Releases the Lease, so that no other operator has to wait for its expiry. To be called after the last
+    /// write. (Client required.)
     pub(in crate::operator) async fn release(&mut self) {
         self.leadership.give_up();
         let release = async {
@@ -122,45 +122,48 @@ impl Election {
             }
             kube::Result::Ok(())
         };
-        match tokio::time::timeout(ATTEMPT, release).await {
+        match tokio::time::timeout(ATTEMPT_TIMEOUT, release).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) if Category::of(&error) == Category::Conflict => {}
-            Ok(Err(error)) => tracing::warn!("failed to give the Lease back: {}", one_line(&error)),
-            Err(_) => tracing::warn!("failed to give the Lease back: no answer"),
+            Ok(Err(error)) => tracing::warn!(error = one_line(&error), "cannot release lease"),
+            Err(_) => tracing::warn!(
+                "cannot release lease: no response within {} seconds",
+                ATTEMPT_TIMEOUT.as_secs()
+            ),
         }
     }
 
-    async fn attempt(&mut self) -> Result<Outcome, kube::Error> {
+    async fn attempt(&mut self) -> Result<RenewalOutcome, kube::Error> {
         let lease = match self.written.take() {
             Some(lease) => Some(lease),
             None => self.leases.get_opt(&self.name).await?,
         };
-        let written = match self.candidate.step(lease, Moment::now(), Timestamp::now()) {
-            Step::Wait(holder) => return Ok(Outcome::Follows(holder)),
-            Step::Create(mut lease) => {
+        let written = match self.candidate.step(lease, BootInstant::now(), Timestamp::now()) {
+            LeaseAction::Wait(holder) => return Ok(RenewalOutcome::Follows(holder)),
+            LeaseAction::Create(mut lease) => {
                 lease.metadata.name = Some(self.name.clone());
                 self.leases.create(&parameters(), &lease).await
             }
-            Step::Replace(lease) => self.leases.replace(&self.name, &parameters(), &lease).await,
+            LeaseAction::Replace(lease) => self.leases.replace(&self.name, &parameters(), &lease).await,
         };
         match written {
             Ok(lease) => {
                 self.written = Some(lease);
-                Ok(Outcome::Leads)
+                Ok(RenewalOutcome::Leads)
             }
-            // Deleted in the meantime, or made.
+            // Another candidate deleted or created the Lease at the same time.
             Err(error) if matches!(Category::of(&error), Category::Conflict | Category::NotFound) => {
-                Ok(Outcome::Contested)
+                Ok(RenewalOutcome::Contested)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Says something that was not said last.
-    fn say(&mut self, what: &str, say: impl FnOnce()) {
-        if self.said != what {
-            what.clone_into(&mut self.said);
-            say();
+    /// Logs a state, unless it was the last one logged.
+    fn log_once(&mut self, state: &str, log: impl FnOnce()) {
+        if self.logged != state {
+            state.clone_into(&mut self.logged);
+            log();
         }
     }
 }

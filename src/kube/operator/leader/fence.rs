@@ -1,9 +1,5 @@
-//! The fence: the last look at the clock, right before bytes go to the kernel. A connection for writes passes
-//! none while this operator does not lead; made by `connection`.
-//!
-//! A request that passed the [guard](super::guard) may wait in the connection's own task, which writes it to
-//! the socket later, as when the process was stopped in between. After a refusal the connection is closed, so
-//! that the half of a request that was written is never completed.
+//! The fence: reads the clock right before bytes go to the kernel. A connection for writes passes none while
+//! this operator does not lead. Created by `connection`.
 
 use std::io::{Error, IoSlice};
 use std::pin::Pin;
@@ -18,14 +14,14 @@ use crate::operator::error::NotLeading;
 
 /// A stream to the API server that carries writes.
 #[derive(Debug)]
-pub(in crate::operator) struct Fenced<S> {
+pub(in crate::operator) struct WriteFence<S> {
     stream: S,
     leadership: Arc<Leadership>,
 }
 
-// === impl Fenced ===
+// === impl WriteFence ===
 
-impl<S> Fenced<S> {
+impl<S> WriteFence<S> {
     pub(in crate::operator) const fn new(stream: S, leadership: Arc<Leadership>) -> Self {
         Self { stream, leadership }
     }
@@ -35,7 +31,7 @@ impl<S> Fenced<S> {
     }
 }
 
-impl<S: Read + Unpin> Read for Fenced<S> {
+impl<S: Read + Unpin> Read for WriteFence<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -45,7 +41,7 @@ impl<S: Read + Unpin> Read for Fenced<S> {
     }
 }
 
-impl<S: Write + Unpin> Write for Fenced<S> {
+impl<S: Write + Unpin> Write for WriteFence<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,7 +73,7 @@ impl<S: Write + Unpin> Write for Fenced<S> {
     }
 }
 
-impl<S: Connection> Connection for Fenced<S> {
+impl<S: Connection> Connection for WriteFence<S> {
     fn connected(&self) -> Connected {
         self.stream.connected()
     }

@@ -1,7 +1,7 @@
-//! The guard: lets writes to the API server pass while this operator leads, and only then. Reads always pass.
+//! The guard: lets writes to the API server pass only while this operator leads. Reads always pass.
 //!
 //! The guard stands right above the connections, below everything that might wait and try again. Writes have
-//! connections of their own, which have a [fence](super::fence). Made by `connection`.
+//! connections of their own, which have a [fence](super::fence). Created by `connection`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use super::Leadership;
 
 /// A service for reads and one for writes, which is guarded.
 #[derive(Clone, Debug)]
-pub(in crate::operator) struct Guarded<S, W> {
+pub(in crate::operator) struct WriteGuard<S, W> {
     reads: S,
     writes: W,
     leadership: Arc<Leadership>,
 }
 
-// === impl Guarded ===
+// === impl WriteGuard ===
 
-impl<S, W> Guarded<S, W> {
+impl<S, W> WriteGuard<S, W> {
     pub(in crate::operator) const fn new(reads: S, writes: W, leadership: Arc<Leadership>) -> Self {
         Self { reads, writes, leadership }
     }
 }
 
-impl<S, W> Service<Request<Body>> for Guarded<S, W>
+impl<S, W> Service<Request<Body>> for WriteGuard<S, W>
 where
     S: Service<Request<Body>>,
     S::Error: Into<BoxError>,
@@ -53,7 +53,7 @@ where
             let answer = self.reads.call(request);
             return Box::pin(async { answer.await.map_err(Into::into) });
         }
-        // Nothing is sent before this is polled.
+        // Nothing is sent before the future is polled.
         let answer = self.writes.call(request);
         let leadership = self.leadership.clone();
         Box::pin(async move { leadership.during(answer).await?.map_err(Into::into) })

@@ -3,18 +3,18 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::jiff::Timestamp;
 
-use super::candidate::{Candidate, Step};
-use super::{DURATION, Fenced, Guarded, Leadership, Moment, PERIOD, VALID};
+use super::candidate::{LeaseAction, LeaseCandidate};
+use super::{BootInstant, LEASE_DURATION, Leadership, RENEW_PERIOD, WRITE_WINDOW, WriteFence, WriteGuard};
 use crate::operator::error::Category;
 
-/// The API server's part: a write of the last version succeeds and makes a new one.
+/// Fake API server: a write of the last version succeeds and creates a new one.
 #[derive(Default)]
-struct Server {
+struct FakeLeaseServer {
     lease: Option<Lease>,
     version: u32,
 }
 
-impl Server {
+impl FakeLeaseServer {
     fn write(&mut self, mut lease: Lease) -> bool {
         let now = self.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         if lease.metadata.resource_version != now {
@@ -26,10 +26,10 @@ impl Server {
         true
     }
 
-    fn try_once(&mut self, candidate: &mut Candidate, now: Moment) -> bool {
+    fn try_once(&mut self, candidate: &mut LeaseCandidate, now: BootInstant) -> bool {
         match candidate.step(self.lease.clone(), now, Timestamp::UNIX_EPOCH) {
-            Step::Create(lease) | Step::Replace(lease) => self.write(lease),
-            Step::Wait(_) => false,
+            LeaseAction::Create(lease) | LeaseAction::Replace(lease) => self.write(lease),
+            LeaseAction::Wait(_) => false,
         }
     }
 
@@ -38,47 +38,47 @@ impl Server {
     }
 }
 
-fn candidate(name: &str) -> Candidate {
-    Candidate::new(name.into(), DURATION)
+fn candidate(name: &str) -> LeaseCandidate {
+    LeaseCandidate::new(name.into(), LEASE_DURATION)
 }
 
 #[test]
-fn who_comes_first_leads_as_long_as_it_renews() {
-    let mut server = Server::default();
+fn the_first_candidate_leads_as_long_as_it_renews() {
+    let mut server = FakeLeaseServer::default();
     let (mut first, mut second) = (candidate("first"), candidate("second"));
-    let mut now = Moment::now();
+    let mut now = BootInstant::now();
     for _ in 0..100 {
         assert!(server.try_once(&mut first, now));
         assert!(!server.try_once(&mut second, now));
-        now = now + PERIOD;
+        now = now + RENEW_PERIOD;
     }
     let spec = server.spec();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("first"), Some(0)));
 }
 
 #[test]
-fn who_is_silent_is_followed_within_sixteen_seconds() {
-    let mut server = Server::default();
+fn a_silent_leader_is_replaced_within_sixteen_seconds() {
+    let mut server = FakeLeaseServer::default();
     let (mut first, mut second) = (candidate("first"), candidate("second"));
-    let silent = Moment::now();
+    let silent = BootInstant::now();
     assert!(server.try_once(&mut first, silent));
-    // At worst it is looked at just before each of these moments.
-    let mut now = silent + PERIOD;
+    // In the worst case the Lease is read just before each of these moments.
+    let mut now = silent + RENEW_PERIOD;
     while !server.try_once(&mut second, now) {
-        now = now + PERIOD;
+        now = now + RENEW_PERIOD;
     }
     let waited = now.since(silent);
-    assert!(waited > DURATION && waited <= Duration::from_secs(16), "{waited:?}");
+    assert!(waited > LEASE_DURATION && waited <= Duration::from_secs(16), "{waited:?}");
     assert_eq!(server.spec().lease_transitions, Some(1));
-    // The first one may not have noticed.
+    // The first candidate may not have noticed.
     assert!(!server.try_once(&mut first, now + Duration::from_mins(1)));
 }
 
 #[test]
 fn clocks_of_others_are_not_believed() {
-    let mut server = Server::default();
+    let mut server = FakeLeaseServer::default();
     let mut first = candidate("first");
-    let now = Moment::now();
+    let now = BootInstant::now();
     // Its clock says 1970, which is long ago.
     assert!(server.try_once(&mut first, now));
     assert!(!server.try_once(&mut candidate("second"), now));
@@ -92,9 +92,9 @@ fn a_holder_may_ask_for_more_time_but_not_for_ever() {
             lease_duration_seconds: asked,
             ..LeaseSpec::default()
         };
-        let mut server = Server::default();
+        let mut server = FakeLeaseServer::default();
         assert!(server.write(Lease { spec: Some(spec), ..Lease::default() }));
-        let (mut second, begin) = (candidate("second"), Moment::now());
+        let (mut second, begin) = (candidate("second"), BootInstant::now());
         assert!(!server.try_once(&mut second, begin));
         assert!(!server.try_once(&mut second, begin + Duration::from_secs(waited - 1)), "{asked:?}");
         assert!(server.try_once(&mut second, begin + Duration::from_secs(waited)), "{asked:?}");
@@ -102,29 +102,29 @@ fn a_holder_may_ask_for_more_time_but_not_for_ever() {
 }
 
 #[test]
-fn of_several_that_see_it_run_out_one_succeeds() {
-    let mut server = Server::default();
+fn only_one_of_several_candidates_takes_an_expired_lease() {
+    let mut server = FakeLeaseServer::default();
     let (mut second, mut third) = (candidate("second"), candidate("third"));
-    let now = Moment::now();
+    let now = BootInstant::now();
     assert!(server.try_once(&mut candidate("first"), now));
     for one in [&mut second, &mut third] {
         assert!(!server.try_once(one, now));
     }
     let seen = server.lease.clone();
-    let steps =
-        [&mut second, &mut third].map(|one| one.step(seen.clone(), now + DURATION, Timestamp::UNIX_EPOCH));
+    let steps = [&mut second, &mut third]
+        .map(|one| one.step(seen.clone(), now + LEASE_DURATION, Timestamp::UNIX_EPOCH));
     let wins = steps.into_iter().filter_map(|step| match step {
-        Step::Create(lease) | Step::Replace(lease) => Some(lease),
-        Step::Wait(_) => None,
+        LeaseAction::Create(lease) | LeaseAction::Replace(lease) => Some(lease),
+        LeaseAction::Wait(_) => None,
     });
     assert_eq!(wins.map(|lease| server.write(lease)).collect::<Vec<_>>(), [true, false]);
 }
 
 #[test]
-fn what_is_given_back_is_taken_at_once() {
-    let mut server = Server::default();
+fn a_released_lease_is_taken_at_once() {
+    let mut server = FakeLeaseServer::default();
     let first = &mut candidate("first");
-    let now = Moment::now();
+    let now = BootInstant::now();
     assert!(server.try_once(first, now));
     let lease = server.lease.clone().unwrap();
     assert_eq!(candidate("second").release(lease.clone(), Timestamp::UNIX_EPOCH), None, "it is not its own");
@@ -135,8 +135,8 @@ fn what_is_given_back_is_taken_at_once() {
 
 #[test]
 fn a_container_that_was_restarted_goes_on_leading() {
-    let mut server = Server::default();
-    let now = Moment::now();
+    let mut server = FakeLeaseServer::default();
+    let now = BootInstant::now();
     assert!(server.try_once(&mut candidate("pod"), now));
     assert!(server.try_once(&mut candidate("pod"), now));
     assert_eq!(server.spec().lease_transitions, Some(0));
@@ -145,14 +145,14 @@ fn a_container_that_was_restarted_goes_on_leading() {
 #[test]
 fn a_gap_between_two_renewals_is_noticed() {
     let leadership = Leadership::elected();
-    let soon = || Moment::now() + VALID;
-    assert!(leadership.hold_until(soon()), "it has just come to lead");
-    assert!(!leadership.hold_until(soon()), "renewed in time");
-    leadership.hold_until(Moment::now());
-    assert!(leadership.hold_until(soon()), "it had run out");
+    let soon = || BootInstant::now() + WRITE_WINDOW;
+    assert!(leadership.extend_until(soon()), "it has just come to lead");
+    assert!(!leadership.extend_until(soon()), "renewed in time");
+    leadership.extend_until(BootInstant::now());
+    assert!(leadership.extend_until(soon()), "it had run out");
     leadership.give_up();
-    assert!(leadership.hold_until(soon()), "it was contested");
-    assert!(!Leadership::sole().hold_until(soon()));
+    assert!(leadership.extend_until(soon()), "it was contested");
+    assert!(!Leadership::sole().extend_until(soon()));
 }
 
 #[tokio::test]
@@ -167,10 +167,10 @@ async fn work_that_wakes_up_too_late_is_not_gone_on_with() {
         })
     };
     assert!(leadership.during(work()).await.is_err());
-    leadership.hold_until(Moment::now());
+    leadership.extend_until(BootInstant::now());
     assert!(leadership.during(work()).await.is_err());
     assert_eq!(polled.get(), 0, "not even begun");
-    leadership.hold_until(Moment::now() + VALID);
+    leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
     assert!(leadership.during(work()).await.is_ok());
 }
 
@@ -178,15 +178,15 @@ async fn work_that_wakes_up_too_late_is_not_gone_on_with() {
 async fn work_is_dropped_when_its_time_is_over_and_not_before() {
     let leadership = Leadership::elected();
     let never = std::future::pending::<()>;
-    leadership.hold_until(Moment::now() + Duration::from_millis(50));
+    leadership.extend_until(BootInstant::now() + Duration::from_millis(50));
     assert!(leadership.during(never()).await.is_err(), "it has run out");
-    leadership.hold_until(Moment::now() + Duration::from_millis(50));
+    leadership.extend_until(BootInstant::now() + Duration::from_millis(50));
     let renewed = async {
-        leadership.hold_until(Moment::now() + VALID);
+        leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(leadership.during(renewed).await.is_ok(), "it was renewed meanwhile");
-    leadership.hold_until(Moment::now() + VALID);
+    leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
     let (ended, ()) = tokio::join!(leadership.during(never()), async { leadership.give_up() });
     assert!(ended.is_err(), "it was given up");
 }
@@ -201,7 +201,7 @@ async fn reads_pass_and_writes_only_of_a_leader() {
     let passes = async |method: Method| {
         let server = tower::service_fn(async |_: Request<Body>| Ok::<_, BoxError>(()));
         let request = Request::builder().method(method).body(Body::empty()).unwrap();
-        match Guarded::new(server, server, leadership.clone()).oneshot(request).await {
+        match WriteGuard::new(server, server, leadership.clone()).oneshot(request).await {
             Ok(()) => true,
             Err(error) => {
                 let error = kube::Error::Service(error);
@@ -215,7 +215,7 @@ async fn reads_pass_and_writes_only_of_a_leader() {
         assert!(!passes(method).await);
     }
     assert!(passes(Method::GET).await);
-    leadership.hold_until(Moment::now() + VALID);
+    leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
     for method in writes {
         assert!(passes(method).await);
     }
@@ -231,13 +231,13 @@ async fn bytes_of_a_former_leader_do_not_reach_the_socket() {
 
     let leadership = std::sync::Arc::new(Leadership::elected());
     let (near, mut far) = tokio::io::duplex(64);
-    let mut stream = Fenced::new(TokioIo::new(near), leadership.clone());
+    let mut stream = WriteFence::new(TokioIo::new(near), leadership.clone());
     let mut write = async |bytes: &'static [u8]| {
         std::future::poll_fn(|context| Pin::new(&mut stream).poll_write(context, bytes)).await
     };
-    leadership.hold_until(Moment::now() + VALID);
+    leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
     assert_eq!(write(b"now").await.unwrap(), 3);
-    leadership.hold_until(Moment::now());
+    leadership.extend_until(BootInstant::now());
     assert!(write(b"late").await.is_err());
     drop(stream);
     let mut seen = String::new();

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Category, Look, Metrics, STATUSES, Words, Write};
+use super::{Category, Conditions, Metrics, STATUSES, VerificationResult, Write};
 
 /// All series with their values. Panics where Prometheus would refuse the text.
 fn series(text: &str) -> BTreeMap<String, f64> {
@@ -37,12 +37,12 @@ fn series(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn what_is_shown_is_what_prometheus_reads() {
+fn the_output_is_valid_prometheus_text() {
     let metrics = Metrics::default();
     metrics.reconciled(Duration::from_millis(3), None);
     metrics.reconciled(Duration::from_mins(1), Some(Category::Forbidden));
     metrics.wrote(Write::Apply);
-    metrics.looked(Look::Corrupt);
+    metrics.looked(VerificationResult::Corrupt);
     let series = series(&metrics.render(true));
     let value = |rest: &str| series[&format!("quinistry_operator_{rest}")];
     assert!((value("reconcile_seconds_sum") - 60.003).abs() < 1e-9);
@@ -72,10 +72,10 @@ fn no_count_brings_a_new_series() {
     for write in Write::ALL {
         metrics.wrote(write);
     }
-    for look in Look::ALL {
+    for look in VerificationResult::ALL {
         metrics.looked(look);
     }
-    metrics.reported("uid", 3, 2, &Words::default());
+    metrics.reported("uid", 3, 2, &Conditions::default());
     let after: Vec<_> = series(&metrics.render(true)).into_keys().collect();
     assert_eq!(before, after);
 }
@@ -87,7 +87,7 @@ fn conditions_are_counted_over_resources() {
         let name = format!("quinistry_operator_conditions{{type=\"{kind}\",status=\"{status}\"}}");
         series(&metrics.render(true))[&name].to_string()
     };
-    let mut words = Words::default();
+    let mut words = Conditions::default();
     metrics.reported("a", 3, 0, &words);
     metrics.reported("b", 2, 0, &words);
     assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["0", "0", "2"]);
@@ -96,11 +96,11 @@ fn conditions_are_counted_over_resources() {
     metrics.reported("a", 3, 3, &words);
     assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["1", "0", "1"]);
     assert_eq!(STATUSES.map(|status| condition("FixedPoint", status)), ["0", "1", "1"]);
-    // A resource that is gone is in no condition.
+    // A deleted resource counts in no condition.
     metrics.keep(|uid| uid == "b");
     assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["0", "0", "1"]);
     assert!(metrics.render(true).contains("quinistry_operator_resources 1\n"));
-    // Nor is one of which the leader tells.
+    // Nor does a resource that the leader reports.
     assert!(metrics.render(false).contains("quinistry_operator_resources 0\n"));
     assert!(metrics.render(false).contains("quinistry_operator_leader 0\n"));
 }

@@ -1,11 +1,11 @@
-//! Objects as the API server sends them, fields that nobody reads included.
+//! Objects as the API server sends them, unused fields included.
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::operator::resource::Watched;
+use crate::operator::resource::WatchedResource;
 
-fn wire_pod(change: impl Fn(&mut Value)) -> Pod {
+fn wire_pod(change: impl Fn(&mut Value)) -> ObservedPod {
     let mut object = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -52,7 +52,7 @@ fn second(text: &str) -> Timestamp {
 }
 
 #[test]
-fn of_a_pod_the_registrys_container_counts() {
+fn only_the_registrys_container_of_a_pod_counts() {
     let pod = wire_pod(|_| {});
     assert_eq!((pod.generation, pod.resource.as_str(), pod.template.as_deref()), (2, "u1", Some("abc")));
     let started = Some(second("2026-01-02T03:04:06Z"));
@@ -77,14 +77,14 @@ fn of_a_pod_the_registrys_container_counts() {
 }
 
 #[test]
-fn a_pod_that_has_just_been_made_has_nothing_to_say() {
+fn a_pod_without_status_is_reduced() {
     let pod = wire_pod(|pod| pod["status"] = json!({"phase": "Pending"}));
     assert_eq!((pod.ready, pod.running, pod.ended, pod.ip), (None, None, None, None));
     assert_eq!(pod.start.restarts, 0);
 }
 
 #[test]
-fn why_a_pod_waits_is_kept_in_the_clusters_words() {
+fn the_clusters_message_about_a_waiting_pod_is_kept() {
     let pod = wire_pod(|pod| {
         pod["status"]["containerStatuses"][1]["state"] =
             json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
@@ -98,7 +98,7 @@ fn why_a_pod_waits_is_kept_in_the_clusters_words() {
 }
 
 #[test]
-fn a_start_of_a_container_is_another_one_whatever_its_count_says() {
+fn a_new_container_is_a_new_start_even_with_the_same_restart_count() {
     let start =
         |change: fn(&mut Value)| wire_pod(|pod| change(&mut pod["status"]["containerStatuses"][1])).start;
     let known = start(|_| {});
@@ -111,7 +111,7 @@ fn a_start_of_a_container_is_another_one_whatever_its_count_says() {
 }
 
 #[test]
-fn a_controller_of_another_kind_is_told_from_a_daemon_set() {
+fn a_controller_of_another_kind_is_not_a_daemon_set() {
     let controller =
         |owner: Value| wire_pod(|pod| pod["metadata"]["ownerReferences"] = json!([owner])).controller;
     let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "larder", "uid": "s1"});
@@ -133,7 +133,7 @@ fn a_config_map_with_copied_labels_is_no_part_of_a_seed() {
 }
 
 #[test]
-fn pods_and_sets_of_others_are_none_of_ours() {
+fn pods_and_sets_of_others_are_ignored() {
     let stranger = json!({"metadata": {"name": "a", "namespace": "b", "uid": "c", "labels": {"app": "d"}}});
     assert!(pod(serde_json::from_value(stranger.clone()).unwrap()).is_none());
     assert!(daemon_set(serde_json::from_value(stranger).unwrap()).is_none());
@@ -158,14 +158,14 @@ fn a_set_is_settled_when_its_controller_has_seen_the_newest_of_it() {
         });
         daemon_set(serde_json::from_value(object).unwrap()).unwrap().1
     };
-    assert!(!set(3).settled && set(4).settled);
+    assert!(!set(3).is_observed && set(4).is_observed);
     let set = set(4);
     assert_eq!((set.owner.as_str(), set.generation, set.version, set.desired), ("u1", 1, 77, 3));
     assert_eq!(set.changed, second("2026-01-02T00:00:00Z"), "the status is no change of the specification");
 }
 
 #[test]
-fn a_node_is_as_ready_as_its_kubelet_says() {
+fn a_nodes_readiness_comes_from_its_kubelet() {
     let node = |status: &str| {
         let object = json!({
             "metadata": {"name": "shelf", "labels": {"zone": "a"}, "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -185,7 +185,7 @@ fn a_node_is_as_ready_as_its_kubelet_says() {
 }
 
 #[test]
-fn how_a_pod_ended_and_why_it_is_not_ready_are_kept_in_the_clusters_words() {
+fn the_clusters_messages_about_an_ended_or_unready_pod_are_kept() {
     let pod = wire_pod(|pod| {
         pod["status"]["phase"] = json!("Failed");
         pod["status"]["reason"] = json!("Evicted");
@@ -207,7 +207,7 @@ fn how_a_pod_ended_and_why_it_is_not_ready_are_kept_in_the_clusters_words() {
 }
 
 #[test]
-fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
+fn the_newest_event_counts_unless_something_happened_after_it() {
     let event = |note: &str, at: &str, repeated: Option<&str>| -> types::Event {
         let series = repeated.map(|at| json!({"count": 9, "lastObservedTime": at}));
         serde_json::from_value(json!({
@@ -232,7 +232,7 @@ fn of_events_the_newest_counts_and_only_while_nothing_has_come_after_it() {
 fn rival(name: &str, uid: &str) -> Arc<Rival> {
     let metadata = json!({"name": name, "namespace": "pantry", "uid": uid});
     let object = json!({"metadata": metadata, "spec": {"image": "a"}});
-    let watched = Watched::new(serde_json::from_value(object).unwrap()).unwrap();
+    let watched = WatchedResource::new(serde_json::from_value(object).unwrap()).unwrap();
     watched.rival().unwrap().clone()
 }
 

@@ -1,74 +1,74 @@
-//! What a plan asks for: things to do, and pods to look at. `apply` and `verify` carry them out.
+//! Actions of a plan, and the pods that are to be verified. `apply` and `verify` carry them out.
 
 use k8s_openapi::api::apps::v1 as apps;
 
 use crate::operator::observed::PodStart;
 use crate::seed::Part;
 
-/// One thing to do. Each is harmless to repeat.
+/// One write to the API server. Each is harmless to repeat.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::operator) enum Action {
-    /// Create or change a generation.
+    /// Create or change a generation's `DaemonSet`.
     Apply(Box<apps::DaemonSet>),
-    /// Remove a generation.
+    /// Delete a generation's `DaemonSet`.
     Delete {
-        /// Its namespace.
+        /// Namespace of the `DaemonSet`.
         namespace: String,
-        /// Its `DaemonSet`.
+        /// Name of the `DaemonSet`.
         name: String,
-        /// The generation.
+        /// Number of the generation.
         generation: i32,
     },
-    /// Replace a pod whose pulls are backing off although there is something to pull now.
+    /// Replace a pod whose pulls back off although its image can be pulled by now.
     Replace {
-        /// Its namespace.
+        /// Namespace of the pod.
         namespace: String,
-        /// Its name.
+        /// Name of the pod.
         name: String,
-        /// Its UID, so that no other is meant.
+        /// UID of the pod, so that no namesake is deleted.
         uid: String,
     },
-    /// Make a seed's `ConfigMap` anew, of this operator's own executable.
+    /// Create a `ConfigMap` of the seed again, from this operator's own executable.
     Restore {
-        /// Which.
+        /// Part of the seed.
         part: Part,
-        /// UID of the one in its place, which holds something else.
+        /// UID of the `ConfigMap` in its place that holds other content.
         altered: Option<String>,
     },
-    /// Make the resource the owner of a seed's `ConfigMap`, which was there before it.
+    /// Make the resource an owner of a seed's `ConfigMap` that was there before the resource.
     Adopt {
-        /// Its name.
+        /// Name of the `ConfigMap`.
         part: String,
     },
-    /// Remove a `ConfigMap` of another executable.
+    /// Delete a `ConfigMap` of another executable.
     Drop(DropPart),
-    /// Say which carrier a node has.
+    /// Label a node with its carrier.
     Label {
-        /// The node.
+        /// Name of the node.
         node: String,
-        /// The label's value; nothing takes it away.
+        /// Value of the label; `None` removes the label.
         label: Option<String>,
-        /// The annotation that goes with a node without any.
+        /// Value of the annotation for a node without a usable carrier.
         tried: Option<String>,
     },
 }
 
-/// A `ConfigMap` to remove.
+/// A `ConfigMap` to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::operator) struct DropPart {
-    /// Its namespace.
+    /// Namespace of the `ConfigMap`.
     pub namespace: String,
-    /// Its name.
+    /// Name of the `ConfigMap`.
     pub name: String,
-    /// Its UID, so that no other is meant.
+    /// UID of the `ConfigMap`, so that no namesake is deleted.
     pub uid: String,
 }
 
-/// A pod to fetch every byte from.
+/// A pod whose content the operator fetches and hashes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::operator) struct VerifyRequest {
-    /// Which.
+    /// Start of the pod's container.
     pub start: PodStart,
-    /// Where.
+    /// IP address of the pod.
     pub ip: String,
 }

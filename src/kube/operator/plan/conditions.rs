@@ -1,46 +1,46 @@
-//! The five conditions, from what the chain shows. Pure.
+//! The five conditions, derived from the chain. Pure.
 
 use std::collections::BTreeSet;
 
 use super::diagnose::gravity;
-use super::ports::Owner;
-use super::progress::Progress;
-use super::words::{counted, names, shorten};
-use super::{Chain, Seed, View, missing};
+use super::ports::PortOwner;
+use super::progress::RolloutProgress;
+use super::text::{counted, names, shorten};
+use super::{ChainView, GenerationView, SeedView, missing};
 use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, PROGRESSING, READY};
 use crate::crd::{Deviation, Reason};
-use crate::operator::observed::{Fetched, Pod, Rejection};
+use crate::operator::observed::{FetchResult, ObservedPod, Rejection};
 use crate::operator::select;
 
-/// One condition, without the times that only the API's form of it has.
+/// One condition, without the times of its API form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::operator) struct Said {
+pub(in crate::operator) struct PlannedCondition {
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// Why.
+    /// Reason in CamelCase.
     pub reason: Reason,
-    /// In words.
+    /// Message for users.
     pub message: String,
 }
 
-/// All conditions.
+/// All conditions of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::operator) struct Words {
+pub(in crate::operator) struct Conditions {
     /// Every generation is proven.
-    pub ready: Said,
-    /// Something is on its way.
-    pub progressing: Said,
-    /// Nobody else uses the ports.
-    pub ports_available: Said,
+    pub ready: PlannedCondition,
+    /// The chain is changing.
+    pub progressing: PlannedCondition,
+    /// No other resource or pod uses the ports.
+    pub ports_available: PlannedCondition,
     /// Every generation serves one digest.
-    pub fixed_point: Said,
-    /// Something is wrong.
-    pub degraded: Said,
+    pub fixed_point: PlannedCondition,
+    /// A problem needs attention.
+    pub degraded: PlannedCondition,
 }
 
-impl Default for Words {
+impl Default for Conditions {
     fn default() -> Self {
-        let unknown = said("Unknown", Reason::Unknown, "nothing has been observed yet");
+        let unknown = condition("Unknown", Reason::Unknown, "nothing has been observed yet");
         Self {
             ready: unknown.clone(),
             progressing: unknown.clone(),
@@ -51,22 +51,22 @@ impl Default for Words {
     }
 }
 
-impl Words {
-    /// Nothing can be done with the resource.
+impl Conditions {
+    /// Returns the conditions of a resource that is refused as a whole.
     pub(super) fn refused(reason: Reason, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
-            ready: said("False", reason, &message),
-            progressing: said("False", reason, &message),
-            degraded: said("True", reason, &message),
+            ready: condition("False", reason, &message),
+            progressing: condition("False", reason, &message),
+            degraded: condition("True", reason, &message),
             ..Self::default()
         }
     }
 
-    /// With their types, in the order in which they are shown.
+    /// Returns the conditions with their types, in the order in which they are shown.
     #[must_use]
-    pub(in crate::operator) fn all(&self) -> [(&'static str, &Said); 5] {
-        // Without `..`, so that a condition that is added is not forgotten here.
+    pub(in crate::operator) fn all(&self) -> [(&'static str, &PlannedCondition); 5] {
+        // Without `..`, so that a new condition cannot be forgotten here.
         let Self { ready, progressing, ports_available, fixed_point, degraded } = self;
         [
             (READY, ready),
@@ -78,18 +78,18 @@ impl Words {
     }
 }
 
-fn said(status: &'static str, reason: Reason, message: impl AsRef<str>) -> Said {
-    Said { status, reason, message: shorten(message.as_ref()) }
+fn condition(status: &'static str, reason: Reason, message: impl AsRef<str>) -> PlannedCondition {
+    PlannedCondition { status, reason, message: shorten(message.as_ref()) }
 }
 
-/// Returns the conditions, and whether all is proven but on nodes that have just joined.
-pub(super) fn words(
-    chain: &Chain<'_>,
+/// Returns the conditions, and true if the chain is proven on all nodes except those that have just joined.
+pub(super) fn derive(
+    chain: &ChainView<'_>,
     deviations: &[Deviation],
-    owner: Option<&Owner>,
+    owner: Option<&PortOwner>,
     rejection: Option<&Rejection>,
-    progress: &Progress,
-) -> (Words, bool) {
+    progress: &RolloutProgress,
+) -> (Conditions, bool) {
     let ports_available = ports(deviations, owner);
     let done = is_done(chain, rejection);
     let joining = if done { Vec::new() } else { joining(chain) };
@@ -98,14 +98,14 @@ pub(super) fn words(
     let mut degraded = degraded(chain, deviations, &ports_available, &fixed_point, rejection, progress);
     let progressing = progressing(chain, deviations, &ports_available, &degraded, done, late);
     if degraded.status == "False" && progressing.reason == Reason::ProgressDeadlineExceeded {
-        degraded = said("True", progressing.reason, &progressing.message);
+        degraded = condition("True", progressing.reason, &progressing.message);
     }
     let ready = ready(chain, &ports_available, &fixed_point, &degraded, &progressing, done, &joining);
     let joining = !joining.is_empty() && ready.status == "True";
-    (Words { ready, progressing, ports_available, fixed_point, degraded }, joining)
+    (Conditions { ready, progressing, ports_available, fixed_point, degraded }, joining)
 }
 
-/// Problems that stop the chain; the others are only told.
+/// Returns true for problems that stop the chain; the others are only reported.
 const fn stops(reason: Reason) -> bool {
     !matches!(
         reason,
@@ -118,8 +118,8 @@ const fn stops(reason: Reason) -> bool {
     ) && !may_pass(reason)
 }
 
-/// Problems that may pass by themselves: they make a resource Degraded once their node was waited for too
-/// long.
+/// Returns true for problems that may pass by themselves: they make a resource Degraded once their node was
+/// waited for too long.
 const fn may_pass(reason: Reason) -> bool {
     matches!(
         reason,
@@ -133,85 +133,85 @@ const fn may_pass(reason: Reason) -> bool {
     )
 }
 
-fn is_done(chain: &Chain<'_>, rejection: Option<&Rejection>) -> bool {
+fn is_done(chain: &ChainView<'_>, rejection: Option<&Rejection>) -> bool {
     rejection.is_none() && chain.proven() == chain.views.len() && !chain.has_surplus()
 }
 
-fn ports(deviations: &[Deviation], owner: Option<&Owner>) -> Said {
-    if let Some(Owner { name, ports }) = owner {
+fn ports(deviations: &[Deviation], owner: Option<&PortOwner>) -> PlannedCondition {
+    if let Some(PortOwner { name, ports }) = owner {
         let (first, last) = (ports.start(), ports.end());
         let message = format!("{name} has ports {first} to {last}; nothing is done until it gives them up");
-        return said("False", Reason::PortConflict, message);
+        return condition("False", Reason::PortConflict, message);
     }
     let about =
         |reason| matches!(reason, Reason::HostPortConflict | Reason::PortTaken | Reason::HostPortUnreachable);
-    match told(deviations, about) {
-        Some((reason, message)) => said("False", reason, message),
-        None => said("True", Reason::PortsFree, "no other resource or pod is known to use the ports"),
+    match describe_worst(deviations, about) {
+        Some((reason, message)) => condition("False", reason, message),
+        None => condition("True", Reason::PortsFree, "no other resource or pod is known to use the ports"),
     }
 }
 
-fn fixed_point(chain: &Chain<'_>, deviations: &[Deviation], joining: &[&str]) -> Said {
+fn fixed_point(chain: &ChainView<'_>, deviations: &[Deviation], joining: &[&str]) -> PlannedCondition {
     let about = |reason| matches!(reason, Reason::DigestMismatch | Reason::BootstrapDigestDiffers);
-    if let Some((reason, message)) = told(deviations, about) {
-        return said("False", reason, message);
+    if let Some((reason, message)) = describe_worst(deviations, about) {
+        return condition("False", reason, message);
     }
     let all = chain.views.len();
     let proven = if joining.is_empty() { chain.proven() } else { all };
     match &chain.digest {
-        Some(digest) if proven > 0 => said(
+        Some(digest) if proven > 0 => condition(
             "True",
             Reason::DigestsEqual,
             format!("{digest} is served by {proven} of {}", counted(all, "generation")),
         ),
-        _ => said("Unknown", Reason::Unknown, "no generation is proven yet"),
+        _ => condition("Unknown", Reason::Unknown, "no generation is proven yet"),
     }
 }
 
 fn degraded(
-    chain: &Chain<'_>,
+    chain: &ChainView<'_>,
     deviations: &[Deviation],
-    ports: &Said,
-    fixed_point: &Said,
+    ports: &PlannedCondition,
+    fixed_point: &PlannedCondition,
     rejection: Option<&Rejection>,
-    progress: &Progress,
-) -> Said {
+    progress: &RolloutProgress,
+) -> PlannedCondition {
     if let Some(rejection) = rejection {
-        return said("True", rejection.reason, &rejection.message);
+        return condition("True", rejection.reason, &rejection.message);
     }
     for bad in [fixed_point, ports] {
         if bad.status == "False" {
-            return said("True", bad.reason, &bad.message);
+            return condition("True", bad.reason, &bad.message);
         }
     }
     if let Some(refusal) = chain.observed.refusals.iter().find(|refusal| refusal.pod.is_none()) {
-        let (reason, message) = missing::refused(chain, refusal);
-        return said("True", reason, message);
+        let (reason, message) = missing::refusal_problem(chain, refusal);
+        return condition("True", reason, message);
     }
     let (ready, all) = (&chain.ready, &chain.selected);
     if all.is_empty() {
         let message =
             "no node is selected: look at nodeSelector, at tolerations, and at the nodes' architecture";
-        return said("True", Reason::NoNodes, message);
+        return condition("True", Reason::NoNodes, message);
     }
-    if let Some((reason, message)) = told(deviations, stops) {
-        return said("True", reason, message);
+    if let Some((reason, message)) = describe_worst(deviations, stops) {
+        return condition("True", reason, message);
     }
-    if let Some((reason, message)) = chain.seed.as_ref().and_then(Seed::problem) {
-        return said("True", reason, message);
+    if let Some((reason, message)) = chain.seed.as_ref().and_then(SeedView::problem) {
+        return condition("True", reason, message);
     }
     if ready.len() < all.len()
-        && let Some((reason, message)) = told(deviations, |reason| reason == Reason::NodesNotReady)
+        && let Some((reason, message)) = describe_worst(deviations, |reason| reason == Reason::NodesNotReady)
     {
-        return said("True", reason, message);
+        return condition("True", reason, message);
     }
     let overdue: Vec<Deviation> = deviations
         .iter()
         .filter(|one| !may_pass(one.reason) || progress.is_overdue(one.generation, &one.node))
         .cloned()
         .collect();
-    if let Some((reason, message)) = told(&overdue, |_| true) {
-        return said("True", reason, message);
+    if let Some((reason, message)) = describe_worst(&overdue, |_| true) {
+        return condition("True", reason, message);
     }
     let other = chain
         .observed
@@ -224,50 +224,56 @@ fn degraded(
             "left out, since the architecture is another one there: {}; name one in nodeSelector if that is meant",
             names(other)
         );
-        return said("True", Reason::MixedArchitectures, message);
+        return condition("True", Reason::MixedArchitectures, message);
     }
-    said("False", Reason::AsExpected, "nothing is wrong")
+    condition("False", Reason::AsExpected, "nothing is wrong")
 }
 
 fn progressing(
-    chain: &Chain<'_>,
+    chain: &ChainView<'_>,
     deviations: &[Deviation],
-    ports: &Said,
-    degraded: &Said,
+    ports: &PlannedCondition,
+    degraded: &PlannedCondition,
     done: bool,
     late: bool,
-) -> Said {
+) -> PlannedCondition {
     if chain.quinistry.spec.suspend {
-        return said("False", Reason::Suspended, "suspended: nothing is changed; what runs goes on running");
+        return condition(
+            "False",
+            Reason::Suspended,
+            "suspended: nothing is changed; what runs goes on running",
+        );
     }
     if done {
-        return said("False", Reason::AllProven, "every generation is proven");
+        return condition("False", Reason::AllProven, "every generation is proven");
     }
     if ports.reason == Reason::PortConflict {
-        return said("False", Reason::PortConflict, &ports.message);
+        return condition("False", Reason::PortConflict, &ports.message);
     }
-    if let Some((reason, message)) = told(deviations, |reason| reason == Reason::BootstrapImagePullFailed) {
-        return said("False", reason, message);
+    if let Some((reason, message)) =
+        describe_worst(deviations, |reason| reason == Reason::BootstrapImagePullFailed)
+    {
+        return condition("False", reason, message);
     }
     let terminal =
         matches!(degraded.reason, Reason::ApplyRejected | Reason::NamespaceTerminating | Reason::NoNodes)
             || matches!(degraded.reason, Reason::DigestMismatch | Reason::BootstrapDigestDiffers);
     if degraded.status == "True" && terminal {
-        return said("False", degraded.reason, &degraded.message);
+        return condition("False", degraded.reason, &degraded.message);
     }
-    let step = step(chain);
+    let step = current_step(chain);
     let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
     if late {
         let message = format!("no progress for more than {allowed} seconds: {step}");
-        return said("False", Reason::ProgressDeadlineExceeded, message);
+        return condition("False", Reason::ProgressDeadlineExceeded, message);
     }
     let verifying =
         chain.views.iter().any(|view| view.is_rolled_out() && !view.is_proven(chain.digest.as_ref()));
-    said("True", if verifying { Reason::Verifying } else { Reason::RollingOut }, step)
+    condition("True", if verifying { Reason::Verifying } else { Reason::RollingOut }, step)
 }
 
-/// What the chain is at.
-fn step(chain: &Chain<'_>) -> String {
+/// Describes the generation that the chain works on.
+fn current_step(chain: &ChainView<'_>) -> String {
     let digest = chain.digest.as_ref();
     match chain.views.iter().find(|view| !view.is_proven(digest)) {
         Some(view) if view.number > 0 && chain.seed.as_ref().is_some_and(|seed| seed.handed_over) => {
@@ -277,7 +283,7 @@ fn step(chain: &Chain<'_>) -> String {
         }
         None => "generations that are too many are being removed".into(),
         Some(view) => {
-            let there = view.nodes.len() - view.lacking().count();
+            let there = view.nodes.len() - view.nodes_lacking().count();
             let learning = if view.is_rolled_out() { ", and is being looked at" } else { "" };
             let nodes = counted(view.nodes.len(), "node");
             format!("generation {} is on {there} of {nodes}{learning}", view.number)
@@ -286,48 +292,49 @@ fn step(chain: &Chain<'_>) -> String {
 }
 
 fn ready(
-    chain: &Chain<'_>,
-    ports: &Said,
-    fixed_point: &Said,
-    degraded: &Said,
-    progressing: &Said,
+    chain: &ChainView<'_>,
+    ports: &PlannedCondition,
+    fixed_point: &PlannedCondition,
+    degraded: &PlannedCondition,
+    progressing: &PlannedCondition,
     done: bool,
     joining: &[&str],
-) -> Said {
+) -> PlannedCondition {
     let all = chain.views.len();
     if ports.reason == Reason::PortConflict {
-        return said("False", Reason::PortConflict, &ports.message);
+        return condition("False", Reason::PortConflict, &ports.message);
     }
     if fixed_point.status == "False" {
-        return said("False", fixed_point.reason, &fixed_point.message);
+        return condition("False", fixed_point.reason, &fixed_point.message);
     }
     if done {
-        let mut message = every_one_is_proven(all);
-        let lacking = chain.views.iter().flat_map(View::lacking).map(|node| node.name.as_str());
+        let mut message = all_proven(all);
+        let lacking =
+            chain.views.iter().flat_map(GenerationView::nodes_lacking).map(|node| node.name.as_str());
         let lacking: Vec<&str> = lacking.collect();
         if !lacking.is_empty() {
             message.push_str(", but on nodes that may be behind: ");
             message.push_str(&names(lacking));
         }
-        if let Some(unseen) = unseen(chain) {
-            message.push_str(&unseen);
+        if let Some(unreachable) = unreachable(chain) {
+            message.push_str(&unreachable);
         }
-        return said("True", Reason::AllProven, message);
+        return condition("True", Reason::AllProven, message);
     }
     if !joining.is_empty() {
         let joining = names(joining.to_vec());
-        let message = format!("{}, but on nodes that have just joined: {joining}", every_one_is_proven(all));
-        return said("True", Reason::AllProven, message);
+        let message = format!("{}, but on nodes that have just joined: {joining}", all_proven(all));
+        return condition("True", Reason::AllProven, message);
     }
     if degraded.status == "True" && stops(degraded.reason) {
-        return said("False", degraded.reason, &degraded.message);
+        return condition("False", degraded.reason, &degraded.message);
     }
     let message =
         format!("proven: {} of {}; {}", chain.proven(), counted(all, "generation"), progressing.message);
-    said("False", progressing.reason, message)
+    condition("False", progressing.reason, message)
 }
 
-fn every_one_is_proven(all: usize) -> String {
+fn all_proven(all: usize) -> String {
     if all == 1 {
         "the only generation is proven".into()
     } else {
@@ -335,9 +342,11 @@ fn every_one_is_proven(all: usize) -> String {
     }
 }
 
-/// Where the operator's own look is missing from the proof.
-fn unseen(chain: &Chain<'_>) -> Option<String> {
-    let failed = |pod: &&Pod, view: &View<'_>| matches!(view.fetched(pod), Some(Fetched::Failed(_)));
+/// Describes the sampled pods that the operator cannot reach.
+fn unreachable(chain: &ChainView<'_>) -> Option<String> {
+    let failed = |pod: &&ObservedPod, view: &GenerationView<'_>| {
+        matches!(view.fetched(pod), Some(FetchResult::Failed(_)))
+    };
     let pods = chain.views.iter().flat_map(|view| view.sample().into_iter().filter(|pod| failed(pod, view)));
     let nodes: Vec<&str> = pods.filter_map(|pod| pod.node.as_deref()).collect();
     (!nodes.is_empty()).then(|| {
@@ -348,25 +357,28 @@ fn unseen(chain: &Chain<'_>) -> Option<String> {
     })
 }
 
-/// Nodes that became ready after the last generation had been made, and where something is still missing: pods, or the
-/// operator's look at them. None while anything else is missing: a node that joins a chain that stands does not unmake
-/// it, but a chain has to stand first.
-fn joining<'a>(chain: &'a Chain<'_>) -> Vec<&'a str> {
-    let stands = chain.views.iter().all(View::is_current) && !chain.has_surplus() && chain.digest.is_some();
-    let Some(last) = chain.views.iter().filter_map(View::created).max().filter(|_| stands) else {
+/// Returns the nodes that became ready after the last generation was created, and that still lack pods or
+/// results of the operator's verification. Returns none while anything else is missing: a joining node does
+/// not take Ready from a proven chain, but the chain must be proven first.
+fn joining<'a>(chain: &'a ChainView<'_>) -> Vec<&'a str> {
+    let stands =
+        chain.views.iter().all(GenerationView::is_current) && !chain.has_surplus() && chain.digest.is_some();
+    let Some(last) = chain.views.iter().filter_map(GenerationView::created).max().filter(|_| stands) else {
         return Vec::new();
     };
     let nodes = chain.views.first().map_or(&[][..], |view| view.nodes.as_slice());
     let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
-    let unasked: BTreeSet<&str> = chain.views.iter().flat_map(View::unasked).collect();
+    let nodes_awaiting_fetch: BTreeSet<&str> =
+        chain.views.iter().flat_map(GenerationView::nodes_awaiting_fetch).collect();
     let mut joining = Vec::new();
     for node in nodes {
-        let whole = !unasked.contains(node.name.as_str())
+        let whole = !nodes_awaiting_fetch.contains(node.name.as_str())
             && chain.views.iter().all(|view| view.pod_on(node).is_some_and(|pod| pod.ready.is_some()));
         if whole {
             continue;
         }
-        let stale = |pod: &Pod, view: &View<'_>| !pod.deleting && !view.is_of_current_template(pod);
+        let stale =
+            |pod: &ObservedPod, view: &GenerationView<'_>| !pod.deleting && !view.is_of_current_template(pod);
         let stale = chain.views.iter().any(|view| view.on(&node.name).iter().any(|pod| stale(pod, view)));
         let young = node.since > last && chain.now.as_second() - node.since.as_second() <= allowed;
         if stale || !young {
@@ -375,14 +387,14 @@ fn joining<'a>(chain: &'a Chain<'_>) -> Vec<&'a str> {
         joining.push(node.name.as_str());
     }
     if joining.len() == nodes.len() {
-        // Nothing stands anywhere.
+        // No node has all generations yet.
         joining.clear();
     }
     joining
 }
 
-/// The gravest deviation of a kind, in words, with the nodes that share it.
-fn told(deviations: &[Deviation], about: impl Fn(Reason) -> bool) -> Option<(Reason, String)> {
+/// Returns the gravest matching deviation, with the nodes that share it.
+fn describe_worst(deviations: &[Deviation], about: impl Fn(Reason) -> bool) -> Option<(Reason, String)> {
     let worst = deviations
         .iter()
         .filter(|deviation| about(deviation.reason))

@@ -1,28 +1,29 @@
-//! What is wrong with which pod on which node, and why. Pure.
+//! Diagnosis: the problem of each pod on each node. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::generation::View;
-use super::progress::Progress;
-use super::words::{counted, names, shorten};
-use super::{Chain, missing};
+use super::generation::GenerationView;
+use super::progress::RolloutProgress;
+use super::text::{counted, names, shorten};
+use super::{ChainView, missing};
 use crate::crd::{Deviation, Reason};
-use crate::operator::identity::CONTAINER_PORT;
-use crate::operator::observed::{Fetched, Pod};
+use crate::operator::naming::CONTAINER_PORT;
+use crate::operator::observed::{FetchResult, ObservedPod};
 use crate::operator::{build, select};
 
-/// The exit code of `serve` for an image that is not the expected one.
-pub(super) const DEVIATES: i32 = 3;
+/// Exit code of `serve` for an image other than the expected one.
+pub(super) const DIGEST_DEVIATES_EXIT_CODE: i32 = 3;
 
-/// What `serve` says when it cannot have its port.
-const CANNOT_LISTEN: &str = "failed to listen on";
+/// Part of the message of `serve` when its port is taken.
+const CANNOT_LISTEN_MESSAGE: &str = "failed to listen on";
 
-/// So many restarts of a container that is not Ready are a crash loop, even while it runs for a moment.
-const LOOPING: i32 = 3;
+/// Number of restarts after which a container that is not Ready is in a crash loop, even while it runs for a
+/// moment.
+const CRASH_LOOP_RESTARTS: i32 = 3;
 
-/// The kubelet's reasons for which an image cannot be had.
+/// Reasons of the kubelet for an image that cannot be pulled.
 const PULL_REASONS: [&str; 7] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -33,15 +34,15 @@ const PULL_REASONS: [&str; 7] = [
     "SignatureValidationFailed",
 ];
 
-/// What to do for a node that has nothing to start in.
-const NO_CARRIER: &str = "no image that is there can carry generation 0: put the pause image there, or name an image that is \
+/// Advice for a node without an image that can carry generation 0.
+const NO_CARRIER_MESSAGE: &str = "no image that is there can carry generation 0: put the pause image there, or name an image that is \
                           there in seed.carriers";
 
-/// Why host port conflicts keep a pod from its node, in the scheduler's words.
-const NO_FREE_PORTS: &str = "free ports";
+/// Part of the scheduler's message about a host port conflict.
+const NO_FREE_PORTS_MESSAGE: &str = "free ports";
 
-/// All deviations, in the order of generations and nodes.
-pub(super) fn deviations(chain: &Chain<'_>, progress: &Progress) -> Vec<Deviation> {
+/// Returns all deviations, sorted by generation, node and reason.
+pub(super) fn deviations(chain: &ChainView<'_>, progress: &RolloutProgress) -> Vec<Deviation> {
     let mut all = Vec::new();
     for node in
         chain.observed.nodes.iter().filter(|node| !node.ready && select::selects(&chain.quinistry.spec, node))
@@ -54,19 +55,19 @@ pub(super) fn deviations(chain: &Chain<'_>, progress: &Progress) -> Vec<Deviatio
         ));
     }
     for node in chain.seed.iter().flat_map(|seed| seed.assignment.without.keys()) {
-        all.push(deviation(node, 0, Reason::NoCarrierImage, NO_CARRIER));
+        all.push(deviation(node, 0, Reason::NoCarrierImage, NO_CARRIER_MESSAGE));
     }
     for view in &chain.views {
         for pod in &view.pods {
             if let Some((reason, message)) = pod_problem(chain, view, pod) {
-                // The schema wants a text, also of a pod that is for no node.
+                // The schema requires a text, even for a pod that is meant for no node.
                 let node = pod.node.as_deref().unwrap_or_default();
                 all.push(deviation(node, view.number, reason, &message));
             }
         }
         let named: BTreeSet<String> =
             all.iter().filter(|one| one.generation == view.number).map(|one| one.node.clone()).collect();
-        for node in view.lacking().filter(|node| !named.contains(&node.name)) {
+        for node in view.nodes_lacking().filter(|node| !named.contains(&node.name)) {
             if let Some((reason, message)) = missing::problem(chain, view, node, progress) {
                 all.push(deviation(&node.name, view.number, reason, &message));
             }
@@ -81,13 +82,13 @@ pub(super) fn deviations(chain: &Chain<'_>, progress: &Progress) -> Vec<Deviatio
     all
 }
 
-/// Why a generation failed, if it did: the worst of its pods' problems.
-pub(super) fn failure(chain: &Chain<'_>, view: &View<'_>) -> Option<Reason> {
+/// Returns the gravest problem of a generation's pods.
+pub(super) fn failure(chain: &ChainView<'_>, view: &GenerationView<'_>) -> Option<Reason> {
     let problems = view.pods.iter().filter_map(|pod| pod_problem(chain, view, pod));
     problems.map(|(reason, _)| reason).max_by_key(|reason| gravity(*reason))
 }
 
-/// Which of several problems is told first.
+/// Rank of a reason: of several problems, the one with the highest rank is shown.
 pub(super) const fn gravity(reason: Reason) -> u8 {
     match reason {
         Reason::BootstrapDigestDiffers => 10,
@@ -104,12 +105,16 @@ pub(super) const fn gravity(reason: Reason) -> u8 {
     }
 }
 
-fn pod_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason, String)> {
+fn pod_problem(
+    chain: &ChainView<'_>,
+    view: &GenerationView<'_>,
+    pod: &ObservedPod,
+) -> Option<(Reason, String)> {
     if pod.deleting {
         return None;
     }
     if let Some(message) = &pod.unschedulable {
-        return message.contains(NO_FREE_PORTS).then(|| (Reason::HostPortConflict, message.clone()));
+        return message.contains(NO_FREE_PORTS_MESSAGE).then(|| (Reason::HostPortConflict, message.clone()));
     }
     if !chain.is_on_a_ready_node(pod) {
         return None;
@@ -128,19 +133,19 @@ fn pod_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason,
     }
     if pod.ready.is_none() {
         let loops = pod.waiting.as_ref().is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
-        if let Some((code, words)) = &pod.ended {
-            if words.contains(CANNOT_LISTEN) {
-                return Some((Reason::PortTaken, words.trim().into()));
+        if let Some((code, text)) = &pod.ended {
+            if text.contains(CANNOT_LISTEN_MESSAGE) {
+                return Some((Reason::PortTaken, text.trim().into()));
             }
-            if loops || pod.start.restarts >= LOOPING {
-                let words = if words.is_empty() { "it said nothing" } else { words.trim() };
-                let message = format!("{}; it ended with exit code {code}: {words}", restarts(pod));
+            if loops || pod.start.restarts >= CRASH_LOOP_RESTARTS {
+                let text = if text.is_empty() { "it said nothing" } else { text.trim() };
+                let message = format!("{}; it ended with exit code {code}: {text}", restarts(pod));
                 return Some((Reason::CrashLoop, message));
             }
         } else if loops {
             return Some((Reason::CrashLoop, restarts(pod)));
         }
-        if answers_elsewhere(view, pod, chain.now) {
+        if is_reachable_by_pod_address_only(view, pod, chain.now) {
             let message = "it answers on its own address, but not on its node's localhost: the network plugin does not \
                            serve host ports there, or something stands in the way";
             return Some((Reason::HostPortUnreachable, message.into()));
@@ -154,28 +159,33 @@ fn pod_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason,
     })
 }
 
-fn digest_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reason, String)> {
+fn digest_problem(
+    chain: &ChainView<'_>,
+    view: &GenerationView<'_>,
+    pod: &ObservedPod,
+) -> Option<(Reason, String)> {
     if !view.is_of_current_template(pod) {
         return None;
     }
-    if let Some((DEVIATES, words)) = &pod.ended
+    if let Some((DIGEST_DEVIATES_EXIT_CODE, text)) = &pod.ended
         && pod.ready.is_none()
     {
-        return Some((Reason::DigestMismatch, words.trim().into()));
+        return Some((Reason::DigestMismatch, text.trim().into()));
     }
     match view.fetched(pod)? {
-        Fetched::Corrupt(message) => Some((Reason::DigestMismatch, message.clone())),
-        Fetched::Whole(served) if chain.learns(view.number) => {
+        FetchResult::Corrupt(message) => Some((Reason::DigestMismatch, message.clone())),
+        FetchResult::Whole(served) if chain.learns(view.number) => {
             let differs = view.served().iter().any(|(_, other)| *other != served);
-            differs.then(|| (Reason::BootstrapDigestDiffers, which_gave_what(chain, view)))
+            differs.then(|| (Reason::BootstrapDigestDiffers, describe_digests(chain, view)))
         }
-        Fetched::Whole(served) => {
+        FetchResult::Whole(served) => {
             let expected = chain.digest.as_ref()?;
             (served != expected)
                 .then(|| (Reason::DigestMismatch, format!("expected {expected}, and it serves {served}")))
         }
-        // Elsewhere its kubelet and the pod itself vouch for it; here nobody knows yet what it should serve.
-        Fetched::Failed(why) => (chain.learns(view.number) && view.learned().is_none()).then(|| {
+        // With a known digest the kubelet and the pod itself vouch for the content. Here the digest is
+        // unknown.
+        FetchResult::Failed(why) => (chain.learns(view.number) && view.learned().is_none()).then(|| {
             let message = format!(
                 "the operator cannot ask it what it serves: let it reach port {CONTAINER_PORT} of the pods, or set \
                  spec.digest ({why})"
@@ -185,8 +195,8 @@ fn digest_problem(chain: &Chain<'_>, view: &View<'_>, pod: &Pod) -> Option<(Reas
     }
 }
 
-/// Who knows the digests knows which nodes have the older image.
-fn which_gave_what(chain: &Chain<'_>, view: &View<'_>) -> String {
+/// Lists the nodes of each digest, so that the user sees which nodes have the older image.
+fn describe_digests(chain: &ChainView<'_>, view: &GenerationView<'_>) -> String {
     let mut nodes = BTreeMap::<&str, Vec<&str>>::new();
     for (pod, served) in view.served() {
         nodes.entry(served.as_str()).or_default().extend(pod.node.as_deref());
@@ -197,14 +207,14 @@ fn which_gave_what(chain: &Chain<'_>, view: &View<'_>) -> String {
     format!("{image} is not the same everywhere: it gave {}", each.join(", and "))
 }
 
-fn restarts(pod: &Pod) -> String {
+fn restarts(pod: &ObservedPod) -> String {
     counted(usize::try_from(pod.start.restarts).unwrap_or_default(), "restart")
 }
 
 fn pull_problem(
-    chain: &Chain<'_>,
-    view: &View<'_>,
-    pod: &Pod,
+    chain: &ChainView<'_>,
+    view: &GenerationView<'_>,
+    pod: &ObservedPod,
     reason: &str,
     message: &str,
 ) -> Option<(Reason, String)> {
@@ -215,7 +225,7 @@ fn pull_problem(
         // Otherwise the next carrier is tried.
         return (pod.pull_policy == "Always").then(|| (Reason::AlwaysPullImages, message.into()));
     }
-    if build::bootstraps(chain.quinistry, view.number) {
+    if build::starts_from_bootstrap_image(chain.quinistry, view.number) {
         if reason == "ErrImageNeverPull" || chain.observed.daemon_set(2).is_some() {
             text.push_str(
                 "; if the image was loaded onto the node, load one made by 'quinistry image save --bootstrap': the \
@@ -224,13 +234,14 @@ fn pull_problem(
         }
         return Some((Reason::BootstrapImagePullFailed, text));
     }
-    // While the predecessor on the node is not there, there is nothing to pull from, and that is told of it.
+    // Without the predecessor on the node there is nothing to pull from, which the predecessor's own
+    // deviation tells.
     let mut below = chain.below(view).into_iter().flat_map(|below| below.beside(pod));
     below.any(|other| other.ready.is_some()).then_some((Reason::ImagePullFailed, text))
 }
 
-fn answers_elsewhere(view: &View<'_>, pod: &Pod, now: Timestamp) -> bool {
-    view.had_its_time(pod, now) && matches!(view.fetched(pod), Some(Fetched::Whole(_)))
+fn is_reachable_by_pod_address_only(view: &GenerationView<'_>, pod: &ObservedPod, now: Timestamp) -> bool {
+    view.had_time_to_report(pod, now) && matches!(view.fetched(pod), Some(FetchResult::Whole(_)))
 }
 
 fn deviation(node: &str, generation: i32, reason: Reason, message: &str) -> Deviation {

@@ -1,4 +1,4 @@
-//! One generation as it is, against what it should be. Pure.
+//! One generation: what exists, compared with what is wanted. Pure.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -8,47 +8,47 @@ use quinistry_oci::Digest;
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::jiff::Timestamp;
 
-use super::places::{Nodes, Pods};
-use super::{Chain, LEARNING_SAMPLE, SAMPLE, SUSPICIOUS, diagnose, state};
+use super::index::{NodeIndex, PodIndex};
+use super::{ChainView, LEARNING_SAMPLE_PODS, SAMPLE_PODS, SUSPECT_AFTER_SECONDS, diagnose, state};
 use crate::crd::{GenerationStatus, NetworkMode, Proof};
-use crate::operator::observed::{DaemonSet, Fetched, Node, Observed, Pod};
-use crate::operator::resource::Resource;
-use crate::operator::{build, identity, select};
+use crate::operator::observed::{FetchResult, ObservedDaemonSet, ObservedNode, ObservedPod, ObservedState};
+use crate::operator::resource::ValidResource;
+use crate::operator::{build, naming, select};
 
-/// How many seconds the controller has for making pods before it is asked why there are none.
-const PATIENCE: i64 = 2;
+/// Time in seconds that the `DaemonSet` controller may take to create pods before its Events are queried.
+const CONTROLLER_GRACE_SECONDS: i64 = 2;
 
-/// Selected nodes, ready or not.
-pub(super) fn selected<'a>(quinistry: &Resource, observed: &'a Observed) -> Vec<&'a Node> {
+/// Returns the selected nodes, ready or not.
+pub(super) fn selected<'a>(quinistry: &ValidResource, observed: &'a ObservedState) -> Vec<&'a ObservedNode> {
     observed.nodes.iter().map(AsRef::as_ref).filter(|node| select::selects(&quinistry.spec, node)).collect()
 }
 
-/// A `DaemonSet` of a generation: as it should be, which may not be known yet, and as it is.
-pub(super) struct Set<'a> {
+/// A `DaemonSet` of a generation: as wanted, which may be unknown yet, and as it is on the server.
+pub(super) struct DaemonSetDiff<'a> {
     pub(super) wanted: Option<apps::DaemonSet>,
-    pub(super) live: Option<&'a DaemonSet>,
-    /// True if the wanted set differs from the live one in the limit alone, which is lower now.
+    pub(super) live: Option<&'a ObservedDaemonSet>,
+    /// True if the wanted set differs from the live one only by a lower limit.
     lowers: bool,
-    /// Of what is wanted: looked up once, as each pod is compared with it again and again.
+    /// Template hash of the wanted set, looked up once since each pod is compared with it.
     template: Option<String>,
     image: Option<String>,
 }
 
-// === impl Set ===
+// === impl DaemonSetDiff ===
 
-impl<'a> Set<'a> {
-    pub(super) fn new(wanted: Option<apps::DaemonSet>, live: Option<&'a DaemonSet>) -> Self {
+impl<'a> DaemonSetDiff<'a> {
+    pub(super) fn new(wanted: Option<apps::DaemonSet>, live: Option<&'a ObservedDaemonSet>) -> Self {
         let template = wanted.as_ref().map(|wanted| build::template(wanted).to_owned());
         let pod = wanted.as_ref().and_then(|wanted| wanted.spec.as_ref()?.template.spec.as_ref());
         let image = pod.and_then(|pod| pod.containers.first()?.image.clone());
         Self { wanted, live, lowers: false, template, image }
     }
 
-    pub(super) fn lowering(self, lowers: bool) -> Self {
+    pub(super) fn with_lowered_limit(self, lowers: bool) -> Self {
         Self { lowers, ..self }
     }
 
-    /// The live object is what is wanted.
+    /// Returns true if the live set equals the wanted one.
     fn is_current(&self) -> bool {
         match (&self.wanted, self.live) {
             (Some(wanted), Some(live)) => {
@@ -60,171 +60,174 @@ impl<'a> Set<'a> {
         }
     }
 
-    fn is_of_current_template(&self, pod: &Pod) -> bool {
+    fn is_of_current_template(&self, pod: &ObservedPod) -> bool {
         self.has_template_of(pod) && self.has_image_of(pod)
     }
 
-    fn has_template_of(&self, pod: &Pod) -> bool {
+    fn has_template_of(&self, pod: &ObservedPod) -> bool {
         self.template.is_some() && pod.template == self.template
     }
 
-    fn has_image_of(&self, pod: &Pod) -> bool {
+    fn has_image_of(&self, pod: &ObservedPod) -> bool {
         self.image.as_deref().is_some_and(|image| build::is_same_image(image, &pod.image))
     }
 }
 
-/// A generation.
-pub(super) struct View<'a> {
+/// A generation, seen against what it should be.
+pub(super) struct GenerationView<'a> {
     pub(super) number: i32,
-    /// One, but of generation 0, which has one for each carrier.
-    sets: Vec<Set<'a>>,
-    /// By name, so that samples stay the same.
-    pub(super) pods: Vec<&'a Pod>,
-    /// Its predecessor is proven, so it may be applied.
+    /// One set; for generation 0 one set for each carrier.
+    sets: Vec<DaemonSetDiff<'a>>,
+    /// Pods sorted by name, so that samples are stable.
+    pub(super) pods: Vec<&'a ObservedPod>,
+    /// True if the predecessor is proven, so that the generation may be applied.
     pub(super) reachable: bool,
-    /// Selected nodes that are ready.
-    pub(super) nodes: Vec<&'a Node>,
-    known: Rc<Nodes<'a>>,
-    places: Pods<'a>,
-    /// Asked again and again, and a walk through all nodes.
+    /// Selected nodes that the chain waits for.
+    pub(super) nodes: Vec<&'a ObservedNode>,
+    node_index: Rc<NodeIndex<'a>>,
+    pod_index: PodIndex<'a>,
+    /// Cached, as the answer takes a walk through all nodes.
     rolled_out: OnceCell<bool>,
-    /// Asked for each of these, and a walk through all pods.
-    served: OnceCell<Vec<(&'a Pod, &'a Digest)>>,
+    /// Cached, as the answer takes a walk through all pods.
+    served: OnceCell<Vec<(&'a ObservedPod, &'a Digest)>>,
     selected: usize,
     /// Number of nodes that may lack the generation.
     tolerated: usize,
     learning: bool,
-    looks: bool,
-    observed: &'a Observed,
+    fetches_pods: bool,
+    observed: &'a ObservedState,
 }
 
-// === impl View ===
+// === impl GenerationView ===
 
-impl<'a> View<'a> {
+impl<'a> GenerationView<'a> {
     pub(super) fn new(
-        chain: &Chain<'a>,
+        chain: &ChainView<'a>,
         number: i32,
-        sets: Vec<Set<'a>>,
+        sets: Vec<DaemonSetDiff<'a>>,
         reachable: bool,
         learning: bool,
     ) -> Self {
         let observed = chain.observed;
-        let mut pods: Vec<&Pod> = observed.pods_of(number).collect();
+        let mut pods: Vec<&ObservedPod> = observed.pods_of(number).collect();
         pods.sort_by(|one, other| one.name.cmp(&other.name));
         Self {
             number,
             sets,
-            places: Pods::new(pods.iter().copied()),
+            pod_index: PodIndex::new(pods.iter().copied()),
             pods,
             reachable,
             nodes: chain.ready.clone(),
-            known: chain.nodes.clone(),
+            node_index: chain.nodes.clone(),
             rolled_out: OnceCell::new(),
             served: OnceCell::new(),
             selected: chain.selected.len(),
             tolerated: chain.tolerated(),
             learning,
-            looks: chain.quinistry.spec.network.mode == NetworkMode::HostPort,
+            fetches_pods: chain.quinistry.spec.network.mode == NetworkMode::HostPort,
             observed,
         }
     }
 
-    /// Everything live is what is wanted.
+    /// Returns true if every live set equals the wanted one.
     pub(super) fn is_current(&self) -> bool {
-        !self.sets.is_empty() && self.sets.iter().all(Set::is_current)
+        !self.sets.is_empty() && self.sets.iter().all(DaemonSetDiff::is_current)
     }
 
-    /// Anything of it is there.
+    /// Returns true if one of the sets exists.
     pub(super) fn exists(&self) -> bool {
-        self.lives().next().is_some()
+        self.live_sets().next().is_some()
     }
 
-    fn lives(&self) -> impl Iterator<Item = &'a DaemonSet> {
+    fn live_sets(&self) -> impl Iterator<Item = &'a ObservedDaemonSet> {
         self.sets.iter().filter_map(|set| set.live)
     }
 
-    /// When the last part of it was made.
+    /// Returns the creation time of the youngest set.
     pub(super) fn created(&self) -> Option<Timestamp> {
-        self.lives().map(|live| live.created).max()
+        self.live_sets().map(|live| live.created).max()
     }
 
-    /// Of several that run already, one is changed after the other, as the limit is each one's own.
+    /// Returns the sets to apply. Existing sets are changed one after the other, since each has a limit of
+    /// its own.
     pub(super) fn to_apply(&self) -> Vec<&apps::DaemonSet> {
         let mut changing = false;
         let due = self.sets.iter().filter(|set| set.live.is_none_or(|live| !live.deleting)).filter(|set| {
             if set.is_current() {
-                changing |= !self.stands(set);
+                changing |= !self.is_settled(set);
                 return false;
             }
             set.live.is_none() || !std::mem::replace(&mut changing, true)
         });
-        // A limit is lowered regardless of the generation below: until then too many pods may go at once.
+        // A limit is lowered even if the generation below is not proven: until then too many pods may be
+        // taken away at once.
         due.filter(|set| self.reachable || set.lowers).filter_map(|set| set.wanted.as_ref()).collect()
     }
 
-    /// Its pods, as far as they are on nodes that are ready, are.
-    fn stands(&self, set: &Set<'_>) -> bool {
+    /// Returns true if all pods of the set on nodes that the chain waits for are Ready and current.
+    fn is_settled(&self, set: &DaemonSetDiff<'_>) -> bool {
         let mut pods = self.pods.iter().filter(|pod| set.has_image_of(pod));
         pods.all(|pod| {
-            !self.known.stands_under(pod) || pod.ready.is_some() && set.is_of_current_template(pod)
+            !self.node_index.is_on_counted_node(pod) || pod.ready.is_some() && set.is_of_current_template(pod)
         })
     }
 
-    pub(super) fn is_of_current_template(&self, pod: &Pod) -> bool {
+    pub(super) fn is_of_current_template(&self, pod: &ObservedPod) -> bool {
         self.sets.iter().any(|set| set.is_of_current_template(pod))
     }
 
-    /// Returns the image that a pod of the current template should have, if the pod has another one.
-    pub(super) fn rewritten(&self, pod: &Pod) -> Option<&str> {
+    /// Returns the wanted image for a pod of the current template that has another image.
+    pub(super) fn rewritten(&self, pod: &ObservedPod) -> Option<&str> {
         let mut sets = self.sets.iter().filter(|set| set.has_template_of(pod));
         let wanted = sets.next().filter(|set| !set.has_image_of(pod))?;
         wanted.image.as_deref().filter(|_| sets.all(|set| !set.has_image_of(pod)))
     }
 
-    /// Returns true if no Ready pod of the current template stays on a node.
-    pub(super) fn lacks(&self, node: &Node) -> bool {
+    /// Returns true if a node has no Ready pod of the current template.
+    pub(super) fn lacks(&self, node: &ObservedNode) -> bool {
         self.pod_on(node).is_none_or(|pod| pod.ready.is_none())
     }
 
-    /// Returns the nodes that lack the generation, of those that hold up the chain.
-    pub(super) fn lacking(&self) -> impl Iterator<Item = &'a Node> {
+    /// Returns the nodes that lack the generation, of those that the chain waits for.
+    pub(super) fn nodes_lacking(&self) -> impl Iterator<Item = &'a ObservedNode> {
         self.nodes.iter().copied().filter(|node| self.lacks(node))
     }
 
-    /// Returns true if a pod on the node serves other content than it should, or did.
-    fn deviates_on(&self, node: &Node) -> bool {
+    /// Returns true if a pod on the node serves, or served, other content than it should.
+    fn deviates_on(&self, node: &ObservedNode) -> bool {
         self.on(&node.name).iter().filter(|pod| self.is_of_current_template(pod)).any(|pod| {
-            let ended = pod.ended.as_ref().is_some_and(|(code, _)| *code == diagnose::DEVIATES);
-            ended || matches!(self.fetched(pod), Some(Fetched::Corrupt(_)))
+            let ended =
+                pod.ended.as_ref().is_some_and(|(code, _)| *code == diagnose::DIGEST_DEVIATES_EXIT_CODE);
+            ended || matches!(self.fetched(pod), Some(FetchResult::Corrupt(_)))
         })
     }
 
-    /// The pod on a node that counts: of the current template, and staying.
-    pub(super) fn pod_on(&self, node: &Node) -> Option<&'a Pod> {
+    /// Returns the pod on a node that counts: of the current template, and not being deleted.
+    pub(super) fn pod_on(&self, node: &ObservedNode) -> Option<&'a ObservedPod> {
         self.on(&node.name).iter().copied().find(|pod| !pod.deleting && self.is_of_current_template(pod))
     }
 
-    /// All pods on a node, whatever becomes of them.
-    pub(super) fn on(&self, node: &str) -> &[&'a Pod] {
-        self.places.on(node)
+    /// Returns all pods on a node, in any state.
+    pub(super) fn on(&self, node: &str) -> &[&'a ObservedPod] {
+        self.pod_index.on(node)
     }
 
-    /// All pods on the node of another pod.
-    pub(super) fn beside(&self, pod: &Pod) -> &[&'a Pod] {
-        self.places.beside(pod)
+    /// Returns all pods on the node of another pod.
+    pub(super) fn beside(&self, pod: &ObservedPod) -> &[&'a ObservedPod] {
+        self.pod_index.beside(pod)
     }
 
-    /// Returns true if a pod of the current template is Ready on every selected node that is ready, but for
-    /// the nodes that may be behind.
+    /// Returns true if a pod of the current template is Ready on every selected node that is ready, except on
+    /// the tolerated number of nodes.
     pub(super) fn is_rolled_out(&self) -> bool {
         *self.rolled_out.get_or_init(|| {
-            self.is_current() && self.lives().all(|live| live.settled) && self.is_everywhere()
+            self.is_current() && self.live_sets().all(|live| live.is_observed) && self.is_everywhere()
         })
     }
 
     fn is_everywhere(&self) -> bool {
         let mut lacking = 0;
-        for node in self.lacking() {
+        for node in self.nodes_lacking() {
             lacking += 1;
             if lacking > self.tolerated || self.deviates_on(node) {
                 return false;
@@ -233,95 +236,99 @@ impl<'a> View<'a> {
         lacking < self.nodes.len()
     }
 
-    /// Ready pods of the current template that the operator looks at.
-    pub(super) fn sample(&self) -> Vec<&'a Pod> {
-        let size = if self.learning { LEARNING_SAMPLE } else { SAMPLE };
-        let ready = |pod: &&Pod| {
+    /// Returns the Ready pods of the current template that the operator verifies.
+    pub(super) fn sample(&self) -> Vec<&'a ObservedPod> {
+        let size = if self.learning { LEARNING_SAMPLE_PODS } else { SAMPLE_PODS };
+        let ready = |pod: &&ObservedPod| {
             pod.ready.is_some() && pod.running.is_some() && !pod.deleting && self.is_of_current_template(pod)
         };
         self.pods.iter().copied().filter(ready).take(size).collect()
     }
 
-    /// Pods that have run for a while and are not Ready: either they serve something else, or their node's localhost
-    /// does not lead to them. Asking them tells which.
-    pub(super) fn suspects(&self, now: Timestamp) -> Vec<&'a Pod> {
-        let suspicious = |pod: &&Pod| {
+    /// Returns the pods that have run for a while and are not Ready: they serve other content, or their
+    /// node's localhost does not lead to them. Fetching from them tells which.
+    pub(super) fn suspects(&self, now: Timestamp) -> Vec<&'a ObservedPod> {
+        let suspicious = |pod: &&ObservedPod| {
             pod.ready.is_none()
                 && !pod.deleting
                 && self.is_of_current_template(pod)
-                && self.had_its_time(pod, now)
+                && self.had_time_to_report(pod, now)
         };
-        self.pods.iter().copied().filter(suspicious).take(SAMPLE).collect()
+        self.pods.iter().copied().filter(suspicious).take(SAMPLE_PODS).collect()
     }
 
     /// Returns true if the pod has run for a while, and its kubelet had as long to report on it: on a node
     /// that comes back, all pods count as not Ready until then. Measured by the operator's own clock, since a
     /// node's may be wrong.
-    pub(super) fn had_its_time(&self, pod: &Pod, now: Timestamp) -> bool {
-        let node = self.known.of(pod).map(|node| node.seen);
+    pub(super) fn had_time_to_report(&self, pod: &ObservedPod, now: Timestamp) -> bool {
+        let node = self.node_index.of(pod).map(|node| node.seen);
         let since = pod.running.map(|_| node.map_or(pod.seen, |node| node.max(pod.seen)));
-        since.is_some_and(|since| now.as_second() - since.as_second() >= SUSPICIOUS)
+        since.is_some_and(|since| now.as_second() - since.as_second() >= SUSPECT_AFTER_SECONDS)
     }
 
-    pub(super) fn fetched(&self, pod: &Pod) -> Option<&'a Fetched> {
+    pub(super) fn fetched(&self, pod: &ObservedPod) -> Option<&'a FetchResult> {
         self.observed.fetched.get(&pod.start)
     }
 
-    /// All digests that current pods were found to serve.
-    pub(super) fn served(&self) -> &[(&'a Pod, &'a Digest)] {
+    /// Returns the digests that current pods were found to serve.
+    pub(super) fn served(&self) -> &[(&'a ObservedPod, &'a Digest)] {
         self.served.get_or_init(|| {
-            let whole = |pod: &'a Pod| match self.fetched(pod) {
-                Some(Fetched::Whole(digest)) => Some((pod, digest)),
+            let whole = |pod: &'a ObservedPod| match self.fetched(pod) {
+                Some(FetchResult::Whole(digest)) => Some((pod, digest)),
                 _ => None,
             };
-            let current = |pod: &Pod| !pod.deleting && self.is_of_current_template(pod);
+            let current = |pod: &ObservedPod| !pod.deleting && self.is_of_current_template(pod);
             self.pods.iter().copied().filter_map(whole).filter(|(pod, _)| current(pod)).collect()
         })
     }
 
-    /// What a bootstrap image turned out to serve; nothing while pods do not agree.
+    /// Returns the digest that a bootstrap image serves; `None` while pods do not agree.
     pub(super) fn learned(&self) -> Option<Digest> {
         let served = self.served();
         let (_, first) = served.first()?;
         served.iter().all(|(_, digest)| digest == first).then(|| (*first).clone())
     }
 
-    /// The operator's look at the sample: whether it is done and found nothing wrong. A pod that cannot be reached, say
-    /// because a network policy forbids it, is vouched for by its kubelet and by itself; only the digest cannot be
-    /// learned that way.
-    fn is_looked_at(&self, digest: &Digest) -> bool {
+    /// Returns true if the sample was verified and nothing wrong was found. A pod that cannot be reached, for
+    /// example because a network policy forbids it, is vouched for by its kubelet and by itself; only the
+    /// digest cannot be learned that way.
+    fn is_verified(&self, digest: &Digest) -> bool {
         self.sample().into_iter().all(|pod| match self.fetched(pod) {
-            None => !self.looks,
-            Some(Fetched::Whole(served)) => served == digest,
-            Some(Fetched::Corrupt(_)) => false,
-            Some(Fetched::Failed(_)) => true,
+            None => !self.fetches_pods,
+            Some(FetchResult::Whole(served)) => served == digest,
+            Some(FetchResult::Corrupt(_)) => false,
+            Some(FetchResult::Failed(_)) => true,
         })
     }
 
-    /// Nodes with a pod that the operator looks at and has not heard of yet.
-    pub(super) fn unasked(&self) -> impl Iterator<Item = &'a str> {
-        let sample = if self.looks { self.sample() } else { Vec::new() };
+    /// Returns the nodes of sampled pods without a result.
+    pub(super) fn nodes_awaiting_fetch(&self) -> impl Iterator<Item = &'a str> {
+        let sample = if self.fetches_pods { self.sample() } else { Vec::new() };
         sample.into_iter().filter(|pod| self.fetched(pod).is_none()).filter_map(|pod| pod.node.as_deref())
     }
 
     pub(super) fn is_proven(&self, digest: Option<&Digest>) -> bool {
-        digest.is_some_and(|digest| self.is_rolled_out() && self.is_looked_at(digest))
+        digest.is_some_and(|digest| self.is_rolled_out() && self.is_verified(digest))
     }
 
-    /// Pods are missing on nodes although the controller should have made them.
+    /// Returns true if pods are missing that the controller should have created.
     pub(super) fn is_missing_pods(&self, now: Timestamp) -> bool {
-        let due = |live: &DaemonSet| !live.deleting && now.as_second() - live.created.as_second() >= PATIENCE;
-        self.exists() && self.lives().all(due) && self.nodes.iter().any(|node| self.on(&node.name).is_empty())
+        let due = |live: &ObservedDaemonSet| {
+            !live.deleting && now.as_second() - live.created.as_second() >= CONTROLLER_GRACE_SECONDS
+        };
+        self.exists()
+            && self.live_sets().all(due)
+            && self.nodes.iter().any(|node| self.on(&node.name).is_empty())
     }
 
     fn verified(&self, digest: Option<&Digest>) -> usize {
-        let ready = |pod: &Pod| pod.ready.is_some();
+        let ready = |pod: &ObservedPod| pod.ready.is_some();
         self.served().iter().filter(|(pod, served)| ready(pod) && Some(*served) == digest).count()
     }
 
-    /// Returns the generation's status. `stands`: the generation is proven everywhere but on nodes that have
-    /// just joined.
-    pub(super) fn status(&self, chain: &Chain<'_>, stands: bool) -> GenerationStatus {
+    /// Returns the generation's status. `stands`: the generation is proven on all nodes except those that
+    /// have just joined.
+    pub(super) fn status(&self, chain: &ChainView<'_>, stands: bool) -> GenerationStatus {
         let digest = chain.digest.as_ref();
         let current: Vec<_> =
             self.pods.iter().filter(|pod| !pod.deleting && self.is_of_current_template(pod)).collect();
@@ -344,8 +351,8 @@ impl<'a> View<'a> {
         let failure = diagnose::failure(chain, self);
         GenerationStatus {
             generation: self.number,
-            daemon_set: identity::daemon_set_name(chain.quinistry.name(), self.number),
-            port: identity::port(&chain.quinistry.spec, self.number),
+            daemon_set: naming::daemon_set_name(chain.quinistry.name(), self.number),
+            port: naming::port(&chain.quinistry.spec, self.number),
             image: chain.image(self.number).unwrap_or_default(),
             state: state(self, self.is_proven(digest) || stands, failure),
             desired: count(self.selected),

@@ -1,5 +1,5 @@
-//! Owners of ports. Ports are a node's, so resources of all namespaces compete: what runs keeps them, and of
-//! what does not the oldest gets them. Pure.
+//! Ownership of host ports. A port belongs to a node, so resources of all namespaces compete for it: a
+//! resource that runs keeps its ports, and the oldest of the others gets what is free. Pure.
 
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
@@ -7,27 +7,27 @@ use std::ops::RangeInclusive;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::QuinistrySpec;
-use crate::operator::observed::Observed;
-use crate::operator::resource::{Identity, Resource};
+use crate::operator::observed::ObservedState;
+use crate::operator::resource::{ResourceIdentity, ValidResource};
 use crate::operator::rival::Rival;
 use crate::operator::select;
 
-/// Another resource that owns some of the ports.
-pub(super) struct Owner {
+/// Another resource that owns some of the wanted ports.
+pub(super) struct PortOwner {
     pub(super) name: String,
     pub(super) ports: RangeInclusive<i32>,
 }
 
-/// Returns the resource that keeps this one from its ports: of those that compete for them, the one whose
-/// generations have been there for longest; if none has any, the oldest that can have some. One that must
-/// itself stand back keeps no other from anything.
-pub(super) fn owner(quinistry: &Resource, observed: &Observed) -> Option<Owner> {
-    let this = Claim::of_this(quinistry, observed);
+/// Returns the resource that keeps this one from its ports: of all competitors the one whose generations are
+/// the oldest or, if no competitor runs, the oldest resource that may run. A resource that must itself wait
+/// keeps no other from its ports.
+pub(super) fn owner(quinistry: &ValidResource, observed: &ObservedState) -> Option<PortOwner> {
+    let this = PortClaim::of_this(quinistry, observed);
     let rivals = observed.rivals.iter().filter(|rival| rival.identity.uid != this.identity.uid);
-    let mut claims: Vec<Claim<'_>> =
-        rivals.filter_map(|rival| Claim::of_rival(rival, observed)).chain([this]).collect();
-    claims.sort_by(Claim::compare);
-    let mut owners: Vec<Claim<'_>> = Vec::new();
+    let mut claims: Vec<PortClaim<'_>> =
+        rivals.filter_map(|rival| PortClaim::of_rival(rival, observed)).chain([this]).collect();
+    claims.sort_by(PortClaim::compare);
+    let mut owners: Vec<PortClaim<'_>> = Vec::new();
     for claim in claims.into_iter().take_while(|claim| claim.identity.uid != this.identity.uid) {
         if !owners.iter().any(|owner| owner.competes(&claim)) {
             owners.push(claim);
@@ -36,36 +36,37 @@ pub(super) fn owner(quinistry: &Resource, observed: &Observed) -> Option<Owner> 
     owners
         .into_iter()
         .find(|owner| owner.competes(&this))
-        .map(|owner| Owner { name: owner.identity.to_string(), ports: owner.spec.ports() })
+        .map(|owner| PortOwner { name: owner.identity.to_string(), ports: owner.spec.ports() })
 }
 
 /// A resource that asks for ports.
 #[derive(Clone, Copy)]
-struct Claim<'a> {
-    identity: &'a Identity,
+struct PortClaim<'a> {
+    identity: &'a ResourceIdentity,
     spec: &'a QuinistrySpec,
-    /// Time since which the resource has its ports, if it has any: its `DaemonSets` are there, and have pods or may have
-    /// some. Without pods a suspended resource has none, nor has another resource whose status says that it was
-    /// refused. The planned resource's own refusal does not count: its status is no input of its plan.
+    /// Time since which the resource has its ports, if it has any: its `DaemonSets` exist, and have pods or
+    /// may have some. Without pods a suspended resource has none, nor has another resource whose status says
+    /// that it was refused. The planned resource's own refusal does not count: its status is no input of its
+    /// plan.
     since: Option<Timestamp>,
 }
 
-// === impl Claim ===
+// === impl PortClaim ===
 
-impl<'a> Claim<'a> {
-    fn of_this(quinistry: &'a Resource, observed: &Observed) -> Self {
-        let Resource { identity, spec, .. } = quinistry;
+impl<'a> PortClaim<'a> {
+    fn of_this(quinistry: &'a ValidResource, observed: &ObservedState) -> Self {
+        let ValidResource { identity, spec, .. } = quinistry;
         Self { identity, spec, since: since(identity, !spec.suspend, observed) }
     }
 
-    /// Returns the claim of another resource; nothing if that has no ports and can have none.
-    fn of_rival(rival: &'a Rival, observed: &Observed) -> Option<Self> {
+    /// Returns the claim of another resource; `None` if that resource has no ports and can get none.
+    fn of_rival(rival: &'a Rival, observed: &ObservedState) -> Option<Self> {
         let Rival { identity, spec, may_run } = rival;
         let since = since(identity, *may_run, observed);
         (*may_run || since.is_some()).then_some(Self { identity, spec, since })
     }
 
-    /// Orders claims: a resource that runs precedes one that does not, since its ports are taken.
+    /// Orders claims: a running resource precedes one that does not run, since its ports are taken.
     fn compare(&self, other: &Self) -> Ordering {
         let runs = |claim: &Self| (claim.since.is_none(), claim.since);
         runs(self).cmp(&runs(other)).then_with(|| by_age(self.identity, other.identity))
@@ -79,11 +80,11 @@ impl<'a> Claim<'a> {
     }
 }
 
-fn since(identity: &Identity, may_run: bool, observed: &Observed) -> Option<Timestamp> {
+fn since(identity: &ResourceIdentity, may_run: bool, observed: &ObservedState) -> Option<Timestamp> {
     let held = observed.holdings.get(&identity.uid)?;
     (held.has_pods || may_run).then_some(held.since)
 }
 
-pub(super) fn by_age(one: &Identity, other: &Identity) -> Ordering {
+pub(super) fn by_age(one: &ResourceIdentity, other: &ResourceIdentity) -> Ordering {
     (one.created, &one.uid).cmp(&(other.created, &other.uid))
 }

@@ -1,51 +1,51 @@
-//! Since when the chain has got no further, and which nodes it waits for too long. Pure.
+//! Progress of the chain against its deadline, and the nodes that it has waited for too long. Pure.
 //!
-//! Progress is a change of what is wanted, or a pod that came to be Ready. A pod that is merely made is none:
-//! pods that are made again and again would put the deadline off for ever.
+//! Progress is a change of the wanted generations, or a pod that became Ready. The creation of a pod is no
+//! progress: pods that are created again and again would extend the deadline forever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::generation::View;
-use super::{Action, Chain};
-use crate::operator::observed::{Node, Pod};
+use super::generation::GenerationView;
+use super::{Action, ChainView};
+use crate::operator::observed::{ObservedNode, ObservedPod};
 
-/// Time in seconds that a pod must have been Ready before its node no longer counts as waiting: a pod that
-/// ends again and again is Ready now and then.
-const STEADY: i64 = 60;
+/// Time in seconds that a pod must have been Ready before its node no longer counts as missing it: a pod in a
+/// crash loop is Ready now and then.
+const STEADY_AFTER_SECONDS: i64 = 60;
 
-/// Time since which no steady pod is there, by generation and node.
-pub(in crate::operator) type Lacking = BTreeMap<(i32, String), Timestamp>;
+/// Times since which no steady pod exists, by generation and node.
+pub(in crate::operator) type MissingSince = BTreeMap<(i32, String), Timestamp>;
 
 /// Progress of the chain against its deadline.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// True if nothing has got further for longer than allowed.
+pub(super) struct RolloutProgress {
+    /// True if the deadline has passed.
     pub(super) late: bool,
     /// Nodes that were waited for longer than allowed, by generation.
     pub(super) overdue: BTreeSet<(i32, String)>,
-    /// Times for the next plan.
-    pub(super) lacking: Lacking,
+    /// Input for the next plan.
+    pub(super) missing_since: MissingSince,
     /// Time in seconds until the next deadline.
     pub(super) due: Option<i64>,
 }
 
-// === impl Progress ===
+// === impl RolloutProgress ===
 
-impl Progress {
-    pub(super) fn of(chain: &Chain<'_>, actions: &[Action]) -> Self {
+impl RolloutProgress {
+    pub(super) fn of(chain: &ChainView<'_>, actions: &[Action]) -> Self {
         let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
         let passed = |since: Timestamp| chain.now.as_second() - since.as_second() > allowed;
         let last = last(chain);
-        // An action that is about to be done is progress, however long nothing was wanted before. Replacing a
-        // pod is not.
+        // An action that is about to be carried out is progress, no matter how long nothing was wanted
+        // before. Replacing a pod is not.
         let acts = |action: &Action| !matches!(action, Action::Replace { .. } | Action::Label { .. });
         if actions.iter().any(acts) {
-            return Self { lacking: lacking(chain, last), ..Self::default() };
+            return Self { missing_since: missing_since(chain, last), ..Self::default() };
         }
-        let lacking = lacking(chain, last);
-        let waited: Vec<_> = lacking
+        let missing_since = missing_since(chain, last);
+        let waited: Vec<_> = missing_since
             .iter()
             .filter(|((number, node), _)| {
                 let view = chain.views.iter().find(|view| view.number == *number);
@@ -66,7 +66,7 @@ impl Progress {
         let left = starts.iter().map(|since| since.as_second() + allowed + 1 - chain.now.as_second());
         let due = left.filter(|left| *left > 0).min();
         let late = if waited.is_empty() { last.is_some_and(passed) } else { !overdue.is_empty() };
-        Self { late, overdue, lacking, due }
+        Self { late, overdue, missing_since, due }
     }
 
     pub(super) fn is_overdue(&self, generation: i32, node: &str) -> bool {
@@ -74,13 +74,13 @@ impl Progress {
     }
 }
 
-/// Returns the last sign of life. A node's clock may be wrong in both directions, so that its times count
-/// between those that the API server has given.
-fn last(chain: &Chain<'_>) -> Option<Timestamp> {
+/// Returns the time of the last progress. A node's clock may be wrong in both directions, so that its times
+/// are clamped to those of the API server.
+fn last(chain: &ChainView<'_>) -> Option<Timestamp> {
     let created = chain.quinistry.identity.created;
     let sets = chain.observed.daemon_sets.iter().map(|set| set.created.max(set.changed));
-    let came = |pod: &Pod| match pod.ready {
-        // One that was started again was Ready before.
+    let came = |pod: &ObservedPod| match pod.ready {
+        // After a restart the time of Ready is no progress: the pod was Ready before.
         Some(since) if pod.start.restarts == 0 => Some(since.max(pod.created).min(chain.now)),
         Some(_) => Some(pod.created),
         None => None,
@@ -92,18 +92,18 @@ fn last(chain: &Chain<'_>) -> Option<Timestamp> {
     created.into_iter().chain(sets).chain(current.filter_map(|pod| came(pod))).max()
 }
 
-fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
-    let mut all = Lacking::new();
-    let known = chain.observed.lacking.as_ref();
+fn missing_since(chain: &ChainView<'_>, last: Option<Timestamp>) -> MissingSince {
+    let mut all = MissingSince::new();
+    let known = chain.observed.missing_since.as_ref();
     for view in chain.views.iter().filter(|view| view.exists()) {
         for node in &view.nodes {
             let lacks = view.lacks(node);
-            // One that has been waited for is waited for until it is steady.
+            // A pod that was missing counts as missing until it is steady.
             let young = || {
                 let ready = view.pod_on(node).and_then(|pod| pod.ready);
-                ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY)
+                ready.is_some_and(|ready| chain.now.as_second() - ready.as_second() < STEADY_AFTER_SECONDS)
             };
-            if !lacks && known.is_none_or(Lacking::is_empty) {
+            if !lacks && known.is_none_or(MissingSince::is_empty) {
                 continue;
             }
             let key = (view.number, node.name.clone());
@@ -115,7 +115,7 @@ fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
             let since = match before {
                 Some(Some(since)) => since,
                 Some(None) => chain.now,
-                // This operator has just begun.
+                // The operator has just started.
                 None => estimate(view, node).or(last).unwrap_or(chain.now),
             };
             all.insert(key, since);
@@ -125,6 +125,6 @@ fn lacking(chain: &Chain<'_>, last: Option<Timestamp>) -> Lacking {
 }
 
 /// Returns the time at which the newest pod on a node was created.
-fn estimate(view: &View<'_>, node: &Node) -> Option<Timestamp> {
+fn estimate(view: &GenerationView<'_>, node: &ObservedNode) -> Option<Timestamp> {
     view.on(&node.name).iter().map(|pod| pod.created).max()
 }

@@ -1,4 +1,4 @@
-//! What generation 0 stands on: the `ConfigMaps` of the executable, and a carrier for each node. Pure.
+//! Prerequisites of generation 0: the `ConfigMaps` of the executable, and a carrier for each node. Pure.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -7,80 +7,82 @@ use quinistry_oci::Digest;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::places::Pods;
+use super::index::PodIndex;
 use super::ports::by_age;
 use super::{Action, DropPart};
 use crate::api::names::{MAIN_CARRIER, labels};
 use crate::crd::Reason;
-use crate::operator::observed::{Node, Observed, Part as Found, Pod};
-use crate::operator::resource::Resource;
+use crate::operator::observed::{ObservedNode, ObservedPart, ObservedPod, ObservedState};
+use crate::operator::resource::ValidResource;
 use crate::operator::{build, select};
 use crate::seed::carrier::{self, Assignment, Candidate};
 use crate::seed::{Names, Part, exit};
 
-/// Reasons of the kubelet for which a carrier cannot be used on a node, as it is not there or not for everybody.
-const NOT_THERE: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
+/// Reasons of the kubelet for an image that cannot be used as a carrier on its node.
+const UNUSABLE_IMAGE_REASONS: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
 
-/// After how many seconds pieces of an executable that no resource has come to name are taken for forsaken.
-const FORSAKEN: i64 = 3600;
+/// Time in seconds after which the `ConfigMaps` of an executable that no resource names are deleted.
+const ABANDONED_AFTER_SECONDS: i64 = 3600;
 
-/// How many nodes are asked about at once for the images of their pods.
-const ASKED: usize = 8;
+/// Highest number of nodes whose running images are queried in one pass.
+const MAX_NODES_QUERIED: usize = 8;
 
-/// Generation 0's foundations, as they are against what they should be.
-pub(super) struct Seed<'a> {
+/// Prerequisites of generation 0: what exists, compared with what is wanted.
+pub(super) struct SeedView<'a> {
     pub(super) executable: &'a Digest,
-    /// Nothing while nobody says it.
-    pub(super) pieces: Option<usize>,
+    /// Number of parts of the executable; `None` while neither the operator nor a `ConfigMap` tells it.
+    pub(super) part_count: Option<usize>,
     names: Names,
-    /// This operator is that executable, so it can restore every piece.
+    /// True if this operator runs the same executable, so that it can restore every part.
     own: bool,
-    /// What stands on generation 0 is somebody else's to raise.
+    /// True if another operator raises the generations above generation 0.
     pub(super) handed_over: bool,
     pub(super) assignment: Assignment,
-    /// Parts that should be there and are not, or that hold something else; with what is in their place.
-    broken: Vec<(Part, Option<&'a Found>)>,
-    observed: &'a Observed,
-    quinistry: &'a Resource,
+    /// Parts that are missing or altered, each with the `ConfigMap` in its place.
+    broken: Vec<(Part, Option<&'a ObservedPart>)>,
+    observed: &'a ObservedState,
+    quinistry: &'a ValidResource,
 }
 
-// === impl Seed ===
+// === impl SeedView ===
 
-impl<'a> Seed<'a> {
+impl<'a> SeedView<'a> {
     pub(super) fn new(
-        quinistry: &'a Resource,
-        observed: &'a Observed,
+        quinistry: &'a ValidResource,
+        observed: &'a ObservedState,
         now: Timestamp,
         executable: &'a Digest,
     ) -> Self {
         let names = Names::new(quinistry.name(), executable);
         let ours = observed.own.executable.as_ref().filter(|(digest, _)| digest == executable);
-        let found: BTreeMap<&str, &Found> = observed
+        let found: BTreeMap<&str, &ObservedPart> = observed
             .parts
             .iter()
             .filter(|part| part.seed == names.seed() && !part.deleting)
             .map(|part| (part.name.as_str(), part.as_ref()))
             .collect();
-        let pieces = ours
-            .map(|(_, pieces)| *pieces)
-            // The entry of the stub, without which nothing starts: another `ConfigMap` of such a name must
-            // not add pieces.
-            .or_else(|| found.get(names.of(Part::Stub).as_str()).map(|stub| stub.pieces))
-            .filter(|pieces| *pieces > 0)
-            .or_else(|| found.values().map(|part| part.pieces).filter(|pieces| *pieces > 0).max());
-        let broken = pieces.into_iter().flat_map(Names::parts).filter_map(|part| {
+        let part_count = ours
+            .map(|(_, part_count)| *part_count)
+            // The stub's `ConfigMap` counts, without which no pod starts: another `ConfigMap` with such a
+            // name must not change the number of parts.
+            .or_else(|| found.get(names.of(Part::Stub).as_str()).map(|stub| stub.part_count))
+            .filter(|part_count| *part_count > 0)
+            .or_else(|| {
+                found.values().map(|part| part.part_count).filter(|part_count| *part_count > 0).max()
+            });
+        let broken = part_count.into_iter().flat_map(Names::parts).filter_map(|part| {
             let there = found.get(names.of(part).as_str()).copied();
             let sound = there.is_some_and(|there| !observed.altered.contains(&there.uid));
             (!sound).then_some((part, there))
         });
         let broken: Vec<_> = broken.collect();
-        // Only who has seen what the pieces hold can tell that they are sound.
+        // Only an operator with the same executable can tell that the parts hold the right content.
         let sound = ours.is_some() && broken.is_empty();
         Self {
-            pieces,
+            part_count,
             own: ours.is_some(),
             handed_over: observed.own.hands_over && ours.is_none(),
-            assignment: assign(quinistry, observed, sound, now),
+            assignment: assign_carriers(quinistry, observed, sound, now),
             names,
             executable,
             broken,
@@ -89,18 +91,18 @@ impl<'a> Seed<'a> {
         }
     }
 
-    /// Every piece is there, so that pods can start.
+    /// Returns true if every part exists, so that pods can start.
     pub(super) fn is_whole(&self) -> bool {
-        self.pieces.is_some() && self.broken.is_empty()
+        self.part_count.is_some() && self.broken.is_empty()
     }
 
-    /// The carriers in use: key, and image. The main one is first.
+    /// Returns the carriers in use, key and image, the main one first.
     pub(super) fn carriers(&self) -> impl Iterator<Item = (&str, &str)> {
         let others = self.assignment.others.iter().map(|(key, image)| (key.as_str(), image.as_str()));
         self.assignment.main.iter().map(|image| (MAIN_CARRIER, image.as_str())).chain(others)
     }
 
-    /// What must be done before pods are made.
+    /// Returns the actions that precede the creation of pods.
     pub(super) fn actions(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.own {
@@ -112,7 +114,7 @@ impl<'a> Seed<'a> {
         let uid = self.quinistry.uid();
         let orphans = self.current().filter(|part| !part.owners.iter().any(|owner| owner == uid));
         actions.extend(orphans.map(|part| Action::Adopt { part: part.name.clone() }));
-        if self.is_whole() && !self.follows() {
+        if self.is_whole() && !self.leaves_labels_to_another() {
             actions.extend(self.assignment.labels.iter().map(|(node, label)| Action::Label {
                 node: node.clone(),
                 label: label.clone(),
@@ -122,8 +124,9 @@ impl<'a> Seed<'a> {
         actions
     }
 
-    /// A node has one label, so one resource sets it: of those whose generation 0 runs, the oldest.
-    fn follows(&self) -> bool {
+    /// Returns true if another resource labels the nodes. A node has one carrier label, which the oldest
+    /// resource with a running generation 0 sets.
+    fn leaves_labels_to_another(&self) -> bool {
         let runs = self.observed.pods_of(0).any(|pod| pod.ready.is_some());
         self.observed.rivals.iter().any(|rival| {
             let holding = self.observed.holdings.get(&rival.identity.uid);
@@ -135,40 +138,44 @@ impl<'a> Seed<'a> {
         })
     }
 
-    /// Parts of earlier executables, which nothing needs any more once every generation is of this one. Those that came
-    /// later are of an upgrade which is about to be said; if that is not done for long, nobody will.
-    pub(super) fn old(&self, now: Timestamp) -> impl Iterator<Item = Action> {
+    /// Returns the deletion of parts that no generation needs. Older parts are of an earlier executable.
+    /// Younger parts belong to an upgrade whose resource is not applied yet; they are deleted if that does
+    /// not happen for long.
+    pub(super) fn unneeded_parts(&self, now: Timestamp) -> impl Iterator<Item = Action> {
         let first = self.current().map(|part| part.created).min();
         let others = self.observed.parts.iter().filter(|part| part.seed != self.names.seed());
         others
             .filter(move |part| {
                 let earlier = first.is_some_and(|first| part.created < first);
-                earlier || now.as_second() - part.created.as_second() > FORSAKEN
+                earlier || now.as_second() - part.created.as_second() > ABANDONED_AFTER_SECONDS
             })
-            .filter_map(|part| drop(part))
+            .filter_map(|part| drop_part(part))
     }
 
-    fn current(&self) -> impl Iterator<Item = &'a Found> {
+    fn current(&self) -> impl Iterator<Item = &'a ObservedPart> {
         let all = self.observed.parts.iter().map(AsRef::as_ref);
         all.filter(|part| part.seed == self.names.seed() && !part.deleting)
     }
 
-    /// A pod that waits for a piece since before that was restored: its kubelet's next try may be minutes away. One that
-    /// got an altered piece is not helped by a successor; see [`carrier`].
-    pub(super) fn is_stale(&self, pod: &Pod) -> bool {
+    /// Returns true for a pod that was created before a part that it waits for was restored: the kubelet's
+    /// next try may be minutes away. A pod that got altered content is not replaced, since its successor
+    /// would get the same; see [`carrier`].
+    pub(super) fn is_stale(&self, pod: &ObservedPod) -> bool {
         let newest = self.current().map(|part| part.created).max();
         let earlier = newest.is_some_and(|newest| pod.created < newest);
-        self.is_whole() && !pod.deleting && pod.ready.is_none() && earlier && !refuses(pod)
+        self.is_whole() && !pod.deleting && pod.ready.is_none() && earlier && !found_wrong_content(pod)
     }
 
-    /// What keeps generation 0 from being raised or restored, if this operator cannot help it.
+    /// Returns the reason why generation 0 cannot be raised or restored, if this operator cannot repair it.
     pub(super) fn problem(&self) -> Option<(Reason, String)> {
         if self.own || self.is_whole() {
             return None;
         }
-        let missing = match self.pieces {
+        let missing = match self.part_count {
             None => "none of its ConfigMaps is there".into(),
-            Some(pieces) => format!("{} of its {} ConfigMaps are missing", self.broken.len(), pieces + 1),
+            Some(part_count) => {
+                format!("{} of its {} ConfigMaps are missing", self.broken.len(), part_count + 1)
+            }
         };
         let message = format!(
             "executable {} cannot be put together: {missing}, and this operator is another executable; run 'quinistry up' \
@@ -179,35 +186,40 @@ impl<'a> Seed<'a> {
     }
 }
 
-/// Parts of a resource that has no seed any more.
-pub(super) fn leftovers(observed: &Observed) -> impl Iterator<Item = Action> {
-    observed.parts.iter().filter_map(|part| drop(part))
+/// Returns the deletion of all parts, for a resource without a seed.
+pub(super) fn all_parts(observed: &ObservedState) -> impl Iterator<Item = Action> {
+    observed.parts.iter().filter_map(|part| drop_part(part))
 }
 
-fn drop(part: &Found) -> Option<Action> {
-    let Found { namespace, name, uid, deleting, .. } = part;
+fn drop_part(part: &ObservedPart) -> Option<Action> {
+    let ObservedPart { namespace, name, uid, deleting, .. } = part;
     let part = DropPart { namespace: namespace.clone(), name: name.clone(), uid: uid.clone() };
     (!deleting).then_some(Action::Drop(part))
 }
 
-/// Nodes whose pods should be asked for their images: what is known of them does not carry.
-pub(super) fn strangers(quinistry: &Resource, observed: &Observed) -> Vec<String> {
+/// Returns the nodes whose running images are needed, since no known image can carry generation 0 there.
+pub(super) fn nodes_without_carrier(quinistry: &ValidResource, observed: &ObservedState) -> Vec<String> {
     let Some(seed) = &quinistry.spec.seed else { return Vec::new() };
     if !seed.carriers.is_empty() {
         return Vec::new();
     }
-    let pods = pods(observed);
+    let pods = seed_pods(observed);
     let unknown = observed.nodes.iter().all(|node| node.sandboxes.is_empty());
     let nodes = observed.nodes.iter().filter(|node| node.ready && select::selects(&quinistry.spec, node));
     nodes
-        .filter(|node| unknown || failed(&pods, node).is_some())
+        .filter(|node| unknown || failed_carrier(&pods, node).is_some())
         .filter(|node| !observed.running.contains_key(&node.name))
         .map(|node| node.name.clone())
-        .take(ASKED)
+        .take(MAX_NODES_QUERIED)
         .collect()
 }
 
-fn assign(quinistry: &Resource, observed: &Observed, sound: bool, now: Timestamp) -> Assignment {
+fn assign_carriers(
+    quinistry: &ValidResource,
+    observed: &ObservedState,
+    sound: bool,
+    now: Timestamp,
+) -> Assignment {
     let named = quinistry.spec.seed.as_ref().map_or(&[][..], |seed| &seed.carriers);
     let image_of = |key: &str| {
         let set = observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(key))?;
@@ -216,7 +228,7 @@ fn assign(quinistry: &Resource, observed: &Observed, sound: bool, now: Timestamp
     let keys =
         observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN_CARRIER);
     let others: Vec<String> = keys.filter_map(image_of).map(Into::into).collect();
-    let pods = pods(observed);
+    let pods = seed_pods(observed);
     let nodes: Vec<Candidate<'_>> = observed
         .nodes
         .iter()
@@ -231,25 +243,24 @@ fn assign(quinistry: &Resource, observed: &Observed, sound: bool, now: Timestamp
                 tried: node.tried.as_deref(),
                 images: carrier::candidates(named, &node.sandboxes, running),
                 seen: !named.is_empty() || !node.sandboxes.is_empty() || !running.is_empty(),
-                failed: failed(&pods, node),
-                refused: sound && here.iter().any(|pod| pod.ready.is_none() && refuses(pod)),
+                failed: failed_carrier(&pods, node),
+                refused: sound && here.iter().any(|pod| pod.ready.is_none() && found_wrong_content(pod)),
                 busy: !here.is_empty(),
             }
         })
         .collect();
-    // What the resource names goes before what is there.
+    // Images that the resource names take precedence over those that exist.
     let main =
         image_of(MAIN_CARRIER).filter(|image| named.is_empty() || named.iter().any(|one| one == image));
     carrier::assign(&nodes, named.first().map(String::as_str).or(main), &others, now.as_second())
 }
 
-/// Generation 0's pods, by node.
-fn pods(observed: &Observed) -> Pods<'_> {
-    Pods::new(observed.pods_of(0))
+fn seed_pods(observed: &ObservedState) -> PodIndex<'_> {
+    PodIndex::new(observed.pods_of(0))
 }
 
-/// Its stub found other pieces than it was told.
-fn refuses(pod: &Pod) -> bool {
+/// Returns true if the stub of the pod found other content than its digest says.
+fn found_wrong_content(pod: &ObservedPod) -> bool {
     pod.ended.as_ref().is_some_and(|(code, _)| *code == exit::WRONG_DIGEST)
 }
 
@@ -259,12 +270,14 @@ fn unpinned(image: &str) -> &str {
     image.split_once('@').map(|(named, _)| named).filter(|named| has_tag(named)).unwrap_or(image)
 }
 
-/// The carrier that its pod cannot be started in. Not if an admission plugin has it pulled: no other would be better.
-fn failed<'a>(pods: &Pods<'a>, node: &Node) -> Option<&'a str> {
+/// Returns the carrier in which a pod on the node cannot start. A pod whose pull policy was changed by an
+/// admission plugin does not count: no other carrier would work.
+fn failed_carrier<'a>(pods: &PodIndex<'a>, node: &ObservedNode) -> Option<&'a str> {
     let mut staying = pods.on(&node.name).iter().filter(|pod| !pod.deleting);
     let failed = staying.find(|pod| {
-        let waiting = pod.waiting.as_ref().is_some_and(|(reason, _)| NOT_THERE.contains(&reason.as_str()));
-        waiting && pod.pull_policy == build::NEVER
+        let waiting =
+            pod.waiting.as_ref().is_some_and(|(reason, _)| UNUSABLE_IMAGE_REASONS.contains(&reason.as_str()));
+        waiting && pod.pull_policy == build::PULL_NEVER
     });
     failed.map(|pod| unpinned(&pod.image))
 }

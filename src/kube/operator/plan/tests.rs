@@ -1,8 +1,8 @@
-//! A small cluster of values that obeys plans, and what plans must hold in it.
+//! A small simulated cluster that obeys plans, and the tests of plans in it.
 
 mod failures;
-mod identity_of_pods;
 mod nodes;
+mod pod_ownership;
 mod ports;
 mod properties;
 mod seed;
@@ -17,17 +17,20 @@ use quinistry_oci::Digest;
 use serde_json::json;
 
 use super::super::build;
-use super::super::observed::{Controller, DaemonSet, Fetched, Node, Observed, Part, Pod, PodStart};
-use super::super::resource::{Resource, Watched};
+use super::super::observed::{
+    Controller, FetchResult, ObservedDaemonSet, ObservedNode, ObservedPart, ObservedPod, ObservedState,
+    PodStart,
+};
+use super::super::resource::{ValidResource, WatchedResource};
 use super::super::rival::Rival;
-use super::{Action, Plan, Step, plan, with_what_is_known};
+use super::{Action, PlanNeed, ReconcilePlan, Requeue, plan, plan_as_observed};
 use crate::api::names::{MAIN_CARRIER, annotations, labels};
 use crate::crd::{GenerationState, Proof, Quinistry, Reason};
 
-/// When the tests play.
+/// Time at which the tests start.
 const NOW: i64 = 1_800_000_000;
 
-/// What every node has, unless said otherwise.
+/// Image that every node has by default.
 const PAUSE: &str = "registry.example.com/pause:3";
 
 fn at(offset: i64) -> Timestamp {
@@ -54,51 +57,51 @@ fn quinistry(spec: &serde_json::Value) -> Quinistry {
     quinistry
 }
 
-/// Three generations of a bootstrap image whose digest is given.
+/// Returns a resource with three generations of a bootstrap image whose digest is given.
 fn pinned() -> Quinistry {
     quinistry(
         &json!({"image": "registry.example.com/larder:1", "digest": digest().as_str(), "generations": 3}),
     )
 }
 
-/// The same, with a digest to be learned.
+/// Returns a resource with three generations whose digest is to be learned.
 fn learning() -> Quinistry {
     quinistry(&json!({"image": "registry.example.com/larder:1", "generations": 3}))
 }
 
-/// A resource as another one sees it.
+/// Returns a resource as a rival of another one.
 fn rival(quinistry: &Quinistry) -> Arc<Rival> {
-    let watched = Watched::new(serde_json::from_value(json!(quinistry)).unwrap()).unwrap();
+    let watched = WatchedResource::new(serde_json::from_value(json!(quinistry)).unwrap()).unwrap();
     watched.rival().unwrap().clone()
 }
 
 #[derive(Clone)]
-struct World {
-    observed: Observed,
+struct SimulatedCluster {
+    observed: ObservedState,
     now: Timestamp,
-    /// What processes started now serve.
+    /// Digest that newly started processes serve.
     serves: Digest,
-    /// Pods are made, and none of them starts.
+    /// True if pods are created but none of them starts.
     starts_nothing: bool,
     counter: u32,
 }
 
-impl World {
+impl SimulatedCluster {
     fn new(nodes: usize) -> Self {
         let nodes = (1..=nodes).map(|number| Arc::new(node(&format!("node-{number}")))).collect();
-        let observed = Observed { nodes, ..Observed::default() };
+        let observed = ObservedState { nodes, ..ObservedState::default() };
         Self { observed, now: at(0), serves: digest(), starts_nothing: false, counter: 0 }
     }
 
-    fn plan(&self, quinistry: &Quinistry) -> Plan {
-        match Resource::parse(quinistry) {
-            Ok(resource) => with_what_is_known(&resource, &self.observed, self.now),
+    fn plan(&self, quinistry: &Quinistry) -> ReconcilePlan {
+        match ValidResource::parse(quinistry) {
+            Ok(resource) => plan_as_observed(&resource, &self.observed, self.now),
             Err(unfit) => unfit.plan(),
         }
     }
 
-    /// Does what the plan says, and nothing else: no pod starts by it.
-    fn obey(&mut self, plan: &Plan) {
+    /// Carries out the plan, and nothing else: no pod starts by it.
+    fn apply(&mut self, plan: &ReconcilePlan) {
         for action in &plan.actions {
             match action {
                 Action::Apply(set) => {
@@ -107,7 +110,7 @@ impl World {
                     let earlier = self.observed.daemon_sets.iter().find(|set| set.name == name);
                     let created = earlier.map_or(self.now, |set| set.created);
                     self.observed.daemon_sets.retain(|set| set.name != name);
-                    self.observed.daemon_sets.push(Arc::new(DaemonSet {
+                    self.observed.daemon_sets.push(Arc::new(ObservedDaemonSet {
                         uid: uid_of(&name),
                         name,
                         owner: "uid-larder".into(),
@@ -120,7 +123,7 @@ impl World {
                         version: 1,
                         accepted: false,
                         spec: serde_json::to_value(&set.spec).unwrap(),
-                        settled: true,
+                        is_observed: true,
                         desired: 0,
                         deleting: false,
                         created,
@@ -129,7 +132,8 @@ impl World {
                 }
                 Action::Delete { name, .. } => {
                     self.observed.daemon_sets.retain(|set| set.name != *name);
-                    let of_it = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == name);
+                    let of_it =
+                        |pod: &ObservedPod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == name);
                     self.observed.pods.retain(|pod| !of_it(pod));
                 }
                 Action::Replace { uid, .. } => self.observed.pods.retain(|pod| pod.start.uid != *uid),
@@ -149,7 +153,7 @@ impl World {
         }
     }
 
-    /// The controller and the kubelets: a Ready pod of the current template on every ready node.
+    /// Runs the controller and the kubelets: a Ready pod of the current template on every ready node.
     fn run(&mut self) {
         self.now = Timestamp::from_second(self.now.as_second() + 1).unwrap();
         for set in self.observed.daemon_sets.clone() {
@@ -159,11 +163,11 @@ impl World {
         }
     }
 
-    fn start(&mut self, set: &DaemonSet, node: &Node) {
+    fn start(&mut self, set: &ObservedDaemonSet, node: &ObservedNode) {
         let template = &set.spec["template"];
         let hash = template["metadata"]["annotations"][annotations::TEMPLATE].as_str().unwrap().to_owned();
-        let made_by = |pod: &Pod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == set.name);
-        let on_it = |pod: &Arc<Pod>| made_by(pod) && pod.node.as_ref() == Some(&node.name);
+        let made_by = |pod: &ObservedPod| pod.name.rsplit_once('-').is_some_and(|(of, _)| of == set.name);
+        let on_it = |pod: &Arc<ObservedPod>| made_by(pod) && pod.node.as_ref() == Some(&node.name);
         let image = template["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
         let mut waiting = None;
         if let Some(carrier) = &set.carrier {
@@ -183,7 +187,7 @@ impl World {
         self.counter += 1;
         let started = starts.then_some(self.now);
         let start = PodStart { uid: format!("uid-{}", self.counter), started, ..PodStart::default() };
-        self.observed.pods.push(Arc::new(Pod {
+        self.observed.pods.push(Arc::new(ObservedPod {
             name: format!("{}-{}", set.name, self.counter),
             namespace: "pantry".into(),
             start,
@@ -214,57 +218,57 @@ impl World {
         }));
     }
 
-    /// The operator's look at whatever it asks for.
-    fn look(&mut self, plan: &Plan) {
+    /// Verifies all pods that the plan asks for.
+    fn verify(&mut self, plan: &ReconcilePlan) {
         for request in &plan.verify {
-            self.observed.fetched.insert(request.start.clone(), Fetched::Whole(self.serves.clone()));
+            self.observed.fetched.insert(request.start.clone(), FetchResult::Whole(self.serves.clone()));
         }
     }
 
-    /// More rounds than any chain here needs: what was done in them, in order.
-    fn play(&mut self, quinistry: &Quinistry) -> Vec<String> {
+    /// Runs more rounds than any chain needs, and returns all actions in order.
+    fn run_rounds(&mut self, quinistry: &Quinistry) -> Vec<String> {
         let mut order = Vec::new();
         for _ in 0..12 {
             let plan = self.plan(quinistry);
             order.extend(applied(&plan));
-            self.obey(&plan);
+            self.apply(&plan);
             self.run();
             let plan = self.plan(quinistry);
-            self.look(&plan);
+            self.verify(&plan);
         }
         order
     }
 
-    /// Until nothing changes any more.
-    fn settle(&mut self, quinistry: &Quinistry) -> Plan {
+    /// Runs rounds until nothing changes.
+    fn run_until_idle(&mut self, quinistry: &Quinistry) -> ReconcilePlan {
         for _ in 0..60 {
             let plan = self.plan(quinistry);
             if plan.actions.is_empty() && plan.verify.is_empty() && !self.is_idle(&plan) {
                 return plan;
             }
-            self.obey(&plan);
+            self.apply(&plan);
             self.run();
-            self.look(&plan);
+            self.verify(&plan);
             let plan = self.plan(quinistry);
-            self.look(&plan);
+            self.verify(&plan);
         }
         self.plan(quinistry)
     }
 
-    fn is_idle(&self, plan: &Plan) -> bool {
+    fn is_idle(&self, plan: &ReconcilePlan) -> bool {
         let _ = self;
-        plan.words.ready.status != "True"
+        plan.conditions.ready.status != "True"
             && plan.generations.iter().any(|one| one.state == GenerationState::Rolling)
     }
 
-    fn change_pods(&mut self, generation: i32, change: impl Fn(&mut Pod)) {
+    fn change_pods(&mut self, generation: i32, change: impl Fn(&mut ObservedPod)) {
         for pod in self.observed.pods.iter_mut().filter(|pod| pod.generation == generation) {
             change(Arc::make_mut(pod));
         }
     }
 
     /// Changes the pod of a generation on a node.
-    fn change_pod_on(&mut self, generation: i32, node: &str, change: impl Fn(&mut Pod)) {
+    fn change_pod_on(&mut self, generation: i32, node: &str, change: impl Fn(&mut ObservedPod)) {
         self.change_pods(generation, |pod| {
             if pod.node.as_deref() == Some(node) {
                 change(pod);
@@ -272,24 +276,24 @@ impl World {
         });
     }
 
-    /// Remembers the facts of one plan for the next, as the operator does.
-    fn remember(&mut self, plan: &Plan) {
-        self.observed.lacking = Some(plan.lacking.clone());
+    /// Keeps the times of one plan for the next, as the operator does.
+    fn remember(&mut self, plan: &ReconcilePlan) {
+        self.observed.missing_since = Some(plan.missing_since.clone());
     }
 
-    fn node(&self, name: &str) -> &Node {
+    fn node(&self, name: &str) -> &ObservedNode {
         self.observed.nodes.iter().find(|node| node.name == name).unwrap()
     }
 
-    fn change_node(&mut self, name: &str, change: impl Fn(&mut Node)) {
+    fn change_node(&mut self, name: &str, change: impl Fn(&mut ObservedNode)) {
         for node in self.observed.nodes.iter_mut().filter(|node| node.name == name) {
             change(Arc::make_mut(node));
         }
     }
 }
 
-fn node(name: &str) -> Node {
-    Node {
+fn node(name: &str) -> ObservedNode {
+    ObservedNode {
         name: name.into(),
         ready: true,
         since: at(-3600),
@@ -304,7 +308,7 @@ fn node(name: &str) -> Node {
     }
 }
 
-fn applied(plan: &Plan) -> Vec<String> {
+fn applied(plan: &ReconcilePlan) -> Vec<String> {
     plan.actions
         .iter()
         .map(|action| match action {
@@ -320,11 +324,11 @@ fn applied(plan: &Plan) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_degraded(plan: &Plan, reason: Reason) {
+fn assert_degraded(plan: &ReconcilePlan, reason: Reason) {
     assert_eq!(
-        (plan.words.degraded.status, plan.words.degraded.reason),
+        (plan.conditions.degraded.status, plan.conditions.degraded.reason),
         ("True", reason),
         "{:#?}",
-        plan.words
+        plan.conditions
     );
 }

@@ -1,4 +1,5 @@
-//! What the schema cannot check, or did not because it was another version's. Pure.
+//! Validation of what the schema cannot check, or did not check because another version of it was installed.
+//! Pure.
 
 use quinistry_oci::{Algorithm, Digest};
 
@@ -6,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::crd::{MAX_GENERATIONS, NetworkMode, QuinistrySpec};
 
-/// What a specification says that can be done.
+/// Parsed fields of a valid specification.
 #[derive(Debug)]
-pub(in crate::operator) struct Valid {
+pub(in crate::operator) struct ValidSpec {
     /// `spec.digest`.
     pub digest: Option<Digest>,
     /// `spec.seed.executable`.
@@ -31,7 +32,7 @@ pub(in crate::operator) enum Share {
 // === impl Share ===
 
 impl Share {
-    /// Reads a share; nothing of one below `least`, or above 100%.
+    /// Parses a share; `None` below `least` or above 100%.
     fn parse(value: &IntOrString, least: i32) -> Option<Self> {
         match value {
             IntOrString::Int(nodes) => (*nodes >= least).then_some(Self::Nodes(*nodes)),
@@ -45,7 +46,7 @@ impl Share {
         }
     }
 
-    /// Returns the share of so many nodes, rounded down.
+    /// Returns the share of `nodes`, rounded down.
     pub(super) fn rounded_down(self, nodes: usize) -> usize {
         match self {
             Self::Nodes(share) => usize::try_from(share).unwrap_or_default(),
@@ -53,8 +54,8 @@ impl Share {
         }
     }
 
-    /// Returns the share of so many nodes, rounded up as the `DaemonSet` controller does; at least one, or nothing would
-    /// ever be replaced.
+    /// Returns the share of `nodes`, rounded up as the `DaemonSet` controller does; at least one, or nothing
+    /// would ever be replaced.
     pub(super) fn rounded_up(self, nodes: usize) -> i32 {
         match self {
             Self::Nodes(share) => share,
@@ -65,8 +66,8 @@ impl Share {
     }
 }
 
-/// Returns what the specification of a resource of this name says, or what is wrong with it.
-pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<Valid, String> {
+/// Parses the specification of a resource of this name, or returns why it is invalid.
+pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<ValidSpec, String> {
     let executable = match (&spec.image, &spec.seed) {
         (Some(_), Some(_)) | (None, None) => return Err("exactly one of image and seed must be set".into()),
         (Some(image), None) => {
@@ -109,7 +110,7 @@ pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<
             "digest must be set with HostNetwork: on a node's loopback, nobody else can learn it".into()
         );
     }
-    Ok(Valid { digest, executable, max_unavailable, tolerated })
+    Ok(ValidSpec { digest, executable, max_unavailable, tolerated })
 }
 
 fn parse(text: &str, what: &str) -> Result<Digest, String> {

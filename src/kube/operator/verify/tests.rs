@@ -1,4 +1,4 @@
-//! Pods on loopback addresses of their own.
+//! Verification of pods that listen on loopback addresses.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc;
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// Each test has addresses that no other has.
+/// Returns a pod's address; each test has its own range.
 const fn pod(test: u8, number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 88, test, number)
 }
@@ -24,11 +24,11 @@ fn request(ip: Ipv4Addr) -> VerifyRequest {
     VerifyRequest { start: PodStart { uid: ip.to_string(), ..PodStart::default() }, ip: ip.to_string() }
 }
 
-fn silent() -> Tell {
+fn no_callback() -> OnVerified {
     Arc::new(|_, _| {})
 }
 
-/// Answers as a registry does that holds an image and nothing else.
+/// Responds as a registry does that holds one image.
 async fn answer(State(quine): State<Quine>, uri: Uri) -> Response {
     let (path, last) = uri.path().rsplit_once('/').unwrap();
     let all = [quine.manifest(), quine.config(), quine.layer()];
@@ -51,67 +51,67 @@ async fn serve_self_on(ip: Ipv4Addr) -> Digest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_byte_is_hashed_and_each_start_is_asked_once() {
-    let eyes = Arc::new(Eyes::new().unwrap());
+    let verifier = Arc::new(Verifier::new().unwrap());
     let digest = serve_self_on(pod(1, 1)).await;
     let requests = [request(pod(1, 1))];
-    assert!(eyes.look(&requests, silent()).await);
-    // An executable for tests is large; wait until it is hashed.
+    assert!(verifier.verify(&requests, no_callback()).await);
+    // The test executable is large; wait until it is hashed.
     let found = loop {
-        let found = eyes.found(requests.iter().map(|request| &request.start));
+        let found = verifier.results(requests.iter().map(|request| &request.start));
         if !found.is_empty() {
             break found;
         }
         tokio::task::yield_now().await;
     };
-    assert_eq!(found[&requests[0].start], Fetched::Whole(digest));
-    assert!(!eyes.look(&requests, silent()).await, "it cannot change while it runs");
-    assert_eq!(eyes.next(&requests), None);
+    assert_eq!(found[&requests[0].start], FetchResult::Whole(digest));
+    assert!(!verifier.verify(&requests, no_callback()).await, "it cannot change while it runs");
+    assert_eq!(verifier.next_due(&requests), None);
     let restarted = VerifyRequest {
         start: PodStart { restarts: 1, ..requests[0].start.clone() },
         ip: requests[0].ip.clone(),
     };
-    assert!(eyes.look(&[restarted], silent()).await, "another start is another question");
+    assert!(verifier.verify(&[restarted], no_callback()).await, "another start is another question");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cannot_be_reached_is_asked_later_and_later() {
-    let eyes = Arc::new(Eyes::new().unwrap());
+async fn an_unreachable_pod_is_retried_after_growing_pauses() {
+    let verifier = Arc::new(Verifier::new().unwrap());
     let requests = [request(pod(2, 1))];
-    assert_eq!(eyes.next(&requests), Some(Duration::ZERO), "who was never asked is due");
-    assert!(eyes.look(&requests, silent()).await);
-    let found = eyes.found(requests.iter().map(|request| &request.start));
+    assert_eq!(verifier.next_due(&requests), Some(Duration::ZERO), "who was never asked is due");
+    assert!(verifier.verify(&requests, no_callback()).await);
+    let found = verifier.results(requests.iter().map(|request| &request.start));
     assert!(
-        matches!(&found[&requests[0].start], Fetched::Failed(why) if why.contains("refused")),
+        matches!(&found[&requests[0].start], FetchResult::Failed(why) if why.contains("refused")),
         "{found:?}"
     );
-    assert!(!eyes.look(&requests, silent()).await, "not at once again");
-    let first = eyes.next(&requests).unwrap();
-    assert!(first <= RETRY);
+    assert!(!verifier.verify(&requests, no_callback()).await, "not at once again");
+    let first = verifier.next_due(&requests).unwrap();
+    assert!(first <= FIRST_RETRY_DELAY);
     for _ in 0..12 {
-        eyes.end(&requests[0], Fetched::Failed("again".into()));
+        verifier.record(&requests[0], FetchResult::Failed("again".into()));
     }
-    let later = eyes.next(&requests).unwrap();
-    assert!(later > RETRY * 2 && later <= LONGEST_RETRY, "{later:?}");
+    let later = verifier.next_due(&requests).unwrap();
+    assert!(later > FIRST_RETRY_DELAY * 2 && later <= MAX_RETRY_DELAY, "{later:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_nothing_holds_nobody_up_and_is_told_of_when_it_is_known() {
-    let eyes = Arc::new(Eyes::new().unwrap());
-    // Takes connections in its queue and never answers.
+async fn a_silent_pod_blocks_no_caller_and_its_late_result_is_reported() {
+    let verifier = Arc::new(Verifier::new().unwrap());
+    // The listener queues connections and never responds.
     let listener = TcpListener::bind((pod(3, 1), 8080)).await.unwrap();
     let digest = serve_self_on(pod(3, 2)).await;
     let requests = [request(pod(3, 1)), request(pod(3, 2))];
     let (told, tells) = mpsc::channel();
-    let tell: Tell = Arc::new(move |fetched, late| told.send((fetched.clone(), late)).unwrap());
-    assert!(eyes.look(&requests, tell).await);
-    assert!(!eyes.look(&requests, silent()).await, "they are being asked");
+    let tell: OnVerified = Arc::new(move |fetched, late| told.send((fetched.clone(), late)).unwrap());
+    assert!(verifier.verify(&requests, tell).await);
+    assert!(!verifier.verify(&requests, no_callback()).await, "they are being asked");
     let starts = || requests.iter().map(|request| &request.start);
-    assert!(!eyes.found(starts()).contains_key(&requests[0].start));
+    assert!(!verifier.results(starts()).contains_key(&requests[0].start));
     drop(listener);
     let end =
         tokio::task::spawn_blocking(move || [tells.recv().unwrap(), tells.recv().unwrap()]).await.unwrap();
-    assert!(end.iter().any(|(fetched, _)| *fetched == Fetched::Whole(digest.clone())), "{end:?}");
-    assert!(end.iter().any(|(fetched, late)| matches!(fetched, Fetched::Failed(_)) && *late), "{end:?}");
-    eyes.keep(&BTreeSet::new());
-    assert_eq!(eyes.remembered(), 0);
+    assert!(end.iter().any(|(fetched, _)| *fetched == FetchResult::Whole(digest.clone())), "{end:?}");
+    assert!(end.iter().any(|(fetched, late)| matches!(fetched, FetchResult::Failed(_)) && *late), "{end:?}");
+    verifier.retain(&BTreeSet::new());
+    assert_eq!(verifier.len(), 0);
 }

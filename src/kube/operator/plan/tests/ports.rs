@@ -15,17 +15,17 @@ fn older() -> Quinistry {
 }
 
 fn blocks(rival: &Quinistry, holdings: &[(&str, i64, bool)]) -> bool {
-    let mut world = World::new(1);
-    world.observed.rivals = vec![super::rival(rival), super::rival(&pinned())];
+    let mut cluster = SimulatedCluster::new(1);
+    cluster.observed.rivals = vec![super::rival(rival), super::rival(&pinned())];
     let held = |&(uid, since, has_pods): &(&str, i64, bool)| {
         (format!("uid-{uid}"), Holding { since: at(since), has_pods, serves_seed: false })
     };
-    world.observed.holdings = holdings.iter().map(held).collect();
-    let plan = world.plan(&pinned());
-    let blocked = plan.words.ready.reason == Reason::PortConflict;
+    cluster.observed.holdings = holdings.iter().map(held).collect();
+    let plan = cluster.plan(&pinned());
+    let blocked = plan.conditions.ready.reason == Reason::PortConflict;
     assert_eq!(blocked, plan.actions.is_empty());
     if blocked {
-        assert!(plan.words.ready.message.contains("elsewhere/cellar"), "{:?}", plan.words.ready);
+        assert!(plan.conditions.ready.message.contains("elsewhere/cellar"), "{:?}", plan.conditions.ready);
     }
     blocked
 }
@@ -40,7 +40,7 @@ fn refused(reason: Reason) -> Quinistry {
 }
 
 #[test]
-fn of_resources_that_have_nothing_yet_the_oldest_gets_the_ports() {
+fn the_oldest_of_several_waiting_resources_gets_the_ports() {
     assert!(blocks(&older(), &[]));
     let mut younger = older();
     younger.metadata.creation_timestamp = Some(Time(at(10)));
@@ -48,7 +48,7 @@ fn of_resources_that_have_nothing_yet_the_oldest_gets_the_ports() {
 }
 
 #[test]
-fn what_runs_keeps_its_ports_however_old_another_is() {
+fn a_running_resource_keeps_its_ports_against_an_older_one() {
     assert!(!blocks(&older(), &[("larder", 0, true)]));
     assert!(blocks(&older(), &[("cellar", -100, true), ("larder", 0, true)]));
     assert!(!blocks(&older(), &[("larder", -100, true), ("cellar", 0, true)]));
@@ -58,7 +58,7 @@ fn what_runs_keeps_its_ports_however_old_another_is() {
 }
 
 #[test]
-fn what_cannot_run_keeps_no_ports() {
+fn a_resource_that_cannot_run_keeps_no_ports() {
     let mut suspended = older();
     suspended.spec.suspend = true;
     assert!(!blocks(&suspended, &[]));

@@ -1,7 +1,8 @@
-//! Generation 0 while there is no operator: one pass of what an operator does for it, for `up`, which must begin with
-//! something. Same plan, same bytes, same field manager, so that the operator finds what it would have made itself.
+//! Generation 0 without an operator: one pass of the operator's work on it, for `up`, which must raise
+//! generation 0 first. It uses the same plan, the same bytes and the same field manager, so that the operator
+//! finds what it would have created itself.
 //!
-//! Takes a client. Touches nothing but generation 0 and the labels of nodes that belong to it. Called by `up`.
+//! Takes a client. Changes nothing but generation 0 and the carrier labels of nodes. Called by `up`.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -19,9 +20,9 @@ use super::apply::apply;
 use super::build;
 use super::error::{Category, OperatorError};
 use super::observe;
-use super::observed::{Asked, Node, Observed, Part};
-use super::plan::{self, Action, Plan, Step};
-use super::resource::Resource;
+use super::observed::{ObservedNode, ObservedPart, ObservedState, QueryStage};
+use super::plan::{self, Action, PlanNeed, ReconcilePlan};
+use super::resource::ValidResource;
 use crate::api::names::MAIN_CARRIER;
 use crate::api::names::labels::{NAME, RESOURCE, SEED};
 use crate::api::types;
@@ -29,155 +30,157 @@ use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry, Reason
 use crate::lenient::Guarded;
 use crate::seed::Names;
 
-/// UID of a resource that does not exist yet. Nothing that is shown of it names this.
-const NO_UID: &str = "unknown";
+/// UID of a resource that does not exist yet. It appears in no output.
+const PLACEHOLDER_UID: &str = "unknown";
 
-/// How far generation 0 is.
+/// Progress of generation 0.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Zero {
-    /// Over all nodes, as in a resource's status; none while it cannot be raised at all.
+pub struct GenerationZero {
+    /// Status over all nodes, as in a resource's status; `None` while generation 0 cannot be raised.
     pub status: Option<GenerationStatus>,
-    /// A pod of the current template is Ready on each selected node that is ready, and there is at least one.
+    /// True if a pod of the current template is Ready on each selected node that is ready, and there is at
+    /// least one.
     pub rolled_out: bool,
-    /// What is wrong, node by node.
+    /// Problems of single nodes.
     pub problems: Vec<Deviation>,
-    /// What is wrong with the resource, if there is nothing to say of single nodes.
-    pub trouble: Option<Trouble>,
+    /// Problem of the resource, if no single node has one.
+    pub problem: Option<ResourceProblem>,
 }
 
-/// What is wrong with a resource as a whole.
+/// Problem of a resource as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// What kind.
+pub struct ResourceProblem {
+    /// Reason in CamelCase.
     pub reason: Reason,
-    /// In words.
+    /// Message for users.
     pub message: String,
 }
 
-/// One pass: reads nodes, pods, `DaemonSets` and the `ConfigMaps`' metadata, and does what is next. To be repeated, about
-/// every second, until it is rolled out.
-pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<Zero, OperatorError> {
-    let quinistry = match Resource::parse(quinistry) {
+/// Makes one pass: reads nodes, pods, `DaemonSets` and the `ConfigMaps`' metadata, and carries out the next
+/// actions. To be repeated about every second until generation 0 is rolled out.
+pub async fn raise(client: &Client, quinistry: &Quinistry) -> Result<GenerationZero, OperatorError> {
+    let quinistry = match ValidResource::parse(quinistry) {
         Ok(quinistry) => quinistry,
-        Err(unfit) => return Ok(Zero::of(unfit.plan())),
+        Err(unfit) => return Ok(GenerationZero::of(unfit.plan())),
     };
     let quinistry = &quinistry;
     let mut observed = observe(client, quinistry).await?;
     let plan = loop {
-        observed.asked = match plan::plan(quinistry, &observed, Timestamp::now()) {
-            Step::Carriers(nodes) => {
+        observed.queried = match plan::plan(quinistry, &observed, Timestamp::now()) {
+            PlanNeed::Carriers(nodes) => {
                 observed.running.extend(observe::carriers(client, nodes).await?);
-                Asked::Carriers
+                QueryStage::Carriers
             }
-            Step::Events(missing) => {
+            PlanNeed::Events(missing) => {
                 observed.refusals = observe::refusals(client, quinistry, &missing, &observed).await?;
-                Asked::Events
+                QueryStage::Events
             }
-            // Bytes are the operator's to look at: pods cannot be reached from just anywhere.
-            Step::Fetch(plan) | Step::Ready(plan) => break plan,
+            // The operator verifies the content: not every machine can reach the pods.
+            PlanNeed::Fetch(plan) | PlanNeed::Ready(plan) => break plan,
         };
     };
     let failed: BTreeSet<&str> =
         observed.pods_of(0).filter(|pod| pod.ready.is_none()).map(|pod| pod.start.uid.as_str()).collect();
     for action in &plan.actions {
-        let mine = match action {
+        let is_own = match action {
             Action::Apply(set) => build::generation(set) == Some(0),
             Action::Replace { uid, .. } => failed.contains(uid.as_str()),
             Action::Label { .. } => true,
             _ => false,
         };
-        if mine {
+        if is_own {
             match apply(client, quinistry, None, &observed, action).await {
-                // Another writer was quicker: the next pass sees what is there now.
+                // Another writer was first: the next pass reads the present state.
                 Err(error) if error.category() == Category::Conflict => break,
                 result => result.map(drop)?,
             }
         }
     }
-    Ok(Zero::of(*plan))
+    Ok(GenerationZero::of(*plan))
 }
 
-// === impl Zero ===
+// === impl GenerationZero ===
 
-impl Zero {
-    /// Takes from a plan what it says of generation 0.
-    fn of(plan: Plan) -> Self {
+impl GenerationZero {
+    /// Extracts generation 0 from a plan.
+    fn of(plan: ReconcilePlan) -> Self {
         let status = plan.generations.into_iter().find(|one| one.generation == 0);
         let rolled_out = status.as_ref().is_some_and(|status| {
             matches!(status.state, GenerationState::Verifying | GenerationState::Ready)
         });
         let problems: Vec<_> =
             plan.deviations.into_iter().filter(|deviation| deviation.generation == 0).collect();
-        let degraded = plan.words.degraded;
-        let trouble = (problems.is_empty() && degraded.status == "True")
-            .then_some(Trouble { reason: degraded.reason, message: degraded.message });
-        Self { status, rolled_out, problems, trouble }
+        let degraded = plan.conditions.degraded;
+        let problem = (problems.is_empty() && degraded.status == "True")
+            .then_some(ResourceProblem { reason: degraded.reason, message: degraded.message });
+        Self { status, rolled_out, problems, problem }
     }
 }
 
-/// What [`raise`] would apply for a resource that does not exist yet, of an executable in so many pieces: for review,
-/// without UIDs. Reads nodes, if there is a client; else the carriers that the resource names, or a common one, stand in.
+/// Returns what [`raise`] would apply for a resource that does not exist yet, with an executable in this
+/// number of parts: for review, without UIDs. Reads nodes if there is a client; otherwise a placeholder node
+/// has the carriers that the resource names, or a common one.
 pub async fn preview(
     client: Option<&Client>,
     quinistry: &Quinistry,
-    pieces: usize,
+    part_count: usize,
 ) -> Result<Vec<apps::DaemonSet>, OperatorError> {
     let mut quinistry = quinistry.clone();
-    quinistry.metadata.uid.get_or_insert_with(|| NO_UID.into());
-    // An invalid resource makes no generations.
-    let Ok(quinistry) = Resource::parse(&quinistry) else { return Ok(Vec::new()) };
+    quinistry.metadata.uid.get_or_insert_with(|| PLACEHOLDER_UID.into());
+    // No generations are created for an invalid resource.
+    let Ok(quinistry) = ValidResource::parse(&quinistry) else { return Ok(Vec::new()) };
     let quinistry = &quinistry;
     let Some(executable) = &quinistry.executable else { return Ok(Vec::new()) };
-    let mut observed = Observed::default();
+    let mut observed = ObservedState::default();
     if let Some(client) = client {
         observed.nodes = nodes(client).await?;
     }
     if observed.nodes.is_empty() {
-        observed.nodes.push(Arc::new(anywhere(quinistry)));
+        observed.nodes.push(Arc::new(placeholder_node(quinistry)));
     }
-    // It stands for all of them: as if they were there.
-    observed.parts = whole(quinistry, &Names::new(quinistry.name(), executable), pieces);
+    // The plan assumes that all parts exist.
+    observed.parts = assume_all_parts(quinistry, &Names::new(quinistry.name(), executable), part_count);
     let plan = loop {
-        observed.asked = match plan::plan(quinistry, &observed, Timestamp::now()) {
-            Step::Carriers(nodes) => {
+        observed.queried = match plan::plan(quinistry, &observed, Timestamp::now()) {
+            PlanNeed::Carriers(nodes) => {
                 if let Some(client) = client {
                     observed.running.extend(observe::carriers(client, nodes).await?);
                 }
-                Asked::Carriers
+                QueryStage::Carriers
             }
-            // Nothing is there that Events could be about.
-            Step::Events(_) => Asked::Events,
-            Step::Fetch(plan) | Step::Ready(plan) => break plan,
+            // No object exists that Events could be about.
+            PlanNeed::Events(_) => QueryStage::Events,
+            PlanNeed::Fetch(plan) | PlanNeed::Ready(plan) => break plan,
         };
     };
     let sets = plan.actions.into_iter().filter_map(|action| match action {
-        Action::Apply(set) if build::generation(&set) == Some(0) => Some(build::unsigned(*set)),
+        Action::Apply(set) if build::generation(&set) == Some(0) => Some(build::without_hashes(*set)),
         _ => None,
     });
     Ok(sets.collect())
 }
 
-async fn observe(client: &Client, quinistry: &Resource) -> Result<Observed, OperatorError> {
+async fn observe(client: &Client, quinistry: &ValidResource) -> Result<ObservedState, OperatorError> {
     let namespace = quinistry.namespace();
-    let mine = format!("{RESOURCE}={}", quinistry.uid());
+    let is_own = format!("{RESOURCE}={}", quinistry.uid());
     let parts: Vec<PartialObjectMeta<ConfigMap>> =
         list(client, namespace, &format!("{SEED},{NAME}={}", quinistry.name())).await?;
     let (nodes, sets, pods) = tokio::try_join!(
         nodes(client),
-        list::<types::DaemonSet>(client, namespace, &mine),
-        list::<types::Pod>(client, namespace, &mine),
+        list::<types::DaemonSet>(client, namespace, &is_own),
+        list::<types::Pod>(client, namespace, &is_own),
     )?;
     let daemon_sets = sets.into_iter().filter_map(observe::daemon_set).map(|(_, set)| Arc::new(set));
-    Ok(Observed {
+    Ok(ObservedState {
         nodes,
         daemon_sets: daemon_sets.filter(|set| set.is_of(&quinistry.identity)).collect(),
         pods: pods.into_iter().filter_map(observe::pod).map(|(_, pod)| Arc::new(pod)).collect(),
         parts: parts.into_iter().filter_map(observe::part).map(|(_, part)| Arc::new(part)).collect(),
-        ..Observed::default()
+        ..ObservedState::default()
     })
 }
 
-async fn nodes(client: &Client) -> Result<Vec<Arc<Node>>, OperatorError> {
+async fn nodes(client: &Client) -> Result<Vec<Arc<ObservedNode>>, OperatorError> {
     let list = Api::<Guarded<types::Node>>::all(client.clone()).list(&ListParams::default()).await;
     let nodes = list.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let nodes = nodes.items.into_iter().filter_map(Guarded::readable).filter_map(observe::node);
@@ -195,9 +198,9 @@ where
     list.map(readable).map_err(|error| OperatorError::Observe(Box::new(error)))
 }
 
-/// A node that the resource selects.
-fn anywhere(quinistry: &Resource) -> Node {
-    Node {
+/// Returns a placeholder for a node that the resource selects.
+fn placeholder_node(quinistry: &ValidResource) -> ObservedNode {
+    ObservedNode {
         name: MAIN_CARRIER.into(),
         ready: true,
         since: Timestamp::UNIX_EPOCH,
@@ -209,17 +212,17 @@ fn anywhere(quinistry: &Resource) -> Node {
     }
 }
 
-fn whole(quinistry: &Resource, names: &Names, pieces: usize) -> Vec<Arc<Part>> {
-    let part = |part| Part {
+fn assume_all_parts(quinistry: &ValidResource, names: &Names, part_count: usize) -> Vec<Arc<ObservedPart>> {
+    let part = |part| ObservedPart {
         name: names.of(part),
         namespace: quinistry.namespace().into(),
         uid: names.of(part),
         resource: quinistry.name().into(),
         seed: names.seed().into(),
-        pieces,
+        part_count,
         owners: Vec::new(),
         created: Timestamp::UNIX_EPOCH,
         deleting: false,
     };
-    Names::parts(pieces).map(|which| Arc::new(part(which))).collect()
+    Names::parts(part_count).map(|which| Arc::new(part(which))).collect()
 }

@@ -1,7 +1,8 @@
-//! The pieces of seeds: a watch of their metadata in each namespace with a seed, and a look at what they hold.
+//! Seed parts: a watch of their metadata in each namespace with a seed, and the verification of their
+//! content.
 //!
-//! What an immutable `ConfigMap` holds is fetched once for each UID, and only when this operator is the executable that
-//! it is a piece of: nobody else knows what it should be. Used by the driver.
+//! The content of an immutable `ConfigMap` is fetched once for each UID, and only if this operator has the
+//! same executable: no other operator knows the right content. Used by the driver.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -14,8 +15,8 @@ use kube::{Api, Client};
 
 use super::cache::Cache;
 use super::error::OperatorError;
-use super::observed::{Own, Part};
-use super::resource::Resource;
+use super::observed::{ObservedPart, OwnExecutable};
+use super::resource::ValidResource;
 use super::{Operator, observe, watches};
 use crate::api::locks::lock;
 use crate::api::names::labels::{NAME, SEED};
@@ -23,48 +24,47 @@ use crate::api::types;
 use crate::lenient::Guarded;
 use crate::seed::Cut;
 
-/// How long the first list of a watch may take, rights included.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of a watch's first list; missing permissions show as a timeout.
+pub(super) const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Objects that a watch has brought, and the time at which the watch began or was last complete.
-type Watch = (Arc<Cache<Part>>, Instant);
+/// Cache of a namespace, and the time at which its watch started or was last complete.
+type NamespaceWatch = (Arc<Cache<ObservedPart>>, Instant);
 
-/// The pieces of all seeds, and this operator's own executable as one.
+/// Parts of all seeds, and this operator's own executable.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(super) struct SeedParts {
     own: Option<Cut>,
     hands_over: bool,
-    /// Watches by namespace.
-    watched: Mutex<HashMap<String, Watch>>,
-    /// By UID: whether it holds what it should.
-    sound: Mutex<BTreeMap<String, bool>>,
+    /// Watches of seed parts by namespace.
+    watched: Mutex<HashMap<String, NamespaceWatch>>,
+    /// Result of the verification by UID: true if the part holds the right content.
+    verified: Mutex<BTreeMap<String, bool>>,
 }
 
-// === impl Pieces ===
+// === impl SeedParts ===
 
-impl Pieces {
+impl SeedParts {
     pub(super) fn new(own: Option<Cut>, hands_over: bool) -> Self {
-        Self { own, hands_over, watched: Mutex::default(), sound: Mutex::default() }
+        Self { own, hands_over, watched: Mutex::default(), verified: Mutex::default() }
     }
 
-    /// This operator's executable as the seed of a resource.
-    pub(super) fn cut(&self, quinistry: &Resource) -> Option<Cut> {
+    /// Returns this operator's executable as the seed of a resource.
+    pub(super) fn own_seed(&self, quinistry: &ValidResource) -> Option<Cut> {
         self.own.as_ref().map(|own| own.of(quinistry.name()))
     }
 
-    pub(super) fn own(&self) -> Own {
+    pub(super) fn own_executable(&self) -> OwnExecutable {
         let executable = self.own.as_ref().map(|own| (own.digest().clone(), own.pieces()));
-        Own { executable, hands_over: self.hands_over }
+        OwnExecutable { executable, hands_over: self.hands_over }
     }
 
-    /// Returns the pieces of a resource, older ones too; `None` while they are being listed, which the caller
-    /// waits for elsewhere: a later plan should not rest on an earlier picture. The first call for a
-    /// namespace begins to watch it.
-    pub(super) fn of(
+    /// Returns the parts of a resource, older ones included; `None` while they are being listed. The caller
+    /// then plans later, as a plan needs the present state. The first call for a namespace starts its watch.
+    pub(super) fn list(
         &self,
         operator: &Arc<Operator>,
-        quinistry: &Resource,
-    ) -> Result<Option<Vec<Arc<Part>>>, OperatorError> {
+        quinistry: &ValidResource,
+    ) -> Result<Option<Vec<Arc<ObservedPart>>>, OperatorError> {
         let namespace = quinistry.namespace();
         let (cache, since) = {
             let mut watched = lock(&self.watched);
@@ -76,23 +76,27 @@ impl Pieces {
             (cache.clone(), *since)
         };
         if !cache.is_synced() {
-            let late = since.elapsed() >= PATIENCE;
-            return if late { Err(OperatorError::Pieces { namespace: namespace.into() }) } else { Ok(None) };
+            let late = since.elapsed() >= FIRST_LIST_TIMEOUT;
+            return if late {
+                Err(OperatorError::SeedParts { namespace: namespace.into() })
+            } else {
+                Ok(None)
+            };
         }
         Ok(Some(cache.select(|part| part.resource == quinistry.name())))
     }
 
-    /// Fetches those that have not been looked at, and returns the UIDs of all that hold something else than they should.
+    /// Fetches the parts that were not verified yet, and returns the UIDs of all altered ones.
     pub(super) async fn altered(
         &self,
         client: &Client,
-        quinistry: &Resource,
-        parts: &[Arc<Part>],
+        quinistry: &ValidResource,
+        parts: &[Arc<ObservedPart>],
     ) -> Result<BTreeSet<String>, OperatorError> {
-        let Some(cut) = self.cut(quinistry) else { return Ok(BTreeSet::new()) };
+        let Some(cut) = self.own_seed(quinistry) else { return Ok(BTreeSet::new()) };
         let mut altered = BTreeSet::new();
         for part in parts.iter().filter(|part| part.seed == cut.names().seed() && !part.deleting) {
-            let known = self.sound().get(&part.uid).copied();
+            let known = self.verified().get(&part.uid).copied();
             let sound = match known {
                 Some(sound) => sound,
                 None => match is_sound(client, &cut, part).await? {
@@ -100,7 +104,7 @@ impl Pieces {
                     None => continue,
                 },
             };
-            self.sound().insert(part.uid.clone(), sound);
+            self.verified().insert(part.uid.clone(), sound);
             if !sound {
                 altered.insert(part.uid.clone());
             }
@@ -108,9 +112,9 @@ impl Pieces {
         Ok(altered)
     }
 
-    /// Forgets what is no more.
-    pub(super) fn forget(&self) {
-        let mut sound = self.sound();
+    /// Removes results of parts that no longer exist.
+    pub(super) fn prune(&self) {
+        let mut sound = self.verified();
         if sound.is_empty() {
             return;
         }
@@ -120,18 +124,18 @@ impl Pieces {
         sound.retain(|uid, _| alive.contains(uid));
     }
 
-    fn sound(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
-        lock(&self.sound)
+    fn verified(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
+        lock(&self.verified)
     }
 }
 
-fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
+fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<ObservedPart>> {
     let cache = Arc::new(Cache::new());
     let api: Api<Guarded<PartialObjectMeta<ConfigMap>>> = Api::namespaced(operator.client.clone(), namespace);
     watches::supervise(
         operator,
         "configmaps",
-        watches::follow(
+        watches::watch_into(
             operator.clone(),
             api,
             watches::config().labels(&format!("{SEED},{NAME}")),
@@ -144,8 +148,8 @@ fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
     cache
 }
 
-/// Whether a piece holds what this executable does; nothing if it is gone.
-async fn is_sound(client: &Client, cut: &Cut, part: &Part) -> Result<Option<bool>, OperatorError> {
+/// Returns true if a part holds the content that this executable has; `None` if the part is gone.
+async fn is_sound(client: &Client, cut: &Cut, part: &ObservedPart) -> Result<Option<bool>, OperatorError> {
     let maps: Api<Guarded<types::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let Some(found) =
@@ -157,7 +161,7 @@ async fn is_sound(client: &Client, cut: &Cut, part: &Part) -> Result<Option<bool
         return Ok(Some(false));
     };
     let expected = cut.bytes(which).map_err(OperatorError::Executable)?;
-    // One that somebody could still change would be watched by every kubelet.
+    // A mutable `ConfigMap` counts as altered: every kubelet would watch it.
     let whole = found.binary_data.len() == 1 && found.immutable;
     Ok(Some(whole && found.binary_data.get(which.key()).is_some_and(|data| data.0 == expected)))
 }
