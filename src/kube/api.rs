@@ -6,6 +6,7 @@
 pub(crate) mod client;
 pub mod conditions;
 pub(crate) mod errors;
+pub(crate) mod kubeconfig;
 pub(crate) mod locks;
 pub mod names;
 pub(crate) mod types;

@@ -18,7 +18,6 @@ mod deadline;
 mod error;
 mod events;
 pub mod identity;
-pub(crate) mod kubeconfig;
 mod leader;
 mod memory;
 mod metrics;
@@ -49,6 +48,7 @@ use kube::{Client, Config};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::api::kubeconfig;
 use crate::api::locks::lock;
 use crate::api::names::managers;
 use crate::seed::Cut;

@@ -20,10 +20,10 @@ use super::connect;
 use super::error::UpError;
 use super::place::{Place, plugin_failure};
 use crate::api::errors::is_passing;
+use crate::api::kubeconfig;
 use crate::api::names::managers;
 use crate::api::types::{self, Metadata as _};
 use crate::lenient::{Sparse, decode_each};
-use crate::operator::kubeconfig;
 
 pub use kind::{
     ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, DAEMON_SET, DEPLOYMENT, KINDS, Kind,

@@ -14,9 +14,9 @@ use tower::ServiceExt as _;
 
 use super::deadline::Timely;
 use super::error::OperatorError;
-use super::kubeconfig;
 use super::leader::{Fenced, Guarded, Leadership, UNDELIVERED};
 use crate::api::client::{ANSWER, client as over, connections, tcp};
+use crate::api::kubeconfig;
 use crate::connector::connector;
 
 /// A client whose writes pass only as long as this operator leads.
