@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::cluster::{self, ClusterArgs};
-use crate::install::down::down;
+use crate::install::uninstall::down;
 use crate::install::{Place, names};
 
 #[derive(Debug, clap::Args)]

@@ -1,36 +1,37 @@
 //! Up: generation zero raised on a cluster that holds nothing of ours, and taken down again.
 //!
 //! What a person types as `quinistry up`, `check`, `status` and `down`, without the typing: [`check`] looks whether it
-//! can work, [`raise`] makes everything in order and may be run again at any moment, [`manifests`] are the objects that it
-//! makes, [`down`] removes them, [`status`] and [`tree`] show what is there. Generation 0 itself is the operator's, whose
+//! can work, [`install`] makes everything in order and may be run again at any moment, [`manifests`] are the objects that it
+//! makes, [`uninstall`] removes them, [`status`] and [`tree`] show what is there. Generation 0 itself is the operator's, whose
 //! door is [`operator::zero`](crate::operator::zero).
 //!
 //! No standard output, no exit codes and no questions: those are the command line's, which alone calls this.
 
+pub mod advice;
 pub mod api;
 pub mod check;
+mod cluster_identity;
 mod connect;
-pub mod down;
-pub mod dry;
 mod error;
 mod explain;
+#[expect(clippy::module_inception, reason = "the room is called after its first verb")]
+pub mod install;
 pub mod manifests;
 mod operators;
 mod ownership;
-mod pieces;
-mod place;
-pub mod raise;
-pub mod remedy;
+pub mod payload;
+pub mod render;
 pub mod resource;
-pub mod shipment;
+mod seed_parts;
 pub mod status;
 pub mod tree;
+pub mod uninstall;
 pub mod version;
 pub mod yaml;
 
 pub use crate::api::names;
+pub use cluster_identity::Place;
 pub use error::UpError;
 pub use operators::{Writer, WriterState};
-pub use place::Place;
+pub use payload::Shipment;
 pub use resource::Wishes;
-pub use shipment::Shipment;

@@ -8,13 +8,13 @@
 //! Pure: no client, no files. Called by `operator`, which owns generation 0, and by `up`, which begins it.
 
 pub mod carrier;
-mod cut;
-mod frame;
+mod embedded_stub;
 pub mod pod;
+mod split;
 mod stub;
 
-pub use cut::{Cut, Names, PIECE, Part};
-pub use frame::stub_of;
+pub use embedded_stub::stub_of;
+pub use split::{Cut, Names, PIECE, Part};
 pub use stub::{STUB, exit};
 
 pub use crate::api::names::labels::{NAME, SEED};

@@ -16,9 +16,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
+use super::cluster_identity::{Place, plugin_failure};
 use super::connect;
 use super::error::UpError;
-use super::place::{Place, plugin_failure};
 use crate::api::errors::is_passing;
 use crate::api::kubeconfig;
 use crate::api::names::managers;

@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cluster_identity::Place;
 use super::explain::explain;
-use super::place::Place;
 use crate::api::errors::refusal_code;
 
 /// Why something could not be raised, looked at or removed.

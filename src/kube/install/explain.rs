@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use super::place::{Place, plugin_failure};
+use super::cluster_identity::{Place, plugin_failure};
 use crate::api::errors::is_passing;
 use crate::one_line::{cut, with_causes};
 

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use quinistry_oci::escape;
 
+use super::advice::remedy;
 use super::operators::WriterState;
-use super::remedy::remedy;
 use super::status::{Picture, Presence};
 use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
 use crate::api::names::operator_selector;

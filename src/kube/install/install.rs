@@ -17,7 +17,7 @@ use super::api::{CRD, Cluster, DEPLOYMENT, LEASE, NAMESPACE, QUINISTRY};
 use super::error::UpError;
 use super::manifests::{self, Place};
 use super::status::{self, Picture};
-use super::{Shipment, Wishes, ownership, pieces, tree, version};
+use super::{Shipment, Wishes, ownership, seed_parts, tree, version};
 use crate::api::conditions::ESTABLISHED;
 use crate::api::names::labels::APP_MANAGED_BY;
 use crate::api::names::{DEFINITION, OPERATOR, RESOURCE, managers, operator_namespace};
@@ -77,7 +77,7 @@ pub async fn raise(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Resu
     let resource = resource(cluster, order).await?;
     let cut = &order.shipment.cut;
     let owned = owner(&resource);
-    let written = pieces::put(cluster, cut, order.namespace, &owned, |done, all| {
+    let written = seed_parts::put(cluster, cut, order.namespace, &owned, |done, all| {
         tell(News::Doing(format!("pieces of the executable: {done} of {all}")));
     });
     let written = written.await?;
@@ -198,8 +198,9 @@ async fn seed(
     while began.elapsed() < order.timeout {
         let pass = Instant::now();
         // An operator takes pieces that no resource names for old ones; these may have come before their resource.
-        if !pieces::are_there(cluster, &order.shipment.cut, order.namespace).await? {
-            pieces::put(cluster, &order.shipment.cut, order.namespace, &owner(quinistry), |_, _| {}).await?;
+        if !seed_parts::are_there(cluster, &order.shipment.cut, order.namespace).await? {
+            seed_parts::put(cluster, &order.shipment.cut, order.namespace, &owner(quinistry), |_, _| {})
+                .await?;
         }
         let (rolled_out, seen) = if is_operated(cluster, order.namespace, &mut renewal).await? {
             let Some(now) = read(cluster, order.namespace).await? else { return Err(gone(order.namespace)) };
