@@ -3,27 +3,24 @@
 //! Takes a client, decides nothing. Every failure says what was being done to what.
 
 mod kind;
+mod request;
+mod transport;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::{Method, Request};
 use kube::Client;
 use kube::core::ObjectMeta;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
 
-use super::cluster_identity::{Place, plugin_failure};
-use super::connect;
+use super::cluster_identity::Place;
 use super::error::UpError;
-use crate::api::errors::is_passing;
-use crate::api::kubeconfig;
 use crate::api::names::managers;
 use crate::api::types::{self, Metadata as _};
 use crate::lenient::{Sparse, decode_each};
+use request::{Query, Verb};
 
 pub use kind::{
     ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, DAEMON_SET, DEPLOYMENT, KINDS, Kind,
@@ -33,15 +30,6 @@ pub use kind::{
 /// What asks for lists of metadata, where there are such.
 pub(super) const METADATA: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-
-/// Silence of the API server after which it is said that an answer is waited for.
-const SILENCE: Duration = Duration::from_secs(3);
-
-/// Longest pause before a request is sent again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// Media type of an answer where no other form is asked for.
-const JSON: &str = "application/json";
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
@@ -64,28 +52,6 @@ impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster").field("place", &self.place).finish_non_exhaustive()
     }
-}
-
-/// Effect of a request, which decides its method and the form of its body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
-    Read,
-    Create,
-    /// Server-side apply.
-    Apply,
-    /// JSON merge patch.
-    Merge,
-    Delete,
-}
-
-/// A request, and in which form its answer is wanted.
-#[derive(Clone, Debug)]
-struct Query<'a> {
-    verb: Verb,
-    /// Path and query of its address.
-    path: &'a str,
-    accept: &'a str,
-    body: Vec<u8>,
 }
 
 /// The outcome of a deletion.
@@ -114,79 +80,9 @@ struct ListMeta {
     next: String,
 }
 
-// === impl Query ===
-
-impl<'a> Query<'a> {
-    const fn new(verb: Verb, path: &'a str, body: Vec<u8>) -> Self {
-        Self { verb, path, accept: JSON, body }
-    }
-
-    const fn read(path: &'a str) -> Self {
-        Self::new(Verb::Read, path, Vec::new())
-    }
-
-    fn accepting(self, accept: Option<&'a str>) -> Self {
-        Self { accept: accept.unwrap_or(JSON), ..self }
-    }
-
-    fn build(&self) -> Request<Vec<u8>> {
-        let (method, content) = match self.verb {
-            Verb::Read => (Method::GET, JSON),
-            Verb::Create => (Method::POST, JSON),
-            Verb::Apply => (Method::PATCH, "application/apply-patch+yaml"),
-            Verb::Merge => (Method::PATCH, "application/merge-patch+json"),
-            Verb::Delete => (Method::DELETE, JSON),
-        };
-        Request::builder()
-            .method(method)
-            .uri(self.path)
-            .header("content-type", content)
-            .header("accept", self.accept)
-            .body(self.body.clone())
-            .expect("paths are made of names that the API server takes")
-    }
-}
-
 // === impl Cluster ===
 
 impl Cluster {
-    /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API
-    /// server that is overloaded is asked again for as long as `patience`.
-    pub async fn connect(
-        path: Option<&Path>,
-        context: Option<&str>,
-        patience: Duration,
-    ) -> Result<Self, UpError> {
-        let file = kubeconfig::read(path);
-        let (file, why) = match file {
-            // Without a kubeconfig this may be a pod of the cluster.
-            Ok(file) if path.is_none() && context.is_none() && file.contexts.is_empty() => {
-                (None, "the kubeconfig holds no contexts".into())
-            }
-            Ok(file) => (Some(file), String::new()),
-            Err(why) if path.is_none() && context.is_none() => (None, why),
-            Err(why) => return Err(UpError::Cluster(why)),
-        };
-        let (mut config, mut place) = match file {
-            Some(file) => {
-                let place = Place::of(&file, context)?;
-                (kubeconfig::config(file, context).await.map_err(UpError::Cluster)?, place)
-            }
-            None => (kubeconfig::in_cluster(&why).map_err(UpError::Cluster)?, Place::default()),
-        };
-        // Repeats come from here, where they are bounded and told.
-        config.default_retry = false;
-        config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut place.server);
-        let client = connect::client(config).map_err(|error| {
-            let plugin = match &error {
-                kube::Error::Auth(auth) => plugin_failure(auth, &place),
-                _ => None,
-            };
-            plugin.map_or_else(|| UpError::Cluster(kubeconfig::describe_client(&error)), UpError::Credentials)
-        })?;
-        Ok(Self { client, place: Arc::new(place), patience, notice: Arc::new(|_| {}) })
-    }
-
     /// Tells each wait for the API server to `notice`.
     #[must_use]
     pub fn noticing(self, notice: Notice) -> Self {
@@ -376,50 +272,6 @@ impl Cluster {
             Err(error) if error.is_conflict() => Ok(Deletion::Changed),
             Err(error) => Err(error),
         }
-    }
-
-    async fn request<T: DeserializeOwned>(
-        &self,
-        query: &Query<'_>,
-        what: impl Fn() -> String,
-    ) -> Result<T, UpError> {
-        let text = self.send(query, &what).await?;
-        let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
-        decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
-    }
-
-    /// Sends a request until it is answered, or refused for good; returns the text of the answer.
-    async fn send(&self, query: &Query<'_>, what: impl Fn() -> String) -> Result<String, UpError> {
-        let began = Instant::now();
-        let mut pause = LONGEST_PAUSE / 8;
-        loop {
-            let error = match self.answer(query.build()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => UpError::api(what(), &error, &self.place),
-            };
-            let Some(code) = error.code().filter(|code| is_passing(*code)) else { return Err(error) };
-            if began.elapsed() + pause > self.patience {
-                return Err(error);
-            }
-            (self.notice)(&format!(
-                "waiting: {} answers {code}, asking again for up to {} s",
-                self.place,
-                self.patience.as_secs()
-            ));
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Waits for an answer, and says so when it takes long.
-    async fn answer(&self, request: Request<Vec<u8>>) -> Result<String, kube::Error> {
-        // As text: the client's own decoder logs all of what it cannot decode.
-        let mut answer = std::pin::pin!(self.client.request_text(request));
-        if let Ok(answer) = timeout(SILENCE, &mut answer).await {
-            return answer;
-        }
-        (self.notice)(&format!("waiting: no answer from {} yet", self.place));
-        answer.await
     }
 }
 

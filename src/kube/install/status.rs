@@ -1,13 +1,12 @@
 //! Status: resources, and what of their generations is on which node, as far as it can be read in two lists. (Client
 //! required, but for the picture itself.) Drawn by [`tree`](super::tree).
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+mod renewals;
 
-use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::api::{Cluster, POD, QUINISTRY};
 use super::error::UpError;
@@ -19,11 +18,7 @@ use crate::api::types::{self, Metadata as _};
 use crate::crd::{OPERATOR_GONE, Quinistry, QuinistryStatus};
 use crate::operator::zero::{Trouble, Zero};
 
-/// Time that a Lease may be silent after it was seen to change.
-const SILENCE: Duration = Duration::from_secs(20);
-
-/// Time for which a Lease that looks old is watched for a renewal. Operators renew every two seconds.
-const SECOND_LOOK: Duration = Duration::from_secs(6);
+pub use renewals::Renewals;
 
 /// Up to so many nodes are told one by one; beyond, pods are not even listed.
 pub const NODES: usize = 20;
@@ -141,18 +136,6 @@ impl Picture {
     }
 }
 
-/// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive,
-/// even if the clocks disagree.
-#[derive(Debug, Default)]
-pub struct Renewals(BTreeMap<(String, String), Renewal>);
-
-#[derive(Debug)]
-struct Renewal {
-    time: String,
-    /// Time at which a change of `time` was seen last, by this machine's own clock.
-    changed: Option<Instant>,
-}
-
 /// Reads all resources of a namespace, or of all, with the life signs of their operators. A Lease that looks
 /// old is looked at for a few seconds more, unless `renewals` of an earlier look tell.
 pub async fn look(
@@ -212,44 +195,6 @@ async fn operators(
         all.push((operator, is_alive));
     }
     Ok(Some(all))
-}
-
-// === impl Renewals ===
-
-impl Renewals {
-    /// Returns true if a Lease is renewed, by this machine's clock or by another look at it.
-    async fn is_alive(
-        &mut self,
-        cluster: &Cluster,
-        name: &(String, String),
-        lease: &Value,
-    ) -> Result<bool, UpError> {
-        let renewal = |lease: &Value| lease["spec"]["renewTime"].as_str().unwrap_or_default().to_owned();
-        let is_fresh = operators::is_fresh(lease, Timestamp::now());
-        if is_fresh || operators::holder(lease).is_none() {
-            let changed = is_fresh.then(Instant::now);
-            self.0.insert(name.clone(), Renewal { time: renewal(lease), changed });
-            return Ok(is_fresh);
-        }
-        if let Some(known) = self.0.get_mut(name) {
-            if known.time != renewal(lease) {
-                *known = Renewal { time: renewal(lease), changed: Some(Instant::now()) };
-            }
-            return Ok(known.changed.is_some_and(|changed| changed.elapsed() < SILENCE));
-        }
-        self.0.insert(name.clone(), Renewal { time: renewal(lease), changed: None });
-        let began = Instant::now();
-        while began.elapsed() < SECOND_LOOK {
-            sleep(SECOND_LOOK / 6).await;
-            let now = operators::lease(cluster, &name.0, &name.1).await?;
-            if let Some(now) = now.filter(|now| renewal(now) != renewal(lease)) {
-                let known = Renewal { time: renewal(&now), changed: Some(Instant::now()) };
-                self.0.insert(name.clone(), known);
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
 /// Returns the time at which the operator last wrote the status, by the API server's record of field

@@ -1,0 +1,65 @@
+//! Metadata of objects.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
+use kube::core::ObjectMeta;
+
+/// Metadata, where what is absent is as good as empty.
+pub(crate) trait Metadata {
+    /// Returns the name.
+    fn name(&self) -> &str;
+
+    /// Returns the namespace; empty for an object that is in none.
+    fn namespace(&self) -> &str;
+
+    /// Returns the value of a label.
+    fn label(&self, key: &str) -> Option<&str>;
+
+    /// Returns the value of an annotation.
+    fn annotation(&self, key: &str) -> Option<&str>;
+
+    /// Returns the owners.
+    fn owners(&self) -> &[OwnerReference];
+
+    /// Returns the owner that controls the object.
+    fn controller(&self) -> Option<&OwnerReference> {
+        self.owners().iter().find(|owner| owner.controller == Some(true))
+    }
+
+    /// Returns the record of who has written which fields.
+    fn writers(&self) -> &[ManagedFieldsEntry];
+
+    /// Returns true if the object is being deleted.
+    fn is_leaving(&self) -> bool;
+}
+
+// === impl Metadata ===
+
+impl Metadata for ObjectMeta {
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn owners(&self) -> &[OwnerReference] {
+        self.owner_references.as_deref().unwrap_or_default()
+    }
+
+    fn writers(&self) -> &[ManagedFieldsEntry] {
+        self.managed_fields.as_deref().unwrap_or_default()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}

@@ -1,0 +1,107 @@
+//! Connections to the API server, and requests that are repeated while it cannot serve.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::Request;
+use serde::de::DeserializeOwned;
+use tokio::time::{sleep, timeout};
+
+use super::Cluster;
+use super::request::Query;
+use crate::api::errors::is_passing;
+use crate::api::kubeconfig;
+use crate::install::cluster_identity::{Place, plugin_failure};
+use crate::install::connect;
+use crate::install::error::UpError;
+use crate::lenient::Sparse;
+
+/// Silence of the API server after which it is said that an answer is waited for.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Longest pause before a request is sent again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+impl Cluster {
+    /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API
+    /// server that is overloaded is asked again for as long as `patience`.
+    pub async fn connect(
+        path: Option<&Path>,
+        context: Option<&str>,
+        patience: Duration,
+    ) -> Result<Self, UpError> {
+        let file = kubeconfig::read(path);
+        let (file, why) = match file {
+            // Without a kubeconfig this may be a pod of the cluster.
+            Ok(file) if path.is_none() && context.is_none() && file.contexts.is_empty() => {
+                (None, "the kubeconfig holds no contexts".into())
+            }
+            Ok(file) => (Some(file), String::new()),
+            Err(why) if path.is_none() && context.is_none() => (None, why),
+            Err(why) => return Err(UpError::Cluster(why)),
+        };
+        let (mut config, mut place) = match file {
+            Some(file) => {
+                let place = Place::of(&file, context)?;
+                (kubeconfig::config(file, context).await.map_err(UpError::Cluster)?, place)
+            }
+            None => (kubeconfig::in_cluster(&why).map_err(UpError::Cluster)?, Place::default()),
+        };
+        // Repeats come from here, where they are bounded and told.
+        config.default_retry = false;
+        config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut place.server);
+        let client = connect::client(config).map_err(|error| {
+            let plugin = match &error {
+                kube::Error::Auth(auth) => plugin_failure(auth, &place),
+                _ => None,
+            };
+            plugin.map_or_else(|| UpError::Cluster(kubeconfig::describe_client(&error)), UpError::Credentials)
+        })?;
+        Ok(Self { client, place: Arc::new(place), patience, notice: Arc::new(|_| {}) })
+    }
+
+    pub(super) async fn request<T: DeserializeOwned>(
+        &self,
+        query: &Query<'_>,
+        what: impl Fn() -> String,
+    ) -> Result<T, UpError> {
+        let text = self.send(query, &what).await?;
+        let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
+        decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
+    }
+
+    /// Sends a request until it is answered, or refused for good; returns the text of the answer.
+    pub(super) async fn send(&self, query: &Query<'_>, what: impl Fn() -> String) -> Result<String, UpError> {
+        let began = Instant::now();
+        let mut pause = LONGEST_PAUSE / 8;
+        loop {
+            let error = match self.answer(query.build()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => UpError::api(what(), &error, &self.place),
+            };
+            let Some(code) = error.code().filter(|code| is_passing(*code)) else { return Err(error) };
+            if began.elapsed() + pause > self.patience {
+                return Err(error);
+            }
+            (self.notice)(&format!(
+                "waiting: {} answers {code}, asking again for up to {} s",
+                self.place,
+                self.patience.as_secs()
+            ));
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits for an answer, and says so when it takes long.
+    async fn answer(&self, request: Request<Vec<u8>>) -> Result<String, kube::Error> {
+        // As text: the client's own decoder logs all of what it cannot decode.
+        let mut answer = std::pin::pin!(self.client.request_text(request));
+        if let Ok(answer) = timeout(SILENCE, &mut answer).await {
+            return answer;
+        }
+        (self.notice)(&format!("waiting: no answer from {} yet", self.place));
+        answer.await
+    }
+}

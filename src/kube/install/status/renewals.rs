@@ -1,0 +1,68 @@
+//! Renewals of Leases, by which operators show that they are alive. (Client required.)
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::install::api::Cluster;
+use crate::install::error::UpError;
+use crate::install::operators;
+
+/// Time that a Lease may be silent after it was seen to change.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Time for which a Lease that looks old is watched for a renewal. Operators renew every two seconds.
+const SECOND_LOOK: Duration = Duration::from_secs(6);
+
+/// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive,
+/// even if the clocks disagree.
+#[derive(Debug, Default)]
+pub struct Renewals(BTreeMap<(String, String), Renewal>);
+
+#[derive(Debug)]
+struct Renewal {
+    time: String,
+    /// Time at which a change of `time` was seen last, by this machine's own clock.
+    changed: Option<Instant>,
+}
+
+// === impl Renewals ===
+
+impl Renewals {
+    /// Returns true if a Lease is renewed, by this machine's clock or by another look at it.
+    pub(super) async fn is_alive(
+        &mut self,
+        cluster: &Cluster,
+        name: &(String, String),
+        lease: &Value,
+    ) -> Result<bool, UpError> {
+        let renewal = |lease: &Value| lease["spec"]["renewTime"].as_str().unwrap_or_default().to_owned();
+        let is_fresh = operators::is_fresh(lease, Timestamp::now());
+        if is_fresh || operators::holder(lease).is_none() {
+            let changed = is_fresh.then(Instant::now);
+            self.0.insert(name.clone(), Renewal { time: renewal(lease), changed });
+            return Ok(is_fresh);
+        }
+        if let Some(known) = self.0.get_mut(name) {
+            if known.time != renewal(lease) {
+                *known = Renewal { time: renewal(lease), changed: Some(Instant::now()) };
+            }
+            return Ok(known.changed.is_some_and(|changed| changed.elapsed() < SILENCE));
+        }
+        self.0.insert(name.clone(), Renewal { time: renewal(lease), changed: None });
+        let began = Instant::now();
+        while began.elapsed() < SECOND_LOOK {
+            sleep(SECOND_LOOK / 6).await;
+            let now = operators::lease(cluster, &name.0, &name.1).await?;
+            if let Some(now) = now.filter(|now| renewal(now) != renewal(lease)) {
+                let known = Renewal { time: renewal(&now), changed: Some(Instant::now()) };
+                self.0.insert(name.clone(), known);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
