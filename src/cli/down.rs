@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::cluster::{self, ClusterArgs};
 use crate::install::uninstall::down;
-use crate::install::{Place, names};
+use crate::install::{ClusterIdentity, names};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -60,7 +60,7 @@ impl Args {
 
     /// Asks for confirmation and shows the cluster's names: the current context may not be the one that the
     /// user has in mind.
-    async fn confirm(&self, place: &Place) -> anyhow::Result<bool> {
+    async fn confirm(&self, place: &ClusterIdentity) -> anyhow::Result<bool> {
         eprint!(
             "Remove all generations of {}/{}, and the operator, from {}? [y/N] ",
             self.namespace,

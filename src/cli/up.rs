@@ -10,12 +10,12 @@ use super::cluster::{self, ClusterArgs, InstallArgs, LiveText};
 use crate::crd::DEFINITION;
 use crate::escape;
 use crate::install::api::Cluster;
-use crate::install::check::{Level, Question, check};
-use crate::install::install::{News, Order, raise};
+use crate::install::check::{InstallRequest, Level, check};
+use crate::install::install::{InstallProgress, InstallRequest, raise};
 use crate::install::render::everything;
-use crate::install::status::Picture;
+use crate::install::status::StatusSnapshot;
 use crate::install::tree::{draw, short};
-use crate::install::{Shipment, UpError, Wishes, names, yaml};
+use crate::install::{InstallError, Payload, ResourceOptions, names, yaml};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -58,36 +58,36 @@ enum RenderFormat {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (wishes, shipment) = (self.install.wishes(), self.install.shipment()?);
+        let (options, payload) = (self.install.options(), self.install.payload()?);
         if self.dry_run {
-            return cluster::run("nothing was changed", self.print(&wishes, &shipment));
+            return cluster::run("nothing was changed", self.print(&options, &payload));
         }
-        cluster::run("run it again to go on", self.raise(&wishes, &shipment))
+        cluster::run("run it again to go on", self.raise(&options, &payload))
     }
 
-    async fn raise(&self, wishes: &Wishes, shipment: &Shipment) -> anyhow::Result<()> {
+    async fn raise(&self, options: &ResourceOptions, payload: &Payload) -> anyhow::Result<()> {
         let began = Instant::now();
         let cluster = self.cluster.connect_to_change().await?;
         let mut live = LiveText::new();
-        self.check(&cluster, wishes, shipment, &live).await?;
-        let order = Order {
+        self.check(&cluster, options, payload, &live).await?;
+        let order = InstallRequest {
             namespace: &self.install.namespace,
-            wishes,
-            shipment,
+            options,
+            payload,
             wait: self.wait,
             timeout: Duration::from_secs(self.timeout),
         };
-        let paint = live.paint;
+        let colours = live.colours;
         let raised = raise(&cluster, &order, &mut |news| match news {
-            News::Done(words) => live.print_line(&format!("done  {words}")),
-            News::Doing(words) => live.show_activity(&words),
-            News::Picture(picture) => live.update(&draw(picture, paint)),
+            InstallProgress::Done(words) => live.print_line(&format!("done  {words}")),
+            InstallProgress::Doing(words) => live.show_activity(&words),
+            InstallProgress::StatusSnapshot(snapshot) => live.update(&draw(snapshot, colours)),
         })
         .await;
         live.finish();
         let seconds = began.elapsed().as_secs_f64();
         super::print(match raised? {
-            Some(picture) => done(&picture, seconds),
+            Some(snapshot) => done(&snapshot, seconds),
             None => format!(
                 "generation 0 and the operator are there after {seconds:.1} s; `quinistry status --namespace {}` shows the rest\n",
                 self.install.namespace
@@ -99,15 +99,19 @@ impl Args {
     async fn check(
         &self,
         cluster: &Cluster,
-        wishes: &Wishes,
-        shipment: &Shipment,
+        options: &ResourceOptions,
+        payload: &Payload,
         live: &LiveText,
     ) -> anyhow::Result<()> {
-        let question =
-            Question { namespace: &self.install.namespace, wishes, shipment, downgrade: self.downgrade };
+        let question = InstallRequest {
+            namespace: &self.install.namespace,
+            options,
+            payload,
+            downgrade: self.downgrade,
+        };
         let findings = check(cluster, &question).await?;
         for finding in findings.iter().filter(|finding| finding.level != Level::Ok) {
-            live.print_line(&cluster::finding_line(finding, live.paint));
+            live.print_line(&cluster::finding_line(finding, live.colours));
         }
         let fails = findings.iter().filter(|finding| finding.level == Level::Fail).count();
         anyhow::ensure!(
@@ -118,17 +122,17 @@ impl Args {
         Ok(())
     }
 
-    async fn print(&self, wishes: &Wishes, shipment: &Shipment) -> anyhow::Result<()> {
+    async fn print(&self, options: &ResourceOptions, payload: &Payload) -> anyhow::Result<()> {
         let namespace = &self.install.namespace;
-        let objects = match self.look(wishes, shipment).await {
+        let objects = match self.look(options, payload).await {
             Ok(objects) => objects,
             // A request that the cluster contradicts must not be rendered without the cluster.
-            Err(error @ UpError::Refused(_)) => return Err(error.into()),
+            Err(error @ InstallError::Refused(_)) => return Err(error.into()),
             Err(error) => {
                 let error = anyhow::Error::from(error);
                 let error = super::sanitize(&format!("{error:#}"));
                 eprintln!("quinistry: cannot read the cluster ({error}); using default carrier images");
-                everything(None, namespace, wishes, shipment).await?
+                everything(None, namespace, options, payload).await?
             }
         };
         let mut out = std::io::stdout().lock();
@@ -142,9 +146,9 @@ impl Args {
         }
     }
 
-    async fn look(&self, wishes: &Wishes, shipment: &Shipment) -> Result<Vec<Value>, UpError> {
+    async fn look(&self, options: &ResourceOptions, payload: &Payload) -> Result<Vec<Value>, InstallError> {
         let cluster = self.cluster.connect_to_change().await?;
-        everything(Some(&cluster), &self.install.namespace, wishes, shipment).await
+        everything(Some(&cluster), &self.install.namespace, options, payload).await
     }
 }
 
@@ -160,12 +164,12 @@ fn list(out: &mut impl std::io::Write, mut objects: Vec<Value>) -> std::io::Resu
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(&list)?))
 }
 
-fn done(picture: &Picture, seconds: f64) -> String {
-    let nodes = picture.status.generations.last().map_or(0, |last| last.available);
-    let mut ports = picture.status.generations.iter().filter(|one| one.generation > 0).map(|one| one.port);
+fn done(snapshot: &StatusSnapshot, seconds: f64) -> String {
+    let nodes = snapshot.status.generations.last().map_or(0, |last| last.available);
+    let mut ports = snapshot.status.generations.iter().filter(|one| one.generation > 0).map(|one| one.port);
     let first = ports.next().unwrap_or_default();
     let last = ports.next_back().map_or_else(String::new, |last| format!(" … {last}"));
-    let digest = picture.status.digest.as_deref().map(short).unwrap_or_default();
+    let digest = snapshot.status.digest.as_deref().map(short).unwrap_or_default();
     format!(
         "done in {seconds:.1} s: localhost:{first}{last} on {nodes} nodes serve {}@{digest}\n",
         names::RESOURCE

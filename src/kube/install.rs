@@ -30,8 +30,8 @@ pub mod version;
 pub mod yaml;
 
 pub use crate::api::names;
-pub use cluster_identity::Place;
-pub use error::UpError;
-pub use operators::{Writer, WriterState};
-pub use payload::Shipment;
-pub use resource::Wishes;
+pub use cluster_identity::ClusterIdentity;
+pub use error::InstallError;
+pub use operators::{StatusWriter, WriterState};
+pub use payload::Payload;
+pub use resource::ResourceOptions;

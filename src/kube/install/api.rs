@@ -15,24 +15,24 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
-use super::cluster_identity::Place;
-use super::error::UpError;
+use super::cluster_identity::ClusterIdentity;
+use super::error::InstallError;
 use crate::api::names::managers;
 use crate::api::types::{self, Metadata as _};
 use crate::lenient::{Sparse, decode_each};
-use request::{Query, Verb};
+use request::{ApiRequest, Verb};
 
 pub use kind::{
-    ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, DAEMON_SET, DEPLOYMENT, KINDS, Kind,
-    LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE,
+    ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, DAEMON_SET, DEPLOYMENT, KINDS, LEASE,
+    NAMESPACE, NODE, POD, QUINISTRY, ROLE, ResourceKind,
 };
 
 /// What asks for lists of metadata, where there are such.
-pub(super) const METADATA: &str =
+pub(super) const METADATA_LIST_TYPE: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
 /// How many objects are asked for at once.
-const PAGE: u32 = 500;
+const LIST_PAGE_OBJECTS: u32 = 500;
 
 /// Receives one line about a wait for the API server.
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
@@ -41,9 +41,9 @@ pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    place: Arc<Place>,
+    place: Arc<ClusterIdentity>,
     /// Time for which an API server that answers 429 or 503 is asked again.
-    patience: Duration,
+    retry_timeout: Duration,
     notice: Notice,
 }
 
@@ -85,13 +85,13 @@ struct ListMeta {
 impl Cluster {
     /// Tells each wait for the API server to `notice`.
     #[must_use]
-    pub fn noticing(self, notice: Notice) -> Self {
+    pub fn with_notice(self, notice: Notice) -> Self {
         Self { notice, ..self }
     }
 
     /// Returns the names of this cluster.
     #[must_use]
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &ClusterIdentity {
         &self.place
     }
 
@@ -104,12 +104,12 @@ impl Cluster {
     /// An object; none if it, its kind or its namespace is not there.
     pub async fn get<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<T>, UpError> {
+    ) -> Result<Option<T>, InstallError> {
         let what = || format!("read {}", kind.words(namespace, name));
-        match self.request(&Query::read(&kind.path(namespace, name)), what).await {
+        match self.request(&ApiRequest::read(&kind.path(namespace, name)), what).await {
             Err(error) if error.is_missing() => Ok(None),
             result => result.map(Some),
         }
@@ -120,41 +120,41 @@ impl Cluster {
     /// and left out.
     pub async fn list<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         labels: &str,
-    ) -> Result<Vec<T>, UpError> {
-        self.pages(kind, namespace, labels, None).await
+    ) -> Result<Vec<T>, InstallError> {
+        self.list_as(kind, namespace, labels, None).await
     }
 
     /// The same, of which only the metadata is sent.
     pub(super) async fn names(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         labels: &str,
-    ) -> Result<Vec<types::Object>, UpError> {
-        self.pages(kind, namespace, labels, Some(METADATA)).await
+    ) -> Result<Vec<types::Object>, InstallError> {
+        self.list_as(kind, namespace, labels, Some(METADATA_LIST_TYPE)).await
     }
 
-    async fn pages<T: DeserializeOwned>(
+    async fn list_as<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         labels: &str,
         accept: Option<&str>,
-    ) -> Result<Vec<T>, UpError> {
+    ) -> Result<Vec<T>, InstallError> {
         let mut all = Vec::new();
         let mut next = String::new();
         loop {
             let query = form_urlencoded::Serializer::new(String::new())
-                .append_pair("limit", &PAGE.to_string())
+                .append_pair("limit", &LIST_PAGE_OBJECTS.to_string())
                 .append_pair("labelSelector", labels)
                 .append_pair("continue", &next)
                 .finish();
             let path = format!("{}?{query}", kind.path(namespace, ""));
             let what = || format!("list {}", kind.plural);
-            match self.request::<List>(&Query::read(&path).accepting(accept), what).await {
+            match self.request::<List>(&ApiRequest::read(&path).accepting(accept), what).await {
                 Ok(page) => {
                     all.extend(decode_each(kind.plural, page.items));
                     next = page.metadata.next;
@@ -175,41 +175,45 @@ impl Cluster {
     }
 
     /// Any path of the API, for what has no kind above.
-    pub async fn read<T: DeserializeOwned>(&self, path: &str, accept: Option<&str>) -> Result<T, UpError> {
-        self.request(&Query::read(path).accepting(accept), || format!("read {path}")).await
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        accept: Option<&str>,
+    ) -> Result<T, InstallError> {
+        self.request(&ApiRequest::read(path).accepting(accept), || format!("read {path}")).await
     }
 
     /// Reads any path exactly as it is answered: where null, absent and empty differ.
-    pub(super) async fn read_as_sent(&self, path: &str, accept: Option<&str>) -> Result<Value, UpError> {
+    pub(super) async fn read_as_sent(&self, path: &str, accept: Option<&str>) -> Result<Value, InstallError> {
         let what = || format!("read {path}");
-        let text = self.send(&Query::read(path).accepting(accept), what).await?;
+        let text = self.send(&ApiRequest::read(path).accepting(accept), what).await?;
         serde_json::from_str(&text)
-            .map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
+            .map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.place))
     }
 
     /// Asks a question that is put as an object, such as whether one may do something.
-    pub async fn ask(&self, path: &str, question: &Value) -> Result<Value, UpError> {
-        self.request(&Query::new(Verb::Create, path, bytes(question)), || format!("ask {path}")).await
+    pub async fn post(&self, path: &str, question: &Value) -> Result<Value, InstallError> {
+        self.request(&ApiRequest::new(Verb::Create, path, bytes(question)), || format!("ask {path}")).await
     }
 
     /// Creates an object. It being there already is a conflict.
     pub async fn create<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         name: &str,
         body: Vec<u8>,
-    ) -> Result<T, UpError> {
+    ) -> Result<T, InstallError> {
         let path = format!("{}?fieldManager={}", kind.path(namespace, ""), managers::UP);
-        self.request(&Query::new(Verb::Create, &path, body), || {
+        self.request(&ApiRequest::new(Verb::Create, &path, body), || {
             format!("create {}", kind.words(namespace, name))
         })
         .await
     }
 
     /// Server-side apply of an object that says itself what it is.
-    pub async fn apply(&self, object: &Value) -> Result<Value, UpError> {
-        let kind = Kind::of(object).expect("only objects of known kinds are applied");
+    pub async fn apply(&self, object: &Value) -> Result<Value, InstallError> {
+        let kind = ResourceKind::of(object).expect("only objects of known kinds are applied");
         let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
         self.apply_text(kind, &part("namespace"), &part("name"), bytes(object)).await
     }
@@ -217,14 +221,14 @@ impl Cluster {
     /// The same with its text, as YAML or JSON.
     pub async fn apply_text(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         name: &str,
         body: Vec<u8>,
-    ) -> Result<Value, UpError> {
+    ) -> Result<Value, InstallError> {
         let path = format!("{}?fieldManager={}&force=true", kind.path(namespace, name), managers::UP);
         let what = || format!("apply {}", kind.words(namespace, name));
-        let query = Query::new(Verb::Apply, &path, body);
+        let query = ApiRequest::new(Verb::Apply, &path, body);
         let mut tries = 0;
         loop {
             match self.request(&query, what).await {
@@ -236,26 +240,26 @@ impl Cluster {
     }
 
     /// Changes parts of an object.
-    pub async fn merge(
+    pub async fn merge_patch(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         name: &str,
         change: &Value,
-    ) -> Result<(), UpError> {
+    ) -> Result<(), InstallError> {
         let path = format!("{}?fieldManager={}", kind.path(namespace, name), managers::UP);
         let what = || format!("change {}", kind.words(namespace, name));
-        self.request::<IgnoredAny>(&Query::new(Verb::Merge, &path, bytes(change)), what).await.map(drop)
+        self.request::<IgnoredAny>(&ApiRequest::new(Verb::Merge, &path, bytes(change)), what).await.map(drop)
     }
 
     /// Deletes an object exactly as it was seen: of that UID and resource version. An object that was seen
     /// without them counts as changed, since a precondition of null is none.
     pub(super) async fn delete(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         seen: &ObjectMeta,
-    ) -> Result<Deletion, UpError> {
+    ) -> Result<Deletion, InstallError> {
         let (Some(uid), Some(version)) = (&seen.uid, &seen.resource_version) else {
             return Ok(Deletion::Changed);
         };
@@ -266,7 +270,7 @@ impl Cluster {
         });
         let what = || format!("delete {}", kind.words(namespace, name));
         let path = kind.path(namespace, name);
-        match self.request::<IgnoredAny>(&Query::new(Verb::Delete, &path, bytes(&options)), what).await {
+        match self.request::<IgnoredAny>(&ApiRequest::new(Verb::Delete, &path, bytes(&options)), what).await {
             Ok(_) => Ok(Deletion::Deleted),
             Err(error) if error.is_missing() => Ok(Deletion::Missing),
             Err(error) if error.is_conflict() => Ok(Deletion::Changed),

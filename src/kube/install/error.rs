@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::cluster_identity::Place;
+use super::cluster_identity::ClusterIdentity;
 use super::explain::explain;
 use crate::api::errors::refusal_code;
 
 /// Why something could not be raised, looked at or removed.
 #[derive(Debug, thiserror::Error)]
-pub enum UpError {
+pub enum InstallError {
     /// No cluster is named, or not in a way that is understood.
     // kube tells its causes by itself, and then again as sources; once is enough.
     #[error("failed to find a cluster: {0}; name one with --kubeconfig, --context or KUBECONFIG")]
@@ -62,9 +62,9 @@ pub enum UpError {
 
 // === impl UpError ===
 
-impl UpError {
+impl InstallError {
     /// Creates the error of a request to that place.
-    pub(super) fn api(what: impl Into<String>, error: &kube::Error, place: &Place) -> Self {
+    pub(super) fn api(what: impl Into<String>, error: &kube::Error, place: &ClusterIdentity) -> Self {
         Self::Api { what: what.into(), why: explain(error, place), code: refusal_code(error) }
     }
 

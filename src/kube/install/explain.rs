@@ -2,12 +2,12 @@
 
 use std::error::Error;
 
-use super::cluster_identity::{Place, plugin_failure};
+use super::cluster_identity::{ClusterIdentity, plugin_failure};
 use crate::api::errors::is_passing;
 use crate::one_line::{cut, with_causes};
 
 /// Returns why a request failed, on one line.
-pub(super) fn explain(error: &kube::Error, place: &Place) -> String {
+pub(super) fn explain(error: &kube::Error, place: &ClusterIdentity) -> String {
     cut(&match error {
         kube::Error::Api(status) => refused(status.code, &status.message),
         kube::Error::SerdeError(error) => format!("the API server answers with something else: {error}"),
@@ -31,7 +31,7 @@ fn refused(code: u16, message: &str) -> String {
 }
 
 /// Explains a request without an answer: TLS, then anything below.
-fn unanswered(error: &kube::Error, place: &Place) -> String {
+fn unanswered(error: &kube::Error, place: &ClusterIdentity) -> String {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(cause) = next {
         if let Some(auth) = cause.downcast_ref::<kube::client::AuthError>()
@@ -91,8 +91,8 @@ mod tests {
 
     use super::*;
 
-    fn place() -> Place {
-        Place { server: "https://192.0.2.1:6443".into(), ..Place::default() }
+    fn place() -> ClusterIdentity {
+        ClusterIdentity { server: "https://192.0.2.1:6443".into(), ..ClusterIdentity::default() }
     }
 
     fn of_service(words: &str) -> String {

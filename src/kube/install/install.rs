@@ -14,10 +14,10 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::api::{CRD, Cluster, DEPLOYMENT, LEASE, NAMESPACE, QUINISTRY};
-use super::error::UpError;
-use super::manifests::{self, Place};
-use super::status::{self, Picture};
-use super::{Shipment, Wishes, ownership, seed_parts, tree, version};
+use super::error::InstallError;
+use super::manifests::{self, OperatorParameters};
+use super::status::{self, StatusSnapshot};
+use super::{Payload, ResourceOptions, ownership, seed_parts, tree, version};
 use crate::api::conditions::ESTABLISHED;
 use crate::api::names::labels::APP_MANAGED_BY;
 use crate::api::names::{DEFINITION, OPERATOR, RESOURCE, managers, operator_namespace};
@@ -26,26 +26,26 @@ use crate::crd::{GenerationState, Quinistry};
 use crate::operator::{Category, zero};
 
 /// How often generation 0 is seen to.
-const PASS: Duration = Duration::from_secs(1);
+const SEED_PASS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often something is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a definition may take to be served.
-const SERVED: Duration = Duration::from_secs(30);
+const DEFINITION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How old a renewal of the operator's Lease may be. It is renewed every two seconds.
-const RENEWED: SignedDuration = SignedDuration::from_secs(15);
+const MAX_RENEWAL_AGE: SignedDuration = SignedDuration::from_secs(15);
 
 /// What is to be raised.
 #[derive(Clone, Copy, Debug)]
-pub struct Order<'a> {
+pub struct InstallRequest<'a> {
     /// Where.
     pub namespace: &'a str,
     /// How.
-    pub wishes: &'a Wishes,
+    pub options: &'a ResourceOptions,
     /// What.
-    pub shipment: &'a Shipment,
+    pub payload: &'a Payload,
     /// Also wait until every generation is proven.
     pub wait: bool,
     /// How long generation 0, and then the rest, may take.
@@ -54,52 +54,59 @@ pub struct Order<'a> {
 
 /// What happens meanwhile.
 #[derive(Debug)]
-pub enum News<'a> {
+pub enum InstallProgress<'a> {
     /// A step is done.
     Done(String),
     /// A step is under way.
     Doing(String),
     /// How far the generations are.
-    Picture(&'a Picture),
+    StatusSnapshot(&'a StatusSnapshot),
 }
 
-type Tell<'a> = &'a mut dyn FnMut(News<'_>);
+type InstallProgressFn<'a> = &'a mut dyn FnMut(InstallProgress<'_>);
 
 /// Raises it all. The last picture, if it was waited for.
-pub async fn raise(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Option<Picture>, UpError> {
+pub async fn raise(
+    cluster: &Cluster,
+    order: &InstallRequest<'_>,
+    report: InstallProgressFn<'_>,
+) -> Result<Option<StatusSnapshot>, InstallError> {
     definition(cluster).await?;
-    tell(News::Done("definition".into()));
+    report(InstallProgress::Done("definition".into()));
     namespaces(cluster, order.namespace).await?;
     for object in manifests::rights(order.namespace) {
         cluster.apply(&object).await?;
     }
-    tell(News::Done("namespaces, account and rights".into()));
+    report(InstallProgress::Done("namespaces, account and rights".into()));
     let resource = resource(cluster, order).await?;
-    let cut = &order.shipment.cut;
+    let cut = &order.payload.cut;
     let owned = owner(&resource);
     let written = seed_parts::put(cluster, cut, order.namespace, &owned, |done, all| {
-        tell(News::Doing(format!("pieces of the executable: {done} of {all}")));
+        report(InstallProgress::Doing(format!("pieces of the executable: {done} of {all}")));
     });
     let written = written.await?;
-    tell(News::Done(format!("{} pieces of the executable, {written} of them written", cut.pieces() + 1)));
+    report(InstallProgress::Done(format!(
+        "{} pieces of the executable, {written} of them written",
+        cut.pieces() + 1
+    )));
     let quinistry = specify(cluster, order).await?;
-    tell(News::Done(format!("Quinistry {}/{RESOURCE}", order.namespace)));
-    seed(cluster, order, &quinistry, tell).await?;
-    tell(News::Done("generation 0".into()));
-    let place = Place {
+    report(InstallProgress::Done(format!("Quinistry {}/{RESOURCE}", order.namespace)));
+    seed(cluster, order, &quinistry, report).await?;
+    report(InstallProgress::Done("generation 0".into()));
+    let place = OperatorParameters {
         namespace: order.namespace,
-        architecture: order.shipment.architecture,
-        port: *order.wishes.ports(Some(&quinistry)).start(),
-        digest: &order.shipment.digest,
-        version: order.shipment.version.as_deref(),
+        architecture: order.payload.architecture,
+        port: *order.options.ports(Some(&quinistry)).start(),
+        digest: &order.payload.digest,
+        version: order.payload.version.as_deref(),
     };
     cluster.apply(&manifests::operator(&place)).await?;
-    tell(News::Done("operator".into()));
-    if order.wait { wait(cluster, order, tell).await.map(Some) } else { Ok(None) }
+    report(InstallProgress::Done("operator".into()));
+    if order.wait { wait(cluster, order, report).await.map(Some) } else { Ok(None) }
 }
 
 /// The definition, until it is served.
-async fn definition(cluster: &Cluster) -> Result<(), UpError> {
+async fn definition(cluster: &Cluster) -> Result<(), InstallError> {
     let there: Option<Value> = cluster.get(CRD, "", DEFINITION).await?;
     if applies_definition(there.as_ref()) {
         cluster.apply(&version::definition()).await?;
@@ -113,11 +120,15 @@ async fn definition(cluster: &Cluster) -> Result<(), UpError> {
         {
             return Ok(());
         }
-        if began.elapsed() > SERVED {
+        if began.elapsed() > DEFINITION_TIMEOUT {
             let why = format!("kubectl describe crd {DEFINITION} says why; then run this again");
-            return Err(UpError::Timeout { what: "the definition is not served".into(), after: SERVED, why });
+            return Err(InstallError::Timeout {
+                what: "the definition is not served".into(),
+                after: DEFINITION_TIMEOUT,
+                why,
+            });
         }
-        sleep(LOOK / 5).await;
+        sleep(POLL_INTERVAL / 5).await;
     }
 }
 
@@ -130,12 +141,12 @@ fn applies_definition(there: Option<&Value>) -> bool {
     !version::is_newer_definition(there) && !is_enough
 }
 
-async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), UpError> {
+async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), InstallError> {
     for (name, level) in manifests::namespaces(namespace) {
         let found: Option<types::Object> = cluster.get(NAMESPACE, "", &name).await?;
         if found.as_ref().is_some_and(|found| found.metadata.is_leaving()) {
             let text = format!("namespace {name} is being deleted; run this again when it is gone");
-            return Err(UpError::Refused(text));
+            return Err(InstallError::Refused(text));
         }
         let ours = found.is_none_or(|found| found.metadata.label(APP_MANAGED_BY) == Some(managers::UP));
         cluster.apply(&manifests::namespace(&name, level, ours)).await?;
@@ -144,42 +155,44 @@ async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), UpError> {
 }
 
 /// The resource as it is, made if there is none. One that is there is not touched before its pieces are complete.
-async fn resource(cluster: &Cluster, order: &Order<'_>) -> Result<Quinistry, UpError> {
+async fn resource(cluster: &Cluster, order: &InstallRequest<'_>) -> Result<Quinistry, InstallError> {
     let began = Instant::now();
     loop {
         if let Some(found) = read(cluster, order.namespace).await? {
             return Ok(found);
         }
-        let wanted = order.wishes.resource(order.namespace, order.shipment, None);
+        let wanted = order.options.resource(order.namespace, order.payload, None);
         let body = serde_json::to_vec(&wanted).expect("a value is JSON");
         match cluster.create::<Value>(QUINISTRY, order.namespace, RESOURCE, body).await {
             Ok(made) => return understood(made),
             Err(error) if error.is_conflict() => {}
             // One of several API servers may not know the definition yet.
-            Err(error) if error.is_missing() && began.elapsed() < SERVED => sleep(LOOK).await,
+            Err(error) if error.is_missing() && began.elapsed() < DEFINITION_TIMEOUT => {
+                sleep(POLL_INTERVAL).await
+            }
             Err(error) => return Err(error),
         }
     }
 }
 
 /// The specification that is wished, beside what the resource says already.
-async fn specify(cluster: &Cluster, order: &Order<'_>) -> Result<Quinistry, UpError> {
+async fn specify(cluster: &Cluster, order: &InstallRequest<'_>) -> Result<Quinistry, InstallError> {
     let before = read(cluster, order.namespace).await?;
-    if let Some(text) = order.wishes.contradiction(before.as_ref()) {
-        return Err(UpError::Refused(text));
+    if let Some(text) = order.options.contradiction(before.as_ref()) {
+        return Err(InstallError::Refused(text));
     }
-    let wanted = order.wishes.resource(order.namespace, order.shipment, before.as_ref());
+    let wanted = order.options.resource(order.namespace, order.payload, before.as_ref());
     understood(cluster.apply(&wanted).await?)
 }
 
-async fn read(cluster: &Cluster, namespace: &str) -> Result<Option<Quinistry>, UpError> {
+async fn read(cluster: &Cluster, namespace: &str) -> Result<Option<Quinistry>, InstallError> {
     let found: Option<Value> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
     found.map(understood).transpose()
 }
 
-fn understood(object: Value) -> Result<Quinistry, UpError> {
+fn understood(object: Value) -> Result<Quinistry, InstallError> {
     status::read(object).ok_or_else(|| {
-        UpError::Refused(format!(
+        InstallError::Refused(format!(
             "Quinistry {RESOURCE} has a specification that this version does not understand; use a newer quinistry"
         ))
     })
@@ -188,51 +201,51 @@ fn understood(object: Value) -> Result<Quinistry, UpError> {
 /// Generation 0, by the operator if there is one, else by ourselves.
 async fn seed(
     cluster: &Cluster,
-    order: &Order<'_>,
+    order: &InstallRequest<'_>,
     quinistry: &Quinistry,
-    tell: Tell<'_>,
-) -> Result<(), UpError> {
+    report: InstallProgressFn<'_>,
+) -> Result<(), InstallError> {
     let began = Instant::now();
     let mut renewal = None;
-    let (mut picture, mut trouble) = (Picture::of(quinistry), None);
+    let (mut snapshot, mut trouble) = (StatusSnapshot::of(quinistry), None);
     while began.elapsed() < order.timeout {
         let pass = Instant::now();
         // An operator takes pieces that no resource names for old ones; these may have come before their resource.
-        if !seed_parts::are_there(cluster, &order.shipment.cut, order.namespace).await? {
-            seed_parts::put(cluster, &order.shipment.cut, order.namespace, &owner(quinistry), |_, _| {})
+        if !seed_parts::are_there(cluster, &order.payload.cut, order.namespace).await? {
+            seed_parts::put(cluster, &order.payload.cut, order.namespace, &owner(quinistry), |_, _| {})
                 .await?;
         }
         let (rolled_out, seen) = if is_operated(cluster, order.namespace, &mut renewal).await? {
             let Some(now) = read(cluster, order.namespace).await? else { return Err(gone(order.namespace)) };
-            (is_seeded(&now), Picture::of(&now))
+            (is_seeded(&now), StatusSnapshot::of(&now))
         } else {
             match zero::raise(cluster.client(), quinistry).await {
                 Ok(zero) => {
                     trouble = None;
-                    (zero.rolled_out, Picture::of_zero(quinistry, &zero))
+                    (zero.rolled_out, StatusSnapshot::of_zero(quinistry, &zero))
                 }
                 // Another `up`, or the API server for a moment.
                 Err(error) if matches!(error.category(), Category::Conflict | Category::Unreachable) => {
                     trouble = Some(error);
-                    (false, picture.clone())
+                    (false, snapshot.clone())
                 }
                 Err(error) => return Err(error.into()),
             }
         };
-        picture = status::with_nodes(cluster, quinistry, seen).await?;
-        tell(News::Picture(&picture));
+        snapshot = status::with_nodes(cluster, quinistry, seen).await?;
+        report(InstallProgress::StatusSnapshot(&snapshot));
         if rolled_out {
             return Ok(());
         }
-        sleep(PASS.saturating_sub(pass.elapsed())).await;
+        sleep(SEED_PASS_INTERVAL.saturating_sub(pass.elapsed())).await;
     }
     if let Some(error) = trouble {
         return Err(error.into());
     }
-    Err(UpError::Timeout {
+    Err(InstallError::Timeout {
         what: "generation 0 does not serve on all nodes".into(),
         after: order.timeout,
-        why: tree::summary(&picture),
+        why: tree::summary(&snapshot),
     })
 }
 
@@ -254,7 +267,7 @@ async fn is_operated(
     cluster: &Cluster,
     namespace: &str,
     renewal: &mut Option<String>,
-) -> Result<bool, UpError> {
+) -> Result<bool, InstallError> {
     let place = operator_namespace(namespace);
     let deployment = cluster.get::<Value>(DEPLOYMENT, &place, OPERATOR);
     let lease = cluster.get::<Value>(LEASE, &place, OPERATOR);
@@ -273,52 +286,56 @@ fn is_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) -> boo
     let Some(renewal) = lease["renewTime"].as_str() else { return false };
     let changed = before.as_ref().is_some_and(|before| before != renewal);
     *before = Some(renewal.into());
-    let fresh = renewal.parse::<Timestamp>().is_ok_and(|at| now.duration_since(at).abs() <= RENEWED);
+    let fresh = renewal.parse::<Timestamp>().is_ok_and(|at| now.duration_since(at).abs() <= MAX_RENEWAL_AGE);
     changed || fresh
 }
 
 /// Until every generation is proven.
-async fn wait(cluster: &Cluster, order: &Order<'_>, tell: Tell<'_>) -> Result<Picture, UpError> {
+async fn wait(
+    cluster: &Cluster,
+    order: &InstallRequest<'_>,
+    report: InstallProgressFn<'_>,
+) -> Result<StatusSnapshot, InstallError> {
     let began = Instant::now();
     let mut renewal = None;
     loop {
         let Some(quinistry) = read(cluster, order.namespace).await? else {
             return Err(gone(order.namespace));
         };
-        let picture = status::with_nodes(cluster, &quinistry, Picture::of(&quinistry)).await?;
-        tell(News::Picture(&picture));
-        let meant = quinistry.spec.digest.as_deref() == Some(order.shipment.digest.as_str());
+        let snapshot = status::with_nodes(cluster, &quinistry, StatusSnapshot::of(&quinistry)).await?;
+        report(InstallProgress::StatusSnapshot(&snapshot));
+        let meant = quinistry.spec.digest.as_deref() == Some(order.payload.digest.as_str());
         if !meant {
             let text = format!(
                 "Quinistry {}/{RESOURCE} was changed to another digest meanwhile: another `up` ships another executable",
                 order.namespace
             );
-            return Err(UpError::Refused(text));
+            return Err(InstallError::Refused(text));
         }
         // What nobody looks after any more may be what it was when somebody did.
         let operated = is_operated(cluster, order.namespace, &mut renewal).await?;
-        if picture.ready && operated {
-            return Ok(picture);
+        if snapshot.ready && operated {
+            return Ok(snapshot);
         }
         if began.elapsed() > order.timeout {
             let place = operator_namespace(order.namespace);
             let why = if operated {
-                tree::summary(&picture)
+                tree::summary(&snapshot)
             } else {
                 format!("the operator is not available; `kubectl --namespace {place} describe pods` says why")
             };
-            return Err(UpError::Timeout {
+            return Err(InstallError::Timeout {
                 what: "not all generations are proven".into(),
                 after: order.timeout,
                 why,
             });
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-fn gone(namespace: &str) -> UpError {
-    UpError::Refused(format!(
+fn gone(namespace: &str) -> InstallError {
+    InstallError::Refused(format!(
         "Quinistry {namespace}/{RESOURCE} was deleted meanwhile; run this again to have it back"
     ))
 }

@@ -21,11 +21,11 @@ use crate::seed::carrier;
 pub use rights::{Rule, cluster_rules, lease_rules, namespaced_rules};
 
 /// How long an operator stays on a node that is silent. Shorter than the usual five minutes: the others wait for it.
-const PATIENCE: i64 = 10;
+const SILENT_NODE_SECONDS: i64 = 10;
 
 /// What of it all differs from cluster to cluster.
 #[derive(Clone, Debug)]
-pub struct Place<'a> {
+pub struct OperatorParameters<'a> {
     /// Where the resource is.
     pub namespace: &'a str,
     /// The processor of the nodes, in Kubernetes' words.
@@ -114,7 +114,7 @@ pub fn rights(namespace: &str) -> Vec<Value> {
 
 /// The operator. It comes from generation 0 as generation 1 does, so it starts wherever that serves.
 #[must_use]
-pub fn operator(place: &Place<'_>) -> Value {
+pub fn operator(place: &OperatorParameters<'_>) -> Value {
     let namespace = place.namespace;
     let probe = |path: &str, period: i32, failures: i32| {
         json!({
@@ -190,7 +190,7 @@ fn tolerations() -> Value {
     let mut all = vec![json!({"operator": "Exists", "effect": "NoSchedule"})];
     for key in [taints::NOT_READY, taints::UNREACHABLE] {
         all.push(json!({
-            "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": PATIENCE,
+            "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SILENT_NODE_SECONDS,
         }));
     }
     // Control planes of kubeadm, k3s and RKE2.
@@ -224,7 +224,7 @@ mod tests {
 
     fn deployment() -> Value {
         let digest = Digest::sha256(b"");
-        operator(&Place {
+        operator(&OperatorParameters {
             namespace: "pantry",
             architecture: "arm64",
             port: 6999,
@@ -267,7 +267,7 @@ mod tests {
             let tolerations = tolerations();
             let matching: Vec<_> = tolerations.as_array().unwrap().iter().filter(fits).collect();
             assert_eq!(matching.len(), 1, "one more could hold for ever: {matching:?}");
-            assert_eq!(matching[0]["tolerationSeconds"], PATIENCE);
+            assert_eq!(matching[0]["tolerationSeconds"], SILENT_NODE_SECONDS);
         }
     }
 
@@ -279,7 +279,7 @@ mod tests {
             let labels = &object["metadata"]["labels"];
             assert_eq!(labels[APP_MANAGED_BY], managers::UP, "{object}");
             assert_eq!(labels["app.kubernetes.io/instance"], "pantry");
-            assert!(super::super::api::Kind::of(object).is_some());
+            assert!(super::super::api::ResourceKind::of(object).is_some());
         }
         let wide: Vec<_> = all.iter().filter(|one| one["metadata"]["namespace"].is_null()).collect();
         assert!(wide.len() == 2 && wide.iter().all(|one| one["metadata"]["name"] == "quinistry:pantry"));

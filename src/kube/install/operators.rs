@@ -6,21 +6,21 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::api::{Cluster, DEPLOYMENT, LEASE};
-use super::error::UpError;
+use super::error::InstallError;
 use crate::api::names::annotations::HELM_RELEASE;
 use crate::api::names::{APP, CLAIM, OPERATOR, labels, operator_namespace};
 use crate::operator::identity;
 
 /// Time beyond its duration that a Lease may be silent before its holder counts as gone: clocks differ a
 /// little.
-const GRACE: SignedDuration = SignedDuration::from_secs(5);
+const LEASE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Duration of a Lease that names none.
-const DEFAULT_DURATION: i64 = 15;
+const DEFAULT_LEASE_SECONDS: i64 = 15;
 
 /// The Deployment of an operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Operator {
+pub(super) struct OperatorDeployment {
     pub namespace: String,
     pub name: String,
     /// Helm release that installed it.
@@ -35,7 +35,7 @@ pub(super) struct Operator {
 /// State of the operator that writes a resource's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Writer {
+pub struct StatusWriter {
     /// State, as far as it can be told.
     pub state: WriterState,
     /// The observation that shows that the operator is gone; empty otherwise.
@@ -56,7 +56,7 @@ pub enum WriterState {
 
 // === impl Operator ===
 
-impl Operator {
+impl OperatorDeployment {
     /// Reads a Deployment; nothing if it is no operator of quinistry.
     fn of(deployment: &Value) -> Option<Self> {
         let metadata = &deployment["metadata"];
@@ -122,8 +122,8 @@ pub(super) fn is_fresh(lease: &Value, now: Timestamp) -> bool {
     }
     let renewed = spec["renewTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
     let duration =
-        SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64().unwrap_or(DEFAULT_DURATION));
-    renewed.is_some_and(|renewed| now.duration_since(renewed).abs() <= duration + GRACE)
+        SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64().unwrap_or(DEFAULT_LEASE_SECONDS));
+    renewed.is_some_and(|renewed| now.duration_since(renewed).abs() <= duration + LEASE_GRACE)
 }
 
 /// Returns the holder of a Lease that was not given back.
@@ -137,15 +137,16 @@ pub(super) fn holder(lease: &Value) -> Option<&str> {
 /// it is renewed.
 pub(super) fn judge(
     claim: Option<(&Value, bool)>,
-    operators: Option<&[(Operator, Option<bool>)]>,
+    operators: Option<&[(OperatorDeployment, Option<bool>)]>,
     namespace: &str,
-) -> Writer {
-    let gone = |message: String| Writer { state: WriterState::Gone, message };
-    let alive = Writer { state: WriterState::Alive, message: String::new() };
+) -> StatusWriter {
+    let gone = |message: String| StatusWriter { state: WriterState::Gone, message };
+    let alive = StatusWriter { state: WriterState::Alive, message: String::new() };
     let claim = claim.and_then(|(claim, is_alive)| Some((claim, holder(claim)?, is_alive)));
     let all: Vec<_> =
         operators.unwrap_or_default().iter().filter(|(one, _)| one.looks_after(namespace)).collect();
-    let is_alive = |(one, lease): &&(Operator, Option<bool>)| one.available > 0 && *lease != Some(false);
+    let is_alive =
+        |(one, lease): &&(OperatorDeployment, Option<bool>)| one.available > 0 && *lease != Some(false);
     // The first part of a holder is the namespace of its operator.
     let place = claim.and_then(|(_, holder, _)| Some(holder.split_once('/')?.0));
     let mut of_holder =
@@ -164,7 +165,7 @@ pub(super) fn judge(
         }
     }
     if operators.is_none() {
-        return Writer::default();
+        return StatusWriter::default();
     }
     if claim.is_none_or(|(.., is_renewed)| !is_renewed) && all.iter().any(is_alive) {
         return alive;
@@ -178,11 +179,11 @@ pub(super) fn judge(
 }
 
 /// Lists the operators of the cluster; nothing if that is not allowed. (Client required.)
-pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpError> {
+pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<OperatorDeployment>>, InstallError> {
     // A Deployment of a chart has this label as well as that of `up`.
     let selector = format!("{}=operator", labels::APP_COMPONENT);
     match cluster.list::<Value>(DEPLOYMENT, "", &selector).await {
-        Ok(all) => Ok(Some(all.iter().filter_map(Operator::of).collect())),
+        Ok(all) => Ok(Some(all.iter().filter_map(OperatorDeployment::of).collect())),
         Err(error) if error.is_forbidden() => Ok(None),
         Err(error) => Err(error),
     }
@@ -190,12 +191,16 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpE
 
 /// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client
 /// required.)
-pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, UpError> {
+pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, InstallError> {
     lease(cluster, namespace, CLAIM).await
 }
 
 /// Reads a Lease; nothing if there is none, or if it may not be read. (Client required.)
-pub(super) async fn lease(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Value>, UpError> {
+pub(super) async fn lease(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Value>, InstallError> {
     match cluster.get(LEASE, namespace, name).await {
         Err(error) if error.is_forbidden() => Ok(None),
         result => result,
@@ -217,8 +222,8 @@ mod tests {
         })
     }
 
-    fn operator(args: &[&str], available: i64) -> Operator {
-        Operator::of(&deployment("quinistry", "a/b:1", args, available)).unwrap()
+    fn operator(args: &[&str], available: i64) -> OperatorDeployment {
+        OperatorDeployment::of(&deployment("quinistry", "a/b:1", args, available)).unwrap()
     }
 
     fn lease(holder: &str, renewed: &str) -> Value {
@@ -227,7 +232,8 @@ mod tests {
 
     #[test]
     fn operators_are_known_by_label_or_image_and_their_command() {
-        let known = |name, image, args: &[&str]| Operator::of(&deployment(name, image, args, 1)).is_some();
+        let known =
+            |name, image, args: &[&str]| OperatorDeployment::of(&deployment(name, image, args, 1)).is_some();
         assert!(known("quinistry", "a/b:1", &["operator"]));
         assert!(known("renamed", "ghcr.io/q/quinistry:1@sha256:a", &["operator"]));
         assert!(known("renamed", "localhost:5000/quinistry", &["operator"]));
@@ -246,7 +252,7 @@ mod tests {
         assert!(!is_fresh(&lease("cook", "2026-01-01T11:59:40.000000Z"), now));
         assert!(!is_fresh(&lease("", "2026-01-01T12:00:00.000000Z"), now));
         let claim = lease("kitchen/l", "2026-01-01T11:00:00.000000Z");
-        let told = |is_renewed, operators: Option<&[(Operator, Option<bool>)]>| {
+        let told = |is_renewed, operators: Option<&[(OperatorDeployment, Option<bool>)]>| {
             judge(Some((&claim, is_renewed)), operators, "pantry")
         };
         // A process without a Deployment, or with one that may not be listed.
@@ -264,14 +270,15 @@ mod tests {
         assert_eq!(told(true, Some(&operator(1, Some(false)))).state, WriterState::Gone);
         assert_eq!(told(false, Some(&operator(1, Some(true)))).state, WriterState::Alive);
         // The Deployment of another namespace says nothing about a holder that is alive.
-        let other = [(Operator { namespace: "attic".into(), ..self::operator(&["operator"], 0) }, None)];
+        let other =
+            [(OperatorDeployment { namespace: "attic".into(), ..self::operator(&["operator"], 0) }, None)];
         assert_eq!(told(true, Some(&other)).state, WriterState::Alive);
         assert_eq!(told(false, Some(&other)).state, WriterState::Gone);
     }
 
     #[test]
     fn without_a_claim_deployments_and_leases_tell() {
-        let told = |operators: &[(Operator, Option<bool>)]| judge(None, Some(operators), "pantry");
+        let told = |operators: &[(OperatorDeployment, Option<bool>)]| judge(None, Some(operators), "pantry");
         assert_eq!(told(&[(operator(&["operator"], 1), None)]).state, WriterState::Alive);
         assert_eq!(told(&[(operator(&["operator"], 1), Some(true))]).state, WriterState::Alive);
         assert!(told(&[(operator(&["operator"], 1), Some(false))]).message.contains("does not renew"));
@@ -279,7 +286,7 @@ mod tests {
         assert!(told(&[]).message.contains("no operator looks after namespace pantry"));
         let elsewhere = [(operator(&["operator", "--namespace=cellar"], 1), None)];
         assert_eq!(told(&elsewhere).state, WriterState::Gone);
-        let idle = Operator { replicas: 0, ..operator(&["operator"], 0) };
+        let idle = OperatorDeployment { replicas: 0, ..operator(&["operator"], 0) };
         assert!(told(&[(idle, None)]).message.contains("scaled to 0"));
         assert_eq!(judge(None, None, "pantry").state, WriterState::Unknown);
     }

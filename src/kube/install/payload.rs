@@ -11,13 +11,13 @@ use quinistry_oci::Content;
 use quinistry_oci::Digest;
 use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
 
-use super::error::UpError;
-use super::version::{self, OWN};
+use super::error::InstallError;
+use super::version::{self, OWN_VERSION};
 use crate::seed::{Cut, stub_of};
 
 /// An executable, ready to be cut.
 #[derive(Clone, Debug)]
-pub struct Shipment {
+pub struct Payload {
     /// It, in pieces.
     pub cut: Cut,
     /// What each generation must serve.
@@ -30,19 +30,19 @@ pub struct Shipment {
 
 // === impl Shipment ===
 
-impl Shipment {
+impl Payload {
     /// This very executable, for a resource of that name.
-    pub fn own(resource: &str) -> Result<Self, UpError> {
+    pub fn own(resource: &str) -> Result<Self, InstallError> {
         let executable = Executable::current()?;
         let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
         let cut = Cut::of_this(resource, &executable)?;
-        let version = Some(OWN.to_owned());
+        let version = Some(OWN_VERSION.to_owned());
         Ok(Self { cut, digest, architecture: Executable::architecture(), version })
     }
 
     /// A file, of the digest that is given; without one it is asked for it, if this machine can run it.
-    pub fn of_file(resource: &str, path: &Path, digest: Option<Digest>) -> Result<Self, UpError> {
-        let refuse = |why: String| UpError::Binary { path: path.into(), why };
+    pub fn of_file(resource: &str, path: &Path, digest: Option<Digest>) -> Result<Self, InstallError> {
+        let refuse = |why: String| InstallError::Binary { path: path.into(), why };
         let unreadable = |error: std::io::Error| refuse(error.to_string());
         let file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::api::{Cluster, QUINISTRY};
-use super::error::UpError;
-use super::manifests::{self, Place};
-use super::{Shipment, Wishes, status};
+use super::error::InstallError;
+use super::manifests::{self, OperatorParameters};
+use super::{Payload, ResourceOptions, status};
 use crate::api::names::RESOURCE;
 use crate::crd::Quinistry;
 use crate::operator::zero;
@@ -15,24 +15,24 @@ use crate::operator::zero;
 pub async fn everything(
     cluster: Option<&Cluster>,
     namespace: &str,
-    wishes: &Wishes,
-    shipment: &Shipment,
-) -> Result<Vec<Value>, UpError> {
+    options: &ResourceOptions,
+    payload: &Payload,
+) -> Result<Vec<Value>, InstallError> {
     let before: Option<Quinistry> = match cluster {
         None => None,
         Some(cluster) => cluster.get(QUINISTRY, namespace, RESOURCE).await?.and_then(status::read),
     };
-    if let Some(text) = wishes.contradiction(before.as_ref()) {
-        return Err(UpError::Refused(text));
+    if let Some(text) = options.contradiction(before.as_ref()) {
+        return Err(InstallError::Refused(text));
     }
-    let resource = wishes.resource(namespace, shipment, before.as_ref());
+    let resource = options.resource(namespace, payload, before.as_ref());
     let quinistry = status::read(resource.clone()).expect("what is made here is understood here");
-    let place = Place {
+    let place = OperatorParameters {
         namespace,
-        architecture: shipment.architecture,
-        port: *wishes.ports(before.as_ref()).start(),
-        digest: &shipment.digest,
-        version: shipment.version.as_deref(),
+        architecture: payload.architecture,
+        port: *options.ports(before.as_ref()).start(),
+        digest: &payload.digest,
+        version: payload.version.as_deref(),
     };
     let mut all: Vec<Value> = manifests::namespaces(namespace)
         .into_iter()
@@ -40,13 +40,13 @@ pub async fn everything(
         .collect();
     all.extend(manifests::rights(namespace));
     // The operator makes the resource their owner when it sees them.
-    for part in shipment.cut.parts() {
-        let map = shipment.cut.config_map(part, namespace, None)?;
+    for part in payload.cut.parts() {
+        let map = payload.cut.config_map(part, namespace, None)?;
         all.push(serde_json::to_value(map).expect("a ConfigMap is JSON"));
     }
     all.push(resource);
     let client = cluster.map(Cluster::client);
-    for set in zero::preview(client, &quinistry, shipment.cut.pieces()).await? {
+    for set in zero::preview(client, &quinistry, payload.cut.pieces()).await? {
         let set = serde_json::to_value(set).expect("a DaemonSet is JSON");
         all.push(set);
     }

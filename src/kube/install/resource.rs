@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Shipment;
+use super::Payload;
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::NODE_ARCHITECTURE;
 use crate::api::names::{API_VERSION, KIND, RESOURCE};
@@ -10,14 +10,14 @@ use crate::api::types::Metadata as _;
 use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
 
 /// How many generations, if nobody says.
-const GENERATIONS: i32 = 3;
+const DEFAULT_GENERATIONS: i32 = 3;
 
 /// Port of generation 1, if nobody says.
-const BASE_PORT: i32 = 5000;
+const DEFAULT_BASE_PORT: i32 = 5000;
 
 /// What a person wishes; what is not said stays as it is, or is as usual in a new resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct ResourceOptions {
     /// How many generations.
     pub generations: Option<i32>,
     /// Port of generation 1.
@@ -30,17 +30,17 @@ pub struct Wishes {
 
 // === impl Wishes ===
 
-impl Wishes {
+impl ResourceOptions {
     /// How many generations there will be.
     #[must_use]
     pub fn generations(&self, before: Option<&Quinistry>) -> i32 {
-        self.generations.or(before.map(|before| before.spec.generations)).unwrap_or(GENERATIONS)
+        self.generations.or(before.map(|before| before.spec.generations)).unwrap_or(DEFAULT_GENERATIONS)
     }
 
     /// Port of generation 1.
     #[must_use]
     pub fn base_port(&self, before: Option<&Quinistry>) -> i32 {
-        self.base_port.or(before.map(|before| before.spec.base_port)).unwrap_or(BASE_PORT)
+        self.base_port.or(before.map(|before| before.spec.base_port)).unwrap_or(DEFAULT_BASE_PORT)
     }
 
     /// The ports of all generations, the seed's first.
@@ -108,7 +108,7 @@ impl Wishes {
 
     /// The resource as it is applied: what is decided here, and nothing that others may decide.
     #[must_use]
-    pub fn resource(&self, namespace: &str, shipment: &Shipment, before: Option<&Quinistry>) -> Value {
+    pub fn resource(&self, namespace: &str, payload: &Payload, before: Option<&Quinistry>) -> Value {
         let tolerations = before.map_or_else(
             // The registry of a node should be there before whatever the node is kept for.
             || json!([{"operator": "Exists"}]),
@@ -120,21 +120,21 @@ impl Wishes {
             "metadata": {"name": RESOURCE, "namespace": namespace},
             "spec": {
                 "seed": {
-                    "executable": shipment.cut.digest().to_string(),
+                    "executable": payload.cut.digest().to_string(),
                     "carriers": self.carriers(before),
                 },
-                "digest": shipment.digest.to_string(),
+                "digest": payload.digest.to_string(),
                 "generations": self.generations(before),
                 "basePort": self.base_port(before),
                 // Said, as the one who applies it may be of another architecture.
-                "nodeSelector": {NODE_ARCHITECTURE: shipment.architecture},
+                "nodeSelector": {NODE_ARCHITECTURE: payload.architecture},
                 "tolerations": tolerations,
             },
         });
         if let Some(mode) = self.network(before) {
             resource["spec"]["network"] = json!({"mode": mode});
         }
-        if let Some(version) = &shipment.version {
+        if let Some(version) = &payload.version {
             resource["metadata"]["annotations"] = json!({VERSION: version});
         }
         resource
@@ -149,9 +149,9 @@ mod tests {
     use crate::seed::Cut;
     use quinistry_oci::Digest;
 
-    fn shipment() -> Shipment {
+    fn payload() -> Payload {
         let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
-        Shipment {
+        Payload {
             cut,
             digest: Digest::sha256(b"image"),
             architecture: "amd64",
@@ -169,13 +169,13 @@ mod tests {
 
     #[test]
     fn a_new_resource_has_what_is_usual() {
-        let resource = Wishes::default().resource("pantry", &shipment(), None);
+        let resource = ResourceOptions::default().resource("pantry", &payload(), None);
         let quinistry: Quinistry = serde_json::from_value(resource.clone()).unwrap();
         assert_eq!((quinistry.spec.generations, quinistry.spec.base_port), (3, 5000));
         assert_eq!(resource["spec"]["tolerations"], json!([{"operator": "Exists"}]));
         assert_eq!(quinistry.spec.node_selector["kubernetes.io/arch"], "amd64");
         assert_eq!(quinistry.spec.seed.unwrap().executable, Digest::sha256(b"cake").to_string());
-        assert_eq!(Wishes::default().ports(None), 4999..=5002);
+        assert_eq!(ResourceOptions::default().ports(None), 4999..=5002);
         assert_eq!(resource["metadata"]["annotations"][VERSION], "1.2.3");
         assert!(resource["spec"]["network"].is_null(), "left to the definition's default");
     }
@@ -186,34 +186,34 @@ mod tests {
             "seed": {"executable": "sha256:1", "carriers": ["a/pause:3"]}, "digest": "sha256:2", "generations": 5,
             "basePort": 6000, "tolerations": [{"key": "oven", "operator": "Exists"}],
         }));
-        let resource = Wishes::default().resource("pantry", &shipment(), Some(&old));
+        let resource = ResourceOptions::default().resource("pantry", &payload(), Some(&old));
         let new: Quinistry = serde_json::from_value(resource).unwrap();
         assert_eq!((new.spec.generations, new.spec.base_port), (5, 6000));
         assert_eq!(new.spec.seed.as_ref().unwrap().carriers, ["a/pause:3"]);
         assert_eq!(new.spec.tolerations, old.spec.tolerations);
         assert_ne!(new.spec.digest, old.spec.digest);
-        let wishes = Wishes {
+        let options = ResourceOptions {
             generations: Some(2),
             carriers: vec!["b/pause:1".into()],
             base_port: Some(6000),
             network: None,
         };
         let new: Quinistry =
-            serde_json::from_value(wishes.resource("pantry", &shipment(), Some(&old))).unwrap();
+            serde_json::from_value(options.resource("pantry", &payload(), Some(&old))).unwrap();
         assert_eq!(new.spec.generations, 2);
         assert_eq!(new.spec.seed.unwrap().carriers, ["b/pause:1"]);
     }
 
     #[test]
     fn the_network_is_what_is_said_and_stays() {
-        let mode = |wishes: Option<NetworkMode>, there: Option<&str>| {
+        let mode = |options: Option<NetworkMode>, there: Option<&str>| {
             let old = there.map(|mode| {
                 before(&json!({
                     "seed": {"executable": "sha256:1"}, "digest": "sha256:2", "network": {"mode": mode},
                 }))
             });
-            let wishes = Wishes { network: wishes, ..Wishes::default() };
-            wishes.resource("pantry", &shipment(), old.as_ref())["spec"]["network"]["mode"].clone()
+            let options = ResourceOptions { network: options, ..ResourceOptions::default() };
+            options.resource("pantry", &payload(), old.as_ref())["spec"]["network"]["mode"].clone()
         };
         assert_eq!(mode(Some(NetworkMode::HostNetwork), None), "HostNetwork");
         assert_eq!(mode(None, Some("HostNetwork")), "HostNetwork");
@@ -224,18 +224,21 @@ mod tests {
     #[test]
     fn contradictions_are_told() {
         let seed = json!({"executable": "sha256:1"});
-        let told = |wishes: Wishes, spec: Option<Value>| {
-            wishes.contradiction(spec.map(|spec| before(&spec)).as_ref()).unwrap_or_default()
+        let told = |options: ResourceOptions, spec: Option<Value>| {
+            options.contradiction(spec.map(|spec| before(&spec)).as_ref()).unwrap_or_default()
         };
-        let port = |port| Wishes { base_port: Some(port), ..Wishes::default() };
-        assert_eq!(told(Wishes::default(), None), "");
+        let port = |port| ResourceOptions { base_port: Some(port), ..ResourceOptions::default() };
+        assert_eq!(told(ResourceOptions::default(), None), "");
         assert_eq!(told(port(5000), Some(json!({"seed": seed}))), "");
         assert!(told(port(65534), None).contains("65533 to 65536"));
         assert!(told(port(1000), None).contains("999"));
         assert!(told(port(6000), Some(json!({"seed": seed}))).contains("cannot be changed"));
-        assert!(told(Wishes::default(), Some(json!({"image": "a:1"}))).contains("spec.image"));
-        assert!(told(Wishes::default(), Some(json!({"seed": seed, "suspend": true}))).contains("suspended"));
-        let many = Wishes { generations: Some(17), ..Wishes::default() };
+        assert!(told(ResourceOptions::default(), Some(json!({"image": "a:1"}))).contains("spec.image"));
+        assert!(
+            told(ResourceOptions::default(), Some(json!({"seed": seed, "suspend": true})))
+                .contains("suspended")
+        );
+        let many = ResourceOptions { generations: Some(17), ..ResourceOptions::default() };
         assert!(told(many, None).contains("1 to 16"));
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::IgnoredAny;
 
 use super::api::{CONFIG_MAP, Cluster};
-use super::error::UpError;
+use super::error::InstallError;
 use crate::api::names::KIND;
 use crate::api::names::annotations::PIECES;
 use crate::api::names::labels::SEED;
@@ -17,10 +17,10 @@ use crate::api::types::{self, Metadata as _};
 use crate::seed::{Cut, Part};
 
 /// How many are under way at once. Each is a megabyte, and the API server's database writes one after the other.
-const AT_ONCE: usize = 4;
+const CONCURRENT_WRITES: usize = 4;
 
 /// How often a piece is looked at again that others change at the same time.
-const TRIES: usize = 5;
+const MAX_WRITE_ATTEMPTS: usize = 5;
 
 /// Sees to all of them; returns how many had to be written.
 pub(super) async fn put(
@@ -29,13 +29,13 @@ pub(super) async fn put(
     namespace: &str,
     owner: &OwnerReference,
     mut done: impl FnMut(usize, usize),
-) -> Result<usize, UpError> {
+) -> Result<usize, InstallError> {
     // A list would have them whole. The stub comes first, so without it there are none, and each is sent unasked.
     let there =
         cluster.get::<types::Object>(CONFIG_MAP, namespace, &cut.names().of(Part::Stub)).await?.is_some();
     let all = cut.pieces() + 1;
     let mut each = stream::iter(cut.parts().map(|part| one(cluster, cut, part, namespace, owner, there)))
-        .buffer_unordered(AT_ONCE);
+        .buffer_unordered(CONCURRENT_WRITES);
     let (mut seen, mut written) = (0, 0);
     while let Some(wrote) = each.try_next().await? {
         seen += 1;
@@ -46,7 +46,7 @@ pub(super) async fn put(
 }
 
 /// Whether none is missing; what they hold is not looked at.
-pub(super) async fn are_there(cluster: &Cluster, cut: &Cut, namespace: &str) -> Result<bool, UpError> {
+pub(super) async fn are_there(cluster: &Cluster, cut: &Cut, namespace: &str) -> Result<bool, InstallError> {
     let label = format!("{SEED}={}", cut.names().seed());
     let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
     let there = |part| {
@@ -64,7 +64,7 @@ async fn one(
     namespace: &str,
     owner: &OwnerReference,
     mut look: bool,
-) -> Result<bool, UpError> {
+) -> Result<bool, InstallError> {
     let name = cut.names().of(part);
     let wanted = cut.config_map(part, namespace, Some(owner.clone()))?;
     let body = serde_json::to_vec(&wanted).expect("a ConfigMap is JSON");
@@ -80,7 +80,7 @@ async fn one(
                     let owners = found.metadata.owners();
                     let is_owned = owners.iter().any(|owner| owner.kind == KIND);
                     if !is_owned && found.metadata.label(SEED).is_none() {
-                        return Err(UpError::Refused(format!(
+                        return Err(InstallError::Refused(format!(
                             "ConfigMap {namespace}/{name} has the name of a part of the executable and was not made by \
                              `up`; delete it, or name another --namespace"
                         )));
@@ -93,7 +93,7 @@ async fn one(
         match cluster.create::<IgnoredAny>(CONFIG_MAP, namespace, &name, body.clone()).await {
             Ok(_) => return Ok(true),
             // Somebody was quicker, or it was there before.
-            Err(error) if error.is_conflict() && tries < TRIES => {
+            Err(error) if error.is_conflict() && tries < MAX_WRITE_ATTEMPTS => {
                 tries += 1;
                 look = true;
             }

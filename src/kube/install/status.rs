@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::api::{Cluster, POD, QUINISTRY};
-use super::error::UpError;
-use super::operators::{self, Operator, Writer, WriterState};
+use super::error::InstallError;
+use super::operators::{self, OperatorDeployment, StatusWriter, WriterState};
 use crate::api::conditions::READY;
 use crate::api::names::CLAIM;
 use crate::api::names::labels::{GENERATION, RESOURCE};
@@ -21,12 +21,12 @@ use crate::operator::zero::{Trouble, Zero};
 pub use renewals::Renewals;
 
 /// Up to so many nodes are told one by one; beyond, pods are not even listed.
-pub const NODES: usize = 20;
+pub const MAX_SHOWN_NODES: usize = 20;
 
 /// One resource.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Picture {
+pub struct StatusSnapshot {
     /// Where it is.
     pub namespace: String,
     /// Its name.
@@ -40,7 +40,7 @@ pub struct Picture {
     /// The operator says that all is proven, and so many pods are not there or not ready: it has not looked for a while.
     pub behind: usize,
     /// State of the operator that writes this status.
-    pub operator: Writer,
+    pub operator: StatusWriter,
     /// Time at which the operator last wrote this status, if that is recorded.
     pub written: Option<String>,
     /// Fault of a resource that no operator has reconciled yet.
@@ -63,7 +63,7 @@ pub enum Presence {
 
 // === impl Picture ===
 
-impl Picture {
+impl StatusSnapshot {
     /// Of a resource, without nodes.
     #[must_use]
     pub fn of(quinistry: &Quinistry) -> Self {
@@ -74,7 +74,7 @@ impl Picture {
             status: quinistry.status.clone().unwrap_or_default(),
             ready: is_ready(quinistry),
             behind: 0,
-            operator: Writer::default(),
+            operator: StatusWriter::default(),
             written: written(quinistry),
             trouble: None,
             nodes: BTreeMap::new(),
@@ -82,7 +82,7 @@ impl Picture {
     }
 
     /// Takes what the operator's life signs say. Nothing is Ready by the word of an operator that is gone.
-    fn written_by(mut self, writer: Writer) -> Self {
+    fn written_by(mut self, writer: StatusWriter) -> Self {
         if writer.state == WriterState::Gone {
             self.ready = false;
             for condition in self.status.conditions.iter_mut().filter(|one| one.type_ == READY) {
@@ -129,7 +129,7 @@ impl Picture {
             self.behind = missing.sum();
             self.ready = self.behind == 0;
         }
-        if self.nodes.len() > NODES {
+        if self.nodes.len() > MAX_SHOWN_NODES {
             self.nodes.clear();
         }
         self
@@ -142,42 +142,42 @@ pub async fn look(
     cluster: &Cluster,
     namespace: Option<&str>,
     renewals: &mut Renewals,
-) -> Result<Vec<Picture>, UpError> {
+) -> Result<Vec<StatusSnapshot>, InstallError> {
     let namespace = namespace.unwrap_or_default();
     let resources: Vec<Value> = cluster.list(QUINISTRY, namespace, "").await?;
     let resources: Vec<Quinistry> = resources.into_iter().filter_map(read).collect();
-    let few = resources.iter().all(|one| desired(one) <= NODES);
+    let few = resources.iter().all(|one| desired(one) <= MAX_SHOWN_NODES);
     let pods: Option<Vec<types::Pod>> =
         if few && !resources.is_empty() { Some(cluster.list(POD, namespace, RESOURCE).await?) } else { None };
-    let picture = |one: &Quinistry| match &pods {
-        Some(pods) => Picture::of(one).with(one.metadata.uid.as_deref(), pods),
-        None => Picture::of(one),
+    let snapshot = |one: &Quinistry| match &pods {
+        Some(pods) => StatusSnapshot::of(one).with(one.metadata.uid.as_deref(), pods),
+        None => StatusSnapshot::of(one),
     };
-    let mut pictures: Vec<Picture> = resources.iter().map(picture).collect();
-    if pictures.is_empty() {
-        return Ok(pictures);
+    let mut snapshots: Vec<StatusSnapshot> = resources.iter().map(snapshot).collect();
+    if snapshots.is_empty() {
+        return Ok(snapshots);
     }
     let operators = operators(cluster, renewals).await?;
-    for picture in &mut pictures {
-        let claim = operators::claim(cluster, &picture.namespace).await?;
+    for snapshot in &mut snapshots {
+        let claim = operators::claim(cluster, &snapshot.namespace).await?;
         let claim = match &claim {
             None => None,
             Some(claim) => {
-                let name = (picture.namespace.clone(), CLAIM.to_owned());
+                let name = (snapshot.namespace.clone(), CLAIM.to_owned());
                 Some((claim, renewals.is_alive(cluster, &name, claim).await?))
             }
         };
-        let writer = operators::judge(claim, operators.as_deref(), &picture.namespace);
-        *picture = std::mem::take(picture).written_by(writer);
+        let writer = operators::judge(claim, operators.as_deref(), &snapshot.namespace);
+        *snapshot = std::mem::take(snapshot).written_by(writer);
     }
-    Ok(pictures)
+    Ok(snapshots)
 }
 
 /// Lists all operators, and whether the Lease of each one with an election is renewed.
 async fn operators(
     cluster: &Cluster,
     renewals: &mut Renewals,
-) -> Result<Option<Vec<(Operator, Option<bool>)>>, UpError> {
+) -> Result<Option<Vec<(OperatorDeployment, Option<bool>)>>, InstallError> {
     let Some(found) = operators::list(cluster).await? else { return Ok(None) };
     let mut all = Vec::new();
     for operator in found {
@@ -209,16 +209,16 @@ fn written(quinistry: &Quinistry) -> Option<String> {
 pub(super) async fn with_nodes(
     cluster: &Cluster,
     quinistry: &Quinistry,
-    picture: Picture,
-) -> Result<Picture, UpError> {
-    let most = picture.status.generations.iter().map(|one| one.desired).max().unwrap_or_default();
-    if usize::try_from(most).unwrap_or_default() > NODES {
-        return Ok(picture);
+    snapshot: StatusSnapshot,
+) -> Result<StatusSnapshot, InstallError> {
+    let most = snapshot.status.generations.iter().map(|one| one.desired).max().unwrap_or_default();
+    if usize::try_from(most).unwrap_or_default() > MAX_SHOWN_NODES {
+        return Ok(snapshot);
     }
-    let Some(uid) = quinistry.metadata.uid.as_deref() else { return Ok(picture) };
+    let Some(uid) = quinistry.metadata.uid.as_deref() else { return Ok(snapshot) };
     let label = format!("{RESOURCE}={uid}");
-    let pods: Vec<types::Pod> = cluster.list(POD, &picture.namespace, &label).await?;
-    Ok(picture.with(Some(uid), &pods))
+    let pods: Vec<types::Pod> = cluster.list(POD, &snapshot.namespace, &label).await?;
+    Ok(snapshot.with(Some(uid), &pods))
 }
 
 /// A resource; one that is from another version may have a status that is not understood.
@@ -290,11 +290,11 @@ mod tests {
             pod("n2", "1", &waiting("ImagePullBackOff")),
             unscheduled,
         ];
-        let nodes = Picture::default().with(Some("1"), &pods).nodes;
+        let nodes = StatusSnapshot::default().with(Some("1"), &pods).nodes;
         assert_eq!(nodes["n1"], BTreeMap::from([(1, Presence::Ready), (2, Presence::Starting)]));
         assert_eq!(nodes["n2"], BTreeMap::from([(1, Presence::Failing)]));
         assert_eq!(nodes.len(), 2);
-        assert!(Picture::default().with(Some("2"), &pods).nodes.is_empty());
+        assert!(StatusSnapshot::default().with(Some("2"), &pods).nodes.is_empty());
     }
 
     #[test]
@@ -307,13 +307,16 @@ mod tests {
                 "updated": 2, "available": 2, "verified": 2})
         };
         let status = json!({"ready": "2/2", "generations": [generation(1), generation(2)]});
-        let said =
-            Picture { ready: true, status: serde_json::from_value(status).unwrap(), ..Picture::default() };
+        let said = StatusSnapshot {
+            ready: true,
+            status: serde_json::from_value(status).unwrap(),
+            ..StatusSnapshot::default()
+        };
         let all =
             [pod("n1", "1", &ready), pod("n1", "2", &ready), pod("n2", "1", &ready), pod("n2", "2", &ready)];
         let seen = |pods: &[types::Pod]| {
-            let picture = said.clone().with(Some("1"), pods);
-            (picture.ready, picture.behind)
+            let snapshot = said.clone().with(Some("1"), pods);
+            (snapshot.ready, snapshot.behind)
         };
         assert_eq!(seen(&all), (true, 0));
         assert_eq!(seen(&all[..3]), (false, 1));
@@ -334,12 +337,12 @@ mod tests {
                 "lastTransitionTime": "2025-01-01T00:00:00Z",
             }]},
         });
-        let picture = Picture::of(&read(object).unwrap());
-        assert!(picture.ready);
-        assert_eq!(picture.written.as_deref(), Some("2026-01-01T00:00:00Z"));
-        let writer = |state| Writer { state, message: "its Deployment is deleted".into() };
-        assert!(picture.clone().written_by(writer(WriterState::Unknown)).ready);
-        let gone = picture.written_by(writer(WriterState::Gone));
+        let snapshot = StatusSnapshot::of(&read(object).unwrap());
+        assert!(snapshot.ready);
+        assert_eq!(snapshot.written.as_deref(), Some("2026-01-01T00:00:00Z"));
+        let writer = |state| StatusWriter { state, message: "its Deployment is deleted".into() };
+        assert!(snapshot.clone().written_by(writer(WriterState::Unknown)).ready);
+        let gone = snapshot.written_by(writer(WriterState::Gone));
         assert!(!gone.ready);
         let ready = &gone.status.conditions[0];
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("Unknown", OPERATOR_GONE));

@@ -19,9 +19,9 @@ use tokio::time::sleep;
 
 use super::api::{
     ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, Cluster, DAEMON_SET, DEPLOYMENT,
-    Deletion, Kind, LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE,
+    Deletion, LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE, ResourceKind,
 };
-use super::error::UpError;
+use super::error::InstallError;
 use super::ownership;
 use crate::api::names::annotations::CARRIERS_TRIED;
 use crate::api::names::{
@@ -30,20 +30,20 @@ use crate::api::names::{
 use crate::api::types::{self, Metadata as _};
 
 /// Pause between two looks whether something is gone.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Deletions under way at once.
-const AT_ONCE: usize = 8;
+const CONCURRENT_DELETIONS: usize = 8;
 
 /// Attempts to delete an object that others change at the same time.
-const TRIES: usize = 20;
+const MAX_DELETE_ATTEMPTS: usize = 20;
 
 /// Longest wait for the garbage collector before what is left in a namespace counts as foreign.
-const COLLECTED: Duration = Duration::from_secs(10);
+const GARBAGE_COLLECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
+pub struct UninstallReport {
     /// What is gone.
     pub gone: Vec<String>,
     /// What is not, and why.
@@ -52,7 +52,7 @@ pub struct Removed {
 
 /// The fate of one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum RemovalOutcome {
     Absent,
     Deleted,
     Foreign,
@@ -60,22 +60,26 @@ enum Fate {
 
 /// Quinistry resources that remain in the cluster, as JSON: a resource that cannot be decoded counts like any
 /// other.
-enum Others {
+enum RemainingResources {
     Known(Vec<Value>),
     /// The API server does not serve them, although there may be some.
     NotServed,
 }
 
 /// Removes all of it; waits at most so long for pods to end.
-pub async fn down(cluster: &Cluster, namespace: &str, timeout: Duration) -> Result<Removed, UpError> {
-    let mut removed = Removed::default();
+pub async fn down(
+    cluster: &Cluster,
+    namespace: &str,
+    timeout: Duration,
+) -> Result<UninstallReport, InstallError> {
+    let mut removed = UninstallReport::default();
     // Both refuse before anything is deleted.
     discover(cluster).await?;
-    Others::list(cluster).await?;
+    RemainingResources::list(cluster).await?;
     operator(cluster, namespace, timeout, &mut removed).await?;
     resource(cluster, namespace, timeout, &mut removed).await?;
     rights(cluster, namespace, &mut removed).await?;
-    let others = Others::list(cluster).await?;
+    let others = RemainingResources::list(cluster).await?;
     labels(cluster, &others, &mut removed).await?;
     definition(cluster, &mut removed).await?;
     let kinds = discover(cluster).await?;
@@ -92,7 +96,7 @@ pub async fn down(cluster: &Cluster, namespace: &str, timeout: Duration) -> Resu
                 ));
                 break;
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
     Ok(removed)
@@ -101,31 +105,33 @@ pub async fn down(cluster: &Cluster, namespace: &str, timeout: Duration) -> Resu
 /// Deletes one object if `foreign` has nothing against it, exactly as it was seen.
 async fn remove(
     cluster: &Cluster,
-    kind: Kind,
+    kind: ResourceKind,
     namespace: &str,
     name: &str,
-    removed: &mut Removed,
+    removed: &mut UninstallReport,
     foreign: impl Fn(&ObjectMeta) -> Option<String>,
-) -> Result<Fate, UpError> {
+) -> Result<RemovalOutcome, InstallError> {
     let words = kind.words(namespace, name);
-    for _ in 0..TRIES {
+    for _ in 0..MAX_DELETE_ATTEMPTS {
         let found: Option<types::Object> = cluster.get(kind, namespace, name).await?;
-        let Some(found) = found else { return Ok(Fate::Absent) };
+        let Some(found) = found else { return Ok(RemovalOutcome::Absent) };
         if let Some(why) = foreign(&found.metadata) {
             removed.left.push(format!("{words}, which {why}"));
-            return Ok(Fate::Foreign);
+            return Ok(RemovalOutcome::Foreign);
         }
         if !found.metadata.is_leaving() {
             match cluster.delete(kind, namespace, &found.metadata).await? {
                 Deletion::Deleted => {}
-                Deletion::Missing => return Ok(Fate::Absent),
+                Deletion::Missing => return Ok(RemovalOutcome::Absent),
                 Deletion::Changed => continue,
             }
         }
         removed.gone.push(words);
-        return Ok(Fate::Deleted);
+        return Ok(RemovalOutcome::Deleted);
     }
-    Err(UpError::Refused(format!("{words} changes all the time, so that it was not deleted; run this again")))
+    Err(InstallError::Refused(format!(
+        "{words} changes all the time, so that it was not deleted; run this again"
+    )))
 }
 
 /// Removes the operator, and waits until its pods are gone: it may be at work to its last moment.
@@ -133,11 +139,11 @@ async fn operator(
     cluster: &Cluster,
     namespace: &str,
     timeout: Duration,
-    removed: &mut Removed,
-) -> Result<(), UpError> {
+    removed: &mut UninstallReport,
+) -> Result<(), InstallError> {
     let place = operator_namespace(namespace);
     let foreign = |meta: &ObjectMeta| ownership::foreign(meta, namespace);
-    if remove(cluster, DEPLOYMENT, &place, OPERATOR, removed, foreign).await? == Fate::Foreign {
+    if remove(cluster, DEPLOYMENT, &place, OPERATOR, removed, foreign).await? == RemovalOutcome::Foreign {
         return Ok(());
     }
     let label = format!("{},{}={namespace}", operator_selector(), labels::APP_INSTANCE);
@@ -155,14 +161,14 @@ async fn resource(
     cluster: &Cluster,
     namespace: &str,
     timeout: Duration,
-    removed: &mut Removed,
-) -> Result<(), UpError> {
+    removed: &mut UninstallReport,
+) -> Result<(), InstallError> {
     let found: Option<Value> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
     let seeded = found.as_ref().is_some_and(|found| !found["spec"]["seed"].is_null());
     let uid = found.and_then(|found| found["metadata"]["uid"].as_str().map(str::to_owned));
     let foreign = |meta: &ObjectMeta| ownership::foreign_resource(meta, seeded);
     let fate = remove(cluster, QUINISTRY, namespace, RESOURCE, removed, foreign).await?;
-    if fate == Fate::Foreign {
+    if fate == RemovalOutcome::Foreign {
         return Ok(());
     }
     parts(cluster, namespace, uid.as_deref(), removed).await?;
@@ -179,8 +185,8 @@ async fn parts(
     cluster: &Cluster,
     namespace: &str,
     uid: Option<&str>,
-    removed: &mut Removed,
-) -> Result<(), UpError> {
+    removed: &mut UninstallReport,
+) -> Result<(), InstallError> {
     let label = format!("{},{}={RESOURCE}", labels::SEED, labels::NAME);
     let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
     let (ours, others): (Vec<_>, Vec<_>) =
@@ -191,7 +197,8 @@ async fn parts(
         removed.left.push(text);
     }
     let each = ours.iter().map(|part| cluster.delete(CONFIG_MAP, namespace, &part.metadata));
-    let fates: Vec<Deletion> = stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
+    let fates: Vec<Deletion> =
+        stream::iter(each).buffer_unordered(CONCURRENT_DELETIONS).try_collect().await?;
     if !fates.is_empty() {
         removed.gone.push(format!("{} ConfigMaps", fates.len()));
     }
@@ -205,7 +212,11 @@ async fn parts(
 }
 
 /// Removes the operator's account and rights.
-async fn rights(cluster: &Cluster, namespace: &str, removed: &mut Removed) -> Result<(), UpError> {
+async fn rights(
+    cluster: &Cluster,
+    namespace: &str,
+    removed: &mut UninstallReport,
+) -> Result<(), InstallError> {
     let (place, wide) = (operator_namespace(namespace), cluster_wide(namespace));
     let lease = format!("{OPERATOR}-lease");
     for (kind, place, name) in [
@@ -224,14 +235,18 @@ async fn rights(cluster: &Cluster, namespace: &str, removed: &mut Removed) -> Re
 }
 
 /// The nodes' labels, unless another resource may go by them.
-async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Result<(), UpError> {
+async fn labels(
+    cluster: &Cluster,
+    others: &RemainingResources,
+    removed: &mut UninstallReport,
+) -> Result<(), InstallError> {
     let nodes = cluster.names(NODE, "", labels::CARRIER).await?;
     if nodes.is_empty() {
         return Ok(());
     }
     let user = match others {
-        Others::NotServed => Some("a resource that cannot be listed now".into()),
-        Others::Known(all) => all.iter().find(|other| !other["spec"]["seed"].is_null()).map(name),
+        RemainingResources::NotServed => Some("a resource that cannot be listed now".into()),
+        RemainingResources::Known(all) => all.iter().find(|other| !other["spec"]["seed"].is_null()).map(name),
     };
     if let Some(user) = user {
         let text = format!("label {} of {} nodes, as {user} may go by it", labels::CARRIER, nodes.len());
@@ -241,7 +256,7 @@ async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Re
     let change =
         json!({"metadata": {"labels": {labels::CARRIER: null}, "annotations": {CARRIERS_TRIED: null}}});
     for node in &nodes {
-        match cluster.merge(NODE, "", node.metadata.name(), &change).await {
+        match cluster.merge_patch(NODE, "", node.metadata.name(), &change).await {
             Err(error) if error.is_missing() => {}
             result => result?,
         }
@@ -252,18 +267,18 @@ async fn labels(cluster: &Cluster, others: &Others, removed: &mut Removed) -> Re
 
 /// Removes the definition, unless another resource uses it or another program has a share in it: with the
 /// definition would go all resources.
-async fn definition(cluster: &Cluster, removed: &mut Removed) -> Result<(), UpError> {
+async fn definition(cluster: &Cluster, removed: &mut UninstallReport) -> Result<(), InstallError> {
     let left = |why: &str| format!("definition {DEFINITION}, {why}");
-    for _ in 0..TRIES {
+    for _ in 0..MAX_DELETE_ATTEMPTS {
         let found: Option<types::Object> = cluster.get(CRD, "", DEFINITION).await?;
         let Some(found) = found else { return Ok(()) };
         // After the definition was read: a resource that is created between the two is seen.
-        match Others::list(cluster).await? {
-            Others::NotServed => {
+        match RemainingResources::list(cluster).await? {
+            RemainingResources::NotServed => {
                 removed.left.push(left("whose resources cannot be listed"));
                 return Ok(());
             }
-            Others::Known(others) => {
+            RemainingResources::Known(others) => {
                 if let Some(other) = others.first() {
                     removed.left.push(left(&format!("of which {} is one", name(other))));
                     return Ok(());
@@ -293,8 +308,8 @@ async fn home(
     kinds: &Kinds,
     namespace: &str,
     timeout: Duration,
-    removed: &mut Removed,
-) -> Result<(), UpError> {
+    removed: &mut UninstallReport,
+) -> Result<(), InstallError> {
     let left = |why: &str| format!("namespace {namespace}, {why}");
     // What was ours may need a moment to be collected.
     let began = Instant::now();
@@ -310,9 +325,9 @@ async fn home(
             return Ok(());
         }
         let mut inside = inhabitants(cluster, kinds, namespace).await?;
-        match Others::list(cluster).await? {
-            Others::NotServed => {}
-            Others::Known(others) => {
+        match RemainingResources::list(cluster).await? {
+            RemainingResources::NotServed => {}
+            RemainingResources::Known(others) => {
                 let here = others.iter().filter(|other| other["metadata"]["namespace"] == namespace);
                 inside.extend(
                     here.map(|other| format!("{}, which no operator of `up` looks after now", name(other))),
@@ -323,23 +338,23 @@ async fn home(
             removed.gone.push(format!("namespace {namespace}"));
             return Ok(());
         }
-        if began.elapsed() > timeout.min(COLLECTED) {
+        if began.elapsed() > timeout.min(GARBAGE_COLLECTION_TIMEOUT) {
             let inside = if inside.is_empty() { "changes".into() } else { inside.join(", ") };
             removed.left.push(left(&format!("where there is more: {inside}")));
             return Ok(());
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
 // === impl Others ===
 
-impl Others {
-    async fn list(cluster: &Cluster) -> Result<Self, UpError> {
+impl RemainingResources {
+    async fn list(cluster: &Cluster) -> Result<Self, InstallError> {
         // The first page alone, as an answer that is not a list reads like an empty one.
         let first = format!("/apis/{}/{}?limit=1", QUINISTRY.version, QUINISTRY.plural);
         match cluster.read_as_sent(&first, None).await {
-            Ok(page) if page.get("items").is_none() => Err(UpError::Refused(format!(
+            Ok(page) if page.get("items").is_none() => Err(InstallError::Refused(format!(
                 "the API server does not answer {first} with a list, so that other resources cannot be seen"
             ))),
             Ok(_) => Ok(Self::Known(cluster.list(QUINISTRY, "", "").await?)),
@@ -352,18 +367,18 @@ impl Others {
     }
 }
 
-async fn is_leaving(cluster: &Cluster, namespace: &str) -> Result<bool, UpError> {
+async fn is_leaving(cluster: &Cluster, namespace: &str) -> Result<bool, InstallError> {
     let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
     Ok(found.is_some_and(|found| found.metadata.is_leaving()))
 }
 
 async fn until_gone(
     cluster: &Cluster,
-    kind: Kind,
+    kind: ResourceKind,
     namespace: &str,
     label: &str,
     timeout: Duration,
-) -> Result<(), UpError> {
+) -> Result<(), InstallError> {
     let began = Instant::now();
     loop {
         let left = cluster.names(kind, namespace, label).await?;
@@ -375,9 +390,9 @@ async fn until_gone(
                 first.metadata.namespace(),
                 first.metadata.name()
             );
-            return Err(UpError::Timeout { what, after: timeout, why });
+            return Err(InstallError::Timeout { what, after: timeout, why });
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 

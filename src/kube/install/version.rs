@@ -9,7 +9,7 @@ use crate::api::names::annotations::VERSION;
 use crate::crd::DEFINITION;
 
 /// The version of this program.
-pub const OWN: &str = env!("CARGO_PKG_VERSION");
+pub const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Compares two versions by Semantic Versioning; nothing if one is no version.
 #[must_use]
@@ -33,14 +33,14 @@ pub(super) fn of(object: &Value) -> Option<&str> {
 pub(super) fn definition() -> Value {
     let mut definition: Value =
         serde_saphyr::from_str(DEFINITION).expect("the definition that is compiled in is YAML");
-    definition["metadata"]["annotations"][VERSION] = OWN.into();
+    definition["metadata"]["annotations"][VERSION] = OWN_VERSION.into();
     definition
 }
 
 /// Returns true if a definition in the cluster is newer than this program's: by its mark, or, where that does
 /// not tell, by a version or a field that this program does not know.
 pub(super) fn is_newer_definition(there: &Value) -> bool {
-    match of(there).and_then(|mark| compare(mark, OWN)) {
+    match of(there).and_then(|mark| compare(mark, OWN_VERSION)) {
         Some(Ordering::Greater) => true,
         Some(Ordering::Less) => false,
         Some(Ordering::Equal) | None => !covers(&definition(), there),

@@ -87,13 +87,14 @@ fn scalar(text: &mut String, words: &str) {
 }
 
 /// Words that are plain, and that YAML 1.1 takes for a truth, a nothing or a number.
-const TAKEN: [&str; 12] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "e"];
+const YAML_RESERVED_WORDS: [&str; 12] =
+    ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "e"];
 
 /// Nothing that YAML could take for anything but these words.
 fn is_plain(words: &str) -> bool {
     let first = words.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '/');
     let rest = words.chars().all(|c| c.is_ascii_alphanumeric() || "-_./@=+".contains(c));
-    first && rest && !TAKEN.contains(&words.to_ascii_lowercase().as_str())
+    first && rest && !YAML_RESERVED_WORDS.contains(&words.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// A kind of object, as far as its path goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct ResourceKind {
     /// Group and version, as in `apiVersion`.
     pub version: &'static str,
     /// As in `kind`.
@@ -19,11 +19,11 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $version:literal $kind:literal $plural:literal $namespaced:literal;)*) => {
         $(
             $(#[$doc])*
-            pub const $name: Kind =
-                Kind { version: $version, name: $kind, plural: $plural, namespaced: $namespaced };
+            pub const $name: ResourceKind =
+                ResourceKind { version: $version, name: $kind, plural: $plural, namespaced: $namespaced };
         )*
         /// Those of manifests.
-        pub const KINDS: &[Kind] = &[$($name),*];
+        pub const KINDS: &[ResourceKind] = &[$($name),*];
     };
 }
 
@@ -47,7 +47,7 @@ kinds! {
 
 // === impl Kind ===
 
-impl Kind {
+impl ResourceKind {
     /// The kind of an object as JSON.
     #[must_use]
     pub fn of(object: &Value) -> Option<Self> {
@@ -90,6 +90,6 @@ mod tests {
             "/apis/quinistry.dev/v1alpha1/namespaces/pantry/quinistries"
         );
         let object = serde_json::json!({"apiVersion": "apps/v1", "kind": "Deployment"});
-        assert_eq!(Kind::of(&object), Some(DEPLOYMENT));
+        assert_eq!(ResourceKind::of(&object), Some(DEPLOYMENT));
     }
 }

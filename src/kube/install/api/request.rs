@@ -3,7 +3,7 @@
 use http::{Method, Request};
 
 /// Media type of an answer where no other form is asked for.
-const JSON: &str = "application/json";
+const JSON_TYPE: &str = "application/json";
 
 /// Effect of a request, which decides its method and the form of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Verb {
 
 /// A request, and in which form its answer is wanted.
 #[derive(Clone, Debug)]
-pub(super) struct Query<'a> {
+pub(super) struct ApiRequest<'a> {
     verb: Verb,
     /// Path and query of its address.
     path: &'a str,
@@ -29,9 +29,9 @@ pub(super) struct Query<'a> {
 
 // === impl Query ===
 
-impl<'a> Query<'a> {
+impl<'a> ApiRequest<'a> {
     pub(super) const fn new(verb: Verb, path: &'a str, body: Vec<u8>) -> Self {
-        Self { verb, path, accept: JSON, body }
+        Self { verb, path, accept: JSON_TYPE, body }
     }
 
     pub(super) const fn read(path: &'a str) -> Self {
@@ -39,16 +39,16 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn accepting(self, accept: Option<&'a str>) -> Self {
-        Self { accept: accept.unwrap_or(JSON), ..self }
+        Self { accept: accept.unwrap_or(JSON_TYPE), ..self }
     }
 
     pub(super) fn build(&self) -> Request<Vec<u8>> {
         let (method, content) = match self.verb {
-            Verb::Read => (Method::GET, JSON),
-            Verb::Create => (Method::POST, JSON),
+            Verb::Read => (Method::GET, JSON_TYPE),
+            Verb::Create => (Method::POST, JSON_TYPE),
             Verb::Apply => (Method::PATCH, "application/apply-patch+yaml"),
             Verb::Merge => (Method::PATCH, "application/merge-patch+json"),
-            Verb::Delete => (Method::DELETE, JSON),
+            Verb::Delete => (Method::DELETE, JSON_TYPE),
         };
         Request::builder()
             .method(method)

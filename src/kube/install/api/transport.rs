@@ -9,28 +9,28 @@ use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
 use super::Cluster;
-use super::request::Query;
+use super::request::ApiRequest;
 use crate::api::errors::is_passing;
 use crate::api::kubeconfig;
-use crate::install::cluster_identity::{Place, plugin_failure};
+use crate::install::cluster_identity::{ClusterIdentity, plugin_failure};
 use crate::install::connect;
-use crate::install::error::UpError;
+use crate::install::error::InstallError;
 use crate::lenient::Sparse;
 
 /// Silence of the API server after which it is said that an answer is waited for.
-const SILENCE: Duration = Duration::from_secs(3);
+const NOTICE_AFTER: Duration = Duration::from_secs(3);
 
 /// Longest pause before a request is sent again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 impl Cluster {
     /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API
-    /// server that is overloaded is asked again for as long as `patience`.
+    /// server that is overloaded is asked again for as long as `retry_timeout`.
     pub async fn connect(
         path: Option<&Path>,
         context: Option<&str>,
-        patience: Duration,
-    ) -> Result<Self, UpError> {
+        retry_timeout: Duration,
+    ) -> Result<Self, InstallError> {
         let file = kubeconfig::read(path);
         let (file, why) = match file {
             // Without a kubeconfig this may be a pod of the cluster.
@@ -39,14 +39,16 @@ impl Cluster {
             }
             Ok(file) => (Some(file), String::new()),
             Err(why) if path.is_none() && context.is_none() => (None, why),
-            Err(why) => return Err(UpError::Cluster(why)),
+            Err(why) => return Err(InstallError::Cluster(why)),
         };
         let (mut config, mut place) = match file {
             Some(file) => {
-                let place = Place::of(&file, context)?;
-                (kubeconfig::config(file, context).await.map_err(UpError::Cluster)?, place)
+                let place = ClusterIdentity::of(&file, context)?;
+                (kubeconfig::config(file, context).await.map_err(InstallError::Cluster)?, place)
             }
-            None => (kubeconfig::in_cluster(&why).map_err(UpError::Cluster)?, Place::default()),
+            None => {
+                (kubeconfig::in_cluster(&why).map_err(InstallError::Cluster)?, ClusterIdentity::default())
+            }
         };
         // Repeats come from here, where they are bounded and told.
         config.default_retry = false;
@@ -56,41 +58,48 @@ impl Cluster {
                 kube::Error::Auth(auth) => plugin_failure(auth, &place),
                 _ => None,
             };
-            plugin.map_or_else(|| UpError::Cluster(kubeconfig::describe_client(&error)), UpError::Credentials)
+            plugin.map_or_else(
+                || InstallError::Cluster(kubeconfig::describe_client(&error)),
+                InstallError::Credentials,
+            )
         })?;
-        Ok(Self { client, place: Arc::new(place), patience, notice: Arc::new(|_| {}) })
+        Ok(Self { client, place: Arc::new(place), retry_timeout, notice: Arc::new(|_| {}) })
     }
 
     pub(super) async fn request<T: DeserializeOwned>(
         &self,
-        query: &Query<'_>,
+        query: &ApiRequest<'_>,
         what: impl Fn() -> String,
-    ) -> Result<T, UpError> {
+    ) -> Result<T, InstallError> {
         let text = self.send(query, &what).await?;
         let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
-        decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
+        decoded.map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.place))
     }
 
     /// Sends a request until it is answered, or refused for good; returns the text of the answer.
-    pub(super) async fn send(&self, query: &Query<'_>, what: impl Fn() -> String) -> Result<String, UpError> {
+    pub(super) async fn send(
+        &self,
+        query: &ApiRequest<'_>,
+        what: impl Fn() -> String,
+    ) -> Result<String, InstallError> {
         let began = Instant::now();
-        let mut pause = LONGEST_PAUSE / 8;
+        let mut pause = MAX_RETRY_PAUSE / 8;
         loop {
             let error = match self.answer(query.build()).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => UpError::api(what(), &error, &self.place),
+                Err(error) => InstallError::api(what(), &error, &self.place),
             };
             let Some(code) = error.code().filter(|code| is_passing(*code)) else { return Err(error) };
-            if began.elapsed() + pause > self.patience {
+            if began.elapsed() + pause > self.retry_timeout {
                 return Err(error);
             }
             (self.notice)(&format!(
                 "waiting: {} answers {code}, asking again for up to {} s",
                 self.place,
-                self.patience.as_secs()
+                self.retry_timeout.as_secs()
             ));
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_RETRY_PAUSE);
         }
     }
 
@@ -98,7 +107,7 @@ impl Cluster {
     async fn answer(&self, request: Request<Vec<u8>>) -> Result<String, kube::Error> {
         // As text: the client's own decoder logs all of what it cannot decode.
         let mut answer = std::pin::pin!(self.client.request_text(request));
-        if let Ok(answer) = timeout(SILENCE, &mut answer).await {
+        if let Ok(answer) = timeout(NOTICE_AFTER, &mut answer).await {
             return answer;
         }
         (self.notice)(&format!("waiting: no answer from {} yet", self.place));

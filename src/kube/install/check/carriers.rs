@@ -2,22 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::observe::Observed;
-use super::{Finding, Question, nodes::names};
+use super::observe::ObservedCluster;
+use super::{InstallRequest, PreflightFinding, nodes::names};
 use crate::api::types::{Metadata as _, Node, Pod};
 use crate::crd::Quinistry;
 use crate::seed::carrier::{self, Running};
 
 /// A node names no more images than this, and the smallest are missing then.
-const MOST_NAMED: usize = 50;
+const MAX_LISTED_IMAGES: usize = 50;
 
 pub(super) fn findings(
-    observed: &Observed,
-    question: &Question<'_>,
+    observed: &ObservedCluster,
+    question: &InstallRequest<'_>,
     before: Option<&Quinistry>,
-) -> Vec<Finding> {
-    let named = question.wishes.carriers(before);
-    let architecture = question.shipment.architecture;
+) -> Vec<PreflightFinding> {
+    let named = question.options.carriers(before);
+    let architecture = question.payload.architecture;
     let ours: Vec<&Node> =
         observed.nodes.iter().filter(|node| node.status.node_info.architecture == architecture).collect();
     if ours.is_empty() {
@@ -47,7 +47,7 @@ pub(super) fn findings(
     let mut all = Vec::new();
     if !used.is_empty() {
         let used: Vec<String> = used.into_iter().collect();
-        all.push(Finding::ok("carriers", used.join(", ")));
+        all.push(PreflightFinding::ok("carriers", used.join(", ")));
     }
     if !unseen.is_empty() {
         let text = format!(
@@ -55,29 +55,29 @@ pub(super) fn findings(
              there, name one with --carrier",
             names(&unseen)
         );
-        all.push(Finding::note("carriers", text));
+        all.push(PreflightFinding::note("carriers", text));
     }
     all
 }
 
-fn of_named(nodes: &[&Node], named: &[String]) -> Vec<Finding> {
+fn of_named(nodes: &[&Node], named: &[String]) -> Vec<PreflightFinding> {
     let has = |node: &Node| {
         let mut there = node.status.images.iter().flat_map(|image| &image.names);
-        node.status.images.len() >= MOST_NAMED || there.any(|name| named.contains(name))
+        node.status.images.len() >= MAX_LISTED_IMAGES || there.any(|name| named.contains(name))
     };
     let without: Vec<&Node> = nodes.iter().copied().filter(|node| !has(node)).collect();
     if without.is_empty() {
-        return vec![Finding::ok("carriers", named.join(", "))];
+        return vec![PreflightFinding::ok("carriers", named.join(", "))];
     }
     let text = format!("{} do not name {} among their images", names(&without), named.join(" or "));
     let all = without.len() == nodes.len();
     vec![if all {
-        Finding::fail(
+        PreflightFinding::fail(
             "carriers",
             format!("{text}; give its full name as the nodes have it, or leave --carrier out"),
         )
     } else {
-        Finding::note("carriers", text)
+        PreflightFinding::note("carriers", text)
     }]
 }
 

@@ -8,31 +8,31 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Question;
-use super::rights::{self, Right};
+use super::InstallRequest;
+use super::rights::{self, Permission};
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::POD_SECURITY_ENFORCE;
 use crate::api::names::{DEFINITION, OPERATOR, operator_namespace};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::Quinistry;
-use crate::install::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, QUINISTRY};
-use crate::install::error::UpError;
-use crate::install::operators::{self, Operator};
+use crate::install::api::{CRD, Cluster, DEPLOYMENT, NAMESPACE, NODE, POD, QUINISTRY, ResourceKind};
+use crate::install::error::InstallError;
+use crate::install::operators::{self, OperatorDeployment};
 use crate::install::{manifests, ownership};
 use crate::operator::identity;
 
 /// How many questions are asked at once.
-const AT_ONCE: usize = 8;
+const CONCURRENT_REQUESTS: usize = 8;
 
 /// What is there.
 #[derive(Clone, Debug)]
-pub(in crate::install) struct Observed {
+pub(in crate::install) struct ObservedCluster {
     /// Major and minor.
     pub version: (String, String),
     /// Who asks, if that is known.
     pub user: String,
     /// Rights that are missing.
-    pub missing: BTreeSet<Right>,
+    pub missing: BTreeSet<Permission>,
     /// The level that the namespace enforces; empty if it names none; none without a namespace.
     pub level: Option<String>,
     pub nodes: Vec<types::Node>,
@@ -41,7 +41,7 @@ pub(in crate::install) struct Observed {
     /// Names of the cluster.
     pub place: String,
     /// Operators of the cluster; none if they may not be listed.
-    pub operators: Option<Vec<Operator>>,
+    pub operators: Option<Vec<OperatorDeployment>>,
     /// Holder of a live claim on the resource, if it is another operator than `up`'s.
     pub claim: Option<String>,
     /// Objects of the names that `up` uses, which others made, and why they are not its own.
@@ -54,15 +54,18 @@ pub(in crate::install) struct Observed {
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct ServerVersion {
     major: String,
     minor: String,
 }
 
-pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Result<Observed, UpError> {
+pub(super) async fn observe(
+    cluster: &Cluster,
+    question: &InstallRequest<'_>,
+) -> Result<ObservedCluster, InstallError> {
     let namespace = question.namespace;
     // First of all, and alone: whether it answers.
-    let version: Version = cluster.read("/version", None).await?;
+    let version: ServerVersion = cluster.read("/version", None).await?;
     let (user, missing) = tokio::try_join!(user(cluster), missing(cluster, namespace))?;
     // What may not be read is told as a missing right.
     let may = |verb: &str, resource: &str| {
@@ -88,7 +91,7 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
     let (operators, claim) = tokio::try_join!(operators::list(cluster), claim(cluster, namespace))?;
     let (foreign, operator_version) = foreign(cluster, namespace).await?;
     let definition = readable(cluster.get(CRD, "", DEFINITION).await)?;
-    Ok(Observed {
+    Ok(ObservedCluster {
         version: (version.major, version.minor),
         user,
         missing,
@@ -107,7 +110,7 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
 }
 
 /// Treats an object that may not be read as absent: it is reported as a missing right.
-fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError> {
+fn readable<T>(result: Result<Option<T>, InstallError>) -> Result<Option<T>, InstallError> {
     match result {
         Err(error) if error.is_forbidden() => Ok(None),
         result => result,
@@ -115,7 +118,7 @@ fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError>
 }
 
 /// Returns the holder of a live claim on the resource, unless it is the operator that `up` makes.
-async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpError> {
+async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, InstallError> {
     let own = identity::claimant(&operator_namespace(namespace), OPERATOR);
     let claim = operators::claim(cluster, namespace).await?;
     let claim = claim.filter(|claim| operators::is_fresh(claim, Timestamp::now()));
@@ -124,21 +127,21 @@ async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpE
 
 /// Objects that `up` would overwrite although others made them, and the version of its operator that is
 /// there.
-async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), UpError> {
+async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), InstallError> {
     let place = operator_namespace(namespace);
-    let mut names: Vec<(Kind, String, String)> = manifests::rights(namespace)
+    let mut names: Vec<(ResourceKind, String, String)> = manifests::rights(namespace)
         .iter()
         .filter_map(|object| {
             let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
-            Some((Kind::of(object)?, part("namespace"), part("name")))
+            Some((ResourceKind::of(object)?, part("namespace"), part("name")))
         })
         .collect();
     names.push((DEPLOYMENT, place, OPERATOR.into()));
     let each = names.into_iter().map(|(kind, place, name)| async move {
         let found: Option<types::Object> = readable(cluster.get(kind, &place, &name).await)?;
-        Ok::<_, UpError>(found.map(|found| (kind, place, name, found)))
+        Ok::<_, InstallError>(found.map(|found| (kind, place, name, found)))
     });
-    let found: Vec<_> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<_> = stream::iter(each).buffered(CONCURRENT_REQUESTS).try_collect().await?;
     let (mut foreign, mut version) = (Vec::new(), None);
     for (kind, place, name, found) in found.into_iter().flatten() {
         if let Some(why) = ownership::foreign(&found.metadata, namespace) {
@@ -150,9 +153,9 @@ async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Opt
     Ok((foreign, version))
 }
 
-async fn user(cluster: &Cluster) -> Result<String, UpError> {
+async fn user(cluster: &Cluster) -> Result<String, InstallError> {
     let question = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
-    match cluster.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", &question).await {
+    match cluster.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &question).await {
         Ok(answer) => Ok(answer["status"]["userInfo"]["username"].as_str().unwrap_or_default().into()),
         // It is only for words.
         Err(error) if error.is_forbidden() || error.is_missing() => Ok(String::new()),
@@ -160,32 +163,33 @@ async fn user(cluster: &Cluster) -> Result<String, UpError> {
     }
 }
 
-async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Right>, UpError> {
+async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Permission>, InstallError> {
     // Most often it is an administrator, and one question is enough.
-    if is_allowed(cluster, &Right::everything()).await? {
+    if is_allowed(cluster, &Permission::everything()).await? {
         return Ok(BTreeSet::new());
     }
-    let mut needed: BTreeSet<Right> = rights::own(namespace).into_iter().collect();
-    let escalates = try_join_all(Right::escalate().iter().map(|right| is_allowed(cluster, right))).await?;
+    let mut needed: BTreeSet<Permission> = rights::own(namespace).into_iter().collect();
+    let escalates =
+        try_join_all(Permission::escalate().iter().map(|right| is_allowed(cluster, right))).await?;
     if escalates.contains(&false) {
         needed.extend(rights::given(namespace));
     }
     let answers = stream::iter(needed.into_iter().map(|right| async move {
         let allowed = is_allowed(cluster, &right).await?;
-        Ok::<_, UpError>((!allowed).then_some(right))
+        Ok::<_, InstallError>((!allowed).then_some(right))
     }));
-    let missing: Vec<_> = answers.buffer_unordered(AT_ONCE).try_collect().await?;
+    let missing: Vec<_> = answers.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
     Ok(missing.into_iter().flatten().collect())
 }
 
-async fn is_allowed(cluster: &Cluster, right: &Right) -> Result<bool, UpError> {
+async fn is_allowed(cluster: &Cluster, right: &Permission) -> Result<bool, InstallError> {
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let answer = cluster.ask(path, &right.review()).await?;
+    let answer = cluster.post(path, &right.review()).await?;
     Ok(answer["status"]["allowed"] == true)
 }
 
 /// Of all namespaces, or, where that is not allowed, of this one.
-async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>, UpError> {
+async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>, InstallError> {
     let all: Vec<Value> = match cluster.list(QUINISTRY, "", "").await {
         Err(error) if error.is_forbidden() => match cluster.list(QUINISTRY, namespace, "").await {
             Err(error) if error.is_forbidden() => Vec::new(),
@@ -216,6 +220,6 @@ async fn policy(cluster: &Cluster, namespace: &str) -> Result<String, String> {
         },
     });
     let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
-    let answer = cluster.ask(&path, &pod).await.map_err(|error| error.to_string())?;
+    let answer = cluster.post(&path, &pod).await.map_err(|error| error.to_string())?;
     Ok(answer["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap_or_default().into())
 }

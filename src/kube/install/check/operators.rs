@@ -1,16 +1,16 @@
 //! The operators: whether another one looks after the namespace already. Two of them would write over each
 //! other. Pure.
 
-use super::observe::Observed;
-use super::{Finding, Question};
+use super::observe::ObservedCluster;
+use super::{InstallRequest, PreflightFinding};
 
 const SUBJECT: &str = "operators";
 
-pub(super) fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
+pub(super) fn findings(observed: &ObservedCluster, question: &InstallRequest<'_>) -> Vec<PreflightFinding> {
     let namespace = question.namespace;
     let mut all = Vec::new();
     match &observed.operators {
-        None => all.push(Finding::note(
+        None => all.push(PreflightFinding::note(
             SUBJECT,
             "you may not list Deployments, so whether another operator looks after the namespace is not known",
         )),
@@ -20,9 +20,9 @@ pub(super) fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Find
                 let words = other.words();
                 if other.replicas == 0 {
                     let text = format!("{words} has no replicas, and would look after namespace {namespace} too");
-                    return Finding::note(SUBJECT, text);
+                    return PreflightFinding::note(SUBJECT, text);
                 }
-                Finding::fail(
+                PreflightFinding::fail(
                     SUBJECT,
                     format!(
                         "{words} looks after namespace {namespace} already; limit it to other namespaces \
@@ -35,13 +35,13 @@ pub(super) fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Find
     if let Some(holder) = &observed.claim
         && all.iter().all(|finding| finding.level != super::Level::Fail)
     {
-        all.push(Finding::fail(
+        all.push(PreflightFinding::fail(
             SUBJECT,
             format!("operator {holder} has claimed the resource of namespace {namespace}; stop it first"),
         ));
     }
     if all.is_empty() {
-        all.push(Finding::ok(SUBJECT, format!("no other looks after namespace {namespace}")));
+        all.push(PreflightFinding::ok(SUBJECT, format!("no other looks after namespace {namespace}")));
     }
     all
 }

@@ -1,20 +1,20 @@
 //! The ports: who else has them, or wants them. Pure. Processes of a node are not seen from here.
 
-use super::observe::Observed;
-use super::{Finding, Question};
+use super::observe::ObservedCluster;
+use super::{InstallRequest, PreflightFinding};
 use crate::api::names::labels::{NODE_ARCHITECTURE, RESOURCE};
 use crate::api::types::{Metadata as _, Pod, Port};
 use crate::crd::Quinistry;
 
 /// How many holders are told.
-const HOLDERS: usize = 5;
+const MAX_NAMED_HOLDERS: usize = 5;
 
 pub(super) fn findings(
-    observed: &Observed,
-    question: &Question<'_>,
+    observed: &ObservedCluster,
+    question: &InstallRequest<'_>,
     before: Option<&Quinistry>,
-) -> Vec<Finding> {
-    let ports = question.wishes.ports(before);
+) -> Vec<PreflightFinding> {
+    let ports = question.options.ports(before);
     let uid = before.and_then(|before| before.metadata.uid.as_deref());
     let mut holders = Vec::new();
     for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
@@ -34,19 +34,19 @@ pub(super) fn findings(
     let told = format!("{} to {}", ports.start(), ports.end());
     let mut all = Vec::new();
     if holders.is_empty() {
-        all.push(Finding::ok(
+        all.push(PreflightFinding::ok(
             "ports",
             format!("{told}: no {} has them", if before.is_some() { "other pod" } else { "pod" }),
         ));
     } else {
-        let more = holders.len().saturating_sub(HOLDERS);
-        holders.truncate(HOLDERS);
+        let more = holders.len().saturating_sub(MAX_NAMED_HOLDERS);
+        holders.truncate(MAX_NAMED_HOLDERS);
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let text = format!(
             "{told} are needed, and other pods have {}{more}; remove them, or choose another --base-port",
             holders.join(", ")
         );
-        all.push(Finding::fail("ports", text));
+        all.push(PreflightFinding::fail("ports", text));
     }
     all.extend(observed.resources.iter().filter_map(|other| {
         let theirs = other.spec.ports();
@@ -56,15 +56,18 @@ pub(super) fn findings(
         }
         let selector = &other.spec.node_selector;
         let arch = selector.get(NODE_ARCHITECTURE);
-        if arch.is_some_and(|arch| arch != question.shipment.architecture) {
+        if arch.is_some_and(|arch| arch != question.payload.architecture) {
             return None;
         }
         let name = format!("{}/{}", other.metadata.namespace(), other.metadata.name());
         let text = format!("Quinistry {name} has {} to {}", theirs.start(), theirs.end());
         Some(if selector.keys().all(|key| key == NODE_ARCHITECTURE) {
-            Finding::fail("ports", format!("{text}; delete it, or choose another --base-port"))
+            PreflightFinding::fail("ports", format!("{text}; delete it, or choose another --base-port"))
         } else {
-            Finding::note("ports", format!("{text}, on the nodes that it selects; there it is in the way"))
+            PreflightFinding::note(
+                "ports",
+                format!("{text}, on the nodes that it selects; there it is in the way"),
+            )
         })
     }));
     all

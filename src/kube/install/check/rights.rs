@@ -10,7 +10,7 @@ use crate::install::manifests::{Rule, cluster_rules, lease_rules, namespaced_rul
 
 /// Something to be allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::install) struct Right {
+pub(in crate::install) struct Permission {
     pub verb: &'static str,
     pub group: &'static str,
     pub resource: &'static str,
@@ -19,7 +19,7 @@ pub(in crate::install) struct Right {
 }
 
 /// Groups the verbs by what they are for: `create/patch daemonsets.apps in pantry`.
-pub(super) fn words(rights: &BTreeSet<Right>) -> Vec<String> {
+pub(super) fn words(rights: &BTreeSet<Permission>) -> Vec<String> {
     let mut grouped: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
     for right in rights {
         let place = (right.namespace.as_str(), right.group, right.resource);
@@ -33,7 +33,7 @@ pub(super) fn words(rights: &BTreeSet<Right>) -> Vec<String> {
     words.collect()
 }
 
-impl Right {
+impl Permission {
     fn new(verb: &'static str, group: &'static str, resource: &'static str, namespace: &str) -> Self {
         Self { verb, group, resource, namespace: namespace.into() }
     }
@@ -64,7 +64,7 @@ impl Right {
 }
 
 /// What `up` does itself.
-pub(super) fn own(namespace: &str) -> Vec<Right> {
+pub(super) fn own(namespace: &str) -> Vec<Permission> {
     let place = operator_namespace(namespace);
     let rbac = "rbac.authorization.k8s.io";
     let wide = [
@@ -92,18 +92,21 @@ pub(super) fn own(namespace: &str) -> Vec<Right> {
     let mut all = Vec::new();
     for (namespace, rights) in [("", &wide[..]), (namespace, &inside), (&place, &beside)] {
         for (group, resource, verbs) in rights {
-            all.extend(verbs.iter().map(|verb| Right::new(verb, group, resource, namespace)));
+            all.extend(verbs.iter().map(|verb| Permission::new(verb, group, resource, namespace)));
         }
     }
     all
 }
 
 /// What `up` gives to the operator.
-pub(super) fn given(namespace: &str) -> Vec<Right> {
+pub(super) fn given(namespace: &str) -> Vec<Permission> {
     let place = operator_namespace(namespace);
-    let of = |rules: Vec<Rule>, namespace: &str| -> Vec<Right> {
-        let each = |rule: &Rule| -> Vec<Right> {
-            rule.verbs.iter().map(|verb| Right::new(verb, rule.group, rule.resource, namespace)).collect()
+    let of = |rules: Vec<Rule>, namespace: &str| -> Vec<Permission> {
+        let each = |rule: &Rule| -> Vec<Permission> {
+            rule.verbs
+                .iter()
+                .map(|verb| Permission::new(verb, rule.group, rule.resource, namespace))
+                .collect()
         };
         rules.iter().flat_map(each).collect()
     };

@@ -8,14 +8,14 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::install::api::Cluster;
-use crate::install::error::UpError;
+use crate::install::error::InstallError;
 use crate::install::operators;
 
 /// Time that a Lease may be silent after it was seen to change.
-const SILENCE: Duration = Duration::from_secs(20);
+const LEASE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time for which a Lease that looks old is watched for a renewal. Operators renew every two seconds.
-const SECOND_LOOK: Duration = Duration::from_secs(6);
+const RENEWAL_WATCH_TIME: Duration = Duration::from_secs(6);
 
 /// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive,
 /// even if the clocks disagree.
@@ -38,7 +38,7 @@ impl Renewals {
         cluster: &Cluster,
         name: &(String, String),
         lease: &Value,
-    ) -> Result<bool, UpError> {
+    ) -> Result<bool, InstallError> {
         let renewal = |lease: &Value| lease["spec"]["renewTime"].as_str().unwrap_or_default().to_owned();
         let is_fresh = operators::is_fresh(lease, Timestamp::now());
         if is_fresh || operators::holder(lease).is_none() {
@@ -50,12 +50,12 @@ impl Renewals {
             if known.time != renewal(lease) {
                 *known = Renewal { time: renewal(lease), changed: Some(Instant::now()) };
             }
-            return Ok(known.changed.is_some_and(|changed| changed.elapsed() < SILENCE));
+            return Ok(known.changed.is_some_and(|changed| changed.elapsed() < LEASE_TIMEOUT));
         }
         self.0.insert(name.clone(), Renewal { time: renewal(lease), changed: None });
         let began = Instant::now();
-        while began.elapsed() < SECOND_LOOK {
-            sleep(SECOND_LOOK / 6).await;
+        while began.elapsed() < RENEWAL_WATCH_TIME {
+            sleep(RENEWAL_WATCH_TIME / 6).await;
             let now = operators::lease(cluster, &name.0, &name.1).await?;
             if let Some(now) = now.filter(|now| renewal(now) != renewal(lease)) {
                 let known = Renewal { time: renewal(&now), changed: Some(Instant::now()) };

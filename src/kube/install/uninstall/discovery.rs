@@ -8,19 +8,20 @@ use serde_json::Value;
 use crate::api::conditions::AVAILABLE;
 use crate::api::names::{GROUP, PLURAL};
 use crate::install::api::Cluster;
-use crate::install::error::UpError;
+use crate::install::error::InstallError;
 
 /// Media type that asks for all groups with their resources in one answer.
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const AGGREGATED_DISCOVERY_TYPE: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Path of the objects that say which aggregated APIs answer.
-const API_SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+const API_SERVICES_PATH: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 
 /// Resources of the core group that every API server serves. A discovery without them is cut short.
-const CORE: [&str; 3] = ["configmaps", "pods", "secrets"];
+const CORE_RESOURCES: [&str; 3] = ["configmaps", "pods", "secrets"];
 
 /// Kinds that every supported version of Kubernetes serves, asked for also where discovery has left them out.
-const BUILT_IN: [(&str, &str); 13] = [
+const BUILT_IN_KINDS: [(&str, &str); 13] = [
     ("v1", "configmaps"),
     ("v1", "persistentvolumeclaims"),
     ("v1", "pods"),
@@ -55,12 +56,12 @@ pub(super) fn kinds(core: &Value, groups: &Value) -> Result<Kinds, String> {
             kinds.add(group);
         }
     }
-    for plural in CORE {
+    for plural in CORE_RESOURCES {
         if !kinds.listed.contains_key(&("v1".to_owned(), plural.to_owned())) {
             return Err(format!("/api does not name {plural}"));
         }
     }
-    for (version, plural) in BUILT_IN {
+    for (version, plural) in BUILT_IN_KINDS {
         kinds.listed.entry((version.into(), plural.into())).or_insert(false);
     }
     Ok(kinds)
@@ -128,18 +129,18 @@ impl Kinds {
 }
 
 /// Asks for all kinds. (Client required.)
-pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, UpError> {
+pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, InstallError> {
     let (core, groups) = tokio::try_join!(
-        cluster.read_as_sent("/api", Some(AGGREGATED)),
-        cluster.read_as_sent("/apis", Some(AGGREGATED))
+        cluster.read_as_sent("/api", Some(AGGREGATED_DISCOVERY_TYPE)),
+        cluster.read_as_sent("/apis", Some(AGGREGATED_DISCOVERY_TYPE))
     )?;
     let mut kinds = kinds(&core, &groups).map_err(|why| {
-        UpError::Refused(format!(
+        InstallError::Refused(format!(
             "nothing was deleted: the API server does not say which kinds it serves ({why}), so that what else lives in \
              the namespaces cannot be seen; run this again when it does"
         ))
     })?;
-    match cluster.read_as_sent(API_SERVICES, None).await {
+    match cluster.read_as_sent(API_SERVICES_PATH, None).await {
         Ok(services) => kinds.add_services(&services),
         // Discovery marks these groups as well; this list is for groups that never answered.
         Err(error) if error.is_forbidden() || error.is_missing() => {}
