@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use quinistry::seed::{Cut, Part, exit};
+use quinistry::seed::{SeedPart, SplitExecutable, exit};
 use serde_json::json;
 
 use super::support::pods::{GENERATION, is_ready, of_generation, restarts};
@@ -46,13 +46,13 @@ async fn lose_and_alter(stage: &Stage, log: &Path) -> Result<()> {
 
     // The stub too, and the last piece, which is shorter.
     let cut = seed::cut(NAME, &stage.world.first)?;
-    let last = Part::Piece(cut.pieces() - 1);
+    let last = SeedPart::Share(cut.share_count() - 1);
     let before = lives(stage).await?;
-    for part in [Part::Stub, Part::Piece(0), last] {
+    for part in [SeedPart::Stub, SeedPart::Share(0), last] {
         lose(stage, &cut, part).await?;
         until_restored(stage, &cut, part).await?;
     }
-    for part in [Part::Stub, Part::Piece(1), last] {
+    for part in [SeedPart::Stub, SeedPart::Share(1), last] {
         alter(stage, &cut, part).await?;
         until_restored(stage, &cut, part).await?;
     }
@@ -65,14 +65,14 @@ async fn lose_and_alter(stage: &Stage, log: &Path) -> Result<()> {
 }
 
 /// Pods start with a wrong piece while nobody is there to restore it; then somebody is.
-async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Result<()> {
+async fn refuse(stage: &Stage, cut: &SplitExecutable, operator: Process, log: &Path) -> Result<()> {
     operator.stop().await?;
     let old = lives(stage).await?;
     // A kubelet goes on with what it knows of an immutable ConfigMap as long as any pod is there that has it.
     place(stage, Some("nowhere")).await?;
     wait::until_none(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is gone from all nodes")
         .await?;
-    alter(stage, cut, Part::Piece(2)).await?;
+    alter(stage, cut, SeedPart::Share(2)).await?;
     place(stage, None).await?;
     let size = stage.world.nodes.len();
     let what = "every new pod of generation 0 refuses the pieces";
@@ -93,7 +93,7 @@ async fn refuse(stage: &Stage, cut: &Cut, operator: Process, log: &Path) -> Resu
 
     let began = Instant::now();
     let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
-    until_restored(stage, cut, Part::Piece(2)).await?;
+    until_restored(stage, cut, SeedPart::Share(2)).await?;
     wait::until_all(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is whole again", |pods| {
         pods.len() == size && pods.iter().all(is_ready)
     })
@@ -130,13 +130,13 @@ fn refusal(pod: &Pod) -> Option<String> {
     ended.next().map(|ended| ended.message.clone().unwrap_or_default().trim().to_owned())
 }
 
-async fn lose(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
+async fn lose(stage: &Stage, cut: &SplitExecutable, part: SeedPart) -> Result<()> {
     seed::config_maps(stage).delete(&cut.names().of(part), &DeleteParams::default()).await?;
     Ok(())
 }
 
 /// Somebody makes it anew, with all that it says but one byte.
-async fn alter(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
+async fn alter(stage: &Stage, cut: &SplitExecutable, part: SeedPart) -> Result<()> {
     let maps = seed::config_maps(stage);
     let live = maps.get(&cut.names().of(part)).await?;
     let mut other = live.clone();
@@ -155,7 +155,7 @@ async fn alter(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
 }
 
 /// Waits until a part has the right bytes.
-async fn until_restored(stage: &Stage, cut: &Cut, part: Part) -> Result<()> {
+async fn until_restored(stage: &Stage, cut: &SplitExecutable, part: SeedPart) -> Result<()> {
     let (name, bytes) = (cut.names().of(part), cut.bytes(part)?);
     let right = |map: &ConfigMap| {
         let data = map.binary_data.as_ref().and_then(|data| data.get(part.key()));

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ClusterArgs, InstallArgs, LiveText};
-use crate::crd::DEFINITION;
+use crate::crd::DEFINITION_YAML;
 use crate::escape;
 use crate::install::api::Cluster;
 use crate::install::check::{InstallRequest, Level, check};
@@ -153,12 +153,12 @@ impl Args {
 }
 
 fn documents(out: &mut impl std::io::Write, objects: &[Value]) -> std::io::Result<()> {
-    writeln!(out, "{}", DEFINITION.trim_end())?;
+    writeln!(out, "{}", DEFINITION_YAML.trim_end())?;
     objects.iter().try_for_each(|object| write!(out, "---\n{}", yaml::document(object)))
 }
 
 fn list(out: &mut impl std::io::Write, mut objects: Vec<Value>) -> std::io::Result<()> {
-    let definition = serde_saphyr::from_str(DEFINITION).map_err(std::io::Error::other)?;
+    let definition = serde_saphyr::from_str(DEFINITION_YAML).map_err(std::io::Error::other)?;
     objects.insert(0, definition);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(&list)?))

@@ -18,7 +18,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use definition::{DEFINITION, OLDEST_KUBERNETES, definition};
+pub use definition::{DEFINITION_YAML, OLDEST_KUBERNETES, definition};
 pub use network::{Network, NetworkMode};
 pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
 pub use reason::{EventReason, OPERATOR_GONE, Reason};
@@ -28,10 +28,10 @@ pub use status::{Deviation, GenerationState, GenerationStatus, MAX_DEVIATIONS, P
 pub const MAX_GENERATIONS: i32 = 16;
 
 /// `sha256:` and 64 lowercase hex digits.
-const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
+const DIGEST_PATTERN: &str = "^sha256:[0-9a-f]{64}$";
 
 /// What an image reference is written with; whether it is one, the kubelet says.
-const IMAGE: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
+const IMAGE_PATTERN: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
 
 /// A registry that ships itself: generations of it on every node, each pulled from the one before on localhost.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,12 +78,12 @@ const IMAGE: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
 pub struct QuinistrySpec {
     /// Bootstrap image of generation 1. Exactly one of image and seed is set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE_PATTERN))]
     pub image: Option<String>,
 
     /// Generation 0, raised from `ConfigMaps` when no registry holds a bootstrap image.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<Seed>,
+    pub seed: Option<SeedSpec>,
 
     /// How many generations to raise on every selected node: 1 to 16, by default 2.
     #[serde(default = "defaults::generations")]
@@ -103,7 +103,7 @@ pub struct QuinistrySpec {
 
     /// Manifest digest that every generation must serve. Optional with image: then it is learned from generation 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = DIGEST))]
+    #[schemars(regex(pattern = DIGEST_PATTERN))]
     pub digest: Option<String>,
 
     /// When the kubelet pulls the bootstrap image; `IfNotPresent` by default. Children are pinned by digest and pulled if not present.
@@ -156,9 +156,9 @@ impl QuinistrySpec {
 /// Generation 0: the same executable, raised from `ConfigMaps` inside an image that every node has.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Seed {
+pub struct SeedSpec {
     /// Digest of the executable that the `ConfigMaps` hold.
-    #[schemars(regex(pattern = DIGEST))]
+    #[schemars(regex(pattern = DIGEST_PATTERN))]
     pub executable: String,
 
     /// Images to run it in, tried in order, at most 16; empty: detected on each node.

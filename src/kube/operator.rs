@@ -51,7 +51,7 @@ use tokio::sync::watch;
 use crate::api::kubeconfig;
 use crate::api::locks::lock;
 use crate::api::names::managers;
-use crate::seed::Cut;
+use crate::seed::SplitExecutable;
 
 pub use admin::router;
 pub use error::{Category, OperatorError};
@@ -80,7 +80,7 @@ pub struct Settings {
     /// this one takes itself for the only one.
     pub lease: Option<String>,
     /// This operator's own executable, of which it can restore the pieces.
-    pub own: Option<Cut>,
+    pub own: Option<SplitExecutable>,
     /// What stands on a seed of another executable is left to the operator that is that one.
     pub hand_over: bool,
 }

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt as _};
 use quinistry::oci::{Descriptor, Digest, ImageManifest};
-use quinistry::seed::{Cut, NAME, Names, SEED};
+use quinistry::seed::{NAME, SEED, SeedNames, SplitExecutable};
 use serde_json::{Value, json};
 
 use super::pods::of_generation;
@@ -23,9 +23,9 @@ pub fn executable(one: &Executable) -> Result<Digest> {
 }
 
 /// An executable in pieces, as the operator and `up` cut it.
-pub fn cut(name: &str, one: &Executable) -> Result<Cut> {
+pub fn cut(name: &str, one: &Executable) -> Result<SplitExecutable> {
     let bytes = std::fs::read(&one.path)?;
-    Ok(Cut::new(name, [bytes.into()].into(), quinistry::seed::STUB.into())?)
+    Ok(SplitExecutable::new(name, [bytes.into()].into(), quinistry::seed::STUB.into())?)
 }
 
 /// A resource that needs no registry: the first executable, on the stage's ports; generation 0 is on the one below.
@@ -54,7 +54,7 @@ pub async fn parts(stage: &Stage, name: &str) -> Result<BTreeMap<String, String>
 /// Whether the pieces are those of one executable, all of them, and of no other.
 pub async fn are_whole(stage: &Stage, name: &str, one: &Executable) -> Result<()> {
     let (cut, found) = (cut(name, one)?, parts(stage, name).await?);
-    let names = Names::new(name, cut.digest());
+    let names = SeedNames::new(name, cut.digest());
     let wanted: Vec<String> = cut.parts().map(|part| names.of(part)).collect();
     let found: Vec<String> = found.into_keys().collect();
     let missing: Vec<_> = wanted.iter().filter(|name| !found.contains(name)).collect();

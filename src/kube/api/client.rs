@@ -18,14 +18,14 @@ use tower::util::MapFuture;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
 /// Time for a connection to be there, encryption and proxies included.
-pub(crate) const ESTABLISHED: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for an answer: as long as an API server itself takes before it gives a request up, but for lists that it cannot
 /// give in that time either.
-pub(crate) const ANSWER: Duration = Duration::from_secs(30);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Silence of a connection after which TCP asks whether its peer is still there. A watch may be silent for minutes.
-const SILENCE: Duration = Duration::from_secs(10);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 
 /// Returns what opens TCP connections, within `connect`; one whose bytes stay without acknowledgement for
 /// `undelivered` is given up.
@@ -34,7 +34,7 @@ pub(crate) fn tcp(connect: Duration, undelivered: Duration) -> HttpConnector {
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(connect));
     tcp.set_tcp_user_timeout(Some(undelivered));
-    tcp.set_keepalive(Some(SILENCE));
+    tcp.set_keepalive(Some(KEEPALIVE_IDLE));
     tcp
 }
 
@@ -52,7 +52,7 @@ where
     C::Future: Send + 'static,
 {
     // Also limits a peer that takes a connection and then stays silent.
-    let patient = MapFuture::new(Timeout::new(connector, ESTABLISHED), Box::pin);
+    let patient = MapFuture::new(Timeout::new(connector, CONNECT_TIMEOUT), Box::pin);
     legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(patient)
 }
 

@@ -15,7 +15,7 @@ pub const KIND: &str = "Quinistry";
 pub const PLURAL: &str = "quinistries";
 
 /// Name of the definition.
-pub const DEFINITION: &str = "quinistries.quinistry.dev";
+pub const DEFINITION_NAME: &str = "quinistries.quinistry.dev";
 
 /// Value of [`labels::APP_NAME`] on everything that is part of this program.
 pub const APP: &str = "quinistry";
@@ -133,7 +133,7 @@ pub mod annotations {
     pub const CARRIERS_TRIED: &str = "quinistry.dev/carriers-tried";
 
     /// On a seed's `ConfigMaps`: into how many parts the executable was cut.
-    pub const PIECES: &str = "quinistry.dev/pieces";
+    pub const PART_COUNT: &str = "quinistry.dev/pieces";
 
     /// On the definition, the operator and the resource: the version of `up` that applied them last.
     pub const VERSION: &str = "quinistry.dev/version";
@@ -155,7 +155,7 @@ pub mod taints {
 mod tests {
     use kube::{CustomResourceExt as _, Resource as _};
 
-    use super::{API_VERSION, DEFINITION, GROUP, KIND, PLURAL};
+    use super::{API_VERSION, DEFINITION_NAME, GROUP, KIND, PLURAL};
     use crate::crd::Quinistry;
 
     #[test]
@@ -164,6 +164,6 @@ mod tests {
         assert_eq!(Quinistry::api_version(&()), API_VERSION);
         assert_eq!(Quinistry::kind(&()), KIND);
         assert_eq!(Quinistry::plural(&()), PLURAL);
-        assert_eq!(Quinistry::crd_name(), DEFINITION);
+        assert_eq!(Quinistry::crd_name(), DEFINITION_NAME);
     }
 }

@@ -30,7 +30,7 @@ use crate::crd;
 
 pub(crate) use metadata::Metadata;
 pub(crate) use node::Node;
-pub(crate) use pod::{ContainerStatus, Pod, PodSpec, Port};
+pub(crate) use pod::{ContainerPort, ContainerStatus, Pod, PodSpec};
 
 /// Any object, of which only the metadata counts.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -22,7 +22,7 @@ pub fn definition() -> Value {
 pub const OLDEST_KUBERNETES: (u32, u32) = (1, 33);
 
 /// The definition as YAML.
-pub const DEFINITION: &str = include_str!("../../../crds/quinistries.quinistry.dev.yaml");
+pub const DEFINITION_YAML: &str = include_str!("../../../crds/quinistries.quinistry.dev.yaml");
 
 fn normalise(value: &mut Value) {
     match value {

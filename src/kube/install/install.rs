@@ -20,7 +20,7 @@ use super::status::{self, StatusSnapshot};
 use super::{Payload, ResourceOptions, ownership, seed_parts, tree, version};
 use crate::api::conditions::ESTABLISHED;
 use crate::api::names::labels::APP_MANAGED_BY;
-use crate::api::names::{DEFINITION, OPERATOR, RESOURCE, managers, operator_namespace};
+use crate::api::names::{DEFINITION_NAME, OPERATOR, RESOURCE, managers, operator_namespace};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::{GenerationState, Quinistry};
 use crate::operator::{Category, zero};
@@ -79,15 +79,15 @@ pub async fn raise(
     }
     report(InstallProgress::Done("namespaces, account and rights".into()));
     let resource = resource(cluster, order).await?;
-    let cut = &order.payload.cut;
+    let split = &order.payload.split;
     let owned = owner(&resource);
-    let written = seed_parts::put(cluster, cut, order.namespace, &owned, |done, all| {
+    let written = seed_parts::put(cluster, split, order.namespace, &owned, |done, all| {
         report(InstallProgress::Doing(format!("pieces of the executable: {done} of {all}")));
     });
     let written = written.await?;
     report(InstallProgress::Done(format!(
         "{} pieces of the executable, {written} of them written",
-        cut.pieces() + 1
+        split.share_count() + 1
     )));
     let quinistry = specify(cluster, order).await?;
     report(InstallProgress::Done(format!("Quinistry {}/{RESOURCE}", order.namespace)));
@@ -107,13 +107,13 @@ pub async fn raise(
 
 /// The definition, until it is served.
 async fn definition(cluster: &Cluster) -> Result<(), InstallError> {
-    let there: Option<Value> = cluster.get(CRD, "", DEFINITION).await?;
+    let there: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
     if applies_definition(there.as_ref()) {
         cluster.apply(&version::definition()).await?;
     }
     let began = Instant::now();
     loop {
-        let found: Option<Value> = cluster.get(CRD, "", DEFINITION).await?;
+        let found: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
         let conditions = found.as_ref().and_then(|found| found["status"]["conditions"].as_array());
         if conditions
             .is_some_and(|all| all.iter().any(|one| one["type"] == ESTABLISHED && one["status"] == "True"))
@@ -121,7 +121,7 @@ async fn definition(cluster: &Cluster) -> Result<(), InstallError> {
             return Ok(());
         }
         if began.elapsed() > DEFINITION_TIMEOUT {
-            let why = format!("kubectl describe crd {DEFINITION} says why; then run this again");
+            let why = format!("kubectl describe crd {DEFINITION_NAME} says why; then run this again");
             return Err(InstallError::Timeout {
                 what: "the definition is not served".into(),
                 after: DEFINITION_TIMEOUT,
@@ -144,7 +144,7 @@ fn applies_definition(there: Option<&Value>) -> bool {
 async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), InstallError> {
     for (name, level) in manifests::namespaces(namespace) {
         let found: Option<types::Object> = cluster.get(NAMESPACE, "", &name).await?;
-        if found.as_ref().is_some_and(|found| found.metadata.is_leaving()) {
+        if found.as_ref().is_some_and(|found| found.metadata.is_terminating()) {
             let text = format!("namespace {name} is being deleted; run this again when it is gone");
             return Err(InstallError::Refused(text));
         }
@@ -211,8 +211,8 @@ async fn seed(
     while began.elapsed() < order.timeout {
         let pass = Instant::now();
         // An operator takes pieces that no resource names for old ones; these may have come before their resource.
-        if !seed_parts::are_there(cluster, &order.payload.cut, order.namespace).await? {
-            seed_parts::put(cluster, &order.payload.cut, order.namespace, &owner(quinistry), |_, _| {})
+        if !seed_parts::are_there(cluster, &order.payload.split, order.namespace).await? {
+            seed_parts::put(cluster, &order.payload.split, order.namespace, &owner(quinistry), |_, _| {})
                 .await?;
         }
         let (rolled_out, seen) = if is_operated(cluster, order.namespace, &mut renewal).await? {

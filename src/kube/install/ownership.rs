@@ -45,7 +45,7 @@ pub(super) fn foreign_resource(meta: &ObjectMeta, seeded: bool) -> Option<String
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
     }
-    let applied = meta.writers().iter().any(|fields| fields.manager.as_deref() == Some(managers::UP));
+    let applied = meta.managed_fields().iter().any(|fields| fields.manager.as_deref() == Some(managers::UP));
     let labelled = meta.label(APP_MANAGED_BY).is_some_and(|manager| manager == managers::UP);
     if applied || labelled || seeded {
         None
@@ -73,7 +73,7 @@ pub(super) fn is_lease(meta: &ObjectMeta, manager: &str) -> bool {
     meta.annotation(HELM_RELEASE).is_none()
         && meta.label(APP_MANAGED_BY).is_none_or(|by| by == managers::UP)
         && meta.owners().is_empty()
-        && meta.writers().iter().any(|fields| fields.manager.as_deref() == Some(manager))
+        && meta.managed_fields().iter().any(|fields| fields.manager.as_deref() == Some(manager))
 }
 
 /// Returns the Helm release that an object is part of.
@@ -88,11 +88,12 @@ pub(super) fn sharer(definition: &Object) -> Option<String> {
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("the Helm release {release} has a share in"));
     }
-    let mut writers = meta.writers().iter().filter(|fields| fields.subresource.is_none()).peekable();
-    if writers.peek().is_none() {
+    let mut managed_fields =
+        meta.managed_fields().iter().filter(|fields| fields.subresource.is_none()).peekable();
+    if managed_fields.peek().is_none() {
         return Some("nothing says that `up` made".into());
     }
-    let other = writers.find(|fields| fields.manager.as_deref() != Some(managers::UP))?;
+    let other = managed_fields.find(|fields| fields.manager.as_deref() != Some(managers::UP))?;
     Some(format!("{} has a share in", other.manager.as_deref().unwrap_or("a writer without a name")))
 }
 

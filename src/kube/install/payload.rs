@@ -13,13 +13,13 @@ use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
 
 use super::error::InstallError;
 use super::version::{self, OWN_VERSION};
-use crate::seed::{Cut, stub_of};
+use crate::seed::{SplitExecutable, stub_of};
 
 /// An executable, ready to be cut.
 #[derive(Clone, Debug)]
 pub struct Payload {
     /// It, in pieces.
-    pub cut: Cut,
+    pub split: SplitExecutable,
     /// What each generation must serve.
     pub digest: Digest,
     /// The processor that it is for, in Kubernetes' words.
@@ -35,9 +35,9 @@ impl Payload {
     pub fn own(resource: &str) -> Result<Self, InstallError> {
         let executable = Executable::current()?;
         let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
-        let cut = Cut::of_this(resource, &executable)?;
+        let split = SplitExecutable::of_this(resource, &executable)?;
         let version = Some(OWN_VERSION.to_owned());
-        Ok(Self { cut, digest, architecture: Executable::architecture(), version })
+        Ok(Self { split, digest, architecture: Executable::architecture(), version })
     }
 
     /// A file, of the digest that is given; without one it is asked for it, if this machine can run it.
@@ -76,7 +76,7 @@ impl Payload {
             }
         };
         let version = if architecture == Executable::architecture() { version_of(path) } else { None };
-        Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture, version })
+        Ok(Self { split: SplitExecutable::new(resource, content, stub)?, digest, architecture, version })
     }
 }
 

@@ -40,13 +40,13 @@ pub async fn everything(
         .collect();
     all.extend(manifests::rights(namespace));
     // The operator makes the resource their owner when it sees them.
-    for part in payload.cut.parts() {
-        let map = payload.cut.config_map(part, namespace, None)?;
+    for part in payload.split.parts() {
+        let map = payload.split.config_map(part, namespace, None)?;
         all.push(serde_json::to_value(map).expect("a ConfigMap is JSON"));
     }
     all.push(resource);
     let client = cluster.map(Cluster::client);
-    for set in zero::preview(client, &quinistry, payload.cut.pieces()).await? {
+    for set in zero::preview(client, &quinistry, payload.split.share_count()).await? {
         let set = serde_json::to_value(set).expect("a DaemonSet is JSON");
         all.push(set);
     }

@@ -120,7 +120,7 @@ impl ResourceOptions {
             "metadata": {"name": RESOURCE, "namespace": namespace},
             "spec": {
                 "seed": {
-                    "executable": payload.cut.digest().to_string(),
+                    "executable": payload.split.digest().to_string(),
                     "carriers": self.carriers(before),
                 },
                 "digest": payload.digest.to_string(),
@@ -146,13 +146,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::seed::Cut;
+    use crate::seed::SplitExecutable;
     use quinistry_oci::Digest;
 
     fn payload() -> Payload {
-        let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
+        let split =
+            SplitExecutable::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
         Payload {
-            cut,
+            split,
             digest: Digest::sha256(b"image"),
             architecture: "amd64",
             version: Some("1.2.3".into()),

@@ -11,10 +11,10 @@ use serde::de::IgnoredAny;
 use super::api::{CONFIG_MAP, Cluster};
 use super::error::InstallError;
 use crate::api::names::KIND;
-use crate::api::names::annotations::PIECES;
+use crate::api::names::annotations::PART_COUNT;
 use crate::api::names::labels::SEED;
 use crate::api::types::{self, Metadata as _};
-use crate::seed::{Cut, Part};
+use crate::seed::{SeedPart, SplitExecutable};
 
 /// How many are under way at once. Each is a megabyte, and the API server's database writes one after the other.
 const CONCURRENT_WRITES: usize = 4;
@@ -25,16 +25,18 @@ const MAX_WRITE_ATTEMPTS: usize = 5;
 /// Sees to all of them; returns how many had to be written.
 pub(super) async fn put(
     cluster: &Cluster,
-    cut: &Cut,
+    split: &SplitExecutable,
     namespace: &str,
     owner: &OwnerReference,
     mut done: impl FnMut(usize, usize),
 ) -> Result<usize, InstallError> {
     // A list would have them whole. The stub comes first, so without it there are none, and each is sent unasked.
-    let there =
-        cluster.get::<types::Object>(CONFIG_MAP, namespace, &cut.names().of(Part::Stub)).await?.is_some();
-    let all = cut.pieces() + 1;
-    let mut each = stream::iter(cut.parts().map(|part| one(cluster, cut, part, namespace, owner, there)))
+    let there = cluster
+        .get::<types::Object>(CONFIG_MAP, namespace, &split.names().of(SeedPart::Stub))
+        .await?
+        .is_some();
+    let all = split.share_count() + 1;
+    let mut each = stream::iter(split.parts().map(|part| one(cluster, split, part, namespace, owner, there)))
         .buffer_unordered(CONCURRENT_WRITES);
     let (mut seen, mut written) = (0, 0);
     while let Some(wrote) = each.try_next().await? {
@@ -46,27 +48,31 @@ pub(super) async fn put(
 }
 
 /// Whether none is missing; what they hold is not looked at.
-pub(super) async fn are_there(cluster: &Cluster, cut: &Cut, namespace: &str) -> Result<bool, InstallError> {
-    let label = format!("{SEED}={}", cut.names().seed());
+pub(super) async fn are_there(
+    cluster: &Cluster,
+    split: &SplitExecutable,
+    namespace: &str,
+) -> Result<bool, InstallError> {
+    let label = format!("{SEED}={}", split.names().seed());
     let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
     let there = |part| {
-        let name = cut.names().of(part);
-        found.iter().any(|one| one.metadata.name() == name && !one.metadata.is_leaving())
+        let name = split.names().of(part);
+        found.iter().any(|one| one.metadata.name() == name && !one.metadata.is_terminating())
     };
-    Ok(cut.parts().all(there))
+    Ok(split.parts().all(there))
 }
 
 /// One piece; whether it had to be written. `look`: it may be there, so it is looked for before it is sent.
 async fn one(
     cluster: &Cluster,
-    cut: &Cut,
-    part: Part,
+    split: &SplitExecutable,
+    part: SeedPart,
     namespace: &str,
     owner: &OwnerReference,
     mut look: bool,
 ) -> Result<bool, InstallError> {
-    let name = cut.names().of(part);
-    let wanted = cut.config_map(part, namespace, Some(owner.clone()))?;
+    let name = split.names().of(part);
+    let wanted = split.config_map(part, namespace, Some(owner.clone()))?;
     let body = serde_json::to_vec(&wanted).expect("a ConfigMap is JSON");
     // Compared as it is read.
     let wanted: types::ConfigMap = serde_json::from_slice(&body).expect("a ConfigMap is one");
@@ -106,7 +112,7 @@ async fn one(
 fn is_same(found: &types::ConfigMap, wanted: &types::ConfigMap) -> bool {
     let owner = |map: &types::ConfigMap| map.metadata.owners().first().map(|owner| owner.uid.clone());
     found.immutable
-        && !found.metadata.is_leaving()
+        && !found.metadata.is_terminating()
         && found.binary_data == wanted.binary_data
         && wanted
             .metadata
@@ -114,7 +120,7 @@ fn is_same(found: &types::ConfigMap, wanted: &types::ConfigMap) -> bool {
             .iter()
             .flatten()
             .all(|(key, value)| found.metadata.label(key) == Some(value))
-        && found.metadata.annotation(PIECES) == wanted.metadata.annotation(PIECES)
+        && found.metadata.annotation(PART_COUNT) == wanted.metadata.annotation(PART_COUNT)
         && owner(found) == owner(wanted)
 }
 
@@ -126,9 +132,10 @@ mod tests {
     use super::*;
 
     fn map(owner: &str, content: &'static [u8]) -> types::ConfigMap {
-        let cut = Cut::new("larder", [Bytes::from_static(content)].into(), Bytes::new()).unwrap();
+        let split =
+            SplitExecutable::new("larder", [Bytes::from_static(content)].into(), Bytes::new()).unwrap();
         let owner = OwnerReference { uid: owner.into(), ..OwnerReference::default() };
-        let map = cut.config_map(Part::Piece(0), "pantry", Some(owner)).unwrap();
+        let map = split.config_map(SeedPart::Share(0), "pantry", Some(owner)).unwrap();
         serde_json::from_value(serde_json::to_value(map).unwrap()).unwrap()
     }
 

@@ -245,7 +245,7 @@ fn desired(quinistry: &Quinistry) -> usize {
 }
 
 fn presence(pod: &types::Pod) -> Presence {
-    if pod.metadata.is_leaving() {
+    if pod.metadata.is_terminating() {
         return Presence::Starting;
     }
     if pod.is_ready() {

@@ -25,7 +25,7 @@ use super::error::InstallError;
 use super::ownership;
 use crate::api::names::annotations::CARRIERS_TRIED;
 use crate::api::names::{
-    DEFINITION, OPERATOR, RESOURCE, cluster_wide, labels, operator_namespace, operator_selector,
+    DEFINITION_NAME, OPERATOR, RESOURCE, cluster_wide, labels, operator_namespace, operator_selector,
 };
 use crate::api::types::{self, Metadata as _};
 
@@ -89,7 +89,7 @@ pub async fn down(
     // So that what is raised next finds none of them on its way out.
     let began = Instant::now();
     for name in [operator_namespace(namespace), namespace.to_owned()] {
-        while is_leaving(cluster, &name).await? {
+        while is_terminating(cluster, &name).await? {
             if began.elapsed() > timeout {
                 removed.left.push(format!(
                     "namespace {name}, which is still going away; `kubectl describe` says why"
@@ -119,7 +119,7 @@ async fn remove(
             removed.left.push(format!("{words}, which {why}"));
             return Ok(RemovalOutcome::Foreign);
         }
-        if !found.metadata.is_leaving() {
+        if !found.metadata.is_terminating() {
             match cluster.delete(kind, namespace, &found.metadata).await? {
                 Deletion::Deleted => {}
                 Deletion::Missing => return Ok(RemovalOutcome::Absent),
@@ -268,9 +268,9 @@ async fn labels(
 /// Removes the definition, unless another resource uses it or another program has a share in it: with the
 /// definition would go all resources.
 async fn definition(cluster: &Cluster, removed: &mut UninstallReport) -> Result<(), InstallError> {
-    let left = |why: &str| format!("definition {DEFINITION}, {why}");
+    let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
     for _ in 0..MAX_DELETE_ATTEMPTS {
-        let found: Option<types::Object> = cluster.get(CRD, "", DEFINITION).await?;
+        let found: Option<types::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
         let Some(found) = found else { return Ok(()) };
         // After the definition was read: a resource that is created between the two is seen.
         match RemainingResources::list(cluster).await? {
@@ -293,7 +293,7 @@ async fn definition(cluster: &Cluster, removed: &mut UninstallReport) -> Result<
             Deletion::Changed => {}
             Deletion::Missing => return Ok(()),
             Deletion::Deleted => {
-                removed.gone.push(format!("definition {DEFINITION}"));
+                removed.gone.push(format!("definition {DEFINITION_NAME}"));
                 return Ok(());
             }
         }
@@ -316,7 +316,7 @@ async fn home(
     loop {
         let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
         let Some(found) = found else { return Ok(()) };
-        if found.metadata.is_leaving() {
+        if found.metadata.is_terminating() {
             removed.gone.push(format!("namespace {namespace}"));
             return Ok(());
         }
@@ -359,7 +359,7 @@ impl RemainingResources {
             ))),
             Ok(_) => Ok(Self::Known(cluster.list(QUINISTRY, "", "").await?)),
             Err(error) if error.is_missing() => {
-                let definition: Option<types::Object> = cluster.get(CRD, "", DEFINITION).await?;
+                let definition: Option<types::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
                 Ok(if definition.is_some() { Self::NotServed } else { Self::Known(Vec::new()) })
             }
             Err(error) => Err(error),
@@ -367,9 +367,9 @@ impl RemainingResources {
     }
 }
 
-async fn is_leaving(cluster: &Cluster, namespace: &str) -> Result<bool, InstallError> {
+async fn is_terminating(cluster: &Cluster, namespace: &str) -> Result<bool, InstallError> {
     let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
-    Ok(found.is_some_and(|found| found.metadata.is_leaving()))
+    Ok(found.is_some_and(|found| found.metadata.is_terminating()))
 }
 
 async fn until_gone(

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use crate::api::names::annotations::VERSION;
-use crate::crd::DEFINITION;
+use crate::crd::DEFINITION_YAML;
 
 /// The version of this program.
 pub const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -32,7 +32,7 @@ pub(super) fn of(object: &Value) -> Option<&str> {
 /// Returns the definition of this program, marked with its version.
 pub(super) fn definition() -> Value {
     let mut definition: Value =
-        serde_saphyr::from_str(DEFINITION).expect("the definition that is compiled in is YAML");
+        serde_saphyr::from_str(DEFINITION_YAML).expect("the definition that is compiled in is YAML");
     definition["metadata"]["annotations"][VERSION] = OWN_VERSION.into();
     definition
 }

@@ -22,7 +22,7 @@ use crate::api::names::managers;
 use crate::api::types;
 use crate::crd::Quinistry;
 use crate::lenient::Guarded;
-use crate::seed::{Cut, Part};
+use crate::seed::{SeedPart, SplitExecutable};
 
 /// Version of an object that is to be created by server-side apply: where there is one it has another
 /// version, as the first revision of etcd is never that of an object, and the apply is a conflict; where
@@ -58,7 +58,7 @@ pub(super) enum Applied {
 pub(super) async fn apply(
     client: &Client,
     quinistry: &Resource,
-    own: Option<&Cut>,
+    own: Option<&SplitExecutable>,
     observed: &Observed,
     action: &Action,
 ) -> Result<Applied, OperatorError> {
@@ -183,8 +183,8 @@ async fn stray(client: &Client, quinistry: &Resource, name: &str) -> Result<Opti
 async fn restore(
     client: &Client,
     quinistry: &Resource,
-    own: &Cut,
-    part: Part,
+    own: &SplitExecutable,
+    part: SeedPart,
     altered: Option<&str>,
 ) -> Result<Applied, OperatorError> {
     let namespace = quinistry.namespace();

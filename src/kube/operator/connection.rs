@@ -15,7 +15,7 @@ use tower::ServiceExt as _;
 use super::deadline::Timely;
 use super::error::OperatorError;
 use super::leader::{Fenced, Guarded, Leadership, UNDELIVERED};
-use crate::api::client::{ANSWER, client as over, connections, tcp};
+use crate::api::client::{RESPONSE_TIMEOUT, client as over, connections, tcp};
 use crate::api::kubeconfig;
 use crate::connector::connector;
 
@@ -34,5 +34,5 @@ fn make(mut config: Config, leadership: Arc<Leadership>) -> kube::Result<Client>
     let fenced = tcp.clone().map_response(move |stream| Fenced::new(stream, fence.clone()));
     let reads = connections(config.rustls_https_connector_with_connector(tcp)?);
     let writes = connections(config.rustls_https_connector_with_connector(fenced)?);
-    over(&config, Timely::new(Guarded::new(reads, writes, leadership), ANSWER))
+    over(&config, Timely::new(Guarded::new(reads, writes, leadership), RESPONSE_TIMEOUT))
 }

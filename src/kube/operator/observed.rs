@@ -15,7 +15,7 @@ use super::plan::Lacking;
 use super::resource::Identity;
 use super::rival::Rival;
 use crate::crd::Reason;
-use crate::seed::carrier::Running;
+use crate::seed::carrier::RunningImage;
 
 /// The questions that were asked beside the watches, in this order. Each is put once before a plan is carried out: an
 /// answer may leave as much open as there was.
@@ -61,7 +61,7 @@ pub(super) struct Observed {
     /// UIDs of those that do not hold what they should.
     pub altered: BTreeSet<String>,
     /// Images of running pods, on nodes where it was asked for them.
-    pub running: BTreeMap<String, Vec<Running>>,
+    pub running: BTreeMap<String, Vec<RunningImage>>,
     /// The operator's own executable.
     pub own: Own,
     /// Last question that was asked; those before it were asked too.

@@ -21,7 +21,7 @@ use crate::api::locks::lock;
 use crate::api::names::labels::{NAME, SEED};
 use crate::api::types;
 use crate::lenient::Guarded;
-use crate::seed::Cut;
+use crate::seed::SplitExecutable;
 
 /// How long the first list of a watch may take, rights included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ type Watch = (Arc<Cache<Part>>, Instant);
 /// The pieces of all seeds, and this operator's own executable as one.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    own: Option<Cut>,
+    own: Option<SplitExecutable>,
     hands_over: bool,
     /// Watches by namespace.
     watched: Mutex<HashMap<String, Watch>>,
@@ -43,17 +43,17 @@ pub(super) struct Pieces {
 // === impl Pieces ===
 
 impl Pieces {
-    pub(super) fn new(own: Option<Cut>, hands_over: bool) -> Self {
+    pub(super) fn new(own: Option<SplitExecutable>, hands_over: bool) -> Self {
         Self { own, hands_over, watched: Mutex::default(), sound: Mutex::default() }
     }
 
     /// This operator's executable as the seed of a resource.
-    pub(super) fn cut(&self, quinistry: &Resource) -> Option<Cut> {
+    pub(super) fn cut(&self, quinistry: &Resource) -> Option<SplitExecutable> {
         self.own.as_ref().map(|own| own.of(quinistry.name()))
     }
 
     pub(super) fn own(&self) -> Own {
-        let executable = self.own.as_ref().map(|own| (own.digest().clone(), own.pieces()));
+        let executable = self.own.as_ref().map(|own| (own.digest().clone(), own.share_count()));
         Own { executable, hands_over: self.hands_over }
     }
 
@@ -145,7 +145,11 @@ fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<Part>> {
 }
 
 /// Whether a piece holds what this executable does; nothing if it is gone.
-async fn is_sound(client: &Client, cut: &Cut, part: &Part) -> Result<Option<bool>, OperatorError> {
+async fn is_sound(
+    client: &Client,
+    cut: &SplitExecutable,
+    part: &Part,
+) -> Result<Option<bool>, OperatorError> {
     let maps: Api<Guarded<types::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let Some(found) =

@@ -27,7 +27,7 @@ use crate::api::names::labels::{NAME, RESOURCE, SEED};
 use crate::api::types;
 use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry, Reason};
 use crate::lenient::Guarded;
-use crate::seed::Names;
+use crate::seed::SeedNames;
 
 /// UID of a resource that does not exist yet. Nothing that is shown of it names this.
 const NO_UID: &str = "unknown";
@@ -136,7 +136,7 @@ pub async fn preview(
         observed.nodes.push(Arc::new(anywhere(quinistry)));
     }
     // It stands for all of them: as if they were there.
-    observed.parts = whole(quinistry, &Names::new(quinistry.name(), executable), pieces);
+    observed.parts = whole(quinistry, &SeedNames::new(quinistry.name(), executable), pieces);
     let plan = loop {
         observed.asked = match plan::plan(quinistry, &observed, Timestamp::now()) {
             Step::Carriers(nodes) => {
@@ -209,7 +209,7 @@ fn anywhere(quinistry: &Resource) -> Node {
     }
 }
 
-fn whole(quinistry: &Resource, names: &Names, pieces: usize) -> Vec<Arc<Part>> {
+fn whole(quinistry: &Resource, names: &SeedNames, pieces: usize) -> Vec<Arc<Part>> {
     let part = |part| Part {
         name: names.of(part),
         namespace: quinistry.namespace().into(),
@@ -221,5 +221,5 @@ fn whole(quinistry: &Resource, names: &Names, pieces: usize) -> Vec<Arc<Part>> {
         created: Timestamp::UNIX_EPOCH,
         deleting: false,
     };
-    Names::parts(pieces).map(|which| Arc::new(part(which))).collect()
+    SeedNames::parts(pieces).map(|which| Arc::new(part(which))).collect()
 }

@@ -20,11 +20,11 @@ pub const NONE: &str = "none";
 
 /// How the label's value begins on a node whose kubelet must forget pieces that were altered, followed by when that began,
 /// in seconds since the epoch. No pod of generation 0 is made there meanwhile.
-const RESTING: &str = "resting-";
+const RESTING_PREFIX: &str = "resting-";
 
 /// How many seconds a kubelet is given to forget. It keeps an immutable `ConfigMap` as long as there is a pod that refers
 /// to it, and a pod that follows at once refers to it before its predecessor is forgotten.
-const REST: i64 = 5;
+const REST_SECONDS: i64 = 5;
 
 /// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this order where
 /// nothing is known of a node's images.
@@ -80,7 +80,7 @@ pub fn sandboxes<'a>(images: impl Iterator<Item = &'a [String]>) -> Vec<String> 
 
 /// An image of a pod that runs on the node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Running {
+pub struct RunningImage {
     /// As the pod names it.
     pub image: String,
     /// The pod brings secrets to pull images with.
@@ -89,7 +89,7 @@ pub struct Running {
 
 /// A node's candidates, the best first: what the resource names, or what was seen there, or what is well known.
 #[must_use]
-pub fn candidates(named: &[String], sandboxes: &[String], running: &[Running]) -> Vec<String> {
+pub fn candidates(named: &[String], sandboxes: &[String], running: &[RunningImage]) -> Vec<String> {
     if !named.is_empty() {
         return named.to_vec();
     }
@@ -114,7 +114,7 @@ fn is_ours(image: &str) -> bool {
 
 /// What is known of a node.
 #[derive(Clone, Debug)]
-pub struct Candidate<'a> {
+pub struct CarrierNode<'a> {
     /// Its name.
     pub node: &'a str,
     /// Its label [`CARRIER`].
@@ -151,7 +151,7 @@ pub struct Assignment {
 /// Assigns carriers. `main` and `others` are those that are there already, which stay if they can: what moves without
 /// need is restarted without need.
 #[must_use]
-pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], now: i64) -> Assignment {
+pub fn assign(nodes: &[CarrierNode<'_>], main: Option<&str>, others: &[String], now: i64) -> Assignment {
     let main = main
         .filter(|main| nodes.is_empty() || nodes.iter().any(|node| fits(node, main)))
         .map(Into::into)
@@ -160,15 +160,15 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], no
     let Some(main) = main else { return Assignment::default() };
     let mut assignment = Assignment::default();
     for node in nodes {
-        if let Some(since) = node.label.and_then(|label| label.strip_prefix(RESTING)) {
+        if let Some(since) = node.label.and_then(|label| label.strip_prefix(RESTING_PREFIX)) {
             let since = since.parse().unwrap_or(i64::MIN);
-            if !node.busy && now.saturating_sub(since) >= REST {
+            if !node.busy && now.saturating_sub(since) >= REST_SECONDS {
                 assignment.labels.push((node.node.into(), None));
             }
             continue;
         }
         if node.refused {
-            assignment.labels.push((node.node.into(), Some(format!("{RESTING}{now}"))));
+            assignment.labels.push((node.node.into(), Some(format!("{RESTING_PREFIX}{now}"))));
             continue;
         }
         let mut known = node.images.iter().chain(others).chain([&main]);
@@ -181,7 +181,7 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], no
             Some(label) => known.find(|image| key(image) == label),
         };
         let next = match current {
-            Some(current) if node.failed == Some(current.as_str()) => after(node, current),
+            Some(current) if node.failed == Some(current.as_str()) => next_candidate(node, current),
             // A guess is as good as the main one.
             Some(current) if node.label.is_none() && node.seen && !node.images.contains(current) => {
                 node.images.first()
@@ -209,19 +209,19 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], no
     assignment
 }
 
-fn fits(node: &Candidate<'_>, image: &str) -> bool {
+fn fits(node: &CarrierNode<'_>, image: &str) -> bool {
     node.failed != Some(image)
         && (node.images.iter().any(|one| one == image) || (node.label.is_none() && !node.seen))
 }
 
 /// The candidate that follows one which failed; the first, if that is none of them.
-fn after<'a>(node: &'a Candidate<'_>, failed: &str) -> Option<&'a String> {
+fn next_candidate<'a>(node: &'a CarrierNode<'_>, failed: &str) -> Option<&'a String> {
     let place = node.images.iter().position(|image| image == failed);
     node.images.iter().skip(place.map_or(0, |place| place + 1)).find(|image| *image != failed)
 }
 
 /// The candidate that most nodes have, of two the one that is named better, and of those the first by name.
-fn most_common(nodes: &[Candidate<'_>]) -> Option<String> {
+fn most_common(nodes: &[CarrierNode<'_>]) -> Option<String> {
     let mut votes: BTreeMap<&String, (usize, std::cmp::Reverse<usize>)> = BTreeMap::new();
     for node in nodes {
         for (rank, image) in node.images.iter().enumerate().filter(|(_, image)| node.failed != Some(image)) {
@@ -238,10 +238,10 @@ fn most_common(nodes: &[Candidate<'_>]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn node<'a>(name: &'a str, images: &[&str]) -> Candidate<'a> {
+    fn node<'a>(name: &'a str, images: &[&str]) -> CarrierNode<'a> {
         let images = candidates(&[], &images.iter().map(ToString::to_string).collect::<Vec<_>>(), &[]);
         let seen = !images.iter().any(|image| image == WELL_KNOWN[0]);
-        Candidate {
+        CarrierNode {
             node: name,
             label: None,
             tried: None,
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn images_that_were_pulled_with_a_secret_or_from_us_are_no_candidates() {
-        let running = |image: &str, secret| Running { image: image.into(), secret };
+        let running = |image: &str, secret| RunningImage { image: image.into(), secret };
         let seen = [
             running("b:1", false),
             running("private:1", true),
@@ -326,7 +326,7 @@ mod tests {
     fn a_node_whose_carrier_fails_moves_on_until_there_is_none() {
         let images = ["a/pause:3", "b/pause:2"];
         let (second, nodes) = (key("b/pause:2"), |label, failed| {
-            let failing = Candidate { label, failed, ..node("n2", &images) };
+            let failing = CarrierNode { label, failed, ..node("n2", &images) };
             vec![node("n1", &["a/pause:3"]), failing]
         });
         let first = assign(&nodes(None, Some("a/pause:3")), Some("a/pause:3"), &[], 0);
@@ -353,7 +353,7 @@ mod tests {
         let assignment = assign(&nodes, None, &[], 0);
         assert_eq!((assignment.main.as_deref(), assignment.labels.len()), (Some("a/pause:3"), 0));
         let failing =
-            [node("n1", &["a/pause:3"]), Candidate { failed: Some("a/pause:3"), ..node("n2", &[]) }];
+            [node("n1", &["a/pause:3"]), CarrierNode { failed: Some("a/pause:3"), ..node("n2", &[]) }];
         let assignment = assign(&failing, Some("a/pause:3"), &[], 0);
         assert_eq!(assignment.labels, [("n2".to_owned(), Some(key(WELL_KNOWN[0])))]);
     }
@@ -366,14 +366,14 @@ mod tests {
 
     #[test]
     fn a_label_that_nobody_understands_is_replaced() {
-        let nodes = [Candidate { label: Some("0123456789"), ..node("n1", &["a/pause:3"]) }];
+        let nodes = [CarrierNode { label: Some("0123456789"), ..node("n1", &["a/pause:3"]) }];
         assert_eq!(assign(&nodes, Some("a/pause:3"), &[], 0).labels, [("n1".to_owned(), None)]);
     }
 
     #[test]
     fn a_node_whose_pod_refuses_sound_pieces_rests_until_they_are_forgotten() {
         let labels = |label, refused, busy, now| {
-            let node = Candidate { label, refused, busy, ..node("n1", &["a/pause:3"]) };
+            let node = CarrierNode { label, refused, busy, ..node("n1", &["a/pause:3"]) };
             assign(&[node], Some("a/pause:3"), &[], now).labels
         };
         let rests = [("n1".to_owned(), Some("resting-100".to_owned()))];

@@ -8,36 +8,37 @@ use memchr::memmem;
 use super::STUB;
 
 /// What a frame begins with. Followed by the stub's length, in four bytes of which the lowest is first, and the stub.
-const MARK: [u8; 16] = *b"quinistry stub\x9b\x01";
+const MARKER: [u8; 16] = *b"quinistry stub\x9b\x01";
 
 /// The longest stub that is believed.
-const LONGEST: usize = 64 * 1024;
+const MAX_STUB_BYTES: usize = 64 * 1024;
 
 /// The head of a frame.
-const HEAD: usize = MARK.len() + 4;
+const HEADER_BYTES: usize = MARKER.len() + 4;
 
-static FRAMED: [u8; HEAD + STUB.len()] = frame();
+static EMBEDDED_STUB: [u8; HEADER_BYTES + STUB.len()] = embed();
 
-const fn frame() -> [u8; HEAD + STUB.len()] {
-    let mut framed = [0; HEAD + STUB.len()];
-    let (mark, rest) = framed.split_at_mut(MARK.len());
-    mark.copy_from_slice(&MARK);
+const fn embed() -> [u8; HEADER_BYTES + STUB.len()] {
+    let mut embedded = [0; HEADER_BYTES + STUB.len()];
+    let (mark, rest) = embedded.split_at_mut(MARKER.len());
+    mark.copy_from_slice(&MARKER);
     let (length, stub) = rest.split_at_mut(4);
     #[expect(clippy::cast_possible_truncation, reason = "a stub is a few kilobytes")]
     length.copy_from_slice(&(STUB.len() as u32).to_le_bytes());
     stub.copy_from_slice(STUB);
-    framed
+    embedded
 }
 
 /// The stub in an executable of this program; none if it has none.
 #[must_use]
 pub fn stub_of(executable: &[u8]) -> Option<&[u8]> {
     // By this executable's own frame, so that it is really there, and there is no second one of the mark.
-    let mark = &black_box(&FRAMED)[..MARK.len()];
+    let mark = &black_box(&EMBEDDED_STUB)[..MARKER.len()];
     memmem::find_iter(executable, mark).find_map(|at| {
-        let length = executable.get(at + MARK.len()..at + HEAD)?.try_into().ok().map(u32::from_le_bytes)?;
-        let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST)?;
-        let stub = executable.get(at + HEAD..(at + HEAD).checked_add(length)?)?;
+        let length =
+            executable.get(at + MARKER.len()..at + HEADER_BYTES)?.try_into().ok().map(u32::from_le_bytes)?;
+        let length = usize::try_from(length).ok().filter(|length| *length <= MAX_STUB_BYTES)?;
+        let stub = executable.get(at + HEADER_BYTES..(at + HEADER_BYTES).checked_add(length)?)?;
         stub.starts_with(b"\x7fELF").then_some(stub)
     })
 }
@@ -48,14 +49,14 @@ mod tests {
 
     #[test]
     fn the_stub_is_found_in_an_executable() {
-        assert_eq!(stub_of(&FRAMED), Some(STUB));
+        assert_eq!(stub_of(&EMBEDDED_STUB), Some(STUB));
         let executable = std::fs::read("/proc/self/exe").unwrap();
         assert_eq!(stub_of(&executable), Some(STUB));
     }
 
     #[test]
     fn what_looks_like_a_frame_and_is_none_is_passed_over() {
-        let mut bytes = [&MARK[..], b"\xff\xff\xff\xff", b"x", &MARK, b"\x02\0\0\0ab", &MARK].concat();
+        let mut bytes = [&MARKER[..], b"\xff\xff\xff\xff", b"x", &MARKER, b"\x02\0\0\0ab", &MARKER].concat();
         assert_eq!(stub_of(&bytes), None);
         bytes.extend_from_slice(b"\x05\0\0\0\x7fELF!and more");
         assert_eq!(stub_of(&bytes), Some(&b"\x7fELF!"[..]));

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{Names, Part};
+use super::{SeedNames, SeedPart};
 
 /// Where the stub lies in the pod.
 const STUB: &str = "/quinistry-stub";
@@ -23,23 +23,23 @@ const SCRATCH: &str = "/quinistry-scratch";
 /// The command in place of the carrier's own; what `serve` is told follows as arguments.
 #[must_use]
 pub fn command(executable: &Digest) -> Vec<String> {
-    vec![format!("{STUB}/{}", Part::Stub.key()), executable.to_string(), PIECES.into(), SCRATCH.into()]
+    vec![format!("{STUB}/{}", SeedPart::Stub.key()), executable.to_string(), PIECES.into(), SCRATCH.into()]
 }
 
 /// The volumes of the pod.
 #[must_use]
-pub fn volumes(names: &Names, pieces: usize) -> Vec<Volume> {
-    let item = |part: Part, path: String| KeyToPath { key: part.key().into(), path, mode: None };
+pub fn volumes(names: &SeedNames, pieces: usize) -> Vec<Volume> {
+    let item = |part: SeedPart, path: String| KeyToPath { key: part.key().into(), path, mode: None };
     let stub = ConfigMapVolumeSource {
-        name: names.of(Part::Stub),
-        items: Some(vec![item(Part::Stub, Part::Stub.key().into())]),
+        name: names.of(SeedPart::Stub),
+        items: Some(vec![item(SeedPart::Stub, SeedPart::Stub.key().into())]),
         default_mode: Some(0o555),
         optional: None,
     };
     let sources = (0..pieces).map(|index| VolumeProjection {
         config_map: Some(ConfigMapProjection {
-            name: names.of(Part::Piece(index)),
-            items: Some(vec![item(Part::Piece(index), format!("{index:03}"))]),
+            name: names.of(SeedPart::Share(index)),
+            items: Some(vec![item(SeedPart::Share(index), format!("{index:03}"))]),
             optional: None,
         }),
         ..VolumeProjection::default()

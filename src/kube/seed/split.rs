@@ -16,33 +16,33 @@ use quinistry_quine::Executable;
 
 use super::STUB;
 use crate::api::names::APP;
-use crate::api::names::annotations::PIECES;
+use crate::api::names::annotations::PART_COUNT;
 use crate::api::names::labels::{APP_COMPONENT, APP_NAME, NAME, SEED};
 
 /// Length of a piece in bytes; the last one may be shorter. A `ConfigMap` may hold a mebibyte, and is a third longer on
 /// the wire.
-pub const PIECE: u64 = 768 * 1024;
+pub const SEED_PART_BYTES: u64 = 768 * 1024;
 
 /// The names of a seed's `ConfigMaps`, and what else follows from the resource and the executable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct SeedNames {
     resource: String,
     short: String,
 }
 
 /// One of the `ConfigMaps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum SeedPart {
     /// The program that puts the pieces together.
     Stub,
     /// A piece, counted from 0.
-    Piece(usize),
+    Share(usize),
 }
 
 /// An executable, cut.
 #[derive(Clone, Debug)]
-pub struct Cut {
-    names: Names,
+pub struct SplitExecutable {
+    names: SeedNames,
     executable: Content,
     digest: Digest,
     stub: Bytes,
@@ -50,7 +50,7 @@ pub struct Cut {
 
 // === impl Names ===
 
-impl Names {
+impl SeedNames {
     /// For a resource of that name and an executable of that digest.
     #[must_use]
     pub fn new(resource: &str, executable: &Digest) -> Self {
@@ -60,11 +60,11 @@ impl Names {
 
     /// The name of one of them: the resource's, the executable's and the piece's.
     #[must_use]
-    pub fn of(&self, part: Part) -> String {
+    pub fn of(&self, part: SeedPart) -> String {
         let Self { resource, short } = self;
         match part {
-            Part::Stub => format!("{resource}-seed-{short}-stub"),
-            Part::Piece(index) => format!("{resource}-seed-{short}-{index:03}"),
+            SeedPart::Stub => format!("{resource}-seed-{short}-stub"),
+            SeedPart::Share(index) => format!("{resource}-seed-{short}-{index:03}"),
         }
     }
 
@@ -83,29 +83,29 @@ impl Names {
     }
 
     /// All parts, if there are so many pieces.
-    pub fn parts(pieces: usize) -> impl Iterator<Item = Part> {
-        std::iter::once(Part::Stub).chain((0..pieces).map(Part::Piece))
+    pub fn parts(pieces: usize) -> impl Iterator<Item = SeedPart> {
+        std::iter::once(SeedPart::Stub).chain((0..pieces).map(SeedPart::Share))
     }
 }
 
-impl Part {
+impl SeedPart {
     /// The one key of its data.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
             Self::Stub => "stub",
-            Self::Piece(_) => "piece",
+            Self::Share(_) => "piece",
         }
     }
 }
 
 // === impl Cut ===
 
-impl Cut {
+impl SplitExecutable {
     /// Reads all of it once, for the digest.
     pub fn new(resource: &str, executable: Content, stub: Bytes) -> io::Result<Self> {
         let digest = executable.digest(Algorithm::Sha256)?;
-        Ok(Self { names: Names::new(resource, &digest), executable, digest, stub })
+        Ok(Self { names: SeedNames::new(resource, &digest), executable, digest, stub })
     }
 
     /// This very executable, whose stub is at hand.
@@ -116,7 +116,7 @@ impl Cut {
     /// The same executable for a resource of another name.
     #[must_use]
     pub fn of(&self, resource: &str) -> Self {
-        Self { names: Names::new(resource, &self.digest), ..self.clone() }
+        Self { names: SeedNames::new(resource, &self.digest), ..self.clone() }
     }
 
     /// The executable's digest, as in `spec.seed.executable`.
@@ -127,28 +127,28 @@ impl Cut {
 
     /// The names of its `ConfigMaps`.
     #[must_use]
-    pub const fn names(&self) -> &Names {
+    pub const fn names(&self) -> &SeedNames {
         &self.names
     }
 
     /// How many pieces there are.
     #[must_use]
-    pub fn pieces(&self) -> usize {
-        usize::try_from(self.executable.len().div_ceil(PIECE)).expect("what is cut has an address")
+    pub fn share_count(&self) -> usize {
+        usize::try_from(self.executable.len().div_ceil(SEED_PART_BYTES)).expect("what is cut has an address")
     }
 
     /// All parts.
-    pub fn parts(&self) -> impl Iterator<Item = Part> {
-        Names::parts(self.pieces())
+    pub fn parts(&self) -> impl Iterator<Item = SeedPart> {
+        SeedNames::parts(self.share_count())
     }
 
     /// The bytes of a part; none beyond the last piece.
-    pub fn bytes(&self, part: Part) -> io::Result<Vec<u8>> {
+    pub fn bytes(&self, part: SeedPart) -> io::Result<Vec<u8>> {
         match part {
-            Part::Stub => Ok(self.stub.to_vec()),
-            Part::Piece(index) => {
-                let begin = (index as u64).saturating_mul(PIECE).min(self.executable.len());
-                let end = begin.saturating_add(PIECE).min(self.executable.len());
+            SeedPart::Stub => Ok(self.stub.to_vec()),
+            SeedPart::Share(index) => {
+                let begin = (index as u64).saturating_mul(SEED_PART_BYTES).min(self.executable.len());
+                let end = begin.saturating_add(SEED_PART_BYTES).min(self.executable.len());
                 self.executable.slice(begin..end).to_bytes().map(|bytes| bytes.to_vec())
             }
         }
@@ -157,7 +157,7 @@ impl Cut {
     /// A part as it is applied. The owner is the resource; without one, before there is a resource, the operator adds it.
     pub fn config_map(
         &self,
-        part: Part,
+        part: SeedPart,
         namespace: &str,
         owner: Option<OwnerReference>,
     ) -> io::Result<ConfigMap> {
@@ -172,7 +172,7 @@ impl Cut {
                 name: Some(self.names.of(part)),
                 namespace: Some(namespace.into()),
                 labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
-                annotations: Some(BTreeMap::from([(PIECES.into(), self.pieces().to_string())])),
+                annotations: Some(BTreeMap::from([(PART_COUNT.into(), self.share_count().to_string())])),
                 owner_references: owner.map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
@@ -187,38 +187,42 @@ impl Cut {
 mod tests {
     use super::*;
 
-    fn cut(length: usize) -> (Vec<u8>, Cut) {
+    fn split(length: usize) -> (Vec<u8>, SplitExecutable) {
         let bytes: Vec<u8> = (0..length).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect();
-        let cut = Cut::new("larder", [bytes.clone().into()].into(), Bytes::from_static(b"stub")).unwrap();
-        (bytes, cut)
+        let split =
+            SplitExecutable::new("larder", [bytes.clone().into()].into(), Bytes::from_static(b"stub"))
+                .unwrap();
+        (bytes, split)
     }
 
     #[test]
     fn the_pieces_are_the_executable() {
-        let piece = usize::try_from(PIECE).unwrap();
+        let piece = usize::try_from(SEED_PART_BYTES).unwrap();
         for (length, pieces) in [(1, 1), (piece - 1, 1), (piece, 1), (piece + 1, 2), (3 * piece + 5, 4)] {
-            let (bytes, cut) = cut(length);
-            assert_eq!(cut.pieces(), pieces);
-            assert_eq!(cut.digest(), &Digest::sha256(&bytes));
-            let maps = (0..pieces).map(|index| cut.config_map(Part::Piece(index), "pantry", None).unwrap());
+            let (bytes, split) = split(length);
+            assert_eq!(split.share_count(), pieces);
+            assert_eq!(split.digest(), &Digest::sha256(&bytes));
+            let maps =
+                (0..pieces).map(|index| split.config_map(SeedPart::Share(index), "pantry", None).unwrap());
             let data: Vec<u8> = maps.flat_map(|map| map.binary_data.unwrap()["piece"].0.clone()).collect();
             assert!(data == bytes, "{length} bytes");
-            assert!(cut.bytes(Part::Piece(pieces)).unwrap().is_empty());
+            assert!(split.bytes(SeedPart::Share(pieces)).unwrap().is_empty());
         }
     }
 
     #[test]
     fn a_config_map_is_immutable_small_enough_and_named_by_content_and_index() {
-        let (bytes, cut) = cut(usize::try_from(PIECE).unwrap() + 1);
+        let (bytes, split) = split(usize::try_from(SEED_PART_BYTES).unwrap() + 1);
         let digest = Digest::sha256(&bytes);
         let short = &digest.hex()[..16];
-        let maps: Vec<_> = cut.parts().map(|part| cut.config_map(part, "pantry", None).unwrap()).collect();
+        let maps: Vec<_> =
+            split.parts().map(|part| split.config_map(part, "pantry", None).unwrap()).collect();
         let names: Vec<_> = maps.iter().map(|map| map.metadata.name.clone().unwrap()).collect();
         assert_eq!(names, ["stub", "000", "001"].map(|end| format!("larder-seed-{short}-{end}")));
         for map in &maps {
             assert_eq!(map.immutable, Some(true));
             assert_eq!(map.metadata.labels.as_ref().unwrap()[SEED], short);
-            assert_eq!(map.metadata.annotations.as_ref().unwrap()[PIECES], "2");
+            assert_eq!(map.metadata.annotations.as_ref().unwrap()[PART_COUNT], "2");
             // Base64, and the limit of the API server's database for one request.
             assert!(serde_json::to_vec(map).unwrap().len() < 1_500_000);
         }

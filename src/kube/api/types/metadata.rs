@@ -26,10 +26,10 @@ pub(crate) trait Metadata {
     }
 
     /// Returns the record of who has written which fields.
-    fn writers(&self) -> &[ManagedFieldsEntry];
+    fn managed_fields(&self) -> &[ManagedFieldsEntry];
 
     /// Returns true if the object is being deleted.
-    fn is_leaving(&self) -> bool;
+    fn is_terminating(&self) -> bool;
 }
 
 // === impl Metadata ===
@@ -55,11 +55,11 @@ impl Metadata for ObjectMeta {
         self.owner_references.as_deref().unwrap_or_default()
     }
 
-    fn writers(&self) -> &[ManagedFieldsEntry] {
+    fn managed_fields(&self) -> &[ManagedFieldsEntry] {
         self.managed_fields.as_deref().unwrap_or_default()
     }
 
-    fn is_leaving(&self) -> bool {
+    fn is_terminating(&self) -> bool {
         self.deletion_timestamp.is_some()
     }
 }

@@ -34,12 +34,12 @@ pub(crate) struct Container {
     pub name: String,
     pub image: String,
     pub image_pull_policy: String,
-    pub ports: Vec<Port>,
+    pub ports: Vec<ContainerPort>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Port {
+pub(crate) struct ContainerPort {
     #[serde(rename = "hostPort")]
     pub host: i32,
     #[serde(rename = "hostIP")]
@@ -69,12 +69,12 @@ pub(crate) struct NodeSelector {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct NodeSelectorTerm {
-    pub match_fields: Vec<Requirement>,
+    pub match_fields: Vec<FieldRequirement>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Requirement {
+pub(crate) struct FieldRequirement {
     pub key: String,
     pub values: Vec<String>,
 }
@@ -107,27 +107,27 @@ pub(crate) struct ContainerStatus {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ContainerState {
-    pub waiting: Option<Waiting>,
-    pub running: Option<Running>,
-    pub terminated: Option<Terminated>,
+    pub waiting: Option<StateWaiting>,
+    pub running: Option<StateRunning>,
+    pub terminated: Option<StateTerminated>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Waiting {
+pub(crate) struct StateWaiting {
     pub reason: String,
     pub message: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Running {
+pub(crate) struct StateRunning {
     pub started_at: Option<Time>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Terminated {
+pub(crate) struct StateTerminated {
     pub exit_code: i32,
     pub message: String,
 }

@@ -6,7 +6,7 @@ use super::observe::ObservedCluster;
 use super::{InstallRequest, PreflightFinding, nodes::names};
 use crate::api::types::{Metadata as _, Node, Pod};
 use crate::crd::Quinistry;
-use crate::seed::carrier::{self, Running};
+use crate::seed::carrier::{self, RunningImage};
 
 /// A node names no more images than this, and the smallest are missing then.
 const MAX_LISTED_IMAGES: usize = 50;
@@ -26,7 +26,7 @@ pub(super) fn findings(
     if !named.is_empty() {
         return of_named(&ours, &named);
     }
-    let mut running: BTreeMap<&str, Vec<Running>> = BTreeMap::new();
+    let mut running: BTreeMap<&str, Vec<RunningImage>> = BTreeMap::new();
     for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
         if let Some(node) = pod.spec.node_name.as_deref() {
             running.entry(node).or_default().extend(images(pod));
@@ -81,7 +81,7 @@ fn of_named(nodes: &[&Node], named: &[String]) -> Vec<PreflightFinding> {
     }]
 }
 
-fn images(pod: &Pod) -> impl Iterator<Item = Running> {
+fn images(pod: &Pod) -> impl Iterator<Item = RunningImage> {
     let secret = !pod.spec.image_pull_secrets.is_empty();
-    pod.spec.containers.iter().map(move |container| Running { image: container.image.clone(), secret })
+    pod.spec.containers.iter().map(move |container| RunningImage { image: container.image.clone(), secret })
 }

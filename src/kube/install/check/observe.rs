@@ -12,7 +12,7 @@ use super::InstallRequest;
 use super::rights::{self, Permission};
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::POD_SECURITY_ENFORCE;
-use crate::api::names::{DEFINITION, OPERATOR, operator_namespace};
+use crate::api::names::{DEFINITION_NAME, OPERATOR, operator_namespace};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::Quinistry;
 use crate::install::api::{CRD, Cluster, DEPLOYMENT, NAMESPACE, NODE, POD, QUINISTRY, ResourceKind};
@@ -90,7 +90,7 @@ pub(super) async fn observe(
     let policy = policy(cluster, place).await;
     let (operators, claim) = tokio::try_join!(operators::list(cluster), claim(cluster, namespace))?;
     let (foreign, operator_version) = foreign(cluster, namespace).await?;
-    let definition = readable(cluster.get(CRD, "", DEFINITION).await)?;
+    let definition = readable(cluster.get(CRD, "", DEFINITION_NAME).await)?;
     Ok(ObservedCluster {
         version: (version.major, version.minor),
         user,

@@ -3,7 +3,7 @@
 use super::observe::ObservedCluster;
 use super::{InstallRequest, PreflightFinding};
 use crate::api::names::labels::{NODE_ARCHITECTURE, RESOURCE};
-use crate::api::types::{Metadata as _, Pod, Port};
+use crate::api::types::{ContainerPort, Metadata as _, Pod};
 use crate::crd::Quinistry;
 
 /// How many holders are told.
@@ -74,7 +74,7 @@ pub(super) fn findings(
 }
 
 /// What of its ports is in our way: on all addresses, or on loopback.
-fn held(pod: &Pod) -> impl Iterator<Item = &Port> {
+fn held(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
     let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
     containers.flat_map(|container| &container.ports).filter(|port| {
         matches!(port.host_ip.as_str(), "" | "0.0.0.0" | "::" | "127.0.0.1")

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::types;
-use crate::seed::Cut;
+use crate::seed::SplitExecutable;
 
 fn payload() -> Payload {
-    let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
-    Payload { cut, digest: Digest::sha256(b"image"), architecture: "amd64", version: Some("1.2.3".into()) }
+    let split = SplitExecutable::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
+    Payload { split, digest: Digest::sha256(b"image"), architecture: "amd64", version: Some("1.2.3".into()) }
 }
 
 fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> types::Node {

@@ -15,7 +15,7 @@ use crate::crd::{NetworkMode, TaintEffect, Toleration, TolerationOperator};
 use crate::operator::identity::{self, CONTAINER_PORT};
 use crate::operator::resource::Resource;
 use crate::operator::select::LEFT_OUT;
-use crate::seed::{self, Names};
+use crate::seed::{self, SeedNames};
 
 /// User and group of the registry; the image's own, and numeric so that the kubelet can see that it is not root.
 const USER: i64 = 65532;
@@ -41,7 +41,7 @@ pub(super) fn pod(quinistry: &Resource, input: &Input<'_>) -> core::PodSpec {
         affinity: Some(affinity(carrier == Some(MAIN_CARRIER))),
         volumes: input
             .seed
-            .map(|seed| seed::pod::volumes(&Names::new(quinistry.name(), seed.executable), seed.pieces)),
+            .map(|seed| seed::pod::volumes(&SeedNames::new(quinistry.name(), seed.executable), seed.pieces)),
         tolerations: some_if_any(spec.tolerations.iter().map(toleration).collect()),
         image_pull_secrets: some_if_any(secrets),
         priority_class_name: some_if_said(&spec.priority_class_name),

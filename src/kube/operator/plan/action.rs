@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1 as apps;
 
 use crate::operator::observed::PodStart;
-use crate::seed::Part;
+use crate::seed::SeedPart;
 
 /// One thing to do. Each is harmless to repeat.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub(in crate::operator) enum Action {
     /// Make a seed's `ConfigMap` anew, of this operator's own executable.
     Restore {
         /// Which.
-        part: Part,
+        part: SeedPart,
         /// UID of the one in its place, which holds something else.
         altered: Option<String>,
     },

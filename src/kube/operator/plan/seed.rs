@@ -15,8 +15,8 @@ use crate::crd::Reason;
 use crate::operator::observed::{Node, Observed, Part as Found, Pod};
 use crate::operator::resource::Resource;
 use crate::operator::{build, select};
-use crate::seed::carrier::{self, Assignment, Candidate};
-use crate::seed::{Names, Part, exit};
+use crate::seed::carrier::{self, Assignment, CarrierNode};
+use crate::seed::{SeedNames, SeedPart, exit};
 
 /// Reasons of the kubelet for which a carrier cannot be used on a node, as it is not there or not for everybody.
 const NOT_THERE: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
@@ -32,14 +32,14 @@ pub(super) struct Seed<'a> {
     pub(super) executable: &'a Digest,
     /// Nothing while nobody says it.
     pub(super) pieces: Option<usize>,
-    names: Names,
+    names: SeedNames,
     /// This operator is that executable, so it can restore every piece.
     own: bool,
     /// What stands on generation 0 is somebody else's to raise.
     pub(super) handed_over: bool,
     pub(super) assignment: Assignment,
     /// Parts that should be there and are not, or that hold something else; with what is in their place.
-    broken: Vec<(Part, Option<&'a Found>)>,
+    broken: Vec<(SeedPart, Option<&'a Found>)>,
     observed: &'a Observed,
     quinistry: &'a Resource,
 }
@@ -53,7 +53,7 @@ impl<'a> Seed<'a> {
         now: Timestamp,
         executable: &'a Digest,
     ) -> Self {
-        let names = Names::new(quinistry.name(), executable);
+        let names = SeedNames::new(quinistry.name(), executable);
         let ours = observed.own.executable.as_ref().filter(|(digest, _)| digest == executable);
         let found: BTreeMap<&str, &Found> = observed
             .parts
@@ -65,10 +65,10 @@ impl<'a> Seed<'a> {
             .map(|(_, pieces)| *pieces)
             // The entry of the stub, without which nothing starts: another `ConfigMap` of such a name must
             // not add pieces.
-            .or_else(|| found.get(names.of(Part::Stub).as_str()).map(|stub| stub.pieces))
+            .or_else(|| found.get(names.of(SeedPart::Stub).as_str()).map(|stub| stub.pieces))
             .filter(|pieces| *pieces > 0)
             .or_else(|| found.values().map(|part| part.pieces).filter(|pieces| *pieces > 0).max());
-        let broken = pieces.into_iter().flat_map(Names::parts).filter_map(|part| {
+        let broken = pieces.into_iter().flat_map(SeedNames::parts).filter_map(|part| {
             let there = found.get(names.of(part).as_str()).copied();
             let sound = there.is_some_and(|there| !observed.altered.contains(&there.uid));
             (!sound).then_some((part, there))
@@ -217,14 +217,14 @@ fn assign(quinistry: &Resource, observed: &Observed, sound: bool, now: Timestamp
         observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN_CARRIER);
     let others: Vec<String> = keys.filter_map(image_of).map(Into::into).collect();
     let pods = pods(observed);
-    let nodes: Vec<Candidate<'_>> = observed
+    let nodes: Vec<CarrierNode<'_>> = observed
         .nodes
         .iter()
         .filter(|node| select::selects(&quinistry.spec, node))
         .map(|node| {
             let here = pods.on(&node.name);
             let running = observed.running.get(&node.name).map_or(&[][..], Vec::as_slice);
-            Candidate {
+            CarrierNode {
                 node: &node.name,
                 known: if named.is_empty() { &node.sandboxes } else { named },
                 label: node.labels.get(labels::CARRIER).map(String::as_str),

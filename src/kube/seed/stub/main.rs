@@ -34,7 +34,7 @@ mod sys;
 use core::convert::Infallible;
 use core::ffi::CStr;
 
-use line::Part::{Code, Digest, Name, Number, Text};
+use line::Fragment::{Code, Digest, Name, Number, Text};
 use line::fail;
 use sha256::Sha256;
 use sys::{Errno, File, Folder, Start};
@@ -43,10 +43,10 @@ use sys::{Errno, File, Folder, Start};
 const NAME: &CStr = c"quinistry";
 
 /// The program's own name, digest, folder of pieces and scratch folder: what comes before the arguments to pass on.
-const OWN: usize = 4;
+const OWN_ARGUMENTS: usize = 4;
 
 /// Large enough that system calls cost nothing beside the hashing, small enough for any stack.
-const BUFFER: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Called by the first instruction; gives the exit code.
 fn main(start: &Start) -> i32 {
@@ -71,7 +71,7 @@ fn run(start: &Start) -> Result<Infallible, i32> {
     let refused = match File::in_memory(NAME) {
         Ok(memory) => {
             assemble(pieces, &expected, &memory)?;
-            match start.execute(&memory, NAME, OWN) {
+            match start.execute(&memory, NAME, OWN_ARGUMENTS) {
                 refused @ (Errno::EACCES | Errno::EPERM) => refused,
                 errno => return Err(not_executed(errno, c"memory")),
             }
@@ -82,7 +82,7 @@ fn run(start: &Start) -> Result<Infallible, i32> {
     assemble(pieces, &expected, &writer)?;
     // What somebody may still write to is not executed.
     drop(writer);
-    Err(not_executed(start.execute(&reader, NAME, OWN), scratch))
+    Err(not_executed(start.execute(&reader, NAME, OWN_ARGUMENTS), scratch))
 }
 
 /// Two descriptors, for writing and for reading, of a new file in the scratch folder that has no name any more.
@@ -130,7 +130,7 @@ fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
         )
     })?;
     let mut hash = Sha256::new();
-    let mut buffer = [0; BUFFER];
+    let mut buffer = [0; BUFFER_BYTES];
     let mut count = 0;
     // Three digits name no more; and so many would not be stored anywhere.
     while count < 1000 {
@@ -162,7 +162,7 @@ fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
         }
     }
     if count == 0 {
-        return Err(fail(exit::NO_PIECES, &[Text("there is no piece 000 in "), Name(pieces), Text(RESTORE)]));
+        return Err(fail(exit::NO_PIECES, &[Text("there is no piece 000 in "), Name(pieces), Text(RESTORE_ADVICE)]));
     }
     let length = hash.length();
     let found = hash.finish();
@@ -183,12 +183,12 @@ fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
             Text(", "),
             Number(length),
             Text(" bytes"),
-            Text(RESTORE),
+            Text(RESTORE_ADVICE),
         ],
     ))
 }
 
-const RESTORE: &str = "; a ConfigMap was altered or is missing; the operator, or 'quinistry up', restores it";
+const RESTORE_ADVICE: &str = "; a ConfigMap was altered or is missing; the operator, or 'quinistry up', restores it";
 
 fn not_executed(errno: Errno, place: &CStr) -> i32 {
     let advice = match errno {

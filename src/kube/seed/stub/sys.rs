@@ -82,7 +82,7 @@ impl Start {
             let environment = self.arguments.add(self.count + 1);
             let path = c"".as_ptr() as usize;
             let result =
-                call(EXECVEAT, [file.0, path, arguments as usize, environment as usize, AT_EMPTY_PATH]);
+                system_call(EXECVEAT, [file.0, path, arguments as usize, environment as usize, AT_EMPTY_PATH]);
             *arguments = kept;
             result.err().unwrap_or(Errno(0))
         }
@@ -115,7 +115,7 @@ impl File {
         const MFD_CLOEXEC: usize = 1;
         const MFD_EXEC: usize = 0x10;
         // SAFETY: the kernel reads the name to its end.
-        let create = |flags| unsafe { call(MEMFD_CREATE, [name.as_ptr() as usize, flags, 0, 0, 0]) };
+        let create = |flags| unsafe { system_call(MEMFD_CREATE, [name.as_ptr() as usize, flags, 0, 0, 0]) };
         match create(MFD_CLOEXEC | MFD_EXEC) {
             // Before Linux 6.3 such a file could always be executed, and the flag that asks for it was an unknown one.
             Err(Errno::EINVAL) => create(MFD_CLOEXEC),
@@ -129,7 +129,7 @@ impl File {
         const READ: usize = number(0, 63);
         let (to, length) = (buffer.as_mut_ptr() as usize, buffer.len());
         // SAFETY: the kernel writes at most `length` bytes, and the buffer is ours alone.
-        again(|| unsafe { call(READ, [self.0, to, length, 0, 0]) })
+        retry_interrupted(|| unsafe { system_call(READ, [self.0, to, length, 0, 0]) })
     }
 
     /// Writes all of it.
@@ -142,7 +142,7 @@ impl Drop for File {
     fn drop(&mut self) {
         const CLOSE: usize = number(3, 57);
         // SAFETY: the number is this value's alone, and never used again. What a failure would say, `write` has said.
-        let _ = unsafe { call(CLOSE, [self.0, 0, 0, 0, 0]) };
+        let _ = unsafe { system_call(CLOSE, [self.0, 0, 0, 0, 0]) };
     }
 }
 
@@ -169,7 +169,7 @@ impl Folder {
     pub(crate) fn remove(&self, name: &CStr) -> Result<(), Errno> {
         const UNLINKAT: usize = number(263, 35);
         // SAFETY: the kernel reads the name to its end.
-        unsafe { call(UNLINKAT, [self.0.0, name.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+        unsafe { system_call(UNLINKAT, [self.0.0, name.as_ptr() as usize, 0, 0, 0]) }.map(drop)
     }
 }
 
@@ -178,11 +178,11 @@ fn open_at(folder: usize, path: &CStr, flags: usize, mode: usize) -> Result<File
     const O_CLOEXEC: usize = 0o200_0000;
     let arguments = [folder, path.as_ptr() as usize, flags | O_CLOEXEC, mode, 0];
     // SAFETY: the kernel reads the path to its end.
-    again(|| unsafe { call(OPENAT, arguments) }).map(File)
+    retry_interrupted(|| unsafe { system_call(OPENAT, arguments) }).map(File)
 }
 
 /// Writes to standard error. If that fails, nobody is there to be told.
-pub(crate) fn say(bytes: &[u8]) {
+pub(crate) fn write_stderr(bytes: &[u8]) {
     let _ = write(2, bytes);
 }
 
@@ -191,7 +191,7 @@ fn write(file: usize, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         let (from, length) = (bytes.as_ptr() as usize, bytes.len());
         // SAFETY: the kernel reads at most `length` bytes.
-        let written = again(|| unsafe { call(WRITE, [file, from, length, 0, 0]) })?;
+        let written = retry_interrupted(|| unsafe { system_call(WRITE, [file, from, length, 0, 0]) })?;
         // Nothing written and no error: the kernel does not do that to a file, and asking for ever helps nobody.
         bytes = bytes.get(written..).filter(|_| written > 0).ok_or(Errno(5))?;
     }
@@ -203,7 +203,7 @@ pub(crate) fn exit(code: i32) -> ! {
     const EXIT_GROUP: usize = number(231, 94);
     loop {
         // SAFETY: takes nothing of ours, and does not return.
-        let _ = unsafe { call(EXIT_GROUP, [code.cast_unsigned() as usize, 0, 0, 0, 0]) };
+        let _ = unsafe { system_call(EXIT_GROUP, [code.cast_unsigned() as usize, 0, 0, 0, 0]) };
     }
 }
 
@@ -247,7 +247,7 @@ const fn number(x86_64: usize, aarch64: usize) -> usize {
 }
 
 /// A signal whose handler returns may interrupt a call, which then is made again.
-fn again(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+fn retry_interrupted(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
     loop {
         match attempt() {
             Err(Errno::EINTR) => {}
@@ -259,7 +259,7 @@ fn again(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Err
 /// # Safety
 ///
 /// As the system call's.
-unsafe fn call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
+unsafe fn system_call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
     let result: usize;
     // SAFETY: the kernel's calling convention: it keeps all registers but these, and the stack. What it does to memory is
     // the caller's to answer for; without `nomem` the compiler assumes that it may read and write what has escaped.

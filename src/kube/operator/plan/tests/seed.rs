@@ -3,7 +3,7 @@
 use super::*;
 use crate::crd::QuinistrySpec;
 use crate::operator::observed::{Asked, Holding, Own};
-use crate::seed::{Names, Part as Which, carrier};
+use crate::seed::{SeedNames, SeedPart as Which, carrier};
 
 const PIECES: usize = 2;
 
@@ -33,7 +33,7 @@ impl World {
     }
 
     fn add(&mut self, executable: &Digest, pieces: usize, which: Which) {
-        let names = Names::new("larder", executable);
+        let names = SeedNames::new("larder", executable);
         self.counter += 1;
         self.observed.parts.push(Arc::new(Part {
             name: names.of(which),
@@ -50,7 +50,7 @@ impl World {
 
     /// All pieces of an executable.
     fn bring(&mut self, executable: &Digest) {
-        for which in Names::parts(PIECES) {
+        for which in SeedNames::parts(PIECES) {
             self.add(executable, PIECES, which);
         }
     }
@@ -64,7 +64,7 @@ impl World {
 fn generation_0_comes_first_and_the_next_pulls_from_it() {
     let (quinistry, mut world) = own();
     let order = world.play(&quinistry);
-    let pieces = ["restore Stub", "restore Piece(0)", "restore Piece(1)"];
+    let pieces = ["restore Stub", "restore Share(0)", "restore Piece(1)"];
     let sets = ["+larder-gen0", "+larder", "+larder-gen2"];
     assert_eq!(order, [&pieces[..], &sets[..]].concat());
     let plan = world.settle(&quinistry);
@@ -114,7 +114,7 @@ fn a_lost_or_altered_piece_is_restored_and_pods_that_run_are_left_alone() {
     let lost = world.observed.parts.remove(0);
     let altered = world.observed.parts[0].uid.clone();
     world.observed.altered.insert(altered);
-    assert_eq!(world.play(&quinistry), ["restore Stub", "restore Piece(0)"]);
+    assert_eq!(world.play(&quinistry), ["restore Stub", "restore Share(0)"]);
     assert!(world.observed.parts.iter().any(|part| part.name == lost.name));
     assert_eq!(world.pods(), before);
 }
@@ -133,7 +133,7 @@ fn pods_that_started_with_an_altered_piece_make_way_until_their_kubelet_has_forg
     });
     world.now = at(100);
     let plan = world.plan(&quinistry);
-    assert_eq!(applied(&plan), ["restore Piece(0)"], "first the piece");
+    assert_eq!(applied(&plan), ["restore Share(0)"], "first the piece");
     world.obey(&plan);
     // A pod that follows at once would get the same from its kubelet.
     let plan = world.plan(&quinistry);
@@ -245,7 +245,7 @@ fn nodes_whose_carrier_fails_are_strangers_until_they_were_asked() {
     assert_eq!(world.plan(&quinistry).strangers, ["node-3"]);
     world.observed.running.insert(
         "node-3".into(),
-        vec![carrier::Running { image: "registry.example.com/proxy:1".into(), secret: false }],
+        vec![carrier::RunningImage { image: "registry.example.com/proxy:1".into(), secret: false }],
     );
     let plan = world.plan(&quinistry);
     assert!(plan.strangers.is_empty());
@@ -301,8 +301,9 @@ fn a_new_executable_replaces_generation_after_generation_and_old_pieces_go_last(
     world.bring(&theirs);
     let order = world.play(&upgrade);
     assert_eq!(&order[..3], ["+larder-gen0", "+larder", "+larder-gen2"]);
-    let old = Names::new("larder", &executable("ours"));
-    let dropped: Vec<String> = Names::parts(PIECES).map(|part| format!("drop {}", old.of(part))).collect();
+    let old = SeedNames::new("larder", &executable("ours"));
+    let dropped: Vec<String> =
+        SeedNames::parts(PIECES).map(|part| format!("drop {}", old.of(part))).collect();
     assert_eq!(&order[3..], dropped);
     assert_eq!(world.settle(&upgrade).words.ready.status, "True");
 }
