@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::cluster::{self, ClusterArgs, InstallArgs};
 use super::output::{self, OutputFormatArgs};
-use crate::install::check::{InstallRequest, Level, PreflightFinding, check};
+use crate::install::InstallRequest;
+use crate::install::check::{Level, PreflightFinding, check};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -37,14 +38,14 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let (options, payload) = (self.install.options(), self.install.payload()?);
         let namespace = &self.install.namespace;
-        let question = InstallRequest { namespace, options: &options, payload: &payload, downgrade: false };
-        let (place, findings) = cluster::run("nothing was changed", async {
+        let request = InstallRequest { namespace, options: &options, payload: &payload };
+        let (identity, findings) = cluster::run("nothing was changed", async {
             let cluster = self.cluster.connect_to_read().await?;
-            Ok((cluster.place().to_string(), check(&cluster, &question).await?))
+            Ok((cluster.identity().to_string(), check(&cluster, &request, false).await?))
         })?;
         let passes = findings.iter().all(|finding| finding.level != Level::Fail);
         output::print(if self.output.is_json() {
-            output::document(&CheckReport { cluster: &place, namespace, passes, findings: &findings })?
+            output::document(&CheckReport { cluster: &identity, namespace, passes, findings: &findings })?
         } else {
             let colours = cluster::colours_of_stdout();
             let mut text = String::new();

@@ -139,7 +139,7 @@ impl InstallArgs {
 
     pub(super) fn payload(&self) -> anyhow::Result<Payload> {
         Ok(match &self.binary {
-            None => Payload::own(names::RESOURCE)?,
+            None => Payload::of_this_executable(names::RESOURCE)?,
             Some(path) => Payload::of_file(names::RESOURCE, path, self.digest.clone())?,
         })
     }

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::cluster::{self, ClusterArgs};
 use super::output;
 use crate::install::api::Cluster;
-use crate::install::status::{Renewals, StatusSnapshot, look};
+use crate::install::status::{Renewals, StatusSnapshot, read_snapshots};
 use crate::install::tree::{Colours, draw};
 
 /// Time between two observations with --watch.
@@ -63,7 +63,7 @@ impl Args {
     }
 
     async fn once(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
-        let snapshots = look(cluster, self.namespace.as_deref(), &mut Renewals::default()).await?;
+        let snapshots = read_snapshots(cluster, self.namespace.as_deref(), &mut Renewals::default()).await?;
         match self.output {
             StatusFormat::Json => super::print(output::document(&snapshots)?)?,
             StatusFormat::Text => super::print(self.text(&snapshots, cluster::colours_of_stdout()))?,
@@ -78,7 +78,7 @@ impl Args {
         let mut last = String::new();
         let mut renewals = Renewals::default();
         loop {
-            let text = match look(cluster, self.namespace.as_deref(), &mut renewals).await {
+            let text = match read_snapshots(cluster, self.namespace.as_deref(), &mut renewals).await {
                 Ok(snapshots) if self.output == StatusFormat::Json => output::line(&snapshots)?,
                 Ok(snapshots) => self.text(&snapshots, cluster::colours_of_stdout()),
                 // The API server may be back soon.

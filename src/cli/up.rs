@@ -10,12 +10,12 @@ use super::cluster::{self, ClusterArgs, InstallArgs, LiveText};
 use crate::crd::DEFINITION_YAML;
 use crate::escape;
 use crate::install::api::Cluster;
-use crate::install::check::{InstallRequest, Level, check};
-use crate::install::install::{InstallProgress, InstallRequest, raise};
-use crate::install::render::everything;
+use crate::install::check::{Level, check};
 use crate::install::status::StatusSnapshot;
 use crate::install::tree::{draw, short};
-use crate::install::{InstallError, Payload, ResourceOptions, names, yaml};
+use crate::install::{
+    InstallError, InstallProgress, InstallRequest, InstallWait, install, names, render, yaml,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -59,38 +59,34 @@ enum RenderFormat {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (options, payload) = (self.install.options(), self.install.payload()?);
+        let request =
+            InstallRequest { namespace: &self.install.namespace, options: &options, payload: &payload };
         if self.dry_run {
-            return cluster::run("nothing was changed", self.print(&options, &payload));
+            return cluster::run("nothing was changed", self.print(&request));
         }
-        cluster::run("run it again to go on", self.raise(&options, &payload))
+        cluster::run("run it again to go on", self.install(&request))
     }
 
-    async fn raise(&self, options: &ResourceOptions, payload: &Payload) -> anyhow::Result<()> {
+    async fn install(&self, request: &InstallRequest<'_>) -> anyhow::Result<()> {
         let began = Instant::now();
         let cluster = self.cluster.connect_to_change().await?;
         let mut live = LiveText::new();
-        self.check(&cluster, options, payload, &live).await?;
-        let order = InstallRequest {
-            namespace: &self.install.namespace,
-            options,
-            payload,
-            wait: self.wait,
-            timeout: Duration::from_secs(self.timeout),
-        };
+        self.check(&cluster, request, &live).await?;
+        let wait = InstallWait { for_all_generations: self.wait, timeout: Duration::from_secs(self.timeout) };
         let colours = live.colours;
-        let raised = raise(&cluster, &order, &mut |news| match news {
-            InstallProgress::Done(words) => live.print_line(&format!("done  {words}")),
-            InstallProgress::Doing(words) => live.show_activity(&words),
-            InstallProgress::StatusSnapshot(snapshot) => live.update(&draw(snapshot, colours)),
+        let installed = install(&cluster, request, wait, &mut |progress| match progress {
+            InstallProgress::StepDone(step) => live.print_line(&format!("done  {step}")),
+            InstallProgress::StepRunning(step) => live.show_activity(&step),
+            InstallProgress::Snapshot(snapshot) => live.update(&draw(snapshot, colours)),
         })
         .await;
         live.finish();
         let seconds = began.elapsed().as_secs_f64();
-        super::print(match raised? {
+        super::print(match installed? {
             Some(snapshot) => done(&snapshot, seconds),
             None => format!(
                 "generation 0 and the operator are there after {seconds:.1} s; `quinistry status --namespace {}` shows the rest\n",
-                self.install.namespace
+                request.namespace
             ),
         })
     }
@@ -99,17 +95,10 @@ impl Args {
     async fn check(
         &self,
         cluster: &Cluster,
-        options: &ResourceOptions,
-        payload: &Payload,
+        request: &InstallRequest<'_>,
         live: &LiveText,
     ) -> anyhow::Result<()> {
-        let question = InstallRequest {
-            namespace: &self.install.namespace,
-            options,
-            payload,
-            downgrade: self.downgrade,
-        };
-        let findings = check(cluster, &question).await?;
+        let findings = check(cluster, request, self.downgrade).await?;
         for finding in findings.iter().filter(|finding| finding.level != Level::Ok) {
             live.print_line(&cluster::finding_line(finding, live.colours));
         }
@@ -122,9 +111,8 @@ impl Args {
         Ok(())
     }
 
-    async fn print(&self, options: &ResourceOptions, payload: &Payload) -> anyhow::Result<()> {
-        let namespace = &self.install.namespace;
-        let objects = match self.look(options, payload).await {
+    async fn print(&self, request: &InstallRequest<'_>) -> anyhow::Result<()> {
+        let objects = match self.render(request).await {
             Ok(objects) => objects,
             // A request that the cluster contradicts must not be rendered without the cluster.
             Err(error @ InstallError::Refused(_)) => return Err(error.into()),
@@ -132,7 +120,7 @@ impl Args {
                 let error = anyhow::Error::from(error);
                 let error = super::sanitize(&format!("{error:#}"));
                 eprintln!("quinistry: cannot read the cluster ({error}); using default carrier images");
-                everything(None, namespace, options, payload).await?
+                render(None, request).await?
             }
         };
         let mut out = std::io::stdout().lock();
@@ -146,9 +134,10 @@ impl Args {
         }
     }
 
-    async fn look(&self, options: &ResourceOptions, payload: &Payload) -> Result<Vec<Value>, InstallError> {
+    /// Renders the objects for the nodes and the resource of the cluster.
+    async fn render(&self, request: &InstallRequest<'_>) -> Result<Vec<Value>, InstallError> {
         let cluster = self.cluster.connect_to_change().await?;
-        everything(Some(&cluster), &self.install.namespace, options, payload).await
+        render(Some(&cluster), request).await
     }
 }
 

@@ -4,7 +4,7 @@ use crate::crd::Reason;
 
 /// What to do about it; none where there is nothing to do.
 #[must_use]
-pub const fn remedy(reason: Reason) -> Option<&'static str> {
+pub const fn advice_for(reason: Reason) -> Option<&'static str> {
     use Reason as R;
     Some(match reason {
         R::AllProven
@@ -85,9 +85,9 @@ mod tests {
         for reason in reasons {
             let row = page.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
             let row = row.unwrap_or_else(|| panic!("{reason} has no row in docs/conditions.md"));
-            let advice = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-            let nothing = advice.starts_with("nothing") || advice == "wait";
-            assert_eq!(remedy(reason).is_none(), nothing, "{reason}: {advice}");
+            let documented = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            let nothing = documented.starts_with("nothing") || documented == "wait";
+            assert_eq!(advice_for(reason).is_none(), nothing, "{reason}: {documented}");
         }
     }
 }

@@ -41,7 +41,7 @@ pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    place: Arc<ClusterIdentity>,
+    identity: Arc<ClusterIdentity>,
     /// Time for which an API server that answers 429 or 503 is asked again.
     retry_timeout: Duration,
     notice: Notice,
@@ -50,7 +50,7 @@ pub struct Cluster {
 // The client and the notice have nothing to show.
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Cluster").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
@@ -91,8 +91,8 @@ impl Cluster {
 
     /// Returns the names of this cluster.
     #[must_use]
-    pub fn place(&self) -> &ClusterIdentity {
-        &self.place
+    pub fn identity(&self) -> &ClusterIdentity {
+        &self.identity
     }
 
     /// For what takes a client of its own.
@@ -108,7 +108,7 @@ impl Cluster {
         namespace: &str,
         name: &str,
     ) -> Result<Option<T>, InstallError> {
-        let what = || format!("read {}", kind.words(namespace, name));
+        let what = || format!("read {}", kind.display_name(namespace, name));
         match self.request(&ApiRequest::read(&kind.path(namespace, name)), what).await {
             Err(error) if error.is_missing() => Ok(None),
             result => result.map(Some),
@@ -188,7 +188,7 @@ impl Cluster {
         let what = || format!("read {path}");
         let text = self.send(&ApiRequest::read(path).accepting(accept), what).await?;
         serde_json::from_str(&text)
-            .map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.place))
+            .map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.identity))
     }
 
     /// Asks a question that is put as an object, such as whether one may do something.
@@ -206,7 +206,7 @@ impl Cluster {
     ) -> Result<T, InstallError> {
         let path = format!("{}?fieldManager={}", kind.path(namespace, ""), managers::UP);
         self.request(&ApiRequest::new(Verb::Create, &path, body), || {
-            format!("create {}", kind.words(namespace, name))
+            format!("create {}", kind.display_name(namespace, name))
         })
         .await
     }
@@ -227,7 +227,7 @@ impl Cluster {
         body: Vec<u8>,
     ) -> Result<Value, InstallError> {
         let path = format!("{}?fieldManager={}&force=true", kind.path(namespace, name), managers::UP);
-        let what = || format!("apply {}", kind.words(namespace, name));
+        let what = || format!("apply {}", kind.display_name(namespace, name));
         let query = ApiRequest::new(Verb::Apply, &path, body);
         let mut tries = 0;
         loop {
@@ -248,7 +248,7 @@ impl Cluster {
         change: &Value,
     ) -> Result<(), InstallError> {
         let path = format!("{}?fieldManager={}", kind.path(namespace, name), managers::UP);
-        let what = || format!("change {}", kind.words(namespace, name));
+        let what = || format!("change {}", kind.display_name(namespace, name));
         self.request::<IgnoredAny>(&ApiRequest::new(Verb::Merge, &path, bytes(change)), what).await.map(drop)
     }
 
@@ -268,7 +268,7 @@ impl Cluster {
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid, "resourceVersion": version},
         });
-        let what = || format!("delete {}", kind.words(namespace, name));
+        let what = || format!("delete {}", kind.display_name(namespace, name));
         let path = kind.path(namespace, name);
         match self.request::<IgnoredAny>(&ApiRequest::new(Verb::Delete, &path, bytes(&options)), what).await {
             Ok(_) => Ok(Deletion::Deleted),

@@ -1,6 +1,6 @@
 //! Check: whether generation zero can be raised here, and what will be left out. Changes nothing.
 //!
-//! `observe` asks the API server, all else is pure: one finding per question, each with what to do. Called by the command
+//! `observe` asks the API server, all else is pure: one finding per request, each with what to do. Called by the command
 //! line, for `check` and before anything else by `up`.
 
 mod carriers;
@@ -15,9 +15,9 @@ use kube::ResourceExt as _;
 use observe::ObservedCluster;
 use serde::Serialize;
 
+use super::InstallRequest;
 use super::api::Cluster;
 use super::error::InstallError;
-use super::{Payload, ResourceOptions};
 use crate::api::names::RESOURCE;
 use crate::crd::{OLDEST_KUBERNETES, Quinistry};
 
@@ -52,20 +52,7 @@ pub struct PreflightFinding {
     pub details: Vec<String>,
 }
 
-/// What is asked about.
-#[derive(Clone, Copy, Debug)]
-pub struct InstallRequest<'a> {
-    /// Where the resource is, or will be.
-    pub namespace: &'a str,
-    /// What a person wishes.
-    pub options: &'a ResourceOptions,
-    /// What will be shipped.
-    pub payload: &'a Payload,
-    /// Whether an older version may replace a newer one.
-    pub downgrade: bool,
-}
-
-// === impl Finding ===
+// === impl PreflightFinding ===
 
 impl PreflightFinding {
     fn new(level: Level, subject: &'static str, text: impl Into<String>) -> Self {
@@ -88,26 +75,32 @@ impl PreflightFinding {
 /// All findings, in the order in which they matter. (Client required.)
 pub async fn check(
     cluster: &Cluster,
-    question: &InstallRequest<'_>,
+    request: &InstallRequest<'_>,
+    allows_downgrade: bool,
 ) -> Result<Vec<PreflightFinding>, InstallError> {
-    let observed = observe::observe(cluster, question).await?;
-    Ok(findings(&observed, question))
+    let observed = observe::observe(cluster, request.namespace).await?;
+    Ok(findings(&observed, request, allows_downgrade))
 }
 
-fn findings(observed: &ObservedCluster, question: &InstallRequest<'_>) -> Vec<PreflightFinding> {
-    let before = own(observed, question.namespace);
-    let mut all = vec![PreflightFinding::ok("cluster", observed.place.as_str()), version(&observed.version)];
-    all.extend([rights(observed), resource(observed, question)]);
+fn findings(
+    observed: &ObservedCluster,
+    request: &InstallRequest<'_>,
+    allows_downgrade: bool,
+) -> Vec<PreflightFinding> {
+    let before = current_resource(observed, request.namespace);
+    let mut all =
+        vec![PreflightFinding::ok("cluster", observed.cluster.as_str()), version(&observed.version)];
+    all.extend([rights(observed), resource(observed, request)]);
     all.extend(objects::ownership(observed));
-    all.extend(objects::versions(observed, question));
-    all.extend(operators::findings(observed, question));
-    all.push(pod_security(observed, question.namespace));
+    all.extend(objects::versions(observed, request, allows_downgrade));
+    all.extend(operators::findings(observed, request));
+    all.push(pod_security(observed, request.namespace));
     if !observed.missing.iter().any(|right| right.verb == "list" && right.resource == "nodes") {
-        all.extend(nodes::findings(&observed.nodes, question.payload.architecture));
+        all.extend(nodes::findings(&observed.nodes, request.payload.architecture));
     }
-    all.extend(carriers::findings(observed, question, before));
+    all.extend(carriers::findings(observed, request, before));
     all.push(pulls(observed));
-    all.extend(ports::findings(observed, question, before));
+    all.extend(ports::findings(observed, request, before));
     if !observed.missing.is_empty() {
         // What could not be read looks as if it were in order.
         all.retain(|finding| {
@@ -118,7 +111,7 @@ fn findings(observed: &ObservedCluster, question: &InstallRequest<'_>) -> Vec<Pr
 }
 
 /// The resource that is there already.
-fn own<'a>(observed: &'a ObservedCluster, namespace: &str) -> Option<&'a Quinistry> {
+fn current_resource<'a>(observed: &'a ObservedCluster, namespace: &str) -> Option<&'a Quinistry> {
     let mut resources = observed.resources.iter();
     resources.find(|one| one.name_any() == RESOURCE && one.namespace().as_deref() == Some(namespace))
 }
@@ -127,12 +120,12 @@ fn version(version: &(String, String)) -> PreflightFinding {
     // Some add a plus to what they have changed.
     let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
     let (major, minor) = (number(&version.0), number(&version.1));
-    let told = format!("Kubernetes {}.{}", version.0, version.1);
+    let version = format!("Kubernetes {}.{}", version.0, version.1);
     let (oldest_major, oldest_minor) = OLDEST_KUBERNETES;
     if (major, minor) >= OLDEST_KUBERNETES {
-        PreflightFinding::ok(API_SERVER_SUBJECT, told)
+        PreflightFinding::ok(API_SERVER_SUBJECT, version)
     } else {
-        let text = format!("{told} is too old: {oldest_major}.{oldest_minor} or newer is needed");
+        let text = format!("{version} is too old: {oldest_major}.{oldest_minor} or newer is needed");
         PreflightFinding::fail(API_SERVER_SUBJECT, text)
     }
 }
@@ -142,7 +135,7 @@ fn rights(observed: &ObservedCluster) -> PreflightFinding {
     if observed.missing.is_empty() {
         return PreflightFinding::ok("rights", format!("{who} may do all of it"));
     }
-    let all = rights::words(&observed.missing);
+    let all = rights::summaries(&observed.missing);
     let named = &all[..all.len().min(MAX_NAMED_PERMISSIONS)];
     let more = all.len() - named.len();
     let more = if more == 0 {
@@ -157,16 +150,16 @@ fn rights(observed: &ObservedCluster) -> PreflightFinding {
     PreflightFinding { details: all, ..PreflightFinding::fail("rights", text) }
 }
 
-fn resource(observed: &ObservedCluster, question: &InstallRequest<'_>) -> PreflightFinding {
-    let namespace = question.namespace;
-    let before = own(observed, namespace);
-    if let Some(text) = question.options.contradiction(before) {
+fn resource(observed: &ObservedCluster, request: &InstallRequest<'_>) -> PreflightFinding {
+    let namespace = request.namespace;
+    let before = current_resource(observed, namespace);
+    if let Some(text) = request.options.contradiction(before) {
         return PreflightFinding::fail("resource", text);
     }
     let Some(before) = before else {
         return PreflightFinding::ok("resource", format!("{namespace}/{RESOURCE} will be made"));
     };
-    let new = question.payload.digest.as_str();
+    let new = request.payload.digest.as_str();
     if before.spec.digest.as_deref() == Some(new) {
         PreflightFinding::ok("resource", format!("{namespace}/{RESOURCE} is there, with this executable"))
     } else {

@@ -24,7 +24,7 @@ pub struct ClusterIdentity {
     pub plugin: Option<String>,
 }
 
-// === impl Place ===
+// === impl ClusterIdentity ===
 
 impl ClusterIdentity {
     /// Finds the context in a kubeconfig. Fails with the names that there are, if it does not hold the wanted
@@ -32,11 +32,14 @@ impl ClusterIdentity {
     pub(super) fn of(file: &Kubeconfig, wanted: Option<&str>) -> Result<Self, InstallError> {
         let current = file.current_context.as_deref().filter(|name| !name.is_empty());
         let Some(name) = wanted.or(current) else {
-            let why = format!("the kubeconfig names no current context; {}", known(file));
+            let why = format!("the kubeconfig names no current context; {}", known_contexts(file));
             return Err(InstallError::Cluster(why));
         };
         let Some(context) = file.contexts.iter().find(|context| context.name == name) else {
-            return Err(InstallError::Cluster(format!("context {name:?} does not exist; {}", known(file))));
+            return Err(InstallError::Cluster(format!(
+                "context {name:?} does not exist; {}",
+                known_contexts(file)
+            )));
         };
         let cluster = context.context.as_ref().map(|context| context.cluster.clone());
         let user = context.context.as_ref().and_then(|context| context.user.as_ref());
@@ -63,7 +66,7 @@ impl fmt::Display for ClusterIdentity {
     }
 }
 
-fn known(file: &Kubeconfig) -> String {
+fn known_contexts(file: &Kubeconfig) -> String {
     let mut names: Vec<&str> = file.contexts.iter().map(|context| context.name.as_str()).collect();
     names.sort_unstable();
     match names.len() {
@@ -80,9 +83,9 @@ fn known(file: &Kubeconfig) -> String {
 }
 
 /// Explains why an exec plugin did not supply credentials, without its output, which may hold them.
-pub(super) fn plugin_failure(error: &kube::client::AuthError, place: &ClusterIdentity) -> Option<String> {
+pub(super) fn plugin_failure(error: &kube::client::AuthError, identity: &ClusterIdentity) -> Option<String> {
     use kube::client::AuthError as A;
-    let command = place.plugin.as_deref().unwrap_or("without a command");
+    let command = identity.plugin.as_deref().unwrap_or("without a command");
     let shown = Path::new(command).display();
     Some(match error {
         A::AuthExecStart(error) if error.kind() == std::io::ErrorKind::NotFound => format!(
@@ -119,30 +122,30 @@ mod tests {
 
     #[test]
     fn a_place_names_context_and_cluster() {
-        let mut place = ClusterIdentity::of(&file("pantry"), None).unwrap();
-        place.server = "https://192.0.2.1".into();
-        assert_eq!(place.to_string(), "cluster stove (context pantry, https://192.0.2.1)");
-        assert_eq!(place.plugin.as_deref(), Some("oven-login"));
-        let place = ClusterIdentity::of(&file("pantry"), Some("cellar")).unwrap();
-        assert_eq!(place.to_string(), "cluster cellar ()");
-        assert_eq!(place.plugin, None);
+        let mut identity = ClusterIdentity::of(&file("pantry"), None).unwrap();
+        identity.server = "https://192.0.2.1".into();
+        assert_eq!(identity.to_string(), "cluster stove (context pantry, https://192.0.2.1)");
+        assert_eq!(identity.plugin.as_deref(), Some("oven-login"));
+        let identity = ClusterIdentity::of(&file("pantry"), Some("cellar")).unwrap();
+        assert_eq!(identity.to_string(), "cluster cellar ()");
+        assert_eq!(identity.plugin, None);
     }
 
     #[test]
     fn an_unknown_context_lists_those_there_are() {
-        let told =
+        let error_of =
             |current: &str, wanted| ClusterIdentity::of(&file(current), wanted).unwrap_err().to_string();
-        let text = told("pantry", Some("attic"));
+        let text = error_of("pantry", Some("attic"));
         assert!(text.contains("\"attic\" does not exist; there are: cellar, pantry"), "{text}");
-        assert!(told("gone", None).contains("\"gone\" does not exist; there are: cellar, pantry"));
-        assert!(told("", None).contains("no current context; there are: cellar, pantry"));
+        assert!(error_of("gone", None).contains("\"gone\" does not exist; there are: cellar, pantry"));
+        assert!(error_of("", None).contains("no current context; there are: cellar, pantry"));
     }
 
     #[test]
     fn a_missing_plugin_is_named() {
-        let place = ClusterIdentity::of(&file("pantry"), None).unwrap();
+        let identity = ClusterIdentity::of(&file("pantry"), None).unwrap();
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        let text = plugin_failure(&kube::client::AuthError::AuthExecStart(missing), &place).unwrap();
+        let text = plugin_failure(&kube::client::AuthError::AuthExecStart(missing), &identity).unwrap();
         assert!(text.contains("oven-login") && text.contains("not installed"), "{text}");
     }
 }

@@ -60,12 +60,12 @@ pub enum InstallError {
     },
 }
 
-// === impl UpError ===
+// === impl InstallError ===
 
 impl InstallError {
-    /// Creates the error of a request to that place.
-    pub(super) fn api(what: impl Into<String>, error: &kube::Error, place: &ClusterIdentity) -> Self {
-        Self::Api { what: what.into(), why: explain(error, place), code: refusal_code(error) }
+    /// Creates the error of a request to that identity.
+    pub(super) fn api(what: impl Into<String>, error: &kube::Error, identity: &ClusterIdentity) -> Self {
+        Self::Api { what: what.into(), why: explain(error, identity), code: refusal_code(error) }
     }
 
     /// Returns the HTTP status with which the API server refused a request; `None` if it did not answer.

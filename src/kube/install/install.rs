@@ -1,4 +1,4 @@
-//! Raise: everything in order, each step of which may have been done before, by an earlier run that was interrupted or by
+//! Raise: everything in request, each step of which may have been done before, by an earlier run that was interrupted or by
 //! another one at the same moment. (Client required.)
 //!
 //! First what the operator stands on, at last the operator. Its image comes from generation 0, which is raised here only
@@ -17,7 +17,7 @@ use super::api::{CRD, Cluster, DEPLOYMENT, LEASE, NAMESPACE, QUINISTRY};
 use super::error::InstallError;
 use super::manifests::{self, OperatorParameters};
 use super::status::{self, StatusSnapshot};
-use super::{Payload, ResourceOptions, ownership, seed_parts, tree, version};
+use super::{InstallRequest, ownership, seed_parts, tree, version};
 use crate::api::conditions::ESTABLISHED;
 use crate::api::names::labels::APP_MANAGED_BY;
 use crate::api::names::{DEFINITION_NAME, OPERATOR, RESOURCE, managers, operator_namespace};
@@ -37,18 +37,12 @@ const DEFINITION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How old a renewal of the operator's Lease may be. It is renewed every two seconds.
 const MAX_RENEWAL_AGE: SignedDuration = SignedDuration::from_secs(15);
 
-/// What is to be raised.
+/// The generations that an installation waits for, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct InstallRequest<'a> {
-    /// Where.
-    pub namespace: &'a str,
-    /// How.
-    pub options: &'a ResourceOptions,
-    /// What.
-    pub payload: &'a Payload,
-    /// Also wait until every generation is proven.
-    pub wait: bool,
-    /// How long generation 0, and then the rest, may take.
+pub struct InstallWait {
+    /// True to wait until every generation is proven; false for generation 0 alone.
+    pub for_all_generations: bool,
+    /// Time limit of generation 0, and once more of the other generations.
     pub timeout: Duration,
 }
 
@@ -56,59 +50,63 @@ pub struct InstallRequest<'a> {
 #[derive(Debug)]
 pub enum InstallProgress<'a> {
     /// A step is done.
-    Done(String),
+    StepDone(String),
     /// A step is under way.
-    Doing(String),
+    StepRunning(String),
     /// How far the generations are.
-    StatusSnapshot(&'a StatusSnapshot),
+    Snapshot(&'a StatusSnapshot),
 }
 
 type InstallProgressFn<'a> = &'a mut dyn FnMut(InstallProgress<'_>);
 
 /// Raises it all. The last picture, if it was waited for.
-pub async fn raise(
+pub async fn install(
     cluster: &Cluster,
-    order: &InstallRequest<'_>,
+    request: &InstallRequest<'_>,
+    wait: InstallWait,
     report: InstallProgressFn<'_>,
 ) -> Result<Option<StatusSnapshot>, InstallError> {
-    definition(cluster).await?;
-    report(InstallProgress::Done("definition".into()));
-    namespaces(cluster, order.namespace).await?;
-    for object in manifests::rights(order.namespace) {
+    apply_definition(cluster).await?;
+    report(InstallProgress::StepDone("definition".into()));
+    apply_namespaces(cluster, request.namespace).await?;
+    for object in manifests::rights(request.namespace) {
         cluster.apply(&object).await?;
     }
-    report(InstallProgress::Done("namespaces, account and rights".into()));
-    let resource = resource(cluster, order).await?;
-    let split = &order.payload.split;
-    let owned = owner(&resource);
-    let written = seed_parts::put(cluster, split, order.namespace, &owned, |done, all| {
-        report(InstallProgress::Doing(format!("pieces of the executable: {done} of {all}")));
+    report(InstallProgress::StepDone("namespaces, account and rights".into()));
+    let resource = ensure_resource(cluster, request).await?;
+    let split = &request.payload.split;
+    let owned = owner_reference(&resource);
+    let written = seed_parts::write_all(cluster, split, request.namespace, &owned, |done, all| {
+        report(InstallProgress::StepRunning(format!("parts of the executable: {done} of {all}")));
     });
     let written = written.await?;
-    report(InstallProgress::Done(format!(
-        "{} pieces of the executable, {written} of them written",
+    report(InstallProgress::StepDone(format!(
+        "{} parts of the executable, {written} of them written",
         split.share_count() + 1
     )));
-    let quinistry = specify(cluster, order).await?;
-    report(InstallProgress::Done(format!("Quinistry {}/{RESOURCE}", order.namespace)));
-    seed(cluster, order, &quinistry, report).await?;
-    report(InstallProgress::Done("generation 0".into()));
-    let place = OperatorParameters {
-        namespace: order.namespace,
-        architecture: order.payload.architecture,
-        port: *order.options.ports(Some(&quinistry)).start(),
-        digest: &order.payload.digest,
-        version: order.payload.version.as_deref(),
+    let quinistry = apply_resource(cluster, request).await?;
+    report(InstallProgress::StepDone(format!("Quinistry {}/{RESOURCE}", request.namespace)));
+    raise_generation_zero(cluster, request, &quinistry, wait.timeout, report).await?;
+    report(InstallProgress::StepDone("generation 0".into()));
+    let parameters = OperatorParameters {
+        namespace: request.namespace,
+        architecture: request.payload.architecture,
+        port: *request.options.ports(Some(&quinistry)).start(),
+        digest: &request.payload.digest,
+        version: request.payload.version.as_deref(),
     };
-    cluster.apply(&manifests::operator(&place)).await?;
-    report(InstallProgress::Done("operator".into()));
-    if order.wait { wait(cluster, order, report).await.map(Some) } else { Ok(None) }
+    cluster.apply(&manifests::operator(&parameters)).await?;
+    report(InstallProgress::StepDone("operator".into()));
+    if !wait.for_all_generations {
+        return Ok(None);
+    }
+    wait_until_proven(cluster, request, wait.timeout, report).await.map(Some)
 }
 
 /// The definition, until it is served.
-async fn definition(cluster: &Cluster) -> Result<(), InstallError> {
+async fn apply_definition(cluster: &Cluster) -> Result<(), InstallError> {
     let there: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
-    if applies_definition(there.as_ref()) {
+    if needs_definition(there.as_ref()) {
         cluster.apply(&version::definition()).await?;
     }
     let began = Instant::now();
@@ -134,14 +132,14 @@ async fn definition(cluster: &Cluster) -> Result<(), InstallError> {
 
 /// Returns true if the definition is to be applied: a newer one is never lowered, and one of a Helm release
 /// that has all that this program needs is left to it.
-fn applies_definition(there: Option<&Value>) -> bool {
+fn needs_definition(there: Option<&Value>) -> bool {
     let Some(there) = there else { return true };
     let is_helms = ownership::release(there).is_some();
     let is_enough = is_helms && version::covers(there, &version::definition());
     !version::is_newer_definition(there) && !is_enough
 }
 
-async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), InstallError> {
+async fn apply_namespaces(cluster: &Cluster, namespace: &str) -> Result<(), InstallError> {
     for (name, level) in manifests::namespaces(namespace) {
         let found: Option<types::Object> = cluster.get(NAMESPACE, "", &name).await?;
         if found.as_ref().is_some_and(|found| found.metadata.is_terminating()) {
@@ -155,16 +153,16 @@ async fn namespaces(cluster: &Cluster, namespace: &str) -> Result<(), InstallErr
 }
 
 /// The resource as it is, made if there is none. One that is there is not touched before its pieces are complete.
-async fn resource(cluster: &Cluster, order: &InstallRequest<'_>) -> Result<Quinistry, InstallError> {
+async fn ensure_resource(cluster: &Cluster, request: &InstallRequest<'_>) -> Result<Quinistry, InstallError> {
     let began = Instant::now();
     loop {
-        if let Some(found) = read(cluster, order.namespace).await? {
+        if let Some(found) = read_resource(cluster, request.namespace).await? {
             return Ok(found);
         }
-        let wanted = order.options.resource(order.namespace, order.payload, None);
+        let wanted = request.options.resource(request.namespace, request.payload, None);
         let body = serde_json::to_vec(&wanted).expect("a value is JSON");
-        match cluster.create::<Value>(QUINISTRY, order.namespace, RESOURCE, body).await {
-            Ok(made) => return understood(made),
+        match cluster.create::<Value>(QUINISTRY, request.namespace, RESOURCE, body).await {
+            Ok(made) => return parse_resource(made),
             Err(error) if error.is_conflict() => {}
             // One of several API servers may not know the definition yet.
             Err(error) if error.is_missing() && began.elapsed() < DEFINITION_TIMEOUT => {
@@ -176,21 +174,21 @@ async fn resource(cluster: &Cluster, order: &InstallRequest<'_>) -> Result<Quini
 }
 
 /// The specification that is wished, beside what the resource says already.
-async fn specify(cluster: &Cluster, order: &InstallRequest<'_>) -> Result<Quinistry, InstallError> {
-    let before = read(cluster, order.namespace).await?;
-    if let Some(text) = order.options.contradiction(before.as_ref()) {
+async fn apply_resource(cluster: &Cluster, request: &InstallRequest<'_>) -> Result<Quinistry, InstallError> {
+    let before = read_resource(cluster, request.namespace).await?;
+    if let Some(text) = request.options.contradiction(before.as_ref()) {
         return Err(InstallError::Refused(text));
     }
-    let wanted = order.options.resource(order.namespace, order.payload, before.as_ref());
-    understood(cluster.apply(&wanted).await?)
+    let wanted = request.options.resource(request.namespace, request.payload, before.as_ref());
+    parse_resource(cluster.apply(&wanted).await?)
 }
 
-async fn read(cluster: &Cluster, namespace: &str) -> Result<Option<Quinistry>, InstallError> {
+async fn read_resource(cluster: &Cluster, namespace: &str) -> Result<Option<Quinistry>, InstallError> {
     let found: Option<Value> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
-    found.map(understood).transpose()
+    found.map(parse_resource).transpose()
 }
 
-fn understood(object: Value) -> Result<Quinistry, InstallError> {
+fn parse_resource(object: Value) -> Result<Quinistry, InstallError> {
     status::read(object).ok_or_else(|| {
         InstallError::Refused(format!(
             "Quinistry {RESOURCE} has a specification that this version does not understand; use a newer quinistry"
@@ -199,25 +197,34 @@ fn understood(object: Value) -> Result<Quinistry, InstallError> {
 }
 
 /// Generation 0, by the operator if there is one, else by ourselves.
-async fn seed(
+async fn raise_generation_zero(
     cluster: &Cluster,
-    order: &InstallRequest<'_>,
+    request: &InstallRequest<'_>,
     quinistry: &Quinistry,
+    timeout: Duration,
     report: InstallProgressFn<'_>,
 ) -> Result<(), InstallError> {
     let began = Instant::now();
     let mut renewal = None;
     let (mut snapshot, mut trouble) = (StatusSnapshot::of(quinistry), None);
-    while began.elapsed() < order.timeout {
+    while began.elapsed() < timeout {
         let pass = Instant::now();
         // An operator takes pieces that no resource names for old ones; these may have come before their resource.
-        if !seed_parts::are_there(cluster, &order.payload.split, order.namespace).await? {
-            seed_parts::put(cluster, &order.payload.split, order.namespace, &owner(quinistry), |_, _| {})
-                .await?;
+        if !seed_parts::exist(cluster, &request.payload.split, request.namespace).await? {
+            seed_parts::write_all(
+                cluster,
+                &request.payload.split,
+                request.namespace,
+                &owner_reference(quinistry),
+                |_, _| {},
+            )
+            .await?;
         }
-        let (rolled_out, seen) = if is_operated(cluster, order.namespace, &mut renewal).await? {
-            let Some(now) = read(cluster, order.namespace).await? else { return Err(gone(order.namespace)) };
-            (is_seeded(&now), StatusSnapshot::of(&now))
+        let (rolled_out, seen) = if is_operator_alive(cluster, request.namespace, &mut renewal).await? {
+            let Some(now) = read_resource(cluster, request.namespace).await? else {
+                return Err(resource_deleted(request.namespace));
+            };
+            (is_generation_zero_ready(&now), StatusSnapshot::of(&now))
         } else {
             match zero::raise(cluster.client(), quinistry).await {
                 Ok(zero) => {
@@ -233,7 +240,7 @@ async fn seed(
             }
         };
         snapshot = status::with_nodes(cluster, quinistry, seen).await?;
-        report(InstallProgress::StatusSnapshot(&snapshot));
+        report(InstallProgress::Snapshot(&snapshot));
         if rolled_out {
             return Ok(());
         }
@@ -244,17 +251,17 @@ async fn seed(
     }
     Err(InstallError::Timeout {
         what: "generation 0 does not serve on all nodes".into(),
-        after: order.timeout,
+        after: timeout,
         why: tree::summary(&snapshot),
     })
 }
 
-fn owner(quinistry: &Quinistry) -> OwnerReference {
+fn owner_reference(quinistry: &Quinistry) -> OwnerReference {
     quinistry.controller_owner_ref(&()).expect("the API server gives names and UIDs")
 }
 
 /// Whether the operator says that generation 0 is what is wanted now.
-fn is_seeded(quinistry: &Quinistry) -> bool {
+fn is_generation_zero_ready(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let zero = status.generations.iter().find(|one| one.generation == 0);
     status.observed_generation >= quinistry.metadata.generation.unwrap_or_default()
@@ -263,23 +270,23 @@ fn is_seeded(quinistry: &Quinistry) -> bool {
 }
 
 /// Whether an operator is at work. Its clock may be another one than ours, so a Lease that changes says so too.
-async fn is_operated(
+async fn is_operator_alive(
     cluster: &Cluster,
     namespace: &str,
     renewal: &mut Option<String>,
 ) -> Result<bool, InstallError> {
-    let place = operator_namespace(namespace);
-    let deployment = cluster.get::<Value>(DEPLOYMENT, &place, OPERATOR);
-    let lease = cluster.get::<Value>(LEASE, &place, OPERATOR);
+    let home = operator_namespace(namespace);
+    let deployment = cluster.get::<Value>(DEPLOYMENT, &home, OPERATOR);
+    let lease = cluster.get::<Value>(LEASE, &home, OPERATOR);
     let (deployment, lease) = tokio::try_join!(deployment, lease)?;
     if deployment.is_some_and(|one| one["status"]["availableReplicas"].as_i64() >= Some(1)) {
         return Ok(true);
     }
-    Ok(lease.is_some_and(|lease| is_renewed(&lease["spec"], renewal, Timestamp::now())))
+    Ok(lease.is_some_and(|lease| is_lease_renewed(&lease["spec"], renewal, Timestamp::now())))
 }
 
-fn is_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) -> bool {
-    // Given back in good order.
+fn is_lease_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) -> bool {
+    // Given back in good request.
     if lease["holderIdentity"].as_str().unwrap_or_default().is_empty() {
         return false;
     }
@@ -291,42 +298,43 @@ fn is_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) -> boo
 }
 
 /// Until every generation is proven.
-async fn wait(
+async fn wait_until_proven(
     cluster: &Cluster,
-    order: &InstallRequest<'_>,
+    request: &InstallRequest<'_>,
+    timeout: Duration,
     report: InstallProgressFn<'_>,
 ) -> Result<StatusSnapshot, InstallError> {
     let began = Instant::now();
     let mut renewal = None;
     loop {
-        let Some(quinistry) = read(cluster, order.namespace).await? else {
-            return Err(gone(order.namespace));
+        let Some(quinistry) = read_resource(cluster, request.namespace).await? else {
+            return Err(resource_deleted(request.namespace));
         };
         let snapshot = status::with_nodes(cluster, &quinistry, StatusSnapshot::of(&quinistry)).await?;
-        report(InstallProgress::StatusSnapshot(&snapshot));
-        let meant = quinistry.spec.digest.as_deref() == Some(order.payload.digest.as_str());
-        if !meant {
+        report(InstallProgress::Snapshot(&snapshot));
+        let is_requested = quinistry.spec.digest.as_deref() == Some(request.payload.digest.as_str());
+        if !is_requested {
             let text = format!(
                 "Quinistry {}/{RESOURCE} was changed to another digest meanwhile: another `up` ships another executable",
-                order.namespace
+                request.namespace
             );
             return Err(InstallError::Refused(text));
         }
         // What nobody looks after any more may be what it was when somebody did.
-        let operated = is_operated(cluster, order.namespace, &mut renewal).await?;
-        if snapshot.ready && operated {
+        let is_operated = is_operator_alive(cluster, request.namespace, &mut renewal).await?;
+        if snapshot.ready && is_operated {
             return Ok(snapshot);
         }
-        if began.elapsed() > order.timeout {
-            let place = operator_namespace(order.namespace);
-            let why = if operated {
+        if began.elapsed() > timeout {
+            let home = operator_namespace(request.namespace);
+            let why = if is_operated {
                 tree::summary(&snapshot)
             } else {
-                format!("the operator is not available; `kubectl --namespace {place} describe pods` says why")
+                format!("the operator is not available; `kubectl --namespace {home} describe pods` says why")
             };
             return Err(InstallError::Timeout {
                 what: "not all generations are proven".into(),
-                after: order.timeout,
+                after: timeout,
                 why,
             });
         }
@@ -334,7 +342,7 @@ async fn wait(
     }
 }
 
-fn gone(namespace: &str) -> InstallError {
+fn resource_deleted(namespace: &str) -> InstallError {
     InstallError::Refused(format!(
         "Quinistry {namespace}/{RESOURCE} was deleted meanwhile; run this again to have it back"
     ))
@@ -349,34 +357,34 @@ mod tests {
 
     #[test]
     fn a_definition_is_never_lowered_and_a_releases_is_left_alone() {
-        assert!(applies_definition(None));
+        assert!(needs_definition(None));
         let ours = version::definition();
-        assert!(applies_definition(Some(&ours)));
+        assert!(needs_definition(Some(&ours)));
         let mut newer = ours.clone();
         newer["metadata"]["annotations"][annotations::VERSION] = "999.0.0".into();
-        assert!(!applies_definition(Some(&newer)));
+        assert!(!needs_definition(Some(&newer)));
         let mut helms = ours;
         helms["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "shelf"});
-        assert!(!applies_definition(Some(&helms)));
+        assert!(!needs_definition(Some(&helms)));
         let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
         helms.pointer_mut(schema).unwrap().as_object_mut().unwrap().remove("suspend");
-        assert!(applies_definition(Some(&helms)), "it lacks a field");
+        assert!(needs_definition(Some(&helms)), "it lacks a field");
     }
 
     #[test]
     fn a_lease_that_is_renewed_tells_of_an_operator() {
         let now: Timestamp = "2025-01-01T12:00:00Z".parse().unwrap();
         let lease = |time: &str| json!({"holderIdentity": "cook", "renewTime": time});
-        let renewed = |time: &str| is_renewed(&lease(time), &mut None, now);
+        let renewed = |time: &str| is_lease_renewed(&lease(time), &mut None, now);
         assert!(renewed("2025-01-01T11:59:50.123456Z"));
         assert!(!renewed("2025-01-01T11:59:40.000000Z"));
         // Of a clock that is an hour late, but ticks.
         let mut before = None;
-        assert!(!is_renewed(&lease("2025-01-01T11:00:00.000000Z"), &mut before, now));
-        assert!(is_renewed(&lease("2025-01-01T11:00:02.000000Z"), &mut before, now));
-        assert!(!is_renewed(&lease("2025-01-01T11:00:02.000000Z"), &mut before, now));
+        assert!(!is_lease_renewed(&lease("2025-01-01T11:00:00.000000Z"), &mut before, now));
+        assert!(is_lease_renewed(&lease("2025-01-01T11:00:02.000000Z"), &mut before, now));
+        assert!(!is_lease_renewed(&lease("2025-01-01T11:00:02.000000Z"), &mut before, now));
         let free = json!({"holderIdentity": "", "renewTime": "2025-01-01T12:00:00.000000Z"});
-        assert!(!is_renewed(&free, &mut None, now));
-        assert!(!is_renewed(&json!({}), &mut None, now));
+        assert!(!is_lease_renewed(&free, &mut None, now));
+        assert!(!is_lease_renewed(&json!({}), &mut None, now));
     }
 }

@@ -76,46 +76,46 @@ pub fn namespaces(namespace: &str) -> [(String, &'static str); 2] {
 /// The operator's account and rights.
 #[must_use]
 pub fn rights(namespace: &str) -> Vec<Value> {
-    let place = operator_namespace(namespace);
-    let wide = cluster_wide(namespace);
+    let home = operator_namespace(namespace);
+    let cluster_wide_name = cluster_wide(namespace);
     let lease = format!("{OPERATOR}-lease");
-    let object = |version: &str, kind: &str, name: &str, place: Option<&str>| {
+    let object = |version: &str, kind: &str, name: &str, at: Option<&str>| {
         let mut metadata = json!({"name": name, "labels": labels(namespace)});
-        if let Some(place) = place {
-            metadata["namespace"] = place.into();
+        if let Some(namespace) = at {
+            metadata["namespace"] = namespace.into();
         }
         json!({"apiVersion": version, "kind": kind, "metadata": metadata})
     };
     let rbac = "rbac.authorization.k8s.io/v1";
-    let role = |kind: &str, name: &str, place: Option<&str>, rules: &[Rule]| {
-        let mut role = object(rbac, kind, name, place);
+    let role = |kind: &str, name: &str, at: Option<&str>, rules: &[Rule]| {
+        let mut role = object(rbac, kind, name, at);
         role["rules"] = rules.iter().map(Rule::to_json).collect();
         role
     };
     let binding = |kind: &str, name: &str, at: Option<&str>| {
         let mut binding = object(rbac, &format!("{kind}Binding"), name, at);
         binding["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
-        binding["subjects"] = json!([{"kind": "ServiceAccount", "name": OPERATOR, "namespace": place}]);
+        binding["subjects"] = json!([{"kind": "ServiceAccount", "name": OPERATOR, "namespace": home}]);
         binding
     };
-    let mut account = object("v1", "ServiceAccount", OPERATOR, Some(&place));
+    let mut account = object("v1", "ServiceAccount", OPERATOR, Some(&home));
     // The operator's pod asks for a token itself; nothing else that runs under this account gets one.
     account["automountServiceAccountToken"] = false.into();
     vec![
         account,
         role("Role", OPERATOR, Some(namespace), &namespaced_rules()),
         binding("Role", OPERATOR, Some(namespace)),
-        role("ClusterRole", &wide, None, &cluster_rules()),
-        binding("ClusterRole", &wide, None),
-        role("Role", &lease, Some(&place), &lease_rules()),
-        binding("Role", &lease, Some(&place)),
+        role("ClusterRole", &cluster_wide_name, None, &cluster_rules()),
+        binding("ClusterRole", &cluster_wide_name, None),
+        role("Role", &lease, Some(&home), &lease_rules()),
+        binding("Role", &lease, Some(&home)),
     ]
 }
 
 /// The operator. It comes from generation 0 as generation 1 does, so it starts wherever that serves.
 #[must_use]
-pub fn operator(place: &OperatorParameters<'_>) -> Value {
-    let namespace = place.namespace;
+pub fn operator(parameters: &OperatorParameters<'_>) -> Value {
+    let namespace = parameters.namespace;
     let probe = |path: &str, period: i32, failures: i32| {
         json!({
             "httpGet": {"path": path, "port": "metrics"},
@@ -124,7 +124,7 @@ pub fn operator(place: &OperatorParameters<'_>) -> Value {
     };
     let container = json!({
         "name": "operator",
-        "image": format!("localhost:{}/{REPOSITORY}@{}", place.port, place.digest),
+        "image": format!("localhost:{}/{REPOSITORY}@{}", parameters.port, parameters.digest),
         "imagePullPolicy": "IfNotPresent",
         "args": [
             "operator",
@@ -158,14 +158,14 @@ pub fn operator(place: &OperatorParameters<'_>) -> Value {
             "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "nodeSelector": {NODE_OS: "linux", NODE_ARCHITECTURE: place.architecture},
+        "nodeSelector": {NODE_OS: "linux", NODE_ARCHITECTURE: parameters.architecture},
         "tolerations": tolerations(),
         "affinity": affinity(namespace),
         "containers": [container],
     });
     let mut metadata =
         json!({"name": OPERATOR, "namespace": operator_namespace(namespace), "labels": labels(namespace)});
-    if let Some(version) = place.version {
+    if let Some(version) = parameters.version {
         // Not in the template, which would restart the operator for nothing.
         metadata["annotations"] = json!({VERSION: version});
     }
@@ -253,8 +253,8 @@ mod tests {
         let container = deployment()["spec"]["template"]["spec"]["containers"][0].clone();
         let digest = Digest::sha256(b"");
         assert_eq!(container["image"], format!("localhost:6999/quinistry@{digest}"));
-        let place = &deployment()["spec"]["template"]["spec"]["nodeSelector"];
-        assert_eq!(place["kubernetes.io/arch"], "arm64");
+        let selector = &deployment()["spec"]["template"]["spec"]["nodeSelector"];
+        assert_eq!(selector["kubernetes.io/arch"], "arm64");
     }
 
     #[test]
@@ -281,8 +281,11 @@ mod tests {
             assert_eq!(labels["app.kubernetes.io/instance"], "pantry");
             assert!(super::super::api::ResourceKind::of(object).is_some());
         }
-        let wide: Vec<_> = all.iter().filter(|one| one["metadata"]["namespace"].is_null()).collect();
-        assert!(wide.len() == 2 && wide.iter().all(|one| one["metadata"]["name"] == "quinistry:pantry"));
+        let cluster_wide: Vec<_> = all.iter().filter(|one| one["metadata"]["namespace"].is_null()).collect();
+        assert!(
+            cluster_wide.len() == 2
+                && cluster_wide.iter().all(|one| one["metadata"]["name"] == "quinistry:pantry")
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub enum WriterState {
     Unknown,
 }
 
-// === impl Operator ===
+// === impl OperatorDeployment ===
 
 impl OperatorDeployment {
     /// Reads a Deployment; nothing if it is no operator of quinistry.
@@ -63,13 +63,13 @@ impl OperatorDeployment {
         let spec = &deployment["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let containers = spec["template"]["spec"]["containers"].as_array()?;
-        let words = |container: &Value| -> Vec<String> {
+        let arguments_of = |container: &Value| -> Vec<String> {
             let all = ["command", "args"].into_iter().filter_map(|key| container[key].as_array());
             all.flatten().map(&text).collect()
         };
         let is_ours = metadata["labels"][labels::APP_NAME] == APP;
         let (container, arguments) =
-            containers.iter().map(|one| (one, words(one))).find(|(container, words)| {
+            containers.iter().map(|one| (one, arguments_of(one))).find(|(container, words)| {
                 words.iter().any(|word| word == "operator")
                     && (is_ours || is_quinistry(&text(&container["image"])))
             })?;
@@ -101,7 +101,7 @@ impl OperatorDeployment {
     }
 
     /// Formats the operator for a sentence: `operator kitchen/shelf-operator (Helm release shelf)`.
-    pub(super) fn words(&self) -> String {
+    pub(super) fn display_name(&self) -> String {
         let release = self.release.as_ref().map(|release| format!(" (Helm release {release})"));
         format!("operator {}/{}{}", self.namespace, self.name, release.unwrap_or_default())
     }
@@ -148,9 +148,9 @@ pub(super) fn judge(
     let is_alive =
         |(one, lease): &&(OperatorDeployment, Option<bool>)| one.available > 0 && *lease != Some(false);
     // The first part of a holder is the namespace of its operator.
-    let place = claim.and_then(|(_, holder, _)| Some(holder.split_once('/')?.0));
+    let holder_namespace = claim.and_then(|(_, holder, _)| Some(holder.split_once('/')?.0));
     let mut of_holder =
-        all.iter().copied().filter(|(one, _)| Some(one.namespace.as_str()) == place).peekable();
+        all.iter().copied().filter(|(one, _)| Some(one.namespace.as_str()) == holder_namespace).peekable();
     if of_holder.peek().is_some() {
         if of_holder.any(|one| is_alive(&one)) {
             return alive;
@@ -170,11 +170,15 @@ pub(super) fn judge(
     if claim.is_none_or(|(.., is_renewed)| !is_renewed) && all.iter().any(is_alive) {
         return alive;
     }
-    gone(match all.iter().find(|(one, _)| place.is_none_or(|place| one.namespace == place)).or(all.first()) {
+    let suspect = all
+        .iter()
+        .find(|(one, _)| holder_namespace.is_none_or(|namespace| one.namespace == namespace))
+        .or(all.first());
+    gone(match suspect {
         None => format!("no operator looks after namespace {namespace}"),
-        Some((one, _)) if one.replicas == 0 => format!("{} is scaled to 0 replicas", one.words()),
-        Some((one, _)) if one.available == 0 => format!("{} has no available pod", one.words()),
-        Some((one, _)) => format!("{} does not renew its Lease", one.words()),
+        Some((one, _)) if one.replicas == 0 => format!("{} is scaled to 0 replicas", one.display_name()),
+        Some((one, _)) if one.available == 0 => format!("{} has no available pod", one.display_name()),
+        Some((one, _)) => format!("{} does not renew its Lease", one.display_name()),
     })
 }
 
@@ -242,7 +246,7 @@ mod tests {
         let one = operator(&["operator", "--namespace=pantry", "--leader-elect", "--lease-name=l"], 1);
         assert_eq!(one.lease.as_deref(), Some("l"));
         assert!(one.looks_after("pantry") && !one.looks_after("cellar") && !one.is_of_up("pantry"));
-        assert_eq!(one.words(), "operator kitchen/shelf-operator (Helm release shelf)");
+        assert_eq!(one.display_name(), "operator kitchen/shelf-operator (Helm release shelf)");
     }
 
     #[test]
@@ -252,42 +256,43 @@ mod tests {
         assert!(!is_fresh(&lease("cook", "2026-01-01T11:59:40.000000Z"), now));
         assert!(!is_fresh(&lease("", "2026-01-01T12:00:00.000000Z"), now));
         let claim = lease("kitchen/l", "2026-01-01T11:00:00.000000Z");
-        let told = |is_renewed, operators: Option<&[(OperatorDeployment, Option<bool>)]>| {
+        let judged = |is_renewed, operators: Option<&[(OperatorDeployment, Option<bool>)]>| {
             judge(Some((&claim, is_renewed)), operators, "pantry")
         };
         // A process without a Deployment, or with one that may not be listed.
-        assert_eq!(told(true, None).state, WriterState::Alive);
-        assert_eq!(told(true, Some(&[])).state, WriterState::Alive);
+        assert_eq!(judged(true, None).state, WriterState::Alive);
+        assert_eq!(judged(true, Some(&[])).state, WriterState::Alive);
         for operators in [None, Some(&[][..])] {
-            let gone = told(false, operators);
+            let gone = judged(false, operators);
             assert!(
                 gone.message.contains("kitchen/l has not renewed its claim since 2026-01-01T11"),
                 "{gone:?}"
             );
         }
         let operator = |available, is_leading| [(operator(&["operator"], available), is_leading)];
-        assert_eq!(told(true, Some(&operator(0, None))).state, WriterState::Gone);
-        assert_eq!(told(true, Some(&operator(1, Some(false)))).state, WriterState::Gone);
-        assert_eq!(told(false, Some(&operator(1, Some(true)))).state, WriterState::Alive);
+        assert_eq!(judged(true, Some(&operator(0, None))).state, WriterState::Gone);
+        assert_eq!(judged(true, Some(&operator(1, Some(false)))).state, WriterState::Gone);
+        assert_eq!(judged(false, Some(&operator(1, Some(true)))).state, WriterState::Alive);
         // The Deployment of another namespace says nothing about a holder that is alive.
         let other =
             [(OperatorDeployment { namespace: "attic".into(), ..self::operator(&["operator"], 0) }, None)];
-        assert_eq!(told(true, Some(&other)).state, WriterState::Alive);
-        assert_eq!(told(false, Some(&other)).state, WriterState::Gone);
+        assert_eq!(judged(true, Some(&other)).state, WriterState::Alive);
+        assert_eq!(judged(false, Some(&other)).state, WriterState::Gone);
     }
 
     #[test]
     fn without_a_claim_deployments_and_leases_tell() {
-        let told = |operators: &[(OperatorDeployment, Option<bool>)]| judge(None, Some(operators), "pantry");
-        assert_eq!(told(&[(operator(&["operator"], 1), None)]).state, WriterState::Alive);
-        assert_eq!(told(&[(operator(&["operator"], 1), Some(true))]).state, WriterState::Alive);
-        assert!(told(&[(operator(&["operator"], 1), Some(false))]).message.contains("does not renew"));
-        assert!(told(&[(operator(&["operator"], 0), None)]).message.contains("no available pod"));
-        assert!(told(&[]).message.contains("no operator looks after namespace pantry"));
+        let judged =
+            |operators: &[(OperatorDeployment, Option<bool>)]| judge(None, Some(operators), "pantry");
+        assert_eq!(judged(&[(operator(&["operator"], 1), None)]).state, WriterState::Alive);
+        assert_eq!(judged(&[(operator(&["operator"], 1), Some(true))]).state, WriterState::Alive);
+        assert!(judged(&[(operator(&["operator"], 1), Some(false))]).message.contains("does not renew"));
+        assert!(judged(&[(operator(&["operator"], 0), None)]).message.contains("no available pod"));
+        assert!(judged(&[]).message.contains("no operator looks after namespace pantry"));
         let elsewhere = [(operator(&["operator", "--namespace=cellar"], 1), None)];
-        assert_eq!(told(&elsewhere).state, WriterState::Gone);
+        assert_eq!(judged(&elsewhere).state, WriterState::Gone);
         let idle = OperatorDeployment { replicas: 0, ..operator(&["operator"], 0) };
-        assert!(told(&[(idle, None)]).message.contains("scaled to 0"));
+        assert!(judged(&[(idle, None)]).message.contains("scaled to 0"));
         assert_eq!(judge(None, None, "pantry").state, WriterState::Unknown);
     }
 }

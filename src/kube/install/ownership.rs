@@ -154,14 +154,16 @@ mod tests {
 
     #[test]
     fn a_definition_is_shared_with_each_other_writer() {
-        let told = |fields: Value| {
+        let sharer_of = |fields: Value| {
             sharer(&Object { metadata: meta(json!({"managedFields": fields})) }).unwrap_or_default()
         };
         let status = json!({"manager": "kube-apiserver", "subresource": "status"});
-        assert_eq!(told(json!([{"manager": managers::UP}, status])), "");
-        assert!(told(json!([{"manager": managers::UP}, {"manager": "helm"}])).contains("helm"));
-        assert!(told(json!([{"manager": managers::UP}, {"operation": "Update"}])).contains("without a name"));
-        assert!(told(json!([])).contains("nothing says"));
-        assert!(told(json!([status])).contains("nothing says"));
+        assert_eq!(sharer_of(json!([{"manager": managers::UP}, status])), "");
+        assert!(sharer_of(json!([{"manager": managers::UP}, {"manager": "helm"}])).contains("helm"));
+        assert!(
+            sharer_of(json!([{"manager": managers::UP}, {"operation": "Update"}])).contains("without a name")
+        );
+        assert!(sharer_of(json!([])).contains("nothing says"));
+        assert!(sharer_of(json!([status])).contains("nothing says"));
     }
 }

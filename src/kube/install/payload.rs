@@ -28,11 +28,11 @@ pub struct Payload {
     pub version: Option<String>,
 }
 
-// === impl Shipment ===
+// === impl Payload ===
 
 impl Payload {
     /// This very executable, for a resource of that name.
-    pub fn own(resource: &str) -> Result<Self, InstallError> {
+    pub fn of_this_executable(resource: &str) -> Result<Self, InstallError> {
         let executable = Executable::current()?;
         let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
         let split = SplitExecutable::of_this(resource, &executable)?;
@@ -66,7 +66,7 @@ impl Payload {
         let digest = match digest {
             Some(digest) => digest,
             None if architecture == Executable::architecture() && cfg!(target_os = "linux") => {
-                ask(path).map_err(refuse)?
+                digest_of(path).map_err(refuse)?
             }
             None => {
                 return Err(refuse(format!(
@@ -89,17 +89,17 @@ fn version_of(path: &Path) -> Option<String> {
 }
 
 /// What it says of itself.
-fn ask(path: &Path) -> Result<Digest, String> {
+fn digest_of(path: &Path) -> Result<Digest, String> {
     // A bare name would be looked for in PATH.
     let path = path.canonicalize().map_err(|error| error.to_string())?;
     let output = Command::new(path)
         .args(["image", "digest"])
         .output()
         .map_err(|error| format!("it cannot be run to ask for its image's digest: {error}; give --digest"))?;
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if !output.status.success() {
-        return Err(format!("`image digest` fails with it: {}", said(&output.stderr)));
+        return Err(format!("`image digest` fails with it: {}", text_of(&output.stderr)));
     }
-    let text = said(&output.stdout);
+    let text = text_of(&output.stdout);
     text.parse().map_err(|_| format!("`image digest` prints no digest with it: '{text}'"))
 }

@@ -5,19 +5,18 @@ use serde_json::Value;
 use super::api::{Cluster, QUINISTRY};
 use super::error::InstallError;
 use super::manifests::{self, OperatorParameters};
-use super::{Payload, ResourceOptions, status};
+use super::{InstallRequest, status};
 use crate::api::names::RESOURCE;
 use crate::crd::Quinistry;
 use crate::operator::zero;
 
 /// All objects but the definition, which comes before them, in an order in which they can be created. With a cluster, its
 /// nodes decide the carriers, and a resource that is there keeps what it says. (Client required, if there is one.)
-pub async fn everything(
+pub async fn render(
     cluster: Option<&Cluster>,
-    namespace: &str,
-    options: &ResourceOptions,
-    payload: &Payload,
+    request: &InstallRequest<'_>,
 ) -> Result<Vec<Value>, InstallError> {
+    let InstallRequest { namespace, options, payload } = *request;
     let before: Option<Quinistry> = match cluster {
         None => None,
         Some(cluster) => cluster.get(QUINISTRY, namespace, RESOURCE).await?.and_then(status::read),
@@ -27,7 +26,7 @@ pub async fn everything(
     }
     let resource = options.resource(namespace, payload, before.as_ref());
     let quinistry = status::read(resource.clone()).expect("what is made here is understood here");
-    let place = OperatorParameters {
+    let parameters = OperatorParameters {
         namespace,
         architecture: payload.architecture,
         port: *options.ports(before.as_ref()).start(),
@@ -50,6 +49,6 @@ pub async fn everything(
         let set = serde_json::to_value(set).expect("a DaemonSet is JSON");
         all.push(set);
     }
-    all.push(manifests::operator(&place));
+    all.push(manifests::operator(&parameters));
     Ok(all)
 }

@@ -28,7 +28,7 @@ pub struct ResourceOptions {
     pub network: Option<NetworkMode>,
 }
 
-// === impl Wishes ===
+// === impl ResourceOptions ===
 
 impl ResourceOptions {
     /// How many generations there will be.
@@ -62,9 +62,9 @@ impl ResourceOptions {
 
     /// Returns the network of the generations; `None` where it was never chosen.
     fn network(&self, before: Option<&Quinistry>) -> Option<NetworkMode> {
-        let said =
+        let current =
             before.map(|before| before.spec.network.mode).filter(|mode| *mode != NetworkMode::default());
-        self.network.or(said)
+        self.network.or(current)
     }
 
     /// Why that cannot be, beside what is there.
@@ -82,25 +82,25 @@ impl ResourceOptions {
             ));
         }
         let before = before?;
-        let place = before.metadata.namespace();
+        let namespace = before.metadata.namespace();
         if before.metadata.deletion_timestamp.is_some() {
-            return Some(format!("{place}/{RESOURCE} is being deleted; wait until it is gone"));
+            return Some(format!("{namespace}/{RESOURCE} is being deleted; wait until it is gone"));
         }
         if before.spec.image.is_some() {
             return Some(format!(
-                "{place}/{RESOURCE} is raised from a bootstrap image (spec.image); name another namespace, or delete it"
+                "{namespace}/{RESOURCE} is raised from a bootstrap image (spec.image); name another namespace, or delete it"
             ));
         }
         if base != before.spec.base_port {
             return Some(format!(
-                "{place}/{RESOURCE} has base port {}, which cannot be changed; leave --base-port out, or `quinistry down` \
+                "{namespace}/{RESOURCE} has base port {}, which cannot be changed; leave --base-port out, or `quinistry down` \
                  first",
                 before.spec.base_port
             ));
         }
         before.spec.suspend.then(|| {
             format!(
-                "{place}/{RESOURCE} is suspended; `kubectl --namespace {place} patch quinistry {RESOURCE} --type merge \
+                "{namespace}/{RESOURCE} is suspended; `kubectl --namespace {namespace} patch quinistry {RESOURCE} --type merge \
                  --patch '{{\"spec\":{{\"suspend\":false}}}}'` ends that"
             )
         })
@@ -225,21 +225,24 @@ mod tests {
     #[test]
     fn contradictions_are_told() {
         let seed = json!({"executable": "sha256:1"});
-        let told = |options: ResourceOptions, spec: Option<Value>| {
+        let contradiction_of = |options: ResourceOptions, spec: Option<Value>| {
             options.contradiction(spec.map(|spec| before(&spec)).as_ref()).unwrap_or_default()
         };
         let port = |port| ResourceOptions { base_port: Some(port), ..ResourceOptions::default() };
-        assert_eq!(told(ResourceOptions::default(), None), "");
-        assert_eq!(told(port(5000), Some(json!({"seed": seed}))), "");
-        assert!(told(port(65534), None).contains("65533 to 65536"));
-        assert!(told(port(1000), None).contains("999"));
-        assert!(told(port(6000), Some(json!({"seed": seed}))).contains("cannot be changed"));
-        assert!(told(ResourceOptions::default(), Some(json!({"image": "a:1"}))).contains("spec.image"));
+        assert_eq!(contradiction_of(ResourceOptions::default(), None), "");
+        assert_eq!(contradiction_of(port(5000), Some(json!({"seed": seed}))), "");
+        assert!(contradiction_of(port(65534), None).contains("65533 to 65536"));
+        assert!(contradiction_of(port(1000), None).contains("999"));
+        assert!(contradiction_of(port(6000), Some(json!({"seed": seed}))).contains("cannot be changed"));
         assert!(
-            told(ResourceOptions::default(), Some(json!({"seed": seed, "suspend": true})))
+            contradiction_of(ResourceOptions::default(), Some(json!({"image": "a:1"})))
+                .contains("spec.image")
+        );
+        assert!(
+            contradiction_of(ResourceOptions::default(), Some(json!({"seed": seed, "suspend": true})))
                 .contains("suspended")
         );
         let many = ResourceOptions { generations: Some(17), ..ResourceOptions::default() };
-        assert!(told(many, None).contains("1 to 16"));
+        assert!(contradiction_of(many, None).contains("1 to 16"));
     }
 }

@@ -23,53 +23,54 @@ const CONCURRENT_WRITES: usize = 4;
 const MAX_WRITE_ATTEMPTS: usize = 5;
 
 /// Sees to all of them; returns how many had to be written.
-pub(super) async fn put(
+pub(super) async fn write_all(
     cluster: &Cluster,
     split: &SplitExecutable,
     namespace: &str,
     owner: &OwnerReference,
-    mut done: impl FnMut(usize, usize),
+    mut report: impl FnMut(usize, usize),
 ) -> Result<usize, InstallError> {
     // A list would have them whole. The stub comes first, so without it there are none, and each is sent unasked.
-    let there = cluster
+    let is_there = cluster
         .get::<types::Object>(CONFIG_MAP, namespace, &split.names().of(SeedPart::Stub))
         .await?
         .is_some();
     let all = split.share_count() + 1;
-    let mut each = stream::iter(split.parts().map(|part| one(cluster, split, part, namespace, owner, there)))
-        .buffer_unordered(CONCURRENT_WRITES);
+    let mut each =
+        stream::iter(split.parts().map(|part| write_one(cluster, split, part, namespace, owner, is_there)))
+            .buffer_unordered(CONCURRENT_WRITES);
     let (mut seen, mut written) = (0, 0);
     while let Some(wrote) = each.try_next().await? {
         seen += 1;
         written += usize::from(wrote);
-        done(seen, all);
+        report(seen, all);
     }
     Ok(written)
 }
 
 /// Whether none is missing; what they hold is not looked at.
-pub(super) async fn are_there(
+pub(super) async fn exist(
     cluster: &Cluster,
     split: &SplitExecutable,
     namespace: &str,
 ) -> Result<bool, InstallError> {
     let label = format!("{SEED}={}", split.names().seed());
     let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
-    let there = |part| {
+    let is_there = |part| {
         let name = split.names().of(part);
         found.iter().any(|one| one.metadata.name() == name && !one.metadata.is_terminating())
     };
-    Ok(split.parts().all(there))
+    Ok(split.parts().all(is_there))
 }
 
 /// One piece; whether it had to be written. `look`: it may be there, so it is looked for before it is sent.
-async fn one(
+async fn write_one(
     cluster: &Cluster,
     split: &SplitExecutable,
     part: SeedPart,
     namespace: &str,
     owner: &OwnerReference,
-    mut look: bool,
+    mut may_exist: bool,
 ) -> Result<bool, InstallError> {
     let name = split.names().of(part);
     let wanted = split.config_map(part, namespace, Some(owner.clone()))?;
@@ -78,10 +79,10 @@ async fn one(
     let wanted: types::ConfigMap = serde_json::from_slice(&body).expect("a ConfigMap is one");
     let mut tries = 0;
     loop {
-        if look {
+        if may_exist {
             let found: Option<types::ConfigMap> = cluster.get(CONFIG_MAP, namespace, &name).await?;
             match found {
-                Some(found) if is_same(&found, &wanted) => return Ok(false),
+                Some(found) if matches_wanted(&found, &wanted) => return Ok(false),
                 Some(found) => {
                     let owners = found.metadata.owners();
                     let is_owned = owners.iter().any(|owner| owner.kind == KIND);
@@ -101,7 +102,7 @@ async fn one(
             // Somebody was quicker, or it was there before.
             Err(error) if error.is_conflict() && tries < MAX_WRITE_ATTEMPTS => {
                 tries += 1;
-                look = true;
+                may_exist = true;
             }
             Err(error) => return Err(error),
         }
@@ -109,7 +110,7 @@ async fn one(
 }
 
 /// Whether nothing of it need be changed: content, labels, and whose it is.
-fn is_same(found: &types::ConfigMap, wanted: &types::ConfigMap) -> bool {
+fn matches_wanted(found: &types::ConfigMap, wanted: &types::ConfigMap) -> bool {
     let owner = |map: &types::ConfigMap| map.metadata.owners().first().map(|owner| owner.uid.clone());
     found.immutable
         && !found.metadata.is_terminating()
@@ -142,18 +143,18 @@ mod tests {
     #[test]
     fn what_differs_in_content_label_or_owner_is_made_anew() {
         let wanted = map("1", b"flour");
-        assert!(is_same(&wanted, &wanted));
+        assert!(matches_wanted(&wanted, &wanted));
         // Others may add to it.
         let mut more = wanted.clone();
         more.metadata.labels.get_or_insert_default().insert("shelf".into(), "2".into());
-        assert!(is_same(&more, &wanted));
+        assert!(matches_wanted(&more, &wanted));
         let mut altered = wanted.clone();
         altered.binary_data.insert("piece".into(), ByteString(b"salt".to_vec()));
-        assert!(!is_same(&altered, &wanted));
-        assert!(!is_same(&map("2", b"flour"), &wanted), "of a resource that is gone");
-        assert!(!is_same(&types::ConfigMap { immutable: false, ..wanted.clone() }, &wanted));
+        assert!(!matches_wanted(&altered, &wanted));
+        assert!(!matches_wanted(&map("2", b"flour"), &wanted), "of a resource that is gone");
+        assert!(!matches_wanted(&types::ConfigMap { immutable: false, ..wanted.clone() }, &wanted));
         let mut unlabelled = wanted.clone();
         unlabelled.metadata.labels = None;
-        assert!(!is_same(&unlabelled, &wanted));
+        assert!(!matches_wanted(&unlabelled, &wanted));
     }
 }

@@ -61,7 +61,7 @@ pub enum Presence {
     Ready,
 }
 
-// === impl Picture ===
+// === impl StatusSnapshot ===
 
 impl StatusSnapshot {
     /// Of a resource, without nodes.
@@ -138,7 +138,7 @@ impl StatusSnapshot {
 
 /// Reads all resources of a namespace, or of all, with the life signs of their operators. A Lease that looks
 /// old is looked at for a few seconds more, unless `renewals` of an earlier look tell.
-pub async fn look(
+pub async fn read_snapshots(
     cluster: &Cluster,
     namespace: Option<&str>,
     renewals: &mut Renewals,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use quinistry_oci::escape;
 
-use super::advice::remedy;
+use super::advice::advice_for;
 use super::operators::WriterState;
 use super::status::{Presence, StatusSnapshot};
 use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
@@ -25,7 +25,7 @@ enum Colour {
     Faint,
 }
 
-// === impl Paint ===
+// === impl Colours ===
 
 impl Colours {
     fn paint(self, colour: Colour, text: &str) -> String {
@@ -45,14 +45,14 @@ impl Colours {
 /// All lines, each ended.
 #[must_use]
 pub fn draw(snapshot: &StatusSnapshot, colours: Colours) -> String {
-    let mut text = head(snapshot, colours);
-    lineage(&mut text, snapshot, colours);
-    matrix(&mut text, snapshot, colours);
-    problems(&mut text, snapshot, colours);
+    let mut text = headline_of(snapshot, colours);
+    draw_generations(&mut text, snapshot, colours);
+    draw_nodes(&mut text, snapshot, colours);
+    draw_problems(&mut text, snapshot, colours);
     text
 }
 
-fn head(snapshot: &StatusSnapshot, colours: Colours) -> String {
+fn headline_of(snapshot: &StatusSnapshot, colours: Colours) -> String {
     let status = &snapshot.status;
     let condition = status.conditions.iter().find(|one| one.type_ == READY);
     let (colour, word) = match condition {
@@ -74,7 +74,7 @@ fn head(snapshot: &StatusSnapshot, colours: Colours) -> String {
     parts.join("  ") + "\n"
 }
 
-fn lineage(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
+fn draw_generations(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     let generations = &snapshot.status.generations;
     for (at, one) in generations.iter().enumerate() {
         let branch = if at + 1 == generations.len() { "└─" } else { "├─" };
@@ -105,7 +105,7 @@ fn lineage(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     }
 }
 
-fn matrix(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
+fn draw_nodes(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     let mut generations: BTreeSet<i32> =
         snapshot.nodes.values().flat_map(|node| node.keys().copied()).collect();
     generations.extend(snapshot.status.generations.iter().map(|one| one.generation));
@@ -131,9 +131,9 @@ fn matrix(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
 }
 
 /// What is wrong, each kind of it once with what to do.
-fn problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
+fn draw_problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     let status = &snapshot.status;
-    let mut said = BTreeSet::new();
+    let mut shown = BTreeSet::new();
     let mut lines = String::new();
     let operators = operator_selector();
     if snapshot.operator.state == WriterState::Gone {
@@ -143,7 +143,7 @@ fn problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
             "{}: {}; what is shown here is the last that it said{since}\n→ `kubectl get pods --all-namespaces \
              --selector {operators}` shows its pods",
             colours.paint(Colour::Bad, "the operator is gone"),
-            harmless(&snapshot.operator.message)
+            sanitize(&snapshot.operator.message)
         )
         .expect("writing to a string does not fail");
     }
@@ -158,18 +158,18 @@ fn problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     }
     for one in &status.deviations {
         // The operator names no node for a pod that is for none.
-        let place = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
+        let location = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
         let reason = colours.paint(Colour::Bad, &one.reason.to_string());
-        let message = harmless(&one.message);
-        writeln!(lines, "{place}generation {}: {reason}: {message}", one.generation)
+        let message = sanitize(&one.message);
+        writeln!(lines, "{location}generation {}: {reason}: {message}", one.generation)
             .expect("writing to a string does not fail");
-        said.insert(one.reason);
+        shown.insert(one.reason);
     }
     if let Some(Trouble { reason, message }) = &snapshot.trouble {
         let painted = colours.paint(Colour::Bad, &reason.to_string());
-        writeln!(lines, "generation 0: {painted}: {}", harmless(message))
+        writeln!(lines, "generation 0: {painted}: {}", sanitize(message))
             .expect("writing to a string does not fail");
-        said.insert(*reason);
+        shown.insert(*reason);
     }
     for condition in &status.conditions {
         let wrong = match condition.type_.as_str() {
@@ -179,17 +179,17 @@ fn problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
         };
         let reason = serde_json::from_value(condition.reason.clone().into()).ok();
         // The nodes have said it already.
-        if wrong && reason.is_none_or(|reason| said.insert(reason)) {
-            let message = harmless(&condition.message);
-            let reason = colours.paint(Colour::Bad, &harmless(&condition.reason));
+        if wrong && reason.is_none_or(|reason| shown.insert(reason)) {
+            let message = sanitize(&condition.message);
+            let reason = colours.paint(Colour::Bad, &sanitize(&condition.reason));
             writeln!(lines, "{}: {reason}: {message}", condition.type_)
                 .expect("writing to a string does not fail");
         }
     }
-    for reason in said {
-        if let Some(remedy) = remedy(reason) {
-            let remedy = remedy.replace("NAMESPACE", &snapshot.namespace);
-            writeln!(lines, "→ {reason}: {remedy}").expect("writing to a string does not fail");
+    for reason in shown {
+        if let Some(advice) = advice_for(reason) {
+            let advice = advice.replace("NAMESPACE", &snapshot.namespace);
+            writeln!(lines, "→ {reason}: {advice}").expect("writing to a string does not fail");
         }
     }
     if !lines.is_empty() {
@@ -202,7 +202,7 @@ fn problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
 #[must_use]
 pub fn summary(snapshot: &StatusSnapshot) -> String {
     let mut text = String::new();
-    problems(&mut text, snapshot, Colours(false));
+    draw_problems(&mut text, snapshot, Colours(false));
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     if lines.is_empty() {
         let behind = snapshot.status.generations.iter().find(|one| one.state != GenerationState::Ready);
@@ -224,14 +224,14 @@ pub fn summary(snapshot: &StatusSnapshot) -> String {
 pub fn short(digest: &str) -> String {
     match digest.split_once(':') {
         Some((algorithm, hex)) if hex.len() > 12 && hex.is_ascii() => {
-            harmless(&format!("{algorithm}:{}…", &hex[..12]))
+            sanitize(&format!("{algorithm}:{}…", &hex[..12]))
         }
-        _ => harmless(digest),
+        _ => sanitize(digest),
     }
 }
 
 /// Makes text from the cluster harmless for a terminal.
-fn harmless(text: &str) -> String {
+fn sanitize(text: &str) -> String {
     escape::line(text)
 }
 

@@ -45,9 +45,9 @@ const GARBAGE_COLLECTION_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UninstallReport {
     /// What is gone.
-    pub gone: Vec<String>,
+    pub deleted: Vec<String>,
     /// What is not, and why.
-    pub left: Vec<String>,
+    pub kept: Vec<String>,
 }
 
 /// The fate of one object.
@@ -67,31 +67,31 @@ enum RemainingResources {
 }
 
 /// Removes all of it; waits at most so long for pods to end.
-pub async fn down(
+pub async fn uninstall(
     cluster: &Cluster,
     namespace: &str,
     timeout: Duration,
 ) -> Result<UninstallReport, InstallError> {
-    let mut removed = UninstallReport::default();
+    let mut report = UninstallReport::default();
     // Both refuse before anything is deleted.
     discover(cluster).await?;
     RemainingResources::list(cluster).await?;
-    operator(cluster, namespace, timeout, &mut removed).await?;
-    resource(cluster, namespace, timeout, &mut removed).await?;
-    rights(cluster, namespace, &mut removed).await?;
+    delete_operator(cluster, namespace, timeout, &mut report).await?;
+    delete_resource(cluster, namespace, timeout, &mut report).await?;
+    delete_rights(cluster, namespace, &mut report).await?;
     let others = RemainingResources::list(cluster).await?;
-    labels(cluster, &others, &mut removed).await?;
-    definition(cluster, &mut removed).await?;
+    delete_labels(cluster, &others, &mut report).await?;
+    delete_definition(cluster, &mut report).await?;
     let kinds = discover(cluster).await?;
     for name in [operator_namespace(namespace), namespace.to_owned()] {
-        home(cluster, &kinds, &name, timeout, &mut removed).await?;
+        delete_namespace(cluster, &kinds, &name, timeout, &mut report).await?;
     }
     // So that what is raised next finds none of them on its way out.
     let began = Instant::now();
     for name in [operator_namespace(namespace), namespace.to_owned()] {
-        while is_terminating(cluster, &name).await? {
+        while is_namespace_terminating(cluster, &name).await? {
             if began.elapsed() > timeout {
-                removed.left.push(format!(
+                report.kept.push(format!(
                     "namespace {name}, which is still going away; `kubectl describe` says why"
                 ));
                 break;
@@ -99,24 +99,24 @@ pub async fn down(
             sleep(POLL_INTERVAL).await;
         }
     }
-    Ok(removed)
+    Ok(report)
 }
 
 /// Deletes one object if `foreign` has nothing against it, exactly as it was seen.
-async fn remove(
+async fn delete_object(
     cluster: &Cluster,
     kind: ResourceKind,
     namespace: &str,
     name: &str,
-    removed: &mut UninstallReport,
+    report: &mut UninstallReport,
     foreign: impl Fn(&ObjectMeta) -> Option<String>,
 ) -> Result<RemovalOutcome, InstallError> {
-    let words = kind.words(namespace, name);
+    let display_name = kind.display_name(namespace, name);
     for _ in 0..MAX_DELETE_ATTEMPTS {
         let found: Option<types::Object> = cluster.get(kind, namespace, name).await?;
         let Some(found) = found else { return Ok(RemovalOutcome::Absent) };
         if let Some(why) = foreign(&found.metadata) {
-            removed.left.push(format!("{words}, which {why}"));
+            report.kept.push(format!("{display_name}, which {why}"));
             return Ok(RemovalOutcome::Foreign);
         }
         if !found.metadata.is_terminating() {
@@ -126,30 +126,31 @@ async fn remove(
                 Deletion::Changed => continue,
             }
         }
-        removed.gone.push(words);
+        report.deleted.push(display_name);
         return Ok(RemovalOutcome::Deleted);
     }
     Err(InstallError::Refused(format!(
-        "{words} changes all the time, so that it was not deleted; run this again"
+        "{display_name} changes all the time, so that it was not deleted; run this again"
     )))
 }
 
 /// Removes the operator, and waits until its pods are gone: it may be at work to its last moment.
-async fn operator(
+async fn delete_operator(
     cluster: &Cluster,
     namespace: &str,
     timeout: Duration,
-    removed: &mut UninstallReport,
+    report: &mut UninstallReport,
 ) -> Result<(), InstallError> {
-    let place = operator_namespace(namespace);
+    let home = operator_namespace(namespace);
     let foreign = |meta: &ObjectMeta| ownership::foreign(meta, namespace);
-    if remove(cluster, DEPLOYMENT, &place, OPERATOR, removed, foreign).await? == RemovalOutcome::Foreign {
+    if delete_object(cluster, DEPLOYMENT, &home, OPERATOR, report, foreign).await? == RemovalOutcome::Foreign
+    {
         return Ok(());
     }
     let label = format!("{},{}={namespace}", operator_selector(), labels::APP_INSTANCE);
-    until_gone(cluster, POD, &place, &label, timeout).await?;
+    wait_until_gone(cluster, POD, &home, &label, timeout).await?;
     // Written by the operator without labels, under the name that its Deployment had.
-    remove(cluster, LEASE, &place, OPERATOR, removed, |meta| {
+    delete_object(cluster, LEASE, &home, OPERATOR, report, |meta| {
         (!ownership::is_lease(meta, OPERATOR)).then(|| "was not made by an operator of `up`".into())
     })
     .await
@@ -157,35 +158,35 @@ async fn operator(
 }
 
 /// The resource, its generations and the pieces.
-async fn resource(
+async fn delete_resource(
     cluster: &Cluster,
     namespace: &str,
     timeout: Duration,
-    removed: &mut UninstallReport,
+    report: &mut UninstallReport,
 ) -> Result<(), InstallError> {
     let found: Option<Value> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
     let seeded = found.as_ref().is_some_and(|found| !found["spec"]["seed"].is_null());
     let uid = found.and_then(|found| found["metadata"]["uid"].as_str().map(str::to_owned));
     let foreign = |meta: &ObjectMeta| ownership::foreign_resource(meta, seeded);
-    let fate = remove(cluster, QUINISTRY, namespace, RESOURCE, removed, foreign).await?;
+    let fate = delete_object(cluster, QUINISTRY, namespace, RESOURCE, report, foreign).await?;
     if fate == RemovalOutcome::Foreign {
         return Ok(());
     }
-    parts(cluster, namespace, uid.as_deref(), removed).await?;
+    delete_seed_parts(cluster, namespace, uid.as_deref(), report).await?;
     if let Some(uid) = uid {
         let label = format!("{}={uid}", labels::RESOURCE);
-        until_gone(cluster, DAEMON_SET, namespace, &label, timeout).await?;
-        until_gone(cluster, POD, namespace, &label, timeout).await?;
+        wait_until_gone(cluster, DAEMON_SET, namespace, &label, timeout).await?;
+        wait_until_gone(cluster, POD, namespace, &label, timeout).await?;
     }
     Ok(())
 }
 
 /// Removes the parts of the executable.
-async fn parts(
+async fn delete_seed_parts(
     cluster: &Cluster,
     namespace: &str,
     uid: Option<&str>,
-    removed: &mut UninstallReport,
+    report: &mut UninstallReport,
 ) -> Result<(), InstallError> {
     let label = format!("{},{}={RESOURCE}", labels::SEED, labels::NAME);
     let found = cluster.names(CONFIG_MAP, namespace, &label).await?;
@@ -194,51 +195,51 @@ async fn parts(
     for other in others {
         let text =
             format!("ConfigMap {namespace}/{}, which is not a part of the executable", other.metadata.name());
-        removed.left.push(text);
+        report.kept.push(text);
     }
     let each = ours.iter().map(|part| cluster.delete(CONFIG_MAP, namespace, &part.metadata));
     let fates: Vec<Deletion> =
         stream::iter(each).buffer_unordered(CONCURRENT_DELETIONS).try_collect().await?;
     if !fates.is_empty() {
-        removed.gone.push(format!("{} ConfigMaps", fates.len()));
+        report.deleted.push(format!("{} ConfigMaps", fates.len()));
     }
     let changed = fates.iter().filter(|fate| **fate == Deletion::Changed).count();
     if changed > 0 {
-        removed
-            .left
+        report
+            .kept
             .push(format!("{changed} of these ConfigMaps, which changed at this moment; run this again"));
     }
     Ok(())
 }
 
 /// Removes the operator's account and rights.
-async fn rights(
+async fn delete_rights(
     cluster: &Cluster,
     namespace: &str,
-    removed: &mut UninstallReport,
+    report: &mut UninstallReport,
 ) -> Result<(), InstallError> {
-    let (place, wide) = (operator_namespace(namespace), cluster_wide(namespace));
+    let (home, cluster_wide_name) = (operator_namespace(namespace), cluster_wide(namespace));
     let lease = format!("{OPERATOR}-lease");
-    for (kind, place, name) in [
+    for (kind, namespace_of_object, name) in [
         (BINDING, namespace, OPERATOR),
         (ROLE, namespace, OPERATOR),
-        (CLUSTER_BINDING, "", &wide),
-        (CLUSTER_ROLE, "", &wide),
-        (BINDING, &place, &lease),
-        (ROLE, &place, &lease),
-        (ACCOUNT, &place, OPERATOR),
+        (CLUSTER_BINDING, "", &cluster_wide_name),
+        (CLUSTER_ROLE, "", &cluster_wide_name),
+        (BINDING, &home, &lease),
+        (ROLE, &home, &lease),
+        (ACCOUNT, &home, OPERATOR),
     ] {
         let foreign = |meta: &ObjectMeta| ownership::foreign(meta, namespace);
-        remove(cluster, kind, place, name, removed, foreign).await?;
+        delete_object(cluster, kind, namespace_of_object, name, report, foreign).await?;
     }
     Ok(())
 }
 
 /// The nodes' labels, unless another resource may go by them.
-async fn labels(
+async fn delete_labels(
     cluster: &Cluster,
     others: &RemainingResources,
-    removed: &mut UninstallReport,
+    report: &mut UninstallReport,
 ) -> Result<(), InstallError> {
     let nodes = cluster.names(NODE, "", labels::CARRIER).await?;
     if nodes.is_empty() {
@@ -246,11 +247,13 @@ async fn labels(
     }
     let user = match others {
         RemainingResources::NotServed => Some("a resource that cannot be listed now".into()),
-        RemainingResources::Known(all) => all.iter().find(|other| !other["spec"]["seed"].is_null()).map(name),
+        RemainingResources::Known(all) => {
+            all.iter().find(|other| !other["spec"]["seed"].is_null()).map(display_name)
+        }
     };
     if let Some(user) = user {
         let text = format!("label {} of {} nodes, as {user} may go by it", labels::CARRIER, nodes.len());
-        removed.left.push(text);
+        report.kept.push(text);
         return Ok(());
     }
     let change =
@@ -261,13 +264,13 @@ async fn labels(
             result => result?,
         }
     }
-    removed.gone.push(format!("label {} of {} nodes", labels::CARRIER, nodes.len()));
+    report.deleted.push(format!("label {} of {} nodes", labels::CARRIER, nodes.len()));
     Ok(())
 }
 
 /// Removes the definition, unless another resource uses it or another program has a share in it: with the
 /// definition would go all resources.
-async fn definition(cluster: &Cluster, removed: &mut UninstallReport) -> Result<(), InstallError> {
+async fn delete_definition(cluster: &Cluster, report: &mut UninstallReport) -> Result<(), InstallError> {
     let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
     for _ in 0..MAX_DELETE_ATTEMPTS {
         let found: Option<types::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
@@ -275,40 +278,40 @@ async fn definition(cluster: &Cluster, removed: &mut UninstallReport) -> Result<
         // After the definition was read: a resource that is created between the two is seen.
         match RemainingResources::list(cluster).await? {
             RemainingResources::NotServed => {
-                removed.left.push(left("whose resources cannot be listed"));
+                report.kept.push(left("whose resources cannot be listed"));
                 return Ok(());
             }
             RemainingResources::Known(others) => {
                 if let Some(other) = others.first() {
-                    removed.left.push(left(&format!("of which {} is one", name(other))));
+                    report.kept.push(left(&format!("of which {} is one", display_name(other))));
                     return Ok(());
                 }
             }
         }
         if let Some(sharer) = ownership::sharer(&found) {
-            removed.left.push(left(&format!("which {sharer}")));
+            report.kept.push(left(&format!("which {sharer}")));
             return Ok(());
         }
         match cluster.delete(CRD, "", &found.metadata).await? {
             Deletion::Changed => {}
             Deletion::Missing => return Ok(()),
             Deletion::Deleted => {
-                removed.gone.push(format!("definition {DEFINITION_NAME}"));
+                report.deleted.push(format!("definition {DEFINITION_NAME}"));
                 return Ok(());
             }
         }
     }
-    removed.left.push(left("which changes all the time; run this again"));
+    report.kept.push(left("which changes all the time; run this again"));
     Ok(())
 }
 
 /// Removes a namespace, if `up` made it and nothing else lives there.
-async fn home(
+async fn delete_namespace(
     cluster: &Cluster,
     kinds: &Kinds,
     namespace: &str,
     timeout: Duration,
-    removed: &mut UninstallReport,
+    report: &mut UninstallReport,
 ) -> Result<(), InstallError> {
     let left = |why: &str| format!("namespace {namespace}, {why}");
     // What was ours may need a moment to be collected.
@@ -317,11 +320,11 @@ async fn home(
         let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
         let Some(found) = found else { return Ok(()) };
         if found.metadata.is_terminating() {
-            removed.gone.push(format!("namespace {namespace}"));
+            report.deleted.push(format!("namespace {namespace}"));
             return Ok(());
         }
         if let Some(why) = ownership::foreign_namespace(&found.metadata) {
-            removed.left.push(left(&format!("which {why}, with its label {}", labels::POD_SECURITY_ENFORCE)));
+            report.kept.push(left(&format!("which {why}, with its label {}", labels::POD_SECURITY_ENFORCE)));
             return Ok(());
         }
         let mut inside = inhabitants(cluster, kinds, namespace).await?;
@@ -329,25 +332,25 @@ async fn home(
             RemainingResources::NotServed => {}
             RemainingResources::Known(others) => {
                 let here = others.iter().filter(|other| other["metadata"]["namespace"] == namespace);
-                inside.extend(
-                    here.map(|other| format!("{}, which no operator of `up` looks after now", name(other))),
-                );
+                inside.extend(here.map(|other| {
+                    format!("{}, which no operator of `up` looks after now", display_name(other))
+                }));
             }
         }
         if inside.is_empty() && cluster.delete(NAMESPACE, "", &found.metadata).await? != Deletion::Changed {
-            removed.gone.push(format!("namespace {namespace}"));
+            report.deleted.push(format!("namespace {namespace}"));
             return Ok(());
         }
         if began.elapsed() > timeout.min(GARBAGE_COLLECTION_TIMEOUT) {
             let inside = if inside.is_empty() { "changes".into() } else { inside.join(", ") };
-            removed.left.push(left(&format!("where there is more: {inside}")));
+            report.kept.push(left(&format!("where there is more: {inside}")));
             return Ok(());
         }
         sleep(POLL_INTERVAL).await;
     }
 }
 
-// === impl Others ===
+// === impl RemainingResources ===
 
 impl RemainingResources {
     async fn list(cluster: &Cluster) -> Result<Self, InstallError> {
@@ -367,12 +370,12 @@ impl RemainingResources {
     }
 }
 
-async fn is_terminating(cluster: &Cluster, namespace: &str) -> Result<bool, InstallError> {
+async fn is_namespace_terminating(cluster: &Cluster, namespace: &str) -> Result<bool, InstallError> {
     let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
     Ok(found.is_some_and(|found| found.metadata.is_terminating()))
 }
 
-async fn until_gone(
+async fn wait_until_gone(
     cluster: &Cluster,
     kind: ResourceKind,
     namespace: &str,
@@ -396,7 +399,7 @@ async fn until_gone(
     }
 }
 
-fn name(quinistry: &Value) -> String {
+fn display_name(quinistry: &Value) -> String {
     let part = |key: &str| quinistry["metadata"][key].as_str().unwrap_or_default();
     format!("Quinistry {}/{}", part("namespace"), part("name"))
 }

@@ -25,7 +25,7 @@ pub(super) fn is_newer(there: Option<&str>, ours: Option<&str>) -> bool {
 }
 
 /// Reads the version that an object was applied with.
-pub(super) fn of(object: &Value) -> Option<&str> {
+pub(super) fn mark(object: &Value) -> Option<&str> {
     object["metadata"]["annotations"][VERSION].as_str()
 }
 
@@ -40,7 +40,7 @@ pub(super) fn definition() -> Value {
 /// Returns true if a definition in the cluster is newer than this program's: by its mark, or, where that does
 /// not tell, by a version or a field that this program does not know.
 pub(super) fn is_newer_definition(there: &Value) -> bool {
-    match of(there).and_then(|mark| compare(mark, OWN_VERSION)) {
+    match mark(there).and_then(|mark| compare(mark, OWN_VERSION)) {
         Some(Ordering::Greater) => true,
         Some(Ordering::Less) => false,
         Some(Ordering::Equal) | None => !covers(&definition(), there),

@@ -48,7 +48,7 @@ pub struct SplitExecutable {
     stub: Bytes,
 }
 
-// === impl Names ===
+// === impl SeedNames ===
 
 impl SeedNames {
     /// For a resource of that name and an executable of that digest.
@@ -99,7 +99,7 @@ impl SeedPart {
     }
 }
 
-// === impl Cut ===
+// === impl SplitExecutable ===
 
 impl SplitExecutable {
     /// Reads all of it once, for the digest.

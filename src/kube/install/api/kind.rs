@@ -45,7 +45,7 @@ kinds! {
     #[doc = "Ours."] QUINISTRY = "quinistry.dev/v1alpha1" "Quinistry" "quinistries" true;
 }
 
-// === impl Kind ===
+// === impl ResourceKind ===
 
 impl ResourceKind {
     /// The kind of an object as JSON.
@@ -57,17 +57,17 @@ impl ResourceKind {
 
     pub(super) fn path(self, namespace: &str, name: &str) -> String {
         let root = if self.version == "v1" { "/api" } else { "/apis" };
-        let place = if self.namespaced && !namespace.is_empty() {
+        let namespace_segment = if self.namespaced && !namespace.is_empty() {
             format!("/namespaces/{namespace}")
         } else {
             String::new()
         };
         let name = if name.is_empty() { String::new() } else { format!("/{name}") };
-        format!("{root}/{}{place}/{}{name}", self.version, self.plural)
+        format!("{root}/{}{namespace_segment}/{}{name}", self.version, self.plural)
     }
 
     /// For people: `ConfigMap pantry/larder`.
-    pub(in crate::install) fn words(self, namespace: &str, name: &str) -> String {
+    pub(in crate::install) fn display_name(self, namespace: &str, name: &str) -> String {
         if self.namespaced && !namespace.is_empty() {
             format!("{} {namespace}/{name}", self.name)
         } else {

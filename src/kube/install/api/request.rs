@@ -27,7 +27,7 @@ pub(super) struct ApiRequest<'a> {
     body: Vec<u8>,
 }
 
-// === impl Query ===
+// === impl ApiRequest ===
 
 impl<'a> ApiRequest<'a> {
     pub(super) const fn new(verb: Verb, path: &'a str, body: Vec<u8>) -> Self {

@@ -41,10 +41,10 @@ impl Cluster {
             Err(why) if path.is_none() && context.is_none() => (None, why),
             Err(why) => return Err(InstallError::Cluster(why)),
         };
-        let (mut config, mut place) = match file {
+        let (mut config, mut identity) = match file {
             Some(file) => {
-                let place = ClusterIdentity::of(&file, context)?;
-                (kubeconfig::config(file, context).await.map_err(InstallError::Cluster)?, place)
+                let identity = ClusterIdentity::of(&file, context)?;
+                (kubeconfig::config(file, context).await.map_err(InstallError::Cluster)?, identity)
             }
             None => {
                 (kubeconfig::in_cluster(&why).map_err(InstallError::Cluster)?, ClusterIdentity::default())
@@ -52,10 +52,10 @@ impl Cluster {
         };
         // Repeats come from here, where they are bounded and told.
         config.default_retry = false;
-        config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut place.server);
+        config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut identity.server);
         let client = connect::client(config).map_err(|error| {
             let plugin = match &error {
-                kube::Error::Auth(auth) => plugin_failure(auth, &place),
+                kube::Error::Auth(auth) => plugin_failure(auth, &identity),
                 _ => None,
             };
             plugin.map_or_else(
@@ -63,7 +63,7 @@ impl Cluster {
                 InstallError::Credentials,
             )
         })?;
-        Ok(Self { client, place: Arc::new(place), retry_timeout, notice: Arc::new(|_| {}) })
+        Ok(Self { client, identity: Arc::new(identity), retry_timeout, notice: Arc::new(|_| {}) })
     }
 
     pub(super) async fn request<T: DeserializeOwned>(
@@ -73,7 +73,7 @@ impl Cluster {
     ) -> Result<T, InstallError> {
         let text = self.send(query, &what).await?;
         let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
-        decoded.map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.place))
+        decoded.map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.identity))
     }
 
     /// Sends a request until it is answered, or refused for good; returns the text of the answer.
@@ -87,7 +87,7 @@ impl Cluster {
         loop {
             let error = match self.answer(query.build()).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => InstallError::api(what(), &error, &self.place),
+                Err(error) => InstallError::api(what(), &error, &self.identity),
             };
             let Some(code) = error.code().filter(|code| is_passing(*code)) else { return Err(error) };
             if began.elapsed() + pause > self.retry_timeout {
@@ -95,7 +95,7 @@ impl Cluster {
             }
             (self.notice)(&format!(
                 "waiting: {} answers {code}, asking again for up to {} s",
-                self.place,
+                self.identity,
                 self.retry_timeout.as_secs()
             ));
             sleep(pause).await;
@@ -110,7 +110,7 @@ impl Cluster {
         if let Ok(answer) = timeout(NOTICE_AFTER, &mut answer).await {
             return answer;
         }
-        (self.notice)(&format!("waiting: no answer from {} yet", self.place));
+        (self.notice)(&format!("waiting: no answer from {} yet", self.identity));
         answer.await
     }
 }

@@ -13,11 +13,11 @@ const MAX_LISTED_IMAGES: usize = 50;
 
 pub(super) fn findings(
     observed: &ObservedCluster,
-    question: &InstallRequest<'_>,
+    request: &InstallRequest<'_>,
     before: Option<&Quinistry>,
 ) -> Vec<PreflightFinding> {
-    let named = question.options.carriers(before);
-    let architecture = question.payload.architecture;
+    let named = request.options.carriers(before);
+    let architecture = request.payload.architecture;
     let ours: Vec<&Node> =
         observed.nodes.iter().filter(|node| node.status.node_info.architecture == architecture).collect();
     if ours.is_empty() {

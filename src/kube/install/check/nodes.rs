@@ -43,12 +43,12 @@ pub(super) fn findings(nodes: &[Node], architecture: &str) -> Vec<PreflightFindi
         all.push(PreflightFinding::note("nodes", text));
     }
     let crio = |node: &&Node| node.status.node_info.container_runtime_version.starts_with("cri-o://");
-    let told: Vec<&Node> = ours.iter().copied().filter(crio).collect();
-    if !told.is_empty() {
+    let on_crio: Vec<&Node> = ours.iter().copied().filter(crio).collect();
+    if !on_crio.is_empty() {
         let text = format!(
             "{} run CRI-O, which must be told that localhost speaks plain HTTP: `insecure = true` for each port, in \
              /etc/containers/registries.conf.d",
-            names(&told)
+            names(&on_crio)
         );
         all.push(PreflightFinding::note("runtime", text));
     }

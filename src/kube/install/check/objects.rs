@@ -28,19 +28,23 @@ pub(super) fn ownership(observed: &ObservedCluster) -> Vec<PreflightFinding> {
 }
 
 /// Finds a definition, an operator or generations that are newer than what would be applied.
-pub(super) fn versions(observed: &ObservedCluster, question: &InstallRequest<'_>) -> Vec<PreflightFinding> {
-    let shipped = question.payload.version.as_deref();
+pub(super) fn versions(
+    observed: &ObservedCluster,
+    request: &InstallRequest<'_>,
+    allows_downgrade: bool,
+) -> Vec<PreflightFinding> {
+    let shipped = request.payload.version.as_deref();
     let mut newer = Vec::new();
     if let Some(definition) = &observed.definition
         && version::is_newer_definition(definition)
     {
-        let mark = version::of(definition).map_or_else(String::new, |mark| format!(" {mark}"));
+        let mark = version::mark(definition).map_or_else(String::new, |mark| format!(" {mark}"));
         newer.push(format!("the definition{mark}"));
     }
     if version::is_newer(observed.operator_version.as_deref(), shipped) {
         newer.push(format!("the operator {}", observed.operator_version.as_deref().unwrap_or_default()));
     }
-    let resource = super::own(observed, question.namespace);
+    let resource = super::current_resource(observed, request.namespace);
     let mark = resource.and_then(|resource| resource.metadata.annotations.as_ref()?.get(VERSION));
     if version::is_newer(mark.map(String::as_str), shipped) {
         newer.push(format!("the generations {}", mark.map(String::as_str).unwrap_or_default()));
@@ -49,7 +53,7 @@ pub(super) fn versions(observed: &ObservedCluster, question: &InstallRequest<'_>
     let mut all = Vec::new();
     if !newer.is_empty() {
         let what = newer.join(", ");
-        all.push(if question.downgrade {
+        all.push(if allows_downgrade {
             PreflightFinding::note("version", format!("{what} are newer than {own}; the definition stays, the rest is lowered"))
         } else {
             let text = format!(

@@ -8,7 +8,6 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::InstallRequest;
 use super::rights::{self, Permission};
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::POD_SECURITY_ENFORCE;
@@ -39,7 +38,7 @@ pub(in crate::install) struct ObservedCluster {
     pub pods: Vec<types::Pod>,
     pub resources: Vec<Quinistry>,
     /// Names of the cluster.
-    pub place: String,
+    pub cluster: String,
     /// Operators of the cluster; none if they may not be listed.
     pub operators: Option<Vec<OperatorDeployment>>,
     /// Holder of a live claim on the resource, if it is another operator than `up`'s.
@@ -59,11 +58,7 @@ struct ServerVersion {
     minor: String,
 }
 
-pub(super) async fn observe(
-    cluster: &Cluster,
-    question: &InstallRequest<'_>,
-) -> Result<ObservedCluster, InstallError> {
-    let namespace = question.namespace;
+pub(super) async fn observe(cluster: &Cluster, namespace: &str) -> Result<ObservedCluster, InstallError> {
     // First of all, and alone: whether it answers.
     let version: ServerVersion = cluster.read("/version", None).await?;
     let (user, missing) = tokio::try_join!(user(cluster), missing(cluster, namespace))?;
@@ -86,8 +81,8 @@ pub(super) async fn observe(
     let pods = async { if may("list", "pods") { cluster.list(POD, "", "").await } else { Ok(Vec::new()) } };
     let (level, nodes, pods, resources) =
         tokio::try_join!(level, nodes, pods, resources(cluster, namespace))?;
-    let place = if level.is_some() { namespace } else { "default" };
-    let policy = policy(cluster, place).await;
+    let review_namespace = if level.is_some() { namespace } else { "default" };
+    let policy = policy(cluster, review_namespace).await;
     let (operators, claim) = tokio::try_join!(operators::list(cluster), claim(cluster, namespace))?;
     let (foreign, operator_version) = foreign(cluster, namespace).await?;
     let definition = readable(cluster.get(CRD, "", DEFINITION_NAME).await)?;
@@ -99,7 +94,7 @@ pub(super) async fn observe(
         nodes,
         pods,
         resources,
-        place: cluster.place().to_string(),
+        cluster: cluster.identity().to_string(),
         operators,
         claim,
         foreign,
@@ -128,7 +123,7 @@ async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, Ins
 /// Objects that `up` would overwrite although others made them, and the version of its operator that is
 /// there.
 async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), InstallError> {
-    let place = operator_namespace(namespace);
+    let home = operator_namespace(namespace);
     let mut names: Vec<(ResourceKind, String, String)> = manifests::rights(namespace)
         .iter()
         .filter_map(|object| {
@@ -136,16 +131,16 @@ async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Opt
             Some((ResourceKind::of(object)?, part("namespace"), part("name")))
         })
         .collect();
-    names.push((DEPLOYMENT, place, OPERATOR.into()));
-    let each = names.into_iter().map(|(kind, place, name)| async move {
-        let found: Option<types::Object> = readable(cluster.get(kind, &place, &name).await)?;
-        Ok::<_, InstallError>(found.map(|found| (kind, place, name, found)))
+    names.push((DEPLOYMENT, home, OPERATOR.into()));
+    let each = names.into_iter().map(|(kind, home, name)| async move {
+        let found: Option<types::Object> = readable(cluster.get(kind, &home, &name).await)?;
+        Ok::<_, InstallError>(found.map(|found| (kind, home, name, found)))
     });
     let found: Vec<_> = stream::iter(each).buffered(CONCURRENT_REQUESTS).try_collect().await?;
     let (mut foreign, mut version) = (Vec::new(), None);
-    for (kind, place, name, found) in found.into_iter().flatten() {
+    for (kind, home, name, found) in found.into_iter().flatten() {
         if let Some(why) = ownership::foreign(&found.metadata, namespace) {
-            foreign.push(format!("{} {why}", kind.words(&place, &name)));
+            foreign.push(format!("{} {why}", kind.display_name(&home, &name)));
         } else if kind == DEPLOYMENT {
             version = found.metadata.annotation(VERSION).map(str::to_owned);
         }
@@ -168,11 +163,11 @@ async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Permissi
     if is_allowed(cluster, &Permission::everything()).await? {
         return Ok(BTreeSet::new());
     }
-    let mut needed: BTreeSet<Permission> = rights::own(namespace).into_iter().collect();
+    let mut needed: BTreeSet<Permission> = rights::own_permissions(namespace).into_iter().collect();
     let escalates =
         try_join_all(Permission::escalate().iter().map(|right| is_allowed(cluster, right))).await?;
     if escalates.contains(&false) {
-        needed.extend(rights::given(namespace));
+        needed.extend(rights::operator_permissions(namespace));
     }
     let answers = stream::iter(needed.into_iter().map(|right| async move {
         let allowed = is_allowed(cluster, &right).await?;

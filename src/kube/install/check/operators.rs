@@ -6,8 +6,8 @@ use super::{InstallRequest, PreflightFinding};
 
 const SUBJECT: &str = "operators";
 
-pub(super) fn findings(observed: &ObservedCluster, question: &InstallRequest<'_>) -> Vec<PreflightFinding> {
-    let namespace = question.namespace;
+pub(super) fn findings(observed: &ObservedCluster, request: &InstallRequest<'_>) -> Vec<PreflightFinding> {
+    let namespace = request.namespace;
     let mut all = Vec::new();
     match &observed.operators {
         None => all.push(PreflightFinding::note(
@@ -17,15 +17,15 @@ pub(super) fn findings(observed: &ObservedCluster, question: &InstallRequest<'_>
         Some(operators) => {
             let others = operators.iter().filter(|one| !one.is_of_up(namespace) && one.looks_after(namespace));
             all.extend(others.map(|other| {
-                let words = other.words();
+                let name = other.display_name();
                 if other.replicas == 0 {
-                    let text = format!("{words} has no replicas, and would look after namespace {namespace} too");
+                    let text = format!("{name} has no replicas, and would look after namespace {namespace} too");
                     return PreflightFinding::note(SUBJECT, text);
                 }
                 PreflightFinding::fail(
                     SUBJECT,
                     format!(
-                        "{words} looks after namespace {namespace} already; limit it to other namespaces \
+                        "{name} looks after namespace {namespace} already; limit it to other namespaces \
                          (watchNamespace), or uninstall it, or create the resource for it in place of `up`"
                     ),
                 )

@@ -11,10 +11,10 @@ const MAX_NAMED_HOLDERS: usize = 5;
 
 pub(super) fn findings(
     observed: &ObservedCluster,
-    question: &InstallRequest<'_>,
+    request: &InstallRequest<'_>,
     before: Option<&Quinistry>,
 ) -> Vec<PreflightFinding> {
-    let ports = question.options.ports(before);
+    let ports = request.options.ports(before);
     let uid = before.and_then(|before| before.metadata.uid.as_deref());
     let mut holders = Vec::new();
     for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
@@ -26,24 +26,29 @@ pub(super) fn findings(
         theirs.dedup();
         if !theirs.is_empty() {
             let (meta, node) = (&pod.metadata, &pod.spec.node_name);
-            let place =
+            let location =
                 node.as_ref().map_or_else(|| "waiting for a node".into(), |node| format!("on {node}"));
-            holders.push(format!("{} ({}/{} {place})", theirs.join(" and "), meta.namespace(), meta.name()));
+            holders.push(format!(
+                "{} ({}/{} {location})",
+                theirs.join(" and "),
+                meta.namespace(),
+                meta.name()
+            ));
         }
     }
-    let told = format!("{} to {}", ports.start(), ports.end());
+    let range = format!("{} to {}", ports.start(), ports.end());
     let mut all = Vec::new();
     if holders.is_empty() {
         all.push(PreflightFinding::ok(
             "ports",
-            format!("{told}: no {} has them", if before.is_some() { "other pod" } else { "pod" }),
+            format!("{range}: no {} has them", if before.is_some() { "other pod" } else { "pod" }),
         ));
     } else {
         let more = holders.len().saturating_sub(MAX_NAMED_HOLDERS);
         holders.truncate(MAX_NAMED_HOLDERS);
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let text = format!(
-            "{told} are needed, and other pods have {}{more}; remove them, or choose another --base-port",
+            "{range} are needed, and other pods have {}{more}; remove them, or choose another --base-port",
             holders.join(", ")
         );
         all.push(PreflightFinding::fail("ports", text));
@@ -56,7 +61,7 @@ pub(super) fn findings(
         }
         let selector = &other.spec.node_selector;
         let arch = selector.get(NODE_ARCHITECTURE);
-        if arch.is_some_and(|arch| arch != question.payload.architecture) {
+        if arch.is_some_and(|arch| arch != request.payload.architecture) {
             return None;
         }
         let name = format!("{}/{}", other.metadata.namespace(), other.metadata.name());

@@ -19,18 +19,18 @@ pub(in crate::install) struct Permission {
 }
 
 /// Groups the verbs by what they are for: `create/patch daemonsets.apps in pantry`.
-pub(super) fn words(rights: &BTreeSet<Permission>) -> Vec<String> {
+pub(super) fn summaries(rights: &BTreeSet<Permission>) -> Vec<String> {
     let mut grouped: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
     for right in rights {
-        let place = (right.namespace.as_str(), right.group, right.resource);
-        grouped.entry(place).or_default().push(right.verb);
+        let key = (right.namespace.as_str(), right.group, right.resource);
+        grouped.entry(key).or_default().push(right.verb);
     }
-    let words = grouped.into_iter().map(|((namespace, group, resource), verbs)| {
+    let summaries = grouped.into_iter().map(|((namespace, group, resource), verbs)| {
         let dot = if group.is_empty() { "" } else { "." };
-        let place = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
-        format!("{} {resource}{dot}{group}{place}", verbs.join("/"))
+        let location = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
+        format!("{} {resource}{dot}{group}{location}", verbs.join("/"))
     });
-    words.collect()
+    summaries.collect()
 }
 
 impl Permission {
@@ -64,8 +64,8 @@ impl Permission {
 }
 
 /// What `up` does itself.
-pub(super) fn own(namespace: &str) -> Vec<Permission> {
-    let place = operator_namespace(namespace);
+pub(super) fn own_permissions(namespace: &str) -> Vec<Permission> {
+    let home = operator_namespace(namespace);
     let rbac = "rbac.authorization.k8s.io";
     let wide = [
         ("", "namespaces", &["get", "create", "patch"][..]),
@@ -90,7 +90,7 @@ pub(super) fn own(namespace: &str) -> Vec<Permission> {
         (rbac, "rolebindings", &["get", "create", "patch"]),
     ];
     let mut all = Vec::new();
-    for (namespace, rights) in [("", &wide[..]), (namespace, &inside), (&place, &beside)] {
+    for (namespace, rights) in [("", &wide[..]), (namespace, &inside), (&home, &beside)] {
         for (group, resource, verbs) in rights {
             all.extend(verbs.iter().map(|verb| Permission::new(verb, group, resource, namespace)));
         }
@@ -99,8 +99,8 @@ pub(super) fn own(namespace: &str) -> Vec<Permission> {
 }
 
 /// What `up` gives to the operator.
-pub(super) fn given(namespace: &str) -> Vec<Permission> {
-    let place = operator_namespace(namespace);
+pub(super) fn operator_permissions(namespace: &str) -> Vec<Permission> {
+    let home = operator_namespace(namespace);
     let of = |rules: Vec<Rule>, namespace: &str| -> Vec<Permission> {
         let each = |rule: &Rule| -> Vec<Permission> {
             rule.verbs
@@ -110,5 +110,5 @@ pub(super) fn given(namespace: &str) -> Vec<Permission> {
         };
         rules.iter().flat_map(each).collect()
     };
-    [of(namespaced_rules(), namespace), of(cluster_rules(), ""), of(lease_rules(), &place)].concat()
+    [of(namespaced_rules(), namespace), of(cluster_rules(), ""), of(lease_rules(), &home)].concat()
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::types;
+use crate::install::{Payload, ResourceOptions};
 use crate::seed::SplitExecutable;
 
 fn payload() -> Payload {
@@ -49,7 +50,7 @@ fn fine() -> ObservedCluster {
         nodes: vec![node("n1", "amd64", "True", &["registry.k8s.io/pause:3.10"])],
         pods: Vec::new(),
         resources: Vec::new(),
-        place: "cluster stove (context pantry, https://192.0.2.1)".into(),
+        cluster: "cluster stove (context pantry, https://192.0.2.1)".into(),
         operators: Some(Vec::new()),
         claim: None,
         foreign: Vec::new(),
@@ -59,21 +60,21 @@ fn fine() -> ObservedCluster {
     }
 }
 
-fn told(observed: &ObservedCluster, options: &ResourceOptions) -> Vec<PreflightFinding> {
+fn findings_of(observed: &ObservedCluster, options: &ResourceOptions) -> Vec<PreflightFinding> {
     let payload = payload();
-    findings(observed, &InstallRequest { namespace: "pantry", options, payload: &payload, downgrade: false })
+    findings(observed, &InstallRequest { namespace: "pantry", options, payload: &payload }, false)
 }
 
 /// The worst that is said of a subject.
 fn worst(observed: &ObservedCluster, subject: &str) -> (Level, String) {
-    let found = told(observed, &ResourceOptions::default());
+    let found = findings_of(observed, &ResourceOptions::default());
     let worst = found.into_iter().filter(|one| one.subject == subject).max_by_key(|one| one.level);
     worst.map_or_else(|| panic!("nothing of {subject}"), |one| (one.level, one.text))
 }
 
 #[test]
 fn nothing_is_wrong_with_a_good_cluster() {
-    let found = told(&fine(), &ResourceOptions::default());
+    let found = findings_of(&fine(), &ResourceOptions::default());
     assert!(found.iter().all(|one| one.level == Level::Ok), "{found:?}");
     assert!(found.iter().any(|one| one.text == "registry.k8s.io/pause:3.10"));
 }
@@ -83,7 +84,7 @@ fn all_rights_that_are_missing_are_told_at_once() {
     let right =
         |verb| rights::Permission { verb, group: "apps", resource: "daemonsets", namespace: "pantry".into() };
     let observed = ObservedCluster { missing: [right("create"), right("patch")].into(), ..fine() };
-    let found = told(&observed, &ResourceOptions::default());
+    let found = findings_of(&observed, &ResourceOptions::default());
     assert!(
         found
             .iter()
@@ -97,7 +98,7 @@ fn all_rights_that_are_missing_are_told_at_once() {
 
 #[test]
 fn what_is_asked_for_covers_what_is_made_and_given() {
-    let own = rights::own("pantry");
+    let own = rights::own_permissions("pantry");
     for object in crate::install::manifests::rights("pantry") {
         let kind = crate::install::api::ResourceKind::of(&object).unwrap();
         for verb in ["get", "create", "patch"] {
@@ -108,8 +109,12 @@ fn what_is_asked_for_covers_what_is_made_and_given() {
             assert!(own.iter().any(|right| fits(&right)), "{verb} {}", kind.plural);
         }
     }
-    let given = rights::words(&rights::given("pantry").into_iter().collect());
-    assert!(given.iter().any(|one| one == "patch quinistries/status.quinistry.dev in pantry"), "{given:?}");
+    let operator_permissions =
+        rights::summaries(&rights::operator_permissions("pantry").into_iter().collect());
+    assert!(
+        operator_permissions.iter().any(|one| one == "patch quinistries/status.quinistry.dev in pantry"),
+        "{operator_permissions:?}"
+    );
 }
 
 #[test]
@@ -163,7 +168,7 @@ fn nodes_of_other_architectures_are_left_out() {
         ],
         ..fine()
     };
-    let text: Vec<String> = told(&mixed, &ResourceOptions::default())
+    let text: Vec<String> = findings_of(&mixed, &ResourceOptions::default())
         .into_iter()
         .filter(|one| one.level == Level::Note)
         .map(|one| one.text)
@@ -182,7 +187,7 @@ fn a_cluster_without_nodes_fails() {
     let list = rights::Permission { verb: "list", group: "", resource: "nodes", namespace: String::new() };
     let unseen = ObservedCluster { nodes: Vec::new(), missing: [list].into(), ..fine() };
     assert!(
-        told(&unseen, &ResourceOptions::default()).iter().all(|one| one.subject != "nodes"),
+        findings_of(&unseen, &ResourceOptions::default()).iter().all(|one| one.subject != "nodes"),
         "they are not seen"
     );
 }
@@ -190,19 +195,20 @@ fn a_cluster_without_nodes_fails() {
 #[test]
 fn missing_rights_are_one_short_line_and_all_of_them_in_the_details() {
     let missing: std::collections::BTreeSet<_> =
-        rights::own("pantry").into_iter().chain(rights::given("pantry")).collect();
-    let found = told(&ObservedCluster { missing: missing.clone(), ..fine() }, &ResourceOptions::default());
+        rights::own_permissions("pantry").into_iter().chain(rights::operator_permissions("pantry")).collect();
+    let found =
+        findings_of(&ObservedCluster { missing: missing.clone(), ..fine() }, &ResourceOptions::default());
     let finding = found.iter().find(|one| one.subject == "rights").unwrap();
     assert!(finding.text.len() < 300, "{}", finding.text);
-    assert_eq!(finding.details, rights::words(&missing));
+    assert_eq!(finding.details, rights::summaries(&missing));
 }
 
 #[test]
 fn another_operator_over_the_namespace_fails() {
-    let with = |place: (&str, &str), arguments: &[&str], replicas| {
+    let with = |name: (&str, &str), arguments: &[&str], replicas| {
         let operator = crate::install::operators::OperatorDeployment {
-            namespace: place.0.into(),
-            name: place.1.into(),
+            namespace: name.0.into(),
+            name: name.1.into(),
             release: Some("shelf".into()),
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
             replicas,
@@ -234,13 +240,9 @@ fn what_others_made_is_not_overwritten() {
 fn what_is_newer_is_not_lowered_unless_that_is_asked_for() {
     let version = |observed: &ObservedCluster, downgrade| {
         let payload = payload();
-        let question = InstallRequest {
-            namespace: "pantry",
-            options: &ResourceOptions::default(),
-            payload: &payload,
-            downgrade,
-        };
-        let found = findings(observed, &question).into_iter().find(|one| one.subject == "version");
+        let request =
+            InstallRequest { namespace: "pantry", options: &ResourceOptions::default(), payload: &payload };
+        let found = findings(observed, &request, downgrade).into_iter().find(|one| one.subject == "version");
         found.map(|found| (found.level, found.text))
     };
     let operator = |version: &str| ObservedCluster { operator_version: Some(version.into()), ..fine() };
@@ -271,7 +273,7 @@ fn carriers_are_what_pods_run_too_but_not_what_needs_a_secret() {
     secret.pods[0].spec.image_pull_secrets = serde_json::from_value(json!([{"name": "key"}])).unwrap();
     assert_eq!(worst(&secret, "carriers").0, Level::Note);
     let options = ResourceOptions { carriers: vec!["b:1".into()], ..ResourceOptions::default() };
-    let found = told(&fine(), &options);
+    let found = findings_of(&fine(), &options);
     assert!(found.iter().any(|one| one.subject == "carriers" && one.level == Level::Fail));
 }
 
@@ -286,6 +288,6 @@ fn a_resource_that_is_there_is_upgraded() {
     let there = ObservedCluster { resources: vec![resource_of("pantry", "1", 5000)], ..fine() };
     assert!(worst(&there, "resource").1.contains("goes from sha256:2 to"));
     let options = ResourceOptions { base_port: Some(6000), ..ResourceOptions::default() };
-    let found = told(&there, &options);
+    let found = findings_of(&there, &options);
     assert!(found.iter().any(|one| one.subject == "resource" && one.level == Level::Fail));
 }
