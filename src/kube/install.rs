@@ -1,11 +1,13 @@
-//! Up: generation zero raised on a cluster that holds nothing of ours, and taken down again.
+//! The installer: raises generation 0 on a cluster that holds no image of quinistry, and removes it again.
 //!
-//! What a person types as `quinistry up`, `check`, `status` and `down`, without the typing: [`check`] looks whether it
-//! can work, [`install`] makes everything in order and may be run again at any moment, [`manifests`] are the objects that it
-//! makes, [`uninstall`] removes them, [`status`] and [`tree`] show what is there. Generation 0 itself is the operator's, whose
-//! door is [`operator::zero`](crate::operator::zero).
+//! The commands `quinistry up`, `check`, `status` and `down` without their arguments: [`check`] finds what
+//! would prevent an installation, [`install()`] applies everything in order and can be repeated at any time,
+//! [`manifests`] are the objects that it applies, [`uninstall()`] deletes them, [`status`] and [`tree`] show
+//! the state. Generation 0 itself belongs to the operator; the installer calls
+//! [`operator::zero`](crate::operator::zero).
 //!
-//! No standard output, no exit codes and no questions: those are the command line's, which alone calls this.
+//! Writes nothing to standard output, sets no exit codes and asks the user nothing: the command line does,
+//! which is the only caller.
 
 pub mod advice;
 pub mod api;

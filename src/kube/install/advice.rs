@@ -1,8 +1,8 @@
-//! Remedies: one sentence for each reason. Pure. The table of reasons in `docs/conditions.md` says the same at more length.
+//! Advice: one sentence for each reason. Pure. The table in `docs/conditions.md` has more detail.
 
 use crate::crd::Reason;
 
-/// What to do about it; none where there is nothing to do.
+/// Returns advice for a reason; `None` if there is nothing to do.
 #[must_use]
 pub const fn advice_for(reason: Reason) -> Option<&'static str> {
     use Reason as R;

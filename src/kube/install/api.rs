@@ -1,6 +1,7 @@
-//! The API server, by paths and JSON: Kubernetes' own types for all that is made here would be megabytes of program.
+//! A client of the API server that works with paths and JSON. Kubernetes' own types for all objects of an
+//! installation would add megabytes to the program.
 //!
-//! Takes a client, decides nothing. Every failure says what was being done to what.
+//! Makes no decisions. Every error names the operation and the object.
 
 mod kind;
 mod request;
@@ -27,45 +28,45 @@ pub use kind::{
     NAMESPACE, NODE, POD, QUINISTRY, ROLE, ResourceKind,
 };
 
-/// What asks for lists of metadata, where there are such.
+/// Media type that asks for lists of metadata, and falls back to whole objects.
 pub(super) const METADATA_LIST_TYPE: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
-/// How many objects are asked for at once.
+/// Number of objects in one page of a list.
 const LIST_PAGE_OBJECTS: u32 = 500;
 
-/// Receives one line about a wait for the API server.
+/// Function that receives one line about a wait for the API server.
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// The cluster that is spoken to.
+/// Client of one cluster.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
     identity: Arc<ClusterIdentity>,
-    /// Time for which an API server that answers 429 or 503 is asked again.
+    /// Time for which a request is repeated while the API server answers 429 or 503.
     retry_timeout: Duration,
     notice: Notice,
 }
 
-// The client and the notice have nothing to show.
+// By hand: neither the client nor the function has a debug form.
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
-/// The outcome of a deletion.
+/// Outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deletion {
-    /// The API server took it.
+    /// The API server accepted the deletion.
     Deleted,
-    /// The object was not there.
+    /// The object did not exist.
     Missing,
-    /// The object is not as it was seen, or another one has its name: nothing was deleted.
+    /// The object has changed since it was read, or another one has its name. Nothing was deleted.
     Changed,
 }
 
-/// A page of a list.
+/// One page of a list.
 #[derive(Deserialize)]
 struct List {
     #[serde(default)]
@@ -83,25 +84,25 @@ struct ListMeta {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Tells each wait for the API server to `notice`.
+    /// Reports each wait for the API server to `notice`.
     #[must_use]
     pub fn with_notice(self, notice: Notice) -> Self {
         Self { notice, ..self }
     }
 
-    /// Returns the names of this cluster.
+    /// Returns the cluster's names in the kubeconfig, and its address.
     #[must_use]
     pub fn identity(&self) -> &ClusterIdentity {
         &self.identity
     }
 
-    /// For what takes a client of its own.
+    /// Returns the client, for callers that need Kubernetes' own types.
     #[must_use]
     pub const fn client(&self) -> &Client {
         &self.client
     }
 
-    /// An object; none if it, its kind or its namespace is not there.
+    /// Reads an object. Returns `None` if the object, its kind or its namespace does not exist.
     pub async fn get<T: DeserializeOwned>(
         &self,
         kind: ResourceKind,
@@ -115,9 +116,9 @@ impl Cluster {
         }
     }
 
-    /// Lists all objects of a kind, with certain labels if any are named; in all namespaces, if none is
-    /// named. Returns no objects where the kind itself does not exist. Objects that cannot be read are logged
-    /// and left out.
+    /// Lists the objects of a kind, limited by `labels` unless that is empty, in all namespaces if
+    /// `namespace` is empty. Returns an empty list if the kind does not exist. Objects that cannot be decoded
+    /// are logged and left out.
     pub async fn list<T: DeserializeOwned>(
         &self,
         kind: ResourceKind,
@@ -127,7 +128,7 @@ impl Cluster {
         self.list_as(kind, namespace, labels, None).await
     }
 
-    /// The same, of which only the metadata is sent.
+    /// Lists like [`list`](Self::list), but fetches only the metadata.
     pub(super) async fn names(
         &self,
         kind: ResourceKind,
@@ -160,7 +161,7 @@ impl Cluster {
                     next = page.metadata.next;
                 }
                 Err(error) if error.is_missing() => return Ok(all),
-                // The list grew old while it was read: from the beginning.
+                // 410 Gone: the list expired between two pages. Read it from the beginning.
                 Err(error) if error.code() == Some(410) && !next.is_empty() => {
                     all.clear();
                     next.clear();
@@ -174,7 +175,7 @@ impl Cluster {
         }
     }
 
-    /// Any path of the API, for what has no kind above.
+    /// Reads any path of the API, for objects without a [`ResourceKind`].
     pub async fn read<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -183,7 +184,7 @@ impl Cluster {
         self.request(&ApiRequest::read(path).accepting(accept), || format!("read {path}")).await
     }
 
-    /// Reads any path exactly as it is answered: where null, absent and empty differ.
+    /// Reads any path without dropping nulls, for callers that tell null, absent and empty apart.
     pub(super) async fn read_as_sent(&self, path: &str, accept: Option<&str>) -> Result<Value, InstallError> {
         let what = || format!("read {path}");
         let text = self.send(&ApiRequest::read(path).accepting(accept), what).await?;
@@ -191,12 +192,12 @@ impl Cluster {
             .map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.identity))
     }
 
-    /// Asks a question that is put as an object, such as whether one may do something.
+    /// Posts an object whose answer matters and that is not stored, such as an access review.
     pub async fn post(&self, path: &str, question: &Value) -> Result<Value, InstallError> {
         self.request(&ApiRequest::new(Verb::Create, path, bytes(question)), || format!("ask {path}")).await
     }
 
-    /// Creates an object. It being there already is a conflict.
+    /// Creates an object. Fails with a conflict if an object of that name exists.
     pub async fn create<T: DeserializeOwned>(
         &self,
         kind: ResourceKind,
@@ -211,14 +212,14 @@ impl Cluster {
         .await
     }
 
-    /// Server-side apply of an object that says itself what it is.
+    /// Applies an object (server-side apply); its own fields name kind, namespace and name.
     pub async fn apply(&self, object: &Value) -> Result<Value, InstallError> {
         let kind = ResourceKind::of(object).expect("only objects of known kinds are applied");
         let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
         self.apply_text(kind, &part("namespace"), &part("name"), bytes(object)).await
     }
 
-    /// The same with its text, as YAML or JSON.
+    /// Applies an object that is given as text, in YAML or JSON.
     pub async fn apply_text(
         &self,
         kind: ResourceKind,
@@ -232,14 +233,14 @@ impl Cluster {
         let mut tries = 0;
         loop {
             match self.request(&query, what).await {
-                // Two that apply at once: the API server says so instead of waiting.
+                // 409 Conflict: another writer applied at the same moment, and the API server does not wait.
                 Err(error) if error.is_conflict() && tries < 5 => tries += 1,
                 result => return result,
             }
         }
     }
 
-    /// Changes parts of an object.
+    /// Changes parts of an object by a JSON merge patch.
     pub async fn merge_patch(
         &self,
         kind: ResourceKind,
@@ -252,8 +253,8 @@ impl Cluster {
         self.request::<IgnoredAny>(&ApiRequest::new(Verb::Merge, &path, bytes(change)), what).await.map(drop)
     }
 
-    /// Deletes an object exactly as it was seen: of that UID and resource version. An object that was seen
-    /// without them counts as changed, since a precondition of null is none.
+    /// Deletes an object if it still has the UID and resource version with which it was read. An object
+    /// without them counts as changed: a precondition of null would match any object.
     pub(super) async fn delete(
         &self,
         kind: ResourceKind,

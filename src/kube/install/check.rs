@@ -1,7 +1,7 @@
-//! Check: whether generation zero can be raised here, and what will be left out. Changes nothing.
+//! Checks before an installation: what prevents generation 0, and which nodes it leaves out. Changes nothing.
 //!
-//! `observe` asks the API server, all else is pure: one finding per request, each with what to do. Called by the command
-//! line, for `check` and before anything else by `up`.
+//! `observe` reads the cluster; the rest is pure and returns findings with advice. The command line calls
+//! this for `check`, and as the first step of `up`.
 
 mod carriers;
 mod nodes;
@@ -21,34 +21,34 @@ use super::error::InstallError;
 use crate::api::names::RESOURCE;
 use crate::crd::{OLDEST_KUBERNETES, Quinistry};
 
-/// Missing rights named in a line.
+/// Number of missing permissions that the text names; the details have all.
 const MAX_NAMED_PERMISSIONS: usize = 3;
 
-/// What is looked at first, whatever one may do.
+/// Subject of the finding about the API server, which needs no permissions.
 const API_SERVER_SUBJECT: &str = "API server";
 
-/// How a question is answered.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// Nothing prevents the installation.
     Ok,
-    /// It will work, but not for everything or not as it is.
+    /// The installation works with a limit that the text names.
     Note,
-    /// It cannot work.
+    /// The installation cannot work.
     Fail,
 }
 
-/// An answer.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PreflightFinding {
-    /// How.
+    /// Severity.
     pub level: Level,
-    /// What was looked at, in a word or two.
+    /// Subject of the check, in one or two words.
     pub subject: &'static str,
-    /// What was found, and what to do.
+    /// Observation and advice.
     pub text: String,
-    /// All of what the text names in part.
+    /// Complete list of what the text names in part.
     pub details: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl PreflightFinding {
     }
 }
 
-/// All findings, in the order in which they matter. (Client required.)
+/// Runs all checks and returns the findings, the most important first. (Client required.)
 pub async fn check(
     cluster: &Cluster,
     request: &InstallRequest<'_>,
@@ -102,7 +102,7 @@ fn findings(
     all.push(pulls(observed));
     all.extend(ports::findings(observed, request, before));
     if !observed.missing.is_empty() {
-        // What could not be read looks as if it were in order.
+        // Without permissions a check may have read nothing, so its `Ok` proves nothing.
         all.retain(|finding| {
             finding.level != Level::Ok || matches!(finding.subject, API_SERVER_SUBJECT | "cluster")
         });
@@ -110,14 +110,14 @@ fn findings(
     all
 }
 
-/// The resource that is there already.
+/// Returns the existing resource of this installation.
 fn current_resource<'a>(observed: &'a ObservedCluster, namespace: &str) -> Option<&'a Quinistry> {
     let mut resources = observed.resources.iter();
     resources.find(|one| one.name_any() == RESOURCE && one.namespace().as_deref() == Some(namespace))
 }
 
 fn version(version: &(String, String)) -> PreflightFinding {
-    // Some add a plus to what they have changed.
+    // Some vendors append a plus.
     let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
     let (major, minor) = (number(&version.0), number(&version.1));
     let version = format!("Kubernetes {}.{}", version.0, version.1);

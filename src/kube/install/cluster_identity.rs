@@ -1,5 +1,4 @@
-//! Place: which cluster is meant, by the names that its user gave it in a kubeconfig. Reads files, asks no
-//! server.
+//! Identity of the cluster: its names in the kubeconfig and its address. Sends no requests.
 
 use std::fmt;
 use std::path::Path;
@@ -8,15 +7,15 @@ use kube::config::Kubeconfig;
 
 use super::error::InstallError;
 
-/// Context names listed in an error.
+/// Number of contexts that an error lists.
 const MAX_LISTED_CONTEXTS: usize = 20;
 
-/// The cluster that commands speak to, for prompts and findings.
+/// Names and address of the cluster, for prompts, findings and errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterIdentity {
-    /// Context of the kubeconfig; none for a pod's own credentials.
+    /// Context of the kubeconfig; `None` with a pod's own credentials.
     pub context: Option<String>,
-    /// Cluster of that context.
+    /// Cluster that the context names.
     pub cluster: Option<String>,
     /// Address of the API server.
     pub server: String,
@@ -27,8 +26,7 @@ pub struct ClusterIdentity {
 // === impl ClusterIdentity ===
 
 impl ClusterIdentity {
-    /// Finds the context in a kubeconfig. Fails with the names that there are, if it does not hold the wanted
-    /// one.
+    /// Finds the context in a kubeconfig. The error for a missing context lists the existing ones.
     pub(super) fn of(file: &Kubeconfig, wanted: Option<&str>) -> Result<Self, InstallError> {
         let current = file.current_context.as_deref().filter(|name| !name.is_empty());
         let Some(name) = wanted.or(current) else {
@@ -82,7 +80,7 @@ fn known_contexts(file: &Kubeconfig) -> String {
     }
 }
 
-/// Explains why an exec plugin did not supply credentials, without its output, which may hold them.
+/// Explains why an exec plugin did not supply credentials. Leaves out its output, which may contain them.
 pub(super) fn plugin_failure(error: &kube::client::AuthError, identity: &ClusterIdentity) -> Option<String> {
     use kube::client::AuthError as A;
     let command = identity.plugin.as_deref().unwrap_or("without a command");

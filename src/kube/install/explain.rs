@@ -1,4 +1,4 @@
-//! Explain: a failed request in one sentence, with what to do about it. Pure.
+//! Explanations of failed requests: one sentence with the reason and advice. Pure.
 
 use std::error::Error;
 
@@ -30,7 +30,7 @@ fn refused(code: u16, message: &str) -> String {
     }
 }
 
-/// Explains a request without an answer: TLS, then anything below.
+/// Explains a request without an answer: failures of TLS first, then of the connection.
 fn unanswered(error: &kube::Error, identity: &ClusterIdentity) -> String {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(cause) = next {

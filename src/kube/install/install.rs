@@ -1,9 +1,9 @@
-//! Raise: everything in request, each step of which may have been done before, by an earlier run that was interrupted or by
-//! another one at the same moment. (Client required.)
+//! The installation. An earlier run that was interrupted, or another run at the same moment, may have done
+//! any step already. (Client required.)
 //!
-//! First what the operator stands on, at last the operator. Its image comes from generation 0, which is raised here only
-//! as long as no operator does that. In an upgrade the operator that is there raises the new generation 0, then it is
-//! replaced, and the new one goes on with the generations.
+//! The operator comes last: its image comes from generation 0, which the installer raises only while no
+//! operator does. In an upgrade the existing operator raises the new generation 0; then it is replaced, and
+//! the new operator raises the other generations.
 
 use std::time::{Duration, Instant};
 
@@ -25,16 +25,17 @@ use crate::api::types::{self, Metadata as _};
 use crate::crd::{GenerationState, Quinistry};
 use crate::operator::{Category, zero};
 
-/// How often generation 0 is seen to.
+/// Interval of the passes over generation 0 while no operator does them.
 const SEED_PASS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often something is looked at.
+/// Interval at which objects are read while waiting.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a definition may take to be served.
+/// Time limit for the API server to serve a new definition.
 const DEFINITION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How old a renewal of the operator's Lease may be. It is renewed every two seconds.
+/// Age of the operator's Lease up to which the operator counts as alive. It renews the Lease every two
+/// seconds.
 const MAX_RENEWAL_AGE: SignedDuration = SignedDuration::from_secs(15);
 
 /// The generations that an installation waits for, and for how long.
@@ -46,20 +47,20 @@ pub struct InstallWait {
     pub timeout: Duration,
 }
 
-/// What happens meanwhile.
+/// Progress of an installation.
 #[derive(Debug)]
 pub enum InstallProgress<'a> {
     /// A step is done.
     StepDone(String),
-    /// A step is under way.
+    /// A step is running.
     StepRunning(String),
-    /// How far the generations are.
+    /// State of the generations.
     Snapshot(&'a StatusSnapshot),
 }
 
 type InstallProgressFn<'a> = &'a mut dyn FnMut(InstallProgress<'_>);
 
-/// Raises it all. The last picture, if it was waited for.
+/// Installs everything. Returns the last state of the generations if the installation waited for all of them.
 pub async fn install(
     cluster: &Cluster,
     request: &InstallRequest<'_>,
@@ -103,7 +104,7 @@ pub async fn install(
     wait_until_proven(cluster, request, wait.timeout, report).await.map(Some)
 }
 
-/// The definition, until it is served.
+/// Applies the definition, and waits until the API server serves it.
 async fn apply_definition(cluster: &Cluster) -> Result<(), InstallError> {
     let there: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
     if needs_definition(there.as_ref()) {
@@ -130,8 +131,8 @@ async fn apply_definition(cluster: &Cluster) -> Result<(), InstallError> {
     }
 }
 
-/// Returns true if the definition is to be applied: a newer one is never lowered, and one of a Helm release
-/// that has all that this program needs is left to it.
+/// Returns true if the definition must be applied. A newer definition is never lowered; one of a Helm release
+/// is left alone if it has every field that this program needs.
 fn needs_definition(there: Option<&Value>) -> bool {
     let Some(there) = there else { return true };
     let is_helms = ownership::release(there).is_some();
@@ -152,7 +153,8 @@ async fn apply_namespaces(cluster: &Cluster, namespace: &str) -> Result<(), Inst
     Ok(())
 }
 
-/// The resource as it is, made if there is none. One that is there is not touched before its pieces are complete.
+/// Returns the existing resource, or creates one. An existing resource is changed only after the new seed
+/// parts are complete.
 async fn ensure_resource(cluster: &Cluster, request: &InstallRequest<'_>) -> Result<Quinistry, InstallError> {
     let began = Instant::now();
     loop {
@@ -164,7 +166,7 @@ async fn ensure_resource(cluster: &Cluster, request: &InstallRequest<'_>) -> Res
         match cluster.create::<Value>(QUINISTRY, request.namespace, RESOURCE, body).await {
             Ok(made) => return parse_resource(made),
             Err(error) if error.is_conflict() => {}
-            // One of several API servers may not know the definition yet.
+            // One of several API servers may not serve the definition yet.
             Err(error) if error.is_missing() && began.elapsed() < DEFINITION_TIMEOUT => {
                 sleep(POLL_INTERVAL).await
             }
@@ -173,7 +175,7 @@ async fn ensure_resource(cluster: &Cluster, request: &InstallRequest<'_>) -> Res
     }
 }
 
-/// The specification that is wished, beside what the resource says already.
+/// Applies the requested specification and keeps the other settings of the resource.
 async fn apply_resource(cluster: &Cluster, request: &InstallRequest<'_>) -> Result<Quinistry, InstallError> {
     let before = read_resource(cluster, request.namespace).await?;
     if let Some(text) = request.options.contradiction(before.as_ref()) {
@@ -196,7 +198,7 @@ fn parse_resource(object: Value) -> Result<Quinistry, InstallError> {
     })
 }
 
-/// Generation 0, by the operator if there is one, else by ourselves.
+/// Waits until generation 0 serves; raises it unless an operator does.
 async fn raise_generation_zero(
     cluster: &Cluster,
     request: &InstallRequest<'_>,
@@ -209,7 +211,8 @@ async fn raise_generation_zero(
     let (mut snapshot, mut trouble) = (StatusSnapshot::of(quinistry), None);
     while began.elapsed() < timeout {
         let pass = Instant::now();
-        // An operator takes pieces that no resource names for old ones; these may have come before their resource.
+        // An operator may have deleted the new parts: before the resource names their executable they look
+        // like old ones.
         if !seed_parts::exist(cluster, &request.payload.split, request.namespace).await? {
             seed_parts::write_all(
                 cluster,
@@ -231,7 +234,7 @@ async fn raise_generation_zero(
                     trouble = None;
                     (zero.rolled_out, StatusSnapshot::of_zero(quinistry, &zero))
                 }
-                // Another `up`, or the API server for a moment.
+                // Another run of `up`, or a short outage of the API server.
                 Err(error) if matches!(error.category(), Category::Conflict | Category::Unreachable) => {
                     trouble = Some(error);
                     (false, snapshot.clone())
@@ -260,7 +263,7 @@ fn owner_reference(quinistry: &Quinistry) -> OwnerReference {
     quinistry.controller_owner_ref(&()).expect("the API server gives names and UIDs")
 }
 
-/// Whether the operator says that generation 0 is what is wanted now.
+/// Returns true if the status reports generation 0 as ready, with the digest of the current specification.
 fn is_generation_zero_ready(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let zero = status.generations.iter().find(|one| one.generation == 0);
@@ -269,7 +272,8 @@ fn is_generation_zero_ready(quinistry: &Quinistry) -> bool {
             .is_some_and(|zero| zero.state == GenerationState::Ready && zero.digest == quinistry.spec.digest)
 }
 
-/// Whether an operator is at work. Its clock may be another one than ours, so a Lease that changes says so too.
+/// Returns true if the operator of `up` is alive: its Deployment is available, or its Lease is renewed.
+/// Clocks may differ, so a Lease that changes between two calls counts too.
 async fn is_operator_alive(
     cluster: &Cluster,
     namespace: &str,
@@ -286,7 +290,7 @@ async fn is_operator_alive(
 }
 
 fn is_lease_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) -> bool {
-    // Given back in good request.
+    // The last holder released the Lease.
     if lease["holderIdentity"].as_str().unwrap_or_default().is_empty() {
         return false;
     }
@@ -297,7 +301,7 @@ fn is_lease_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) 
     changed || fresh
 }
 
-/// Until every generation is proven.
+/// Waits until every generation is proven.
 async fn wait_until_proven(
     cluster: &Cluster,
     request: &InstallRequest<'_>,
@@ -320,7 +324,7 @@ async fn wait_until_proven(
             );
             return Err(InstallError::Refused(text));
         }
-        // What nobody looks after any more may be what it was when somebody did.
+        // Without a live operator the status may be out of date.
         let is_operated = is_operator_alive(cluster, request.namespace, &mut renewal).await?;
         if snapshot.ready && is_operated {
             return Ok(snapshot);
@@ -378,7 +382,7 @@ mod tests {
         let renewed = |time: &str| is_lease_renewed(&lease(time), &mut None, now);
         assert!(renewed("2025-01-01T11:59:50.123456Z"));
         assert!(!renewed("2025-01-01T11:59:40.000000Z"));
-        // Of a clock that is an hour late, but ticks.
+        // A clock that is an hour late, and runs.
         let mut before = None;
         assert!(!is_lease_renewed(&lease("2025-01-01T11:00:00.000000Z"), &mut before, now));
         assert!(is_lease_renewed(&lease("2025-01-01T11:00:02.000000Z"), &mut before, now));

@@ -1,5 +1,5 @@
-//! Operators: which ones look after a namespace, and whether the one that claims a resource is alive.
-//! Everything but [`list`] and [`claim`] is pure.
+//! Operators of the cluster: which namespaces they watch, and whether the one that writes a status is alive.
+//! Pure, except for [`list`], [`claim`] and [`lease`].
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -11,14 +11,13 @@ use crate::api::names::annotations::HELM_RELEASE;
 use crate::api::names::{APP, CLAIM, OPERATOR, labels, operator_namespace};
 use crate::operator::identity;
 
-/// Time beyond its duration that a Lease may be silent before its holder counts as gone: clocks differ a
-/// little.
+/// Time after a Lease's expiry at which its holder counts as gone: clocks differ a little.
 const LEASE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
-/// Duration of a Lease that names none.
+/// Duration of a Lease without `leaseDurationSeconds`, in seconds.
 const DEFAULT_LEASE_SECONDS: i64 = 15;
 
-/// The Deployment of an operator.
+/// Deployment of an operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OperatorDeployment {
     pub namespace: String,
@@ -26,7 +25,7 @@ pub(super) struct OperatorDeployment {
     /// Helm release that installed it.
     pub release: Option<String>,
     pub arguments: Vec<String>,
-    /// Name of the Lease by which its pods elect one; none without an election.
+    /// Name of the Lease for leader election; `None` without an election.
     pub lease: Option<String>,
     pub replicas: i64,
     pub available: i64,
@@ -36,13 +35,13 @@ pub(super) struct OperatorDeployment {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusWriter {
-    /// State, as far as it can be told.
+    /// State, as far as it is known.
     pub state: WriterState,
     /// The observation that shows that the operator is gone; empty otherwise.
     pub message: String,
 }
 
-/// The life signs of an operator.
+/// State of an operator by its life signs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum WriterState {
     /// The operator renews its claim or its Lease, or its Deployment is available.
@@ -57,7 +56,7 @@ pub enum WriterState {
 // === impl OperatorDeployment ===
 
 impl OperatorDeployment {
-    /// Reads a Deployment; nothing if it is no operator of quinistry.
+    /// Reads a Deployment; `None` if it is not an operator of quinistry.
     fn of(deployment: &Value) -> Option<Self> {
         let metadata = &deployment["metadata"];
         let spec = &deployment["spec"];
@@ -90,12 +89,12 @@ impl OperatorDeployment {
         })
     }
 
-    /// Returns true if the operator looks after the resources of a namespace.
+    /// Returns true if the operator reconciles the resources of a namespace.
     pub(super) fn looks_after(&self, namespace: &str) -> bool {
         identity::looks_after(&self.arguments, namespace)
     }
 
-    /// Returns true if the operator is the one that `up` makes for a namespace.
+    /// Returns true if the operator is the one that `up` installs for a namespace.
     pub(super) fn is_of_up(&self, namespace: &str) -> bool {
         self.name == OPERATOR && self.namespace == operator_namespace(namespace)
     }
@@ -131,10 +130,10 @@ pub(super) fn holder(lease: &Value) -> Option<&str> {
     lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty())
 }
 
-/// Judges the writer of the resources of a namespace by three life signs: Deployments of operators that look
-/// after it, the Leases by which their pods elect one (`None` for an operator without election), and the
-/// claim, which a process without a Deployment renews as well, but rarely. The bool of the claim says whether
-/// it is renewed.
+/// Judges the operator that writes the status of resources in a namespace by three life signs: Deployments of
+/// operators for the namespace, the Leases of their elections (`None` for an operator without election), and
+/// the claim. A process without a Deployment renews the claim as well. The bool of the claim is true if it is
+/// renewed.
 pub(super) fn judge(
     claim: Option<(&Value, bool)>,
     operators: Option<&[(OperatorDeployment, Option<bool>)]>,
@@ -147,7 +146,7 @@ pub(super) fn judge(
         operators.unwrap_or_default().iter().filter(|(one, _)| one.looks_after(namespace)).collect();
     let is_alive =
         |(one, lease): &&(OperatorDeployment, Option<bool>)| one.available > 0 && *lease != Some(false);
-    // The first part of a holder is the namespace of its operator.
+    // A holder is named NAMESPACE/NAME after its operator.
     let holder_namespace = claim.and_then(|(_, holder, _)| Some(holder.split_once('/')?.0));
     let mut of_holder =
         all.iter().copied().filter(|(one, _)| Some(one.namespace.as_str()) == holder_namespace).peekable();
@@ -182,9 +181,9 @@ pub(super) fn judge(
     })
 }
 
-/// Lists the operators of the cluster; nothing if that is not allowed. (Client required.)
+/// Lists the operators of the cluster; `None` without the permission. (Client required.)
 pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<OperatorDeployment>>, InstallError> {
-    // A Deployment of a chart has this label as well as that of `up`.
+    // Deployments of the chart and of `up` have this label.
     let selector = format!("{}=operator", labels::APP_COMPONENT);
     match cluster.list::<Value>(DEPLOYMENT, "", &selector).await {
         Ok(all) => Ok(Some(all.iter().filter_map(OperatorDeployment::of).collect())),
@@ -193,13 +192,13 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<OperatorDeploym
     }
 }
 
-/// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client
+/// Reads the claim on a namespace's resources; `None` without a claim, or without the permission. (Client
 /// required.)
 pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, InstallError> {
     lease(cluster, namespace, CLAIM).await
 }
 
-/// Reads a Lease; nothing if there is none, or if it may not be read. (Client required.)
+/// Reads a Lease; `None` without a Lease, or without the permission. (Client required.)
 pub(super) async fn lease(
     cluster: &Cluster,
     namespace: &str,
@@ -259,7 +258,7 @@ mod tests {
         let judged = |is_renewed, operators: Option<&[(OperatorDeployment, Option<bool>)]>| {
             judge(Some((&claim, is_renewed)), operators, "pantry")
         };
-        // A process without a Deployment, or with one that may not be listed.
+        // A process without a Deployment, or whose Deployment may not be listed.
         assert_eq!(judged(true, None).state, WriterState::Alive);
         assert_eq!(judged(true, Some(&[])).state, WriterState::Alive);
         for operators in [None, Some(&[][..])] {

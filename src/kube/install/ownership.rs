@@ -1,5 +1,5 @@
-//! Ownership: which objects `up` made, by their metadata. Pure. Used before anything is overwritten or
-//! deleted: a name alone proves nothing, since a chart or an administrator may have chosen the same one.
+//! Ownership of objects by their metadata. Pure. Asked before an object is overwritten or deleted: its name
+//! alone proves nothing, since a chart or an administrator may use the same name.
 
 use kube::core::ObjectMeta;
 
@@ -8,7 +8,7 @@ use crate::api::names::labels::{APP_INSTANCE, APP_MANAGED_BY, NAME, SEED};
 use crate::api::names::{KIND, RESOURCE, managers};
 use crate::api::types::{Metadata as _, Object};
 
-/// Returns why an object that `up` applies by name is not from `up`; nothing if it is.
+/// Returns the reason why an object under a name of `up` is not from `up`; `None` if it is.
 pub(super) fn foreign(meta: &ObjectMeta, namespace: &str) -> Option<String> {
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
@@ -27,7 +27,7 @@ pub(super) fn foreign(meta: &ObjectMeta, namespace: &str) -> Option<String> {
     }
 }
 
-/// Returns why a namespace is not from `up`. Its label is all that `up` leaves there.
+/// Returns the reason why a namespace is not from `up`. `up` marks namespaces by one label only.
 pub(super) fn foreign_namespace(meta: &ObjectMeta) -> Option<String> {
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
@@ -39,8 +39,8 @@ pub(super) fn foreign_namespace(meta: &ObjectMeta) -> Option<String> {
     }
 }
 
-/// Returns why the resource of `up`'s name is not from `up`: a resource made by hand may have this name too.
-/// `seeded`: its specification asks for generation 0.
+/// Returns the reason why the resource is not from `up`: one made by hand may have the same name. `seeded`:
+/// its specification has a seed.
 pub(super) fn foreign_resource(meta: &ObjectMeta, seeded: bool) -> Option<String> {
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
@@ -81,8 +81,8 @@ pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
     object["metadata"]["annotations"][HELM_RELEASE].as_str()
 }
 
-/// Names the program other than `up` that has a share in the definition, or says that its maker is unknown,
-/// as part of a sentence.
+/// Returns the writer other than `up` that owns fields of the definition, or the fact that the writers are
+/// unknown, as part of a sentence.
 pub(super) fn sharer(definition: &Object) -> Option<String> {
     let meta = &definition.metadata;
     if let Some(release) = meta.annotation(HELM_RELEASE) {

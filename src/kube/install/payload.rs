@@ -1,6 +1,7 @@
-//! What is shipped: an executable, its stub, and the digest of the image that it serves.
+//! The payload of an installation: an executable, its stub, and the digest of the image that it serves.
 //!
-//! Reads files and, for the digest of another executable, runs it: only it knows its image.
+//! Reads files, and runs another executable to learn its digest: only the executable itself can compute its
+//! image.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,23 +16,23 @@ use super::error::InstallError;
 use super::version::{self, OWN_VERSION};
 use crate::seed::{SplitExecutable, stub_of};
 
-/// An executable, ready to be cut.
+/// Executable to install.
 #[derive(Clone, Debug)]
 pub struct Payload {
-    /// It, in pieces.
+    /// The executable, split into seed parts.
     pub split: SplitExecutable,
-    /// What each generation must serve.
+    /// Manifest digest that each generation must serve.
     pub digest: Digest,
-    /// The processor that it is for, in Kubernetes' words.
+    /// Architecture of the executable, as in the label `kubernetes.io/arch`.
     pub architecture: &'static str,
-    /// Version of the executable; none for one that cannot be run here.
+    /// Version of the executable; `None` if it cannot run on this machine.
     pub version: Option<String>,
 }
 
 // === impl Payload ===
 
 impl Payload {
-    /// This very executable, for a resource of that name.
+    /// Takes the executable of this process, for a resource of that name.
     pub fn of_this_executable(resource: &str) -> Result<Self, InstallError> {
         let executable = Executable::current()?;
         let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
@@ -40,7 +41,7 @@ impl Payload {
         Ok(Self { split, digest, architecture: Executable::architecture(), version })
     }
 
-    /// A file, of the digest that is given; without one it is asked for it, if this machine can run it.
+    /// Takes a file. Without `digest` the file is run to learn it, if this machine can.
     pub fn of_file(resource: &str, path: &Path, digest: Option<Digest>) -> Result<Self, InstallError> {
         let refuse = |why: String| InstallError::Binary { path: path.into(), why };
         let unreadable = |error: std::io::Error| refuse(error.to_string());
@@ -80,7 +81,7 @@ impl Payload {
     }
 }
 
-/// Asks an executable for its version; nothing if it cannot be run here, which is no failure.
+/// Runs an executable to learn its version; `None` if that fails.
 fn version_of(path: &Path) -> Option<String> {
     let output = Command::new(path.canonicalize().ok()?).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -88,9 +89,9 @@ fn version_of(path: &Path) -> Option<String> {
     version::compare(version, version).map(|_| version.to_owned())
 }
 
-/// What it says of itself.
+/// Runs an executable to learn the digest of its image.
 fn digest_of(path: &Path) -> Result<Digest, String> {
-    // A bare name would be looked for in PATH.
+    // A path with a folder: a bare name would be searched in PATH.
     let path = path.canonicalize().map_err(|error| error.to_string())?;
     let output = Command::new(path)
         .args(["image", "digest"])

@@ -1,4 +1,4 @@
-//! Everything that `up` would make, for review, or for those who apply from a repository. Changes nothing.
+//! The objects that `up` would apply, for review or for GitOps. Changes nothing.
 
 use serde_json::Value;
 
@@ -10,8 +10,9 @@ use crate::api::names::RESOURCE;
 use crate::crd::Quinistry;
 use crate::operator::zero;
 
-/// All objects but the definition, which comes before them, in an order in which they can be created. With a cluster, its
-/// nodes decide the carriers, and a resource that is there keeps what it says. (Client required, if there is one.)
+/// Returns all objects but the definition, in an order in which they can be created after it. With a cluster,
+/// the carriers are chosen for its nodes, and an existing resource keeps its settings. (Client required, if
+/// there is a cluster.)
 pub async fn render(
     cluster: Option<&Cluster>,
     request: &InstallRequest<'_>,
@@ -38,7 +39,7 @@ pub async fn render(
         .map(|(name, level)| manifests::namespace(&name, level, true))
         .collect();
     all.extend(manifests::rights(namespace));
-    // The operator makes the resource their owner when it sees them.
+    // Without an owner: the operator makes the resource their owner when it reads them.
     for part in payload.split.parts() {
         let map = payload.split.config_map(part, namespace, None)?;
         all.push(serde_json::to_value(map).expect("a ConfigMap is JSON"));

@@ -1,4 +1,4 @@
-//! The resource: what is wished, and what it says already. Pure.
+//! The resource that `up` applies: given options, and settings of the existing resource. Pure.
 
 use serde_json::{Value, json};
 
@@ -9,20 +9,21 @@ use crate::api::names::{API_VERSION, KIND, RESOURCE};
 use crate::api::types::Metadata as _;
 use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
 
-/// How many generations, if nobody says.
+/// Number of generations of a new resource without `--generations`.
 const DEFAULT_GENERATIONS: i32 = 3;
 
-/// Port of generation 1, if nobody says.
+/// Port of generation 1 of a new resource without `--base-port`.
 const DEFAULT_BASE_PORT: i32 = 5000;
 
-/// What a person wishes; what is not said stays as it is, or is as usual in a new resource.
+/// Options that the user has given. The others keep their value in an existing resource, and have defaults in
+/// a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResourceOptions {
-    /// How many generations.
+    /// Number of generations.
     pub generations: Option<i32>,
-    /// Port of generation 1.
+    /// Host port of generation 1.
     pub base_port: Option<i32>,
-    /// Images to run generation 0 in.
+    /// Images to run generation 0 in; empty to detect them.
     pub carriers: Vec<String>,
     /// Network of the generations.
     pub network: Option<NetworkMode>,
@@ -31,7 +32,7 @@ pub struct ResourceOptions {
 // === impl ResourceOptions ===
 
 impl ResourceOptions {
-    /// How many generations there will be.
+    /// Returns the number of generations after the installation.
     #[must_use]
     pub fn generations(&self, before: Option<&Quinistry>) -> i32 {
         self.generations.or(before.map(|before| before.spec.generations)).unwrap_or(DEFAULT_GENERATIONS)
@@ -43,14 +44,14 @@ impl ResourceOptions {
         self.base_port.or(before.map(|before| before.spec.base_port)).unwrap_or(DEFAULT_BASE_PORT)
     }
 
-    /// The ports of all generations, the seed's first.
+    /// Returns the ports of all generations, generation 0 first.
     #[must_use]
     pub fn ports(&self, before: Option<&Quinistry>) -> std::ops::RangeInclusive<i32> {
         let base = self.base_port(before);
         base - 1..=base + self.generations(before) - 1
     }
 
-    /// Images to run generation 0 in; none if they are to be detected.
+    /// Returns the images to run generation 0 in; empty to detect them.
     #[must_use]
     pub fn carriers(&self, before: Option<&Quinistry>) -> Vec<String> {
         if !self.carriers.is_empty() {
@@ -60,14 +61,15 @@ impl ResourceOptions {
         seed.map(|seed| seed.carriers.clone()).unwrap_or_default()
     }
 
-    /// Returns the network of the generations; `None` where it was never chosen.
+    /// Returns the network of the generations; `None` if no network was ever chosen.
     fn network(&self, before: Option<&Quinistry>) -> Option<NetworkMode> {
         let current =
             before.map(|before| before.spec.network.mode).filter(|mode| *mode != NetworkMode::default());
         self.network.or(current)
     }
 
-    /// Why that cannot be, beside what is there.
+    /// Returns the contradiction between these options and the existing resource, with advice, if there is
+    /// one.
     #[must_use]
     pub fn contradiction(&self, before: Option<&Quinistry>) -> Option<String> {
         let (base, generations) = (self.base_port(before), self.generations(before));
@@ -106,11 +108,12 @@ impl ResourceOptions {
         })
     }
 
-    /// The resource as it is applied: what is decided here, and nothing that others may decide.
+    /// Returns the resource to apply, with the fields that `up` owns and no others: server-side apply leaves
+    /// the rest to other writers.
     #[must_use]
     pub fn resource(&self, namespace: &str, payload: &Payload, before: Option<&Quinistry>) -> Value {
         let tolerations = before.map_or_else(
-            // The registry of a node should be there before whatever the node is kept for.
+            // The registry should run on a node before the workloads that the node is reserved for.
             || json!([{"operator": "Exists"}]),
             |before| serde_json::to_value(&before.spec.tolerations).expect("tolerations are JSON"),
         );
@@ -126,7 +129,7 @@ impl ResourceOptions {
                 "digest": payload.digest.to_string(),
                 "generations": self.generations(before),
                 "basePort": self.base_port(before),
-                // Said, as the one who applies it may be of another architecture.
+                // Explicit: `up` may run on another architecture than the executable's.
                 "nodeSelector": {NODE_ARCHITECTURE: payload.architecture},
                 "tolerations": tolerations,
             },

@@ -1,8 +1,7 @@
-//! The pieces of the executable: those that are missing are created, those that are wrong are made anew, several at a
-//! time. (Client required.)
+//! Writes the seed parts: creates missing ones and replaces wrong ones, several at a time. (Client required.)
 //!
-//! What is there is fetched and compared, not believed: an immutable `ConfigMap` can still be deleted and made again by
-//! anybody.
+//! Existing parts are fetched and compared: any user can delete an immutable `ConfigMap` and create another
+//! one.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -16,13 +15,13 @@ use crate::api::names::labels::SEED;
 use crate::api::types::{self, Metadata as _};
 use crate::seed::{SeedPart, SplitExecutable};
 
-/// How many are under way at once. Each is a megabyte, and the API server's database writes one after the other.
+/// Number of concurrent writes. Each is a megabyte, and etcd writes one after the other.
 const CONCURRENT_WRITES: usize = 4;
 
-/// How often a piece is looked at again that others change at the same time.
+/// Number of times that a part is read again while other writers change it.
 const MAX_WRITE_ATTEMPTS: usize = 5;
 
-/// Sees to all of them; returns how many had to be written.
+/// Writes all parts that are missing or wrong, and returns their number.
 pub(super) async fn write_all(
     cluster: &Cluster,
     split: &SplitExecutable,
@@ -30,7 +29,8 @@ pub(super) async fn write_all(
     owner: &OwnerReference,
     mut report: impl FnMut(usize, usize),
 ) -> Result<usize, InstallError> {
-    // A list would have them whole. The stub comes first, so without it there are none, and each is sent unasked.
+    // Not a list, which would contain their data. The stub is written first: without it no part exists, and
+    // each is created without reading.
     let is_there = cluster
         .get::<types::Object>(CONFIG_MAP, namespace, &split.names().of(SeedPart::Stub))
         .await?
@@ -48,7 +48,7 @@ pub(super) async fn write_all(
     Ok(written)
 }
 
-/// Whether none is missing; what they hold is not looked at.
+/// Returns true if all parts exist; their content is not compared.
 pub(super) async fn exist(
     cluster: &Cluster,
     split: &SplitExecutable,
@@ -63,7 +63,7 @@ pub(super) async fn exist(
     Ok(split.parts().all(is_there))
 }
 
-/// One piece; whether it had to be written. `look`: it may be there, so it is looked for before it is sent.
+/// Writes one part, and returns true if that was necessary. `may_exist`: read the part before creating it.
 async fn write_one(
     cluster: &Cluster,
     split: &SplitExecutable,
@@ -75,7 +75,7 @@ async fn write_one(
     let name = split.names().of(part);
     let wanted = split.config_map(part, namespace, Some(owner.clone()))?;
     let body = serde_json::to_vec(&wanted).expect("a ConfigMap is JSON");
-    // Compared as it is read.
+    // In the type in which the existing one is read.
     let wanted: types::ConfigMap = serde_json::from_slice(&body).expect("a ConfigMap is one");
     let mut tries = 0;
     loop {
@@ -99,7 +99,7 @@ async fn write_one(
         }
         match cluster.create::<IgnoredAny>(CONFIG_MAP, namespace, &name, body.clone()).await {
             Ok(_) => return Ok(true),
-            // Somebody was quicker, or it was there before.
+            // The part exists: from an earlier run, or from another writer.
             Err(error) if error.is_conflict() && tries < MAX_WRITE_ATTEMPTS => {
                 tries += 1;
                 may_exist = true;
@@ -109,7 +109,7 @@ async fn write_one(
     }
 }
 
-/// Whether nothing of it need be changed: content, labels, and whose it is.
+/// Returns true if content, labels and owner are as wanted.
 fn matches_wanted(found: &types::ConfigMap, wanted: &types::ConfigMap) -> bool {
     let owner = |map: &types::ConfigMap| map.metadata.owners().first().map(|owner| owner.uid.clone());
     found.immutable
@@ -144,7 +144,7 @@ mod tests {
     fn what_differs_in_content_label_or_owner_is_made_anew() {
         let wanted = map("1", b"flour");
         assert!(matches_wanted(&wanted, &wanted));
-        // Others may add to it.
+        // Other labels may be added.
         let mut more = wanted.clone();
         more.metadata.labels.get_or_insert_default().insert("shelf".into(), "2".into());
         assert!(matches_wanted(&more, &wanted));

@@ -1,5 +1,5 @@
-//! Status: resources, and what of their generations is on which node, as far as it can be read in two lists. (Client
-//! required, but for the picture itself.) Drawn by [`tree`](super::tree).
+//! Status of resources, and of their generations on each node, read by two lists. (Client required, except
+//! for [`StatusSnapshot`].) [`tree`](super::tree) draws it.
 
 mod renewals;
 
@@ -20,24 +20,26 @@ use crate::operator::zero::{Trouble, Zero};
 
 pub use renewals::Renewals;
 
-/// Up to so many nodes are told one by one; beyond, pods are not even listed.
+/// Number of nodes up to which each node is shown. With more nodes, pods are not listed at all.
 pub const MAX_SHOWN_NODES: usize = 20;
 
-/// One resource.
+/// Status of one resource at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusSnapshot {
-    /// Where it is.
+    /// Namespace of the resource.
     pub namespace: String,
-    /// Its name.
+    /// Name of the resource.
     pub name: String,
-    /// How many generations are wanted, the seed not counted.
+    /// Number of requested generations, without generation 0.
     pub generations: i32,
-    /// What the operator says of it.
+    /// Status that the operator has written.
     pub status: QuinistryStatus,
-    /// That is of what is wanted now, all of it is proven, and pods say nothing else.
+    /// True if the status is of the current specification, every generation is proven, and the pods do not
+    /// contradict it.
     pub ready: bool,
-    /// The operator says that all is proven, and so many pods are not there or not ready: it has not looked for a while.
+    /// Number of pods that are missing or not ready although the status reports them as proven: the operator
+    /// is behind.
     pub behind: usize,
     /// State of the operator that writes this status.
     pub operator: StatusWriter,
@@ -46,25 +48,25 @@ pub struct StatusSnapshot {
     /// Fault of a resource that no operator has reconciled yet.
     #[serde(skip)]
     pub trouble: Option<Trouble>,
-    /// What is on each node; empty for too many nodes.
+    /// State of each generation on each node; empty with more than [`MAX_SHOWN_NODES`] nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
 }
 
-/// How far a generation is on a node.
+/// State of a generation on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Presence {
-    /// It cannot start, or ends again and again.
+    /// The pod cannot start, or ends repeatedly.
     Failing,
-    /// On its way.
+    /// The pod is starting or being replaced.
     Starting,
-    /// It serves what it must, says the kubelet.
+    /// The kubelet reports the pod as ready: it serves the expected digest.
     Ready,
 }
 
 // === impl StatusSnapshot ===
 
 impl StatusSnapshot {
-    /// Of a resource, without nodes.
+    /// Creates the snapshot of a resource, without nodes.
     #[must_use]
     pub fn of(quinistry: &Quinistry) -> Self {
         Self {
@@ -81,7 +83,7 @@ impl StatusSnapshot {
         }
     }
 
-    /// Takes what the operator's life signs say. Nothing is Ready by the word of an operator that is gone.
+    /// Sets the state of the operator. A status of an operator that is gone does not count as ready.
     fn written_by(mut self, writer: StatusWriter) -> Self {
         if writer.state == WriterState::Gone {
             self.ready = false;
@@ -95,7 +97,7 @@ impl StatusSnapshot {
         self
     }
 
-    /// Of a generation 0 that no operator sees to yet.
+    /// Creates the snapshot of a generation 0 that no operator reconciles yet.
     #[must_use]
     pub fn of_zero(quinistry: &Quinistry, zero: &Zero) -> Self {
         let status = QuinistryStatus {
@@ -108,14 +110,14 @@ impl StatusSnapshot {
         Self { status, ready: false, trouble: zero.trouble.clone(), ..Self::of(quinistry) }
     }
 
-    /// With what pods say.
+    /// Adds the state of the pods.
     fn with(mut self, uid: Option<&str>, pods: &[types::Pod]) -> Self {
         for pod in pods.iter().filter(|pod| uid.is_some() && pod.metadata.label(RESOURCE) == uid) {
             let generation = pod.metadata.label(GENERATION).and_then(|number| number.parse().ok());
             let (Some(generation), Some(node)) = (generation, &pod.spec.node_name) else { continue };
             let node = self.nodes.entry(node.clone()).or_default();
             let presence = presence(pod);
-            // One that goes away stands beside the next one for a while.
+            // A pod that is being deleted can exist beside its successor.
             node.entry(generation).and_modify(|known| *known = presence.max(*known)).or_insert(presence);
         }
         if self.ready {
@@ -136,8 +138,8 @@ impl StatusSnapshot {
     }
 }
 
-/// Reads all resources of a namespace, or of all, with the life signs of their operators. A Lease that looks
-/// old is looked at for a few seconds more, unless `renewals` of an earlier look tell.
+/// Reads all resources of a namespace, or of all namespaces, with the life signs of their operators. A Lease
+/// that looks expired is watched for a few seconds, unless `renewals` knows it from an earlier call.
 pub async fn read_snapshots(
     cluster: &Cluster,
     namespace: Option<&str>,
@@ -173,7 +175,7 @@ pub async fn read_snapshots(
     Ok(snapshots)
 }
 
-/// Lists all operators, and whether the Lease of each one with an election is renewed.
+/// Lists all operators; for each one with an election, true if its Lease is renewed.
 async fn operators(
     cluster: &Cluster,
     renewals: &mut Renewals,
@@ -205,7 +207,7 @@ fn written(quinistry: &Quinistry) -> Option<String> {
     written.filter_map(|one| one.time.as_ref()).map(|time| time.0.to_string()).max()
 }
 
-/// The pods' part, of one resource.
+/// Adds the state of the pods of one resource.
 pub(super) async fn with_nodes(
     cluster: &Cluster,
     quinistry: &Quinistry,
@@ -221,7 +223,7 @@ pub(super) async fn with_nodes(
     Ok(snapshot.with(Some(uid), &pods))
 }
 
-/// A resource; one that is from another version may have a status that is not understood.
+/// Decodes a resource; without its status, if that is of another version.
 pub(super) fn read(mut object: Value) -> Option<Quinistry> {
     if let Ok(quinistry) = serde_json::from_value(object.clone()) {
         return Some(quinistry);
@@ -230,7 +232,7 @@ pub(super) fn read(mut object: Value) -> Option<Quinistry> {
     serde_json::from_value(object).ok()
 }
 
-/// Whether all of what is wanted now is proven.
+/// Returns true if the status reports every generation of the current specification as proven.
 pub(super) fn is_ready(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();

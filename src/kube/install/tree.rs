@@ -1,4 +1,4 @@
-//! The tree of a resource, for people: generations, nodes, what is wrong and what to do. Pure.
+//! The status of a resource as text for a terminal: generations, nodes, problems and advice. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
 use crate::operator::zero::Trouble;
 
-/// Colours, if they are shown.
+/// Colours of the text: true to show them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colours(pub bool);
 
@@ -42,7 +42,7 @@ impl Colours {
     }
 }
 
-/// All lines, each ended.
+/// Draws all lines, each with its line break.
 #[must_use]
 pub fn draw(snapshot: &StatusSnapshot, colours: Colours) -> String {
     let mut text = headline_of(snapshot, colours);
@@ -130,7 +130,7 @@ fn draw_nodes(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     }
 }
 
-/// What is wrong, each kind of it once with what to do.
+/// Draws the problems, and once per reason the advice.
 fn draw_problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     let status = &snapshot.status;
     let mut shown = BTreeSet::new();
@@ -157,7 +157,7 @@ fn draw_problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours)
         .expect("writing to a string does not fail");
     }
     for one in &status.deviations {
-        // The operator names no node for a pod that is for none.
+        // A pod that is not for one node has a deviation without a node.
         let location = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
         let reason = colours.paint(Colour::Bad, &one.reason.to_string());
         let message = sanitize(&one.message);
@@ -178,7 +178,7 @@ fn draw_problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours)
             _ => false,
         };
         let reason = serde_json::from_value(condition.reason.clone().into()).ok();
-        // The nodes have said it already.
+        // Unless a deviation has shown the same reason.
         if wrong && reason.is_none_or(|reason| shown.insert(reason)) {
             let message = sanitize(&condition.message);
             let reason = colours.paint(Colour::Bad, &sanitize(&condition.reason));
@@ -198,7 +198,7 @@ fn draw_problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours)
     }
 }
 
-/// What is wrong in one line, for an error.
+/// Summarizes the problems in one line, for an error.
 #[must_use]
 pub fn summary(snapshot: &StatusSnapshot) -> String {
     let mut text = String::new();
@@ -219,7 +219,7 @@ pub fn summary(snapshot: &StatusSnapshot) -> String {
     lines.join("; ")
 }
 
-/// A digest for people.
+/// Shortens a digest for display.
 #[must_use]
 pub fn short(digest: &str) -> String {
     match digest.split_once(':') {
@@ -230,7 +230,7 @@ pub fn short(digest: &str) -> String {
     }
 }
 
-/// Makes text from the cluster harmless for a terminal.
+/// Escapes text from the cluster for a terminal.
 fn sanitize(text: &str) -> String {
     escape::line(text)
 }

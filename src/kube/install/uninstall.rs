@@ -1,9 +1,10 @@
-//! Down: removes what `up` made, and says what it left and why. May be repeated. (Client required.)
+//! Removal of an installation. Reports what it deleted, what it kept, and why. Can be repeated. (Client
+//! required.)
 //!
-//! First the operator, which would restore what goes; then the resource, and with it all generations; then
-//! rights, nodes' labels, the definition and the namespaces. Absence proves nothing by itself: discovery must
-//! be complete before anything is deleted, each object is deleted as it was seen (UID and resource version),
-//! and only if its metadata says that `up` made it.
+//! The operator goes first, since it would restore the rest; then the resource with all generations; then
+//! permissions, node labels, the definition and the namespaces. Nothing is deleted unless discovery is
+//! complete. Each object is deleted only if its metadata proves that `up` made it, with its UID and resource
+//! version as precondition.
 
 mod discovery;
 mod inhabitants;
@@ -29,28 +30,29 @@ use crate::api::names::{
 };
 use crate::api::types::{self, Metadata as _};
 
-/// Pause between two looks whether something is gone.
+/// Interval at which objects are read while waiting for their deletion.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Deletions under way at once.
+/// Number of concurrent deletions.
 const CONCURRENT_DELETIONS: usize = 8;
 
-/// Attempts to delete an object that others change at the same time.
+/// Number of attempts to delete an object that other writers change.
 const MAX_DELETE_ATTEMPTS: usize = 20;
 
-/// Longest wait for the garbage collector before what is left in a namespace counts as foreign.
+/// Time limit for Kubernetes' garbage collector, after which the objects left in a namespace count as
+/// foreign.
 const GARBAGE_COLLECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What came of it.
+/// Result of a removal, in words for the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UninstallReport {
-    /// What is gone.
+    /// Deleted objects.
     pub deleted: Vec<String>,
-    /// What is not, and why.
+    /// Kept objects, each with the reason.
     pub kept: Vec<String>,
 }
 
-/// The fate of one object.
+/// Outcome of the removal of one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RemovalOutcome {
     Absent,
@@ -58,22 +60,22 @@ enum RemovalOutcome {
     Foreign,
 }
 
-/// Quinistry resources that remain in the cluster, as JSON: a resource that cannot be decoded counts like any
-/// other.
+/// Resources of quinistry that remain in the cluster. As JSON, since one that cannot be decoded counts as
+/// well.
 enum RemainingResources {
     Known(Vec<Value>),
-    /// The API server does not serve them, although there may be some.
+    /// The definition exists, but the API server does not serve its resources: some may exist.
     NotServed,
 }
 
-/// Removes all of it; waits at most so long for pods to end.
+/// Removes an installation. `timeout` limits the wait for pods to end.
 pub async fn uninstall(
     cluster: &Cluster,
     namespace: &str,
     timeout: Duration,
 ) -> Result<UninstallReport, InstallError> {
     let mut report = UninstallReport::default();
-    // Both refuse before anything is deleted.
+    // Before anything is deleted: both fail if they cannot be complete.
     discover(cluster).await?;
     RemainingResources::list(cluster).await?;
     delete_operator(cluster, namespace, timeout, &mut report).await?;
@@ -86,7 +88,7 @@ pub async fn uninstall(
     for name in [operator_namespace(namespace), namespace.to_owned()] {
         delete_namespace(cluster, &kinds, &name, timeout, &mut report).await?;
     }
-    // So that what is raised next finds none of them on its way out.
+    // A new installation must not find a namespace that is still being deleted.
     let began = Instant::now();
     for name in [operator_namespace(namespace), namespace.to_owned()] {
         while is_namespace_terminating(cluster, &name).await? {
@@ -102,7 +104,8 @@ pub async fn uninstall(
     Ok(report)
 }
 
-/// Deletes one object if `foreign` has nothing against it, exactly as it was seen.
+/// Deletes one object, unless `foreign` returns a reason against it. The precondition is the object as it was
+/// read.
 async fn delete_object(
     cluster: &Cluster,
     kind: ResourceKind,
@@ -134,7 +137,7 @@ async fn delete_object(
     )))
 }
 
-/// Removes the operator, and waits until its pods are gone: it may be at work to its last moment.
+/// Deletes the operator, and waits for the end of its pods, which work until then.
 async fn delete_operator(
     cluster: &Cluster,
     namespace: &str,
@@ -149,7 +152,7 @@ async fn delete_operator(
     }
     let label = format!("{},{}={namespace}", operator_selector(), labels::APP_INSTANCE);
     wait_until_gone(cluster, POD, &home, &label, timeout).await?;
-    // Written by the operator without labels, under the name that its Deployment had.
+    // The operator writes the Lease without labels, as the field manager of the operator's name.
     delete_object(cluster, LEASE, &home, OPERATOR, report, |meta| {
         (!ownership::is_lease(meta, OPERATOR)).then(|| "was not made by an operator of `up`".into())
     })
@@ -157,7 +160,7 @@ async fn delete_operator(
     .map(drop)
 }
 
-/// The resource, its generations and the pieces.
+/// Deletes the resource, its generations and the seed parts.
 async fn delete_resource(
     cluster: &Cluster,
     namespace: &str,
@@ -181,7 +184,7 @@ async fn delete_resource(
     Ok(())
 }
 
-/// Removes the parts of the executable.
+/// Deletes the seed parts.
 async fn delete_seed_parts(
     cluster: &Cluster,
     namespace: &str,
@@ -212,7 +215,7 @@ async fn delete_seed_parts(
     Ok(())
 }
 
-/// Removes the operator's account and rights.
+/// Deletes the operator's account and permissions.
 async fn delete_rights(
     cluster: &Cluster,
     namespace: &str,
@@ -235,7 +238,7 @@ async fn delete_rights(
     Ok(())
 }
 
-/// The nodes' labels, unless another resource may go by them.
+/// Removes the carrier labels of the nodes, unless another resource may use them.
 async fn delete_labels(
     cluster: &Cluster,
     others: &RemainingResources,
@@ -268,14 +271,14 @@ async fn delete_labels(
     Ok(())
 }
 
-/// Removes the definition, unless another resource uses it or another program has a share in it: with the
-/// definition would go all resources.
+/// Deletes the definition, unless another resource exists or another writer owns a part of it: Kubernetes
+/// deletes all resources together with their definition.
 async fn delete_definition(cluster: &Cluster, report: &mut UninstallReport) -> Result<(), InstallError> {
     let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
     for _ in 0..MAX_DELETE_ATTEMPTS {
         let found: Option<types::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
         let Some(found) = found else { return Ok(()) };
-        // After the definition was read: a resource that is created between the two is seen.
+        // Listed after the definition was read, so that a resource created in between is in the list.
         match RemainingResources::list(cluster).await? {
             RemainingResources::NotServed => {
                 report.kept.push(left("whose resources cannot be listed"));
@@ -305,7 +308,7 @@ async fn delete_definition(cluster: &Cluster, report: &mut UninstallReport) -> R
     Ok(())
 }
 
-/// Removes a namespace, if `up` made it and nothing else lives there.
+/// Deletes a namespace, if `up` made it and no other objects are in it.
 async fn delete_namespace(
     cluster: &Cluster,
     kinds: &Kinds,
@@ -314,7 +317,7 @@ async fn delete_namespace(
     report: &mut UninstallReport,
 ) -> Result<(), InstallError> {
     let left = |why: &str| format!("namespace {namespace}, {why}");
-    // What was ours may need a moment to be collected.
+    // The garbage collector may not have deleted all objects of the installation yet.
     let began = Instant::now();
     loop {
         let found: Option<types::Object> = cluster.get(NAMESPACE, "", namespace).await?;
@@ -354,7 +357,7 @@ async fn delete_namespace(
 
 impl RemainingResources {
     async fn list(cluster: &Cluster) -> Result<Self, InstallError> {
-        // The first page alone, as an answer that is not a list reads like an empty one.
+        // The first page by itself: `list` would take an answer without items for an empty list.
         let first = format!("/apis/{}/{}?limit=1", QUINISTRY.version, QUINISTRY.plural);
         match cluster.read_as_sent(&first, None).await {
             Ok(page) if page.get("items").is_none() => Err(InstallError::Refused(format!(

@@ -2,7 +2,7 @@
 
 use http::{Method, Request};
 
-/// Media type of an answer where no other form is asked for.
+/// Media type of requests and answers by default.
 const JSON_TYPE: &str = "application/json";
 
 /// Effect of a request, which decides its method and the form of its body.
@@ -17,11 +17,11 @@ pub(super) enum Verb {
     Delete,
 }
 
-/// A request, and in which form its answer is wanted.
+/// Request with the media type that it accepts.
 #[derive(Clone, Debug)]
 pub(super) struct ApiRequest<'a> {
     verb: Verb,
-    /// Path and query of its address.
+    /// Path and query of the URL.
     path: &'a str,
     accept: &'a str,
     body: Vec<u8>,

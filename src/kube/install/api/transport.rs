@@ -17,15 +17,15 @@ use crate::install::connect;
 use crate::install::error::InstallError;
 use crate::lenient::Sparse;
 
-/// Silence of the API server after which it is said that an answer is waited for.
+/// Time without an answer after which a notice says that the request waits.
 const NOTICE_AFTER: Duration = Duration::from_secs(3);
 
-/// Longest pause before a request is sent again.
+/// Upper limit of the pause before a repeated request.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 impl Cluster {
-    /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API
-    /// server that is overloaded is asked again for as long as `retry_timeout`.
+    /// Connects to the cluster of a kubeconfig, of the environment, or of the pod that this process runs in.
+    /// Requests to an overloaded API server are repeated for `retry_timeout`.
     pub async fn connect(
         path: Option<&Path>,
         context: Option<&str>,
@@ -33,7 +33,7 @@ impl Cluster {
     ) -> Result<Self, InstallError> {
         let file = kubeconfig::read(path);
         let (file, why) = match file {
-            // Without a kubeconfig this may be a pod of the cluster.
+            // Without a kubeconfig this process may run in a pod of the cluster.
             Ok(file) if path.is_none() && context.is_none() && file.contexts.is_empty() => {
                 (None, "the kubeconfig holds no contexts".into())
             }
@@ -50,7 +50,7 @@ impl Cluster {
                 (kubeconfig::in_cluster(&why).map_err(InstallError::Cluster)?, ClusterIdentity::default())
             }
         };
-        // Repeats come from here, where they are bounded and told.
+        // `send` repeats requests: bounded, and with notices.
         config.default_retry = false;
         config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut identity.server);
         let client = connect::client(config).map_err(|error| {
@@ -76,7 +76,7 @@ impl Cluster {
         decoded.map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.identity))
     }
 
-    /// Sends a request until it is answered, or refused for good; returns the text of the answer.
+    /// Sends a request, repeats it while the API server cannot serve, and returns the text of the answer.
     pub(super) async fn send(
         &self,
         query: &ApiRequest<'_>,
@@ -103,9 +103,9 @@ impl Cluster {
         }
     }
 
-    /// Waits for an answer, and says so when it takes long.
+    /// Waits for an answer, with a notice if it takes long.
     async fn answer(&self, request: Request<Vec<u8>>) -> Result<String, kube::Error> {
-        // As text: the client's own decoder logs all of what it cannot decode.
+        // As text: the client's own decoder would log the whole answer that it cannot decode.
         let mut answer = std::pin::pin!(self.client.request_text(request));
         if let Ok(answer) = timeout(NOTICE_AFTER, &mut answer).await {
             return answer;

@@ -1,4 +1,5 @@
-//! The carriers: what each node has in which generation 0 can run. Pure; which one is taken, the operator decides.
+//! Check of the carriers: images of each node in which generation 0 can run. Pure. The operator chooses among
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,8 @@ use crate::api::types::{Metadata as _, Node, Pod};
 use crate::crd::Quinistry;
 use crate::seed::carrier::{self, RunningImage};
 
-/// A node names no more images than this, and the smallest are missing then.
+/// Number of images in a node's status at most; the kubelet leaves out the smallest. A full list proves
+/// nothing about an image that is not in it.
 const MAX_LISTED_IMAGES: usize = 50;
 
 pub(super) fn findings(
@@ -37,7 +39,7 @@ pub(super) fn findings(
     for node in ours {
         let seen = running.get(node.metadata.name()).map(Vec::as_slice).unwrap_or_default();
         let sandboxes = carrier::sandboxes(node.status.images.iter().map(|image| &*image.names));
-        // With nothing seen these would be names that are only well known.
+        // Without an observed image, `candidates` returns well-known names.
         let open = seen.iter().any(|one| !one.secret && !one.image.starts_with("localhost:"));
         match carrier::candidates(&[], &sandboxes, seen).into_iter().next() {
             Some(image) if !sandboxes.is_empty() || open => drop(used.insert(image)),

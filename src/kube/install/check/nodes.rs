@@ -1,9 +1,9 @@
-//! The nodes: which of them there are for this executable. Pure.
+//! Check of the nodes: system, architecture and readiness. Pure.
 
 use super::PreflightFinding;
 use crate::api::types::{Metadata as _, Node};
 
-/// How many names are told.
+/// Number of nodes that a text names.
 const MAX_NAMED_NODES: usize = 5;
 
 pub(super) fn findings(nodes: &[Node], architecture: &str) -> Vec<PreflightFinding> {
@@ -55,7 +55,7 @@ pub(super) fn findings(nodes: &[Node], architecture: &str) -> Vec<PreflightFindi
     all
 }
 
-/// The first of them by name, and how many more.
+/// Formats the names of the first nodes and the number of the others.
 pub(super) fn names(nodes: &[&Node]) -> String {
     let first: Vec<&str> = nodes.iter().take(MAX_NAMED_NODES).map(|node| node.metadata.name()).collect();
     let more = nodes.len().saturating_sub(MAX_NAMED_NODES);

@@ -1,12 +1,11 @@
-//! The objects: whether one that `up` would apply belongs to another program, and whether what is there is
-//! newer. Pure.
+//! Checks of existing objects: those that another program owns, and those of a newer version. Pure.
 
 use super::observe::ObservedCluster;
 use super::{InstallRequest, PreflightFinding};
 use crate::api::names::annotations::VERSION;
 use crate::install::{ownership, version};
 
-/// Objects of others named in a finding.
+/// Number of foreign objects that a text names.
 const MAX_NAMED_OBJECTS: usize = 3;
 
 pub(super) fn ownership(observed: &ObservedCluster) -> Vec<PreflightFinding> {
@@ -27,7 +26,7 @@ pub(super) fn ownership(observed: &ObservedCluster) -> Vec<PreflightFinding> {
     all
 }
 
-/// Finds a definition, an operator or generations that are newer than what would be applied.
+/// Finds a definition, an operator or generations that are newer than those to apply.
 pub(super) fn versions(
     observed: &ObservedCluster,
     request: &InstallRequest<'_>,

@@ -1,4 +1,5 @@
-//! Observe: what the API server has to say, and what its admission does to a pod that is never created. (Client required.)
+//! Observations for the checks: objects of the cluster, and the admission of a pod that is only created as a
+//! dry run. (Client required.)
 
 use std::collections::BTreeSet;
 
@@ -20,35 +21,35 @@ use crate::install::operators::{self, OperatorDeployment};
 use crate::install::{manifests, ownership};
 use crate::operator::identity;
 
-/// How many questions are asked at once.
+/// Number of concurrent requests.
 const CONCURRENT_REQUESTS: usize = 8;
 
-/// What is there.
+/// State of the cluster as far as the checks need it.
 #[derive(Clone, Debug)]
 pub(in crate::install) struct ObservedCluster {
-    /// Major and minor.
+    /// Major and minor version of Kubernetes.
     pub version: (String, String),
-    /// Who asks, if that is known.
+    /// Name of the user; empty if the API server does not tell.
     pub user: String,
-    /// Rights that are missing.
+    /// Missing permissions.
     pub missing: BTreeSet<Permission>,
-    /// The level that the namespace enforces; empty if it names none; none without a namespace.
+    /// Pod Security level that the namespace enforces: empty without a label, `None` without a namespace.
     pub level: Option<String>,
     pub nodes: Vec<types::Node>,
     pub pods: Vec<types::Pod>,
     pub resources: Vec<Quinistry>,
-    /// Names of the cluster.
+    /// Names and address of the cluster.
     pub cluster: String,
-    /// Operators of the cluster; none if they may not be listed.
+    /// Operators of the cluster; `None` without the permission to list them.
     pub operators: Option<Vec<OperatorDeployment>>,
     /// Holder of a live claim on the resource, if it is another operator than `up`'s.
     pub claim: Option<String>,
-    /// Objects of the names that `up` uses, which others made, and why they are not its own.
+    /// Foreign objects under names that `up` uses, each with the reason why it is foreign.
     pub foreign: Vec<String>,
     pub definition: Option<Value>,
-    /// Version of the operator that is there.
+    /// Version of the existing operator of `up`.
     pub operator_version: Option<String>,
-    /// The pull policy that comes of Never, or why that is not known.
+    /// Pull policy after admission of a pod with `Never`, or the reason why it is unknown.
     pub policy: Result<String, String>,
 }
 
@@ -59,10 +60,10 @@ struct ServerVersion {
 }
 
 pub(super) async fn observe(cluster: &Cluster, namespace: &str) -> Result<ObservedCluster, InstallError> {
-    // First of all, and alone: whether it answers.
+    // First and alone: fails fast if the API server does not answer.
     let version: ServerVersion = cluster.read("/version", None).await?;
     let (user, missing) = tokio::try_join!(user(cluster), missing(cluster, namespace))?;
-    // What may not be read is told as a missing right.
+    // Objects that may not be read are skipped: `missing` reports the permission.
     let may = |verb: &str, resource: &str| {
         !missing
             .iter()
@@ -104,7 +105,7 @@ pub(super) async fn observe(cluster: &Cluster, namespace: &str) -> Result<Observ
     })
 }
 
-/// Treats an object that may not be read as absent: it is reported as a missing right.
+/// Treats an object that may not be read as absent: `missing` reports the permission.
 fn readable<T>(result: Result<Option<T>, InstallError>) -> Result<Option<T>, InstallError> {
     match result {
         Err(error) if error.is_forbidden() => Ok(None),
@@ -120,8 +121,7 @@ async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, Ins
     Ok(claim.as_ref().and_then(operators::holder).filter(|holder| *holder != own).map(str::to_owned))
 }
 
-/// Objects that `up` would overwrite although others made them, and the version of its operator that is
-/// there.
+/// Returns the foreign objects that `up` would overwrite, and the version of its existing operator.
 async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), InstallError> {
     let home = operator_namespace(namespace);
     let mut names: Vec<(ResourceKind, String, String)> = manifests::rights(namespace)
@@ -152,14 +152,14 @@ async fn user(cluster: &Cluster) -> Result<String, InstallError> {
     let question = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     match cluster.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &question).await {
         Ok(answer) => Ok(answer["status"]["userInfo"]["username"].as_str().unwrap_or_default().into()),
-        // It is only for words.
+        // The name only serves the texts.
         Err(error) if error.is_forbidden() || error.is_missing() => Ok(String::new()),
         Err(error) => Err(error),
     }
 }
 
 async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Permission>, InstallError> {
-    // Most often it is an administrator, and one question is enough.
+    // Most users are administrators, for whom one request is enough.
     if is_allowed(cluster, &Permission::everything()).await? {
         return Ok(BTreeSet::new());
     }
@@ -183,7 +183,7 @@ async fn is_allowed(cluster: &Cluster, right: &Permission) -> Result<bool, Insta
     Ok(answer["status"]["allowed"] == true)
 }
 
-/// Of all namespaces, or, where that is not allowed, of this one.
+/// Lists the resources of all namespaces, or of this one without the permission for all.
 async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>, InstallError> {
     let all: Vec<Value> = match cluster.list(QUINISTRY, "", "").await {
         Err(error) if error.is_forbidden() => match cluster.list(QUINISTRY, namespace, "").await {
@@ -192,11 +192,11 @@ async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>,
         },
         result => result?,
     };
-    // One that is from another version is as good as none, as for the operator.
+    // A resource that this version cannot decode is ignored, as the operator does.
     Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
 }
 
-/// The pull policy of a pod that asks for Never, after admission.
+/// Returns the pull policy of a pod with `Never` after admission (dry run).
 async fn policy(cluster: &Cluster, namespace: &str) -> Result<String, String> {
     let pod = json!({
         "apiVersion": "v1",

@@ -1,5 +1,4 @@
-//! The operators: whether another one looks after the namespace already. Two of them would write over each
-//! other. Pure.
+//! Check for another operator over the namespace: two operators would overwrite each other's changes. Pure.
 
 use super::observe::ObservedCluster;
 use super::{InstallRequest, PreflightFinding};

@@ -1,4 +1,5 @@
-//! The ports: who else has them, or wants them. Pure. Processes of a node are not seen from here.
+//! Check of the host ports: other pods and resources that use them. Pure. The API server knows no processes
+//! of nodes.
 
 use super::observe::ObservedCluster;
 use super::{InstallRequest, PreflightFinding};
@@ -6,7 +7,7 @@ use crate::api::names::labels::{NODE_ARCHITECTURE, RESOURCE};
 use crate::api::types::{ContainerPort, Metadata as _, Pod};
 use crate::crd::Quinistry;
 
-/// How many holders are told.
+/// Number of pods that a text names.
 const MAX_NAMED_HOLDERS: usize = 5;
 
 pub(super) fn findings(
@@ -78,7 +79,7 @@ pub(super) fn findings(
     all
 }
 
-/// What of its ports is in our way: on all addresses, or on loopback.
+/// Returns the pod's TCP host ports on all addresses or on loopback, which conflict with a generation's.
 fn held(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
     let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
     containers.flat_map(|container| &container.ports).filter(|port| {

@@ -1,5 +1,5 @@
-//! Which rights `up` needs: for what it makes itself, and for what it gives to the operator, since nobody may give what
-//! he does not have. Pure.
+//! Permissions that `up` needs: for its own requests, and all that it grants to the operator. Kubernetes lets
+//! a user grant only permissions that the user has. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use crate::api::names::{GROUP, PLURAL, operator_namespace};
 use crate::install::manifests::{Rule, cluster_rules, lease_rules, namespaced_rules};
 
-/// Something to be allowed.
+/// Permission for one verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::install) struct Permission {
     pub verb: &'static str,
     pub group: &'static str,
     pub resource: &'static str,
-    /// Empty for all of them, and for what is in none.
+    /// Namespace; empty for all namespaces and for cluster-wide resources.
     pub namespace: String,
 }
 
-/// Groups the verbs by what they are for: `create/patch daemonsets.apps in pantry`.
+/// Formats permissions, grouped by resource: `create/patch daemonsets.apps in pantry`.
 pub(super) fn summaries(rights: &BTreeSet<Permission>) -> Vec<String> {
     let mut grouped: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
     for right in rights {
@@ -38,18 +38,18 @@ impl Permission {
         Self { verb, group, resource, namespace: namespace.into() }
     }
 
-    /// Everything at all, as administrators may.
+    /// Returns the permission for everything, which administrators have.
     pub(super) fn everything() -> Self {
         Self::new("*", "*", "*", "")
     }
 
-    /// To give rights that one does not have.
+    /// Returns the permissions to grant more than the user has.
     pub(super) fn escalate() -> [Self; 2] {
         let rbac = "rbac.authorization.k8s.io";
         [Self::new("escalate", rbac, "clusterroles", ""), Self::new("bind", rbac, "clusterroles", "")]
     }
 
-    /// As a `SelfSubjectAccessReview`.
+    /// Formats the permission as a `SelfSubjectAccessReview`.
     pub(super) fn review(&self) -> Value {
         let (resource, subresource) = self.resource.split_once('/').unwrap_or((self.resource, ""));
         json!({
@@ -63,7 +63,7 @@ impl Permission {
     }
 }
 
-/// What `up` does itself.
+/// Returns the permissions for the requests of `up`.
 pub(super) fn own_permissions(namespace: &str) -> Vec<Permission> {
     let home = operator_namespace(namespace);
     let rbac = "rbac.authorization.k8s.io";
@@ -98,7 +98,7 @@ pub(super) fn own_permissions(namespace: &str) -> Vec<Permission> {
     all
 }
 
-/// What `up` gives to the operator.
+/// Returns the permissions that `up` grants to the operator.
 pub(super) fn operator_permissions(namespace: &str) -> Vec<Permission> {
     let home = operator_namespace(namespace);
     let of = |rules: Vec<Rule>, namespace: &str| -> Vec<Permission> {

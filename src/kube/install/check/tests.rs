@@ -65,7 +65,7 @@ fn findings_of(observed: &ObservedCluster, options: &ResourceOptions) -> Vec<Pre
     findings(observed, &InstallRequest { namespace: "pantry", options, payload: &payload }, false)
 }
 
-/// The worst that is said of a subject.
+/// Returns the most severe finding about a subject.
 fn worst(observed: &ObservedCluster, subject: &str) -> (Level, String) {
     let found = findings_of(observed, &ResourceOptions::default());
     let worst = found.into_iter().filter(|one| one.subject == subject).max_by_key(|one| one.level);

@@ -11,28 +11,28 @@ use crate::install::api::Cluster;
 use crate::install::error::InstallError;
 use crate::install::operators;
 
-/// Time that a Lease may be silent after it was seen to change.
+/// Time after the last observed change of a Lease for which its holder counts as alive.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Time for which a Lease that looks old is watched for a renewal. Operators renew every two seconds.
+/// Time for which a Lease that looks expired is watched for a renewal. Operators renew every two seconds.
 const RENEWAL_WATCH_TIME: Duration = Duration::from_secs(6);
 
-/// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive,
-/// even if the clocks disagree.
+/// Last observed renewals of Leases, by namespace and name. A Lease that changes is alive, even if the clocks
+/// differ.
 #[derive(Debug, Default)]
 pub struct Renewals(BTreeMap<(String, String), Renewal>);
 
 #[derive(Debug)]
 struct Renewal {
     time: String,
-    /// Time at which a change of `time` was seen last, by this machine's own clock.
+    /// Time of the last observed change of `time`, by this machine's clock.
     changed: Option<Instant>,
 }
 
 // === impl Renewals ===
 
 impl Renewals {
-    /// Returns true if a Lease is renewed, by this machine's clock or by another look at it.
+    /// Returns true if a Lease is renewed: fresh by this machine's clock, or changed since it was last read.
     pub(super) async fn is_alive(
         &mut self,
         cluster: &Cluster,

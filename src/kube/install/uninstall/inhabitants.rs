@@ -1,4 +1,4 @@
-//! Inhabitants: what lives in a namespace besides what Kubernetes puts into each. (Client required.)
+//! Objects in a namespace other than those that Kubernetes creates in each. (Client required.)
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use super::discovery::Kinds;
 use crate::install::api::{Cluster, METADATA_LIST_TYPE};
 use crate::install::error::InstallError;
 
-/// Kinds listed at once.
+/// Number of kinds that are listed at the same time.
 const CONCURRENT_LISTS: usize = 8;
 
-/// Inhabitants named to the user.
+/// Number of objects that the report names.
 const MAX_NAMED_INHABITANTS: usize = 10;
 
-/// Returns what lives in a namespace, or cannot be ruled out: kinds that could not be listed, and unknown API
-/// groups.
+/// Returns the objects in a namespace. Kinds that could not be listed and unknown API groups count as
+/// objects.
 pub(super) async fn inhabitants(
     cluster: &Cluster,
     kinds: &Kinds,
@@ -27,7 +27,7 @@ pub(super) async fn inhabitants(
         let path = format!("{root}/{version}/namespaces/{namespace}/{plural}?limit=10");
         match cluster.read_as_sent(&path, Some(METADATA_LIST_TYPE)).await {
             Ok(list) => Ok(others(plural, &list)),
-            // A built-in kind that this API server was started without.
+            // A built-in kind that is disabled in this API server.
             Err(error) if error.is_missing() && !named => Ok(Vec::new()),
             Err(_) => Ok::<_, InstallError>(vec![format!("{plural}, which cannot be listed")]),
         }
@@ -45,7 +45,7 @@ pub(super) async fn inhabitants(
 }
 
 fn others(plural: &str, list: &Value) -> Vec<String> {
-    // Null stands for an empty list of metadata; without the field this is no list.
+    // An empty list of metadata has `items: null`; an answer without the field is not a list.
     let items = match list.get("items") {
         Some(Value::Null) => return Vec::new(),
         Some(Value::Array(items)) => items,
