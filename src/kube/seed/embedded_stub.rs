@@ -1,5 +1,5 @@
-//! The stub within the executable, in a frame by which it is found in the bytes of any executable of this program: also
-//! in one for another processor, or of another version, whose stub must go with it.
+//! The stub inside the executable, with a header by which it is found in the bytes of any executable of this
+//! program: also one for another architecture, or of another version, which needs its own stub.
 
 use std::hint::black_box;
 
@@ -7,13 +7,13 @@ use memchr::memmem;
 
 use super::STUB;
 
-/// What a frame begins with. Followed by the stub's length, in four bytes of which the lowest is first, and the stub.
+/// First bytes of the header. The stub's length follows in four bytes (little-endian), then the stub.
 const MARKER: [u8; 16] = *b"quinistry stub\x9b\x01";
 
-/// The longest stub that is believed.
+/// Length above which a header counts as invalid. A stub is a few kilobytes.
 const MAX_STUB_BYTES: usize = 64 * 1024;
 
-/// The head of a frame.
+/// Length of the header.
 const HEADER_BYTES: usize = MARKER.len() + 4;
 
 static EMBEDDED_STUB: [u8; HEADER_BYTES + STUB.len()] = embed();
@@ -29,10 +29,11 @@ const fn embed() -> [u8; HEADER_BYTES + STUB.len()] {
     embedded
 }
 
-/// The stub in an executable of this program; none if it has none.
+/// Finds the stub in an executable of this program.
 #[must_use]
 pub fn stub_of(executable: &[u8]) -> Option<&[u8]> {
-    // By this executable's own frame, so that it is really there, and there is no second one of the mark.
+    // Reads the marker from the embedded stub: the linker keeps the stub, and the executable holds no second
+    // marker.
     let mark = &black_box(&EMBEDDED_STUB)[..MARKER.len()];
     memmem::find_iter(executable, mark).find_map(|at| {
         let length =

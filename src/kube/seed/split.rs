@@ -1,7 +1,8 @@
-//! The executable in `ConfigMaps`: pieces that the API server takes, and one more for the stub.
+//! The executable in `ConfigMaps`: shares that are small enough for the API server, and one more for the
+//! stub.
 //!
-//! Immutable, so that no kubelet keeps a watch on them, and named by the executable's digest, so that those of two
-//! executables lie beside each other while one replaces the other. Made one at a time, since each is a megabyte.
+//! Immutable, so that kubelets need not watch them. Named after the executable's digest, so that those of two
+//! executables can exist at the same time during an upgrade. Built one at a time, since each is a megabyte.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,27 +20,27 @@ use crate::api::names::APP;
 use crate::api::names::annotations::PART_COUNT;
 use crate::api::names::labels::{APP_COMPONENT, APP_NAME, NAME, SEED};
 
-/// Length of a piece in bytes; the last one may be shorter. A `ConfigMap` may hold a mebibyte, and is a third longer on
-/// the wire.
+/// Length of a share in bytes; the last one may be shorter. A `ConfigMap` is limited to one mebibyte, and
+/// base64 makes it a third longer on the wire.
 pub const SEED_PART_BYTES: u64 = 768 * 1024;
 
-/// The names of a seed's `ConfigMaps`, and what else follows from the resource and the executable.
+/// Names of a seed's `ConfigMaps`, derived from the resource and the executable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedNames {
     resource: String,
     short: String,
 }
 
-/// One of the `ConfigMaps`.
+/// Content of one of the `ConfigMaps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SeedPart {
-    /// The program that puts the pieces together.
+    /// The program that assembles the shares.
     Stub,
-    /// A piece, counted from 0.
+    /// A share of the executable, counted from 0.
     Share(usize),
 }
 
-/// An executable, cut.
+/// Executable that is split into `ConfigMaps`.
 #[derive(Clone, Debug)]
 pub struct SplitExecutable {
     names: SeedNames,
@@ -51,14 +52,15 @@ pub struct SplitExecutable {
 // === impl SeedNames ===
 
 impl SeedNames {
-    /// For a resource of that name and an executable of that digest.
+    /// Creates the names for a resource and an executable.
     #[must_use]
     pub fn new(resource: &str, executable: &Digest) -> Self {
-        // Half of a SHA-256's half: nobody gains by a collision, as the stub compares the whole.
+        // A quarter of the SHA-256 is enough: after a collision the stub still refuses the wrong bytes by the
+        // whole digest.
         Self { resource: resource.into(), short: executable.hex()[..16].into() }
     }
 
-    /// The name of one of them: the resource's, the executable's and the piece's.
+    /// Returns the name of one `ConfigMap`: `RESOURCE-seed-DIGEST-stub` or `RESOURCE-seed-DIGEST-NUMBER`.
     #[must_use]
     pub fn of(&self, part: SeedPart) -> String {
         let Self { resource, short } = self;
@@ -76,20 +78,20 @@ impl SeedNames {
         part.and_then(|rest| rest.strip_prefix(seed)).is_some_and(|rest| rest.starts_with('-'))
     }
 
-    /// The value of the label [`SEED`].
+    /// Returns the value of the label [`SEED`].
     #[must_use]
     pub fn seed(&self) -> &str {
         &self.short
     }
 
-    /// All parts, if there are so many pieces.
+    /// Returns all parts of an executable with that number of shares, the stub first.
     pub fn parts(pieces: usize) -> impl Iterator<Item = SeedPart> {
         std::iter::once(SeedPart::Stub).chain((0..pieces).map(SeedPart::Share))
     }
 }
 
 impl SeedPart {
-    /// The one key of its data.
+    /// Returns the only key in the data of the `ConfigMap`.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
@@ -102,47 +104,47 @@ impl SeedPart {
 // === impl SplitExecutable ===
 
 impl SplitExecutable {
-    /// Reads all of it once, for the digest.
+    /// Reads the executable once, for its digest.
     pub fn new(resource: &str, executable: Content, stub: Bytes) -> io::Result<Self> {
         let digest = executable.digest(Algorithm::Sha256)?;
         Ok(Self { names: SeedNames::new(resource, &digest), executable, digest, stub })
     }
 
-    /// This very executable, whose stub is at hand.
+    /// Splits the executable of this process, whose stub is compiled in.
     pub fn of_this(resource: &str, executable: &Executable) -> io::Result<Self> {
         Self::new(resource, executable.content().clone(), Bytes::from_static(STUB))
     }
 
-    /// The same executable for a resource of another name.
+    /// Returns this executable, split for a resource of another name.
     #[must_use]
     pub fn of(&self, resource: &str) -> Self {
         Self { names: SeedNames::new(resource, &self.digest), ..self.clone() }
     }
 
-    /// The executable's digest, as in `spec.seed.executable`.
+    /// Returns the executable's digest, as in `spec.seed.executable`.
     #[must_use]
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// The names of its `ConfigMaps`.
+    /// Returns the names of the `ConfigMaps`.
     #[must_use]
     pub const fn names(&self) -> &SeedNames {
         &self.names
     }
 
-    /// How many pieces there are.
+    /// Returns the number of shares.
     #[must_use]
     pub fn share_count(&self) -> usize {
         usize::try_from(self.executable.len().div_ceil(SEED_PART_BYTES)).expect("what is cut has an address")
     }
 
-    /// All parts.
+    /// Returns all parts, the stub first.
     pub fn parts(&self) -> impl Iterator<Item = SeedPart> {
         SeedNames::parts(self.share_count())
     }
 
-    /// The bytes of a part; none beyond the last piece.
+    /// Returns the bytes of a part; none beyond the last share.
     pub fn bytes(&self, part: SeedPart) -> io::Result<Vec<u8>> {
         match part {
             SeedPart::Stub => Ok(self.stub.to_vec()),
@@ -154,7 +156,7 @@ impl SplitExecutable {
         }
     }
 
-    /// A part as it is applied. The owner is the resource; without one, before there is a resource, the operator adds it.
+    /// Builds the `ConfigMap` of a part. The owner is the resource; if `None`, the operator adds it later.
     pub fn config_map(
         &self,
         part: SeedPart,
@@ -223,7 +225,7 @@ mod tests {
             assert_eq!(map.immutable, Some(true));
             assert_eq!(map.metadata.labels.as_ref().unwrap()[SEED], short);
             assert_eq!(map.metadata.annotations.as_ref().unwrap()[PART_COUNT], "2");
-            // Base64, and the limit of the API server's database for one request.
+            // In base64, below etcd's limit for one request.
             assert!(serde_json::to_vec(map).unwrap().len() < 1_500_000);
         }
     }

@@ -1,31 +1,32 @@
-//! The one line in which the stub says why it ends.
+//! The line in which the stub reports why it ends.
 //!
-//! One line whatever the arguments contain, and written at once, so that a kubelet shows it as the container's message.
-//! Knows nothing of what went wrong; main.rs puts the parts together.
+//! Always one line, whatever the arguments contain, and written by one call, so that the kubelet shows it as
+//! the container's message. `main.rs` decides on the content.
 
 use core::ffi::CStr;
 
 use crate::sys::{self, Errno};
 
-/// A part of the line.
+/// Fragment of the line.
 #[derive(Clone, Copy)]
 pub(crate) enum Fragment<'a> {
-    /// Words.
+    /// Text of the stub.
     Text(&'a str),
-    /// An argument of the program or a file's name, which may be anything but one must see it as one.
+    /// An argument or a file name. Control characters are replaced.
     Name(&'a CStr),
-    /// What the kernel said.
+    /// Error of a system call.
     Code(Errno),
-    /// A digest, in the OCI's form.
+    /// A digest, in OCI form.
     Digest(&'a [u8; 32]),
-    /// A number.
+    /// A number, in decimal.
     Number(u64),
 }
 
-/// As much as a kubelet reads of a log to make a message of it. What is longer loses its end.
+/// Length of the line at most: as much as a kubelet takes of a log as termination message. A longer line
+/// loses its end.
 const MAX_LINE_BYTES: usize = 2048;
 
-/// Says the parts, and gives the exit code back.
+/// Writes the fragments as one line, and returns the exit code.
 pub(crate) fn fail(code: i32, parts: &[Fragment]) -> i32 {
     let mut line = Line { bytes: [0; MAX_LINE_BYTES], length: 0 };
     line.text("quinistry stub: ");
@@ -47,7 +48,8 @@ impl Line {
             Fragment::Text(text) => self.text(text),
             Fragment::Name(name) => {
                 for byte in name.to_bytes() {
-                    // A line break would be a second line; other characters that move a cursor do no good either.
+                    // A line break would begin a second line, and other control characters could drive a
+                    // terminal.
                     self.byte(if byte.is_ascii_control() { b'?' } else { *byte });
                 }
             }
@@ -84,7 +86,7 @@ impl Line {
         self.byte(b'0' + (number % 10) as u8);
     }
 
-    /// Leaves room for the end of the line.
+    /// Adds a byte, unless only the line break still fits.
     fn byte(&mut self, byte: u8) {
         if self.length < MAX_LINE_BYTES - 1 {
             self.bytes[self.length] = byte;

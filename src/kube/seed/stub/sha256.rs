@@ -1,11 +1,11 @@
 //! SHA-256, as FIPS 180-4 describes it, in safe Rust that needs no standard library and allocates nothing.
 //!
-//! Our own, although the library has the `sha2` crate: that asks `cpufeatures` what the processor can do, which on aarch64
-//! asks the C library, and the stub has none. Without the processor's own instructions, which would have to be asked for too:
-//! ten megabytes are hashed once, in some 40 ms. Used by the stub; the library compiles it for its tests only, which hold it against
-//! `sha2`.
+//! Not the crate `sha2`, which the library uses: it detects features of the processor with `cpufeatures`,
+//! which on aarch64 needs the C library, and the stub has none. Without special instructions of the
+//! processor, which would need that detection too: ten megabytes are hashed once, in about 40 ms. Used by the
+//! stub; the library compiles it for tests, which compare it with `sha2`.
 
-/// The length of a block, in bytes.
+/// Length of a block in bytes.
 const BLOCK_BYTES: usize = 64;
 
 /// The first 32 bits of the fractional parts of the square roots of the first 8 primes.
@@ -80,13 +80,13 @@ const ROUND_CONSTANTS: [u32; 64] = [
     0xc671_78f2, //
 ];
 
-/// A hash that is being computed.
+/// State of a hash computation.
 pub(crate) struct Sha256 {
     state: [u32; 8],
-    /// The beginning of a block whose end has not come yet: `buffered` bytes, fewer than a block has.
+    /// Incomplete block: its first `buffered` bytes, fewer than a whole block.
     block: [u8; BLOCK_BYTES],
     buffered: usize,
-    /// All bytes so far.
+    /// Number of bytes that were added.
     length: u64,
 }
 
@@ -95,7 +95,7 @@ impl Sha256 {
         Self { state: INITIAL_STATE, block: [0; BLOCK_BYTES], buffered: 0, length: 0 }
     }
 
-    /// How many bytes were added.
+    /// Returns the number of bytes that were added.
     pub(crate) const fn length(&self) -> u64 {
         self.length
     }
@@ -133,7 +133,7 @@ impl Sha256 {
         digest
     }
 
-    /// Adds bytes to the block that is not complete; they fit.
+    /// Appends bytes to the incomplete block. The caller makes sure that they fit.
     fn buffer(&mut self, bytes: &[u8]) {
         for (to, from) in self.block.iter_mut().skip(self.buffered).zip(bytes) {
             *to = *from;
@@ -145,7 +145,7 @@ impl Sha256 {
 /// FIPS 180-4, section 6.2.2.
 #[expect(clippy::many_single_char_names, reason = "the standard's own names")]
 fn compress(state: &mut [u32; 8], block: &[u8; BLOCK_BYTES]) {
-    // The message schedule looks back 16 words and no further, so no more are kept.
+    // The message schedule needs the last 16 words only.
     let mut words = [0; 16];
     for (word, bytes) in words.iter_mut().zip(block.as_chunks().0) {
         *word = u32::from_be_bytes(*bytes);
