@@ -1,7 +1,8 @@
-//! A kubeconfig: read, and turned into the way to its cluster. Called by the driver and by `up`.
+//! Kubeconfigs: reading them, and the configuration of a client for their cluster. Called by the operator's
+//! driver and by the installer.
 //!
-//! Errors name the place in a file and never its content, which is keys and tokens. Proxies are chosen as
-//! kubectl does: the cluster's own `proxy-url` always, else those of the environment, `NO_PROXY` included.
+//! Errors name the place in a file and never its content, which may be keys and tokens. Proxies are chosen as
+//! kubectl does: the cluster's own `proxy-url`, else those of the environment, with `NO_PROXY`.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError
 use quinistry_client::proxy::Proxies;
 use reqwest::Url;
 
-/// Keys that may be named in an error. Others may be what is wrong with the file, a token among them.
+/// Keys that an error may name. Other words in the place of a key may be secrets.
 const KEYS: [&str; 28] = [
     "apiVersion",
     "kind",
@@ -74,7 +75,7 @@ fn read_file(path: &Path) -> Result<Kubeconfig, String> {
     })
 }
 
-/// Returns the way to the cluster of a context, by default the current one.
+/// Returns the configuration for the cluster of a context, by default the current one.
 pub(crate) async fn config(file: Kubeconfig, context: Option<&str>) -> Result<Config, String> {
     let own = has_proxy(&file, context);
     let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
@@ -86,7 +87,8 @@ pub(crate) async fn config(file: Kubeconfig, context: Option<&str>) -> Result<Co
     Ok(config)
 }
 
-/// Returns the way to the cluster that the environment names: by a kubeconfig, or by a pod's own credentials.
+/// Returns the configuration for the cluster of the environment: from a kubeconfig, or from a pod's own
+/// credentials.
 pub(crate) async fn infer() -> Result<Config, String> {
     let mut config = match read(None) {
         Ok(file) => match self::config(file, None).await {
@@ -121,7 +123,7 @@ fn by_environment(config: &Config) -> Result<Option<http::Uri>, String> {
     proxy.transpose().map_err(|_| "the environment's proxy is not an address".into())
 }
 
-/// Says what is wrong, without the content of files.
+/// Describes an error without the content of files.
 fn describe(error: &KubeconfigError) -> String {
     use KubeconfigError as E;
     let data = |what: &str, error: &LoadDataError| match error {
@@ -145,7 +147,7 @@ fn describe(error: &KubeconfigError) -> String {
     }
 }
 
-/// Says why no client can be made of a configuration, without what keys, tokens and plugins hold.
+/// Describes why a configuration gives no client, without keys, tokens and the output of plugins.
 pub(crate) fn describe_client(error: &kube::Error) -> String {
     use kube::client::AuthError as A;
     match error {
@@ -179,7 +181,7 @@ fn key_at(text: &str, line: usize) -> String {
         else {
             continue;
         };
-        // A list may stand as far left as its key.
+        // YAML allows a list at the indentation of its key.
         let is_outer = indent < limit || path.is_empty();
         if is_outer {
             path.push(*key);

@@ -1,11 +1,12 @@
-//! The API's objects, as far as they are read: a pod's whole type would be half a megabyte of program and most of the
-//! work of a watch. What is written is built of Kubernetes' own types, or JSON.
+//! Types of Kubernetes' objects with the fields that are read. The whole type of a pod would add half a
+//! megabyte to the program, and most of the work of a watch. Objects that are written use Kubernetes' own
+//! types, or JSON.
 //!
-//! Nothing is required: what an object of another version lacks is as good as empty. Nulls are taken away
-//! before (see [`lenient`](crate::lenient)).
+//! No field is required: fields that an object of another version lacks are empty. Nulls are removed before
+//! decoding (see [`lenient`](crate::lenient)).
 //!
-//! Only shapes, and the questions that both of their users ask. The operator's `observe` makes values of them that
-//! its plans work with; `up` reads them as they are.
+//! Types only, with the methods that both users need. The operator's `observe` converts them to values for
+//! its plans; the installer uses them directly.
 
 mod metadata;
 mod node;
@@ -32,14 +33,14 @@ pub(crate) use metadata::Metadata;
 pub(crate) use node::Node;
 pub(crate) use pod::{ContainerPort, ContainerStatus, Pod, PodSpec};
 
-/// Any object, of which only the metadata counts.
+/// Any object, with its metadata alone.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Object {
     pub metadata: ObjectMeta,
 }
 
-/// A resource of ours, of which nothing but the metadata need be as expected.
+/// Resource whose specification and status may be of another version: only the metadata is typed.
 #[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = crd::Quinistry)]
 #[serde(default)]
@@ -49,7 +50,7 @@ pub(crate) struct Quinistry {
     pub status: Value,
 }
 
-/// Of a node or of a pod.
+/// Condition of a node or of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Condition {
@@ -66,7 +67,7 @@ pub(crate) struct Condition {
 #[serde(default)]
 pub(crate) struct DaemonSet {
     pub metadata: ObjectMeta,
-    /// Compared with what was applied, whatever it holds.
+    /// As JSON: it is compared with the applied specification, field by field.
     pub spec: Value,
     pub status: DaemonSetStatus,
 }
@@ -88,7 +89,7 @@ pub(crate) struct ConfigMap {
     pub binary_data: BTreeMap<String, ByteString>,
 }
 
-/// An Event, whichever API it was made through.
+/// An Event, of either of Kubernetes' two APIs for Events.
 #[derive(Resource, Clone, Debug, Default, Deserialize)]
 #[resource(inherit = events::Event)]
 #[serde(default)]

@@ -1,14 +1,14 @@
-//! Metadata of objects.
+//! Access to the metadata of objects.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
 use kube::core::ObjectMeta;
 
-/// Metadata, where what is absent is as good as empty.
+/// Metadata in which absent values are empty.
 pub(crate) trait Metadata {
     /// Returns the name.
     fn name(&self) -> &str;
 
-    /// Returns the namespace; empty for an object that is in none.
+    /// Returns the namespace; empty for a cluster-wide object.
     fn namespace(&self) -> &str;
 
     /// Returns the value of a label.
@@ -25,7 +25,7 @@ pub(crate) trait Metadata {
         self.owners().iter().find(|owner| owner.controller == Some(true))
     }
 
-    /// Returns the record of who has written which fields.
+    /// Returns the record of field managers and their fields.
     fn managed_fields(&self) -> &[ManagedFieldsEntry];
 
     /// Returns true if the object is being deleted.

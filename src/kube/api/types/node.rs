@@ -1,4 +1,4 @@
-//! Nodes.
+//! Types of nodes.
 
 use k8s_openapi::api::core::v1 as core;
 use kube::Resource;
@@ -55,7 +55,7 @@ pub(crate) struct NodeImage {
 // === impl Node ===
 
 impl Node {
-    /// Returns true if the kubelet says that the node is ready.
+    /// Returns true if the kubelet reports the node as ready.
     pub(crate) fn is_ready(&self) -> bool {
         self.status.conditions.iter().any(Condition::says_ready)
     }

@@ -1,4 +1,4 @@
-//! Pods.
+//! Types of pods.
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -135,12 +135,12 @@ pub(crate) struct StateTerminated {
 // === impl Pod ===
 
 impl Pod {
-    /// Returns true if the kubelet says that the pod is ready.
+    /// Returns true if the kubelet reports the pod as ready.
     pub(crate) fn is_ready(&self) -> bool {
         self.status.conditions.iter().any(Condition::says_ready)
     }
 
-    /// Returns true if the pod has ended for good, and holds no ports any more.
+    /// Returns true if the pod has ended and will not restart, so that it holds no ports.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
