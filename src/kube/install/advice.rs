@@ -28,10 +28,10 @@ pub const fn advice_for(reason: Reason) -> Option<&'static str> {
         }
         R::SeedIncomplete => "run `quinistry up` again, with the executable that the resource names",
         R::HostPortConflict => {
-            "remove the pod that holds the port, or create the resource anew with another basePort"
+            "remove the pod that holds the port, or create the resource again with another basePort"
         }
         R::PortTaken => {
-            "stop the process that holds the port, or create the resource anew with another basePort"
+            "stop the process that holds the port, or create the resource again with another basePort"
         }
         R::HostPortUnreachable => {
             "set network.mode to HostNetwork: the network plugin does not serve host ports on localhost"

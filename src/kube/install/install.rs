@@ -319,7 +319,7 @@ async fn wait_until_proven(
         let is_requested = quinistry.spec.digest.as_deref() == Some(request.payload.digest.as_str());
         if !is_requested {
             let text = format!(
-                "Quinistry {}/{RESOURCE} was changed to another digest meanwhile: another `up` ships another executable",
+                "Quinistry {}/{RESOURCE} was changed to another digest during this run: another `up` installs another executable; run them one after the other",
                 request.namespace
             );
             return Err(InstallError::Refused(text));
@@ -348,7 +348,7 @@ async fn wait_until_proven(
 
 fn resource_deleted(namespace: &str) -> InstallError {
     InstallError::Refused(format!(
-        "Quinistry {namespace}/{RESOURCE} was deleted meanwhile; run this again to have it back"
+        "Quinistry {namespace}/{RESOURCE} was deleted during this run; run this again to restore it"
     ))
 }
 

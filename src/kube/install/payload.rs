@@ -58,7 +58,8 @@ impl Payload {
                     format!("it is for ELF machine {found}; amd64 and arm64 can be shipped")
                 }
                 ExecutableError::Read(error) => error.to_string(),
-                _ => "it is no 64-bit little-endian ELF file; quinistry for linux is one".into(),
+                _ => "it is not a 64-bit little-endian ELF file; give an executable of quinistry for linux"
+                    .into(),
             })
         })?;
         let stub = stub_of(&content.to_bytes()?).map(Bytes::copy_from_slice).ok_or_else(|| {
@@ -99,8 +100,8 @@ fn digest_of(path: &Path) -> Result<Digest, String> {
         .map_err(|error| format!("it cannot be run to ask for its image's digest: {error}; give --digest"))?;
     let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if !output.status.success() {
-        return Err(format!("`image digest` fails with it: {}", text_of(&output.stderr)));
+        return Err(format!("its `image digest` fails: {}", text_of(&output.stderr)));
     }
     let text = text_of(&output.stdout);
-    text.parse().map_err(|_| format!("`image digest` prints no digest with it: '{text}'"))
+    text.parse().map_err(|_| format!("its `image digest` does not print a digest: '{text}'"))
 }

@@ -74,12 +74,14 @@ impl ResourceOptions {
     pub fn contradiction(&self, before: Option<&Quinistry>) -> Option<String> {
         let (base, generations) = (self.base_port(before), self.generations(before));
         if !(1..=MAX_GENERATIONS).contains(&generations) {
-            return Some(format!("{generations} generations cannot be: 1 to {MAX_GENERATIONS} can"));
+            return Some(format!(
+                "{generations} generations are not supported; choose 1 to {MAX_GENERATIONS}"
+            ));
         }
         if base < 1026 || base + generations - 1 > 65535 {
             let highest = base + generations - 1;
             return Some(format!(
-                "{generations} generations from port {base} on would need ports {} to {highest}; 1025 to 65535 can be",
+                "{generations} generations from port {base} on need ports {} to {highest}; choose --base-port so that all are 1025 to 65535",
                 base - 1
             ));
         }
