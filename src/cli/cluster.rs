@@ -16,7 +16,7 @@ use crate::crd::NetworkMode;
 use crate::install::api::Cluster;
 use crate::install::check::{Level, PreflightFinding};
 use crate::install::tree::Colours;
-use crate::install::{InstallError, Payload, ResourceOptions, names};
+use crate::install::{InstallError, InstallPayload, ResourceOptions, names};
 use crate::oci::Digest;
 use crate::shutdown::Signals;
 
@@ -137,10 +137,10 @@ impl InstallArgs {
         }
     }
 
-    pub(super) fn payload(&self) -> anyhow::Result<Payload> {
+    pub(super) fn payload(&self) -> anyhow::Result<InstallPayload> {
         Ok(match &self.binary {
-            None => Payload::of_this_executable(names::RESOURCE)?,
-            Some(path) => Payload::of_file(names::RESOURCE, path, self.digest.clone())?,
+            None => InstallPayload::of_this_executable(names::RESOURCE)?,
+            Some(path) => InstallPayload::of_file(names::RESOURCE, path, self.digest.clone())?,
         })
     }
 }

@@ -37,7 +37,7 @@ pub use cluster_identity::ClusterIdentity;
 pub use error::InstallError;
 pub use install::{InstallProgress, InstallWait, install};
 pub use operators::{StatusWriter, WriterState};
-pub use payload::Payload;
+pub use payload::InstallPayload;
 pub use render::render;
 pub use request::InstallRequest;
 pub use resource::ResourceOptions;

@@ -18,7 +18,7 @@ use crate::seed::{SplitExecutable, stub_of};
 
 /// Executable to install.
 #[derive(Clone, Debug)]
-pub struct Payload {
+pub struct InstallPayload {
     /// The executable, split into seed parts.
     pub split: SplitExecutable,
     /// Manifest digest that each generation must serve.
@@ -29,9 +29,9 @@ pub struct Payload {
     pub version: Option<String>,
 }
 
-// === impl Payload ===
+// === impl InstallPayload ===
 
-impl Payload {
+impl InstallPayload {
     /// Takes the executable of this process, for a resource of that name.
     pub fn of_this_executable(resource: &str) -> Result<Self, InstallError> {
         let executable = Executable::current()?;

@@ -1,6 +1,6 @@
 //! The request that `check`, `install` and `render` share. Pure.
 
-use super::{Payload, ResourceOptions};
+use super::{InstallPayload, ResourceOptions};
 
 /// An executable to install in a namespace, and the options of the resource there.
 #[derive(Clone, Copy, Debug)]
@@ -10,5 +10,5 @@ pub struct InstallRequest<'a> {
     /// Options that the user has given.
     pub options: &'a ResourceOptions,
     /// Executable that generation 0 runs.
-    pub payload: &'a Payload,
+    pub payload: &'a InstallPayload,
 }

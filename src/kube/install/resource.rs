@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Payload;
+use super::InstallPayload;
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::NODE_ARCHITECTURE;
 use crate::api::names::{API_VERSION, KIND, RESOURCE};
@@ -113,7 +113,7 @@ impl ResourceOptions {
     /// Returns the resource to apply, with the fields that `up` owns and no others: server-side apply leaves
     /// the rest to other writers.
     #[must_use]
-    pub fn resource(&self, namespace: &str, payload: &Payload, before: Option<&Quinistry>) -> Value {
+    pub fn resource(&self, namespace: &str, payload: &InstallPayload, before: Option<&Quinistry>) -> Value {
         let tolerations = before.map_or_else(
             // The registry should run on a node before the workloads that the node is reserved for.
             || json!([{"operator": "Exists"}]),
@@ -154,10 +154,10 @@ mod tests {
     use crate::seed::SplitExecutable;
     use quinistry_oci::Digest;
 
-    fn payload() -> Payload {
+    fn payload() -> InstallPayload {
         let split =
             SplitExecutable::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
-        Payload {
+        InstallPayload {
             split,
             digest: Digest::sha256(b"image"),
             architecture: "amd64",

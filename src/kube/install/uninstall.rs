@@ -8,6 +8,7 @@
 
 mod discovery;
 mod inhabitants;
+mod remaining_resources;
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use discovery::{Kinds, discover};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use inhabitants::inhabitants;
 use kube::core::ObjectMeta;
+use remaining_resources::RemainingResources;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -58,14 +60,6 @@ enum RemovalOutcome {
     Absent,
     Deleted,
     Foreign,
-}
-
-/// Resources of quinistry that remain in the cluster. As JSON, since one that cannot be decoded counts as
-/// well.
-enum RemainingResources {
-    Known(Vec<Value>),
-    /// The definition exists, but the API server does not serve its resources: some may exist.
-    NotServed,
 }
 
 /// Removes an installation. `timeout` limits the wait for pods to end.
@@ -350,26 +344,6 @@ async fn delete_namespace(
             return Ok(());
         }
         sleep(POLL_INTERVAL).await;
-    }
-}
-
-// === impl RemainingResources ===
-
-impl RemainingResources {
-    async fn list(cluster: &Cluster) -> Result<Self, InstallError> {
-        // The first page by itself: `list` would take an answer without items for an empty list.
-        let first = format!("/apis/{}/{}?limit=1", QUINISTRY.version, QUINISTRY.plural);
-        match cluster.read_as_sent(&first, None).await {
-            Ok(page) if page.get("items").is_none() => Err(InstallError::Refused(format!(
-                "the API server does not answer {first} with a list, so that other resources cannot be seen"
-            ))),
-            Ok(_) => Ok(Self::Known(cluster.list(QUINISTRY, "", "").await?)),
-            Err(error) if error.is_missing() => {
-                let definition: Option<types::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
-                Ok(if definition.is_some() { Self::NotServed } else { Self::Known(Vec::new()) })
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 

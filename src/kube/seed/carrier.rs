@@ -23,12 +23,12 @@ pub const NONE: &str = "none";
 const RESTING_PREFIX: &str = "resting-";
 
 /// Seconds for which a kubelet has no pod of generation 0, so that it drops altered seed parts. It caches an
-/// immutable `ConfigMap` while any pod refers to it, and a pod created at once would refer to it in time.
+/// immutable `ConfigMap` while any pod refers to it, and a pod created at once would keep it there.
 const REST_SECONDS: i64 = 5;
 
 /// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this
 /// order on nodes whose images are unknown.
-const WELL_KNOWN: [&str; 9] = [
+const WELL_KNOWN_SANDBOXES: [&str; 9] = [
     "registry.k8s.io/pause:3.10.1",
     "registry.k8s.io/pause:3.10",
     "registry.k8s.io/pause:3.9",
@@ -103,7 +103,7 @@ pub fn candidates(named: &[String], sandboxes: &[String], running: &[RunningImag
     open.dedup();
     all.extend(open.into_iter().map(Into::into));
     if all.is_empty() {
-        all.extend(WELL_KNOWN.map(Into::into));
+        all.extend(WELL_KNOWN_SANDBOXES.map(Into::into));
     }
     all
 }
@@ -244,7 +244,7 @@ mod tests {
 
     fn node<'a>(name: &'a str, images: &[&str]) -> CarrierNode<'a> {
         let images = candidates(&[], &images.iter().map(ToString::to_string).collect::<Vec<_>>(), &[]);
-        let seen = !images.iter().any(|image| image == WELL_KNOWN[0]);
+        let seen = !images.iter().any(|image| image == WELL_KNOWN_SANDBOXES[0]);
         CarrierNode {
             node: name,
             label: None,
@@ -295,7 +295,7 @@ mod tests {
         ];
         assert_eq!(candidates(&[], &["p/pause:3".into()], &seen), ["p/pause:3", "a:1", "b:1"]);
         assert_eq!(candidates(&["mine:1".into()], &["p/pause:3".into()], &seen), ["mine:1"]);
-        assert_eq!(candidates(&[], &[], &[]), WELL_KNOWN);
+        assert_eq!(candidates(&[], &[], &[]), WELL_KNOWN_SANDBOXES);
     }
 
     #[test]
@@ -359,7 +359,7 @@ mod tests {
         let failing =
             [node("n1", &["a/pause:3"]), CarrierNode { failed: Some("a/pause:3"), ..node("n2", &[]) }];
         let assignment = assign(&failing, Some("a/pause:3"), &[], 0);
-        assert_eq!(assignment.labels, [("n2".to_owned(), Some(key(WELL_KNOWN[0])))]);
+        assert_eq!(assignment.labels, [("n2".to_owned(), Some(key(WELL_KNOWN_SANDBOXES[0])))]);
     }
 
     #[test]

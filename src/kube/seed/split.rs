@@ -85,8 +85,8 @@ impl SeedNames {
     }
 
     /// Returns all parts of an executable with that number of shares, the stub first.
-    pub fn parts(pieces: usize) -> impl Iterator<Item = SeedPart> {
-        std::iter::once(SeedPart::Stub).chain((0..pieces).map(SeedPart::Share))
+    pub fn parts(share_count: usize) -> impl Iterator<Item = SeedPart> {
+        std::iter::once(SeedPart::Stub).chain((0..share_count).map(SeedPart::Share))
     }
 }
 

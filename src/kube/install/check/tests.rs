@@ -4,12 +4,17 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::types;
-use crate::install::{Payload, ResourceOptions};
+use crate::install::{InstallPayload, ResourceOptions};
 use crate::seed::SplitExecutable;
 
-fn payload() -> Payload {
+fn payload() -> InstallPayload {
     let split = SplitExecutable::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
-    Payload { split, digest: Digest::sha256(b"image"), architecture: "amd64", version: Some("1.2.3".into()) }
+    InstallPayload {
+        split,
+        digest: Digest::sha256(b"image"),
+        architecture: "amd64",
+        version: Some("1.2.3".into()),
+    }
 }
 
 fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> types::Node {
