@@ -168,7 +168,7 @@ async fn ensure_resource(cluster: &Cluster, request: &InstallRequest<'_>) -> Res
             Err(error) if error.is_conflict() => {}
             // One of several API servers may not serve the definition yet.
             Err(error) if error.is_missing() && began.elapsed() < DEFINITION_TIMEOUT => {
-                sleep(POLL_INTERVAL).await
+                sleep(POLL_INTERVAL).await;
             }
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! The objects that `up` would apply, for review or for GitOps. Changes nothing.
+//! The objects that `up` would apply, for review, or to apply them from a repository. Changes nothing.
 
 use serde_json::Value;
 
