@@ -78,17 +78,17 @@ pub struct Generation {
 /// Deviation that stopped the chain.
 #[derive(Debug, thiserror::Error)]
 #[error("generation {generation}")]
-pub struct Deviation {
+pub struct ChainDeviation {
     /// Number of the generation that is not as expected.
     pub generation: u16,
     /// Difference from what was expected.
     #[source]
-    pub reason: Reason,
+    pub reason: DeviationReason,
 }
 
 /// Reason why a generation is not as expected.
 #[derive(Debug, thiserror::Error)]
-pub enum Reason {
+pub enum DeviationReason {
     /// The generation's port would be above 65,535.
     #[error("there is no port for it: choose a lower --base-port or fewer generations")]
     NoPort,
@@ -158,7 +158,7 @@ pub enum Reason {
     },
 }
 
-impl Reason {
+impl DeviationReason {
     fn died(ended: io::Result<Ended>) -> Self {
         let ended = match ended {
             Ok(ended) => ended,
@@ -184,7 +184,7 @@ impl Chain {
         plan: &Plan,
         client: &Client,
         mut on_proven: impl FnMut(&Generation),
-    ) -> Result<Self, Deviation> {
+    ) -> Result<Self, ChainDeviation> {
         let mut chain = Self::default();
         let mut predecessor = None;
         for number in 1..=plan.generations {
@@ -195,7 +195,7 @@ impl Chain {
                 }
                 Err(reason) => {
                     chain.stop().await;
-                    return Err(Deviation { generation: number, reason });
+                    return Err(ChainDeviation { generation: number, reason });
                 }
             }
         }
@@ -208,19 +208,20 @@ impl Chain {
         client: &Client,
         number: u16,
         predecessor: Option<u16>,
-    ) -> Result<Generation, Reason> {
+    ) -> Result<Generation, DeviationReason> {
         let begun = Instant::now();
-        let port = plan.port(number).ok_or(Reason::NoPort)?;
+        let port = plan.port(number).ok_or(DeviationReason::NoPort)?;
         // Before the pull, so that a taken port is reported at once.
-        let listener = process::bind(port).map_err(|source| Reason::PortTaken { port, source })?;
-        let port = listener.local_addr().map_err(|source| Reason::PortTaken { port, source })?.port();
+        let listener = process::bind(port).map_err(|source| DeviationReason::PortTaken { port, source })?;
+        let port =
+            listener.local_addr().map_err(|source| DeviationReason::PortTaken { port, source })?.port();
 
         let (bytes, process) = match predecessor {
             None => (0, start(&plan.first, listener, plan.form)?),
             Some(predecessor) => {
                 let image = image(predecessor, Reference::Digest(plan.digest.clone()));
                 let (layer, bytes) = pull(client, &image).await?;
-                let unpacked = Unpacked::new(&layer, plan.form).map_err(Reason::Unpack)?;
+                let unpacked = Unpacked::new(&layer, plan.form).map_err(DeviationReason::Unpack)?;
                 // The file is not needed once the process runs: the process itself is the backup of its
                 // image.
                 (bytes, start(&unpacked.executable(), listener, plan.form)?)
@@ -233,10 +234,13 @@ impl Chain {
     }
 
     /// Waits until a generation ends by itself, which is a deviation.
-    pub async fn wait_for_deviation(&mut self) -> Deviation {
+    pub async fn wait_for_deviation(&mut self) -> ChainDeviation {
         let ends = self.processes.iter_mut().map(|process| Box::pin(process.ended()));
         let (ended, index, _) = futures_util::future::select_all(ends).await;
-        Deviation { generation: u16::try_from(index + 1).unwrap_or(u16::MAX), reason: Reason::died(ended) }
+        ChainDeviation {
+            generation: u16::try_from(index + 1).unwrap_or(u16::MAX),
+            reason: DeviationReason::died(ended),
+        }
     }
 
     /// Stops all generations and waits until they have ended.
@@ -248,9 +252,9 @@ impl Chain {
     }
 }
 
-fn start(executable: &Path, listener: TcpListener, form: LayerForm) -> Result<Process, Reason> {
+fn start(executable: &Path, listener: TcpListener, form: LayerForm) -> Result<Process, DeviationReason> {
     Process::start(executable, listener, form)
-        .map_err(|source| Reason::Run { path: executable.into(), source })
+        .map_err(|source| DeviationReason::Run { path: executable.into(), source })
 }
 
 fn image(port: u16, reference: Reference) -> ImageReference {
@@ -260,13 +264,13 @@ fn image(port: u16, reference: Reference) -> ImageReference {
 }
 
 /// Fetches the whole image and checks every byte; returns the layer and the number of bytes fetched.
-async fn pull(client: &Client, image: &ImageReference) -> Result<(Bytes, u64), Reason> {
-    let failed = |source| Reason::Pull { image: image.clone(), source: Box::new(source) };
+async fn pull(client: &Client, image: &ImageReference) -> Result<(Bytes, u64), DeviationReason> {
+    let failed = |source| DeviationReason::Pull { image: image.clone(), source: Box::new(source) };
     let manifest = client.manifest(image).await.map_err(failed)?;
     let Document::Image(ImageManifest { config, layers, .. }) = manifest.document().map_err(failed)? else {
-        return Err(Reason::Image { image: image.clone() });
+        return Err(DeviationReason::Image { image: image.clone() });
     };
-    let [layer] = &layers[..] else { return Err(Reason::Image { image: image.clone() }) };
+    let [layer] = &layers[..] else { return Err(DeviationReason::Image { image: image.clone() }) };
     let config = fetch(client, image, &config).await.map_err(failed)?;
     let layer = fetch(client, image, layer).await.map_err(failed)?;
     let bytes = (manifest.bytes.len() + config.len() + layer.len()) as u64;
@@ -284,21 +288,21 @@ async fn prove(
     client: &Client,
     port: u16,
     expected: &Digest,
-) -> Result<Digest, Reason> {
+) -> Result<Digest, DeviationReason> {
     let image = image(port, "latest".parse().expect("'latest' is a reference"));
     let answer = tokio::select! {
         // The exit of the process explains more than the broken connection that follows from it.
         biased;
-        ended = process.ended() => return Err(Reason::died(ended)),
+        ended = process.ended() => return Err(DeviationReason::died(ended)),
         answer = tokio::time::timeout(RESPONSE_TIMEOUT, client.manifest(&image)) => answer,
     };
     let manifest = answer
-        .map_err(|_| Reason::TimedOut { port })?
-        .map_err(|error| Reason::Unreachable { port, source: Box::new(error) })?;
+        .map_err(|_| DeviationReason::TimedOut { port })?
+        .map_err(|error| DeviationReason::Unreachable { port, source: Box::new(error) })?;
     let found = manifest.descriptor.digest;
     if found == *expected {
         Ok(found)
     } else {
-        Err(Reason::DigestDiffers { expected: expected.clone(), found })
+        Err(DeviationReason::DigestDiffers { expected: expected.clone(), found })
     }
 }

@@ -254,6 +254,11 @@ fn format_bytes(bytes: u64) -> String {
     format!("{value:.1} TB")
 }
 
+/// Formats a number with its noun, in the singular for one.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Escapes text from outside, such as a registry's, for a terminal.
 fn sanitize(text: &str) -> String {
     escape::line(text)
@@ -261,6 +266,12 @@ fn sanitize(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn one_of_a_kind_is_in_the_singular() {
+        let counts = [0, 1, 2].map(|number| super::count(number, "blob"));
+        assert_eq!(counts, ["0 blobs", "1 blob", "2 blobs"]);
+    }
+
     #[test]
     fn lengths_are_shown_in_decimal_units() {
         assert_eq!(super::format_bytes(999), "999 B");

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use quinistry::chain::{Chain, Plan, Reason};
+use quinistry::chain::{Chain, DeviationReason, Plan};
 use quinistry::client::{Client, ClientOptions};
 use quinistry::quine::{Executable, LayerForm, Quine};
 use rustix::process::{Pid, Signal, kill_process};
@@ -295,7 +295,7 @@ fn a_full_disk_stops_the_chain_with_advice() {
 }
 
 /// Raises a chain whose first generation is `first`.
-fn raise(first: &Path) -> Reason {
+fn raise(first: &Path) -> DeviationReason {
     let executable = Executable::parse([fs::read(PROGRAM).unwrap().into()].into()).unwrap();
     let quine = Quine::new(&executable, LayerForm::Tar).unwrap();
     let plan = Plan { first: first.into(), ..Plan::of_this_executable(&quine, 2, 0) };
@@ -315,16 +315,16 @@ fn another_digest_is_a_deviation() {
     let other = folder.path().join("other");
     fs::write(&other, [&fs::read(PROGRAM).unwrap()[..], b"!"].concat()).unwrap();
     fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
-    let Reason::DigestDiffers { expected, found } = raise(&other) else { panic!("it differs") };
+    let DeviationReason::DigestDiffers { expected, found } = raise(&other) else { panic!("it differs") };
     assert_ne!(expected, found);
 }
 
 #[test]
 fn a_program_that_is_no_registry_is_a_deviation() {
-    let Reason::Died { status, last_words } = raise(Path::new("/bin/ls")) else { panic!("it ends") };
+    let DeviationReason::Died { status, last_words } = raise(Path::new("/bin/ls")) else { panic!("it ends") };
     assert_eq!(status, "exit status: 2");
     assert!(last_words.contains("ls --help"), "{last_words}");
-    assert!(matches!(raise(Path::new("/bin/nothing")), Reason::Run { .. }));
+    assert!(matches!(raise(Path::new("/bin/nothing")), DeviationReason::Run { .. }));
 }
 
 mod support;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use kube::core::cel::{RootContext, Validator};
-use quinistry::crd::{DEFINITION, Quinistry, definition};
+use quinistry::crd::{DEFINITION_YAML, Quinistry, definition};
 use serde_json::{Value, json};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -25,7 +25,7 @@ fn the_file_in_crds_is_what_the_types_say() {
 fn the_program_prints_the_file_in_crds() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_quinistry")).arg("crd").output().unwrap();
     assert!(output.status.success());
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), DEFINITION);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), DEFINITION_YAML);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use quinistry::crd::Quinistry;
-use quinistry::seed::{PIECE, stub_of};
+use quinistry::seed::{SEED_PART_BYTES, stub_of};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ fn executable(length: u64) -> Vec<u8> {
 
 fn dry_run(folder: &Path, args: &[&str]) -> String {
     let file = folder.join("quinistry");
-    fs::write(&file, executable(PIECE + 5)).unwrap();
+    fs::write(&file, executable(SEED_PART_BYTES + 5)).unwrap();
     let file = file.to_str().unwrap();
     let output = run(&[&["up", "--dry-run", "--binary", file, "--digest", DIGEST], args].concat());
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -134,7 +134,7 @@ fn the_pieces_of_a_dry_run_are_the_executable() {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&dry_run(folder.path(), &[])).unwrap();
     let pieces = documents.iter().filter_map(|one| one["binaryData"]["piece"].as_str());
     let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).unwrap();
-    assert!(pieces.flat_map(decode).collect::<Vec<u8>>() == executable(PIECE + 5));
+    assert!(pieces.flat_map(decode).collect::<Vec<u8>>() == executable(SEED_PART_BYTES + 5));
     let stub = documents.iter().find_map(|one| one["binaryData"]["stub"].as_str()).unwrap();
     assert_eq!(decode(stub), b"\x7fELF stub");
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use quinistry::seed::{Cut, Part, exit};
+use quinistry::seed::{SeedPart, SplitExecutable, exit};
 use serde_json::json;
 
 use super::support::pods::{GENERATION, is_ready, of_generation, restarts};
@@ -47,13 +47,13 @@ async fn delete_and_alter_parts(stage: &Stage, log: &Path) -> Result<()> {
 
     // The stub too, and the last part, which is shorter.
     let split = seed::split(NAME, &stage.world.first)?;
-    let last = Part::Piece(split.pieces() - 1);
+    let last = SeedPart::Share(split.share_count() - 1);
     let before = pod_identities(stage).await?;
-    for part in [Part::Stub, Part::Piece(0), last] {
+    for part in [SeedPart::Stub, SeedPart::Share(0), last] {
         delete_part(stage, &split, part).await?;
         until_restored(stage, &split, part).await?;
     }
-    for part in [Part::Stub, Part::Piece(1), last] {
+    for part in [SeedPart::Stub, SeedPart::Share(1), last] {
         alter_part(stage, &split, part).await?;
         until_restored(stage, &split, part).await?;
     }
@@ -66,14 +66,19 @@ async fn delete_and_alter_parts(stage: &Stage, log: &Path) -> Result<()> {
 }
 
 /// Pods start with a wrong seed part while no operator runs; then an operator starts and restores the part.
-async fn refuse_wrong_part(stage: &Stage, split: &Cut, operator: Process, log: &Path) -> Result<()> {
+async fn refuse_wrong_part(
+    stage: &Stage,
+    split: &SplitExecutable,
+    operator: Process,
+    log: &Path,
+) -> Result<()> {
     operator.stop().await?;
     let old = pod_identities(stage).await?;
     // A kubelet keeps its copy of an immutable ConfigMap as long as any pod on the node uses it.
     set_node_selector(stage, Some("nowhere")).await?;
     wait::until_none(&stage.pods(), &of_generation(0), DEADLINE, "generation 0 is deleted on all nodes")
         .await?;
-    alter_part(stage, split, Part::Piece(2)).await?;
+    alter_part(stage, split, SeedPart::Share(2)).await?;
     set_node_selector(stage, None).await?;
     let size = stage.world.nodes.len();
     let what = "every new pod of generation 0 refuses the seed parts";
@@ -97,7 +102,7 @@ async fn refuse_wrong_part(stage: &Stage, split: &Cut, operator: Process, log: &
 
     let began = Instant::now();
     let operator = Process::start(&operator::command(&stage.world, PORT), log)?;
-    until_restored(stage, split, Part::Piece(2)).await?;
+    until_restored(stage, split, SeedPart::Share(2)).await?;
     wait::until_all(
         &stage.pods(),
         &of_generation(0),
@@ -138,13 +143,13 @@ fn refusal(pod: &Pod) -> Option<String> {
     ended.next().map(|ended| ended.message.clone().unwrap_or_default().trim().to_owned())
 }
 
-async fn delete_part(stage: &Stage, split: &Cut, part: Part) -> Result<()> {
+async fn delete_part(stage: &Stage, split: &SplitExecutable, part: SeedPart) -> Result<()> {
     seed::config_maps(stage).delete(&split.names().of(part), &DeleteParams::default()).await?;
     Ok(())
 }
 
 /// Replaces a seed part by a copy with one byte changed.
-async fn alter_part(stage: &Stage, split: &Cut, part: Part) -> Result<()> {
+async fn alter_part(stage: &Stage, split: &SplitExecutable, part: SeedPart) -> Result<()> {
     let maps = seed::config_maps(stage);
     let live = maps.get(&split.names().of(part)).await?;
     let mut other = live.clone();
@@ -167,7 +172,7 @@ async fn alter_part(stage: &Stage, split: &Cut, part: Part) -> Result<()> {
 }
 
 /// Waits until a seed part has the right bytes.
-async fn until_restored(stage: &Stage, split: &Cut, part: Part) -> Result<()> {
+async fn until_restored(stage: &Stage, split: &SplitExecutable, part: SeedPart) -> Result<()> {
     let (name, bytes) = (split.names().of(part), split.bytes(part)?);
     let right = |map: &ConfigMap| {
         let data = map.binary_data.as_ref().and_then(|data| data.get(part.key()));

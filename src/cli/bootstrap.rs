@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::output::{self, OutputArgs};
 use super::{LayerArg, port_holder};
-use crate::chain::{Chain, Deviation, Generation, Plan, Reason};
+use crate::chain::{Chain, ChainDeviation, DeviationReason, Generation, Plan};
 use crate::client::{Client, ClientOptions};
 use crate::quine::{Executable, Quine};
 use crate::shutdown::Signals;
@@ -129,7 +129,7 @@ impl Printer {
         !self.output.is_json() && !self.output.is_quiet()
     }
 
-    fn end(&self, deviation: Option<&Deviation>) -> anyhow::Result<()> {
+    fn end(&self, deviation: Option<&ChainDeviation>) -> anyhow::Result<()> {
         self.output.print(&BootstrapReport {
             generations: self.proven.iter().map(GenerationReport::from).collect(),
             fixed_point: fixed_point(deviation),
@@ -139,18 +139,18 @@ impl Printer {
 }
 
 /// Returns true if all generations served the same content, as far as that was found out.
-fn fixed_point(deviation: Option<&Deviation>) -> Option<bool> {
+fn fixed_point(deviation: Option<&ChainDeviation>) -> Option<bool> {
     match deviation.map(|deviation| &deviation.reason) {
         None => Some(true),
-        Some(Reason::DigestDiffers { .. }) => Some(false),
+        Some(DeviationReason::DigestDiffers { .. }) => Some(false),
         Some(_) => None,
     }
 }
 
 /// Names the process that holds a taken port, if it can be seen.
-fn named(deviation: Deviation) -> anyhow::Error {
+fn named(deviation: ChainDeviation) -> anyhow::Error {
     let holder = match &deviation.reason {
-        Reason::PortTaken { port, source } if source.kind() == io::ErrorKind::AddrInUse => {
+        DeviationReason::PortTaken { port, source } if source.kind() == io::ErrorKind::AddrInUse => {
             port_holder::of(*port)
         }
         _ => None,
@@ -193,8 +193,8 @@ impl<'a> From<&'a Generation> for GenerationReport<'a> {
     }
 }
 
-impl From<&Deviation> for DeviationReport {
-    fn from(deviation: &Deviation) -> Self {
+impl From<&ChainDeviation> for DeviationReport {
+    fn from(deviation: &ChainDeviation) -> Self {
         let reason =
             anyhow::Chain::new(&deviation.reason).map(ToString::to_string).collect::<Vec<_>>().join(": ");
         Self { generation: deviation.generation, reason }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::cluster::{self, ClusterArgs, InstallArgs};
 use super::output::{self, OutputFormatArgs};
-use crate::install::check::{Finding, Level, Question, check};
+use crate::install::InstallRequest;
+use crate::install::check::{Level, PreflightFinding, check};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -28,28 +29,28 @@ struct CheckReport<'a> {
     namespace: &'a str,
     /// True if `up` can work: no finding fails.
     passes: bool,
-    findings: &'a [Finding],
+    findings: &'a [PreflightFinding],
 }
 
 // === impl Args ===
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let (wishes, shipment) = (self.install.wishes(), self.install.shipment()?);
+        let (options, payload) = (self.install.options(), self.install.payload()?);
         let namespace = &self.install.namespace;
-        let question = Question { namespace, wishes: &wishes, shipment: &shipment, downgrade: false };
-        let (place, findings) = cluster::run("nothing was changed", async {
+        let request = InstallRequest { namespace, options: &options, payload: &payload };
+        let (identity, findings) = cluster::run("nothing was changed", async {
             let cluster = self.cluster.connect_to_read().await?;
-            Ok((cluster.place().to_string(), check(&cluster, &question).await?))
+            Ok((cluster.identity().to_string(), check(&cluster, &request, false).await?))
         })?;
         let passes = findings.iter().all(|finding| finding.level != Level::Fail);
         output::print(if self.output.is_json() {
-            output::document(&CheckReport { cluster: &place, namespace, passes, findings: &findings })?
+            output::document(&CheckReport { cluster: &identity, namespace, passes, findings: &findings })?
         } else {
-            let paint = cluster::paint_of_stdout();
+            let colours = cluster::colours_of_stdout();
             let mut text = String::new();
             for finding in &findings {
-                writeln!(text, "{}", cluster::finding_line(finding, paint))?;
+                writeln!(text, "{}", cluster::finding_line(finding, colours))?;
             }
             text
         })?;

@@ -14,9 +14,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::sanitize;
 use crate::crd::NetworkMode;
 use crate::install::api::Cluster;
-use crate::install::check::{Finding, Level};
-use crate::install::tree::Paint;
-use crate::install::{Shipment, UpError, Wishes, names};
+use crate::install::check::{Level, PreflightFinding};
+use crate::install::tree::Colours;
+use crate::install::{InstallError, InstallPayload, ResourceOptions, names};
 use crate::oci::Digest;
 use crate::shutdown::Signals;
 
@@ -103,20 +103,20 @@ fn network(text: &str) -> Result<NetworkMode, String> {
 
 impl ClusterArgs {
     /// Connects for a read-only command: an API server that cannot serve is reported within seconds.
-    pub(super) async fn connect_to_read(&self) -> Result<Cluster, UpError> {
+    pub(super) async fn connect_to_read(&self) -> Result<Cluster, InstallError> {
         self.connect(READ_RETRY_TIMEOUT).await
     }
 
     /// Connects for a command that changes the cluster and goes on after a short outage.
-    pub(super) async fn connect_to_change(&self) -> Result<Cluster, UpError> {
+    pub(super) async fn connect_to_change(&self) -> Result<Cluster, InstallError> {
         self.connect(CHANGE_RETRY_TIMEOUT).await
     }
 
-    async fn connect(&self, retry_timeout: Duration) -> Result<Cluster, UpError> {
+    async fn connect(&self, retry_timeout: Duration) -> Result<Cluster, InstallError> {
         let cluster =
             Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref(), retry_timeout).await?;
         let shown = Mutex::new(HashSet::new());
-        Ok(cluster.noticing(Arc::new(move |line: &str| {
+        Ok(cluster.with_notice(Arc::new(move |line: &str| {
             let is_new = shown.lock().is_ok_and(|mut shown| shown.insert(line.to_owned()));
             if is_new {
                 let _ = writeln!(stderr(), "quinistry: {}", sanitize(line));
@@ -128,8 +128,8 @@ impl ClusterArgs {
 // === impl InstallArgs ===
 
 impl InstallArgs {
-    pub(super) fn wishes(&self) -> Wishes {
-        Wishes {
+    pub(super) fn options(&self) -> ResourceOptions {
+        ResourceOptions {
             generations: self.generations,
             base_port: self.base_port,
             carriers: self.carriers.clone(),
@@ -137,10 +137,10 @@ impl InstallArgs {
         }
     }
 
-    pub(super) fn shipment(&self) -> anyhow::Result<Shipment> {
+    pub(super) fn payload(&self) -> anyhow::Result<InstallPayload> {
         Ok(match &self.binary {
-            None => Shipment::own(names::RESOURCE)?,
-            Some(path) => Shipment::of_file(names::RESOURCE, path, self.digest.clone())?,
+            None => InstallPayload::of_this_executable(names::RESOURCE)?,
+            Some(path) => InstallPayload::of_file(names::RESOURCE, path, self.digest.clone())?,
         })
     }
 }
@@ -160,32 +160,32 @@ pub(super) fn run<T>(
 }
 
 /// Formats one line of `check`.
-pub(super) fn finding_line(finding: &Finding, paint: Paint) -> String {
+pub(super) fn finding_line(finding: &PreflightFinding, colours: Colours) -> String {
     let (code, word) = match finding.level {
         Level::Ok => (32, "ok  "),
         Level::Note => (33, "note"),
         Level::Fail => (31, "FAIL"),
     };
-    let word = if paint.0 { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.into() };
+    let word = if colours.0 { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.into() };
     format!("{word}  {:<12}  {}", finding.subject, sanitize(&finding.text))
 }
 
 /// Chooses colours for a terminal, unless its user has turned them off. <https://no-color.org>
-pub(super) fn paint(is_terminal: bool) -> Paint {
+pub(super) fn colours(is_terminal: bool) -> Colours {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    Paint(is_terminal && !unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb"))
+    Colours(is_terminal && !unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb"))
 }
 
 /// Chooses colours for standard output.
-pub(super) fn paint_of_stdout() -> Paint {
-    paint(stdout().is_terminal())
+pub(super) fn colours_of_stdout() -> Colours {
+    colours(stdout().is_terminal())
 }
 
 /// Text on standard error that changes: redrawn on a terminal; elsewhere only its new lines are printed.
 pub(super) struct LiveText {
     bar: Option<ProgressBar>,
     last: String,
-    pub(super) paint: Paint,
+    pub(super) colours: Colours,
 }
 
 // === impl LiveText ===
@@ -197,7 +197,7 @@ impl LiveText {
             let style = ProgressStyle::with_template("{msg}").expect("a constant template");
             ProgressBar::new_spinner().with_style(style)
         });
-        Self { bar, last: String::new(), paint: paint(is_terminal) }
+        Self { bar, last: String::new(), colours: colours(is_terminal) }
     }
 
     /// Prints a line that stays.
@@ -262,8 +262,12 @@ mod tests {
 
     #[test]
     fn a_finding_is_a_line() {
-        let finding =
-            Finding { level: Level::Note, subject: "nodes", text: "n2\u{1b}[2J".into(), details: Vec::new() };
-        assert_eq!(finding_line(&finding, Paint(false)), r"note  nodes         n2\u{1b}[2J");
+        let finding = PreflightFinding {
+            level: Level::Note,
+            subject: "nodes",
+            text: "n2\u{1b}[2J".into(),
+            details: Vec::new(),
+        };
+        assert_eq!(finding_line(&finding, Colours(false)), r"note  nodes         n2\u{1b}[2J");
     }
 }

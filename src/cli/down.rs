@@ -7,8 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::cluster::{self, ClusterArgs};
-use crate::install::down::down;
-use crate::install::{Place, names};
+use crate::install::{ClusterIdentity, names, uninstall};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -38,19 +37,19 @@ impl Args {
             self.namespace,
             names::RESOURCE
         );
-        let removed = cluster::run("run it again to go on", async {
+        let report = cluster::run("run it again to go on", async {
             let cluster = self.cluster.connect_to_change().await?;
-            if !self.yes && !self.confirm(cluster.place()).await? {
+            if !self.yes && !self.confirm(cluster.identity()).await? {
                 return Ok(None);
             }
-            Ok(Some(down(&cluster, &self.namespace, Duration::from_secs(self.timeout)).await?))
+            Ok(Some(uninstall(&cluster, &self.namespace, Duration::from_secs(self.timeout)).await?))
         })?;
-        let Some(removed) = removed else { return super::print("nothing was changed\n") };
-        if removed.gone.is_empty() && removed.left.is_empty() {
+        let Some(report) = report else { return super::print("nothing was changed\n") };
+        if report.deleted.is_empty() && report.kept.is_empty() {
             return super::print(format!("there is nothing of quinistry in {}\n", self.namespace));
         }
         let mut text = String::new();
-        for (word, list) in [("removed", &removed.gone), ("left   ", &removed.left)] {
+        for (word, list) in [("removed", &report.deleted), ("left   ", &report.kept)] {
             for one in list {
                 writeln!(text, "{word}  {}", super::sanitize(one))?;
             }
@@ -60,12 +59,12 @@ impl Args {
 
     /// Asks for confirmation and shows the cluster's names: the current context may not be the one that the
     /// user has in mind.
-    async fn confirm(&self, place: &Place) -> anyhow::Result<bool> {
+    async fn confirm(&self, identity: &ClusterIdentity) -> anyhow::Result<bool> {
         eprint!(
             "Remove all generations of {}/{}, and the operator, from {}? [y/N] ",
             self.namespace,
             names::RESOURCE,
-            super::sanitize(&place.to_string())
+            super::sanitize(&identity.to_string())
         );
         stderr().flush()?;
         // A thread that nothing waits for, so that an interrupt ends the question.

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::ValueHint;
 use serde::Serialize;
 
+use super::count;
 use super::output::{self, OutputArgs};
 use super::storage::open_folder;
 use crate::oci::{Digest, RepositoryName};
@@ -109,11 +110,6 @@ fn ensure_store(folder: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Formats a number with its noun, in the singular for one.
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 // === impl GcReport ===
 
 impl GcReport {
@@ -178,14 +174,5 @@ impl output::Report for GcReport {
     /// Returns the digests whose bytes are freed.
     fn essence(&self) -> String {
         output::lines(self.blobs.iter().map(|blob| &blob.digest))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn one_of_a_kind_is_in_the_singular() {
-        let counts = [0, 1, 2].map(|number| super::count(number, "blob"));
-        assert_eq!(counts, ["0 blobs", "1 blob", "2 blobs"]);
     }
 }

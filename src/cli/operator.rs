@@ -10,7 +10,7 @@ use super::listen::bind_all;
 use crate::operator::{Operator, Settings, router};
 use crate::quine::Executable;
 use crate::registry::{Limits, serve};
-use crate::seed::Cut;
+use crate::seed::SplitExecutable;
 use crate::shutdown::Signals;
 
 #[derive(Debug, clap::Args)]
@@ -89,11 +89,11 @@ impl Args {
 
 /// Splits this executable as a seed. An executable that cannot be an image cannot restore a seed part, but
 /// operates all the same.
-fn own() -> Option<Cut> {
+fn own() -> Option<SplitExecutable> {
     let executable = Executable::current()
         .inspect_err(|error| tracing::warn!(%error, "cannot restore parts of the seed"))
         .ok()?;
-    Cut::of_this("", &executable)
+    SplitExecutable::of_this("", &executable)
         .inspect_err(|error| tracing::warn!(%error, "cannot restore parts of the seed"))
         .ok()
 }

@@ -9,8 +9,8 @@ use clap::ValueEnum;
 use super::cluster::{self, ClusterArgs};
 use super::output;
 use crate::install::api::Cluster;
-use crate::install::status::{Picture, Renewals, look};
-use crate::install::tree::{Paint, draw};
+use crate::install::status::{Renewals, StatusSnapshot, read_snapshots};
+use crate::install::tree::{Colours, draw};
 
 /// Time between two observations with --watch.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,12 +63,12 @@ impl Args {
     }
 
     async fn once(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
-        let pictures = look(cluster, self.namespace.as_deref(), &mut Renewals::default()).await?;
+        let snapshots = read_snapshots(cluster, self.namespace.as_deref(), &mut Renewals::default()).await?;
         match self.output {
-            StatusFormat::Json => super::print(output::document(&pictures)?)?,
-            StatusFormat::Text => super::print(self.text(&pictures, cluster::paint_of_stdout()))?,
+            StatusFormat::Json => super::print(output::document(&snapshots)?)?,
+            StatusFormat::Text => super::print(self.text(&snapshots, cluster::colours_of_stdout()))?,
         }
-        let ready = !pictures.is_empty() && pictures.iter().all(|picture| picture.ready);
+        let ready = !snapshots.is_empty() && snapshots.iter().all(|snapshot| snapshot.ready);
         Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -78,9 +78,9 @@ impl Args {
         let mut last = String::new();
         let mut renewals = Renewals::default();
         loop {
-            let text = match look(cluster, self.namespace.as_deref(), &mut renewals).await {
-                Ok(pictures) if self.output == StatusFormat::Json => output::line(&pictures)?,
-                Ok(pictures) => self.text(&pictures, cluster::paint_of_stdout()),
+            let text = match read_snapshots(cluster, self.namespace.as_deref(), &mut renewals).await {
+                Ok(snapshots) if self.output == StatusFormat::Json => output::line(&snapshots)?,
+                Ok(snapshots) => self.text(&snapshots, cluster::colours_of_stdout()),
                 // The API server may be back soon.
                 Err(error) => format!("{}\n", super::sanitize(&error.to_string())),
             };
@@ -99,14 +99,14 @@ impl Args {
         }
     }
 
-    fn text(&self, pictures: &[Picture], paint: Paint) -> String {
-        if pictures.is_empty() {
+    fn text(&self, snapshots: &[StatusSnapshot], colours: Colours) -> String {
+        if snapshots.is_empty() {
             let place = self.namespace.as_deref().map_or_else(
                 || "in this cluster".to_owned(),
                 |namespace| format!("in namespace {namespace}"),
             );
             return format!("there is no Quinistry {place}; `quinistry up` raises one\n");
         }
-        pictures.iter().map(|picture| draw(picture, paint)).collect::<Vec<_>>().join("\n")
+        snapshots.iter().map(|snapshot| draw(snapshot, colours)).collect::<Vec<_>>().join("\n")
     }
 }

@@ -7,15 +7,15 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ClusterArgs, InstallArgs, LiveText};
-use crate::crd::DEFINITION;
+use crate::crd::DEFINITION_YAML;
 use crate::escape;
 use crate::install::api::Cluster;
-use crate::install::check::{Level, Question, check};
-use crate::install::dry::everything;
-use crate::install::raise::{News, Order, raise};
-use crate::install::status::Picture;
+use crate::install::check::{Level, check};
+use crate::install::status::StatusSnapshot;
 use crate::install::tree::{draw, short};
-use crate::install::{Shipment, UpError, Wishes, names, yaml};
+use crate::install::{
+    InstallError, InstallProgress, InstallRequest, InstallWait, install, names, render, yaml,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -58,39 +58,35 @@ enum RenderFormat {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (wishes, shipment) = (self.install.wishes(), self.install.shipment()?);
+        let (options, payload) = (self.install.options(), self.install.payload()?);
+        let request =
+            InstallRequest { namespace: &self.install.namespace, options: &options, payload: &payload };
         if self.dry_run {
-            return cluster::run("nothing was changed", self.print(&wishes, &shipment));
+            return cluster::run("nothing was changed", self.print(&request));
         }
-        cluster::run("run it again to go on", self.raise(&wishes, &shipment))
+        cluster::run("run it again to go on", self.install(&request))
     }
 
-    async fn raise(&self, wishes: &Wishes, shipment: &Shipment) -> anyhow::Result<()> {
+    async fn install(&self, request: &InstallRequest<'_>) -> anyhow::Result<()> {
         let began = Instant::now();
         let cluster = self.cluster.connect_to_change().await?;
         let mut live = LiveText::new();
-        self.check(&cluster, wishes, shipment, &live).await?;
-        let order = Order {
-            namespace: &self.install.namespace,
-            wishes,
-            shipment,
-            wait: self.wait,
-            timeout: Duration::from_secs(self.timeout),
-        };
-        let paint = live.paint;
-        let raised = raise(&cluster, &order, &mut |news| match news {
-            News::Done(words) => live.print_line(&format!("done  {words}")),
-            News::Doing(words) => live.show_activity(&words),
-            News::Picture(picture) => live.update(&draw(picture, paint)),
+        self.check(&cluster, request, &live).await?;
+        let wait = InstallWait { for_all_generations: self.wait, timeout: Duration::from_secs(self.timeout) };
+        let colours = live.colours;
+        let installed = install(&cluster, request, wait, &mut |progress| match progress {
+            InstallProgress::StepDone(step) => live.print_line(&format!("done  {step}")),
+            InstallProgress::StepRunning(step) => live.show_activity(&step),
+            InstallProgress::Snapshot(snapshot) => live.update(&draw(snapshot, colours)),
         })
         .await;
         live.finish();
         let seconds = began.elapsed().as_secs_f64();
-        super::print(match raised? {
-            Some(picture) => done(&picture, seconds),
+        super::print(match installed? {
+            Some(snapshot) => done(&snapshot, seconds),
             None => format!(
                 "generation 0 and the operator are there after {seconds:.1} s; `quinistry status --namespace {}` shows the rest\n",
-                self.install.namespace
+                request.namespace
             ),
         })
     }
@@ -99,15 +95,12 @@ impl Args {
     async fn check(
         &self,
         cluster: &Cluster,
-        wishes: &Wishes,
-        shipment: &Shipment,
+        request: &InstallRequest<'_>,
         live: &LiveText,
     ) -> anyhow::Result<()> {
-        let question =
-            Question { namespace: &self.install.namespace, wishes, shipment, downgrade: self.downgrade };
-        let findings = check(cluster, &question).await?;
+        let findings = check(cluster, request, self.downgrade).await?;
         for finding in findings.iter().filter(|finding| finding.level != Level::Ok) {
-            live.print_line(&cluster::finding_line(finding, live.paint));
+            live.print_line(&cluster::finding_line(finding, live.colours));
         }
         let fails = findings.iter().filter(|finding| finding.level == Level::Fail).count();
         anyhow::ensure!(
@@ -118,17 +111,16 @@ impl Args {
         Ok(())
     }
 
-    async fn print(&self, wishes: &Wishes, shipment: &Shipment) -> anyhow::Result<()> {
-        let namespace = &self.install.namespace;
-        let objects = match self.look(wishes, shipment).await {
+    async fn print(&self, request: &InstallRequest<'_>) -> anyhow::Result<()> {
+        let objects = match self.render(request).await {
             Ok(objects) => objects,
             // A request that the cluster contradicts must not be rendered without the cluster.
-            Err(error @ UpError::Refused(_)) => return Err(error.into()),
+            Err(error @ InstallError::Refused(_)) => return Err(error.into()),
             Err(error) => {
                 let error = anyhow::Error::from(error);
                 let error = super::sanitize(&format!("{error:#}"));
                 eprintln!("quinistry: cannot read the cluster ({error}); using default carrier images");
-                everything(None, namespace, wishes, shipment).await?
+                render(None, request).await?
             }
         };
         let mut out = std::io::stdout().lock();
@@ -142,30 +134,31 @@ impl Args {
         }
     }
 
-    async fn look(&self, wishes: &Wishes, shipment: &Shipment) -> Result<Vec<Value>, UpError> {
+    /// Renders the objects for the nodes and the resource of the cluster.
+    async fn render(&self, request: &InstallRequest<'_>) -> Result<Vec<Value>, InstallError> {
         let cluster = self.cluster.connect_to_change().await?;
-        everything(Some(&cluster), &self.install.namespace, wishes, shipment).await
+        render(Some(&cluster), request).await
     }
 }
 
 fn documents(out: &mut impl std::io::Write, objects: &[Value]) -> std::io::Result<()> {
-    writeln!(out, "{}", DEFINITION.trim_end())?;
+    writeln!(out, "{}", DEFINITION_YAML.trim_end())?;
     objects.iter().try_for_each(|object| write!(out, "---\n{}", yaml::document(object)))
 }
 
 fn list(out: &mut impl std::io::Write, mut objects: Vec<Value>) -> std::io::Result<()> {
-    let definition = serde_saphyr::from_str(DEFINITION).map_err(std::io::Error::other)?;
+    let definition = serde_saphyr::from_str(DEFINITION_YAML).map_err(std::io::Error::other)?;
     objects.insert(0, definition);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(&list)?))
 }
 
-fn done(picture: &Picture, seconds: f64) -> String {
-    let nodes = picture.status.generations.last().map_or(0, |last| last.available);
-    let mut ports = picture.status.generations.iter().filter(|one| one.generation > 0).map(|one| one.port);
+fn done(snapshot: &StatusSnapshot, seconds: f64) -> String {
+    let nodes = snapshot.status.generations.last().map_or(0, |last| last.available);
+    let mut ports = snapshot.status.generations.iter().filter(|one| one.generation > 0).map(|one| one.port);
     let first = ports.next().unwrap_or_default();
     let last = ports.next_back().map_or_else(String::new, |last| format!(" … {last}"));
-    let digest = picture.status.digest.as_deref().map(short).unwrap_or_default();
+    let digest = snapshot.status.digest.as_deref().map(short).unwrap_or_default();
     format!(
         "done in {seconds:.1} s: localhost:{first}{last} on {nodes} nodes serve {}@{digest}\n",
         names::RESOURCE

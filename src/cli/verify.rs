@@ -93,7 +93,7 @@ async fn titles(
 
 impl Report for VerifyResult {
     fn text(&self) -> String {
-        let verified = format!("{} blobs, {}", self.blobs, super::format_bytes(self.bytes));
+        let verified = format!("{}, {}", super::count(self.blobs, "blob"), super::format_bytes(self.bytes));
         let digest = &self.digest;
         match self.relation {
             Relation::Other => format!(
@@ -112,5 +112,28 @@ impl Report for VerifyResult {
 
     fn essence(&self) -> String {
         format!("{}\n", self.digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_blob_is_in_the_singular() {
+        let verified = |blobs| {
+            let result = VerifyResult {
+                reference: "localhost:5000/quinistry".into(),
+                digest: Digest::sha256(b"image"),
+                images: Vec::new(),
+                blobs,
+                bytes: 2,
+                relation: Relation::Other,
+                fixed_point: None,
+            };
+            result.text()
+        };
+        assert!(verified(1).contains("image: 1 blob, 2 B verified"), "{}", verified(1));
+        assert!(verified(2).contains("image: 2 blobs, 2 B verified"), "{}", verified(2));
     }
 }

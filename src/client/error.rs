@@ -221,6 +221,12 @@ pub enum Hint {
     /// The server's certificate is that of an authority (`CA:TRUE`), as `openssl req -x509` makes it. An authority
     /// may issue certificates, but no server may present its certificate as the server's own. RFC 5280, 4.2.1.9.
     AuthorityAsServer,
+    /// The server's certificate has expired.
+    Expired,
+    /// The server's certificate is not valid yet.
+    NotYetValid,
+    /// The server's certificate does not have the host's name.
+    OtherName,
     /// The server does not speak TLS.
     PlainHttp,
 }
@@ -235,6 +241,12 @@ impl Hint {
             Self::Refused
         } else if is("CaUsedAsEndEntity") {
             Self::AuthorityAsServer
+        } else if is("certificate expired") {
+            Self::Expired
+        } else if is("certificate not valid yet") {
+            Self::NotYetValid
+        } else if is("certificate not valid for name") {
+            Self::OtherName
         } else if is("invalid peer certificate") || is("UnknownIssuer") {
             Self::Issuer
         } else if is("corrupt message") || is("handshake eof") {
@@ -248,7 +260,15 @@ impl Hint {
 
     /// Returns true if another attempt is sure to fail as well.
     pub(super) const fn is_final(self) -> bool {
-        matches!(self, Self::Issuer | Self::AuthorityAsServer | Self::PlainHttp)
+        match self {
+            Self::Issuer
+            | Self::AuthorityAsServer
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::OtherName
+            | Self::PlainHttp => true,
+            Self::None | Self::Refused | Self::Name => false,
+        }
     }
 }
 
@@ -263,6 +283,17 @@ impl fmt::Display for Hint {
                 " (its certificate is that of a certificate authority (CA:TRUE), which a server must not present as its \
                  own: make the server a certificate with basicConstraints=CA:FALSE, self-signed or issued by this \
                  authority, and give the self-signed one or the authority's with --ca)"
+            }
+            Self::Expired => {
+                " (the server's certificate has expired, by this machine's clock; renew the certificate, or set the \
+                 clock)"
+            }
+            Self::NotYetValid => {
+                " (the server's certificate is not valid yet, by this machine's clock; set the clock)"
+            }
+            Self::OtherName => {
+                " (the server's certificate is for other names; use one of them, or give the server a certificate \
+                 for this name)"
             }
             Self::PlainHttp => " (does it speak plain HTTP? then give --plain-http)",
         })
@@ -331,6 +362,32 @@ mod tests {
         assert!(Hint::AuthorityAsServer.to_string().contains("CA:FALSE"));
         assert_eq!(Hint::of("invalid peer certificate: UnknownIssuer", true), Hint::Issuer);
         assert_eq!(Hint::of("failed to lookup address information", false), Hint::None);
+    }
+
+    #[test]
+    fn a_certificate_that_no_authority_can_mend_is_told_from_an_unknown_issuer() {
+        use rustls::CertificateError as E;
+        use rustls::pki_types::{ServerName, UnixTime};
+
+        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let expected = ServerName::try_from("registry.example.com").unwrap();
+        for (error, hint, advice) in [
+            (E::ExpiredContext { time: at(2), not_after: at(1) }, Hint::Expired, "renew"),
+            (E::NotValidYetContext { time: at(1), not_before: at(2) }, Hint::NotYetValid, "set the clock"),
+            (
+                E::NotValidForNameContext { expected, presented: vec!["DnsName(\"a\")".into()] },
+                Hint::OtherName,
+                "other names",
+            ),
+            (E::UnknownIssuer, Hint::Issuer, "--ca"),
+        ] {
+            let message = rustls::Error::InvalidCertificate(error).to_string();
+            assert_eq!(Hint::of(&message, true), hint, "{message}");
+            assert!(hint.is_final());
+            let text = hint.to_string();
+            assert!(text.contains(advice), "{text}");
+            assert_eq!(text.contains("--ca"), hint == Hint::Issuer, "{text}");
+        }
     }
 
     #[test]

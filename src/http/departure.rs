@@ -1,8 +1,7 @@
 //! Detection of clients that left while their request waits.
 //!
-//! A request may wait for memory or its turn, and meanwhile nothing reads its body, so the end of the
-//! connection behind unread bytes would not be noticed. Its place among the connections would be taken until
-//! the wait ends.
+//! A request may wait for memory or its turn. Nothing reads its body during that time, so the end of the
+//! connection behind unread bytes would not be noticed, and its place would stay taken until the wait ends.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;

@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// Logged lines.
+    /// Buffer of logged lines.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 

@@ -1,14 +1,15 @@
-//! Compiles the stub of generation zero, `seed/stub/main.rs`, which the library carries as `seed::STUB`.
+//! Compiles the stub of generation 0, `seed/stub/main.rs`, which the library contains as `seed::STUB`.
 //!
-//! With the same compiler and linker as the crate, for the same target, by one call of rustc: a static executable of a few
-//! kilobytes without any library but `core`, so cargo's profiles, features and flags have nothing to say about it. A
-//! function of its sources and of the compiler: no path of the machine, time or environment enters.
+//! One call of rustc, with the compiler, linker and target of the crate, makes a static executable of a few
+//! kilobytes. Its only library is `core`, so that cargo's profiles, features and flags do not apply. Its
+//! bytes depend on its sources and the compiler alone: no path, time or environment enters.
 
 use std::env::{self, VarError};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// The root of the stub, from the package's folder, where cargo runs this: a path that is the same everywhere.
+/// Root of the stub's sources. Relative to the package's folder, in which cargo runs this script, so that the
+/// path is the same on every machine.
 const ROOT: &str = "seed/stub/main.rs";
 
 const FLAGS: &[&str] = &[
@@ -16,20 +17,20 @@ const FLAGS: &[&str] = &[
     "--crate-name=stub",
     "--crate-type=bin",
     "--emit=link",
-    // Nobody unwinds it.
+    // The stub has no unwinder.
     "-Cpanic=abort",
     "-Cforce-unwind-tables=no",
-    // Of one unit there is one order.
+    // One unit, so that the order of functions is fixed.
     "-Ccodegen-units=1",
-    // At 2 it is a fifth larger, and hashes no faster than one can measure: 10.5 MB in 50 ms.
+    // With 2 the stub is a fifth larger and hashes no faster, as far as measured: 10.5 MB in 50 ms.
     "-Copt-level=s",
     "-Cstrip=symbols",
-    // At a fixed address it needs neither a loader nor code of its own to find itself.
+    // At a fixed address the stub needs no relocation.
     "-Crelocation-model=static",
     "-Ctarget-feature=+crt-static",
     "-Clink-arg=-nostartfiles",
     "-Clink-arg=-nostdlib",
-    // No hash of what was linked, no pages made read-only by a loader that is not there, no padding to whole pages.
+    // No build ID, no read-only relocations (there is no loader), no padding to whole pages.
     "-Clink-arg=-Wl,--build-id=none",
     "-Clink-arg=-Wl,-z,norelro",
     "-Clink-arg=-Wl,-z,noseparate-code",
@@ -51,7 +52,7 @@ fn compile() -> Result<(), String> {
     let (rustc, target, folder) = (variable("RUSTC")?, variable("TARGET")?, variable("OUT_DIR")?);
     let mut command = Command::new(rustc);
     command.args(FLAGS).args(["--target", &target]);
-    // The linker that is configured for the target, which is the one that the crate is linked with.
+    // The linker that cargo is configured to use for the target, as for the crate.
     if let Ok(linker) = variable("RUSTC_LINKER") {
         command.arg(format!("-Clinker={linker}"));
     }

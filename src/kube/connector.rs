@@ -1,7 +1,7 @@
-//! Connections to an API server, straight or through the proxy that its configuration names.
+//! Connections to an API server, directly or through the proxy of the configuration.
 //!
-//! Made of hyper-util's parts, which the registry client brings along anyway: kube's own features would bring
-//! the same again.
+//! Built from hyper-util, on which the registry client depends already: kube's features for proxies would add
+//! other crates for the same.
 
 use std::io;
 use std::pin::Pin;
@@ -21,16 +21,16 @@ use reqwest::Url;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt as _};
 
-/// Makes connections for requests to an API server.
+/// Connector for requests to an API server.
 pub(crate) type Connector = BoxCloneSyncService<Uri, Stream, BoxError>;
 
-/// Port of SOCKS (RFC 1928) where an address names none.
+/// Default port of SOCKS (RFC 1928).
 const SOCKS_PORT: u16 = 1080;
 
-/// A connection of any kind.
+/// Connection over any transport.
 pub(crate) struct Stream {
     inner: Box<dyn Transport>,
-    /// Whether requests are for the proxy itself, and so name their whole address.
+    /// True if the proxy itself reads the requests, so that each names its whole URL.
     is_for_proxy: bool,
 }
 
@@ -38,9 +38,9 @@ trait Transport: Read + Write + Connection + Send + Unpin {}
 
 impl<T: Read + Write + Connection + Send + Unpin> Transport for T {}
 
-/// Returns what connects as the configuration says, over connections that `tcp` makes. An HTTP proxy gets
-/// plain requests whole, which it may want to see, and tunnels the others; the header field for it is then
-/// left in the configuration.
+/// Returns a connector for the configuration over connections of `tcp`. An HTTP proxy receives requests for
+/// `http://` URLs itself, with its credentials as a header that is added to the configuration, and tunnels
+/// the others.
 pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result<Connector> {
     let Some(proxy) = config.proxy_url.take() else { return Ok(boxed(tcp, false)) };
     let refused = |why: &str| {
@@ -51,7 +51,7 @@ pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result
     let host = url.host_str().filter(|host| !host.is_empty());
     let host = host.ok_or_else(|| refused("the proxy's address names no host"))?;
     let port = url.port_or_known_default().unwrap_or(SOCKS_PORT);
-    // Without user and password, which no error may repeat.
+    // Without user and password, which must not reach an error.
     let place: Uri = format!("{}://{host}:{port}", url.scheme())
         .parse()
         .map_err(|_| refused("the proxy's address is not understood"))?;
@@ -60,7 +60,7 @@ pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result
     Ok(match url.scheme() {
         "http" => through(config, tcp, place, header, is_plain),
         "https" => {
-            // The proxy's certificate is in the proxy's own name.
+            // The proxy's certificate has the proxy's own name.
             let mut own = config.clone();
             own.tls_server_name = None;
             let tls = own.rustls_https_connector_with_connector(tcp)?;
@@ -118,7 +118,7 @@ where
     BoxCloneSyncService::new(service.map_err(Into::into))
 }
 
-/// Names the port that a scheme implies: tunnels take 443 for every address without one.
+/// Adds the default port of `http`: tunnels use 443 for every address without a port.
 fn with_port(uri: Uri) -> Uri {
     if uri.port().is_some() || uri.scheme_str() != Some("http") {
         return uri;
@@ -189,7 +189,8 @@ mod tests {
 
     use super::*;
 
-    /// Opens a connection to a cluster through a proxy, which `answers` plays; returns what it heard.
+    /// Opens a connection to a cluster through a proxy that `answers` plays. Returns the bytes that the proxy
+    /// received.
     async fn open<F>(
         cluster: &str,
         proxy: &str,
@@ -219,7 +220,7 @@ mod tests {
         heard
     }
 
-    /// Plays a SOCKS proxy without a login, and returns the request for a connection.
+    /// Plays a SOCKS proxy without a login. Returns the request for a connection.
     async fn socks(mut stream: TcpStream) -> Vec<u8> {
         let mut hello = [0; 3];
         stream.read_exact(&mut hello).await.unwrap();

@@ -1,8 +1,8 @@
-//! The `Quinistry` resource: its specification, its status, and the words of both.
+//! The `Quinistry` resource: its specification, its status, and the vocabulary of both.
 //!
-//! What the API server can check stands in the schema (bounds, patterns, CEL rules), so that a mistake is told to
-//! the person who types it. No async, no client: shared by the operator, `quinistry crd` and the tests. The
-//! descriptions are what `kubectl explain` shows.
+//! The schema holds every rule that the API server can check (bounds, patterns, CEL), so that it refuses a
+//! mistake at once. No async, no client: shared by the operator, the installer, `quinistry crd` and the
+//! tests. `kubectl explain` shows the doc comments of the fields.
 
 mod definition;
 mod network;
@@ -18,22 +18,23 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use definition::{DEFINITION, OLDEST_KUBERNETES, definition};
+pub use definition::{DEFINITION_YAML, OLDEST_KUBERNETES, definition};
 pub use network::{Network, NetworkMode};
 pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
 pub use reason::{EventReason, OPERATOR_GONE, Reason};
 pub use status::{Deviation, GenerationState, GenerationStatus, MAX_DEVIATIONS, Proof, QuinistryStatus};
 
-/// Most generations of one resource.
+/// Number of generations of one resource at most.
 pub const MAX_GENERATIONS: i32 = 16;
 
-/// `sha256:` and 64 lowercase hex digits.
-const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
+/// Pattern of a digest: `sha256:` and 64 lowercase hex digits.
+const DIGEST_PATTERN: &str = "^sha256:[0-9a-f]{64}$";
 
-/// What an image reference is written with; whether it is one, the kubelet says.
-const IMAGE: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
+/// Pattern of the characters of an image reference; the kubelet checks the rest.
+const IMAGE_PATTERN: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
 
-/// A registry that ships itself: generations of it on every node, each pulled from the one before on localhost.
+/// A registry that ships itself: generations of it on every node, each pulled from the one before on
+/// localhost.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "quinistry.dev",
@@ -71,42 +72,44 @@ const IMAGE: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
     validation = Rule::new("has(self.image) != has(self.seed)").message("exactly one of image and seed must be set"),
     validation = Rule::new("!has(self.seed) || has(self.digest)").message("digest must be set beside seed"),
     validation = Rule::new("has(self.digest) || self.network.mode != 'HostNetwork'")
-        .message("digest must be set with HostNetwork: on a node's loopback, nobody else can learn it"),
+        .message("digest must be set with HostNetwork: the operator cannot reach a node's loopback to learn it"),
     validation = Rule::new("self.basePort + self.generations - 1 <= 65535")
         .message("basePort + generations - 1 must be at most 65535, the highest port")
 )]
 pub struct QuinistrySpec {
     /// Bootstrap image of generation 1. Exactly one of image and seed is set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE_PATTERN))]
     pub image: Option<String>,
 
     /// Generation 0, raised from `ConfigMaps` when no registry holds a bootstrap image.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<Seed>,
+    pub seed: Option<SeedSpec>,
 
-    /// How many generations to raise on every selected node: 1 to 16, by default 2.
+    /// Number of generations to raise on every selected node: 1 to 16, by default 2.
     #[serde(default = "defaults::generations")]
     #[schemars(range(min = 1, max = 16))]
     pub generations: i32,
 
-    /// Host port of generation 1; generation n listens on basePort + n - 1. 1026 to 65535, by default 5000. Cannot be
-    /// changed.
+    /// Host port of generation 1; generation n listens on basePort + n - 1. 1026 to 65535, by default 5000.
+    /// Cannot be changed.
     #[serde(default = "defaults::base_port")]
     #[schemars(range(min = 1026, max = 65535))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("basePort cannot be changed; delete the resource and create it anew"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("basePort cannot be changed; delete the resource and create it again"))]
     pub base_port: i32,
 
-    /// How the generations listen on their nodes.
+    /// Network of the generations on their nodes.
     #[serde(default)]
     pub network: Network,
 
-    /// Manifest digest that every generation must serve. Optional with image: then it is learned from generation 1.
+    /// Manifest digest that every generation must serve. Optional with image: then it is learned from
+    /// generation 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = DIGEST))]
+    #[schemars(regex(pattern = DIGEST_PATTERN))]
     pub digest: Option<String>,
 
-    /// When the kubelet pulls the bootstrap image; `IfNotPresent` by default. Children are pinned by digest and pulled if not present.
+    /// When the kubelet pulls the bootstrap image; `IfNotPresent` by default. Children are pinned by digest
+    /// and pulled if not present.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
 
@@ -116,7 +119,8 @@ pub struct QuinistrySpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub image_pull_secrets: Vec<PullSecret>,
 
-    /// Labels of the nodes to run on, beside linux and the image's architecture; at most 32. Without, all nodes.
+    /// Labels of the nodes to run on, beside linux and the image's architecture; at most 32. Without, all
+    /// nodes.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
@@ -136,7 +140,7 @@ pub struct QuinistrySpec {
     #[schemars(length(max = 253))]
     pub priority_class_name: String,
 
-    /// How changes are rolled out.
+    /// Pace of changes, and tolerance for nodes that lag behind.
     #[serde(default)]
     pub rollout: Rollout,
 
@@ -146,7 +150,7 @@ pub struct QuinistrySpec {
 }
 
 impl QuinistrySpec {
-    /// The host ports of all generations, the seed's first.
+    /// Returns the host ports of all generations, generation 0 first.
     #[must_use]
     pub fn ports(&self) -> RangeInclusive<i32> {
         self.base_port - i32::from(self.seed.is_some())..=self.base_port + self.generations - 1
@@ -156,9 +160,9 @@ impl QuinistrySpec {
 /// Generation 0: the same executable, raised from `ConfigMaps` inside an image that every node has.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Seed {
+pub struct SeedSpec {
     /// Digest of the executable that the `ConfigMaps` hold.
-    #[schemars(regex(pattern = DIGEST))]
+    #[schemars(regex(pattern = DIGEST_PATTERN))]
     pub executable: String,
 
     /// Images to run it in, tried in order, at most 16; empty: detected on each node.
@@ -181,7 +185,7 @@ pub enum ImagePullPolicy {
 }
 
 impl ImagePullPolicy {
-    /// As in a pod.
+    /// Returns the value for a pod.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -192,34 +196,35 @@ impl ImagePullPolicy {
     }
 }
 
-/// A secret in the resource's namespace.
+/// Reference to a secret in the resource's namespace.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullSecret {
-    /// Its name.
+    /// Name of the secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// How changes are rolled out.
+/// Pace of changes, and tolerance for nodes that lag behind.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// How many nodes of a generation may be without it at once: a number from 1 to 9999, by default 1, or a percentage
-    /// of the nodes.
+    /// Number of nodes on which a generation may be unavailable at the same time during a change: from 1 to
+    /// 9999, by default 1, or a percentage of the nodes.
     #[serde(default = "defaults::max_unavailable")]
     #[x_kube(validation = Rule::new("string(self).matches('^([1-9][0-9]{0,3}|[1-9][0-9]?%|100%)$')")
         .message("maxUnavailable must be a number from 1 to 9999 or a percentage from 1% to 100%"))]
     pub max_unavailable: IntOrString,
 
-    /// How many of the selected nodes that are ready may lack a generation without holding up the next one: a number, or
-    /// a percentage of the nodes, rounded down. None by default. A node that serves another digest always holds it up.
+    /// Number of selected, ready nodes that may lack a generation without holding up the next one, or a
+    /// percentage of the nodes, rounded down. 0 by default. A node that serves another digest always holds it
+    /// up.
     #[serde(default = "defaults::tolerate_nodes")]
     #[x_kube(validation = Rule::new("string(self).matches('^(0|[1-9][0-9]{0,3}|[0-9]%|[1-9][0-9]%|100%)$')")
         .message("tolerateNodes must be a number from 0 to 9999 or a percentage from 0% to 100%"))]
     pub tolerate_nodes: IntOrString,
 
-    /// After how many seconds without progress the resource is reported as stuck: 10 to 86400, by default 600. Nothing is
-    /// rolled back.
+    /// Seconds without progress after which the resource is reported as stuck: 10 to 86400, by default 600.
+    /// Nothing is rolled back.
     #[serde(default = "defaults::progress_deadline")]
     #[schemars(range(min = 10, max = 86400))]
     pub progress_deadline_seconds: i32,

@@ -1,36 +1,44 @@
-//! Up: generation zero raised on a cluster that holds nothing of ours, and taken down again.
+//! The installer: raises generation 0 on a cluster that holds no image of quinistry, and removes it again.
 //!
-//! What a person types as `quinistry up`, `check`, `status` and `down`, without the typing: [`check`] looks whether it
-//! can work, [`raise`] makes everything in order and may be run again at any moment, [`manifests`] are the objects that it
-//! makes, [`down`] removes them, [`status`] and [`tree`] show what is there. Generation 0 itself is the operator's, whose
-//! door is [`operator::generation_zero`](crate::operator::generation_zero).
+//! The commands `quinistry up`, `check`, `status` and `down` without their arguments: [`check`] finds what
+//! would prevent an installation, [`install()`] applies everything in order and can be repeated at any time,
+//! [`manifests`] are the objects that it applies, [`uninstall()`] deletes them, [`status`] and [`tree`] show
+//! the state. Generation 0 itself belongs to the operator; the installer calls
+//! [`operator::generation_zero`](crate::operator::generation_zero).
 //!
-//! No standard output, no exit codes and no questions: those are the command line's, which alone calls this.
+//! Writes nothing to standard output, sets no exit codes and asks the user nothing: the command line does,
+//! which is the only caller.
 
+pub mod advice;
 pub mod api;
 pub mod check;
+mod cluster_identity;
 mod connect;
-pub mod down;
-pub mod dry;
 mod error;
 mod explain;
+#[expect(clippy::module_inception, reason = "the room is called after its first verb")]
+mod install;
 pub mod manifests;
 mod operators;
 mod ownership;
-mod pieces;
-mod place;
-pub mod raise;
-pub mod remedy;
+mod payload;
+mod render;
+mod request;
 pub mod resource;
-pub mod shipment;
+mod seed_parts;
 pub mod status;
 pub mod tree;
+mod uninstall;
 pub mod version;
 pub mod yaml;
 
 pub use crate::api::names;
-pub use error::UpError;
-pub use operators::{Writer, WriterState};
-pub use place::Place;
-pub use resource::Wishes;
-pub use shipment::Shipment;
+pub use cluster_identity::ClusterIdentity;
+pub use error::InstallError;
+pub use install::{InstallProgress, InstallWait, install};
+pub use operators::{StatusWriter, WriterState};
+pub use payload::InstallPayload;
+pub use render::render;
+pub use request::InstallRequest;
+pub use resource::ResourceOptions;
+pub use uninstall::{UninstallReport, uninstall};

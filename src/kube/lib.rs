@@ -1,10 +1,12 @@
 //! Quinistry on Kubernetes.
 //!
-//! - [`api`]: what the operator and the installer share of the Kubernetes API: shapes, connections, names.
+//! - [`api`]: parts of the Kubernetes API that the operator and the installer share: types, connections,
+//!   names.
 //! - [`crd`]: the resource, its schema and its vocabulary.
 //! - [`operator`]: raises generations on the nodes of a cluster: observe, plan, build, apply, verify, report.
 //! - [`seed`]: generation 0: the executable in `ConfigMaps`, and the images that carry it.
-//! - [`install`]: all of that raised on a cluster that holds nothing of ours, shown, and taken down again.
+//! - [`install`]: installs all of that on a cluster without images of quinistry, shows its status, and
+//!   removes it.
 //!
 //! Arrows point one way: `api ← {crd, seed}`, `{crd, seed} ← operator`, `{crd, seed, operator} ← install`.
 

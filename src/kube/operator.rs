@@ -20,7 +20,6 @@ mod error;
 mod events;
 pub mod generation_zero;
 mod history;
-pub(crate) mod kubeconfig;
 mod leader;
 mod metrics;
 pub mod naming;
@@ -49,9 +48,10 @@ use kube::{Client, Config};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::api::kubeconfig;
 use crate::api::locks::lock;
 use crate::api::names::managers;
-use crate::seed::Cut;
+use crate::seed::SplitExecutable;
 
 pub use admin::router;
 pub use error::{Category, OperatorError};
@@ -80,7 +80,7 @@ pub struct Settings {
     /// the operator is the only one.
     pub lease: Option<String>,
     /// Executable of the operator, from which it can restore seed parts.
-    pub own: Option<Cut>,
+    pub own: Option<SplitExecutable>,
     /// Leaves generations on a seed of another executable to the operator with that executable.
     pub hand_over: bool,
 }

@@ -115,13 +115,13 @@ impl FromStr for Digest {
     }
 }
 
-/// `[a-z0-9]+([+._-][a-z0-9]+)*`
+/// Returns true for the name of an algorithm: `[a-z0-9]+([+._-][a-z0-9]+)*`.
 fn is_algorithm(name: &str) -> bool {
     name.split(['+', '.', '_', '-'])
         .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
 }
 
-/// `[a-zA-Z0-9=_-]+`
+/// Returns true for the encoded part of a digest: `[a-zA-Z0-9=_-]+`.
 fn is_encoded(encoded: &str) -> bool {
     !encoded.is_empty()
         && encoded.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'))

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt as _};
 use quinistry::oci::{Descriptor, Digest, ImageManifest};
-use quinistry::seed::{Cut, NAME, Names, SEED};
+use quinistry::seed::{NAME, SEED, SeedNames, SplitExecutable};
 use serde_json::{Value, json};
 
 use super::pods::of_generation;
@@ -23,9 +23,9 @@ pub fn executable(one: &Executable) -> Result<Digest> {
 }
 
 /// Splits an executable into seed parts, as the operator and `up` do.
-pub fn split(name: &str, one: &Executable) -> Result<Cut> {
+pub fn split(name: &str, one: &Executable) -> Result<SplitExecutable> {
     let bytes = std::fs::read(&one.path)?;
-    Ok(Cut::new(name, [bytes.into()].into(), quinistry::seed::STUB.into())?)
+    Ok(SplitExecutable::new(name, [bytes.into()].into(), quinistry::seed::STUB.into())?)
 }
 
 /// Builds a resource that needs no registry: the first executable, on the stage's ports. Generation 0 listens
@@ -55,7 +55,7 @@ pub async fn parts(stage: &Stage, name: &str) -> Result<BTreeMap<String, String>
 /// Checks that the seed parts are exactly those of one executable.
 pub async fn check_parts(stage: &Stage, name: &str, one: &Executable) -> Result<()> {
     let (split, found) = (split(name, one)?, parts(stage, name).await?);
-    let names = Names::new(name, split.digest());
+    let names = SeedNames::new(name, split.digest());
     let wanted: Vec<String> = split.parts().map(|part| names.of(part)).collect();
     let found: Vec<String> = found.into_keys().collect();
     let missing: Vec<_> = wanted.iter().filter(|name| !found.contains(name)).collect();

@@ -1,5 +1,5 @@
-//! Connections to the API server, as far as the operator's and those of `up` are the same: how long each step may take,
-//! and what is done to every request. Made by the operator's `connection` and by `up`'s `connect`.
+//! Parts of the connections to the API server that the operator and the installer share: time limits, and the
+//! layers of every request. Used by the operator's `connection` and the installer's `connect`.
 
 use std::time::Duration;
 
@@ -17,28 +17,27 @@ use tower::timeout::Timeout;
 use tower::util::MapFuture;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
-/// Time for a connection to be there, encryption and proxies included.
-pub(crate) const ESTABLISHED: Duration = Duration::from_secs(10);
+/// Time limit for establishing a connection, with TLS and proxies.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time for an answer: as long as an API server itself takes before it gives a request up, but for lists that it cannot
-/// give in that time either.
-pub(crate) const ANSWER: Duration = Duration::from_secs(30);
+/// Time limit for a response: an API server gives up most requests after this time itself.
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Silence of a connection after which TCP asks whether its peer is still there. A watch may be silent for minutes.
-const SILENCE: Duration = Duration::from_secs(10);
+/// Time without data after which TCP sends keepalive probes. A watch may be silent for minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 
-/// Returns what opens TCP connections, within `connect`; one whose bytes stay without acknowledgement for
-/// `undelivered` is given up.
+/// Returns a connector for TCP connections with the time limit `connect`. A connection whose data is not
+/// acknowledged for `undelivered` is closed.
 pub(crate) fn tcp(connect: Duration, undelivered: Duration) -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(connect));
     tcp.set_tcp_user_timeout(Some(undelivered));
-    tcp.set_keepalive(Some(SILENCE));
+    tcp.set_keepalive(Some(KEEPALIVE_IDLE));
     tcp
 }
 
-/// Returns a pool of connections that are opened as they are needed.
+/// Returns a pool of connections that are opened on demand.
 pub(crate) fn connections<C>(
     connector: C,
 ) -> impl Service<Request<Body>, Response = Response<Incoming>, Error = legacy::Error, Future: Send + 'static>
@@ -51,13 +50,13 @@ where
     C::Error: Into<BoxError>,
     C::Future: Send + 'static,
 {
-    // Also limits a peer that takes a connection and then stays silent.
-    let patient = MapFuture::new(Timeout::new(connector, ESTABLISHED), Box::pin);
+    // Also limits a peer that accepts a connection and then stays silent.
+    let patient = MapFuture::new(Timeout::new(connector, CONNECT_TIMEOUT), Box::pin);
     legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(patient)
 }
 
-/// Returns a client whose requests go to the configuration's cluster with its credentials, by `service`. Nothing is
-/// tried again in here: the caller decides that, and may have changed its mind.
+/// Returns a client that sends requests through `service`, with the address and credentials of the
+/// configuration. Repeats nothing: only the caller knows if a request is still wanted.
 pub(crate) fn client<S, B>(config: &Config, service: S) -> kube::Result<Client>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,

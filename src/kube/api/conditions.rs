@@ -1,12 +1,12 @@
-//! Types of conditions: those of a `Quinistry`, and those of Kubernetes' own objects that are read.
+//! Types of conditions: of a `Quinistry`, and of Kubernetes' own objects.
 
-/// Every generation is proven. Also Kubernetes' own, of nodes and pods.
+/// Every generation is proven. Also a condition of nodes and pods.
 pub const READY: &str = "Ready";
 
 /// Generations are being raised or replaced.
 pub const PROGRESSING: &str = "Progressing";
 
-/// No other resource, pod or process has the ports.
+/// No other resource, pod or process uses the ports.
 pub const PORTS_AVAILABLE: &str = "PortsAvailable";
 
 /// Every generation serves one digest.

@@ -1,10 +1,10 @@
-//! Failed requests to the API server: what it answered, if it did. Pure.
+//! Errors of requests to the API server, by HTTP status. Pure.
 
-/// HTTP status of an answer that asks for patience: too many requests.
+/// HTTP status Too Many Requests.
 const TOO_MANY_REQUESTS: u16 = 429;
 
-/// Returns the HTTP status with which the API server, or a proxy before it, refused a request; `None` if there was no
-/// answer, or none that can be understood.
+/// Returns the HTTP status with which the API server, or a proxy in front of it, refused a request; `None`
+/// without an answer, or if the answer cannot be decoded.
 #[must_use]
 pub(crate) fn refusal_code(error: &kube::Error) -> Option<u16> {
     match error {
@@ -13,8 +13,8 @@ pub(crate) fn refusal_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// Returns true if the API server asks to come back later: overloaded, starting, or behind a proxy that cannot reach
-/// it.
+/// Returns true if a later attempt may succeed: the API server is overloaded or starting, or a proxy cannot
+/// reach it.
 #[must_use]
 pub(crate) const fn is_passing(code: u16) -> bool {
     matches!(code, TOO_MANY_REQUESTS | 502..=504)

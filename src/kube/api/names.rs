@@ -1,6 +1,6 @@
-//! Identity strings, each once: what is left in a cluster, and what is looked for there.
+//! Identity strings, each defined once: names, labels and annotations in a cluster.
 //!
-//! They end in selectors, field managers, recorded Events and other people's queries, so none may change.
+//! Selectors, field managers, recorded Events and queries of users depend on them, so none may change.
 
 /// Group of the API.
 pub const GROUP: &str = "quinistry.dev";
@@ -15,39 +15,40 @@ pub const KIND: &str = "Quinistry";
 pub const PLURAL: &str = "quinistries";
 
 /// Name of the definition.
-pub const DEFINITION: &str = "quinistries.quinistry.dev";
+pub const DEFINITION_NAME: &str = "quinistries.quinistry.dev";
 
 /// Value of [`labels::APP_NAME`] on everything that is part of this program.
 pub const APP: &str = "quinistry";
 
-/// Namespace of the resource, the parts of the seed and all generations that `up` makes, by default.
+/// Default namespace of the resource, the seed parts and all generations that `up` creates.
 pub const NAMESPACE: &str = "quinistry-system";
 
-/// Name of the resource that `up` makes.
+/// Name of the resource that `up` creates.
 pub const RESOURCE: &str = "quinistry";
 
 /// Name of the operator's Deployment, account, roles and Lease.
 pub const OPERATOR: &str = "quinistry-operator";
 
-/// Name of the Lease by which one operator claims the resources of a namespace, there.
+/// Name of the Lease by which an operator claims the resources of the Lease's namespace.
 pub const CLAIM: &str = "quinistry-claim";
 
-/// Name of a generation's one container: a key of server-side apply, so that another name would add a container.
+/// Name of a generation's only container. Server-side apply merges containers by name, so that another name
+/// would add one.
 pub const CONTAINER: &str = "quinistry";
 
-/// Carrier of the nodes without a label of their own, in names and selectors. Not the key of an image, as another
-/// image may come to be the main one.
+/// Value for the carrier of nodes without a label, in names and selectors. Not the key of an image, since the
+/// main carrier can change.
 pub const MAIN_CARRIER: &str = "main";
 
-/// Returns the namespace of the operator that `up` makes: apart from the generations, since host ports need a
-/// namespace that allows everything.
+/// Returns the namespace of the operator that `up` installs. Not that of the generations, whose host ports
+/// need the Pod Security level `privileged`.
 #[must_use]
 pub fn operator_namespace(namespace: &str) -> String {
     format!("{namespace}-operator")
 }
 
-/// Returns the name of cluster-wide objects that `up` makes: they carry the namespace, as each may have an operator
-/// of its own.
+/// Returns the name of cluster-wide objects that `up` creates. It contains the namespace: each namespace may
+/// have an operator of its own.
 #[must_use]
 pub fn cluster_wide(namespace: &str) -> String {
     format!("quinistry:{namespace}")
@@ -59,7 +60,7 @@ pub fn operator_selector() -> String {
     format!("{}={APP},{}=operator", labels::APP_NAME, labels::APP_COMPONENT)
 }
 
-/// Field managers: who has written a field.
+/// Field managers, which Kubernetes records as writers of fields.
 pub mod managers {
     /// The operator, in every server-side apply, and as the reporter of every Event.
     pub const OPERATOR: &str = "quinistry-operator";
@@ -79,17 +80,17 @@ pub mod labels {
     /// `seed`, `parent` or `child`.
     pub const ROLE: &str = "quinistry/role";
 
-    /// On a node: with the value `true` no generation is raised there.
+    /// On a node: with the value `true`, no generation runs there.
     pub const EXCLUDE: &str = "quinistry.dev/exclude";
 
-    /// On a node: the key of its carrier, if that is not the main one, or `none`. On generation 0's `DaemonSets` and
-    /// pods: the key of their carrier, or [`MAIN_CARRIER`](super::MAIN_CARRIER).
+    /// On a node: the key of its carrier, if that is not the main one, or `none`. On generation 0's
+    /// `DaemonSets` and pods: the key of their carrier, or [`MAIN_CARRIER`](super::MAIN_CARRIER).
     pub const CARRIER: &str = "quinistry.dev/carrier";
 
     /// On a seed's `ConfigMaps`: the beginning of the executable's digest.
     pub const SEED: &str = "quinistry.dev/seed";
 
-    /// Name of the resource, on what may be made before the resource has a UID.
+    /// Name of the resource, on objects that are created before the resource has a UID.
     pub const NAME: &str = "quinistry.dev/name";
 
     /// Program that an object is part of.
@@ -101,7 +102,7 @@ pub mod labels {
     /// Helm release, or namespace of `up`, that an object is part of.
     pub const APP_INSTANCE: &str = "app.kubernetes.io/instance";
 
-    /// Program that made an object, and may delete it again.
+    /// Program that created an object, and may delete it.
     pub const APP_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
     /// Program that an object is part of, in the older form.
@@ -122,18 +123,19 @@ pub mod labels {
 
 /// Annotations.
 pub mod annotations {
-    /// Hash of what was applied, on the `DaemonSet` itself, where it re-rolls nothing: equal means nothing to write.
+    /// Hash of the applied manifest, on the `DaemonSet` itself, where a change restarts no pods. If it is
+    /// equal there is nothing to write.
     pub const APPLIED: &str = "quinistry.dev/applied";
 
-    /// Hash of the pod template, on the template. It tells pods of the current template from older ones on each node
-    /// by itself, which the counts in a `DaemonSet`'s status cannot while some nodes are not ready.
+    /// Hash of the pod template, on the template. Tells pods of the current template from older ones on each
+    /// node; the counts in a `DaemonSet`'s status cannot while some nodes are not ready.
     pub const TEMPLATE: &str = "quinistry.dev/template";
 
-    /// On a node without a carrier: what was known of the candidates of which nothing was left.
+    /// On a node without a carrier: hash of the candidates that were tried.
     pub const CARRIERS_TRIED: &str = "quinistry.dev/carriers-tried";
 
-    /// On a seed's `ConfigMaps`: into how many parts the executable was cut.
-    pub const PIECES: &str = "quinistry.dev/pieces";
+    /// On a seed's `ConfigMaps`: number of parts of the executable.
+    pub const PART_COUNT: &str = "quinistry.dev/pieces";
 
     /// On the definition, the operator and the resource: the version of `up` that applied them last.
     pub const VERSION: &str = "quinistry.dev/version";
@@ -155,7 +157,7 @@ pub mod taints {
 mod tests {
     use kube::{CustomResourceExt as _, Resource as _};
 
-    use super::{API_VERSION, DEFINITION, GROUP, KIND, PLURAL};
+    use super::{API_VERSION, DEFINITION_NAME, GROUP, KIND, PLURAL};
     use crate::crd::Quinistry;
 
     #[test]
@@ -164,6 +166,6 @@ mod tests {
         assert_eq!(Quinistry::api_version(&()), API_VERSION);
         assert_eq!(Quinistry::kind(&()), KIND);
         assert_eq!(Quinistry::plural(&()), PLURAL);
-        assert_eq!(Quinistry::crd_name(), DEFINITION);
+        assert_eq!(Quinistry::crd_name(), DEFINITION_NAME);
     }
 }

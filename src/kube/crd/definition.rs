@@ -1,15 +1,15 @@
 //! The `CustomResourceDefinition`, as `kubectl apply` takes it.
 //!
-//! Derived from the types; `crds/` holds it as YAML, and a test fails when the two differ. The program prints that file
-//! and does not derive anything: what makes schemas would be half a megabyte of it.
+//! Derived from the types; `crds/` holds it as YAML, and a test fails if the two differ. The program prints
+//! that file: the code that derives schemas would add half a megabyte.
 
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
 use super::Quinistry;
 
-/// The definition as JSON, in the spelling that the API server keeps: no `nullable` for what is merely optional,
-/// and no fractions in whole numbers, which tools that compare would report as drift for ever.
+/// Returns the definition as JSON in the form that the API server stores: no `nullable` on optional fields,
+/// and no fractions in whole numbers. Otherwise tools would report drift without end.
 #[must_use]
 pub fn definition() -> Value {
     let mut value = serde_json::to_value(Quinistry::crd()).expect("a definition is JSON");
@@ -17,12 +17,12 @@ pub fn definition() -> Value {
     value
 }
 
-/// The oldest Kubernetes, major and minor version, that the definition and everything else is tested on: the oldest of
-/// `.github/workflows/e2e.yaml`. The chart and the documentation name the same, to which a test holds them.
+/// Oldest supported Kubernetes, major and minor version: the oldest that `.github/workflows/e2e.yaml` tests.
+/// A test holds the chart and the documentation to it.
 pub const OLDEST_KUBERNETES: (u32, u32) = (1, 33);
 
-/// The definition as YAML.
-pub const DEFINITION: &str = include_str!("../../../crds/quinistries.quinistry.dev.yaml");
+/// Definition as YAML.
+pub const DEFINITION_YAML: &str = include_str!("../../../crds/quinistries.quinistry.dev.yaml");
 
 fn normalise(value: &mut Value) {
     match value {

@@ -1,18 +1,19 @@
-//! How a generation is reached on its node.
+//! Network of a generation on its node.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the generations listen on their nodes.
+/// Network of the generations on their nodes.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Network {
-    /// `HostPort` maps a port of the node to the pod; `HostNetwork` listens on the node's loopback, for clusters whose
-    /// network plugin does not serve host ports on localhost. `HostPort` by default.
+    /// `HostPort` maps a port of the node to the pod; `HostNetwork` listens on the node's loopback, for
+    /// clusters whose network plugin does not serve host ports on localhost. `HostPort` by default.
     pub mode: NetworkMode,
 
-    /// Address of the node on which host ports answer: 127.0.0.1 by default, or 0.0.0.0 for all. The registry is open to whoever
-    /// reaches it, and localhost is where the next generation is pulled from.
+    /// Address of the node on which host ports answer: 127.0.0.1 by default, or 0.0.0.0 for all addresses.
+    /// The registry asks no client for credentials. The next generation is pulled from localhost in either
+    /// case.
     #[serde(rename = "hostIP")]
     #[schemars(length(max = 15), regex(pattern = r"^(127\.0\.0\.1|0\.0\.0\.0)$"))]
     pub host_ip: String,
@@ -24,12 +25,12 @@ impl Default for Network {
     }
 }
 
-/// How a port of the node leads to the pod.
+/// Path from a port of the node to the pod.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkMode {
-    /// The network plugin forwards it.
+    /// The network plugin forwards the port to the pod.
     #[default]
     HostPort,
-    /// The pod lives in the node's network.
+    /// The pod uses the node's network.
     HostNetwork,
 }

@@ -1,5 +1,5 @@
-//! What of a pod a person may choose. Smaller than Kubernetes' own types, whose descriptions alone would be more than
-//! the rest of the schema.
+//! Settings of a pod that the user may choose. Smaller than Kubernetes' own types, whose descriptions alone
+//! would exceed the rest of the schema.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// A Kubernetes quantity, such as 10m or 24Mi.
-const QUANTITY: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+/// Pattern of a Kubernetes quantity, such as 10m or 24Mi.
+const QUANTITY_PATTERN: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
 
 /// Requests and limits of a container.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
-    /// What is reserved, such as cpu 10m and memory 24Mi, which are the defaults.
+    /// Reserved amounts; cpu 10m and memory 24Mi by default.
     #[serde(default, deserialize_with = "amounts")]
     #[schemars(schema_with = "quantities")]
     pub requests: BTreeMap<String, IntOrString>,
 
-    /// What must not be exceeded; memory 128Mi is the default.
+    /// Amounts that must not be exceeded; memory 128Mi by default.
     #[serde(default, deserialize_with = "amounts")]
     #[schemars(schema_with = "quantities")]
     pub limits: BTreeMap<String, IntOrString>,
@@ -33,12 +33,12 @@ pub struct Resources {
 #[x_kube(validation = Rule::new("self.operator == 'Exists' ? self.value == '' : self.key != ''")
     .message("a toleration with operator Exists has no value, and one with Equal has a key"))]
 pub struct Toleration {
-    /// Key of the taint; empty for all of them.
+    /// Key of the taint; empty for all taints.
     #[serde(default)]
     #[schemars(length(max = 317))]
     pub key: String,
 
-    /// Whether the value counts.
+    /// Comparison of the taint's value; Equal by default.
     #[serde(default)]
     pub operator: TolerationOperator,
 
@@ -47,42 +47,42 @@ pub struct Toleration {
     #[schemars(length(max = 63))]
     pub value: String,
 
-    /// What the taint does; empty for anything.
+    /// Effect of the taint; empty for all effects.
     #[serde(default)]
     pub effect: TaintEffect,
 
-    /// How long a `NoExecute` taint is tolerated; for ever if not set.
+    /// Seconds for which a `NoExecute` taint is tolerated; without a limit if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub toleration_seconds: Option<i64>,
 }
 
-/// Whether a taint's value counts.
+/// Comparison of a taint's value.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TolerationOperator {
-    /// It must be equal.
+    /// The values must be equal.
     #[default]
     Equal,
-    /// It does not.
+    /// Any value matches.
     Exists,
 }
 
-/// What a taint does.
+/// Effect of a taint.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaintEffect {
-    /// Anything.
+    /// All effects.
     #[default]
     #[serde(rename = "")]
     Any,
     /// Keeps new pods away.
     NoSchedule,
-    /// Keeps new pods away if it can.
+    /// Keeps new pods away if possible.
     PreferNoSchedule,
     /// Evicts pods.
     NoExecute,
 }
 
-/// Reads quantities. An integer of more than 31 bits, which the schema admits, is kept as its digits, as
-/// Kubernetes takes either.
+/// Reads quantities. An integer of more than 31 bits, which the schema allows, is kept as text, since
+/// Kubernetes accepts either form.
 fn amounts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, IntOrString>, D::Error> {
     let amounts = BTreeMap::<String, Value>::deserialize(deserializer)?;
     let amount = |(name, value): (String, Value)| {
@@ -108,7 +108,7 @@ fn quantities(_: &mut SchemaGenerator) -> Schema {
             "x-kubernetes-int-or-string": true,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "maxLength": 32,
-            "pattern": QUANTITY,
+            "pattern": QUANTITY_PATTERN,
         },
     })
 }

@@ -1,14 +1,14 @@
-//! The one list of reasons. [`Reason`] is for conditions, deviations, and the Events that tell of them;
-//! [`EventReason`] is for Events about what the operator did; [`OPERATOR_GONE`] is what readers of a status add.
+//! The list of all reasons. [`Reason`] is for conditions, deviations and their Events; [`EventReason`] is for
+//! Events about actions of the operator; [`OPERATOR_GONE`] is added by readers of a status.
 //!
-//! A test holds the documented tables to this list.
+//! Tests hold the documented tables to this list.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A reason. Spelled as it stands here, in CamelCase, everywhere.
+/// Reason of a condition or a deviation, spelled as the variant.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
     // === all is well, or on its way ===
@@ -16,15 +16,15 @@ pub enum Reason {
     AllProven,
     /// Generations are being raised or replaced.
     RollingOut,
-    /// Pods run, and are being looked at.
+    /// Pods run and are being verified.
     Verifying,
     /// The resource is suspended.
     Suspended,
     /// Nothing has been observed yet.
     Unknown,
-    /// No generation serves anything else.
+    /// Every generation that answers serves the same digest.
     DigestsEqual,
-    /// Nobody else uses the ports.
+    /// No other pod, process or resource uses the ports.
     PortsFree,
     /// Nothing is wrong.
     AsExpected,
@@ -32,7 +32,7 @@ pub enum Reason {
     // === the bootstrap image ===
     /// Generation 1 cannot be pulled.
     BootstrapImagePullFailed,
-    /// A moving tag gave two digests.
+    /// The tag of the bootstrap image moved: two nodes or pulls got different digests.
     BootstrapDigestDiffers,
 
     // === the nodes ===
@@ -44,7 +44,8 @@ pub enum Reason {
     MixedArchitectures,
     /// No node has an image to carry generation 0.
     NoCarrierImage,
-    /// Pieces of generation 0's executable are missing, and this operator is another executable.
+    /// Parts of generation 0's executable are missing, and this operator is another executable, so that it
+    /// cannot restore them.
     SeedIncomplete,
 
     // === the ports ===
@@ -64,7 +65,7 @@ pub enum Reason {
     ImagePullFailed,
     /// An admission plugin turns every pull policy into Always.
     AlwaysPullImages,
-    /// Containers end again and again.
+    /// Containers end repeatedly.
     CrashLoop,
     /// The scheduler finds no place for a pod on its node.
     Unschedulable,
@@ -74,9 +75,9 @@ pub enum Reason {
     PodNotStarted,
     /// A pod runs and is not Ready.
     PodNotReady,
-    /// A pod that is being deleted does not go.
+    /// A pod that is being deleted does not end.
     PodTerminating,
-    /// No pod is made for a node.
+    /// A node has no pod.
     PodMissing,
     /// A pod of an earlier template is not replaced.
     PodOutdated,
@@ -90,13 +91,13 @@ pub enum Reason {
     ProgressDeadlineExceeded,
 
     // === the resource ===
-    /// What the specification says cannot be done.
+    /// The specification is invalid or contradicts itself.
     InvalidSpec,
-    /// The API server refuses what is applied.
+    /// The API server refuses an object that the operator applies.
     ApplyRejected,
-    /// The namespace is going away.
+    /// The namespace is being deleted.
     NamespaceTerminating,
-    /// Another writer changes again and again what the operator has written.
+    /// Another writer repeatedly reverts the operator's changes.
     Contested,
 }
 
@@ -106,7 +107,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Reason of an Event about what the operator did. Spelled as it stands here; not part of the schema.
+/// Reason of an Event about an action of the operator, spelled as the variant. Not part of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventReason {
     /// A `DaemonSet` was created or changed.
@@ -121,12 +122,12 @@ pub enum EventReason {
     SeedDropped,
     /// A node's carrier label was set or removed.
     CarrierChosen,
-    /// Another operator looks after the resource.
+    /// Another operator has claimed the resource.
     ClaimedByAnother,
 }
 
 impl EventReason {
-    /// All of them, in the order of the documentation.
+    /// All reasons, in the order of the documentation.
     pub const ALL: [Self; 7] = [
         Self::GenerationApplied,
         Self::GenerationDeleted,
@@ -144,8 +145,8 @@ impl fmt::Display for EventReason {
     }
 }
 
-/// Reason of Ready=Unknown where the operator that wrote the status shows no life sign. Given by readers, as a
-/// status cannot say it of its own writer.
+/// Reason of Ready=Unknown if the operator that wrote the status shows no life sign. Readers set it, since a
+/// status cannot report the end of its own writer.
 pub const OPERATOR_GONE: &str = "OperatorGone";
 
 #[cfg(test)]

@@ -1,24 +1,23 @@
-//! Status of a resource. Written by the operator alone, and derived from what it observes: the
-//! operator reads a status only to see what has changed since, and whether the specification of another resource was
-//! refused.
+//! Status of a resource. Only the operator writes it, from its observations. It reads a status only to find
+//! changes, and to see if the specification of another resource was refused.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Most nodes that are named as deviating.
+/// Number of deviations in a status at most.
 pub const MAX_DEVIATIONS: usize = 16;
 
-/// What is observed.
+/// Observed state.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuinistryStatus {
-    /// The metadata.generation that the rest speaks of.
+    /// The metadata.generation that this status is about.
     #[serde(default)]
     pub observed_generation: i64,
 
-    /// How many generations are proven, of how many wanted, as in 2/3.
+    /// Number of proven generations, of the number requested, as in 2/3.
     #[serde(default)]
     pub ready: String,
 
@@ -32,13 +31,13 @@ pub struct QuinistryStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// The lineage, oldest first.
+    /// All generations, the oldest first.
     #[serde(default)]
     #[schemars(length(max = 17))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["generation".into()]))]
     pub generations: Vec<GenerationStatus>,
 
-    /// Nodes where something is not as it should be; the first 16.
+    /// Nodes on which a generation is not as expected; the first 16.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -46,14 +45,14 @@ pub struct QuinistryStatus {
 }
 
 impl QuinistryStatus {
-    /// Counts the proven generations. As in the specification, generation 0 is not counted.
+    /// Counts the proven generations, without generation 0, as in the specification.
     #[must_use]
     pub fn proven(generations: &[GenerationStatus]) -> usize {
         let counted = generations.iter().filter(|one| one.generation > 0);
         counted.filter(|one| one.state == GenerationState::Ready).count()
     }
 
-    /// Formats the proven and the wanted generations, as in `2/3`.
+    /// Formats the numbers of proven and of requested generations, as in `2/3`.
     #[must_use]
     pub fn headline(generations: &[GenerationStatus], wanted: i32) -> String {
         format!("{}/{wanted}", Self::proven(generations))
@@ -68,7 +67,7 @@ pub struct GenerationStatus {
     #[schemars(range(min = 0, max = 16))]
     pub generation: i32,
 
-    /// Name of its `DaemonSet`.
+    /// Name of the `DaemonSet`.
     pub daemon_set: String,
 
     /// Host port on which it serves.
@@ -77,33 +76,33 @@ pub struct GenerationStatus {
     /// Image that it was started from.
     pub image: String,
 
-    /// How far it is.
+    /// Progress of the generation.
     pub state: GenerationState,
 
     /// Nodes that should run it.
     pub desired: i32,
 
-    /// Nodes that run its newest version.
+    /// Nodes that run the current template.
     pub updated: i32,
 
-    /// Nodes where it serves the expected digest on localhost.
+    /// Nodes on which the generation serves the expected digest on localhost.
     pub available: i32,
 
     /// Pods whose every byte the operator fetched and hashed.
     pub verified: i32,
 
-    /// Manifest digest that it serves.
+    /// Manifest digest that the generation serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 
-    /// Who vouches for the digest.
+    /// Evidence for the digest.
     #[serde(default)]
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub proofs: Vec<Proof>,
 }
 
-/// How far a generation is.
+/// Progress of a generation.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GenerationState {
     /// Not created yet: its predecessor is not proven.
@@ -114,33 +113,33 @@ pub enum GenerationState {
     Verifying,
     /// Proven on every selected node that is ready.
     Ready,
-    /// Not what it must be.
+    /// Not as it must be: conditions and deviations tell why.
     Failed,
 }
 
-/// Who vouches for a generation's digest.
+/// Evidence for a generation's digest.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Proof {
     /// The kubelet found the digest on its node's own localhost.
     Readiness,
     /// The pod computed its own digest and would have ended with any other.
     SelfAttestation,
-    /// The kubelet's imageID names it.
+    /// The kubelet's imageID names the digest.
     ImageId,
     /// The operator fetched every byte and hashed it.
     Fetched,
 }
 
-/// A node where something is not as it should be.
+/// Node on which a generation is not as expected.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Deviation {
-    /// The node.
+    /// Name of the node; empty if the deviation is not of one node.
     pub node: String,
-    /// The generation.
+    /// Number of the generation.
     pub generation: i32,
-    /// What kind.
+    /// Reason of the deviation.
     pub reason: crate::crd::Reason,
-    /// What, in words.
+    /// Description of the deviation.
     #[schemars(length(max = 1024))]
     pub message: String,
 }

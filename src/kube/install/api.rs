@@ -1,105 +1,72 @@
-//! The API server, by paths and JSON: Kubernetes' own types for all that is made here would be megabytes of program.
+//! A client of the API server that works with paths and JSON. Kubernetes' own types for all objects of an
+//! installation would add megabytes to the program.
 //!
-//! Takes a client, decides nothing. Every failure says what was being done to what.
+//! Makes no decisions. Every error names the operation and the object.
 
 mod kind;
+mod request;
+mod transport;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::{Method, Request};
 use kube::Client;
 use kube::core::ObjectMeta;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
 
-use super::connect;
-use super::error::UpError;
-use super::place::{Place, plugin_failure};
-use crate::api::errors::is_passing;
+use super::cluster_identity::ClusterIdentity;
+use super::error::InstallError;
 use crate::api::names::managers;
 use crate::api::types::{self, Metadata as _};
 use crate::lenient::{Sparse, decode_each};
-use crate::operator::kubeconfig;
+use request::{ApiRequest, Verb};
 
 pub use kind::{
-    ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, DAEMON_SET, DEPLOYMENT, KINDS, Kind,
-    LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE,
+    ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, DAEMON_SET, DEPLOYMENT, KINDS, LEASE,
+    NAMESPACE, NODE, POD, QUINISTRY, ROLE, ResourceKind,
 };
 
-/// What asks for lists of metadata, where there are such.
-pub(super) const METADATA: &str =
+/// Media type that asks for lists of metadata, and falls back to whole objects.
+pub(super) const METADATA_LIST_TYPE: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
-/// Silence of the API server after which it is said that an answer is waited for.
-const SILENCE: Duration = Duration::from_secs(3);
+/// Number of objects in one page of a list.
+const LIST_PAGE_OBJECTS: u32 = 500;
 
-/// Longest pause before a request is sent again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// Media type of an answer where no other form is asked for.
-const JSON: &str = "application/json";
-
-/// How many objects are asked for at once.
-const PAGE: u32 = 500;
-
-/// Receives one line about a wait for the API server.
+/// Function that receives one line about a wait for the API server.
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// The cluster that is spoken to.
+/// Client of one cluster.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    place: Arc<Place>,
-    /// Time for which an API server that answers 429 or 503 is asked again.
-    patience: Duration,
+    identity: Arc<ClusterIdentity>,
+    /// Time for which a request is repeated while the API server answers 429 or 503.
+    retry_timeout: Duration,
     notice: Notice,
 }
 
-// The client and the notice have nothing to show.
+// By hand: neither the client nor the function has a debug form.
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Cluster").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
-/// Effect of a request, which decides its method and the form of its body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
-    Read,
-    Create,
-    /// Server-side apply.
-    Apply,
-    /// JSON merge patch.
-    Merge,
-    Delete,
-}
-
-/// A request, and in which form its answer is wanted.
-#[derive(Clone, Debug)]
-struct Query<'a> {
-    verb: Verb,
-    /// Path and query of its address.
-    path: &'a str,
-    accept: &'a str,
-    body: Vec<u8>,
-}
-
-/// The outcome of a deletion.
+/// Outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deletion {
-    /// The API server took it.
+    /// The API server accepted the deletion.
     Deleted,
-    /// The object was not there.
+    /// The object did not exist.
     Missing,
-    /// The object is not as it was seen, or another one has its name: nothing was deleted.
+    /// The object has changed since it was read, or another one has its name. Nothing was deleted.
     Changed,
 }
 
-/// A page of a list.
+/// One page of a list.
 #[derive(Deserialize)]
 struct List {
     #[serde(default)]
@@ -114,157 +81,87 @@ struct ListMeta {
     next: String,
 }
 
-// === impl Query ===
-
-impl<'a> Query<'a> {
-    const fn new(verb: Verb, path: &'a str, body: Vec<u8>) -> Self {
-        Self { verb, path, accept: JSON, body }
-    }
-
-    const fn read(path: &'a str) -> Self {
-        Self::new(Verb::Read, path, Vec::new())
-    }
-
-    fn accepting(self, accept: Option<&'a str>) -> Self {
-        Self { accept: accept.unwrap_or(JSON), ..self }
-    }
-
-    fn build(&self) -> Request<Vec<u8>> {
-        let (method, content) = match self.verb {
-            Verb::Read => (Method::GET, JSON),
-            Verb::Create => (Method::POST, JSON),
-            Verb::Apply => (Method::PATCH, "application/apply-patch+yaml"),
-            Verb::Merge => (Method::PATCH, "application/merge-patch+json"),
-            Verb::Delete => (Method::DELETE, JSON),
-        };
-        Request::builder()
-            .method(method)
-            .uri(self.path)
-            .header("content-type", content)
-            .header("accept", self.accept)
-            .body(self.body.clone())
-            .expect("paths are made of names that the API server takes")
-    }
-}
-
 // === impl Cluster ===
 
 impl Cluster {
-    /// Finds the cluster that a kubeconfig names, or the environment, or a pod's own credentials. An API
-    /// server that is overloaded is asked again for as long as `patience`.
-    pub async fn connect(
-        path: Option<&Path>,
-        context: Option<&str>,
-        patience: Duration,
-    ) -> Result<Self, UpError> {
-        let file = kubeconfig::read(path);
-        let (file, why) = match file {
-            // Without a kubeconfig this may be a pod of the cluster.
-            Ok(file) if path.is_none() && context.is_none() && file.contexts.is_empty() => {
-                (None, "the kubeconfig holds no contexts".into())
-            }
-            Ok(file) => (Some(file), String::new()),
-            Err(why) if path.is_none() && context.is_none() => (None, why),
-            Err(why) => return Err(UpError::Cluster(why)),
-        };
-        let (mut config, mut place) = match file {
-            Some(file) => {
-                let place = Place::of(&file, context)?;
-                (kubeconfig::config(file, context).await.map_err(UpError::Cluster)?, place)
-            }
-            None => (kubeconfig::in_cluster(&why).map_err(UpError::Cluster)?, Place::default()),
-        };
-        // Repeats come from here, where they are bounded and told.
-        config.default_retry = false;
-        config.cluster_url.to_string().trim_end_matches('/').clone_into(&mut place.server);
-        let client = connect::client(config).map_err(|error| {
-            let plugin = match &error {
-                kube::Error::Auth(auth) => plugin_failure(auth, &place),
-                _ => None,
-            };
-            plugin.map_or_else(|| UpError::Cluster(kubeconfig::describe_client(&error)), UpError::Credentials)
-        })?;
-        Ok(Self { client, place: Arc::new(place), patience, notice: Arc::new(|_| {}) })
-    }
-
-    /// Tells each wait for the API server to `notice`.
+    /// Reports each wait for the API server to `notice`.
     #[must_use]
-    pub fn noticing(self, notice: Notice) -> Self {
+    pub fn with_notice(self, notice: Notice) -> Self {
         Self { notice, ..self }
     }
 
-    /// Returns the names of this cluster.
+    /// Returns the cluster's names in the kubeconfig, and its address.
     #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn identity(&self) -> &ClusterIdentity {
+        &self.identity
     }
 
-    /// For what takes a client of its own.
+    /// Returns the client, for callers that need Kubernetes' own types.
     #[must_use]
     pub const fn client(&self) -> &Client {
         &self.client
     }
 
-    /// An object; none if it, its kind or its namespace is not there.
+    /// Reads an object. Returns `None` if the object, its kind or its namespace does not exist.
     pub async fn get<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<T>, UpError> {
-        let what = || format!("read {}", kind.words(namespace, name));
-        match self.request(&Query::read(&kind.path(namespace, name)), what).await {
+    ) -> Result<Option<T>, InstallError> {
+        let what = || format!("read {}", kind.display_name(namespace, name));
+        match self.request(&ApiRequest::read(&kind.path(namespace, name)), what).await {
             Err(error) if error.is_missing() => Ok(None),
             result => result.map(Some),
         }
     }
 
-    /// Lists all objects of a kind, with certain labels if any are named; in all namespaces, if none is
-    /// named. Returns no objects where the kind itself does not exist. Objects that cannot be read are logged
-    /// and left out.
+    /// Lists the objects of a kind, limited by `labels` unless that is empty, in all namespaces if
+    /// `namespace` is empty. Returns an empty list if the kind does not exist. Objects that cannot be decoded
+    /// are logged and left out.
     pub async fn list<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         labels: &str,
-    ) -> Result<Vec<T>, UpError> {
-        self.pages(kind, namespace, labels, None).await
+    ) -> Result<Vec<T>, InstallError> {
+        self.list_as(kind, namespace, labels, None).await
     }
 
-    /// The same, of which only the metadata is sent.
+    /// Lists like [`list`](Self::list), but fetches only the metadata.
     pub(super) async fn names(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         labels: &str,
-    ) -> Result<Vec<types::Object>, UpError> {
-        self.pages(kind, namespace, labels, Some(METADATA)).await
+    ) -> Result<Vec<types::Object>, InstallError> {
+        self.list_as(kind, namespace, labels, Some(METADATA_LIST_TYPE)).await
     }
 
-    async fn pages<T: DeserializeOwned>(
+    async fn list_as<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         labels: &str,
         accept: Option<&str>,
-    ) -> Result<Vec<T>, UpError> {
+    ) -> Result<Vec<T>, InstallError> {
         let mut all = Vec::new();
         let mut next = String::new();
         loop {
             let query = form_urlencoded::Serializer::new(String::new())
-                .append_pair("limit", &PAGE.to_string())
+                .append_pair("limit", &LIST_PAGE_OBJECTS.to_string())
                 .append_pair("labelSelector", labels)
                 .append_pair("continue", &next)
                 .finish();
             let path = format!("{}?{query}", kind.path(namespace, ""));
             let what = || format!("list {}", kind.plural);
-            match self.request::<List>(&Query::read(&path).accepting(accept), what).await {
+            match self.request::<List>(&ApiRequest::read(&path).accepting(accept), what).await {
                 Ok(page) => {
                     all.extend(decode_each(kind.plural, page.items));
                     next = page.metadata.next;
                 }
                 Err(error) if error.is_missing() => return Ok(all),
-                // The list grew old while it was read: from the beginning.
+                // 410 Gone: the list expired between two pages. Read it from the beginning.
                 Err(error) if error.code() == Some(410) && !next.is_empty() => {
                     all.clear();
                     next.clear();
@@ -278,88 +175,92 @@ impl Cluster {
         }
     }
 
-    /// Any path of the API, for what has no kind above.
-    pub async fn read<T: DeserializeOwned>(&self, path: &str, accept: Option<&str>) -> Result<T, UpError> {
-        self.request(&Query::read(path).accepting(accept), || format!("read {path}")).await
+    /// Reads any path of the API, for objects without a [`ResourceKind`].
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        accept: Option<&str>,
+    ) -> Result<T, InstallError> {
+        self.request(&ApiRequest::read(path).accepting(accept), || format!("read {path}")).await
     }
 
-    /// Reads any path exactly as it is answered: where null, absent and empty differ.
-    pub(super) async fn read_as_sent(&self, path: &str, accept: Option<&str>) -> Result<Value, UpError> {
+    /// Reads any path without dropping nulls, for callers that tell null, absent and empty apart.
+    pub(super) async fn read_as_sent(&self, path: &str, accept: Option<&str>) -> Result<Value, InstallError> {
         let what = || format!("read {path}");
-        let text = self.send(&Query::read(path).accepting(accept), what).await?;
+        let text = self.send(&ApiRequest::read(path).accepting(accept), what).await?;
         serde_json::from_str(&text)
-            .map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
+            .map_err(|error| InstallError::api(what(), &kube::Error::SerdeError(error), &self.identity))
     }
 
-    /// Asks a question that is put as an object, such as whether one may do something.
-    pub async fn ask(&self, path: &str, question: &Value) -> Result<Value, UpError> {
-        self.request(&Query::new(Verb::Create, path, bytes(question)), || format!("ask {path}")).await
+    /// Posts an object whose answer matters and that is not stored, such as an access review.
+    pub async fn post(&self, path: &str, question: &Value) -> Result<Value, InstallError> {
+        self.request(&ApiRequest::new(Verb::Create, path, bytes(question)), || format!("ask {path}")).await
     }
 
-    /// Creates an object. It being there already is a conflict.
+    /// Creates an object. Fails with a conflict if an object of that name exists.
     pub async fn create<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         name: &str,
         body: Vec<u8>,
-    ) -> Result<T, UpError> {
+    ) -> Result<T, InstallError> {
         let path = format!("{}?fieldManager={}", kind.path(namespace, ""), managers::UP);
-        self.request(&Query::new(Verb::Create, &path, body), || {
-            format!("create {}", kind.words(namespace, name))
+        self.request(&ApiRequest::new(Verb::Create, &path, body), || {
+            format!("create {}", kind.display_name(namespace, name))
         })
         .await
     }
 
-    /// Server-side apply of an object that says itself what it is.
-    pub async fn apply(&self, object: &Value) -> Result<Value, UpError> {
-        let kind = Kind::of(object).expect("only objects of known kinds are applied");
+    /// Applies an object (server-side apply); its own fields name kind, namespace and name.
+    pub async fn apply(&self, object: &Value) -> Result<Value, InstallError> {
+        let kind = ResourceKind::of(object).expect("only objects of known kinds are applied");
         let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
         self.apply_text(kind, &part("namespace"), &part("name"), bytes(object)).await
     }
 
-    /// The same with its text, as YAML or JSON.
+    /// Applies an object that is given as text, in YAML or JSON.
     pub async fn apply_text(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         name: &str,
         body: Vec<u8>,
-    ) -> Result<Value, UpError> {
+    ) -> Result<Value, InstallError> {
         let path = format!("{}?fieldManager={}&force=true", kind.path(namespace, name), managers::UP);
-        let what = || format!("apply {}", kind.words(namespace, name));
-        let query = Query::new(Verb::Apply, &path, body);
+        let what = || format!("apply {}", kind.display_name(namespace, name));
+        let query = ApiRequest::new(Verb::Apply, &path, body);
         let mut tries = 0;
         loop {
             match self.request(&query, what).await {
-                // Two that apply at once: the API server says so instead of waiting.
+                // 409 Conflict: another writer applied at the same moment, and the API server does not wait.
                 Err(error) if error.is_conflict() && tries < 5 => tries += 1,
                 result => return result,
             }
         }
     }
 
-    /// Changes parts of an object.
-    pub async fn merge(
+    /// Changes parts of an object by a JSON merge patch.
+    pub async fn merge_patch(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         name: &str,
         change: &Value,
-    ) -> Result<(), UpError> {
+    ) -> Result<(), InstallError> {
         let path = format!("{}?fieldManager={}", kind.path(namespace, name), managers::UP);
-        let what = || format!("change {}", kind.words(namespace, name));
-        self.request::<IgnoredAny>(&Query::new(Verb::Merge, &path, bytes(change)), what).await.map(drop)
+        let what = || format!("change {}", kind.display_name(namespace, name));
+        self.request::<IgnoredAny>(&ApiRequest::new(Verb::Merge, &path, bytes(change)), what).await.map(drop)
     }
 
-    /// Deletes an object exactly as it was seen: of that UID and resource version. An object that was seen
-    /// without them counts as changed, since a precondition of null is none.
+    /// Deletes an object if it still has the UID and resource version with which it was read. An object
+    /// without them counts as changed: a precondition of null would match any object.
     pub(super) async fn delete(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: &str,
         seen: &ObjectMeta,
-    ) -> Result<Deletion, UpError> {
+    ) -> Result<Deletion, InstallError> {
         let (Some(uid), Some(version)) = (&seen.uid, &seen.resource_version) else {
             return Ok(Deletion::Changed);
         };
@@ -368,58 +269,14 @@ impl Cluster {
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid, "resourceVersion": version},
         });
-        let what = || format!("delete {}", kind.words(namespace, name));
+        let what = || format!("delete {}", kind.display_name(namespace, name));
         let path = kind.path(namespace, name);
-        match self.request::<IgnoredAny>(&Query::new(Verb::Delete, &path, bytes(&options)), what).await {
+        match self.request::<IgnoredAny>(&ApiRequest::new(Verb::Delete, &path, bytes(&options)), what).await {
             Ok(_) => Ok(Deletion::Deleted),
             Err(error) if error.is_missing() => Ok(Deletion::Missing),
             Err(error) if error.is_conflict() => Ok(Deletion::Changed),
             Err(error) => Err(error),
         }
-    }
-
-    async fn request<T: DeserializeOwned>(
-        &self,
-        query: &Query<'_>,
-        what: impl Fn() -> String,
-    ) -> Result<T, UpError> {
-        let text = self.send(query, &what).await?;
-        let decoded = serde_json::from_str(&text).and_then(|Sparse(value)| T::deserialize(&value));
-        decoded.map_err(|error| UpError::api(what(), &kube::Error::SerdeError(error), &self.place))
-    }
-
-    /// Sends a request until it is answered, or refused for good; returns the text of the answer.
-    async fn send(&self, query: &Query<'_>, what: impl Fn() -> String) -> Result<String, UpError> {
-        let began = Instant::now();
-        let mut pause = LONGEST_PAUSE / 8;
-        loop {
-            let error = match self.answer(query.build()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => UpError::api(what(), &error, &self.place),
-            };
-            let Some(code) = error.code().filter(|code| is_passing(*code)) else { return Err(error) };
-            if began.elapsed() + pause > self.patience {
-                return Err(error);
-            }
-            (self.notice)(&format!(
-                "waiting: {} answers {code}, asking again for up to {} s",
-                self.place,
-                self.patience.as_secs()
-            ));
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Waits for an answer, and says so when it takes long.
-    async fn answer(&self, request: Request<Vec<u8>>) -> Result<String, kube::Error> {
-        // As text: the client's own decoder logs all of what it cannot decode.
-        let mut answer = std::pin::pin!(self.client.request_text(request));
-        if let Ok(answer) = timeout(SILENCE, &mut answer).await {
-            return answer;
-        }
-        (self.notice)(&format!("waiting: no answer from {} yet", self.place));
-        answer.await
     }
 }
 

@@ -1,7 +1,7 @@
-//! Check: whether generation zero can be raised here, and what will be left out. Changes nothing.
+//! Checks before an installation: what prevents generation 0, and which nodes it leaves out. Changes nothing.
 //!
-//! `observe` asks the API server, all else is pure: one finding per question, each with what to do. Called by the command
-//! line, for `check` and before anything else by `up`.
+//! `observe` reads the cluster; the rest is pure and returns findings with advice. The command line calls
+//! this for `check`, and as the first step of `up`.
 
 mod carriers;
 mod nodes;
@@ -12,62 +12,49 @@ mod ports;
 mod rights;
 
 use kube::ResourceExt as _;
-use observe::Observed;
+use observe::ObservedCluster;
 use serde::Serialize;
 
+use super::InstallRequest;
 use super::api::Cluster;
-use super::error::UpError;
-use super::{Shipment, Wishes};
+use super::error::InstallError;
 use crate::api::names::RESOURCE;
 use crate::crd::{OLDEST_KUBERNETES, Quinistry};
 
-/// Missing rights named in a line.
-const NAMED_RIGHTS: usize = 3;
+/// Number of missing permissions that the text names; the details have all.
+const MAX_NAMED_PERMISSIONS: usize = 3;
 
-/// What is looked at first, whatever one may do.
-const SERVER: &str = "API server";
+/// Subject of the finding about the API server, which needs no permissions.
+const API_SERVER_SUBJECT: &str = "API server";
 
-/// How a question is answered.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// Nothing prevents the installation.
     Ok,
-    /// It will work, but not for everything or not as it is.
+    /// The installation works with a limit that the text names.
     Note,
-    /// It cannot work.
+    /// The installation cannot work.
     Fail,
 }
 
-/// An answer.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How.
+pub struct PreflightFinding {
+    /// Severity.
     pub level: Level,
-    /// What was looked at, in a word or two.
+    /// Subject of the check, in one or two words.
     pub subject: &'static str,
-    /// What was found, and what to do.
+    /// Observation and advice.
     pub text: String,
-    /// All of what the text names in part.
+    /// Complete list of what the text names in part.
     pub details: Vec<String>,
 }
 
-/// What is asked about.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// Where the resource is, or will be.
-    pub namespace: &'a str,
-    /// What a person wishes.
-    pub wishes: &'a Wishes,
-    /// What will be shipped.
-    pub shipment: &'a Shipment,
-    /// Whether an older version may replace a newer one.
-    pub downgrade: bool,
-}
+// === impl PreflightFinding ===
 
-// === impl Finding ===
-
-impl Finding {
+impl PreflightFinding {
     fn new(level: Level, subject: &'static str, text: impl Into<String>) -> Self {
         Self { level, subject, text: text.into(), details: Vec::new() }
     }
@@ -85,60 +72,71 @@ impl Finding {
     }
 }
 
-/// All findings, in the order in which they matter. (Client required.)
-pub async fn check(cluster: &Cluster, question: &Question<'_>) -> Result<Vec<Finding>, UpError> {
-    let observed = observe::observe(cluster, question).await?;
-    Ok(findings(&observed, question))
+/// Runs all checks and returns the findings, the most important first. (Client required.)
+pub async fn check(
+    cluster: &Cluster,
+    request: &InstallRequest<'_>,
+    allows_downgrade: bool,
+) -> Result<Vec<PreflightFinding>, InstallError> {
+    let observed = observe::observe(cluster, request.namespace).await?;
+    Ok(findings(&observed, request, allows_downgrade))
 }
 
-fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
-    let before = own(observed, question.namespace);
-    let mut all = vec![Finding::ok("cluster", observed.place.as_str()), version(&observed.version)];
-    all.extend([rights(observed), resource(observed, question)]);
+fn findings(
+    observed: &ObservedCluster,
+    request: &InstallRequest<'_>,
+    allows_downgrade: bool,
+) -> Vec<PreflightFinding> {
+    let before = current_resource(observed, request.namespace);
+    let mut all =
+        vec![PreflightFinding::ok("cluster", observed.cluster.as_str()), version(&observed.version)];
+    all.extend([rights(observed), resource(observed, request)]);
     all.extend(objects::ownership(observed));
-    all.extend(objects::versions(observed, question));
-    all.extend(operators::findings(observed, question));
-    all.push(pod_security(observed, question.namespace));
+    all.extend(objects::versions(observed, request, allows_downgrade));
+    all.extend(operators::findings(observed, request));
+    all.push(pod_security(observed, request.namespace));
     if !observed.missing.iter().any(|right| right.verb == "list" && right.resource == "nodes") {
-        all.extend(nodes::findings(&observed.nodes, question.shipment.architecture));
+        all.extend(nodes::findings(&observed.nodes, request.payload.architecture));
     }
-    all.extend(carriers::findings(observed, question, before));
+    all.extend(carriers::findings(observed, request, before));
     all.push(pulls(observed));
-    all.extend(ports::findings(observed, question, before));
+    all.extend(ports::findings(observed, request, before));
     if !observed.missing.is_empty() {
-        // What could not be read looks as if it were in order.
-        all.retain(|finding| finding.level != Level::Ok || matches!(finding.subject, SERVER | "cluster"));
+        // Without permissions a check may have read nothing, so its `Ok` proves nothing.
+        all.retain(|finding| {
+            finding.level != Level::Ok || matches!(finding.subject, API_SERVER_SUBJECT | "cluster")
+        });
     }
     all
 }
 
-/// The resource that is there already.
-fn own<'a>(observed: &'a Observed, namespace: &str) -> Option<&'a Quinistry> {
+/// Returns the existing resource of this installation.
+fn current_resource<'a>(observed: &'a ObservedCluster, namespace: &str) -> Option<&'a Quinistry> {
     let mut resources = observed.resources.iter();
     resources.find(|one| one.name_any() == RESOURCE && one.namespace().as_deref() == Some(namespace))
 }
 
-fn version(version: &(String, String)) -> Finding {
-    // Some add a plus to what they have changed.
+fn version(version: &(String, String)) -> PreflightFinding {
+    // Some vendors append a plus.
     let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
     let (major, minor) = (number(&version.0), number(&version.1));
-    let told = format!("Kubernetes {}.{}", version.0, version.1);
+    let version = format!("Kubernetes {}.{}", version.0, version.1);
     let (oldest_major, oldest_minor) = OLDEST_KUBERNETES;
     if (major, minor) >= OLDEST_KUBERNETES {
-        Finding::ok(SERVER, told)
+        PreflightFinding::ok(API_SERVER_SUBJECT, version)
     } else {
-        let text = format!("{told} is too old: {oldest_major}.{oldest_minor} or newer is needed");
-        Finding::fail(SERVER, text)
+        let text = format!("{version} is too old: {oldest_major}.{oldest_minor} or newer is needed");
+        PreflightFinding::fail(API_SERVER_SUBJECT, text)
     }
 }
 
-fn rights(observed: &Observed) -> Finding {
+fn rights(observed: &ObservedCluster) -> PreflightFinding {
     let who = if observed.user.is_empty() { "you" } else { &observed.user };
     if observed.missing.is_empty() {
-        return Finding::ok("rights", format!("{who} may do all of it"));
+        return PreflightFinding::ok("rights", format!("{who} may do all of it"));
     }
-    let all = rights::words(&observed.missing);
-    let named = &all[..all.len().min(NAMED_RIGHTS)];
+    let all = rights::summaries(&observed.missing);
+    let named = &all[..all.len().min(MAX_NAMED_PERMISSIONS)];
     let more = all.len() - named.len();
     let more = if more == 0 {
         String::new()
@@ -149,40 +147,46 @@ fn rights(observed: &Observed) -> Finding {
         "{who} may not {}{more}; ask for these rights, or for the role cluster-admin",
         named.join(", ")
     );
-    Finding { details: all, ..Finding::fail("rights", text) }
+    PreflightFinding { details: all, ..PreflightFinding::fail("rights", text) }
 }
 
-fn resource(observed: &Observed, question: &Question<'_>) -> Finding {
-    let namespace = question.namespace;
-    let before = own(observed, namespace);
-    if let Some(text) = question.wishes.contradiction(before) {
-        return Finding::fail("resource", text);
+fn resource(observed: &ObservedCluster, request: &InstallRequest<'_>) -> PreflightFinding {
+    let namespace = request.namespace;
+    let before = current_resource(observed, namespace);
+    if let Some(text) = request.options.contradiction(before) {
+        return PreflightFinding::fail("resource", text);
     }
     let Some(before) = before else {
-        return Finding::ok("resource", format!("{namespace}/{RESOURCE} will be made"));
+        return PreflightFinding::ok("resource", format!("{namespace}/{RESOURCE} will be made"));
     };
-    let new = question.shipment.digest.as_str();
+    let new = request.payload.digest.as_str();
     if before.spec.digest.as_deref() == Some(new) {
-        Finding::ok("resource", format!("{namespace}/{RESOURCE} is there, with this executable"))
+        PreflightFinding::ok("resource", format!("{namespace}/{RESOURCE} is there, with this executable"))
     } else {
         let old = before.spec.digest.as_deref().unwrap_or("another digest");
-        Finding::ok("resource", format!("{namespace}/{RESOURCE} is there, and goes from {old} to {new}"))
+        PreflightFinding::ok(
+            "resource",
+            format!("{namespace}/{RESOURCE} is there, and goes from {old} to {new}"),
+        )
     }
 }
 
-fn pod_security(observed: &Observed, namespace: &str) -> Finding {
+fn pod_security(observed: &ObservedCluster, namespace: &str) -> PreflightFinding {
     let Some(level) = &observed.level else {
-        return Finding::ok("Pod Security", format!("namespace {namespace} will be made, as privileged"));
+        return PreflightFinding::ok(
+            "Pod Security",
+            format!("namespace {namespace} will be made, as privileged"),
+        );
     };
     match level.as_str() {
-        "privileged" => Finding::ok("Pod Security", format!("namespace {namespace} is privileged")),
-        "" => Finding::note(
+        "privileged" => PreflightFinding::ok("Pod Security", format!("namespace {namespace} is privileged")),
+        "" => PreflightFinding::note(
             "Pod Security",
             format!(
                 "namespace {namespace} enforces the cluster's default level; `up` labels it privileged, for host ports"
             ),
         ),
-        level => Finding::note(
+        level => PreflightFinding::note(
             "Pod Security",
             format!(
                 "namespace {namespace} enforces {level}, which forbids host ports; `up` labels it privileged. Name another \
@@ -192,15 +196,15 @@ fn pod_security(observed: &Observed, namespace: &str) -> Finding {
     }
 }
 
-fn pulls(observed: &Observed) -> Finding {
+fn pulls(observed: &ObservedCluster) -> PreflightFinding {
     match &observed.policy {
-        Ok(policy) if policy == "Always" => Finding::fail(
+        Ok(policy) if policy == "Always" => PreflightFinding::fail(
             "admission",
             "a plugin turns every pull policy into Always (AlwaysPullImages), so that no image that is there already can \
              be used; except the namespace from it",
         ),
-        Ok(_) => Finding::ok("admission", "images that are there already may be used"),
-        Err(why) => Finding::note(
+        Ok(_) => PreflightFinding::ok("admission", "images that are there already may be used"),
+        Err(why) => PreflightFinding::note(
             "admission",
             format!("whether images that are there may be used is not known: {why}"),
         ),

@@ -1,39 +1,39 @@
-//! What can go wrong, and what to do about it.
+//! Errors of the installer.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cluster_identity::ClusterIdentity;
 use super::explain::explain;
-use super::place::Place;
 use crate::api::errors::refusal_code;
 
-/// Why something could not be raised, looked at or removed.
+/// Reason why an installation, a check, a status or a removal failed.
 #[derive(Debug, thiserror::Error)]
-pub enum UpError {
-    /// No cluster is named, or not in a way that is understood.
-    // kube tells its causes by itself, and then again as sources; once is enough.
+pub enum InstallError {
+    /// The kubeconfig is missing or invalid, or names no cluster.
+    // As text and not as a source: kube's messages repeat those of their sources.
     #[error("failed to find a cluster: {0}; name one with --kubeconfig, --context or KUBECONFIG")]
     Cluster(String),
     /// The credentials that the kubeconfig names cannot be obtained.
     #[error("failed to log in to the cluster: {0}")]
     Credentials(String),
-    /// The API server could not be asked, or refused.
+    /// A request to the API server failed.
     #[error("failed to {what}: {why}")]
     Api {
-        /// What was being done, to what.
+        /// Operation and object, as in `read Pod a/b`.
         what: String,
-        /// In the API server's words, if it answered.
+        /// Reason: the API server's message, or why there is no answer.
         why: String,
-        /// HTTP status of its answer; `None` if it did not answer.
+        /// HTTP status of the answer; `None` without an answer.
         code: Option<u16>,
     },
-    /// The file to ship.
+    /// The file given with `--binary` cannot be shipped.
     #[error("{path} cannot be shipped: {why}")]
     Binary {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// Fault of the file, and advice.
         why: String,
     },
     /// The running executable cannot be shipped.
@@ -42,30 +42,30 @@ pub enum UpError {
     /// The executable could not be read.
     #[error("failed to read the executable")]
     Read(#[from] io::Error),
-    /// What is asked for contradicts what is there.
+    /// The request contradicts the state of the cluster.
     #[error("{0}")]
     Refused(String),
     /// Generation 0 could not be raised.
     #[error("failed to raise generation 0")]
     Zero(#[from] crate::operator::OperatorError),
-    /// It took too long.
+    /// A time limit has passed.
     #[error("{what} after {} seconds: {why}", after.as_secs())]
     Timeout {
-        /// What is not there yet.
+        /// State that was not reached.
         what: String,
-        /// How long was waited.
+        /// The time limit.
         after: Duration,
-        /// What is in the way, and what to do.
+        /// The obstacle, and advice.
         why: String,
     },
 }
 
-// === impl UpError ===
+// === impl InstallError ===
 
-impl UpError {
-    /// Creates the error of a request to that place.
-    pub(super) fn api(what: impl Into<String>, error: &kube::Error, place: &Place) -> Self {
-        Self::Api { what: what.into(), why: explain(error, place), code: refusal_code(error) }
+impl InstallError {
+    /// Creates the error of a request to a cluster.
+    pub(super) fn api(what: impl Into<String>, error: &kube::Error, identity: &ClusterIdentity) -> Self {
+        Self::Api { what: what.into(), why: explain(error, identity), code: refusal_code(error) }
     }
 
     /// Returns the HTTP status with which the API server refused a request; `None` if it did not answer.
@@ -76,12 +76,12 @@ impl UpError {
         }
     }
 
-    /// Returns true if another writer was quicker, so that looking again will tell.
+    /// Returns true if another writer was faster, so that the caller should read the object again.
     pub(super) fn is_conflict(&self) -> bool {
         self.code() == Some(409)
     }
 
-    /// Returns true if the object, its kind or its namespace is not there.
+    /// Returns true if the object, its kind or its namespace does not exist.
     pub(super) fn is_missing(&self) -> bool {
         self.code() == Some(404)
     }

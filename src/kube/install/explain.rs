@@ -1,18 +1,18 @@
-//! Explain: a failed request in one sentence, with what to do about it. Pure.
+//! Explanations of failed requests: one sentence with the reason and advice. Pure.
 
 use std::error::Error;
 
-use super::place::{Place, plugin_failure};
+use super::cluster_identity::{ClusterIdentity, plugin_failure};
 use crate::api::errors::is_passing;
 use crate::one_line::{cut, with_causes};
 
 /// Returns why a request failed, on one line.
-pub(super) fn explain(error: &kube::Error, place: &Place) -> String {
+pub(super) fn explain(error: &kube::Error, identity: &ClusterIdentity) -> String {
     cut(&match error {
         kube::Error::Api(status) => refused(status.code, &status.message),
         kube::Error::SerdeError(error) => format!("the API server answers with something else: {error}"),
-        kube::Error::Auth(auth) => plugin_failure(auth, place).unwrap_or_else(|| with_causes(auth)),
-        other => unanswered(other, place),
+        kube::Error::Auth(auth) => plugin_failure(auth, identity).unwrap_or_else(|| with_causes(auth)),
+        other => unanswered(other, identity),
     })
 }
 
@@ -30,19 +30,19 @@ fn refused(code: u16, message: &str) -> String {
     }
 }
 
-/// Explains a request without an answer: TLS, then anything below.
-fn unanswered(error: &kube::Error, place: &Place) -> String {
+/// Explains a request without an answer: failures of TLS first, then of the connection.
+fn unanswered(error: &kube::Error, identity: &ClusterIdentity) -> String {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(cause) = next {
         if let Some(auth) = cause.downcast_ref::<kube::client::AuthError>()
-            && let Some(why) = plugin_failure(auth, place)
+            && let Some(why) = plugin_failure(auth, identity)
         {
             return why;
         }
         next = cause.source();
     }
     let text = with_causes(error);
-    let server = &place.server;
+    let server = &identity.server;
     if let Some((_, detail)) = text.split_once("invalid peer certificate: ") {
         return format!(
             "the certificate of the API server {server} cannot be trusted: {}",
@@ -91,17 +91,17 @@ mod tests {
 
     use super::*;
 
-    fn place() -> Place {
-        Place { server: "https://192.0.2.1:6443".into(), ..Place::default() }
+    fn identity() -> ClusterIdentity {
+        ClusterIdentity { server: "https://192.0.2.1:6443".into(), ..ClusterIdentity::default() }
     }
 
     fn of_service(words: &str) -> String {
-        explain(&kube::Error::Service(io::Error::other(words.to_owned()).into()), &place())
+        explain(&kube::Error::Service(io::Error::other(words.to_owned()).into()), &identity())
     }
 
     fn of_status(code: u16, message: &str) -> String {
         let status = Status::failure(message, "reason").with_code(code).boxed();
-        explain(&kube::Error::Api(status), &place())
+        explain(&kube::Error::Api(status), &identity())
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The objects around the resource: namespaces, rights, and the operator. Pure JSON.
+//! Manifests of an installation: namespaces, permissions and the operator, as JSON. Pure.
 //!
-//! The operator is as the Helm chart makes it, with an election, but comes from generation 0 and goes wherever that
-//! serves; `tests/up.rs` holds its Deployment to the chart's. It has a namespace of its own: the generations need one in
-//! which everything is allowed, as host ports are, and the operator's allows as little as can be.
+//! The operator's Deployment is that of the Helm chart, to which `tests/up.rs` holds it, with leader
+//! election. Its image comes from generation 0, and it can run on every node where that serves. The operator
+//! has a namespace of its own at the level `restricted`; the generations need `privileged` for host ports.
 
 mod rights;
 
@@ -20,25 +20,26 @@ use crate::seed::carrier;
 
 pub use rights::{Rule, cluster_rules, lease_rules, namespaced_rules};
 
-/// How long an operator stays on a node that is silent. Shorter than the usual five minutes: the others wait for it.
-const PATIENCE: i64 = 10;
+/// Seconds for which the operator's pod stays on a node whose kubelet is silent. Shorter than Kubernetes'
+/// default of five minutes: no generation advances without the operator.
+const SILENT_NODE_SECONDS: i64 = 10;
 
-/// What of it all differs from cluster to cluster.
+/// Parameters of the operator's Deployment.
 #[derive(Clone, Debug)]
-pub struct Place<'a> {
-    /// Where the resource is.
+pub struct OperatorParameters<'a> {
+    /// Namespace of the resource.
     pub namespace: &'a str,
-    /// The processor of the nodes, in Kubernetes' words.
+    /// Architecture of the nodes, as in the label `kubernetes.io/arch`.
     pub architecture: &'a str,
     /// Host port of generation 0.
     pub port: i32,
-    /// What it serves.
+    /// Manifest digest that generation 0 serves.
     pub digest: &'a Digest,
-    /// Version of the executable, if it is known.
+    /// Version of the executable, if known.
     pub version: Option<&'a str>,
 }
 
-/// The labels of everything, by which it is found again.
+/// Returns the labels by which `up` and `down` find their objects.
 fn labels(namespace: &str) -> Value {
     json!({
         APP_NAME: APP,
@@ -48,7 +49,8 @@ fn labels(namespace: &str) -> Value {
     })
 }
 
-/// What finds the operator's pod. Immutable in a Deployment, so nothing here may change.
+/// Returns the selector of the operator's pods. Selectors of Deployments are immutable, so this must never
+/// change.
 fn selector(namespace: &str) -> Value {
     json!({
         APP_NAME: APP,
@@ -57,7 +59,7 @@ fn selector(namespace: &str) -> Value {
     })
 }
 
-/// A namespace with its level of Pod Security; with the label by which it may be removed again, if it is new.
+/// Returns a namespace with its level of Pod Security. A new one gets the label that lets `down` delete it.
 #[must_use]
 pub fn namespace(name: &str, level: &str, new: bool) -> Value {
     let mut labels = json!({POD_SECURITY_ENFORCE: level});
@@ -67,55 +69,55 @@ pub fn namespace(name: &str, level: &str, new: bool) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
-/// Both namespaces, with their levels.
+/// Returns both namespaces with their levels of Pod Security.
 #[must_use]
 pub fn namespaces(namespace: &str) -> [(String, &'static str); 2] {
     [(namespace.into(), "privileged"), (operator_namespace(namespace), "restricted")]
 }
 
-/// The operator's account and rights.
+/// Returns the operator's account, roles and bindings.
 #[must_use]
 pub fn rights(namespace: &str) -> Vec<Value> {
-    let place = operator_namespace(namespace);
-    let wide = cluster_wide(namespace);
+    let home = operator_namespace(namespace);
+    let cluster_wide_name = cluster_wide(namespace);
     let lease = format!("{OPERATOR}-lease");
-    let object = |version: &str, kind: &str, name: &str, place: Option<&str>| {
+    let object = |version: &str, kind: &str, name: &str, at: Option<&str>| {
         let mut metadata = json!({"name": name, "labels": labels(namespace)});
-        if let Some(place) = place {
-            metadata["namespace"] = place.into();
+        if let Some(namespace) = at {
+            metadata["namespace"] = namespace.into();
         }
         json!({"apiVersion": version, "kind": kind, "metadata": metadata})
     };
     let rbac = "rbac.authorization.k8s.io/v1";
-    let role = |kind: &str, name: &str, place: Option<&str>, rules: &[Rule]| {
-        let mut role = object(rbac, kind, name, place);
+    let role = |kind: &str, name: &str, at: Option<&str>, rules: &[Rule]| {
+        let mut role = object(rbac, kind, name, at);
         role["rules"] = rules.iter().map(Rule::to_json).collect();
         role
     };
     let binding = |kind: &str, name: &str, at: Option<&str>| {
         let mut binding = object(rbac, &format!("{kind}Binding"), name, at);
         binding["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
-        binding["subjects"] = json!([{"kind": "ServiceAccount", "name": OPERATOR, "namespace": place}]);
+        binding["subjects"] = json!([{"kind": "ServiceAccount", "name": OPERATOR, "namespace": home}]);
         binding
     };
-    let mut account = object("v1", "ServiceAccount", OPERATOR, Some(&place));
-    // The operator's pod asks for a token itself; nothing else that runs under this account gets one.
+    let mut account = object("v1", "ServiceAccount", OPERATOR, Some(&home));
+    // The operator's pod requests its token explicitly; other pods under this account get none.
     account["automountServiceAccountToken"] = false.into();
     vec![
         account,
         role("Role", OPERATOR, Some(namespace), &namespaced_rules()),
         binding("Role", OPERATOR, Some(namespace)),
-        role("ClusterRole", &wide, None, &cluster_rules()),
-        binding("ClusterRole", &wide, None),
-        role("Role", &lease, Some(&place), &lease_rules()),
-        binding("Role", &lease, Some(&place)),
+        role("ClusterRole", &cluster_wide_name, None, &cluster_rules()),
+        binding("ClusterRole", &cluster_wide_name, None),
+        role("Role", &lease, Some(&home), &lease_rules()),
+        binding("Role", &lease, Some(&home)),
     ]
 }
 
-/// The operator. It comes from generation 0 as generation 1 does, so it starts wherever that serves.
+/// Returns the operator's Deployment. Its image comes from generation 0, as generation 1's does.
 #[must_use]
-pub fn operator(place: &Place<'_>) -> Value {
-    let namespace = place.namespace;
+pub fn operator(parameters: &OperatorParameters<'_>) -> Value {
+    let namespace = parameters.namespace;
     let probe = |path: &str, period: i32, failures: i32| {
         json!({
             "httpGet": {"path": path, "port": "metrics"},
@@ -124,7 +126,7 @@ pub fn operator(place: &Place<'_>) -> Value {
     };
     let container = json!({
         "name": "operator",
-        "image": format!("localhost:{}/{REPOSITORY}@{}", place.port, place.digest),
+        "image": format!("localhost:{}/{REPOSITORY}@{}", parameters.port, parameters.digest),
         "imagePullPolicy": "IfNotPresent",
         "args": [
             "operator",
@@ -134,12 +136,12 @@ pub fn operator(place: &Place<'_>) -> Value {
             "--hand-over",
         ],
         "env": [
-            // How it is named in Events and in the Lease.
+            // The operator's name in Events and in the Lease.
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "RUST_LOG", "value": "info"},
         ],
         "ports": [{"name": "metrics", "containerPort": 8081}],
-        // Alive does not depend on the API server: restarting would not bring that one back.
+        // Liveness does not depend on the API server: a restart would not repair it.
         "livenessProbe": probe("/healthz", 10, 6),
         "readinessProbe": probe("/readyz", 1, 3),
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
@@ -158,15 +160,15 @@ pub fn operator(place: &Place<'_>) -> Value {
             "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "nodeSelector": {NODE_OS: "linux", NODE_ARCHITECTURE: place.architecture},
+        "nodeSelector": {NODE_OS: "linux", NODE_ARCHITECTURE: parameters.architecture},
         "tolerations": tolerations(),
         "affinity": affinity(namespace),
         "containers": [container],
     });
     let mut metadata =
         json!({"name": OPERATOR, "namespace": operator_namespace(namespace), "labels": labels(namespace)});
-    if let Some(version) = place.version {
-        // Not in the template, which would restart the operator for nothing.
+    if let Some(version) = parameters.version {
+        // Not in the template, where a new version would restart the operator.
         metadata["annotations"] = json!({VERSION: version});
     }
     json!({
@@ -176,7 +178,7 @@ pub fn operator(place: &Place<'_>) -> Value {
         "spec": {
             "replicas": 1,
             "revisionHistoryLimit": 2,
-            // The next one may stand by already: it leads when the last one has given the Lease back.
+            // The next pod can start before the last one ends: it leads once the Lease is released.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": selector(namespace)},
             "template": {"metadata": {"labels": selector(namespace)}, "spec": pod},
@@ -184,16 +186,16 @@ pub fn operator(place: &Place<'_>) -> Value {
     })
 }
 
-/// Any node will do, whatever it is kept for, but one that is silent is left soon. What is kept off by `NoExecute` is
-/// named one by one: a toleration of all of them would hold for silent nodes too, and for ever.
+/// Returns tolerations for nodes of any purpose, with a short limit on silent nodes. `NoExecute` taints are
+/// named one by one: a toleration of all would hold on silent nodes without a limit.
 fn tolerations() -> Value {
     let mut all = vec![json!({"operator": "Exists", "effect": "NoSchedule"})];
     for key in [taints::NOT_READY, taints::UNREACHABLE] {
         all.push(json!({
-            "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": PATIENCE,
+            "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SILENT_NODE_SECONDS,
         }));
     }
-    // Control planes of kubeadm, k3s and RKE2.
+    // Taints of control planes of kubeadm, k3s and RKE2.
     for key in ["CriticalAddonsOnly", "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/etcd"]
     {
         all.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute"}));
@@ -201,8 +203,8 @@ fn tolerations() -> Value {
     all.into()
 }
 
-/// Where there is a generation 0; and not where the last operator was, if there is another node: tolerating what keeps
-/// pods off a silent node, the next one could be sent there again.
+/// Returns an affinity for nodes with a generation 0, preferably not the last operator's node: its taints are
+/// tolerated, so the scheduler could choose a silent node again.
 fn affinity(namespace: &str) -> Value {
     json!({
         "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
@@ -224,7 +226,7 @@ mod tests {
 
     fn deployment() -> Value {
         let digest = Digest::sha256(b"");
-        operator(&Place {
+        operator(&OperatorParameters {
             namespace: "pantry",
             architecture: "arm64",
             port: 6999,
@@ -253,8 +255,8 @@ mod tests {
         let container = deployment()["spec"]["template"]["spec"]["containers"][0].clone();
         let digest = Digest::sha256(b"");
         assert_eq!(container["image"], format!("localhost:6999/quinistry@{digest}"));
-        let place = &deployment()["spec"]["template"]["spec"]["nodeSelector"];
-        assert_eq!(place["kubernetes.io/arch"], "arm64");
+        let selector = &deployment()["spec"]["template"]["spec"]["nodeSelector"];
+        assert_eq!(selector["kubernetes.io/arch"], "arm64");
     }
 
     #[test]
@@ -267,7 +269,7 @@ mod tests {
             let tolerations = tolerations();
             let matching: Vec<_> = tolerations.as_array().unwrap().iter().filter(fits).collect();
             assert_eq!(matching.len(), 1, "one more could hold for ever: {matching:?}");
-            assert_eq!(matching[0]["tolerationSeconds"], PATIENCE);
+            assert_eq!(matching[0]["tolerationSeconds"], SILENT_NODE_SECONDS);
         }
     }
 
@@ -279,10 +281,13 @@ mod tests {
             let labels = &object["metadata"]["labels"];
             assert_eq!(labels[APP_MANAGED_BY], managers::UP, "{object}");
             assert_eq!(labels["app.kubernetes.io/instance"], "pantry");
-            assert!(super::super::api::Kind::of(object).is_some());
+            assert!(super::super::api::ResourceKind::of(object).is_some());
         }
-        let wide: Vec<_> = all.iter().filter(|one| one["metadata"]["namespace"].is_null()).collect();
-        assert!(wide.len() == 2 && wide.iter().all(|one| one["metadata"]["name"] == "quinistry:pantry"));
+        let cluster_wide: Vec<_> = all.iter().filter(|one| one["metadata"]["namespace"].is_null()).collect();
+        assert!(
+            cluster_wide.len() == 2
+                && cluster_wide.iter().all(|one| one["metadata"]["name"] == "quinistry:pantry")
+        );
     }
 
     #[test]

@@ -1,32 +1,31 @@
-//! Operators: which ones look after a namespace, and whether the one that claims a resource is alive.
-//! Everything but [`list`] and [`claim`] is pure.
+//! Operators of the cluster: which namespaces they watch, and whether the one that writes a status is alive.
+//! Pure, except for [`list`], [`claim`] and [`lease`].
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::api::{Cluster, DEPLOYMENT, LEASE};
-use super::error::UpError;
+use super::error::InstallError;
 use crate::api::names::annotations::HELM_RELEASE;
 use crate::api::names::{APP, CLAIM, OPERATOR, labels, operator_namespace};
 use crate::operator::naming;
 
-/// Time beyond its duration that a Lease may be silent before its holder counts as gone: clocks differ a
-/// little.
-const GRACE: SignedDuration = SignedDuration::from_secs(5);
+/// Time after a Lease's expiry at which its holder counts as gone: clocks differ a little.
+const LEASE_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
-/// Duration of a Lease that names none.
-const DEFAULT_DURATION: i64 = 15;
+/// Duration of a Lease without `leaseDurationSeconds`, in seconds.
+const DEFAULT_LEASE_SECONDS: i64 = 15;
 
-/// The Deployment of an operator.
+/// Deployment of an operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Operator {
+pub(super) struct OperatorDeployment {
     pub namespace: String,
     pub name: String,
     /// Helm release that installed it.
     pub release: Option<String>,
     pub arguments: Vec<String>,
-    /// Name of the Lease by which its pods elect one; none without an election.
+    /// Name of the Lease for leader election; `None` without an election.
     pub lease: Option<String>,
     pub replicas: i64,
     pub available: i64,
@@ -35,14 +34,14 @@ pub(super) struct Operator {
 /// State of the operator that writes a resource's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Writer {
-    /// State, as far as it can be told.
+pub struct StatusWriter {
+    /// State, as far as it is known.
     pub state: WriterState,
     /// The observation that shows that the operator is gone; empty otherwise.
     pub message: String,
 }
 
-/// The life signs of an operator.
+/// State of an operator by its life signs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum WriterState {
     /// The operator renews its claim or its Lease, or its Deployment is available.
@@ -54,22 +53,22 @@ pub enum WriterState {
     Unknown,
 }
 
-// === impl Operator ===
+// === impl OperatorDeployment ===
 
-impl Operator {
-    /// Reads a Deployment; nothing if it is no operator of quinistry.
+impl OperatorDeployment {
+    /// Reads a Deployment; `None` if it is not an operator of quinistry.
     fn of(deployment: &Value) -> Option<Self> {
         let metadata = &deployment["metadata"];
         let spec = &deployment["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let containers = spec["template"]["spec"]["containers"].as_array()?;
-        let words = |container: &Value| -> Vec<String> {
+        let arguments_of = |container: &Value| -> Vec<String> {
             let all = ["command", "args"].into_iter().filter_map(|key| container[key].as_array());
             all.flatten().map(&text).collect()
         };
         let is_ours = metadata["labels"][labels::APP_NAME] == APP;
         let (container, arguments) =
-            containers.iter().map(|one| (one, words(one))).find(|(container, words)| {
+            containers.iter().map(|one| (one, arguments_of(one))).find(|(container, words)| {
                 words.iter().any(|word| word == "operator")
                     && (is_ours || is_quinistry(&text(&container["image"])))
             })?;
@@ -90,18 +89,18 @@ impl Operator {
         })
     }
 
-    /// Returns true if the operator looks after the resources of a namespace.
+    /// Returns true if the operator reconciles the resources of a namespace.
     pub(super) fn looks_after(&self, namespace: &str) -> bool {
         naming::looks_after(&self.arguments, namespace)
     }
 
-    /// Returns true if the operator is the one that `up` makes for a namespace.
+    /// Returns true if the operator is the one that `up` installs for a namespace.
     pub(super) fn is_of_up(&self, namespace: &str) -> bool {
         self.name == OPERATOR && self.namespace == operator_namespace(namespace)
     }
 
     /// Formats the operator for a sentence: `operator kitchen/shelf-operator (Helm release shelf)`.
-    pub(super) fn words(&self) -> String {
+    pub(super) fn display_name(&self) -> String {
         let release = self.release.as_ref().map(|release| format!(" (Helm release {release})"));
         format!("operator {}/{}{}", self.namespace, self.name, release.unwrap_or_default())
     }
@@ -122,8 +121,8 @@ pub(super) fn is_fresh(lease: &Value, now: Timestamp) -> bool {
     }
     let renewed = spec["renewTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
     let duration =
-        SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64().unwrap_or(DEFAULT_DURATION));
-    renewed.is_some_and(|renewed| now.duration_since(renewed).abs() <= duration + GRACE)
+        SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64().unwrap_or(DEFAULT_LEASE_SECONDS));
+    renewed.is_some_and(|renewed| now.duration_since(renewed).abs() <= duration + LEASE_GRACE)
 }
 
 /// Returns the holder of a Lease that was not given back.
@@ -131,25 +130,26 @@ pub(super) fn holder(lease: &Value) -> Option<&str> {
     lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty())
 }
 
-/// Judges the writer of the resources of a namespace by three life signs: Deployments of operators that look
-/// after it, the Leases by which their pods elect one (`None` for an operator without election), and the
-/// claim, which a process without a Deployment renews as well, but rarely. The bool of the claim says whether
-/// it is renewed.
+/// Judges the operator that writes the status of resources in a namespace by three life signs: Deployments of
+/// operators for the namespace, the Leases of their elections (`None` for an operator without election), and
+/// the claim. A process without a Deployment renews the claim as well. The bool of the claim is true if it is
+/// renewed.
 pub(super) fn judge(
     claim: Option<(&Value, bool)>,
-    operators: Option<&[(Operator, Option<bool>)]>,
+    operators: Option<&[(OperatorDeployment, Option<bool>)]>,
     namespace: &str,
-) -> Writer {
-    let gone = |message: String| Writer { state: WriterState::Gone, message };
-    let alive = Writer { state: WriterState::Alive, message: String::new() };
+) -> StatusWriter {
+    let gone = |message: String| StatusWriter { state: WriterState::Gone, message };
+    let alive = StatusWriter { state: WriterState::Alive, message: String::new() };
     let claim = claim.and_then(|(claim, is_alive)| Some((claim, holder(claim)?, is_alive)));
     let all: Vec<_> =
         operators.unwrap_or_default().iter().filter(|(one, _)| one.looks_after(namespace)).collect();
-    let is_alive = |(one, lease): &&(Operator, Option<bool>)| one.available > 0 && *lease != Some(false);
-    // The first part of a holder is the namespace of its operator.
-    let place = claim.and_then(|(_, holder, _)| Some(holder.split_once('/')?.0));
+    let is_alive =
+        |(one, lease): &&(OperatorDeployment, Option<bool>)| one.available > 0 && *lease != Some(false);
+    // A holder is named NAMESPACE/NAME after its operator.
+    let holder_namespace = claim.and_then(|(_, holder, _)| Some(holder.split_once('/')?.0));
     let mut of_holder =
-        all.iter().copied().filter(|(one, _)| Some(one.namespace.as_str()) == place).peekable();
+        all.iter().copied().filter(|(one, _)| Some(one.namespace.as_str()) == holder_namespace).peekable();
     if of_holder.peek().is_some() {
         if of_holder.any(|one| is_alive(&one)) {
             return alive;
@@ -164,38 +164,46 @@ pub(super) fn judge(
         }
     }
     if operators.is_none() {
-        return Writer::default();
+        return StatusWriter::default();
     }
     if claim.is_none_or(|(.., is_renewed)| !is_renewed) && all.iter().any(is_alive) {
         return alive;
     }
-    gone(match all.iter().find(|(one, _)| place.is_none_or(|place| one.namespace == place)).or(all.first()) {
+    let suspect = all
+        .iter()
+        .find(|(one, _)| holder_namespace.is_none_or(|namespace| one.namespace == namespace))
+        .or(all.first());
+    gone(match suspect {
         None => format!("no operator looks after namespace {namespace}"),
-        Some((one, _)) if one.replicas == 0 => format!("{} is scaled to 0 replicas", one.words()),
-        Some((one, _)) if one.available == 0 => format!("{} has no available pod", one.words()),
-        Some((one, _)) => format!("{} does not renew its Lease", one.words()),
+        Some((one, _)) if one.replicas == 0 => format!("{} is scaled to 0 replicas", one.display_name()),
+        Some((one, _)) if one.available == 0 => format!("{} has no available pod", one.display_name()),
+        Some((one, _)) => format!("{} does not renew its Lease", one.display_name()),
     })
 }
 
-/// Lists the operators of the cluster; nothing if that is not allowed. (Client required.)
-pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<Operator>>, UpError> {
-    // A Deployment of a chart has this label as well as that of `up`.
+/// Lists the operators of the cluster; `None` without the permission. (Client required.)
+pub(super) async fn list(cluster: &Cluster) -> Result<Option<Vec<OperatorDeployment>>, InstallError> {
+    // Deployments of the chart and of `up` have this label.
     let selector = format!("{}=operator", labels::APP_COMPONENT);
     match cluster.list::<Value>(DEPLOYMENT, "", &selector).await {
-        Ok(all) => Ok(Some(all.iter().filter_map(Operator::of).collect())),
+        Ok(all) => Ok(Some(all.iter().filter_map(OperatorDeployment::of).collect())),
         Err(error) if error.is_forbidden() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Reads the claim on a namespace's resources; nothing if there is none, or if it may not be read. (Client
+/// Reads the claim on a namespace's resources; `None` without a claim, or without the permission. (Client
 /// required.)
-pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, UpError> {
+pub(super) async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<Value>, InstallError> {
     lease(cluster, namespace, CLAIM).await
 }
 
-/// Reads a Lease; nothing if there is none, or if it may not be read. (Client required.)
-pub(super) async fn lease(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Value>, UpError> {
+/// Reads a Lease; `None` without a Lease, or without the permission. (Client required.)
+pub(super) async fn lease(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Value>, InstallError> {
     match cluster.get(LEASE, namespace, name).await {
         Err(error) if error.is_forbidden() => Ok(None),
         result => result,
@@ -217,8 +225,8 @@ mod tests {
         })
     }
 
-    fn operator(args: &[&str], available: i64) -> Operator {
-        Operator::of(&deployment("quinistry", "a/b:1", args, available)).unwrap()
+    fn operator(args: &[&str], available: i64) -> OperatorDeployment {
+        OperatorDeployment::of(&deployment("quinistry", "a/b:1", args, available)).unwrap()
     }
 
     fn lease(holder: &str, renewed: &str) -> Value {
@@ -227,7 +235,8 @@ mod tests {
 
     #[test]
     fn operators_are_known_by_label_or_image_and_their_command() {
-        let known = |name, image, args: &[&str]| Operator::of(&deployment(name, image, args, 1)).is_some();
+        let known =
+            |name, image, args: &[&str]| OperatorDeployment::of(&deployment(name, image, args, 1)).is_some();
         assert!(known("quinistry", "a/b:1", &["operator"]));
         assert!(known("renamed", "ghcr.io/q/quinistry:1@sha256:a", &["operator"]));
         assert!(known("renamed", "localhost:5000/quinistry", &["operator"]));
@@ -236,7 +245,7 @@ mod tests {
         let one = operator(&["operator", "--namespace=pantry", "--leader-elect", "--lease-name=l"], 1);
         assert_eq!(one.lease.as_deref(), Some("l"));
         assert!(one.looks_after("pantry") && !one.looks_after("cellar") && !one.is_of_up("pantry"));
-        assert_eq!(one.words(), "operator kitchen/shelf-operator (Helm release shelf)");
+        assert_eq!(one.display_name(), "operator kitchen/shelf-operator (Helm release shelf)");
     }
 
     #[test]
@@ -246,41 +255,43 @@ mod tests {
         assert!(!is_fresh(&lease("cook", "2026-01-01T11:59:40.000000Z"), now));
         assert!(!is_fresh(&lease("", "2026-01-01T12:00:00.000000Z"), now));
         let claim = lease("kitchen/l", "2026-01-01T11:00:00.000000Z");
-        let told = |is_renewed, operators: Option<&[(Operator, Option<bool>)]>| {
+        let judged = |is_renewed, operators: Option<&[(OperatorDeployment, Option<bool>)]>| {
             judge(Some((&claim, is_renewed)), operators, "pantry")
         };
-        // A process without a Deployment, or with one that may not be listed.
-        assert_eq!(told(true, None).state, WriterState::Alive);
-        assert_eq!(told(true, Some(&[])).state, WriterState::Alive);
+        // A process without a Deployment, or whose Deployment may not be listed.
+        assert_eq!(judged(true, None).state, WriterState::Alive);
+        assert_eq!(judged(true, Some(&[])).state, WriterState::Alive);
         for operators in [None, Some(&[][..])] {
-            let gone = told(false, operators);
+            let gone = judged(false, operators);
             assert!(
                 gone.message.contains("kitchen/l has not renewed its claim since 2026-01-01T11"),
                 "{gone:?}"
             );
         }
         let operator = |available, is_leading| [(operator(&["operator"], available), is_leading)];
-        assert_eq!(told(true, Some(&operator(0, None))).state, WriterState::Gone);
-        assert_eq!(told(true, Some(&operator(1, Some(false)))).state, WriterState::Gone);
-        assert_eq!(told(false, Some(&operator(1, Some(true)))).state, WriterState::Alive);
+        assert_eq!(judged(true, Some(&operator(0, None))).state, WriterState::Gone);
+        assert_eq!(judged(true, Some(&operator(1, Some(false)))).state, WriterState::Gone);
+        assert_eq!(judged(false, Some(&operator(1, Some(true)))).state, WriterState::Alive);
         // The Deployment of another namespace says nothing about a holder that is alive.
-        let other = [(Operator { namespace: "attic".into(), ..self::operator(&["operator"], 0) }, None)];
-        assert_eq!(told(true, Some(&other)).state, WriterState::Alive);
-        assert_eq!(told(false, Some(&other)).state, WriterState::Gone);
+        let other =
+            [(OperatorDeployment { namespace: "attic".into(), ..self::operator(&["operator"], 0) }, None)];
+        assert_eq!(judged(true, Some(&other)).state, WriterState::Alive);
+        assert_eq!(judged(false, Some(&other)).state, WriterState::Gone);
     }
 
     #[test]
     fn without_a_claim_deployments_and_leases_tell() {
-        let told = |operators: &[(Operator, Option<bool>)]| judge(None, Some(operators), "pantry");
-        assert_eq!(told(&[(operator(&["operator"], 1), None)]).state, WriterState::Alive);
-        assert_eq!(told(&[(operator(&["operator"], 1), Some(true))]).state, WriterState::Alive);
-        assert!(told(&[(operator(&["operator"], 1), Some(false))]).message.contains("does not renew"));
-        assert!(told(&[(operator(&["operator"], 0), None)]).message.contains("no available pod"));
-        assert!(told(&[]).message.contains("no operator looks after namespace pantry"));
+        let judged =
+            |operators: &[(OperatorDeployment, Option<bool>)]| judge(None, Some(operators), "pantry");
+        assert_eq!(judged(&[(operator(&["operator"], 1), None)]).state, WriterState::Alive);
+        assert_eq!(judged(&[(operator(&["operator"], 1), Some(true))]).state, WriterState::Alive);
+        assert!(judged(&[(operator(&["operator"], 1), Some(false))]).message.contains("does not renew"));
+        assert!(judged(&[(operator(&["operator"], 0), None)]).message.contains("no available pod"));
+        assert!(judged(&[]).message.contains("no operator looks after namespace pantry"));
         let elsewhere = [(operator(&["operator", "--namespace=cellar"], 1), None)];
-        assert_eq!(told(&elsewhere).state, WriterState::Gone);
-        let idle = Operator { replicas: 0, ..operator(&["operator"], 0) };
-        assert!(told(&[(idle, None)]).message.contains("scaled to 0"));
+        assert_eq!(judged(&elsewhere).state, WriterState::Gone);
+        let idle = OperatorDeployment { replicas: 0, ..operator(&["operator"], 0) };
+        assert!(judged(&[(idle, None)]).message.contains("scaled to 0"));
         assert_eq!(judge(None, None, "pantry").state, WriterState::Unknown);
     }
 }

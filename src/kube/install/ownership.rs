@@ -1,5 +1,5 @@
-//! Ownership: which objects `up` made, by their metadata. Pure. Used before anything is overwritten or
-//! deleted: a name alone proves nothing, since a chart or an administrator may have chosen the same one.
+//! Ownership of objects by their metadata. Pure. Asked before an object is overwritten or deleted: its name
+//! alone proves nothing, since a chart or an administrator may use the same name.
 
 use kube::core::ObjectMeta;
 
@@ -8,7 +8,7 @@ use crate::api::names::labels::{APP_INSTANCE, APP_MANAGED_BY, NAME, SEED};
 use crate::api::names::{KIND, RESOURCE, managers};
 use crate::api::types::{Metadata as _, Object};
 
-/// Returns why an object that `up` applies by name is not from `up`; nothing if it is.
+/// Returns the reason why an object under a name of `up` is not from `up`; `None` if it is.
 pub(super) fn foreign(meta: &ObjectMeta, namespace: &str) -> Option<String> {
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
@@ -27,7 +27,7 @@ pub(super) fn foreign(meta: &ObjectMeta, namespace: &str) -> Option<String> {
     }
 }
 
-/// Returns why a namespace is not from `up`. Its label is all that `up` leaves there.
+/// Returns the reason why a namespace is not from `up`. `up` marks namespaces by one label only.
 pub(super) fn foreign_namespace(meta: &ObjectMeta) -> Option<String> {
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
@@ -39,13 +39,13 @@ pub(super) fn foreign_namespace(meta: &ObjectMeta) -> Option<String> {
     }
 }
 
-/// Returns why the resource of `up`'s name is not from `up`: a resource made by hand may have this name too.
-/// `seeded`: its specification asks for generation 0.
+/// Returns the reason why the resource is not from `up`: one made by hand may have the same name. `seeded`:
+/// its specification has a seed.
 pub(super) fn foreign_resource(meta: &ObjectMeta, seeded: bool) -> Option<String> {
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
     }
-    let applied = meta.writers().iter().any(|fields| fields.manager.as_deref() == Some(managers::UP));
+    let applied = meta.managed_fields().iter().any(|fields| fields.manager.as_deref() == Some(managers::UP));
     let labelled = meta.label(APP_MANAGED_BY).is_some_and(|manager| manager == managers::UP);
     if applied || labelled || seeded {
         None
@@ -73,7 +73,7 @@ pub(super) fn is_lease(meta: &ObjectMeta, manager: &str) -> bool {
     meta.annotation(HELM_RELEASE).is_none()
         && meta.label(APP_MANAGED_BY).is_none_or(|by| by == managers::UP)
         && meta.owners().is_empty()
-        && meta.writers().iter().any(|fields| fields.manager.as_deref() == Some(manager))
+        && meta.managed_fields().iter().any(|fields| fields.manager.as_deref() == Some(manager))
 }
 
 /// Returns the Helm release that an object is part of.
@@ -81,18 +81,19 @@ pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
     object["metadata"]["annotations"][HELM_RELEASE].as_str()
 }
 
-/// Names the program other than `up` that has a share in the definition, or says that its maker is unknown,
-/// as part of a sentence.
+/// Returns the writer other than `up` that owns fields of the definition, or the fact that the writers are
+/// unknown, as part of a sentence.
 pub(super) fn sharer(definition: &Object) -> Option<String> {
     let meta = &definition.metadata;
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("the Helm release {release} has a share in"));
     }
-    let mut writers = meta.writers().iter().filter(|fields| fields.subresource.is_none()).peekable();
-    if writers.peek().is_none() {
+    let mut managed_fields =
+        meta.managed_fields().iter().filter(|fields| fields.subresource.is_none()).peekable();
+    if managed_fields.peek().is_none() {
         return Some("nothing says that `up` made".into());
     }
-    let other = writers.find(|fields| fields.manager.as_deref() != Some(managers::UP))?;
+    let other = managed_fields.find(|fields| fields.manager.as_deref() != Some(managers::UP))?;
     Some(format!("{} has a share in", other.manager.as_deref().unwrap_or("a writer without a name")))
 }
 
@@ -153,14 +154,16 @@ mod tests {
 
     #[test]
     fn a_definition_is_shared_with_each_other_writer() {
-        let told = |fields: Value| {
+        let sharer_of = |fields: Value| {
             sharer(&Object { metadata: meta(json!({"managedFields": fields})) }).unwrap_or_default()
         };
         let status = json!({"manager": "kube-apiserver", "subresource": "status"});
-        assert_eq!(told(json!([{"manager": managers::UP}, status])), "");
-        assert!(told(json!([{"manager": managers::UP}, {"manager": "helm"}])).contains("helm"));
-        assert!(told(json!([{"manager": managers::UP}, {"operation": "Update"}])).contains("without a name"));
-        assert!(told(json!([])).contains("nothing says"));
-        assert!(told(json!([status])).contains("nothing says"));
+        assert_eq!(sharer_of(json!([{"manager": managers::UP}, status])), "");
+        assert!(sharer_of(json!([{"manager": managers::UP}, {"manager": "helm"}])).contains("helm"));
+        assert!(
+            sharer_of(json!([{"manager": managers::UP}, {"operation": "Update"}])).contains("without a name")
+        );
+        assert!(sharer_of(json!([])).contains("nothing says"));
+        assert!(sharer_of(json!([status])).contains("nothing says"));
     }
 }

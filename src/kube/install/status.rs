@@ -1,17 +1,16 @@
-//! Status: resources, and what of their generations is on which node, as far as it can be read in two lists. (Client
-//! required, but for the picture itself.) Drawn by [`tree`](super::tree).
+//! Status of resources, and of their generations on each node, read by two lists. (Client required, except
+//! for [`StatusSnapshot`].) [`tree`](super::tree) draws it.
+
+mod renewals;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
-use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::api::{Cluster, POD, QUINISTRY};
-use super::error::UpError;
-use super::operators::{self, Operator, Writer, WriterState};
+use super::error::InstallError;
+use super::operators::{self, OperatorDeployment, StatusWriter, WriterState};
 use crate::api::conditions::READY;
 use crate::api::names::CLAIM;
 use crate::api::names::labels::{GENERATION, RESOURCE};
@@ -19,57 +18,55 @@ use crate::api::types::{self, Metadata as _};
 use crate::crd::{OPERATOR_GONE, Quinistry, QuinistryStatus};
 use crate::operator::generation_zero::{GenerationZero, ResourceProblem};
 
-/// Time that a Lease may be silent after it was seen to change.
-const SILENCE: Duration = Duration::from_secs(20);
+pub use renewals::Renewals;
 
-/// Time for which a Lease that looks old is watched for a renewal. Operators renew every two seconds.
-const SECOND_LOOK: Duration = Duration::from_secs(6);
+/// Number of nodes up to which each node is shown. With more nodes, pods are not listed at all.
+pub const MAX_SHOWN_NODES: usize = 20;
 
-/// Up to so many nodes are told one by one; beyond, pods are not even listed.
-pub const NODES: usize = 20;
-
-/// One resource.
+/// Status of one resource at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Picture {
-    /// Where it is.
+pub struct StatusSnapshot {
+    /// Namespace of the resource.
     pub namespace: String,
-    /// Its name.
+    /// Name of the resource.
     pub name: String,
-    /// How many generations are wanted, the seed not counted.
+    /// Number of requested generations, without generation 0.
     pub generations: i32,
-    /// What the operator says of it.
+    /// Status that the operator has written.
     pub status: QuinistryStatus,
-    /// That is of what is wanted now, all of it is proven, and pods say nothing else.
+    /// True if the status is of the current specification, every generation is proven, and the pods do not
+    /// contradict it.
     pub ready: bool,
-    /// The operator says that all is proven, and so many pods are not there or not ready: it has not looked for a while.
+    /// Number of pods that are missing or not ready although the status reports them as proven: the operator
+    /// is behind.
     pub behind: usize,
     /// State of the operator that writes this status.
-    pub operator: Writer,
+    pub operator: StatusWriter,
     /// Time at which the operator last wrote this status, if that is recorded.
     pub written: Option<String>,
     /// Fault of a resource that no operator has reconciled yet.
     #[serde(skip)]
     pub trouble: Option<ResourceProblem>,
-    /// What is on each node; empty for too many nodes.
+    /// State of each generation on each node; empty with more than [`MAX_SHOWN_NODES`] nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
 }
 
-/// How far a generation is on a node.
+/// State of a generation on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Presence {
-    /// It cannot start, or ends again and again.
+    /// The pod cannot start, or ends repeatedly.
     Failing,
-    /// On its way.
+    /// The pod is starting or being replaced.
     Starting,
-    /// It serves what it must, says the kubelet.
+    /// The kubelet reports the pod as ready: it serves the expected digest.
     Ready,
 }
 
-// === impl Picture ===
+// === impl StatusSnapshot ===
 
-impl Picture {
-    /// Of a resource, without nodes.
+impl StatusSnapshot {
+    /// Creates the snapshot of a resource, without nodes.
     #[must_use]
     pub fn of(quinistry: &Quinistry) -> Self {
         Self {
@@ -79,15 +76,15 @@ impl Picture {
             status: quinistry.status.clone().unwrap_or_default(),
             ready: is_ready(quinistry),
             behind: 0,
-            operator: Writer::default(),
+            operator: StatusWriter::default(),
             written: written(quinistry),
             trouble: None,
             nodes: BTreeMap::new(),
         }
     }
 
-    /// Takes what the operator's life signs say. Nothing is Ready by the word of an operator that is gone.
-    fn written_by(mut self, writer: Writer) -> Self {
+    /// Sets the state of the operator. A status of an operator that is gone does not count as ready.
+    fn written_by(mut self, writer: StatusWriter) -> Self {
         if writer.state == WriterState::Gone {
             self.ready = false;
             for condition in self.status.conditions.iter_mut().filter(|one| one.type_ == READY) {
@@ -100,7 +97,7 @@ impl Picture {
         self
     }
 
-    /// Of a generation 0 that no operator sees to yet.
+    /// Creates the snapshot of a generation 0 that no operator reconciles yet.
     #[must_use]
     pub fn of_zero(quinistry: &Quinistry, zero: &GenerationZero) -> Self {
         let status = QuinistryStatus {
@@ -113,14 +110,14 @@ impl Picture {
         Self { status, ready: false, trouble: zero.problem.clone(), ..Self::of(quinistry) }
     }
 
-    /// With what pods say.
+    /// Adds the state of the pods.
     fn with(mut self, uid: Option<&str>, pods: &[types::Pod]) -> Self {
         for pod in pods.iter().filter(|pod| uid.is_some() && pod.metadata.label(RESOURCE) == uid) {
             let generation = pod.metadata.label(GENERATION).and_then(|number| number.parse().ok());
             let (Some(generation), Some(node)) = (generation, &pod.spec.node_name) else { continue };
             let node = self.nodes.entry(node.clone()).or_default();
             let presence = presence(pod);
-            // One that goes away stands beside the next one for a while.
+            // A pod that is being deleted can exist beside its successor.
             node.entry(generation).and_modify(|known| *known = presence.max(*known)).or_insert(presence);
         }
         if self.ready {
@@ -134,67 +131,55 @@ impl Picture {
             self.behind = missing.sum();
             self.ready = self.behind == 0;
         }
-        if self.nodes.len() > NODES {
+        if self.nodes.len() > MAX_SHOWN_NODES {
             self.nodes.clear();
         }
         self
     }
 }
 
-/// Renewals of Leases as an earlier look has seen them, by namespace and name: a Lease that changes is alive,
-/// even if the clocks disagree.
-#[derive(Debug, Default)]
-pub struct Renewals(BTreeMap<(String, String), Renewal>);
-
-#[derive(Debug)]
-struct Renewal {
-    time: String,
-    /// Time at which a change of `time` was seen last, by this machine's own clock.
-    changed: Option<Instant>,
-}
-
-/// Reads all resources of a namespace, or of all, with the life signs of their operators. A Lease that looks
-/// old is looked at for a few seconds more, unless `renewals` of an earlier look tell.
-pub async fn look(
+/// Reads all resources of a namespace, or of all namespaces, with the life signs of their operators. A Lease
+/// that looks expired is watched for a few seconds, unless `renewals` knows it from an earlier call.
+pub async fn read_snapshots(
     cluster: &Cluster,
     namespace: Option<&str>,
     renewals: &mut Renewals,
-) -> Result<Vec<Picture>, UpError> {
+) -> Result<Vec<StatusSnapshot>, InstallError> {
     let namespace = namespace.unwrap_or_default();
     let resources: Vec<Value> = cluster.list(QUINISTRY, namespace, "").await?;
     let resources: Vec<Quinistry> = resources.into_iter().filter_map(read).collect();
-    let few = resources.iter().all(|one| desired(one) <= NODES);
+    let few = resources.iter().all(|one| desired(one) <= MAX_SHOWN_NODES);
     let pods: Option<Vec<types::Pod>> =
         if few && !resources.is_empty() { Some(cluster.list(POD, namespace, RESOURCE).await?) } else { None };
-    let picture = |one: &Quinistry| match &pods {
-        Some(pods) => Picture::of(one).with(one.metadata.uid.as_deref(), pods),
-        None => Picture::of(one),
+    let snapshot = |one: &Quinistry| match &pods {
+        Some(pods) => StatusSnapshot::of(one).with(one.metadata.uid.as_deref(), pods),
+        None => StatusSnapshot::of(one),
     };
-    let mut pictures: Vec<Picture> = resources.iter().map(picture).collect();
-    if pictures.is_empty() {
-        return Ok(pictures);
+    let mut snapshots: Vec<StatusSnapshot> = resources.iter().map(snapshot).collect();
+    if snapshots.is_empty() {
+        return Ok(snapshots);
     }
     let operators = operators(cluster, renewals).await?;
-    for picture in &mut pictures {
-        let claim = operators::claim(cluster, &picture.namespace).await?;
+    for snapshot in &mut snapshots {
+        let claim = operators::claim(cluster, &snapshot.namespace).await?;
         let claim = match &claim {
             None => None,
             Some(claim) => {
-                let name = (picture.namespace.clone(), CLAIM.to_owned());
+                let name = (snapshot.namespace.clone(), CLAIM.to_owned());
                 Some((claim, renewals.is_alive(cluster, &name, claim).await?))
             }
         };
-        let writer = operators::judge(claim, operators.as_deref(), &picture.namespace);
-        *picture = std::mem::take(picture).written_by(writer);
+        let writer = operators::judge(claim, operators.as_deref(), &snapshot.namespace);
+        *snapshot = std::mem::take(snapshot).written_by(writer);
     }
-    Ok(pictures)
+    Ok(snapshots)
 }
 
-/// Lists all operators, and whether the Lease of each one with an election is renewed.
+/// Lists all operators; for each one with an election, true if its Lease is renewed.
 async fn operators(
     cluster: &Cluster,
     renewals: &mut Renewals,
-) -> Result<Option<Vec<(Operator, Option<bool>)>>, UpError> {
+) -> Result<Option<Vec<(OperatorDeployment, Option<bool>)>>, InstallError> {
     let Some(found) = operators::list(cluster).await? else { return Ok(None) };
     let mut all = Vec::new();
     for operator in found {
@@ -214,44 +199,6 @@ async fn operators(
     Ok(Some(all))
 }
 
-// === impl Renewals ===
-
-impl Renewals {
-    /// Returns true if a Lease is renewed, by this machine's clock or by another look at it.
-    async fn is_alive(
-        &mut self,
-        cluster: &Cluster,
-        name: &(String, String),
-        lease: &Value,
-    ) -> Result<bool, UpError> {
-        let renewal = |lease: &Value| lease["spec"]["renewTime"].as_str().unwrap_or_default().to_owned();
-        let is_fresh = operators::is_fresh(lease, Timestamp::now());
-        if is_fresh || operators::holder(lease).is_none() {
-            let changed = is_fresh.then(Instant::now);
-            self.0.insert(name.clone(), Renewal { time: renewal(lease), changed });
-            return Ok(is_fresh);
-        }
-        if let Some(known) = self.0.get_mut(name) {
-            if known.time != renewal(lease) {
-                *known = Renewal { time: renewal(lease), changed: Some(Instant::now()) };
-            }
-            return Ok(known.changed.is_some_and(|changed| changed.elapsed() < SILENCE));
-        }
-        self.0.insert(name.clone(), Renewal { time: renewal(lease), changed: None });
-        let began = Instant::now();
-        while began.elapsed() < SECOND_LOOK {
-            sleep(SECOND_LOOK / 6).await;
-            let now = operators::lease(cluster, &name.0, &name.1).await?;
-            if let Some(now) = now.filter(|now| renewal(now) != renewal(lease)) {
-                let known = Renewal { time: renewal(&now), changed: Some(Instant::now()) };
-                self.0.insert(name.clone(), known);
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
 /// Returns the time at which the operator last wrote the status, by the API server's record of field
 /// managers.
 fn written(quinistry: &Quinistry) -> Option<String> {
@@ -260,23 +207,23 @@ fn written(quinistry: &Quinistry) -> Option<String> {
     written.filter_map(|one| one.time.as_ref()).map(|time| time.0.to_string()).max()
 }
 
-/// The pods' part, of one resource.
+/// Adds the state of the pods of one resource.
 pub(super) async fn with_nodes(
     cluster: &Cluster,
     quinistry: &Quinistry,
-    picture: Picture,
-) -> Result<Picture, UpError> {
-    let most = picture.status.generations.iter().map(|one| one.desired).max().unwrap_or_default();
-    if usize::try_from(most).unwrap_or_default() > NODES {
-        return Ok(picture);
+    snapshot: StatusSnapshot,
+) -> Result<StatusSnapshot, InstallError> {
+    let most = snapshot.status.generations.iter().map(|one| one.desired).max().unwrap_or_default();
+    if usize::try_from(most).unwrap_or_default() > MAX_SHOWN_NODES {
+        return Ok(snapshot);
     }
-    let Some(uid) = quinistry.metadata.uid.as_deref() else { return Ok(picture) };
+    let Some(uid) = quinistry.metadata.uid.as_deref() else { return Ok(snapshot) };
     let label = format!("{RESOURCE}={uid}");
-    let pods: Vec<types::Pod> = cluster.list(POD, &picture.namespace, &label).await?;
-    Ok(picture.with(Some(uid), &pods))
+    let pods: Vec<types::Pod> = cluster.list(POD, &snapshot.namespace, &label).await?;
+    Ok(snapshot.with(Some(uid), &pods))
 }
 
-/// A resource; one that is from another version may have a status that is not understood.
+/// Decodes a resource; without its status, if that is of another version.
 pub(super) fn read(mut object: Value) -> Option<Quinistry> {
     if let Ok(quinistry) = serde_json::from_value(object.clone()) {
         return Some(quinistry);
@@ -285,7 +232,7 @@ pub(super) fn read(mut object: Value) -> Option<Quinistry> {
     serde_json::from_value(object).ok()
 }
 
-/// Whether all of what is wanted now is proven.
+/// Returns true if the status reports every generation of the current specification as proven.
 pub(super) fn is_ready(quinistry: &Quinistry) -> bool {
     let Some(status) = &quinistry.status else { return false };
     let current = status.observed_generation >= quinistry.metadata.generation.unwrap_or_default();
@@ -300,7 +247,7 @@ fn desired(quinistry: &Quinistry) -> usize {
 }
 
 fn presence(pod: &types::Pod) -> Presence {
-    if pod.metadata.is_leaving() {
+    if pod.metadata.is_terminating() {
         return Presence::Starting;
     }
     if pod.is_ready() {
@@ -345,11 +292,11 @@ mod tests {
             pod("n2", "1", &waiting("ImagePullBackOff")),
             unscheduled,
         ];
-        let nodes = Picture::default().with(Some("1"), &pods).nodes;
+        let nodes = StatusSnapshot::default().with(Some("1"), &pods).nodes;
         assert_eq!(nodes["n1"], BTreeMap::from([(1, Presence::Ready), (2, Presence::Starting)]));
         assert_eq!(nodes["n2"], BTreeMap::from([(1, Presence::Failing)]));
         assert_eq!(nodes.len(), 2);
-        assert!(Picture::default().with(Some("2"), &pods).nodes.is_empty());
+        assert!(StatusSnapshot::default().with(Some("2"), &pods).nodes.is_empty());
     }
 
     #[test]
@@ -362,13 +309,16 @@ mod tests {
                 "updated": 2, "available": 2, "verified": 2})
         };
         let status = json!({"ready": "2/2", "generations": [generation(1), generation(2)]});
-        let said =
-            Picture { ready: true, status: serde_json::from_value(status).unwrap(), ..Picture::default() };
+        let said = StatusSnapshot {
+            ready: true,
+            status: serde_json::from_value(status).unwrap(),
+            ..StatusSnapshot::default()
+        };
         let all =
             [pod("n1", "1", &ready), pod("n1", "2", &ready), pod("n2", "1", &ready), pod("n2", "2", &ready)];
         let seen = |pods: &[types::Pod]| {
-            let picture = said.clone().with(Some("1"), pods);
-            (picture.ready, picture.behind)
+            let snapshot = said.clone().with(Some("1"), pods);
+            (snapshot.ready, snapshot.behind)
         };
         assert_eq!(seen(&all), (true, 0));
         assert_eq!(seen(&all[..3]), (false, 1));
@@ -389,12 +339,12 @@ mod tests {
                 "lastTransitionTime": "2025-01-01T00:00:00Z",
             }]},
         });
-        let picture = Picture::of(&read(object).unwrap());
-        assert!(picture.ready);
-        assert_eq!(picture.written.as_deref(), Some("2026-01-01T00:00:00Z"));
-        let writer = |state| Writer { state, message: "its Deployment is deleted".into() };
-        assert!(picture.clone().written_by(writer(WriterState::Unknown)).ready);
-        let gone = picture.written_by(writer(WriterState::Gone));
+        let snapshot = StatusSnapshot::of(&read(object).unwrap());
+        assert!(snapshot.ready);
+        assert_eq!(snapshot.written.as_deref(), Some("2026-01-01T00:00:00Z"));
+        let writer = |state| StatusWriter { state, message: "its Deployment is deleted".into() };
+        assert!(snapshot.clone().written_by(writer(WriterState::Unknown)).ready);
+        let gone = snapshot.written_by(writer(WriterState::Gone));
         assert!(!gone.ready);
         let ready = &gone.status.conditions[0];
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("Unknown", OPERATOR_GONE));

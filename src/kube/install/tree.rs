@@ -1,95 +1,95 @@
-//! The tree of a resource, for people: generations, nodes, what is wrong and what to do. Pure.
+//! The status of a resource as text for a terminal: generations, nodes, problems and advice. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use quinistry_oci::escape;
 
+use super::advice::advice_for;
 use super::operators::WriterState;
-use super::remedy::remedy;
-use super::status::{Picture, Presence};
+use super::status::{Presence, StatusSnapshot};
 use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
 use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
 use crate::operator::generation_zero::ResourceProblem;
 
-/// Colours, if they are shown.
+/// Colours of the text: true to show them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paint(pub bool);
+pub struct Colours(pub bool);
 
 #[derive(Clone, Copy)]
-enum Hue {
+enum Colour {
     Good,
     Busy,
     Bad,
     Faint,
 }
 
-// === impl Paint ===
+// === impl Colours ===
 
-impl Paint {
-    fn on(self, hue: Hue, text: &str) -> String {
+impl Colours {
+    fn paint(self, colour: Colour, text: &str) -> String {
         if !self.0 {
             return text.into();
         }
-        let code = match hue {
-            Hue::Good => 32,
-            Hue::Busy => 33,
-            Hue::Bad => 31,
-            Hue::Faint => 2,
+        let code = match colour {
+            Colour::Good => 32,
+            Colour::Busy => 33,
+            Colour::Bad => 31,
+            Colour::Faint => 2,
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 }
 
-/// All lines, each ended.
+/// Draws all lines, each with its line break.
 #[must_use]
-pub fn draw(picture: &Picture, paint: Paint) -> String {
-    let mut text = head(picture, paint);
-    lineage(&mut text, picture, paint);
-    matrix(&mut text, picture, paint);
-    problems(&mut text, picture, paint);
+pub fn draw(snapshot: &StatusSnapshot, colours: Colours) -> String {
+    let mut text = headline_of(snapshot, colours);
+    draw_generations(&mut text, snapshot, colours);
+    draw_nodes(&mut text, snapshot, colours);
+    draw_problems(&mut text, snapshot, colours);
     text
 }
 
-fn head(picture: &Picture, paint: Paint) -> String {
-    let status = &picture.status;
+fn headline_of(snapshot: &StatusSnapshot, colours: Colours) -> String {
+    let status = &snapshot.status;
     let condition = status.conditions.iter().find(|one| one.type_ == READY);
-    let (hue, word) = match condition {
-        _ if picture.operator.state == WriterState::Gone => (Hue::Bad, "Unknown"),
-        _ if picture.ready => (Hue::Good, "Ready"),
-        _ if picture.behind > 0 => (Hue::Bad, "not ready"),
-        Some(condition) if condition.status == "False" => (Hue::Busy, "not ready"),
-        _ => (Hue::Busy, "not observed"),
+    let (colour, word) = match condition {
+        _ if snapshot.operator.state == WriterState::Gone => (Colour::Bad, "Unknown"),
+        _ if snapshot.ready => (Colour::Good, "Ready"),
+        _ if snapshot.behind > 0 => (Colour::Bad, "not ready"),
+        Some(condition) if condition.status == "False" => (Colour::Busy, "not ready"),
+        _ => (Colour::Busy, "not observed"),
     };
-    let mut parts = vec![format!("{}/{}", picture.namespace, picture.name), paint.on(hue, word)];
+    let mut parts = vec![format!("{}/{}", snapshot.namespace, snapshot.name), colours.paint(colour, word)];
     if !status.generations.is_empty() {
-        parts.push(QuinistryStatus::headline(&status.generations, picture.generations));
+        parts.push(QuinistryStatus::headline(&status.generations, snapshot.generations));
     }
     if let Some(digest) = &status.digest {
         parts.push(short(digest));
     }
-    let reason = condition.filter(|_| !picture.ready && picture.behind == 0);
+    let reason = condition.filter(|_| !snapshot.ready && snapshot.behind == 0);
     parts.extend(reason.map(|condition| condition.reason.clone()));
     parts.join("  ") + "\n"
 }
 
-fn lineage(text: &mut String, picture: &Picture, paint: Paint) {
-    let generations = &picture.status.generations;
+fn draw_generations(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
+    let generations = &snapshot.status.generations;
     for (at, one) in generations.iter().enumerate() {
         let branch = if at + 1 == generations.len() { "└─" } else { "├─" };
-        let (hue, state) = match one.state {
-            GenerationState::Waiting => (Hue::Faint, "Waiting  "),
-            GenerationState::Rolling => (Hue::Busy, "Rolling  "),
-            GenerationState::Verifying => (Hue::Busy, "Verifying"),
-            GenerationState::Ready => (Hue::Good, "Ready    "),
-            GenerationState::Failed => (Hue::Bad, "Failed   "),
+        let (colour, state) = match one.state {
+            GenerationState::Waiting => (Colour::Faint, "Waiting  "),
+            GenerationState::Rolling => (Colour::Busy, "Rolling  "),
+            GenerationState::Verifying => (Colour::Busy, "Verifying"),
+            GenerationState::Ready => (Colour::Good, "Ready    "),
+            GenerationState::Failed => (Colour::Bad, "Failed   "),
         };
         let mut line = format!(
             "{branch} generation {:<2}  localhost:{:<5}  {}  {}/{} nodes",
             one.generation,
             one.port,
-            paint.on(hue, state),
+            colours.paint(colour, state),
             one.available,
             one.desired,
         );
@@ -98,78 +98,78 @@ fn lineage(text: &mut String, picture: &Picture, paint: Paint) {
         }
         let proofs: Vec<String> = one.proofs.iter().map(|proof| format!("{proof:?}")).collect();
         if !proofs.is_empty() {
-            line = format!("{line}  {}", paint.on(Hue::Faint, &proofs.join(" ")));
+            line = format!("{line}  {}", colours.paint(Colour::Faint, &proofs.join(" ")));
         }
         text.push_str(&line);
         text.push('\n');
     }
 }
 
-fn matrix(text: &mut String, picture: &Picture, paint: Paint) {
+fn draw_nodes(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     let mut generations: BTreeSet<i32> =
-        picture.nodes.values().flat_map(|node| node.keys().copied()).collect();
-    generations.extend(picture.status.generations.iter().map(|one| one.generation));
-    let Some(width) = picture.nodes.keys().map(|name| name.chars().count()).max() else { return };
+        snapshot.nodes.values().flat_map(|node| node.keys().copied()).collect();
+    generations.extend(snapshot.status.generations.iter().map(|one| one.generation));
+    let Some(width) = snapshot.nodes.keys().map(|name| name.chars().count()).max() else { return };
     write!(text, "\n{:width$}", "").expect("writing to a string does not fail");
     for generation in &generations {
         write!(text, " {generation:>2}").expect("writing to a string does not fail");
     }
     text.push('\n');
-    for (name, node) in &picture.nodes {
+    for (name, node) in &snapshot.nodes {
         write!(text, "{name:width$}").expect("writing to a string does not fail");
         for generation in &generations {
-            let (hue, sign) = match node.get(generation) {
-                Some(Presence::Ready) => (Hue::Good, "✓"),
-                Some(Presence::Starting) => (Hue::Busy, "…"),
-                Some(Presence::Failing) => (Hue::Bad, "✗"),
-                None => (Hue::Faint, "–"),
+            let (colour, sign) = match node.get(generation) {
+                Some(Presence::Ready) => (Colour::Good, "✓"),
+                Some(Presence::Starting) => (Colour::Busy, "…"),
+                Some(Presence::Failing) => (Colour::Bad, "✗"),
+                None => (Colour::Faint, "–"),
             };
-            write!(text, "  {}", paint.on(hue, sign)).expect("writing to a string does not fail");
+            write!(text, "  {}", colours.paint(colour, sign)).expect("writing to a string does not fail");
         }
         text.push('\n');
     }
 }
 
-/// What is wrong, each kind of it once with what to do.
-fn problems(text: &mut String, picture: &Picture, paint: Paint) {
-    let status = &picture.status;
-    let mut said = BTreeSet::new();
+/// Draws the problems, and once per reason the advice.
+fn draw_problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
+    let status = &snapshot.status;
+    let mut shown = BTreeSet::new();
     let mut lines = String::new();
     let operators = operator_selector();
-    if picture.operator.state == WriterState::Gone {
-        let since = picture.written.as_ref().map(|time| format!(" (of {time})")).unwrap_or_default();
+    if snapshot.operator.state == WriterState::Gone {
+        let since = snapshot.written.as_ref().map(|time| format!(" (of {time})")).unwrap_or_default();
         writeln!(
             lines,
             "{}: {}; what is shown here is the last that it said{since}\n→ `kubectl get pods --all-namespaces \
              --selector {operators}` shows its pods",
-            paint.on(Hue::Bad, "the operator is gone"),
-            harmless(&picture.operator.message)
+            colours.paint(Colour::Bad, "the operator is gone"),
+            sanitize(&snapshot.operator.message)
         )
         .expect("writing to a string does not fail");
     }
-    if picture.behind > 0 {
+    if snapshot.behind > 0 {
         writeln!(
             lines,
             "{} pods are missing or not ready, and the operator has not said so: is it at work? `kubectl get pods \
              --all-namespaces --selector {operators}` shows it",
-            picture.behind
+            snapshot.behind
         )
         .expect("writing to a string does not fail");
     }
     for one in &status.deviations {
-        // The operator names no node for a pod that is for none.
-        let place = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
-        let reason = paint.on(Hue::Bad, &one.reason.to_string());
-        let message = harmless(&one.message);
-        writeln!(lines, "{place}generation {}: {reason}: {message}", one.generation)
+        // A pod that is not for one node has a deviation without a node.
+        let location = if one.node.is_empty() { String::new() } else { format!("{}, ", one.node) };
+        let reason = colours.paint(Colour::Bad, &one.reason.to_string());
+        let message = sanitize(&one.message);
+        writeln!(lines, "{location}generation {}: {reason}: {message}", one.generation)
             .expect("writing to a string does not fail");
-        said.insert(one.reason);
+        shown.insert(one.reason);
     }
-    if let Some(ResourceProblem { reason, message }) = &picture.trouble {
-        let painted = paint.on(Hue::Bad, &reason.to_string());
-        writeln!(lines, "generation 0: {painted}: {}", harmless(message))
+    if let Some(ResourceProblem { reason, message }) = &snapshot.trouble {
+        let painted = colours.paint(Colour::Bad, &reason.to_string());
+        writeln!(lines, "generation 0: {painted}: {}", sanitize(message))
             .expect("writing to a string does not fail");
-        said.insert(*reason);
+        shown.insert(*reason);
     }
     for condition in &status.conditions {
         let wrong = match condition.type_.as_str() {
@@ -178,18 +178,18 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
             _ => false,
         };
         let reason = serde_json::from_value(condition.reason.clone().into()).ok();
-        // The nodes have said it already.
-        if wrong && reason.is_none_or(|reason| said.insert(reason)) {
-            let message = harmless(&condition.message);
-            let reason = paint.on(Hue::Bad, &harmless(&condition.reason));
+        // Unless a deviation has shown the same reason.
+        if wrong && reason.is_none_or(|reason| shown.insert(reason)) {
+            let message = sanitize(&condition.message);
+            let reason = colours.paint(Colour::Bad, &sanitize(&condition.reason));
             writeln!(lines, "{}: {reason}: {message}", condition.type_)
                 .expect("writing to a string does not fail");
         }
     }
-    for reason in said {
-        if let Some(remedy) = remedy(reason) {
-            let remedy = remedy.replace("NAMESPACE", &picture.namespace);
-            writeln!(lines, "→ {reason}: {remedy}").expect("writing to a string does not fail");
+    for reason in shown {
+        if let Some(advice) = advice_for(reason) {
+            let advice = advice.replace("NAMESPACE", &snapshot.namespace);
+            writeln!(lines, "→ {reason}: {advice}").expect("writing to a string does not fail");
         }
     }
     if !lines.is_empty() {
@@ -198,14 +198,14 @@ fn problems(text: &mut String, picture: &Picture, paint: Paint) {
     }
 }
 
-/// What is wrong in one line, for an error.
+/// Summarizes the problems in one line, for an error.
 #[must_use]
-pub fn summary(picture: &Picture) -> String {
+pub fn summary(snapshot: &StatusSnapshot) -> String {
     let mut text = String::new();
-    problems(&mut text, picture, Paint(false));
+    draw_problems(&mut text, snapshot, Colours(false));
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     if lines.is_empty() {
-        let behind = picture.status.generations.iter().find(|one| one.state != GenerationState::Ready);
+        let behind = snapshot.status.generations.iter().find(|one| one.state != GenerationState::Ready);
         return behind.map_or_else(
             || "nothing has been reported yet".into(),
             |one| {
@@ -219,19 +219,19 @@ pub fn summary(picture: &Picture) -> String {
     lines.join("; ")
 }
 
-/// A digest for people.
+/// Shortens a digest for display.
 #[must_use]
 pub fn short(digest: &str) -> String {
     match digest.split_once(':') {
         Some((algorithm, hex)) if hex.len() > 12 && hex.is_ascii() => {
-            harmless(&format!("{algorithm}:{}…", &hex[..12]))
+            sanitize(&format!("{algorithm}:{}…", &hex[..12]))
         }
-        _ => harmless(digest),
+        _ => sanitize(digest),
     }
 }
 
-/// Makes text from the cluster harmless for a terminal.
-fn harmless(text: &str) -> String {
+/// Escapes text from the cluster for a terminal.
+fn sanitize(text: &str) -> String {
     escape::line(text)
 }
 
@@ -241,9 +241,9 @@ mod tests {
 
     use super::*;
     use crate::crd::Reason;
-    use crate::install::Writer;
+    use crate::install::StatusWriter;
 
-    fn picture() -> Picture {
+    fn snapshot() -> StatusSnapshot {
         let generation = |number: i32, state: &str, available: i32| {
             json!({
                 "generation": number, "daemonSet": "larder", "port": 4999 + number, "image": "a:1", "state": state,
@@ -262,14 +262,14 @@ mod tests {
             "generations": [generation(0, "Ready", 2), generation(1, "Rolling", 1)],
             "deviations": [{"node": "node-2", "generation": 1, "reason": "ImagePullFailed", "message": "no\u{1b}[2J"}],
         });
-        Picture {
+        StatusSnapshot {
             namespace: "pantry".into(),
             name: "larder".into(),
             generations: 1,
             status: serde_json::from_value(status).unwrap(),
             ready: false,
             behind: 0,
-            operator: Writer::default(),
+            operator: StatusWriter::default(),
             written: Some("2026-01-01T00:00:00Z".into()),
             trouble: None,
             nodes: [
@@ -285,7 +285,7 @@ mod tests {
     fn what_is_wrong_with_the_whole_resource_is_shown_without_a_node() {
         let trouble = ResourceProblem { reason: Reason::NoNodes, message: "no node is selected".into() };
         let status = QuinistryStatus::default();
-        let text = summary(&Picture { trouble: Some(trouble), status, ..picture() });
+        let text = summary(&StatusSnapshot { trouble: Some(trouble), status, ..snapshot() });
         assert!(text.starts_with("generation 0: NoNodes: no node is selected"), "{text}");
         assert!(text.contains("→ NoNodes: look at nodeSelector"), "{text}");
     }
@@ -305,13 +305,13 @@ node-2  ✓  ✗
 node-2, generation 1: ImagePullFailed: no\\u{1b}[2J
 → ImagePullFailed: look at the runtime's mirrors for localhost, and at the predecessor on that node
 ";
-        assert_eq!(draw(&picture(), Paint(false)), expected);
+        assert_eq!(draw(&snapshot(), Colours(false)), expected);
     }
 
     #[test]
     fn an_operator_that_has_not_looked_is_named() {
-        let behind = Picture { behind: 2, ..picture() };
-        let text = draw(&behind, Paint(false));
+        let behind = StatusSnapshot { behind: 2, ..snapshot() };
+        let text = draw(&behind, Colours(false));
         assert!(text.starts_with("pantry/larder  not ready  0/1"), "{text}");
         assert!(text.contains("2 pods are missing or not ready"), "{text}");
         assert!(
@@ -323,8 +323,8 @@ node-2, generation 1: ImagePullFailed: no\\u{1b}[2J
     #[test]
     fn an_operator_that_is_gone_is_said_and_nothing_is_ready() {
         let operator =
-            Writer { state: WriterState::Gone, message: "operator a/b has no available pod".into() };
-        let text = draw(&Picture { operator, ready: true, ..picture() }, Paint(false));
+            StatusWriter { state: WriterState::Gone, message: "operator a/b has no available pod".into() };
+        let text = draw(&StatusSnapshot { operator, ready: true, ..snapshot() }, Colours(false));
         assert!(text.starts_with("pantry/larder  Unknown  0/1"), "{text}");
         let line = "the operator is gone: operator a/b has no available pod; what is shown here is the last that it \
                     said (of 2026-01-01T00:00:00Z)";
@@ -333,15 +333,15 @@ node-2, generation 1: ImagePullFailed: no\\u{1b}[2J
 
     #[test]
     fn colours_are_shown_only_where_they_are_wanted() {
-        assert!(!draw(&picture(), Paint(false)).contains('\u{1b}'));
-        assert!(draw(&picture(), Paint(true)).contains("\u{1b}[31m✗\u{1b}[0m"));
+        assert!(!draw(&snapshot(), Colours(false)).contains('\u{1b}'));
+        assert!(draw(&snapshot(), Colours(true)).contains("\u{1b}[31m✗\u{1b}[0m"));
     }
 
     #[test]
     fn what_is_waited_for_is_told_in_a_line() {
-        assert!(summary(&picture()).starts_with("node-2, generation 1: ImagePullFailed"));
-        assert_eq!(summary(&Picture::default()), "nothing has been reported yet");
-        let mut quiet = picture();
+        assert!(summary(&snapshot()).starts_with("node-2, generation 1: ImagePullFailed"));
+        assert_eq!(summary(&StatusSnapshot::default()), "nothing has been reported yet");
+        let mut quiet = snapshot();
         quiet.status.deviations.clear();
         quiet.status.conditions.clear();
         assert_eq!(summary(&quiet), "generation 1 is Rolling, available on 1 of 2 nodes");

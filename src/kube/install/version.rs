@@ -1,46 +1,46 @@
-//! Versions: which of two quinistries is the newer one. Pure. `up` leaves its version on what it applies, so
-//! that an older `up` finds out before it lowers anything.
+//! Comparison of versions. Pure. `up` marks the objects that it applies with its version, so that an older
+//! `up` does not lower them.
 
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
 use crate::api::names::annotations::VERSION;
-use crate::crd::DEFINITION;
+use crate::crd::DEFINITION_YAML;
 
-/// The version of this program.
-pub const OWN: &str = env!("CARGO_PKG_VERSION");
+/// Version of this program.
+pub const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Compares two versions by Semantic Versioning; nothing if one is no version.
+/// Compares two versions by Semantic Versioning; `None` if one is not a version.
 #[must_use]
 pub fn compare(one: &str, other: &str) -> Option<Ordering> {
     let (one, other) = (parse(one)?, parse(other)?);
     Some(one.0.cmp(&other.0).then_with(|| pre_release(&one.1, &other.1)))
 }
 
-/// Returns true if `there` is newer than `ours`, as far as both are known.
+/// Returns true if both versions are known and `there` is newer than `ours`.
 pub(super) fn is_newer(there: Option<&str>, ours: Option<&str>) -> bool {
     let (Some(there), Some(ours)) = (there, ours) else { return false };
     compare(there, ours) == Some(Ordering::Greater)
 }
 
-/// Reads the version that an object was applied with.
-pub(super) fn of(object: &Value) -> Option<&str> {
+/// Returns the version that an object is marked with.
+pub(super) fn mark(object: &Value) -> Option<&str> {
     object["metadata"]["annotations"][VERSION].as_str()
 }
 
 /// Returns the definition of this program, marked with its version.
 pub(super) fn definition() -> Value {
     let mut definition: Value =
-        serde_saphyr::from_str(DEFINITION).expect("the definition that is compiled in is YAML");
-    definition["metadata"]["annotations"][VERSION] = OWN.into();
+        serde_saphyr::from_str(DEFINITION_YAML).expect("the definition that is compiled in is YAML");
+    definition["metadata"]["annotations"][VERSION] = OWN_VERSION.into();
     definition
 }
 
-/// Returns true if a definition in the cluster is newer than this program's: by its mark, or, where that does
-/// not tell, by a version or a field that this program does not know.
+/// Returns true if a definition in the cluster is newer than this program's: by its mark, or without one by a
+/// version or a field that this program does not know.
 pub(super) fn is_newer_definition(there: &Value) -> bool {
-    match of(there).and_then(|mark| compare(mark, OWN)) {
+    match mark(there).and_then(|mark| compare(mark, OWN_VERSION)) {
         Some(Ordering::Greater) => true,
         Some(Ordering::Less) => false,
         Some(Ordering::Equal) | None => !covers(&definition(), there),

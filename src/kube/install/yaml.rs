@@ -1,11 +1,11 @@
-//! JSON as YAML, for reading and for `kubectl apply`. Pure, and small: block style, strings quoted as JSON unless they
-//! are plain beyond doubt.
+//! Conversion of JSON to YAML, for reading and for `kubectl apply`. Pure, and small: block style; strings are
+//! quoted as in JSON unless they are certainly plain.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// One document.
+/// Formats a value as one document.
 #[must_use]
 pub fn document(value: &Value) -> String {
     let mut text = String::new();
@@ -20,7 +20,7 @@ pub fn document(value: &Value) -> String {
     text
 }
 
-/// A map or list that is not empty. `begun`: its first line has been begun by the dash of a list.
+/// Writes a map or list that is not empty. `begun`: the dash of a list has begun its first line.
 fn block(text: &mut String, value: &Value, depth: usize, mut begun: bool) {
     let mut indent = |text: &mut String| {
         if !std::mem::take(&mut begun) {
@@ -79,21 +79,22 @@ fn scalar(text: &mut String, words: &str) {
     if is_plain(words) {
         text.push_str(words);
     } else {
-        // YAML reads JSON's quoted strings, but for characters that YAML calls not printable; those are
-        // escaped too.
+        // YAML reads JSON's quoted strings, except for characters that YAML does not allow; those are escaped
+        // too.
         let quoted = quinistry_oci::escape::json(&Value::String(words.into()).to_string());
         text.push_str(&quoted);
     }
 }
 
-/// Words that are plain, and that YAML 1.1 takes for a truth, a nothing or a number.
-const TAKEN: [&str; 12] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "e"];
+/// Plain words that YAML 1.1 reads as a boolean, a null or a number.
+const YAML_RESERVED_WORDS: [&str; 12] =
+    ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "e"];
 
-/// Nothing that YAML could take for anything but these words.
+/// Returns true if YAML can read the text as nothing but a string.
 fn is_plain(words: &str) -> bool {
     let first = words.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '/');
     let rest = words.chars().all(|c| c.is_ascii_alphanumeric() || "-_./@=+".contains(c));
-    first && rest && !TAKEN.contains(&words.to_ascii_lowercase().as_str())
+    first && rest && !YAML_RESERVED_WORDS.contains(&words.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]

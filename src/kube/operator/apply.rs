@@ -22,7 +22,7 @@ use crate::api::names::managers;
 use crate::api::types;
 use crate::crd::Quinistry;
 use crate::lenient::Guarded;
-use crate::seed::{Cut, Part};
+use crate::seed::{SeedPart, SplitExecutable};
 
 /// Resource version of an object that is to be created by server-side apply. An existing object has another
 /// version, as the first revision of etcd is never that of an object, and the apply is a conflict; without an
@@ -58,7 +58,7 @@ pub(super) enum Applied {
 pub(super) async fn apply(
     client: &Client,
     quinistry: &ValidResource,
-    own: Option<&Cut>,
+    own: Option<&SplitExecutable>,
     observed: &ObservedState,
     action: &Action,
 ) -> Result<Applied, OperatorError> {
@@ -188,8 +188,8 @@ async fn find_stray(
 async fn restore(
     client: &Client,
     quinistry: &ValidResource,
-    own: &Cut,
-    part: Part,
+    own: &SplitExecutable,
+    part: SeedPart,
     altered: Option<&str>,
 ) -> Result<Applied, OperatorError> {
     let namespace = quinistry.namespace();

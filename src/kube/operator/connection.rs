@@ -13,9 +13,9 @@ use tower::ServiceExt as _;
 
 use super::deadline::WithDeadline;
 use super::error::OperatorError;
-use super::kubeconfig;
 use super::leader::{Leadership, UNACKNOWLEDGED_LIMIT, WriteFence, WriteGuard};
-use crate::api::client::{ANSWER, client as over, connections, tcp};
+use crate::api::client::{RESPONSE_TIMEOUT, client as over, connections, tcp};
+use crate::api::kubeconfig;
 use crate::connector::connector;
 
 /// Creates a client whose writes pass only while this operator leads.
@@ -33,5 +33,5 @@ fn make(mut config: Config, leadership: Arc<Leadership>) -> kube::Result<Client>
     let fenced = tcp.clone().map_response(move |stream| WriteFence::new(stream, fence.clone()));
     let reads = connections(config.rustls_https_connector_with_connector(tcp)?);
     let writes = connections(config.rustls_https_connector_with_connector(fenced)?);
-    over(&config, WithDeadline::new(WriteGuard::new(reads, writes, leadership), ANSWER))
+    over(&config, WithDeadline::new(WriteGuard::new(reads, writes, leadership), RESPONSE_TIMEOUT))
 }

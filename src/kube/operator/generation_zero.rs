@@ -28,7 +28,7 @@ use crate::api::names::labels::{NAME, RESOURCE, SEED};
 use crate::api::types;
 use crate::crd::{Deviation, GenerationState, GenerationStatus, Quinistry, Reason};
 use crate::lenient::Guarded;
-use crate::seed::Names;
+use crate::seed::SeedNames;
 
 /// UID of a resource that does not exist yet. It appears in no output.
 const PLACEHOLDER_UID: &str = "unknown";
@@ -139,7 +139,7 @@ pub async fn preview(
         observed.nodes.push(Arc::new(placeholder_node(quinistry)));
     }
     // The plan assumes that all parts exist.
-    observed.parts = assume_all_parts(quinistry, &Names::new(quinistry.name(), executable), part_count);
+    observed.parts = assume_all_parts(quinistry, &SeedNames::new(quinistry.name(), executable), part_count);
     let plan = loop {
         observed.queried = match plan::plan(quinistry, &observed, Timestamp::now()) {
             PlanNeed::Carriers(nodes) => {
@@ -212,7 +212,11 @@ fn placeholder_node(quinistry: &ValidResource) -> ObservedNode {
     }
 }
 
-fn assume_all_parts(quinistry: &ValidResource, names: &Names, part_count: usize) -> Vec<Arc<ObservedPart>> {
+fn assume_all_parts(
+    quinistry: &ValidResource,
+    names: &SeedNames,
+    part_count: usize,
+) -> Vec<Arc<ObservedPart>> {
     let part = |part| ObservedPart {
         name: names.of(part),
         namespace: quinistry.namespace().into(),
@@ -224,5 +228,5 @@ fn assume_all_parts(quinistry: &ValidResource, names: &Names, part_count: usize)
         created: Timestamp::UNIX_EPOCH,
         deleting: false,
     };
-    Names::parts(part_count).map(|which| Arc::new(part(which))).collect()
+    SeedNames::parts(part_count).map(|which| Arc::new(part(which))).collect()
 }

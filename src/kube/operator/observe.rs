@@ -26,13 +26,13 @@ use super::plan::Missing;
 use super::resource::ValidResource;
 use super::rival::Rival;
 use crate::api::conditions::{POD_SCHEDULED, READY};
-use crate::api::names::annotations::{APPLIED, CARRIERS_TRIED, PIECES, TEMPLATE};
+use crate::api::names::annotations::{APPLIED, CARRIERS_TRIED, PART_COUNT, TEMPLATE};
 use crate::api::names::labels::{CARRIER, GENERATION, NAME, RESOURCE, SEED};
 use crate::api::names::{CONTAINER, KIND, managers};
 use crate::api::types::{self, Metadata as _};
 use crate::lenient::Guarded;
-use crate::seed::Names;
-use crate::seed::carrier::{self, Running};
+use crate::seed::SeedNames;
+use crate::seed::carrier::{self, RunningImage};
 
 /// Number of Events in one page of a list.
 const EVENTS_PER_PAGE: u32 = 100;
@@ -176,11 +176,11 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Observe
     let metadata = map.metadata;
     let created = created(&metadata);
     let labels = metadata.labels.unwrap_or_default();
-    let part_count = metadata.annotations.as_ref().and_then(|all| all.get(PIECES)?.parse().ok());
+    let part_count = metadata.annotations.as_ref().and_then(|all| all.get(PART_COUNT)?.parse().ok());
     let (resource, seed) = (labels.get(NAME)?.clone(), labels.get(SEED)?.clone());
     let name = metadata.name?;
     // Every user can copy labels, and unneeded parts are deleted: the name must match too.
-    if !Names::are_of(&resource, &seed, &name) {
+    if !SeedNames::are_of(&resource, &seed, &name) {
         return None;
     }
     let view = ObservedPart {
@@ -201,7 +201,7 @@ pub(super) fn part(map: PartialObjectMeta<ConfigMap>) -> Option<(String, Observe
 pub(super) async fn carriers(
     client: &Client,
     nodes: Vec<String>,
-) -> Result<BTreeMap<String, Vec<Running>>, OperatorError> {
+) -> Result<BTreeMap<String, Vec<RunningImage>>, OperatorError> {
     let mut all = BTreeMap::new();
     for node in nodes {
         let images = running(client, &node).await?;
@@ -211,7 +211,7 @@ pub(super) async fn carriers(
 }
 
 /// Lists the images of pods that run on a node.
-async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorError> {
+async fn running(client: &Client, node: &str) -> Result<Vec<RunningImage>, OperatorError> {
     let pods: Api<Guarded<types::Pod>> = Api::all(client.clone());
     let fields = format!("spec.nodeName={node},status.phase=Running");
     let list = pods
@@ -226,7 +226,7 @@ async fn running(client: &Client, node: &str) -> Result<Vec<Running>, OperatorEr
         let containers = pod.spec.containers.into_iter();
         containers
             .filter(move |container| started.contains(&container.name))
-            .map(move |container| Running { image: container.image, secret })
+            .map(move |container| RunningImage { image: container.image, secret })
     });
     let mut images: Vec<_> = images.collect();
     images.sort_unstable();

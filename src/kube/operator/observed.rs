@@ -16,7 +16,7 @@ use super::plan::MissingSince;
 use super::resource::ResourceIdentity;
 use super::rival::Rival;
 use crate::crd::Reason;
-use crate::seed::carrier::Running;
+use crate::seed::carrier::RunningImage;
 
 /// Queries that were made beside the watches, in this order. Each is made once before a plan is carried out:
 /// an answer may leave as much open as before.
@@ -62,7 +62,7 @@ pub(super) struct ObservedState {
     /// UIDs of the parts that hold other content than they should.
     pub altered: BTreeSet<String>,
     /// Images of running pods, on nodes where they were queried.
-    pub running: BTreeMap<String, Vec<Running>>,
+    pub running: BTreeMap<String, Vec<RunningImage>>,
     /// Executable of the operator itself.
     pub own: OwnExecutable,
     /// Last query that was made; those before it were made too.

@@ -22,7 +22,7 @@ use crate::api::locks::lock;
 use crate::api::names::labels::{NAME, SEED};
 use crate::api::types;
 use crate::lenient::Guarded;
-use crate::seed::Cut;
+use crate::seed::SplitExecutable;
 
 /// Time limit of a watch's first list; missing permissions show as a timeout.
 pub(super) const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ type NamespaceWatch = (Arc<Cache<ObservedPart>>, Instant);
 /// Parts of all seeds, and this operator's own executable.
 #[derive(Debug)]
 pub(super) struct SeedParts {
-    own: Option<Cut>,
+    own: Option<SplitExecutable>,
     hands_over: bool,
     /// Watches of seed parts by namespace.
     watched: Mutex<HashMap<String, NamespaceWatch>>,
@@ -44,17 +44,17 @@ pub(super) struct SeedParts {
 // === impl SeedParts ===
 
 impl SeedParts {
-    pub(super) fn new(own: Option<Cut>, hands_over: bool) -> Self {
+    pub(super) fn new(own: Option<SplitExecutable>, hands_over: bool) -> Self {
         Self { own, hands_over, watched: Mutex::default(), verified: Mutex::default() }
     }
 
     /// Returns this operator's executable as the seed of a resource.
-    pub(super) fn own_seed(&self, quinistry: &ValidResource) -> Option<Cut> {
+    pub(super) fn own_seed(&self, quinistry: &ValidResource) -> Option<SplitExecutable> {
         self.own.as_ref().map(|own| own.of(quinistry.name()))
     }
 
     pub(super) fn own_executable(&self) -> OwnExecutable {
-        let executable = self.own.as_ref().map(|own| (own.digest().clone(), own.pieces()));
+        let executable = self.own.as_ref().map(|own| (own.digest().clone(), own.share_count()));
         OwnExecutable { executable, hands_over: self.hands_over }
     }
 
@@ -149,7 +149,11 @@ fn watch(operator: &Arc<Operator>, namespace: &str) -> Arc<Cache<ObservedPart>> 
 }
 
 /// Returns true if a part holds the content that this executable has; `None` if the part is gone.
-async fn is_sound(client: &Client, cut: &Cut, part: &ObservedPart) -> Result<Option<bool>, OperatorError> {
+async fn is_sound(
+    client: &Client,
+    cut: &SplitExecutable,
+    part: &ObservedPart,
+) -> Result<Option<bool>, OperatorError> {
     let maps: Api<Guarded<types::ConfigMap>> = Api::namespaced(client.clone(), &part.namespace);
     let found = maps.get_opt(&part.name).await.map_err(|error| OperatorError::Observe(Box::new(error)))?;
     let Some(found) =

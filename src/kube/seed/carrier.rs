@@ -1,13 +1,13 @@
-//! Carriers: images that a node has anyway, and in which generation 0 can run. Pure.
+//! Carriers: images that a node already has, and in which generation 0 can run. Pure.
 //!
-//! Nothing of the image is used but that it is there: its command is replaced. The sandbox image is the best, as every
-//! node has it and no kubelet collects it. A node's list of images is cut at fifty, the largest first, so that the
-//! sandbox image is often missing from it; then images of its running pods are taken, and at last well-known names are
-//! tried. An image that needs a secret to be pulled is never taken: kubelets refuse it to pods without that secret.
+//! The pod replaces the image's command and uses none of its files. The sandbox image is the best carrier:
+//! every node has it, and no kubelet deletes it. A node's status lists at most 50 images, the largest first,
+//! so it often lacks the sandbox image; then images of running pods are taken, and last well-known names. An
+//! image that was pulled with a secret is never taken: kubelets refuse it to pods without that secret.
 //!
-//! Each node is without the label [`CARRIER`] at first, and the *main* carrier, the one that most nodes have, is tried
-//! there: so a node that joins needs the API server and nobody else. Where that image is missing the label names another
-//! one, and where there is none at all it says [`NONE`]; when the candidates have changed since, they are tried again.
+//! A node starts without the label [`CARRIER`] and gets the *main* carrier, which most nodes have: a new node
+//! needs nothing but the API server. If a node lacks that image, its label names another carrier; without any
+//! carrier the label is [`NONE`], until the candidates change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,20 +15,20 @@ use quinistry_oci::Digest;
 
 pub use crate::api::names::labels::CARRIER;
 
-/// The label's value on a node without any carrier.
+/// Value of the label on a node without any carrier.
 pub const NONE: &str = "none";
 
-/// How the label's value begins on a node whose kubelet must forget pieces that were altered, followed by when that began,
-/// in seconds since the epoch. No pod of generation 0 is made there meanwhile.
-const RESTING: &str = "resting-";
+/// Prefix of the label on a node whose kubelet must drop altered seed parts from its cache, before the start
+/// time in seconds since the epoch. Generation 0 has no pod on such a node.
+const RESTING_PREFIX: &str = "resting-";
 
-/// How many seconds a kubelet is given to forget. It keeps an immutable `ConfigMap` as long as there is a pod that refers
-/// to it, and a pod that follows at once refers to it before its predecessor is forgotten.
-const REST: i64 = 5;
+/// Seconds for which a kubelet has no pod of generation 0, so that it drops altered seed parts. It caches an
+/// immutable `ConfigMap` while any pod refers to it, and a pod created at once would keep it there.
+const REST_SECONDS: i64 = 5;
 
-/// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this order where
-/// nothing is known of a node's images.
-const WELL_KNOWN: [&str; 9] = [
+/// Sandbox images of common distributions: kubeadm, kind and Talos, k3s and RKE2, older ones. Tried in this
+/// order on nodes whose images are unknown.
+const WELL_KNOWN_SANDBOXES: [&str; 9] = [
     "registry.k8s.io/pause:3.10.1",
     "registry.k8s.io/pause:3.10",
     "registry.k8s.io/pause:3.9",
@@ -40,24 +40,24 @@ const WELL_KNOWN: [&str; 9] = [
     "k8s.gcr.io/pause:3.5",
 ];
 
-/// What an image is called in labels, where its name cannot stand.
+/// Returns the key of an image in labels, whose values cannot hold an image's name.
 #[must_use]
 pub fn key(image: &str) -> String {
     Digest::sha256(image.as_bytes()).hex()[..10].into()
 }
 
-/// What is known of a node, in short.
+/// Returns a short hash of a node's candidates, to notice when they change.
 #[must_use]
 pub fn tried(known: &[String]) -> String {
     key(&known.join(" "))
 }
 
-/// The one name of an image to use: a tag if it has one, as digests are longer and tell people nothing.
+/// Chooses one name of an image: by tag if it has one, since a digest is longer and less readable.
 fn name<'a>(names: &[&'a str]) -> Option<&'a str> {
     names.iter().copied().find(|name| !name.contains('@')).or_else(|| names.first().copied())
 }
 
-/// Whether an image's name is that of a sandbox image.
+/// Returns true if an image has the name of a sandbox image.
 fn is_sandbox(image: &str) -> bool {
     let repository = image.split('@').next().unwrap_or_default();
     let last = repository.rsplit('/').next().unwrap_or_default();
@@ -65,8 +65,8 @@ fn is_sandbox(image: &str) -> bool {
     name == "pause" || name.ends_with("-pause") || name.starts_with("pause-")
 }
 
-/// The sandbox images among those that a node says it has, each by all of its names; in an order that does not depend
-/// on their sizes, by which kubelets sort.
+/// Returns the sandbox images among a node's images, each given by all its names. Sorted by name, since
+/// kubelets sort by size.
 pub fn sandboxes<'a>(images: impl Iterator<Item = &'a [String]>) -> Vec<String> {
     let mut all: Vec<String> = images
         .filter_map(|names| {
@@ -78,18 +78,19 @@ pub fn sandboxes<'a>(images: impl Iterator<Item = &'a [String]>) -> Vec<String> 
     all
 }
 
-/// An image of a pod that runs on the node.
+/// Image of a pod that runs on the node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Running {
-    /// As the pod names it.
+pub struct RunningImage {
+    /// Name of the image in the pod.
     pub image: String,
-    /// The pod brings secrets to pull images with.
+    /// True if the pod has secrets for pulling images.
     pub secret: bool,
 }
 
-/// A node's candidates, the best first: what the resource names, or what was seen there, or what is well known.
+/// Returns a node's candidates, the best first: images that the resource names, or observed images, or
+/// well-known ones.
 #[must_use]
-pub fn candidates(named: &[String], sandboxes: &[String], running: &[Running]) -> Vec<String> {
+pub fn candidates(named: &[String], sandboxes: &[String], running: &[RunningImage]) -> Vec<String> {
     if !named.is_empty() {
         return named.to_vec();
     }
@@ -102,56 +103,58 @@ pub fn candidates(named: &[String], sandboxes: &[String], running: &[Running]) -
     open.dedup();
     all.extend(open.into_iter().map(Into::into));
     if all.is_empty() {
-        all.extend(WELL_KNOWN.map(Into::into));
+        all.extend(WELL_KNOWN_SANDBOXES.map(Into::into));
     }
     all
 }
 
-/// Whether it is pulled from a generation, which cannot be what the generations stand on.
+/// Returns true if an image was pulled from a generation: it cannot carry generation 0, which the others
+/// need.
 fn is_ours(image: &str) -> bool {
     image.starts_with("localhost:")
 }
 
-/// What is known of a node.
+/// Facts about a node that decide on its carrier.
 #[derive(Clone, Debug)]
-pub struct Candidate<'a> {
-    /// Its name.
+pub struct CarrierNode<'a> {
+    /// Name of the node.
     pub node: &'a str,
-    /// Its label [`CARRIER`].
+    /// Label [`CARRIER`] of the node.
     pub label: Option<&'a str>,
-    /// Its annotation [`CARRIERS_TRIED`](crate::api::names::annotations::CARRIERS_TRIED).
+    /// Annotation [`CARRIERS_TRIED`](crate::api::names::annotations::CARRIERS_TRIED) of the node.
     pub tried: Option<&'a str>,
-    /// What the resource names, or what the node says it has: the same whenever it is looked at.
+    /// Images that the resource names, or that the node's status lists. Unlike images of running pods, these
+    /// change rarely.
     pub known: &'a [String],
-    /// Its candidates, the best first.
+    /// Candidates, the best first.
     pub images: Vec<String>,
-    /// Something was seen there, so that the images are no guesses.
+    /// True if the images were observed, and are not well-known names.
     pub seen: bool,
-    /// The image that its pod cannot be started in.
+    /// Image in which the node's pod cannot be started.
     pub failed: Option<&'a str>,
-    /// Its pod refuses pieces that are sound.
+    /// True if the node's pod refuses seed parts that are sound.
     pub refused: bool,
-    /// It has a pod of generation 0.
+    /// True if the node has a pod of generation 0.
     pub busy: bool,
 }
 
-/// Which carrier for which node.
+/// Assignment of carriers to nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assignment {
-    /// The carrier of nodes without the label; none without any node.
+    /// Carrier of nodes without the label; `None` without nodes.
     pub main: Option<String>,
-    /// The other ones that are in use, by key.
+    /// Other carriers in use, by key.
     pub others: BTreeMap<String, String>,
-    /// Nodes whose label must change, and what to: none to take it away.
+    /// Nodes whose label must change, with the new value; `None` removes the label.
     pub labels: Vec<(String, Option<String>)>,
-    /// Nodes that have none, with what was tried there.
+    /// Nodes without a carrier, with the hash of the candidates that were tried.
     pub without: BTreeMap<String, String>,
 }
 
-/// Assigns carriers. `main` and `others` are those that are there already, which stay if they can: what moves without
-/// need is restarted without need.
+/// Assigns carriers. `main` and `others` are the carriers in use, which stay if possible: each change
+/// restarts pods.
 #[must_use]
-pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], now: i64) -> Assignment {
+pub fn assign(nodes: &[CarrierNode<'_>], main: Option<&str>, others: &[String], now: i64) -> Assignment {
     let main = main
         .filter(|main| nodes.is_empty() || nodes.iter().any(|node| fits(node, main)))
         .map(Into::into)
@@ -160,15 +163,15 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], no
     let Some(main) = main else { return Assignment::default() };
     let mut assignment = Assignment::default();
     for node in nodes {
-        if let Some(since) = node.label.and_then(|label| label.strip_prefix(RESTING)) {
+        if let Some(since) = node.label.and_then(|label| label.strip_prefix(RESTING_PREFIX)) {
             let since = since.parse().unwrap_or(i64::MIN);
-            if !node.busy && now.saturating_sub(since) >= REST {
+            if !node.busy && now.saturating_sub(since) >= REST_SECONDS {
                 assignment.labels.push((node.node.into(), None));
             }
             continue;
         }
         if node.refused {
-            assignment.labels.push((node.node.into(), Some(format!("{RESTING}{now}"))));
+            assignment.labels.push((node.node.into(), Some(format!("{RESTING_PREFIX}{now}"))));
             continue;
         }
         let mut known = node.images.iter().chain(others).chain([&main]);
@@ -181,8 +184,8 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], no
             Some(label) => known.find(|image| key(image) == label),
         };
         let next = match current {
-            Some(current) if node.failed == Some(current.as_str()) => after(node, current),
-            // A guess is as good as the main one.
+            Some(current) if node.failed == Some(current.as_str()) => next_candidate(node, current),
+            // With observed images only: a well-known name is no better a guess than the main carrier.
             Some(current) if node.label.is_none() && node.seen && !node.images.contains(current) => {
                 node.images.first()
             }
@@ -209,19 +212,20 @@ pub fn assign(nodes: &[Candidate<'_>], main: Option<&str>, others: &[String], no
     assignment
 }
 
-fn fits(node: &Candidate<'_>, image: &str) -> bool {
+fn fits(node: &CarrierNode<'_>, image: &str) -> bool {
     node.failed != Some(image)
         && (node.images.iter().any(|one| one == image) || (node.label.is_none() && !node.seen))
 }
 
-/// The candidate that follows one which failed; the first, if that is none of them.
-fn after<'a>(node: &'a Candidate<'_>, failed: &str) -> Option<&'a String> {
+/// Returns the candidate after the one that failed; the first if the failed one is not a candidate.
+fn next_candidate<'a>(node: &'a CarrierNode<'_>, failed: &str) -> Option<&'a String> {
     let place = node.images.iter().position(|image| image == failed);
     node.images.iter().skip(place.map_or(0, |place| place + 1)).find(|image| *image != failed)
 }
 
-/// The candidate that most nodes have, of two the one that is named better, and of those the first by name.
-fn most_common(nodes: &[Candidate<'_>]) -> Option<String> {
+/// Returns the candidate that most nodes have; among equals the one with the better rank, then the first by
+/// name.
+fn most_common(nodes: &[CarrierNode<'_>]) -> Option<String> {
     let mut votes: BTreeMap<&String, (usize, std::cmp::Reverse<usize>)> = BTreeMap::new();
     for node in nodes {
         for (rank, image) in node.images.iter().enumerate().filter(|(_, image)| node.failed != Some(image)) {
@@ -238,10 +242,10 @@ fn most_common(nodes: &[Candidate<'_>]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn node<'a>(name: &'a str, images: &[&str]) -> Candidate<'a> {
+    fn node<'a>(name: &'a str, images: &[&str]) -> CarrierNode<'a> {
         let images = candidates(&[], &images.iter().map(ToString::to_string).collect::<Vec<_>>(), &[]);
-        let seen = !images.iter().any(|image| image == WELL_KNOWN[0]);
-        Candidate {
+        let seen = !images.iter().any(|image| image == WELL_KNOWN_SANDBOXES[0]);
+        CarrierNode {
             node: name,
             label: None,
             tried: None,
@@ -281,7 +285,7 @@ mod tests {
 
     #[test]
     fn images_that_were_pulled_with_a_secret_or_from_us_are_no_candidates() {
-        let running = |image: &str, secret| Running { image: image.into(), secret };
+        let running = |image: &str, secret| RunningImage { image: image.into(), secret };
         let seen = [
             running("b:1", false),
             running("private:1", true),
@@ -291,7 +295,7 @@ mod tests {
         ];
         assert_eq!(candidates(&[], &["p/pause:3".into()], &seen), ["p/pause:3", "a:1", "b:1"]);
         assert_eq!(candidates(&["mine:1".into()], &["p/pause:3".into()], &seen), ["mine:1"]);
-        assert_eq!(candidates(&[], &[], &[]), WELL_KNOWN);
+        assert_eq!(candidates(&[], &[], &[]), WELL_KNOWN_SANDBOXES);
     }
 
     #[test]
@@ -313,7 +317,7 @@ mod tests {
         let assignment = assign(&nodes, Some("a/pause:3"), &["b/pause:2".into()], 0);
         assert_eq!((assignment.main.as_deref(), assignment.labels.len()), (Some("a/pause:3"), 0));
         assert!(assignment.others.contains_key(&other));
-        // Also when the node's list no longer names it.
+        // Even if the node's status no longer lists the image.
         nodes[1].images = vec!["c/pause:1".into()];
         let assignment = assign(&nodes, Some("a/pause:3"), &["b/pause:2".into()], 0);
         assert_eq!(assignment.labels, []);
@@ -326,7 +330,7 @@ mod tests {
     fn a_node_whose_carrier_fails_moves_on_until_there_is_none() {
         let images = ["a/pause:3", "b/pause:2"];
         let (second, nodes) = (key("b/pause:2"), |label, failed| {
-            let failing = Candidate { label, failed, ..node("n2", &images) };
+            let failing = CarrierNode { label, failed, ..node("n2", &images) };
             vec![node("n1", &["a/pause:3"]), failing]
         });
         let first = assign(&nodes(None, Some("a/pause:3")), Some("a/pause:3"), &[], 0);
@@ -340,7 +344,7 @@ mod tests {
         rest[1].tried = Some(&all);
         let assignment = assign(&rest, Some("a/pause:3"), &[], 0);
         assert_eq!((assignment.labels.len(), assignment.without.len()), (0, 1));
-        // Something else is there: all are tried again.
+        // The candidates have changed: all are tried again.
         let known = ["c/pause:1".to_owned()];
         rest[1].known = &known;
         let assignment = assign(&rest, Some("a/pause:3"), &[], 0);
@@ -353,9 +357,9 @@ mod tests {
         let assignment = assign(&nodes, None, &[], 0);
         assert_eq!((assignment.main.as_deref(), assignment.labels.len()), (Some("a/pause:3"), 0));
         let failing =
-            [node("n1", &["a/pause:3"]), Candidate { failed: Some("a/pause:3"), ..node("n2", &[]) }];
+            [node("n1", &["a/pause:3"]), CarrierNode { failed: Some("a/pause:3"), ..node("n2", &[]) }];
         let assignment = assign(&failing, Some("a/pause:3"), &[], 0);
-        assert_eq!(assignment.labels, [("n2".to_owned(), Some(key(WELL_KNOWN[0])))]);
+        assert_eq!(assignment.labels, [("n2".to_owned(), Some(key(WELL_KNOWN_SANDBOXES[0])))]);
     }
 
     #[test]
@@ -366,19 +370,19 @@ mod tests {
 
     #[test]
     fn a_label_that_nobody_understands_is_replaced() {
-        let nodes = [Candidate { label: Some("0123456789"), ..node("n1", &["a/pause:3"]) }];
+        let nodes = [CarrierNode { label: Some("0123456789"), ..node("n1", &["a/pause:3"]) }];
         assert_eq!(assign(&nodes, Some("a/pause:3"), &[], 0).labels, [("n1".to_owned(), None)]);
     }
 
     #[test]
     fn a_node_whose_pod_refuses_sound_pieces_rests_until_they_are_forgotten() {
         let labels = |label, refused, busy, now| {
-            let node = Candidate { label, refused, busy, ..node("n1", &["a/pause:3"]) };
+            let node = CarrierNode { label, refused, busy, ..node("n1", &["a/pause:3"]) };
             assign(&[node], Some("a/pause:3"), &[], now).labels
         };
         let rests = [("n1".to_owned(), Some("resting-100".to_owned()))];
         assert_eq!(labels(None, true, true, 100), rests);
-        // Its pod is still there, or not long gone.
+        // The node's pod still exists, or ended a moment ago.
         assert_eq!(labels(Some("resting-100"), true, true, 200), []);
         assert_eq!(labels(Some("resting-100"), false, false, 102), []);
         assert_eq!(labels(Some("resting-100"), false, false, 105), [("n1".to_owned(), None)]);

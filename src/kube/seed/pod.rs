@@ -1,5 +1,5 @@
-//! What a pod of generation 0 has beside that of every generation: the stub, the pieces, and a place to put them
-//! together where memory files must not be executed (`vm.memfd_noexec`). Pure.
+//! Parts of generation 0's pods that other generations lack: volumes of the stub and the seed parts, and a
+//! scratch volume for nodes on which files in memory must not be executed (`vm.memfd_noexec`). Pure.
 
 use quinistry_oci::Digest;
 
@@ -9,44 +9,44 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{Names, Part};
+use super::{SeedNames, SeedPart};
 
-/// Where the stub lies in the pod.
+/// Path of the stub's volume in the pod.
 const STUB: &str = "/quinistry-stub";
 
-/// Where the pieces lie, under their numbers.
+/// Path of the seed parts' volume; the files are named by number.
 const PIECES: &str = "/quinistry-pieces";
 
-/// Where the stub may write.
+/// Path of the scratch volume, in which the stub may write.
 const SCRATCH: &str = "/quinistry-scratch";
 
-/// The command in place of the carrier's own; what `serve` is told follows as arguments.
+/// Returns the command, which replaces the carrier's own. The arguments of `quinistry` follow it.
 #[must_use]
 pub fn command(executable: &Digest) -> Vec<String> {
-    vec![format!("{STUB}/{}", Part::Stub.key()), executable.to_string(), PIECES.into(), SCRATCH.into()]
+    vec![format!("{STUB}/{}", SeedPart::Stub.key()), executable.to_string(), PIECES.into(), SCRATCH.into()]
 }
 
-/// The volumes of the pod.
+/// Returns the volumes of the pod.
 #[must_use]
-pub fn volumes(names: &Names, pieces: usize) -> Vec<Volume> {
-    let item = |part: Part, path: String| KeyToPath { key: part.key().into(), path, mode: None };
+pub fn volumes(names: &SeedNames, pieces: usize) -> Vec<Volume> {
+    let item = |part: SeedPart, path: String| KeyToPath { key: part.key().into(), path, mode: None };
     let stub = ConfigMapVolumeSource {
-        name: names.of(Part::Stub),
-        items: Some(vec![item(Part::Stub, Part::Stub.key().into())]),
+        name: names.of(SeedPart::Stub),
+        items: Some(vec![item(SeedPart::Stub, SeedPart::Stub.key().into())]),
         default_mode: Some(0o555),
         optional: None,
     };
     let sources = (0..pieces).map(|index| VolumeProjection {
         config_map: Some(ConfigMapProjection {
-            name: names.of(Part::Piece(index)),
-            items: Some(vec![item(Part::Piece(index), format!("{index:03}"))]),
+            name: names.of(SeedPart::Share(index)),
+            items: Some(vec![item(SeedPart::Share(index), format!("{index:03}"))]),
             optional: None,
         }),
         ..VolumeProjection::default()
     });
     let pieces_volume = ProjectedVolumeSource { default_mode: Some(0o444), sources: Some(sources.collect()) };
-    // More than the pieces fill, so that the limit is never what fails; in the API server's own spelling, or what is there
-    // would never be what is wanted.
+    // More than the executable's length, so that the limit never fails. In the API server's canonical form,
+    // or the DaemonSet would never equal the wanted one.
     let limit = Quantity(format!("{}Mi", pieces + 1));
     let scratch = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: Some(limit) };
     vec![
@@ -56,7 +56,7 @@ pub fn volumes(names: &Names, pieces: usize) -> Vec<Volume> {
     ]
 }
 
-/// Where the container has them.
+/// Returns the volume mounts of the container.
 #[must_use]
 pub fn mounts() -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str, read_only| VolumeMount {

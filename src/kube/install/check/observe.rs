@@ -1,4 +1,5 @@
-//! Observe: what the API server has to say, and what its admission does to a pod that is never created. (Client required.)
+//! Observations for the checks: objects of the cluster, and the admission of a pod that is only created as a
+//! dry run. (Client required.)
 
 use std::collections::BTreeSet;
 
@@ -8,63 +9,61 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Question;
-use super::rights::{self, Right};
+use super::rights::{self, Permission};
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::POD_SECURITY_ENFORCE;
-use crate::api::names::{DEFINITION, OPERATOR, operator_namespace};
+use crate::api::names::{DEFINITION_NAME, OPERATOR, operator_namespace};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::Quinistry;
-use crate::install::api::{CRD, Cluster, DEPLOYMENT, Kind, NAMESPACE, NODE, POD, QUINISTRY};
-use crate::install::error::UpError;
-use crate::install::operators::{self, Operator};
+use crate::install::api::{CRD, Cluster, DEPLOYMENT, NAMESPACE, NODE, POD, QUINISTRY, ResourceKind};
+use crate::install::error::InstallError;
+use crate::install::operators::{self, OperatorDeployment};
 use crate::install::{manifests, ownership};
 use crate::operator::naming;
 
-/// How many questions are asked at once.
-const AT_ONCE: usize = 8;
+/// Number of concurrent requests.
+const CONCURRENT_REQUESTS: usize = 8;
 
-/// What is there.
+/// State of the cluster as far as the checks need it.
 #[derive(Clone, Debug)]
-pub(in crate::install) struct Observed {
-    /// Major and minor.
+pub(in crate::install) struct ObservedCluster {
+    /// Major and minor version of Kubernetes.
     pub version: (String, String),
-    /// Who asks, if that is known.
+    /// Name of the user; empty if the API server does not tell.
     pub user: String,
-    /// Rights that are missing.
-    pub missing: BTreeSet<Right>,
-    /// The level that the namespace enforces; empty if it names none; none without a namespace.
+    /// Missing permissions.
+    pub missing: BTreeSet<Permission>,
+    /// Pod Security level that the namespace enforces: empty without a label, `None` without a namespace.
     pub level: Option<String>,
     pub nodes: Vec<types::Node>,
     pub pods: Vec<types::Pod>,
     pub resources: Vec<Quinistry>,
-    /// Names of the cluster.
-    pub place: String,
-    /// Operators of the cluster; none if they may not be listed.
-    pub operators: Option<Vec<Operator>>,
+    /// Names and address of the cluster.
+    pub cluster: String,
+    /// Operators of the cluster; `None` without the permission to list them.
+    pub operators: Option<Vec<OperatorDeployment>>,
     /// Holder of a live claim on the resource, if it is another operator than `up`'s.
     pub claim: Option<String>,
-    /// Objects of the names that `up` uses, which others made, and why they are not its own.
+    /// Foreign objects under names that `up` uses, each with the reason why it is foreign.
     pub foreign: Vec<String>,
     pub definition: Option<Value>,
-    /// Version of the operator that is there.
+    /// Version of the existing operator of `up`.
     pub operator_version: Option<String>,
-    /// The pull policy that comes of Never, or why that is not known.
+    /// Pull policy after admission of a pod with `Never`, or the reason why it is unknown.
     pub policy: Result<String, String>,
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct ServerVersion {
     major: String,
     minor: String,
 }
 
-pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Result<Observed, UpError> {
-    let namespace = question.namespace;
-    // First of all, and alone: whether it answers.
-    let version: Version = cluster.read("/version", None).await?;
+pub(super) async fn observe(cluster: &Cluster, namespace: &str) -> Result<ObservedCluster, InstallError> {
+    // First and alone: fails fast if the API server does not answer.
+    let version: ServerVersion = cluster.read("/version", None).await?;
     let (user, missing) = tokio::try_join!(user(cluster), missing(cluster, namespace))?;
-    // What may not be read is told as a missing right.
+    // Objects that may not be read are skipped: `missing` reports the permission.
     let may = |verb: &str, resource: &str| {
         !missing
             .iter()
@@ -83,12 +82,12 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
     let pods = async { if may("list", "pods") { cluster.list(POD, "", "").await } else { Ok(Vec::new()) } };
     let (level, nodes, pods, resources) =
         tokio::try_join!(level, nodes, pods, resources(cluster, namespace))?;
-    let place = if level.is_some() { namespace } else { "default" };
-    let policy = policy(cluster, place).await;
+    let review_namespace = if level.is_some() { namespace } else { "default" };
+    let policy = policy(cluster, review_namespace).await;
     let (operators, claim) = tokio::try_join!(operators::list(cluster), claim(cluster, namespace))?;
     let (foreign, operator_version) = foreign(cluster, namespace).await?;
-    let definition = readable(cluster.get(CRD, "", DEFINITION).await)?;
-    Ok(Observed {
+    let definition = readable(cluster.get(CRD, "", DEFINITION_NAME).await)?;
+    Ok(ObservedCluster {
         version: (version.major, version.minor),
         user,
         missing,
@@ -96,7 +95,7 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
         nodes,
         pods,
         resources,
-        place: cluster.place().to_string(),
+        cluster: cluster.identity().to_string(),
         operators,
         claim,
         foreign,
@@ -106,8 +105,8 @@ pub(super) async fn observe(cluster: &Cluster, question: &Question<'_>) -> Resul
     })
 }
 
-/// Treats an object that may not be read as absent: it is reported as a missing right.
-fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError> {
+/// Treats an object that may not be read as absent: `missing` reports the permission.
+fn readable<T>(result: Result<Option<T>, InstallError>) -> Result<Option<T>, InstallError> {
     match result {
         Err(error) if error.is_forbidden() => Ok(None),
         result => result,
@@ -115,34 +114,33 @@ fn readable<T>(result: Result<Option<T>, UpError>) -> Result<Option<T>, UpError>
 }
 
 /// Returns the holder of a live claim on the resource, unless it is the operator that `up` makes.
-async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, UpError> {
+async fn claim(cluster: &Cluster, namespace: &str) -> Result<Option<String>, InstallError> {
     let own = naming::claimant(&operator_namespace(namespace), OPERATOR);
     let claim = operators::claim(cluster, namespace).await?;
     let claim = claim.filter(|claim| operators::is_fresh(claim, Timestamp::now()));
     Ok(claim.as_ref().and_then(operators::holder).filter(|holder| *holder != own).map(str::to_owned))
 }
 
-/// Objects that `up` would overwrite although others made them, and the version of its operator that is
-/// there.
-async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), UpError> {
-    let place = operator_namespace(namespace);
-    let mut names: Vec<(Kind, String, String)> = manifests::rights(namespace)
+/// Returns the foreign objects that `up` would overwrite, and the version of its existing operator.
+async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Option<String>), InstallError> {
+    let home = operator_namespace(namespace);
+    let mut names: Vec<(ResourceKind, String, String)> = manifests::rights(namespace)
         .iter()
         .filter_map(|object| {
             let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
-            Some((Kind::of(object)?, part("namespace"), part("name")))
+            Some((ResourceKind::of(object)?, part("namespace"), part("name")))
         })
         .collect();
-    names.push((DEPLOYMENT, place, OPERATOR.into()));
-    let each = names.into_iter().map(|(kind, place, name)| async move {
-        let found: Option<types::Object> = readable(cluster.get(kind, &place, &name).await)?;
-        Ok::<_, UpError>(found.map(|found| (kind, place, name, found)))
+    names.push((DEPLOYMENT, home, OPERATOR.into()));
+    let each = names.into_iter().map(|(kind, home, name)| async move {
+        let found: Option<types::Object> = readable(cluster.get(kind, &home, &name).await)?;
+        Ok::<_, InstallError>(found.map(|found| (kind, home, name, found)))
     });
-    let found: Vec<_> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<_> = stream::iter(each).buffered(CONCURRENT_REQUESTS).try_collect().await?;
     let (mut foreign, mut version) = (Vec::new(), None);
-    for (kind, place, name, found) in found.into_iter().flatten() {
+    for (kind, home, name, found) in found.into_iter().flatten() {
         if let Some(why) = ownership::foreign(&found.metadata, namespace) {
-            foreign.push(format!("{} {why}", kind.words(&place, &name)));
+            foreign.push(format!("{} {why}", kind.display_name(&home, &name)));
         } else if kind == DEPLOYMENT {
             version = found.metadata.annotation(VERSION).map(str::to_owned);
         }
@@ -150,42 +148,43 @@ async fn foreign(cluster: &Cluster, namespace: &str) -> Result<(Vec<String>, Opt
     Ok((foreign, version))
 }
 
-async fn user(cluster: &Cluster) -> Result<String, UpError> {
+async fn user(cluster: &Cluster) -> Result<String, InstallError> {
     let question = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
-    match cluster.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", &question).await {
+    match cluster.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &question).await {
         Ok(answer) => Ok(answer["status"]["userInfo"]["username"].as_str().unwrap_or_default().into()),
-        // It is only for words.
+        // The name only serves the texts.
         Err(error) if error.is_forbidden() || error.is_missing() => Ok(String::new()),
         Err(error) => Err(error),
     }
 }
 
-async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Right>, UpError> {
-    // Most often it is an administrator, and one question is enough.
-    if is_allowed(cluster, &Right::everything()).await? {
+async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Permission>, InstallError> {
+    // Most users are administrators, for whom one request is enough.
+    if is_allowed(cluster, &Permission::everything()).await? {
         return Ok(BTreeSet::new());
     }
-    let mut needed: BTreeSet<Right> = rights::own(namespace).into_iter().collect();
-    let escalates = try_join_all(Right::escalate().iter().map(|right| is_allowed(cluster, right))).await?;
+    let mut needed: BTreeSet<Permission> = rights::own_permissions(namespace).into_iter().collect();
+    let escalates =
+        try_join_all(Permission::escalate().iter().map(|right| is_allowed(cluster, right))).await?;
     if escalates.contains(&false) {
-        needed.extend(rights::given(namespace));
+        needed.extend(rights::operator_permissions(namespace));
     }
     let answers = stream::iter(needed.into_iter().map(|right| async move {
         let allowed = is_allowed(cluster, &right).await?;
-        Ok::<_, UpError>((!allowed).then_some(right))
+        Ok::<_, InstallError>((!allowed).then_some(right))
     }));
-    let missing: Vec<_> = answers.buffer_unordered(AT_ONCE).try_collect().await?;
+    let missing: Vec<_> = answers.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
     Ok(missing.into_iter().flatten().collect())
 }
 
-async fn is_allowed(cluster: &Cluster, right: &Right) -> Result<bool, UpError> {
+async fn is_allowed(cluster: &Cluster, right: &Permission) -> Result<bool, InstallError> {
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let answer = cluster.ask(path, &right.review()).await?;
+    let answer = cluster.post(path, &right.review()).await?;
     Ok(answer["status"]["allowed"] == true)
 }
 
-/// Of all namespaces, or, where that is not allowed, of this one.
-async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>, UpError> {
+/// Lists the resources of all namespaces, or of this one without the permission for all.
+async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>, InstallError> {
     let all: Vec<Value> = match cluster.list(QUINISTRY, "", "").await {
         Err(error) if error.is_forbidden() => match cluster.list(QUINISTRY, namespace, "").await {
             Err(error) if error.is_forbidden() => Vec::new(),
@@ -193,11 +192,11 @@ async fn resources(cluster: &Cluster, namespace: &str) -> Result<Vec<Quinistry>,
         },
         result => result?,
     };
-    // One that is from another version is as good as none, as for the operator.
+    // A resource that this version cannot decode is ignored, as the operator does.
     Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
 }
 
-/// The pull policy of a pod that asks for Never, after admission.
+/// Returns the pull policy of a pod with `Never` after admission (dry run).
 async fn policy(cluster: &Cluster, namespace: &str) -> Result<String, String> {
     let pod = json!({
         "apiVersion": "v1",
@@ -216,6 +215,6 @@ async fn policy(cluster: &Cluster, namespace: &str) -> Result<String, String> {
         },
     });
     let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
-    let answer = cluster.ask(&path, &pod).await.map_err(|error| error.to_string())?;
+    let answer = cluster.post(&path, &pod).await.map_err(|error| error.to_string())?;
     Ok(answer["spec"]["containers"][0]["imagePullPolicy"].as_str().unwrap_or_default().into())
 }

@@ -1,31 +1,30 @@
-//! The operators: whether another one looks after the namespace already. Two of them would write over each
-//! other. Pure.
+//! Check for another operator over the namespace: two operators would overwrite each other's changes. Pure.
 
-use super::observe::Observed;
-use super::{Finding, Question};
+use super::observe::ObservedCluster;
+use super::{InstallRequest, PreflightFinding};
 
 const SUBJECT: &str = "operators";
 
-pub(super) fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Finding> {
-    let namespace = question.namespace;
+pub(super) fn findings(observed: &ObservedCluster, request: &InstallRequest<'_>) -> Vec<PreflightFinding> {
+    let namespace = request.namespace;
     let mut all = Vec::new();
     match &observed.operators {
-        None => all.push(Finding::note(
+        None => all.push(PreflightFinding::note(
             SUBJECT,
             "you may not list Deployments, so whether another operator looks after the namespace is not known",
         )),
         Some(operators) => {
             let others = operators.iter().filter(|one| !one.is_of_up(namespace) && one.looks_after(namespace));
             all.extend(others.map(|other| {
-                let words = other.words();
+                let name = other.display_name();
                 if other.replicas == 0 {
-                    let text = format!("{words} has no replicas, and would look after namespace {namespace} too");
-                    return Finding::note(SUBJECT, text);
+                    let text = format!("{name} has no replicas, and would look after namespace {namespace} too");
+                    return PreflightFinding::note(SUBJECT, text);
                 }
-                Finding::fail(
+                PreflightFinding::fail(
                     SUBJECT,
                     format!(
-                        "{words} looks after namespace {namespace} already; limit it to other namespaces \
+                        "{name} looks after namespace {namespace} already; limit it to other namespaces \
                          (watchNamespace), or uninstall it, or create the resource for it in place of `up`"
                     ),
                 )
@@ -35,13 +34,13 @@ pub(super) fn findings(observed: &Observed, question: &Question<'_>) -> Vec<Find
     if let Some(holder) = &observed.claim
         && all.iter().all(|finding| finding.level != super::Level::Fail)
     {
-        all.push(Finding::fail(
+        all.push(PreflightFinding::fail(
             SUBJECT,
             format!("operator {holder} has claimed the resource of namespace {namespace}; stop it first"),
         ));
     }
     if all.is_empty() {
-        all.push(Finding::ok(SUBJECT, format!("no other looks after namespace {namespace}")));
+        all.push(PreflightFinding::ok(SUBJECT, format!("no other looks after namespace {namespace}")));
     }
     all
 }

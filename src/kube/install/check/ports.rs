@@ -1,20 +1,21 @@
-//! The ports: who else has them, or wants them. Pure. Processes of a node are not seen from here.
+//! Check of the host ports: other pods and resources that use them. Pure. The API server knows no processes
+//! of nodes.
 
-use super::observe::Observed;
-use super::{Finding, Question};
+use super::observe::ObservedCluster;
+use super::{InstallRequest, PreflightFinding};
 use crate::api::names::labels::{NODE_ARCHITECTURE, RESOURCE};
-use crate::api::types::{Metadata as _, Pod, Port};
+use crate::api::types::{ContainerPort, Metadata as _, Pod};
 use crate::crd::Quinistry;
 
-/// How many holders are told.
-const HOLDERS: usize = 5;
+/// Number of pods that a text names.
+const MAX_NAMED_HOLDERS: usize = 5;
 
 pub(super) fn findings(
-    observed: &Observed,
-    question: &Question<'_>,
+    observed: &ObservedCluster,
+    request: &InstallRequest<'_>,
     before: Option<&Quinistry>,
-) -> Vec<Finding> {
-    let ports = question.wishes.ports(before);
+) -> Vec<PreflightFinding> {
+    let ports = request.options.ports(before);
     let uid = before.and_then(|before| before.metadata.uid.as_deref());
     let mut holders = Vec::new();
     for pod in observed.pods.iter().filter(|pod| !pod.has_ended()) {
@@ -26,27 +27,32 @@ pub(super) fn findings(
         theirs.dedup();
         if !theirs.is_empty() {
             let (meta, node) = (&pod.metadata, &pod.spec.node_name);
-            let place =
+            let location =
                 node.as_ref().map_or_else(|| "waiting for a node".into(), |node| format!("on {node}"));
-            holders.push(format!("{} ({}/{} {place})", theirs.join(" and "), meta.namespace(), meta.name()));
+            holders.push(format!(
+                "{} ({}/{} {location})",
+                theirs.join(" and "),
+                meta.namespace(),
+                meta.name()
+            ));
         }
     }
-    let told = format!("{} to {}", ports.start(), ports.end());
+    let range = format!("{} to {}", ports.start(), ports.end());
     let mut all = Vec::new();
     if holders.is_empty() {
-        all.push(Finding::ok(
+        all.push(PreflightFinding::ok(
             "ports",
-            format!("{told}: no {} has them", if before.is_some() { "other pod" } else { "pod" }),
+            format!("{range}: no {} has them", if before.is_some() { "other pod" } else { "pod" }),
         ));
     } else {
-        let more = holders.len().saturating_sub(HOLDERS);
-        holders.truncate(HOLDERS);
+        let more = holders.len().saturating_sub(MAX_NAMED_HOLDERS);
+        holders.truncate(MAX_NAMED_HOLDERS);
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let text = format!(
-            "{told} are needed, and other pods have {}{more}; remove them, or choose another --base-port",
+            "{range} are needed, and other pods have {}{more}; remove them, or choose another --base-port",
             holders.join(", ")
         );
-        all.push(Finding::fail("ports", text));
+        all.push(PreflightFinding::fail("ports", text));
     }
     all.extend(observed.resources.iter().filter_map(|other| {
         let theirs = other.spec.ports();
@@ -56,22 +62,25 @@ pub(super) fn findings(
         }
         let selector = &other.spec.node_selector;
         let arch = selector.get(NODE_ARCHITECTURE);
-        if arch.is_some_and(|arch| arch != question.shipment.architecture) {
+        if arch.is_some_and(|arch| arch != request.payload.architecture) {
             return None;
         }
         let name = format!("{}/{}", other.metadata.namespace(), other.metadata.name());
         let text = format!("Quinistry {name} has {} to {}", theirs.start(), theirs.end());
         Some(if selector.keys().all(|key| key == NODE_ARCHITECTURE) {
-            Finding::fail("ports", format!("{text}; delete it, or choose another --base-port"))
+            PreflightFinding::fail("ports", format!("{text}; delete it, or choose another --base-port"))
         } else {
-            Finding::note("ports", format!("{text}, on the nodes that it selects; there it is in the way"))
+            PreflightFinding::note(
+                "ports",
+                format!("{text}, on the nodes that it selects; there it is in the way"),
+            )
         })
     }));
     all
 }
 
-/// What of its ports is in our way: on all addresses, or on loopback.
-fn held(pod: &Pod) -> impl Iterator<Item = &Port> {
+/// Returns the pod's TCP host ports on all addresses or on loopback, which conflict with a generation's.
+fn held(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
     let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
     containers.flat_map(|container| &container.ports).filter(|port| {
         matches!(port.host_ip.as_str(), "" | "0.0.0.0" | "::" | "127.0.0.1")

@@ -1,5 +1,5 @@
-//! Which rights `up` needs: for what it makes itself, and for what it gives to the operator, since nobody may give what
-//! he does not have. Pure.
+//! Permissions that `up` needs: for its own requests, and all that it grants to the operator. Kubernetes lets
+//! a user grant only permissions that the user has. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,48 +8,48 @@ use serde_json::{Value, json};
 use crate::api::names::{GROUP, PLURAL, operator_namespace};
 use crate::install::manifests::{Rule, cluster_rules, lease_rules, namespaced_rules};
 
-/// Something to be allowed.
+/// Permission for one verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::install) struct Right {
+pub(in crate::install) struct Permission {
     pub verb: &'static str,
     pub group: &'static str,
     pub resource: &'static str,
-    /// Empty for all of them, and for what is in none.
+    /// Namespace; empty for all namespaces and for cluster-wide resources.
     pub namespace: String,
 }
 
-/// Groups the verbs by what they are for: `create/patch daemonsets.apps in pantry`.
-pub(super) fn words(rights: &BTreeSet<Right>) -> Vec<String> {
+/// Formats permissions, grouped by resource: `create/patch daemonsets.apps in pantry`.
+pub(super) fn summaries(rights: &BTreeSet<Permission>) -> Vec<String> {
     let mut grouped: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
     for right in rights {
-        let place = (right.namespace.as_str(), right.group, right.resource);
-        grouped.entry(place).or_default().push(right.verb);
+        let key = (right.namespace.as_str(), right.group, right.resource);
+        grouped.entry(key).or_default().push(right.verb);
     }
-    let words = grouped.into_iter().map(|((namespace, group, resource), verbs)| {
+    let summaries = grouped.into_iter().map(|((namespace, group, resource), verbs)| {
         let dot = if group.is_empty() { "" } else { "." };
-        let place = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
-        format!("{} {resource}{dot}{group}{place}", verbs.join("/"))
+        let location = if namespace.is_empty() { String::new() } else { format!(" in {namespace}") };
+        format!("{} {resource}{dot}{group}{location}", verbs.join("/"))
     });
-    words.collect()
+    summaries.collect()
 }
 
-impl Right {
+impl Permission {
     fn new(verb: &'static str, group: &'static str, resource: &'static str, namespace: &str) -> Self {
         Self { verb, group, resource, namespace: namespace.into() }
     }
 
-    /// Everything at all, as administrators may.
+    /// Returns the permission for everything, which administrators have.
     pub(super) fn everything() -> Self {
         Self::new("*", "*", "*", "")
     }
 
-    /// To give rights that one does not have.
+    /// Returns the permissions to grant more than the user has.
     pub(super) fn escalate() -> [Self; 2] {
         let rbac = "rbac.authorization.k8s.io";
         [Self::new("escalate", rbac, "clusterroles", ""), Self::new("bind", rbac, "clusterroles", "")]
     }
 
-    /// As a `SelfSubjectAccessReview`.
+    /// Formats the permission as a `SelfSubjectAccessReview`.
     pub(super) fn review(&self) -> Value {
         let (resource, subresource) = self.resource.split_once('/').unwrap_or((self.resource, ""));
         json!({
@@ -63,9 +63,9 @@ impl Right {
     }
 }
 
-/// What `up` does itself.
-pub(super) fn own(namespace: &str) -> Vec<Right> {
-    let place = operator_namespace(namespace);
+/// Returns the permissions for the requests of `up`.
+pub(super) fn own_permissions(namespace: &str) -> Vec<Permission> {
+    let home = operator_namespace(namespace);
     let rbac = "rbac.authorization.k8s.io";
     let wide = [
         ("", "namespaces", &["get", "create", "patch"][..]),
@@ -90,22 +90,25 @@ pub(super) fn own(namespace: &str) -> Vec<Right> {
         (rbac, "rolebindings", &["get", "create", "patch"]),
     ];
     let mut all = Vec::new();
-    for (namespace, rights) in [("", &wide[..]), (namespace, &inside), (&place, &beside)] {
+    for (namespace, rights) in [("", &wide[..]), (namespace, &inside), (&home, &beside)] {
         for (group, resource, verbs) in rights {
-            all.extend(verbs.iter().map(|verb| Right::new(verb, group, resource, namespace)));
+            all.extend(verbs.iter().map(|verb| Permission::new(verb, group, resource, namespace)));
         }
     }
     all
 }
 
-/// What `up` gives to the operator.
-pub(super) fn given(namespace: &str) -> Vec<Right> {
-    let place = operator_namespace(namespace);
-    let of = |rules: Vec<Rule>, namespace: &str| -> Vec<Right> {
-        let each = |rule: &Rule| -> Vec<Right> {
-            rule.verbs.iter().map(|verb| Right::new(verb, rule.group, rule.resource, namespace)).collect()
+/// Returns the permissions that `up` grants to the operator.
+pub(super) fn operator_permissions(namespace: &str) -> Vec<Permission> {
+    let home = operator_namespace(namespace);
+    let of = |rules: Vec<Rule>, namespace: &str| -> Vec<Permission> {
+        let each = |rule: &Rule| -> Vec<Permission> {
+            rule.verbs
+                .iter()
+                .map(|verb| Permission::new(verb, rule.group, rule.resource, namespace))
+                .collect()
         };
         rules.iter().flat_map(each).collect()
     };
-    [of(namespaced_rules(), namespace), of(cluster_rules(), ""), of(lease_rules(), &place)].concat()
+    [of(namespaced_rules(), namespace), of(cluster_rules(), ""), of(lease_rules(), &home)].concat()
 }

@@ -4,11 +4,17 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::types;
-use crate::seed::Cut;
+use crate::install::{InstallPayload, ResourceOptions};
+use crate::seed::SplitExecutable;
 
-fn shipment() -> Shipment {
-    let cut = Cut::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
-    Shipment { cut, digest: Digest::sha256(b"image"), architecture: "amd64", version: Some("1.2.3".into()) }
+fn payload() -> InstallPayload {
+    let split = SplitExecutable::new(RESOURCE, [Bytes::from_static(b"cake")].into(), Bytes::new()).unwrap();
+    InstallPayload {
+        split,
+        digest: Digest::sha256(b"image"),
+        architecture: "amd64",
+        version: Some("1.2.3".into()),
+    }
 }
 
 fn node(name: &str, architecture: &str, ready: &str, images: &[&str]) -> types::Node {
@@ -40,8 +46,8 @@ fn resource_of(namespace: &str, uid: &str, base: i32) -> Quinistry {
     .unwrap()
 }
 
-fn fine() -> Observed {
-    Observed {
+fn fine() -> ObservedCluster {
+    ObservedCluster {
         version: ("1".into(), "36+".into()),
         user: "cook".into(),
         missing: [].into(),
@@ -49,7 +55,7 @@ fn fine() -> Observed {
         nodes: vec![node("n1", "amd64", "True", &["registry.k8s.io/pause:3.10"])],
         pods: Vec::new(),
         resources: Vec::new(),
-        place: "cluster stove (context pantry, https://192.0.2.1)".into(),
+        cluster: "cluster stove (context pantry, https://192.0.2.1)".into(),
         operators: Some(Vec::new()),
         claim: None,
         foreign: Vec::new(),
@@ -59,21 +65,21 @@ fn fine() -> Observed {
     }
 }
 
-fn told(observed: &Observed, wishes: &Wishes) -> Vec<Finding> {
-    let shipment = shipment();
-    findings(observed, &Question { namespace: "pantry", wishes, shipment: &shipment, downgrade: false })
+fn findings_of(observed: &ObservedCluster, options: &ResourceOptions) -> Vec<PreflightFinding> {
+    let payload = payload();
+    findings(observed, &InstallRequest { namespace: "pantry", options, payload: &payload }, false)
 }
 
-/// The worst that is said of a subject.
-fn worst(observed: &Observed, subject: &str) -> (Level, String) {
-    let found = told(observed, &Wishes::default());
+/// Returns the most severe finding about a subject.
+fn worst(observed: &ObservedCluster, subject: &str) -> (Level, String) {
+    let found = findings_of(observed, &ResourceOptions::default());
     let worst = found.into_iter().filter(|one| one.subject == subject).max_by_key(|one| one.level);
     worst.map_or_else(|| panic!("nothing of {subject}"), |one| (one.level, one.text))
 }
 
 #[test]
 fn nothing_is_wrong_with_a_good_cluster() {
-    let found = told(&fine(), &Wishes::default());
+    let found = findings_of(&fine(), &ResourceOptions::default());
     assert!(found.iter().all(|one| one.level == Level::Ok), "{found:?}");
     assert!(found.iter().any(|one| one.text == "registry.k8s.io/pause:3.10"));
 }
@@ -81,11 +87,13 @@ fn nothing_is_wrong_with_a_good_cluster() {
 #[test]
 fn all_rights_that_are_missing_are_told_at_once() {
     let right =
-        |verb| rights::Right { verb, group: "apps", resource: "daemonsets", namespace: "pantry".into() };
-    let observed = Observed { missing: [right("create"), right("patch")].into(), ..fine() };
-    let found = told(&observed, &Wishes::default());
+        |verb| rights::Permission { verb, group: "apps", resource: "daemonsets", namespace: "pantry".into() };
+    let observed = ObservedCluster { missing: [right("create"), right("patch")].into(), ..fine() };
+    let found = findings_of(&observed, &ResourceOptions::default());
     assert!(
-        found.iter().all(|one| one.level != Level::Ok || matches!(one.subject, SERVER | "cluster")),
+        found
+            .iter()
+            .all(|one| one.level != Level::Ok || matches!(one.subject, API_SERVER_SUBJECT | "cluster")),
         "{found:?}"
     );
     let (level, text) = worst(&observed, "rights");
@@ -95,34 +103,38 @@ fn all_rights_that_are_missing_are_told_at_once() {
 
 #[test]
 fn what_is_asked_for_covers_what_is_made_and_given() {
-    let own = rights::own("pantry");
+    let own = rights::own_permissions("pantry");
     for object in crate::install::manifests::rights("pantry") {
-        let kind = crate::install::api::Kind::of(&object).unwrap();
+        let kind = crate::install::api::ResourceKind::of(&object).unwrap();
         for verb in ["get", "create", "patch"] {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-            let fits = |right: &&rights::Right| {
+            let fits = |right: &&rights::Permission| {
                 right.verb == verb && right.resource == kind.plural && right.namespace == namespace
             };
             assert!(own.iter().any(|right| fits(&right)), "{verb} {}", kind.plural);
         }
     }
-    let given = rights::words(&rights::given("pantry").into_iter().collect());
-    assert!(given.iter().any(|one| one == "patch quinistries/status.quinistry.dev in pantry"), "{given:?}");
+    let operator_permissions =
+        rights::summaries(&rights::operator_permissions("pantry").into_iter().collect());
+    assert!(
+        operator_permissions.iter().any(|one| one == "patch quinistries/status.quinistry.dev in pantry"),
+        "{operator_permissions:?}"
+    );
 }
 
 #[test]
 fn old_servers_and_levels_are_told() {
-    let old = Observed { version: ("1".into(), "32".into()), ..fine() };
+    let old = ObservedCluster { version: ("1".into(), "32".into()), ..fine() };
     assert_eq!(worst(&old, "API server").0, Level::Fail);
-    let strict = Observed { level: Some("baseline".into()), ..fine() };
+    let strict = ObservedCluster { level: Some("baseline".into()), ..fine() };
     let (level, text) = worst(&strict, "Pod Security");
     assert!(level == Level::Note && text.contains("enforces baseline"));
-    assert_eq!(worst(&Observed { level: None, ..fine() }, "Pod Security").0, Level::Ok);
+    assert_eq!(worst(&ObservedCluster { level: None, ..fine() }, "Pod Security").0, Level::Ok);
 }
 
 #[test]
 fn ports_of_others_are_in_the_way_and_our_own_are_not() {
-    let taken = |port: Value| Observed { pods: vec![pod("oven", "a:1", &port)], ..fine() };
+    let taken = |port: Value| ObservedCluster { pods: vec![pod("oven", "a:1", &port)], ..fine() };
     let (level, text) = worst(&taken(json!({"hostPort": 5001})), "ports");
     assert_eq!(level, Level::Fail);
     assert!(text.contains("5001 (kitchen/oven on n1)"), "{text}");
@@ -134,24 +146,26 @@ fn ports_of_others_are_in_the_way_and_our_own_are_not() {
     ] {
         assert_eq!(worst(&taken(free), "ports").0, Level::Ok);
     }
-    let ours =
-        Observed { resources: vec![resource_of("pantry", "1", 5000)], ..taken(json!({"hostPort": 5001})) };
+    let ours = ObservedCluster {
+        resources: vec![resource_of("pantry", "1", 5000)],
+        ..taken(json!({"hostPort": 5001}))
+    };
     assert_eq!(worst(&ours, "ports").0, Level::Ok);
-    let other = Observed { resources: vec![resource_of("cellar", "2", 5003)], ..fine() };
+    let other = ObservedCluster { resources: vec![resource_of("cellar", "2", 5003)], ..fine() };
     assert!(worst(&other, "ports").1.contains("cellar/quinistry has 5002 to 5005"));
     let with = |arch: &str| {
         let mut other = resource_of("cellar", "2", 5003);
         other.spec.node_selector.insert("kubernetes.io/arch".into(), arch.into());
-        worst(&Observed { resources: vec![other], ..fine() }, "ports").0
+        worst(&ObservedCluster { resources: vec![other], ..fine() }, "ports").0
     };
     assert_eq!((with("amd64"), with("arm64")), (Level::Fail, Level::Ok));
-    let apart = Observed { resources: vec![resource_of("cellar", "2", 5004)], ..fine() };
+    let apart = ObservedCluster { resources: vec![resource_of("cellar", "2", 5004)], ..fine() };
     assert_eq!(worst(&apart, "ports").0, Level::Ok);
 }
 
 #[test]
 fn nodes_of_other_architectures_are_left_out() {
-    let mixed = Observed {
+    let mixed = ObservedCluster {
         nodes: vec![
             fine().nodes.remove(0),
             node("n2", "arm64", "True", &[]),
@@ -159,7 +173,7 @@ fn nodes_of_other_architectures_are_left_out() {
         ],
         ..fine()
     };
-    let text: Vec<String> = told(&mixed, &Wishes::default())
+    let text: Vec<String> = findings_of(&mixed, &ResourceOptions::default())
         .into_iter()
         .filter(|one| one.level == Level::Note)
         .map(|one| one.text)
@@ -167,41 +181,45 @@ fn nodes_of_other_architectures_are_left_out() {
     assert!(text.iter().any(|text| text.starts_with("n2 are left out")), "{text:?}");
     assert!(text.iter().any(|text| text.starts_with("n3 not ready")), "{text:?}");
     assert!(text.iter().any(|text| text.starts_with("n3 name no image")), "{text:?}");
-    let none = Observed { nodes: vec![node("n2", "arm64", "True", &[])], ..fine() };
+    let none = ObservedCluster { nodes: vec![node("n2", "arm64", "True", &[])], ..fine() };
     assert_eq!(worst(&none, "nodes").0, Level::Fail);
 }
 
 #[test]
 fn a_cluster_without_nodes_fails() {
-    let (level, text) = worst(&Observed { nodes: Vec::new(), ..fine() }, "nodes");
+    let (level, text) = worst(&ObservedCluster { nodes: Vec::new(), ..fine() }, "nodes");
     assert!(level == Level::Fail && text.contains("no nodes"), "{text}");
-    let list = rights::Right { verb: "list", group: "", resource: "nodes", namespace: String::new() };
-    let unseen = Observed { nodes: Vec::new(), missing: [list].into(), ..fine() };
-    assert!(told(&unseen, &Wishes::default()).iter().all(|one| one.subject != "nodes"), "they are not seen");
+    let list = rights::Permission { verb: "list", group: "", resource: "nodes", namespace: String::new() };
+    let unseen = ObservedCluster { nodes: Vec::new(), missing: [list].into(), ..fine() };
+    assert!(
+        findings_of(&unseen, &ResourceOptions::default()).iter().all(|one| one.subject != "nodes"),
+        "they are not seen"
+    );
 }
 
 #[test]
 fn missing_rights_are_one_short_line_and_all_of_them_in_the_details() {
     let missing: std::collections::BTreeSet<_> =
-        rights::own("pantry").into_iter().chain(rights::given("pantry")).collect();
-    let found = told(&Observed { missing: missing.clone(), ..fine() }, &Wishes::default());
+        rights::own_permissions("pantry").into_iter().chain(rights::operator_permissions("pantry")).collect();
+    let found =
+        findings_of(&ObservedCluster { missing: missing.clone(), ..fine() }, &ResourceOptions::default());
     let finding = found.iter().find(|one| one.subject == "rights").unwrap();
     assert!(finding.text.len() < 300, "{}", finding.text);
-    assert_eq!(finding.details, rights::words(&missing));
+    assert_eq!(finding.details, rights::summaries(&missing));
 }
 
 #[test]
 fn another_operator_over_the_namespace_fails() {
-    let with = |place: (&str, &str), arguments: &[&str], replicas| {
-        let operator = crate::install::operators::Operator {
-            namespace: place.0.into(),
-            name: place.1.into(),
+    let with = |name: (&str, &str), arguments: &[&str], replicas| {
+        let operator = crate::install::operators::OperatorDeployment {
+            namespace: name.0.into(),
+            name: name.1.into(),
             release: Some("shelf".into()),
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
             replicas,
             ..Default::default()
         };
-        worst(&Observed { operators: Some(vec![operator]), ..fine() }, "operators")
+        worst(&ObservedCluster { operators: Some(vec![operator]), ..fine() }, "operators")
     };
     let helm = ("kitchen", "shelf-operator");
     let (level, text) = with(helm, &["operator"], 1);
@@ -211,28 +229,28 @@ fn another_operator_over_the_namespace_fails() {
     assert_eq!(with(helm, &["operator"], 0).0, Level::Note);
     let own = ("pantry-operator", "quinistry-operator");
     assert_eq!(with(own, &["operator", "--namespace=pantry"], 1).0, Level::Ok);
-    let claimed = Observed { claim: Some("kitchen/shelf".into()), ..fine() };
+    let claimed = ObservedCluster { claim: Some("kitchen/shelf".into()), ..fine() };
     assert!(worst(&claimed, "operators").1.contains("kitchen/shelf has claimed"));
-    assert_eq!(worst(&Observed { operators: None, ..fine() }, "operators").0, Level::Note);
+    assert_eq!(worst(&ObservedCluster { operators: None, ..fine() }, "operators").0, Level::Note);
 }
 
 #[test]
 fn what_others_made_is_not_overwritten() {
     let foreign = vec!["Role pantry/quinistry-operator belongs to the Helm release shelf".into()];
-    let (level, text) = worst(&Observed { foreign, ..fine() }, "objects");
+    let (level, text) = worst(&ObservedCluster { foreign, ..fine() }, "objects");
     assert!(level == Level::Fail && text.contains("Helm release shelf"), "{text}");
 }
 
 #[test]
 fn what_is_newer_is_not_lowered_unless_that_is_asked_for() {
-    let version = |observed: &Observed, downgrade| {
-        let shipment = shipment();
-        let question =
-            Question { namespace: "pantry", wishes: &Wishes::default(), shipment: &shipment, downgrade };
-        let found = findings(observed, &question).into_iter().find(|one| one.subject == "version");
+    let version = |observed: &ObservedCluster, downgrade| {
+        let payload = payload();
+        let request =
+            InstallRequest { namespace: "pantry", options: &ResourceOptions::default(), payload: &payload };
+        let found = findings(observed, &request, downgrade).into_iter().find(|one| one.subject == "version");
         found.map(|found| (found.level, found.text))
     };
-    let operator = |version: &str| Observed { operator_version: Some(version.into()), ..fine() };
+    let operator = |version: &str| ObservedCluster { operator_version: Some(version.into()), ..fine() };
     assert_eq!(version(&operator("1.2.3"), false), None);
     let (level, text) = version(&operator("1.3.0"), false).unwrap();
     assert!(
@@ -242,39 +260,39 @@ fn what_is_newer_is_not_lowered_unless_that_is_asked_for() {
     assert_eq!(version(&operator("1.3.0"), true).unwrap().0, Level::Note);
     let mut newer = resource_of("pantry", "1", 5000);
     newer.metadata.annotations = Some([("quinistry.dev/version".into(), "2.0.0".into())].into());
-    let generations = Observed { resources: vec![newer], ..fine() };
+    let generations = ObservedCluster { resources: vec![newer], ..fine() };
     assert!(version(&generations, false).unwrap().1.contains("the generations 2.0.0"));
     let mut definition = crate::install::version::definition();
-    assert_eq!(version(&Observed { definition: Some(definition.clone()), ..fine() }, false), None);
+    assert_eq!(version(&ObservedCluster { definition: Some(definition.clone()), ..fine() }, false), None);
     definition["metadata"]["annotations"]["quinistry.dev/version"] = "999.0.0".into();
-    let defined = Observed { definition: Some(definition), ..fine() };
+    let defined = ObservedCluster { definition: Some(definition), ..fine() };
     assert!(version(&defined, false).unwrap().1.contains("the definition 999.0.0"));
 }
 
 #[test]
 fn carriers_are_what_pods_run_too_but_not_what_needs_a_secret() {
-    let bare = || Observed { nodes: vec![node("n1", "amd64", "True", &[])], ..fine() };
-    let open = Observed { pods: vec![pod("oven", "a:1", &json!({}))], ..bare() };
+    let bare = || ObservedCluster { nodes: vec![node("n1", "amd64", "True", &[])], ..fine() };
+    let open = ObservedCluster { pods: vec![pod("oven", "a:1", &json!({}))], ..bare() };
     assert_eq!(worst(&open, "carriers"), (Level::Ok, "a:1".into()));
     let mut secret = open;
     secret.pods[0].spec.image_pull_secrets = serde_json::from_value(json!([{"name": "key"}])).unwrap();
     assert_eq!(worst(&secret, "carriers").0, Level::Note);
-    let wishes = Wishes { carriers: vec!["b:1".into()], ..Wishes::default() };
-    let found = told(&fine(), &wishes);
+    let options = ResourceOptions { carriers: vec!["b:1".into()], ..ResourceOptions::default() };
+    let found = findings_of(&fine(), &options);
     assert!(found.iter().any(|one| one.subject == "carriers" && one.level == Level::Fail));
 }
 
 #[test]
 fn admission_that_pulls_always_is_told() {
-    assert_eq!(worst(&Observed { policy: Ok("Always".into()), ..fine() }, "admission").0, Level::Fail);
-    assert_eq!(worst(&Observed { policy: Err("away".into()), ..fine() }, "admission").0, Level::Note);
+    assert_eq!(worst(&ObservedCluster { policy: Ok("Always".into()), ..fine() }, "admission").0, Level::Fail);
+    assert_eq!(worst(&ObservedCluster { policy: Err("away".into()), ..fine() }, "admission").0, Level::Note);
 }
 
 #[test]
 fn a_resource_that_is_there_is_upgraded() {
-    let there = Observed { resources: vec![resource_of("pantry", "1", 5000)], ..fine() };
+    let there = ObservedCluster { resources: vec![resource_of("pantry", "1", 5000)], ..fine() };
     assert!(worst(&there, "resource").1.contains("goes from sha256:2 to"));
-    let wishes = Wishes { base_port: Some(6000), ..Wishes::default() };
-    let found = told(&there, &wishes);
+    let options = ResourceOptions { base_port: Some(6000), ..ResourceOptions::default() };
+    let found = findings_of(&there, &options);
     assert!(found.iter().any(|one| one.subject == "resource" && one.level == Level::Fail));
 }

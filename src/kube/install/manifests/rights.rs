@@ -1,19 +1,20 @@
-//! The operator's rights: those of the Helm chart, to which a test holds them. Each has its reason there.
+//! Permissions of the operator: those of the Helm chart, which gives the reason for each. A test holds them
+//! to the chart's.
 
 use serde_json::{Value, json};
 
 use crate::api::names::{CLAIM, GROUP, OPERATOR};
 
-/// A rule of a role.
+/// Rule of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Group of the API.
     pub group: &'static str,
-    /// What.
+    /// Resource, or subresource as in `quinistries/status`.
     pub resource: &'static str,
-    /// The one object that is meant; empty for all.
+    /// Name of the only object that the rule is for; empty for all.
     pub name: &'static str,
-    /// What may be done.
+    /// Allowed verbs.
     pub verbs: &'static [&'static str],
 }
 
@@ -22,7 +23,7 @@ impl Rule {
         Self { group, resource, name: "", verbs }
     }
 
-    /// As in a role.
+    /// Formats the rule for a role.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut rule = json!({"apiGroups": [self.group], "resources": [self.resource], "verbs": self.verbs});
@@ -33,7 +34,7 @@ impl Rule {
     }
 }
 
-/// Where the resource is.
+/// Returns the rules in the namespace of the resource.
 #[must_use]
 pub fn namespaced_rules() -> Vec<Rule> {
     vec![
@@ -48,7 +49,7 @@ pub fn namespaced_rules() -> Vec<Rule> {
     ]
 }
 
-/// Everywhere.
+/// Returns the cluster-wide rules.
 #[must_use]
 pub fn cluster_rules() -> Vec<Rule> {
     vec![
@@ -58,7 +59,7 @@ pub fn cluster_rules() -> Vec<Rule> {
     ]
 }
 
-/// Where the operator is.
+/// Returns the rules in the operator's namespace, for its Lease.
 #[must_use]
 pub fn lease_rules() -> Vec<Rule> {
     vec![

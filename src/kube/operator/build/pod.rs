@@ -15,7 +15,7 @@ use crate::crd::{NetworkMode, TaintEffect, Toleration, TolerationOperator};
 use crate::operator::naming::{self, CONTAINER_PORT};
 use crate::operator::resource::ValidResource;
 use crate::operator::select::LEFT_OUT;
-use crate::seed::{self, Names};
+use crate::seed::{self, SeedNames};
 
 /// User and group ID of the registry, as in the image; numeric so that the kubelet can see that it is not
 /// root.
@@ -40,9 +40,9 @@ pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Po
         containers: vec![container(quinistry, input)],
         node_selector: Some(selector),
         affinity: Some(affinity(carrier == Some(MAIN_CARRIER))),
-        volumes: input
-            .seed
-            .map(|seed| seed::pod::volumes(&Names::new(quinistry.name(), seed.executable), seed.part_count)),
+        volumes: input.seed.map(|seed| {
+            seed::pod::volumes(&SeedNames::new(quinistry.name(), seed.executable), seed.part_count)
+        }),
         tolerations: non_empty_list(spec.tolerations.iter().map(toleration).collect()),
         image_pull_secrets: non_empty_list(secrets),
         priority_class_name: non_empty(&spec.priority_class_name),

@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1 as apps;
 
 use crate::operator::observed::PodStart;
-use crate::seed::Part;
+use crate::seed::SeedPart;
 
 /// One write to the API server. Each is harmless to repeat.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,8 +30,8 @@ pub(in crate::operator) enum Action {
     },
     /// Create a `ConfigMap` of the seed again, from this operator's own executable.
     Restore {
-        /// Part of the seed.
-        part: Part,
+        /// SeedPart of the seed.
+        part: SeedPart,
         /// UID of the `ConfigMap` in its place that holds other content.
         altered: Option<String>,
     },

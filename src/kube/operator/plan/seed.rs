@@ -15,8 +15,8 @@ use crate::crd::Reason;
 use crate::operator::observed::{ObservedNode, ObservedPart, ObservedPod, ObservedState};
 use crate::operator::resource::ValidResource;
 use crate::operator::{build, select};
-use crate::seed::carrier::{self, Assignment, Candidate};
-use crate::seed::{Names, Part, exit};
+use crate::seed::carrier::{self, Assignment, CarrierNode};
+use crate::seed::{SeedNames, SeedPart, exit};
 
 /// Reasons of the kubelet for an image that cannot be used as a carrier on its node.
 const UNUSABLE_IMAGE_REASONS: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
@@ -32,14 +32,14 @@ pub(super) struct SeedView<'a> {
     pub(super) executable: &'a Digest,
     /// Number of parts of the executable; `None` while neither the operator nor a `ConfigMap` tells it.
     pub(super) part_count: Option<usize>,
-    names: Names,
+    names: SeedNames,
     /// True if this operator runs the same executable, so that it can restore every part.
     own: bool,
     /// True if another operator raises the generations above generation 0.
     pub(super) handed_over: bool,
     pub(super) assignment: Assignment,
     /// Parts that are missing or altered, each with the `ConfigMap` in its place.
-    broken: Vec<(Part, Option<&'a ObservedPart>)>,
+    broken: Vec<(SeedPart, Option<&'a ObservedPart>)>,
     observed: &'a ObservedState,
     quinistry: &'a ValidResource,
 }
@@ -53,7 +53,7 @@ impl<'a> SeedView<'a> {
         now: Timestamp,
         executable: &'a Digest,
     ) -> Self {
-        let names = Names::new(quinistry.name(), executable);
+        let names = SeedNames::new(quinistry.name(), executable);
         let ours = observed.own.executable.as_ref().filter(|(digest, _)| digest == executable);
         let found: BTreeMap<&str, &ObservedPart> = observed
             .parts
@@ -65,12 +65,12 @@ impl<'a> SeedView<'a> {
             .map(|(_, part_count)| *part_count)
             // The stub's `ConfigMap` counts, without which no pod starts: another `ConfigMap` with such a
             // name must not change the number of parts.
-            .or_else(|| found.get(names.of(Part::Stub).as_str()).map(|stub| stub.part_count))
+            .or_else(|| found.get(names.of(SeedPart::Stub).as_str()).map(|stub| stub.part_count))
             .filter(|part_count| *part_count > 0)
             .or_else(|| {
                 found.values().map(|part| part.part_count).filter(|part_count| *part_count > 0).max()
             });
-        let broken = part_count.into_iter().flat_map(Names::parts).filter_map(|part| {
+        let broken = part_count.into_iter().flat_map(SeedNames::parts).filter_map(|part| {
             let there = found.get(names.of(part).as_str()).copied();
             let sound = there.is_some_and(|there| !observed.altered.contains(&there.uid));
             (!sound).then_some((part, there))
@@ -229,14 +229,14 @@ fn assign_carriers(
         observed.sets_of(0).filter_map(|set| set.carrier.as_deref()).filter(|key| *key != MAIN_CARRIER);
     let others: Vec<String> = keys.filter_map(image_of).map(Into::into).collect();
     let pods = seed_pods(observed);
-    let nodes: Vec<Candidate<'_>> = observed
+    let nodes: Vec<CarrierNode<'_>> = observed
         .nodes
         .iter()
         .filter(|node| select::selects(&quinistry.spec, node))
         .map(|node| {
             let here = pods.on(&node.name);
             let running = observed.running.get(&node.name).map_or(&[][..], Vec::as_slice);
-            Candidate {
+            CarrierNode {
                 node: &node.name,
                 known: if named.is_empty() { &node.sandboxes } else { named },
                 label: node.labels.get(labels::CARRIER).map(String::as_str),

@@ -107,7 +107,8 @@ pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<
     };
     if digest.is_none() && spec.network.mode == NetworkMode::HostNetwork {
         return Err(
-            "digest must be set with HostNetwork: on a node's loopback, nobody else can learn it".into()
+            "digest must be set with HostNetwork: the operator cannot reach a node's loopback to learn it"
+                .into(),
         );
     }
     Ok(ValidSpec { digest, executable, max_unavailable, tolerated })

@@ -1,8 +1,8 @@
-//! The exit codes of the stub: one for each way in which it can fail.
+//! Exit codes of the stub: one for each failure.
 //!
-//! Shared by the stub, which ends with them, and by the library, which recognises them in a pod's status. Constants and
-//! nothing else, since the stub has no standard library. From 80 on, because 126, 127 and 128 + signal are a shell's or a
-//! container runtime's, and 0 to 3 are what `quinistry` itself, once the stub has become it, ends with.
+//! Shared by the stub, which ends with them, and by the library, which recognizes them in a pod's status.
+//! Constants only, since the stub has no standard library. From 80 on: shells and container runtimes use 126,
+//! 127 and 128 + signal, and `quinistry` itself, which the stub becomes, ends with 0 to 3.
 
 /// Fewer than three arguments.
 pub const USAGE: i32 = 80;
@@ -12,21 +12,21 @@ pub const NOT_A_DIGEST: i32 = 81;
 pub const OPEN_FOLDER: i32 = 82;
 /// The folder has no piece `000`.
 pub const NO_PIECES: i32 = 83;
-/// A piece is there and cannot be opened.
+/// A piece exists and cannot be opened.
 pub const OPEN_PIECE: i32 = 84;
 /// A piece was opened and cannot be read.
 pub const READ_PIECE: i32 = 85;
-/// Neither memory that may be executed nor, in its place, a file in the scratch folder can be had.
+/// Neither an executable file in memory nor a file in the scratch folder can be created.
 pub const CREATE: i32 = 86;
 /// The file in the scratch folder, a leftover or the new one, cannot be removed.
 pub const REMOVE: i32 = 87;
 /// The file in the scratch folder cannot be opened again for reading.
 pub const REOPEN: i32 = 88;
-/// The executable cannot be written: no room, most likely.
+/// The executable cannot be written, most likely for lack of space.
 pub const WRITE: i32 = 89;
 /// The pieces together have another digest than the first argument says.
 pub const WRONG_DIGEST: i32 = 90;
 /// The pieces have the right digest, and the kernel refuses to execute them.
 pub const EXECUTE: i32 = 91;
-/// The stub contradicts itself, which is a mistake in it.
+/// The stub has a bug: an invariant of its own does not hold.
 pub const BUG: i32 = 99;

@@ -1,33 +1,34 @@
-//! The one line in which the stub says why it ends.
+//! The line in which the stub reports why it ends.
 //!
-//! One line whatever the arguments contain, and written at once, so that a kubelet shows it as the container's message.
-//! Knows nothing of what went wrong; main.rs puts the parts together.
+//! Always one line, whatever the arguments contain, and written by one call, so that the kubelet shows it as
+//! the container's message. `main.rs` decides on the content.
 
 use core::ffi::CStr;
 
 use crate::sys::{self, Errno};
 
-/// A part of the line.
+/// Fragment of the line.
 #[derive(Clone, Copy)]
-pub(crate) enum Part<'a> {
-    /// Words.
+pub(crate) enum Fragment<'a> {
+    /// Text of the stub.
     Text(&'a str),
-    /// An argument of the program or a file's name, which may be anything but one must see it as one.
+    /// An argument or a file name. Control characters are replaced.
     Name(&'a CStr),
-    /// What the kernel said.
+    /// Error of a system call.
     Code(Errno),
-    /// A digest, in the OCI's form.
+    /// A digest, in OCI form.
     Digest(&'a [u8; 32]),
-    /// A number.
+    /// A number, in decimal.
     Number(u64),
 }
 
-/// As much as a kubelet reads of a log to make a message of it. What is longer loses its end.
-const LENGTH: usize = 2048;
+/// Length of the line at most: as much as a kubelet takes of a log as termination message. A longer line
+/// loses its end.
+const MAX_LINE_BYTES: usize = 2048;
 
-/// Says the parts, and gives the exit code back.
-pub(crate) fn fail(code: i32, parts: &[Part]) -> i32 {
-    let mut line = Line { bytes: [0; LENGTH], length: 0 };
+/// Writes the fragments as one line, and returns the exit code.
+pub(crate) fn fail(code: i32, parts: &[Fragment]) -> i32 {
+    let mut line = Line { bytes: [0; MAX_LINE_BYTES], length: 0 };
     line.text("quinistry stub: ");
     for part in parts {
         line.part(*part);
@@ -37,33 +38,34 @@ pub(crate) fn fail(code: i32, parts: &[Part]) -> i32 {
 }
 
 struct Line {
-    bytes: [u8; LENGTH],
+    bytes: [u8; MAX_LINE_BYTES],
     length: usize,
 }
 
 impl Line {
-    fn part(&mut self, part: Part) {
+    fn part(&mut self, part: Fragment) {
         match part {
-            Part::Text(text) => self.text(text),
-            Part::Name(name) => {
+            Fragment::Text(text) => self.text(text),
+            Fragment::Name(name) => {
                 for byte in name.to_bytes() {
-                    // A line break would be a second line; other characters that move a cursor do no good either.
+                    // A line break would begin a second line, and other control characters could drive a
+                    // terminal.
                     self.byte(if byte.is_ascii_control() { b'?' } else { *byte });
                 }
             }
-            Part::Code(errno) => {
+            Fragment::Code(errno) => {
                 self.text("errno ");
                 self.number(errno.0 as u64);
                 self.text(errno.name());
             }
-            Part::Digest(digest) => {
+            Fragment::Digest(digest) => {
                 self.text("sha256:");
                 for byte in digest {
                     self.hexadecimal(byte >> 4);
                     self.hexadecimal(byte & 15);
                 }
             }
-            Part::Number(number) => self.number(number),
+            Fragment::Number(number) => self.number(number),
         }
     }
 
@@ -84,18 +86,18 @@ impl Line {
         self.byte(b'0' + (number % 10) as u8);
     }
 
-    /// Leaves room for the end of the line.
+    /// Adds a byte, unless only the line break still fits.
     fn byte(&mut self, byte: u8) {
-        if self.length < LENGTH - 1 {
+        if self.length < MAX_LINE_BYTES - 1 {
             self.bytes[self.length] = byte;
             self.length += 1;
         }
     }
 
     fn end(mut self) {
-        self.bytes[self.length.min(LENGTH - 1)] = b'\n';
+        self.bytes[self.length.min(MAX_LINE_BYTES - 1)] = b'\n';
         if let Some(line) = self.bytes.get(..=self.length) {
-            sys::say(line);
+            sys::write_stderr(line);
         }
     }
 }

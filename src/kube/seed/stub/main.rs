@@ -1,21 +1,23 @@
-//! The stub: puts `quinistry` together from the pieces that generation zero's `ConfigMap`s hold, and becomes it.
+//! The stub: assembles `quinistry` from the pieces in generation 0's `ConfigMap`s, and executes it.
 //!
 //! ```text
 //! stub sha256:<64 hexadecimal digits> <folder of pieces> <scratch folder> [ARGUMENT...]
 //! ```
 //!
-//! Reads the files `000`, `001`, `002`, … of the folder until one does not exist, into a file in memory, and executes that
-//! as `quinistry ARGUMENT...` with the environment unchanged, provided that all bytes together have the digest.
-//! `/proc/self/exe` then is the whole executable, which is all that a registry of itself needs. Where memory must not be
-//! executed (`vm.memfd_noexec=2`, a security module) the bytes go to a file in the scratch folder, which should be in memory
-//! too; its name is gone before a byte is in it, so nothing is left behind, whatever happens.
+//! Reads the files `000`, `001`, `002`, … of the folder, up to the first that does not exist, into a file in
+//! memory. If the bytes have the digest, it executes that file as `quinistry ARGUMENT...` with the same
+//! environment. `/proc/self/exe` is then the whole executable, from which the registry serves its own image.
+//! If files in memory must not be executed (`vm.memfd_noexec=2`, a security module), the bytes go to a file
+//! in the scratch folder, which should be in memory too. Its name is removed before the first byte is
+//! written, so that no file is left behind.
 //!
-//! Whatever fails ends with an exit code of its own ([`exit`]) and one line on standard error, where a kubelet finds it
-//! (`terminationMessagePolicy: FallbackToLogsOnError`). Nothing is tried again: the kubelet restarts the container.
+//! Each failure has an exit code of its own ([`exit`]) and one line on standard error, which the kubelet
+//! shows (`terminationMessagePolicy: FallbackToLogsOnError`). The stub repeats nothing: the kubelet restarts
+//! the container.
 //!
-//! This is a program of its own, without standard library, C library or allocator, because it has to be a few kilobytes
-//! and to run in an image of which nothing is known. `build.rs` compiles it; the library carries it as `seed::STUB`; a
-//! generation zero's pod runs it.
+//! A separate program without standard library, C library or allocator: it must be a few kilobytes, and run
+//! in any image. `build.rs` compiles it, the library contains it as `seed::STUB`, and generation 0's pods run
+//! it.
 //!
 //! No builtins: the compiler must not turn the loop of `memcpy` into a call of `memcpy`.
 
@@ -34,21 +36,23 @@ mod sys;
 use core::convert::Infallible;
 use core::ffi::CStr;
 
-use line::Part::{Code, Digest, Name, Number, Text};
+use line::Fragment::{Code, Digest, Name, Number, Text};
 use line::fail;
 use sha256::Sha256;
 use sys::{Errno, File, Folder, Start};
 
-/// What the program is called from now on, and its file in the scratch folder.
+/// Name of the executed program, and of its file in the scratch folder.
 const NAME: &CStr = c"quinistry";
 
-/// The program's own name, digest, folder of pieces and scratch folder: what comes before the arguments to pass on.
-const OWN: usize = 4;
+/// Number of arguments of the stub itself: program name, digest, folder of pieces and scratch folder. The
+/// others are passed on.
+const OWN_ARGUMENTS: usize = 4;
 
-/// Large enough that system calls cost nothing beside the hashing, small enough for any stack.
-const BUFFER: usize = 64 * 1024;
+/// Length of the buffer in bytes: large enough that system calls cost little beside the hashing, small enough
+/// for any stack.
+const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Called by the first instruction; gives the exit code.
+/// Runs the stub, and returns the exit code. The first instruction calls it.
 fn main(start: &Start) -> i32 {
     let Err(code) = run(start);
     code
@@ -71,7 +75,7 @@ fn run(start: &Start) -> Result<Infallible, i32> {
     let refused = match File::in_memory(NAME) {
         Ok(memory) => {
             assemble(pieces, &expected, &memory)?;
-            match start.execute(&memory, NAME, OWN) {
+            match start.execute(&memory, NAME, OWN_ARGUMENTS) {
                 refused @ (Errno::EACCES | Errno::EPERM) => refused,
                 errno => return Err(not_executed(errno, c"memory")),
             }
@@ -80,12 +84,13 @@ fn run(start: &Start) -> Result<Infallible, i32> {
     };
     let (writer, reader) = in_scratch(scratch, refused)?;
     assemble(pieces, &expected, &writer)?;
-    // What somebody may still write to is not executed.
+    // The kernel does not execute a file that is open for writing (ETXTBSY).
     drop(writer);
-    Err(not_executed(start.execute(&reader, NAME, OWN), scratch))
+    Err(not_executed(start.execute(&reader, NAME, OWN_ARGUMENTS), scratch))
 }
 
-/// Two descriptors, for writing and for reading, of a new file in the scratch folder that has no name any more.
+/// Creates a file in the scratch folder, removes its name, and returns descriptors for writing and for
+/// reading.
 fn in_scratch(scratch: &CStr, refused: Errno) -> Result<(File, File), i32> {
     let failed = |code, doing, errno| {
         let parts = [
@@ -107,7 +112,7 @@ fn in_scratch(scratch: &CStr, refused: Errno) -> Result<(File, File), i32> {
     let folder = Folder::open(scratch).map_err(not_created)?;
     let create = || folder.create(NAME, 0o500);
     let writer = match create() {
-        // An emptyDir outlives the container, and one may have been killed just here.
+        // An emptyDir outlives its container, and an earlier container may have been killed at this point.
         Err(Errno::EEXIST) => {
             folder.remove(NAME).map_err(not_removed).and_then(|()| create().map_err(not_created))
         }
@@ -120,7 +125,7 @@ fn in_scratch(scratch: &CStr, refused: Errno) -> Result<(File, File), i32> {
     Ok((writer, reader))
 }
 
-/// Writes all pieces to a file, one after the other, and refuses them if they have another digest.
+/// Writes all pieces to a file, one after the other. Fails if they have another digest.
 #[expect(clippy::large_stack_arrays, reason = "there is no heap")]
 fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
     let folder = Folder::open(pieces).map_err(|errno| {
@@ -130,9 +135,9 @@ fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
         )
     })?;
     let mut hash = Sha256::new();
-    let mut buffer = [0; BUFFER];
+    let mut buffer = [0; BUFFER_BYTES];
     let mut count = 0;
-    // Three digits name no more; and so many would not be stored anywhere.
+    // Names have three digits, and no cluster stores more pieces.
     while count < 1000 {
         let digit = |value: u16| b'0' + (value % 10) as u8;
         let name = [digit(count / 100), digit(count / 10), digit(count), 0];
@@ -162,7 +167,10 @@ fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
         }
     }
     if count == 0 {
-        return Err(fail(exit::NO_PIECES, &[Text("there is no piece 000 in "), Name(pieces), Text(RESTORE)]));
+        return Err(fail(
+            exit::NO_PIECES,
+            &[Text("there is no piece 000 in "), Name(pieces), Text(RESTORE_ADVICE)],
+        ));
     }
     let length = hash.length();
     let found = hash.finish();
@@ -183,12 +191,13 @@ fn assemble(pieces: &CStr, expected: &[u8; 32], to: &File) -> Result<(), i32> {
             Text(", "),
             Number(length),
             Text(" bytes"),
-            Text(RESTORE),
+            Text(RESTORE_ADVICE),
         ],
     ))
 }
 
-const RESTORE: &str = "; a ConfigMap was altered or is missing; the operator, or 'quinistry up', restores it";
+const RESTORE_ADVICE: &str =
+    "; a ConfigMap was altered or is missing; the operator, or 'quinistry up', restores it";
 
 fn not_executed(errno: Errno, place: &CStr) -> i32 {
     let advice = match errno {
@@ -204,7 +213,7 @@ fn bug() -> i32 {
     fail(exit::BUG, &[Text("a mistake in the stub; please report it")])
 }
 
-/// A digest's bytes.
+/// Parses a digest into its bytes.
 fn parse(text: &[u8]) -> Option<[u8; 32]> {
     let pairs = text.strip_prefix(b"sha256:")?.as_chunks::<2>();
     let mut digest = [0; 32];

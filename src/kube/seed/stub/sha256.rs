@@ -1,19 +1,19 @@
 //! SHA-256, as FIPS 180-4 describes it, in safe Rust that needs no standard library and allocates nothing.
 //!
-//! Our own, although the library has the `sha2` crate: that asks `cpufeatures` what the processor can do, which on aarch64
-//! asks the C library, and the stub has none. Without the processor's own instructions, which would have to be asked for too:
-//! ten megabytes are hashed once, in some 40 ms. Used by the stub; the library compiles it for its tests only, which hold it against
-//! `sha2`.
+//! Not the crate `sha2`, which the library uses: it detects features of the processor with `cpufeatures`,
+//! which on aarch64 needs the C library, and the stub has none. Without special instructions of the
+//! processor, which would need that detection too: ten megabytes are hashed once, in about 40 ms. Used by the
+//! stub; the library compiles it for tests, which compare it with `sha2`.
 
-/// The length of a block, in bytes.
-const BLOCK: usize = 64;
+/// Length of a block in bytes.
+const BLOCK_BYTES: usize = 64;
 
 /// The first 32 bits of the fractional parts of the square roots of the first 8 primes.
-const START: [u32; 8] =
+const INITIAL_STATE: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// The first 32 bits of the fractional parts of the cube roots of the first 64 primes.
-const ROUNDS: [u32; 64] = [
+const ROUND_CONSTANTS: [u32; 64] = [
     0x428a_2f98,
     0x7137_4491,
     0xb5c0_fbcf,
@@ -80,51 +80,51 @@ const ROUNDS: [u32; 64] = [
     0xc671_78f2, //
 ];
 
-/// A hash that is being computed.
+/// State of a hash computation.
 pub(crate) struct Sha256 {
     state: [u32; 8],
-    /// The beginning of a block whose end has not come yet: `kept` bytes, fewer than a block has.
-    block: [u8; BLOCK],
-    kept: usize,
-    /// All bytes so far.
+    /// Incomplete block: its first `buffered` bytes, fewer than a whole block.
+    block: [u8; BLOCK_BYTES],
+    buffered: usize,
+    /// Number of bytes that were added.
     length: u64,
 }
 
 impl Sha256 {
     pub(crate) const fn new() -> Self {
-        Self { state: START, block: [0; BLOCK], kept: 0, length: 0 }
+        Self { state: INITIAL_STATE, block: [0; BLOCK_BYTES], buffered: 0, length: 0 }
     }
 
-    /// How many bytes were added.
+    /// Returns the number of bytes that were added.
     pub(crate) const fn length(&self) -> u64 {
         self.length
     }
 
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         self.length = self.length.wrapping_add(bytes.len() as u64);
-        if self.kept > 0 {
-            let (filling, rest) = bytes.split_at(bytes.len().min(BLOCK - self.kept));
-            self.keep(filling);
-            if self.kept < BLOCK {
+        if self.buffered > 0 {
+            let (filling, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.buffered));
+            self.buffer(filling);
+            if self.buffered < BLOCK_BYTES {
                 return;
             }
             compress(&mut self.state, &self.block);
-            self.kept = 0;
+            self.buffered = 0;
             bytes = rest;
         }
         let (blocks, rest) = bytes.as_chunks();
         for block in blocks {
             compress(&mut self.state, block);
         }
-        self.keep(rest);
+        self.buffer(rest);
     }
 
     pub(crate) fn finish(mut self) -> [u8; 32] {
         let bits = self.length.wrapping_mul(8);
         // A single one bit, then zeros up to the length that ends the last block.
-        let zeros = (2 * BLOCK - 1 - 8 - self.kept) % BLOCK;
+        let zeros = (2 * BLOCK_BYTES - 1 - 8 - self.buffered) % BLOCK_BYTES;
         self.update(&[0x80]);
-        self.update([0; BLOCK].split_at(zeros).0);
+        self.update([0; BLOCK_BYTES].split_at(zeros).0);
         self.update(&bits.to_be_bytes());
         let mut digest = [0; 32];
         for (to, word) in digest.as_chunks_mut().0.iter_mut().zip(self.state) {
@@ -133,25 +133,25 @@ impl Sha256 {
         digest
     }
 
-    /// Adds bytes to the block that is not complete; they fit.
-    fn keep(&mut self, bytes: &[u8]) {
-        for (to, from) in self.block.iter_mut().skip(self.kept).zip(bytes) {
+    /// Appends bytes to the incomplete block. The caller makes sure that they fit.
+    fn buffer(&mut self, bytes: &[u8]) {
+        for (to, from) in self.block.iter_mut().skip(self.buffered).zip(bytes) {
             *to = *from;
         }
-        self.kept += bytes.len();
+        self.buffered += bytes.len();
     }
 }
 
 /// FIPS 180-4, section 6.2.2.
 #[expect(clippy::many_single_char_names, reason = "the standard's own names")]
-fn compress(state: &mut [u32; 8], block: &[u8; BLOCK]) {
-    // The message schedule looks back 16 words and no further, so no more are kept.
+fn compress(state: &mut [u32; 8], block: &[u8; BLOCK_BYTES]) {
+    // The message schedule needs the last 16 words only.
     let mut words = [0; 16];
     for (word, bytes) in words.iter_mut().zip(block.as_chunks().0) {
         *word = u32::from_be_bytes(*bytes);
     }
     let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
-    for (round, constants) in ROUNDS.as_chunks::<16>().0.iter().enumerate() {
+    for (round, constants) in ROUND_CONSTANTS.as_chunks::<16>().0.iter().enumerate() {
         for at in 0..16 {
             if round > 0 {
                 let (early, late) = (words[(at + 1) % 16], words[(at + 14) % 16]);

@@ -1,15 +1,16 @@
-//! The kernel: the stub's first instruction and its system calls, for `x86_64` and `aarch64`.
+//! Interface to the kernel: the stub's first instruction and its system calls, for `x86_64` and `aarch64`.
 //!
-//! The only module of the stub with `unsafe`. What it offers is safe: file descriptors close themselves, strings end where
-//! the kernel's end, and what fails gives an [`Errno`]. It decides nothing. Structures and flags are those of the kernel's
-//! `include/uapi`, numbers those of its tables of system calls.
+//! The only module of the stub with `unsafe`. Its interface is safe: file descriptors are closed on drop,
+//! strings end with a zero, and failures are [`Errno`]s. Makes no decisions. Structures and flags follow the
+//! kernel's `include/uapi`, numbers its tables of system calls.
 
 use core::arch::{asm, global_asm};
 use core::ffi::CStr;
 
 // === the first instruction ===
 
-// The kernel puts the arguments on the stack and gives no return address; a zero frame pointer ends backtraces.
+// The kernel puts the arguments on the stack and gives no return address; a zero frame pointer ends
+// backtraces.
 #[cfg(target_arch = "x86_64")]
 global_asm!(
     ".globl _start",
@@ -34,25 +35,27 @@ global_asm!(
 );
 
 extern "C" fn begin(stack: *mut usize) -> ! {
-    // SAFETY: only `_start` calls this, with the stack as the kernel left it: the number of arguments, as many pointers to
-    // them, a null pointer, the pointers of the environment, a null pointer. All of it is ours, writable, and stays.
+    // SAFETY: only `_start` calls this, with the stack as the kernel left it: the number of arguments, as
+    // many pointers to them, a null pointer, the pointers of the environment, a null pointer. The process
+    // owns all of it, may write to it, and nothing moves it.
     let start = unsafe { Start { count: *stack, arguments: stack.add(1).cast() } };
     exit(crate::main(&start))
 }
 
-/// What the program was started with.
+/// Arguments and environment of the program.
 pub(crate) struct Start {
     count: usize,
     arguments: *mut *const u8,
 }
 
 impl Start {
-    /// An argument; number 0 is the program's name.
+    /// Returns an argument; number 0 is the program's name.
     pub(crate) fn argument(&self, number: usize) -> Option<&'static CStr> {
         if number >= self.count {
             return None;
         }
-        // SAFETY: there are `count` pointers, each to a string of the kernel's that ends with a zero and stays as it is.
+        // SAFETY: there are `count` pointers, each to a string of the kernel's that ends with a zero and
+        // stays as it is.
         unsafe {
             let first = *self.arguments.add(number);
             let mut length = 0;
@@ -63,34 +66,36 @@ impl Start {
         }
     }
 
-    /// Becomes the program in `file`, under this name, with the arguments after the first `skipped` and the same
-    /// environment. Returns only if that fails.
+    /// Replaces this program by the one in `file`, under this name, with the arguments after the first
+    /// `skipped` and the same environment. Returns only on failure.
     pub(crate) fn execute(&self, file: &File, name: &'static CStr, skipped: usize) -> Errno {
         const EXECVEAT: usize = number(322, 281);
         const AT_EMPTY_PATH: usize = 0x1000;
         if skipped == 0 || skipped > self.count {
             return Errno::EINVAL;
         }
-        // SAFETY: the name takes the place of the last skipped argument, within the list, which then is one of pointers
-        // to strings with a null pointer at its end, as the environment behind it is. The kernel reads both lists and
-        // writes nothing of ours. Nobody looks at the replaced argument again but through `argument`, and a name is as
-        // good a string as that was.
+        // SAFETY: the name takes the place of the last skipped argument, within the list, which then is one
+        // of pointers to strings with a null pointer at its end, as the environment behind it is. The kernel
+        // reads both lists and writes no memory of the process. Only `argument` reads the replaced argument
+        // again, and the name is a valid string too.
         unsafe {
             let arguments = self.arguments.add(skipped - 1);
             let kept = *arguments;
             *arguments = name.as_ptr().cast();
             let environment = self.arguments.add(self.count + 1);
             let path = c"".as_ptr() as usize;
-            let result =
-                call(EXECVEAT, [file.0, path, arguments as usize, environment as usize, AT_EMPTY_PATH]);
+            let result = system_call(
+                EXECVEAT,
+                [file.0, path, arguments as usize, environment as usize, AT_EMPTY_PATH],
+            );
             *arguments = kept;
             result.err().unwrap_or(Errno(0))
         }
     }
 }
 
-/// A name as the kernel takes it, of bytes whose only zero is the last. `core` has this too, but as a function that the
-/// linker would bring half of `core` with.
+/// Converts bytes whose only zero is the last into a name for the kernel. Not `core`'s own function, which
+/// would pull half of `core` into the stub.
 pub(crate) fn name(bytes: &[u8]) -> Option<&CStr> {
     let zero = bytes.iter().position(|byte| *byte == 0)?;
     // SAFETY: the first zero is the last byte.
@@ -109,27 +114,27 @@ const O_EXCL: usize = 0o200;
 const O_PATH: usize = 0o1000_0000;
 
 impl File {
-    /// Makes a file without a name, in memory, that may be executed.
+    /// Creates a file in memory, without a path, that may be executed.
     pub(crate) fn in_memory(name: &CStr) -> Result<Self, Errno> {
         const MEMFD_CREATE: usize = number(319, 279);
         const MFD_CLOEXEC: usize = 1;
         const MFD_EXEC: usize = 0x10;
         // SAFETY: the kernel reads the name to its end.
-        let create = |flags| unsafe { call(MEMFD_CREATE, [name.as_ptr() as usize, flags, 0, 0, 0]) };
+        let create = |flags| unsafe { system_call(MEMFD_CREATE, [name.as_ptr() as usize, flags, 0, 0, 0]) };
         match create(MFD_CLOEXEC | MFD_EXEC) {
-            // Before Linux 6.3 such a file could always be executed, and the flag that asks for it was an unknown one.
+            // Before Linux 6.3 every such file could be executed, and the flag was unknown.
             Err(Errno::EINVAL) => create(MFD_CLOEXEC),
             result => result,
         }
         .map(Self)
     }
 
-    /// Reads what fits or what is there; 0 at the end.
+    /// Reads into the buffer, and returns the number of bytes; 0 at the end.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         const READ: usize = number(0, 63);
         let (to, length) = (buffer.as_mut_ptr() as usize, buffer.len());
-        // SAFETY: the kernel writes at most `length` bytes, and the buffer is ours alone.
-        again(|| unsafe { call(READ, [self.0, to, length, 0, 0]) })
+        // SAFETY: the kernel writes at most `length` bytes, and only this function can access the buffer.
+        retry_interrupted(|| unsafe { system_call(READ, [self.0, to, length, 0, 0]) })
     }
 
     /// Writes all of it.
@@ -141,16 +146,17 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         const CLOSE: usize = number(3, 57);
-        // SAFETY: the number is this value's alone, and never used again. What a failure would say, `write` has said.
-        let _ = unsafe { call(CLOSE, [self.0, 0, 0, 0, 0]) };
+        // SAFETY: only this value has the number, and nothing uses it again. `write` has reported the
+        // failures that matter.
+        let _ = unsafe { system_call(CLOSE, [self.0, 0, 0, 0, 0]) };
     }
 }
 
-/// A folder whose files are named within it, so that no paths need be put together.
+/// Open folder. Files are named relative to it, so that the stub joins no paths.
 pub(crate) struct Folder(File);
 
 impl Folder {
-    /// Finds a folder. Whether it is one shows when a file in it is asked for.
+    /// Opens a path. If it is not a folder, opening a file in it fails.
     pub(crate) fn open(path: &CStr) -> Result<Self, Errno> {
         open_at(AT_FDCWD, path, O_PATH, 0).map(Self)
     }
@@ -160,7 +166,7 @@ impl Folder {
         open_at(self.0.0, name, 0, 0)
     }
 
-    /// Makes a file for writing where there is nothing, not even a symbolic link.
+    /// Creates a file for writing. Fails if the name exists, even as a symbolic link.
     pub(crate) fn create(&self, name: &CStr, mode: usize) -> Result<File, Errno> {
         open_at(self.0.0, name, O_WRONLY | O_CREAT | O_EXCL, mode)
     }
@@ -169,7 +175,7 @@ impl Folder {
     pub(crate) fn remove(&self, name: &CStr) -> Result<(), Errno> {
         const UNLINKAT: usize = number(263, 35);
         // SAFETY: the kernel reads the name to its end.
-        unsafe { call(UNLINKAT, [self.0.0, name.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+        unsafe { system_call(UNLINKAT, [self.0.0, name.as_ptr() as usize, 0, 0, 0]) }.map(drop)
     }
 }
 
@@ -178,11 +184,11 @@ fn open_at(folder: usize, path: &CStr, flags: usize, mode: usize) -> Result<File
     const O_CLOEXEC: usize = 0o200_0000;
     let arguments = [folder, path.as_ptr() as usize, flags | O_CLOEXEC, mode, 0];
     // SAFETY: the kernel reads the path to its end.
-    again(|| unsafe { call(OPENAT, arguments) }).map(File)
+    retry_interrupted(|| unsafe { system_call(OPENAT, arguments) }).map(File)
 }
 
-/// Writes to standard error. If that fails, nobody is there to be told.
-pub(crate) fn say(bytes: &[u8]) {
+/// Writes to standard error. A failure is ignored: there is no other place to report it.
+pub(crate) fn write_stderr(bytes: &[u8]) {
     let _ = write(2, bytes);
 }
 
@@ -191,8 +197,9 @@ fn write(file: usize, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         let (from, length) = (bytes.as_ptr() as usize, bytes.len());
         // SAFETY: the kernel reads at most `length` bytes.
-        let written = again(|| unsafe { call(WRITE, [file, from, length, 0, 0]) })?;
-        // Nothing written and no error: the kernel does not do that to a file, and asking for ever helps nobody.
+        let written = retry_interrupted(|| unsafe { system_call(WRITE, [file, from, length, 0, 0]) })?;
+        // EIO instead of an endless loop if the kernel writes nothing without an error, which it does not do
+        // for files.
         bytes = bytes.get(written..).filter(|_| written > 0).ok_or(Errno(5))?;
     }
     Ok(())
@@ -202,14 +209,14 @@ fn write(file: usize, mut bytes: &[u8]) -> Result<(), Errno> {
 pub(crate) fn exit(code: i32) -> ! {
     const EXIT_GROUP: usize = number(231, 94);
     loop {
-        // SAFETY: takes nothing of ours, and does not return.
-        let _ = unsafe { call(EXIT_GROUP, [code.cast_unsigned() as usize, 0, 0, 0, 0]) };
+        // SAFETY: reads no memory of the process, and does not return.
+        let _ = unsafe { system_call(EXIT_GROUP, [code.cast_unsigned() as usize, 0, 0, 0, 0]) };
     }
 }
 
 // === system calls ===
 
-/// Why the kernel refused.
+/// Error number of a system call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) usize);
 
@@ -222,7 +229,7 @@ impl Errno {
     pub(crate) const EEXIST: Self = Self(17);
     const EINVAL: Self = Self(22);
 
-    /// The names of those that a pod is likely to meet.
+    /// Returns the name of an error that is likely in a pod.
     pub(crate) const fn name(self) -> &'static str {
         match self.0 {
             1 => " (EPERM)",
@@ -246,8 +253,8 @@ const fn number(x86_64: usize, aarch64: usize) -> usize {
     if cfg!(target_arch = "x86_64") { x86_64 } else { aarch64 }
 }
 
-/// A signal whose handler returns may interrupt a call, which then is made again.
-fn again(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+/// Repeats a system call that a signal has interrupted.
+fn retry_interrupted(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
     loop {
         match attempt() {
             Err(Errno::EINTR) => {}
@@ -259,10 +266,11 @@ fn again(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Err
 /// # Safety
 ///
 /// As the system call's.
-unsafe fn call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
+unsafe fn system_call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
     let result: usize;
-    // SAFETY: the kernel's calling convention: it keeps all registers but these, and the stack. What it does to memory is
-    // the caller's to answer for; without `nomem` the compiler assumes that it may read and write what has escaped.
+    // SAFETY: the kernel's calling convention: it keeps all registers but these, and the stack. What it does
+    // to memory is the caller's to answer for; without `nomem` the compiler assumes that it may read and
+    // write what has escaped.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         asm!(
@@ -286,7 +294,7 @@ unsafe fn call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
         );
     }
     match result.wrapping_neg() {
-        // The last page of addresses is nobody's; the kernel puts what went wrong there.
+        // The kernel returns errors as the last page of addresses, which no object uses.
         errno @ 1..=4095 => Err(Errno(errno)),
         _ => Ok(result),
     }
@@ -294,9 +302,9 @@ unsafe fn call(number: usize, arguments: [usize; 5]) -> Result<usize, Errno> {
 
 // === what the compiler calls ===
 //
-// It may put a call of these wherever memory is copied, filled or compared, and takes for granted that they exist. That it
-// does not find a `memcpy` in the loop of `memcpy` itself, and calls it for ever, is what `no_builtins` in main.rs is for.
-// Nothing large goes through them but the zeros of one buffer, so the plainest form will do.
+// The compiler may call these wherever memory is copied, filled or compared, and expects them to exist.
+// `no_builtins` in main.rs keeps it from replacing the loop in `memcpy` by a call of `memcpy`, which would
+// never end. They handle nothing large but the zeros of one buffer, so simple loops are enough.
 
 /// # Safety
 ///
@@ -362,7 +370,7 @@ unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, length: usize) -> i3
     unsafe { memcmp(one, other, length) }
 }
 
-/// Nothing in the stub panics, and what could is optimised away; the compiler wants this all the same.
+/// Nothing in the stub panics, and code that could is optimized away; the compiler requires a handler anyway.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     exit(crate::bug())

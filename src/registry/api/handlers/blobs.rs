@@ -53,7 +53,7 @@ async fn look_up(stored: &LimitedStore, name: RepositoryName, digest: Digest) ->
         .await
 }
 
-/// Answers DELETE.
+/// Answers `DELETE /v2/<name>/blobs/<digest>`.
 pub(crate) async fn delete(
     stored: &LimitedStore,
     name: RepositoryName,

@@ -232,7 +232,7 @@ fn only_a_refusal_in_another_resources_status_counts() {
             quinistry.spec.image = None;
             quinistry.spec.digest = Some(digest().to_string());
             quinistry.spec.seed =
-                Some(crate::crd::Seed { executable: executable.to_string(), carriers: Vec::new() });
+                Some(crate::crd::SeedSpec { executable: executable.to_string(), carriers: Vec::new() });
         }
         let mut rival = quinistry.clone();
         rival.metadata.uid = Some("uid-rival".into());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::crd::QuinistrySpec;
 use crate::operator::observed::{Holding, OwnExecutable, QueryStage};
-use crate::seed::{Names, Part as SeedPart, carrier};
+use crate::seed::{SeedNames, SeedPart, carrier};
 
 const PART_COUNT: usize = 2;
 
@@ -33,7 +33,7 @@ impl SimulatedCluster {
     }
 
     fn add(&mut self, executable: &Digest, part_count: usize, which: SeedPart) {
-        let names = Names::new("larder", executable);
+        let names = SeedNames::new("larder", executable);
         self.counter += 1;
         self.observed.parts.push(Arc::new(ObservedPart {
             name: names.of(which),
@@ -50,7 +50,7 @@ impl SimulatedCluster {
 
     /// Adds all parts of an executable.
     fn bring(&mut self, executable: &Digest) {
-        for which in Names::parts(PART_COUNT) {
+        for which in SeedNames::parts(PART_COUNT) {
             self.add(executable, PART_COUNT, which);
         }
     }
@@ -64,7 +64,7 @@ impl SimulatedCluster {
 fn generation_0_comes_first_and_the_next_pulls_from_it() {
     let (quinistry, mut cluster) = own();
     let order = cluster.run_rounds(&quinistry);
-    let parts = ["restore Stub", "restore Piece(0)", "restore Piece(1)"];
+    let parts = ["restore Stub", "restore Share(0)", "restore Piece(1)"];
     let sets = ["+larder-gen0", "+larder", "+larder-gen2"];
     assert_eq!(order, [&parts[..], &sets[..]].concat());
     let plan = cluster.run_until_idle(&quinistry);
@@ -86,7 +86,7 @@ fn parts_of_another_executable_are_not_restored() {
     assert!(plan.conditions.degraded.message.contains("quinistry up"), "{:?}", plan.conditions.degraded);
     cluster.bring(&executable("ours"));
     assert_eq!(cluster.run_rounds(&quinistry), ["+larder-gen0", "+larder", "+larder-gen2"]);
-    // Running pods keep running without the parts; the loss is reported.
+    // RunningImage pods keep running without the parts; the loss is reported.
     cluster.observed.parts.pop();
     let plan = cluster.run_until_idle(&quinistry);
     assert_eq!(plan.conditions.ready.status, "True", "{:#?}", plan.conditions);
@@ -114,7 +114,7 @@ fn a_lost_or_altered_part_is_restored_and_running_pods_are_left_alone() {
     let lost = cluster.observed.parts.remove(0);
     let altered = cluster.observed.parts[0].uid.clone();
     cluster.observed.altered.insert(altered);
-    assert_eq!(cluster.run_rounds(&quinistry), ["restore Stub", "restore Piece(0)"]);
+    assert_eq!(cluster.run_rounds(&quinistry), ["restore Stub", "restore Share(0)"]);
     assert!(cluster.observed.parts.iter().any(|part| part.name == lost.name));
     assert_eq!(cluster.pods(), before);
 }
@@ -133,7 +133,7 @@ fn pods_that_got_an_altered_part_are_replaced_after_their_kubelet_has_dropped_it
     });
     cluster.now = at(100);
     let plan = cluster.plan(&quinistry);
-    assert_eq!(applied(&plan), ["restore Piece(0)"], "first the piece");
+    assert_eq!(applied(&plan), ["restore Share(0)"], "first the piece");
     cluster.apply(&plan);
     // A new pod would get the same content from its kubelet.
     let plan = cluster.plan(&quinistry);
@@ -246,7 +246,7 @@ fn images_are_queried_once_on_nodes_whose_carrier_fails() {
     assert_eq!(cluster.plan(&quinistry).nodes_without_carrier, ["node-3"]);
     cluster.observed.running.insert(
         "node-3".into(),
-        vec![carrier::Running { image: "registry.example.com/proxy:1".into(), secret: false }],
+        vec![carrier::RunningImage { image: "registry.example.com/proxy:1".into(), secret: false }],
     );
     let plan = cluster.plan(&quinistry);
     assert!(plan.nodes_without_carrier.is_empty());
@@ -306,9 +306,9 @@ fn a_new_executable_replaces_one_generation_after_the_other_and_old_parts_go_las
     cluster.bring(&theirs);
     let order = cluster.run_rounds(&upgrade);
     assert_eq!(&order[..3], ["+larder-gen0", "+larder", "+larder-gen2"]);
-    let old = Names::new("larder", &executable("ours"));
+    let old = SeedNames::new("larder", &executable("ours"));
     let dropped: Vec<String> =
-        Names::parts(PART_COUNT).map(|part| format!("drop {}", old.of(part))).collect();
+        SeedNames::parts(PART_COUNT).map(|part| format!("drop {}", old.of(part))).collect();
     assert_eq!(&order[3..], dropped);
     assert_eq!(cluster.run_until_idle(&upgrade).conditions.ready.status, "True");
 }

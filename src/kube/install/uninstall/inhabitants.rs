@@ -1,4 +1,4 @@
-//! Inhabitants: what lives in a namespace besides what Kubernetes puts into each. (Client required.)
+//! Objects in a namespace other than those that Kubernetes creates in each. (Client required.)
 
 use std::collections::BTreeSet;
 
@@ -6,38 +6,38 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
 use super::discovery::Kinds;
-use crate::install::api::{Cluster, METADATA};
-use crate::install::error::UpError;
+use crate::install::api::{Cluster, METADATA_LIST_TYPE};
+use crate::install::error::InstallError;
 
-/// Kinds listed at once.
-const AT_ONCE: usize = 8;
+/// Number of kinds that are listed at the same time.
+const CONCURRENT_LISTS: usize = 8;
 
-/// Inhabitants named to the user.
-const NAMED: usize = 10;
+/// Number of objects that the report names.
+const MAX_NAMED_INHABITANTS: usize = 10;
 
-/// Returns what lives in a namespace, or cannot be ruled out: kinds that could not be listed, and unknown API
-/// groups.
+/// Returns the objects in a namespace. Kinds that could not be listed and unknown API groups count as
+/// objects.
 pub(super) async fn inhabitants(
     cluster: &Cluster,
     kinds: &Kinds,
     namespace: &str,
-) -> Result<Vec<String>, UpError> {
+) -> Result<Vec<String>, InstallError> {
     let each = kinds.listed.iter().map(|((version, plural), named)| async move {
         let root = if version == "v1" { "/api" } else { "/apis" };
         let path = format!("{root}/{version}/namespaces/{namespace}/{plural}?limit=10");
-        match cluster.read_as_sent(&path, Some(METADATA)).await {
+        match cluster.read_as_sent(&path, Some(METADATA_LIST_TYPE)).await {
             Ok(list) => Ok(others(plural, &list)),
-            // A built-in kind that this API server was started without.
+            // A built-in kind that is disabled in this API server.
             Err(error) if error.is_missing() && !named => Ok(Vec::new()),
-            Err(_) => Ok::<_, UpError>(vec![format!("{plural}, which cannot be listed")]),
+            Err(_) => Ok::<_, InstallError>(vec![format!("{plural}, which cannot be listed")]),
         }
     });
-    let found: Vec<Vec<String>> = stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
+    let found: Vec<Vec<String>> = stream::iter(each).buffer_unordered(CONCURRENT_LISTS).try_collect().await?;
     let mut found: BTreeSet<String> = found.into_iter().flatten().collect();
     found
         .extend(kinds.unknown.iter().map(|group| format!("objects of {group}, an API that does not answer")));
-    let more = found.len().saturating_sub(NAMED);
-    let mut named: Vec<String> = found.into_iter().take(NAMED).collect();
+    let more = found.len().saturating_sub(MAX_NAMED_INHABITANTS);
+    let mut named: Vec<String> = found.into_iter().take(MAX_NAMED_INHABITANTS).collect();
     if more > 0 {
         named.push(format!("{more} more"));
     }
@@ -45,7 +45,7 @@ pub(super) async fn inhabitants(
 }
 
 fn others(plural: &str, list: &Value) -> Vec<String> {
-    // Null stands for an empty list of metadata; without the field this is no list.
+    // An empty list of metadata has `items: null`; an answer without the field is not a list.
     let items = match list.get("items") {
         Some(Value::Null) => return Vec::new(),
         Some(Value::Array(items)) => items,

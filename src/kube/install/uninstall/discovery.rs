@@ -1,5 +1,5 @@
-//! Discovery: which kinds of objects can live in a namespace, and which API groups cannot be asked. A
-//! namespace counts as empty only if all of them were asked. Pure, but for the last function.
+//! Discovery of the kinds of objects that can be in a namespace, and of API groups that do not answer. A
+//! namespace counts as empty only if every kind was listed. Pure, except for [`discover`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +8,21 @@ use serde_json::Value;
 use crate::api::conditions::AVAILABLE;
 use crate::api::names::{GROUP, PLURAL};
 use crate::install::api::Cluster;
-use crate::install::error::UpError;
+use crate::install::error::InstallError;
 
 /// Media type that asks for all groups with their resources in one answer.
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const AGGREGATED_DISCOVERY_TYPE: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// Path of the objects that say which aggregated APIs answer.
-const API_SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+/// Path of the objects that tell which aggregated APIs answer.
+const API_SERVICES_PATH: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 
-/// Resources of the core group that every API server serves. A discovery without them is cut short.
-const CORE: [&str; 3] = ["configmaps", "pods", "secrets"];
+/// Resources of the core group that every API server serves. A discovery without them is incomplete.
+const CORE_RESOURCES: [&str; 3] = ["configmaps", "pods", "secrets"];
 
-/// Kinds that every supported version of Kubernetes serves, asked for also where discovery has left them out.
-const BUILT_IN: [(&str, &str); 13] = [
+/// Kinds that every supported version of Kubernetes serves. They are listed even if discovery leaves them
+/// out.
+const BUILT_IN_KINDS: [(&str, &str); 13] = [
     ("v1", "configmaps"),
     ("v1", "persistentvolumeclaims"),
     ("v1", "pods"),
@@ -36,16 +38,16 @@ const BUILT_IN: [(&str, &str); 13] = [
     ("rbac.authorization.k8s.io/v1", "roles"),
 ];
 
-/// Kinds to ask for.
+/// Kinds to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kinds {
-    /// Version and plural of each kind; whether discovery named it.
+    /// Version and plural of each kind, with true if discovery named it.
     pub(super) listed: BTreeMap<(String, String), bool>,
-    /// API groups and versions whose kinds are not known at the moment.
+    /// API groups and versions whose kinds are unknown at the moment.
     pub(super) unknown: BTreeSet<String>,
 }
 
-/// Reads the two discovery documents. Fails if they cannot be complete.
+/// Reads the two discovery documents. Fails if they are incomplete.
 pub(super) fn kinds(core: &Value, groups: &Value) -> Result<Kinds, String> {
     let mut kinds = Kinds::default();
     for (path, document) in [("/api", core), ("/apis", groups)] {
@@ -55,12 +57,12 @@ pub(super) fn kinds(core: &Value, groups: &Value) -> Result<Kinds, String> {
             kinds.add(group);
         }
     }
-    for plural in CORE {
+    for plural in CORE_RESOURCES {
         if !kinds.listed.contains_key(&("v1".to_owned(), plural.to_owned())) {
             return Err(format!("/api does not name {plural}"));
         }
     }
-    for (version, plural) in BUILT_IN {
+    for (version, plural) in BUILT_IN_KINDS {
         kinds.listed.entry((version.into(), plural.into())).or_insert(false);
     }
     Ok(kinds)
@@ -69,7 +71,7 @@ pub(super) fn kinds(core: &Value, groups: &Value) -> Result<Kinds, String> {
 // === impl Kinds ===
 
 impl Kinds {
-    /// Adds the kinds of a group, of each in its preferred version: the first that has it.
+    /// Adds the kinds of a group, each in the first version that has it, which is the preferred one.
     fn add(&mut self, group: &Value) {
         let name = group["metadata"]["name"].as_str().unwrap_or_default();
         let versions = group["versions"].as_array().filter(|versions| !versions.is_empty());
@@ -86,7 +88,7 @@ impl Kinds {
             if number.is_empty() || resources.is_none() || is_stale {
                 self.unknown.insert(full.clone());
             }
-            // Measurements and Events live in no namespace of their own: they go with what they are about.
+            // Measurements and Events do not keep a namespace alive: they belong to other objects.
             if matches!(name, "metrics.k8s.io" | "events.k8s.io") {
                 continue;
             }
@@ -127,21 +129,22 @@ impl Kinds {
     }
 }
 
-/// Asks for all kinds. (Client required.)
-pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, UpError> {
+/// Discovers all kinds. (Client required.)
+pub(super) async fn discover(cluster: &Cluster) -> Result<Kinds, InstallError> {
     let (core, groups) = tokio::try_join!(
-        cluster.read_as_sent("/api", Some(AGGREGATED)),
-        cluster.read_as_sent("/apis", Some(AGGREGATED))
+        cluster.read_as_sent("/api", Some(AGGREGATED_DISCOVERY_TYPE)),
+        cluster.read_as_sent("/apis", Some(AGGREGATED_DISCOVERY_TYPE))
     )?;
     let mut kinds = kinds(&core, &groups).map_err(|why| {
-        UpError::Refused(format!(
+        InstallError::Refused(format!(
             "nothing was deleted: the API server does not say which kinds it serves ({why}), so that what else lives in \
              the namespaces cannot be seen; run this again when it does"
         ))
     })?;
-    match cluster.read_as_sent(API_SERVICES, None).await {
+    match cluster.read_as_sent(API_SERVICES_PATH, None).await {
         Ok(services) => kinds.add_services(&services),
-        // Discovery marks these groups as well; this list is for groups that never answered.
+        // Not needed: discovery marks groups that stopped answering. This list adds groups that never
+        // answered.
         Err(error) if error.is_forbidden() || error.is_missing() => {}
         Err(error) => return Err(error),
     }

@@ -1,22 +1,21 @@
-//! Place: which cluster is meant, by the names that its user gave it in a kubeconfig. Reads files, asks no
-//! server.
+//! Identity of the cluster: its names in the kubeconfig and its address. Sends no requests.
 
 use std::fmt;
 use std::path::Path;
 
 use kube::config::Kubeconfig;
 
-use super::error::UpError;
+use super::error::InstallError;
 
-/// Context names listed in an error.
-const LISTED_CONTEXTS: usize = 20;
+/// Number of contexts that an error lists.
+const MAX_LISTED_CONTEXTS: usize = 20;
 
-/// The cluster that commands speak to, for prompts and findings.
+/// Names and address of the cluster, for prompts, findings and errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Context of the kubeconfig; none for a pod's own credentials.
+pub struct ClusterIdentity {
+    /// Context of the kubeconfig; `None` with a pod's own credentials.
     pub context: Option<String>,
-    /// Cluster of that context.
+    /// Cluster that the context names.
     pub cluster: Option<String>,
     /// Address of the API server.
     pub server: String,
@@ -24,19 +23,21 @@ pub struct Place {
     pub plugin: Option<String>,
 }
 
-// === impl Place ===
+// === impl ClusterIdentity ===
 
-impl Place {
-    /// Finds the context in a kubeconfig. Fails with the names that there are, if it does not hold the wanted
-    /// one.
-    pub(super) fn of(file: &Kubeconfig, wanted: Option<&str>) -> Result<Self, UpError> {
+impl ClusterIdentity {
+    /// Finds the context in a kubeconfig. The error for a missing context lists the existing ones.
+    pub(super) fn of(file: &Kubeconfig, wanted: Option<&str>) -> Result<Self, InstallError> {
         let current = file.current_context.as_deref().filter(|name| !name.is_empty());
         let Some(name) = wanted.or(current) else {
-            let why = format!("the kubeconfig names no current context; {}", known(file));
-            return Err(UpError::Cluster(why));
+            let why = format!("the kubeconfig names no current context; {}", known_contexts(file));
+            return Err(InstallError::Cluster(why));
         };
         let Some(context) = file.contexts.iter().find(|context| context.name == name) else {
-            return Err(UpError::Cluster(format!("context {name:?} does not exist; {}", known(file))));
+            return Err(InstallError::Cluster(format!(
+                "context {name:?} does not exist; {}",
+                known_contexts(file)
+            )));
         };
         let cluster = context.context.as_ref().map(|context| context.cluster.clone());
         let user = context.context.as_ref().and_then(|context| context.user.as_ref());
@@ -51,7 +52,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ClusterIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.context, &self.cluster) {
             (Some(context), Some(cluster)) if cluster != context => {
@@ -63,22 +64,26 @@ impl fmt::Display for Place {
     }
 }
 
-fn known(file: &Kubeconfig) -> String {
+fn known_contexts(file: &Kubeconfig) -> String {
     let mut names: Vec<&str> = file.contexts.iter().map(|context| context.name.as_str()).collect();
     names.sort_unstable();
     match names.len() {
         0 => "it holds no contexts".into(),
-        count if count > LISTED_CONTEXTS => {
-            format!("there are {} and {} more", names[..LISTED_CONTEXTS].join(", "), count - LISTED_CONTEXTS)
+        count if count > MAX_LISTED_CONTEXTS => {
+            format!(
+                "there are {} and {} more",
+                names[..MAX_LISTED_CONTEXTS].join(", "),
+                count - MAX_LISTED_CONTEXTS
+            )
         }
         _ => format!("there are: {}", names.join(", ")),
     }
 }
 
-/// Explains why an exec plugin did not supply credentials, without its output, which may hold them.
-pub(super) fn plugin_failure(error: &kube::client::AuthError, place: &Place) -> Option<String> {
+/// Explains why an exec plugin did not supply credentials. Leaves out its output, which may contain them.
+pub(super) fn plugin_failure(error: &kube::client::AuthError, identity: &ClusterIdentity) -> Option<String> {
     use kube::client::AuthError as A;
-    let command = place.plugin.as_deref().unwrap_or("without a command");
+    let command = identity.plugin.as_deref().unwrap_or("without a command");
     let shown = Path::new(command).display();
     Some(match error {
         A::AuthExecStart(error) if error.kind() == std::io::ErrorKind::NotFound => format!(
@@ -115,29 +120,30 @@ mod tests {
 
     #[test]
     fn a_place_names_context_and_cluster() {
-        let mut place = Place::of(&file("pantry"), None).unwrap();
-        place.server = "https://192.0.2.1".into();
-        assert_eq!(place.to_string(), "cluster stove (context pantry, https://192.0.2.1)");
-        assert_eq!(place.plugin.as_deref(), Some("oven-login"));
-        let place = Place::of(&file("pantry"), Some("cellar")).unwrap();
-        assert_eq!(place.to_string(), "cluster cellar ()");
-        assert_eq!(place.plugin, None);
+        let mut identity = ClusterIdentity::of(&file("pantry"), None).unwrap();
+        identity.server = "https://192.0.2.1".into();
+        assert_eq!(identity.to_string(), "cluster stove (context pantry, https://192.0.2.1)");
+        assert_eq!(identity.plugin.as_deref(), Some("oven-login"));
+        let identity = ClusterIdentity::of(&file("pantry"), Some("cellar")).unwrap();
+        assert_eq!(identity.to_string(), "cluster cellar ()");
+        assert_eq!(identity.plugin, None);
     }
 
     #[test]
     fn an_unknown_context_lists_those_there_are() {
-        let told = |current: &str, wanted| Place::of(&file(current), wanted).unwrap_err().to_string();
-        let text = told("pantry", Some("attic"));
+        let error_of =
+            |current: &str, wanted| ClusterIdentity::of(&file(current), wanted).unwrap_err().to_string();
+        let text = error_of("pantry", Some("attic"));
         assert!(text.contains("\"attic\" does not exist; there are: cellar, pantry"), "{text}");
-        assert!(told("gone", None).contains("\"gone\" does not exist; there are: cellar, pantry"));
-        assert!(told("", None).contains("no current context; there are: cellar, pantry"));
+        assert!(error_of("gone", None).contains("\"gone\" does not exist; there are: cellar, pantry"));
+        assert!(error_of("", None).contains("no current context; there are: cellar, pantry"));
     }
 
     #[test]
     fn a_missing_plugin_is_named() {
-        let place = Place::of(&file("pantry"), None).unwrap();
+        let identity = ClusterIdentity::of(&file("pantry"), None).unwrap();
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        let text = plugin_failure(&kube::client::AuthError::AuthExecStart(missing), &place).unwrap();
+        let text = plugin_failure(&kube::client::AuthError::AuthExecStart(missing), &identity).unwrap();
         assert!(text.contains("oven-login") && text.contains("not installed"), "{text}");
     }
 }

@@ -1,8 +1,8 @@
-//! Reading of kubeconfigs, and the client configuration for a cluster. Called by the driver and by `up`.
+//! Kubeconfigs: reading them, and the configuration of a client for their cluster. Called by the operator's
+//! driver and by the installer.
 //!
-//! Errors name the place in a file and never its content, which is keys and tokens. Proxies are chosen as
-//! kubectl does: the cluster's own `proxy-url` always, otherwise those of the environment, `NO_PROXY`
-//! included.
+//! Errors name the place in a file and never its content, which may be keys and tokens. Proxies are chosen as
+//! kubectl does: the cluster's own `proxy-url`, else those of the environment, with `NO_PROXY`.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError
 use quinistry_client::proxy::Proxies;
 use reqwest::Url;
 
-/// Keys that an error may name. Other keys are not named: the malformed text itself may be a token.
-const NAMEABLE_KEYS: [&str; 28] = [
+/// Keys that an error may name. Other words in the place of a key may be secrets.
+const KEYS: [&str; 28] = [
     "apiVersion",
     "kind",
     "preferences",
@@ -75,7 +75,7 @@ fn read_file(path: &Path) -> Result<Kubeconfig, String> {
     })
 }
 
-/// Returns the client configuration for a context, by default the current one.
+/// Returns the configuration for the cluster of a context, by default the current one.
 pub(crate) async fn config(file: Kubeconfig, context: Option<&str>) -> Result<Config, String> {
     let own = has_proxy(&file, context);
     let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
@@ -87,7 +87,8 @@ pub(crate) async fn config(file: Kubeconfig, context: Option<&str>) -> Result<Co
     Ok(config)
 }
 
-/// Returns the client configuration that the environment names: a kubeconfig, or a pod's own credentials.
+/// Returns the configuration for the cluster of the environment: from a kubeconfig, or from a pod's own
+/// credentials.
 pub(crate) async fn infer() -> Result<Config, String> {
     let mut config = match read(None) {
         Ok(file) => match self::config(file, None).await {
@@ -146,7 +147,7 @@ fn describe(error: &KubeconfigError) -> String {
     }
 }
 
-/// Describes why a client cannot be created, without the content of keys, tokens and plugin output.
+/// Describes why a configuration gives no client, without keys, tokens and the output of plugins.
 pub(crate) fn describe_client(error: &kube::Error) -> String {
     use kube::client::AuthError as A;
     match error {
@@ -175,13 +176,12 @@ fn key_at(text: &str, line: usize) -> String {
     for line in lines.iter().rev() {
         let inner = line.trim_start_matches([' ', '-']);
         let indent = line.len() - inner.len();
-        let Some(key) = NAMEABLE_KEYS
-            .iter()
-            .find(|key| inner.strip_prefix(**key).is_some_and(|rest| rest.starts_with(':')))
+        let Some(key) =
+            KEYS.iter().find(|key| inner.strip_prefix(**key).is_some_and(|rest| rest.starts_with(':')))
         else {
             continue;
         };
-        // A list may have the same indentation as its key.
+        // YAML allows a list at the indentation of its key.
         let is_outer = indent < limit || path.is_empty();
         if is_outer {
             path.push(*key);

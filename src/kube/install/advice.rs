@@ -1,10 +1,10 @@
-//! Remedies: one sentence for each reason. Pure. The table of reasons in `docs/conditions.md` says the same at more length.
+//! Advice: one sentence for each reason. Pure. The table in `docs/conditions.md` has more detail.
 
 use crate::crd::Reason;
 
-/// What to do about it; none where there is nothing to do.
+/// Returns advice for a reason; `None` if there is nothing to do.
 #[must_use]
-pub const fn remedy(reason: Reason) -> Option<&'static str> {
+pub const fn advice_for(reason: Reason) -> Option<&'static str> {
     use Reason as R;
     Some(match reason {
         R::AllProven
@@ -28,10 +28,10 @@ pub const fn remedy(reason: Reason) -> Option<&'static str> {
         }
         R::SeedIncomplete => "run `quinistry up` again, with the executable that the resource names",
         R::HostPortConflict => {
-            "remove the pod that holds the port, or create the resource anew with another basePort"
+            "remove the pod that holds the port, or create the resource again with another basePort"
         }
         R::PortTaken => {
-            "stop the process that holds the port, or create the resource anew with another basePort"
+            "stop the process that holds the port, or create the resource again with another basePort"
         }
         R::HostPortUnreachable => {
             "set network.mode to HostNetwork: the network plugin does not serve host ports on localhost"
@@ -85,9 +85,9 @@ mod tests {
         for reason in reasons {
             let row = page.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
             let row = row.unwrap_or_else(|| panic!("{reason} has no row in docs/conditions.md"));
-            let advice = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-            let nothing = advice.starts_with("nothing") || advice == "wait";
-            assert_eq!(remedy(reason).is_none(), nothing, "{reason}: {advice}");
+            let documented = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            let nothing = documented.starts_with("nothing") || documented == "wait";
+            assert_eq!(advice_for(reason).is_none(), nothing, "{reason}: {documented}");
         }
     }
 }

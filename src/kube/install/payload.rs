@@ -1,6 +1,7 @@
-//! What is shipped: an executable, its stub, and the digest of the image that it serves.
+//! The payload of an installation: an executable, its stub, and the digest of the image that it serves.
 //!
-//! Reads files and, for the digest of another executable, runs it: only it knows its image.
+//! Reads files, and runs another executable to learn its digest: only the executable itself can compute its
+//! image.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,38 +12,38 @@ use quinistry_oci::Content;
 use quinistry_oci::Digest;
 use quinistry_quine::{Executable, ExecutableError, LayerForm, Quine};
 
-use super::error::UpError;
-use super::version::{self, OWN};
-use crate::seed::{Cut, stub_of};
+use super::error::InstallError;
+use super::version::{self, OWN_VERSION};
+use crate::seed::{SplitExecutable, stub_of};
 
-/// An executable, ready to be cut.
+/// Executable to install.
 #[derive(Clone, Debug)]
-pub struct Shipment {
-    /// It, in pieces.
-    pub cut: Cut,
-    /// What each generation must serve.
+pub struct InstallPayload {
+    /// The executable, split into seed parts.
+    pub split: SplitExecutable,
+    /// Manifest digest that each generation must serve.
     pub digest: Digest,
-    /// The processor that it is for, in Kubernetes' words.
+    /// Architecture of the executable, as in the label `kubernetes.io/arch`.
     pub architecture: &'static str,
-    /// Version of the executable; none for one that cannot be run here.
+    /// Version of the executable; `None` if it cannot run on this machine.
     pub version: Option<String>,
 }
 
-// === impl Shipment ===
+// === impl InstallPayload ===
 
-impl Shipment {
-    /// This very executable, for a resource of that name.
-    pub fn own(resource: &str) -> Result<Self, UpError> {
+impl InstallPayload {
+    /// Takes the executable of this process, for a resource of that name.
+    pub fn of_this_executable(resource: &str) -> Result<Self, InstallError> {
         let executable = Executable::current()?;
         let digest = Quine::new(&executable, LayerForm::Tar)?.digest().clone();
-        let cut = Cut::of_this(resource, &executable)?;
-        let version = Some(OWN.to_owned());
-        Ok(Self { cut, digest, architecture: Executable::architecture(), version })
+        let split = SplitExecutable::of_this(resource, &executable)?;
+        let version = Some(OWN_VERSION.to_owned());
+        Ok(Self { split, digest, architecture: Executable::architecture(), version })
     }
 
-    /// A file, of the digest that is given; without one it is asked for it, if this machine can run it.
-    pub fn of_file(resource: &str, path: &Path, digest: Option<Digest>) -> Result<Self, UpError> {
-        let refuse = |why: String| UpError::Binary { path: path.into(), why };
+    /// Takes a file. Without `digest` the file is run to learn it, if this machine can.
+    pub fn of_file(resource: &str, path: &Path, digest: Option<Digest>) -> Result<Self, InstallError> {
+        let refuse = |why: String| InstallError::Binary { path: path.into(), why };
         let unreadable = |error: std::io::Error| refuse(error.to_string());
         let file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
@@ -57,7 +58,8 @@ impl Shipment {
                     format!("it is for ELF machine {found}; amd64 and arm64 can be shipped")
                 }
                 ExecutableError::Read(error) => error.to_string(),
-                _ => "it is no 64-bit little-endian ELF file; quinistry for linux is one".into(),
+                _ => "it is not a 64-bit little-endian ELF file; give an executable of quinistry for linux"
+                    .into(),
             })
         })?;
         let stub = stub_of(&content.to_bytes()?).map(Bytes::copy_from_slice).ok_or_else(|| {
@@ -66,7 +68,7 @@ impl Shipment {
         let digest = match digest {
             Some(digest) => digest,
             None if architecture == Executable::architecture() && cfg!(target_os = "linux") => {
-                ask(path).map_err(refuse)?
+                digest_of(path).map_err(refuse)?
             }
             None => {
                 return Err(refuse(format!(
@@ -76,11 +78,11 @@ impl Shipment {
             }
         };
         let version = if architecture == Executable::architecture() { version_of(path) } else { None };
-        Ok(Self { cut: Cut::new(resource, content, stub)?, digest, architecture, version })
+        Ok(Self { split: SplitExecutable::new(resource, content, stub)?, digest, architecture, version })
     }
 }
 
-/// Asks an executable for its version; nothing if it cannot be run here, which is no failure.
+/// Runs an executable to learn its version; `None` if that fails.
 fn version_of(path: &Path) -> Option<String> {
     let output = Command::new(path.canonicalize().ok()?).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -88,18 +90,18 @@ fn version_of(path: &Path) -> Option<String> {
     version::compare(version, version).map(|_| version.to_owned())
 }
 
-/// What it says of itself.
-fn ask(path: &Path) -> Result<Digest, String> {
-    // A bare name would be looked for in PATH.
+/// Runs an executable to learn the digest of its image.
+fn digest_of(path: &Path) -> Result<Digest, String> {
+    // A path with a folder: a bare name would be searched in PATH.
     let path = path.canonicalize().map_err(|error| error.to_string())?;
     let output = Command::new(path)
         .args(["image", "digest"])
         .output()
         .map_err(|error| format!("it cannot be run to ask for its image's digest: {error}; give --digest"))?;
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if !output.status.success() {
-        return Err(format!("`image digest` fails with it: {}", said(&output.stderr)));
+        return Err(format!("its `image digest` fails: {}", text_of(&output.stderr)));
     }
-    let text = said(&output.stdout);
-    text.parse().map_err(|_| format!("`image digest` prints no digest with it: '{text}'"))
+    let text = text_of(&output.stdout);
+    text.parse().map_err(|_| format!("its `image digest` does not print a digest: '{text}'"))
 }
