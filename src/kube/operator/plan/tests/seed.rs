@@ -64,7 +64,7 @@ impl SimulatedCluster {
 fn generation_0_comes_first_and_the_next_pulls_from_it() {
     let (quinistry, mut cluster) = own();
     let order = cluster.run_rounds(&quinistry);
-    let parts = ["restore Stub", "restore Share(0)", "restore Piece(1)"];
+    let parts = ["restore Stub", "restore Share(0)", "restore Share(1)"];
     let sets = ["+larder-gen0", "+larder", "+larder-gen2"];
     assert_eq!(order, [&parts[..], &sets[..]].concat());
     let plan = cluster.run_until_idle(&quinistry);
