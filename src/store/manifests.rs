@@ -144,29 +144,29 @@ impl Store {
             let place = RepositoryKeys(name);
             let before = self.descriptor_state(name)?;
             // Existing bytes are replaced: they may be torn, or not be flushed yet.
-            let mut entries: Vec<Entry<'_>> = vec![(blob(&canonical), bytes)];
+            let mut targets: Vec<Entry<'_>> = vec![(blob(&canonical), bytes)];
+            let mut links: Vec<Entry<'_>> = Vec::new();
             let other = (*tagged.digest != canonical).then_some(tagged.digest);
             for digest in [&canonical].into_iter().chain(other) {
                 let key = place.revision_type(digest);
                 if !manifest.typed {
-                    entries.push((key, manifest.media_type.as_bytes()));
+                    targets.push((key, manifest.media_type.as_bytes()));
                 } else if self.storage().exists(&key)? {
                     // These bytes were pushed as another type before.
                     self.storage().remove(&key)?;
                 }
-                entries.push(link_to(place.revision_link(digest), &canonical));
+                links.push(link_to(place.revision_link(digest), &canonical));
             }
             let descriptor = || to_json(&manifest.descriptor(tagged.digest, bytes.len() as u64));
             let referrer = manifest.subject.as_ref().map(|subject| (subject, descriptor()));
             if let Some((subject, descriptor)) = &referrer {
-                entries.push((place.referrer(subject, tagged.digest), descriptor));
+                links.push((place.referrer(subject, tagged.digest), descriptor));
             }
             // Several tags are moved by an intent: all of them, or none.
             let is_single_tag = tagged.tags.len() == 1;
-            if is_single_tag {
-                entries.extend(tag_indexes(name, tagged.tags, tagged.digest));
-            }
-            self.add_links(&canonical, || Ok(self.storage().write(&entries)?))?;
+            let indexed = if is_single_tag { tagged.tags } else { &[] };
+            let indexes: Vec<_> = tag_indexes(name, indexed, tagged.digest).collect();
+            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, &indexes])?))?;
             self.update_descriptor_version(name, before)?;
             match tagged.tags {
                 [] => Ok(()),
@@ -298,7 +298,7 @@ impl Store {
         }
         let key = blob(canonical);
         if let Some(long) = self.0.manifest_cache.long(canonical)
-            && long.identity == self.storage().identity(&key)?
+            && long.tag == self.storage().head(&key)?.map(|found| found.tag)
         {
             return Ok(long);
         }
@@ -306,12 +306,12 @@ impl Store {
         if known.bytes.len() <= MAX_CACHED_MANIFEST_BYTES {
             return Ok(in_memory(known));
         }
-        let (content, identity) = self.storage().open(&key)?.ok_or(StoreError::ManifestUnknown)?;
+        let (content, tag) = self.storage().open(&key)?.ok_or(StoreError::ManifestUnknown)?;
         // The file may have changed since it was read.
         if !content.digest(Algorithm::Sha256).is_ok_and(|found| found == *canonical) {
             return Err(StoreError::Damaged(canonical.clone()));
         }
-        let long = CheckedManifest { content, media_type: known.media_type, identity: Some(identity) };
+        let long = CheckedManifest { content, media_type: known.media_type, tag: Some(tag) };
         self.0.manifest_cache.put_long(canonical, long.clone());
         Ok(long)
     }
@@ -348,7 +348,7 @@ impl Store {
         digest: &Digest,
     ) -> Result<(), StoreError> {
         let entries: Vec<_> = tag_indexes(name, tags, digest).collect();
-        Ok(self.storage().write(&entries)?)
+        Ok(self.storage().write(&[&entries])?)
     }
 
     /// Moves tags to a manifest that exists and that their indexes name already.
@@ -359,12 +359,13 @@ impl Store {
         digest: &Digest,
     ) -> Result<(), StoreError> {
         let links = tags.iter().map(|tag| link_to(RepositoryKeys(name).tag_link(tag), digest));
-        Ok(self.storage().write(&links.collect::<Vec<_>>())?)
+        Ok(self.storage().write(&[&links.collect::<Vec<_>>()])?)
     }
 
-    /// Removes a tag with its index, at once.
+    /// Removes a tag with its index.
     pub(super) fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
-        self.storage().remove(&RepositoryKeys(name).tag(tag))?;
+        let place = RepositoryKeys(name);
+        self.clear(&place.tag_link(tag), &place.tag(tag))?;
         Ok(())
     }
 
@@ -431,7 +432,7 @@ impl Store {
             for digest in self.digests_in(&RepositoryKeys(name).revisions(algorithm), algorithm)? {
                 let Some(canonical) = self.revision(name, &digest)? else {
                     let link = RepositoryKeys(name).revision_link(&digest);
-                    if strict && self.storage().length(&link)?.is_some() {
+                    if strict && self.storage().head(&link)?.is_some() {
                         return Err(StoreError::Torn(link));
                     }
                     continue;
@@ -446,7 +447,7 @@ impl Store {
 }
 
 fn in_memory(CachedManifest { bytes, media_type }: CachedManifest) -> CheckedManifest {
-    CheckedManifest { content: [bytes].into(), media_type, identity: None }
+    CheckedManifest { content: [bytes].into(), media_type, tag: None }
 }
 
 fn tag_indexes<'a>(

@@ -392,7 +392,7 @@ impl Store {
             }
             if let Some((subject, descriptor)) = self.build_row(name, &digest, &canonical)? {
                 let key = RepositoryKeys(name).referrer(&subject, &digest);
-                self.storage().write(&[(key, &to_json(&descriptor))])?;
+                self.storage().write(&[&[(key, &to_json(&descriptor))]])?;
             }
         }
         Ok(true)
@@ -402,7 +402,8 @@ impl Store {
     pub(super) fn revisions_version(&self, name: &RepositoryName) -> Result<String, StoreError> {
         let mut version = String::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            version.push_str(&self.storage().listing_version(&RepositoryKeys(name).revisions(algorithm))?);
+            let folder = RepositoryKeys(name).revisions(algorithm);
+            version.push_str(&self.storage().listing_version(&folder)?.text);
             version.push('\n');
         }
         Ok(version)

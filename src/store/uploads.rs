@@ -376,7 +376,7 @@ impl Store {
         // Existing bytes are replaced: another program's crash may have torn them.
         self.0.blob_cache.invalidate_during(name, || {
             self.add_links(&canonical, || {
-                receiver.staged.publish(&blob(&canonical), &blob_links(name, wanted, &canonical))?;
+                receiver.staged.publish(&blob(&canonical), &[&blob_links(name, wanted, &canonical)])?;
                 // A shorter blob is hashed whenever it is read.
                 if length > MAX_SHORT_BLOB_BYTES {
                     self.note_sound(&canonical, wanted);
@@ -390,7 +390,7 @@ impl Store {
     /// bytes of a request that others will follow.
     pub fn persist_session(&self, session: &Session, claimed: &mut Claimed) -> Result<(), StoreError> {
         let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
-        if !self.storage().is_persistent() || session.is_persistent.load(Ordering::Relaxed) {
+        if !self.is_persistent() || session.is_persistent.load(Ordering::Relaxed) {
             return Ok(());
         }
         let (place, id) = (RepositoryKeys(&session.name), session.id.as_str());
@@ -398,7 +398,7 @@ impl Store {
         let begun = self.storage().write_lazily(&place.upload_started(id), now.as_bytes());
         if let Err(error) = begun.and_then(|()| receiver.staged.persist(&place.upload_data(id))) {
             // No half of the session may remain once it has ended; if this fails too, the session expires.
-            let _ = self.storage().remove_lazily(&place.upload(id));
+            let _ = self.storage().clear_lazily(&place.upload(id));
             return Err(error.into());
         }
         session.is_persistent.store(true, Ordering::Relaxed);
@@ -457,7 +457,7 @@ impl Store {
 
     fn forget(&self, session: &Session) -> Result<(), StoreError> {
         let removed = if session.is_persistent.load(Ordering::Relaxed) {
-            self.storage().remove_lazily(&RepositoryKeys(&session.name).upload(session.id.as_str()))
+            self.storage().clear_lazily(&RepositoryKeys(&session.name).upload(session.id.as_str()))
         } else {
             Ok(false)
         };

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use quinistry_oci::Content;
 
@@ -44,18 +44,26 @@ impl StagedFile {
         }
     }
 
-    /// Writes and flushes entries, each to a file of its own, and returns them with their destinations.
+    /// Writes and flushes bytes to a file of their own.
+    pub(super) fn write(storage: &Filesystem, bytes: &[u8]) -> Result<Self, StorageError> {
+        let mut one = Self::new(storage, storage.0.scratch(), 0, false);
+        one.append(bytes)?;
+        one.seal()?;
+        Ok(one)
+    }
+
+    /// Writes and flushes the entries of all stages, each to a file of its own, and returns them with their
+    /// destinations.
     pub(super) fn write_all(
         storage: &Filesystem,
-        entries: &[Entry<'_>],
+        stages: &[&[Entry<'_>]],
     ) -> Result<Vec<(Self, PathBuf)>, StorageError> {
-        let written = entries.iter().map(|(key, bytes)| {
-            let mut one = Self::new(storage, storage.0.scratch(), 0, false);
-            one.append(bytes)?;
-            one.seal()?;
-            Ok((one, storage.0.path(key)))
-        });
-        written.collect()
+        let entries = stages.iter().copied().flatten();
+        entries.map(|(key, bytes)| Ok((Self::write(storage, bytes)?, storage.0.path(key)))).collect()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Moves flushed files to their destinations, in this order, durably.
@@ -182,11 +190,11 @@ impl Staged for StagedFile {
         Ok(Content::of_file(file, self.length))
     }
 
-    fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError> {
+    fn publish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
         self.seal()?;
         let storage = self.storage.clone();
-        let mut along = Self::write_all(&storage, along)?;
-        let others = along.iter_mut().map(|(one, to)| (one, std::mem::take(to)));
+        let mut then = Self::write_all(&storage, then)?;
+        let others = then.iter_mut().map(|(one, to)| (one, std::mem::take(to)));
         let all = std::iter::once((self, storage.0.path(key))).chain(others);
         Self::publish_all(all.collect(), &storage.0)
     }

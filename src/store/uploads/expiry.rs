@@ -51,7 +51,7 @@ impl Store {
         // The bytes of a session that is not persistent are under no key.
         let mut touched = receiver.map(|receiver| receiver.touched);
         for key in [place.upload_data(id.as_str()), place.upload_started(id.as_str())] {
-            touched = touched.max(self.storage().modified(&key)?);
+            touched = touched.max(self.storage().head(&key)?.map(|found| found.modified));
         }
         let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
         if idle_for.is_none_or(|idle_for| idle_for < idle) {
@@ -59,7 +59,7 @@ impl Store {
         }
         let ended = claimed.and_then(|mut claimed| claimed.take()).is_some();
         self.0.sessions.open().remove(id);
-        Ok(self.storage().remove_lazily(&place.upload(id.as_str()))? || ended)
+        Ok(self.storage().clear_lazily(&place.upload(id.as_str()))? || ended)
     }
 
     /// Removes sessions that ended while another request looked them up.
