@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, on a folder.
 
 mod collection;
+mod contract;
 mod failures;
 mod integrity;
 mod referrers;
