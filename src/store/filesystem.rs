@@ -10,6 +10,7 @@ mod placing;
 mod root;
 mod scan;
 mod staged_file;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -31,8 +32,8 @@ use self::staged_file::StagedFile;
 use super::failpoint::pass;
 use super::layout::{self, Key};
 use super::storage::{
-    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Staged,
-    Storage, StorageError,
+    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
+    Storage, StorageError, Uploads,
 };
 
 /// Storage under a folder. Clones share it.
@@ -450,13 +451,7 @@ impl Storage for Filesystem {
         flushed.map_err(|error| failed("flush", path, error))
     }
 
-    fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
-        self.0.check_writable()?;
-        let path = key.map_or_else(|| self.0.scratch(), |key| self.0.path(key));
-        let length = match key {
-            Some(key) => self.head(key)?.map_or(0, |found| found.length),
-            None => 0,
-        };
-        Ok(Box::new(StagedFile::new(self, path, length, key.is_some())))
+    fn uploads(&self) -> &dyn Uploads {
+        self
     }
 }

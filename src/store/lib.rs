@@ -58,8 +58,8 @@ pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
 pub use referrers::Referrers;
 pub use storage::{
-    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Staged,
-    Storage, StorageError,
+    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
+    Storage, StorageError, Upload, UploadStart, Uploads,
 };
 pub use uploads::{Claimed, Receiver, Session, UploadId};
 

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use quinistry_oci::Content;
+use quinistry_oci::{Algorithm, Content, Digest};
 
 use super::layout::Key;
 use super::storage::{
-    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Staged,
-    Storage, StorageError,
+    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
+    Storage, StorageError, Upload, UploadStart, Uploads,
 };
 
-/// Least length of a chunk of staged content, in bytes: the overhead of many small chunks would not be
+/// Least length of a chunk of an upload, in bytes: the overhead of many small chunks would not be
 /// counted.
 const MIN_CHUNK_BYTES: usize = 64 * 1024;
 
@@ -25,7 +25,7 @@ pub struct Memory(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     objects: BTreeMap<String, StoredObject>,
-    /// Bytes of objects and of staged writes.
+    /// Bytes of objects and of uploads.
     used_bytes: u64,
     capacity_bytes: u64,
     /// Number of objects that were inserted.
@@ -234,12 +234,24 @@ impl Storage for Memory {
         Ok(ListingVersion { text: "memory".into(), modified: None })
     }
 
-    fn stage(&self, _: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
-        Ok(Box::new(StagedMemory { memory: self.clone(), chunks: Vec::new(), last: Vec::new(), length: 0 }))
+    fn uploads(&self) -> &dyn Uploads {
+        self
     }
 }
 
-/// Staged write in memory, whose bytes count as used.
+impl Uploads for Memory {
+    fn begin(&self, _: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
+        Ok(Box::new(StagedMemory {
+            memory: self.clone(),
+            chunks: Vec::new(),
+            last: Vec::new(),
+            length: 0,
+            is_spent: false,
+        }))
+    }
+}
+
+/// Upload in memory, whose bytes count as used.
 #[derive(Debug)]
 struct StagedMemory {
     memory: Memory,
@@ -247,14 +259,27 @@ struct StagedMemory {
     /// Bytes that do not fill a chunk yet.
     last: Vec<u8>,
     length: u64,
+    is_spent: bool,
 }
 
-impl Staged for StagedMemory {
-    fn len(&self) -> u64 {
+impl StagedMemory {
+    fn content(&self) -> Content {
+        let last = Bytes::copy_from_slice(&self.last);
+        self.chunks.iter().cloned().chain([last]).map(|chunk| Content::from([chunk])).collect()
+    }
+
+    fn check_usable(&self) -> Result<(), StorageError> {
+        if self.is_spent { Err(StorageError::Broken) } else { Ok(()) }
+    }
+}
+
+impl Upload for StagedMemory {
+    fn offset(&self) -> u64 {
         self.length
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.check_usable()?;
         self.memory.inner().reserve(bytes.len() as u64)?;
         self.length += bytes.len() as u64;
         self.last.extend_from_slice(bytes);
@@ -264,28 +289,19 @@ impl Staged for StagedMemory {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StorageError> {
-        Ok(())
+    fn acknowledge(&mut self) -> Result<u64, StorageError> {
+        self.check_usable()?;
+        Ok(self.length)
     }
 
-    fn persist(&mut self, _: &Key) -> Result<(), StorageError> {
-        // Staged bytes end with the process, so that there is no restart after which to find them.
-        Ok(())
+    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+        self.check_usable()?;
+        Ok(self.content().digest(algorithm).expect("memory can be read"))
     }
 
-    fn release(&mut self) {}
-
-    fn content(&self) -> Result<Content, StorageError> {
-        let last = Bytes::copy_from_slice(&self.last);
-        Ok(self.chunks.iter().cloned().chain([last]).map(|chunk| Content::from([chunk])).collect())
-    }
-
-    fn is_spent(&self) -> bool {
-        false
-    }
-
-    fn publish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
-        let content = self.content()?;
+    fn finish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        self.check_usable()?;
+        let content = self.content();
         let mut inner = self.memory.inner();
         let own = inner.overheads([(key.clone(), &[][..])].iter());
         inner.reserve(own)?;
@@ -296,7 +312,20 @@ impl Staged for StagedMemory {
         inner.insert(key, content);
         // The bytes are counted for the object now.
         self.length = 0;
+        self.is_spent = true;
         Ok(())
+    }
+
+    fn abort(&mut self) -> Result<(), StorageError> {
+        self.chunks.clear();
+        self.last.clear();
+        self.memory.inner().used_bytes -= std::mem::take(&mut self.length);
+        self.is_spent = true;
+        Ok(())
+    }
+
+    fn is_spent(&self) -> bool {
+        self.is_spent
     }
 }
 
@@ -316,17 +345,18 @@ mod tests {
         let memory = Memory::new(2000);
         let [one, two] = ["one", "two"].map(|name| scratch().child(name));
         let used = || memory.inner().used_bytes;
-        let mut staged = memory.stage(None).unwrap();
+        let digest = Digest::sha256(&[1; 1000]);
+        let mut staged = memory.begin(UploadStart::Whole { digest: &digest, length: None }).unwrap();
         staged.append(&[1; 1000]).unwrap();
         let long = [2; 500];
-        assert!(matches!(staged.publish(&one, &[&[(two.clone(), &long)]]), Err(StorageError::Full)));
+        assert!(matches!(staged.finish(&one, &[&[(two.clone(), &long)]]), Err(StorageError::Full)));
         assert!(matches!(
             memory.write(&[&[(one.clone(), b"x"), (two.clone(), &long)]]),
             Err(StorageError::Full)
         ));
-        assert_eq!((used(), staged.len(), memory.exists(&one).unwrap()), (1000, 1000, false));
+        assert_eq!((used(), staged.offset(), memory.exists(&one).unwrap()), (1000, 1000, false));
 
-        staged.publish(&one, &[&[(two.clone(), b"short")]]).unwrap();
+        staged.finish(&one, &[&[(two.clone(), b"short")]]).unwrap();
         drop(staged);
         assert_eq!(memory.head(&one).unwrap().unwrap().length, 1000);
         for key in [one, two] {

@@ -4,6 +4,8 @@
 //! Calls block: asynchronous calls would not make a disk faster, and a sequence of blocking calls is easier
 //! to get right. Asynchronous callers use the store from a thread that may block.
 
+mod uploads;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -14,6 +16,8 @@ use quinistry_oci::{Content, Digest};
 
 use super::layout::Key;
 
+pub use self::uploads::{Upload, UploadStart, Uploads};
+
 /// A key, and the bytes to store under it.
 pub type Entry<'a> = (Key, &'a [u8]);
 
@@ -23,7 +27,7 @@ pub type Entry<'a> = (Key, &'a [u8]);
 /// A new backend implements the ten methods without a default: [`abilities`](Self::abilities),
 /// [`open`](Self::open), [`head`](Self::head), [`write`](Self::write), [`create`](Self::create),
 /// [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`clear`](Self::clear), [`scan`](Self::scan) and
-/// [`stage`](Self::stage). The others are right for every backend, and overridden where one call of the
+/// [`uploads`](Self::uploads), and of [`Uploads`] and [`Upload`] the six without one. The others are right for every backend, and overridden where one call of the
 /// backend does what the default does in many. `tests/contract` has the tests that all backends pass.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns the abilities of the backend, which never change.
@@ -160,8 +164,8 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Begins a staged write, which is lost at a restart; or continues the one that is persisted under `key`.
-    fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
+    /// Returns the way in which the backend receives uploads.
+    fn uploads(&self) -> &dyn Uploads;
 }
 
 /// Number of keys that are scanned at once: the longest page of S3.
@@ -260,41 +264,6 @@ impl ObjectTag {
     pub(super) fn can_change(&self) -> bool {
         matches!(self.0, TagSource::File(..))
     }
-}
-
-/// A staged write: bytes that are received before they are published under a key. Bytes that are dropped
-/// without [`Staged::publish`] stay only if they are persisted under a key.
-pub trait Staged: fmt::Debug + Send + Sync {
-    /// Returns the number of bytes.
-    fn len(&self) -> u64;
-
-    /// Returns true if there are no bytes.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Appends bytes; all of them, or none.
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
-
-    /// Makes the appended bytes durable.
-    fn sync(&mut self) -> Result<(), StorageError>;
-
-    /// Returns true if the write cannot continue: it was published, or its content is unknown after an error.
-    fn is_spent(&self) -> bool;
-
-    /// Persists the bytes, and those appended later, under a key: after a restart, the durable part is found
-    /// there.
-    fn persist(&mut self, key: &Key) -> Result<(), StorageError>;
-
-    /// Releases the resources of appending, until bytes are appended again.
-    fn release(&mut self);
-
-    /// Returns all bytes.
-    fn content(&self) -> Result<Content, StorageError>;
-
-    /// Writes all bytes under a key, followed by the stages `then`, as [`Storage::write`] does. The write is
-    /// spent afterwards; after an error it may be.
-    fn publish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError>;
 }
 
 /// Errors of reading and writing bytes.

@@ -14,14 +14,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
 use quinistry_oci::{Algorithm, Digest, Hasher, RepositoryName};
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
-use super::layout::{RepositoryKeys, blob};
-use super::storage::{Staged, StorageError};
+use super::layout::blob;
+use super::storage::{Upload, UploadStart};
 use super::{Store, StoreError};
 
 /// Name of an upload session: a UUID of version 4.
@@ -49,9 +48,6 @@ pub struct Session {
     id: UploadId,
     /// Receiver of the bytes; `None` once the session has ended.
     pub(super) receiver: Arc<Claim<Option<Receiver>>>,
-    /// The session has a folder, and survives a restart. Changed only by the request that has claimed the
-    /// session.
-    is_persistent: AtomicBool,
     /// Number of acknowledged bytes.
     offset: AtomicU64,
     /// The request that has claimed the session shall stop.
@@ -59,14 +55,14 @@ pub struct Session {
     cancel: Notify,
 }
 
-/// Receiver of an upload's bytes, which are staged and hashed.
+/// Receiver of an upload's bytes, which are hashed as they come.
 #[derive(Debug)]
 pub struct Receiver {
-    staged: Box<dyn Staged>,
-    /// SHA-256 of the staged bytes; `None` if some were staged by an earlier process, and are hashed when
-    /// needed.
+    upload: Box<dyn Upload>,
+    /// SHA-256 of the received bytes; `None` if an earlier process has received some, so that the backend tells
+    /// the digest.
     canonical: Option<Hasher>,
-    /// Hash of the staged bytes by another algorithm, if the client announced one.
+    /// Hash of the received bytes by another algorithm, if the client announced one.
     other: Option<Hasher>,
     /// Time of the last bytes, or of the beginning or continuation of the session.
     pub(super) touched: SystemTime,
@@ -90,6 +86,13 @@ impl Claimed {
         self.0.as_mut()
     }
 
+    /// Persists the session, with its received and future bytes, for the time after a restart. Call before the
+    /// bytes of a request that others will follow.
+    pub fn persist(&mut self) -> Result<(), StoreError> {
+        let receiver = self.receiver_mut().ok_or(StoreError::UploadUnknown)?;
+        Ok(receiver.upload.persist()?)
+    }
+
     /// Ends the session and returns its receiver; `None` if the session had ended before.
     pub(super) fn take(&mut self) -> Option<Receiver> {
         self.0.take()
@@ -100,7 +103,7 @@ impl Drop for Claimed {
     fn drop(&mut self) {
         // The client may have disconnected in the middle of a request.
         if let Some(receiver) = self.receiver_mut() {
-            receiver.staged.release();
+            receiver.upload.release();
         }
     }
 }
@@ -163,13 +166,12 @@ impl Sessions {
 // === impl Session ===
 
 impl Session {
-    fn new(name: &RepositoryName, id: &UploadId, receiver: Receiver, is_persistent: bool) -> Arc<Self> {
-        let offset = receiver.staged.len().into();
+    fn new(name: &RepositoryName, id: &UploadId, receiver: Receiver) -> Arc<Self> {
+        let offset = receiver.len().into();
         Arc::new(Self {
             name: name.clone(),
             id: id.clone(),
             receiver: Arc::new(Claim::new(Some(receiver))),
-            is_persistent: is_persistent.into(),
             offset,
             is_cancelled: AtomicBool::new(false),
             cancel: Notify::new(),
@@ -227,16 +229,17 @@ impl Session {
 // === impl Receiver ===
 
 impl Receiver {
-    fn new(staged: Box<dyn Staged>, announced: Option<Algorithm>) -> Self {
-        let canonical = staged.is_empty().then(|| Hasher::new(Algorithm::Sha256));
-        let other = announced.filter(|algorithm| *algorithm != Algorithm::Sha256 && staged.is_empty());
-        Self { staged, canonical, other: other.map(Hasher::new), touched: SystemTime::now() }
+    fn new(upload: Box<dyn Upload>, announced: Option<Algorithm>) -> Self {
+        let is_empty = upload.offset() == 0;
+        let canonical = is_empty.then(|| Hasher::new(Algorithm::Sha256));
+        let other = announced.filter(|algorithm| *algorithm != Algorithm::Sha256 && is_empty);
+        Self { upload, canonical, other: other.map(Hasher::new), touched: SystemTime::now() }
     }
 
     /// Returns the number of received bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.staged.len()
+        self.upload.offset()
     }
 
     /// Returns true if no bytes were received.
@@ -247,7 +250,7 @@ impl Receiver {
 
     /// Appends the next bytes; all, or none.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.staged.append(bytes)?;
+        self.upload.append(bytes)?;
         self.touched = SystemTime::now();
         for hasher in [&mut self.canonical, &mut self.other].into_iter().flatten() {
             hasher.update(bytes);
@@ -263,10 +266,7 @@ impl Receiver {
         if let Some(hasher) = known {
             return Ok(hasher.clone().finish());
         }
-        let read = self.staged.content()?.digest(algorithm);
-        read.map_err(|source| {
-            StorageError::Io { what: "read", key: "uploaded content".into(), source }.into()
-        })
+        Ok(self.upload.digest(algorithm)?)
     }
 }
 
@@ -283,7 +283,8 @@ impl Store {
             return Err(StoreError::TooManyUploads);
         }
         let id = UploadId::random();
-        let session = Session::new(name, &id, Receiver::new(self.storage().stage(None)?, announced), false);
+        let upload = self.storage().uploads().begin(UploadStart::Session { repository: name, id: &id })?;
+        let session = Session::new(name, &id, Receiver::new(upload, announced));
         self.0.sessions.open().insert(id, session.clone());
         Ok(session)
     }
@@ -314,7 +315,7 @@ impl Store {
             })
             .collect();
         drop(open);
-        // Staged content is dropped outside of the lock.
+        // Received bytes are dropped outside of the lock.
         !ended.is_empty()
     }
 
@@ -328,14 +329,8 @@ impl Store {
             if let Some(known) = self.cached_session(name, id) {
                 return known;
             }
-            let place = RepositoryKeys(name);
-            if !self.storage().exists(&place.upload_started(id.as_str()))? {
-                return Err(StoreError::UploadUnknown);
-            }
-            let mut staged = self.storage().stage(Some(&place.upload_data(id.as_str())))?;
-            // An earlier process may not have flushed these bytes, which are acknowledged from now on.
-            staged.sync()?;
-            let session = Session::new(name, id, Receiver::new(staged, None), true);
+            let upload = self.storage().uploads().resume(name, id)?.ok_or(StoreError::UploadUnknown)?;
+            let session = Session::new(name, id, Receiver::new(upload, None));
             self.0.sessions.open().insert(id.clone(), session.clone());
             Ok(session)
         })
@@ -352,9 +347,11 @@ impl Store {
         Some(if session.name == *name { Ok(session) } else { Err(StoreError::UploadUnknown) })
     }
 
-    /// Creates a receiver for the bytes of one request.
-    pub fn receive(&self, announced: Algorithm) -> Result<Receiver, StoreError> {
-        Ok(Receiver::new(self.storage().stage(None)?, Some(announced)))
+    /// Creates a receiver for a blob that one request brings, with the number of bytes if the client has
+    /// declared it.
+    pub fn receive(&self, digest: &Digest, length: Option<u64>) -> Result<Receiver, StoreError> {
+        let upload = self.storage().uploads().begin(UploadStart::Whole { digest, length })?;
+        Ok(Receiver::new(upload, Some(digest.algorithm())))
     }
 
     /// Commits the received bytes as a blob, if they have the digest `wanted`.
@@ -376,7 +373,7 @@ impl Store {
         // Existing bytes are replaced: another program's crash may have torn them.
         self.0.blob_cache.invalidate_during(name, || {
             self.add_links(&canonical, || {
-                receiver.staged.publish(&blob(&canonical), &[&blob_links(name, wanted, &canonical)])?;
+                receiver.upload.finish(&blob(&canonical), &[&blob_links(name, wanted, &canonical)])?;
                 // A shorter blob is hashed whenever it is read.
                 if length > MAX_SHORT_BLOB_BYTES {
                     self.note_sound(&canonical, wanted);
@@ -386,45 +383,23 @@ impl Store {
         })
     }
 
-    /// Persists a session, with its received and future bytes, for the time after a restart. Call before the
-    /// bytes of a request that others will follow.
-    pub fn persist_session(&self, session: &Session, claimed: &mut Claimed) -> Result<(), StoreError> {
-        let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
-        if !self.is_persistent() || session.is_persistent.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let (place, id) = (RepositoryKeys(&session.name), session.id.as_str());
-        let now = format!("{:.0}", Timestamp::now());
-        let begun = self.storage().write_lazily(&place.upload_started(id), now.as_bytes());
-        if let Err(error) = begun.and_then(|()| receiver.staged.persist(&place.upload_data(id))) {
-            // No half of the session may remain once it has ended; if this fails too, the session expires.
-            let _ = self.storage().clear_lazily(&place.upload(id));
-            return Err(error.into());
-        }
-        session.is_persistent.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
     /// Flushes the received bytes, so that the next request continues after them. If the flush fails the
     /// session ends, as its content is unknown.
     pub fn acknowledge(&self, session: &Session, claimed: &mut Claimed) -> Result<u64, StoreError> {
-        if let Err(error) = self.persist_session(session, claimed) {
-            // On a full storage the session may be persisted later.
-            if claimed.receiver().is_some_and(|receiver| receiver.staged.is_spent()) {
-                self.end(session, claimed);
-            }
-            return Err(error);
-        }
         let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
-        if let Err(error) = receiver.staged.sync() {
-            if receiver.staged.is_spent() {
-                self.end(session, claimed);
+        match receiver.upload.acknowledge() {
+            Ok(offset) => {
+                session.offset.store(offset, Ordering::Release);
+                Ok(offset)
             }
-            return Err(error.into());
+            Err(error) => {
+                // On a full storage the bytes may be acknowledged later.
+                if receiver.upload.is_spent() {
+                    self.end(session, claimed);
+                }
+                Err(error.into())
+            }
         }
-        let offset = receiver.staged.len();
-        session.offset.store(offset, Ordering::Release);
-        Ok(offset)
     }
 
     /// Ends a session by committing its bytes as a blob. If they have another digest the session ends without
@@ -433,36 +408,29 @@ impl Store {
         let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);
         let may_retry = matches!(committed, Err(StoreError::Storage(_)));
-        if may_retry && !receiver.staged.is_spent() {
+        if may_retry && !receiver.upload.is_spent() {
             return committed;
         }
-        claimed.take();
-        let removed = self.forget(session);
+        let removed = self.forget(session, claimed.take());
         committed.and(removed)
     }
 
     /// Ends a claimed session, and drops its bytes.
     pub fn discard(&self, session: &Session, mut claimed: Claimed) -> Result<(), StoreError> {
-        claimed.take().ok_or(StoreError::UploadUnknown)?;
-        self.forget(session)
+        let receiver = claimed.take().ok_or(StoreError::UploadUnknown)?;
+        self.forget(session, Some(receiver))
     }
 
     /// Ends a session whose content is unknown.
     fn end(&self, session: &Session, claimed: &mut Claimed) {
-        claimed.take();
-        if let Err(error) = self.forget(session) {
+        if let Err(error) = self.forget(session, claimed.take()) {
             tracing::warn!(%error, session = %session.id, "cannot remove upload session, leaving it until it expires");
         }
     }
 
-    fn forget(&self, session: &Session) -> Result<(), StoreError> {
-        let removed = if session.is_persistent.load(Ordering::Relaxed) {
-            self.storage().clear_lazily(&RepositoryKeys(&session.name).upload(session.id.as_str()))
-        } else {
-            Ok(false)
-        };
+    fn forget(&self, session: &Session, receiver: Option<Receiver>) -> Result<(), StoreError> {
+        let removed = receiver.map_or(Ok(()), |mut receiver| receiver.upload.abort());
         self.0.sessions.open().remove(&session.id);
-        removed?;
-        Ok(())
+        Ok(removed?)
     }
 }

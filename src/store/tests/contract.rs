@@ -9,6 +9,7 @@ mod objects;
 mod removal;
 mod restart;
 mod scans;
+mod uploads;
 
 use std::sync::Arc;
 

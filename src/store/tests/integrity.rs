@@ -104,7 +104,7 @@ fn a_link_that_leads_to_other_content_leads_nowhere() {
         let short = push_blob(&store, "a", &one).unwrap();
         let wrong = push_blob(&store, "a", &other).unwrap();
         let long = Digest::of(Algorithm::Sha512, &one);
-        let mut receiver = store.receive(Algorithm::Sha512).unwrap();
+        let mut receiver = store.receive(&long, None).unwrap();
         receiver.append(&one).unwrap();
         store.commit(&name("a"), &mut receiver, &long).unwrap();
         drop(receiver);

@@ -4,7 +4,7 @@
 use quinistry_oci::Content;
 
 use crate::storage::{
-    Abilities, Created, Entry, Meta, ObjectTag, Removed, ScanPage, Staged, Storage, StorageError,
+    Abilities, Created, Entry, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError, Uploads,
 };
 use crate::tests::{manifest, name, push_blob, put, resolve_tag, tags};
 use crate::{Key, Memory, Page, Store};
@@ -59,8 +59,8 @@ impl Storage for Minimal {
         self.0.scan(folder, after, limit.min(MAX_PAGE_KEYS))
     }
 
-    fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
-        self.0.stage(key)
+    fn uploads(&self) -> &dyn Uploads {
+        self.0.uploads()
     }
 }
 
