@@ -33,8 +33,8 @@ pub trait ReadAt: fmt::Debug + Send + Sync + 'static {
     /// ([`io::ErrorKind::UnexpectedEof`]). May block.
     fn read_at(&self, range: Range<u64>) -> io::Result<Bytes>;
 
-    /// Returns the first bytes of `range`, one at least, as far as they are available without blocking; `None`
-    /// if none are, or if the source cannot tell.
+    /// Returns the first bytes of `range`, one at least, as far as they are available without blocking;
+    /// `None` if none are, or if the source cannot tell.
     fn try_read_at(&self, range: Range<u64>) -> Option<Bytes> {
         let _ = range;
         None

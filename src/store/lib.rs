@@ -137,8 +137,8 @@ impl Store {
         &*self.0.storage
     }
 
-    /// Removes all keys beneath a folder, which `visible` makes visible to readers: that key first, unless the
-    /// storage removes all at once. Returns true if anything was removed.
+    /// Removes all keys beneath a folder, which `visible` makes visible to readers: that key first, unless
+    /// the storage removes all at once. Returns true if anything was removed.
     fn clear(&self, visible: &Key, folder: &Key) -> Result<bool, StorageError> {
         let is_hidden = !self.storage().abilities().clears_at_once && self.storage().remove(visible)?;
         Ok(self.storage().clear(folder)? || is_hidden)

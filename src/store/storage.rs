@@ -27,8 +27,9 @@ pub type Entry<'a> = (Key, &'a [u8]);
 /// A new backend implements the ten methods without a default: [`abilities`](Self::abilities),
 /// [`open`](Self::open), [`head`](Self::head), [`write`](Self::write), [`create`](Self::create),
 /// [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`clear`](Self::clear), [`scan`](Self::scan) and
-/// [`uploads`](Self::uploads), and of [`Uploads`] and [`Upload`] the six without one. The others are right for every backend, and overridden where one call of the
-/// backend does what the default does in many. `tests/contract` has the tests that all backends pass.
+/// [`uploads`](Self::uploads), and of [`Uploads`] and [`Upload`] the seven without one. The others are right
+/// for every backend, and overridden where one call of the backend does what the default does in many.
+/// `tests/contract` has the tests that all backends pass.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns the abilities of the backend, which never change.
     fn abilities(&self) -> Abilities;
@@ -50,10 +51,10 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns the metadata of the bytes under a key; `None` if there are none.
     fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError>;
 
-    /// Writes entries in stages, replacing existing ones; readers never see a part of an entry. The entries of
-    /// a stage become visible in any order, after those of the stages before: a reference must be in a later
-    /// stage than its target. After an error or a power failure any of them may be present and others absent,
-    /// regardless of the stages.
+    /// Writes entries in stages, replacing existing ones; readers never see a part of an entry. The entries
+    /// of a stage become visible in any order, after those of the stages before: a reference must be in a
+    /// later stage than its target. After an error or a power failure any of them may be present and others
+    /// absent, regardless of the stages.
     fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError>;
 
     /// Writes bytes that can be rebuilt. A power failure may undo the write, or leave an empty file.
@@ -82,9 +83,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         self.clear(folder)
     }
 
-    /// Returns the keys beneath a folder, at any depth, with their metadata: in the order of their bytes, from
-    /// after `after`, which need not exist. A page has at most `limit` entries, and may have fewer though it is
-    /// not the last.
+    /// Returns the keys beneath a folder, at any depth, with their metadata: in the order of their bytes,
+    /// from after `after`, which need not exist. A page has at most `limit` entries, and may have fewer
+    /// though it is not the last.
     fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError>;
 
     /// Returns the names directly beneath a folder, sorted by their bytes; `None` if the folder is absent.
@@ -145,15 +146,15 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Returns a version of the names directly beneath a folder, which differs after another program has added
-    /// or removed one.
+    /// Returns a version of the names directly beneath a folder, which differs after another program has
+    /// added or removed one.
     fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
         let names = self.list(folder)?.unwrap_or_default().join("/");
         Ok(ListingVersion { text: Digest::sha256(names.as_bytes()).to_string(), modified: None })
     }
 
-    /// Makes the names of `keys` durable whose writers have not done so yet. Call before acknowledging anything
-    /// that depends on the keys.
+    /// Makes the names of `keys` durable whose writers have not done so yet. Call before acknowledging
+    /// anything that depends on the keys.
     fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {
         let _ = keys;
         Ok(())

@@ -204,8 +204,8 @@ impl StagedFile {
         Ok(Content::of_file(file, self.length))
     }
 
-    /// Moves the file to a key, followed by the stages `then`. The file is spent afterwards; after an error it
-    /// may be.
+    /// Moves the file to a key, followed by the stages `then`. The file is spent afterwards; after an error
+    /// it may be.
     pub(super) fn publish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
         self.seal()?;
         let storage = self.storage.clone();

@@ -1,5 +1,5 @@
-//! Uploads in files. A session that is persisted is a folder in distribution's form, with the bytes and the time
-//! of its begin.
+//! Uploads in files. A session that is persisted is a folder in distribution's form, with the bytes and the
+//! time of its begin.
 
 use std::time::SystemTime;
 
