@@ -108,11 +108,7 @@ impl Inner {
 
     /// Creates a folder, with its parents, under the root.
     pub(super) fn create(&self, folder: &Path) -> Result<(), StorageError> {
-        // The innermost existing ancestor is checked before anything is created in it.
-        let around = folder.ancestors().map(|around| self.root.check_contains(around));
-        let held =
-            around.filter(|held| !held.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
-        let made = held.take(1).collect::<io::Result<()>>().and_then(|()| self.folders.create(folder));
+        let made = self.folders.create(folder, |path| self.root.check_contains(path));
         made.map_err(|error| failed("make", folder, error))
     }
 

@@ -223,6 +223,15 @@ fn nothing_is_written_through_a_link_out_of_the_root() {
     assert!(push_blob(&store, "out", b"{}").is_err());
     assert!(push_blob(&store, "out/x", b"{}").is_err());
     assert!(store.delete_blob(&name("out"), &Digest::sha256(b"{}")).is_err());
+    // The innermost folder is not looked at before it is made: a link may be there already.
+    let digest = Digest::sha256(b"last");
+    let last = path(folder.path(), &crate::layout::RepositoryKeys(&name("a")).layer(&digest));
+    for target in [outside.path().to_path_buf(), outside.path().join("absent"), "../../../../..".into()] {
+        std::os::unix::fs::symlink(&target, &last).unwrap();
+        let pushed = push_blob(&store, "a", b"last");
+        assert_eq!(pushed.is_err(), target.is_absolute(), "{target:?}");
+        fs::remove_file(&last).unwrap();
+    }
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     push_blob(&store, "a", b"more").unwrap();
 }
