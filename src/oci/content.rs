@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(chunks.map(|chunk| chunk.unwrap().len()).sum::<usize>(), 300_000);
         assert_eq!(reads.lock().unwrap()[..], [0..262_144, 262_144..300_000]);
         assert_eq!(mixed.read_at(0..3).unwrap(), &b"ab\x07"[..]);
-        assert_eq!(reads.lock().unwrap()[2..], [0..1]);
+        assert_eq!(reads.lock().unwrap()[2..], *std::slice::from_ref(&(0..1)));
     }
 
     #[test]

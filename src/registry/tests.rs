@@ -139,7 +139,7 @@ async fn only_the_needed_bytes_of_remote_content_are_read() {
     assert_eq!(status, StatusCode::PARTIAL_CONTENT);
     assert_eq!(headers[CONTENT_RANGE], "bytes 1500000-1500099/2000000");
     assert_eq!(part, bytes[1_500_000..1_500_100]);
-    assert_eq!(content(reads.take()), [1_500_000..1_500_100]);
+    assert_eq!(content(reads.take()), std::slice::from_ref(&(1_500_000..1_500_100)));
 
     let (status, ..) = ask(Method::GET, Some("bytes=200-300,1999999-")).await;
     assert_eq!(status, StatusCode::PARTIAL_CONTENT);

@@ -123,11 +123,11 @@ impl Inner {
         let folder = to.parent().expect("a key has a folder");
         let mut attempt = 1;
         loop {
-            let named = {
+            let outcome = {
                 let _shared = self.replacing.read().unwrap_or_else(PoisonError::into_inner);
                 name(from, to)
             };
-            match named {
+            match outcome {
                 // Another program removed the folder since it was created.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < MAX_CREATE_ATTEMPTS => {
                     self.folders.forget(folder);

@@ -58,9 +58,9 @@ impl Store {
             }
             // Several tags are moved by an intent: all of them, or none.
             let is_single_tag = tagged.tags.len() == 1;
-            let indexed = if is_single_tag { tagged.tags } else { &[] };
-            let indexes: Vec<_> = tag_indexes(name, indexed, tagged.digest).collect();
-            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, &indexes])?))?;
+            let single = if is_single_tag { tagged.tags } else { &[] };
+            let index: Vec<_> = tag_indexes(name, single, tagged.digest).collect();
+            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, &index])?))?;
             self.update_descriptor_version(name, before)?;
             match tagged.tags {
                 [] => Ok(()),

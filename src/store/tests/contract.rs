@@ -1,6 +1,8 @@
 //! Contract of [`Storage`]: behaviours that every backend has. A new backend is added to [`Backend`] and to
 //! [`every_backend`], and then has a test for each of them.
 
+#![expect(clippy::needless_pass_by_value, reason = "a behaviour owns its backend, to restart it")]
+
 mod concurrency;
 mod creation;
 mod keys;
