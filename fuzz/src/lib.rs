@@ -25,7 +25,7 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE, RETRY_A
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use quinistry::oci::{Algorithm, Digest, ErrorBody, ErrorCode, RepositoryName};
+use quinistry::oci::{Digest, ErrorBody, ErrorCode, RepositoryName};
 use quinistry::registry::{RegistryOptions, State, router};
 use quinistry::store::{Memory, Store};
 use tokio::runtime::{Builder, Runtime};
@@ -73,7 +73,7 @@ impl Registry {
     #[must_use]
     pub fn with_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::sha256(bytes);
-        let mut receiver = self.store.receive(Algorithm::Sha256).unwrap();
+        let mut receiver = self.store.receive(&digest, None).unwrap();
         // As from a socket, so that a long blob is stored in several chunks.
         bytes.chunks(40_000).for_each(|chunk| receiver.append(chunk).unwrap());
         let name: RepositoryName = repository.parse().unwrap();

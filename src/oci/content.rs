@@ -1,5 +1,5 @@
-//! Content: bytes that can be read at an offset, in memory or in parts of files, which are read when they are
-//! needed.
+//! Content: bytes that can be read at an offset, in memory or behind a [`ReadAt`], such as a file or a remote
+//! object, which is read when it is needed.
 //!
 //! A registry therefore holds no second copy of itself: it serves the pages that it runs from, and all
 //! generations on a node share these pages, since their executables are one file. No blob is ever in memory
@@ -7,21 +7,39 @@
 //!
 //! Reads block, except [`Chunks::try_next`]. Used by the rooms that serve, save and push.
 
+mod chunks;
+mod file;
+
+use std::fmt;
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
 
-use bytes::{Buf as _, Bytes};
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use bytes::Bytes;
 
+use self::file::FileSource;
 use crate::{Algorithm, Digest, Hasher};
 
-/// Longest chunk that is read from a file, in bytes: it stays in a processor's cache until it is sent or
-/// hashed.
-const MAX_CHUNK_BYTES: u64 = Chunks::MAX_CHUNK_BYTES as u64;
+pub use self::chunks::Chunks;
+
+/// Source of content: immutable bytes that can be read at an offset. Implement this trait for content that is
+/// neither in memory nor in a file of this machine, and wrap it by [`Content::new`].
+pub trait ReadAt: fmt::Debug + Send + Sync + 'static {
+    /// Returns the length in bytes.
+    fn length(&self) -> u64;
+
+    /// Reads all bytes of `range`, which lies within the length. Fewer bytes are an error
+    /// ([`io::ErrorKind::UnexpectedEof`]). May block.
+    fn read_at(&self, range: Range<u64>) -> io::Result<Bytes>;
+
+    /// Returns the first bytes of `range`, one at least, as far as they are available without blocking;
+    /// `None` if none are, or if the source cannot tell.
+    fn try_read_at(&self, range: Range<u64>) -> Option<Bytes> {
+        let _ = range;
+        None
+    }
+}
 
 /// Immutable content; clones and slices share it.
 #[derive(Clone, Debug, Default)]
@@ -29,40 +47,74 @@ pub struct Content(Vec<Segment>);
 
 #[derive(Clone, Debug)]
 enum Segment {
+    /// Bytes in memory, which are shared and need no allocation.
     Memory(Bytes),
-    File(Arc<File>, Range<u64>),
+    Source(Arc<dyn ReadAt>, Range<u64>),
 }
 
 impl Segment {
     fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::File(_, range) => range.end - range.start,
+            Self::Source(_, range) => range.end - range.start,
         }
     }
 
     /// Returns the part at `range`, which must lie within.
     fn slice(&self, range: Range<u64>) -> Self {
         match self {
-            Self::Memory(bytes) => {
-                let at = |offset| usize::try_from(offset).expect("an offset in memory is an address");
-                Self::Memory(bytes.slice(at(range.start)..at(range.end)))
-            }
-            Self::File(file, whole) => {
-                Self::File(file.clone(), whole.start + range.start..whole.start + range.end)
+            Self::Memory(bytes) => Self::Memory(slice_bytes(bytes, range)),
+            Self::Source(source, whole) => {
+                Self::Source(source.clone(), whole.start + range.start..whole.start + range.end)
             }
         }
+    }
+}
+
+fn slice_bytes(bytes: &Bytes, range: Range<u64>) -> Bytes {
+    let at = |offset| usize::try_from(offset).expect("an offset in memory is an address");
+    bytes.slice(at(range.start)..at(range.end))
+}
+
+impl ReadAt for Bytes {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, range: Range<u64>) -> io::Result<Bytes> {
+        Ok(slice_bytes(self, range))
+    }
+
+    fn try_read_at(&self, range: Range<u64>) -> Option<Bytes> {
+        Some(slice_bytes(self, range))
+    }
+}
+
+impl ReadAt for Content {
+    fn length(&self) -> u64 {
+        self.len()
+    }
+
+    fn read_at(&self, range: Range<u64>) -> io::Result<Bytes> {
+        self.slice(range).to_bytes()
     }
 }
 
 // === impl Content ===
 
 impl Content {
+    /// Creates content from all bytes of a source.
+    #[must_use]
+    pub fn new(source: impl ReadAt) -> Self {
+        let length = source.length();
+        if length == 0 { Self::default() } else { Self(vec![Segment::Source(Arc::new(source), 0..length)]) }
+    }
+
     /// Creates content from the first `length` bytes of a file, which must not change while the content
     /// lives.
     #[must_use]
     pub fn of_file(file: File, length: u64) -> Self {
-        if length == 0 { Self::default() } else { Self(vec![Segment::File(Arc::new(file), 0..length)]) }
+        Self::new(FileSource::new(file, length))
     }
 
     /// Returns the length in bytes.
@@ -102,16 +154,17 @@ impl Content {
         Self(parts)
     }
 
-    /// Returns the content in chunks, in order; those of files have at most [`Chunks::MAX_CHUNK_BYTES`].
+    /// Returns the content in chunks, in order; those not in memory have at most
+    /// [`Chunks::MAX_CHUNK_BYTES`].
     #[must_use]
     pub fn chunks(&self) -> Chunks {
-        Chunks { segments: self.0.clone().into_iter(), file: None, max_bytes: MAX_CHUNK_BYTES }
+        Chunks::new(self.0.clone())
     }
 
     /// Returns the content as a reader.
     #[must_use]
     pub fn reader(&self) -> impl Read + Send + use<> {
-        ContentReader { chunks: self.chunks(), chunk: Bytes::new() }
+        chunks::ContentReader::new(self.chunks())
     }
 
     /// Returns the bytes if the content is one segment in memory.
@@ -148,136 +201,28 @@ impl FromIterator<Self> for Content {
     }
 }
 
-/// Iterator over content, chunk by chunk.
-#[derive(Debug)]
-pub struct Chunks {
-    segments: std::vec::IntoIter<Segment>,
-    /// File that is being read, with the range that is left of it.
-    file: Option<(Arc<File>, Range<u64>)>,
-    /// Longest chunk of a file, in bytes.
-    max_bytes: u64,
-}
-
-impl Chunks {
-    /// Longest chunk that is read from a file, in bytes, unless [`Self::limit`] says less.
-    pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
-
-    /// Bounds the length in bytes of the chunks that are read from files from now on.
-    pub fn limit(&mut self, max_bytes: usize) {
-        self.max_bytes = (max_bytes as u64).clamp(1, MAX_CHUNK_BYTES);
-    }
-
-    /// Returns the next chunk if it is in memory, that is if reading it does not have to wait for a disk.
-    pub fn try_next(&mut self) -> Poll<Option<io::Result<Bytes>>> {
-        let max_bytes = self.max_bytes;
-        match self.source() {
-            ChunkSource::End => Poll::Ready(None),
-            ChunkSource::Memory(bytes) => Poll::Ready(Some(Ok(bytes))),
-            ChunkSource::File(file, rest) => {
-                match read_cached(file, rest.start, next_length(rest, max_bytes)) {
-                    Some(chunk) => {
-                        rest.start += chunk.len() as u64;
-                        Poll::Ready(Some(Ok(chunk)))
-                    }
-                    None => Poll::Pending,
-                }
-            }
-        }
-    }
-
-    fn source(&mut self) -> ChunkSource<'_> {
-        if self.file.as_ref().is_none_or(|(_, rest)| rest.is_empty()) {
-            match self.segments.next() {
-                None => return ChunkSource::End,
-                Some(Segment::Memory(bytes)) => return ChunkSource::Memory(bytes),
-                Some(Segment::File(file, range)) => self.file = Some((file, range)),
-            }
-        }
-        match &mut self.file {
-            Some((file, rest)) => ChunkSource::File(file, rest),
-            None => ChunkSource::End,
-        }
-    }
-}
-
-/// Source of the next chunk.
-enum ChunkSource<'a> {
-    Memory(Bytes),
-    File(&'a File, &'a mut Range<u64>),
-    End,
-}
-
-impl Iterator for Chunks {
-    type Item = io::Result<Bytes>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let max_bytes = self.max_bytes;
-        match self.source() {
-            ChunkSource::End => None,
-            ChunkSource::Memory(bytes) => Some(Ok(bytes)),
-            ChunkSource::File(file, rest) => {
-                let length = next_length(rest, max_bytes);
-                let chunk = read(file, rest.start, length);
-                rest.start += length as u64;
-                Some(chunk)
-            }
-        }
-    }
-}
-
-fn next_length(rest: &Range<u64>, max_bytes: u64) -> usize {
-    usize::try_from(max_bytes.min(rest.end - rest.start)).expect("a chunk has an address")
-}
-
-/// Reads as much as the kernel has in memory; `None` if it has nothing, or cannot tell, or the file has
-/// ended.
-fn read_cached(file: &File, from: u64, length: usize) -> Option<Bytes> {
-    let mut chunk = vec![0; length];
-    let read = preadv2(file, &mut [IoSliceMut::new(&mut chunk)], from, ReadWriteFlags::NOWAIT).ok()?;
-    chunk.truncate(read);
-    (read > 0).then(|| chunk.into())
-}
-
-/// Reads `length` bytes of a file, into memory that was not filled with zeros first.
-fn read(file: &File, from: u64, length: usize) -> io::Result<Bytes> {
-    let mut chunk = Vec::with_capacity(length);
-    while chunk.len() < length {
-        let at = from + chunk.len() as u64;
-        match rustix::io::pread(file, spare_capacity(&mut chunk), at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // The allocation may be larger than `length`, and the file longer.
-    chunk.truncate(length);
-    Ok(chunk.into())
-}
-
-struct ContentReader {
-    chunks: Chunks,
-    chunk: Bytes,
-}
-
-impl Read for ContentReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.chunks.next() {
-                Some(chunk) => self.chunk = chunk?,
-                None => return Ok(0),
-            }
-        }
-        let length = self.chunk.len().min(buffer.len());
-        self.chunk.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::sync::Mutex;
+    use std::task::Poll;
 
     use super::*;
+
+    /// Source whose reads are recorded, as each may be a request to another machine.
+    #[derive(Clone, Debug)]
+    struct Remote(Bytes, Arc<Mutex<Vec<Range<u64>>>>);
+
+    impl ReadAt for Remote {
+        fn length(&self) -> u64 {
+            self.0.length()
+        }
+
+        fn read_at(&self, range: Range<u64>) -> io::Result<Bytes> {
+            self.1.lock().unwrap().push(range.clone());
+            self.0.read_at(range)
+        }
+    }
 
     fn file(content: &[u8]) -> Content {
         let mut file = tempfile::tempfile().unwrap();
@@ -308,7 +253,7 @@ mod tests {
     fn files_are_read_in_chunks_and_in_order() {
         let bytes: Vec<u8> = (0_u32..200_000).flat_map(u32::to_le_bytes).collect();
         let content = file(&bytes);
-        assert!(content.chunks().all(|chunk| chunk.unwrap().len() as u64 <= MAX_CHUNK_BYTES));
+        assert!(content.chunks().all(|chunk| chunk.unwrap().len() <= Chunks::MAX_CHUNK_BYTES));
         assert_eq!(content.to_bytes().unwrap(), bytes);
         let mut read = Vec::new();
         content.slice(3..700_001).reader().read_to_end(&mut read).unwrap();
@@ -336,5 +281,31 @@ mod tests {
     fn a_file_that_is_shorter_than_it_was_is_an_error_and_not_an_end() {
         let short = Content::of_file(tempfile::tempfile().unwrap(), 1);
         assert_eq!(short.to_bytes().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn only_the_bytes_that_are_needed_are_read_from_a_source() {
+        let reads = Arc::new(Mutex::new(Vec::new()));
+        let bytes = Bytes::from(vec![7; 1_000_000]);
+        let remote = Content::new(Remote(bytes, reads.clone()));
+        let mixed: Content = [[Bytes::from("ab")].into(), remote].into_iter().collect();
+        let mut chunks = mixed.slice(1..300_002).chunks();
+        assert!(matches!(chunks.try_next(), Poll::Ready(Some(Ok(chunk))) if chunk == "b"));
+        assert!(matches!(chunks.try_next(), Poll::Pending), "a source that cannot tell is not read");
+        assert_eq!(reads.lock().unwrap()[..], []);
+        assert_eq!(chunks.map(|chunk| chunk.unwrap().len()).sum::<usize>(), 300_000);
+        assert_eq!(reads.lock().unwrap()[..], [0..262_144, 262_144..300_000]);
+        assert_eq!(mixed.read_at(0..3).unwrap(), &b"ab\x07"[..]);
+        assert_eq!(reads.lock().unwrap()[2..], *std::slice::from_ref(&(0..1)));
+    }
+
+    #[test]
+    fn bytes_in_memory_are_shared_and_not_copied() {
+        let bytes = Bytes::from("abcdef");
+        assert_eq!(bytes.read_at(2..4).unwrap().as_ptr(), bytes[2..].as_ptr());
+        assert_eq!(bytes.try_read_at(2..4).unwrap().as_ptr(), bytes[2..].as_ptr());
+        let content = Content::from([bytes.clone()]).slice(1..3);
+        assert_eq!(content.to_bytes().unwrap().as_ptr(), bytes[1..].as_ptr());
+        assert_eq!(content.chunks().next().unwrap().unwrap().as_ptr(), bytes[1..].as_ptr());
     }
 }

@@ -17,7 +17,7 @@ mod name;
 mod reference;
 mod strict;
 
-pub use content::{Chunks, Content};
+pub use content::{Chunks, Content, ReadAt};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};
 pub use image::{

@@ -10,6 +10,8 @@ mod api;
 mod builtin;
 mod keyed_queue;
 mod memory_budgets;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::num::NonZero;

@@ -11,7 +11,7 @@ use super::verified::is_damage;
 use super::{Inner, Store, StoreError};
 
 /// Longest blob, in bytes, that is read and hashed as a whole when it is looked up; a longer one is sent in
-/// chunks, and hashed once for each identity of its file.
+/// chunks, and hashed once for each tag of its bytes.
 pub(super) const MAX_SHORT_BLOB_BYTES: u64 = 64 * 1024;
 
 /// Approximate weight of a cached short blob beside its bytes.
@@ -33,9 +33,9 @@ impl Store {
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
         // Another program's collection leaves links without bytes.
         let opened = self.storage().open(&blob(&canonical))?;
-        let (content, identity) = opened.ok_or(StoreError::BlobUnknown)?;
+        let (content, tag) = opened.ok_or(StoreError::BlobUnknown)?;
         let (content, weight) = if content.len() > MAX_SHORT_BLOB_BYTES {
-            if !self.is_sound(digest, &content, identity)? {
+            if !self.is_sound(digest, &content, tag)? {
                 return Err(StoreError::BlobUnknown);
             }
             (content, OPEN_FILE_WEIGHT)
@@ -72,11 +72,12 @@ impl Store {
         let others = place.layers(Algorithm::Sha512);
         for hex in self.storage().list(&others)?.unwrap_or_default() {
             let folder = others.child(&hex);
-            if self.link(&folder.child("link"))?.as_ref() == Some(canonical) {
-                self.storage().remove(&folder)?;
+            let link = folder.child("link");
+            if self.link(&link)?.as_ref() == Some(canonical) {
+                self.clear(&link, &folder)?;
             }
         }
-        self.storage().remove(&place.layer(canonical))?;
+        self.clear(&place.layer_link(canonical), &place.layer(canonical))?;
         Ok(())
     }
 
@@ -105,7 +106,7 @@ impl Store {
             };
             let Some(link) = link else { return Ok(false) };
             self.storage().sync_parents(&[link, blob(&canonical)])?;
-            self.storage().write(&blob_links(name, digest, &canonical))?;
+            self.storage().write(&[&blob_links(name, digest, &canonical)])?;
             Ok(true)
         })
     }

@@ -6,30 +6,28 @@
 
 mod folders;
 mod lists;
+mod objects;
 mod placing;
 mod root;
+mod scan;
 mod staged_file;
+mod uploads;
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, RwLock};
 
-use bytes::Bytes;
-use quinistry_oci::Content;
-use rustix::fs::{FileType, OFlags, Stat};
+use rustix::fs::OFlags;
 
 use self::folders::{Folders, SyncError};
-use self::placing::dispose;
+use self::objects::meta;
 use self::root::RootFolder;
-use self::staged_file::StagedFile;
 use super::failpoint::pass;
 use super::layout::{self, Key};
-use super::storage::{Entry, Identity, Staged, Storage, StorageError};
+use super::storage::StorageError;
 
 /// Storage under a folder. Clones share it.
 #[derive(Clone, Debug)]
@@ -43,6 +41,8 @@ struct Inner {
     refuses_writes: AtomicBool,
     /// Number of scratch paths that were given out.
     scratch_count: AtomicU64,
+    /// Lock that is shared by moves into place, and exclusive for a removal that depends on a file's tag.
+    replacing: RwLock<()>,
     /// Lock on the folder, held while the storage lives; `None` for a reader.
     lock: Option<File>,
 }
@@ -105,6 +105,7 @@ impl Filesystem {
             folders,
             refuses_writes: AtomicBool::new(false),
             scratch_count: AtomicU64::new(0),
+            replacing: RwLock::default(),
             lock,
         };
         Ok(Self(Arc::new(inner)))
@@ -225,163 +226,5 @@ fn lookup_result<T>(
             Ok(None)
         }
         result => if_exists(result, what, path),
-    }
-}
-
-fn identity(stat: &Stat) -> Identity {
-    let length = u64::try_from(stat.st_size).unwrap_or_default();
-    // These values are only compared, so that the sign does not matter.
-    let times = [stat.st_mtime, stat.st_ctime].map(i64::cast_unsigned);
-    let [modified, changed] = times;
-    let file = [stat.st_dev, stat.st_ino, modified, stat.st_mtime_nsec, changed, stat.st_ctime_nsec];
-    Identity::of_file(length, file)
-}
-
-impl Filesystem {
-    fn stat(&self, key: &Key) -> Result<Option<Stat>, StorageError> {
-        lookup_result(self.0.root.stat(key.as_str()), "look at", &self.0.path(key))
-    }
-
-    fn file(&self, key: &Key) -> Result<Option<(File, Stat)>, StorageError> {
-        Ok(lookup_result(self.0.root.file(key.as_str()), "open", &self.0.path(key))?.flatten())
-    }
-}
-
-impl Storage for Filesystem {
-    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError> {
-        let Some((file, stat)) = self.file(key)? else { return Ok(None) };
-        let identity = identity(&stat);
-        Ok(Some((Content::of_file(file, identity.length()), identity)))
-    }
-
-    fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
-        let Some((file, stat)) = self.file(key)? else { return Ok(None) };
-        let length = u64::try_from(stat.st_size).unwrap_or_default();
-        if length > max_bytes {
-            return Err(StorageError::TooLong { key: key.clone(), length });
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
-        let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|error| failed("read", &self.0.path(key), error))?;
-        if bytes.len() as u64 > max_bytes {
-            return Err(StorageError::TooLong { key: key.clone(), length: bytes.len() as u64 });
-        }
-        Ok(Some(bytes.into()))
-    }
-
-    fn identity(&self, key: &Key) -> Result<Option<Identity>, StorageError> {
-        let stat = self.stat(key)?;
-        let file = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
-        Ok(file.map(|stat| identity(&stat)))
-    }
-
-    fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
-        let mut written = StagedFile::write_all(self, entries)?;
-        StagedFile::publish_all(
-            written.iter_mut().map(|(one, to)| (one, std::mem::take(to))).collect(),
-            &self.0,
-        )
-    }
-
-    fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        self.0.check_writable()?;
-        let (path, scratch) = (self.0.path(key), self.0.scratch());
-        let folder = path.parent().expect("a key has a folder");
-        self.0.create(folder)?;
-        pass("lazily")
-            .and_then(|()| fs::write(&scratch, bytes))
-            .and_then(|()| fs::create_dir_all(folder))
-            .and_then(|()| fs::rename(&scratch, &path))
-            .map_err(|error| {
-                // If this fails as well, the next start removes it.
-                let _ = fs::remove_file(&scratch);
-                failed("write", &path, error)
-            })
-    }
-
-    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
-        let path = self.0.path(key);
-        let folder = path.parent().expect("a key has a folder");
-        let pending = self.0.folders.begin(&Folders::names_in(folder));
-        let scratch = match self.0.move_to_scratch(&path) {
-            Ok(Some(scratch)) => scratch,
-            nothing => {
-                self.0.folders.finish(pending);
-                // An earlier removal may not have been flushed yet.
-                return nothing.and_then(|_| self.sync_parents(std::slice::from_ref(key))).map(|()| false);
-            }
-        };
-        let flushed = failpoint("removed", &path).and_then(|()| self.0.sync_folder(folder));
-        let flushed = self.0.finish_pending(pending, flushed);
-        dispose(&scratch);
-        flushed.map(|()| true)
-    }
-
-    fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError> {
-        let Some(scratch) = self.0.move_to_scratch(&self.0.path(key))? else { return Ok(false) };
-        dispose(&scratch);
-        Ok(true)
-    }
-
-    fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
-        lists::names(&self.0.root, key)
-    }
-
-    fn list_with(
-        &self,
-        key: &Key,
-        beneath: &str,
-        wanted: fn(&str) -> bool,
-    ) -> Result<Option<Vec<String>>, StorageError> {
-        lists::names_with(&self.0.root, key, beneath, wanted)
-    }
-
-    fn exists(&self, key: &Key) -> Result<bool, StorageError> {
-        Ok(self.stat(key)?.is_some())
-    }
-
-    fn listing_version(&self, key: &Key) -> Result<String, StorageError> {
-        Ok(self.stat(key)?.map_or_else(
-            || "none".into(),
-            |stat| format!("{}.{:09} {}", stat.st_mtime, stat.st_mtime_nsec, stat.st_ino),
-        ))
-    }
-
-    fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StorageError> {
-        Ok(self.stat(key)?.map(|stat| {
-            let since = |seconds: u64| Duration::from_secs(seconds);
-            let base = match u64::try_from(stat.st_mtime) {
-                Ok(seconds) => SystemTime::UNIX_EPOCH + since(seconds),
-                Err(_) => SystemTime::UNIX_EPOCH - since(stat.st_mtime.unsigned_abs()),
-            };
-            base + Duration::from_nanos(stat.st_mtime_nsec)
-        }))
-    }
-
-    fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {
-        self.0.check_writable()?;
-        let mut pending = BTreeSet::new();
-        for key in keys {
-            self.0.folders.pending_above(&self.0.path(key), &mut pending);
-        }
-        self.0.folders.sync_pending(&pending, |folder| self.0.sync_folder(folder))
-    }
-
-    fn flush_all(&self) -> Result<(), StorageError> {
-        self.0.check_writable()?;
-        let path = self.0.root.path();
-        let flushed =
-            pass("flush").and_then(|()| File::open(path)).and_then(|root| Ok(rustix::fs::syncfs(root)?));
-        flushed.map_err(|error| failed("flush", path, error))
-    }
-
-    fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
-        self.0.check_writable()?;
-        let path = key.map_or_else(|| self.0.scratch(), |key| self.0.path(key));
-        let length = match key {
-            Some(key) => self.identity(key)?.map_or(0, |identity| identity.length()),
-            None => 0,
-        };
-        Ok(Box::new(StagedFile::new(self, path, length, key.is_some())))
     }
 }

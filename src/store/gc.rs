@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, media_type};
 
 use super::layout::{Key, RepositoryKeys, aliases, blob, blobs};
-use super::{Store, StoreError};
+use super::{Meta, Store, StoreError};
 
 /// Options of a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,12 +136,13 @@ impl Store {
         }
         collected.links = links;
         for digest in self.all_blobs()? {
-            let key = blob(&digest);
-            if needed.contains(&digest) || self.is_young(&key, wanted)? {
-                collected.kept += 1;
-            } else {
-                let length = self.storage().length(&key)?.unwrap_or_default();
-                collected.blobs.push((digest, length));
+            let found =
+                if needed.contains(&digest) { None } else { Some(self.storage().head(&blob(&digest))?) };
+            match found {
+                Some(found) if !is_young(found.as_ref(), wanted) => {
+                    collected.blobs.push((digest, found.map_or(0, |found| found.length)));
+                }
+                _ => collected.kept += 1,
             }
         }
         if !wanted.dry_run {
@@ -155,29 +156,25 @@ impl Store {
             self.collect_manifest(name, digest)?;
         }
         for (name, digest) in &collected.links {
+            let place = RepositoryKeys(name);
             self.0
                 .blob_cache
-                .invalidate_during(name, || self.storage().remove(&RepositoryKeys(name).layer(digest)))?;
+                .invalidate_during(name, || self.clear(&place.layer_link(digest), &place.layer(digest)))?;
         }
         for (digest, _) in &collected.blobs {
-            self.storage().remove(&blob_folder(digest))?;
+            self.clear(&blob(digest), &blob_folder(digest))?;
         }
         self.remove_aliases(&collected.blobs.iter().map(|(digest, _)| digest).collect())
     }
 
     /// Removes the aliases of content that was removed.
     pub(super) fn remove_aliases(&self, removed: &HashSet<&Digest>) -> Result<(), StoreError> {
-        let folder = aliases(Algorithm::Sha512);
-        for prefix in self.storage().list(&folder)?.unwrap_or_default() {
-            let folder = folder.child(&prefix);
-            for hex in self.storage().list(&folder)?.unwrap_or_default() {
-                let key = folder.child(&hex);
-                if self.link(&key)?.is_some_and(|canonical| removed.contains(&canonical)) {
-                    self.storage().remove(&key)?;
-                }
+        self.scan(&aliases(Algorithm::Sha512), |key, _| {
+            if self.link(&key)?.is_some_and(|canonical| removed.contains(&canonical)) {
+                self.storage().remove(&key)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Reads all manifests of a repository. A manifest without bytes is skipped: its parts cannot be needed
@@ -287,11 +284,16 @@ impl Store {
     }
 
     fn is_young(&self, key: &Key, wanted: &Collection) -> Result<bool, StoreError> {
-        let Some(modified) = self.storage().modified(key)? else { return Ok(false) };
-        // A modification time in the future counts as young, too.
-        let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-        Ok(age < wanted.grace)
+        Ok(is_young(self.storage().head(key)?.as_ref(), wanted))
     }
+}
+
+/// Returns true if there are bytes that are younger than the time of grace.
+fn is_young(found: Option<&Meta>, wanted: &Collection) -> bool {
+    // A modification time in the future counts as young, too.
+    found.is_some_and(|found| {
+        SystemTime::now().duration_since(found.modified).unwrap_or_default() < wanted.grace
+    })
 }
 
 /// Returns the folder of a blob.

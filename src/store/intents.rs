@@ -55,12 +55,12 @@ impl Store {
     /// Carries an intent out. After a crash either nothing was changed, or the next start finishes the
     /// change.
     pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
-        if !self.storage().is_persistent() {
+        if !self.is_persistent() {
             // No next start will find an intent, and deletions must succeed on a full storage.
             return self.perform(wanted);
         }
         let key = intent(&uuid::Uuid::new_v4().to_string());
-        let written = self.storage().write(&[(key.clone(), &to_json(wanted))]);
+        let written = self.storage().write(&[&[(key.clone(), &to_json(wanted))]]);
         let performed = written.map_err(Into::into).and_then(|()| self.perform(wanted));
         // Removed after a failure as well, even one to write the intent: the client is told of the failure,
         // and the next start must not carry the intent out over later pushes.
@@ -116,7 +116,8 @@ impl Store {
                 // The SHA-256, by which the bytes are found, goes last.
                 for digest in digests.iter().rev() {
                     self.remove_referrer(repository, digest)?;
-                    self.storage().remove(&RepositoryKeys(repository).revision(digest))?;
+                    let place = RepositoryKeys(repository);
+                    self.clear(&place.revision_link(digest), &place.revision(digest))?;
                 }
                 self.update_descriptor_version(repository, before)?;
             }
@@ -152,8 +153,12 @@ impl Store {
     }
 
     fn finish_all(&self) -> Result<(), StoreError> {
-        for id in self.storage().list(&intents())?.unwrap_or_default() {
-            let key = intent(&id);
+        let mut keys = Vec::new();
+        self.scan(&intents(), |key, _| {
+            keys.push(key);
+            Ok(())
+        })?;
+        for key in keys {
             let Some(bytes) = self.storage().read(&key, MAX_INTENT_BYTES)? else { continue };
             match serde_json::from_slice::<Intent>(&bytes) {
                 Ok(wanted) => {
@@ -199,7 +204,7 @@ mod tests {
         let store = Store::open(memory.clone(), false).unwrap();
         let old = put(&store, 1, &[]).unwrap();
         let wanted = Intent::Tag { repository: name.clone(), digest: old, tags: tags.to_vec() };
-        memory.write(&[(intent("cut-off"), &to_json(&wanted))]).unwrap();
+        memory.write(&[&[(intent("cut-off"), &to_json(&wanted))]]).unwrap();
         let filler = scratch().child("filler");
         let longest =
             (0..16 * 1024).rev().find(|length| memory.write_lazily(&filler, &vec![0; *length]).is_ok());

@@ -27,6 +27,20 @@ impl Key {
         &self.0
     }
 
+    /// Returns the key of a path that a scan found; `None` if the path is not one of a key.
+    #[must_use]
+    pub(super) fn of_path(path: String) -> Option<Self> {
+        path.split('/').all(|name| !matches!(name, "" | "." | "..")).then_some(Self(path))
+    }
+
+    /// Splits a key beneath a folder into the name directly beneath and the path under that name, which is
+    /// empty if the key is the name's own.
+    #[must_use]
+    pub(super) fn beneath(&self, folder: &Self) -> Option<(&str, &str)> {
+        let rest = self.0.strip_prefix(&folder.0)?.strip_prefix('/')?;
+        Some(rest.split_once('/').unwrap_or((rest, "")))
+    }
+
     /// Returns the key of a name directly beneath, which a listing returned.
     #[must_use]
     pub(super) fn child(&self, name: &str) -> Self {

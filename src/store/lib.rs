@@ -44,6 +44,7 @@ use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
+use self::storage::SCAN_PAGE_SIZE;
 use self::uploads::Sessions;
 use self::verified::VerificationCache;
 use self::walk::ListingCache;
@@ -56,7 +57,10 @@ pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
 pub use referrers::Referrers;
-pub use storage::{Entry, Staged, Storage, StorageError};
+pub use storage::{
+    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
+    Storage, StorageError, Upload, UploadStart, Uploads,
+};
 pub use uploads::{Claimed, Receiver, Session, UploadId};
 
 /// Greatest number of open upload sessions: each holds a buffer or a file.
@@ -133,6 +137,34 @@ impl Store {
         &*self.0.storage
     }
 
+    /// Removes all keys beneath a folder, which `visible` makes visible to readers: that key first, unless
+    /// the storage removes all at once. Returns true if anything was removed.
+    fn clear(&self, visible: &Key, folder: &Key) -> Result<bool, StorageError> {
+        let is_hidden = !self.storage().abilities().clears_at_once && self.storage().remove(visible)?;
+        Ok(self.storage().clear(folder)? || is_hidden)
+    }
+
+    /// Calls `visit` with each key beneath a folder, in order.
+    fn scan(
+        &self,
+        folder: &Key,
+        mut visit: impl FnMut(Key, Meta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.storage().scan(folder, after.as_ref(), SCAN_PAGE_SIZE)?;
+            page.entries.into_iter().try_for_each(|(key, meta)| visit(key, meta))?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_persistent(&self) -> bool {
+        self.storage().abilities().is_persistent
+    }
+
     /// Reads the digest that a link holds; `None` if the link is absent, or was torn by a crash of another
     /// program.
     fn link(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
@@ -183,7 +215,7 @@ impl Store {
 
     /// Returns an error if a link exists and holds no digest.
     fn check_not_torn(&self, key: &Key) -> Result<(), StoreError> {
-        if self.storage().length(key)?.is_some() && self.link(key)?.is_none() {
+        if self.storage().head(key)?.is_some() && self.link(key)?.is_none() {
             return Err(StoreError::Torn(key.clone()));
         }
         Ok(())

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use quinistry_oci::Content;
+use quinistry_oci::{Algorithm, Content, Digest};
 
 use super::layout::Key;
-use super::storage::{Entry, Identity, Staged, Storage, StorageError};
+use super::storage::{
+    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
+    Storage, StorageError, Upload, UploadStart, Uploads,
+};
 
-/// Least length of a chunk of staged content, in bytes: the overhead of many small chunks would not be
+/// Least length of a chunk of an upload, in bytes: the overhead of many small chunks would not be
 /// counted.
 const MIN_CHUNK_BYTES: usize = 64 * 1024;
 
@@ -22,9 +25,11 @@ pub struct Memory(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     objects: BTreeMap<String, StoredObject>,
-    /// Bytes of objects and of staged writes.
+    /// Bytes of objects and of uploads.
     used_bytes: u64,
     capacity_bytes: u64,
+    /// Number of objects that were inserted.
+    generation: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +37,17 @@ struct StoredObject {
     /// Content in the chunks in which it was received.
     content: Content,
     modified: SystemTime,
+    generation: u64,
+}
+
+impl StoredObject {
+    fn meta(&self) -> Meta {
+        Meta { length: self.content.len(), modified: self.modified, tag: self.tag() }
+    }
+
+    fn tag(&self) -> ObjectTag {
+        ObjectTag::of_generation(self.generation)
+    }
 }
 
 // === impl Memory ===
@@ -40,7 +56,8 @@ impl Memory {
     /// Creates a storage for `capacity_bytes` of content.
     #[must_use]
     pub fn new(capacity_bytes: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner { objects: BTreeMap::new(), used_bytes: 0, capacity_bytes })))
+        let inner = Inner { objects: BTreeMap::new(), used_bytes: 0, capacity_bytes, generation: 0 };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -65,27 +82,35 @@ impl Inner {
     }
 
     /// Writes all entries, or none.
-    fn write(&mut self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
-        let content: u64 = entries.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        self.reserve(content + self.overheads(entries))?;
-        for (key, bytes) in entries {
+    fn write(&mut self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        let entries = || stages.iter().copied().flatten();
+        let content: u64 = entries().map(|(_, bytes)| bytes.len() as u64).sum();
+        self.reserve(content + self.overheads(entries()))?;
+        for (key, bytes) in entries() {
             self.insert(key, [Bytes::copy_from_slice(bytes)].into());
         }
         Ok(())
     }
 
     /// Returns the overhead of the entries whose keys do not exist yet.
-    fn overheads(&self, entries: &[Entry<'_>]) -> u64 {
-        let new = entries.iter().filter(|(key, _)| !self.objects.contains_key(key.as_str()));
+    fn overheads<'a>(&self, entries: impl Iterator<Item = &'a Entry<'a>>) -> u64 {
+        let new = entries.filter(|(key, _)| !self.objects.contains_key(key.as_str()));
         new.map(|(key, _)| overhead(key.as_str())).sum()
     }
 
     /// Inserts content whose length is counted already.
     fn insert(&mut self, key: &Key, content: Content) {
-        let object = StoredObject { content, modified: SystemTime::now() };
+        self.generation += 1;
+        let object = StoredObject { content, modified: SystemTime::now(), generation: self.generation };
         if let Some(before) = self.objects.insert(key.as_str().into(), object) {
             self.used_bytes -= before.content.len();
         }
+    }
+
+    fn remove(&mut self, key: &str) -> bool {
+        let removed = self.objects.remove(key);
+        self.used_bytes -= removed.as_ref().map_or(0, |object| object.content.len() + overhead(key));
+        removed.is_some()
     }
 }
 
@@ -99,48 +124,74 @@ fn folder(key: &Key) -> String {
 }
 
 impl Storage for Memory {
-    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError> {
-        let content = self.inner().objects.get(key.as_str()).map(|object| object.content.clone());
-        Ok(content.map(|content| (content.clone(), Identity::of_memory(content.len()))))
+    fn abilities(&self) -> Abilities {
+        Abilities { is_persistent: false, clears_at_once: true, has_listing_versions: false }
     }
 
-    fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
-        let Some((content, _)) = self.open(key)? else { return Ok(None) };
-        if content.len() > max_bytes {
-            return Err(StorageError::TooLong { key: key.clone(), length: content.len() });
-        }
-        Ok(Some(content.to_bytes().expect("memory can be read")))
-    }
-
-    fn identity(&self, key: &Key) -> Result<Option<Identity>, StorageError> {
+    fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
         let inner = self.inner();
-        Ok(inner.objects.get(key.as_str()).map(|object| Identity::of_memory(object.content.len())))
+        Ok(inner.objects.get(key.as_str()).map(|object| (object.content.clone(), object.tag())))
     }
 
-    fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError> {
-        self.inner().write(entries)
+    fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
+        Ok(self.inner().objects.get(key.as_str()).map(StoredObject::meta))
     }
 
-    fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        self.inner().write(&[(key.clone(), bytes)])
+    fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        self.inner().write(stages)
+    }
+
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
+        let existing = {
+            let mut inner = self.inner();
+            let Some(object) = inner.objects.get(key.as_str()) else {
+                return inner.write(&[&[(key.clone(), bytes)]]).map(|()| Created::New);
+            };
+            object.content.clone()
+        };
+        if existing.len() > MAX_CREATED_BYTES {
+            return Err(StorageError::TooLong { key: key.clone(), length: existing.len() });
+        }
+        Ok(Created::Exists(existing.to_bytes().expect("memory can be read")))
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
-        let mut inner = self.inner();
-        let mut removed: Vec<String> = inner.beneath(&folder(key)).map(|(key, _)| key.clone()).collect();
-        removed.push(key.as_str().into());
-        let mut is_removed = false;
-        for key in removed {
-            if let Some(object) = inner.objects.remove(&key) {
-                inner.used_bytes -= object.content.len() + overhead(&key);
-                is_removed = true;
-            }
-        }
-        Ok(is_removed)
+        Ok(self.inner().remove(key.as_str()))
     }
 
-    fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError> {
-        self.remove(key)
+    fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
+        let mut inner = self.inner();
+        let Some(object) = inner.objects.get(key.as_str()) else { return Ok(Removed::Absent) };
+        if object.tag() != *tag {
+            return Ok(Removed::Changed);
+        }
+        inner.remove(key.as_str());
+        Ok(Removed::Removed)
+    }
+
+    fn clear(&self, prefix: &Key) -> Result<bool, StorageError> {
+        let mut inner = self.inner();
+        let removed: Vec<String> = inner.beneath(&folder(prefix)).map(|(key, _)| key.clone()).collect();
+        for key in &removed {
+            inner.remove(key);
+        }
+        Ok(!removed.is_empty())
+    }
+
+    fn scan(&self, prefix: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
+        let (inner, folder) = (self.inner(), folder(prefix));
+        let from = match after {
+            Some(after) if after.as_str() >= folder.as_str() => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(folder.as_str()),
+        };
+        let keys = inner.objects.range::<str, _>((from, Bound::Unbounded));
+        let mut rest = keys.take_while(|(key, _)| key.starts_with(&folder)).peekable();
+        let mut entries = Vec::new();
+        while let Some((key, object)) = rest.next_if(|_| entries.len() < limit) {
+            entries.extend(Key::of_path(key.clone()).map(|key| (key, object.meta())));
+        }
+        let last = entries.last().map(|(key, _)| key.clone());
+        Ok(ScanPage { next: rest.next().and(last), entries })
     }
 
     fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
@@ -178,33 +229,29 @@ impl Storage for Memory {
         Ok(inner.objects.contains_key(key.as_str()) || inner.beneath(&folder(key)).next().is_some())
     }
 
-    fn listing_version(&self, _: &Key) -> Result<String, StorageError> {
+    fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {
         // No other program can change the memory.
-        Ok("memory".into())
+        Ok(ListingVersion { text: "memory".into(), modified: None })
     }
 
-    fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StorageError> {
-        Ok(self.inner().objects.get(key.as_str()).map(|object| object.modified))
-    }
-
-    fn is_persistent(&self) -> bool {
-        false
-    }
-
-    fn sync_parents(&self, _: &[Key]) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn flush_all(&self) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn stage(&self, _: Option<&Key>) -> Result<Box<dyn Staged>, StorageError> {
-        Ok(Box::new(StagedMemory { memory: self.clone(), chunks: Vec::new(), last: Vec::new(), length: 0 }))
+    fn uploads(&self) -> &dyn Uploads {
+        self
     }
 }
 
-/// Staged write in memory, whose bytes count as used.
+impl Uploads for Memory {
+    fn begin(&self, _: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
+        Ok(Box::new(StagedMemory {
+            memory: self.clone(),
+            chunks: Vec::new(),
+            last: Vec::new(),
+            length: 0,
+            is_spent: false,
+        }))
+    }
+}
+
+/// Upload in memory, whose bytes count as used.
 #[derive(Debug)]
 struct StagedMemory {
     memory: Memory,
@@ -212,14 +259,27 @@ struct StagedMemory {
     /// Bytes that do not fill a chunk yet.
     last: Vec<u8>,
     length: u64,
+    is_spent: bool,
 }
 
-impl Staged for StagedMemory {
-    fn len(&self) -> u64 {
+impl StagedMemory {
+    fn content(&self) -> Content {
+        let last = Bytes::copy_from_slice(&self.last);
+        self.chunks.iter().cloned().chain([last]).map(|chunk| Content::from([chunk])).collect()
+    }
+
+    fn check_usable(&self) -> Result<(), StorageError> {
+        if self.is_spent { Err(StorageError::Broken) } else { Ok(()) }
+    }
+}
+
+impl Upload for StagedMemory {
+    fn offset(&self) -> u64 {
         self.length
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.check_usable()?;
         self.memory.inner().reserve(bytes.len() as u64)?;
         self.length += bytes.len() as u64;
         self.last.extend_from_slice(bytes);
@@ -229,39 +289,43 @@ impl Staged for StagedMemory {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StorageError> {
-        Ok(())
+    fn acknowledge(&mut self) -> Result<u64, StorageError> {
+        self.check_usable()?;
+        Ok(self.length)
     }
 
-    fn persist(&mut self, _: &Key) -> Result<(), StorageError> {
-        // Staged bytes end with the process, so that there is no restart after which to find them.
-        Ok(())
+    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+        self.check_usable()?;
+        Ok(self.content().digest(algorithm).expect("memory can be read"))
     }
 
-    fn release(&mut self) {}
-
-    fn content(&self) -> Result<Content, StorageError> {
-        let last = Bytes::copy_from_slice(&self.last);
-        Ok(self.chunks.iter().cloned().chain([last]).map(|chunk| Content::from([chunk])).collect())
-    }
-
-    fn is_spent(&self) -> bool {
-        false
-    }
-
-    fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError> {
-        let content = self.content()?;
+    fn finish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        self.check_usable()?;
+        let content = self.content();
         let mut inner = self.memory.inner();
-        let own = inner.overheads(&[(key.clone(), &[])]);
+        let own = inner.overheads([(key.clone(), &[][..])].iter());
         inner.reserve(own)?;
-        if let Err(error) = inner.write(along) {
+        if let Err(error) = inner.write(then) {
             inner.used_bytes -= own;
             return Err(error);
         }
         inner.insert(key, content);
         // The bytes are counted for the object now.
         self.length = 0;
+        self.is_spent = true;
         Ok(())
+    }
+
+    fn abort(&mut self) -> Result<(), StorageError> {
+        self.chunks.clear();
+        self.last.clear();
+        self.memory.inner().used_bytes -= std::mem::take(&mut self.length);
+        self.is_spent = true;
+        Ok(())
+    }
+
+    fn is_spent(&self) -> bool {
+        self.is_spent
     }
 }
 
@@ -281,19 +345,20 @@ mod tests {
         let memory = Memory::new(2000);
         let [one, two] = ["one", "two"].map(|name| scratch().child(name));
         let used = || memory.inner().used_bytes;
-        let mut staged = memory.stage(None).unwrap();
+        let digest = Digest::sha256(&[1; 1000]);
+        let mut staged = memory.begin(UploadStart::Whole { digest: &digest, length: None }).unwrap();
         staged.append(&[1; 1000]).unwrap();
         let long = [2; 500];
-        assert!(matches!(staged.publish(&one, &[(two.clone(), &long)]), Err(StorageError::Full)));
+        assert!(matches!(staged.finish(&one, &[&[(two.clone(), &long)]]), Err(StorageError::Full)));
         assert!(matches!(
-            memory.write(&[(one.clone(), b"x"), (two.clone(), &long)]),
+            memory.write(&[&[(one.clone(), b"x"), (two.clone(), &long)]]),
             Err(StorageError::Full)
         ));
-        assert_eq!((used(), staged.len(), memory.exists(&one).unwrap()), (1000, 1000, false));
+        assert_eq!((used(), staged.offset(), memory.exists(&one).unwrap()), (1000, 1000, false));
 
-        staged.publish(&one, &[(two.clone(), b"short")]).unwrap();
+        staged.finish(&one, &[&[(two.clone(), b"short")]]).unwrap();
         drop(staged);
-        assert_eq!(memory.length(&one).unwrap(), Some(1000));
+        assert_eq!(memory.head(&one).unwrap().unwrap().length, 1000);
         for key in [one, two] {
             assert!(memory.remove(&key).unwrap());
         }

@@ -4,8 +4,11 @@
 //! the version of the folders that list all manifests: if that version has changed, another program has
 //! written to the repository, and the descriptors are rebuilt.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod rebuild;
+mod unsaved;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Descriptor, Digest, Manifest, RepositoryName, to_json};
@@ -14,14 +17,13 @@ use super::artifact_types::Typed;
 use super::layout::{RepositoryKeys, blob};
 use super::{Page, Store, StoreError};
 
+pub(super) use self::unsaved::UnsavedReferrers;
+
 /// Longest descriptor that is read, in bytes: a descriptor repeats all annotations of its manifest.
 const MAX_DESCRIPTOR_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Weight of a cached page, or of a text in its query, beside its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
-
-/// Greatest number of manifests whose descriptors are built with the repository's lock held.
-const MAX_LATE_REFERRERS: usize = 64;
 
 /// A subject, and the descriptor of a referrer.
 pub(super) type Row = (Digest, Descriptor);
@@ -31,72 +33,6 @@ pub type Referrers = (Arc<[Descriptor]>, bool);
 
 /// Query of a repository's referrers: the subject, artifact types, the page, and its length in bytes.
 pub(super) type ReferrersQuery = (Digest, Vec<String>, Page, usize);
-
-/// Descriptors of repositories that another program has written to, with the version that they were built
-/// for. They are served from memory until they are saved, or for good on a storage that cannot be written.
-#[derive(Debug, Default)]
-pub(super) struct UnsavedReferrers(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    known: HashMap<RepositoryName, VersionedRows>,
-    /// Number of changes of repositories.
-    changes: u64,
-}
-
-/// A version of the revisions, and the descriptors built from it.
-type VersionedRows = (String, Arc<Vec<Row>>);
-
-impl UnsavedReferrers {
-    /// Capacity in repositories.
-    const CAPACITY: usize = 64;
-
-    fn get(&self, name: &RepositoryName, version: &str) -> Option<Arc<Vec<Row>>> {
-        self.inner().known.get(name).filter(|(of, _)| of == version).map(|(_, rows)| rows.clone())
-    }
-
-    /// Returns the present number of changes. Call before descriptors are built.
-    fn begin(&self) -> u64 {
-        self.inner().changes
-    }
-
-    /// Stores descriptors, unless a repository was changed since their building began.
-    fn put(&self, begun: u64, name: &RepositoryName, version: &str, rows: &Arc<Vec<Row>>) {
-        let mut inner = self.inner();
-        if inner.changes != begun {
-            return;
-        }
-        if inner.known.len() >= Self::CAPACITY {
-            inner.known.clear();
-        }
-        inner.known.insert(name.clone(), (version.into(), rows.clone()));
-    }
-
-    /// Drops descriptors that are read from the storage from now on: they may be long, and many.
-    fn remove_saved(&self, name: &RepositoryName) {
-        self.inner().known.remove(name);
-    }
-
-    /// Runs a change of a repository, and drops its descriptors before and after: not every storage changes
-    /// its listing version.
-    pub(super) fn invalidate_during<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        self.forget(name);
-        let result = change();
-        self.forget(name);
-        result
-    }
-
-    fn forget(&self, name: &RepositoryName) {
-        let mut inner = self.inner();
-        inner.changes += 1;
-        inner.known.remove(name);
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing above panics between two changes that belong together.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// State of a repository's descriptors before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,121 +224,12 @@ impl Store {
         self.read_note(&RepositoryKeys(name).referrer(subject, digest), MAX_DESCRIPTOR_BYTES)
     }
 
-    /// Rebuilds the descriptors if another program has written to the repository, and returns them. Does not
-    /// hold the repository's lock: there may be as many descriptors as manifests, and pushes must not wait
-    /// for a query.
-    fn rebuild_if_outdated(&self, name: &RepositoryName) -> Result<Option<Arc<Vec<Row>>>, StoreError> {
-        if self.descriptor_state(name)? == DescriptorState::Complete {
-            return Ok(None);
-        }
-        let begun = self.0.unsaved_referrers.begin();
-        let version = self.revisions_version(name)?;
-        if let Some(made) = self.0.unsaved_referrers.get(name, &version) {
-            return Ok(Some(made));
-        }
-        let (rows, seen) = self.build_rows(name)?;
-        if rows.is_empty() && !self.is_repository(name)? {
-            return Ok(None);
-        }
-        let rows = Arc::new(rows);
-        self.0.unsaved_referrers.put(begun, name, &version, &rows);
-        match self.save_rows(name, &rows, &seen, &version) {
-            Ok(()) => self.0.unsaved_referrers.remove_saved(name),
-            Err(error) => {
-                tracing::debug!(%error, repository = %name, "cannot save descriptors of referrers, rebuilding them at the next query");
-            }
-        }
-        Ok(Some(rows))
-    }
-
-    /// Builds the descriptors of all manifests that have a subject, and collects the digests of all
-    /// manifests.
-    pub(super) fn build_rows(
-        &self,
-        name: &RepositoryName,
-    ) -> Result<(Vec<Row>, HashSet<Digest>), StoreError> {
-        let mut rows = Vec::new();
-        let mut seen = HashSet::new();
-        for (digest, canonical) in self.all_revisions(name, false)? {
-            rows.extend(self.build_row(name, &digest, &canonical)?);
-            seen.extend([digest, canonical]);
-        }
-        Ok((rows, seen))
-    }
-
-    /// Builds the descriptor of a manifest that has a subject.
-    fn build_row(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-        canonical: &Digest,
-    ) -> Result<Option<Row>, StoreError> {
-        // A manifest that cannot be read is not listed; a client that pulls it gets the error.
-        let Ok(known) = self.content(canonical) else { return Ok(None) };
-        let media_type = self.pushed_as(name, digest)?.unwrap_or(known.media_type);
-        let Ok(manifest) = Manifest::parse(&known.bytes, Some(media_type)) else { return Ok(None) };
-        let descriptor = manifest.descriptor(digest, known.bytes.len() as u64);
-        Ok(manifest.subject.map(|subject| (subject, descriptor)))
-    }
-
-    /// Saves descriptors for the next query, and for the time after a restart.
-    ///
-    /// Descriptors can be rebuilt, so that each is written lazily, and one flush makes all of them durable.
-    /// The version, which says that they are complete, must not survive a power failure that they do not
-    /// survive.
-    pub(super) fn save_rows(
-        &self,
-        name: &RepositoryName,
-        rows: &[Row],
-        seen: &HashSet<Digest>,
-        version: &str,
-    ) -> Result<(), StoreError> {
-        for (subject, descriptor) in rows {
-            let key = RepositoryKeys(name).referrer(subject, &descriptor.digest);
-            self.storage().write_lazily(&key, &to_json(descriptor))?;
-        }
-        self.storage().flush_all()?;
-        self.0.locks.with(name, || {
-            // This program has saved the descriptors of later manifests; another program has not.
-            let now = self.revisions_version(name)?;
-            if now != version && !self.build_late_rows(name, seen)? {
-                return Ok(());
-            }
-            Ok(self.storage().write_lazily(&RepositoryKeys(name).referrers_version(), now.as_bytes())?)
-        })
-    }
-
-    /// Builds the descriptors of manifests that are not among those `seen`, if they are few; returns whether
-    /// they are.
-    fn build_late_rows(&self, name: &RepositoryName, seen: &HashSet<Digest>) -> Result<bool, StoreError> {
-        let mut late = Vec::new();
-        // A manifest with two names was pushed by the longer one.
-        for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
-            let digests = self.digests_in(&RepositoryKeys(name).revisions(algorithm), algorithm)?;
-            late.extend(digests.into_iter().filter(|digest| !seen.contains(digest)));
-        }
-        if late.len() > MAX_LATE_REFERRERS {
-            return Ok(false);
-        }
-        let mut done = HashSet::new();
-        for digest in late {
-            let Some(canonical) = self.revision(name, &digest)? else { continue };
-            if !done.insert(canonical.clone()) {
-                continue;
-            }
-            if let Some((subject, descriptor)) = self.build_row(name, &digest, &canonical)? {
-                let key = RepositoryKeys(name).referrer(&subject, &digest);
-                self.storage().write(&[(key, &to_json(&descriptor))])?;
-            }
-        }
-        Ok(true)
-    }
-
     /// Returns a version of the revisions, which differs after any program has added or removed one.
     pub(super) fn revisions_version(&self, name: &RepositoryName) -> Result<String, StoreError> {
         let mut version = String::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            version.push_str(&self.storage().listing_version(&RepositoryKeys(name).revisions(algorithm))?);
+            let folder = RepositoryKeys(name).revisions(algorithm);
+            version.push_str(&self.storage().listing_version(&folder)?.text);
             version.push('\n');
         }
         Ok(version)

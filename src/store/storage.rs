@@ -4,153 +4,267 @@
 //! Calls block: asynchronous calls would not make a disk faster, and a sequence of blocking calls is easier
 //! to get right. Asynchronous callers use the store from a thread that may block.
 
+mod uploads;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use quinistry_oci::Content;
+use quinistry_oci::{Content, Digest};
 
 use super::layout::Key;
+
+pub use self::uploads::{Upload, UploadStart, Uploads};
 
 /// A key, and the bytes to store under it.
 pub type Entry<'a> = (Key, &'a [u8]);
 
 /// Backend that stores bytes under keys. A change that returned `Ok` is visible to other readers and survives
 /// a power failure, unless the method is lazy.
+///
+/// A new backend implements the ten methods without a default: [`abilities`](Self::abilities),
+/// [`open`](Self::open), [`head`](Self::head), [`write`](Self::write), [`create`](Self::create),
+/// [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`clear`](Self::clear), [`scan`](Self::scan) and
+/// [`uploads`](Self::uploads), and of [`Uploads`] and [`Upload`] the seven without one. The others are right
+/// for every backend, and overridden where one call of the backend does what the default does in many.
+/// `tests/contract` has the tests that all backends pass.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
-    /// Opens the bytes under a key, for streaming, with their identity; `None` if there are none. The bytes
-    /// do not change while the content lives.
-    fn open(&self, key: &Key) -> Result<Option<(Content, Identity)>, StorageError>;
+    /// Returns the abilities of the backend, which never change.
+    fn abilities(&self) -> Abilities;
+
+    /// Opens the bytes under a key, for streaming, with their tag; `None` if there are none. The bytes do not
+    /// change while the content lives.
+    fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError>;
 
     /// Reads the bytes under a key as a whole; `None` if there are none. More than `max_bytes` are an error.
-    fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError>;
-
-    /// Returns the identity of the bytes under a key; `None` if there are none.
-    fn identity(&self, key: &Key) -> Result<Option<Identity>, StorageError>;
-
-    /// Returns the number of bytes under a key; `None` if there are none.
-    fn length(&self, key: &Key) -> Result<Option<u64>, StorageError> {
-        Ok(self.identity(key)?.map(|identity| identity.length()))
+    fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
+        let Some((content, _)) = self.open(key)? else { return Ok(None) };
+        if content.len() > max_bytes {
+            return Err(StorageError::TooLong { key: key.clone(), length: content.len() });
+        }
+        let read = content.to_bytes();
+        read.map(Some).map_err(|source| StorageError::Io { what: "read", key: key.to_string(), source })
     }
 
-    /// Writes entries, replacing existing ones; readers never see a part of an entry. Entries become visible
-    /// in their order, so that a reference must follow its target. After an error or a power failure any of
-    /// them may be present and others absent, regardless of the order.
-    fn write(&self, entries: &[Entry<'_>]) -> Result<(), StorageError>;
+    /// Returns the metadata of the bytes under a key; `None` if there are none.
+    fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError>;
+
+    /// Writes entries in stages, replacing existing ones; readers never see a part of an entry. The entries
+    /// of a stage become visible in any order, after those of the stages before: a reference must be in a
+    /// later stage than its target. After an error or a power failure any of them may be present and others
+    /// absent, regardless of the stages.
+    fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError>;
 
     /// Writes bytes that can be rebuilt. A power failure may undo the write, or leave an empty file.
-    fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError>;
+    fn write_lazily(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
+        self.write(&[&[(key.clone(), bytes)]])
+    }
 
-    /// Removes a key and all keys beneath it, atomically. Returns true if anything was removed.
+    /// Writes bytes under a key that has none, atomically: of several writers exactly one creates the bytes.
+    /// The others get what that one has written, which is durable.
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError>;
+
+    /// Removes the bytes under a key, and none beneath it. Returns true if there were any.
     fn remove(&self, key: &Key) -> Result<bool, StorageError>;
 
-    /// Removes a key and all keys beneath it, where a repetition does no harm: a power failure may undo the
+    /// Removes the bytes under a key if they have this tag. No write to the key comes between the comparison
+    /// and the removal.
+    fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError>;
+
+    /// Removes all keys beneath a folder, in any order. May leave some of them after an error, unless the
+    /// backend can remove a tree at once. Returns true if anything was removed.
+    fn clear(&self, folder: &Key) -> Result<bool, StorageError>;
+
+    /// Removes all keys beneath a folder, where a repetition does no harm: a power failure may undo the
     /// removal.
-    fn remove_lazily(&self, key: &Key) -> Result<bool, StorageError>;
+    fn clear_lazily(&self, folder: &Key) -> Result<bool, StorageError> {
+        self.clear(folder)
+    }
 
-    /// Returns the names directly beneath a key, sorted by their bytes; `None` if the key is absent.
-    fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError>;
+    /// Returns the keys beneath a folder, at any depth, with their metadata: in the order of their bytes,
+    /// from after `after`, which need not exist. A page has at most `limit` entries, and may have fewer
+    /// though it is not the last.
+    fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError>;
 
-    /// Returns the names directly beneath a key that satisfy `wanted` and have bytes at the path `beneath`
+    /// Returns the names directly beneath a folder, sorted by their bytes; `None` if the folder is absent.
+    fn list(&self, folder: &Key) -> Result<Option<Vec<String>>, StorageError> {
+        let mut names = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.scan(folder, after.as_ref(), SCAN_PAGE_SIZE)?;
+            names.extend(page.entries.iter().filter_map(|(key, _)| Some(key.beneath(folder)?.0.to_owned())));
+            after = page.next;
+            if after.is_none() {
+                return Ok((!names.is_empty()).then(|| names.into_iter().collect()));
+            }
+        }
+    }
+
+    /// Returns the names directly beneath a folder that satisfy `wanted` and have bytes at the path `beneath`
     /// them.
     fn list_with(
         &self,
-        key: &Key,
+        folder: &Key,
         beneath: &str,
         wanted: fn(&str) -> bool,
-    ) -> Result<Option<Vec<String>>, StorageError>;
+    ) -> Result<Option<Vec<String>>, StorageError> {
+        let mut names = Vec::new();
+        let mut is_empty = true;
+        let mut after = None;
+        loop {
+            let page = self.scan(folder, after.as_ref(), SCAN_PAGE_SIZE)?;
+            is_empty &= page.entries.is_empty();
+            let found = page.entries.iter().filter_map(|(key, _)| key.beneath(folder));
+            names.extend(
+                found
+                    .filter(|(name, rest)| *rest == beneath && wanted(name))
+                    .map(|(name, _)| name.to_owned()),
+            );
+            after = page.next;
+            if after.is_none() {
+                // In the order of whole keys, what is beneath `a.b` stands before what is beneath `a`.
+                names.sort_unstable();
+                return Ok((!is_empty).then_some(names));
+            }
+        }
+    }
 
     /// Returns true if there are bytes under a key, or keys beneath it.
-    fn exists(&self, key: &Key) -> Result<bool, StorageError>;
-
-    /// Returns a version of the names beneath a key, which differs after any program has added or removed
-    /// one.
-    fn listing_version(&self, key: &Key) -> Result<String, StorageError>;
-
-    /// Returns the time of the last change of the bytes under a key; `None` if there are none.
-    fn modified(&self, key: &Key) -> Result<Option<std::time::SystemTime>, StorageError>;
-
-    /// Returns true if data survives a restart. If not, crash recovery is skipped and unreferenced blobs are
-    /// freed at once.
-    fn is_persistent(&self) -> bool {
-        true
+    fn exists(&self, key: &Key) -> Result<bool, StorageError> {
+        if self.head(key)?.is_some() {
+            return Ok(true);
+        }
+        let mut after = None;
+        loop {
+            let page = self.scan(key, after.as_ref(), 1)?;
+            after = page.next;
+            if !page.entries.is_empty() || after.is_none() {
+                return Ok(!page.entries.is_empty());
+            }
+        }
     }
 
-    /// Fsyncs the parent directories of `keys` whose writers have not done so yet. Call before acknowledging
+    /// Returns a version of the names directly beneath a folder, which differs after another program has
+    /// added or removed one.
+    fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
+        let names = self.list(folder)?.unwrap_or_default().join("/");
+        Ok(ListingVersion { text: Digest::sha256(names.as_bytes()).to_string(), modified: None })
+    }
+
+    /// Makes the names of `keys` durable whose writers have not done so yet. Call before acknowledging
     /// anything that depends on the keys.
-    fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError>;
+    fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {
+        let _ = keys;
+        Ok(())
+    }
 
     /// Makes all earlier writes durable, lazy ones included, by one flush.
-    fn flush_all(&self) -> Result<(), StorageError>;
+    fn flush_all(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 
-    /// Begins a staged write, which is lost at a restart; or continues the one that is persisted under `key`.
-    fn stage(&self, key: Option<&Key>) -> Result<Box<dyn Staged>, StorageError>;
+    /// Returns the way in which the backend receives uploads.
+    fn uploads(&self) -> &dyn Uploads;
 }
 
-/// Identity of the bytes under a key: the bytes are unchanged as long as it is the same.
+/// Number of keys that are scanned at once: the longest page of S3.
+pub(super) const SCAN_PAGE_SIZE: usize = 1000;
+
+/// Abilities of a backend, by which the store chooses among correct ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// Data survives a restart. If not, crash recovery is skipped and unreferenced blobs are freed at once.
+    pub is_persistent: bool,
+    /// [`Storage::clear`] removes all keys at the same moment. If not, the store first removes the key that
+    /// makes the others visible.
+    pub clears_at_once: bool,
+    /// [`Storage::listing_version`] reads no list, so that a list may be cached for as long as its version
+    /// stays.
+    pub has_listing_versions: bool,
+}
+
+/// Metadata of the bytes under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    length: u64,
-    /// Device, inode and times of change; `None` for bytes that only this process can reach.
-    file: Option<[u64; 6]>,
+pub struct Meta {
+    /// Number of bytes.
+    pub length: u64,
+    /// Time of the last change.
+    pub modified: SystemTime,
+    /// Tag of the bytes.
+    pub tag: ObjectTag,
 }
 
-impl Identity {
-    /// Creates the identity of a file from its length, and from device, inode and times of change.
-    pub(super) fn of_file(length: u64, file: [u64; 6]) -> Self {
-        Self { length, file: Some(file) }
+/// Page of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    /// Keys in the order of their bytes, with the metadata of each.
+    pub entries: Vec<(Key, Meta)>,
+    /// Key after which the next page begins; `None` after the last page.
+    pub next: Option<Key>,
+}
+
+/// Version of a list of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListingVersion {
+    /// Text that is compared.
+    pub text: String,
+    /// Time of the last change of the list, if the backend knows it.
+    pub modified: Option<SystemTime>,
+}
+
+/// Outcome of [`Storage::create`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The key had no bytes, and has those of the call now.
+    New,
+    /// The key has these bytes, and they were not changed.
+    Exists(Bytes),
+}
+
+/// Longest bytes of an existing key that [`Storage::create`] returns; longer ones are an error.
+pub const MAX_CREATED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Outcome of [`Storage::remove_if`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// The bytes had the tag, and were removed.
+    Removed,
+    /// The bytes have another tag, and stay.
+    Changed,
+    /// There are no bytes.
+    Absent,
+}
+
+/// Tag of the bytes under a key: the bytes are unchanged as long as it is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectTag(TagSource);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum TagSource {
+    /// Length of a file, and its device, inode and times of change.
+    File(u64, [u64; 6]),
+    Generation(u64),
+}
+
+impl ObjectTag {
+    /// Creates the tag of a file from its length, and from device, inode and times of change.
+    pub(super) fn of_file(length: u64, attributes: [u64; 6]) -> Self {
+        Self(TagSource::File(length, attributes))
     }
 
-    /// Creates the identity of bytes of this length that only this process can reach.
-    pub(super) fn of_memory(length: u64) -> Self {
-        Self { length, file: None }
-    }
-
-    /// Returns the number of bytes.
+    /// Creates the tag of bytes that only their backend can change, from the number of the write, which no
+    /// other write to the key has.
     #[must_use]
-    pub fn length(&self) -> u64 {
-        self.length
+    pub fn of_generation(generation: u64) -> Self {
+        Self(TagSource::Generation(generation))
     }
 
     /// Returns true if another program, a user or a failing disk can change the bytes.
     pub(super) fn can_change(&self) -> bool {
-        self.file.is_some()
+        matches!(self.0, TagSource::File(..))
     }
-}
-
-/// A staged write: bytes that are received before they are published under a key. Bytes that are dropped
-/// without [`Staged::publish`] stay only if they are persisted under a key.
-pub trait Staged: fmt::Debug + Send + Sync {
-    /// Returns the number of bytes.
-    fn len(&self) -> u64;
-
-    /// Returns true if there are no bytes.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Appends bytes; all of them, or none.
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
-
-    /// Makes the appended bytes durable.
-    fn sync(&mut self) -> Result<(), StorageError>;
-
-    /// Returns true if the write cannot continue: it was published, or its content is unknown after an error.
-    fn is_spent(&self) -> bool;
-
-    /// Persists the bytes, and those appended later, under a key: after a restart, the durable part is found
-    /// there.
-    fn persist(&mut self, key: &Key) -> Result<(), StorageError>;
-
-    /// Releases the resources of appending, until bytes are appended again.
-    fn release(&mut self);
-
-    /// Returns all bytes.
-    fn content(&self) -> Result<Content, StorageError>;
-
-    /// Writes all bytes under a key, followed by the entries `along`, as [`Storage::write`] does. The write
-    /// is spent afterwards; after an error it may be.
-    fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError>;
 }
 
 /// Errors of reading and writing bytes.

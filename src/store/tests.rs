@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, on a folder.
 
 mod collection;
+mod contract;
 mod failures;
 mod integrity;
 mod referrers;
@@ -41,7 +42,7 @@ fn tags(names: &[&str]) -> Vec<Tag> {
 
 fn push_blob(store: &Store, repository: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
     let digest = Digest::sha256(bytes);
-    let mut receiver = store.receive(digest.algorithm())?;
+    let mut receiver = store.receive(&digest, None)?;
     receiver.append(bytes)?;
     store.commit(&name(repository), &mut receiver, &digest)?;
     Ok(digest)

@@ -1,7 +1,7 @@
 //! Cache of verification results: whether content has the digest under which it is stored.
 //!
 //! A disk may lose bits, and another program's crash may tear a file. Bytes are therefore hashed before they
-//! are served: a short blob each time that it is read, a longer one once for each identity of its file.
+//! are served: a short blob each time that it is read, a longer one once for each tag of its bytes.
 //! Damaged content counts as absent, so that a client that checks before it pushes pushes the content again,
 //! which repairs it. Called wherever the store reports that a blob exists.
 
@@ -13,7 +13,7 @@ use quinistry_oci::{Content, Digest};
 use rustix::io::Errno;
 
 use super::layout::blob;
-use super::storage::{Identity, StorageError};
+use super::storage::{Meta, ObjectTag, StorageError};
 use super::{Store, StoreError};
 
 /// Capacity of the cache, in blobs; an entry takes about 150 bytes.
@@ -25,12 +25,12 @@ pub(super) struct VerificationCache(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<DigestPrefix, (Identity, bool)>,
+    known: HashMap<DigestPrefix, (ObjectTag, bool)>,
     /// Prefixes in the order of their arrival, the oldest first.
     order: VecDeque<DigestPrefix>,
 }
 
-/// First 128 bits of a digest: files of equal identity are one file, so that the prefix suffices to tell
+/// First 128 bits of a digest: bytes of equal tag are of one file, so that the prefix suffices to tell
 /// contents apart.
 type DigestPrefix = u128;
 
@@ -39,16 +39,16 @@ fn prefix(digest: &Digest) -> DigestPrefix {
 }
 
 impl VerificationCache {
-    /// Returns the cached result for that digest and that file.
-    pub(super) fn get(&self, digest: &Digest, identity: &Identity) -> Option<bool> {
+    /// Returns the cached result for that digest and that tag.
+    pub(super) fn get(&self, digest: &Digest, tag: &ObjectTag) -> Option<bool> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.known.get(&prefix(digest)).filter(|(known, _)| known == identity).map(|(_, is_sound)| *is_sound)
+        inner.known.get(&prefix(digest)).filter(|(known, _)| known == tag).map(|(_, is_sound)| *is_sound)
     }
 
-    fn put(&self, digest: &Digest, identity: Identity, is_sound: bool) {
+    fn put(&self, digest: &Digest, tag: ObjectTag, is_sound: bool) {
         let prefix = prefix(digest);
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.known.insert(prefix, (identity, is_sound)).is_some() {
+        if inner.known.insert(prefix, (tag, is_sound)).is_some() {
             return;
         }
         inner.order.push_back(prefix);
@@ -65,12 +65,12 @@ impl Store {
     /// stored under: a link may lead to other bytes.
     pub(super) fn sound(&self, canonical: &Digest, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let key = blob(canonical);
-        let Some(identity) = self.storage().identity(&key)? else { return Ok(None) };
-        if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
-            return Ok(is_sound.then_some(identity.length()));
+        let Some(found) = self.storage().head(&key)? else { return Ok(None) };
+        if let Some(is_sound) = self.known_to_be_sound(digest, &found.tag) {
+            return Ok(is_sound.then_some(found.length));
         }
-        let Some((content, identity)) = self.storage().open(&key)? else { return Ok(None) };
-        Ok(self.is_sound(digest, &content, identity)?.then_some(content.len()))
+        let Some((content, tag)) = self.storage().open(&key)? else { return Ok(None) };
+        Ok(self.is_sound(digest, &content, tag)?.then_some(content.len()))
     }
 
     /// Hashes opened content, unless the result for its file is cached.
@@ -78,9 +78,9 @@ impl Store {
         &self,
         digest: &Digest,
         content: &Content,
-        identity: Identity,
+        tag: ObjectTag,
     ) -> Result<bool, StoreError> {
-        if let Some(is_sound) = self.known_to_be_sound(digest, &identity) {
+        if let Some(is_sound) = self.known_to_be_sound(digest, &tag) {
             return Ok(is_sound);
         }
         let found = match content.digest(digest.algorithm()) {
@@ -94,9 +94,9 @@ impl Store {
         if !is_sound {
             tracing::warn!(%digest, length = content.len(), "blob damaged, treating it as absent");
         }
-        // A disk may return at the next attempt what it failed to read, and the file's identity stays.
+        // A disk may return at the next attempt what it failed to read, and the tag stays.
         if found.is_some() {
-            self.0.verified.put(digest, identity, is_sound);
+            self.0.verified.put(digest, tag, is_sound);
         }
         Ok(is_sound)
     }
@@ -105,17 +105,17 @@ impl Store {
     /// well.
     pub(super) fn note_sound(&self, canonical: &Digest, digest: &Digest) {
         // If this fails, the content is hashed when it is requested.
-        let Ok(Some(identity)) = self.storage().identity(&blob(canonical)) else { return };
-        if identity.can_change() {
+        let Ok(Some(Meta { tag, .. })) = self.storage().head(&blob(canonical)) else { return };
+        if tag.can_change() {
             if digest != canonical {
-                self.0.verified.put(digest, identity.clone(), true);
+                self.0.verified.put(digest, tag.clone(), true);
             }
-            self.0.verified.put(canonical, identity, true);
+            self.0.verified.put(canonical, tag, true);
         }
     }
 
-    fn known_to_be_sound(&self, digest: &Digest, identity: &Identity) -> Option<bool> {
-        if identity.can_change() { self.0.verified.get(digest, identity) } else { Some(true) }
+    fn known_to_be_sound(&self, digest: &Digest, tag: &ObjectTag) -> Option<bool> {
+        if tag.can_change() { self.0.verified.get(digest, tag) } else { Some(true) }
     }
 }
 
@@ -144,16 +144,16 @@ mod tests {
         let store = Store::open(crate::Memory::new(1 << 20), false).unwrap();
         // Nothing is mapped at its beginning: EIO.
         let lost = Content::of_file(std::fs::File::open("/proc/self/mem").unwrap(), 4);
-        let (digest, identity) = (Digest::sha256(b"abcd"), Identity::of_file(4, [1; 6]));
-        assert!(!store.is_sound(&digest, &lost, identity.clone()).unwrap());
-        assert!(store.is_sound(&digest, &[Bytes::from("abcd")].into(), identity).unwrap());
+        let (digest, tag) = (Digest::sha256(b"abcd"), ObjectTag::of_file(4, [1; 6]));
+        assert!(!store.is_sound(&digest, &lost, tag.clone()).unwrap());
+        assert!(store.is_sound(&digest, &[Bytes::from("abcd")].into(), tag).unwrap());
     }
 
     #[test]
     fn a_result_holds_for_one_file_and_the_oldest_make_room() {
         let verified = VerificationCache::default();
         let digest = |i: usize| Digest::sha256(&i.to_le_bytes());
-        let [one, other] = [1, 2].map(|inode| Identity::of_file(9, [inode; 6]));
+        let [one, other] = [1, 2].map(|inode| ObjectTag::of_file(9, [inode; 6]));
         verified.put(&digest(0), one.clone(), true);
         assert_eq!(verified.get(&digest(0), &one), Some(true));
         assert_eq!(verified.get(&digest(0), &other), None);

@@ -93,25 +93,24 @@ impl Store {
     /// Returns the names in a folder, sorted; none if the folder does not exist.
     pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
         if self.0.listing_cache.has(folder)
-            && let Some(known) = self.0.listing_cache.get(folder, &self.storage().listing_version(folder)?)
+            && let Some(known) =
+                self.0.listing_cache.get(folder, &self.storage().listing_version(folder)?.text)
         {
             return Ok(known);
         }
         let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        // Only a file system's version tells one state from another, and only where it is not of this very
-        // moment.
-        if names.len() < MIN_CACHED_NAMES || !self.storage().is_persistent() {
+        if names.len() < MIN_CACHED_NAMES || !self.storage().abilities().has_listing_versions {
             return Ok(names);
         }
+        // A version of this very moment does not tell one state from another.
         let version = self.storage().listing_version(folder)?;
-        let modified = self.storage().modified(folder)?;
-        let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        let age = version.modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
         if age.is_none_or(|age| age < MIN_CHANGE_AGE) {
             return Ok(names);
         }
         // Again, since what is remembered must not be older than its version.
         let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        self.0.listing_cache.put(folder.clone(), version, names.clone());
+        self.0.listing_cache.put(folder.clone(), version.text, names.clone());
         Ok(names)
     }
 }
@@ -214,7 +213,7 @@ mod tests {
         for name in NAMES {
             let name: RepositoryName = name.parse().unwrap();
             let key = RepositoryKeys(&name).layer_link(&quinistry_oci::Digest::sha256(b""));
-            store.storage().write(&[(key, b"")]).unwrap();
+            store.storage().write(&[&[(key, b"")]]).unwrap();
         }
         let mut sorted = NAMES.map(String::from).to_vec();
         sorted.sort();

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use quinistry::oci::{Algorithm, Digest};
+use quinistry::oci::Digest;
 use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Memory, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -51,7 +51,7 @@ fn each(limits: Limits, test: impl Fn(&InProcess, &Large)) {
         let store = store.unwrap();
         let bytes = vec![7; 8 << 20];
         let digest = Digest::sha256(&bytes);
-        let mut receiver = store.receive(Algorithm::Sha256).unwrap();
+        let mut receiver = store.receive(&digest, None).unwrap();
         receiver.append(&bytes).unwrap();
         store.commit(&"stored".parse().unwrap(), &mut receiver, &digest).unwrap();
         let state = State::new(&QUINE).with_store(store, RegistryOptions::default());

@@ -41,7 +41,7 @@ fn a_session_from_before_that_one_client_ends_is_not_found_again_by_another() {
 /// A session that is found again after a restart.
 fn kept(store: &Store, name: &RepositoryName) -> Arc<Session> {
     let session = store.begin(name, None).unwrap();
-    store.persist_session(&session, &mut session.try_claim().unwrap()).unwrap();
+    session.try_claim().unwrap().persist().unwrap();
     session
 }
 

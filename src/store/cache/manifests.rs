@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use quinistry_oci::{Content, Digest};
 
-use crate::storage::Identity;
+use crate::storage::ObjectTag;
 
 /// Capacity for the bytes of manifests, most of which have a few kilobytes.
 const CAPACITY_BYTES: usize = 4 * 1024 * 1024;
@@ -30,8 +30,8 @@ pub(crate) struct CachedManifest {
 pub(crate) struct CheckedManifest {
     pub(crate) content: Content,
     pub(crate) media_type: &'static str,
-    /// Identity of the file that was checked.
-    pub(crate) identity: Option<Identity>,
+    /// Tag of the bytes that were checked.
+    pub(crate) tag: Option<ObjectTag>,
 }
 
 /// Cache of manifests by their SHA-256; the oldest are evicted first.
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn the_number_of_long_manifests_is_bounded() {
         let cache = ManifestCache::default();
-        let long = CheckedManifest { content: Content::default(), media_type: "x", identity: None };
+        let long = CheckedManifest { content: Content::default(), media_type: "x", tag: None };
         let digests: Vec<Digest> = (0..40_u8).map(|i| Digest::sha256(&[i])).collect();
         for digest in digests.iter().chain(&digests[39..]) {
             cache.put_long(digest, long.clone());

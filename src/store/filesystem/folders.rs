@@ -37,17 +37,33 @@ impl Folders {
         Self { root, durable: Mutex::default(), pending: Mutex::default(), failed: Mutex::default() }
     }
 
-    /// Creates a folder and its parents.
-    pub(super) fn create(&self, folder: &Path) -> io::Result<()> {
+    /// Creates a folder and its parents. `check` returns an error if a folder does not exist, or if a symbolic
+    /// link leads out of the root on the way to it.
+    pub(super) fn create(&self, folder: &Path, check: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
         let unknown = self.not_durable(folder);
-        let Some(known) = unknown.last().and_then(|last| last.parent()) else { return Ok(()) };
-        if !known.exists() {
-            // Another program removed a known folder, so that no entry can be trusted.
-            self.durable().clear();
+        let Some(known) = unknown.last().and_then(|last| last.parent()) else {
+            // A folder that was removed since is created again when a file is not moved into it.
+            return check(folder).or_else(|error| if is_absent(&error) { Ok(()) } else { Err(error) });
+        };
+        // The innermost existing ancestor is checked before anything is created in it. The folder itself is
+        // new in most cases, and is looked at only if it turns out to exist.
+        for above in folder.ancestors().skip(1) {
+            match check(above) {
+                Err(error) if is_absent(&error) => {
+                    if above == known {
+                        // Another program removed a known folder, so that no entry can be trusted.
+                        self.durable().clear();
+                    }
+                }
+                checked => {
+                    checked?;
+                    break;
+                }
+            }
         }
         let mut attempt = 1;
         loop {
-            match pass("make").and_then(|()| fs::create_dir_all(folder)) {
+            match pass("make").and_then(|()| create_missing(folder, &check)) {
                 // Another program removed the folder between two system calls.
                 Err(error) if attempt < MAX_CREATE_ATTEMPTS && is_passing(&error) => attempt += 1,
                 made => return made,
@@ -179,6 +195,25 @@ impl Folders {
     }
 }
 
+/// Creates a folder in an ancestor that was checked, and those between. A folder that exists is checked.
+fn create_missing(folder: &Path, check: &impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let mut created = fs::create_dir(folder);
+    if created.as_ref().is_err_and(is_absent)
+        && let Some(above) = folder.parent()
+    {
+        create_missing(above, check)?;
+        created = fs::create_dir(folder);
+    }
+    match created {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check(folder),
+        created => created,
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
 }
@@ -230,10 +265,14 @@ pub(super) fn sync(folder: &Path) -> Result<(), SyncError> {
 mod tests {
     use super::*;
 
+    fn exists(path: &Path) -> io::Result<()> {
+        fs::metadata(path).map(drop)
+    }
+
     /// Creates a folder and returns the folders that had to be flushed.
     fn create_durable(folders: &Folders, folder: &Path) -> Vec<PathBuf> {
         let mut names = PendingNames::default();
-        folders.create(folder).unwrap();
+        folders.create(folder, exists).unwrap();
         folders.record(folder, &mut names);
         let changed = names.folders().map(Into::into).collect();
         folders.mark_durable(names);
@@ -273,7 +312,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::new(root.path().into());
         let [a, b] = ["a", "a/b"].map(|name| root.path().join(name));
-        folders.create(&a).unwrap();
+        folders.create(&a, exists).unwrap();
         assert_eq!(create_durable(&folders, &b), [root.path(), &a, &b]);
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use super::folders::{MAX_CREATE_ATTEMPTS, PendingFolders, PendingNames};
 use super::{Inner, failed, failpoint, if_exists, lookup_result};
@@ -13,9 +14,7 @@ impl Inner {
     /// Moves a file or folder that is to be removed to the scratch folder, atomically. Returns its new path;
     /// `None` if it does not exist.
     pub(super) fn move_to_scratch(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
-        self.check_writable()?;
-        let held = self.root.check_contains(path.parent().expect("a key has a folder"));
-        if lookup_result(held, "remove", path)?.is_none() {
+        if self.check_removable(path)?.is_none() {
             return Ok(None);
         }
         let scratch = self.scratch();
@@ -26,6 +25,24 @@ impl Inner {
         let moved = if_exists(moved, "remove", path)?;
         self.folders.forget(path);
         Ok(moved.map(|()| scratch))
+    }
+
+    /// Removes a file, and no folder. Returns `None` if it does not exist.
+    pub(super) fn unlink(&self, path: &Path) -> Result<Option<()>, StorageError> {
+        if self.check_removable(path)?.is_none() {
+            return Ok(None);
+        }
+        match pass("remove").and_then(|()| fs::remove_file(path)) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(None),
+            removed => if_exists(removed, "remove", path),
+        }
+    }
+
+    /// Checks that a path may be removed. Returns `None` if its folder does not exist under the root.
+    fn check_removable(&self, path: &Path) -> Result<Option<()>, StorageError> {
+        self.check_writable()?;
+        let held = self.root.check_contains(path.parent().expect("a key has a folder"));
+        lookup_result(held, "remove", path)
     }
 
     /// Renames files, which are durable by themselves, into place, in this order; then makes their names
@@ -41,13 +58,38 @@ impl Inner {
         let pending = self.folders.begin(&names);
         let mut place = || {
             for (from, to) in moves {
-                self.rename(from, to, &mut names)?;
+                self.name(from, to, &mut names, |from, to| {
+                    pass("rename").and_then(|()| fs::rename(from, to))
+                })?;
                 failpoint("renamed", to)?;
             }
             self.flush(std::mem::take(&mut names))
         };
         let placed = place();
         self.finish_pending(pending, placed)
+    }
+
+    /// Gives a file, which is durable by itself, a second name unless the name is taken; then makes the name
+    /// durable. Returns true if the name was free.
+    pub(super) fn link(&self, file: &Path, to: &Path) -> Result<bool, StorageError> {
+        let mut names = PendingNames::default();
+        let folder = to.parent().expect("a key has a folder");
+        self.create(folder)?;
+        self.folders.record(folder, &mut names);
+        let pending = self.folders.begin(&names);
+        let mut is_free = true;
+        let linked = self.name(file, to, &mut names, |file, to| {
+            match pass("link").and_then(|()| fs::hard_link(file, to)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    is_free = false;
+                    Ok(())
+                }
+                linked => linked,
+            }
+        });
+        let linked = linked.and_then(|()| if is_free { failpoint("linked", to) } else { Ok(()) });
+        let flushed = linked.and_then(|()| self.flush(names));
+        self.finish_pending(pending, flushed).map(|()| is_free)
     }
 
     /// Records the result of flushing pending folders.
@@ -66,19 +108,26 @@ impl Inner {
 
     /// Creates a folder, with its parents, under the root.
     pub(super) fn create(&self, folder: &Path) -> Result<(), StorageError> {
-        // The innermost existing ancestor is checked before anything is created in it.
-        let around = folder.ancestors().map(|around| self.root.check_contains(around));
-        let held =
-            around.filter(|held| !held.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
-        let made = held.take(1).collect::<io::Result<()>>().and_then(|()| self.folders.create(folder));
+        let made = self.folders.create(folder, |path| self.root.check_contains(path));
         made.map_err(|error| failed("make", folder, error))
     }
 
-    fn rename(&self, from: &Path, to: &Path, names: &mut PendingNames) -> Result<(), StorageError> {
+    /// Gives a file its name by `name`, and creates the folder again if another program has removed it.
+    fn name(
+        &self,
+        from: &Path,
+        to: &Path,
+        names: &mut PendingNames,
+        mut name: impl FnMut(&Path, &Path) -> io::Result<()>,
+    ) -> Result<(), StorageError> {
         let folder = to.parent().expect("a key has a folder");
         let mut attempt = 1;
         loop {
-            match pass("rename").and_then(|()| fs::rename(from, to)) {
+            let outcome = {
+                let _shared = self.replacing.read().unwrap_or_else(PoisonError::into_inner);
+                name(from, to)
+            };
+            match outcome {
                 // Another program removed the folder since it was created.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < MAX_CREATE_ATTEMPTS => {
                     self.folders.forget(folder);

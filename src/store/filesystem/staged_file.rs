@@ -2,14 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use quinistry_oci::Content;
 
 use super::{Filesystem, Inner, failed, failpoint};
 use crate::failpoint::pass;
 use crate::layout::Key;
-use crate::storage::{Entry, Staged, StorageError};
+use crate::storage::{Entry, StorageError};
 
 /// Staged write in a file.
 #[derive(Debug)]
@@ -44,18 +44,26 @@ impl StagedFile {
         }
     }
 
-    /// Writes and flushes entries, each to a file of its own, and returns them with their destinations.
+    /// Writes and flushes bytes to a file of their own.
+    pub(super) fn write(storage: &Filesystem, bytes: &[u8]) -> Result<Self, StorageError> {
+        let mut one = Self::new(storage, storage.0.scratch(), 0, false);
+        one.append(bytes)?;
+        one.seal()?;
+        Ok(one)
+    }
+
+    /// Writes and flushes the entries of all stages, each to a file of its own, and returns them with their
+    /// destinations.
     pub(super) fn write_all(
         storage: &Filesystem,
-        entries: &[Entry<'_>],
+        stages: &[&[Entry<'_>]],
     ) -> Result<Vec<(Self, PathBuf)>, StorageError> {
-        let written = entries.iter().map(|(key, bytes)| {
-            let mut one = Self::new(storage, storage.0.scratch(), 0, false);
-            one.append(bytes)?;
-            one.seal()?;
-            Ok((one, storage.0.path(key)))
-        });
-        written.collect()
+        let entries = stages.iter().copied().flatten();
+        entries.map(|(key, bytes)| Ok((Self::write(storage, bytes)?, storage.0.path(key)))).collect()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Moves flushed files to their destinations, in this order, durably.
@@ -111,12 +119,14 @@ impl StagedFile {
     }
 }
 
-impl Staged for StagedFile {
-    fn len(&self) -> u64 {
+impl StagedFile {
+    /// Returns the number of bytes.
+    pub(super) fn len(&self) -> u64 {
         self.length
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+    /// Appends bytes; all of them, or none.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.check_usable()?;
         let length = self.length;
         let mut file = self.file()?;
@@ -130,7 +140,8 @@ impl Staged for StagedFile {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StorageError> {
+    /// Makes the appended bytes durable.
+    pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         self.check_usable()?;
         if self.synced_bytes == self.length {
             return Ok(());
@@ -148,7 +159,9 @@ impl Staged for StagedFile {
         Ok(())
     }
 
-    fn persist(&mut self, key: &Key) -> Result<(), StorageError> {
+    /// Persists the bytes, and those appended later, under a key: after a restart, the durable part is found
+    /// there.
+    pub(super) fn persist(&mut self, key: &Key) -> Result<(), StorageError> {
         self.check_usable()?;
         let path = self.storage.0.path(key);
         let folder = path.parent().expect("a key has a folder");
@@ -164,15 +177,24 @@ impl Staged for StagedFile {
         Ok(())
     }
 
-    fn is_spent(&self) -> bool {
+    /// Returns true if the file was published, or its content is unknown after an error.
+    pub(super) fn is_spent(&self) -> bool {
         self.is_spent
     }
 
-    fn release(&mut self) {
+    /// Ends the use of the file, which is removed with this value unless it is persistent.
+    pub(super) fn discard(&mut self) {
+        self.file = None;
+        self.is_spent = true;
+    }
+
+    /// Closes the file, until bytes are appended again.
+    pub(super) fn release(&mut self) {
         self.file = None;
     }
 
-    fn content(&self) -> Result<Content, StorageError> {
+    /// Returns all bytes.
+    pub(super) fn content(&self) -> Result<Content, StorageError> {
         let opened = match &self.file {
             Some(file) => file.try_clone(),
             None if self.length == 0 => return Ok(Content::default()),
@@ -182,11 +204,13 @@ impl Staged for StagedFile {
         Ok(Content::of_file(file, self.length))
     }
 
-    fn publish(&mut self, key: &Key, along: &[Entry<'_>]) -> Result<(), StorageError> {
+    /// Moves the file to a key, followed by the stages `then`. The file is spent afterwards; after an error
+    /// it may be.
+    pub(super) fn publish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
         self.seal()?;
         let storage = self.storage.clone();
-        let mut along = Self::write_all(&storage, along)?;
-        let others = along.iter_mut().map(|(one, to)| (one, std::mem::take(to)));
+        let mut then = Self::write_all(&storage, then)?;
+        let others = then.iter_mut().map(|(one, to)| (one, std::mem::take(to)));
         let all = std::iter::once((self, storage.0.path(key))).chain(others);
         Self::publish_all(all.collect(), &storage.0)
     }

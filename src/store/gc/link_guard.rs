@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock};
 use quinistry_oci::{Digest, RepositoryName};
 
 use super::blob_folder;
-use crate::layout::RepositoryKeys;
+use crate::layout::{RepositoryKeys, blob};
 use crate::{Store, StoreError};
 
 /// Lock that is shared by writers that link bytes which they have found or stored, and exclusive for one that
@@ -46,12 +46,12 @@ impl Store {
         canonical: &Digest,
         unlink: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        if self.storage().is_persistent() {
+        if self.is_persistent() {
             return unlink();
         }
         let _exclusive = self.0.link_guard.0.write().unwrap_or_else(PoisonError::into_inner);
         unlink()?;
-        if !self.is_linked(canonical)? && self.storage().remove(&blob_folder(canonical))? {
+        if !self.is_linked(canonical)? && self.clear(&blob(canonical), &blob_folder(canonical))? {
             self.remove_aliases(&[canonical].into())?;
         }
         Ok(())

@@ -13,7 +13,7 @@ fn place(store: &Store, repository: &str, bytes: &[u8], tag: Option<&str>) -> Di
     let place = RepositoryKeys(&repository);
     let mut entries = vec![(blob(&digest), bytes), (place.revision_link(&digest), link)];
     entries.extend(tag.map(|tag| (place.tag_link(&tag.parse().unwrap()), link)));
-    store.storage().write(&entries).unwrap();
+    store.storage().write(&[&entries]).unwrap();
     digest
 }
 

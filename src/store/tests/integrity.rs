@@ -63,7 +63,7 @@ fn a_long_blob_is_hashed_once_and_again_when_its_file_is_another() {
     let store = open(folder.path());
     let key = blob(&digest);
     let known =
-        |store: &Store| store.0.verified.get(&digest, &store.storage().identity(&key).unwrap().unwrap());
+        |store: &Store| store.0.verified.get(&digest, &store.storage().head(&key).unwrap().unwrap().tag);
     assert_eq!(known(&store), None);
     store.blob(&name("a"), &digest).unwrap();
     assert_eq!(known(&store), Some(true));
@@ -104,7 +104,7 @@ fn a_link_that_leads_to_other_content_leads_nowhere() {
         let short = push_blob(&store, "a", &one).unwrap();
         let wrong = push_blob(&store, "a", &other).unwrap();
         let long = Digest::of(Algorithm::Sha512, &one);
-        let mut receiver = store.receive(Algorithm::Sha512).unwrap();
+        let mut receiver = store.receive(&long, None).unwrap();
         receiver.append(&one).unwrap();
         store.commit(&name("a"), &mut receiver, &long).unwrap();
         drop(receiver);
@@ -121,8 +121,8 @@ fn a_link_that_leads_to_other_content_leads_nowhere() {
         let layers = [&short, &long].map(|digest| (place.layer_link(digest), wrong.as_str().as_bytes()));
         let revisions =
             [&names[0], &long_name].map(|digest| (place.revision_link(digest), names[1].as_str().as_bytes()));
-        store.storage().write(&[layers, revisions].concat()).unwrap();
-        store.storage().write(&[(alias(&long), wrong.as_str().as_bytes())]).unwrap();
+        store.storage().write(&[&layers, &revisions]).unwrap();
+        store.storage().write(&[&[(alias(&long), wrong.as_str().as_bytes())]]).unwrap();
         let store = open_again(store, folder.path());
         for digest in [&short, &long] {
             assert!(matches!(store.blob(&name("a"), digest), Err(StoreError::BlobUnknown)), "{digest}");
@@ -223,6 +223,15 @@ fn nothing_is_written_through_a_link_out_of_the_root() {
     assert!(push_blob(&store, "out", b"{}").is_err());
     assert!(push_blob(&store, "out/x", b"{}").is_err());
     assert!(store.delete_blob(&name("out"), &Digest::sha256(b"{}")).is_err());
+    // The innermost folder is not looked at before it is made: a link may be there already.
+    let digest = Digest::sha256(b"last");
+    let last = path(folder.path(), &crate::layout::RepositoryKeys(&name("a")).layer(&digest));
+    for target in [outside.path().to_path_buf(), outside.path().join("absent"), "../../../../..".into()] {
+        std::os::unix::fs::symlink(&target, &last).unwrap();
+        let pushed = push_blob(&store, "a", b"last");
+        assert_eq!(pushed.is_err(), target.is_absolute(), "{target:?}");
+        fs::remove_file(&last).unwrap();
+    }
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     push_blob(&store, "a", b"more").unwrap();
 }

@@ -25,7 +25,7 @@ fn place(store: &Store, subject: &Digest, notes: std::ops::Range<usize>) {
             (blob(&digest), &bytes[..]),
             (RepositoryKeys(&name("a")).revision_link(&digest), digest.as_str().as_bytes()),
         ];
-        store.storage().write(&entries).unwrap();
+        store.storage().write(&[&entries]).unwrap();
     }
 }
 

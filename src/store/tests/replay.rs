@@ -21,7 +21,7 @@ fn filled(folder: &Path) -> (Store, Bytes, Digest, Digest) {
 }
 
 fn leave(store: &Store, wanted: &Intent) {
-    store.storage().write(&[(intent("left"), &to_json(wanted))]).unwrap();
+    store.storage().write(&[&[(intent("left"), &to_json(wanted))]]).unwrap();
 }
 
 fn delete(digests: &[&Digest]) -> Intent {
@@ -33,7 +33,7 @@ fn delete(digests: &[&Digest]) -> Intent {
 fn a_deletion_continues_after_any_step() {
     let gone = |removed: &[&Digest], store: &Store| {
         for digest in removed {
-            store.storage().remove(&RepositoryKeys(&name("a")).revision(digest)).unwrap();
+            store.storage().clear(&RepositoryKeys(&name("a")).revision(digest)).unwrap();
         }
     };
     for case in 0..4 {
@@ -84,7 +84,7 @@ fn a_collection_that_was_cut_off_between_two_names_of_a_manifest_goes_on() {
         let (store, _, short, long) = filled(folder.path());
         store.delete_tag(&name("a"), &tags(&["v1"])[0]).unwrap();
         let names = [&short, &long];
-        store.storage().remove(&RepositoryKeys(&name("a")).revision(names[removed])).unwrap();
+        store.storage().clear(&RepositoryKeys(&name("a")).revision(names[removed])).unwrap();
         let collected = store.collect(&collection).unwrap();
         assert_eq!(collected.manifests.len(), 1, "{removed}");
         assert_eq!(store.collect(&collection).unwrap().kept, 0, "{removed}");

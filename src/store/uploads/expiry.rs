@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::RepositoryName;
 
 use super::{MAX_EMPTY_IDLE_TIME, Session, UploadId};
-use crate::layout::RepositoryKeys;
 use crate::{Store, StoreError};
 
 impl Store {
@@ -30,8 +29,8 @@ impl Store {
         drop(open);
         let names = self.folders_with(&["_uploads"])?;
         for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
-            let found = self.storage().list(&RepositoryKeys(&name).uploads())?.unwrap_or_default();
-            all.extend(found.iter().filter_map(|id| Some((name.clone(), id.parse().ok()?))));
+            let found = self.storage().uploads().leftovers(&name)?;
+            all.extend(found.into_iter().map(|id| (name.clone(), id)));
         }
         Ok(all)
     }
@@ -44,22 +43,19 @@ impl Store {
             Some(Ok(claimed)) => Some(claimed),
             None => None,
         };
-        let place = RepositoryKeys(name);
+        let uploads = self.storage().uploads();
         let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
         let is_empty = receiver.as_ref().is_some_and(|receiver| receiver.is_empty());
         let idle = if is_empty { idle.min(MAX_EMPTY_IDLE_TIME) } else { idle };
-        // The bytes of a session that is not persistent are under no key.
-        let mut touched = receiver.map(|receiver| receiver.touched);
-        for key in [place.upload_data(id.as_str()), place.upload_started(id.as_str())] {
-            touched = touched.max(self.storage().modified(&key)?);
-        }
+        // The storage holds no session that is not persistent.
+        let touched = receiver.map(|receiver| receiver.touched).max(uploads.modified(name, id)?);
         let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
         if idle_for.is_none_or(|idle_for| idle_for < idle) {
             return Ok(false);
         }
         let ended = claimed.and_then(|mut claimed| claimed.take()).is_some();
         self.0.sessions.open().remove(id);
-        Ok(self.storage().remove_lazily(&place.upload(id.as_str()))? || ended)
+        Ok(uploads.discard(name, id)? || ended)
     }
 
     /// Removes sessions that ended while another request looked them up.

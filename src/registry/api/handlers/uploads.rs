@@ -57,11 +57,10 @@ async fn upload_whole_blob(
     request: &Parts,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    let algorithm = digest.algorithm();
-    let receiver = stored.run(move |store| store.receive(algorithm)).await?;
+    let (wanted, length) = (digest.clone(), content_length(request));
+    let receiver = stored.run(move |store| store.receive(&wanted, length)).await?;
     let mut request_body = RequestBody::new(body, &stored.options);
-    let (receiver, outcome) =
-        receive_body(&mut request_body, Some(receiver), None, content_length(request)).await;
+    let (receiver, outcome) = receive_body(&mut request_body, Some(receiver), None, length).await;
     outcome?;
     let mut receiver = receiver.ok_or(StoreError::UploadUnknown)?;
     let (of, wanted) = (name.clone(), digest.clone());
@@ -102,9 +101,7 @@ pub(crate) async fn patch(
     let session = find(stored, &name, id).await?;
     let (mut claimed, expected) =
         claim_at_offset(stored, &name, &session, request, session.try_claim()).await?;
-    let kept = session.clone();
-    let claimed =
-        stored.run(move |store| store.persist_session(&kept, &mut claimed).map(|()| claimed)).await?;
+    let claimed = stored.run(move |_| claimed.persist().map(|()| claimed)).await?;
     let mut request_body = RequestBody::new(body, &stored.options);
     let (claimed, received) = receive_body(&mut request_body, claimed, Some(&session), expected).await;
     // Bytes that were received before an error are kept, and the client learns of them when it queries the

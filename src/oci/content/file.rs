@@ -1,0 +1,61 @@
+//! Content in a file of this machine.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::ReadAt;
+
+/// First `length` bytes of a file.
+#[derive(Debug)]
+pub(super) struct FileSource {
+    file: File,
+    length: u64,
+}
+
+impl FileSource {
+    pub(super) fn new(file: File, length: u64) -> Self {
+        Self { file, length }
+    }
+}
+
+impl ReadAt for FileSource {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Reads into memory that was not filled with zeros first.
+    fn read_at(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let length = length_of(&range);
+        let mut chunk = Vec::with_capacity(length);
+        while chunk.len() < length {
+            let at = range.start + chunk.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut chunk), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The allocation may be larger than the range, and the file longer.
+        chunk.truncate(length);
+        Ok(chunk.into())
+    }
+
+    /// Reads as much as the kernel has in memory; `None` if it has nothing, or cannot tell, or the file has
+    /// ended.
+    fn try_read_at(&self, range: Range<u64>) -> Option<Bytes> {
+        let mut chunk = vec![0; length_of(&range)];
+        let into = &mut [IoSliceMut::new(&mut chunk)];
+        let read = preadv2(&self.file, into, range.start, ReadWriteFlags::NOWAIT).ok()?;
+        chunk.truncate(read);
+        (read > 0).then(|| chunk.into())
+    }
+}
+
+fn length_of(range: &Range<u64>) -> usize {
+    usize::try_from(range.end - range.start).expect("a chunk has an address")
+}

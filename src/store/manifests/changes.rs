@@ -1,0 +1,226 @@
+//! Changes of manifests and tags: committing in order, and deleting with all that belongs to them.
+
+use bytes::Bytes;
+use quinistry_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag, to_json};
+
+use crate::blobs::link_to;
+use crate::intents::Intent;
+use crate::layout::{Key, RepositoryKeys, blob};
+use crate::storage::Entry;
+use crate::{Inner, Store, StoreError};
+
+/// Greatest number of missing parts that an error names; the search for others ends there.
+const MAX_MISSING_PARTS: usize = 64;
+
+/// Digest and tags under which a manifest is pushed.
+#[derive(Clone, Copy, Debug)]
+pub struct Tagged<'a> {
+    /// Digest of the manifest's bytes.
+    pub digest: &'a Digest,
+    /// Tags that shall refer to the manifest.
+    pub tags: &'a [Tag],
+}
+
+impl Store {
+    /// Commits a manifest. Everything that it refers to must exist, unless the store allows sparse manifests.
+    pub fn put_manifest(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        let canonical = Digest::sha256(bytes);
+        self.changing_manifests(name, || {
+            if !self.0.allows_sparse {
+                self.check_parts(name, manifest)?;
+            }
+            let place = RepositoryKeys(name);
+            let before = self.descriptor_state(name)?;
+            // Existing bytes are replaced: they may be torn, or not be flushed yet.
+            let mut targets: Vec<Entry<'_>> = vec![(blob(&canonical), bytes)];
+            let mut links: Vec<Entry<'_>> = Vec::new();
+            let other = (*tagged.digest != canonical).then_some(tagged.digest);
+            for digest in [&canonical].into_iter().chain(other) {
+                let key = place.revision_type(digest);
+                if !manifest.typed {
+                    targets.push((key, manifest.media_type.as_bytes()));
+                } else if self.storage().exists(&key)? {
+                    // These bytes were pushed as another type before.
+                    self.storage().remove(&key)?;
+                }
+                links.push(link_to(place.revision_link(digest), &canonical));
+            }
+            let descriptor = || to_json(&manifest.descriptor(tagged.digest, bytes.len() as u64));
+            let referrer = manifest.subject.as_ref().map(|subject| (subject, descriptor()));
+            if let Some((subject, descriptor)) = &referrer {
+                links.push((place.referrer(subject, tagged.digest), descriptor));
+            }
+            // Several tags are moved by an intent: all of them, or none.
+            let is_single_tag = tagged.tags.len() == 1;
+            let single = if is_single_tag { tagged.tags } else { &[] };
+            let index: Vec<_> = tag_indexes(name, single, tagged.digest).collect();
+            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, &index])?))?;
+            self.update_descriptor_version(name, before)?;
+            match tagged.tags {
+                [] => Ok(()),
+                _ if is_single_tag => self.put_tags(name, tagged.tags, tagged.digest),
+                tags => self.carry_out(&Intent::Tag {
+                    repository: name.clone(),
+                    digest: tagged.digest.clone(),
+                    tags: tags.to_vec(),
+                }),
+            }
+        })
+    }
+
+    /// Removes a tag from a repository; its manifest stays.
+    pub fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
+        self.changing_manifests(name, || {
+            if self.link(&RepositoryKeys(name).tag_link(tag))?.is_none() {
+                return Err(StoreError::ManifestUnknown);
+            }
+            self.remove_tag(name, tag)
+        })
+    }
+
+    /// Removes a manifest from a repository, with all of its tags.
+    pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
+        self.changing_manifests(name, || {
+            let digests = self.names_of(name, digest)?;
+            let mut tags = Vec::new();
+            for tag in self.storage().list(&RepositoryKeys(name).tags())?.unwrap_or_default() {
+                let Ok(tag) = tag.parse::<Tag>() else { continue };
+                if self
+                    .link(&RepositoryKeys(name).tag_link(&tag))?
+                    .is_some_and(|target| digests.contains(&target))
+                {
+                    tags.push(tag);
+                }
+            }
+            let canonical = digests[0].clone();
+            let all = Intent::Delete { repository: name.clone(), digests, tags };
+            self.remove_links(&canonical, || self.carry_out(&all))
+        })
+    }
+
+    /// Runs a change of a repository's manifests or tags, under the repository's lock.
+    pub(crate) fn changing_manifests(
+        &self,
+        name: &RepositoryName,
+        change: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        // An interrupted change that is finished later would undo this one.
+        self.finish_pending_intents()?;
+        self.changing_manifests_at_once(name, || {
+            self.remove_obsolete_intents(name)?;
+            change()
+        })
+    }
+
+    /// Runs a change as [`Self::changing_manifests`] does, but does not finish interrupted changes first: for
+    /// changes that must succeed on a full storage.
+    pub(crate) fn changing_manifests_at_once<T>(
+        &self,
+        name: &RepositoryName,
+        change: impl FnOnce() -> T,
+    ) -> T {
+        let Inner {
+            locks,
+            resolved_references,
+            tag_list_cache,
+            referrers_cache,
+            unsaved_referrers,
+            artifact_types,
+            ..
+        } = &*self.0;
+        locks.with(name, || {
+            artifact_types.invalidate(name);
+            let change = || referrers_cache.invalidate_during(name, change);
+            let result = unsaved_referrers.invalidate_during(name, || {
+                resolved_references.invalidate_during(name, || tag_list_cache.invalidate_during(name, change))
+            });
+            artifact_types.invalidate(name);
+            result
+        })
+    }
+
+    /// Adds a manifest to the indexes of tags, by which distribution finds the manifests of a tag that it
+    /// deletes.
+    pub(crate) fn index_tags(
+        &self,
+        name: &RepositoryName,
+        tags: &[Tag],
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let entries: Vec<_> = tag_indexes(name, tags, digest).collect();
+        Ok(self.storage().write(&[&entries])?)
+    }
+
+    /// Moves tags to a manifest that exists and that their indexes name already.
+    pub(crate) fn put_tags(
+        &self,
+        name: &RepositoryName,
+        tags: &[Tag],
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let links = tags.iter().map(|tag| link_to(RepositoryKeys(name).tag_link(tag), digest));
+        Ok(self.storage().write(&[&links.collect::<Vec<_>>()])?)
+    }
+
+    /// Removes a tag with its index.
+    pub(crate) fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
+        let place = RepositoryKeys(name);
+        self.clear(&place.tag_link(tag), &place.tag(tag))?;
+        Ok(())
+    }
+
+    /// Checks that everything a manifest refers to is in the repository, in the declared size, and durable.
+    fn check_parts(&self, name: &RepositoryName, manifest: &Manifest) -> Result<(), StoreError> {
+        let mut missing: Vec<Digest> = Vec::new();
+        let mut seen = Vec::new();
+        let place = RepositoryKeys(name);
+        let blobs = manifest.blobs.iter().map(|part| (part, self.stored(name, &part.digest, Self::linked)));
+        let manifests =
+            manifest.manifests.iter().map(|part| (part, self.stored(name, &part.digest, Self::part)));
+        for (Descriptor { digest, size, .. }, found) in blobs.chain(manifests) {
+            match found? {
+                Some((_, stored)) if stored != *size => {
+                    return Err(StoreError::Size { digest: digest.clone(), declared: *size, stored });
+                }
+                Some((bytes, _)) => {
+                    seen.extend([bytes, place.layer_link(digest), place.revision_link(digest)]);
+                }
+                None if missing.contains(digest) => {}
+                None => missing.push(digest.clone()),
+            }
+            if missing.len() >= MAX_MISSING_PARTS {
+                break;
+            }
+        }
+        if !missing.is_empty() {
+            return Err(StoreError::Missing(missing));
+        }
+        // Another request may have made a part visible and not flushed it yet.
+        Ok(self.storage().sync_parents(&seen)?)
+    }
+
+    /// Returns the key and the length of a part's bytes; `None` if they are absent or damaged.
+    fn stored(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        find: impl FnOnce(&Self, &RepositoryName, &Digest) -> Result<Option<Digest>, StoreError>,
+    ) -> Result<Option<(Key, u64)>, StoreError> {
+        let Some(canonical) = find(self, name, digest)? else { return Ok(None) };
+        Ok(self.sound(&canonical, digest)?.map(|length| (blob(&canonical), length)))
+    }
+}
+
+fn tag_indexes<'a>(
+    name: &RepositoryName,
+    tags: &[Tag],
+    digest: &'a Digest,
+) -> impl Iterator<Item = Entry<'a>> {
+    tags.iter().map(move |tag| link_to(RepositoryKeys(name).tag_index(tag, digest), digest))
+}
