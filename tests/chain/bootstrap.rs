@@ -1,8 +1,6 @@
 //! The chain on one machine, driven as a person drives it: `quinistry bootstrap`, its output, its exit code, and
 //! what it leaves behind, which must be nothing.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -17,7 +15,7 @@ use quinistry::quine::{Executable, LayerForm, Quine};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
+use crate::support::server::{PROGRAM, command, no_forks, output, spawn};
 
 /// `quinistry bootstrap` with a temporary folder of its own, so that what is left behind is seen.
 struct Bootstrap {
@@ -28,21 +26,20 @@ struct Bootstrap {
 impl Bootstrap {
     fn new(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(PROGRAM);
+        let mut command = command(PROGRAM);
         command.arg("bootstrap").args(args).env("TMPDIR", folder.path()).stdin(Stdio::null());
         Self { command, folder }
     }
 
     /// Runs to the end.
     fn run(mut self) -> Finished {
-        let output = self.command.output().unwrap();
+        let output = output(&mut self.command).unwrap();
         Finished { left: entries(self.folder.path()), output }
     }
 
     /// Runs until all generations stand.
     fn keep(mut self, generations: usize) -> Kept {
-        let mut child =
-            self.command.arg("--keep").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = spawn(self.command.arg("--keep").stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut pids = Vec::new();
         let mut line = String::new();
@@ -177,9 +174,8 @@ fn both_layer_forms_hold_five_deep_and_are_the_images_own() {
         let args = ["--base-port", "0", "--generations", "5", "--layer", layer, "--output", "json"];
         let finished = Bootstrap::new(&args).run();
         let report: serde_json::Value = serde_json::from_str(finished.stdout()).unwrap();
-        let digest =
-            Command::new(PROGRAM).args(["image", "digest", "--layer", layer]).output().unwrap().stdout;
-        let digest = String::from_utf8(digest).unwrap();
+        let digest = output(command(PROGRAM).args(["image", "digest", "--layer", layer])).unwrap();
+        let digest = String::from_utf8(digest.stdout).unwrap();
         assert_eq!(report["fixedPoint"], true);
         let generations = report["generations"].as_array().unwrap();
         assert_eq!(generations.len(), 5);
@@ -256,13 +252,19 @@ fn on_file_system(options: &str) -> Option<Finished> {
     let bootstrap = Bootstrap::new(&["--base-port", "0"]);
     let script = r#"mount -t tmpfs -o "$1" quinistry "$TMPDIR" || exit 99; shift; "$@"; code=$?; ls -A "$TMPDIR" >&3; exit $code"#;
     let mut left = tempfile::tempfile().unwrap();
-    let output = Command::new("unshare")
+    let mut command = command("unshare");
+    command
         .args(["--mount", "sh", "-c", &format!("exec 3>/dev/stdin; {script}"), "sh", options])
         .args([PROGRAM, "bootstrap", "--base-port", "0"])
         .env("TMPDIR", bootstrap.folder.path())
         .stdin(left.try_clone().unwrap())
-        .output()
-        .ok()?;
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = {
+        let _guard = no_forks();
+        command.spawn().ok()?
+    };
+    let output = child.wait_with_output().unwrap();
     // Without root, unshare or mount say so.
     if output.status.code() == Some(99) || String::from_utf8_lossy(&output.stderr).contains("unshare failed")
     {
@@ -281,7 +283,7 @@ fn on_file_system(options: &str) -> Option<Finished> {
 #[test]
 fn a_folder_that_runs_nothing_stops_the_chain_with_advice() {
     let Some(finished) = on_file_system("noexec") else {
-        return support::skip::missing("root, to mount a file system noexec");
+        return crate::support::skip::missing("root, to mount a file system noexec");
     };
     finished.assert_deviation(&["generation 2: failed to run ", "Permission denied", "noexec", "TMPDIR"]);
 }
@@ -289,7 +291,7 @@ fn a_folder_that_runs_nothing_stops_the_chain_with_advice() {
 #[test]
 fn a_full_disk_stops_the_chain_with_advice() {
     let Some(finished) = on_file_system("size=1m") else {
-        return support::skip::missing("root, to mount a small file system");
+        return crate::support::skip::missing("root, to mount a small file system");
     };
     finished.assert_deviation(&["generation 2: failed to unpack its layer", "TMPDIR", "No space left"]);
 }
@@ -301,6 +303,8 @@ fn raise(first: &Path) -> Reason {
     let plan = Plan { first: first.into(), ..Plan::of_this_executable(&quine, 2, 0) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = Client::new(ClientOptions::default()).unwrap();
+    // The chain starts processes by itself.
+    let _guard = no_forks();
     let deviation =
         runtime.block_on(Chain::raise(&plan, &client, |_| panic!("nothing can be proven"))).unwrap_err();
     assert_eq!(deviation.generation, 1);
@@ -313,7 +317,10 @@ fn another_digest_is_a_deviation() {
     // One byte more than ours runs all the same, and is another image.
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("other");
-    fs::write(&other, [&fs::read(PROGRAM).unwrap()[..], b"!"].concat()).unwrap();
+    {
+        let _guard = no_forks();
+        fs::write(&other, [&fs::read(PROGRAM).unwrap()[..], b"!"].concat()).unwrap();
+    }
     fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
     let Reason::DigestDiffers { expected, found } = raise(&other) else { panic!("it differs") };
     assert_ne!(expected, found);
@@ -326,5 +333,3 @@ fn a_program_that_is_no_registry_is_a_deviation() {
     assert!(last_words.contains("ls --help"), "{last_words}");
     assert!(matches!(raise(Path::new("/bin/nothing")), Reason::Run { .. }));
 }
-
-mod support;

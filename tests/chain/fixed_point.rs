@@ -1,16 +1,11 @@
 //! The fixed point: whoever runs the image, wherever and however, serves the image.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod circumstances;
 mod containers;
 mod generations;
 
-use support::image::Unpacked;
-use support::server::Server;
+use crate::support::image::Unpacked;
+use crate::support::server::Server;
 
 /// The image that the program under test serves.
 fn first_generation() -> Unpacked {

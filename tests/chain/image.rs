@@ -1,16 +1,16 @@
 //! `quinistry image`, from outside: its parts agree with each other and with the files that it saves.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use quinistry::layout::Layout;
 use quinistry::oci::{Digest, ImageManifest};
 
+use crate::support::server::{PROGRAM, command, output};
+
 fn quinistry(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quinistry")).arg("image").args(args).output().unwrap()
+    output(command(PROGRAM).arg("image").args(args)).unwrap()
 }
 
 fn stdout(args: &[&str]) -> Vec<u8> {

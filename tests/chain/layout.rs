@@ -1,18 +1,15 @@
 //! Images as files, from outside: what is written can be read by us and by others, and nothing is left behind
 //! when it cannot be written.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
-use std::process::Command;
 
 use quinistry::layout::{Format, Layout, LayoutError, Target, Writer};
 use quinistry::oci::{Algorithm, Descriptor, Digest};
-use support::images::{Image, Packing, docker_archive, gzip};
+
+use crate::support::images::{Image, Packing, docker_archive, gzip};
+use crate::support::server::{command, output};
 
 const NAME: &str = "localhost:8080/quinistry:latest";
 
@@ -322,12 +319,12 @@ fn files_that_are_no_images_are_told_apart() {
     };
     assert!(matches!(open(b""), LayoutError::NotAnImage(_)));
     assert!(matches!(open(&[b'x'; 4096]), LayoutError::NotAnImage(_)));
-    assert!(matches!(open(&support::images::tar_of("x", b"y")), LayoutError::NotAnImage(_)));
+    assert!(matches!(open(&crate::support::images::tar_of("x", b"y")), LayoutError::NotAnImage(_)));
     let compressed = open(&gzip(b"x"));
     assert!(compressed.to_string().ends_with("is compressed as a whole: gunzip it first"), "{compressed}");
     let docker = docker_archive(&image(), NAME);
     assert!(matches!(open(&docker[..docker.len() - 1536]), LayoutError::Damaged { .. }));
-    assert!(matches!(open(&support::images::tar_of("index.json", b"[")), LayoutError::Damaged { .. }));
+    assert!(matches!(open(&crate::support::images::tar_of("index.json", b"[")), LayoutError::Damaged { .. }));
     assert!(matches!(Layout::open(folder.path()), Err(LayoutError::NotAnImage(_))));
     assert!(matches!(Layout::open(&folder.path().join("missing")), Err(LayoutError::Read { .. })));
 }
@@ -368,11 +365,9 @@ fn skopeo_reads_what_is_written() {
         let source = format!("{kind}:{}{tag}", path.display());
         // Copied and not only inspected: that reads every byte.
         let copy = folder.path().join(kind);
-        let run = Command::new("skopeo")
-            .args(["--insecure-policy", "copy", &source, &format!("dir:{}", copy.display())])
-            .output();
-        let Ok(run) = run else {
-            return support::skip::missing("skopeo");
+        let copy_to = format!("dir:{}", copy.display());
+        let Ok(run) = output(command("skopeo").args(["--insecure-policy", "copy", &source, &copy_to])) else {
+            return crate::support::skip::missing("skopeo");
         };
         assert!(run.status.success(), "{source}: {}", String::from_utf8_lossy(&run.stderr));
         if kind != "docker-archive" {

@@ -1,10 +1,10 @@
 //! `quinistry probe`, against a server that says what it is told to.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::Output;
+
+use crate::support::server::{PROGRAM, command, output};
 
 /// Answers each connection with the next status, and the last one for ever.
 fn server(statuses: &'static [&'static str]) -> String {
@@ -27,10 +27,10 @@ fn server(statuses: &'static [&'static str]) -> String {
 }
 
 fn probe(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quinistry"));
+    let mut command = command(PROGRAM);
     // A probe speaks of the address itself, whatever proxies there are.
     command.arg("probe").args(args).env("http_proxy", "http://127.0.0.1:1");
-    command.output().unwrap()
+    output(&mut command).unwrap()
 }
 
 fn error(output: &Output) -> String {

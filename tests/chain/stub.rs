@@ -3,11 +3,6 @@
 //!
 //! As the user that a pod has, if the tests are root; some need to be, and say so.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod becomes;
 mod fails;
 mod file;

@@ -1,25 +1,16 @@
 //! The surface of the commands: forms, exit codes, what is printed in which form, and what is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
-#[path = "commands/fields.rs"]
 mod fields;
-#[path = "commands/output.rs"]
 mod output;
-#[path = "commands/push.rs"]
 mod push;
-#[path = "commands/refusals.rs"]
 mod refusals;
-#[path = "commands/serve.rs"]
+mod registries;
 mod serve;
-#[path = "commands/status.rs"]
 mod status;
 
 use std::process::{Command, Output, Stdio};
 
-use support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::server::{PROGRAM, SERVE, Server, command, output};
 
 /// Returns the program with arguments, and without credentials of the machine's user.
 fn quinistry(arguments: &[&str]) -> Command {
@@ -29,7 +20,7 @@ fn quinistry(arguments: &[&str]) -> Command {
 }
 
 fn run(arguments: &[&str]) -> Output {
-    quinistry(arguments).output().unwrap()
+    output(&mut quinistry(arguments)).unwrap()
 }
 
 fn stdout(output: &Output) -> &str {

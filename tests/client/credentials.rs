@@ -1,15 +1,12 @@
 //! Where the client's credentials go, and above all where they do not.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use quinistry::client::ClientError;
-use support::client::{
+
+use crate::support::client::{
     LOGIN, blob, client, client_with, fetch, honest, image, layout_of, login_for, push, reference,
     with_tokens,
 };
-use support::scripted_registry::{Answer, ScriptedRegistry};
+use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 
 #[tokio::test]
 async fn credentials_do_not_follow_a_redirect_to_another_port() {
@@ -186,7 +183,7 @@ async fn a_token_server_is_followed_and_another_host_gets_no_credentials() {
             let client = client_with(&login_for(&registry.host), folder.path());
             client.manifest(&reference(&registry.host, "a")).await.unwrap();
             let basic = format!("Basic {LOGIN}");
-            let sent = |requests: Vec<support::scripted_registry::Request>| {
+            let sent = |requests: Vec<crate::support::scripted_registry::Request>| {
                 let last = requests.into_iter().rfind(|request| request.path() == "/token/").unwrap();
                 last.header("authorization").map(str::to_owned)
             };

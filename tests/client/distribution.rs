@@ -1,19 +1,16 @@
 //! The client against distribution's registry, which is somebody else's opinion.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::sync::Arc;
 
 use quinistry::client::{ClientError, Selection};
 use quinistry::layout::{Format, Layout, SavedImage, Target, Writer};
 use quinistry::oci::{Descriptor, ImageManifest, media_type, to_json};
-use support::client::{client, image, layout_of, push, reference};
-use support::distribution::{Distribution, Version};
-use support::http::Peer;
-use support::images::{Image, Packing, index_of, tar_of};
-use support::memory_registry::{MemoryRegistry, Referrers};
+
+use crate::support::client::{client, image, layout_of, push, reference};
+use crate::support::distribution::{Distribution, Version};
+use crate::support::http::Peer;
+use crate::support::images::{Image, Packing, index_of, tar_of};
+use crate::support::memory_registry::{MemoryRegistry, Referrers};
 
 #[tokio::test]
 async fn an_image_survives_the_round_trip_through_distribution() {

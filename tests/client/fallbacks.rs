@@ -1,10 +1,6 @@
 //! The client where a registry refuses what would only spare a request, gives more than anything needs, or is
 //! slow.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,9 +8,10 @@ use quinistry::client::{BLOBS_AT_ONCE, Client, ClientError, ClientOptions, Layou
 use quinistry::layout::{Format, Layout, Target, Writer};
 use quinistry::oci::{Descriptor, Digest, media_type};
 use serde_json::json;
-use support::client::{blob, client, fetch, honest, image, layout_of, push, reference};
-use support::images::{Image, Packing, index_of};
-use support::scripted_registry::{Answer, Gate, ScriptedRegistry};
+
+use crate::support::client::{blob, client, fetch, honest, image, layout_of, push, reference};
+use crate::support::images::{Image, Packing, index_of};
+use crate::support::scripted_registry::{Answer, Gate, ScriptedRegistry};
 
 fn exceeded(error: &ClientError) -> &str {
     match error {

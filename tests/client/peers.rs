@@ -1,12 +1,9 @@
 //! The client towards pods of its own cluster, whose content nobody vouches for: it asks once, and is led nowhere.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use quinistry::client::{Client, ClientError, ClientOptions, Selection, VerifyReport};
-use support::client::{honest, image, reference};
-use support::scripted_registry::{Answer, ScriptedRegistry};
+
+use crate::support::client::{honest, image, reference};
+use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 
 async fn ask(registry: &ScriptedRegistry) -> Result<VerifyReport, ClientError> {
     let client =

@@ -1,19 +1,16 @@
 //! Tests of referrers: found, carried along, listed where registries do not list them, and taken off that
 //! list.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::sync::Arc;
 
 use quinistry::client::{ClientError, CopyReport};
 use quinistry::layout::{Format, Layout, SavedImage, Target, Writer};
 use quinistry::oci::{Descriptor, Digest, Platform, media_type};
 use serde_json::{Value, json};
-use support::client::{client, push, reference};
-use support::memory_registry::{MemoryRegistry, Referrers};
-use support::scripted_registry::{Answer, ScriptedRegistry};
+
+use crate::support::client::{client, push, reference};
+use crate::support::memory_registry::{MemoryRegistry, Referrers};
+use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 
 async fn copy(from: &MemoryRegistry, to: &MemoryRegistry) -> Result<CopyReport, ClientError> {
     let (from, to) = (reference(&from.host, "x:1"), reference(&to.host, "x:1"));

@@ -1,20 +1,17 @@
 //! The client from outside, against a registry that misbehaves on purpose.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::fs;
 use std::sync::Arc;
 
 use quinistry::client::{ClientError, LayoutSource};
 use quinistry::layout::{Format, Layout, Target, Writer};
 use quinistry::oci::{Descriptor, Digest, media_type};
-use support::client::{
+
+use crate::support::client::{
     blob, client, client_with, fetch, honest, image, layout_of, login_for, push, reference,
 };
-use support::images::{Image, Packing};
-use support::scripted_registry::{Answer, Request, ScriptedRegistry};
+use crate::support::images::{Image, Packing};
+use crate::support::scripted_registry::{Answer, Request, ScriptedRegistry};
 
 /// The `range` of a request as the position it begins at.
 fn range(request: &Request) -> Option<usize> {

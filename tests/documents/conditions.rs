@@ -1,4 +1,4 @@
-//! `docs/conditions.md`: one row for each reason, and one for each reason of an Event. (`tests/chart` compares the
+//! `docs/conditions.md`: one row for each reason, and one for each reason of an Event. (`tests/kubernetes/chart` compares the
 //! conditions with the metrics.)
 
 use crate::page::{code, read, table, yaml};

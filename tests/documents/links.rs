@@ -1,7 +1,5 @@
 //! The documents: links between them lead somewhere, and README.md stays a front page.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 

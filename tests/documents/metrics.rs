@@ -1,4 +1,4 @@
-//! `docs/metrics.md`: the alerts of the chart. (`tests/chart` compares the metrics.)
+//! `docs/metrics.md`: the alerts of the chart. (`tests/kubernetes/chart` compares the metrics.)
 
 use crate::page::{code, read, table, yaml};
 

@@ -1,14 +1,10 @@
 //! Tests of the access to a cluster: proxies and kubeconfigs.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use support::scripted_registry::{Answer, ScriptedRegistry};
+use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 
 /// Returns a Status of the API server, which ends every command.
 fn forbidden() -> Answer {

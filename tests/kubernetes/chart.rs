@@ -2,11 +2,7 @@
 //!
 //! Whether a cluster takes what is rendered is shown by the end-to-end suite.
 
-#![allow(unreachable_pub, clippy::unwrap_used, reason = "a test")]
-
-#[path = "../support/skip.rs"]
-#[expect(dead_code, reason = "what other test programs use of it")]
-mod skip;
+#![allow(unreachable_pub, reason = "a test")]
 
 mod alerts;
 mod helm;

@@ -2,8 +2,6 @@
 //! a broken one would: what they delete and leave, and how they say what they found. A real cluster plays in
 //! `e2e/stories`.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 mod api;
 
 use serde_json::{Value, json};

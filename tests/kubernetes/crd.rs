@@ -1,7 +1,5 @@
 //! The resource's definition: the file in `crds/` is what the program prints, and the rules in it tell good from bad.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use kube::core::cel::{RootContext, Validator};
 use quinistry::crd::{DEFINITION, Quinistry, definition};
 use serde_json::{Value, json};

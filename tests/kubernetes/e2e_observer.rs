@@ -1,6 +1,6 @@
 //! The observer of the stories on a real cluster must be able to find fault: each part of the chain rule, broken by hand.
 
-#[path = "../e2e/stories/support/chain_rule.rs"]
+#[path = "../../e2e/stories/support/chain_rule.rs"]
 #[allow(unreachable_pub, reason = "the same file is a module of another program")]
 mod chain_rule;
 

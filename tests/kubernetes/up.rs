@@ -1,7 +1,5 @@
 //! `quinistry up`, `check`, `status` and `down` without a cluster: what they would make, and how they refuse.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -1,22 +1,17 @@
 //! Hostile requests: the rows of `docs/hostile-inputs.md` that touch a registry without storage, each under its number,
-//! and those that need nothing stored, of a registry with storage as well. `tests/push` has the rows that store
+//! and those that need nothing stored, of a registry with storage as well. `push` has the rows that store
 //! something.
 //!
 //! Whatever is sent, the answer is an error of the specification (or, where the bytes are no HTTP request, hyper's
 //! own bare 400), the program goes on serving, does not panic, and leaves no file behind. Deadlines are tested in
 //! process, with limits that a test can wait for; everything else against the real program.
 //!
-//! | rows | only in `tests/push`, or nowhere, because here they |
+//! | rows | only in `push`, or nowhere, because here they |
 //! |---|---|
 //! | 25, 33–35 | speak of a manifest's descriptors, and no manifest is read where nobody can push; row 23 bounds the body |
 //! | 37, 39 | need something stored by a client |
 //! | 47, 48, 54–57 | race or exhaust upload sessions or the disk |
 //! | 74–81 | speak of users and rights; everything is public |
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod deadlines;
 mod digests;
@@ -30,8 +25,8 @@ use std::process::Command;
 
 use quinistry::oci::Digest;
 
-use support::http::Peer;
-use support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::http::Peer;
+use crate::support::server::{PROGRAM, SERVE, Server, command};
 
 /// The real program, and something that can be pulled from it.
 struct Victim {

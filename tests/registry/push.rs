@@ -1,10 +1,5 @@
 //! Pushing, discovering and deleting, through a socket, on memory and on a filesystem; and what is left after a crash.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod collection;
 mod commands;
 mod conformance;

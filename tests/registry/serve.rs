@@ -1,9 +1,5 @@
 //! `quinistry serve` from its start to its end: addresses, expected digests, exit codes, signals.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use quinistry::registry::Limits;
 use rustix::process::Signal;
-use support::http::{Connection, request};
-use support::in_process::{InProcess, QUINE};
-use support::server::{PROGRAM, SERVE, Server, command, run};
-use support::skip::{Need, lacks};
+
+use crate::support::http::{Connection, request};
+use crate::support::in_process::{InProcess, QUINE};
+use crate::support::server::{PROGRAM, SERVE, Server, command, run};
+use crate::support::skip::{Need, lacks};
 
 fn serve(arguments: &[&str]) -> Command {
     let mut command = command(PROGRAM);

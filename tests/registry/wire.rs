@@ -2,11 +2,6 @@
 //!
 //! Read through a socket, because lengths, HEAD and keep-alive are what hyper makes of our answers.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod connections;
 mod listings;
 mod pulls;
@@ -16,8 +11,9 @@ mod refusals;
 use std::sync::LazyLock;
 
 use quinistry::registry::Limits;
-use support::http::{Answer, Peer};
-use support::in_process::{InProcess, QUINE};
+
+use crate::support::http::{Answer, Peer};
+use crate::support::in_process::{InProcess, QUINE};
 
 /// One registry for all tests: nothing that they do changes it.
 static REGISTRY: LazyLock<InProcess> = LazyLock::new(|| InProcess::start(Limits::default()));

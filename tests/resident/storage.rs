@@ -1,6 +1,6 @@
 //! Memory of a registry with storage, where clients can also have content kept for them.
 
-use quinistry::oci::Digest;
+use quinistry_oci::Digest;
 use serde_json::json;
 
 use crate::crowd::Crowd;

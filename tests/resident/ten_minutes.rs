@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quinistry::oci::Digest;
+use quinistry_oci::Digest;
 
 use crate::crowd::Crowd;
 use crate::support::http::Peer;

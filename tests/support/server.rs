@@ -1,8 +1,8 @@
 //! The real program, serving.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -102,6 +102,16 @@ pub fn no_forks() -> MutexGuard<'static, ()> {
 pub fn spawn(command: &mut Command) -> Child {
     let _guard = no_forks();
     command.spawn().unwrap_or_else(|error| panic!("{error}: {command:?}"))
+}
+
+/// Runs a command to its end, with nothing to read, and returns its output.
+pub fn output(command: &mut Command) -> io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = {
+        let _guard = no_forks();
+        command.spawn()?
+    };
+    child.wait_with_output()
 }
 
 /// A command with nothing of the caller's that would change what the program says.

@@ -1,5 +1,5 @@
 //! The chain rule, held against what the API server says has happened. Pure: `observer` brings the events, and
-//! `tests/chain_rule.rs` shows that each part of the rule can be broken.
+//! `tests/kubernetes/e2e_observer.rs` shows that each part of the rule can be broken.
 //!
 //! - A generation is created, or its template changed, by the operator only when its predecessor is whole: on every node
 //!   that is Ready a pod of its then-current template is Ready, and there is one at least.

@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{MemfdFlags, memfd_create};
 use tempfile::TempDir;
 
+use crate::fixed_point::{assert_serves, first_generation};
 use crate::support::server::{PROGRAM, SERVE, Server, command, no_forks};
 use crate::support::skip::{Need, lacks};
-use crate::{assert_serves, first_generation};
 
 /// The program's own file as an open descriptor that children do not keep.
 fn by_descriptor(file: &File) -> Command {

@@ -7,10 +7,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::fixed_point::{assert_serves, first_generation};
 use crate::support::image::Unpacked;
 use crate::support::server::{Server, command, run, spawn};
 use crate::support::skip::{Need, lacks};
-use crate::{assert_serves, first_generation};
 
 /// A container of runc's, deleted when dropped.
 struct Container {

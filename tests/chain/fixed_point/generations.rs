@@ -29,6 +29,6 @@ fn five_generations_with_gzip_layers_are_one_image() {
 
 #[test]
 fn the_program_in_the_layer_is_the_program() {
-    let image = crate::first_generation();
+    let image = crate::fixed_point::first_generation();
     assert_eq!(std::fs::read(image.program()).unwrap(), std::fs::read(PROGRAM).unwrap());
 }

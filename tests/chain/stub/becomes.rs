@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use quinistry::oci::Digest;
 
-use crate::pod::{PIECE, Pod, stdout};
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::stub::pod::{PIECE, Pod, stdout};
+use crate::support::server::{PROGRAM, SERVE, Server, command, output};
 use crate::support::skip::{Need, lacks};
 
 #[test]
@@ -57,7 +57,7 @@ fn arguments_arrive_as_they_are() {
     let odd = [OsStr::new("--"), OsStr::new("/proc/self/cmdline")];
     assert_eq!(stdout(pod.stubbed().args(odd)), b"quinistry\0--\0/proc/self/cmdline\0");
     let (empty, bytes) = (OsStr::new(""), OsStr::from_bytes(b"\xff\n \xc3"));
-    let output = crate::pod::run(pod.stubbed().args([odd[1], empty, bytes]));
+    let output = output(pod.stubbed().args([odd[1], empty, bytes])).unwrap();
     assert_eq!(output.stdout, b"quinistry\0/proc/self/cmdline\0\0\xff\n \xc3\0");
     // Without any it would read what it is given, which is nothing.
     assert_eq!(stdout(&mut pod.stubbed()), b"");

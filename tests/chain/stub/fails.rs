@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use quinistry::oci::Digest;
 use quinistry::seed::exit;
 
-use crate::pod::Pod;
-use crate::support::server::command;
+use crate::stub::pod::Pod;
+use crate::support::server::{command, output};
 
 #[test]
 fn too_few_arguments() {
@@ -117,7 +117,7 @@ fn the_line_is_one_and_ends() {
     pod.assert_fails(&mut command, exit::OPEN_FOLDER, &["pieces/a?b?[0m\u{e9}: errno 2"]);
     let mut command = pod.bare();
     command.args([pod.digest().as_ref(), long.as_os_str(), pod.scratch().as_os_str()]);
-    let output = crate::pod::run(&mut command);
+    let output = output(&mut command).unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(exit::OPEN_FOLDER), 2048));
     let line = String::from_utf8(output.stderr).unwrap();
     let (_, shown) = line.split_once("folder of pieces ").unwrap();

@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use quinistry::oci::Digest;
 use quinistry::seed::STUB;
 use tempfile::TempDir;
 
-use crate::support::server::{command, no_forks, spawn};
+use crate::support::server::{command, no_forks, output};
 
 /// What a `ConfigMap` can hold, with room for the rest of it.
 pub(crate) const PIECE: usize = 768 * 1024;
@@ -90,8 +90,8 @@ impl Pod {
     /// for which `$1` is the scratch folder. `None` if that cannot be done here.
     pub(crate) fn after(&self, setup: &str) -> Option<Command> {
         const NEW: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-        let tried = is_root()
-            && Command::new("unshare").args(NEW).arg("true").output().is_ok_and(|o| o.status.success());
+        let tried =
+            is_root() && output(command("unshare").args(NEW).arg("true")).is_ok_and(|o| o.status.success());
         if !tried {
             return None;
         }
@@ -106,7 +106,7 @@ impl Pod {
     #[track_caller]
     pub(crate) fn assert_fails(&self, command: &mut Command, code: i32, words: &[&str]) {
         let before = self.left();
-        let output = run(command);
+        let output = output(command).unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{error}");
         assert!(error.starts_with("quinistry stub: ") && error.ends_with('\n'), "{error}");
@@ -129,16 +129,10 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Runs a command to its end, with nothing to read.
-pub(crate) fn run(command: &mut Command) -> Output {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    spawn(command).wait_with_output().unwrap()
-}
-
 /// Runs a command to its end, which must be a good and silent one; gives what it printed.
 #[track_caller]
 pub(crate) fn stdout(command: &mut Command) -> Vec<u8> {
-    let output = run(command);
+    let output = output(command).unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && error.is_empty(), "{}: {error}", output.status);
     output.stdout

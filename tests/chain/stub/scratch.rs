@@ -7,8 +7,8 @@ use std::process::Command;
 
 use quinistry::seed::exit;
 
-use crate::pod::{PIECE, Pod, stdout};
-use crate::seccomp::{Refused, without_memfd};
+use crate::stub::pod::{PIECE, Pod, stdout};
+use crate::stub::seccomp::{Refused, without_memfd};
 use crate::support::server::{PROGRAM, command};
 use crate::support::skip::missing;
 

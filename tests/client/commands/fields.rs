@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quinistry::oci::Digest;
 use serde_json::{Value, json};
 
-use super::{good, quinistry, registry, stdout};
+use super::{good, registry, stdout};
 use crate::support::client::{honest, image};
 use crate::support::http::Peer;
 use crate::support::scripted_registry::{Answer, ScriptedRegistry};
@@ -15,7 +15,7 @@ const MAPS: &[&str] = &["annotations", "referrers[].annotations"];
 
 /// Returns the documented fields, by command.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
-    let text = include_str!("../../docs/commands.md");
+    let text = include_str!("../../../docs/commands.md");
     let (_, text) = text.split_once("## JSON fields").unwrap();
     let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut command = String::new();
@@ -108,7 +108,7 @@ fn every_document_has_the_fields_that_are_documented() {
     record("bootstrap", &json(&["bootstrap", "--base-port", "0", "--generations", "2"]));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let failed = quinistry(&["bootstrap", "--base-port", &port, "-o", "json"]).output().unwrap();
+    let failed = super::run(&["bootstrap", "--base-port", &port, "-o", "json"]);
     assert_eq!(failed.status.code(), Some(1));
     record("bootstrap", stdout(&failed));
     record("gc", &collected(folder.path()));

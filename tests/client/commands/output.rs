@@ -5,6 +5,7 @@ use std::process::Stdio;
 use super::{bad, good, quinistry, registry, run, stderr};
 use crate::support::client::{honest, image};
 use crate::support::scripted_registry::ScriptedRegistry;
+use crate::support::server::{PROGRAM, command, output, spawn};
 use crate::support::skip::{Need, lacks};
 
 #[test]
@@ -54,7 +55,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         &["--help"],
         &["completions", "zsh"],
     ] {
-        let mut child = quinistry(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = spawn(quinistry(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()));
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""), "{arguments:?}");
@@ -63,7 +64,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 #[test]
 fn a_closed_standard_error_is_no_panic() {
-    let mut child = quinistry(&["tags", "127.0.0.1:1/a"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(quinistry(&["tags", "127.0.0.1:1/a"]).stderr(Stdio::piped()));
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
@@ -73,14 +74,9 @@ fn an_archive_is_not_written_to_a_terminal() {
     if lacks(&[Need::Tool("script")]) {
         return;
     }
-    let program = crate::support::server::PROGRAM;
     for path in ["-", "/dev/tty", "/dev/stdout", "/proc/self/fd/1"] {
-        let shell = format!("{program} image save {path}; echo code $?");
-        let output = std::process::Command::new("script")
-            .args(["-qec", &shell, "/dev/null"])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let shell = format!("{PROGRAM} image save {path}; echo code $?");
+        let output = output(command("script").args(["-qec", &shell, "/dev/null"])).unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains("is a terminal") && said.contains("code 1"), "{path}: {said:.300}");
         assert!(said.len() < 1000, "{path}: {} bytes", said.len());

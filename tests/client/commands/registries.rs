@@ -1,22 +1,21 @@
 //! The client's subcommands: what people and scripts see of them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-mod support;
-
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
 use quinistry::oci::Digest;
-use support::client::{honest, image, with_tokens};
-use support::distribution::Distribution;
-use support::images::{Image, Packing, docker_archive};
-use support::scripted_registry::{Answer, ScriptedRegistry};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::client::{honest, image, with_tokens};
+use crate::support::distribution::Distribution;
+use crate::support::images::{Image, Packing, docker_archive};
+use crate::support::scripted_registry::{Answer, ScriptedRegistry};
+use crate::support::server::{PROGRAM, command, no_forks, output, spawn};
 
 fn quinistry(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quinistry"));
+    let mut command = command(PROGRAM);
     command.args(arguments).stdin(Stdio::null()).env("DOCKER_CONFIG", "/nonexistent");
     command
 }
@@ -27,7 +26,7 @@ fn stderr(output: &Output) -> String {
 
 /// The one line of a failure.
 fn failure(arguments: &[&str]) -> String {
-    let output = quinistry(arguments).output().unwrap();
+    let output = output(&mut quinistry(arguments)).unwrap();
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!((text.lines().count(), output.stdout.as_slice()), (1, b"".as_slice()), "{text}");
@@ -43,7 +42,7 @@ fn the_program_carries_an_image_from_a_docker_archive_to_a_registry_and_back() {
     fs::write(&archive, docker_archive(&plain, "x:y")).unwrap();
     let name = format!("{}/a:b", registry.host);
     let run = |arguments: &[&str]| {
-        let output = quinistry(arguments).output().unwrap();
+        let output = output(&mut quinistry(arguments)).unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         assert_eq!(stderr(&output), "", "nothing is drawn where there is no terminal");
         output.stdout
@@ -91,8 +90,7 @@ fn failures_are_one_line_and_leave_nothing() {
 
 #[test]
 fn a_closed_standard_output_is_no_panic() {
-    let mut child =
-        quinistry(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(quinistry(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()));
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(stderr(&output), "");
@@ -103,29 +101,27 @@ fn a_login_is_tried_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let registry = with_tokens();
     let login = |password: &str| {
-        let mut child = quinistry(&["login", &registry.host, "-u", "user", "--password-stdin"])
-            .env("DOCKER_CONFIG", folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(
+            quinistry(&["login", &registry.host, "-u", "user", "--password-stdin"])
+                .env("DOCKER_CONFIG", folder.path())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        );
         child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     };
     let refused = login("wrong\n");
     assert!(stderr(&refused).contains("refused the credentials"), "{}", stderr(&refused));
     assert!(!folder.path().join("config.json").exists());
-    let output = login("hunter2\n");
-    assert!(output.status.success(), "{}", stderr(&output));
-    let inspected = quinistry(&["inspect", "--raw", &format!("{}/a", registry.host)])
-        .env("DOCKER_CONFIG", folder.path())
-        .output()
-        .unwrap();
+    let accepted = login("hunter2\n");
+    assert!(accepted.status.success(), "{}", stderr(&accepted));
+    let mut inspect = quinistry(&["inspect", "--raw", &format!("{}/a", registry.host)]);
+    let inspected = output(inspect.env("DOCKER_CONFIG", folder.path())).unwrap();
     assert_eq!(inspected.stdout, image().manifest);
     let logout = || {
-        let output =
-            quinistry(&["logout", &registry.host]).env("DOCKER_CONFIG", folder.path()).output().unwrap();
+        let mut logout = quinistry(&["logout", &registry.host]);
+        let output = output(logout.env("DOCKER_CONFIG", folder.path())).unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -139,15 +135,19 @@ fn a_credential_helper_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     let helper = folder.path().join("docker-credential-scripted");
     let script = "#!/bin/sh\nread host; printf '{\"ServerURL\":\"%s\",\"Username\":\"user\",\"Secret\":\"hunter2\"}' \"$host\"\n";
-    fs::write(&helper, script).unwrap();
+    {
+        let _guard = no_forks();
+        fs::write(&helper, script).unwrap();
+    }
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(folder.path().join("config.json"), r#"{"credsStore":"scripted"}"#).unwrap();
     let registry = with_tokens();
-    let output = quinistry(&["inspect", "--raw", &format!("{}/a", registry.host)])
-        .env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()))
-        .env("DOCKER_CONFIG", folder.path())
-        .output()
-        .unwrap();
+    let output = output(
+        quinistry(&["inspect", "--raw", &format!("{}/a", registry.host)])
+            .env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()))
+            .env("DOCKER_CONFIG", folder.path()),
+    )
+    .unwrap();
     assert_eq!(output.stdout, image().manifest, "{}", stderr(&output));
 }
 
@@ -157,7 +157,7 @@ fn proxies_are_for_other_hosts_only() {
     let registry = ScriptedRegistry::start(|_| Answer::ok(r#"{"repositories":["direct"]}"#));
     let list = |host: &str| {
         let mut command = quinistry(&["list", "--plain-http", host]);
-        let output = command.env("http_proxy", format!("http://{}", proxy.host)).output().unwrap();
+        let output = output(command.env("http_proxy", format!("http://{}", proxy.host))).unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(list("registry.invalid"), "proxied\n");
@@ -180,13 +180,11 @@ fn an_interrupted_pull_leaves_nothing() {
         honest(&image(), request)
     });
     let path = folder.path().join("out.tar");
-    let mut child = quinistry(&["pull", &format!("{}/a", registry.host), path.to_str().unwrap()])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut pull = quinistry(&["pull", &format!("{}/a", registry.host), path.to_str().unwrap()]);
+    let mut child = spawn(pull.stderr(Stdio::null()));
     receiver.recv().unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file");
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -196,7 +194,7 @@ fn an_authority_of_ones_own_is_trusted_when_named() {
     let Some((registry, certificate)) = Distribution::start_tls() else { return };
     let Some((_other, stranger)) = Distribution::start_tls() else { return };
     let list = |host: &str, ca: &str| {
-        let output = quinistry(&["list", host, "--ca", ca]).output().unwrap();
+        let output = output(&mut quinistry(&["list", host, "--ca", ca])).unwrap();
         (output.status.success(), stderr(&output))
     };
     let (listed, error) = list(&registry.host, certificate.to_str().unwrap());
@@ -252,7 +250,7 @@ fn no_word_of_a_registry_reaches_the_terminal_with_its_escape_sequences() {
         &["copy", &good, &no],
     ];
     for arguments in commands {
-        let output = quinistry(arguments).output().unwrap();
+        let output = output(&mut quinistry(arguments)).unwrap();
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         let dangerous = |c: char| c != '\n' && quinistry::escape::is_dangerous(c);
         assert!(!text.is_empty() && !text.contains(dangerous), "{arguments:?}: {text:?}");
@@ -270,7 +268,7 @@ fn a_password_in_a_name_is_not_repeated() {
         &["image", "save", "--name", "user:hunter2@localhost:1/a", "/nonexistent/x"],
         &["probe", "http://user:hunter2@127.0.0.1:1/v2/?token=hunter2"],
     ] {
-        let output = quinistry(arguments).output().unwrap();
+        let output = output(&mut quinistry(arguments)).unwrap();
         let text = stderr(&output);
         assert!(!output.status.success() && !text.contains("hunter2"), "{arguments:?}: {text}");
     }
@@ -282,7 +280,7 @@ fn a_registry_is_asked_through_the_proxy_of_the_environment_unless_it_is_excepte
     let tags = |host: &str, except: &str| {
         let mut command = quinistry(&["tags", "--plain-http", &format!("{host}/a")]);
         command.env("HTTP_PROXY", format!("http://user:pass@{}", proxy.host)).env("NO_PROXY", except);
-        command.output().unwrap()
+        output(&mut command).unwrap()
     };
     assert_eq!(tags("registry.test:5000", "registry.test:5001").stdout, b"b\n");
     let request = &proxy.requests()[0];

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use super::{bad, quinistry, run, stderr};
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::server::{PROGRAM, SERVE, Server, command, output};
 use crate::support::skip::{Need, lacks};
 
 #[test]
@@ -19,7 +19,7 @@ fn a_configuration_file_is_answered_with_what_to_do() {
 #[test]
 fn a_variable_of_distribution_keeps_it_from_starting() {
     for arguments in [&SERVE[..], &["--listen", "127.0.0.1:0"]] {
-        let output = quinistry(arguments).env("REGISTRY_HTTP_TLS_CERTIFICATE", "/tls.crt").output().unwrap();
+        let output = output(quinistry(arguments).env("REGISTRY_HTTP_TLS_CERTIFICATE", "/tls.crt")).unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("REGISTRY_HTTP_TLS_CERTIFICATE is set"), "{}", stderr(&output));
         assert_eq!(stderr(&output).lines().count(), 1);
@@ -55,12 +55,9 @@ fn a_folder_of_another_user_is_answered_with_the_command_that_mends_it() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     chown(folder.path(), Some(0), Some(0)).unwrap();
     let path = folder.path().to_str().unwrap();
-    let output = command("setpriv")
-        .args(["--reuid", "65532", "--regid", "65532", "--clear-groups", PROGRAM])
-        .args(SERVE)
-        .args(["--storage", path])
-        .output()
-        .unwrap();
+    let mut other_user = command("setpriv");
+    other_user.args(["--reuid", "65532", "--regid", "65532", "--clear-groups", PROGRAM]);
+    let output = output(other_user.args(SERVE).args(["--storage", path])).unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains(&format!("`chown 65532:65532 {path}`")), "{}", stderr(&output));
 }

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::quinistry;
+use crate::support::server::spawn;
 
 #[test]
 fn an_interrupted_watch_has_done_what_it_was_asked_for() {
@@ -20,7 +21,7 @@ fn an_interrupted_watch_has_done_what_it_was_asked_for() {
     std::fs::write(&path, text).unwrap();
     for signal in [Signal::INT, Signal::TERM] {
         let arguments = ["status", "-w", "--kubeconfig", path.to_str().unwrap()];
-        let mut child = quinistry(&arguments).spawn().unwrap();
+        let mut child = spawn(&mut quinistry(&arguments));
         // Signals are listened to before the first connection is made.
         let _connection = server.accept().unwrap();
         kill_process(Pid::from_child(&child), signal).unwrap();

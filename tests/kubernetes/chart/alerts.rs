@@ -9,7 +9,7 @@ use quinistry::operator::{Operator, Settings, router};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use crate::helm::{EVERYTHING, Helm, only, root};
+use crate::chart::helm::{EVERYTHING, Helm, only, root};
 
 /// What all names begin with.
 const PREFIX: &str = "quinistry_operator_";

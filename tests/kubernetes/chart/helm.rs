@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::skip;
+use crate::support::skip;
 
 /// The version of helm that `.ci/tools` builds.
 pub const VERSION: &str = "4.3.1";

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::helm::{EVERYTHING, Helm, only, parse_file};
+use crate::chart::helm::{EVERYTHING, Helm, only, parse_file};
 
 /// Kinds that belong to no namespace.
 const CLUSTER_WIDE: &[&str] = &[
@@ -38,7 +38,7 @@ fn the_oldest_kubernetes_is_the_same_everywhere() {
     };
     assert_eq!(matrix.iter().filter_map(version).min(), Some((major, minor)), "the oldest that is tested");
     let documents = ["README.md", "docs/kubernetes.md", "docs/security.md"]
-        .map(|path| std::fs::read_to_string(crate::helm::root().join(path)).unwrap());
+        .map(|path| std::fs::read_to_string(crate::chart::helm::root().join(path)).unwrap());
     let phrase = format!("Kubernetes {major}.{minor} or newer");
     assert!(documents.iter().any(|text| text.contains(&phrase)), "no document says \"{phrase}\"");
     for text in documents {
@@ -54,9 +54,9 @@ fn annotations_for_artifact_hub_tell_the_truth() {
     let annotation = |name: &str| chart["annotations"][format!("artifacthub.io/{name}")].as_str().unwrap();
     assert_eq!(annotation("license"), env!("CARGO_PKG_LICENSE"));
     assert_eq!(annotation("operator"), "true");
-    let links = &crate::helm::parse(annotation("links"))[0];
+    let links = &crate::chart::helm::parse(annotation("links"))[0];
     assert_eq!(links[0]["url"], env!("CARGO_PKG_REPOSITORY"));
-    let named = &crate::helm::parse(annotation("crds"))[0];
+    let named = &crate::chart::helm::parse(annotation("crds"))[0];
     let crd = parse_file("crds/quinistries.quinistry.dev.yaml");
     assert_eq!(named.as_array().unwrap().len(), 1);
     assert_eq!(named[0]["name"], crd["metadata"]["name"]);
@@ -67,7 +67,8 @@ fn annotations_for_artifact_hub_tell_the_truth() {
 #[test]
 fn images_for_artifact_hub_are_those_of_the_values() {
     let chart = parse_file("charts/quinistry/Chart.yaml");
-    let images = &crate::helm::parse(chart["annotations"]["artifacthub.io/images"].as_str().unwrap())[0];
+    let images =
+        &crate::chart::helm::parse(chart["annotations"]["artifacthub.io/images"].as_str().unwrap())[0];
     let values = parse_file("charts/quinistry/values.yaml");
     let repository = values["image"]["repository"].as_str().unwrap();
     let image = format!("{repository}:{}", env!("CARGO_PKG_VERSION"));
@@ -89,7 +90,8 @@ fn the_example_for_artifact_hub_is_a_valid_resource() {
 #[test]
 fn changes_for_artifact_hub_have_known_kinds() {
     let chart = parse_file("charts/quinistry/Chart.yaml");
-    let changes = &crate::helm::parse(chart["annotations"]["artifacthub.io/changes"].as_str().unwrap())[0];
+    let changes =
+        &crate::chart::helm::parse(chart["annotations"]["artifacthub.io/changes"].as_str().unwrap())[0];
     for change in changes.as_array().unwrap() {
         let kind = change["kind"].as_str().unwrap();
         // The list of Artifact Hub's documentation.
@@ -104,7 +106,7 @@ fn the_icon_is_a_file_of_this_repository() {
     let chart = parse_file("charts/quinistry/Chart.yaml");
     let url = chart["icon"].as_str().unwrap();
     let path = url.strip_prefix("https://raw.githubusercontent.com/quinistry/quinistry/main/").unwrap();
-    let icon = std::fs::read_to_string(crate::helm::root().join(path)).unwrap();
+    let icon = std::fs::read_to_string(crate::chart::helm::root().join(path)).unwrap();
     assert!(icon.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""), "{path}");
 }
 
@@ -158,7 +160,7 @@ fn names_are_short_enough_and_say_whose_they_are() {
     let Some(helm) = Helm::find() else { return };
     let name = |release: &str, set: &str| {
         let rendered = helm.text(&["template", release, "charts/quinistry", "--set", set]);
-        let objects = crate::helm::parse(&rendered);
+        let objects = crate::chart::helm::parse(&rendered);
         let [deployment, pod] =
             ["Deployment", "Pod"].map(|kind| only(&objects, kind)["metadata"]["name"].clone());
         let (deployment, pod) = (deployment.as_str().unwrap().to_owned(), pod.as_str().unwrap());

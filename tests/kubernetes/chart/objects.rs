@@ -9,7 +9,7 @@ use quinistry::cli::Cli;
 use quinistry::layout::Layout;
 use serde_json::{Value, json};
 
-use crate::helm::{EVERYTHING, Helm, of_kind, only, parse_file, root};
+use crate::chart::helm::{EVERYTHING, Helm, of_kind, only, parse_file, root};
 
 fn operator(objects: &[Value]) -> &Value {
     let containers = &only(objects, "Deployment")["spec"]["template"]["spec"]["containers"];

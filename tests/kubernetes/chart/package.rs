@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 use tar::{Archive, EntryType};
 use tempfile::TempDir;
 
-use crate::helm::{Helm, root};
+use crate::chart::helm::{Helm, root};
 
 #[test]
 fn a_package_holds_the_definition_itself() {

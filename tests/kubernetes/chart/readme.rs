@@ -8,7 +8,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::helm::{VERSION, chart, parse, parse_file};
+use crate::chart::helm::{VERSION, chart, parse, parse_file};
 
 /// A documented value of `values.yaml`.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::helm::{EVERYTHING, Helm, root};
+use crate::chart::helm::{EVERYTHING, Helm, root};
 
 /// What stands in place of the version, so that a release changes no golden file.
 const VERSION: &str = "VERSION";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helm::{EVERYTHING, Helm, of_kind};
+use crate::chart::helm::{EVERYTHING, Helm, of_kind};
 
 /// What a pod does that `restricted` forbids.
 fn violations(pod: &Value) -> Vec<String> {

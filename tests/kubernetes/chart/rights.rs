@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::helm::{Helm, chart, of_kind, only};
+use crate::chart::helm::{Helm, chart, of_kind, only};
 
 /// Where resources live.
 const NAMESPACED: &[&str] = &[
@@ -119,7 +119,7 @@ fn two_releases_of_one_name_share_no_cluster_wide_role() {
         let set = format!("watchNamespace={namespace}");
         let objects =
             helm.text(&["template", "shelf", "charts/quinistry", "--namespace", namespace, "--set", &set]);
-        let objects = crate::helm::parse(&objects);
+        let objects = crate::chart::helm::parse(&objects);
         of_kind(&objects, "ClusterRole").iter().map(|role| role["metadata"]["name"].to_string()).collect()
     };
     let (one, other) = (names("library"), names("archive"));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::helm::{EVERYTHING, Helm, chart, parse_file, template};
+use crate::chart::helm::{EVERYTHING, Helm, chart, parse_file, template};
 
 #[test]
 fn lint_has_nothing_to_say() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use quinistry::operator::{OperatorError, Settings};
 use serde_json::json;
 
-use crate::api::{Api, until};
-use crate::running::{Running, a_while};
+use crate::operator::api::{Api, until};
+use crate::operator::running::{Running, a_while};
 
 /// An operator that stands for election.
 fn stand(config: &kube::Config) -> Running {

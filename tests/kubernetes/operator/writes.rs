@@ -3,8 +3,8 @@
 use quinistry::operator::Settings;
 use serde_json::json;
 
-use crate::api::{Api, RESOURCE, until};
-use crate::running::{Running, a_while};
+use crate::operator::api::{Api, RESOURCE, until};
+use crate::operator::running::{Running, a_while};
 
 /// Runs an operator until `done`, and for a while longer, so that what it should not do would show.
 async fn operate(api: &Api, done: impl Fn(&Api) -> bool) {

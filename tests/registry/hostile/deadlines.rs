@@ -8,10 +8,10 @@ use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Memory, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::hostile::survives;
 use crate::support::http::{Connection, request};
 use crate::support::in_process::{InProcess, QUINE};
 use crate::support::server::{PROGRAM, SERVE, Server, command};
-use crate::survives;
 
 const SHORT: Duration = Duration::from_millis(300);
 

@@ -1,8 +1,8 @@
 //! Rows 13–22: digests and tags.
 
+use crate::hostile::survives;
 use crate::support::http::request;
 use crate::support::server::Server;
-use crate::survives;
 
 const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

@@ -1,8 +1,8 @@
 //! Rows 63, 64 and 71: bytes that are no request, or two at once, or none of HTTP/1.1's.
 
+use crate::hostile::{each, survives};
 use crate::support::http::{Peer, request};
 use crate::support::server::Server;
-use crate::{each, survives};
 
 /// What a server says to `bytes`, until it ends the connection.
 fn last_words(peer: Peer, bytes: &[u8]) -> Vec<u8> {

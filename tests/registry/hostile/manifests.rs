@@ -1,9 +1,9 @@
 //! Rows 23–41: manifests that are pushed. All are refused before anyone looks into them, and none is taken in
 //! without a bound.
 
+use crate::hostile::survives;
 use crate::support::http::{Answer, Connection, Peer, request};
 use crate::support::server::{PROGRAM, SERVE, Server, command};
-use crate::survives;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 

@@ -1,7 +1,7 @@
 //! Rows 1–12: paths and repository names.
 
+use crate::hostile::{survives, survives_read_only};
 use crate::support::http::{Answer, Peer};
-use crate::{survives, survives_read_only};
 
 fn manifest_in(peer: Peer, name: &str) -> Answer {
     peer.get(&format!("/v2/{name}/manifests/latest"))

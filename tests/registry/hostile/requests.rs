@@ -1,8 +1,8 @@
 //! Rows 65–70, 72 and 73: well-formed requests that mean harm.
 
+use crate::hostile::{Victim, each, outlives, survives};
 use crate::support::http::{Answer, request};
 use crate::support::server::{PROGRAM, Server, command};
-use crate::{Victim, each, outlives, survives};
 
 #[test]
 fn row_65_a_thousand_ranges_get_the_whole_once() {
@@ -156,7 +156,7 @@ fn row_72_nothing_hostile_reaches_the_log() {
     }
 }
 
-/// The word on the command line, beside which `tests/push` looks closer.
+/// The word on the command line, beside which `push` looks closer.
 #[test]
 fn row_73_where_deletes_are_switched_off_they_are_for_tags_too() {
     let victim = Victim::with_storage(&mut command(PROGRAM), &["--no-delete"]);

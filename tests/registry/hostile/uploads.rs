@@ -3,10 +3,10 @@
 use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Store};
 
+use crate::hostile::survives_read_only;
 use crate::support::http::request;
 use crate::support::in_process::InProcess;
 use crate::support::server::{PROGRAM, SERVE, Server, command};
-use crate::survives_read_only;
 
 const UPLOADS: &str = "/v2/quinistry/blobs/uploads/";
 

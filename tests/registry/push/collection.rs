@@ -7,7 +7,7 @@ use quinistry::registry::RegistryOptions;
 use quinistry::store::{Access, Collection, Filesystem, OpenError, Store};
 use serde_json::json;
 
-use crate::registry::{INDEX, MANIFEST, Registry, on_each, store_in, store_once_free};
+use crate::push::registry::{INDEX, MANIFEST, Registry, on_each, store_in, store_once_free};
 
 fn collection(untagged: bool) -> Collection {
     Collection { grace: Duration::ZERO, untagged, dry_run: false }

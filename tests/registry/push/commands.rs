@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use quinistry::oci::Digest;
 use serde_json::json;
 
-use crate::registry::{INDEX, MANIFEST, Registry, Repository};
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::push::registry::{INDEX, MANIFEST, Registry, Repository};
+use crate::support::server::{PROGRAM, SERVE, Server, command, output};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command: Command = command(PROGRAM);
-    command.args(arguments).env("DOCKER_CONFIG", "/nonexistent").output().unwrap()
+    output(command.args(arguments).env("DOCKER_CONFIG", "/nonexistent")).unwrap()
 }
 
 #[track_caller]

@@ -9,7 +9,7 @@ use quinistry::registry::RegistryOptions;
 use quinistry::store::{Memory, Store};
 
 use self::content::{Content, Pushed, kinds, sparse};
-use crate::registry::{INDEX, MANIFEST, Registry, Repository, on_each};
+use crate::push::registry::{INDEX, MANIFEST, Registry, Repository, on_each};
 use crate::support::http::{Answer, request};
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];

@@ -4,7 +4,7 @@ use quinistry::oci::Digest;
 use quinistry::registry::RegistryOptions;
 use quinistry::store::{Access, Filesystem, Memory, Store};
 
-use crate::registry::{MANIFEST, Registry, on_each, sha512};
+use crate::push::registry::{MANIFEST, Registry, on_each, sha512};
 
 #[test]
 fn a_tag_goes_alone_and_a_digest_takes_its_tags_along() {

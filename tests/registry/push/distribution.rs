@@ -7,7 +7,7 @@ use quinistry::registry::RegistryOptions;
 use quinistry::store::{Access, Filesystem, Store};
 use serde_json::{Value, json};
 
-use crate::registry::{INDEX, MANIFEST, Registry, Repository, sha512};
+use crate::push::registry::{INDEX, MANIFEST, Registry, Repository, sha512};
 use crate::support::distribution::{Distribution, Version};
 use crate::support::http::Peer;
 

@@ -15,7 +15,7 @@ use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Store};
 use serde_json::{Value, json};
 
-use crate::registry::{INDEX, MANIFEST, Repository, sha512};
+use crate::push::registry::{INDEX, MANIFEST, Repository, sha512};
 use crate::support::http::Peer;
 use crate::support::in_process::InProcess;
 use crate::support::server::spawn;
@@ -32,7 +32,9 @@ impl Child {
     /// With a failpoint, or without.
     pub(crate) fn start(folder: &Path, failpoint: Option<&str>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "durability::serves_if_it_is_told_to", "--nocapture"]).env(FOLDER, folder);
+        command
+            .args(["--exact", "push::durability::serves_if_it_is_told_to", "--nocapture"])
+            .env(FOLDER, folder);
         command.env("QUINISTRY_FAILPOINT", failpoint.unwrap_or("none"));
         let mut process = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()));
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();

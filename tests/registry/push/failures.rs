@@ -2,8 +2,8 @@
 
 use quinistry::oci::Digest;
 
-use crate::durability::Child;
-use crate::registry::Repository;
+use crate::push::durability::Child;
+use crate::push::registry::Repository;
 
 /// Of errno.
 const EIO: i32 = 5;
@@ -155,7 +155,7 @@ fn what_was_refused_halfway_does_not_come_back_at_the_next_start() {
 }
 
 fn put(repository: &Repository, tag: &str, bytes: &[u8]) -> u16 {
-    repository.put_manifest(tag, crate::registry::MANIFEST, bytes).status
+    repository.put_manifest(tag, crate::push::registry::MANIFEST, bytes).status
 }
 
 /// What is left of writes that were not finished.

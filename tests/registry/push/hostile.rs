@@ -1,5 +1,5 @@
 //! Hostile requests to a registry with storage: the rows of `docs/hostile-inputs.md` for which something is stored, each
-//! under its number. `tests/hostile` has the rows for which nothing is stored.
+//! under its number. The area's `hostile` has the rows for which nothing is stored.
 
 mod manifests;
 mod names;
@@ -8,7 +8,7 @@ mod uploads;
 
 use serde_json::{Value, json};
 
-use crate::registry::{MANIFEST, Repository, on_each};
+use crate::push::registry::{MANIFEST, Repository, on_each};
 
 const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use quinistry::oci::Digest;
 use serde_json::json;
 
-use crate::registry::{INDEX, MANIFEST, Registry, on_each, sha512};
+use crate::push::registry::{INDEX, MANIFEST, Registry, on_each, sha512};
 
 #[test]
 fn a_manifest_is_what_was_pushed_by_tag_and_by_digest() {

@@ -2,7 +2,7 @@
 //! the trace the disk is rebuilt as it may be left at each moment, a store is opened on it, and what clients
 //! were told holds.
 //!
-//! Takes minutes, and needs `strace`: `cargo test --test push -- --ignored power`.
+//! Takes minutes, and needs `strace`: `cargo test --test registry -- --ignored power`.
 
 mod disk;
 mod trace;
@@ -20,8 +20,8 @@ use rustix::process::Signal;
 
 use self::disk::Disk;
 use self::trace::{CALLS, Event, Moment};
-use crate::durability::{Acknowledged, Log, look, work};
-use crate::registry::{Registry, Repository, store_in};
+use crate::push::durability::{Acknowledged, Log, look, work};
+use crate::push::registry::{Registry, Repository, store_in};
 use crate::support::server::{PROGRAM, SERVE, Server, command, run};
 use crate::support::skip::{Need, lacks};
 
@@ -128,7 +128,7 @@ fn check(disk: &mut Disk, events: &[Event], told: &[Told], chance: &mut Chance) 
 }
 
 #[test]
-#[ignore = "takes minutes; cargo test --test push -- --ignored power"]
+#[ignore = "takes minutes; cargo test --test registry -- --ignored power"]
 fn nothing_acknowledged_is_lost_to_a_power_failure_at_any_moment() {
     if lacks(&[Need::Tool("strace")]) {
         return;

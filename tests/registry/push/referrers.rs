@@ -3,7 +3,7 @@
 use quinistry::oci::Digest;
 use serde_json::{Value, json};
 
-use crate::registry::{INDEX, MANIFEST, Repository, on_each};
+use crate::push::registry::{INDEX, MANIFEST, Repository, on_each};
 
 /// Pushes an artifact about a subject, and gives its digest.
 pub(crate) fn about(repository: &Repository, subject: &Digest, artifact_type: &str, note: &str) -> Digest {

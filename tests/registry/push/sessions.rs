@@ -7,7 +7,7 @@ use std::time::Duration;
 use quinistry::oci::{Digest, RepositoryName};
 use quinistry::store::{Session, Store, StoreError};
 
-use crate::registry::{Registry, store_in};
+use crate::push::registry::{Registry, store_in};
 
 #[test]
 fn a_session_from_before_that_one_client_ends_is_not_found_again_by_another() {

@@ -2,7 +2,7 @@
 
 use quinistry::oci::{Algorithm, Digest, Hasher};
 
-use crate::registry::{Registry, Repository, on_each, sha512};
+use crate::push::registry::{Registry, Repository, on_each, sha512};
 use crate::support::http::request;
 use crate::support::server::{PROGRAM, SERVE, Server, command};
 

@@ -2,7 +2,7 @@
 
 use crate::support::http::request;
 use crate::support::in_process::QUINE;
-use crate::{blob, layer_digest, manifest, registry};
+use crate::wire::{blob, layer_digest, manifest, registry};
 
 #[test]
 fn a_connection_outlives_every_kind_of_answer() {

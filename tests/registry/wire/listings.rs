@@ -1,6 +1,6 @@
 //! Tags, repositories and referrers.
 
-use crate::{assert_shows, layer_digest, manifest_digest, registry};
+use crate::wire::{assert_shows, layer_digest, manifest_digest, registry};
 
 fn shows_tags(query: &str, tags: &str, link: Option<&str>) {
     let body = format!(r#"{{"name":"quinistry","tags":[{tags}]}}"#);

@@ -2,10 +2,8 @@
 
 use quinistry::quine::VERSION;
 
-use crate::{
-    assert_shows, blob, config_digest, layer_digest, manifest, manifest_digest, registry,
-    support::http::Answer,
-};
+use crate::support::http::Answer;
+use crate::wire::{assert_shows, blob, config_digest, layer_digest, manifest, manifest_digest, registry};
 
 const MANIFEST: &str = "
     200

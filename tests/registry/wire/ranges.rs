@@ -2,7 +2,7 @@
 
 use crate::support::http::Answer;
 use crate::support::in_process::QUINE;
-use crate::{assert_shows, blob, config_digest, layer_digest, manifest, registry};
+use crate::wire::{assert_shows, blob, config_digest, layer_digest, manifest, registry};
 
 fn range(spec: &str) -> Answer {
     registry().ask("GET", &blob(&config_digest()), &[("Range", spec)], b"")

@@ -6,7 +6,7 @@ use quinistry::registry::{State, router};
 use tower::ServiceExt as _;
 
 use crate::support::in_process::QUINE;
-use crate::{assert_shows, blob, config_digest, layer_digest, manifest, manifest_digest, registry};
+use crate::wire::{assert_shows, blob, config_digest, layer_digest, manifest, manifest_digest, registry};
 
 /// The expected answer with `code` and `message`.
 fn error(status: u16, code: &str, message: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quinistry::oci::{Algorithm, Digest};
 use serde_json::{Value, json};
 
-use crate::registry::{INDEX, MANIFEST};
+use crate::push::registry::{INDEX, MANIFEST};
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";

@@ -7,8 +7,8 @@ use quinistry::store::Collection;
 use serde_json::{Value, json};
 
 use super::{EMPTY, changed, refuses, refuses_manifests, text};
-use crate::referrers::{about, list};
-use crate::registry::{INDEX, MANIFEST, on_each};
+use crate::push::referrers::{about, list};
+use crate::push::registry::{INDEX, MANIFEST, on_each};
 
 #[test]
 fn row_23_four_mebibytes_are_a_manifest_and_one_byte_more_is_none() {

@@ -4,7 +4,7 @@ use quinistry::oci::Digest;
 use serde_json::json;
 
 use super::{EMPTY, refuses};
-use crate::registry::{MANIFEST, on_each, sha512};
+use crate::push::registry::{MANIFEST, on_each, sha512};
 
 #[test]
 fn rows_01_to_12_what_is_no_name_makes_no_repository() {

@@ -7,7 +7,7 @@ use quinistry::registry::RegistryOptions;
 use quinistry::store::{Memory, Store};
 
 use super::EMPTY;
-use crate::registry::{Registry, on_each};
+use crate::push::registry::{Registry, on_each};
 
 #[test]
 fn row_61_a_body_that_does_not_come_is_cut_off() {

@@ -8,7 +8,7 @@ use quinistry::store::{Memory, Store};
 use serde_json::json;
 
 use super::EMPTY;
-use crate::registry::{MANIFEST, Registry, on_each};
+use crate::push::registry::{MANIFEST, Registry, on_each};
 use crate::support::http::request;
 
 #[test]
