@@ -1,5 +1,5 @@
-//! The chain on one machine, driven as a person drives it: `quinistry bootstrap`, its output, its exit code, and
-//! what it leaves behind, which must be nothing.
+//! The chain on one machine, driven as a person drives it: `quinistry bootstrap`, its output, its exit code,
+//! and what it leaves behind, which must be nothing.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -117,7 +117,7 @@ fn send(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// Whether a process is there and is no zombie.
+/// Returns true if a process exists and is not a zombie.
 fn runs(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -247,7 +247,8 @@ fn ports_past_the_last_one_are_refused_before_anything_runs() {
     assert!(stderr.contains("65536") && stderr.contains("65535"), "{stderr}");
 }
 
-/// Runs with a temporary folder that is a file system mounted with `options`; `None` where that cannot be had.
+/// Runs with a temporary folder that is a file system mounted with `options`; `None` where that cannot be
+/// had.
 fn on_file_system(options: &str) -> Option<Finished> {
     let bootstrap = Bootstrap::new(&["--base-port", "0"]);
     let script = r#"mount -t tmpfs -o "$1" quinistry "$TMPDIR" || exit 99; shift; "$@"; code=$?; ls -A "$TMPDIR" >&3; exit $code"#;

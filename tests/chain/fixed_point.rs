@@ -1,4 +1,4 @@
-//! The fixed point: whoever runs the image, wherever and however, serves the image.
+//! The fixed point: a program that runs from the image serves the image, wherever and however it is started.
 
 mod circumstances;
 mod containers;

@@ -1,5 +1,5 @@
-//! The image and its generations on one machine: image files, the stub, the fixed point, `quinistry bootstrap`
-//! and `quinistry probe`.
+//! The image and its generations on one machine: image files, the stub, the fixed point,
+//! `quinistry bootstrap` and `quinistry probe`.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,4 +1,4 @@
-//! The client against distribution's registry, which is somebody else's opinion.
+//! The client against distribution's registry, an implementation that is independent of this one.
 
 use std::sync::Arc;
 

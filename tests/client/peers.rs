@@ -1,4 +1,5 @@
-//! The client towards pods of its own cluster, whose content nobody vouches for: it asks once, and is led nowhere.
+//! The client towards pods of its own cluster, which are not trusted: it sends one request, and follows
+//! neither redirects nor challenges.
 
 use quinistry::client::{Client, ClientError, ClientOptions, Selection, VerifyReport};
 

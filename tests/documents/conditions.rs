@@ -1,5 +1,5 @@
-//! `docs/conditions.md`: one row for each reason, and one for each reason of an Event. (`tests/kubernetes/chart` compares the
-//! conditions with the metrics.)
+//! `docs/conditions.md`: one row for each reason, and one for each reason of an Event.
+//! (`tests/kubernetes/chart` compares the conditions with the metrics.)
 
 use crate::page::{code, read, table, yaml};
 

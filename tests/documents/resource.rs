@@ -8,7 +8,8 @@ use crate::page::{code, read, table, yaml};
 
 const PAGE: &str = "docs/resource.md";
 
-/// Adds the fields below `schema` that have no fields of their own, by path. `[]` stands for the items of a list.
+/// Adds the fields below `schema` that have no fields of their own, by path. `[]` stands for the items of a
+/// list.
 fn leaves(path: &str, schema: &Value, all: &mut BTreeMap<String, Value>) {
     let properties = schema["properties"].as_object();
     if let Some(properties) = properties.filter(|_| path != "conditions[]") {

@@ -1,8 +1,9 @@
 //! A machine for one test: network, mounts and processes of its own, and a folder for its files.
 //!
-//! So `localhost:8080` belongs to the test alone, and whatever a daemon leaves behind (shims, containers, mounts,
-//! bridges, firewall rules, sockets in `/run`) goes with the machine. Its first process reads from a pipe that the
-//! test holds: when the test ends, be it by a panic or by SIGKILL, that process ends, and the kernel ends the rest.
+//! So `localhost:8080` belongs to the test alone, and whatever a daemon leaves behind (shims, containers,
+//! mounts, bridges, firewall rules, sockets in `/run`) goes with the machine. Its first process reads from a
+//! pipe that the test holds: when the test ends, be it by a panic or by SIGKILL, that process ends, and the
+//! kernel ends the rest.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,10 +17,12 @@ use tempfile::TempDir;
 
 use super::program::QUINISTRY;
 
-/// How long a daemon may take for anything. Far more than it needs: the machine that runs the tests may be busy.
+/// Longest wait for a daemon. Far longer than a daemon needs, since the machine that runs the tests may be
+/// busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What the first process does: nothing of the real machine's `/run` is seen, and nothing put there survives.
+/// Script of the first process. A `/run` of its own hides that of the real machine, and goes with the
+/// namespace.
 const INIT: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec cat";
 
 /// See the module.
@@ -125,7 +128,7 @@ impl Machine {
         }
     }
 
-    /// What the daemons said, for a test that failed.
+    /// Prints the logs of the daemons, for a test that failed.
     fn print_logs(&self) {
         for entry in fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -152,8 +155,8 @@ impl Drop for Machine {
     }
 }
 
-/// Control groups are the one thing that outlives the machine: engines were told to put theirs in one of its name,
-/// which lies at the top of the one hierarchy (version 2) or of each of them (version 1).
+/// Control groups are the one thing that outlives the machine: engines were told to put theirs in one of its
+/// name, which lies at the top of the one hierarchy (version 2) or of each of them (version 1).
 fn remove_cgroups(top: &Path, name: &str) {
     let hierarchies = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([top.to_owned()]) {

@@ -1,4 +1,5 @@
-//! The resource's definition: the file in `crds/` is what the program prints, and the rules in it tell good from bad.
+//! The resource's definition: the file in `crds/` is what the program prints, and the rules in it tell good
+//! from bad.
 
 use kube::core::cel::{RootContext, Validator};
 use quinistry::crd::{DEFINITION, Quinistry, definition};

@@ -1,4 +1,5 @@
-//! The observer of the stories on a real cluster must be able to find fault: each part of the chain rule, broken by hand.
+//! The observer of the stories on a real cluster must be able to find fault: each part of the chain rule,
+//! broken by hand.
 
 #[path = "../../e2e/stories/support/chain_rule.rs"]
 #[allow(unreachable_pub, reason = "the same file is a module of another program")]
@@ -133,7 +134,7 @@ fn a_generation_that_is_made_too_early() {
     let mut half = Tale::begin();
     half.set(1, "old").pod(1, "a", "old", true).pod(1, "b", "old", false);
     half.clone().set(2, "old").breaks_it("generation 1 was never whole");
-    // A node that is not ready holds nobody up; none at all is not enough.
+    // A node that is not ready delays no generation; without any node no generation is whole.
     half.clone().node("b", false).set(2, "old").keeps_the_rule();
     let mut alone = half.clone();
     alone.push(What::NodeGone("b".into()));

@@ -137,7 +137,8 @@ fn the_pieces_of_a_dry_run_are_the_executable() {
     assert_eq!(decode(stub), b"\x7fELF stub");
 }
 
-/// The chart's operator is the same, but for names, for where its image comes from, and for the nodes it may run on.
+/// The chart's operator is the same, but for names, for where its image comes from, and for the nodes it may
+/// run on.
 #[test]
 fn the_operators_deployment_is_that_of_the_chart() {
     let golden = |path: &str| {

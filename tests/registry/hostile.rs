@@ -1,14 +1,14 @@
-//! Hostile requests: the rows of `docs/hostile-inputs.md` that touch a registry without storage, each under its number,
-//! and those that need nothing stored, of a registry with storage as well. `push` has the rows that store
-//! something.
+//! Hostile requests: the rows of `docs/hostile-inputs.md` that touch a registry without storage, each under
+//! its number, and those that need nothing stored, of a registry with storage as well. `push` has the rows
+//! that store something.
 //!
-//! Whatever is sent, the answer is an error of the specification (or, where the bytes are no HTTP request, hyper's
-//! own bare 400), the program goes on serving, does not panic, and leaves no file behind. Deadlines are tested in
-//! process, with limits that a test can wait for; everything else against the real program.
+//! Whatever is sent, the answer is an error of the specification (or, where the bytes are no HTTP request,
+//! hyper's own bare 400), the program goes on serving, does not panic, and leaves no file behind. Deadlines
+//! are tested in process, with limits that a test can wait for; everything else against the real program.
 //!
 //! | rows | only in `push`, or nowhere, because here they |
 //! |---|---|
-//! | 25, 33–35 | speak of a manifest's descriptors, and no manifest is read where nobody can push; row 23 bounds the body |
+//! | 25, 33–35 | need a manifest that is read, and no client can push one here; row 23 bounds the body |
 //! | 37, 39 | need something stored by a client |
 //! | 47, 48, 54–57 | race or exhaust upload sessions or the disk |
 //! | 74–81 | speak of users and rights; everything is public |
@@ -39,7 +39,7 @@ struct Victim {
 }
 
 impl Victim {
-    /// Nobody can write to it.
+    /// Starts a registry without storage, to which no client can write.
     fn read_only(command: &mut Command) -> Self {
         let server = Server::launch(command.args(SERVE));
         let blob = format!("/v2/quinistry/blobs/{}", server.config);
@@ -47,7 +47,7 @@ impl Victim {
         Self { server, name: "quinistry", blob, content }
     }
 
-    /// It takes what is pushed.
+    /// Starts a registry with storage, and pushes a blob.
     fn with_storage(command: &mut Command, flags: &[&str]) -> Self {
         let server = Server::launch(command.args(SERVE).args(["--storage", "storage"]).args(flags));
         let content = b"content ".repeat(100);
@@ -66,12 +66,12 @@ fn each(attack: impl Fn(&Victim)) {
     }
 }
 
-/// The same for attacks that need nothing to be there.
+/// Runs an attack on the real program of each kind. The attack needs no content.
 fn survives(attack: impl Fn(Peer)) {
     each(|victim| attack(victim.server.peer));
 }
 
-/// The same for what is refused only since nobody can write.
+/// Runs an attack on a registry without storage: on requests that a registry with storage accepts.
 fn survives_read_only(attack: impl Fn(Peer)) {
     outlives(&Victim::read_only(&mut command(PROGRAM)), |victim| attack(victim.server.peer));
 }

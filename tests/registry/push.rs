@@ -1,4 +1,5 @@
-//! Pushing, discovering and deleting, through a socket, on memory and on a filesystem; and what is left after a crash.
+//! Pushing, discovering and deleting, through a socket, on memory and on a filesystem; and what is left after
+//! a crash.
 
 mod collection;
 mod commands;

@@ -43,8 +43,8 @@ fn manifest(reference: &str) -> String {
 }
 
 /// An answer as text: status, headers in alphabetical order, body. What differs from build to build, digests,
-/// lengths and contents of the image, is named instead of shown. What is the same in every answer is checked here
-/// and left out.
+/// lengths and contents of the image, is named instead of shown. What is the same in every answer is checked
+/// here and left out.
 fn shown(answer: &Answer) -> String {
     assert_eq!(answer.header("docker-distribution-api-version"), Some("registry/2.0"));
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));

@@ -289,7 +289,7 @@ fn a_user_without_rights_installs_below_the_home_folder() {
     }
     let mut install = machine.install_with(&script);
     if rustix::process::geteuid().is_root() {
-        // `nobody`, who may not write to /usr/local/bin.
+        // An account that may not write to /usr/local/bin.
         install.uid(65534).gid(65534).current_dir("/");
     }
     good(install.env_remove("PREFIX"));

@@ -32,7 +32,7 @@ pub(crate) fn script(name: &str, arguments: &[&str]) -> Command {
     script
 }
 
-/// What a script printed.
+/// Exit code and output of a script.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,

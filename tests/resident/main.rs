@@ -33,8 +33,8 @@ const BOUND: u64 = POD_LIMIT - POD_LIMIT / 8;
 /// Highest resident memory of a registry with storage, in KiB.
 const STORAGE_BOUND: u64 = 384 * 1024;
 
-/// Resident memory of the released program at rest, in KiB. A debug program has more, which no pod has, so bounds are
-/// compared with what an attack adds to this.
+/// Resident memory of the released program at rest, in KiB. A debug program has more, which no pod has, so
+/// bounds are compared with what an attack adds to this.
 const AT_REST: u64 = 12 * 1024;
 
 /// Connections of one attack: of 4,096 places a few are left to honest clients.

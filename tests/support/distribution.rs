@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::skip::missing;
 
-/// Which of its versions.
+/// A version of distribution's registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// 2.8, which Debian has.
@@ -44,12 +44,12 @@ impl Distribution {
         Self::run(tempfile::tempdir().unwrap(), FREE_PORT)
     }
 
-    /// The same of any version, on a folder that is there to stay.
+    /// Starts a registry of any version, on a folder that outlives it. `None` as above.
     pub fn on(version: Version, root: &Path) -> Option<Self> {
         Self::with(version, tempfile::tempdir().unwrap(), &on_folder(root), FREE_PORT)
     }
 
-    /// Runs its collection over a folder that nobody serves.
+    /// Runs distribution's collection over a folder that no registry serves.
     pub fn collect(version: Version, root: &Path, flags: &[&str]) -> Option<()> {
         let folder = tempfile::tempdir().unwrap();
         let config = configure(folder.path(), &on_folder(root), FREE_PORT);
@@ -62,7 +62,7 @@ impl Distribution {
         Some(())
     }
 
-    /// The same with TLS; and the certificate.
+    /// Starts a registry with TLS, and returns the path of its certificate too.
     pub fn start_tls() -> Option<(Self, PathBuf)> {
         let folder = tempfile::tempdir().unwrap();
         let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("certificate.pem"));

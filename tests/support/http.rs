@@ -1,5 +1,5 @@
-//! A client that sends the bytes it is given and shows the answer as it came: nothing is made well-formed on the
-//! way out, and nothing is hidden on the way in.
+//! A client that sends the bytes it is given and shows the answer as it came: nothing is made well-formed on
+//! the way out, and nothing is hidden on the way in.
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -84,7 +84,8 @@ impl Connection {
         self.0.get_mut().set_read_timeout(Some(patience)).unwrap();
     }
 
-    /// Sends a request and reads its answer. The server may answer and close before it has all of the request.
+    /// Sends a request and reads its answer. The server may answer and close before it has all of the
+    /// request.
     pub fn ask(&mut self, request: &[u8]) -> Answer {
         let _ = self.send(request);
         self.answer(request.starts_with(b"HEAD ")).expect("an answer")

@@ -1,4 +1,4 @@
-//! What the test files share.
+//! Modules that the test programs share.
 
 #![allow(dead_code, reason = "every test file is a program of its own and uses a part of this")]
 #![allow(unreachable_pub, reason = "the same files are modules of several programs")]

@@ -22,7 +22,7 @@ pub const SERVE: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
 #[derive(Debug)]
 pub struct Server {
     pub peer: Peer,
-    /// What the line that it starts with says.
+    /// Digest of the manifest, from the line that the program prints at its start; so are the next two.
     pub manifest: String,
     pub config: String,
     pub layer: String,
@@ -90,11 +90,11 @@ impl Server {
     }
 }
 
-/// Held while an executable is written and while a process is started. Between fork and exec a child holds every
-/// file of ours open, also one that another test is writing, and such a file cannot be run.
+/// Held while an executable is written and while a process is started. Between fork and exec a child holds
+/// every file of ours open, also one that another test is writing, and such a file cannot be run.
 pub fn no_forks() -> MutexGuard<'static, ()> {
     static FORKS: Mutex<()> = Mutex::new(());
-    // A test that failed meanwhile has nothing to say about the others.
+    // A test that failed with the lock does not concern the others.
     FORKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

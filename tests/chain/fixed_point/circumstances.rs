@@ -94,8 +94,8 @@ fn the_date_of_the_file_and_its_mode_have_no_say() {
     assert_serves(&Server::launch(command(path).args(SERVE)), &first_generation());
 }
 
-/// The clocks that a namespace can set. The wall clock belongs to the whole machine, so a test cannot; the other
-/// tests differ in it by the moments at which they run.
+/// The clocks that a namespace can set. The wall clock belongs to the whole machine, so a test cannot; the
+/// other tests differ in it by the moments at which they run.
 #[test]
 fn the_clock_has_no_say() {
     if lacks(&[Need::Root, Need::Tool("unshare")]) {

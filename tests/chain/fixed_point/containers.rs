@@ -37,7 +37,7 @@ impl Container {
         self.runc(&["run", "--bundle", self.folder.path().to_str().unwrap()])
     }
 
-    /// What the host knows about the container's process: a line of `/proc/<pid>/status`.
+    /// Returns a field of `/proc/<pid>/status` of the container's process, as the host sees it.
     fn process(&self, line: &str) -> String {
         let state = spawn(self.runc(&["state"]).stdout(Stdio::piped())).wait_with_output().unwrap();
         let state: Value = serde_json::from_slice(&state.stdout).unwrap();

@@ -1,4 +1,4 @@
-//! What the stub becomes: all of the executable, and nothing of the stub.
+//! The process after the stub has executed the seed: all of the executable, and nothing of the stub.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -61,7 +61,7 @@ fn a_piece_that_cannot_be_read() {
     pod.assert_fails(&mut pod.stubbed(), exit::READ_PIECE, &["pieces/002: errno 21 (EISDIR)"]);
 }
 
-/// What is found is told, so that one can look for it.
+/// Asserts that the stub refuses the parts and prints the digest that it found instead.
 #[track_caller]
 fn assert_wrong(pod: &Pod, found: &[u8], pieces: usize) {
     let found = format!("expected {}, found {} in {pieces} pieces of ", pod.digest(), Digest::sha256(found));

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::server::{command, no_forks, output};
 
-/// What a `ConfigMap` can hold, with room for the rest of it.
+/// Size of a seed part: a `ConfigMap` holds 1 MiB, and its other fields need some of that.
 pub(crate) const PIECE: usize = 768 * 1024;
 
 /// The user that pods of the registry have.
@@ -86,8 +86,8 @@ impl Pod {
         command
     }
 
-    /// The stub with its own arguments, in namespaces in which root has made something of its own first: shell commands,
-    /// for which `$1` is the scratch folder. `None` if that cannot be done here.
+    /// The stub with its own arguments, in namespaces in which root has made something of its own first:
+    /// shell commands, for which `$1` is the scratch folder. `None` if that cannot be done here.
     pub(crate) fn after(&self, setup: &str) -> Option<Command> {
         const NEW: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
         let tried =
@@ -102,7 +102,8 @@ impl Pod {
         Some(command)
     }
 
-    /// Asserts that a command ends with a code, one line that contains all these words, and nothing left behind.
+    /// Asserts that a command ends with a code, one line that contains all these words, and nothing left
+    /// behind.
     #[track_caller]
     pub(crate) fn assert_fails(&self, command: &mut Command, code: i32, words: &[&str]) {
         let before = self.left();
@@ -118,7 +119,7 @@ impl Pod {
         assert_eq!(self.left(), before);
     }
 
-    /// What is in the scratch folder, if there is one.
+    /// Returns the entries of the scratch folder; none if there is no folder.
     pub(crate) fn left(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.scratch()) else { return Vec::new() };
         entries.map(|entry| entry.unwrap().path()).collect()

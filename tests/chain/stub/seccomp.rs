@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Which calls of `memfd_create` are refused.
+/// The calls of `memfd_create` that a filter refuses.
 #[derive(Clone, Copy)]
 pub(crate) enum Refused {
     /// Those with the flag that Linux 6.3 brought, as kernels before it do, by EINVAL (22).
@@ -50,7 +50,8 @@ pub(crate) fn without_memfd(command: &mut Command, refused: Refused) -> &mut Com
             instruction(0x06, 0, 0, 0x7fff_0000),
         ];
         let filter = Program { length: 6, instructions: program.as_ptr() };
-        // PR_SET_NO_NEW_PRIVS, without which only root may set filters, and PR_SET_SECCOMP with SECCOMP_MODE_FILTER.
+        // PR_SET_NO_NEW_PRIVS, without which only root may set filters, and PR_SET_SECCOMP with
+        // SECCOMP_MODE_FILTER.
         // SAFETY: between fork and exec: no lock is taken and nothing allocated. The kernel copies the filter.
         let results = unsafe { [prctl(38, 1_u64, 0_u64, 0_u64, 0_u64), prctl(22, 2_u64, &raw const filter)] };
         if results == [0, 0] { Ok(()) } else { Err(io::Error::last_os_error()) }

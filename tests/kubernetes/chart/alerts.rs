@@ -1,5 +1,5 @@
-//! Alerts ask for metrics that the operator shows, and say what to do. `docs/metrics.md` describes the same metrics, and
-//! `docs/conditions.md` the same conditions.
+//! Alerts ask for metrics that the operator shows, and say what to do. `docs/metrics.md` describes the same
+//! metrics, and `docs/conditions.md` the same conditions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use tower::ServiceExt as _;
 
 use crate::chart::helm::{EVERYTHING, Helm, only, root};
 
-/// What all names begin with.
+/// Prefix of the names of all metrics.
 const PREFIX: &str = "quinistry_operator_";
 
-/// What an operator shows that has seen nothing yet.
+/// Returns the metrics page of an operator that has not reconciled anything yet.
 async fn shown() -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::Config::new("http://localhost".parse().unwrap());
@@ -113,8 +113,8 @@ fn rows(page: &str, header: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Returns the labels of the series in a text of Prometheus' format, each with its values, without the buckets'
-/// bounds.
+/// Returns the labels of the series in a text of Prometheus' format, each with its values, without the
+/// buckets' bounds.
 fn labels(series: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut labels = BTreeMap::<_, BTreeSet<_>>::new();
     for line in series.lines().filter(|line| !line.starts_with('#')) {

@@ -89,13 +89,13 @@ impl Helm {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// `helm template`, as release `shelf` in namespace `library`: neither is the product's name, so that one taken
-    /// for the other is seen.
+    /// `helm template`, as release `shelf` in namespace `library`: neither is the product's name, so that one
+    /// taken for the other is seen.
     pub fn template(&self, args: &[&str]) -> String {
         self.text(&template(args))
     }
 
-    /// The same as objects.
+    /// Returns the objects that the chart renders with `args`.
     pub fn objects(&self, args: &[&str]) -> Vec<Value> {
         parse(&self.template(args))
     }

@@ -1,4 +1,4 @@
-//! What the objects say.
+//! The fields of the rendered objects.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -97,7 +97,7 @@ fn two_operators_elect_one_and_keep_apart() {
     assert_eq!(term["topologyKey"], "kubernetes.io/hostname");
     assert_eq!(&term["labelSelector"]["matchLabels"], labels);
 
-    // Whoever says something about affinity says all of it.
+    // An affinity in the values replaces the default as a whole.
     let own = "replicas=2,affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey=zone";
     let affinity =
         only(&helm.objects(&["--set", own]), "Deployment")["spec"]["template"]["spec"]["affinity"].clone();
@@ -214,7 +214,7 @@ fn the_network_policy_allows_what_is_needed() {
     let peers = json!([{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "10.0.0.2/32"}}]);
     assert_eq!(tight["egress"][0]["to"], peers);
 
-    // Whoever may read the metrics, `helm test` may.
+    // `helm test` may read the metrics, whatever else may.
     let few = spec("networkPolicy.metricsFrom[0].ipBlock.cidr=10.1.0.0/16");
     let from = few["ingress"][0]["from"].as_array().unwrap();
     assert_eq!(from[0], json!({"ipBlock": {"cidr": "10.1.0.0/16"}}));

@@ -1,10 +1,10 @@
-//! The renders, as text that is reviewed. `QUINISTRY_UPDATE_GOLDEN=1` writes them anew.
+//! The renders, as text that is reviewed. `QUINISTRY_UPDATE_GOLDEN=1` writes them again.
 
 use std::fs;
 
 use crate::chart::helm::{EVERYTHING, Helm, root};
 
-/// What stands in place of the version, so that a release changes no golden file.
+/// Placeholder for the version, so that a release changes no golden file.
 const VERSION: &str = "VERSION";
 
 #[test]

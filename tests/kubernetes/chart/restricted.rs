@@ -1,10 +1,11 @@
-//! The level `restricted` of the Pod Security Standards, field by field, and the chart's pods held against it.
+//! The level `restricted` of the Pod Security Standards, field by field, and the chart's pods held against
+//! it.
 
 use serde_json::{Value, json};
 
 use crate::chart::helm::{EVERYTHING, Helm, of_kind};
 
-/// What a pod does that `restricted` forbids.
+/// Returns the settings of a pod that the Pod Security Standard `restricted` forbids.
 fn violations(pod: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut forbid = |what: &str, wrong: bool| {

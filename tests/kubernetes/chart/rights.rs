@@ -17,7 +17,7 @@ const NAMESPACED: &[&str] = &[
     "coordination.k8s.io/leases/quinistry-claim: get update",
 ];
 
-/// Beyond namespaces.
+/// Rights on objects that belong to no namespace.
 const CLUSTER: &[&str] = &["/nodes: list watch"];
 
 /// Rights for generation 0 where resources live.
@@ -159,7 +159,7 @@ fn the_lease_is_the_operators_own_and_no_other() {
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
-/// The binding gives this role to the operator's account and to nobody else.
+/// Asserts that the binding gives this role to the operator's account, and to no other subject.
 fn binds(binding: &Value, role: &Value) {
     assert_eq!(binding["roleRef"]["kind"], role["kind"]);
     assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);

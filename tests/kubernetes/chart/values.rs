@@ -14,7 +14,7 @@ fn lint_has_nothing_to_say() {
     lint(EVERYTHING);
 }
 
-/// What is typed, and a part of what helm says.
+/// Values that helm refuses, each with a part of its message.
 const REFUSED: &[(&str, &str)] = &[
     // Typing errors, at every depth.
     ("replica=1", "additional properties 'replica' not allowed"),

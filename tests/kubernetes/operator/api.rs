@@ -38,7 +38,7 @@ pub(crate) struct Api {
     turned_away: Arc<Mutex<u32>>,
 }
 
-/// What open watches of a kind hear: an event, or their end.
+/// Channel to the open watches of a kind: an event, or the end of the watch.
 #[derive(Clone)]
 struct Watches(broadcast::Sender<(&'static str, Option<String>)>);
 

@@ -1,4 +1,4 @@
-//! What is written, and what is not.
+//! Writes of the operator: which objects it applies, and which it leaves alone.
 
 use quinistry::operator::Settings;
 use serde_json::json;

@@ -113,7 +113,8 @@ fn row_62_a_client_that_does_not_read_loses_its_place() {
     let limits = Limits { connections: 1, write: SHORT, ..Limits::default() };
     each(limits, |server, large| {
         let mut connection = server.peer.connect();
-        // Asks again and again: the sockets of both sides hold some megabytes, and more must be owed than that.
+        // Asks again and again: the sockets of both sides hold some megabytes, and more must be owed than
+        // that.
         connection.send(&request("GET", &large.path, &[], b"").repeat(20)).unwrap();
         // There is one place, so this is answered only when the other client has lost it.
         answers(server);

@@ -4,7 +4,7 @@ use crate::hostile::{each, survives};
 use crate::support::http::{Peer, request};
 use crate::support::server::Server;
 
-/// What a server says to `bytes`, until it ends the connection.
+/// Sends `bytes`, and returns all that the server sends until it ends the connection.
 fn last_words(peer: Peer, bytes: &[u8]) -> Vec<u8> {
     let mut connection = peer.connect();
     let _ = connection.send(bytes);
@@ -15,8 +15,8 @@ fn last_words(peer: Peer, bytes: &[u8]) -> Vec<u8> {
 fn row_63_length_and_chunks_at_once_end_the_connection() {
     each(|victim| {
         let (peer, name) = (victim.server.peer, victim.name);
-        // By the length the second request is the body's; by the chunks it is a request. A proxy before us may
-        // have read it the other way, so it must not be answered.
+        // By the length the second request is the body's; by the chunks it is a request. A proxy before us
+        // may have read it the other way, so it must not be answered.
         for order in [
             "Content-Length: 43\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding: chunked\r\nContent-Length: 43",
@@ -112,7 +112,8 @@ fn row_71_a_client_that_waits_for_permission_to_push_is_told_no_at_once() {
     survives(|peer| {
         let mut connection = peer.connect();
         let headers = [("Content-Length", "1000000"), ("Expect", "100-continue")];
-        // No byte of the body is sent: it is the answer that is waited for, and it must not be "100 Continue".
+        // No byte of the body is sent: it is the answer that is waited for, and it must not be "100
+        // Continue".
         let answer = connection.ask(&request("PUT", "/v2/quinistry/manifests/x", &headers, b""));
         answer.assert_read_only();
         assert_eq!(answer.header("connection"), Some("close"));

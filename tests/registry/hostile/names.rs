@@ -121,7 +121,8 @@ fn row_11_a_repository_is_not_its_folder() {
 
 #[test]
 fn row_12_what_is_not_utf_8_makes_no_name() {
-    // Overlong spellings of '/' and '.', a lone continuation byte, a surrogate, and a letter that is fine UTF-8.
+    // Overlong spellings of '/' and '.', a lone continuation byte, a surrogate, and a letter that is fine
+    // UTF-8.
     assert_invalid(&["%c0%af", "%c0%ae%c0%ae", "a%80b", "%ed%a0%80", "%e0%80%af", "%c3%a9"]);
     survives(|peer| {
         let mut connection = peer.connect();

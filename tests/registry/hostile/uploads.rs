@@ -1,4 +1,5 @@
-//! Rows 42–59: uploads. No session can be opened, so none is known, and everything that would write is refused.
+//! Rows 42–59: uploads. No session can be opened, so none is known, and everything that would write is
+//! refused.
 
 use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Store};

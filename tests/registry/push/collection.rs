@@ -1,4 +1,4 @@
-//! Offline collection: what goes, what stays, and who must not be there meanwhile.
+//! Offline collection: what is removed, what is kept, and that no registry may serve the folder during it.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! What the specification's conformance suites ask of a registry, told in our words: every way of pushing a blob, by both
-//! hashes, and every kind of content on its way in, through the lists, out, and away again. What single rules say more
-//! closely stands in the other files; the suites themselves are no part of this repository.
+//! Requirements of the specification's conformance suites: every way of pushing a blob, by both hashes, and
+//! every kind of content pushed, listed, pulled and deleted. Other files test single rules more closely; the
+//! suites themselves are no part of this repository.
 
 mod content;
 
@@ -14,7 +14,7 @@ use crate::support::http::{Answer, request};
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// How a blob comes in.
+/// A way to push a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// POST with everything.
@@ -23,7 +23,7 @@ enum Way {
     Put,
     /// PATCH in chunks, then an empty PUT.
     Chunks,
-    /// The same with the last chunk in the PUT.
+    /// Chunks by PATCH, and the last chunk in the PUT.
     LastChunkInPut,
     /// PATCH of unknown length, then an empty PUT.
     Stream,
@@ -123,7 +123,7 @@ fn bytes(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|place| u8::try_from(place % 251).unwrap() ^ seed).collect()
 }
 
-/// It is told as created, and its place gives it.
+/// Asserts an answer 201 whose `Location` serves the content.
 fn assert_created(repository: &Repository, answer: &Answer, digest: &Digest, content: &[u8]) {
     assert_eq!(answer.status, 201, "{answer:?}");
     assert_eq!(answer.header("docker-content-digest"), Some(digest.as_str()));
@@ -298,7 +298,7 @@ fn put(repository: &Repository, reference: &str, manifest: &Pushed) -> Answer {
     answer
 }
 
-/// What comes up to a tag, and what comes after it, is everything.
+/// Asserts that the tags up to `last` and those after it are all tags.
 fn assert_pages_meet(repository: &Repository) {
     let all = repository.tags();
     let (first, rest) = all.split_at(all.len() / 2);
@@ -366,7 +366,7 @@ fn take_away(repository: &Repository, content: &Content) {
     }
 }
 
-/// At once.
+/// Deletes a path, and asserts that it is gone with the next request.
 fn delete(repository: &Repository, path: &str) {
     assert_eq!(repository.ask("DELETE", path, &[], b"").status, 202, "{path}");
     assert_eq!(repository.ask("HEAD", path, &[], b"").status, 404, "{path}");

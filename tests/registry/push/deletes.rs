@@ -64,7 +64,7 @@ fn a_blob_goes_from_one_repository_and_stays_in_others() {
     });
 }
 
-/// No file stays open that nobody can ask for any more: its room would come back with the registry's end only.
+/// A deleted blob's file must not stay open: its room would come back only with the end of the registry.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_blob_that_went_is_not_held_open() {

@@ -179,8 +179,9 @@ fn what_we_take_by_sha512_leaves_the_service_of_version_3_whole() {
     sha512_beside_theirs(Version::Third);
 }
 
-/// Their collection over what we wrote: all that tags mean stays, what nobody needs goes. With their own flag they also
-/// remove what no tag means, signatures too; `children` says whether they know what an index holds then.
+/// Runs distribution's collection over a folder that this registry wrote: tagged content is kept,
+/// unreferenced blobs are removed. With `--delete-untagged` it also removes untagged manifests, signatures
+/// too; `children` is true for versions that then keep the manifests of a tagged index.
 fn collected_by_theirs(version: Version, children: bool) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

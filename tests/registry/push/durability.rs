@@ -1,7 +1,8 @@
-//! The process is killed at every step of a client's work, and started again: what was acknowledged is there, what was not
-//! is wholly there or not at all, every byte hashes right, and the work can be done again.
+//! The process is killed at every step of a client's work, and started again: what was acknowledged is there,
+//! what was not is wholly there or not at all, every byte hashes right, and the work can be done again.
 //!
-//! A kill does not lose what was not flushed; that each step is flushed is told by the failures of flushing, next door.
+//! A kill does not lose what was not flushed; that each step is flushed is told by the failures of flushing,
+//! next door.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -175,7 +176,8 @@ pub(crate) fn work(repository: &Repository, log: &mut Log) {
     log.end();
 }
 
-/// What was said yes to is so; what was not is one or the other; what there is hashes right.
+/// Asserts that acknowledged content is there, that unacknowledged content is there or not, and that all of
+/// it matches its digests.
 pub(crate) fn look(repository: &Repository, log: &Acknowledged, when: &str) {
     for (digest, expected) in &log.blobs {
         let answer = repository.get(&format!("blobs/{digest}"));

@@ -5,7 +5,7 @@ use quinistry::oci::Digest;
 use crate::push::durability::Child;
 use crate::push::registry::Repository;
 
-/// Of errno.
+/// Error numbers of the system calls.
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
@@ -158,7 +158,7 @@ fn put(repository: &Repository, tag: &str, bytes: &[u8]) -> u16 {
     repository.put_manifest(tag, crate::push::registry::MANIFEST, bytes).status
 }
 
-/// What is left of writes that were not finished.
+/// Returns the files of writes that were not finished.
 fn scratch(folder: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder.join("docker/registry/v2/_quinistry/tmp")).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

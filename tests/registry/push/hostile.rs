@@ -1,5 +1,5 @@
-//! Hostile requests to a registry with storage: the rows of `docs/hostile-inputs.md` for which something is stored, each
-//! under its number. The area's `hostile` has the rows for which nothing is stored.
+//! Hostile requests to a registry with storage: the rows of `docs/hostile-inputs.md` for which something is
+//! stored, each under its number. The area's `hostile` has the rows for which nothing is stored.
 
 mod manifests;
 mod names;

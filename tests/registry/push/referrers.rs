@@ -1,4 +1,4 @@
-//! What refers to a manifest.
+//! Referrers of a manifest.
 
 use quinistry::oci::Digest;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn referrers_are_listed_filtered_and_gone_with_their_manifest() {
 
         assert_eq!(repository.ask("DELETE", &format!("manifests/{bill}"), &[], b"").status, 202);
         assert_eq!(digests(&list(&repository, &subject, "").0), [signature.as_str()]);
-        // Everywhere else there are none, also where nobody ever pushed.
+        // Other repositories list none, also one that does not exist.
         assert_eq!(list(&registry.repository("never"), &subject, "").0.len(), 0);
     });
 }

@@ -37,7 +37,8 @@ impl Registry {
         Self::in_folder(tempfile::tempdir().unwrap())
     }
 
-    /// On a disk that flushes at once, if there is one: races come up there that flushing keeps apart elsewhere.
+    /// On a disk that flushes at once, if there is one: races come up there that flushing keeps apart
+    /// elsewhere.
     pub(crate) fn on_a_quick_disk() -> Self {
         Self::in_folder(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
     }
@@ -46,7 +47,7 @@ impl Registry {
         Self::on(store_in(folder.path()), RegistryOptions::default(), Some(folder))
     }
 
-    /// What it keeps things in.
+    /// The store of the registry.
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
@@ -113,7 +114,8 @@ impl Repository {
         answer.header("location").unwrap().to_owned()
     }
 
-    /// Begins a chunk of that length: when this returns the registry is at the session, and waits for its bytes.
+    /// Begins a chunk of that length: when this returns the registry is at the session, and waits for its
+    /// bytes.
     #[track_caller]
     pub(crate) fn begin_chunk(&self, at: &str, length: usize) -> Connection {
         let length = length.to_string();

@@ -71,7 +71,7 @@ fn what_came_of_a_blob_in_one_request_is_acknowledged_found_after_a_restart_and_
     let session = store.begin(&name, None).unwrap();
     let mut claimed = session.try_claim().unwrap();
     claimed.receiver_mut().unwrap().append(b"hello").unwrap();
-    // Whoever sent it is gone; the next one asks how far it is.
+    // The client that sent the bytes is gone; the next one asks for the offset.
     drop(claimed);
     assert_eq!(store.acknowledge(&session, &mut session.try_claim().unwrap()).unwrap(), 5);
     let id = session.id().clone();

@@ -273,7 +273,7 @@ fn a_mount_beside_a_deletion_is_there_or_is_not() {
     }
 }
 
-/// Of the real program, as a process of its own has a memory of its own.
+/// Tests the real program, whose memory is not that of the tests.
 #[test]
 fn two_gigabytes_go_in_and_out_and_are_never_in_memory() {
     const PIECES: u64 = 2048;

@@ -1,4 +1,4 @@
-//! What a pull asks for: the base, manifests and blobs.
+//! Requests of a pull: the base, manifests and blobs.
 
 use quinistry::quine::VERSION;
 

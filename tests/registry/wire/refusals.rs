@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! Refused requests, and the errors in their answers.
 
 use axum::body::Body;
 use http::Request;

@@ -1,4 +1,5 @@
-//! The kinds of content that the suites push: images, indexes and artifacts, with all that may be odd about them.
+//! The kinds of content that the suites push: images, indexes and artifacts, with all that may be odd about
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ const EXAMPLE: &str = "application/vnd.example.kind.v1";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// What is pushed together.
+/// Blobs and manifests that are pushed together.
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) name: &'static str,
@@ -28,7 +29,7 @@ pub(super) struct Content {
     algorithm: Algorithm,
 }
 
-/// A manifest.
+/// A manifest with its digest and media type.
 #[derive(Debug)]
 pub(super) struct Pushed {
     pub(super) digest: Digest,
