@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::connection::Connection;
+use super::guard;
 
 /// An address that was free a moment ago, and that the kernel gives to nobody who connects: not to those either who ask,
 /// again and again, whether the server listens there.
@@ -29,7 +30,7 @@ pub(crate) fn free_address() -> SocketAddr {
 /// Ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
+    process: guard::Process,
     address: SocketAddr,
     command: String,
 }
@@ -38,8 +39,12 @@ impl Process {
     /// Starts a server that shall listen on that address; it need not do so yet.
     pub(crate) fn start(mut command: Command, address: SocketAddr) -> Self {
         let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = silent.spawn().unwrap_or_else(|error| panic!("{silent:?}: {error}"));
-        Self { child, address, command: format!("{command:?}") }
+        let process = guard::Process::start(silent).unwrap_or_else(|error| panic!("{silent:?}: {error}"));
+        Self { process, address, command: format!("{command:?}") }
+    }
+
+    fn id(&self) -> i32 {
+        self.process.pid().as_raw_nonzero().get()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -65,16 +70,16 @@ impl Process {
 
     /// The most memory that was ever resident, in megabytes; of its children, too.
     pub(crate) fn high_water(&self) -> f64 {
-        memory(self.child.id(), "VmHWM:")
+        memory(self.id(), "VmHWM:")
     }
 
     /// What is resident now.
     pub(crate) fn resident(&self) -> f64 {
-        memory(self.child.id(), "VmRSS:")
+        memory(self.id(), "VmRSS:")
     }
 }
 
-fn memory(process: u32, line: &str) -> f64 {
+fn memory(process: i32, line: &str) -> f64 {
     // A process that has gone meanwhile takes none.
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let own = status.lines().find_map(|text| text.strip_prefix(line)).map_or(0.0, |text| {
@@ -86,14 +91,11 @@ fn memory(process: u32, line: &str) -> f64 {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let id = self.child.id();
+        let id = self.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        if children.trim().is_empty() {
-            let _ = self.child.kill();
-        } else if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-            // One that has children must end them itself.
-            let _ = kill_process(pid, Signal::TERM);
+        // One that has children must end them itself; the guard kills any other.
+        if !children.trim().is_empty() && self.process.signal(Signal::TERM).is_ok() {
+            let _ = self.process.wait();
         }
-        let _ = self.child.wait();
     }
 }

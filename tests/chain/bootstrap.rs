@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use quinistry::chain::{Chain, Plan, Reason};
@@ -15,7 +15,8 @@ use quinistry::quine::{Executable, LayerForm, Quine};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::server::{PROGRAM, command, no_forks, output, spawn};
+use crate::support::process::{Process, command, no_forks, output};
+use crate::support::server::PROGRAM;
 
 /// `quinistry bootstrap` with a temporary folder of its own, so that what is left behind is seen.
 struct Bootstrap {
@@ -39,8 +40,9 @@ impl Bootstrap {
 
     /// Runs until all generations stand.
     fn keep(mut self, generations: usize) -> Kept {
-        let mut child = spawn(self.command.arg("--keep").stdout(Stdio::piped()).stderr(Stdio::piped()));
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        self.command.arg("--keep").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::start(&mut self.command).unwrap();
+        let mut stdout = BufReader::new(process.child().stdout.take().unwrap());
         let mut pids = Vec::new();
         let mut line = String::new();
         while !line.starts_with("serving until interrupted") {
@@ -51,7 +53,7 @@ impl Bootstrap {
             }
         }
         assert_eq!(pids.len(), generations);
-        Kept { child, pids, folder: self.folder, _stdout: stdout }
+        Kept { process, pids, folder: self.folder, _stdout: stdout }
     }
 }
 
@@ -83,7 +85,7 @@ impl Finished {
 }
 
 struct Kept {
-    child: Child,
+    process: Process,
     pids: Vec<i32>,
     folder: TempDir,
     _stdout: BufReader<ChildStdout>,
@@ -91,14 +93,14 @@ struct Kept {
 
 impl Kept {
     fn end(mut self, signal: Signal) -> Output {
-        send(i32::try_from(self.child.id()).unwrap(), signal);
+        self.process.signal(signal).unwrap();
         self.wait()
     }
 
     fn wait(&mut self) -> Output {
-        let status = self.child.wait().unwrap();
+        let status = self.process.wait().unwrap();
         let mut stderr = Vec::new();
-        std::io::copy(&mut self.child.stderr.take().unwrap(), &mut stderr).unwrap();
+        std::io::copy(&mut self.process.child().stderr.take().unwrap(), &mut stderr).unwrap();
         for &pid in &self.pids {
             // The kernel ends them after the parent, so not quite at the same moment.
             until(|| !runs(pid), "a generation outlived the command");

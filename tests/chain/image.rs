@@ -7,7 +7,8 @@ use std::process::Output;
 use quinistry::layout::Layout;
 use quinistry::oci::{Digest, ImageManifest};
 
-use crate::support::server::{PROGRAM, command, output};
+use crate::support::process::{command, output};
+use crate::support::server::PROGRAM;
 
 fn quinistry(args: &[&str]) -> Output {
     output(command(PROGRAM).arg("image").args(args)).unwrap()

@@ -9,7 +9,7 @@ use quinistry::layout::{Format, Layout, LayoutError, Target, Writer};
 use quinistry::oci::{Algorithm, Descriptor, Digest};
 
 use crate::support::images::{Image, Packing, docker_archive, gzip};
-use crate::support::server::{command, output};
+use crate::support::process::{command, output};
 
 const NAME: &str = "localhost:8080/quinistry:latest";
 

@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Output;
 
-use crate::support::server::{PROGRAM, command, output};
+use crate::support::process::{command, output};
+use crate::support::server::PROGRAM;
 
 /// Answers each connection with the next status, and the last one for ever.
 fn server(statuses: &'static [&'static str]) -> String {

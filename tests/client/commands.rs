@@ -10,7 +10,8 @@ mod status;
 
 use std::process::{Command, Output, Stdio};
 
-use crate::support::server::{PROGRAM, SERVE, Server, command, output};
+use crate::support::process::{command, output};
+use crate::support::server::{PROGRAM, SERVE, Server};
 
 /// Returns the program with arguments, and without credentials of the machine's user.
 fn quinistry(arguments: &[&str]) -> Command {

@@ -9,13 +9,14 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::program::QUINISTRY;
+use crate::support::process::Process;
 
 /// Longest wait for a daemon. Far longer than a daemon needs, since the machine that runs the tests may be
 /// busy.
@@ -28,8 +29,8 @@ const INIT: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && echo ready
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    init: Child,
-    daemons: Vec<Child>,
+    init: Process,
+    daemons: Vec<Process>,
     folder: TempDir,
 }
 
@@ -37,14 +38,14 @@ impl Machine {
     /// Needs root, util-linux and iproute2.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("quinistry-engine-").tempdir().unwrap();
-        let mut init = Command::new("unshare")
+        let mut unshare = Command::new("unshare");
+        unshare
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", INIT])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        let mut init = Process::start(&mut unshare).unwrap();
         let mut ready = String::new();
-        BufReader::new(init.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        BufReader::new(init.child().stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert_eq!(ready, "ready\n", "the machine did not start");
         Self { init, daemons: Vec::new(), folder }
     }
@@ -61,7 +62,8 @@ impl Machine {
 
     /// A command that will run in the machine, without the user's own settings.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let namespace = |kind: &str, file: &str| format!("--{kind}=/proc/{}/ns/{file}", self.init.id());
+        let namespace =
+            |kind: &str, file: &str| format!("--{kind}=/proc/{}/ns/{file}", self.init.pid().as_raw_nonzero());
         let mut command = Command::new("nsenter");
         command
             .args([namespace("net", "net"), namespace("mount", "mnt"), namespace("pid", "pid_for_children")])
@@ -93,8 +95,8 @@ impl Machine {
     /// Starts a program that stays, with its output in `<name>.log`.
     pub(crate) fn daemon(&mut self, name: &str, mut command: Command) {
         let log = File::create(self.path(&format!("{name}.log"))).unwrap();
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        self.daemons.push(child);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemons.push(Process::start(&mut command).unwrap());
     }
 
     /// Starts the registry under test, and waits until it answers.
@@ -143,7 +145,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // The end of its input is what the first process waits for.
-        drop(self.init.stdin.take());
+        drop(self.init.child().stdin.take());
         let _ = self.init.wait();
         for daemon in &mut self.daemons {
             let _ = daemon.wait();

@@ -11,6 +11,7 @@
 #[path = "../support"]
 #[allow(dead_code, unreachable_pub, reason = "the same files are modules of several programs")]
 mod support {
+    pub mod process;
     pub mod skip;
 }
 

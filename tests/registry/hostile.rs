@@ -26,7 +26,8 @@ use std::process::Command;
 use quinistry::oci::Digest;
 
 use crate::support::http::Peer;
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 
 /// The real program, and something that can be pulled from it.
 struct Victim {

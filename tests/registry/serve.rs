@@ -12,7 +12,8 @@ use rustix::process::Signal;
 
 use crate::support::http::{Connection, request};
 use crate::support::in_process::{InProcess, QUINE};
-use crate::support::server::{PROGRAM, SERVE, Server, command, run};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server, run};
 use crate::support::skip::{Need, lacks};
 
 fn serve(arguments: &[&str]) -> Command {
@@ -180,12 +181,11 @@ fn both_signals_end_an_idle_server_with_success() {
 fn a_running_download_is_finished_but_nothing_new_begun() {
     let server = Server::start();
     let (mut download, length) = begin_download(&server);
-    let address = server.peer.0;
     server.signal(Signal::TERM);
     server.log_line("stopping");
     // The listener is gone soon after that line.
     let begun = Instant::now();
-    while std::net::TcpStream::connect(address).is_ok() {
+    while server.peer.is_listening() {
         assert!(begun.elapsed() < Duration::from_secs(5), "still accepting");
     }
     assert_eq!(download.rest().len() as u64, length);

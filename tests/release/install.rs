@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::scripts::{TAG, architecture, good, quinistry, refusal, root, script};
+use crate::support::process::{command, no_forks};
 use crate::support::scripted_registry::{Answer, ScriptedRegistry};
-use crate::support::server::{PROGRAM, command, no_forks};
+use crate::support::server::PROGRAM;
 use crate::support::skip::{Need, lacks};
 
 /// The programs that the script may use, beside a shell and one of [`DOWNLOADERS`].

@@ -11,6 +11,7 @@
 #[allow(dead_code, unreachable_pub, reason = "the same files are modules of several programs")]
 mod support {
     pub mod http;
+    pub mod process;
     pub mod scripted_registry;
     pub mod server;
     pub mod skip;

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::server::{PROGRAM, SERVE, Server, command, spawn};
+use crate::support::process::{command, spawn};
+use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::support::skip;
 
 /// The tag of the version under test.

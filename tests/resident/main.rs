@@ -11,6 +11,7 @@
 #[allow(dead_code, unreachable_pub, reason = "the same files are modules of several programs")]
 mod support {
     pub mod http;
+    pub mod process;
     pub mod server;
 }
 
@@ -21,7 +22,8 @@ mod ten_minutes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crowd::Crowd;
-use support::server::{PROGRAM, SERVE, Server, command};
+use support::process::command;
+use support::server::{PROGRAM, SERVE, Server};
 
 /// Limit of a generation's pod, in KiB (`operator::build::pod`).
 const POD_LIMIT: u64 = 128 * 1024;

@@ -18,7 +18,8 @@ use quinistry_oci::Digest;
 
 use crate::crowd::Crowd;
 use crate::support::http::Peer;
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::{connections, get, peak};
 
 /// Longest time that a health check may take.

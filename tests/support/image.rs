@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::Peer;
-use super::server::{command, no_forks};
+use super::process::{command, no_forks};
 
 /// An image's root file system, in a folder of its own.
 #[derive(Debug)]

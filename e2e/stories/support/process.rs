@@ -2,35 +2,44 @@
 //! wishes, and ends with its guard.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use rustix::process::Signal;
+
+#[path = "../../../tests/support/process.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod guard;
 
 /// How many lines are the last words.
 const LINES: usize = 80;
 
+/// Pause between two looks at a process that is told to end.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
 /// A running program, and the file that takes down what it says.
 pub struct Process {
-    child: Child,
+    process: guard::Process,
+    has_ended: bool,
     log: PathBuf,
 }
 
 impl Process {
     /// Starts a program, with its own environment and arguments. What it says is added to the log, so that one file
     /// tells of all that a story starts after each other.
-    pub fn start(command: &Command, log: &Path) -> Result<Self> {
-        let mut command = bound(command);
+    pub fn start(command: &tokio::process::Command, log: &Path) -> Result<Self> {
+        let mut command = bound(command.as_std());
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
-        let shown = format!("{:?}", command.as_std());
-        command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
-        let child = command.spawn().with_context(|| format!("failed to start {shown}"))?;
-        Ok(Self { child, log: log.into() })
+        command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let process =
+            guard::Process::start(&mut command).with_context(|| format!("failed to start {command:?}"))?;
+        Ok(Self { process, has_ended: false, log: log.into() })
     }
 
     /// Its number; nothing once it has ended.
     pub fn id(&self) -> Option<u32> {
-        self.child.id()
+        (!self.has_ended).then(|| self.process.pid().as_raw_nonzero().get().unsigned_abs())
     }
 
     /// All that was said so far.
@@ -40,18 +49,26 @@ impl Process {
 
     /// Whether it has not ended by itself.
     pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.has_ended = !self.process.is_running();
+        !self.has_ended
     }
 
     /// Ends it at once, wherever it is (SIGKILL).
-    pub async fn kill(mut self) -> Result<()> {
-        self.child.kill().await.context("failed to kill the process")
+    pub async fn kill(self) -> Result<()> {
+        self.end(Signal::KILL).await
     }
 
     /// Asks it to end and waits until it has (SIGTERM).
-    pub async fn stop(mut self) -> Result<()> {
-        self.signal(Signal::TERM)?;
-        self.child.wait().await.map(drop).context("the process does not end")
+    pub async fn stop(self) -> Result<()> {
+        self.end(Signal::TERM).await
+    }
+
+    async fn end(mut self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        while self.is_alive() {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
     }
 
     /// Holds it where it is (SIGSTOP).
@@ -65,8 +82,8 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let id = self.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        kill_process(id.context("the process has ended")?, signal).context("failed to signal the process")
+        anyhow::ensure!(!self.has_ended, "the process has ended");
+        self.process.signal(signal).context("failed to signal the process")
     }
 }
 
@@ -89,8 +106,7 @@ pub fn last_words(log: &Path) -> String {
 }
 
 /// The command, made to end with this process, however that ends.
-fn bound(command: &Command) -> Command {
-    let given = command.as_std();
+fn bound(given: &Command) -> Command {
     let mut bound = Command::new("setpriv");
     bound.args(["--pdeathsig", "KILL", "--"]).arg(given.get_program()).args(given.get_args());
     for (name, value) in given.get_envs() {

@@ -12,7 +12,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use tempfile::TempDir;
 
 use crate::fixed_point::{assert_serves, first_generation};
-use crate::support::server::{PROGRAM, SERVE, Server, command, no_forks};
+use crate::support::process::{command, no_forks};
+use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::support::skip::{Need, lacks};
 
 /// The program's own file as an open descriptor that children do not keep.

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 
 use crate::fixed_point::{assert_serves, first_generation};
 use crate::support::image::Unpacked;
-use crate::support::server::{Server, command, run, spawn};
+use crate::support::process::{command, spawn};
+use crate::support::server::{Server, run};
 use crate::support::skip::{Need, lacks};
 
 /// A container of runc's, deleted when dropped.

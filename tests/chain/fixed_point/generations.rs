@@ -1,7 +1,8 @@
 //! Every generation, pulled from the one before and run, serves what it was pulled as.
 
 use crate::support::image::Unpacked;
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 
 /// The digest of each generation's image, each run from the layer of the one before.
 fn generations(form: &str, media_type: &str) {

@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use quinistry::oci::Digest;
 
 use crate::stub::pod::{PIECE, Pod, stdout};
-use crate::support::server::{PROGRAM, SERVE, Server, command, output};
+use crate::support::process::{command, output};
+use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::support::skip::{Need, lacks};
 
 #[test]

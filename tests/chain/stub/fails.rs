@@ -7,7 +7,7 @@ use quinistry::oci::Digest;
 use quinistry::seed::exit;
 
 use crate::stub::pod::Pod;
-use crate::support::server::{command, output};
+use crate::support::process::{command, output};
 
 #[test]
 fn too_few_arguments() {

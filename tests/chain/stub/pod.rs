@@ -10,7 +10,7 @@ use quinistry::oci::Digest;
 use quinistry::seed::STUB;
 use tempfile::TempDir;
 
-use crate::support::server::{command, no_forks, output};
+use crate::support::process::{command, no_forks, output};
 
 /// Size of a seed part: a `ConfigMap` holds 1 MiB, and its other fields need some of that.
 pub(crate) const PIECE: usize = 768 * 1024;

@@ -9,7 +9,8 @@ use quinistry::seed::exit;
 
 use crate::stub::pod::{PIECE, Pod, stdout};
 use crate::stub::seccomp::{Refused, without_memfd};
-use crate::support::server::{PROGRAM, command};
+use crate::support::process::command;
+use crate::support::server::PROGRAM;
 use crate::support::skip::missing;
 
 /// The program under test, which prints from where it runs.
@@ -126,7 +127,7 @@ fn memory_is_not_executed_where_the_system_forbids_it() {
     let pod = Pod::of(&fs::read(PROGRAM).unwrap(), PIECE);
     let Some(mut command) = restricted(&pod, 2, "") else { return };
     let ours = stdout(command.args(["image", "digest"]));
-    assert_eq!(ours, stdout(crate::support::server::command(PROGRAM).args(["image", "digest"])));
+    assert_eq!(ours, stdout(crate::support::process::command(PROGRAM).args(["image", "digest"])));
 
     let pod = Pod::of_cat();
     let Some(mut command) = restricted(&pod, 2, "") else { return };

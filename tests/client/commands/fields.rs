@@ -131,7 +131,8 @@ fn every_document_has_the_fields_that_are_documented() {
 
 /// Returns the output of `gc` for a folder with one manifest, one link and one blob to collect.
 fn collected(folder: &std::path::Path) -> String {
-    use crate::support::server::{PROGRAM, SERVE, Server, command};
+    use crate::support::process::command;
+    use crate::support::server::{PROGRAM, SERVE, Server};
     let store = folder.join("store");
     let store = store.to_str().unwrap();
     {

@@ -4,8 +4,9 @@ use std::process::Stdio;
 
 use super::{bad, good, quinistry, registry, run, stderr};
 use crate::support::client::{honest, image};
+use crate::support::process::{command, output, spawn};
 use crate::support::scripted_registry::ScriptedRegistry;
-use crate::support::server::{PROGRAM, command, output, spawn};
+use crate::support::server::PROGRAM;
 use crate::support::skip::{Need, lacks};
 
 #[test]

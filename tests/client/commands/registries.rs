@@ -11,8 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::client::{honest, image, with_tokens};
 use crate::support::distribution::Distribution;
 use crate::support::images::{Image, Packing, docker_archive};
+use crate::support::process::{command, no_forks, output, spawn};
 use crate::support::scripted_registry::{Answer, ScriptedRegistry};
-use crate::support::server::{PROGRAM, command, no_forks, output, spawn};
+use crate::support::server::PROGRAM;
 
 fn quinistry(arguments: &[&str]) -> Command {
     let mut command = command(PROGRAM);

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use super::{bad, quinistry, run, stderr};
-use crate::support::server::{PROGRAM, SERVE, Server, command, output};
+use crate::support::process::{command, output};
+use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::support::skip::{Need, lacks};
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::quinistry;
-use crate::support::server::spawn;
+use crate::support::process::spawn;
 
 #[test]
 fn an_interrupted_watch_has_done_what_it_was_asked_for() {

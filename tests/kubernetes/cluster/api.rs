@@ -3,17 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
+use crate::support::process::{command, output};
+use crate::support::scripted_registry::{Answer, Request, ScriptedRegistry};
+use crate::support::server::PROGRAM;
 
 /// Objects of the server, and its answers.
 #[derive(Default)]
@@ -37,24 +36,18 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let served = Arc::clone(&state);
+        let server = ScriptedRegistry::start(move |request| answer(request, &mut served.lock().unwrap()));
         let folder = TempDir::new().unwrap();
         let kubeconfig = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: pantry\n\
              clusters: [{{name: stove, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: cook, user: {{}}}}]\n\
              contexts:\n- {{name: pantry, context: {{cluster: stove, user: cook}}}}\n\
              - {{name: attic, context: {{cluster: stove, user: cook}}}}\n",
-            listener.local_addr().unwrap()
+            server.host
         );
         fs::write(folder.path().join("kubeconfig"), kubeconfig).unwrap();
-        let state = Arc::new(Mutex::new(State::default()));
-        let served = Arc::clone(&state);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&served);
-                thread::spawn(move || answer(&stream, &state));
-            }
-        });
         let api = Self { state, folder };
         api.answer("/version", json!({"major": "1", "minor": "36"}));
         api.answer("/api", core(&["configmaps", "pods", "secrets", "serviceaccounts"]));
@@ -89,15 +82,9 @@ impl Api {
 
     /// Runs the program against this server.
     pub(crate) fn run(&self, args: &[&str]) -> Said {
-        let output = Command::new(PROGRAM)
-            .args(args)
-            .args(["--kubeconfig".as_ref(), self.kubeconfig().as_os_str()])
-            .env_clear()
-            .env("HOME", self.folder.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Said::of(&output)
+        let mut program = command(PROGRAM);
+        program.args(args).args(["--kubeconfig".as_ref(), self.kubeconfig().as_os_str()]);
+        Said::of(&output(program.env_clear().env("HOME", self.folder.path())).unwrap())
     }
 }
 
@@ -138,41 +125,14 @@ pub(crate) fn resource(plural: &str) -> Value {
     json!({"resource": plural, "scope": "Namespaced", "verbs": ["get", "list", "delete"]})
 }
 
-fn answer(stream: &TcpStream, state: &Mutex<State>) {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    if reader.read_line(&mut line).unwrap_or_default() == 0 {
-        return;
-    }
-    let mut words = line.split(' ');
-    let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
-    let mut length = 0;
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header).unwrap();
-        let header = header.trim().to_ascii_lowercase();
-        if header.is_empty() {
-            break;
-        }
-        if let Some(value) = header.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let (status, mut answer) = respond(&mut state.lock().unwrap(), &method, path, &body);
+fn answer(request: &Request, state: &mut State) -> Answer {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let (status, mut answer) = respond(state, &request.method, path, &body);
     if let Some(items) = answer["items"].as_array_mut() {
         items.retain(|item| is_selected(item, query));
     }
-    let text = answer.to_string();
-    let mut stream = stream;
-    let _ = write!(
-        stream,
-        "HTTP/1.1 {status} answer\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
-        text.len()
-    );
+    Answer::new(status).with("content-type", "application/json").body(answer.to_string())
 }
 
 fn respond(state: &mut State, method: &str, path: &str, body: &Value) -> (u16, Value) {

@@ -11,7 +11,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::hostile::survives;
 use crate::support::http::{Connection, request};
 use crate::support::in_process::{InProcess, QUINE};
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 
 const SHORT: Duration = Duration::from_millis(300);
 

@@ -3,7 +3,8 @@
 
 use crate::hostile::survives;
 use crate::support::http::{Answer, Connection, Peer, request};
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 

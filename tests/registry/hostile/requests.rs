@@ -2,7 +2,8 @@
 
 use crate::hostile::{Victim, each, outlives, survives};
 use crate::support::http::{Answer, request};
-use crate::support::server::{PROGRAM, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, Server};
 
 #[test]
 fn row_65_a_thousand_ranges_get_the_whole_once() {

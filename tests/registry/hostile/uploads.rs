@@ -7,7 +7,8 @@ use quinistry::store::{Access, Filesystem, Store};
 use crate::hostile::survives_read_only;
 use crate::support::http::request;
 use crate::support::in_process::InProcess;
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 
 const UPLOADS: &str = "/v2/quinistry/blobs/uploads/";
 

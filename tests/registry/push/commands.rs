@@ -8,7 +8,8 @@ use quinistry::oci::Digest;
 use serde_json::json;
 
 use crate::push::registry::{INDEX, MANIFEST, Registry, Repository};
-use crate::support::server::{PROGRAM, SERVE, Server, command, output};
+use crate::support::process::{command, output};
+use crate::support::server::{PROGRAM, SERVE, Server};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command: Command = command(PROGRAM);

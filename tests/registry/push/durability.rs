@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use crate::push::registry::{INDEX, MANIFEST, Repository, sha512};
 use crate::support::http::Peer;
 use crate::support::in_process::InProcess;
-use crate::support::server::spawn;
+use crate::support::process::Process;
 
 const FOLDER: &str = "QUINISTRY_TEST_FOLDER";
 
 /// This very program, serving a folder.
 pub(crate) struct Child {
-    process: std::process::Child,
+    _process: Process,
     peer: Peer,
 }
 
@@ -37,25 +37,18 @@ impl Child {
             .args(["--exact", "push::durability::serves_if_it_is_told_to", "--nocapture"])
             .env(FOLDER, folder);
         command.env("QUINISTRY_FAILPOINT", failpoint.unwrap_or("none"));
-        let mut process = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()));
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = Process::start(&mut command).unwrap();
+        let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
         let address = lines.map_while(Result::ok).find_map(|line| {
             line.split_once("serving at ").map(|(_, address)| address.trim().parse().unwrap())
         });
         let peer = Peer(address.expect("it serves"));
-        Self { process, peer }
+        Self { _process: process, peer }
     }
 
     pub(crate) fn repository(&self, name: &str) -> Repository {
         Repository { peer: self.peer, name: name.into() }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        // The kindest end is the same to a store as any other.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

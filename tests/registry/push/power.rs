@@ -22,7 +22,8 @@ use self::disk::Disk;
 use self::trace::{CALLS, Event, Moment};
 use crate::push::durability::{Acknowledged, Log, look, work};
 use crate::push::registry::{Registry, Repository, store_in};
-use crate::support::server::{PROGRAM, SERVE, Server, command, run};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server, run};
 use crate::support::skip::{Need, lacks};
 
 /// Number of disks rebuilt at each moment: the one that holds only what was flushed, and others by chance.

@@ -4,7 +4,8 @@ use quinistry::oci::{Algorithm, Digest, Hasher};
 
 use crate::push::registry::{Registry, Repository, on_each, sha512};
 use crate::support::http::request;
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 
 #[test]
 fn row_50_a_blob_comes_in_by_every_way_also_an_empty_one() {
