@@ -20,7 +20,7 @@ use crate::support::process::Process;
 
 /// Longest wait for a daemon. Far longer than a daemon needs, since the machine that runs the tests may be
 /// busy.
-const PATIENCE: Duration = Duration::from_mins(1);
+const DAEMON_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Script of the first process. A `/run` of its own hides that of the real machine, and goes with the
 /// namespace.
@@ -120,12 +120,16 @@ impl Machine {
 
     /// Asks until there is an answer.
     pub(crate) fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DAEMON_TIMEOUT;
         loop {
             if let Some(answer) = ask() {
                 return answer;
             }
-            assert!(Instant::now() < deadline, "{}: waited {PATIENCE:?} in vain for {what}", self.name());
+            assert!(
+                Instant::now() < deadline,
+                "{}: waited {DAEMON_TIMEOUT:?} in vain for {what}",
+                self.name()
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }

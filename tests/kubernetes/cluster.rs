@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use api::{Api, core, groups, resource};
 
 const NAMESPACE: &str = "/api/v1/namespaces/quinistry-system";
-const BESIDE: &str = "/api/v1/namespaces/quinistry-system-operator";
+const OPERATOR_NAMESPACE: &str = "/api/v1/namespaces/quinistry-system-operator";
 const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/quinistry-system/roles/quinistry-operator";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/quinistry-system-operator/deployments/quinistry-operator";
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/quinistries.quinistry.dev";
@@ -30,9 +30,9 @@ fn resource_of_up() -> Value {
 }
 
 /// Returns a cluster on which `up` was run, and nothing else.
-fn raised() -> Api {
+fn installed() -> Api {
     let api = Api::start();
-    for path in [NAMESPACE, BESIDE, ROLE, DEPLOYMENT] {
+    for path in [NAMESPACE, OPERATOR_NAMESPACE, ROLE, DEPLOYMENT] {
         api.put(path, ours());
     }
     let fields = json!([{"manager": "quinistry-up"}, {"manager": "kube-apiserver", "subresource": "status"}]);
@@ -48,13 +48,13 @@ fn raised() -> Api {
 fn down(api: &Api) -> String {
     let said = api.run(&["down", "--yes", "--timeout", "1"]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(api.state.lock().unwrap().careless.is_empty(), "each deletion says what it has seen");
+    assert!(api.state.lock().unwrap().unconditional.is_empty(), "each deletion says what it has seen");
     said.out
 }
 
 #[test]
 fn down_removes_all_that_up_made() {
-    let api = raised();
+    let api = installed();
     let said = down(&api);
     let left: Vec<String> = api.state.lock().unwrap().objects.keys().cloned().collect();
     assert_eq!(left, [format!("{NAMESPACE}/configmaps/kube-root-ca.crt")], "{said}");
@@ -63,7 +63,7 @@ fn down_removes_all_that_up_made() {
 
 #[test]
 fn down_leaves_what_others_made_under_the_same_names() {
-    let api = raised();
+    let api = installed();
     let helms = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}}});
     api.put(ROLE, helms.clone());
     api.put(DEPLOYMENT, helms);
@@ -71,7 +71,7 @@ fn down_leaves_what_others_made_under_the_same_names() {
     let labels = json!({"quinistry.dev/seed": "0123456789abcdef", "quinistry.dev/name": "quinistry"});
     api.put(&recipes, json!({"metadata": {"labels": labels}}));
     let said = down(&api);
-    for kept in [ROLE, DEPLOYMENT, &recipes, NAMESPACE, BESIDE] {
+    for kept in [ROLE, DEPLOYMENT, &recipes, NAMESPACE, OPERATOR_NAMESPACE] {
         assert!(api.has(kept), "{kept} is gone: {said}");
     }
     assert!(!api.has(RESOURCE), "{said}");
@@ -82,7 +82,7 @@ fn down_leaves_what_others_made_under_the_same_names() {
 
 #[test]
 fn down_leaves_a_resource_that_was_made_by_hand() {
-    let api = raised();
+    let api = installed();
     let by_hand = json!({"spec": {"image": "a:1"}, "metadata": {"managedFields": [{"manager": "kubectl"}]}});
     api.put(RESOURCE, by_hand);
     let said = down(&api);
@@ -91,7 +91,7 @@ fn down_leaves_a_resource_that_was_made_by_hand() {
 
 #[test]
 fn down_leaves_the_definition_to_a_resource_that_it_cannot_decode() {
-    let api = raised();
+    let api = installed();
     let odd = json!({"spec": {"resources": {"limits": {"memory": 4_294_967_296_u64}}, "seed": 7}});
     api.put("/apis/quinistry.dev/v1alpha1/namespaces/tenant/quinistries/shelf", odd);
     let said = down(&api);
@@ -108,7 +108,7 @@ fn down_deletes_nothing_without_a_complete_discovery() {
         ("/apis", json!({"items": []})),
         ("/apis", json!({"kind": "APIGroupList", "groups": []})),
     ] {
-        let api = raised();
+        let api = installed();
         api.answer(path, answer.clone());
         let said = api.run(&["down", "--yes", "--timeout", "1"]);
         assert_eq!(said.code, Some(1), "{answer}: {said:?}");
@@ -126,14 +126,14 @@ fn down_leaves_namespaces_while_an_api_group_does_not_answer() {
         {"version": "v1", "resources": [resource("ovens")]},
     ]});
     for (group, word) in [(stale, "late.example.com/v1"), (ovens, "ovens, which cannot be listed")] {
-        let api = raised();
+        let api = installed();
         api.answer("/apis", groups(&[group]));
         for place in ["quinistry-system", "quinistry-system-operator"] {
             let path = format!("/apis/kitchen.example.com/v1/namespaces/{place}/ovens");
             api.state.lock().unwrap().answers.insert(path, (503, json!({"code": 500, "message": "away"})));
         }
         let said = api.run(&["down", "--yes", "--timeout", "1"]);
-        assert!(api.has(NAMESPACE) && api.has(BESIDE), "{said:?}");
+        assert!(api.has(NAMESPACE) && api.has(OPERATOR_NAMESPACE), "{said:?}");
         assert!(said.out.contains(word) && !api.has(RESOURCE), "{said:?}");
     }
 }

@@ -30,7 +30,7 @@ use crate::support::process::command;
 use crate::support::server::{PROGRAM, SERVE, Server};
 
 /// The real program, and something that can be pulled from it.
-struct Victim {
+struct Target {
     server: Server,
     /// A repository that can be pulled from, and pushed to if anything can.
     name: &'static str,
@@ -39,7 +39,7 @@ struct Victim {
     content: Vec<u8>,
 }
 
-impl Victim {
+impl Target {
     /// Starts a registry without storage, to which no client can write.
     fn read_only(command: &mut Command) -> Self {
         let server = Server::launch(command.args(SERVE));
@@ -60,31 +60,31 @@ impl Victim {
 }
 
 /// Lets `attack` loose on the real program of each kind, then looks at what is left of it.
-fn each(attack: impl Fn(&Victim)) {
-    for victim in [Victim::read_only(&mut command(PROGRAM)), Victim::with_storage(&mut command(PROGRAM), &[])]
+fn on_each(attack: impl Fn(&Target)) {
+    for target in [Target::read_only(&mut command(PROGRAM)), Target::with_storage(&mut command(PROGRAM), &[])]
     {
-        outlives(&victim, &attack);
+        assert_survives(&target, &attack);
     }
 }
 
 /// Runs an attack on the real program of each kind. The attack needs no content.
-fn survives(attack: impl Fn(Peer)) {
-    each(|victim| attack(victim.server.peer));
+fn assert_each_survives(attack: impl Fn(Peer)) {
+    on_each(|target| attack(target.server.peer));
 }
 
 /// Runs an attack on a registry without storage: on requests that a registry with storage accepts.
-fn survives_read_only(attack: impl Fn(Peer)) {
-    outlives(&Victim::read_only(&mut command(PROGRAM)), |victim| attack(victim.server.peer));
+fn assert_read_only_survives(attack: impl Fn(Peer)) {
+    assert_survives(&Target::read_only(&mut command(PROGRAM)), |target| attack(target.server.peer));
 }
 
-fn outlives(victim: &Victim, attack: impl Fn(&Victim)) {
-    let server = &victim.server;
+fn assert_survives(target: &Target, attack: impl Fn(&Target)) {
+    let server = &target.server;
     let before = server.files();
-    assert_eq!(before.is_empty(), victim.name == "quinistry", "{before:?}");
-    attack(victim);
+    assert_eq!(before.is_empty(), target.name == "quinistry", "{before:?}");
+    attack(target);
     let answer = server.peer.get("/v2/");
     assert_eq!((answer.status, answer.text()), (200, "{}"));
-    assert_eq!(server.peer.get(&victim.blob).body, victim.content);
+    assert_eq!(server.peer.get(&target.blob).body, target.content);
     assert_eq!(server.files(), before, "files left behind");
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }

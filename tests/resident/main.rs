@@ -87,12 +87,12 @@ fn idle_connections() {
     plain("idle", |_, _| {});
     plain("idle after a request", |_, crowd| {
         crowd.send(&get("/v2/"));
-        crowd.hear();
+        crowd.await_answers();
     });
     plain("idle after a refused upload", |_, crowd| {
         let head = b"POST /v2/x/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
         crowd.send(&[&head[..], &vec![b'x'; 100_000]].concat());
-        crowd.hear();
+        crowd.await_answers();
     });
 }
 
@@ -114,16 +114,16 @@ fn half_heads() {
 fn unread_answers() {
     plain("unread layer", |server, crowd| {
         crowd.send(&get(&format!("/v2/quinistry/blobs/{}", server.layer)));
-        crowd.hear();
+        crowd.await_answers();
     });
     plain("unread layer, and half a head behind it", |server, crowd| {
         let head = get(&format!("/v2/quinistry/blobs/{}", server.layer));
         crowd.try_send(&[&head[..], b"GET /v2/ HTTP/1.1\r\nX: ", &[b'y'; 8000]].concat());
-        crowd.hear();
+        crowd.await_answers();
     });
     plain("many unread manifests", |_, crowd| {
         crowd.try_send(&get("/v2/quinistry/manifests/latest").repeat(60));
-        crowd.hear();
+        crowd.await_answers();
     });
 }
 

@@ -156,7 +156,7 @@ fn run(name: &str, flags: &[&str], limit_mib: u64) {
                     // Each for another time, so that they do not change their attack together.
                     let hold = Duration::from_secs(8 + first as u64);
                     while begun.elapsed() < hold && !end.load(Ordering::Relaxed) {
-                        crowd.sip();
+                        crowd.read_some();
                     }
                     number += 1;
                 });

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Far longer than anything here takes: a test that reaches it has failed.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The error codes of the distribution-spec. A list of our own: the library's could be wrong.
 const CODES: [&str; 14] = [
@@ -46,8 +46,8 @@ pub struct Peer(pub SocketAddr);
 impl Peer {
     /// Opens a connection.
     pub fn connect(self) -> Connection {
-        let stream = TcpStream::connect_timeout(&self.0, PATIENCE).unwrap();
-        Connection::over(stream, PATIENCE, 8 << 10)
+        let stream = TcpStream::connect_timeout(&self.0, TEST_TIMEOUT).unwrap();
+        Connection::over(stream, TEST_TIMEOUT, 8 << 10)
     }
 
     /// Returns true if the server takes connections.
@@ -90,8 +90,8 @@ impl Connection {
         self.0.get_mut().shutdown(Shutdown::Write).unwrap();
     }
 
-    pub fn patience(&mut self, patience: Duration) {
-        self.0.get_mut().set_read_timeout(Some(patience)).unwrap();
+    pub fn set_read_timeout(&mut self, timeout: Duration) {
+        self.0.get_mut().set_read_timeout(Some(timeout)).unwrap();
     }
 
     /// Sends a request and reads its answer. The server may answer and close before it has all of the

@@ -10,7 +10,7 @@ use std::thread;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use super::http::{PATIENCE, Peer};
+use super::http::{Peer, TEST_TIMEOUT};
 use super::process::{Process, command};
 
 /// The program under test.
@@ -129,7 +129,7 @@ impl Running {
 
     fn line(&self, text: &str) -> String {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(TEST_TIMEOUT) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
                 Err(error) => panic!("waiting for {text:?}: {error}; said: {}", self.log.lock().unwrap()),
@@ -140,7 +140,7 @@ impl Running {
     fn wait(mut self) -> (ExitStatus, String) {
         // The end of standard error comes with the end of the process, and can be waited for with a bound.
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(TEST_TIMEOUT) {
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(error) => panic!("it does not end: {error}; said: {}", self.log.lock().unwrap()),

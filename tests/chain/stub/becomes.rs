@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use quinistry::oci::Digest;
 
-use crate::stub::pod::{PIECE, Pod, stdout};
+use crate::stub::pod::{PART_BYTES, Pod, stdout};
 use crate::support::process::{command, output};
 use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::support::skip::{Need, lacks};
@@ -14,7 +14,7 @@ use crate::support::skip::{Need, lacks};
 #[test]
 fn the_executable_finds_all_of_itself() {
     let content = fs::read(PROGRAM).unwrap();
-    let pod = Pod::of(&content, PIECE);
+    let pod = Pod::of(&content, PART_BYTES);
     let ours = stdout(pod.stubbed().args(["image", "digest"]));
     assert_eq!(ours, stdout(command(PROGRAM).args(["image", "digest"])));
 
@@ -45,7 +45,7 @@ fn an_empty_root_is_enough() {
     if lacks(&[Need::Root, Need::Tool("chroot")]) {
         return;
     }
-    let pod = Pod::of(&fs::read(PROGRAM).unwrap(), PIECE);
+    let pod = Pod::of(&fs::read(PROGRAM).unwrap(), PART_BYTES);
     let mut inside = command("chroot");
     inside.arg("--userspec=65532:65532").arg(pod.stub().parent().unwrap());
     inside.args(["/stub", pod.digest(), "/pieces", "/scratch", "--version"]);

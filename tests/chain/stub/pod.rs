@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::process::{command, no_forks, output};
 
 /// Size of a seed part: a `ConfigMap` holds 1 MiB, and its other fields need some of that.
-pub(crate) const PIECE: usize = 768 * 1024;
+pub(crate) const PART_BYTES: usize = 768 * 1024;
 
 /// The user that pods of the registry have.
 const USER: u32 = 65532;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use quinistry::seed::exit;
 
-use crate::stub::pod::{PIECE, Pod, stdout};
+use crate::stub::pod::{PART_BYTES, Pod, stdout};
 use crate::stub::seccomp::{Refused, without_memfd};
 use crate::support::process::command;
 use crate::support::server::PROGRAM;
@@ -48,7 +48,7 @@ fn a_kernel_that_does_not_know_the_flag_is_asked_without_it() {
 
 #[test]
 fn no_memory_at_all() {
-    let pod = Pod::of(&fs::read(PROGRAM).unwrap(), PIECE);
+    let pod = Pod::of(&fs::read(PROGRAM).unwrap(), PART_BYTES);
     let mut filtered = pod.stubbed();
     let ours = stdout(without_memfd(&mut filtered, Refused::All).args(["image", "digest"]));
     assert_eq!(ours, stdout(command(PROGRAM).args(["image", "digest"])));
@@ -124,7 +124,7 @@ fn memory_is_executed_where_the_system_wants_that_said() {
 
 #[test]
 fn memory_is_not_executed_where_the_system_forbids_it() {
-    let pod = Pod::of(&fs::read(PROGRAM).unwrap(), PIECE);
+    let pod = Pod::of(&fs::read(PROGRAM).unwrap(), PART_BYTES);
     let Some(mut command) = restricted(&pod, 2, "") else { return };
     let ours = stdout(command.args(["image", "digest"]));
     assert_eq!(ours, stdout(crate::support::process::command(PROGRAM).args(["image", "digest"])));

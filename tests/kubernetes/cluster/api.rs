@@ -25,7 +25,7 @@ pub(crate) struct State {
     pub(crate) broken: Option<u16>,
     pub(crate) deleted: Vec<String>,
     /// Deletions that did not say what they had seen.
-    pub(crate) careless: Vec<String>,
+    pub(crate) unconditional: Vec<String>,
 }
 
 /// The server, and a kubeconfig that leads to it.
@@ -81,22 +81,22 @@ impl Api {
     }
 
     /// Runs the program against this server.
-    pub(crate) fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Outcome {
         let mut program = command(PROGRAM);
         program.args(args).args(["--kubeconfig".as_ref(), self.kubeconfig().as_os_str()]);
-        Said::of(&output(program.env_clear().env("HOME", self.folder.path())).unwrap())
+        Outcome::of(&output(program.env_clear().env("HOME", self.folder.path())).unwrap())
     }
 }
 
 /// Output of the program, and its exit code.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) error: String,
 }
 
-impl Said {
+impl Outcome {
     fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), out: text(&output.stdout), error: text(&output.stderr) }
@@ -153,7 +153,7 @@ fn respond(state: &mut State, method: &str, path: &str, body: &Value) -> (u16, V
         ("DELETE", Some(found)) => {
             let seen = &body["preconditions"];
             if seen["uid"].is_null() || seen["resourceVersion"].is_null() {
-                state.careless.push(path.into());
+                state.unconditional.push(path.into());
             }
             let meta = &found["metadata"];
             if seen["uid"] != meta["uid"] || seen["resourceVersion"] != meta["resourceVersion"] {

@@ -8,17 +8,17 @@ use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Memory, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::hostile::survives;
+use crate::hostile::assert_each_survives;
 use crate::support::http::{Connection, request};
 use crate::support::in_process::{InProcess, QUINE};
 use crate::support::process::command;
 use crate::support::server::{PROGRAM, SERVE, Server};
 
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT_LIMIT: Duration = Duration::from_millis(300);
 
 /// Sends `bytes` one by one, a little apart, until the server ends the connection.
 fn drip(connection: &mut Connection, mut bytes: impl Iterator<Item = u8>) -> Vec<u8> {
-    connection.patience(Duration::from_millis(20));
+    connection.set_read_timeout(Duration::from_millis(20));
     let mut heard = Vec::new();
     loop {
         let gone = bytes.next().is_some_and(|byte| connection.send(&[byte]).is_err());
@@ -68,7 +68,7 @@ fn answers(server: &InProcess) {
 
 #[test]
 fn row_60_a_head_that_drips_in_is_cut_off() {
-    each(Limits { head: SHORT, ..Limits::default() }, |server, large| {
+    each(Limits { head: SHORT_LIMIT, ..Limits::default() }, |server, large| {
         let mut connection = server.peer.connect();
         let head = format!("GET {} HTTP/1.1\r\nX: ", large.path).into_bytes();
         assert_eq!(drip(&mut connection, head.into_iter().chain(std::iter::repeat(b'y'))), b"");
@@ -78,7 +78,7 @@ fn row_60_a_head_that_drips_in_is_cut_off() {
 
 #[test]
 fn row_60_a_head_that_stops_is_cut_off_on_a_used_connection_too() {
-    each(Limits { head: SHORT, ..Limits::default() }, |server, _| {
+    each(Limits { head: SHORT_LIMIT, ..Limits::default() }, |server, _| {
         let mut connection = server.peer.connect();
         assert_eq!(connection.ask(&request("GET", "/v2/", &[], b"")).status, 200);
         connection.send(b"GET /v2/ HTTP/1.1\r\nHos").unwrap();
@@ -89,7 +89,7 @@ fn row_60_a_head_that_stops_is_cut_off_on_a_used_connection_too() {
 
 #[test]
 fn row_60_half_a_head_behind_a_whole_request_is_cut_off_as_an_idle_connection() {
-    each(Limits { idle: SHORT, ..Limits::default() }, |server, _| {
+    each(Limits { idle: SHORT_LIMIT, ..Limits::default() }, |server, _| {
         let mut connection = server.peer.connect();
         let both = [&request("GET", "/v2/", &[], b"")[..], b"GET /v2/ HTTP/1.1\r\nHos"].concat();
         assert_eq!(connection.ask(&both).status, 200);
@@ -111,7 +111,7 @@ fn row_61_a_body_that_drips_in_is_answered_and_cut_off() {
 
 #[test]
 fn row_62_a_client_that_does_not_read_loses_its_place() {
-    let limits = Limits { connections: 1, write: SHORT, ..Limits::default() };
+    let limits = Limits { connections: 1, write: SHORT_LIMIT, ..Limits::default() };
     each(limits, |server, large| {
         let mut connection = server.peer.connect();
         // Asks again and again: the sockets of both sides hold some megabytes, and more must be owed than
@@ -126,7 +126,7 @@ fn row_62_a_client_that_does_not_read_loses_its_place() {
 #[test]
 fn row_62_a_client_that_reads_slowly_but_fast_enough_gets_everything() {
     // A byte per second: what this client takes between its pauses is far more.
-    let limits = Limits { write: SHORT, write_rate: 1, ..Limits::default() };
+    let limits = Limits { write: SHORT_LIMIT, write_rate: 1, ..Limits::default() };
     each(limits, |server, large| {
         let mut connection = server.peer.connect();
         connection.send(&request("GET", &large.path, &[("Connection", "close")], b"")).unwrap();
@@ -147,7 +147,7 @@ fn row_62_a_client_that_reads_slowly_but_fast_enough_gets_everything() {
 
 #[test]
 fn an_idle_connection_is_ended_before_and_after_a_request() {
-    let server = InProcess::start(Limits { idle: SHORT, ..Limits::default() });
+    let server = InProcess::start(Limits { idle: SHORT_LIMIT, ..Limits::default() });
     let mut silent = server.peer.connect();
     assert_eq!(silent.rest(), b"");
     let mut used = server.peer.connect();
@@ -163,7 +163,7 @@ fn idle_deadline(server: &InProcess) {
 
 #[test]
 fn a_client_that_falls_silent_after_a_long_upload_is_ended() {
-    let limits = Limits { connections: 2, idle: SHORT, head: SHORT, ..Limits::default() };
+    let limits = Limits { connections: 2, idle: SHORT_LIMIT, head: SHORT_LIMIT, ..Limits::default() };
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
     let server = InProcess::serving(State::new(&QUINE).with_store(store, RegistryOptions::default()), limits);
     for body in ["whole", "of a session"] {
@@ -186,7 +186,7 @@ fn a_client_that_falls_silent_after_a_long_upload_is_ended() {
 
 #[test]
 fn a_client_that_falls_silent_after_a_slow_answer_is_ended() {
-    let server = InProcess::start(Limits { idle: SHORT, head: SHORT, ..Limits::default() });
+    let server = InProcess::start(Limits { idle: SHORT_LIMIT, head: SHORT_LIMIT, ..Limits::default() });
     let layer = QUINE.layer();
     let mut connection = server.peer.connect();
     connection.send(&request("GET", &format!("/v2/quinistry/blobs/{}", layer.digest()), &[], b"")).unwrap();
@@ -198,7 +198,7 @@ fn a_client_that_falls_silent_after_a_slow_answer_is_ended() {
 
 #[test]
 fn a_client_that_pauses_within_an_answer_is_not_idle() {
-    let server = InProcess::start(Limits { idle: SHORT, head: SHORT, ..Limits::default() });
+    let server = InProcess::start(Limits { idle: SHORT_LIMIT, head: SHORT_LIMIT, ..Limits::default() });
     let path = format!("/v2/quinistry/blobs/{}", QUINE.layer().digest());
     let mut connection = server.peer.connect();
     connection.send(&request("GET", &path, &[("Connection", "close")], b"")).unwrap();
@@ -213,7 +213,7 @@ fn a_client_that_pauses_within_an_answer_is_not_idle() {
 
 #[test]
 fn silent_clients_that_hold_every_place_lose_them() {
-    let server = InProcess::start(Limits { connections: 4, idle: SHORT, ..Limits::default() });
+    let server = InProcess::start(Limits { connections: 4, idle: SHORT_LIMIT, ..Limits::default() });
     let silent: Vec<Connection> = (0..12).map(|_| server.peer.connect()).collect();
     answers(&server);
     drop(silent);
@@ -253,7 +253,7 @@ fn running_out_of_files_is_survived() {
 #[test]
 fn a_thousand_silent_connections_do_not_stop_service() {
     allow_many_files();
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let silent: Vec<Connection> = (0..1000).map(|_| peer.connect()).collect();
         assert_eq!(peer.get("/v2/quinistry/manifests/latest").status, 200);
         drop(silent);
@@ -263,7 +263,7 @@ fn a_thousand_silent_connections_do_not_stop_service() {
 #[test]
 fn a_flood_of_connections_is_served() {
     allow_many_files();
-    survives(|peer| {
+    assert_each_survives(|peer| {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {

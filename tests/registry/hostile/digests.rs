@@ -1,6 +1,6 @@
 //! Rows 13–22: digests and tags.
 
-use crate::hostile::survives;
+use crate::hostile::assert_each_survives;
 use crate::support::http::request;
 use crate::support::server::Server;
 
@@ -8,7 +8,7 @@ const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 
 /// Asserts 400 `DIGEST_INVALID` wherever a path takes a digest.
 fn assert_malformed(digests: &[&str]) {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for digest in digests {
             for kind in ["blobs", "manifests", "referrers"] {
                 peer.get(&format!("/v2/quinistry/{kind}/{digest}")).assert_refused(400, "DIGEST_INVALID");
@@ -34,7 +34,7 @@ fn row_15_digests_have_one_length() {
 
 #[test]
 fn row_16_unknown_algorithms_are_digests_of_nothing_here() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let digest = "md5:d41d8cd98f00b204e9800998ecf8427e";
         peer.get(&format!("/v2/quinistry/blobs/{digest}")).assert_refused(404, "BLOB_UNKNOWN");
         peer.get(&format!("/v2/quinistry/manifests/{digest}")).assert_refused(404, "MANIFEST_UNKNOWN");
@@ -47,12 +47,12 @@ fn row_16_unknown_algorithms_are_digests_of_nothing_here() {
 #[test]
 fn row_17_a_digest_has_two_parts() {
     assert_malformed(&["sha256:", ":", "sha256::", "sha256:%00"]);
-    survives(|peer| peer.get("/v2/quinistry/blobs/sha256").assert_refused(400, "DIGEST_INVALID"));
+    assert_each_survives(|peer| peer.get("/v2/quinistry/blobs/sha256").assert_refused(400, "DIGEST_INVALID"));
 }
 
 #[test]
 fn row_18_a_query_of_megabytes_is_cut_off() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let query = "a".repeat(10_000_000);
         for (method, path) in
             [("POST", "/v2/quinistry/blobs/uploads/?digest="), ("GET", "/v2/quinistry/tags/list?last=")]
@@ -65,7 +65,7 @@ fn row_18_a_query_of_megabytes_is_cut_off() {
 
 #[test]
 fn row_19_two_digests_in_a_push_are_refused_like_one() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let path = format!("/v2/quinistry/blobs/uploads/1?digest={EMPTY}&digest=sha256:0");
         peer.ask("PUT", &path, &[], b"").assert_read_only();
     });
@@ -73,7 +73,7 @@ fn row_19_two_digests_in_a_push_are_refused_like_one() {
 
 #[test]
 fn row_20_nothing_is_stored_under_a_wrong_digest_nor_under_a_right_one() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for body in [&b"not empty"[..], b""] {
             let path = format!("/v2/quinistry/blobs/uploads/?digest={EMPTY}");
             peer.ask("POST", &path, &[], body).assert_read_only();
@@ -86,7 +86,7 @@ fn row_20_nothing_is_stored_under_a_wrong_digest_nor_under_a_right_one() {
 
 #[test]
 fn row_21_what_cannot_be_a_tag_does_not_exist() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for tag in [&*"x".repeat(129), ".x", "-x", "a%20b", "%00", ".INVALID_MANIFEST_NAME", "latest%0a"] {
             let path = format!("/v2/quinistry/manifests/{tag}");
             peer.get(&path).assert_refused(404, "MANIFEST_UNKNOWN");

@@ -1,6 +1,6 @@
 //! Rows 63, 64 and 71: bytes that are no request, or two at once, or none of HTTP/1.1's.
 
-use crate::hostile::{each, survives};
+use crate::hostile::{assert_each_survives, on_each};
 use crate::support::http::{Peer, request};
 use crate::support::server::Server;
 
@@ -13,8 +13,8 @@ fn last_words(peer: Peer, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn row_63_length_and_chunks_at_once_end_the_connection() {
-    each(|victim| {
-        let (peer, name) = (victim.server.peer, victim.name);
+    on_each(|target| {
+        let (peer, name) = (target.server.peer, target.name);
         // By the length the second request is the body's; by the chunks it is a request. A proxy before us
         // may have read it the other way, so it must not be answered.
         for order in [
@@ -33,8 +33,8 @@ fn row_63_length_and_chunks_at_once_end_the_connection() {
 
 #[test]
 fn row_63_contradicting_or_senseless_lengths_are_refused() {
-    each(|victim| {
-        let (peer, name) = (victim.server.peer, victim.name);
+    on_each(|target| {
+        let (peer, name) = (target.server.peer, target.name);
         for lengths in [
             "Content-Length: 4\r\nContent-Length: 5",
             "Content-Length: 4, 5",
@@ -58,8 +58,8 @@ fn row_63_contradicting_or_senseless_lengths_are_refused() {
 
 #[test]
 fn row_63_broken_chunks_end_the_connection() {
-    each(|victim| {
-        let (peer, name) = (victim.server.peer, victim.name);
+    on_each(|target| {
+        let (peer, name) = (target.server.peer, target.name);
         for chunks in ["g\r\n", "-1\r\n", "ffffffffffffffffff\r\n", "1\r\nab\r\n", "\r\n\r\n"] {
             let head = format!(
                 "PUT /v2/{name}/manifests/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -76,7 +76,7 @@ fn row_63_broken_chunks_end_the_connection() {
 
 #[test]
 fn row_64_http_2_is_not_spoken() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let words = last_words(peer, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
         assert!(words.is_empty() || words.starts_with(b"HTTP/1.1 4"), "{}", words.escape_ascii());
         // Asking for the upgrade is no error, but nothing comes of it.
@@ -87,7 +87,7 @@ fn row_64_http_2_is_not_spoken() {
 
 #[test]
 fn row_64_a_head_has_so_many_headers_and_no_more() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         // Beside the host.
         for (count, status) in [(99, 200), (100, 431), (5000, 431)] {
             assert_eq!(peer.ask("GET", "/v2/", &vec![("X", "y"); count], b"").status, status, "{count}");
@@ -99,7 +99,7 @@ fn row_64_a_head_has_so_many_headers_and_no_more() {
 
 #[test]
 fn row_64_a_head_is_so_long_and_no_longer() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for (length, status) in [(100_000, 200), (131_500, 431), (160_000, 431)] {
             let field = "y".repeat(length);
             assert_eq!(peer.ask("GET", "/v2/", &[("X", &field)], b"").status, status, "{length}");
@@ -109,7 +109,7 @@ fn row_64_a_head_is_so_long_and_no_longer() {
 
 #[test]
 fn row_71_a_client_that_waits_for_permission_to_push_is_told_no_at_once() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let mut connection = peer.connect();
         let headers = [("Content-Length", "1000000"), ("Expect", "100-continue")];
         // No byte of the body is sent: it is the answer that is waited for, and it must not be "100
@@ -123,7 +123,7 @@ fn row_71_a_client_that_waits_for_permission_to_push_is_told_no_at_once() {
 
 #[test]
 fn tls_is_answered_in_the_clear() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let hello = b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03\x8f\x8b\x5c\x22\x16\x03\x01\x00\x02";
         let words = last_words(peer, hello);
         assert!(words.starts_with(b"HTTP/1.1 400 "), "{}", words.escape_ascii());
@@ -132,7 +132,7 @@ fn tls_is_answered_in_the_clear() {
 
 #[test]
 fn noise_is_no_request() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for noise in [
             &b"\0\0\0\0\0\0\0\0\r\n\r\n"[..],
             b"GET\r\n\r\n",
@@ -154,7 +154,7 @@ fn noise_is_no_request() {
 
 #[test]
 fn http_1_0_is_answered_and_the_connection_ended() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let words = last_words(peer, b"GET /v2/ HTTP/1.0\r\n\r\n");
         assert!(words.starts_with(b"HTTP/1.0 200 OK\r\n"), "{}", words.escape_ascii());
         assert!(words.ends_with(b"\r\n\r\n{}"), "{}", words.escape_ascii());

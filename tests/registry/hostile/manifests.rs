@@ -1,7 +1,7 @@
 //! Rows 23–41: manifests that are pushed. All are refused before anyone looks into them, and none is taken in
 //! without a bound.
 
-use crate::hostile::survives;
+use crate::hostile::assert_each_survives;
 use crate::support::http::{Answer, Connection, Peer, request};
 use crate::support::process::command;
 use crate::support::server::{PROGRAM, SERVE, Server};
@@ -20,7 +20,7 @@ fn chunk() -> Vec<u8> {
 }
 
 fn refuses(bodies: &[&[u8]]) {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for body in bodies {
             put(peer, MANIFEST, body).assert_read_only();
             peer.get(PATH).assert_refused(404, "MANIFEST_UNKNOWN");
@@ -35,7 +35,7 @@ fn row_23_five_mebibytes_with_a_length_are_answered() {
 
 #[test]
 fn row_23_five_mebibytes_in_chunks_are_answered() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let mut connection = peer.connect();
         let head = format!("PUT {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
         let request = [head.into_bytes(), chunk().repeat(80), b"0\r\n\r\n".to_vec()].concat();
@@ -45,7 +45,7 @@ fn row_23_five_mebibytes_in_chunks_are_answered() {
 
 #[test]
 fn row_23_the_greatest_manifest_of_a_client_leaves_the_connection_usable() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let mut connection = peer.connect();
         let request = request("PUT", PATH, &[], &vec![b' '; 4 << 20]);
         for _ in 0..2 {
@@ -58,7 +58,7 @@ fn row_23_the_greatest_manifest_of_a_client_leaves_the_connection_usable() {
 
 #[test]
 fn row_23_an_endless_body_is_cut_off() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let mut connection = peer.connect();
         let head = format!("PUT {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
         connection.send(head.as_bytes()).unwrap();
@@ -104,7 +104,7 @@ fn row_30_content_type_and_media_type_differ() {
 
 #[test]
 fn row_31_schema_1() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let body = br#"{"schemaVersion":1,"name":"quinistry","tag":"pushed","fsLayers":[]}"#;
         put(peer, "application/vnd.docker.distribution.manifest.v1+prettyjws", body).assert_read_only();
     });
@@ -120,7 +120,7 @@ fn row_32_sizes_beyond_the_numbers() {
 
 #[test]
 fn row_36_urls_are_never_fetched() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let trap = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         trap.set_nonblocking(true).unwrap();
         let url = format!("http://{}/secret", trap.local_addr().unwrap());
@@ -141,7 +141,7 @@ fn row_40_odd_schema_versions() {
 
 #[test]
 fn row_41_odd_content_types() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for content_type in ["text/html", "", "\u{1}", "application/json; charset=utf-7", &"a".repeat(60_000)]
         {
             let answer = put(peer, content_type, b"{}");

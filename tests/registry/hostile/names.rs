@@ -1,6 +1,6 @@
 //! Rows 1–12: paths and repository names.
 
-use crate::hostile::{survives, survives_read_only};
+use crate::hostile::{assert_each_survives, assert_read_only_survives};
 use crate::support::http::{Answer, Peer};
 
 fn manifest_in(peer: Peer, name: &str) -> Answer {
@@ -8,7 +8,7 @@ fn manifest_in(peer: Peer, name: &str) -> Answer {
 }
 
 fn assert_invalid(names: &[&str]) {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for name in names {
             manifest_in(peer, name).assert_refused(400, "NAME_INVALID");
         }
@@ -18,7 +18,7 @@ fn assert_invalid(names: &[&str]) {
 #[test]
 fn row_01_dots_lead_nowhere_and_are_not_redirected() {
     assert_invalid(&["../../etc/passwd", "..", "../v2/quinistry", "quinistry/../quinistry", "./quinistry"]);
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for path in ["/../v2/", "/v2/../v2/", "/v2/quinistry/../../v2/_catalog", "//v2/"] {
             peer.get(path).assert_refused(404, "NAME_UNKNOWN");
         }
@@ -42,7 +42,7 @@ fn row_04_encoded_control_characters_make_no_name() {
 
 #[test]
 fn row_04_raw_control_characters_make_no_request() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for target in [&b"/v2/a\0b/manifests/x"[..], b"/v2/a\rb/manifests/x", b"/v2/a\nb/manifests/x"] {
             let mut connection = peer.connect();
             connection.send(&[b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat()).unwrap();
@@ -65,7 +65,7 @@ fn row_06_empty_components_make_no_name() {
 #[test]
 fn row_07_names_are_bounded() {
     assert_invalid(&[&"a".repeat(256), &format!("quinistry/{}", "b".repeat(60_000))]);
-    survives(|peer| manifest_in(peer, &"a".repeat(255)).assert_refused(404, "NAME_UNKNOWN"));
+    assert_each_survives(|peer| manifest_in(peer, &"a".repeat(255)).assert_refused(404, "NAME_UNKNOWN"));
 }
 
 #[test]
@@ -77,12 +77,12 @@ fn row_08_thousands_of_components_are_refused_in_linear_time() {
         &"a-".repeat(15_000),
         &"_".repeat(30_000),
     ]);
-    survives(|peer| peer.get(&format!("/v2/{many}")).assert_refused(404, "NAME_UNKNOWN"));
+    assert_each_survives(|peer| peer.get(&format!("/v2/{many}")).assert_refused(404, "NAME_UNKNOWN"));
 }
 
 #[test]
 fn row_09_components_that_look_like_endpoints_are_read_from_the_right() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         for path in [
             "/v2/blobs/uploads/manifests/latest",
             "/v2/manifests/manifests/manifests",
@@ -98,7 +98,7 @@ fn row_09_components_that_look_like_endpoints_are_read_from_the_right() {
 #[test]
 fn row_10_names_that_file_systems_dislike_are_names_or_none() {
     assert_invalid(&[".lock", "_uploads", "_catalog", "-", "~", "quinistry.", "aux:"]);
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for name in ["con", "nul", "index.json", "blobs", "quinistry.lock"] {
             manifest_in(peer, name).assert_refused(404, "NAME_UNKNOWN");
         }
@@ -107,7 +107,7 @@ fn row_10_names_that_file_systems_dislike_are_names_or_none() {
 
 #[test]
 fn row_11_a_repository_is_not_its_folder() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for path in [
             "/v2/quinistry/b/manifests/latest",
             "/v2/quinistry/blobs/manifests/latest",
@@ -124,7 +124,7 @@ fn row_12_what_is_not_utf_8_makes_no_name() {
     // Overlong spellings of '/' and '.', a lone continuation byte, a surrogate, and a letter that is fine
     // UTF-8.
     assert_invalid(&["%c0%af", "%c0%ae%c0%ae", "a%80b", "%ed%a0%80", "%e0%80%af", "%c3%a9"]);
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let mut connection = peer.connect();
         connection.send(b"GET /v2/\xc0\xaf/manifests/x HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         assert_eq!(connection.answer(false).unwrap().status, 400);

@@ -1,41 +1,41 @@
 //! Rows 65–70, 72 and 73: well-formed requests that mean harm.
 
-use crate::hostile::{Victim, each, outlives, survives};
+use crate::hostile::{Target, assert_each_survives, assert_survives, on_each};
 use crate::support::http::{Answer, request};
 use crate::support::process::command;
 use crate::support::server::{PROGRAM, Server};
 
 #[test]
 fn row_65_a_thousand_ranges_get_the_whole_once() {
-    each(|victim| {
+    on_each(|target| {
         for ranges in [["0-0"; 1000].join(","), ["0-"; 1000].join(","), ["-1"; 17].join(",")] {
             let range = format!("bytes={ranges}");
-            let answer = victim.server.peer.ask("GET", &victim.blob, &[("Range", &range)], b"");
-            assert_eq!((answer.status, &answer.body), (200, &victim.content));
+            let answer = target.server.peer.ask("GET", &target.blob, &[("Range", &range)], b"");
+            assert_eq!((answer.status, &answer.body), (200, &target.content));
         }
     });
 }
 
 #[test]
 fn row_66_empty_ranges_are_refused_and_junk_is_ignored() {
-    each(|victim| {
-        let ask = |range| victim.server.peer.ask("GET", &victim.blob, &[("Range", range)], b"");
+    on_each(|target| {
+        let ask = |range| target.server.peer.ask("GET", &target.blob, &[("Range", range)], b"");
         for empty in ["bytes=-0", "bytes=500-0", "bytes=99999999-", "bytes=18446744073709551616-"] {
             let answer = ask(empty);
             answer.assert_refused(416, "BLOB_UPLOAD_INVALID");
-            let total = format!("bytes */{}", victim.content.len());
+            let total = format!("bytes */{}", target.content.len());
             assert_eq!(answer.header("content-range"), Some(&*total));
         }
         for junk in ["lines=0-1", "bytes", "bytes=", "bytes=a-b", "bytes=--1", "=0-1", "\u{e9}"] {
             let answer = ask(junk);
-            assert_eq!((answer.status, &answer.body), (200, &victim.content), "{junk}");
+            assert_eq!((answer.status, &answer.body), (200, &target.content), "{junk}");
         }
     });
 }
 
 #[test]
 fn row_67_page_sizes_are_clamped_or_refused() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         for list in ["/v2/quinistry/tags/list", "/v2/_catalog"] {
             for n in ["1000000000000000000", "99999999999999999999999999", "0"] {
                 assert_eq!(peer.get(&format!("{list}?n={n}")).status, 200, "{n}");
@@ -49,8 +49,8 @@ fn row_67_page_sizes_are_clamped_or_refused() {
 
 #[test]
 fn row_68_forwarded_hosts_are_not_reflected() {
-    each(|victim| {
-        let (peer, name) = (victim.server.peer, victim.name);
+    on_each(|target| {
+        let (peer, name) = (target.server.peer, target.name);
         let headers = [
             ("X-Forwarded-Host", "evil.test"),
             ("X-Forwarded-Proto", "evil"),
@@ -72,7 +72,7 @@ fn row_68_forwarded_hosts_are_not_reflected() {
             is_kind(&peer.ask("DELETE", at, &headers, b""));
         }
         let mut connection = peer.connect();
-        let bytes = format!("GET http://evil.test{} HTTP/1.1\r\nHost: evil.test\r\n\r\n", victim.blob);
+        let bytes = format!("GET http://evil.test{} HTTP/1.1\r\nHost: evil.test\r\n\r\n", target.blob);
         let answer = connection.ask(bytes.as_bytes());
         assert_eq!(answer.status, 200);
         is_kind(&answer);
@@ -81,7 +81,7 @@ fn row_68_forwarded_hosts_are_not_reflected() {
 
 #[test]
 fn row_69_hostile_queries_are_not_reflected() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let evil = "evil%0d%0aEvil:%20evil%22%3E%3Cevil%00%ff";
         let zeros = format!("sha256:{}", "0".repeat(64));
         for path in [
@@ -104,7 +104,7 @@ fn row_69_hostile_queries_are_not_reflected() {
 
 #[test]
 fn row_70_methods_that_nobody_needs_are_refused() {
-    survives(|peer| {
+    assert_each_survives(|peer| {
         let longest = "X".repeat(100);
         for method in [
             "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "GETT", "HEADER",
@@ -126,8 +126,8 @@ fn row_72_nothing_hostile_reaches_the_log() {
         program.env("RUST_LOG", "trace");
         program
     };
-    for victim in [Victim::read_only(&mut program()), Victim::with_storage(&mut program(), &[])] {
-        let (server, name) = (&victim.server, victim.name);
+    for target in [Target::read_only(&mut program()), Target::with_storage(&mut program(), &[])] {
+        let (server, name) = (&target.server, target.name);
         let headers = [
             ("Authorization", "Basic c2VjcmV0"),
             ("User-Agent", "\u{1b}[31mred"),
@@ -160,10 +160,10 @@ fn row_72_nothing_hostile_reaches_the_log() {
 /// The word on the command line, beside which `push` looks closer.
 #[test]
 fn row_73_where_deletes_are_switched_off_they_are_for_tags_too() {
-    let victim = Victim::with_storage(&mut command(PROGRAM), &["--no-delete"]);
-    outlives(&victim, |victim| {
-        for path in ["/v2/stored/manifests/v1", &victim.blob] {
-            victim.server.peer.ask("DELETE", path, &[], b"").assert_refused(405, "UNSUPPORTED");
+    let target = Target::with_storage(&mut command(PROGRAM), &["--no-delete"]);
+    assert_survives(&target, |target| {
+        for path in ["/v2/stored/manifests/v1", &target.blob] {
+            target.server.peer.ask("DELETE", path, &[], b"").assert_refused(405, "UNSUPPORTED");
         }
     });
 }

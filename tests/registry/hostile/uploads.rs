@@ -4,7 +4,7 @@
 use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Store};
 
-use crate::hostile::survives_read_only;
+use crate::hostile::assert_read_only_survives;
 use crate::support::http::request;
 use crate::support::in_process::InProcess;
 use crate::support::process::command;
@@ -18,7 +18,7 @@ const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 
 /// Whatever the session, its contents cannot be asked for, and it cannot be used.
 fn is_no_session(path: &str) {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         peer.get(path).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
         assert_eq!(peer.head(path).status, 404);
         for method in ["PATCH", "PUT", "POST", "DELETE"] {
@@ -73,12 +73,12 @@ fn row_44_sessions_that_are_paths_are_unknown() {
     is_no_session(&format!("{UPLOADS}..%2Fx"));
     is_no_session(&format!("{UPLOADS}%00"));
     is_no_session(&format!("{UPLOADS}%2e%2e"));
-    survives_read_only(|peer| peer.get(&format!("{UPLOADS}../x")).assert_refused(404, "NAME_UNKNOWN"));
+    assert_read_only_survives(|peer| peer.get(&format!("{UPLOADS}../x")).assert_refused(404, "NAME_UNKNOWN"));
 }
 
 #[test]
 fn row_45_odd_chunk_ranges_change_nothing() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         let odd = ["0-0", "5-9", "9-5", "0-18446744073709551616", "bytes 0-1", "-", "", "0-1, 2-3"];
         for range in odd {
             peer.ask("PATCH", SESSION, &[("Content-Range", range)], b"x").assert_read_only();
@@ -89,14 +89,14 @@ fn row_45_odd_chunk_ranges_change_nothing() {
 
 #[test]
 fn row_46_a_range_that_is_not_the_length_changes_nothing() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         peer.ask("PATCH", SESSION, &[("Content-Range", "0-9")], b"x").assert_read_only();
     });
 }
 
 #[test]
 fn row_49_a_second_put_is_refused_like_the_first() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         for _ in 0..2 {
             peer.ask("PUT", &format!("{SESSION}?digest={EMPTY}"), &[], b"").assert_read_only();
         }
@@ -105,7 +105,7 @@ fn row_49_a_second_put_is_refused_like_the_first() {
 
 #[test]
 fn row_50_the_empty_blob_is_refused_by_every_method() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         for length in [&[("Content-Length", "0")][..], &[]] {
             for (method, path) in [
                 ("POST", UPLOADS.to_owned()),
@@ -122,7 +122,7 @@ fn row_50_the_empty_blob_is_refused_by_every_method() {
 
 #[test]
 fn row_51_a_body_that_ends_early_commits_nothing() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         let mut connection = peer.connect();
         let head = format!("POST {UPLOADS} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nshort");
         connection.send(head.as_bytes()).unwrap();
@@ -134,7 +134,7 @@ fn row_51_a_body_that_ends_early_commits_nothing() {
 
 #[test]
 fn row_52_what_follows_a_body_is_no_part_of_it() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         let mut connection = peer.connect();
         let mut bytes = request("POST", UPLOADS, &[], b"body");
         bytes.extend_from_slice(b"surplus\r\n\r\n");
@@ -146,7 +146,7 @@ fn row_52_what_follows_a_body_is_no_part_of_it() {
 
 #[test]
 fn row_53_a_client_that_leaves_within_a_chunk_is_forgotten() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         let head = format!("PATCH {SESSION} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
         for _ in 0..20 {
             let mut connection = peer.connect();
@@ -158,7 +158,7 @@ fn row_53_a_client_that_leaves_within_a_chunk_is_forgotten() {
 
 #[test]
 fn row_58_mounts_tell_nothing_about_other_repositories() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         let answers = ["quinistry", "secret", "..%2F..", "%00"].map(|from| {
             let answer = peer.ask("POST", &format!("{UPLOADS}?mount={EMPTY}&from={from}"), &[], b"");
             answer.assert_read_only();
@@ -170,7 +170,7 @@ fn row_58_mounts_tell_nothing_about_other_repositories() {
 
 #[test]
 fn row_59_a_mount_from_itself_is_refused() {
-    survives_read_only(|peer| {
+    assert_read_only_survives(|peer| {
         peer.ask("POST", &format!("{UPLOADS}?mount={EMPTY}&from=quinistry"), &[], b"").assert_read_only();
     });
 }

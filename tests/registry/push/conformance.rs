@@ -16,7 +16,7 @@ const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
 /// A way to push a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum PushMethod {
     /// POST with everything.
     Post,
     /// POST, then PUT with everything.
@@ -29,7 +29,7 @@ enum Way {
     Stream,
 }
 
-impl Way {
+impl PushMethod {
     const ALL: [Self; 5] = [Self::Post, Self::Put, Self::Chunks, Self::LastChunkInPut, Self::Stream];
 
     /// Pushes; gives the last answer. With `astray`, chunks that are not the next one are tried before each.
@@ -137,22 +137,22 @@ fn blobs_by_every_way_and_hash_are_there_and_those_of_other_digests_are_not() {
         for algorithm in ALGORITHMS {
             let missing = Digest::of(algorithm, b"never pushed");
             repository.get(&format!("blobs/{missing}")).assert_refused(404, "BLOB_UNKNOWN");
-            for way in Way::ALL {
+            for method in PushMethod::ALL {
                 let content = [bytes(512, 1), bytes(3067, 2), Vec::new(), b"{}".to_vec()];
                 for (content, astray) in content.iter().zip([false, true, false, false]) {
                     let digest = Digest::of(algorithm, content);
-                    let answer = way.push(&repository, &digest, content, astray);
+                    let answer = method.push(&repository, &digest, content, astray);
                     assert_created(&repository, &answer, &digest, content);
                     repository.assert_blob(&digest, content);
                     delete(&repository, &format!("blobs/{digest}"));
                 }
                 let digest = Digest::of(algorithm, &bytes(3067, 3));
                 let corrupt = [&bytes(3067, 3)[..], b"oh no"].concat();
-                way.push(&repository, &digest, &corrupt, false).assert_refused(400, "DIGEST_INVALID");
+                method.push(&repository, &digest, &corrupt, false).assert_refused(400, "DIGEST_INVALID");
                 assert_eq!(
                     repository.ask("HEAD", &format!("blobs/{digest}"), &[], b"").status,
                     404,
-                    "{way:?}"
+                    "{method:?}"
                 );
             }
         }
@@ -166,7 +166,7 @@ fn what_cannot_be_mounted_is_pushed_to_where_the_answer_says() {
         for algorithm in ALGORITHMS {
             let (content, missing) = (bytes(512, 4), bytes(512, 5));
             let digest = Digest::of(algorithm, &content);
-            assert_eq!(Way::Put.push(&from, &digest, &content, false).status, 201);
+            assert_eq!(PushMethod::Put.push(&from, &digest, &content, false).status, 201);
             for source in ["&from=suite/from", ""] {
                 let mount = to.path(&format!("blobs/uploads/?mount={digest}{source}"));
                 assert_created(&to, &send(&to, "POST", &mount, &[], b""), &digest, &content);
@@ -191,7 +191,7 @@ fn ranges_of_a_blob_by_either_hash() {
         let content = bytes(2048, 6);
         for algorithm in ALGORITHMS {
             let digest = Digest::of(algorithm, &content);
-            assert_eq!(Way::Post.push(&repository, &digest, &content, false).status, 201);
+            assert_eq!(PushMethod::Post.push(&repository, &digest, &content, false).status, 201);
             let ask = |range| repository.ask("GET", &format!("blobs/{digest}"), &[("Range", range)], b"");
             for (range, first, last) in [
                 ("bytes=500-1499", 500, 1499),
@@ -257,7 +257,7 @@ fn goes_in_and_out_and_away(repository: &Repository, content: &Content) {
     for tag in content.tags.keys() {
         assert!(repository.tags().contains(tag), "{}: {tag}", content.name);
     }
-    assert_pages_meet(repository);
+    assert_pages_are_complete(repository);
     assert_there(repository, content);
     for subject in content.manifests.iter().filter_map(|one| one.subject.as_ref()) {
         assert_referrers(repository, content, subject);
@@ -267,8 +267,8 @@ fn goes_in_and_out_and_away(repository: &Repository, content: &Content) {
 
 /// Blobs, each by another way, then manifests in their order, then tags.
 fn push(repository: &Repository, content: &Content) {
-    for ((digest, bytes), way) in content.blobs.iter().zip(Way::ALL.iter().cycle()) {
-        let answer = way.push(repository, digest, bytes, false);
+    for ((digest, bytes), method) in content.blobs.iter().zip(PushMethod::ALL.iter().cycle()) {
+        let answer = method.push(repository, digest, bytes, false);
         assert_created(repository, &answer, digest, bytes);
     }
     for (index, manifest) in content.manifests.iter().enumerate() {
@@ -299,7 +299,7 @@ fn put(repository: &Repository, reference: &str, manifest: &Pushed) -> Answer {
 }
 
 /// Asserts that the tags up to `last` and those after it are all tags.
-fn assert_pages_meet(repository: &Repository) {
+fn assert_pages_are_complete(repository: &Repository) {
     let all = repository.tags();
     let (first, rest) = all.split_at(all.len() / 2);
     if let Some(last) = first.last() {

@@ -107,7 +107,7 @@ impl Log {
 }
 
 /// A client's work. It panics when the registry is gone.
-pub(crate) fn work(repository: &Repository, log: &mut Log) {
+pub(crate) fn run_workload(repository: &Repository, log: &mut Log) {
     for bytes in [&b"{}"[..], b"layer one", b"layer two"] {
         let digest = Digest::sha256(bytes);
         log.begin(&[digest.as_str()]);
@@ -171,7 +171,7 @@ pub(crate) fn work(repository: &Repository, log: &mut Log) {
 
 /// Asserts that acknowledged content is there, that unacknowledged content is there or not, and that all of
 /// it matches its digests.
-pub(crate) fn look(repository: &Repository, log: &Acknowledged, when: &str) {
+pub(crate) fn assert_consistent(repository: &Repository, log: &Acknowledged, when: &str) {
     for (digest, expected) in &log.blobs {
         let answer = repository.get(&format!("blobs/{digest}"));
         let open = log.open.contains(&digest.to_string());
@@ -212,15 +212,15 @@ fn killed_at(point: &str, passage: usize) -> bool {
     let finished = {
         let child = Child::start(folder.path(), Some(&when));
         let repository = child.repository("kill/me");
-        catch_unwind(AssertUnwindSafe(|| work(&repository, &mut log))).is_ok()
+        catch_unwind(AssertUnwindSafe(|| run_workload(&repository, &mut log))).is_ok()
     };
     let child = Child::start(folder.path(), None);
     let repository = child.repository("kill/me");
-    look(&repository, &log.now, &when);
+    assert_consistent(&repository, &log.now, &when);
     // The same work again, from wherever that was.
     let mut log = Log::default();
-    work(&repository, &mut log);
-    look(&repository, &log.now, &when);
+    run_workload(&repository, &mut log);
+    assert_consistent(&repository, &log.now, &when);
     !finished
 }
 

@@ -20,7 +20,7 @@ use rustix::process::Signal;
 
 use self::disk::Disk;
 use self::trace::{CALLS, Event, Moment};
-use crate::push::durability::{Acknowledged, Log, look, work};
+use crate::push::durability::{Acknowledged, Log, assert_consistent, run_workload};
 use crate::push::registry::{Registry, Repository, store_in};
 use crate::support::process::command;
 use crate::support::server::{PROGRAM, SERVE, Server, run};
@@ -80,9 +80,9 @@ fn load(server: &Server, clients: usize) -> Vec<Told> {
         let repository = Repository { peer: server.peer, name: format!("power/{client}") };
         thread::spawn(move || {
             let mut log = Log::default();
-            work(&repository, &mut log);
+            run_workload(&repository, &mut log);
             // Blobs that the client pushed before, and deleted, come back.
-            work(&repository, &mut log);
+            run_workload(&repository, &mut log);
             Told::of(repository.name, log)
         })
     });
@@ -114,14 +114,14 @@ fn check(disk: &mut Disk, events: &[Event], told: &[Told], chance: &mut Chance) 
             let when = format!("event {place} ({} at {}), disk {number}", event.name, event.at);
             let registry = Registry::on(store_in(folder.path()), RegistryOptions::default(), Some(folder));
             for told in told {
-                look(&registry.repository(&told.name), &told.until(until), &when);
+                assert_consistent(&registry.repository(&told.name), &told.until(until), &when);
             }
             if number == 0 && place % 16 == 0 {
                 // The same work can be done on what is left.
                 let mut log = Log::default();
                 let repository = registry.repository(&told[0].name);
-                work(&repository, &mut log);
-                look(&repository, &Told::of(String::new(), log).until(f64::INFINITY), &when);
+                run_workload(&repository, &mut log);
+                assert_consistent(&repository, &Told::of(String::new(), log).until(f64::INFINITY), &when);
             }
         }
     }

@@ -8,7 +8,7 @@ use quinistry::registry::{Limits, RegistryOptions, State};
 use quinistry::store::{Access, Filesystem, Memory, OpenError, Store};
 use serde_json::{Value, json};
 
-use crate::support::http::{Answer, Connection, PATIENCE, Peer, request};
+use crate::support::http::{Answer, Connection, Peer, TEST_TIMEOUT, request};
 use crate::support::in_process::{InProcess, QUINE};
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -73,7 +73,7 @@ pub(crate) fn store_once_free(folder: &Path) -> Store {
     let begun = Instant::now();
     let storage = loop {
         match Filesystem::open(folder, Access::Write) {
-            Err(OpenError::InUse(_)) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+            Err(OpenError::InUse(_)) if begun.elapsed() < TEST_TIMEOUT => std::thread::yield_now(),
             opened => break opened.unwrap(),
         }
     };
