@@ -130,8 +130,8 @@ impl Connection {
         }
     }
 
-    /// Reads the body that follows these header lines, of a known length or in chunks, and passes on each piece as
-    /// it comes.
+    /// Reads the body that follows these header lines, of a known length or in chunks, and passes on each
+    /// piece as it comes.
     pub fn body(&mut self, headers: &[(String, String)], mut each: impl FnMut(&[u8])) -> io::Result<()> {
         if let Some(length) = header(headers, "content-length") {
             return self.pieces(length.parse().expect("a length"), &mut each);

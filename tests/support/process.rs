@@ -1,6 +1,8 @@
-//! Processes that end with the value that holds them, and starts that do not disturb a test that writes an executable.
+//! Processes that end with the value that holds them, and starts that do not disturb a test that writes an
+//! executable.
 //!
-//! Benches and the stories on a real cluster include this file too: it uses the standard library and rustix alone.
+//! Benches and the stories on a real cluster include this file too: it uses the standard library and rustix
+//! alone.
 
 use std::io;
 use std::path::Path;
@@ -60,9 +62,9 @@ impl Drop for Process {
     }
 }
 
-/// Lock that a test holds while it writes an executable, and each start of a process holds too. Between fork and exec a
-/// child has every file of the tests open, also one that another test is writing, and the kernel executes no file that is
-/// open for writing (ETXTBSY).
+/// Lock that a test holds while it writes an executable, and each start of a process holds too. Between fork
+/// and exec a child has every file of the tests open, also one that another test is writing, and the kernel
+/// executes no file that is open for writing (ETXTBSY).
 pub fn no_forks() -> MutexGuard<'static, ()> {
     static FORKS: Mutex<()> = Mutex::new(());
     // A test that failed with the lock does not concern the others.

@@ -52,7 +52,7 @@ pub(crate) fn without_memfd(command: &mut Command, refused: Refused) -> &mut Com
         let filter = Program { length: 6, instructions: program.as_ptr() };
         // PR_SET_NO_NEW_PRIVS, without which only root may set filters, and PR_SET_SECCOMP with
         // SECCOMP_MODE_FILTER.
-        // SAFETY: between fork and exec: no lock is taken and nothing allocated. The kernel copies the filter.
+        // SAFETY: between fork and exec, no lock is taken, nothing allocated. The kernel copies the filter.
         let results = unsafe { [prctl(38, 1_u64, 0_u64, 0_u64, 0_u64), prctl(22, 2_u64, &raw const filter)] };
         if results == [0, 0] { Ok(()) } else { Err(io::Error::last_os_error()) }
     };

@@ -37,8 +37,8 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let served = Arc::clone(&state);
-        let server = ScriptedRegistry::start(move |request| answer(request, &mut served.lock().unwrap()));
+        let shared = Arc::clone(&state);
+        let server = ScriptedRegistry::start(move |request| answer(request, &mut shared.lock().unwrap()));
         let folder = TempDir::new().unwrap();
         let kubeconfig = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: pantry\n\
