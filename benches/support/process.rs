@@ -30,7 +30,7 @@ pub(crate) fn free_address() -> SocketAddr {
 /// Ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
-    process: guard::Process,
+    guard: guard::Process,
     address: SocketAddr,
     command: String,
 }
@@ -39,12 +39,12 @@ impl Process {
     /// Starts a server that shall listen on that address; it need not do so yet.
     pub(crate) fn start(mut command: Command, address: SocketAddr) -> Self {
         let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = guard::Process::start(silent).unwrap_or_else(|error| panic!("{silent:?}: {error}"));
-        Self { process, address, command: format!("{command:?}") }
+        let guard = guard::Process::start(silent).unwrap_or_else(|error| panic!("{silent:?}: {error}"));
+        Self { guard, address, command: format!("{command:?}") }
     }
 
     fn id(&self) -> i32 {
-        self.process.pid().as_raw_nonzero().get()
+        self.guard.pid().as_raw_nonzero().get()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -94,8 +94,8 @@ impl Drop for Process {
         let id = self.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         // One that has children must end them itself; the guard kills any other.
-        if !children.trim().is_empty() && self.process.signal(Signal::TERM).is_ok() {
-            let _ = self.process.wait();
+        if !children.trim().is_empty() && self.guard.signal(Signal::TERM).is_ok() {
+            let _ = self.guard.wait();
         }
     }
 }

@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A running program, and the file that takes down what it says.
 pub struct Process {
-    process: guard::Process,
+    guard: guard::Process,
     has_ended: bool,
     log: PathBuf,
 }
@@ -32,14 +32,14 @@ impl Process {
         let mut command = bound(command.as_std());
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let process =
+        let guard =
             guard::Process::start(&mut command).with_context(|| format!("failed to start {command:?}"))?;
-        Ok(Self { process, has_ended: false, log: log.into() })
+        Ok(Self { guard, has_ended: false, log: log.into() })
     }
 
     /// Its number; nothing once it has ended.
     pub fn id(&self) -> Option<u32> {
-        (!self.has_ended).then(|| self.process.pid().as_raw_nonzero().get().unsigned_abs())
+        (!self.has_ended).then(|| self.guard.pid().as_raw_nonzero().get().unsigned_abs())
     }
 
     /// All that was said so far.
@@ -49,7 +49,7 @@ impl Process {
 
     /// Whether it has not ended by itself.
     pub fn is_alive(&mut self) -> bool {
-        self.has_ended = !self.process.is_running();
+        self.has_ended = !self.guard.is_running();
         !self.has_ended
     }
 
@@ -83,7 +83,7 @@ impl Process {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         anyhow::ensure!(!self.has_ended, "the process has ended");
-        self.process.signal(signal).context("failed to signal the process")
+        self.guard.signal(signal).context("failed to signal the process")
     }
 }
 
