@@ -1,7 +1,7 @@
 //! The language of comments: openings, pronouns and words that make a comment hard to read.
 //!
-//! Rooms written before these rules are listed in `tests/golden/prose.txt` with the number of their findings. The
-//! number may only shrink, and the list must be true: regenerate it with `QUINISTRY_UPDATE_GOLDEN=1`.
+//! Rooms written before these rules are listed in `tests/golden/prose.txt` with the number of their findings.
+//! The number may only shrink, and the list must be true: regenerate it with `QUINISTRY_UPDATE_GOLDEN=1`.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -227,7 +227,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the room of a source: a folder of `src`, two levels in Kubernetes' one, or another folder at the top.
+/// Returns the room of a source: a folder of `src`, two levels in Kubernetes' one, or another folder at the
+/// top.
 fn room(path: &Path) -> String {
     let path = path.with_extension("");
     let parts: Vec<&str> = path.iter().map(|part| part.to_str().unwrap()).collect();

@@ -5,6 +5,13 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
+#[path = "../../tests/support/process.rs"]
+#[allow(unreachable_pub, reason = "the same file is a module of the tests")]
+mod guard;
+#[path = "../../tests/support/http.rs"]
+#[allow(unreachable_pub, reason = "the same file is a module of the tests")]
+mod http;
+
 pub(crate) mod bootstrap;
 pub(crate) mod connection;
 pub(crate) mod parallel;

@@ -1,15 +1,16 @@
-//! A server process, its connections and its memory.
+//! A server process, as its connections and the kernel see it.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::connection::Connection;
+use super::guard;
 
 /// Returns an address that was free a moment ago. Its port is outside the range of outgoing connections, so
 /// that no connection attempt of this program can occupy it.
@@ -26,27 +27,31 @@ pub(crate) fn free_address() -> SocketAddr {
     }
 }
 
-/// A server process, which ends when this value is dropped.
+/// Ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
+    guard: guard::Process,
     address: SocketAddr,
     command: String,
 }
 
 impl Process {
-    /// Starts a server that will listen on an address.
+    /// Starts a server that shall listen on that address; it need not do so yet.
     pub(crate) fn start(mut command: Command, address: SocketAddr) -> Self {
         let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = silent.spawn().unwrap_or_else(|error| panic!("{silent:?}: {error}"));
-        Self { child, address, command: format!("{command:?}") }
+        let guard = guard::Process::start(silent).unwrap_or_else(|error| panic!("{silent:?}: {error}"));
+        Self { guard, address, command: format!("{command:?}") }
+    }
+
+    fn id(&self) -> i32 {
+        self.guard.pid().as_raw_nonzero().get()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Connects as soon as the server listens, within a minute: a busy machine may delay it for seconds.
+    /// Connects as soon as it listens, within a minute: a busy machine may let it wait for seconds.
     pub(crate) fn connect(&self) -> Connection {
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
@@ -58,24 +63,24 @@ impl Process {
                     self.command
                 ),
             }
-            // Short beside the measured times, and leaves the processor to the server.
+            // Short beside what is measured, and leaves the processor to it.
             thread::sleep(Duration::from_micros(100));
         }
     }
 
     /// Returns the high-water mark of resident memory in megabytes, its children included.
     pub(crate) fn high_water(&self) -> f64 {
-        memory(self.child.id(), "VmHWM:")
+        memory(self.id(), "VmHWM:")
     }
 
     /// Returns the resident memory in megabytes, its children included.
     pub(crate) fn resident(&self) -> f64 {
-        memory(self.child.id(), "VmRSS:")
+        memory(self.id(), "VmRSS:")
     }
 }
 
-fn memory(process: u32, line: &str) -> f64 {
-    // A process that has ended uses no memory.
+fn memory(process: i32, line: &str) -> f64 {
+    // A process that has ended takes none.
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let own = status.lines().find_map(|text| text.strip_prefix(line)).map_or(0.0, |text| {
         text.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") * 1024.0 / 1e6
@@ -86,14 +91,11 @@ fn memory(process: u32, line: &str) -> f64 {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let id = self.child.id();
+        let id = self.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        if children.trim().is_empty() {
-            let _ = self.child.kill();
-        } else if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-            // A process with children must end them itself.
-            let _ = kill_process(pid, Signal::TERM);
+        // One that has children must end them itself; the guard kills any other.
+        if !children.trim().is_empty() && self.guard.signal(Signal::TERM).is_ok() {
+            let _ = self.guard.wait();
         }
-        let _ = self.child.wait();
     }
 }

@@ -1,7 +1,7 @@
 //! containerd, in the version that Debian 12 has and in the newest: pull, run, import.
 //!
-//! Both by `ctr`, whose old version resolves and fetches by itself, while the new one leaves that to the daemon's
-//! transfer service unless told `--local`.
+//! Both by `ctr`, whose old version resolves and fetches by itself, while the new one leaves that to the
+//! daemon's transfer service unless told `--local`.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ struct Version {
     ways: &'static [&'static [&'static str]],
 }
 
-/// The parts that serve kubelets want networks and sandboxes, which nobody here asks for.
+/// Configuration without the plugins for kubelets, which need networks and sandboxes that these tests do not.
 const CONFIG_2: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
 const CONFIG_3: &str = "version = 3\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
     \"io.containerd.cri.v1.runtime\", \"io.containerd.cri.v1.images\"]\n";

@@ -33,7 +33,8 @@ fn sees_the_digest_the_manifest_and_the_configuration_that_the_program_prints() 
     assert_eq!(machine.run(crane(), &["config", IMAGE]).trim_end(), own(&["image", "config"]).trim_end());
 }
 
-/// Every byte of it where the layer is gzip; crane 0.22 takes all layers for gzip when it validates their contents.
+/// Every byte of it where the layer is gzip; crane 0.22 takes all layers for gzip when it validates their
+/// contents.
 #[test]
 fn finds_the_image_valid() {
     let Some(tar) = machine() else { return };

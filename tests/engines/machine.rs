@@ -1,32 +1,36 @@
 //! A machine for one test: network, mounts and processes of its own, and a folder for its files.
 //!
-//! So `localhost:8080` belongs to the test alone, and whatever a daemon leaves behind (shims, containers, mounts,
-//! bridges, firewall rules, sockets in `/run`) goes with the machine. Its first process reads from a pipe that the
-//! test holds: when the test ends, be it by a panic or by SIGKILL, that process ends, and the kernel ends the rest.
+//! So `localhost:8080` belongs to the test alone, and whatever a daemon leaves behind (shims, containers,
+//! mounts, bridges, firewall rules, sockets in `/run`) goes with the machine. Its first process reads from a
+//! pipe that the test holds: when the test ends, be it by a panic or by SIGKILL, that process ends, and the
+//! kernel ends the rest.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::program::QUINISTRY;
+use crate::support::process::Process;
 
-/// How long a daemon may take for anything. Far more than it needs: the machine that runs the tests may be busy.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longest wait for a daemon. Far longer than a daemon needs, since the machine that runs the tests may be
+/// busy.
+const DAEMON_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What the first process does: nothing of the real machine's `/run` is seen, and nothing put there survives.
+/// Script of the first process. A `/run` of its own hides that of the real machine, and goes with the
+/// namespace.
 const INIT: &str = "mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec cat";
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    init: Child,
-    daemons: Vec<Child>,
+    init: Process,
+    daemons: Vec<Process>,
     folder: TempDir,
 }
 
@@ -34,14 +38,14 @@ impl Machine {
     /// Needs root, util-linux and iproute2.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("quinistry-engine-").tempdir().unwrap();
-        let mut init = Command::new("unshare")
+        let mut unshare = Command::new("unshare");
+        unshare
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", INIT])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        let mut init = Process::start(&mut unshare).unwrap();
         let mut ready = String::new();
-        BufReader::new(init.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        BufReader::new(init.child().stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert_eq!(ready, "ready\n", "the machine did not start");
         Self { init, daemons: Vec::new(), folder }
     }
@@ -58,7 +62,8 @@ impl Machine {
 
     /// A command that will run in the machine, without the user's own settings.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let namespace = |kind: &str, file: &str| format!("--{kind}=/proc/{}/ns/{file}", self.init.id());
+        let namespace =
+            |kind: &str, file: &str| format!("--{kind}=/proc/{}/ns/{file}", self.init.pid().as_raw_nonzero());
         let mut command = Command::new("nsenter");
         command
             .args([namespace("net", "net"), namespace("mount", "mnt"), namespace("pid", "pid_for_children")])
@@ -90,8 +95,8 @@ impl Machine {
     /// Starts a program that stays, with its output in `<name>.log`.
     pub(crate) fn daemon(&mut self, name: &str, mut command: Command) {
         let log = File::create(self.path(&format!("{name}.log"))).unwrap();
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        self.daemons.push(child);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemons.push(Process::start(&mut command).unwrap());
     }
 
     /// Starts the registry under test, and waits until it answers.
@@ -115,17 +120,21 @@ impl Machine {
 
     /// Asks until there is an answer.
     pub(crate) fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DAEMON_TIMEOUT;
         loop {
             if let Some(answer) = ask() {
                 return answer;
             }
-            assert!(Instant::now() < deadline, "{}: waited {PATIENCE:?} in vain for {what}", self.name());
+            assert!(
+                Instant::now() < deadline,
+                "{}: waited {DAEMON_TIMEOUT:?} in vain for {what}",
+                self.name()
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// What the daemons said, for a test that failed.
+    /// Prints the logs of the daemons, for a test that failed.
     fn print_logs(&self) {
         for entry in fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -140,7 +149,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // The end of its input is what the first process waits for.
-        drop(self.init.stdin.take());
+        drop(self.init.child().stdin.take());
         let _ = self.init.wait();
         for daemon in &mut self.daemons {
             let _ = daemon.wait();
@@ -152,8 +161,8 @@ impl Drop for Machine {
     }
 }
 
-/// Control groups are the one thing that outlives the machine: engines were told to put theirs in one of its name,
-/// which lies at the top of the one hierarchy (version 2) or of each of them (version 1).
+/// Control groups are the one thing that outlives the machine: engines were told to put theirs in one of its
+/// name, which lies at the top of the one hierarchy (version 2) or of each of them (version 1).
 fn remove_cgroups(top: &Path, name: &str) {
     let hierarchies = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([top.to_owned()]) {

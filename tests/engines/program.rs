@@ -22,7 +22,8 @@ pub(crate) fn built(name: &str, version: &str) -> &'static str {
     Box::leak(path.to_str().unwrap().to_owned().into_boxed_str())
 }
 
-/// Whether this machine lacks root or one of the programs, which is then said: the test must return.
+/// Returns true, and prints what is missing, if this machine lacks root or one of the programs: the test must
+/// return.
 #[must_use]
 pub(crate) fn lacks(programs: &[&'static str]) -> bool {
     let all = ["unshare", "nsenter", "ip", "curl"].iter().chain(programs);

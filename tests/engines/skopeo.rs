@@ -1,4 +1,5 @@
-//! skopeo, and with it the library of podman, buildah and CRI-O: it reads the registry, and the files we write.
+//! skopeo, and with it the library of podman, buildah and CRI-O: it reads the registry, and the files we
+//! write.
 //!
 //! It asks for no tag by HEAD, checks every digest, and treats localhost like any other host.
 
@@ -16,7 +17,8 @@ fn skopeo(machine: &Machine, arguments: &[&str]) -> String {
     machine.run(SKOPEO, &[&["--insecure-policy"], arguments].concat())
 }
 
-/// Left to itself it compresses a layer that is not, and so makes another image: `--preserve-digests` forbids that.
+/// Left to itself it compresses a layer that is not, and so makes another image: `--preserve-digests` forbids
+/// that.
 fn copies_to_an_equal_image(layer: &str) {
     let Some(mut machine) = machine() else { return };
     machine.registry(8080, &["--layer", layer]);
@@ -60,7 +62,8 @@ fn reads_the_archive_as_oci_and_as_docker() {
 
     let manifest = skopeo(&machine, &["inspect", "--raw", &format!("oci-archive:{archive}")]);
     assert_eq!(digest_of(manifest.as_bytes()), own_digest("tar"));
-    // The archive of docker has no manifest to compare, but the configuration in it names the layer by its digest.
+    // The archive of docker has no manifest to compare, but the configuration in it names the layer by its
+    // digest.
     let config = skopeo(&machine, &["inspect", "--raw", "--config", &format!("docker-archive:{archive}")]);
     assert_eq!(config, own(&["image", "config"]));
     let copy = format!("dir:{}", machine.path("folder"));

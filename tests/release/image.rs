@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 
 use crate::scripts::{architecture, good, quinistry, registry, script};
-use crate::support::server::{PROGRAM, no_forks};
+use crate::support::process::no_forks;
+use crate::support::server::PROGRAM;
 
 #[test]
 fn all_tags_lead_to_the_image_that_the_binary_serves() {

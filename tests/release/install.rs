@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::scripts::{TAG, architecture, good, quinistry, refusal, root, script};
+use crate::support::process::{command, no_forks};
 use crate::support::scripted_registry::{Answer, ScriptedRegistry};
-use crate::support::server::{PROGRAM, command, no_forks};
+use crate::support::server::PROGRAM;
 use crate::support::skip::{Need, lacks};
 
 /// The programs that the script may use, beside a shell and one of [`DOWNLOADERS`].
@@ -289,7 +290,7 @@ fn a_user_without_rights_installs_below_the_home_folder() {
     }
     let mut install = machine.install_with(&script);
     if rustix::process::geteuid().is_root() {
-        // `nobody`, who may not write to /usr/local/bin.
+        // An account that may not write to /usr/local/bin.
         install.uid(65534).gid(65534).current_dir("/");
     }
     good(install.env_remove("PREFIX"));

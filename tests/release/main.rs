@@ -6,8 +6,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "../support/mod.rs"]
-mod support;
+// Only what needs nothing of the library: so it is not linked.
+#[path = "../support"]
+#[allow(dead_code, unreachable_pub, reason = "the same files are modules of several programs")]
+mod support {
+    pub mod http;
+    pub mod process;
+    pub mod scripted_registry;
+    pub mod server;
+    pub mod skip;
+}
 
 mod bill_of_materials;
 mod chart;

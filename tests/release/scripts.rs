@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::server::{PROGRAM, SERVE, Server, command, spawn};
+use crate::support::process::{command, spawn};
+use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::support::skip;
 
 /// The tag of the version under test.
@@ -32,7 +33,7 @@ pub(crate) fn script(name: &str, arguments: &[&str]) -> Command {
     script
 }
 
-/// What a script printed.
+/// Exit code and output of a script.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,

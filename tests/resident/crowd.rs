@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 
-use crate::support::http::{PATIENCE, Peer};
+use crate::support::http::{Peer, TEST_TIMEOUT};
 
 /// Connections that are opened before the server is asked whether it has accepted them.
 const BURST: usize = 200;
@@ -58,7 +58,7 @@ impl Crowd {
 
     /// Waits until an answer has begun on all connections, and reads nothing of it. What was closed instead
     /// has ended too.
-    pub(crate) fn hear(&self) {
+    pub(crate) fn await_answers(&self) {
         for stream in &self.0 {
             match stream.peek(&mut [0]) {
                 Ok(_) => {}
@@ -69,7 +69,7 @@ impl Crowd {
     }
 
     /// Reads some bytes on all connections, and says how many of them the server has closed.
-    pub(crate) fn sip(&mut self) -> usize {
+    pub(crate) fn read_some(&mut self) -> usize {
         let mut closed = 0;
         for stream in &mut self.0 {
             stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
@@ -87,14 +87,14 @@ fn open(address: SocketAddr) -> TcpStream {
     sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
     connect(&socket, &address).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream
 }
 
 /// Waits until a value has not grown for a second, and returns it.
 pub(crate) fn when_stable(value: impl Fn() -> u64) -> u64 {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TEST_TIMEOUT;
     let (mut last, mut since) = (value(), Instant::now());
     while since.elapsed() < Duration::from_secs(1) {
         assert!(Instant::now() < end, "it grows and grows: {last}");

@@ -6,8 +6,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "../support/mod.rs"]
-mod support;
+// Only what needs nothing of the library: so it is not linked.
+#[path = "../support"]
+#[allow(dead_code, unreachable_pub, reason = "the same files are modules of several programs")]
+mod support {
+    pub mod http;
+    pub mod process;
+    pub mod server;
+}
 
 mod crowd;
 mod storage;
@@ -16,7 +22,8 @@ mod ten_minutes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crowd::Crowd;
-use support::server::{PROGRAM, SERVE, Server, command};
+use support::process::command;
+use support::server::{PROGRAM, SERVE, Server};
 
 /// Limit of a generation's pod, in KiB (`operator::build::pod`).
 const POD_LIMIT: u64 = 128 * 1024;
@@ -28,8 +35,8 @@ const BOUND: u64 = POD_LIMIT - POD_LIMIT / 8;
 /// Highest resident memory of a registry with storage, in KiB.
 const STORAGE_BOUND: u64 = 384 * 1024;
 
-/// Resident memory of the released program at rest, in KiB. A debug program has more, which no pod has, so bounds are
-/// compared with what an attack adds to this.
+/// Resident memory of the released program at rest, in KiB. A debug program has more, which no pod has, so
+/// bounds are compared with what an attack adds to this.
 const AT_REST: u64 = 12 * 1024;
 
 /// Connections of one attack: of 4,096 places a few are left to honest clients.
@@ -80,12 +87,12 @@ fn idle_connections() {
     plain("idle", |_, _| {});
     plain("idle after a request", |_, crowd| {
         crowd.send(&get("/v2/"));
-        crowd.hear();
+        crowd.await_answers();
     });
     plain("idle after a refused upload", |_, crowd| {
         let head = b"POST /v2/x/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
         crowd.send(&[&head[..], &vec![b'x'; 100_000]].concat());
-        crowd.hear();
+        crowd.await_answers();
     });
 }
 
@@ -107,16 +114,16 @@ fn half_heads() {
 fn unread_answers() {
     plain("unread layer", |server, crowd| {
         crowd.send(&get(&format!("/v2/quinistry/blobs/{}", server.layer)));
-        crowd.hear();
+        crowd.await_answers();
     });
     plain("unread layer, and half a head behind it", |server, crowd| {
         let head = get(&format!("/v2/quinistry/blobs/{}", server.layer));
         crowd.try_send(&[&head[..], b"GET /v2/ HTTP/1.1\r\nX: ", &[b'y'; 8000]].concat());
-        crowd.hear();
+        crowd.await_answers();
     });
     plain("many unread manifests", |_, crowd| {
         crowd.try_send(&get("/v2/quinistry/manifests/latest").repeat(60));
-        crowd.hear();
+        crowd.await_answers();
     });
 }
 

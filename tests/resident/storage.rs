@@ -1,11 +1,12 @@
 //! Memory of a registry with storage, where clients can also have content kept for them.
 
-use quinistry::oci::Digest;
+use quinistry_oci::Digest;
 use serde_json::json;
 
 use crate::crowd::Crowd;
 use crate::support::http::Peer;
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::{STORAGE_BOUND, get, held};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

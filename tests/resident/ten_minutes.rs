@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quinistry::oci::Digest;
+use quinistry_oci::Digest;
 
 use crate::crowd::Crowd;
 use crate::support::http::Peer;
-use crate::support::server::{PROGRAM, SERVE, Server, command};
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::{connections, get, peak};
 
 /// Longest time that a health check may take.
@@ -155,7 +156,7 @@ fn run(name: &str, flags: &[&str], limit_mib: u64) {
                     // Each for another time, so that they do not change their attack together.
                     let hold = Duration::from_secs(8 + first as u64);
                     while begun.elapsed() < hold && !end.load(Ordering::Relaxed) {
-                        crowd.sip();
+                        crowd.read_some();
                     }
                     number += 1;
                 });

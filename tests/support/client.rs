@@ -1,4 +1,4 @@
-//! What the tests of the client share.
+//! Helpers of the client's tests.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub fn reference(host: &str, rest: &str) -> ImageReference {
     format!("{host}/{rest}").parse().unwrap()
 }
 
-/// What an honest registry with one image answers.
+/// Returns the answer of an honest registry that holds one image.
 pub fn honest(image: &Image, request: &Request) -> Answer {
     let manifest = |bytes: &[u8], descriptor: &Descriptor| {
         Answer::ok(bytes)

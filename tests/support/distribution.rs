@@ -2,11 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use super::process::{Process, command, output};
 use super::skip::missing;
 
-/// Which of its versions.
+/// A version of distribution's registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// 2.8, which Debian has.
@@ -25,7 +26,7 @@ impl Version {
 
     /// With nothing of what it would tell others about itself.
     fn command(self) -> Command {
-        let mut command = Command::new(self.program());
+        let mut command = command(self.program());
         command.env("OTEL_TRACES_EXPORTER", "none").stdin(Stdio::null());
         command
     }
@@ -33,7 +34,7 @@ impl Version {
 
 /// A registry on a free port, in memory; ended when dropped.
 pub struct Distribution {
-    child: Child,
+    _process: Process,
     pub host: String,
     _folder: tempfile::TempDir,
 }
@@ -44,16 +45,16 @@ impl Distribution {
         Self::run(tempfile::tempdir().unwrap(), FREE_PORT)
     }
 
-    /// The same of any version, on a folder that is there to stay.
+    /// Starts a registry of any version, on a folder that outlives it. `None` as above.
     pub fn on(version: Version, root: &Path) -> Option<Self> {
         Self::with(version, tempfile::tempdir().unwrap(), &on_folder(root), FREE_PORT)
     }
 
-    /// Runs its collection over a folder that nobody serves.
+    /// Runs distribution's collection over a folder that no registry serves.
     pub fn collect(version: Version, root: &Path, flags: &[&str]) -> Option<()> {
         let folder = tempfile::tempdir().unwrap();
         let config = configure(folder.path(), &on_folder(root), FREE_PORT);
-        let done = version.command().arg("garbage-collect").args(flags).arg(config).output();
+        let done = output(version.command().arg("garbage-collect").args(flags).arg(config));
         let Ok(done) = done else {
             missing(version.program());
             return None;
@@ -62,11 +63,12 @@ impl Distribution {
         Some(())
     }
 
-    /// The same with TLS; and the certificate.
+    /// Starts a registry with TLS, and returns the path of its certificate too.
     pub fn start_tls() -> Option<(Self, PathBuf)> {
         let folder = tempfile::tempdir().unwrap();
         let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("certificate.pem"));
-        let made = Command::new("openssl")
+        let mut request = command("openssl");
+        request
             .args([
                 "req",
                 "-x509",
@@ -83,9 +85,8 @@ impl Distribution {
             .arg("-keyout")
             .arg(&key)
             .arg("-out")
-            .arg(&certificate)
-            .output();
-        let Ok(made) = made else {
+            .arg(&certificate);
+        let Ok(made) = output(&mut request) else {
             missing("openssl");
             return None;
         };
@@ -101,13 +102,13 @@ impl Distribution {
 
     fn with(version: Version, folder: tempfile::TempDir, storage: &str, http: &str) -> Option<Self> {
         let config = configure(folder.path(), storage, http);
-        let spawned =
-            version.command().arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let Ok(mut child) = spawned else {
+        let mut serve = version.command();
+        serve.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let Ok(mut process) = Process::start(&mut serve) else {
             missing(version.program());
             return None;
         };
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut log = BufReader::new(process.child().stderr.take().unwrap());
         let mut line = String::new();
         let host = loop {
             line.clear();
@@ -118,7 +119,7 @@ impl Distribution {
         };
         // It must not block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Some(Self { child, host, _folder: folder })
+        Some(Self { _process: process, host, _folder: folder })
     }
 }
 
@@ -134,11 +135,4 @@ fn configure(folder: &Path, storage: &str, http: &str) -> PathBuf {
     let text = format!("version: 0.1\nstorage: {{{storage}}}\nhttp: {{{http}}}\nlog: {{level: info}}\n");
     std::fs::write(&config, text).unwrap();
     config
-}
-
-impl Drop for Distribution {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -1,12 +1,12 @@
-//! A client that sends the bytes it is given and shows the answer as it came: nothing is made well-formed on the
-//! way out, and nothing is hidden on the way in.
+//! A client that sends the bytes it is given and shows the answer as it came: nothing is made well-formed on
+//! the way out, and nothing is hidden on the way in.
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Far longer than anything here takes: a test that reaches it has failed.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The error codes of the distribution-spec. A list of our own: the library's could be wrong.
 const CODES: [&str; 14] = [
@@ -46,10 +46,13 @@ pub struct Peer(pub SocketAddr);
 impl Peer {
     /// Opens a connection.
     pub fn connect(self) -> Connection {
-        let stream = TcpStream::connect_timeout(&self.0, PATIENCE).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Connection(BufReader::new(stream))
+        let stream = TcpStream::connect_timeout(&self.0, TEST_TIMEOUT).unwrap();
+        Connection::over(stream, TEST_TIMEOUT, 8 << 10)
+    }
+
+    /// Returns true if the server takes connections.
+    pub fn is_listening(self) -> bool {
+        TcpStream::connect(self.0).is_ok()
     }
 
     /// One request on a connection of its own.
@@ -71,6 +74,13 @@ impl Peer {
 pub struct Connection(BufReader<TcpStream>);
 
 impl Connection {
+    /// Makes a connection of a stream. Reads and writes fail after `timeout`; reads are buffered.
+    pub fn over(stream: TcpStream, timeout: Duration, buffer_bytes: usize) -> Self {
+        stream.set_read_timeout(Some(timeout)).unwrap();
+        stream.set_write_timeout(Some(timeout)).unwrap();
+        Self(BufReader::with_capacity(buffer_bytes, stream))
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.get_mut().write_all(bytes)
     }
@@ -80,11 +90,12 @@ impl Connection {
         self.0.get_mut().shutdown(Shutdown::Write).unwrap();
     }
 
-    pub fn patience(&mut self, patience: Duration) {
-        self.0.get_mut().set_read_timeout(Some(patience)).unwrap();
+    pub fn set_read_timeout(&mut self, timeout: Duration) {
+        self.0.get_mut().set_read_timeout(Some(timeout)).unwrap();
     }
 
-    /// Sends a request and reads its answer. The server may answer and close before it has all of the request.
+    /// Sends a request and reads its answer. The server may answer and close before it has all of the
+    /// request.
     pub fn ask(&mut self, request: &[u8]) -> Answer {
         let _ = self.send(request);
         self.answer(request.starts_with(b"HEAD ")).expect("an answer")
@@ -119,6 +130,43 @@ impl Connection {
         }
     }
 
+    /// Reads the body that follows these header lines, of a known length or in chunks, and passes on each
+    /// piece as it comes.
+    pub fn body(&mut self, headers: &[(String, String)], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        if let Some(length) = header(headers, "content-length") {
+            return self.pieces(length.parse().expect("a length"), &mut each);
+        }
+        assert_eq!(header(headers, "transfer-encoding"), Some("chunked"), "an answer without end");
+        loop {
+            let length = u64::from_str_radix(&self.line()?, 16).expect("the length of a chunk");
+            self.pieces(length, &mut each)?;
+            assert_eq!(self.line()?, "", "a chunk ends with a line break");
+            if length == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn pieces(&mut self, length: u64, each: &mut impl FnMut(&[u8])) -> io::Result<()> {
+        let mut left = length;
+        while left > 0 {
+            left -= self.piece(left, &mut *each)? as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads some bytes of a body, at most `most`, and passes them on. Returns their number.
+    pub fn piece(&mut self, most: u64, each: impl FnOnce(&[u8])) -> io::Result<usize> {
+        let buffered = self.0.fill_buf()?;
+        if buffered.is_empty() {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "ended within a body"));
+        }
+        let length = buffered.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        each(&buffered[..length]);
+        self.0.consume(length);
+        Ok(length)
+    }
+
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         self.0.read_line(&mut line)?;
@@ -145,6 +193,14 @@ impl Connection {
     }
 }
 
+/// Returns the value of a header that may come once; names are in lower case.
+pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut values = headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
+    let value = values.next();
+    assert_eq!(values.next(), None, "{name} came twice");
+    value
+}
+
 /// An answer, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -157,10 +213,7 @@ pub struct Answer {
 impl Answer {
     /// The value of a header that may come once.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
-        let value = values.next();
-        assert_eq!(values.next(), None, "{name} came twice");
-        value
+        header(&self.headers, name)
     }
 
     pub fn text(&self) -> &str {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::Peer;
-use super::server::{command, no_forks};
+use super::process::{command, no_forks};
 
 /// An image's root file system, in a folder of its own.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Unpacked {
     pub manifest: String,
     /// The layer's media type.
     pub media_type: String,
-    /// What the image runs: entry point and arguments.
+    /// Entry point and arguments.
     pub process: Vec<String>,
     /// The image's `config.config`.
     pub config: Value,
@@ -67,7 +67,7 @@ impl Unpacked {
         self.root.path().join(self.process[0].trim_start_matches('/'))
     }
 
-    /// What a container engine would run, outside any container and on a free port.
+    /// Returns the command that a container engine would run, outside any container and on a free port.
     pub fn command(&self) -> Command {
         let mut command = command(self.program());
         command.args(&self.process[1..]).args(["--listen", "127.0.0.1:0"]);

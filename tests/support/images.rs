@@ -14,7 +14,7 @@ pub struct Image {
     pub layers: Vec<(Descriptor, Vec<u8>)>,
 }
 
-/// How a layer is packed.
+/// Compression of a layer.
 #[derive(Clone, Copy, Debug)]
 pub enum Packing {
     Plain,
@@ -99,7 +99,8 @@ pub fn tar_of(name: &str, content: &[u8]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// What `docker save` of Docker 20.10 writes: no `index.json`, layers by symbolic link where shared.
+/// Returns an archive as `docker save` of Docker 20.10 writes it: no `index.json`, shared layers by symbolic
+/// link.
 pub fn docker_archive(image: &Image, name: &str) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let config = format!("{}.json", image.config.0.digest.hex());

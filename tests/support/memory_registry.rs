@@ -24,7 +24,7 @@ pub struct Contents {
 pub enum Referrers {
     /// The list of the specification, with `OCI-Subject` for manifests that are pushed.
     Listed,
-    /// The same answer to every question.
+    /// One answer to every question.
     Unknown(Answer),
 }
 

@@ -1,4 +1,4 @@
-//! What the test files share.
+//! Modules that the test programs share.
 
 #![allow(dead_code, reason = "every test file is a program of its own and uses a part of this")]
 #![allow(unreachable_pub, reason = "the same files are modules of several programs")]
@@ -11,6 +11,7 @@ pub mod image;
 pub mod images;
 pub mod in_process;
 pub mod memory_registry;
+pub mod process;
 pub mod scripted_registry;
 pub mod server;
 pub mod skip;

@@ -1,16 +1,17 @@
 //! The real program, serving.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use super::http::{PATIENCE, Peer};
+use super::http::{Peer, TEST_TIMEOUT};
+use super::process::{Process, command};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
@@ -22,7 +23,7 @@ pub const SERVE: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
 #[derive(Debug)]
 pub struct Server {
     pub peer: Peer,
-    /// What the line that it starts with says.
+    /// Digest of the manifest, from the line that the program prints at its start; so are the next two.
     pub manifest: String,
     pub config: String,
     pub layer: String,
@@ -53,11 +54,11 @@ impl Server {
     }
 
     pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.running.child)
+        self.running.process.pid()
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
+        self.running.process.signal(signal).unwrap();
     }
 
     /// Waits for the line of the log that contains `text`.
@@ -90,27 +91,6 @@ impl Server {
     }
 }
 
-/// Held while an executable is written and while a process is started. Between fork and exec a child holds every
-/// file of ours open, also one that another test is writing, and such a file cannot be run.
-pub fn no_forks() -> MutexGuard<'static, ()> {
-    static FORKS: Mutex<()> = Mutex::new(());
-    // A test that failed meanwhile has nothing to say about the others.
-    FORKS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Starts a command. When this returns, its program runs.
-pub fn spawn(command: &mut Command) -> Child {
-    let _guard = no_forks();
-    command.spawn().unwrap_or_else(|error| panic!("{error}: {command:?}"))
-}
-
-/// A command with nothing of the caller's that would change what the program says.
-pub fn command(program: impl AsRef<Path>) -> Command {
-    let mut command = Command::new(program.as_ref());
-    command.env_remove("RUST_LOG");
-    command
-}
-
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> (ExitStatus, String) {
     Running::start(command).wait()
@@ -118,7 +98,7 @@ pub fn run(command: &mut Command) -> (ExitStatus, String) {
 
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    process: Process,
     /// Complete lines of standard error, until its end.
     lines: Receiver<String>,
     log: Arc<Mutex<String>>,
@@ -131,8 +111,9 @@ impl Running {
         if command.get_current_dir().is_none() {
             command.current_dir(folder.path());
         }
-        let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Process::start(command).unwrap_or_else(|error| panic!("{error}: {command:?}"));
+        let stderr = BufReader::new(process.child().stderr.take().unwrap());
         let log = Arc::<Mutex<String>>::default();
         let (sender, lines) = mpsc::channel();
         let shared = log.clone();
@@ -143,12 +124,12 @@ impl Running {
                 let _ = sender.send(line);
             }
         });
-        Self { child, lines, log, folder }
+        Self { process, lines, log, folder }
     }
 
     fn line(&self, text: &str) -> String {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(TEST_TIMEOUT) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
                 Err(error) => panic!("waiting for {text:?}: {error}; said: {}", self.log.lock().unwrap()),
@@ -159,20 +140,13 @@ impl Running {
     fn wait(mut self) -> (ExitStatus, String) {
         // The end of standard error comes with the end of the process, and can be waited for with a bound.
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(TEST_TIMEOUT) {
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(error) => panic!("it does not end: {error}; said: {}", self.log.lock().unwrap()),
             }
         }
-        let status = self.child.wait().unwrap();
+        let status = self.process.wait().unwrap();
         (status, self.log.lock().unwrap().clone())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 
-/// What a test needs of the machine.
+/// Requirement of a test.
 #[derive(Clone, Copy, Debug)]
 pub enum Need {
     /// The rights of uid 0.
@@ -21,7 +21,7 @@ impl Need {
     }
 }
 
-/// Whether the test must be skipped for want of something, which is then said.
+/// Returns true, and prints what is missing, if the test must be skipped for want of something.
 #[must_use]
 pub fn lacks(needs: &[Need]) -> bool {
     let unmet: Vec<Need> = needs.iter().copied().filter(|need| !need.is_met()).collect();
@@ -31,8 +31,8 @@ pub fn lacks(needs: &[Need]) -> bool {
     !unmet.is_empty()
 }
 
-/// Says that a test is skipped for want of `what`. With `QUINISTRY_TESTS_STRICT`, as in CI, where everything is
-/// promised to be there, it fails instead, so that nothing is skipped there unseen.
+/// Says that a test is skipped for want of `what`. With `QUINISTRY_TESTS_STRICT`, as in CI, where everything
+/// is promised to be there, it fails instead, so that nothing is skipped there unseen.
 pub fn missing(what: &str) {
     let strict = env::var_os("QUINISTRY_TESTS_STRICT").is_some();
     assert!(!strict, "QUINISTRY_TESTS_STRICT is set, and this machine lacks {what}");

@@ -1,5 +1,5 @@
 //! The chain rule, checked against the events of the API server. This module is pure: `observer` records the
-//! events, and `tests/chain_rule.rs` shows that a violation of each part of the rule is found.
+//! events, and `tests/kubernetes/e2e_observer.rs` shows that a violation of each part of the rule is found.
 //!
 //! - The operator creates a generation, or changes its template, only when the predecessor is complete: every
 //!   Ready node has a Ready pod of the predecessor's current template, and there is at least one such pod.

@@ -1,76 +1,93 @@
-//! A program beside the stories, such as a story's own operator. A story can kill, pause and resume the
-//! process, which also ends with its guard.
+//! A program beside the stories, such as an operator of a story's own: it is killed, paused and resumed as a story
+//! wishes, and ends with its guard.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use rustix::process::Signal;
 
-/// Number of log lines shown after a failure.
+#[path = "../../../tests/support/process.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod guard;
+
+/// Number of the log's last lines that an error shows.
 const LINES: usize = 80;
 
-/// A running program, and the file that contains its output.
+/// Pause between two checks whether a process has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A running program, and the file that takes down what it says.
 pub struct Process {
-    child: Child,
+    guard: guard::Process,
+    has_ended: bool,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts a program with its own environment and arguments. The output is appended to the log, so that
-    /// one file contains the output of all processes that a story starts one after another.
-    pub fn start(command: &Command, log: &Path) -> Result<Self> {
-        let mut command = bound(command);
+    /// Starts a program, with its own environment and arguments. What it says is added to the log, so that one file
+    /// tells of all that a story starts after each other.
+    pub fn start(command: &tokio::process::Command, log: &Path) -> Result<Self> {
+        let mut command = bound(command.as_std());
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
-        let shown = format!("{:?}", command.as_std());
-        command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
-        let child = command.spawn().with_context(|| format!("failed to start {shown}"))?;
-        Ok(Self { child, log: log.into() })
+        command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let guard =
+            guard::Process::start(&mut command).with_context(|| format!("failed to start {command:?}"))?;
+        Ok(Self { guard, has_ended: false, log: log.into() })
     }
 
-    /// Returns the process ID, unless the process has ended.
+    /// Its number; nothing once it has ended.
     pub fn id(&self) -> Option<u32> {
-        self.child.id()
+        (!self.has_ended).then(|| self.guard.pid().as_raw_nonzero().get().unsigned_abs())
     }
 
-    /// Returns all output so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Returns true if the process has not ended by itself.
     pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.has_ended = !self.guard.is_running();
+        !self.has_ended
     }
 
     /// Ends the process at once (SIGKILL).
-    pub async fn kill(mut self) -> Result<()> {
-        self.child.kill().await.context("failed to kill the process")
+    pub async fn kill(self) -> Result<()> {
+        self.end(Signal::KILL).await
     }
 
-    /// Asks the process to end, and waits until it has ended (SIGTERM).
-    pub async fn stop(mut self) -> Result<()> {
-        self.signal(Signal::TERM)?;
-        self.child.wait().await.map(drop).context("the process does not end")
+    /// Asks it to end and waits until it has (SIGTERM).
+    pub async fn stop(self) -> Result<()> {
+        self.end(Signal::TERM).await
     }
 
-    /// Stops the process (SIGSTOP).
+    async fn end(mut self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        while self.is_alive() {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// Holds it where it is (SIGSTOP).
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Continues the process (SIGCONT).
+    /// Lets it go on (SIGCONT).
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let id = self.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        kill_process(id.context("the process has ended")?, signal).context("failed to signal the process")
+        anyhow::ensure!(!self.has_ended, "the process has ended");
+        self.guard.signal(signal).context("failed to signal the process")
     }
 }
 
-/// Runs a story with a log for its processes, and adds the last lines of the log to an error.
+/// Plays with a log for processes; what they said last is told when it goes wrong.
 pub async fn with_log<F>(play: impl FnOnce(PathBuf) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
@@ -78,19 +95,18 @@ where
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let result = play(log.clone()).await;
-    result.with_context(|| format!("log of the operators:\n{}", last_words(&log)))
+    result.with_context(|| format!("the operators said:\n{}", last_words(&log)))
 }
 
-/// Returns the last lines of a log, which most often contain the reason of a failure.
+/// The last lines of a log, which most often say what went wrong.
 pub fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// Wraps a command so that the process ends with this one, however this one ends.
-fn bound(command: &Command) -> Command {
-    let given = command.as_std();
+/// The command, made to end with this process, however that ends.
+fn bound(given: &Command) -> Command {
     let mut bound = Command::new("setpriv");
     bound.args(["--pdeathsig", "KILL", "--"]).arg(given.get_program()).args(given.get_args());
     for (name, value) in given.get_envs() {

@@ -1,0 +1,16 @@
+//! The Helm chart, through a real helm: it renders what it is meant to, and refuses what makes no sense.
+//!
+//! Whether a cluster takes what is rendered is shown by the end-to-end suite.
+
+#![allow(unreachable_pub, reason = "a test")]
+
+mod alerts;
+mod helm;
+mod metadata;
+mod objects;
+mod package;
+mod readme;
+mod renders;
+mod restricted;
+mod rights;
+mod values;

@@ -1,0 +1,17 @@
+//! Pushing, discovering and deleting, through a socket, on memory and on a filesystem; and what is left after
+//! a crash.
+
+mod collection;
+mod commands;
+mod conformance;
+mod deletes;
+mod distribution;
+mod durability;
+mod failures;
+mod hostile;
+mod manifests;
+mod power;
+mod referrers;
+mod registry;
+mod sessions;
+mod uploads;
