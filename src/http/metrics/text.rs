@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::{Counter, CounterFamily, Histogram, LabelValue};
+use super::{CounterFamily, Histogram, LabelValue};
 
 /// Media type of the Prometheus text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -13,9 +13,9 @@ pub struct Exposition(String);
 
 impl Exposition {
     /// Writes a counter. By convention its name ends with `_total`.
-    pub fn counter(&mut self, name: &str, help: &str, counter: &Counter) {
+    pub fn counter(&mut self, name: &str, help: &str, count: u64) {
         self.describe(name, "counter", help);
-        self.sample(name, "", &[], counter.get());
+        self.sample(name, "", &[], count);
     }
 
     /// Writes the counters of a family, told apart by `label`.
@@ -89,6 +89,7 @@ impl Exposition {
 mod tests {
     use std::time::Duration;
 
+    use super::super::Counter;
     use super::*;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,7 +119,7 @@ mod tests {
             histogram.observe(Duration::from_millis(millis));
         }
         let mut text = Exposition::default();
-        text.counter("a_total", "Events.", &counter);
+        text.counter("a_total", "Events.", counter.get());
         text.counters("b_total", "Events by color.", "color", &colors);
         text.histogram("c_seconds", "Durations.", &histogram);
         text.gauge("d", "Things.", 4);

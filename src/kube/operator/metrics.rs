@@ -5,9 +5,10 @@
 //! Counted by the driver, served by `admin`. The chart's alerts depend on them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::time::Duration;
+
+use quinistry_http::metrics::{CounterFamily, Exposition, Histogram, LabelValue};
 
 use super::error::Category;
 use super::plan::Conditions;
@@ -49,51 +50,40 @@ pub(super) enum VerificationResult {
 }
 
 /// Counters and gauges of the operator.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Metrics {
-    counts: Mutex<Counts>,
+    reconciles: Histogram,
+    failures: CounterFamily<Category>,
+    writes: CounterFamily<Write>,
+    verifications: CounterFamily<VerificationResult>,
+    resources: Mutex<Resources>,
 }
 
-#[derive(Debug)]
-struct Counts {
-    reconciles: u64,
-    seconds: f64,
-    buckets: [u64; BUCKETS.len()],
-    failures: Counter,
-    writes: Counter,
-    looks: Counter,
-    /// Reported resources by UID.
-    resources: BTreeMap<String, Resource>,
+/// Reports about resources.
+#[derive(Debug, Default)]
+struct Resources {
+    /// Last report about each resource, by UID.
+    reported: BTreeMap<String, Report>,
     /// UIDs of the resources that another operator looks after.
     unclaimed: BTreeSet<String>,
 }
 
 /// Last report about a resource.
 #[derive(Debug)]
-struct Resource {
+struct Report {
     desired: usize,
     ready: usize,
     /// Type and status of each condition.
     conditions: [(&'static str, &'static str); 5],
 }
 
-/// Counts by the values of one label.
-#[derive(Debug)]
-struct Counter {
-    label: &'static str,
-    counts: BTreeMap<&'static str, u64>,
-}
-
-/// Output in the Prometheus text format.
-#[derive(Default)]
-struct Text(String);
-
 // === impl Write ===
 
-impl Write {
-    const ALL: [Self; 6] = [Self::Apply, Self::Delete, Self::Replace, Self::Status, Self::Piece, Self::Label];
+impl LabelValue for Write {
+    const ALL: &'static [Self] =
+        &[Self::Apply, Self::Delete, Self::Replace, Self::Status, Self::Piece, Self::Label];
 
-    const fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Apply => "apply",
             Self::Delete => "delete",
@@ -107,10 +97,10 @@ impl Write {
 
 // === impl VerificationResult ===
 
-impl VerificationResult {
-    const ALL: [Self; 3] = [Self::Whole, Self::Corrupt, Self::Failed];
+impl LabelValue for VerificationResult {
+    const ALL: &'static [Self] = &[Self::Whole, Self::Corrupt, Self::Failed];
 
-    const fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Whole => "whole",
             Self::Corrupt => "corrupt",
@@ -119,123 +109,72 @@ impl VerificationResult {
     }
 }
 
-// === impl Counts ===
+// === impl Category ===
 
-impl Default for Counts {
-    fn default() -> Self {
-        Self {
-            reconciles: 0,
-            seconds: 0.0,
-            buckets: [0; BUCKETS.len()],
-            failures: Counter::new("reason", Category::ALL.map(Category::as_str)),
-            writes: Counter::new("kind", Write::ALL.map(Write::as_str)),
-            looks: Counter::new("result", VerificationResult::ALL.map(VerificationResult::as_str)),
-            resources: BTreeMap::new(),
-            unclaimed: BTreeSet::new(),
-        }
+impl LabelValue for Category {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn as_str(self) -> &'static str {
+        self.as_str()
     }
 }
 
-impl Counts {
-    fn histogram(&self) -> impl Iterator<Item = (String, f64)> {
-        let bounded = BUCKETS.iter().zip(self.buckets);
-        let buckets = bounded.map(|(bound, count)| (format!("_bucket{{le=\"{bound}\"}}"), as_float(count)));
-        let all = as_float(self.reconciles);
-        buckets.chain([
-            ("_bucket{le=\"+Inf\"}".into(), all),
-            ("_sum".into(), self.seconds),
-            ("_count".into(), all),
-        ])
-    }
+// === impl Resources ===
 
-    fn conditions(&self) -> impl Iterator<Item = (String, f64)> {
+impl Resources {
+    /// Returns the number of resources for each type and status of a condition.
+    fn conditions(&self) -> impl Iterator<Item = ([(&'static str, &'static str); 2], u64)> {
         let types = Conditions::default().all().map(|(kind, _)| kind);
         let series = types.into_iter().flat_map(|kind| STATUSES.map(|status| (kind, status)));
         series.map(move |one| {
-            let count = self.resources.values().filter(|resource| resource.conditions.contains(&one)).count();
-            (format!("{{type=\"{}\",status=\"{}\"}}", one.0, one.1), as_float(count as u64))
+            let count = self.reported.values().filter(|report| report.conditions.contains(&one)).count();
+            ([("type", one.0), ("status", one.1)], count as u64)
         })
     }
 
     /// Returns the sum over all resources.
-    fn sum(&self, of: impl Fn(&Resource) -> usize) -> u64 {
-        self.resources.values().map(of).sum::<usize>() as u64
-    }
-}
-
-// === impl Counter ===
-
-impl Counter {
-    fn new(label: &'static str, values: impl IntoIterator<Item = &'static str>) -> Self {
-        Self { label, counts: values.into_iter().map(|value| (value, 0)).collect() }
-    }
-
-    fn count(&mut self, value: &'static str) {
-        *self.counts.entry(value).or_default() += 1;
-    }
-
-    fn samples(&self) -> impl Iterator<Item = (String, f64)> {
-        self.counts
-            .iter()
-            .map(move |(value, count)| (format!("{{{}=\"{value}\"}}", self.label), as_float(*count)))
-    }
-}
-
-// === impl Text ===
-
-impl Text {
-    /// Writes the samples of one metric: suffix of the name, and value.
-    fn family(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (String, f64)>,
-    ) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (suffix, value) in samples {
-            let _ = writeln!(self.0, "{name}{suffix} {value}");
-        }
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.family(name, "gauge", help, [(String::new(), as_float(value))]);
+    fn sum(&self, of: impl Fn(&Report) -> usize) -> u64 {
+        self.reported.values().map(of).sum::<usize>() as u64
     }
 }
 
 // === impl Metrics ===
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            reconciles: Histogram::new(&BUCKETS),
+            failures: CounterFamily::default(),
+            writes: CounterFamily::default(),
+            verifications: CounterFamily::default(),
+            resources: Mutex::default(),
+        }
+    }
+}
+
 impl Metrics {
     /// Records a reconcile.
     pub(super) fn reconciled(&self, took: Duration, failure: Option<Category>) {
-        let mut counts = self.lock();
-        let seconds = took.as_secs_f64();
-        counts.reconciles += 1;
-        counts.seconds += seconds;
-        for (bucket, bound) in BUCKETS.iter().enumerate() {
-            if seconds <= *bound {
-                counts.buckets[bucket] += 1;
-            }
-        }
+        self.reconciles.observe(took);
         if let Some(category) = failure {
-            counts.failures.count(category.as_str());
+            self.failures.of(category).increment();
         }
     }
 
     /// Records a write to the API server.
     pub(super) fn wrote(&self, write: Write) {
-        self.lock().writes.count(write.as_str());
+        self.writes.of(write).increment();
     }
 
     /// Records the verification of a pod.
-    pub(super) fn looked(&self, look: VerificationResult) {
-        self.lock().looks.count(look.as_str());
+    pub(super) fn verified(&self, result: VerificationResult) {
+        self.verifications.of(result).increment();
     }
 
     /// Records the wanted and the proven number of generations of a resource, and its conditions.
     pub(super) fn reported(&self, uid: &str, desired: usize, ready: usize, conditions: &Conditions) {
         let conditions = conditions.all().map(|(kind, condition)| (kind, condition.status));
-        self.lock().resources.insert(uid.into(), Resource { desired, ready, conditions });
+        self.lock().reported.insert(uid.into(), Report { desired, ready, conditions });
     }
 
     /// Records that this operator looks after a resource.
@@ -245,87 +184,69 @@ impl Metrics {
 
     /// Records that another operator looks after a resource.
     pub(super) fn unclaimed(&self, uid: &str) {
-        let mut counts = self.lock();
-        counts.resources.remove(uid);
-        counts.unclaimed.insert(uid.into());
+        let mut resources = self.lock();
+        resources.reported.remove(uid);
+        resources.unclaimed.insert(uid.into());
     }
 
     /// Removes all resources but those that `alive` returns true for.
     pub(super) fn keep(&self, alive: impl Fn(&str) -> bool) {
-        let mut counts = self.lock();
-        counts.unclaimed.retain(|uid| alive(uid));
-        counts.resources.retain(|uid, _| alive(uid));
+        let mut resources = self.lock();
+        resources.unclaimed.retain(|uid| alive(uid));
+        resources.reported.retain(|uid, _| alive(uid));
     }
 
     /// Renders all metrics; resources are left out while another operator leads.
     #[must_use]
     pub(super) fn render(&self, leads: bool) -> String {
-        let mut counts = self.lock();
+        let mut resources = self.lock();
         if !leads {
-            counts.resources.clear();
-            counts.unclaimed.clear();
+            *resources = Resources::default();
         }
-        let mut text = Text::default();
-        let reconciles = [(String::new(), as_float(counts.reconciles))];
-        text.family("quinistry_operator_reconciles_total", "counter", "Reconciles.", reconciles);
-        text.family(
+        let mut text = Exposition::default();
+        text.counter("quinistry_operator_reconciles_total", "Reconciles.", self.reconciles.count());
+        text.counters(
             "quinistry_operator_reconcile_failures_total",
-            "counter",
             "Reconciles that failed, by what the API server answered.",
-            counts.failures.samples(),
+            "reason",
+            &self.failures,
         );
-        text.family(
-            "quinistry_operator_reconcile_seconds",
-            "histogram",
-            "Duration of reconciles.",
-            counts.histogram(),
-        );
-        text.family(
-            "quinistry_operator_writes_total",
-            "counter",
-            "Writes to the API server.",
-            counts.writes.samples(),
-        );
-        text.family(
+        text.histogram("quinistry_operator_reconcile_seconds", "Duration of reconciles.", &self.reconciles);
+        text.counters("quinistry_operator_writes_total", "Writes to the API server.", "kind", &self.writes);
+        text.counters(
             "quinistry_operator_verifications_total",
-            "counter",
             "Pods whose every byte was asked for.",
-            counts.looks.samples(),
+            "result",
+            &self.verifications,
         );
         text.gauge("quinistry_operator_leader", "Whether this operator leads.", leads.into());
-        text.gauge("quinistry_operator_resources", "Resources.", counts.resources.len() as u64);
+        text.gauge("quinistry_operator_resources", "Resources.", resources.reported.len() as u64);
         text.gauge(
             "quinistry_operator_resources_unclaimed",
             "Resources that another operator looks after.",
-            counts.unclaimed.len() as u64,
+            resources.unclaimed.len() as u64,
         );
         text.gauge(
             "quinistry_operator_generations_desired",
             "Generations wanted, over all resources.",
-            counts.sum(|resource| resource.desired),
+            resources.sum(|report| report.desired),
         );
         text.gauge(
             "quinistry_operator_generations_ready",
             "Generations proven, over all resources.",
-            counts.sum(|resource| resource.ready),
+            resources.sum(|report| report.ready),
         );
-        text.family(
+        text.gauges(
             "quinistry_operator_conditions",
-            "gauge",
             "Resources that have the condition at the status.",
-            counts.conditions(),
+            resources.conditions(),
         );
-        text.0
+        text.into_text()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        lock(&self.counts)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Resources> {
+        lock(&self.resources)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counters stay far below 2^53")]
-const fn as_float(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

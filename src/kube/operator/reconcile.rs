@@ -257,7 +257,7 @@ impl Operator {
         let (metrics, queue) = (self.metrics.clone(), self.requests.clone());
         let resource = ObjectRef::new(quinistry.name()).within(quinistry.namespace());
         let on_verified = move |fetched: &FetchResult, late| {
-            metrics.looked(match fetched {
+            metrics.verified(match fetched {
                 FetchResult::Whole(_) => VerificationResult::Whole,
                 FetchResult::Corrupt(_) => VerificationResult::Corrupt,
                 FetchResult::Failed(_) => VerificationResult::Failed,

@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use quinistry_http::metrics::LabelValue as _;
+
 use super::{Category, Conditions, Metrics, STATUSES, VerificationResult, Write};
 
 /// All series with their values. Panics where Prometheus would refuse the text.
@@ -42,7 +44,7 @@ fn the_output_is_valid_prometheus_text() {
     metrics.reconciled(Duration::from_millis(3), None);
     metrics.reconciled(Duration::from_mins(1), Some(Category::Forbidden));
     metrics.wrote(Write::Apply);
-    metrics.looked(VerificationResult::Corrupt);
+    metrics.verified(VerificationResult::Corrupt);
     let series = series(&metrics.render(true));
     let value = |rest: &str| series[&format!("quinistry_operator_{rest}")];
     assert!((value("reconcile_seconds_sum") - 60.003).abs() < 1e-9);
@@ -70,10 +72,10 @@ fn no_count_brings_a_new_series() {
         metrics.reconciled(Duration::ZERO, Some(category));
     }
     for write in Write::ALL {
-        metrics.wrote(write);
+        metrics.wrote(*write);
     }
-    for look in VerificationResult::ALL {
-        metrics.looked(look);
+    for result in VerificationResult::ALL {
+        metrics.verified(*result);
     }
     metrics.reported("uid", 3, 2, &Conditions::default());
     let after: Vec<_> = series(&metrics.render(true)).into_keys().collect();
