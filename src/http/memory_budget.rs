@@ -9,6 +9,8 @@
 //!
 //! Memory belongs to the process, so the budgets do too.
 
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,10 +24,27 @@ pub const UNBUDGETED_BYTES: usize = 4 * 1024;
 pub const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Budget of the read buffers of connections that send much.
-pub static READ_BUFFERS: MemoryBudget = MemoryBudget::new(8 * 1024 * 1024);
+pub static READ_BUFFERS: MemoryBudget = MemoryBudget::new(SMALL_BUDGET_BYTES);
 
 /// Budget of the parts of responses that lie in memory until the client has read them.
-pub static RESPONSES: MemoryBudget = MemoryBudget::new(8 * 1024 * 1024);
+pub static RESPONSES: MemoryBudget = MemoryBudget::new(SMALL_BUDGET_BYTES);
+
+/// Size of both budgets at first: 4,096 connections that mix all attacks take up to 110 MiB beside them, and
+/// the pods that serve a generation have 128 MiB.
+const SMALL_BUDGET_BYTES: usize = 4 * 1024 * 1024;
+
+/// Size of both budgets in a server whose clients push, which needs more memory anyway.
+const LARGE_BUDGET_BYTES: usize = 8 * 1024 * 1024;
+
+/// Enlarges [`READ_BUFFERS`] and [`RESPONSES`] for a server whose clients push, once for the process.
+pub fn enlarge() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for budget in [&READ_BUFFERS, &RESPONSES] {
+            budget.extend(LARGE_BUDGET_BYTES - SMALL_BUDGET_BYTES);
+        }
+    });
+}
 
 /// Bytes taken from a budget, given back when the permit is dropped.
 pub type Permit = SemaphorePermit<'static>;
@@ -33,7 +52,7 @@ pub type Permit = SemaphorePermit<'static>;
 /// Bound on the bytes that all clients together may make the process hold for one purpose.
 #[derive(Debug)]
 pub struct MemoryBudget {
-    size: usize,
+    size: AtomicUsize,
     free: Semaphore,
 }
 
@@ -41,7 +60,17 @@ impl MemoryBudget {
     /// Makes a budget of `size` bytes, all of them free.
     #[must_use]
     pub const fn new(size: usize) -> Self {
-        Self { size, free: Semaphore::const_new(size) }
+        Self { size: AtomicUsize::new(size), free: Semaphore::const_new(size) }
+    }
+
+    /// Adds bytes to the budget.
+    fn extend(&self, bytes: usize) {
+        self.size.fetch_add(bytes, Ordering::Relaxed);
+        self.free.add_permits(bytes);
+    }
+
+    fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes` from the budget, if they are free.
@@ -53,7 +82,7 @@ impl MemoryBudget {
     /// Takes `bytes`, or the whole budget if it is smaller, once they are free and all earlier callers have
     /// theirs. Returns `None` if that takes longer than `timeout`.
     pub async fn acquire(&self, bytes: usize, timeout: Duration) -> Option<SemaphorePermit<'_>> {
-        let bytes = u32::try_from(bytes.min(self.size)).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes.min(self.size())).unwrap_or(u32::MAX);
         tokio::time::timeout(timeout, self.free.acquire_many(bytes)).await.ok()?.ok()
     }
 
@@ -70,7 +99,7 @@ impl MemoryBudget {
     /// cut off sooner.
     #[must_use]
     pub fn is_nearly_exhausted(&self) -> bool {
-        self.free.available_permits() < self.size / 4
+        self.free.available_permits() < self.size() / 4
     }
 }
 
@@ -119,6 +148,16 @@ mod tests {
         assert!(BUDGET.try_acquire(1).is_none());
         drop(slice);
         assert!(BUDGET.try_acquire(10).is_some());
+    }
+
+    #[tokio::test]
+    async fn an_extended_budget_has_more_free_bytes() {
+        let budget = MemoryBudget::new(10);
+        let permit = budget.try_acquire(10).unwrap();
+        budget.extend(20);
+        assert!(!budget.is_nearly_exhausted());
+        drop(permit);
+        assert!(budget.acquire(1000, PERMIT_TIMEOUT).await.is_some_and(|all| all.num_permits() == 30));
     }
 
     #[tokio::test]

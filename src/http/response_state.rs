@@ -116,7 +116,7 @@ where
             None | Some(0) => Body::new(body),
             Some(length) => {
                 self.state.0.unread.store(length, Ordering::Relaxed);
-                Body::new(RequestBody { body, state: self.state.clone() })
+                Body::new(TrackedRequestBody { body, state: self.state.clone() })
             }
         });
         TrackedFuture { future: self.service.call(request), state: Some(self.state.clone()) }
@@ -125,14 +125,14 @@ where
 
 pin_project_lite::pin_project! {
     /// Body of a request that counts what its handler has not received.
-    struct RequestBody<B> {
+    struct TrackedRequestBody<B> {
         #[pin]
         body: B,
         state: ResponseState,
     }
 }
 
-impl<B: http_body::Body<Data = Bytes>> http_body::Body for RequestBody<B> {
+impl<B: http_body::Body<Data = Bytes>> http_body::Body for TrackedRequestBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 

@@ -262,13 +262,13 @@ mod tests {
         let server = tokio::spawn(serve(listener, app, limits, std::future::pending()));
         let mut leaves = TcpStream::connect(address).await.unwrap();
         leaves.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n").await.unwrap();
-        leaves.write_all(&[b'x'; 50_000]).await.unwrap();
+        leaves.write_all(&vec![b'x'; 50_000]).await.unwrap();
         drop(leaves);
         let mut next = TcpStream::connect(address).await.unwrap();
         next.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut response = Vec::new();
-        let served = next.read_to_end(&mut response);
-        tokio::time::timeout(Duration::from_secs(10), served).await.expect("the place is free").unwrap();
+        let answered = next.read_to_end(&mut response);
+        tokio::time::timeout(Duration::from_secs(10), answered).await.expect("the place is free").unwrap();
         assert!(response.ends_with(b"served"), "{}", response.escape_ascii());
         server.abort();
     }

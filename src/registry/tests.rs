@@ -21,7 +21,7 @@ use crate::{RegistryOptions, State, router};
 
 /// Storage that opens content as if each read of it were a request to another machine.
 #[derive(Clone, Debug)]
-struct Remote {
+struct RemoteFake {
     memory: Memory,
     reads: Arc<Reads>,
 }
@@ -58,7 +58,7 @@ impl ReadAt for RemoteContent {
     }
 }
 
-impl Storage for Remote {
+impl Storage for RemoteFake {
     fn abilities(&self) -> Abilities {
         self.memory.abilities()
     }
@@ -104,7 +104,7 @@ impl Storage for Remote {
 #[tokio::test]
 async fn only_the_needed_bytes_of_remote_content_are_read() {
     let reads = Arc::new(Reads { ranges: Mutex::default(), server: thread::current().id() });
-    let storage = Remote { memory: Memory::new(8 << 20), reads: reads.clone() };
+    let storage = RemoteFake { memory: Memory::new(8 << 20), reads: reads.clone() };
     let bytes: Vec<u8> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
     let digest = Digest::sha256(&bytes);
     let store = thread::scope(|scope| {

@@ -56,21 +56,21 @@ pub(super) struct Metrics {
     failures: CounterFamily<Category>,
     writes: CounterFamily<Write>,
     verifications: CounterFamily<VerificationResult>,
-    resources: Mutex<Resources>,
+    resources: Mutex<ReportedResources>,
 }
 
 /// Reports about resources.
 #[derive(Debug, Default)]
-struct Resources {
+struct ReportedResources {
     /// Last report about each resource, by UID.
-    reported: BTreeMap<String, Report>,
+    reported: BTreeMap<String, ResourceReport>,
     /// UIDs of the resources that another operator looks after.
     unclaimed: BTreeSet<String>,
 }
 
 /// Last report about a resource.
 #[derive(Debug)]
-struct Report {
+struct ResourceReport {
     desired: usize,
     ready: usize,
     /// Type and status of each condition.
@@ -119,9 +119,9 @@ impl LabelValue for Category {
     }
 }
 
-// === impl Resources ===
+// === impl ReportedResources ===
 
-impl Resources {
+impl ReportedResources {
     /// Returns the number of resources for each type and status of a condition.
     fn conditions(&self) -> impl Iterator<Item = ([(&'static str, &'static str); 2], u64)> {
         let types = Conditions::default().all().map(|(kind, _)| kind);
@@ -133,7 +133,7 @@ impl Resources {
     }
 
     /// Returns the sum over all resources.
-    fn sum(&self, of: impl Fn(&Report) -> usize) -> u64 {
+    fn sum(&self, of: impl Fn(&ResourceReport) -> usize) -> u64 {
         self.reported.values().map(of).sum::<usize>() as u64
     }
 }
@@ -174,7 +174,7 @@ impl Metrics {
     /// Records the wanted and the proven number of generations of a resource, and its conditions.
     pub(super) fn reported(&self, uid: &str, desired: usize, ready: usize, conditions: &Conditions) {
         let conditions = conditions.all().map(|(kind, condition)| (kind, condition.status));
-        self.lock().reported.insert(uid.into(), Report { desired, ready, conditions });
+        self.lock().reported.insert(uid.into(), ResourceReport { desired, ready, conditions });
     }
 
     /// Records that this operator looks after a resource.
@@ -201,7 +201,7 @@ impl Metrics {
     pub(super) fn render(&self, leads: bool) -> String {
         let mut resources = self.lock();
         if !leads {
-            *resources = Resources::default();
+            *resources = ReportedResources::default();
         }
         let mut text = Exposition::default();
         text.counter("quinistry_operator_reconciles_total", "Reconciles.", self.reconciles.count());
@@ -244,7 +244,7 @@ impl Metrics {
         text.into_text()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Resources> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, ReportedResources> {
         lock(&self.resources)
     }
 }

@@ -33,12 +33,12 @@ pub struct Root {
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
-    source: LayoutSource,
+    source: LayoutFiles,
     roots: Vec<Root>,
 }
 
 #[derive(Debug)]
-enum LayoutSource {
+enum LayoutFiles {
     /// The folder without symbolic links in its own path.
     Folder(PathBuf),
     Archive {
@@ -76,7 +76,7 @@ impl Layout {
             Err(error) => return Err(LayoutError::read(&path.join(INDEX))(error)),
         };
         let index = document(path, INDEX, file, MAX_JSON)?;
-        Ok(Self { path: path.into(), source: LayoutSource::Folder(folder), roots: roots(index) })
+        Ok(Self { path: path.into(), source: LayoutFiles::Folder(folder), roots: roots(index) })
     }
 
     fn open_archive(path: &Path) -> Result<Self, LayoutError> {
@@ -152,7 +152,7 @@ impl Layout {
     pub fn open_blob(&self, digest: &Digest) -> Result<BlobReader, LayoutError> {
         let missing = || LayoutError::NoBlob { path: self.path.clone(), digest: digest.clone() };
         match &self.source {
-            LayoutSource::Folder(folder) => {
+            LayoutFiles::Folder(folder) => {
                 let name = blob_path(digest);
                 let file = open_within(folder, &name).map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => missing(),
@@ -161,7 +161,7 @@ impl Layout {
                 let len = file.metadata().map_err(LayoutError::read(&self.path.join(&name)))?.len();
                 Ok(BlobReader { bytes: Bytes::File(Arc::new(file)), at: 0, left: len })
             }
-            LayoutSource::Archive { file, blobs, made } => {
+            LayoutFiles::Archive { file, blobs, made } => {
                 if let Some(bytes) = made.get(digest) {
                     return Ok(BlobReader {
                         bytes: Bytes::Memory(bytes.clone()),
@@ -225,7 +225,7 @@ impl Archive<'_> {
             Some((format!("{algorithm}:{hex}").parse().ok()?, *span))
         });
         let source =
-            LayoutSource::Archive { file: self.file.clone(), blobs: blobs.collect(), made: BTreeMap::new() };
+            LayoutFiles::Archive { file: self.file.clone(), blobs: blobs.collect(), made: BTreeMap::new() };
         Layout { path: self.path.into(), source, roots: roots(index) }
     }
 
@@ -252,7 +252,7 @@ impl Archive<'_> {
             let name = entry.repo_tags.and_then(|tags| tags.into_iter().next());
             roots.push(Root { descriptor, name });
         }
-        let source = LayoutSource::Archive { file: self.file, blobs, made };
+        let source = LayoutFiles::Archive { file: self.file, blobs, made };
         Ok(Layout { path: self.path.into(), source, roots })
     }
 

@@ -10,7 +10,7 @@ use crate::RegistryOptions;
 
 /// Action that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum AccessAction {
     /// Ask whether there is a registry.
     Ping,
     /// List repositories.
@@ -23,7 +23,7 @@ pub(crate) enum Action {
     Delete,
 }
 
-impl Action {
+impl AccessAction {
     /// Returns the action of an endpoint's method, if the endpoint has that method.
     pub(crate) fn of(route: &Route, method: Method) -> Option<Self> {
         Some(match (route, method) {
@@ -54,16 +54,16 @@ pub(crate) enum Target<'a> {
 }
 
 /// Fails unless everybody may do what the request asks for.
-pub(crate) fn authorize(route: &Route, method: Method, target: Target<'_>) -> Result<Action, Error> {
-    match (Action::of(route, method), target) {
+pub(crate) fn authorize(route: &Route, method: Method, target: Target<'_>) -> Result<AccessAction, Error> {
+    match (AccessAction::of(route, method), target) {
         (_, Target::Builtin) if method != Method::Read => Err(method::BUILTIN_IS_READ_ONLY),
-        (Some(Action::Delete), Target::Stored(options)) if !options.delete => {
+        (Some(AccessAction::Delete), Target::Stored(options)) if !options.delete => {
             Err(method::method_not_allowed(route, options))
         }
         // Where nothing can be written, no upload session exists. Writes are refused before the name of the
         // repository is checked, so only reads come here.
-        (Some(Action::Push) | None, Target::Builtin | Target::NoStorage) => Err(Error::UploadUnknown),
-        (Some(Action::Push), Target::Stored(options)) if options.read_only => Err(Error::UploadUnknown),
+        (Some(AccessAction::Push) | None, Target::Builtin | Target::NoStorage) => Err(Error::UploadUnknown),
+        (Some(AccessAction::Push), Target::Stored(options)) if options.read_only => Err(Error::UploadUnknown),
         (None, Target::Stored(options)) => Err(method::method_not_allowed(route, options)),
         (Some(action), _) => Ok(action),
     }
@@ -90,11 +90,11 @@ mod tests {
     fn permitted(path: &str, target: Target<'_>) -> String {
         let route = Route::parse(path).unwrap();
         let letter = |method| match authorize(&route, method, target) {
-            Ok(Action::Ping) => 'i',
-            Ok(Action::ListRepositories) => 'l',
-            Ok(Action::Pull) => 'r',
-            Ok(Action::Push) => 'w',
-            Ok(Action::Delete) => 'd',
+            Ok(AccessAction::Ping) => 'i',
+            Ok(AccessAction::ListRepositories) => 'l',
+            Ok(AccessAction::Pull) => 'r',
+            Ok(AccessAction::Push) => 'w',
+            Ok(AccessAction::Delete) => 'd',
             Err(Error::Method { .. }) => '-',
             Err(_) => '?',
         };

@@ -83,13 +83,8 @@ impl<'a> RequestBody<'a> {
 
     /// Requires a higher rate from now on whenever one of `budgets` is nearly exhausted.
     pub(crate) fn uses_budgets(&mut self, budgets: &'static [&'static MemoryBudget]) {
-        match &mut self.budget_window {
-            Some(window) => window.budgets = budgets,
-            None => {
-                let end = Instant::now() + SHORT_WINDOW;
-                self.budget_window = Some(BudgetWindow { budgets, end, bytes: 0 });
-            }
-        }
+        let start = BudgetWindow { budgets, end: Instant::now() + SHORT_WINDOW, bytes: 0 };
+        self.budget_window.get_or_insert(start).budgets = budgets;
     }
 
     /// Extends the client's deadlines by time in which the body was not read, because it waited for a permit.

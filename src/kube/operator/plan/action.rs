@@ -30,7 +30,7 @@ pub(in crate::operator) enum Action {
     },
     /// Create a `ConfigMap` of the seed again, from this operator's own executable.
     Restore {
-        /// SeedPart of the seed.
+        /// Part of the seed.
         part: SeedPart,
         /// UID of the `ConfigMap` in its place that holds other content.
         altered: Option<String>,

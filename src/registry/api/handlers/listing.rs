@@ -17,13 +17,13 @@ use crate::api::response::error::Error;
 const MAX_PAGE_ITEMS: usize = 1000;
 
 #[derive(Serialize)]
-struct TagList<'a> {
+struct TagListResponse<'a> {
     name: &'a str,
     tags: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct CatalogPage {
+struct CatalogResponse {
     repositories: Vec<String>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn catalog(
         repositories.truncate(page.size);
     }
     let next = next_link("/v2/_catalog", &page, repositories.last().filter(|_| more));
-    Ok(with_link(json_within_budget(&CatalogPage { repositories }).await?, next))
+    Ok(with_link(json_within_budget(&CatalogResponse { repositories }).await?, next))
 }
 
 async fn tag_list<T: ToString>(
@@ -88,7 +88,7 @@ async fn tag_list<T: ToString>(
 ) -> Result<Response, Error> {
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
     let next = next_link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more));
-    Ok(with_link(json_within_budget(&TagList { name: name.as_str(), tags }).await?, next))
+    Ok(with_link(json_within_budget(&TagListResponse { name: name.as_str(), tags }).await?, next))
 }
 
 fn with_link(mut response: Response, link: Option<String>) -> Response {
