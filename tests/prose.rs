@@ -1,19 +1,11 @@
 //! The language of comments: openings, pronouns and words that make a comment hard to read.
-//!
-//! Rooms written before these rules are listed in `tests/golden/prose.txt` with the number of their findings.
-//! The number may only shrink, and the list must be true: regenerate it with `QUINISTRY_UPDATE_GOLDEN=1`.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Folders with Rust sources of ours.
 const FOLDERS: [&str; 5] = ["src", "tests", "benches", "e2e", "fuzz"];
-
-/// The list of rooms that still have findings.
-const NOT_YET: &str = "tests/golden/prose.txt";
 
 /// First words that no doc comment begins with: the reader would have to guess the noun.
 const FORBIDDEN_OPENINGS: [&str; 9] =
@@ -227,69 +219,16 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the room of a source: a folder of `src`, two levels in Kubernetes' one, or another folder at the
-/// top.
-fn room(path: &Path) -> String {
-    let path = path.with_extension("");
-    let parts: Vec<&str> = path.iter().map(|part| part.to_str().unwrap()).collect();
-    let length = match parts[..] {
-        ["src", "kube", ..] => 3,
-        ["src", ..] => 2,
-        _ => 1,
-    };
-    parts[..length.min(parts.len())].join("/")
-}
-
-/// Reads the list of rooms with findings: a number and a path on each line.
-fn not_yet() -> BTreeMap<String, usize> {
-    let list = std::fs::read_to_string(root().join(NOT_YET)).unwrap_or_default();
-    let entries = list.lines().map(|line| {
-        let (count, room) = line.trim().split_once(' ').unwrap();
-        (room.to_owned(), count.parse().unwrap())
-    });
-    entries.collect()
-}
-
 #[test]
 fn comments_are_in_plain_words() {
-    let mut found = BTreeMap::<String, Vec<String>>::new();
+    let mut found = Vec::new();
     for path in FOLDERS.iter().flat_map(|folder| sources(Path::new(folder))) {
         let source = std::fs::read_to_string(root().join(&path)).unwrap();
-        for Finding { line, message } in findings(&source) {
-            let finding = format!("{}:{line} {message}", path.display());
-            found.entry(room(&path)).or_default().push(finding);
-        }
+        let findings = findings(&source).into_iter();
+        found
+            .extend(findings.map(|Finding { line, message }| format!("{}:{line} {message}", path.display())));
     }
-    if std::env::var_os("QUINISTRY_UPDATE_GOLDEN").is_some() {
-        let mut list = String::new();
-        for (room, findings) in &found {
-            writeln!(list, "{:4} {room}", findings.len()).unwrap();
-        }
-        std::fs::write(root().join(NOT_YET), list).unwrap();
-    }
-    let not_yet = not_yet();
-    let mut failures = Vec::new();
-    for (room, findings) in &found {
-        let allowed = not_yet.get(room).copied().unwrap_or_default();
-        if findings.len() > allowed {
-            let number = findings.len();
-            failures
-                .push(format!("{room} has {number} findings, {allowed} allowed:\n{}", findings.join("\n")));
-        }
-    }
-    for (room, allowed) in &not_yet {
-        let number = found.get(room).map_or(0, Vec::len);
-        if number < *allowed {
-            failures.push(format!(
-                "{room} has only {number} findings: lower its number in {NOT_YET} from {allowed}"
-            ));
-        }
-    }
-    assert!(
-        failures.is_empty(),
-        "{}\nUnlisted rooms have no findings. QUINISTRY_UPDATE_GOLDEN=1 writes the list again.",
-        failures.join("\n\n")
-    );
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
