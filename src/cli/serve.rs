@@ -14,7 +14,6 @@ use super::LayerArg;
 use super::exit::Exit;
 use super::listen::{bind, bind_all};
 use super::storage;
-use crate::http::memory_budget;
 use crate::oci::Digest;
 use crate::quine::{Executable, ExecutableError, LayerForm, Quine, REPOSITORY};
 use crate::registry::{Limits, State, serve};
@@ -83,7 +82,6 @@ impl Args {
         let mut state = State::new(quine);
         if let Some((store, options)) = self.storage.open()? {
             self.storage.sweep(&store);
-            memory_budget::enlarge();
             state = state.with_store(store, options);
         }
         tracing::info!(

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::exit::UsageError;
 use super::output::{OutputArgs, ReaderGone};
+use crate::client::ClientError;
 use crate::layout::{LayoutError, Target};
 
 /// Parses a destination, and refuses a terminal in any spelling: `-`, `/dev/tty`, `/dev/stdout`.
@@ -42,9 +43,11 @@ pub(super) fn allow_closed_pipe(target: &Target, result: anyhow::Result<()>) -> 
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|error| {
-        matches!(error.downcast_ref(), Some(LayoutError::Write { source, .. })
-            if source.kind() == io::ErrorKind::BrokenPipe)
+    let is_closed = |error: &LayoutError| matches!(error, LayoutError::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe);
+    error.chain().any(|error| match error.downcast_ref() {
+        // It shows the error that it wraps as itself, so the chain does not have that one.
+        Some(ClientError::Layout(error)) => is_closed(error),
+        _ => error.downcast_ref().is_some_and(is_closed),
     })
 }
 

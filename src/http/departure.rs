@@ -2,6 +2,7 @@
 //!
 //! A request may wait for memory or its turn. Nothing reads its body during that time, so the end of the
 //! connection behind unread bytes would not be noticed, and its place would stay taken until the wait ends.
+//! Bodies of unknown length are not covered.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;

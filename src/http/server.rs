@@ -102,8 +102,8 @@ const TCP_KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Durati
 
 /// Most bytes of a connection that the kernel holds before they are sent. Without this bound the kernel
 /// copies some 2.5 MB of a response for each client that does not read (`tcp_wmem`): a thousand of them
-/// occupy a core for seconds, and their buffers count in the pod's memory cgroup. Twice the largest write,
-/// so that the kernel has bytes to send while the server prepares the next ones.
+/// occupy a core for seconds, and their buffers count in the pod's memory cgroup. Large enough that the kernel
+/// has bytes to send while the server prepares the next ones.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 /// Listens on `address` with the options that [`serve`] sets, so that also the first connections have them.

@@ -57,6 +57,8 @@ pub(super) struct DeadlineSocket<S> {
     is_armed: bool,
     /// Received part of a request's head, outside of responses.
     head: Option<PartialHead>,
+    /// Bytes of the last read.
+    last_read: usize,
     /// Permit of a client that sends much, and may fill large buffers.
     read_permit: Option<Permit>,
     slow_write: Option<SlowWrite>,
@@ -90,6 +92,7 @@ impl<S: AsyncRead> DeadlineSocket<S> {
             alarm: Box::pin(tokio::time::sleep(deadlines.idle)),
             is_armed: false,
             head: None,
+            last_read: 0,
             read_permit: None,
             slow_write: None,
             departure_check: None,
@@ -155,7 +158,7 @@ impl<S: AsyncRead> DeadlineSocket<S> {
     /// a permit of the budget may fill one.
     fn read_limit(&mut self) -> io::Result<usize> {
         if self.read_permit.is_some() {
-            return Ok(usize::MAX);
+            return Ok(MAX_READ_BUFFER_BYTES);
         }
         let received = self.head.map_or(0, |head| head.bytes);
         if received < UNBUDGETED_BYTES {
@@ -164,13 +167,14 @@ impl<S: AsyncRead> DeadlineSocket<S> {
         // A long head lies in the buffer until it is whole.
         self.read_permit = READ_BUFFERS.try_acquire(MAX_READ_BUFFER_BYTES);
         match self.read_permit {
-            Some(_) => Ok(usize::MAX),
+            Some(_) => Ok(MAX_READ_BUFFER_BYTES),
             None => Err(io::Error::other("too many long request heads at once")),
         }
     }
 
     /// Counts the bytes of a read of at most `limit`.
     fn after_read(&mut self, read: usize, limit: usize) {
+        self.last_read = read;
         if !self.state.is_responding() {
             let before = self.head.unwrap_or(PartialHead { bytes: 0, since: None });
             self.head = (read > 0).then_some(PartialHead { bytes: before.bytes + read, ..before });
@@ -257,12 +261,9 @@ impl<S: AsyncRead + DetectDeparture> DeadlineSocket<S> {
         let next = || Instant::now() + DEPARTURE_CHECK_PERIOD;
         let mut check = self.departure_check.unwrap_or_else(next);
         while self.poll_deadline(cx, check).is_ready() {
-            // hyper may hold this much of the body.
-            let buffered = match self.read_permit {
-                Some(_) => MAX_READ_BUFFER_BYTES,
-                None => UNBUDGETED_BYTES + UNBUDGETED_BODY_READ_BYTES,
-            };
-            if self.socket.get_ref().has_departed(unread.saturating_sub(buffered as u64)) {
+            // hyper reads again only when its caller has received what it read before, so it holds at most the
+            // bytes of the last read.
+            if self.socket.get_ref().has_departed(unread.saturating_sub(self.last_read as u64)) {
                 return Poll::Ready(io::Error::new(
                     io::ErrorKind::ConnectionAborted,
                     "client left before its request was complete",
@@ -291,7 +292,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineSocket<S> {
         let limit = if self.state.is_responding() {
             // The buffer holds no part of the head now.
             self.head = None;
-            self.read_permit.as_ref().map_or(UNBUDGETED_BODY_READ_BYTES, |_| usize::MAX)
+            self.read_permit.as_ref().map_or(UNBUDGETED_BODY_READ_BYTES, |_| MAX_READ_BUFFER_BYTES)
         } else {
             self.read_limit()?
         };

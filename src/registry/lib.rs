@@ -117,6 +117,7 @@ impl State {
     /// Adds the content of `store`, to which clients can push.
     #[must_use]
     pub fn with_store(self, store: Store, options: RegistryOptions) -> Self {
+        quinistry_http::memory_budget::enlarge();
         let mut inner = Arc::unwrap_or_clone(self.0);
         inner.stored = Some(LimitedStore::new(store, options));
         Self(Arc::new(inner))

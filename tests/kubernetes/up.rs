@@ -234,7 +234,7 @@ fn what_cannot_be_shipped_is_told_with_what_to_do() {
         fs::write(&file, bytes).unwrap();
         refusal(&["up", "--dry-run", "--binary", file.to_str().unwrap()], 1)
     };
-    assert!(told("text", b"#!/bin/sh").contains("no 64-bit little-endian ELF"));
+    assert!(told("text", b"#!/bin/sh").contains("not a 64-bit little-endian ELF"));
     let mut bytes = executable(4096);
     bytes[18] = 183;
     bytes[120] ^= 1;

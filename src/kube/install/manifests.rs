@@ -1,6 +1,6 @@
 //! Manifests of an installation: namespaces, permissions and the operator, as JSON. Pure.
 //!
-//! The operator's Deployment is that of the Helm chart, to which `tests/up.rs` holds it, with leader
+//! The operator's Deployment is that of the Helm chart, to which `tests/kubernetes/up.rs` holds it, with leader
 //! election. Its image comes from generation 0, and it can run on every node where that serves. The operator
 //! has a namespace of its own at the level `restricted`; the generations need `privileged` for host ports.
 

@@ -1,7 +1,8 @@
 //! Access: the action that a request asks for, and the decision whether it is permitted. Pure.
 //!
-//! The only place where that is decided, for each endpoint and method. The registry has no users: what its
-//! options permit, everybody may do.
+//! The decision for each endpoint and method is made here; a method that no endpoint of the registry has was
+//! refused before ([`Method::from_http`]). The registry has no users: what its options permit, everybody may
+//! do. A mount also reads the repository that it names, which is not decided here.
 
 use super::method::{self, Method};
 use super::response::error::Error;

@@ -1,5 +1,6 @@
 //! Manifests and tags of the store (distribution-spec, end-3, end-7 and end-9).
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use axum::body::Body;
@@ -81,7 +82,7 @@ pub(crate) async fn put(
         ReferenceError::Digest(error) => Error::Digest(error),
         ReferenceError::Tag(error) => Error::Tag(error),
     })?;
-    let more_tags: Vec<Tag> = Query::from_uri(&request.uri)
+    let mut more_tags: Vec<Tag> = Query::from_uri(&request.uri)
         .all("tag")
         .take(MAX_TAGS_PER_PUT + 1)
         .map(|tag| tag.parse())
@@ -90,6 +91,8 @@ pub(crate) async fn put(
     if more_tags.len() > MAX_TAGS_PER_PUT {
         return Err(Error::TooManyTags(MAX_TAGS_PER_PUT));
     }
+    let mut seen = HashSet::new();
+    more_tags.retain(|tag| seen.insert(tag.clone()));
     let (bytes, permits) = receive(stored, request, body).await?;
     let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| strip_parameters(value.as_bytes()));
     let (digest, manifest) = if bytes.len() <= MAX_INLINE_CHECK_BYTES {
@@ -113,6 +116,7 @@ pub(crate) async fn put(
     }
     let mut tags = more_tags;
     if let Reference::Tag(tag) = reference {
+        tags.retain(|other| *other != tag);
         tags.insert(0, tag);
     }
     let repository = name.clone();
@@ -282,6 +286,25 @@ mod tests {
         assert_eq!(permits.extend(UNBUDGETED_BYTES + 1, more).await.unwrap().len(), 2);
         assert_eq!(taken(&permits.beginning), Some(MAX_MANIFEST_BEGINNING_BYTES));
         assert_eq!(taken(&permits.remainder), Some(UNBUDGETED_BYTES + 1));
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_is_named_twice_takes_no_memory_twice() {
+        let stored =
+            LimitedStore::new(Store::open(Memory::new(1 << 16), false).unwrap(), RegistryOptions::default());
+        let twice = vec!["tag=x"; MAX_TAGS_PER_PUT].join("&");
+        for _ in 0..20 {
+            let uri = format!("/v2/a/b/manifests/x?{twice}");
+            let request =
+                http::Request::put(uri).header(CONTENT_TYPE, "application/vnd.oci.image.index.v1+json");
+            let (request, ()) = request.body(()).unwrap().into_parts();
+            let mut body = Body::from(r#"{"schemaVersion":2,"manifests":[]}"#);
+            let name: RepositoryName = "a/b".parse().unwrap();
+            let response = put(&stored, name.clone(), "x", &request, &mut body).await.unwrap();
+            assert_eq!(response.headers().get_all(TAG).iter().count(), 1);
+            let digest = response.headers()[DIGEST].to_str().unwrap().to_owned();
+            delete(&stored, name, &digest).await.unwrap();
+        }
     }
 
     #[test]

@@ -120,6 +120,8 @@ impl Disk {
         let arguments = &event.arguments;
         match event.name.as_str() {
             "close" => false,
+            // A handle for lookups below a folder changes nothing.
+            "open" if arguments[1].has_flag("O_PATH") => false,
             "openat" => self.opened(event, result),
             "dup" | "fcntl" | "dup2" | "dup3" => {
                 let duplicates = event.name != "fcntl"
