@@ -1,4 +1,4 @@
-//! A connection that stays open from request to request, and speaks as much HTTP as registries do.
+//! A persistent connection with the part of HTTP that registries use.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ const PATIENCE: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(crate) struct Connection(http::Connection);
 
-/// All of an answer but its body.
+/// A response without its body.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) location: Option<String>,
-    /// Where the next page is.
+    /// Target of the next page.
     pub(crate) next: Option<String>,
 }
 
@@ -31,7 +31,8 @@ impl Connection {
         Self(http::Connection::over(stream, PATIENCE, 256 << 10))
     }
 
-    /// Asks for what must be there, reads all of the body, telling of each piece, and gives its length.
+    /// Sends a GET that must succeed, reads the body, calls `each` with the length of each chunk, and returns
+    /// the whole length.
     pub(crate) fn get(&mut self, target: &str, mut each: impl FnMut(usize)) -> usize {
         let mut length = 0;
         let answer = self.ask("GET", target, "", &[], |piece| {
@@ -42,7 +43,7 @@ impl Connection {
         length
     }
 
-    /// The body of what must be there.
+    /// Returns the body of a GET that must succeed.
     pub(crate) fn body(&mut self, target: &str) -> Vec<u8> {
         let mut body = Vec::new();
         let answer = self.ask("GET", target, "", &[], |piece| body.extend_from_slice(piece));
@@ -50,7 +51,8 @@ impl Connection {
         body
     }
 
-    /// Reads as much of a body as comes until then. If that is not all, the connection is of no use any more.
+    /// Reads a body until a deadline, and returns the number of bytes. After a partial read the connection is
+    /// unusable.
     pub(crate) fn get_until(&mut self, target: &str, fields: &str, deadline: Instant) -> usize {
         self.send("GET", target, fields, &[]);
         let (answer, headers) = self.head();
@@ -66,7 +68,7 @@ impl Connection {
         read
     }
 
-    /// Sends a request with that body and those header fields, each ended by a line break, and reads the answer.
+    /// Sends a request with a body and header fields, each ended by a line break, and reads the response.
     pub(crate) fn ask(
         &mut self,
         method: &str,
@@ -117,7 +119,7 @@ impl Connection {
     }
 }
 
-/// Some registries answer with whole URLs.
+/// Removes scheme and host, since some registries answer with complete URLs.
 fn without_host(target: &str) -> String {
     match target.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]).to_owned(),

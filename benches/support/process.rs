@@ -1,4 +1,4 @@
-//! A server process, as its connections and the kernel see it.
+//! A server process, its connections and its memory.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -27,7 +27,7 @@ pub(crate) fn free_address() -> SocketAddr {
     }
 }
 
-/// Ended when dropped.
+/// A server process, which ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     guard: guard::Process,
@@ -36,7 +36,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a server that shall listen on that address; it need not do so yet.
+    /// Starts a server that will listen on an address.
     pub(crate) fn start(mut command: Command, address: SocketAddr) -> Self {
         let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let guard = guard::Process::start(silent).unwrap_or_else(|error| panic!("{silent:?}: {error}"));
@@ -51,7 +51,7 @@ impl Process {
         self.address
     }
 
-    /// Connects as soon as it listens, within a minute: a busy machine may let it wait for seconds.
+    /// Connects as soon as the server listens, within a minute: a busy machine may delay it for seconds.
     pub(crate) fn connect(&self) -> Connection {
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
@@ -63,7 +63,7 @@ impl Process {
                     self.command
                 ),
             }
-            // Short beside what is measured, and leaves the processor to it.
+            // Short beside the measured times, and leaves the processor to the server.
             thread::sleep(Duration::from_micros(100));
         }
     }
@@ -93,7 +93,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let id = self.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        // One that has children must end them itself; the guard kills any other.
+        // A process with children must end them itself; the guard kills any other.
         if !children.trim().is_empty() && self.guard.signal(Signal::TERM).is_ok() {
             let _ = self.guard.wait();
         }

@@ -1,5 +1,5 @@
-//! A program beside the stories, such as an operator of a story's own: it is killed, paused and resumed as a story
-//! wishes, and ends with its guard.
+//! A program beside the stories, such as a story's own operator. A story can kill, pause and resume the
+//! process, which also ends with its guard.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ const LINES: usize = 80;
 /// Pause between two checks whether a process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A running program, and the file that takes down what it says.
+/// A running program, and the file that contains its output.
 pub struct Process {
     guard: guard::Process,
     has_ended: bool,
@@ -26,8 +26,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program, with its own environment and arguments. What it says is added to the log, so that one file
-    /// tells of all that a story starts after each other.
+    /// Starts a program with its own environment and arguments. The output is appended to the log, so that
+    /// one file contains the output of all processes that a story starts one after another.
     pub fn start(command: &tokio::process::Command, log: &Path) -> Result<Self> {
         let mut command = bound(command.as_std());
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
@@ -37,7 +37,7 @@ impl Process {
         Ok(Self { guard, has_ended: false, log: log.into() })
     }
 
-    /// Its number; nothing once it has ended.
+    /// Returns the process ID, unless the process has ended.
     pub fn id(&self) -> Option<u32> {
         (!self.has_ended).then(|| self.guard.pid().as_raw_nonzero().get().unsigned_abs())
     }
@@ -58,7 +58,7 @@ impl Process {
         self.end(Signal::KILL).await
     }
 
-    /// Asks it to end and waits until it has (SIGTERM).
+    /// Asks the process to end, and waits until it has ended (SIGTERM).
     pub async fn stop(self) -> Result<()> {
         self.end(Signal::TERM).await
     }
@@ -71,12 +71,12 @@ impl Process {
         Ok(())
     }
 
-    /// Holds it where it is (SIGSTOP).
+    /// Stops the process (SIGSTOP).
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Continues the process (SIGCONT).
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
@@ -87,7 +87,7 @@ impl Process {
     }
 }
 
-/// Plays with a log for processes; what they said last is told when it goes wrong.
+/// Runs a story with a log for its processes, and adds the last lines of the log to an error.
 pub async fn with_log<F>(play: impl FnOnce(PathBuf) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
@@ -95,17 +95,17 @@ where
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let result = play(log.clone()).await;
-    result.with_context(|| format!("the operators said:\n{}", last_words(&log)))
+    result.with_context(|| format!("log of the operators:\n{}", last_words(&log)))
 }
 
-/// The last lines of a log, which most often say what went wrong.
+/// Returns the last lines of a log, which most often contain the reason of a failure.
 pub fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// The command, made to end with this process, however that ends.
+/// Wraps a command so that the process ends with this one, however this one ends.
 fn bound(given: &Command) -> Command {
     let mut bound = Command::new("setpriv");
     bound.args(["--pdeathsig", "KILL", "--"]).arg(given.get_program()).args(given.get_args());

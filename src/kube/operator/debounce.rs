@@ -13,7 +13,7 @@ const MIN_DELAY: Duration = Duration::from_millis(25);
 /// Longest delay: a user waits for the reaction.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// Ratio of delay to planning time: plans take at most one twentieth of the time.
+/// Ratio of delay to planning time: until the delay is [`MAX_DELAY`], plans take one twentieth of the time.
 const PLANNING_SHARE: u32 = 20;
 
 /// Duration of the last plan in microseconds.

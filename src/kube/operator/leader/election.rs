@@ -93,13 +93,15 @@ impl Election {
                 }
                 Ok(Err(error)) => {
                     let error = one_line(&error);
-                    self.log_once(&error, || tracing::warn!(error, "cannot renew lease, retrying"));
+                    self.log_once(&error, || tracing::warn!(error, "cannot take or renew lease, retrying"));
                     RENEW_PERIOD
                 }
                 Err(_) => {
                     let seconds = ATTEMPT_TIMEOUT.as_secs();
                     self.log_once("slow", || {
-                        tracing::warn!("cannot renew lease, retrying: no response within {seconds} seconds");
+                        tracing::warn!(
+                            "cannot take or renew lease, retrying: no response within {seconds} seconds"
+                        );
                     });
                     RENEW_PERIOD
                 }

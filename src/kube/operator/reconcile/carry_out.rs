@@ -29,7 +29,7 @@ pub(super) enum ApplyOutcome {
 // === impl Operator ===
 
 impl Operator {
-    /// Carries out the actions of a plan, up to the first that fails. (Client required.)
+    /// Carries out the actions of a plan, up to the first that fails; a label that fails is logged and skipped.
     pub(super) async fn carry_out(
         &self,
         quinistry: &ValidResource,

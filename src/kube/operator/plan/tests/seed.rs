@@ -86,7 +86,7 @@ fn parts_of_another_executable_are_not_restored() {
     assert!(plan.conditions.degraded.message.contains("quinistry up"), "{:?}", plan.conditions.degraded);
     cluster.bring(&executable("ours"));
     assert_eq!(cluster.run_rounds(&quinistry), ["+larder-gen0", "+larder", "+larder-gen2"]);
-    // RunningImage pods keep running without the parts; the loss is reported.
+    // Running pods keep running without the parts; the loss is reported.
     cluster.observed.parts.pop();
     let plan = cluster.run_until_idle(&quinistry);
     assert_eq!(plan.conditions.ready.status, "True", "{:#?}", plan.conditions);
