@@ -11,7 +11,7 @@ use super::support::observer::Observer;
 use super::support::pods::{is_ready, restarts};
 use super::support::{Stage, Story, When, operator, outage, serving, wait};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GENERATIONS: u8 = 4;
 
 pub fn story() -> Story {

@@ -11,7 +11,7 @@ use super::support::fault_proxy::{Fault, FaultProxy};
 use super::support::observer::Observer;
 use super::support::{Stage, Story, When, serving, wait};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 const OPERATOR_PORT: u16 = 18083;
 /// Number of times that connections are cut, each after `EVENTS_BETWEEN_CUTS` further events.
 const CONNECTION_CUTS: usize = 5;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::support::{Stage, Story, When};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const FOREIGN_NODE: &str = "quinistry-story-stranger";
 
 pub fn story() -> Story {

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::support::{Node, Stage, Story, When, serving, shell};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 /// Termination message of the crashing image.
 const CRASH_MESSAGE: &str = "the shelf gave way";
 const CRASH_EXIT_CODE: u8 = 7;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::support::stage::condition;
 use super::support::{Stage, Story, When, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "bad_resources", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }

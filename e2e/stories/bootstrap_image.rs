@@ -14,7 +14,7 @@ use serde_json::json;
 use super::support::pods::of_generation;
 use super::support::{Stage, Story, When, shell};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story {

@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use super::support::{Stage, Story, When, daemon_sets, serving};
 
 /// Sufficient for a busy machine of two cores.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "by_hand", when: When::First, operator: false, play: |stage| Box::pin(play(stage)) }

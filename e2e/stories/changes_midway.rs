@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::support::{Stage, Story, When, serving, wait};
 
-const DEADLINE: Duration = Duration::from_mins(3);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story {

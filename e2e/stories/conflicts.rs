@@ -20,7 +20,7 @@ use super::support::fault_proxy::{Fault, FaultProxy};
 use super::support::observer::{Observer, is_image_owned_by_operator, version};
 use super::support::{Stage, Story, When, daemon_sets, serving};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 const OPERATOR_PORT: u16 = 18084;
 /// Edits of each `DaemonSet`.
 const EDITS_PER_SET: usize = 3;

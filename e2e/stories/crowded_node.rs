@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::support::{Stage, Story, When, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const NAME: &str = "crate";
 /// Extended resource that limits the room on a node; no other pod requests it.
 const EXTENDED_RESOURCE: &str = "example.com/quinistry-shelf";

@@ -13,7 +13,7 @@ use super::support::world::Executable;
 use super::support::{Node, Stage, Story, When, serving};
 
 /// A rollout continues without a node that has been gone for a minute.
-const DEADLINE: Duration = Duration::from_mins(3);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GENERATIONS: i32 = 3;
 const NAME: &str = "fern";
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::support::{Stage, Story, When, serving, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "deletion", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }

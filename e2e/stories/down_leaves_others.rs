@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::support::{Stage, Story, When, seed, shell, up, wait};
 
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 /// Name of a resource with a quantity of more than 31 bits, which earlier versions could not read.
 const OTHER_RESOURCE: &str = "shelf";

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::support::{Node, Stage, Story, When, outage, serving};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 const NAME: &str = "reed";
 
 pub fn story() -> Story {

@@ -13,7 +13,7 @@ use super::support::observer::Observer;
 use super::support::pods::restarts;
 use super::support::{Stage, Story, When, serving, wait};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story {

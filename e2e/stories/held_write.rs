@@ -15,7 +15,7 @@ use super::support::fault_proxy::{Fault, FaultProxy};
 use super::support::process::{Process, last_words};
 use super::support::{Stage, Story, When, daemon_sets, lease, operator};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const OPERATOR_PORTS: [u16; 2] = [18_085, 18_086];
 const LEASE: &str = "held";
 

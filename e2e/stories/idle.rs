@@ -14,7 +14,7 @@ use super::support::{Stage, Story, When, wait};
 
 /// Length of the observation. Writes that must not happen can only be observed for a span of time.
 const OBSERVATION_TIME: Duration = Duration::from_secs(20);
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "idle", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }

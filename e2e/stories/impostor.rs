@@ -15,7 +15,7 @@ use super::support::pods::{GENERATION, is_ready, of_generation};
 use super::support::stage::condition;
 use super::support::{Stage, Story, When, wait};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 const NAME: &str = "heir";
 
 pub fn story() -> Story {

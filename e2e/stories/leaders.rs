@@ -16,7 +16,7 @@ use super::support::process::{Process, last_words};
 use super::support::random::SeededRandom;
 use super::support::{Stage, Story, When, lease, operator, wait};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 /// Documented bound. The story asserts twice this time, since test machines are slow, and prints the time.
 const TAKEOVER_BOUND: Duration = Duration::from_secs(20);
 /// Ports of the two operators' admin listeners.

@@ -16,7 +16,7 @@ use kube::{Api, Resource, ResourceExt as _};
 use super::support::operator::{self, NAMESPACE, RELEASE, helm};
 use super::support::{Stage, Story, When, serving, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "lifecycle", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }

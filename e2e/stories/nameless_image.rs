@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::support::{Stage, Story, When};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "nameless_image", when: When::Last, operator: true, play: |stage| Box::pin(play(stage)) }

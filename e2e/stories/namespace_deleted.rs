@@ -19,7 +19,7 @@ use serde_json::json;
 use super::support::stage::condition;
 use super::support::{Stage, Story, When, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 /// Tolerated number of refused writes: one for each missed `DaemonSet`, each status, and each step between
 /// them.
 const MAX_REFUSALS: u64 = 12;

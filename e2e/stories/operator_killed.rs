@@ -15,7 +15,7 @@ use super::support::random::SeededRandom;
 use super::support::stage::is_ready;
 use super::support::{Stage, Story, When, operator, serving};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 /// Port of this story's operators.
 const OPERATOR_PORT: u16 = 18082;
 /// Greatest number of events in an operator's life: about the events of rolling one generation out on three

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::support::stage::condition;
 use super::support::{Stage, Story, When, serving, wait};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "other_digests", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::support::{Stage, Story, When};
 
 /// The controller retries with growing pauses, so that recovery takes as long as the failure lasted.
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "pod_security", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }

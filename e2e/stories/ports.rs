@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::support::{Stage, Story, When, daemon_sets, wait};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "ports", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::support::{Node, Stage, Story, When, serving};
 
 /// The kubelet retries with growing pauses, so that recovery takes as long as the failure lasted.
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story {

@@ -15,7 +15,7 @@ use super::support::outage::{self, Baseline, kubectl};
 use super::support::stage::condition;
 use super::support::{Node, Stage, Story, When, operator, pods, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GENERATIONS: i32 = 3;
 const NAME: &str = "moss";
 

@@ -12,7 +12,7 @@ use super::support::observer::Observer;
 use super::support::world::Executable;
 use super::support::{Stage, Story, When, serving};
 
-const DEADLINE: Duration = Duration::from_mins(3);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub fn story() -> Story {
     Story { name: "reroll", when: When::Together, operator: true, play: |stage| Box::pin(play(stage)) }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::support::pods::of_generation;
 use super::support::{Stage, Story, When, serving, wait};
 
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GROUP: &str = "admissionregistration.k8s.io";
 /// Registry that does not exist. Nothing listens on its port, so that a pull fails at once: kubelets pull one
 /// image after another, and a name lookup of a minute would hold up all stories.

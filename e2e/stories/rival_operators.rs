@@ -15,7 +15,7 @@ use super::support::process::{Process, last_words};
 use super::support::{Stage, Story, When, lease, operator, wait};
 
 /// Another operator takes a claim over within 45 seconds, and sooner if the claimant releases it.
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_mins(4);
 const OPERATOR_PORTS: [u16; 2] = [18_087, 18_088];
 const CLAIM_LEASE: &str = "quinistry-claim";
 

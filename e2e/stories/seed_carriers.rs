@@ -17,7 +17,7 @@ use serde_json::json;
 use super::support::pods::of_generation;
 use super::support::{Stage, Story, When, daemon_sets, seed, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GENERATIONS: i32 = 2;
 const NAME: &str = "hermit";
 /// Image names that no node knows.

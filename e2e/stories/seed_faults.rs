@@ -16,7 +16,7 @@ use super::support::outage::kubectl;
 use super::support::process::Process;
 use super::support::{Stage, Story, When, daemon_sets, seed, shell, up, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GENERATIONS: i32 = 3;
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 

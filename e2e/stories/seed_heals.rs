@@ -19,7 +19,7 @@ use super::support::pods::{GENERATION, is_ready};
 use super::support::stage::condition;
 use super::support::{Node, Stage, Story, When, daemon_sets, seed, serving, up, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GENERATIONS: i32 = 3;
 /// The node that joins.
 const JOINING_NODE: &str = "n4";

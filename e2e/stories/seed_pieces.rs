@@ -18,7 +18,7 @@ use super::support::pods::{GENERATION, is_ready, of_generation, restarts};
 use super::support::process::{Process, with_log};
 use super::support::{Stage, Story, When, operator, seed, serving, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const NAME: &str = "mosaic";
 const GENERATIONS: i32 = 2;
 /// Port of this story's operators.

@@ -17,7 +17,7 @@ use super::support::observer::Observer;
 use super::support::pods::of_generation;
 use super::support::{Node, Stage, Story, When, seed, up, wait};
 
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GENERATIONS: i32 = 3;
 /// Pause of a client between pulls.
 const PULL_PAUSE: Duration = Duration::from_millis(500);

@@ -16,7 +16,7 @@ use super::support::operator::{self, NAMESPACE};
 use super::support::pods::restarts;
 use super::support::{Node, Stage, Story, When, lease, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 /// Documented bound. The story asserts twice this time, since test machines are slow, and prints the time.
 const TAKEOVER_BOUND: Duration = Duration::from_secs(20);
 

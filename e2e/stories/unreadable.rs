@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::support::{Stage, Story, When, wait};
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 const DEFINITION: &str = "quinistries.quinistry.dev";
 
 pub fn story() -> Story {

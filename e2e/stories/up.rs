@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt as _};
 
 use super::support::{Stage, Story, When, daemon_sets, seed, serving, shell, up, wait};
 
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(4);
 const GENERATIONS: i32 = 3;
 /// Deadline of `up`. The goal is 15 s, and the story prints the time; test machines are busy.
 const UP_DEADLINE: Duration = Duration::from_mins(2);
