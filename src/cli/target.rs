@@ -43,11 +43,13 @@ pub(super) fn allow_closed_pipe(target: &Target, result: anyhow::Result<()>) -> 
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let is_closed = |error: &LayoutError| matches!(error, LayoutError::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe);
-    error.chain().any(|error| match error.downcast_ref() {
-        // It shows the error that it wraps as itself, so the chain does not have that one.
-        Some(ClientError::Layout(error)) => is_closed(error),
-        _ => error.downcast_ref().is_some_and(is_closed),
+    let mut layout_errors = error.chain().filter_map(|error| match error.downcast_ref() {
+        // Transparent, so the chain does not contain the error that it wraps.
+        Some(ClientError::Layout(error)) => Some(error),
+        _ => error.downcast_ref(),
+    });
+    layout_errors.any(|error| {
+        matches!(error, LayoutError::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 

@@ -1,6 +1,6 @@
 //! Storage in memory, bounded: for tests, caches, and registries that live as long as a job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -92,10 +92,11 @@ impl Inner {
         Ok(())
     }
 
-    /// Returns the overhead of the entries whose keys do not exist yet.
+    /// Returns the overhead of the keys that do not exist yet. A key that several entries have becomes one
+    /// object.
     fn overheads<'a>(&self, entries: impl Iterator<Item = &'a Entry<'a>>) -> u64 {
-        let new = entries.filter(|(key, _)| !self.objects.contains_key(key.as_str()));
-        new.map(|(key, _)| overhead(key.as_str())).sum()
+        let keys: BTreeSet<&str> = entries.map(|(key, _)| key.as_str()).collect();
+        keys.into_iter().filter(|key| !self.objects.contains_key(*key)).map(overhead).sum()
     }
 
     /// Inserts content whose length is counted already.
@@ -339,6 +340,15 @@ impl Drop for StagedMemory {
 mod tests {
     use super::super::layout::scratch;
     use super::*;
+
+    #[test]
+    fn a_key_that_is_written_twice_at_once_is_freed_whole() {
+        let memory = Memory::new(2000);
+        let key = scratch().child("one");
+        memory.write(&[&[(key.clone(), b"a"), (key.clone(), b"bc")]]).unwrap();
+        assert!(memory.remove(&key).unwrap());
+        assert_eq!(memory.inner().used_bytes, 0);
+    }
 
     #[test]
     fn where_there_is_no_room_for_all_nothing_is_changed() {
