@@ -1,4 +1,5 @@
-//! HTTP servers: a listener that bounds its clients, admin routes, metrics, shutdown signals, and logging.
+//! HTTP servers: a listener that bounds its clients, admin routes, metrics, shutdown signals, watched files, and
+//! logging.
 //!
 //! [`serve`] puts a service behind a listener, with the deadlines and memory budgets that the open
 //! network asks for. This crate knows nothing of the content. Its callers are the registry and the operator's
@@ -6,13 +7,18 @@
 
 pub mod admin;
 mod departure;
+mod listener;
 pub mod memory_budget;
 pub mod metrics;
 pub mod nss;
+mod peer;
 mod response_state;
 mod server;
 pub mod shutdown;
 mod socket;
+mod stream;
 pub mod telemetry;
 
-pub use server::{Limits, bind, serve};
+pub use listener::{Listener, LocalAddress, SystemdError, UnixSocketError, bind};
+pub use peer::{Peer, WithPeer};
+pub use server::{Limits, serve, serve_each};
