@@ -18,6 +18,7 @@ pub mod shutdown;
 mod socket;
 mod stream;
 pub mod telemetry;
+pub mod watch;
 
 pub use listener::{Listener, LocalAddress, SystemdError, UnixSocketError, bind};
 pub use peer::{Peer, WithPeer};
