@@ -61,7 +61,7 @@ pub use storage::{
     Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
     Storage, StorageError, Upload, UploadStart, Uploads,
 };
-pub use uploads::{Claimed, Receiver, Session, UploadId};
+pub use uploads::{Claimed, IdleUpload, Receiver, Session, UploadId};
 
 /// Greatest number of open upload sessions: each holds a buffer or a file.
 pub const MAX_SESSIONS: usize = 10_000;
