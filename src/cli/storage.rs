@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::ownership;
-use crate::registry::RegistryOptions;
+use crate::registry::Settings;
 use crate::store::{Access, Filesystem, Memory, Store};
 
 /// Default of `--upload-timeout`: a week, as with distribution.
@@ -70,7 +70,7 @@ impl StorageArgs {
     }
 
     /// Opens the store, if one is configured.
-    pub(super) fn open(&self) -> anyhow::Result<Option<(Store, RegistryOptions)>> {
+    pub(super) fn open(&self) -> anyhow::Result<Option<(Store, Settings)>> {
         let Some(place) = &self.place else { return Ok(None) };
         let store = match place {
             StorageLocation::Memory => {
@@ -83,11 +83,7 @@ impl StorageArgs {
             }
         };
         let store = store.context("failed to finish what a crash had cut off")?;
-        let options = RegistryOptions {
-            read_only: self.read_only,
-            delete: !self.no_delete,
-            ..RegistryOptions::default()
-        };
+        let options = Settings { read_only: self.read_only, delete: !self.no_delete, ..Settings::default() };
         tracing::info!(storage = %match place {
             StorageLocation::Memory => "memory".into(),
             StorageLocation::Folder(folder) => folder.display().to_string(),

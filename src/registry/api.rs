@@ -13,3 +13,4 @@ pub(crate) mod references;
 mod request_body;
 pub(crate) mod response;
 mod route;
+pub(crate) mod validation;
