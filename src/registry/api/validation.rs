@@ -103,12 +103,12 @@ fn is_http(url: &str) -> bool {
 /// Entries of an index that must be in the repository when the index is pushed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RequiredEntries {
-    /// All.
+    /// Every entry, as OCI registries demand.
     #[default]
     All,
     /// Those of the listed platforms.
     OfPlatforms(Vec<RequiredPlatform>),
-    /// None.
+    /// No entry: clients may find images of the index missing.
     None,
 }
 
