@@ -36,11 +36,11 @@ pub(crate) async fn dispatch(state: &State, request: Request) -> Response {
     })
     .await;
     let headers = response.headers_mut();
+    state.0.prefix.prepend_to(headers);
     settings.headers.add_to(headers);
     // An administrator's headers replace these two.
     headers.entry(API_VERSION).or_insert(HeaderValue::from_static("registry/2.0"));
     headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
-    state.0.prefix.prepend_to(headers);
     // Debug formatting escapes control characters of a hostile path.
     tracing::debug!(
         method = %request.method,
