@@ -1,18 +1,22 @@
-//! HTTP servers: a listener that bounds its clients, admin routes, metrics, shutdown signals, and logging.
+//! HTTP servers: a listener that bounds its clients, admin routes, metrics, shutdown signals, and logs.
 //!
 //! [`serve`] puts a service behind a listener, with the deadlines and memory budgets that the open
 //! network asks for. This crate knows nothing of the content. Its callers are the registry and the operator's
 //! admin port.
 
 pub mod admin;
+pub mod client_address;
 mod departure;
 pub mod memory_budget;
 pub mod metrics;
 pub mod nss;
+mod peer;
+pub mod request_id;
 mod response_state;
 mod server;
 pub mod shutdown;
 mod socket;
 pub mod telemetry;
 
+pub use peer::Peer;
 pub use server::{Limits, bind, serve};
