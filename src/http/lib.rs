@@ -4,9 +4,11 @@
 //! network asks for. This crate knows nothing of the content. Its callers are the registry and the operator's
 //! admin port.
 
+pub mod access_log;
 pub mod admin;
 pub mod client_address;
 mod departure;
+mod json_line;
 pub mod memory_budget;
 pub mod metrics;
 pub mod nss;
