@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use super::connections::OpenConnection;
 use super::response_state::TrackedService;
 use super::socket::{DeadlineSocket, Deadlines};
 
@@ -75,12 +76,13 @@ where
             (accepted, permit) = accepted => match accepted {
                 Ok((stream, _)) => {
                     let connection = graceful.watch(connection(stream, &app, limits));
+                    let open = OpenConnection::begin();
                     tokio::spawn(async move {
                         // The client caused this error: it left, or exceeded a deadline.
                         if let Err(error) = connection.await {
                             tracing::debug!(%error, "connection ended");
                         }
-                        drop(permit);
+                        drop((permit, open));
                     });
                 }
                 Err(error) => handle_accept_error(&error).await,
