@@ -12,4 +12,4 @@ mod query;
 pub(crate) mod references;
 mod request_body;
 pub(crate) mod response;
-mod route;
+pub(crate) mod route;

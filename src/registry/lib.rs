@@ -8,8 +8,12 @@
 
 mod api;
 mod builtin;
+pub mod debug;
+pub mod health;
 mod keyed_queue;
 mod memory_budgets;
+pub mod metrics;
+mod observer;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +39,8 @@ use self::keyed_queue::KeyedQueue;
 
 pub use quinistry_http::{Limits, serve};
 
+pub use self::observer::Observer;
+
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
 /// hashed.
 const MAX_CONCURRENT_MANIFEST_READS: usize = 32;
@@ -59,6 +65,7 @@ pub struct State(Arc<Inner>);
 struct Inner {
     builtin: Option<Builtin>,
     stored: Option<LimitedStore>,
+    observer: Option<Arc<Observer>>,
 }
 
 /// Store with its permissions, and with bounds on the requests that use it at once.
@@ -105,13 +112,13 @@ impl State {
     /// Makes a registry that has only the built-in repository, with `quine` in it.
     #[must_use]
     pub fn new(quine: &Quine) -> Self {
-        Self(Arc::new(Inner { builtin: Some(Builtin::new(quine)), stored: None }))
+        Self(Arc::new(Inner { builtin: Some(Builtin::new(quine)), stored: None, observer: None }))
     }
 
     /// Makes a registry that has only the content of `store`.
     #[must_use]
     pub fn stored(store: Store, options: RegistryOptions) -> Self {
-        Self(Arc::new(Inner { builtin: None, stored: None })).with_store(store, options)
+        Self(Arc::new(Inner { builtin: None, stored: None, observer: None })).with_store(store, options)
     }
 
     /// Adds the content of `store`, to which clients can push.
@@ -120,6 +127,14 @@ impl State {
         quinistry_http::memory_budget::enlarge();
         let mut inner = Arc::unwrap_or_clone(self.0);
         inner.stored = Some(LimitedStore::new(store, options));
+        Self(Arc::new(inner))
+    }
+
+    /// Has `observer` measure, log and gate the requests.
+    #[must_use]
+    pub fn with_observer(self, observer: Observer) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        inner.observer = Some(Arc::new(observer));
         Self(Arc::new(inner))
     }
 }

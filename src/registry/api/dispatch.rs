@@ -21,12 +21,14 @@ use super::response::body::json;
 use super::response::error::Error;
 use super::route::{Route, RouteError};
 use crate::builtin::Builtin;
+use crate::observer::Observation;
 use crate::{LimitedStore, State};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Answers a request, and logs the response.
-pub(crate) async fn dispatch(state: &State, request: Request) -> Response {
+pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
+    let observation = state.0.observer.as_ref().map(|observer| Observation::begin(observer, &mut request));
     let (request, mut body) = request.into_parts();
     let mut response = panic::isolate(async {
         call_handler(state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
@@ -50,10 +52,17 @@ pub(crate) async fn dispatch(state: &State, request: Request) -> Response {
     if !drain(expects_continue, body).await {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if is_head { without_body(response) } else { response }
+    let response = if is_head { without_body(response) } else { response };
+    match observation {
+        None => response,
+        Some(observation) => observation.follow(response),
+    }
 }
 
 async fn call_handler(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
+    if state.0.observer.as_ref().is_some_and(|observer| observer.is_unhealthy()) {
+        return Err(Error::Unhealthy);
+    }
     // hyper reads no body if the head announces none.
     if !body.is_end_stream() {
         check_framing(request)?;

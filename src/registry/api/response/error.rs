@@ -70,6 +70,9 @@ pub(crate) enum Error {
     PageSize,
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A health check fails. Clients learn no more.
+    #[error("a health check of this registry fails; its operator finds the reason at /debug/health")]
+    Unhealthy,
     /// Fault of the server.
     #[error("internal error; see the server's log")]
     Internal,
@@ -105,6 +108,7 @@ impl Error {
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
             Self::PageSize | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
+            Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
         }
     }
