@@ -8,6 +8,7 @@
 
 mod api;
 mod builtin;
+pub mod config;
 mod keyed_queue;
 mod memory_budgets;
 #[cfg(test)]
