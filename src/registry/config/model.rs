@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use ipnet::IpNet;
 
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
+pub use super::url_pattern::UrlPattern;
 
 /// Configuration of a registry.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,16 +185,13 @@ pub struct Validation {
     pub indexes: IndexRules,
 }
 
-/// Rules for `urls` of layers: unanchored regular expressions, each of which compiles.
-///
-/// A URL is accepted if `allow` is empty or one of its expressions matches, and none of `deny` does. Without any
-/// expression, manifests with `urls` are refused.
+/// Rules for `urls` of layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UrlRules {
     /// Expressions of which one must match.
-    pub allow: Vec<String>,
+    pub allow: Vec<UrlPattern>,
     /// Expressions of which none may match.
-    pub deny: Vec<String>,
+    pub deny: Vec<UrlPattern>,
 }
 
 /// Children of an index that must be present when it is pushed.
@@ -247,10 +245,18 @@ impl Config {
 // === impl UrlRules ===
 
 impl UrlRules {
-    /// Returns true if no expression is given, which refuses every URL.
+    /// Returns true if a layer may have this URL.
+    ///
+    /// Refuses schemes other than `http` and `https`, fragments, everything that `deny` matches, and everything
+    /// that `allow` does not match if it has expressions. Without any expression, refuses every URL.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.allow.is_empty() && self.deny.is_empty()
+    pub fn accepts(&self, url: &str) -> bool {
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        matches!(scheme.as_deref(), Some("http" | "https"))
+            && !url.contains('#')
+            && !(self.allow.is_empty() && self.deny.is_empty())
+            && (self.allow.is_empty() || self.allow.iter().any(|pattern| pattern.is_match(url)))
+            && !self.deny.iter().any(|pattern| pattern.is_match(url))
     }
 }
 

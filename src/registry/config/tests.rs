@@ -1,0 +1,1 @@
+//! Tests of the configuration by the text of files and variables.
