@@ -23,6 +23,8 @@ mod check;
 mod cluster;
 mod command_line;
 mod completions;
+mod config;
+mod configuration;
 mod copy;
 mod crd;
 mod delete;
@@ -105,6 +107,8 @@ enum Command {
     Logout(logout::Args),
     /// Remove from a storage folder what no manifest needs, while no registry serves it
     Gc(gc::Args),
+    /// Check distribution's configuration, and list its keys
+    Config(config::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
     Up(up::Args),
     /// Say whether `up` can work on a cluster, and change nothing
@@ -197,6 +201,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Login(args)) => args.run().map(done),
         Some(Command::Logout(args)) => args.run().map(done),
         Some(Command::Gc(args)) => args.run().map(done),
+        Some(Command::Config(args)) => args.run(),
         Some(Command::Up(args)) => args.run().map(done),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Status(args)) => args.run(),

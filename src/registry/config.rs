@@ -48,12 +48,12 @@ pub const MAX_FILE_BYTES: usize = yaml::MAX_BYTES;
 /// Access to the files that a configuration names.
 pub trait ReadFile {
     /// Reads a file of at most `limit` bytes as a whole.
-    fn read(&self, path: &Path, limit: usize) -> io::Result<ValueFile>;
+    fn read(&self, path: &Path, limit: usize) -> io::Result<SecretFile>;
 }
 
-/// File that holds the value of a key.
+/// Content of a file that holds a secret, or another value.
 #[derive(Clone)]
-pub struct ValueFile {
+pub struct SecretFile {
     /// Content.
     pub bytes: Vec<u8>,
     /// Permission bits, if the file system has them.
