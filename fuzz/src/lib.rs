@@ -10,6 +10,7 @@
     reason = "a panic is how a target says what it has found"
 )]
 
+pub mod configuration;
 pub mod step;
 pub mod upload;
 

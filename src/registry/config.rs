@@ -24,7 +24,6 @@ mod show;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod url_pattern;
 mod values;
 mod yaml;
 

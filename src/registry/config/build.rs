@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use super::model::{
     Config, Debug, HealthCheck, HealthCheckKind, Http, IndexPlatform, IndexRules, ListenAddress, Log,
-    LogFormatter, LogLevel, RepositoryClass, Storage, StorageLocation, UploadPurging, UrlPattern, UrlRules,
+    LogFormatter, LogLevel, RepositoryClass, Storage, StorageLocation, UploadPurging, UrlRules,
     Validation,
 };
 use super::rules::{self, is_empty};
@@ -246,7 +246,7 @@ fn health_check(check: Section<'_>, name: String, kind: HealthCheckKind) -> Heal
 }
 
 fn validation(root: Section<'_>) -> Validation {
-    let patterns = |key: &str| -> Vec<UrlPattern> {
+    let patterns = |key: &str| -> Vec<String> {
         root.value(key).and_then(|node| values::patterns(node).ok()).unwrap_or_default()
     };
     let platform = |section: Section<'_>| IndexPlatform {

@@ -11,7 +11,6 @@ use http::{HeaderMap, StatusCode, Uri};
 use ipnet::IpNet;
 
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
-pub use super::url_pattern::UrlPattern;
 
 /// Configuration of a registry.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,19 +178,21 @@ pub enum HealthCheckKind {
 pub struct Validation {
     /// True if `urls` of layers and missing children of indexes are accepted as they are.
     pub is_disabled: bool,
-    /// Rules for `urls` of layers.
+    /// Rules for `urls` of layers: unanchored regular expressions, each of which compiles. Without any expression,
+/// layers with `urls` are refused.
     pub urls: UrlRules,
     /// Children of an index that must be present.
     pub indexes: IndexRules,
 }
 
-/// Rules for `urls` of layers.
+/// Rules for `urls` of layers: unanchored regular expressions, each of which compiles. Without any expression,
+/// layers with `urls` are refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UrlRules {
     /// Expressions of which one must match.
-    pub allow: Vec<UrlPattern>,
+    pub allow: Vec<String>,
     /// Expressions of which none may match.
-    pub deny: Vec<UrlPattern>,
+    pub deny: Vec<String>,
 }
 
 /// Children of an index that must be present when it is pushed.
@@ -239,24 +240,6 @@ impl Config {
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
-    }
-}
-
-// === impl UrlRules ===
-
-impl UrlRules {
-    /// Returns true if a layer may have this URL.
-    ///
-    /// Refuses schemes other than `http` and `https`, fragments, everything that `deny` matches, and everything
-    /// that `allow` does not match if it has expressions. Without any expression, refuses every URL.
-    #[must_use]
-    pub fn accepts(&self, url: &str) -> bool {
-        let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        matches!(scheme.as_deref(), Some("http" | "https"))
-            && !url.contains('#')
-            && !(self.allow.is_empty() && self.deny.is_empty())
-            && (self.allow.is_empty() || self.allow.iter().any(|pattern| pattern.is_match(url)))
-            && !self.deny.iter().any(|pattern| pattern.is_match(url))
     }
 }
 

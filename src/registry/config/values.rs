@@ -9,12 +9,12 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRAI
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 use ipnet::IpNet;
+use regex::Regex;
 
 use super::listen_address::ListenAddress;
 use super::scalar::{self, WrittenDuration};
 use super::schema::Kind;
 use super::tree::{Entry, Node, NodeKind};
-use super::url_pattern::UrlPattern;
 
 /// Headers that frame a message: the program sets them, and a second one lets requests be smuggled past proxies
 /// (RFC 9112, section 6).
@@ -143,8 +143,20 @@ pub(super) fn texts(node: &Node) -> Checked<'_, Vec<&str>> {
     list(node, text)
 }
 
-pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<UrlPattern>> {
-    list(node, |item| UrlPattern::new(text(item)?).map_err(|message| problem(item, message)))
+/// Reads regular expressions, each of which compiles.
+pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<String>> {
+    list(node, |item| {
+        let text = text(item)?;
+        match Regex::new(text) {
+            Ok(_) => Ok(text.to_owned()),
+            // The error draws the expression over several lines; its last line says what is wrong.
+            Err(error) => {
+                let error = error.to_string();
+                let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                Err(problem(item, format!("is not a valid regular expression: {reason}")))
+            }
+        }
+    })
 }
 
 pub(super) fn networks(node: &Node) -> Checked<'_, Vec<IpNet>> {

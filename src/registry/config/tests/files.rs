@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{SMALLEST, accepted, findings, lines, load_bytes, load_text, with};
-use crate::config::{Config, HealthCheckKind, IndexRules, LogFormatter, LogLevel, Severity, StorageLocation};
+use crate::config::{Config, HealthCheckKind, IndexRules, LogFormatter, LogLevel, Severity, StorageLocation, UrlRules};
 
 fn only_error(bytes: &[u8]) -> String {
     let loaded = load_bytes(bytes, &[]);
@@ -75,8 +75,8 @@ quinistry: {http: {trustedproxies: [10.0.0.0/8, "::1"]}}
     assert!(matches!(&config.health[2].kind, HealthCheckKind::Http { status, headers, .. }
         if status.as_u16() == 204 && headers["a"] == "b"));
     assert!(matches!(&config.health[3].kind, HealthCheckKind::Tcp { timeout, .. } if timeout.as_secs() == 2));
-    let urls = &config.validation.urls;
-    assert!(urls.accepts("https://a.example/x") && !urls.accepts("https://a.example/secret"));
+    assert_eq!(config.validation.urls.allow, [r"^https://a\.example/"]);
+    assert_eq!(config.validation.urls.deny, ["secret"]);
     assert!(matches!(&config.validation.indexes, IndexRules::List(list) if list[0].architecture == "arm64"));
     assert_eq!(config.policy_classes.as_ref().unwrap().len(), 2);
     assert_eq!((config.max_catalog_entries.get(), config.max_tags.get()), (7, 8));
@@ -96,7 +96,7 @@ fn absent_values_have_distributions_defaults() {
     assert_eq!((config.http.drain_timeout, &config.http.debug), (None, &None));
     assert!(config.health.is_empty() && config.policy_classes.is_none() && config.log.access_log);
     assert!(!config.validation.is_disabled && config.validation.indexes == IndexRules::All);
-    assert!(!config.validation.urls.accepts("https://a.example/"));
+    assert_eq!(config.validation.urls, UrlRules::default());
     assert_eq!((config.max_catalog_entries.get(), config.max_tags.get()), (1000, 1000));
     assert_eq!(with("catalog: {maxentries: -5}\ntags: {maxtags: 0}\n"), config);
 }

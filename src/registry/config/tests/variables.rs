@@ -62,7 +62,7 @@ fn a_variable_wins_over_the_file_in_every_form_of_a_value() {
     // The section is replaced first, then its field is set.
     assert_eq!((config.log.level, config.log.fields[0].0.as_str()), (LogLevel::Warn, "my_field"));
     assert_eq!(config.log.fields[0].1, "12345");
-    assert!(config.validation.urls.accepts("https://a/"));
+    assert_eq!(config.validation.urls.allow, ["^https://a/"]);
     assert_eq!((config.max_catalog_entries.get(), config.max_tags.get()), (5, 7));
     assert_eq!(config.policy_classes.unwrap().len(), 1);
     assert_eq!(config.http.trusted_proxies.len(), 1);
