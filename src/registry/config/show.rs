@@ -12,6 +12,9 @@ use super::tree::{Node, NodeKind};
 /// Text in place of a secret.
 const MASK: &str = "***";
 
+/// Longest key before a colon on one line, in bytes: YAML 1.2.2, section 7.4, allows 1024 characters.
+const MAX_SIMPLE_KEY_BYTES: usize = 1000;
+
 /// Writes a checked tree with the defaults of implemented keys. Keys that are not known are left out.
 pub(super) fn show(tree: &Node) -> String {
     let mut tree = tree.clone();
@@ -50,9 +53,7 @@ impl Writer {
     fn map(&mut self, node: &Node, place: &Schema, depth: usize) {
         for entry in node.entries() {
             let Some(child) = place.child(&entry.key) else { continue };
-            self.indent(depth);
-            self.text += &scalar(&entry.key, true);
-            self.text.push(':');
+            self.key(&entry.key, depth);
             self.value(&entry.value, child, depth);
         }
     }
@@ -88,9 +89,7 @@ impl Writer {
             NodeKind::Map(entries) if !entries.is_empty() => {
                 self.text.push('\n');
                 for entry in entries {
-                    self.indent(depth + 1);
-                    self.text += &scalar(&entry.key, true);
-                    self.text.push(':');
+                    self.key(&entry.key, depth + 1);
                     self.free(&entry.value, is_secret, is_url, depth + 1);
                 }
             }
@@ -116,6 +115,20 @@ impl Writer {
     fn leaf(&mut self, text: &str, origin: &Origin) {
         let place = origin.to_string();
         writeln!(self.text, " {text} # from {}", Escaped(&place)).expect("writing to a string does not fail");
+    }
+
+    fn key(&mut self, key: &str, depth: usize) {
+        let key = scalar(key, true);
+        self.indent(depth);
+        if key.len() > MAX_SIMPLE_KEY_BYTES {
+            self.text += "? ";
+            self.text += &key;
+            self.text.push('\n');
+            self.indent(depth);
+        } else {
+            self.text += &key;
+        }
+        self.text.push(':');
     }
 
     fn indent(&mut self, depth: usize) {

@@ -54,13 +54,21 @@ struct Open {
     node: Node,
     anchor: usize,
     /// Key that waits for its value.
-    key: Option<(Arc<str>, Origin)>,
+    key: Option<Key>,
     /// Positions of the keys of a map.
     keys: HashMap<Arc<str>, usize>,
     /// Values of merge keys, `<<`.
     merged: Vec<Node>,
     /// Deepest nesting below, for the depth of aliases.
     height: usize,
+}
+
+/// Key of a map's entry.
+struct Key {
+    text: Arc<str>,
+    origin: Origin,
+    /// True for `<<` without quotes.
+    is_merge: bool,
 }
 
 /// Complete value, with the height of its nesting.
@@ -118,8 +126,9 @@ pub(super) fn parse(
     let options = granit_parser::options! {
         emit_comments: false,
         emit_unresolved_aliases: true,
-        flow_nesting_limit: MAX_DEPTH,
-        block_nesting_limit: MAX_DEPTH,
+        // One more than the loader's limit, which counts lists and maps of both notations.
+        flow_nesting_limit: MAX_DEPTH + 1,
+        block_nesting_limit: MAX_DEPTH + 1,
     };
     let loader = Loader {
         place,
@@ -272,14 +281,14 @@ impl Loader<'_> {
             NodeKind::Map(entries) => entries,
             NodeKind::Scalar { .. } => unreachable!("only lists and maps are open"),
         };
-        let Some((key, origin)) = open.key.take() else {
-            let NodeKind::Scalar { text, .. } = node.kind else {
+        let Some(Key { text: key, origin, is_merge }) = open.key.take() else {
+            let NodeKind::Scalar { text, is_plain } = node.kind else {
                 return Err("a key must be text, and not a list or a map".into());
             };
-            open.key = Some((text, node.origin));
+            open.key = Some(Key { is_merge: is_plain && &*text == "<<", text, origin: node.origin });
             return Ok(());
         };
-        if &*key == "<<" {
+        if is_merge {
             open.merged.push(node);
             return Ok(());
         }
