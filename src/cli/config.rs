@@ -157,7 +157,11 @@ impl<'a> Finding<'a> {
 impl KeysArgs {
     fn run(self) -> anyhow::Result<()> {
         let keys: Vec<_> = config::all_keys().map(KeyReport::new).collect();
-        output::print(if self.output.is_json() { output::document(&KeysReport { keys })? } else { table(&keys) })
+        output::print(if self.output.is_json() {
+            output::document(&KeysReport { keys })?
+        } else {
+            table(&keys)
+        })
     }
 }
 

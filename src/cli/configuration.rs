@@ -1,7 +1,6 @@
 //! Distribution's configuration: which file and variables apply, and reading them.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,9 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::output;
-use super::serve::process::leave_termination_message;
-use crate::registry::config::{self, Config, Diagnostic, Loaded, ReadFile, SecretFile, Severity, Source};
+use crate::registry::config::{self, Loaded, ReadFile, SecretFile, Source};
 
 /// Variable that names the configuration file, as with distribution.
 const PATH_VARIABLE: &str = "REGISTRY_CONFIGURATION_PATH";
@@ -23,7 +20,6 @@ const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// Longest time for reading a configuration file, which may be a pipe.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-
 
 /// File and variables that configure a registry.
 #[derive(Clone, Debug)]
@@ -37,10 +33,6 @@ pub(super) struct Configuration {
 #[derive(Debug)]
 pub(super) struct ReadConfiguration(pub(super) Loaded);
 
-/// Error of a configuration that is not accepted. Displayed as its findings, one on each line.
-#[derive(Debug)]
-pub(super) struct Refused(Vec<Diagnostic>);
-
 impl Configuration {
     /// Returns the configuration that the command line and the environment ask for, if they do: `file`, else
     /// the file that `REGISTRY_CONFIGURATION_PATH` names, else variables alone.
@@ -48,12 +40,8 @@ impl Configuration {
         let environment: Vec<_> = std::env::vars_os().collect();
         let named = || std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         let file = file.or_else(named);
-        (file.is_some() || config::sets_a_key(environment.iter().cloned())).then_some(Self { file, environment })
-    }
-
-    /// Returns true if the file can be read again: a pipe cannot.
-    pub(super) fn can_be_read_again(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))
+        (file.is_some() || config::sets_a_key(environment.iter().cloned()))
+            .then_some(Self { file, environment })
     }
 
     /// Reads the configuration.
@@ -64,54 +52,6 @@ impl Configuration {
         Ok(ReadConfiguration(config::load(source, self.environment.iter().cloned(), &Files)))
     }
 }
-
-impl fmt::Display for Configuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.file {
-            Some(file) => file.display().fmt(f),
-            None => f.write_str("the environment"),
-        }
-    }
-}
-
-impl ReadConfiguration {
-    /// Returns the configuration, and logs its warnings; fails with all findings if one is an error.
-    pub(super) fn accept(self) -> Result<Config, Refused> {
-        let Some(config) = self.0.config else { return Err(Refused(self.0.diagnostics)) };
-        for found in self.0.diagnostics.iter().filter(|found| found.severity == Severity::Warning) {
-            tracing::warn!(place = %found.origin, key = %found.key, "{}", found.message);
-        }
-        Ok(config)
-    }
-}
-
-impl Refused {
-    /// Prints the findings, and leaves the first error as the container's termination message.
-    pub(super) fn report(&self) {
-        for found in &self.0 {
-            output::complain(&found.to_string());
-        }
-        if let Some(first) = self.first() {
-            leave_termination_message(&first.to_string());
-        }
-    }
-
-    /// Returns the first error.
-    pub(super) fn first(&self) -> Option<&Diagnostic> {
-        self.0.iter().find(|found| found.is_error())
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.first() {
-            Some(first) => first.fmt(f),
-            None => f.write_str("configuration is not accepted"),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// Files that a configuration names, as the process sees them.
 #[derive(Debug)]
@@ -128,7 +68,11 @@ impl ReadFile for Files {
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let bytes = read_at_most(path.to_owned(), MAX_FILE_BYTES)
         .with_context(|| format!("failed to read configuration {}", path.display()))?;
-    anyhow::ensure!(!bytes.is_empty(), "configuration {} is empty; it begins with `version: 0.1`", path.display());
+    anyhow::ensure!(
+        !bytes.is_empty(),
+        "configuration {} is empty; it begins with `version: 0.1`",
+        path.display()
+    );
     Ok(bytes)
 }
 
@@ -197,7 +141,5 @@ mod tests {
         });
         assert_eq!(read_file(&path).unwrap(), b"version: 0.1\n");
         writer.join().unwrap();
-        let pipe = Configuration { file: Some(path), environment: Vec::new() };
-        assert!(!pipe.can_be_read_again());
     }
 }

@@ -9,8 +9,7 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use super::model::{
     Config, Debug, HealthCheck, HealthCheckKind, Http, IndexPlatform, IndexRules, ListenAddress, Log,
-    LogFormatter, LogLevel, RepositoryClass, Storage, StorageLocation, UploadPurging, UrlRules,
-    Validation,
+    LogFormatter, LogLevel, RepositoryClass, Storage, StorageLocation, UploadPurging, UrlRules, Validation,
 };
 use super::rules::{self, is_empty};
 use super::scalar;

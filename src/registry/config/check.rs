@@ -12,15 +12,8 @@ use super::yaml::name;
 
 /// Sections below which an unknown key is an error: a mistyped lock is an open door, and mistyped maintenance
 /// loses data.
-const LOCKED: [&str; 7] = [
-    "auth",
-    "http.tls",
-    "proxy",
-    "validation",
-    "storage.delete",
-    "storage.maintenance",
-    "quinistry",
-];
+const LOCKED: [&str; 7] =
+    ["auth", "http.tls", "proxy", "validation", "storage.delete", "storage.maintenance", "quinistry"];
 
 /// Longest value that a finding quotes, in characters.
 const MAX_QUOTED_CHARACTERS: usize = 60;
@@ -70,7 +63,8 @@ impl Checker<'_> {
             return self.findings.error(&node.origin, path, "must be a section with keys of its own".into());
         }
         for entry in node.entries() {
-            let path = if path.is_empty() { entry.key.to_string() } else { format!("{path}.{}", name(&entry.key)) };
+            let path =
+                if path.is_empty() { entry.key.to_string() } else { format!("{path}.{}", name(&entry.key)) };
             match place.child(&entry.key) {
                 Some(child) => self.value(&entry.value, &entry.origin, child, &path),
                 None => self.unknown(&entry.key, &entry.origin, place, &path),
@@ -130,16 +124,20 @@ impl Checker<'_> {
 
     fn unknown(&mut self, key: &str, origin: &Origin, place: &Schema, path: &str) {
         let section = path.rsplit_once('.').map_or("", |(section, _)| section);
-        let is_driver = section == "storage";
         let candidates = place.children.keys().copied();
         let meant = if self.findings.is_full() { None } else { nearest(key, candidates) };
-        let kind = if is_driver { "is no storage driver and no known key" } else { "is not known" };
-        let message = match meant {
-            Some(meant) => format!("{kind}; did you mean {meant}?"),
-            None if is_driver => format!("{kind}; remove it"),
-            None => format!("{kind}, and has no effect"),
+        let is_error = section == "storage" || is_locked(section);
+        let problem = match section {
+            "storage" => "is no known storage driver or switch",
+            "auth" => "is no known access controller",
+            _ => "is not known",
         };
-        if is_driver || is_locked(section) {
+        let message = match meant {
+            Some(meant) => format!("{problem}; did you mean {meant}?"),
+            None if is_error => format!("{problem}; remove it"),
+            None => format!("{problem}, and has no effect"),
+        };
+        if is_error {
             self.findings.error(origin, path, message);
         } else {
             self.findings.warn(origin, path, message);

@@ -8,7 +8,7 @@ mod resolve;
 
 use std::ffi::{OsStr, OsString};
 
-pub(super) use self::apply::{Applied, apply};
+pub(super) use self::apply::apply;
 use self::resolve::{Resolved, resolve};
 use super::service_link::is_service_link;
 
@@ -30,7 +30,7 @@ pub fn sets_a_key(environment: impl IntoIterator<Item = (OsString, OsString)>) -
         let Some(rest) = name.to_str().and_then(setting) else { return false };
         match meaning(rest, &value) {
             Meaning::Key(_) | Meaning::KeyOfFile(_) => true,
-            Meaning::Unknown(unresolved) => unresolved.is_locked(),
+            Meaning::Unknown(unresolved) => unresolved.is_error(),
             Meaning::ServiceLink => false,
         }
     })

@@ -27,9 +27,14 @@ const LEVELS: Kind = OneOf(&["error", "warn", "info", "debug"]);
 
 const FIRST: &[Key] = &[
     key("version", Kind::Version).default("0.1").required().note("always `0.1`"),
+    key("loglevel", LEVELS).note("old name of `log.level`, which wins"),
+    key("redis", Anything).secret().warn("no cache is kept in Redis, and the section has no effect"),
+    key("reporting", Anything)
+        .secret()
+        .lines(Lines::Two)
+        .warn("no errors are reported to Bugsnag or New Relic"),
     key("log", Section),
     key("log.level", LEVELS).default("info").note("`RUST_LOG` wins"),
-    key("loglevel", LEVELS).note("old name of `log.level`, which wins"),
     key("log.formatter", OneOf(&["text", "json", "logstash"])).default("text"),
     key("log.fields", TextMap).note("added to each line"),
     key("log.accesslog", Section),
@@ -48,7 +53,9 @@ const HTTP: &[Key] = &[
     key("http.host", Url).note("base of absolute URLs; `Location` headers are paths in any case"),
     key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
     key("http.secret", Text).secret().silent("uploads need no secret"),
-    key("http.draintimeout", Duration).default("0s").note("`0s` stands for 10 seconds, and not for an end at once"),
+    key("http.draintimeout", Duration)
+        .default("0s")
+        .note("`0s` stands for 10 seconds, and not for an end at once"),
     key("http.headers", Headers).note("on every response, and not only on those of the API"),
     key("http.debug", Section),
     key("http.debug.addr", Address).note("listener for health and metrics"),
@@ -82,7 +89,6 @@ const REST: &[Key] = &[
     key("middleware.storage[].name", Text).within(),
     key("middleware.storage[].disabled", Boolean).within(),
     key("middleware.storage[].options", Anything).within().secret(),
-    key("redis", Anything).secret().warn("no cache is kept in Redis, and the section has no effect"),
     key("health", Section),
     key("health.storagedriver", Section),
     key("health.storagedriver.enabled", Boolean)
@@ -149,7 +155,6 @@ const REST: &[Key] = &[
         Unless::Idle,
     ),
     key("compatibility.schema1.signingkeyfile", Path).lines(Lines::Two).silent("manifests are not signed"),
-    key("reporting", Anything).secret().lines(Lines::Two).warn("no errors are reported to Bugsnag or New Relic"),
 ];
 
 /// Refused rows of this program's own keys.
@@ -166,7 +171,10 @@ const OWN: &[Key] = &[
     key("quinistry.http.proxyprotocol", Boolean)
         .lines(Lines::Own)
         .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
-    planned("quinistry.access", "rules of access are not supported yet, and everyone could do everything; remove it"),
+    planned(
+        "quinistry.access",
+        "rules of access are not supported yet, and everyone could do everything; remove it",
+    ),
     planned("quinistry.groups", "users and groups are not supported yet; remove it"),
     planned("quinistry.builtin", "access to the built-in repository cannot be set yet; remove it"),
     planned("quinistry.tokens", "tokens are not supported yet; remove it"),
@@ -174,11 +182,16 @@ const OWN: &[Key] = &[
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
     planned("quinistry.clientcerts", "identities from client certificates are not supported yet; remove it"),
     planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),
-    planned("quinistry.retention", "removal by rules is not supported yet; remove it, and use `quinistry delete`"),
-    planned("quinistry.gc", "collection while serving is not supported yet; remove it, and use `quinistry gc`"),
+    planned(
+        "quinistry.retention",
+        "removal by rules is not supported yet; remove it, and use `quinistry delete`",
+    ),
+    planned(
+        "quinistry.gc",
+        "collection while serving is not supported yet; remove it, and use `quinistry gc`",
+    ),
     planned("quinistry.page", "the web page is not supported yet; remove it"),
     planned("quinistry.audit", "the audit log is not supported yet; remove it"),
     planned("quinistry.limits", "limits cannot be set yet; remove it"),
     planned("quinistry.events", "events are not supported yet; remove it"),
 ];
-

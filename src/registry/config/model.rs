@@ -179,7 +179,7 @@ pub struct Validation {
     /// True if `urls` of layers and missing children of indexes are accepted as they are.
     pub is_disabled: bool,
     /// Rules for `urls` of layers: unanchored regular expressions, each of which compiles. Without any expression,
-/// layers with `urls` are refused.
+    /// layers with `urls` are refused.
     pub urls: UrlRules,
     /// Children of an index that must be present.
     pub indexes: IndexRules,

@@ -50,7 +50,8 @@ fn note(tree: &Node, path: &str, message: &str, findings: &mut Findings) {
 /// Demands exactly one driver of a section that is there.
 fn one_driver(tree: &Node, section: &str, example: &str, findings: &mut Findings) {
     let Some(entry) = tree.entry(section).filter(|entry| !entry.value.is_null()) else { return };
-    if entry.value.entries().is_empty() && entry.value.as_text().is_none() && entry.value.as_list().is_some() {
+    if entry.value.entries().is_empty() && entry.value.as_text().is_none() && entry.value.as_list().is_some()
+    {
         return;
     }
     let drivers = drivers_of(&entry.value, section);
@@ -75,7 +76,11 @@ fn cache(tree: &Node, findings: &mut Findings) {
         let Some(node) = tree.at(&path) else { continue };
         match node.as_text() {
             Some("redis") => {
-                findings.warn(&node.origin, &path, "nothing is cached in Redis, and the key has no effect".into());
+                findings.warn(
+                    &node.origin,
+                    &path,
+                    "nothing is cached in Redis, and the key has no effect".into(),
+                );
             }
             Some("" | "inmemory") | None => {}
             Some(_) => findings.warn(&node.origin, &path, "is no known cache, and has no effect".into()),

@@ -104,30 +104,6 @@ fn component(text: &str) -> Option<(u128, &str)> {
     Some((total, rest))
 }
 
-/// Writes a duration as Go's `time.Duration` prints it, down to nanoseconds.
-pub(super) fn show_duration(duration: Duration) -> String {
-    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
-    if duration.is_zero() {
-        return "0s".into();
-    }
-    let mut text = String::new();
-    for (value, unit) in [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")] {
-        if value > 0 {
-            text += &format!("{value}{unit}");
-        }
-    }
-    for (value, unit) in [
-        (nanoseconds / 1_000_000, "ms"),
-        (nanoseconds / 1_000 % 1_000, "us"),
-        (nanoseconds % 1_000, "ns"),
-    ] {
-        if value > 0 {
-            text += &format!("{value}{unit}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,19 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn shown_durations_are_read_as_the_same() {
-        for text in ["0s", "1h30m", "168h", "1s500ms", "1us", "90s", "9223372036854775807ns"] {
-            let read = duration(text).unwrap().duration;
-            assert_eq!(duration(&show_duration(read)).unwrap().duration, read, "{text}");
-        }
-    }
-
-    #[test]
     fn scalars_are_those_of_yaml_1_1() {
         assert_eq!(["yes", "On", "y", "TRUE"].map(boolean), [Some(true); 4]);
         assert_eq!(["no", "Off", "N", "false"].map(boolean), [Some(false); 4]);
         assert_eq!(["tRue", "1", "", "enabled"].map(boolean), [None; 4]);
-        let integers = ["010", "0x10", "0b101", "1_000", "-5", "+7", "0o17", "0", "08", "+-5", "", "1.5", "-"];
+        let integers =
+            ["010", "0x10", "0b101", "1_000", "-5", "+7", "0o17", "0", "08", "+-5", "", "1.5", "-"];
         let expected = [
             Some(8),
             Some(16),

@@ -29,7 +29,8 @@ fn add_defaults(tree: &mut Node) {
     let implemented = keys::all().filter(|key| key.outcome == Outcome::Implement && !key.default.is_empty());
     for key in implemented {
         let is_other_driver = key.path.starts_with("storage.filesystem.") && !has_folder;
-        if key.path.contains("[]") || is_other_driver || tree.at(key.path).is_some_and(|node| !node.is_null()) {
+        if key.path.contains("[]") || is_other_driver || tree.at(key.path).is_some_and(|node| !node.is_null())
+        {
             continue;
         }
         let mut node = &mut *tree;
@@ -72,7 +73,8 @@ impl Writer {
             }
             Kind::Elements if node.as_list().is_some_and(|items| !items.is_empty()) => {
                 self.text.push('\n');
-                let element = place.element.as_deref().expect("the table names the elements of each such list");
+                let element =
+                    place.element.as_deref().expect("the table names the elements of each such list");
                 for item in node.as_list().unwrap_or_default() {
                     self.indent(depth + 1);
                     self.text += "-\n";
@@ -139,7 +141,8 @@ impl Writer {
 /// Writes a scalar: in quotes, unless it was plain and has no character with a meaning in YAML.
 fn scalar(text: &str, is_plain: bool) -> String {
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"/._:+-".contains(&byte);
-    let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"/._:".contains(&byte));
+    let begins =
+        text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"/._:".contains(&byte));
     let is_number = text.strip_prefix('-').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
     if is_plain
         && text.bytes().all(is_safe)

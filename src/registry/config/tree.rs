@@ -15,7 +15,10 @@ pub(super) struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NodeKind {
     /// Text as it stands in the file. `is_plain` is false if quotes or a tag make it a string.
-    Scalar { text: Arc<str>, is_plain: bool },
+    Scalar {
+        text: Arc<str>,
+        is_plain: bool,
+    },
     List(Vec<Node>),
     /// Entries with different keys, in the order of the file.
     Map(Vec<Entry>),

@@ -3,9 +3,12 @@
 //! Errors say what is wrong and how to write it, and never quote the value: the caller decides whether it is
 //! secret.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 use ipnet::IpNet;
@@ -152,7 +155,8 @@ pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<String>> {
             // The error draws the expression over several lines; its last line says what is wrong.
             Err(error) => {
                 let error = error.to_string();
-                let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                let reason =
+                    error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
                 Err(problem(item, format!("is not a valid regular expression: {reason}")))
             }
         }
@@ -162,8 +166,8 @@ pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<String>> {
 pub(super) fn networks(node: &Node) -> Checked<'_, Vec<IpNet>> {
     list(node, |item| {
         let text = text(item)?;
-        let read = text.parse().or_else(|_| text.parse().map(IpNet::from));
-        read.map_err(|_: std::net::AddrParseError| problem(item, "must be a network, such as 10.0.0.0/8"))
+        let read = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        read.ok_or_else(|| problem(item, "must be a network, such as 10.0.0.0/8"))
     })
 }
 
@@ -174,10 +178,8 @@ pub(super) fn headers(node: &Node) -> Checked<'_, HeaderMap> {
     let mut headers = HeaderMap::new();
     for entry in node.entries() {
         let fail = |node, message: &str| Problem { node, name: Some(&entry.key), message: message.into() };
-        let name: HeaderName = entry
-            .key
-            .parse()
-            .map_err(|_| fail(&entry.value, "is not a valid name of a header"))?;
+        let name: HeaderName =
+            entry.key.parse().map_err(|_| fail(&entry.value, "is not a valid name of a header"))?;
         if FRAMING_HEADERS.contains(&name) {
             return Err(fail(&entry.value, "must not be set: it frames the message"));
         }

@@ -121,7 +121,10 @@ pub(super) fn parse(
     findings: &mut Findings,
 ) -> Result<Option<Node>, YamlError> {
     if text.len() > MAX_BYTES {
-        return Err(YamlError { origin: place.at(Marker::default()), message: "is longer than 1 MiB".into() });
+        return Err(YamlError {
+            origin: place.at(Marker::default()),
+            message: "is longer than 1 MiB".into(),
+        });
     }
     let options = granit_parser::options! {
         emit_comments: false,
@@ -130,14 +133,7 @@ pub(super) fn parse(
         flow_nesting_limit: MAX_DEPTH + 1,
         block_nesting_limit: MAX_DEPTH + 1,
     };
-    let loader = Loader {
-        place,
-        budget,
-        findings,
-        open: Vec::new(),
-        anchors: HashMap::new(),
-        root: None,
-    };
+    let loader = Loader { place, budget, findings, open: Vec::new(), anchors: HashMap::new(), root: None };
     loader.run(Parser::new_from_str_with_options(text, options))
 }
 
@@ -177,7 +173,10 @@ impl Place {
 // === impl Loader ===
 
 impl Loader<'_> {
-    fn run(mut self, mut parser: Parser<'_, StrInput<'_>>) -> Result<Option<Node>, YamlError> {
+    fn run<'input>(
+        mut self,
+        mut parser: Parser<'input, StrInput<'input>>,
+    ) -> Result<Option<Node>, YamlError> {
         let mut documents = 0;
         while let Some(next) = parser.next_event() {
             let (event, span) = next.map_err(|error| YamlError {
@@ -250,14 +249,7 @@ impl Loader<'_> {
         if self.open.len() >= MAX_DEPTH {
             return Err("nests deeper than 64 levels".into());
         }
-        self.open.push(Open {
-            node,
-            anchor,
-            key: None,
-            keys: HashMap::new(),
-            merged: Vec::new(),
-            height: 0,
-        });
+        self.open.push(Open { node, anchor, key: None, keys: HashMap::new(), merged: Vec::new(), height: 0 });
         Ok(())
     }
 
@@ -373,10 +365,9 @@ fn size(node: &Node) -> (usize, usize) {
     match &node.kind {
         NodeKind::Scalar { text, .. } => (1, text.len()),
         NodeKind::List(items) => items.iter().map(size).fold((1, 0), add),
-        NodeKind::Map(entries) => entries
-            .iter()
-            .map(|entry| add((1, entry.key.len()), size(&entry.value)))
-            .fold((1, 0), add),
+        NodeKind::Map(entries) => {
+            entries.iter().map(|entry| add((1, entry.key.len()), size(&entry.value))).fold((1, 0), add)
+        }
     }
 }
 

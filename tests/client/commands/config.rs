@@ -9,7 +9,8 @@ use super::{bad, good, quinistry, stderr, stdout};
 use crate::support::process::output;
 
 /// Configuration with a warning and a secret.
-const ACCEPTED: &str = "version: 0.1\nstorage: inmemory\nhttp: {addr: 'localhost:5000', secret: hunter2, adrr: x}\n";
+const ACCEPTED: &str =
+    "version: 0.1\nstorage: inmemory\nhttp: {addr: 'localhost:5000', secret: hunter2, adrr: x}\n";
 
 struct Folder(tempfile::TempDir);
 
@@ -43,16 +44,23 @@ fn an_accepted_configuration_is_counted() {
 #[test]
 fn a_refused_configuration_ends_with_exit_code_1() {
     let folder = Folder::new();
-    let file = folder.file("c.yml", "version: 0.1\nstorage: inmemory\nauth: {htpasswd: {realm: a, path: /b}}\n");
+    let file =
+        folder.file("c.yml", "version: 0.1\nstorage: inmemory\nauth: {htpasswd: {realm: a, path: /b}}\n");
     let refused = output(&mut quinistry(&["config", "check", &file])).unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let text = stdout(&refused);
-    assert!(text.starts_with(&format!("{file}:3:8: error: auth.htpasswd: ")) && text.lines().count() == 1, "{text}");
+    assert!(
+        text.starts_with(&format!("{file}:3:8: error: auth.htpasswd: ")) && text.lines().count() == 1,
+        "{text}"
+    );
     let json = output(&mut quinistry(&["config", "check", &file, "-o", "json"])).unwrap();
     assert_eq!(json.status.code(), Some(1));
     let json: Value = serde_json::from_str(stdout(&json)).unwrap();
     assert_eq!(json["passes"], false);
-    assert_eq!((&json["findings"][0]["line"], &json["findings"][0]["severity"]), (&3.into(), &"error".into()));
+    assert_eq!(
+        (&json["findings"][0]["line"], &json["findings"][0]["severity"]),
+        (&3.into(), &"error".into())
+    );
 }
 
 #[test]
@@ -74,8 +82,13 @@ fn the_environment_names_the_file_or_stands_alone() {
     let file = folder.file("c.yml", "version: 0.1\nstorage: inmemory\n");
     let named = with_variables(&["config", "check"], &[("REGISTRY_CONFIGURATION_PATH", &file)]);
     assert_eq!(stdout(&named), "ok: 2 keys, 0 warnings\n");
-    let alone = with_variables(&["config", "check", "--show"], &[("REGISTRY_STORAGE_DELETE_ENABLED", "true")]);
-    assert!(stdout(&alone).contains("    enabled: true # from REGISTRY_STORAGE_DELETE_ENABLED"), "{}", stdout(&alone));
+    let alone =
+        with_variables(&["config", "check", "--show"], &[("REGISTRY_STORAGE_DELETE_ENABLED", "true")]);
+    assert!(
+        stdout(&alone).contains("    enabled: true # from REGISTRY_STORAGE_DELETE_ENABLED"),
+        "{}",
+        stdout(&alone)
+    );
     assert!(stdout(&alone).contains("rootdirectory: /var/lib/registry # from default"), "{}", stdout(&alone));
     let nothing = bad(&["config", "check"], 2);
     assert!(nothing.contains("give CONFIG"), "{nothing}");
@@ -86,7 +99,10 @@ fn the_environment_names_the_file_or_stands_alone() {
 #[test]
 fn every_key_is_listed() {
     let text = good(&["config", "keys"]);
-    assert!(text.lines().any(|line| line.starts_with("http.addr ") && line.contains(":5000 by default")), "{text}");
+    assert!(
+        text.lines().any(|line| line.starts_with("http.addr ") && line.contains(":5000 by default")),
+        "{text}"
+    );
     let json: Value = serde_json::from_str(&good(&["config", "keys", "-o", "json"])).unwrap();
     assert_eq!(json["keys"].as_array().unwrap().len(), text.lines().count());
 }

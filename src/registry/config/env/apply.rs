@@ -80,7 +80,7 @@ impl Application<'_> {
         let origin = Origin::Variable(name.into());
         match meaning(rest, value) {
             Meaning::ServiceLink => self.applied.service_links.push(name.to_owned()),
-            Meaning::Unknown(unresolved) if unresolved.is_locked() => {
+            Meaning::Unknown(unresolved) if unresolved.is_error() => {
                 self.findings.error(&origin, "", unresolved.message());
             }
             Meaning::Unknown(unresolved) => {
@@ -148,9 +148,10 @@ impl Application<'_> {
     /// Reads a value from the file that a variable names.
     fn read(&mut self, value: &OsStr, origin: &Origin, target: &Target) -> Result<Node, String> {
         let path = Path::new(value);
-        let file = self.files.read(path, MAX_VALUE_BYTES).map_err(|error| {
-            format!("failed to read {}: {error}; name a readable file", path.display())
-        })?;
+        let file = self
+            .files
+            .read(path, MAX_VALUE_BYTES)
+            .map_err(|error| format!("failed to read {}: {error}; name a readable file", path.display()))?;
         if let Some(mode) = file.mode.filter(|_| target.is_secret) {
             if mode & 0o002 != 0 {
                 return Err(format!(
@@ -178,7 +179,8 @@ impl Application<'_> {
             Ok(()) => {
                 self.applied.set.push(name.to_owned());
                 self.paths.insert(place(target));
-                if matches!(target.steps.first(), Some(Step::Key(key)) if matches!(&**key, "storage" | "auth")) {
+                if matches!(target.steps.first(), Some(Step::Key(key)) if matches!(&**key, "storage" | "auth"))
+                {
                     normalise(self.tree);
                 }
             }

@@ -40,7 +40,13 @@ pub(super) struct Unresolved {
     /// Nearest name of a key there, in upper case.
     nearest: Option<String>,
     /// Problem with an index.
-    index: bool,
+    index: Option<BadIndex>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BadIndex {
+    NoNumber,
+    TooLarge,
 }
 
 pub(super) enum Resolved {
@@ -59,7 +65,8 @@ pub(super) fn resolve(name: &str) -> Resolved {
             is_secret |= key.is_secret;
         }
         let kind = place.kind();
-        let done = |steps, path, kind, is_free| Resolved::Target(Target { steps, path, kind, is_secret, is_free });
+        let done =
+            |steps, path, kind, is_free| Resolved::Target(Target { steps, path, kind, is_secret, is_free });
         if rest.is_empty() && !steps.is_empty() {
             return done(steps, path, kind, false);
         }
@@ -70,7 +77,7 @@ pub(super) fn resolve(name: &str) -> Resolved {
         match kind {
             Kind::Section => {
                 let Some((child, after)) = child(place, &path, rest) else {
-                    return fail(nearest_child(place, rest), false, path);
+                    return fail(nearest_child(place, rest), None, path);
                 };
                 steps.push(Step::Key(child.into()));
                 path = if path.is_empty() { child.to_owned() } else { format!("{path}.{child}") };
@@ -81,13 +88,19 @@ pub(super) fn resolve(name: &str) -> Resolved {
                 let (index, after) = rest.split_once('_').unwrap_or((rest, ""));
                 let is_number = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
                 let index = index.parse().ok().filter(|_| is_number && index.len() <= MAX_INDEX_DIGITS);
-                let Some(index) = index else { return fail(None, true, path) };
+                let Some(index) = index else {
+                    return fail(
+                        None,
+                        Some(if is_number { BadIndex::TooLarge } else { BadIndex::NoNumber }),
+                        path,
+                    );
+                };
                 steps.push(Step::Index(index));
                 path += "[]";
                 match &place.element {
                     Some(element) => place = element,
                     None if after.is_empty() => return done(steps, path, Kind::Text, false),
-                    None => return fail(None, false, path),
+                    None => return fail(None, None, path),
                 }
                 rest = after;
             }
@@ -100,7 +113,7 @@ pub(super) fn resolve(name: &str) -> Resolved {
                 };
                 return done(steps, path, kind, true);
             }
-            _ => return fail(None, false, path),
+            _ => return fail(None, None, path),
         }
     }
 }
@@ -131,15 +144,22 @@ fn nearest_child(place: &Schema, rest: &str) -> Option<String> {
 // === impl Unresolved ===
 
 impl Unresolved {
-    /// Returns true if an unknown key there is an error.
-    pub(super) fn is_locked(&self) -> bool {
-        is_locked(&self.path)
+    /// Returns true if an unknown key there is an error, or the name has an index that no list has.
+    pub(super) fn is_error(&self) -> bool {
+        is_locked(&self.path) || self.index == Some(BadIndex::TooLarge)
     }
 
     /// Says what is wrong, and what was probably meant.
     pub(super) fn message(&self) -> String {
-        if self.index {
-            return format!("{} is a list; write the number of an element after REGISTRY_{}", self.path, self.consumed);
+        match self.index {
+            Some(BadIndex::TooLarge) => return format!("{} has no element of this number", self.path),
+            Some(BadIndex::NoNumber) => {
+                return format!(
+                    "sets no key: {} is a list; write the number of an element after REGISTRY_{}",
+                    self.path, self.consumed
+                );
+            }
+            None => {}
         }
         match &self.nearest {
             Some(nearest) => format!("sets no key; did you mean REGISTRY_{}{nearest}?", self.consumed),

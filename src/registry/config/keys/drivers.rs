@@ -4,10 +4,10 @@ use super::Kind::{Anything, Boolean, Duration, Integer, OneOf, Path, Section, Te
 use super::{Key, Lines, Unless, key};
 
 /// Message about a driver that does not exist yet.
-const NO_BUCKETS: &str =
-    "storage in a bucket is not supported yet; use `storage.filesystem`, or keep distribution for this registry";
+const NO_BUCKETS: &str = "storage in a bucket is not supported yet; use `storage.filesystem`, or keep distribution for this registry";
 
-const NO_DRIVER: &str = "this driver is not supported; copy the content to another one, such as a file system";
+const NO_DRIVER: &str =
+    "this driver is not supported; copy the content to another one, such as a file system";
 
 pub(super) const STORAGE: &[Key] = &[
     key("storage", Section).required().note("one driver, as a section or as its bare name"),
@@ -75,7 +75,8 @@ pub(super) const STORAGE: &[Key] = &[
         .default("false")
         .note("false without this key, as in distribution; `serve` without a configuration deletes"),
     key("storage.cache", Section),
-    key("storage.cache.blobdescriptor", Text).silent("descriptors are cached in memory; `redis` is warned about"),
+    key("storage.cache.blobdescriptor", Text)
+        .silent("descriptors are cached in memory; `redis` is warned about"),
     key("storage.cache.blobdescriptorsize", Integer(i64::MIN)).silent("caches have sizes of their own"),
     key("storage.cache.layerinfo", Text).silent("old name of `storage.cache.blobdescriptor`"),
     key("storage.redirect", Section),
@@ -89,7 +90,11 @@ pub(super) const STORAGE: &[Key] = &[
     key("storage.maintenance.uploadpurging.enabled", Boolean).default("true"),
     key("storage.maintenance.uploadpurging.age", Duration).default("168h"),
     key("storage.maintenance.uploadpurging.interval", Duration).default("24h"),
-    key("storage.maintenance.uploadpurging.dryrun", Boolean).default("false").note("abandoned uploads are logged"),
+    key("storage.maintenance.uploadpurging.dryrun", Boolean)
+        .default("false")
+        .note("abandoned uploads are logged"),
     key("storage.maintenance.readonly", Section).note("also as a boolean"),
-    key("storage.maintenance.readonly.enabled", Boolean).default("false").note("writes are answered with 405"),
+    key("storage.maintenance.readonly.enabled", Boolean)
+        .default("false")
+        .note("writes are answered with 405"),
 ];

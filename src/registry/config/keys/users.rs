@@ -8,8 +8,8 @@ use super::{Key, Lines, Unless, key};
 
 /// Algorithms of distribution's token verification.
 const ALGORITHMS: &[&str] = &[
-    "EdDSA", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384",
-    "PS512",
+    "EdDSA", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256",
+    "PS384", "PS512",
 ];
 
 const CLIENT_AUTH: &[&str] = &[

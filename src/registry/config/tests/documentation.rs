@@ -13,7 +13,9 @@ fn treatment(key: &Key) -> String {
     match key.outcome {
         Outcome::Implement | Outcome::Silent if key.note.is_empty() => key.outcome.as_str().into(),
         Outcome::Implement | Outcome::Silent => format!("{}; {}", key.outcome.as_str(), key.note),
-        Outcome::Warn(message) | Outcome::Refuse(message, _) => format!("{}: {message}", key.outcome.as_str()),
+        Outcome::Warn(message) | Outcome::Refuse(message, _) => {
+            format!("{}: {message}", key.outcome.as_str())
+        }
         Outcome::Within => key.outcome.as_str().into(),
     }
 }
@@ -21,15 +23,23 @@ fn treatment(key: &Key) -> String {
 fn tables() -> String {
     let mut text = String::new();
     let mut section = "";
-    for key in all_keys() {
+    // Sections that only group their keys need no row.
+    let is_plain_section = |key: &Key| {
+        matches!(key.kind, Kind::Section) && key.outcome == Outcome::Implement && key.note.is_empty()
+    };
+    for key in all_keys().filter(|key| !is_plain_section(key)) {
         let top = key.path.split('.').next().unwrap_or(key.path);
         // Keys at the top that stand alone share a table.
-        let heading = if key.kind == Kind::Section || key.path.contains('.') { top } else { "Single keys" };
+        let is_single = key.kind != Kind::Section && !key.path.contains('.');
+        let heading = if is_single { "Single keys" } else { top };
         if heading != section {
             section = heading;
             let shown = if heading == top { format!("`{top}`") } else { heading.to_owned() };
-            write!(text, "\n### {shown}\n\n| key | type | default | in distribution | here |\n|---|---|---|---|---|\n")
-                .unwrap();
+            write!(
+                text,
+                "\n### {shown}\n\n| key | type | default | in distribution | here |\n|---|---|---|---|---|\n"
+            )
+            .unwrap();
         }
         let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
         let (kind, lines) = (key.kind.describe(), key.lines.as_str());

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{SMALLEST, accepted, findings, lines, load_bytes, load_text, with};
-use crate::config::{Config, HealthCheckKind, IndexRules, LogFormatter, LogLevel, Severity, StorageLocation, UrlRules};
+use crate::config::{
+    Config, HealthCheckKind, IndexRules, LogFormatter, LogLevel, Severity, StorageLocation, UrlRules,
+};
 
 fn only_error(bytes: &[u8]) -> String {
     let loaded = load_bytes(bytes, &[]);
@@ -67,7 +69,10 @@ quinistry: {http: {trustedproxies: [10.0.0.0/8, "::1"]}}
     assert_eq!(config.http.drain_timeout, Some(Duration::from_secs(60)));
     assert_eq!(config.http.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["b", "c"]);
     let debug = config.http.debug.as_ref().unwrap();
-    assert_eq!((debug.listen.to_string().as_str(), debug.metrics_path.as_deref()), ("localhost:5002", Some("/m")));
+    assert_eq!(
+        (debug.listen.to_string().as_str(), debug.metrics_path.as_deref()),
+        ("localhost:5002", Some("/m"))
+    );
     let names: Vec<_> = config.health.iter().map(|check| check.name.as_str()).collect();
     assert_eq!(names, ["storagedriver_filesystem", "/down", "http://x/health", "redis:6379"]);
     let thresholds: Vec<_> = config.health.iter().map(|check| check.threshold.get()).collect();
@@ -107,9 +112,13 @@ fn short_and_old_forms_are_read() {
         let text = format!("version: 0.1\nstorage: {{inmemory: , maintenance: {{readonly: {text}}}}}\n");
         accepted(&load_text(&text, &[])).storage.is_read_only
     };
-    for (text, expected) in
-        [("true", true), ("\"true\"", true), ("{enabled: yes}", true), ("off", false), ("{enabled: \"false\"}", false)]
-    {
+    for (text, expected) in [
+        ("true", true),
+        ("\"true\"", true),
+        ("{enabled: yes}", true),
+        ("off", false),
+        ("{enabled: \"false\"}", false),
+    ] {
         assert_eq!(is_read_only(text), expected, "{text}");
     }
     assert_eq!(with("loglevel: WARN\n").log.level, LogLevel::Warn);
@@ -175,7 +184,7 @@ auth:
         "c.yml:12:9: error: http.host: \"r.example.com\" must be a URL like https://HOST:PORT",
         "c.yml:14:21: error: http.headers.Content-Length: must not be set: it frames the message",
         "c.yml:15:3: error: http.tls: TLS is not supported yet",
-        "c.yml:18:39: error: health.http[0].statuscode: must be a status from 100 to 599",
+        "c.yml:18:40: error: health.http[0].statuscode: must be a status from 100 to 599",
         "c.yml:20:3: error: auth.htpasswd: users are not supported yet",
         "c.yml:20:3: error: auth.htpasswd.path: is missing",
     ];
@@ -203,7 +212,7 @@ fn unknown_keys_warn_and_near_locks_they_are_errors() {
     let loaded = load_text("version: 0.1\nstorage: {filesystem: , inmemmory: }\n", &[]);
     assert_eq!(
         lines(&loaded)[0],
-        "c.yml:2:24: error: storage.inmemmory: is no storage driver and no known key; did you mean inmemory?"
+        "c.yml:2:25: error: storage.inmemmory: is no known storage driver or switch; did you mean inmemory?"
     );
 }
 
@@ -224,8 +233,10 @@ fn a_version_and_one_driver_are_demanded() {
     );
     assert_eq!(
         lines(&load_text("version: 0.1\nstorage:\n  inmemory:\n  filesystem:\n", &[])),
-        ["c.yml:4:3: error: storage.filesystem: only one is possible, and inmemory is given at c.yml:3:3; remove one \
-          of them"]
+        [
+            "c.yml:4:3: error: storage.filesystem: only one is possible, and inmemory is given at c.yml:3:3; remove one \
+          of them"
+        ]
     );
 }
 
@@ -250,7 +261,12 @@ fn row_83_deep_nesting_is_an_error() {
         let error = only_error(format!("{SMALLEST}a:\n  {text}").as_bytes());
         assert!(error.starts_with("c.yml:"), "{error}");
     }
-    let text = format!("{SMALLEST}a: &a {}\nb: {}*a{}\n", "[".repeat(40) + &"]".repeat(40), "[".repeat(40), "]".repeat(40));
+    let text = format!(
+        "{SMALLEST}a: &a {}\nb: {}*a{}\n",
+        "[".repeat(40) + &"]".repeat(40),
+        "[".repeat(40),
+        "]".repeat(40)
+    );
     assert!(only_error(text.as_bytes()).contains("nests deeper than 64 levels through aliases"));
 }
 
@@ -269,7 +285,8 @@ fn row_85_tabs_line_ends_and_encodings() {
     let windows = SMALLEST.replace('\n', "\r\n");
     assert!(load_text(&windows, &[]).config.is_some());
     assert!(load_text(&format!("\u{feff}{SMALLEST}"), &[]).config.is_some());
-    let utf16: Vec<u8> = [0xfeff].into_iter().chain(SMALLEST.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> =
+        [0xfeff].into_iter().chain(SMALLEST.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     assert_eq!(only_error(&utf16), "c.yml:1:1: error: is UTF-16; save it as UTF-8");
     assert_eq!(
         only_error(b"version: 0.1\nstorage: \xff\n"),
@@ -283,15 +300,24 @@ fn row_85_tabs_line_ends_and_encodings() {
 fn row_86_foreign_tags_are_errors() {
     for tag in ["!!binary", "!!python/object:os.system", "!custom", "!!set"] {
         let error = only_error(format!("{SMALLEST}a: {tag} aGk=\n").as_bytes());
-        assert!(error.contains("3:4: error: the tag ") && error.contains("is not supported"), "{error}");
+        assert!(
+            error.contains("c.yml:3:")
+                && error.contains(": error: the tag ")
+                && error.contains("is not supported"),
+            "{error}"
+        );
     }
     assert!(load_text("version: !!str 0.1\nstorage: !!map {inmemory: !!null }\n", &[]).config.is_some());
 }
 
 #[test]
 fn rows_87_and_88_two_controllers_and_a_bare_one_are_refused() {
-    let found = findings("auth:\n  htpasswd: {realm: a, path: /b}\n  token: {realm: a, service: b, issuer: c}\n");
-    assert!(found.iter().any(|line| line.contains("auth.token: only one is possible, and htpasswd")), "{found:#?}");
+    let found =
+        findings("auth:\n  htpasswd: {realm: a, path: /b}\n  token: {realm: a, service: b, issuer: c}\n");
+    assert!(
+        found.iter().any(|line| line.contains("auth.token: only one is possible, and htpasswd")),
+        "{found:#?}"
+    );
     let found = findings("auth: htpasswd\n");
     for key in ["realm", "path"] {
         assert!(found.contains(&format!("c.yml:3:7: error: auth.htpasswd.{key}: is missing")), "{found:#?}");
@@ -306,10 +332,7 @@ fn row_90_durations_without_a_unit_are_told() {
     };
     let (drain, found) = timeout("5");
     assert_eq!(drain, Some(Duration::from_nanos(5)));
-    assert_eq!(
-        found,
-        ["c.yml:3:22: warning: http.draintimeout: 5 means 5 nanoseconds; did you mean 5s?"]
-    );
+    assert_eq!(found, ["c.yml:3:22: warning: http.draintimeout: 5 means 5 nanoseconds; did you mean 5s?"]);
     for text in ["5 s", "-1h", "1e9h"] {
         let (drain, found) = timeout(text);
         assert_eq!((drain, found.len()), (None, 1), "{text}: {found:?}");
@@ -330,7 +353,8 @@ fn row_97_empty_and_long_files_are_errors() {
 #[test]
 fn row_98_a_file_that_is_cut_off_is_not_accepted() {
     let text = "version: 0.1\nlog: {level: info}\nhttp:\n  addr: :5000\nstorage:\n  filesystem:\n    rootdirectory: /r\n";
-    let accepted: Vec<_> = (0..text.len()).filter(|end| load_text(&text[..*end], &[]).config.is_some()).collect();
+    let accepted: Vec<_> =
+        (0..text.len()).filter(|end| load_text(&text[..*end], &[]).config.is_some()).collect();
     // The cut is behind the driver's name, which is a whole configuration.
     let driver = text.find("filesystem:").unwrap() + "filesystem".len();
     assert!(accepted.iter().all(|end| *end >= driver), "{accepted:?}");

@@ -45,8 +45,16 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("health.file[].threshold", "health: {file: [{file: /a}]}", "health: {file: [{file: /a, threshold: 2}]}"),
     ("health.tcp[].addr", "health: {tcp: [{addr: 'a:1'}]}", "health: {tcp: [{addr: 'a:2'}]}"),
     ("health.tcp[].timeout", "health: {tcp: [{addr: 'a:1'}]}", "health: {tcp: [{addr: 'a:1', timeout: 1s}]}"),
-    ("health.tcp[].interval", "health: {tcp: [{addr: 'a:1'}]}", "health: {tcp: [{addr: 'a:1', interval: 1s}]}"),
-    ("health.tcp[].threshold", "health: {tcp: [{addr: 'a:1'}]}", "health: {tcp: [{addr: 'a:1', threshold: 2}]}"),
+    (
+        "health.tcp[].interval",
+        "health: {tcp: [{addr: 'a:1'}]}",
+        "health: {tcp: [{addr: 'a:1', interval: 1s}]}",
+    ),
+    (
+        "health.tcp[].threshold",
+        "health: {tcp: [{addr: 'a:1'}]}",
+        "health: {tcp: [{addr: 'a:1', threshold: 2}]}",
+    ),
     ("health.http[].uri", "health: {http: [{uri: 'http://a'}]}", "health: {http: [{uri: 'http://b'}]}"),
     (
         "health.http[].headers",
@@ -153,7 +161,8 @@ fn every_key_stands_once_behind_its_section() {
             assert!(seen.contains(section.trim_end_matches("[]")), "{}", key.path);
         }
         assert!(seen.insert(key.path), "{}", key.path);
-        let is_lower = key.path.bytes().all(|byte| byte.is_ascii_lowercase() || b"0123456789.[]_".contains(&byte));
+        let is_lower =
+            key.path.bytes().all(|byte| byte.is_ascii_lowercase() || b"0123456789.[]_".contains(&byte));
         assert!(is_lower, "{}", key.path);
         let within_needs_an_outcome = key.outcome != Outcome::Within || key.path.contains('.');
         assert!(within_needs_an_outcome, "{}", key.path);
@@ -176,7 +185,11 @@ fn each_refusal_says_what_to_do() {
     for key in all_keys() {
         match key.outcome {
             Outcome::Refuse(message, _) => {
-                assert!(["remove", "keep", "use", "copy"].iter().any(|word| message.contains(word)), "{}", key.path);
+                assert!(
+                    ["remove", "keep", "use", "copy"].iter().any(|word| message.contains(word)),
+                    "{}",
+                    key.path
+                );
             }
             Outcome::Warn(message) => assert!(!message.is_empty() && !message.ends_with('.'), "{}", key.path),
             _ => {}

@@ -25,11 +25,17 @@ fn no_finding_holds_the_value_of_a_secret() {
         format!("{SMALLEST}auth: {{htpasswd: {{password: {SECRET}}}}}\n"),
         format!("{SMALLEST}health: {{http: [{{uri: 'http://x', headers: {{Authorization: {SECRET}}}}}]}}\n"),
         format!("{SMALLEST}health: {{http: [{{uri: 'http://x', headers: {{A: [\"{SECRET}\\n\"]}}}}]}}\n"),
-        format!("{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'x://u:{SECRET}@h', headers: {{A: {SECRET}}}}}]}}\n"),
+        format!(
+            "{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'x://u:{SECRET}@h', headers: {{A: {SECRET}}}}}]}}\n"
+        ),
         format!("{SMALLEST}middleware: {{storage: [{{name: a, options: {{privatekey: {SECRET}}}}}]}}\n"),
         format!("{SMALLEST}quinistry: {{keys: {SECRET}, tokens: {{key: {SECRET}}}}}\n"),
-        format!("version: 0.1\nstorage: {{s3: {{accesskey: [{SECRET}], secretkey: {{a: {SECRET}}}, secret_key: {SECRET}}}}}\n"),
-        format!("version: 0.1\nstorage: {{azure: {{accountkey: [{SECRET}], credentials: {{secret: [{SECRET}]}}}}}}\n"),
+        format!(
+            "version: 0.1\nstorage: {{s3: {{accesskey: [{SECRET}], secretkey: {{a: {SECRET}}}, secret_key: {SECRET}}}}}\n"
+        ),
+        format!(
+            "version: 0.1\nstorage: {{azure: {{accountkey: [{SECRET}], credentials: {{secret: [{SECRET}]}}}}}}\n"
+        ),
         format!("version: 0.1\nstorage: {{gcs: {{bucket: a, credentials: {{private_key: {SECRET}}}}}}}\n"),
         format!("version: 0.1\nstorage: {{swift: {{password: {SECRET}}}}}\n"),
         format!("version: 0.1\nstorage: [{SECRET}]\n"),
