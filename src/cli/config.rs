@@ -28,7 +28,7 @@ enum ConfigCommand {
 
 #[derive(Debug, clap::Args)]
 struct CheckArgs {
-    /// Configuration file; by default the one that REGISTRY_CONFIGURATION_PATH names, or the environment alone
+    #[arg(help = "Configuration file [default: $REGISTRY_CONFIGURATION_PATH, or the environment alone]")]
     #[arg(value_name = "CONFIG", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
 

@@ -14,7 +14,7 @@ pub(super) fn normalise(tree: &mut Node) {
             if is_boolean {
                 let value = readonly.clone();
                 *readonly = Node::map(value.origin.clone());
-                readonly.insert("enabled".into(), value);
+                readonly.insert(&"enabled".into(), value);
             }
         }
     }
@@ -34,5 +34,5 @@ fn from_name(node: &mut Node) {
     let name = if name.eq_ignore_ascii_case("none") { "none" } else { name }.into();
     let origin = node.origin.clone();
     *node = Node::map(origin.clone());
-    node.insert(name, Node::null(origin));
+    node.insert(&name, Node::null(origin));
 }

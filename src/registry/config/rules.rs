@@ -2,7 +2,7 @@
 
 use super::findings::Findings;
 use super::scalar;
-use super::tree::{Entry, Node};
+use super::tree::{Entry, Node, NodeKind};
 use super::values;
 
 /// Keys of `storage` beside the driver. Distribution, `configuration.go`, `Storage.Type`.
@@ -49,11 +49,8 @@ fn note(tree: &Node, path: &str, message: &str, findings: &mut Findings) {
 
 /// Demands exactly one driver of a section that is there.
 fn one_driver(tree: &Node, section: &str, example: &str, findings: &mut Findings) {
-    let Some(entry) = tree.entry(section).filter(|entry| !entry.value.is_null()) else { return };
-    if entry.value.entries().is_empty() && entry.value.as_text().is_none() && entry.value.as_list().is_some()
-    {
-        return;
-    }
+    let is_section = |entry: &&Entry| matches!(entry.value.kind, NodeKind::Map(_));
+    let Some(entry) = tree.entry(section).filter(is_section) else { return };
     let drivers = drivers_of(&entry.value, section);
     match drivers.as_slice() {
         [] => findings.error(&entry.origin, section, format!("needs a {example}")),

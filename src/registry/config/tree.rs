@@ -124,9 +124,9 @@ impl Node {
     }
 
     /// Puts a value under a key of a map, in place of the former value. A value that is no map becomes one.
-    pub(super) fn insert(&mut self, key: Arc<str>, value: Node) {
+    pub(super) fn insert(&mut self, key: &Arc<str>, value: Node) {
         let origin = value.origin.clone();
-        let entry = self.entry_or_null(&key, origin.clone());
+        let entry = self.entry_or_null(key, origin.clone());
         entry.origin = origin;
         entry.value = value;
     }

@@ -51,10 +51,9 @@ pub(super) fn check(kind: Kind, node: &Node) -> Checked<'_, ()> {
         Kind::Boolean => boolean(node).map(drop),
         Kind::Integer(least) => integer(node, least).map(drop),
         Kind::Duration => duration(node).map(drop),
-        Kind::Text | Kind::Path => text(node).map(drop),
+        // The address may be the path of a unix socket; the rules check it together with `http.net`.
+        Kind::Text | Kind::Path | Kind::Address => text(node).map(drop),
         Kind::OneOf(options) => one_of(node, options).map(drop),
-        // The address of a unix socket is a path; the rules check it together with `http.net`.
-        Kind::Address => text(node).map(drop),
         Kind::Endpoint => endpoint(node).map(drop),
         Kind::Url => url(node).map(drop),
         Kind::UrlPath => url_path(node).map(drop),

@@ -105,7 +105,7 @@ pub(super) fn parse_file(
         return Err(fail(1, "is UTF-16; save it as UTF-8"));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
         fail(line, "is not UTF-8 here; save it as UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -221,7 +221,7 @@ impl Loader<'_> {
             Event::SequenceEnd | Event::MappingEnd => {
                 let open = self.open.pop().expect("an end follows its start");
                 let (anchor, height) = (open.anchor, open.height + 1);
-                let node = self.merge(open)?;
+                let node = open.complete()?;
                 self.complete(node, anchor, height)
             }
             Event::Alias(anchor) => {
@@ -299,11 +299,15 @@ impl Loader<'_> {
         }
         Ok(())
     }
+}
 
+// === impl Open ===
+
+impl Open {
     /// Returns a complete list or map, with the entries of its merge keys. Entries of its own win.
-    fn merge(&mut self, mut open: Open) -> Result<Node, Refusal> {
-        let NodeKind::Map(entries) = &mut open.node.kind else { return Ok(open.node) };
-        for merged in std::mem::take(&mut open.merged) {
+    fn complete(mut self) -> Result<Node, Refusal> {
+        let NodeKind::Map(entries) = &mut self.node.kind else { return Ok(self.node) };
+        for merged in std::mem::take(&mut self.merged) {
             let maps = match merged.kind {
                 NodeKind::List(maps) => maps,
                 _ => vec![merged],
@@ -313,14 +317,14 @@ impl Loader<'_> {
                     return Err("the merge key << takes a map or a list of maps".into());
                 };
                 for entry in more {
-                    if !open.keys.contains_key(&entry.key) {
-                        open.keys.insert(entry.key.clone(), entries.len());
+                    if !self.keys.contains_key(&entry.key) {
+                        self.keys.insert(entry.key.clone(), entries.len());
                         entries.push(entry);
                     }
                 }
             }
         }
-        Ok(open.node)
+        Ok(self.node)
     }
 }
 

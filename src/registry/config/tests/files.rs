@@ -1,5 +1,6 @@
 //! Forms of files, errors with their places, and hostile files by the number of their row.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{SMALLEST, accepted, findings, lines, load_bytes, load_text, with};
@@ -62,11 +63,11 @@ quinistry: {http: {trustedproxies: [10.0.0.0/8, "::1"]}}
     assert!(config.storage.allows_delete && config.storage.is_read_only);
     let purging = config.storage.upload_purging;
     assert!(!purging.is_enabled && purging.dry_run);
-    assert_eq!((purging.age, purging.interval), (Duration::from_secs(7200), Duration::from_secs(1800)));
+    assert_eq!((purging.age, purging.interval), (Duration::from_hours(2), Duration::from_mins(30)));
     assert_eq!(config.http.listen.to_string(), "localhost:5001");
     assert_eq!(config.http.prefix, "/registry/");
     assert_eq!(config.http.host.as_ref().unwrap(), "https://r.example.com:8443/");
-    assert_eq!(config.http.drain_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(config.http.drain_timeout, Some(Duration::from_mins(1)));
     assert_eq!(config.http.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["b", "c"]);
     let debug = config.http.debug.as_ref().unwrap();
     assert_eq!(
@@ -245,7 +246,7 @@ fn row_82_aliases_that_multiply_end_at_the_budget() {
     let mut text = format!("{SMALLEST}a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let before = format!("*a{}", level - 1);
-        text += &format!("a{level}: &a{level} [{}]\n", vec![before; 9].join(", "));
+        writeln!(text, "a{level}: &a{level} [{}]", vec![before; 9].join(", ")).unwrap();
     }
     assert!(only_error(text.as_bytes()).ends_with("error: holds more than 100,000 values"));
     let long = "y".repeat(500_000);
@@ -369,8 +370,8 @@ fn only_the_first_document_is_read_and_told() {
 
 #[test]
 fn findings_are_bounded() {
-    let text: String = (0..20_000).map(|number| format!("a{number}: 1\n")).collect();
-    let found = findings(&text);
+    let lines: Vec<String> = (0..20_000).map(|number| format!("a{number}: 1")).collect();
+    let found = findings(&lines.join("\n"));
     assert!(found.len() < 1000, "{}", found.len());
     assert!(found.last().unwrap().ends_with("more findings are not shown"));
 }

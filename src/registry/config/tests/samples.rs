@@ -1,5 +1,7 @@
 //! Configurations as they are found in the world, written for this test, and the findings about each.
 
+use std::fmt::Write as _;
+
 use super::{lines, load_text};
 
 const SAMPLES: &[(&str, &str)] = &[
@@ -22,9 +24,9 @@ fn the_findings_about_each_sample_are_as_recorded() {
     for (name, text) in SAMPLES {
         let loaded = load_text(text, &[]);
         let verdict = if loaded.config.is_some() { "accepted" } else { "refused" };
-        found += &format!("{name}: {verdict}\n");
+        writeln!(found, "{name}: {verdict}").unwrap();
         for line in lines(&loaded) {
-            found += &format!("  {line}\n");
+            writeln!(found, "  {line}").unwrap();
         }
     }
     let recorded = include_str!("samples/findings.txt");
