@@ -115,11 +115,11 @@ impl Node {
         }
     }
 
-    /// Returns the number of values that are no maps.
+    /// Returns the number of values that are no maps, without those of the built-in configuration.
     pub(super) fn count_leaves(&self) -> usize {
         match &self.kind {
             NodeKind::Map(entries) => entries.iter().map(|entry| entry.value.count_leaves()).sum(),
-            _ => 1,
+            _ => usize::from(self.origin != Origin::Default),
         }
     }
 

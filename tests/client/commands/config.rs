@@ -70,7 +70,7 @@ fn the_configuration_in_effect_is_printed_without_secrets_and_findings() {
     let shown = output(&mut quinistry(&["config", "check", &file, "--show"])).unwrap();
     assert!(shown.status.success());
     let text = stdout(&shown);
-    assert!(text.contains("  addr: localhost:5000 # from ") && !text.contains("hunter2"), "{text}");
+    assert!(text.contains("  addr: \"localhost:5000\" # from ") && !text.contains("hunter2"), "{text}");
     assert!(!text.contains("warning") && stderr(&shown).contains("warning: http.adrr"), "{}", stderr(&shown));
     let again = folder.file("again.yml", text);
     assert!(good(&["config", "check", &again]).starts_with("ok: "));

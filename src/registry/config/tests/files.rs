@@ -326,6 +326,15 @@ fn rows_87_and_88_two_controllers_and_a_bare_one_are_refused() {
 }
 
 #[test]
+fn row_89_ports_without_a_colon_are_told() {
+    assert_eq!(findings("port: 5000\n"), ["c.yml:3:1: warning: port: is not known, and has no effect"]);
+    assert_eq!(
+        findings("http: {addr: 5000}\n"),
+        ["c.yml:3:14: error: http.addr: \"5000\" is no address, :5000 is"]
+    );
+}
+
+#[test]
 fn row_90_durations_without_a_unit_are_told() {
     let timeout = |text: &str| {
         let loaded = load_text(&format!("{SMALLEST}http: {{draintimeout: {text}}}\n"), &[]);

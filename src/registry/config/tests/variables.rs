@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::{Files, SMALLEST, accepted, environment, lines, load_text, load_variables};
-use crate::config::{Config, LogLevel, Source, StorageLocation, load, sets_a_key};
+use crate::config::{Config, Loaded, LogLevel, Source, StorageLocation, load, sets_a_key};
 
 fn configured(text: &str, variables: &[(&str, &str)]) -> Config {
     accepted(&load_text(text, variables)).clone()
@@ -207,9 +207,9 @@ fn text_that_is_no_yaml_is_taken_literally() {
     );
 }
 
-#[test]
-fn a_value_may_stand_in_a_file() {
-    let files = Files(
+/// Returns files with values, each with other permission bits.
+fn value_files() -> Files {
+    Files(
         [
             ("/s", (0o600, b"localhost:7\r\n".to_vec())),
             ("/open", (0o644, b"secret".to_vec())),
@@ -217,33 +217,21 @@ fn a_value_may_stand_in_a_file() {
             ("/binary", (0o600, vec![0xff])),
         ]
         .into(),
-    );
-    let run = |variables: &[(&str, &str)]| {
-        load(Some(Source { name: "c.yml", bytes: SMALLEST.as_bytes() }), environment(variables), &files)
-    };
-    let loaded = run(&[("REGISTRY_HTTP_ADDR_FILE", "/s")]);
+    )
+}
+
+fn with_files(variables: &[(&str, &str)]) -> Loaded {
+    load(Some(Source { name: "c.yml", bytes: SMALLEST.as_bytes() }), environment(variables), &value_files())
+}
+
+#[test]
+fn a_value_may_stand_in_a_file() {
+    let loaded = with_files(&[("REGISTRY_HTTP_ADDR_FILE", "/s")]);
     assert_eq!(accepted(&loaded).http.listen.to_string(), "localhost:7");
-    // Row 99.
-    let loaded = run(&[("REGISTRY_HTTP_SECRET_FILE", "/open")]);
-    assert!(loaded.config.is_some());
-    assert_eq!(
-        lines(&loaded),
-        [
-            "REGISTRY_HTTP_SECRET_FILE: warning: http.secret: every user can read /open, and its content is a secret"
-        ]
-    );
-    for (path, hint) in [
-        ("/world", "every user can write /world; run `chmod 600` on it"),
-        ("/binary", "the content of /binary is not UTF-8"),
-        ("/missing", "failed to read /missing: entity not found; name a readable file"),
-    ] {
-        let loaded = run(&[("REGISTRY_HTTP_SECRET_FILE", path)]);
-        assert!(loaded.config.is_none() && lines(&loaded)[0].contains(hint), "{:?}", lines(&loaded));
-    }
-    let both = run(&[("REGISTRY_HTTP_ADDR", ":1"), ("REGISTRY_HTTP_ADDR_FILE", "/s")]);
+    let both = with_files(&[("REGISTRY_HTTP_ADDR", ":1"), ("REGISTRY_HTTP_ADDR_FILE", "/s")]);
     assert!(lines(&both)[0].contains("REGISTRY_HTTP_ADDR is set as well"), "{:?}", lines(&both));
     // A list is not text.
-    let list = run(&[("REGISTRY_HTTP_HEADERS_FILE", "/s")]);
+    let list = with_files(&[("REGISTRY_HTTP_HEADERS_FILE", "/s")]);
     assert!(lines(&list)[0].contains("must be a list"), "{:?}", lines(&list));
 }
 
@@ -320,4 +308,24 @@ fn row_96_indexes_beyond_a_list_are_errors() {
             "REGISTRY_HEALTH_FILE_2_FILE: error: health.file[].file: the list has no element 2; the next free one is 0"
         ]
     );
+}
+
+#[test]
+fn row_99_files_that_every_user_can_read_or_write_are_told() {
+    let loaded = with_files(&[("REGISTRY_HTTP_SECRET_FILE", "/open")]);
+    assert!(loaded.config.is_some());
+    assert_eq!(
+        lines(&loaded),
+        [
+            "REGISTRY_HTTP_SECRET_FILE: warning: http.secret: every user can read /open, and its content is a secret"
+        ]
+    );
+    for (path, hint) in [
+        ("/world", "every user can write /world; run `chmod 600` on it"),
+        ("/binary", "the content of /binary is not UTF-8"),
+        ("/missing", "failed to read /missing: entity not found; name a readable file"),
+    ] {
+        let loaded = with_files(&[("REGISTRY_HTTP_SECRET_FILE", path)]);
+        assert!(loaded.config.is_none() && lines(&loaded)[0].contains(hint), "{:?}", lines(&loaded));
+    }
 }
