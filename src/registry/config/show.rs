@@ -152,5 +152,7 @@ fn scalar(text: &str, is_plain: bool) -> String {
     {
         return text.to_owned();
     }
-    escape::json(&serde_json::Value::from(text).to_string())
+    // Not printable in YAML (1.2.2, section 5.1), and left as they are by JSON.
+    let text = escape::json(&serde_json::Value::from(text).to_string());
+    text.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
 }
