@@ -23,11 +23,14 @@ mod check;
 mod cluster;
 mod command_line;
 mod completions;
+mod config;
+mod configuration;
 mod copy;
 mod crd;
 mod delete;
 mod down;
 mod exit;
+mod garbage_collect;
 mod gc;
 mod help;
 mod image;
@@ -49,7 +52,6 @@ mod push;
 mod referrers;
 mod remote;
 mod serve;
-mod serve_config;
 mod status;
 mod storage;
 mod tags;
@@ -69,12 +71,34 @@ pub struct Cli {
 
     #[command(flatten)]
     serve: serve::Args,
+
+    /// Form of the log's lines on standard error [default: text, or that of a configuration file]
+    #[arg(long, value_name = "FORM", global = true)]
+    log_format: Option<LogFormatArg>,
+}
+
+/// Value of `--log-format`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormatArg {
+    /// Lines for reading
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<LogFormatArg> for telemetry::LogFormat {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve an image of this very executable (the default)
-    Serve(serve_config::Args),
+    Serve(serve::CommandArgs),
     /// Print or save this executable's own image
     Image(image::Args),
     /// Raise generations on this machine, each pulled from the one before and proven equal to it
@@ -105,6 +129,10 @@ enum Command {
     Logout(logout::Args),
     /// Remove from a storage folder what no manifest needs, while no registry serves it
     Gc(gc::Args),
+    /// Do as distribution's command of this name does, with the storage of a configuration file
+    GarbageCollect(garbage_collect::Args),
+    /// Check distribution's configuration, and list its keys
+    Config(config::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
     Up(up::Args),
     /// Say whether `up` can work on a cluster, and change nothing
@@ -167,6 +195,12 @@ impl From<FormatArg> for Format {
 pub fn main(cli: Cli) -> ExitCode {
     nss::pin();
     telemetry::init(crate::escape::line);
+    if let Some(format) = cli.log_format {
+        telemetry::configure(&telemetry::Settings {
+            format: format.into(),
+            ..telemetry::Settings::default()
+        });
+    }
     run(cli).unwrap_or_else(|error| {
         if error.is::<ReaderGone>() {
             return Exit::Success.into();
@@ -179,9 +213,10 @@ pub fn main(cli: Cli) -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = |()| Exit::Success.into();
+    let log_format = cli.log_format.map(Into::into);
     match cli.command {
-        None => serve(cli.serve),
-        Some(Command::Serve(args)) => serve(args.accept()?),
+        None => cli.serve.run(None, log_format),
+        Some(Command::Serve(args)) => args.run(log_format),
         Some(Command::Image(args)) => args.run().map(done),
         Some(Command::Bootstrap(args)) => args.run().map(done),
         Some(Command::Pull(args)) => args.run().map(done),
@@ -197,6 +232,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Login(args)) => args.run().map(done),
         Some(Command::Logout(args)) => args.run().map(done),
         Some(Command::Gc(args)) => args.run().map(done),
+        Some(Command::GarbageCollect(args)) => args.run().map(done),
+        Some(Command::Config(args)) => args.run(),
         Some(Command::Up(args)) => args.run().map(done),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Status(args)) => args.run(),
@@ -207,11 +244,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Version(args)) => args.run().map(done),
         Some(Command::Man(args)) => args.run().map(done),
     }
-}
-
-fn serve(args: serve::Args) -> anyhow::Result<ExitCode> {
-    serve_config::ensure_no_variables()?;
-    args.run()
 }
 
 /// Builds the runtime of all subcommands except `serve` and `operator`: it runs on this thread alone.

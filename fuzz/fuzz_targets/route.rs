@@ -16,7 +16,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use percent_encoding::percent_decode_str;
 use quinistry::oci::{Digest, ErrorCode, Manifest, RepositoryName, Tag, media_type};
-use quinistry::registry::RegistryOptions;
+use quinistry::registry::Settings;
 use quinistry::store::Tagged;
 use quinistry_fuzz::{Answer, BodyTransfer, Registry, line, request, run};
 use serde_json::{Value, json};
@@ -78,10 +78,10 @@ impl RawRequest {
         let reads = matches!(self.method, Method::GET | Method::HEAD);
 
         if !reads {
-            self.check_refused(RegistryOptions { read_only: true, ..RegistryOptions::default() }).await;
+            self.check_refused(Settings { read_only: true, ..Settings::default() }).await;
         }
         if self.method == Method::DELETE {
-            self.check_refused(RegistryOptions { delete: false, ..RegistryOptions::default() }).await;
+            self.check_refused(Settings { delete: false, ..Settings::default() }).await;
         }
 
         // A second registry, as the request may change the first.
@@ -117,14 +117,15 @@ impl RawRequest {
 
     /// Sends the request to a registry that does not allow it. A session may be cancelled where deletes are
     /// not allowed.
-    async fn check_refused(&self, options: RegistryOptions) {
+    async fn check_refused(&self, settings: Settings) {
         let stored = StoredImage::new();
         let Some(uri) = self.uri(&stored) else { return };
         let before = stored.all().await;
-        let registry = Registry::of(stored.registry.store.clone(), options);
+        let read_only = settings.read_only;
+        let registry = Registry::of(stored.registry.store.clone(), settings);
         let answer = self.send(&registry, self.method.clone(), uri).await;
         let refused = matches!(answer.status.as_u16(), 400 | 404 | 405);
-        assert!(refused || (answer.status == 204 && !options.read_only), "{answer:?}");
+        assert!(refused || (answer.status == 204 && !read_only), "{answer:?}");
         assert_eq!(stored.all().await, before, "what may not be changed was");
     }
 

@@ -10,6 +10,7 @@
     reason = "a panic is how a target says what it has found"
 )]
 
+pub mod configuration;
 pub mod step;
 pub mod upload;
 
@@ -26,7 +27,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use quinistry::oci::{Digest, ErrorBody, ErrorCode, RepositoryName};
-use quinistry::registry::{RegistryOptions, State, router};
+use quinistry::registry::{Settings, State, router};
 use quinistry::store::{Memory, Store};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
@@ -60,13 +61,13 @@ impl Registry {
     /// Creates an empty registry; `sparse` accepts manifests with missing parts.
     #[must_use]
     pub fn new(sparse: bool) -> Self {
-        Self::of(Store::open(Memory::new(STORAGE_BYTES), sparse).unwrap(), RegistryOptions::default())
+        Self::of(Store::open(Memory::new(STORAGE_BYTES), sparse).unwrap(), Settings::default())
     }
 
     /// Creates a registry over an existing store.
     #[must_use]
-    pub fn of(store: Store, options: RegistryOptions) -> Self {
-        Self { router: router(State::stored(store.clone(), options)), store }
+    pub fn of(store: Store, settings: Settings) -> Self {
+        Self { router: router(State::stored(store.clone(), settings)), store }
     }
 
     /// Puts a blob into the store, without a request.

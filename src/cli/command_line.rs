@@ -43,10 +43,6 @@ fn message(error: &clap::Error) -> String {
         Some(ContextValue::String(typed)) if error.kind() == ErrorKind::InvalidSubcommand => typed.as_str(),
         _ => "",
     };
-    let is_configuration = Path::new(typed).extension().is_some_and(|kind| kind == "yml" || kind == "yaml");
-    if is_configuration {
-        return format!("quinistry: {}", super::serve_config::refusal(OsStr::new(typed)));
-    }
     let mut lines = error.render().to_string();
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
         if let Some(ContextValue::String(typed)) = error.get(kind) {
@@ -109,6 +105,9 @@ fn command_line(mut arguments: Vec<OsString>) -> (Command, Vec<OsString>) {
     let is_plugin =
         arguments.first().is_some_and(|path| Path::new(path).file_name() == Some(PLUGIN_NAME.as_ref()));
     if !is_plugin {
+        if arguments.get(1).is_some_and(|word| is_configuration(word)) {
+            arguments.insert(1, "serve".into());
+        }
         return (help::program(), arguments);
     }
     arguments[0] = "kubectl quinistry".into();
@@ -120,6 +119,11 @@ fn command_line(mut arguments: Vec<OsString>) -> (Command, Vec<OsString>) {
         arguments.insert(1, "status".into());
     }
     (help::plugin(), arguments)
+}
+
+/// Returns true if the first argument is a configuration file: distribution's image is started with it alone.
+fn is_configuration(word: &OsStr) -> bool {
+    Path::new(word).extension().is_some_and(|kind| kind == "yml" || kind == "yaml")
 }
 
 #[cfg(test)]
@@ -164,7 +168,7 @@ mod tests {
         }
         let (command, arguments) = command_line(["quinistry", "completion", "bash"].map(Into::into).into());
         assert!(try_parse(command, arguments).is_ok(), "kubectl's name of the command");
-        for typed in ["completing", "comp", "garbage-collect"] {
+        for typed in ["completing", "comp", "collect-garbage"] {
             assert!(!said(&["quinistry", typed]).contains("operator'"), "{typed}");
         }
     }
@@ -177,11 +181,31 @@ mod tests {
     }
 
     #[test]
-    fn distribution_s_configuration_file_is_told_what_to_do() {
-        for words in [&["quinistry", "/etc/distribution/config.yml"][..], &["quinistry", "config.yaml"]] {
-            let said = said(words);
-            assert!(said.contains("--storage") && said.contains(words[1]), "{said}");
-            assert_eq!(said.lines().count(), 1, "{said}");
+    fn a_configuration_file_alone_is_served() {
+        let given = |words: &[&str]| command_line(words.iter().map(Into::into).collect()).1;
+        for file in ["/etc/distribution/config.yml", "config.yaml"] {
+            assert_eq!(given(&["quinistry", file]), ["quinistry", "serve", file]);
         }
+        assert_eq!(given(&["quinistry", "serve", "a.yml"]), ["quinistry", "serve", "a.yml"]);
+        assert_eq!(given(&["kubectl-quinistry", "a.yml"]), ["kubectl quinistry", "a.yml"]);
+    }
+
+    #[test]
+    fn a_storage_flag_conflicts_with_a_configuration_file() {
+        let flags = [
+            "--storage=/srv",
+            "--storage=/srv --upload-timeout=5",
+            "--storage=memory --memory-limit=5",
+            "--storage=/a --allow-sparse",
+        ];
+        for flags in flags {
+            let words: Vec<&str> =
+                ["quinistry", "serve", "a.yml"].into_iter().chain(flags.split(' ')).collect();
+            assert!(said(&words).contains("cannot be used with"), "{flags}");
+        }
+        let (command, arguments) = command_line(
+            ["quinistry", "serve", "a.yml", "--read-only", "--no-delete"].map(Into::into).into(),
+        );
+        assert!(try_parse(command, arguments).is_ok());
     }
 }

@@ -36,9 +36,10 @@ pub(super) struct Args {
     output: OutputArgs,
 }
 
+/// Result of a collection.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct GcReport {
+pub(super) struct GcReport {
     dry_run: bool,
     manifests: Vec<RemovedLink>,
     links: Vec<RemovedLink>,
@@ -77,19 +78,23 @@ const STORE_FOLDER: &str = "docker/registry/v2";
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        ensure_store(&self.folder)?;
-        // Opened for a dry run too: content that another program changes at the same time looks like content
-        // that is not needed.
-        let storage = open_folder(&self.folder, Access::Write)?;
-        let store = Store::open(storage, false).context("failed to finish what a crash had cut off")?;
         let wanted = Collection {
             grace: Duration::from_secs(self.grace.saturating_mul(60)),
             untagged: self.delete_untagged,
             dry_run: self.dry_run,
         };
-        let collected = store.collect(&wanted)?;
-        self.output.print(&GcReport::new(self.dry_run, collected))
+        self.output.print(&collect(&self.folder, &wanted)?)
     }
+}
+
+/// Removes from a storage folder what no manifest needs.
+pub(super) fn collect(folder: &Path, wanted: &Collection) -> anyhow::Result<GcReport> {
+    ensure_store(folder)?;
+    // Opened for a dry run too: content that another program changes at the same time looks like content
+    // that is not needed.
+    let storage = open_folder(folder, Access::Write)?;
+    let store = Store::open(storage, false).context("failed to finish what a crash had cut off")?;
+    Ok(GcReport::new(wanted.dry_run, store.collect(wanted)?))
 }
 
 /// Fails unless a registry has kept its content in the folder: a wrong path must not become a store.

@@ -1,33 +1,65 @@
 //! Listening on an address, for the subcommands that serve.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::os::fd::AsFd as _;
 
+use anyhow::Context as _;
 use tokio::net::TcpListener;
 
 use super::port_holder;
-use crate::http::{self, Limits};
+use crate::http::{Limits, Listener};
+use crate::registry::config::{ListenAddress, ListenHost};
 
-/// Listens on exactly this address.
-pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    http::bind(address, Limits::default()).map_err(|error| {
+/// Listens on an address. On all addresses that is `[::]`, or `0.0.0.0` if the kernel has no IPv6; a name is
+/// listened on by its first address.
+pub(super) fn bind(address: &ListenAddress, limits: Limits) -> anyhow::Result<Listener> {
+    match address {
+        ListenAddress::Unix(path) => {
+            Listener::unix(path, limits).with_context(|| format!("failed to listen on {address}"))
+        }
+        ListenAddress::Tcp { host: ListenHost::All, port } => bind_all(*port, limits),
+        ListenAddress::Tcp { host: ListenHost::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port } => {
+            bind_all(*port, limits)
+        }
+        ListenAddress::Tcp { host: ListenHost::Ip(ip), port } => bind_tcp((*ip, *port).into(), limits),
+        ListenAddress::Tcp { host: ListenHost::Name(name), port } => {
+            let found = (name.as_str(), *port).to_socket_addrs();
+            let mut found =
+                found.with_context(|| format!("failed to listen on {address}"))?.collect::<Vec<_>>();
+            // As Go does: clients try IPv4 first or second, and `localhost` is 127.0.0.1 for most.
+            found.sort_by_key(SocketAddr::is_ipv6);
+            let first =
+                found.first().with_context(|| format!("failed to listen on {address}: it has no address"))?;
+            bind_tcp(*first, limits)
+        }
+    }
+}
+
+/// Serves on the listening TCP socket that is standard input.
+pub(super) fn from_stdin() -> io::Result<Listener> {
+    let listener = std::net::TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    listener.set_nonblocking(true)?;
+    listener.local_addr()?;
+    TcpListener::from_std(listener).map(Listener::from)
+}
+
+fn bind_all(port: u16, limits: Limits) -> anyhow::Result<Listener> {
+    match bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), limits) {
+        // Other errors would occur for IPv4 as well.
+        Err(error) if is_no_ipv6(&error) => bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), limits),
+        bound => bound,
+    }
+}
+
+fn bind_tcp(address: SocketAddr, limits: Limits) -> anyhow::Result<Listener> {
+    Listener::tcp(address, limits).map_err(|error| {
         let is_taken = error.kind() == io::ErrorKind::AddrInUse;
         let holder = if is_taken { port_holder::of(address.port()) } else { None };
         let holder = holder.map(|holder| format!("held by {holder}; ")).unwrap_or_default();
         anyhow::Error::from(error)
             .context(format!("failed to listen on {address} ({holder}choose another address with --listen)"))
     })
-}
-
-/// Listens on this address, or on all IPv4 addresses if it is `[::]` and the kernel has no IPv6.
-pub(super) fn bind_all(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    match bind(address) {
-        // Other errors would occur for IPv4 as well.
-        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_no_ipv6(&error) => {
-            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        bound => bound,
-    }
 }
 
 fn is_no_ipv6(error: &anyhow::Error) -> bool {

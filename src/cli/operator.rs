@@ -1,14 +1,14 @@
 //! `quinistry operator`: runs the Kubernetes operator until a signal stops it.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
 
-use super::listen::bind_all;
+use super::listen::bind;
 use crate::operator::{Operator, Settings, router};
 use crate::quine::Executable;
+use crate::registry::config::ListenAddress;
 use crate::registry::{Limits, serve};
 use crate::seed::SplitExecutable;
 use crate::shutdown::Signals;
@@ -31,9 +31,9 @@ pub(super) struct Args {
     #[arg(long)]
     hand_over: bool,
 
-    /// Address and port of /healthz, /readyz and /metrics
-    #[arg(long, value_name = "ADDR", default_value = "[::]:8081")]
-    listen: SocketAddr,
+    /// Address of /healthz, /readyz and /metrics: PORT, HOST:PORT or unix:PATH
+    #[arg(long, value_name = "ADDR", default_value = "[::]:8081", value_parser = ListenAddress::from_flag)]
+    listen: ListenAddress,
 }
 
 impl Args {
@@ -44,7 +44,7 @@ impl Args {
 
     async fn operate(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
-        let listener = bind_all(self.listen)?;
+        let listener = bind(&self.listen, Limits::default())?;
         let settings = Settings {
             namespace: self.namespace.clone(),
             lease: self.leader_elect.then(|| self.lease_name.clone()),
@@ -53,7 +53,7 @@ impl Args {
         };
         let operator = Operator::from_environment(settings).await?;
         tracing::info!(
-            address = %listener.local_addr()?,
+            address = %listener.local_address()?,
             namespace = self.namespace.as_deref().unwrap_or("all"),
             "operating"
         );

@@ -1,20 +1,16 @@
-//! Arguments for the storage of `serve`, opening it for `serve` and `gc`, and the expiry of uploads.
+//! Arguments for the storage of `serve`, and opening a folder for `serve` and `gc`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
+use super::exit::UsageError;
 use super::ownership;
-use crate::registry::RegistryOptions;
-use crate::store::{Access, Filesystem, Memory, Store};
+use super::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
+use crate::store::{Access, Filesystem};
 
 /// Default of `--upload-timeout`: a week, as with distribution.
 const DEFAULT_UPLOAD_TIMEOUT_MINUTES: u64 = 7 * 24 * 60;
-
-/// Longest time between two searches for idle upload sessions.
-const UPLOAD_SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
@@ -28,12 +24,12 @@ pub(super) struct StorageArgs {
     memory_limit: u64,
 
     /// Serve the stored content and refuse writes; the folder may be on a read-only file system
-    #[arg(long, requires = "storage")]
-    read_only: bool,
+    #[arg(long)]
+    pub(super) read_only: bool,
 
     /// Refuse to delete tags, manifests and blobs
-    #[arg(long, requires = "storage")]
-    no_delete: bool,
+    #[arg(long)]
+    pub(super) no_delete: bool,
 
     /// End uploads that have received no bytes for this long; the default is a week
     #[arg(long, value_name = "MINUTES", default_value_t = DEFAULT_UPLOAD_TIMEOUT_MINUTES, requires = "storage")]
@@ -62,58 +58,39 @@ impl FromStr for StorageLocation {
 }
 
 impl StorageArgs {
-    /// Ends idle upload sessions of the store for as long as the program runs.
-    pub(super) fn sweep(&self, store: &Store) {
-        if !self.read_only {
-            sweep(store.clone(), Duration::from_mins(self.upload_timeout));
-        }
+    /// Returns true if a flag says where content is kept.
+    pub(super) fn names_a_place(&self) -> bool {
+        self.place.is_some()
     }
 
-    /// Opens the store, if one is configured.
-    pub(super) fn open(&self) -> anyhow::Result<Option<(Store, RegistryOptions)>> {
-        let Some(place) = &self.place else { return Ok(None) };
-        let store = match place {
+    /// Returns the time after which an idle upload ends.
+    pub(super) fn upload_timeout(&self) -> Duration {
+        Duration::from_mins(self.upload_timeout)
+    }
+
+    /// Returns the storage to open, if there is one.
+    pub(super) fn plan(&self) -> Result<Option<StoragePlan>, UsageError> {
+        let Some(place) = &self.place else {
+            let flags = [(self.read_only, "--read-only"), (self.no_delete, "--no-delete")];
+            return match flags.iter().find(|(is_given, _)| *is_given) {
+                None => Ok(None),
+                Some((_, flag)) => {
+                    Err(UsageError(format!("{flag} needs --storage DIR or a configuration file")))
+                }
+            };
+        };
+        let place = match place {
             StorageLocation::Memory => {
-                Store::open(Memory::new(self.memory_limit.saturating_mul(1 << 20)), self.allow_sparse)
+                StoragePlace::Memory { bytes: self.memory_limit.saturating_mul(1 << 20) }
             }
-            StorageLocation::Folder(folder) => {
-                let access = if self.read_only { Access::Read } else { Access::Write };
-                let storage = open_folder(folder, access)?;
-                Store::open(storage, self.allow_sparse)
-            }
+            StorageLocation::Folder(folder) => StoragePlace::Folder(folder.clone()),
         };
-        let store = store.context("failed to finish what a crash had cut off")?;
-        let options = RegistryOptions {
-            read_only: self.read_only,
-            delete: !self.no_delete,
-            ..RegistryOptions::default()
-        };
-        tracing::info!(storage = %match place {
-            StorageLocation::Memory => "memory".into(),
-            StorageLocation::Folder(folder) => folder.display().to_string(),
-        }, read_only = self.read_only, "storage opened");
-        Ok(Some((store, options)))
+        let access = if self.read_only { FolderAccess::Read } else { FolderAccess::Write };
+        Ok(Some(StoragePlan { place, access, allows_sparse: self.allow_sparse }))
     }
 }
 
 /// Opens a folder of `serve` or `gc`.
 pub(super) fn open_folder(folder: &Path, access: Access) -> anyhow::Result<Filesystem> {
     Filesystem::open(folder, access).map_err(|error| ownership::advise(folder, access, error.into()))
-}
-
-/// Ends idle upload sessions periodically, until the program ends.
-fn sweep(store: Store, idle: Duration) {
-    tokio::spawn(async move {
-        loop {
-            let store = store.clone();
-            let swept = tokio::task::spawn_blocking(move || store.expire_uploads(idle)).await;
-            match swept {
-                Ok(Ok(0)) => {}
-                Ok(Ok(sessions)) => tracing::info!(sessions, "ended idle upload sessions"),
-                Ok(Err(error)) => tracing::warn!(%error, "failed to look for idle upload sessions"),
-                Err(_) => return,
-            }
-            tokio::time::sleep(UPLOAD_SWEEP_INTERVAL.min(idle)).await;
-        }
-    });
 }

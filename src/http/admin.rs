@@ -1,6 +1,7 @@
 //! Routes of an admin listener: `/healthz`, `/readyz` and `/metrics`.
 
 use axum::Router;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -22,9 +23,15 @@ pub fn router(
             Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         }
     };
-    let metrics = move || async move { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], exposition()) };
+    let metrics = move || async move { metrics_page(exposition()) };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+}
+
+/// Answers with a page of metrics.
+#[must_use]
+pub fn metrics_page(exposition: String) -> Response {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], exposition).into_response()
 }

@@ -4,9 +4,10 @@
 //! connection behind unread bytes would not be noticed, and its place would stay taken until the wait ends.
 //! Bodies of unknown length are not covered.
 
+use std::os::fd::AsFd;
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
-use tokio::net::TcpStream;
 
 /// Socket that can tell whether its client left.
 pub(super) trait DetectDeparture {
@@ -15,7 +16,7 @@ pub(super) trait DetectDeparture {
     fn has_departed(&self, missing: u64) -> bool;
 }
 
-impl DetectDeparture for TcpStream {
+impl<S: AsFd> DetectDeparture for S {
     fn has_departed(&self, missing: u64) -> bool {
         let mut fds = [PollFd::new(self, PollFlags::RDHUP)];
         // With no time to wait, the call only asks for the state.
@@ -34,7 +35,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
 
     use super::*;
 
@@ -72,5 +73,14 @@ mod tests {
         // Unread bytes make the kernel reset the connection.
         drop(client);
         departs(&server, 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_of_a_unix_socket_that_closed_has_departed() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(&[b'x'; 100]).await.unwrap();
+        assert!(!server.has_departed(101), "the client is still there");
+        drop(client);
+        assert!(server.has_departed(101), "part of the request is missing");
     }
 }

@@ -1,18 +1,30 @@
-//! HTTP servers: a listener that bounds its clients, admin routes, metrics, shutdown signals, and logging.
+//! HTTP servers: listeners that bound their clients, admin routes, metrics, shutdown signals, watched files, and
+//! logs.
 //!
 //! [`serve`] puts a service behind a listener, with the deadlines and memory budgets that the open
 //! network asks for. This crate knows nothing of the content. Its callers are the registry and the operator's
 //! admin port.
 
+pub mod access_log;
 pub mod admin;
+pub mod client_address;
+pub mod connections;
 mod departure;
+mod json_line;
+mod listener;
 pub mod memory_budget;
 pub mod metrics;
 pub mod nss;
+mod peer;
+pub mod request_id;
 mod response_state;
 mod server;
 pub mod shutdown;
 mod socket;
+mod stream;
 pub mod telemetry;
+pub mod watch;
 
-pub use server::{Limits, bind, serve};
+pub use listener::{Listener, LocalAddress, SystemdError, UnixSocketError, bind};
+pub use peer::{Peer, WithPeer};
+pub use server::{Limits, serve, serve_each};

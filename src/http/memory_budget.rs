@@ -69,8 +69,16 @@ impl MemoryBudget {
         self.free.add_permits(bytes);
     }
 
-    fn size(&self) -> usize {
+    /// Returns the size of the budget in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.size.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of free bytes.
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        self.free.available_permits()
     }
 
     /// Takes `bytes` from the budget, if they are free.

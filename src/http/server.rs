@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +13,15 @@ use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use super::connections::OpenConnection;
+use super::listener::Listener;
+use super::peer::Peer;
 use super::response_state::TrackedService;
 use super::socket::{DeadlineSocket, Deadlines};
+use super::stream::Stream;
 
 /// Bounds on the resources that clients take. The defaults leave time to slow links, and end silent clients.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ pub struct Limits {
     pub write: Duration,
     /// Bytes per second that a client must read on average, once it reads more slowly than the server writes.
     pub write_rate: u64,
-    /// Longest time that a shutdown waits for responses in progress.
+    /// Longest time that a shutdown waits for responses in progress; zero cuts them off at once.
     pub drain: Duration,
 }
 
@@ -54,12 +55,30 @@ impl Default for Limits {
 
 /// Serves `app` until `shutdown` resolves. Then stops accepting, closes idle connections, lets responses in
 /// progress finish for at most [`Limits::drain`], and returns.
-pub async fn serve<S>(listener: TcpListener, app: S, limits: Limits, shutdown: impl Future<Output = ()>)
-where
+pub async fn serve<S>(
+    listener: impl Into<Listener>,
+    app: S,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    if let Err(error) = adopt(&listener, limits) {
+    serve_each(listener, move |_| app.clone(), limits, shutdown).await;
+}
+
+/// Serves as [`serve`] does, each connection by the service that `connect` makes for its peer.
+pub async fn serve_each<S>(
+    listener: impl Into<Listener>,
+    connect: impl Fn(Peer) -> S,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let listener = listener.into();
+    if let Err(error) = listener.adopt(limits) {
         tracing::debug!(%error, "cannot set options of the listening socket");
     }
     let graceful = GracefulShutdown::new();
@@ -73,14 +92,15 @@ where
         tokio::select! {
             () = &mut shutdown => break,
             (accepted, permit) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let connection = graceful.watch(connection(stream, &app, limits));
+                Ok((stream, peer)) => {
+                    let connection = graceful.watch(connection(stream, connect(peer), limits));
+                    let open = OpenConnection::begin();
                     tokio::spawn(async move {
                         // The client caused this error: it left, or exceeded a deadline.
                         if let Err(error) = connection.await {
                             tracing::debug!(%error, "connection ended");
                         }
-                        drop(permit);
+                        drop((permit, open));
                     });
                 }
                 Err(error) => handle_accept_error(&error).await,
@@ -97,59 +117,15 @@ where
 /// this from the budget that all connections share; the others read by small pieces.
 pub(super) const MAX_READ_BUFFER_BYTES: usize = 128 * 1024;
 
-/// TCP keepalive of a silent client: idle time before the first probe, interval, and number of probes.
-const TCP_KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
-
-/// Most bytes of a connection that the kernel holds before they are sent. Without this bound the kernel
-/// copies some 2.5 MB of a response for each client that does not read (`tcp_wmem`): a thousand of them
-/// occupy a core for seconds, and their buffers count in the pod's memory cgroup. Large enough that the kernel
-/// has bytes to send while the server prepares the next ones.
-const MAX_UNSENT_BYTES: u32 = 128 * 1024;
-
-/// Listens on `address` with the options that [`serve`] sets, so that also the first connections have them.
-/// Must be called within a tokio runtime.
-pub fn bind(address: SocketAddr, limits: Limits) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restarted server must not wait for the ends of its former connections.
-    socket.set_reuseaddr(true)?;
-    if let Err(error) = set_socket_options(&SockRef::from(&socket)) {
-        tracing::debug!(%error, "cannot set options of the listening socket");
-    }
-    socket.bind(address)?;
-    socket.listen(u32::try_from(limits.connections).unwrap_or(u32::MAX))
-}
-
-/// Sets the options of a listening socket that was made elsewhere. The backlog becomes as long as the number
-/// of connections, because a client repeats a dropped attempt only after a second.
-fn adopt(listener: &TcpListener, limits: Limits) -> io::Result<()> {
-    let socket = SockRef::from(listener);
-    socket.listen(i32::try_from(limits.connections).unwrap_or(i32::MAX))?;
-    set_socket_options(&socket)
-}
-
-/// Sets options that accepted connections inherit: TCP keepalive, so that the kernel ends connections whose
-/// client vanished without closing them, for example at a power failure, and [`MAX_UNSENT_BYTES`].
-fn set_socket_options(socket: &SockRef<'_>) -> io::Result<()> {
-    let (idle, interval, count) = TCP_KEEPALIVE;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count),
-    )?;
-    socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)
-}
-
 type Connection<S> = hyper::server::conn::http1::Connection<
-    TokioIo<DeadlineSocket<TcpStream>>,
+    TokioIo<DeadlineSocket<Stream>>,
     TowerToHyperService<TrackedService<S>>,
 >;
 
-fn connection<S>(stream: TcpStream, app: &S, limits: Limits) -> Connection<S>
+fn connection<S>(stream: Stream, service: S, limits: Limits) -> Connection<S>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone,
 {
-    // Without this, the last segment of an answer waits for the client's delayed acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
     let deadlines = Deadlines {
         head: limits.head,
         idle: limits.idle,
@@ -157,7 +133,7 @@ where
         min_write_bytes: min_write_bytes(limits),
     };
     let socket = DeadlineSocket::new(stream, deadlines);
-    let service = TowerToHyperService::new(TrackedService::new(app.clone(), socket.state()));
+    let service = TowerToHyperService::new(TrackedService::new(service, socket.state()));
     // hyper's own head deadline would also cut idle connections short; the socket's deadlines replace it.
     hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)
@@ -192,8 +168,11 @@ mod tests {
     use bytes::Bytes;
     use http_body::{Frame, SizeHint};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
     use super::*;
+    use crate::WithPeer;
+    use crate::listener::{MAX_UNSENT_BYTES, bind};
 
     /// Body of [`BODY_BYTES`] that counts the bytes it gave.
     #[derive(Debug)]
@@ -271,5 +250,59 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), answered).await.expect("the place is free").unwrap();
         assert!(response.ends_with(b"served"), "{}", response.escape_ascii());
         server.abort();
+    }
+
+    async fn ask(client: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) -> String {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        response
+    }
+
+    #[tokio::test]
+    async fn a_handler_is_told_the_peer_over_tcp_and_over_a_unix_socket() {
+        let app = tower::service_fn(|request: Request| async move {
+            let peer = request.extensions().get::<Peer>().map(ToString::to_string);
+            Ok::<_, Infallible>(Response::new(Body::from(peer.unwrap_or_default())))
+        });
+        let connect = move |peer| WithPeer::new(app, peer);
+        let (stop, stopped) = tokio::sync::watch::channel(());
+        let until =
+            |mut stopped: tokio::sync::watch::Receiver<()>| async move { drop(stopped.changed().await) };
+        let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
+        let address = tcp.local_address().unwrap().to_string();
+        let over_tcp = tokio::spawn(serve_each(tcp, connect, Limits::default(), until(stopped.clone())));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let own = client.local_addr().unwrap().to_string();
+        assert!(ask(&mut client).await.ends_with(&own));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.sock");
+        let unix = Listener::unix(&path, Limits::default()).unwrap();
+        assert_eq!(unix.local_address().unwrap().to_string(), format!("unix:{}", path.display()));
+        let over_unix = tokio::spawn(serve_each(unix, connect, Limits::default(), until(stopped)));
+        let response = ask(&mut UnixStream::connect(&path).await.unwrap()).await;
+        assert!(response.ends_with("\r\n\r\nunix"), "{response}");
+        drop(stop);
+        over_tcp.await.unwrap();
+        over_unix.await.unwrap();
+        assert!(!path.exists(), "the socket is removed at shutdown");
+    }
+
+    #[tokio::test]
+    async fn no_time_to_drain_cuts_responses_off_at_once() {
+        let app = tower::service_fn(|_: Request| async move {
+            std::future::pending::<()>().await;
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { drain: Duration::ZERO, ..Limits::default() };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, app, limits, async { drop(stopped.await) }));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        drop(stop);
+        tokio::time::timeout(Duration::from_secs(10), server).await.expect("the server ends").unwrap();
     }
 }

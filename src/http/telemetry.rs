@@ -1,15 +1,27 @@
-//! Logging: lines on standard error, filtered by `RUST_LOG`. The command line starts it once.
+//! Logging: lines on standard error, as text or JSON. The command line starts it once, and configures it again
+//! when it has read a configuration.
+
+mod json;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tracing::field::Field;
-use tracing_subscriber::field::MakeExt as _;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::field::{MakeExt as _, RecordFields};
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::format::{Format, Full, Writer, debug_fn};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
+
+pub use self::settings::{Level, LogFormat, Settings};
 
 /// Log target of kube's client.
 const KUBE: &str = "kube_client";
@@ -17,27 +29,80 @@ const KUBE: &str = "kube_client";
 /// Function that returns the harmless form of untrusted text, on one line.
 pub type Escape = fn(&str) -> String;
 
-/// Starts logging. `escape` makes the values of fields harmless. A malformed `RUST_LOG` is reported and
-/// replaced by `info`, because logs matter most when things go wrong.
+/// Logging of the process, once it has started.
+static LOGGING: OnceLock<Logging> = OnceLock::new();
+
+/// Parts of running logging that can change.
+#[derive(Debug)]
+struct Logging {
+    shape: Shape,
+    filter: reload::Handle<Targets, Registry>,
+    /// `RUST_LOG` has set the filter, and wins over every configured level.
+    is_filter_fixed: bool,
+}
+
+/// Form of the lines, shared with the subscriber.
+type Shape = Arc<RwLock<Settings>>;
+
+/// Starts logging as text, with the level `info`. `escape` makes the values of fields harmless. `RUST_LOG` sets
+/// the filter; a malformed one is reported and ignored, because logs matter most when things go wrong.
 pub fn init(escape: Escape) {
     let requested = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = if requested.is_empty() { None } else { parse(&requested) };
     let is_malformed = filter.is_none() && !requested.is_empty();
-    let filter = silence_kube(filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .with_target(false)
-        // tracing reports such errors on standard error, which has just failed, and by a macro that panics.
-        .log_internal_errors(false)
-        .fmt_fields(fields(escape));
-    tracing_subscriber::registry().with(filter).with(lines).init();
+    let (subscriber, logging) = subscriber(escape, filter, stderr, has_colors(stderr().is_terminal()));
+    subscriber.init();
+    // Logging starts once; a second subscriber would have ended the process above.
+    let _ = LOGGING.set(logging);
     if is_malformed {
         tracing::warn!(
             RUST_LOG = ?requested,
             "malformed log filter, using 'info'; expected a filter such as 'info' or 'warn,quinistry=debug'"
         );
     }
+}
+
+/// Changes level, form and fixed fields of the lines that are logged from now on. The level stays if `RUST_LOG`
+/// has set the filter. Without [`init`] it does nothing.
+pub fn configure(settings: &Settings) {
+    if let Some(logging) = LOGGING.get() {
+        logging.configure(settings);
+    }
+}
+
+/// Makes the subscriber, and the control of its parts that can change.
+fn subscriber<W>(
+    escape: Escape,
+    filter: Option<Targets>,
+    writer: W,
+    has_colors: bool,
+) -> (impl Subscriber + Send + Sync, Logging)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let is_filter_fixed = filter.is_some();
+    let filter = filter.map_or_else(|| of_level(Level::default()), silence_kube);
+    let (filter, handle) = reload::Layer::new(filter);
+    let shape = Shape::default();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(has_colors)
+        // tracing reports such errors on standard error, which has just failed, and by a macro that panics.
+        .log_internal_errors(false)
+        .fmt_fields(TextFields { fields: fields(escape), shape: shape.clone(), escape })
+        .event_format(Lines { text: Format::default().with_target(false), shape: shape.clone() });
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    (subscriber, Logging { shape, filter: handle, is_filter_fixed })
+}
+
+/// Returns true if colors are wanted: `NO_COLOR` (<https://no-color.org>) and `TERM=dumb` switch them off.
+fn has_colors(is_terminal: bool) -> bool {
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    is_terminal && !is_unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn of_level(level: Level) -> Targets {
+    silence_kube(Targets::new().with_default(level.filter()))
 }
 
 /// Silences kube's client, unless the filter names it. kube logs each failure before the caller can explain
@@ -52,13 +117,20 @@ fn silence_kube(filter: Targets) -> Targets {
 fn fields(escape: Escape) -> impl for<'w> FormatFields<'w> + Clone + 'static {
     let write = move |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
         let value = escape(&format!("{value:?}"));
-        match (field.name(), writer.has_ansi_escapes()) {
-            ("message", _) => write!(writer, "{value}"),
-            (name, true) => write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}"),
-            (name, false) => write!(writer, "{name}={value}"),
+        match field.name() {
+            "message" => write!(writer, "{value}"),
+            name => write_field(writer, name, &value),
         }
     };
     debug_fn(write).delimited(" ")
+}
+
+fn write_field(writer: &mut Writer<'_>, name: &str, value: &str) -> fmt::Result {
+    if writer.has_ansi_escapes() {
+        write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}")
+    } else {
+        write!(writer, "{name}={value}")
+    }
 }
 
 /// Parses levels and `target=level` pairs, joined by commas. Stricter than [`Targets`], which takes a
@@ -69,75 +141,68 @@ fn parse(text: &str) -> Option<Targets> {
     text.split(',').all(is_directive).then(|| text.parse().ok()).flatten()
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
+// === impl Logging ===
 
-    use super::*;
-
-    /// Buffer of logged lines.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+impl Logging {
+    fn configure(&self, settings: &Settings) {
+        *self.shape.write().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+        if !self.is_filter_fixed {
+            // Fails only once the subscriber is gone, and then nothing is logged.
+            let _ = self.filter.reload(of_level(settings.level));
         }
     }
+}
 
-    #[test]
-    fn a_log_entry_is_one_line_without_terminal_escapes() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .without_time()
-            .with_target(false)
-            .fmt_fields(fields(quinistry_oci::escape::line));
-        let text = "a\u{1b}[2Jb\nWARN forged\u{202e}\u{9b}";
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::warn!(user = %text, agent = ?text, count = 3, "said {text}");
-        });
-        let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        let safe = r"a\u{1b}[2Jb\nWARN forged\u{202e}\u{9b}";
-        assert_eq!(log, format!(" WARN said {safe} user={safe} agent=\"{safe}\" count=3\n"));
+/// Fields of an event as text, followed by the fixed fields.
+#[derive(Debug)]
+struct TextFields<F> {
+    fields: F,
+    shape: Shape,
+    escape: Escape,
+}
+
+impl<'w, F> FormatFields<'w> for TextFields<F>
+where
+    F: for<'a> FormatFields<'a>,
+{
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        self.fields.format_fields(writer.by_ref(), fields)?;
+        let settings = self.shape.read().unwrap_or_else(PoisonError::into_inner);
+        for (name, value) in &settings.fields {
+            writer.write_char(' ')?;
+            write_field(&mut writer, &(self.escape)(name), &(self.escape)(value))?;
+        }
+        Ok(())
     }
+}
 
-    #[test]
-    fn kubes_client_is_silent_unless_the_filter_names_it() {
-        use tracing::Level;
+/// Events as lines of the configured form.
+#[derive(Debug)]
+struct Lines {
+    text: Format<Full>,
+    shape: Shape,
+}
 
-        for level in ["info", "debug", "quinistry=debug,info"] {
-            let filter = silence_kube(parse(level).unwrap());
-            assert!(!filter.would_enable("kube_client::client", &Level::ERROR), "{level}");
-            assert!(filter.would_enable("quinistry_kube::operator", &Level::WARN), "{level}");
-        }
-        let filter = silence_kube(parse("info,kube_client=warn").unwrap());
-        assert!(filter.would_enable("kube_client::client", &Level::WARN));
-    }
-
-    #[test]
-    fn the_programs_name_selects_all_of_its_crates() {
-        let filter = parse("warn,quinistry=debug").unwrap();
-        for target in ["quinistry::cli", "quinistry_registry", "quinistry_kube::operator"] {
-            assert!(filter.would_enable(target, &tracing::Level::DEBUG), "{target}");
-        }
-        assert!(!filter.would_enable("hyper", &tracing::Level::DEBUG));
-    }
-
-    #[test]
-    fn a_misspelt_level_is_malformed() {
-        for text in ["info", "warn,quinistry=debug", "quinistry_registry=trace", "off"] {
-            assert!(parse(text).is_some(), "{text}");
-        }
-        for text in ["inof", "info,,", "", ",", "quinistry", "quinistry=loud"] {
-            assert!(parse(text).is_none(), "{text}");
-        }
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let settings = self.shape.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = match settings.format {
+            LogFormat::Text => {
+                drop(settings);
+                return self.text.format_event(context, writer, event);
+            }
+            LogFormat::Json => &json::LOGRUS,
+            LogFormat::Logstash => &json::LOGSTASH,
+        };
+        writer.write_str(&json::line(keys, &settings.fields, event))
     }
 }

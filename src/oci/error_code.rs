@@ -4,10 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A code of the distribution-spec, section Error Codes. No others are ever sent.
+/// A code of the distribution-spec, section Error Codes, or [`Unavailable`](Self::Unavailable) of distribution. No
+/// others are ever sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs, reason = "the specification's own names")]
+#[allow(missing_docs, reason = "the names tell the codes")]
 pub enum ErrorCode {
     BlobUnknown,
     BlobUploadInvalid,
@@ -24,6 +25,7 @@ pub enum ErrorCode {
     Unsupported,
     #[serde(rename = "TOOMANYREQUESTS")]
     TooManyRequests,
+    Unavailable,
 }
 
 /// `{"errors":[…]}`.

@@ -30,6 +30,9 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     /// The length of the content in bytes.
     pub size: u64,
+    /// Other places of the content; registries take them for layers only.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
 }
 
 impl Descriptor {
@@ -43,6 +46,7 @@ impl Descriptor {
             media_type: media_type.into(),
             platform: None,
             size: bytes.len() as u64,
+            urls: Vec::new(),
         }
     }
 }

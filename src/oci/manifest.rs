@@ -279,6 +279,7 @@ impl Manifest {
             media_type: self.media_type.into(),
             platform: None,
             size,
+            urls: Vec::new(),
         }
     }
 }

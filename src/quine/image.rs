@@ -104,6 +104,7 @@ impl Quine {
                 media_type: form.media_type().into(),
                 platform: None,
                 size: layer.content.len(),
+                urls: Vec::new(),
             },
             content: layer.content,
         };

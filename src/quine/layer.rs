@@ -49,7 +49,7 @@ pub(super) struct Layer {
     pub(super) diff_id: Digest,
 }
 
-/// User that the image runs as and that owns `/data`: an unused number by the custom of distroless images.
+/// User that the image runs as and that owns the folders for content: an unused number by the custom of distroless images.
 pub(super) const UID: u64 = 65532;
 
 const PASSWD: &[u8] = b"root:x:0:0:root:/:/sbin/nologin\nquinistry:x:65532:65532:quinistry:/:/sbin/nologin\n";
@@ -84,6 +84,10 @@ fn write_tar(executable: &Content) -> io::Result<Content> {
     let padding = executable.len().next_multiple_of(512) - executable.len();
     let mut behind = tar::Builder::new(vec![0; usize::try_from(padding).expect("less than 512")]);
     append(&mut behind, "tmp/", EntryType::Directory, 0o1777, 0, b"")?;
+    append(&mut behind, "var/", EntryType::Directory, 0o755, 0, b"")?;
+    append(&mut behind, "var/lib/", EntryType::Directory, 0o755, 0, b"")?;
+    // Where distribution's image keeps its content: a new volume here takes its owner from this entry.
+    append(&mut behind, "var/lib/registry/", EntryType::Directory, 0o755, UID, b"")?;
     let tail = behind.into_inner()?;
     Ok([[head.into()].into(), executable.clone(), [tail.into()].into()].into_iter().collect())
 }
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn tar_holds_the_executable_and_the_four_places() {
+    fn tar_holds_the_executable_and_the_places_that_it_needs() {
         let layer = build(&executable(), LayerForm::Tar).unwrap();
         assert_eq!(layer.digest, layer.diff_id);
         let content = layer.content.to_bytes().unwrap();
@@ -159,6 +163,9 @@ mod tests {
             ("etc/passwd", 0o644, 0),
             ("quinistry", 0o755, 0),
             ("tmp/", 0o1777, 0),
+            ("var/", 0o755, 0),
+            ("var/lib/", 0o755, 0),
+            ("var/lib/registry/", 0o755, 65532),
         ];
         assert_eq!(seen, expected.map(|(path, mode, id)| (path.to_owned(), mode, id, id)));
     }

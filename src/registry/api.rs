@@ -12,4 +12,5 @@ mod query;
 pub(crate) mod references;
 mod request_body;
 pub(crate) mod response;
-mod route;
+pub(crate) mod route;
+pub(crate) mod validation;

@@ -8,17 +8,24 @@
 
 mod api;
 mod builtin;
+pub mod config;
+pub mod debug;
+pub mod health;
 mod keyed_queue;
 mod memory_budgets;
+pub mod metrics;
+mod observer;
+mod prefix;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod upload_expiry;
 
 use std::convert::Infallible;
 use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -31,9 +38,18 @@ use tower_service::Service;
 
 use self::api::response::error::Error;
 use self::builtin::Builtin;
+use self::health::Health;
 use self::keyed_queue::KeyedQueue;
+use self::settings::SettingsCell;
 
 pub use quinistry_http::{Limits, serve};
+
+pub use self::observer::Observer;
+pub use self::prefix::{PathPrefix, PathPrefixError};
+pub use self::settings::{
+    ExtraHeaders, ExtraHeadersError, PageLimits, RepositoryClass, RequiredEntries, RequiredPlatform,
+    Settings, UploadExpiry, UrlRules, Validation,
+};
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
 /// hashed.
@@ -51,7 +67,7 @@ const MAX_CONCURRENT_WRITES: usize = 256;
 /// verified before.
 const MAX_CONCURRENT_BLOB_LOOKUPS: usize = 64;
 
-/// Content and permissions of a registry. Clones share them.
+/// Content and settings of a registry. Clones share them.
 #[derive(Clone, Debug)]
 pub struct State(Arc<Inner>);
 
@@ -59,13 +75,14 @@ pub struct State(Arc<Inner>);
 struct Inner {
     builtin: Option<Builtin>,
     stored: Option<LimitedStore>,
+    settings: SettingsCell,
+    prefix: PathPrefix,
 }
 
-/// Store with its permissions, and with bounds on the requests that use it at once.
+/// Store with bounds on the requests that use it at once.
 #[derive(Clone, Debug)]
 struct LimitedStore {
     store: Store,
-    options: RegistryOptions,
     write_permits: Arc<Semaphore>,
     lookup_permits: Arc<Semaphore>,
     /// Queue of requests that take a repository's lock.
@@ -82,55 +99,91 @@ struct LimitedStore {
     list_permits: Arc<Semaphore>,
 }
 
-/// Permissions of the clients of a store, and deadlines of their request bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RegistryOptions {
-    /// True if clients can neither push nor delete.
-    pub read_only: bool,
-    /// True if clients can delete tags, manifests and blobs.
-    pub delete: bool,
-    /// Longest time that a request's body may progress below `body_rate` before it is cut off.
-    pub body: Duration,
-    /// Bytes per second that a client must send on average.
-    pub body_rate: u64,
-}
-
-impl Default for RegistryOptions {
-    fn default() -> Self {
-        Self { read_only: false, delete: true, body: Duration::from_secs(30), body_rate: 1024 }
-    }
-}
-
 impl State {
-    /// Makes a registry that has only the built-in repository, with `quine` in it.
+    /// Makes a registry that has only the built-in repository, with `quine` in it, and the default settings.
     #[must_use]
     pub fn new(quine: &Quine) -> Self {
-        Self(Arc::new(Inner { builtin: Some(Builtin::new(quine)), stored: None }))
+        Self::of(Some(Builtin::new(quine)), Settings::default())
     }
 
     /// Makes a registry that has only the content of `store`.
     #[must_use]
-    pub fn stored(store: Store, options: RegistryOptions) -> Self {
-        Self(Arc::new(Inner { builtin: None, stored: None })).with_store(store, options)
+    pub fn stored(store: Store, settings: Settings) -> Self {
+        Self::of(None, Settings::default()).with_store(store, settings)
     }
 
-    /// Adds the content of `store`, to which clients can push.
+    fn of(builtin: Option<Builtin>, settings: Settings) -> Self {
+        let settings = SettingsCell::new(settings);
+        Self(Arc::new(Inner { builtin, stored: None, settings, prefix: PathPrefix::default() }))
+    }
+
+    /// Adds the content of `store`, to which clients can push if the settings permit it.
     #[must_use]
-    pub fn with_store(self, store: Store, options: RegistryOptions) -> Self {
+    pub fn with_store(self, store: Store, settings: Settings) -> Self {
         quinistry_http::memory_budget::enlarge();
         let mut inner = Arc::unwrap_or_clone(self.0);
-        inner.stored = Some(LimitedStore::new(store, options));
+        inner.stored = Some(LimitedStore::new(store));
+        inner.settings = SettingsCell::new(settings);
         Self(Arc::new(inner))
+    }
+
+    /// Serves all paths below `prefix`, and nothing outside of it. Call before the state is cloned.
+    #[must_use]
+    pub fn with_prefix(self, prefix: PathPrefix) -> Self {
+        Self(Arc::new(Inner { prefix, ..Arc::unwrap_or_clone(self.0) }))
+    }
+
+    /// Replaces the settings while the registry runs, for this state and its clones. Requests that began before
+    /// end with the former settings.
+    ///
+    /// ```
+    /// use quinistry_registry::{Settings, State};
+    /// use quinistry_store::{Memory, Store};
+    ///
+    /// let store = Store::open(Memory::new(1 << 30), false)?;
+    /// let state = State::stored(store, Settings::default());
+    /// let registry = quinistry_registry::router(state.clone());
+    /// // A backup begins, during which clients can only read.
+    /// state.replace_settings(Settings { read_only: true, ..Settings::default() });
+    /// # Ok::<(), quinistry_store::StoreError>(())
+    /// ```
+    pub fn replace_settings(&self, settings: Settings) {
+        self.0.settings.replace(settings);
+    }
+
+    /// Returns the health checks that gate the requests, if there are any.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        self.0.settings.current().observer.as_ref().and_then(|observer| observer.health.clone())
+    }
+
+    /// Has `observer` measure, log and gate the requests.
+    #[must_use]
+    pub fn with_observer(self, observer: Observer) -> Self {
+        let settings = Settings::clone(&self.0.settings.current());
+        self.replace_settings(Settings { observer: Some(Arc::new(observer)), ..settings });
+        self
+    }
+
+    /// Returns a task that ends idle upload sessions as [`Settings::upload_expiry`] says, for as long as the
+    /// registry runs. Spawn it beside [`serve`]; without it, sessions end only by their clients.
+    pub fn expire_uploads(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(store) = stored {
+                upload_expiry::run(store, settings).await;
+            }
+        }
     }
 }
 
 impl LimitedStore {
-    fn new(store: Store, options: RegistryOptions) -> Self {
+    fn new(store: Store) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             store,
-            options,
             write_permits: semaphore(MAX_CONCURRENT_WRITES),
             lookup_permits: semaphore(MAX_CONCURRENT_BLOB_LOOKUPS),
             repository_queue: KeyedQueue::default(),
@@ -211,7 +264,7 @@ async fn join<T>(task: tokio::task::JoinHandle<T>) -> T {
 ///
 /// use axum::Router;
 /// use axum::routing::get;
-/// use quinistry_registry::{RegistryOptions, State, router};
+/// use quinistry_registry::{Settings, State, router};
 /// use quinistry_store::{Access, Filesystem, Store};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -219,7 +272,7 @@ async fn join<T>(task: tokio::task::JoinHandle<T>) -> T {
 /// # let folder = folder.path();
 /// let storage = Filesystem::open(folder, Access::Write)?;
 /// let store = Store::open(storage, false)?;
-/// let registry = router(State::stored(store, RegistryOptions::default()));
+/// let registry = router(State::stored(store, Settings::default()));
 ///
 /// // Everything under /v2 is the registry's.
 /// let app: Router = Router::new().route("/healthz", get(|| async { "ok" })).fallback_service(registry);

@@ -17,7 +17,7 @@ use quinistry_store::{
 };
 use tower_service::Service as _;
 
-use crate::{RegistryOptions, State, router};
+use crate::{Settings, State, router};
 
 /// Storage that opens content as if each read of it were a request to another machine.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ async fn only_the_needed_bytes_of_remote_content_are_read() {
         scope.spawn(push).join().unwrap()
     });
     reads.take();
-    let mut registry = router(State::stored(store, RegistryOptions::default()));
+    let mut registry = router(State::stored(store, Settings::default()));
     let mut ask = async |method: Method, range: Option<&str>| {
         let mut request = Request::builder().method(method).uri(format!("/v2/a/b/blobs/{digest}"));
         if let Some(range) = range {

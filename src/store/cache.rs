@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use quinistry_oci::RepositoryName;
 
+use super::statistics::CacheUses;
+
 /// Lifetime of an entry, and so the delay until another program's change is seen.
 const TTL: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,7 @@ struct Inner<K, V> {
     changes: u64,
     /// Time at which expired entries were last removed.
     cleaned_at: Instant,
+    uses: CacheUses,
 }
 
 #[derive(Debug)]
@@ -50,13 +53,26 @@ pub(super) struct ReadStart {
 impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
     /// Creates a cache of a total weight, in the unit in which the caller weighs the values.
     pub(super) fn new(capacity: usize) -> Self {
-        let inner = Inner { entries: HashMap::new(), weight: 0, changes: 0, cleaned_at: Instant::now() };
+        let inner = Inner {
+            entries: HashMap::new(),
+            weight: 0,
+            changes: 0,
+            cleaned_at: Instant::now(),
+            uses: CacheUses::default(),
+        };
         Self { inner: Mutex::new(inner), capacity }
     }
 
-    /// Records the start of a read. Call before the storage is read.
+    /// Records the start of a read, which is a miss of the cache. Call before the storage is read.
     pub(super) fn begin(&self) -> ReadStart {
-        ReadStart { changes: self.inner().changes, at: Instant::now() }
+        let mut inner = self.inner();
+        inner.uses.misses += 1;
+        ReadStart { changes: inner.changes, at: Instant::now() }
+    }
+
+    /// Returns the uses of the cache.
+    pub(super) fn uses(&self) -> CacheUses {
+        self.inner().uses
     }
 
     /// Caches the result of a read with its weight, unless a repository was changed since the read began: the
@@ -83,9 +99,11 @@ impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
 
     /// Returns the cached value, unless it has expired or the repository has changed since.
     pub(super) fn get(&self, name: &RepositoryName, key: &K) -> Option<V> {
-        let inner = self.inner();
+        let mut inner = self.inner();
         let entry = inner.entries.get(name)?.get(key)?;
-        (entry.read_at.elapsed() < TTL).then(|| entry.value.clone())
+        let value = (entry.read_at.elapsed() < TTL).then(|| entry.value.clone())?;
+        inner.uses.hits += 1;
+        Some(value)
     }
 
     /// Removes expired entries.
@@ -170,6 +188,7 @@ mod tests {
         cache.invalidate_during(&name("a"), || assert_eq!(cache.get(&name("a"), &"latest"), None));
         assert_eq!(cache.get(&name("a"), &"latest"), None);
         assert_eq!(cache.get(&name("b"), &"latest"), Some(1));
+        assert_eq!(cache.uses(), CacheUses { hits: 1, misses: 2 });
     }
 
     #[test]

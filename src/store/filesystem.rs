@@ -18,7 +18,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Instant;
 
 use rustix::fs::OFlags;
 
@@ -27,6 +28,7 @@ use self::objects::meta;
 use self::root::RootFolder;
 use super::failpoint::pass;
 use super::layout::{self, Key};
+use super::observed::StorageObserver;
 use super::storage::StorageError;
 
 /// Storage under a folder. Clones share it.
@@ -45,6 +47,8 @@ struct Inner {
     replacing: RwLock<()>,
     /// Lock on the folder, held while the storage lives; `None` for a reader.
     lock: Option<File>,
+    /// Receiver of the durations of flushes.
+    observer: OnceLock<Arc<dyn StorageObserver>>,
 }
 
 /// Mode in which a folder is opened.
@@ -107,8 +111,15 @@ impl Filesystem {
             scratch_count: AtomicU64::new(0),
             replacing: RwLock::default(),
             lock,
+            observer: OnceLock::new(),
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Reports the duration of each flush to `observer`, for the life of the storage; its calls are measured by
+    /// [`ObservedStorage`](crate::ObservedStorage). A second observer is ignored.
+    pub fn observe_flushes(&self, observer: Arc<dyn StorageObserver>) {
+        let _ = self.0.observer.set(observer);
     }
 
     /// Takes the lock, and removes the scratch files of a process that was killed.
@@ -175,13 +186,22 @@ impl Inner {
     }
 
     fn sync_file(&self, file: &File, path: &Path) -> Result<(), StorageError> {
-        let synced = pass("file.sync").and_then(|()| file.sync_data());
+        let synced = self.observe(|| pass("file.sync").and_then(|()| file.sync_data()));
         self.flush_result(synced.map_err(SyncError::Unflushed), path)
     }
 
     fn sync_folder(&self, path: &Path) -> Result<(), StorageError> {
-        let synced = pass("folder.sync").map_err(SyncError::Unflushed).and_then(|()| folders::sync(path));
-        self.flush_result(synced, path)
+        let sync = || pass("folder.sync").map_err(SyncError::Unflushed).and_then(|()| folders::sync(path));
+        self.flush_result(self.observe(sync), path)
+    }
+
+    /// Flushes, and reports the duration.
+    fn observe<T>(&self, flush: impl FnOnce() -> T) -> T {
+        let Some(observer) = self.observer.get() else { return flush() };
+        let begun = Instant::now();
+        let flushed = flush();
+        observer.flushed(begun.elapsed());
+        flushed
     }
 }
 

@@ -22,7 +22,9 @@ mod listings;
 mod locks;
 mod manifests;
 mod memory;
+mod observed;
 mod referrers;
+mod statistics;
 mod storage;
 mod uploads;
 mod verified;
@@ -56,12 +58,14 @@ pub use layout::Key;
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
+pub use observed::{ObservedStorage, StorageAction, StorageObserver};
 pub use referrers::Referrers;
+pub use statistics::{CacheUses, Statistics};
 pub use storage::{
-    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
+    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Space,
     Storage, StorageError, Upload, UploadStart, Uploads,
 };
-pub use uploads::{Claimed, Receiver, Session, UploadId};
+pub use uploads::{Claimed, IdleUpload, Receiver, Session, UploadId};
 
 /// Greatest number of open upload sessions: each holds a buffer or a file.
 pub const MAX_SESSIONS: usize = 10_000;

@@ -10,7 +10,7 @@ use quinistry_oci::{Algorithm, Content, Digest};
 
 use super::layout::Key;
 use super::storage::{
-    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
+    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Space,
     Storage, StorageError, Upload, UploadStart, Uploads,
 };
 
@@ -125,6 +125,12 @@ fn folder(key: &Key) -> String {
 }
 
 impl Storage for Memory {
+    fn space(&self) -> Result<Space, StorageError> {
+        let inner = self.inner();
+        let free = inner.capacity_bytes.saturating_sub(inner.used_bytes);
+        Ok(Space { used_bytes: Some(inner.used_bytes), free_bytes: Some(free) })
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities { is_persistent: false, clears_at_once: true, has_listing_versions: false }
     }

@@ -165,6 +165,16 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Returns an error if the backend cannot be used, or refuses writes after a failed flush.
+    fn check(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Returns the room in the backend, as far as it is known at no great cost.
+    fn space(&self) -> Result<Space, StorageError> {
+        Ok(Space::default())
+    }
+
     /// Returns the way in which the backend receives uploads.
     fn uploads(&self) -> &dyn Uploads;
 }
@@ -203,6 +213,15 @@ pub struct ScanPage {
     pub entries: Vec<(Key, Meta)>,
     /// Key after which the next page begins; `None` after the last page.
     pub next: Option<Key>,
+}
+
+/// Room in a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes of the stored content, and of uploads.
+    pub used_bytes: Option<u64>,
+    /// Bytes that can still be written.
+    pub free_bytes: Option<u64>,
 }
 
 /// Version of a list of names.

@@ -32,7 +32,7 @@ fn open_again(store: Store, folder: &Path) -> Store {
     open(folder)
 }
 
-fn name(text: &str) -> RepositoryName {
+pub(super) fn name(text: &str) -> RepositoryName {
     text.parse().unwrap()
 }
 
@@ -40,7 +40,7 @@ fn tags(names: &[&str]) -> Vec<Tag> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn push_blob(store: &Store, repository: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
+pub(super) fn push_blob(store: &Store, repository: &str, bytes: &[u8]) -> Result<Digest, StoreError> {
     let digest = Digest::sha256(bytes);
     let mut receiver = store.receive(&digest, None)?;
     receiver.append(bytes)?;

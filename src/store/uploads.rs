@@ -20,6 +20,7 @@ use super::layout::blob;
 use super::storage::UploadStart;
 use super::{Store, StoreError};
 
+pub use self::expiry::IdleUpload;
 pub use self::id::UploadId;
 pub(super) use self::session::Sessions;
 pub use self::session::{Claimed, Receiver, Session};

@@ -9,7 +9,7 @@ use crate::machine::Machine;
 use crate::program::{QUINISTRY, built, lacks, own_digest};
 
 /// One version of containerd, by its programs.
-struct Version {
+pub(crate) struct Version {
     daemon: &'static str,
     ctr: &'static str,
     /// The folder of the shim, where it is not in the usual place.
@@ -32,7 +32,7 @@ fn debian() -> Version {
     Version { daemon: "/usr/bin/containerd", ctr: "/usr/bin/ctr", shim: None, config: CONFIG_2, ways: &[] }
 }
 
-fn newest() -> Version {
+pub(crate) fn newest() -> Version {
     Version {
         daemon: built("containerd", "2.4.2"),
         ctr: built("ctr", "2.4.2"),
@@ -47,13 +47,13 @@ fn newest() -> Version {
 }
 
 impl Version {
-    fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         let shim = self.shim.unwrap_or("containerd-shim-runc-v2");
         lacks(&[self.daemon, self.ctr, shim, "runc"])
     }
 
     /// Starts the daemon, and gives what to call it by.
-    fn start<'a>(&self, machine: &'a mut Machine) -> Client<'a> {
+    pub(crate) fn start<'a>(&self, machine: &'a mut Machine) -> Client<'a> {
         let config = format!(
             "{}root = {:?}\nstate = {:?}\n[grpc]\naddress = {:?}\n",
             self.config,
@@ -80,7 +80,7 @@ impl Version {
     }
 }
 
-struct Client<'a> {
+pub(crate) struct Client<'a> {
     ctr: &'static str,
     socket: String,
     machine: &'a Machine,
@@ -91,16 +91,16 @@ impl Client<'_> {
         [&["--address", &self.socket, "--namespace", "k8s.io"], arguments].concat()
     }
 
-    fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         self.machine.run(self.ctr, &self.arguments(arguments))
     }
 
-    fn pull(&self, flags: &[&str], image: &str) {
+    pub(crate) fn pull(&self, flags: &[&str], image: &str) {
         self.run(&[&["images", "pull"], flags, &[image]].concat());
     }
 
     /// The digest of what a name means, which for a pulled image is the manifest's.
-    fn target(&self, image: &str) -> String {
+    pub(crate) fn target(&self, image: &str) -> String {
         let list = self.run(&["images", "list", &format!("name=={image}")]);
         let line =
             list.lines().find(|line| line.starts_with(&format!("{image} "))).expect("the image is listed");

@@ -27,13 +27,16 @@ fn without_sizes(listing: &str) -> Vec<String> {
     listing.lines().map(words).map(line).collect()
 }
 
-const CONTENTS: [&str; 6] = [
+const CONTENTS: [&str; 9] = [
     "drwxr-xr-x 65532/65532 1970-01-01 00:00 data/",
     "drwxr-xr-x 0/0 1970-01-01 00:00 etc/",
     "-rw-r--r-- 0/0 1970-01-01 00:00 etc/group",
     "-rw-r--r-- 0/0 1970-01-01 00:00 etc/passwd",
     "-rwxr-xr-x 0/0 1970-01-01 00:00 quinistry",
     "drwxrwxrwt 0/0 1970-01-01 00:00 tmp/",
+    "drwxr-xr-x 0/0 1970-01-01 00:00 var/",
+    "drwxr-xr-x 0/0 1970-01-01 00:00 var/lib/",
+    "drwxr-xr-x 65532/65532 1970-01-01 00:00 var/lib/registry/",
 ];
 
 #[test]

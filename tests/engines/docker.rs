@@ -10,7 +10,7 @@ const DOCKER: &str = "/usr/bin/docker";
 const DOCKERD: &str = "/usr/sbin/dockerd";
 
 /// Starts the engine, unless something for it is missing.
-fn engine() -> Option<Machine> {
+pub(crate) fn engine() -> Option<Machine> {
     if lacks(&[DOCKERD, DOCKER, "containerd", "runc", "iptables"]) {
         return None;
     }
@@ -40,12 +40,12 @@ fn docker_command(machine: &Machine) -> Command {
     command
 }
 
-fn docker(machine: &Machine, arguments: &[&str]) -> String {
+pub(crate) fn docker(machine: &Machine, arguments: &[&str]) -> String {
     machine.run(DOCKER, &[&["--host", &host(machine)], arguments].concat())
 }
 
 /// The digests under which the engine knows an image's repository.
-fn repository_digests(machine: &Machine, image: &str) -> Vec<String> {
+pub(crate) fn repository_digests(machine: &Machine, image: &str) -> Vec<String> {
     let digests = docker(machine, &["inspect", "--format", "{{json .RepoDigests}}", image]);
     serde_json::from_str(&digests).unwrap()
 }

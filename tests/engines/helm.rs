@@ -3,7 +3,7 @@
 use crate::machine::Machine;
 use crate::program::{built, lacks};
 
-fn helm() -> &'static str {
+pub(crate) fn helm() -> &'static str {
     built("helm", "4.3.1")
 }
 
@@ -14,15 +14,20 @@ fn pushes_and_pulls_our_own_chart() {
     }
     let mut machine = Machine::start();
     machine.registry(8080, &["--storage", &machine.path("storage")]);
+    push_and_pull(&machine, "localhost:8080");
+}
+
+/// Pushes the chart to the registry at `host`, and pulls it.
+pub(crate) fn push_and_pull(machine: &Machine, host: &str) {
     let folder = machine.path("");
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/quinistry");
     machine.run(helm(), &["package", "--destination", &folder, chart]);
     let name = concat!("quinistry-", env!("CARGO_PKG_VERSION"), ".tgz");
     let packed = machine.path(name);
-    machine.run(helm(), &["push", "--plain-http", &packed, "oci://localhost:8080/charts"]);
+    machine.run(helm(), &["push", "--plain-http", &packed, &format!("oci://{host}/charts")]);
     let pulled = machine.path("pulled");
     std::fs::create_dir(&pulled).unwrap();
-    let reference = "oci://localhost:8080/charts/quinistry";
+    let reference = &format!("oci://{host}/charts/quinistry");
     machine.run(
         helm(),
         &[

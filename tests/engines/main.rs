@@ -24,3 +24,4 @@ mod machine;
 mod program;
 mod regctl;
 mod skopeo;
+mod sub_path;

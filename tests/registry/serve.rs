@@ -36,16 +36,15 @@ fn begin_download(server: &Server) -> (Connection, u64) {
 // === Starting ===
 
 #[test]
-fn the_first_line_says_where_and_what() {
+fn the_first_lines_say_where_and_what_and_what_is_next() {
     let server = Server::start();
     assert!(server.peer.0.ip().is_loopback());
     assert_ne!(server.peer.0.port(), 0);
     let answer = server.peer.get("/v2/quinistry/manifests/latest");
     assert_eq!(answer.header("docker-content-digest"), Some(&*server.manifest));
-    let manifest = answer.json();
-    assert_eq!(manifest["config"]["digest"], server.config);
-    assert_eq!(manifest["layers"][0]["digest"], server.layer);
-    assert_eq!(server.log().lines().count(), 1, "{}", server.log());
+    let next = server.log_line("next: ");
+    assert!(next.ends_with(&format!("docker pull {}/quinistry", server.peer.0)), "{next}");
+    assert_eq!(server.log().lines().count(), 2, "{}", server.log());
 }
 
 #[test]

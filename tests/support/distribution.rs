@@ -1,6 +1,7 @@
 //! distribution's registry, in the versions that are installed: another program's opinion.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,6 +49,18 @@ impl Distribution {
     /// Starts a registry of any version, on a folder that outlives it. `None` as above.
     pub fn on(version: Version, root: &Path) -> Option<Self> {
         Self::with(version, tempfile::tempdir().unwrap(), &on_folder(root), FREE_PORT)
+    }
+
+    /// Starts a registry that serves metrics; returns where.
+    pub fn with_metrics(version: Version) -> Option<(Self, SocketAddr)> {
+        // Distribution does not tell which port it has taken for these.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let http = format!(
+            "{FREE_PORT}, debug: {{addr: '{address}', prometheus: {{enabled: true, path: /metrics}}}}"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let storage = format!("filesystem: {{rootdirectory: '{}'}}", folder.path().join("store").display());
+        Some((Self::with(version, folder, &storage, &http)?, address))
     }
 
     /// Runs distribution's collection over a folder that no registry serves.

@@ -23,7 +23,7 @@ pub const SERVE: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
 #[derive(Debug)]
 pub struct Server {
     pub peer: Peer,
-    /// Digest of the manifest, from the line that the program prints at its start; so are the next two.
+    /// Digest of the manifest, from the line that the program prints at its start.
     pub manifest: String,
     pub config: String,
     pub layer: String,
@@ -44,13 +44,10 @@ impl Server {
             let field = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             field.unwrap_or_else(|| panic!("{name} in {line:?}")).to_owned()
         };
-        Self {
-            peer: Peer(field("address").parse().unwrap()),
-            manifest: field("manifest"),
-            config: field("config"),
-            layer: field("layer"),
-            running,
-        }
+        let (peer, manifest) = (Peer(field("address").parse().unwrap()), field("digest"));
+        let parts = peer.get(&format!("/v2/quinistry/manifests/{manifest}")).json();
+        let digest = |part: &serde_json::Value| part["digest"].as_str().expect("a descriptor").to_owned();
+        Self { peer, manifest, config: digest(&parts["config"]), layer: digest(&parts["layers"][0]), running }
     }
 
     pub fn pid(&self) -> Pid {

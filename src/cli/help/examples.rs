@@ -2,8 +2,27 @@
 
 /// Path of each subcommand with its examples.
 pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
-    ("serve", &["quinistry serve", "quinistry serve --listen 127.0.0.1:8080 --storage /srv/registry"]),
+    (
+        "serve",
+        &[
+            "quinistry serve",
+            "quinistry serve --listen localhost:8080 --storage /srv/registry",
+            "quinistry serve /etc/docker/registry/config.yml",
+        ],
+    ),
+    (
+        "config check",
+        &["quinistry config check config.yml", "quinistry config check config.yml --strict -o json"],
+    ),
+    ("config keys", &["quinistry config keys", "quinistry config keys -o json"]),
     ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
+    (
+        "garbage-collect",
+        &[
+            "quinistry garbage-collect /etc/docker/registry/config.yml --dry-run",
+            "quinistry garbage-collect /etc/docker/registry/config.yml --delete-untagged",
+        ],
+    ),
     ("bootstrap", &["quinistry bootstrap", "quinistry bootstrap --generations 5 --base-port 6000 --keep"]),
     ("image digest", &["quinistry image digest", "quinistry image digest --layer gzip"]),
     ("image config", &["quinistry image config", "quinistry image config --bootstrap"]),

@@ -14,6 +14,11 @@ pub trait LabelValue: Copy + Eq + 'static {
 
     /// Returns the value as it is shown: no quotation marks, backslashes or line breaks.
     fn as_str(self) -> &'static str;
+
+    /// Returns the place of the value in [`ALL`](Self::ALL).
+    fn index(self) -> usize {
+        Self::ALL.iter().position(|other| *other == self).expect("ALL has every value")
+    }
 }
 
 /// Counters of one name, one for each value of a label.
@@ -55,8 +60,7 @@ impl<V: LabelValue> CounterFamily<V> {
     /// Returns the counter of a value.
     #[must_use]
     pub fn of(&self, value: V) -> &Counter {
-        let index = V::ALL.iter().position(|other| *other == value);
-        &self.counters[index.expect("ALL has every value")]
+        &self.counters[value.index()]
     }
 
     /// Returns the values with their counts.

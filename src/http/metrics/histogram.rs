@@ -1,32 +1,58 @@
-//! Histograms of durations.
+//! Histograms of durations and of sizes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Distribution of durations, in seconds.
+/// Distribution of durations in seconds, or of sizes in bytes.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
     /// Observations at most as long as each bound and longer than the one before; the last one has no bound.
     buckets: Box<[AtomicU64]>,
-    sum_micros: AtomicU64,
+    /// Sum in microseconds, or in bytes.
+    sum: AtomicU64,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Unit {
+    Seconds,
+    Bytes,
 }
 
 impl Histogram {
-    /// Makes a histogram with these upper bounds of buckets in seconds, in ascending order.
+    /// Makes a histogram of durations with these upper bounds of buckets in seconds, in ascending order.
     #[must_use]
     pub fn new(bounds: &'static [f64]) -> Self {
-        let buckets = (0..=bounds.len()).map(|_| AtomicU64::default()).collect();
-        Self { bounds, buckets, sum_micros: AtomicU64::default() }
+        Self::with_unit(bounds, Unit::Seconds)
     }
 
-    /// Counts one observation.
+    /// Makes a histogram of sizes with these upper bounds of buckets in bytes, in ascending order.
+    #[must_use]
+    pub fn of_bytes(bounds: &'static [f64]) -> Self {
+        Self::with_unit(bounds, Unit::Bytes)
+    }
+
+    fn with_unit(bounds: &'static [f64], unit: Unit) -> Self {
+        let buckets = (0..=bounds.len()).map(|_| AtomicU64::default()).collect();
+        Self { bounds, buckets, sum: AtomicU64::default(), unit }
+    }
+
+    /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
+        self.count_one(duration.as_secs_f64(), u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts one size in bytes.
+    #[expect(clippy::cast_precision_loss, reason = "a bucket's bound needs no more than 53 bits")]
+    pub fn observe_bytes(&self, bytes: u64) {
+        self.count_one(bytes as f64, bytes);
+    }
+
+    fn count_one(&self, value: f64, summand: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+        self.sum.fetch_add(summand, Ordering::Relaxed);
     }
 
     /// Returns the number of observations.
@@ -44,9 +70,14 @@ impl Histogram {
         })
     }
 
-    /// Returns the sum of all observations.
+    /// Returns the sum of all observations, in the unit of the bounds.
     #[must_use]
-    pub fn sum(&self) -> Duration {
-        Duration::from_micros(self.sum_micros.load(Ordering::Relaxed))
+    #[expect(clippy::cast_precision_loss, reason = "the text format has floating-point numbers alone")]
+    pub fn sum(&self) -> f64 {
+        let sum = self.sum.load(Ordering::Relaxed);
+        match self.unit {
+            Unit::Seconds => Duration::from_micros(sum).as_secs_f64(),
+            Unit::Bytes => sum as f64,
+        }
     }
 }

@@ -2,10 +2,22 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::{CounterFamily, Histogram, LabelValue};
+use super::{Counter, CounterFamily, Family, Gauge, Histogram, LabelSet, LabelValue};
 
 /// Media type of the Prometheus text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Metric that is shown as the series of a family.
+pub trait Shown {
+    /// Type of the metric.
+    const TYPE: &'static str;
+
+    /// Returns true if the metric has counted nothing yet.
+    fn is_unused(&self) -> bool;
+
+    /// Writes the samples of the metric.
+    fn write(&self, text: &mut Exposition, name: &str, labels: &[(&str, &str)]);
+}
 
 /// Metrics as Prometheus reads them. Each metric is written once, with all of its series.
 #[derive(Debug, Default)]
@@ -34,16 +46,40 @@ impl Exposition {
 
     /// Writes a histogram of seconds.
     pub fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.describe(name, "histogram", help);
-        let mut count = 0;
-        for (bound, cumulative) in histogram.cumulative() {
-            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
-            self.sample(name, "_bucket", &[("le", &bound)], cumulative);
-            count = cumulative;
+        self.describe(name, Histogram::TYPE, help);
+        histogram.write(self, name, &[]);
+    }
+
+    /// Writes the metrics of a family, told apart by `labels`: those that have counted something, and those
+    /// that `is_expected` to. Where several labels multiply, most combinations never occur.
+    pub fn family<S: LabelSet, M: Shown>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&'static str],
+        family: &Family<S, M>,
+        is_expected: impl Fn(S) -> bool,
+    ) {
+        self.family_with(name, help, &[], labels, family, is_expected);
+    }
+
+    /// Writes the metrics of a family as [`family`](Self::family) does, with labels before its own that all of
+    /// them share.
+    pub fn family_with<S: LabelSet, M: Shown>(
+        &mut self,
+        name: &str,
+        help: &str,
+        shared: &[(&'static str, &'static str)],
+        labels: &[&'static str],
+        family: &Family<S, M>,
+        is_expected: impl Fn(S) -> bool,
+    ) {
+        self.describe(name, M::TYPE, help);
+        for (set, metric) in family.iter().filter(|(set, metric)| !metric.is_unused() || is_expected(*set)) {
+            let own = labels.iter().copied().zip(set.values());
+            let pairs: Vec<(&str, &str)> = shared.iter().copied().chain(own).collect();
+            metric.write(self, name, &pairs);
         }
-        self.sample(name, "_sum", &[], histogram.sum().as_secs_f64());
-        // The count of the last bucket, so that both agree while others count.
-        self.sample(name, "_count", &[], count);
     }
 
     /// Writes a gauge.
@@ -59,7 +95,27 @@ impl Exposition {
         help: &str,
         series: impl IntoIterator<Item = ([(&'a str, &'a str); N], u64)>,
     ) {
-        self.describe(name, "gauge", help);
+        self.series(name, "gauge", help, series);
+    }
+
+    /// Writes the series of a counter: the values of its labels, and its count.
+    pub fn counter_series<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = ([(&'a str, &'a str); N], u64)>,
+    ) {
+        self.series(name, "counter", help, series);
+    }
+
+    fn series<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        series: impl IntoIterator<Item = ([(&'a str, &'a str); N], u64)>,
+    ) {
+        self.describe(name, kind, help);
         for (labels, value) in series {
             self.sample(name, "", &labels, value);
         }
@@ -85,11 +141,57 @@ impl Exposition {
     }
 }
 
+// === impl Shown ===
+
+impl Shown for Counter {
+    const TYPE: &'static str = "counter";
+
+    fn is_unused(&self) -> bool {
+        self.get() == 0
+    }
+
+    fn write(&self, text: &mut Exposition, name: &str, labels: &[(&str, &str)]) {
+        text.sample(name, "", labels, self.get());
+    }
+}
+
+impl Shown for Gauge {
+    const TYPE: &'static str = "gauge";
+
+    fn is_unused(&self) -> bool {
+        self.get() == 0
+    }
+
+    fn write(&self, text: &mut Exposition, name: &str, labels: &[(&str, &str)]) {
+        text.sample(name, "", labels, self.get());
+    }
+}
+
+impl Shown for Histogram {
+    const TYPE: &'static str = "histogram";
+
+    fn is_unused(&self) -> bool {
+        self.count() == 0
+    }
+
+    fn write(&self, text: &mut Exposition, name: &str, labels: &[(&str, &str)]) {
+        let mut count = 0;
+        for (bound, cumulative) in self.cumulative() {
+            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+            let labels: Vec<_> = labels.iter().copied().chain([("le", &*bound)]).collect();
+            text.sample(name, "_bucket", &labels, cumulative);
+            count = cumulative;
+        }
+        text.sample(name, "_sum", labels, self.sum());
+        // The count of the last bucket, so that both agree while others count.
+        text.sample(name, "_count", labels, count);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::Counter;
     use super::*;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,5 +238,34 @@ mod tests {
              # HELP e Things by kind.\n# TYPE e gauge\ne{kind=\"x\",state=\"y\"} 5\n"
         );
         assert_eq!(histogram.count(), 3);
+    }
+
+    #[test]
+    fn families_show_the_combinations_that_count_or_are_expected() {
+        let counters: Family<(Color, Color), Counter> = Family::default();
+        let sizes = Family::new(|| Histogram::of_bytes(&[1024.0]));
+        counters.of((Color::Blue, Color::Red)).increment();
+        sizes.of((Color::Red,)).observe_bytes(1024);
+        sizes.of((Color::Red,)).observe_bytes(5000);
+        let mut text = Exposition::default();
+        let are_red = |(one, other)| one == Color::Red && other == Color::Red;
+        text.family("f_total", "Pairs.", &["one", "other"], &counters, are_red);
+        text.family("g_bytes", "Sizes.", &["color"], &sizes, |_| false);
+        assert_eq!(
+            text.into_text(),
+            "# HELP f_total Pairs.\n# TYPE f_total counter\n\
+             f_total{one=\"red\",other=\"red\"} 0\nf_total{one=\"blue\",other=\"red\"} 1\n\
+             # HELP g_bytes Sizes.\n# TYPE g_bytes histogram\n\
+             g_bytes_bucket{color=\"red\",le=\"1024\"} 1\ng_bytes_bucket{color=\"red\",le=\"+Inf\"} 2\n\
+             g_bytes_sum{color=\"red\"} 6024\ng_bytes_count{color=\"red\"} 2\n"
+        );
+    }
+
+    #[test]
+    fn the_place_of_a_combination_leads_back_to_it() {
+        type Set = (Color, Color, Color);
+        for index in 0..Set::COUNT {
+            assert_eq!(Set::at(index).index(), index);
+        }
     }
 }

@@ -292,6 +292,7 @@ impl Archive<'_> {
             media_type: media_type.unwrap_or(media_type::OCI_LAYER_TAR).into(),
             platform: None,
             size: span.len,
+            urls: Vec::new(),
         };
         known.insert(span, descriptor.clone());
         blobs.insert(descriptor.digest.clone(), span);

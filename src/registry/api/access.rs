@@ -1,13 +1,16 @@
 //! Access: the action that a request asks for, and the decision whether it is permitted. Pure.
 //!
 //! The decision for each endpoint and method is made here; a method that no endpoint of the registry has was
-//! refused before ([`Method::from_http`]). The registry has no users: what its options permit, everybody may
-//! do. A mount also reads the repository that it names, which is not decided here.
+//! refused before ([`Method::from_http`]). The registry has no users: what its settings permit, everybody may
+//! do. A mount also reads the repository that it names, which [`permits_mount`] decides.
+
+use quinistry_oci::RepositoryName;
 
 use super::method::{self, Method};
 use super::response::error::Error;
 use super::route::Route;
-use crate::RegistryOptions;
+use crate::Settings;
+use crate::builtin::Builtin;
 
 /// Action that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,8 @@ pub(crate) enum AccessAction {
 }
 
 impl AccessAction {
-    /// Returns the action of an endpoint's method, if the endpoint has that method.
+    /// Returns the action of an endpoint's method, if the endpoint has that method. The `Allow` header of a
+    /// refusal follows from this table.
     pub(crate) fn of(route: &Route, method: Method) -> Option<Self> {
         Some(match (route, method) {
             (Route::Base, Method::Read) => Self::Ping,
@@ -51,30 +55,38 @@ pub(crate) enum Target<'a> {
     /// Any other, in a registry without storage.
     NoStorage,
     /// Any other, in a registry with storage.
-    Stored(&'a RegistryOptions),
+    Stored(&'a Settings),
 }
 
 /// Fails unless everybody may do what the request asks for.
 pub(crate) fn authorize(route: &Route, method: Method, target: Target<'_>) -> Result<AccessAction, Error> {
     match (AccessAction::of(route, method), target) {
         (_, Target::Builtin) if method != Method::Read => Err(method::BUILTIN_IS_READ_ONLY),
-        (Some(AccessAction::Delete), Target::Stored(options)) if !options.delete => {
-            Err(method::method_not_allowed(route, options))
+        (Some(AccessAction::Delete), Target::Stored(settings)) if !settings.delete => {
+            Err(method::method_not_allowed(route, settings))
         }
         // Where nothing can be written, no upload session exists. Writes are refused before the name of the
         // repository is checked, so only reads come here.
         (Some(AccessAction::Push) | None, Target::Builtin | Target::NoStorage) => Err(Error::UploadUnknown),
-        (Some(AccessAction::Push), Target::Stored(options)) if options.read_only => Err(Error::UploadUnknown),
-        (None, Target::Stored(options)) => Err(method::method_not_allowed(route, options)),
+        (Some(AccessAction::Push), Target::Stored(settings)) if settings.read_only => {
+            Err(Error::UploadUnknown)
+        }
+        (None, Target::Stored(settings)) => Err(method::method_not_allowed(route, settings)),
         (Some(action), _) => Ok(action),
     }
+}
+
+/// Returns true if a mount may read its blob from `source`; without a source, from any repository of the store.
+///
+/// The built-in repository of a registry that has one hides content that was pushed under its name before, from
+/// mounts too.
+pub(crate) fn permits_mount(source: Option<&RepositoryName>, has_builtin: bool) -> bool {
+    !(has_builtin && source.is_some_and(Builtin::is_builtin))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const METHODS: [Method; 5] = [Method::Read, Method::Post, Method::Patch, Method::Put, Method::Delete];
 
     const PATHS: [&str; 8] = [
         "/v2/",
@@ -87,7 +99,7 @@ mod tests {
         "/v2/a/referrers/sha256:0",
     ];
 
-    /// Letters of the actions that are permitted, in the order of [`METHODS`].
+    /// Letters of the actions that are permitted, in the order of [`Method::ALL`].
     fn permitted(path: &str, target: Target<'_>) -> String {
         let route = Route::parse(path).unwrap();
         let letter = |method| match authorize(&route, method, target) {
@@ -99,24 +111,35 @@ mod tests {
             Err(Error::Method { .. }) => '-',
             Err(_) => '?',
         };
-        METHODS.map(letter).iter().collect()
+        Method::ALL.map(letter).iter().collect()
     }
 
     #[test]
     fn each_endpoint_and_method_has_its_action() {
         let table = |target| PATHS.map(|path| permitted(path, target));
-        let all = RegistryOptions::default();
+        let all = Settings::default();
         assert!(all.delete && !all.read_only, "the defaults permit everything");
         let expected = ["i----", "l----", "r----", "r--wd", "r---d", "-w---", "w-www", "r----"];
         assert_eq!(table(Target::Stored(&all)), expected);
         let kept = ["i----", "l----", "r----", "r--w-", "r----", "-w---", "w-www", "r----"];
-        assert_eq!(table(Target::Stored(&RegistryOptions { delete: false, ..all })), kept);
-        let read_only = RegistryOptions { read_only: true, ..all };
+        assert_eq!(table(Target::Stored(&Settings { delete: false, ..all.clone() })), kept);
+        let read_only = Settings { read_only: true, ..all };
         assert_eq!(permitted("/v2/a/blobs/uploads/1", Target::Stored(&read_only)), "?-???");
         let reads = ["i", "l", "r", "r", "r", "?", "?", "r"];
         let of_reads = |target| PATHS.map(|path| permitted(path, target)[..1].to_owned());
         assert_eq!(of_reads(Target::Builtin), reads);
         assert_eq!(of_reads(Target::NoStorage), reads);
         assert!(PATHS.iter().all(|path| permitted(path, Target::Builtin).ends_with("----")));
+    }
+
+    #[test]
+    fn a_mount_reads_any_repository_but_the_built_in_one() {
+        let name = |text: &str| text.parse::<RepositoryName>().unwrap();
+        for has_builtin in [true, false] {
+            assert!(permits_mount(None, has_builtin));
+            assert!(permits_mount(Some(&name("a/b")), has_builtin));
+        }
+        assert!(!permits_mount(Some(&name("quinistry")), true));
+        assert!(permits_mount(Some(&name("quinistry")), false));
     }
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
@@ -17,24 +19,30 @@ use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
 use super::query::Query;
-use super::response::body::json;
+use super::response::body::{self, json};
 use super::response::error::Error;
 use super::route::{Route, RouteError};
 use crate::builtin::Builtin;
-use crate::{LimitedStore, State};
+use crate::observer::Observation;
+use crate::{LimitedStore, Settings, State};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Answers a request, and logs the response.
-pub(crate) async fn dispatch(state: &State, request: Request) -> Response {
+pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
+    let settings = state.0.settings.current();
+    let observation = settings.observer.as_ref().map(|observer| Observation::begin(observer, &mut request));
     let (request, mut body) = request.into_parts();
     let mut response = panic::isolate(async {
-        call_handler(state, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
+        call_handler(state, &settings, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
     })
     .await;
     let headers = response.headers_mut();
-    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    state.0.prefix.prepend_to(headers);
+    settings.headers.add_to(headers);
+    // An administrator's headers replace these two.
+    headers.entry(API_VERSION).or_insert(HeaderValue::from_static("registry/2.0"));
+    headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     // Debug formatting escapes control characters of a hostile path.
     tracing::debug!(
         method = %request.method,
@@ -50,20 +58,39 @@ pub(crate) async fn dispatch(state: &State, request: Request) -> Response {
     if !drain(expects_continue, body).await {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if is_head { without_body(response) } else { response }
+    let response = if is_head { without_body(response) } else { response };
+    match observation {
+        None => response,
+        Some(observation) => observation.follow(response),
+    }
 }
 
-async fn call_handler(state: &State, request: &Parts, body: &mut Body) -> Result<Response, Error> {
+async fn call_handler(
+    state: &State,
+    settings: &Settings,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    if settings.observer.as_ref().is_some_and(|observer| observer.is_unhealthy()) {
+        return Err(Error::Unhealthy);
+    }
     // hyper reads no body if the head announces none.
     if !body.is_end_stream() {
         check_framing(request)?;
     }
-    let route = Route::parse(request.uri.path());
+    let path = request.uri.path();
+    if settings.answers_root && path == "/" {
+        return Ok(root());
+    }
+    let route = match state.0.prefix.strip(path) {
+        Some(path) => Route::parse(path),
+        None => Err(RouteError::Unknown),
+    };
     if let Err(RouteError::Unknown) = route {
         return Err(RouteError::Unknown.into());
     }
     let stored = state.0.stored.as_ref();
-    let method = Method::from_http(&request.method, stored.map(|stored| &stored.options))?;
+    let method = Method::from_http(&request.method, stored.map(|_| settings))?;
     let route = route?;
     let builtin = state.0.builtin.as_ref();
     // The built-in repository hides content that was pushed under its name before.
@@ -71,31 +98,43 @@ async fn call_handler(state: &State, request: &Parts, body: &mut Body) -> Result
     let target = match (of_builtin, stored) {
         (Some(_), _) => Target::Builtin,
         (None, None) => Target::NoStorage,
-        (None, Some(stored)) => Target::Stored(&stored.options),
+        (None, Some(_)) => Target::Stored(settings),
     };
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {
-        return handle_builtin(builtin, route, request).await;
+        return handle_builtin(builtin, settings, route, request).await;
     }
     match stored {
         // On the heap, so that the memory of these handlers (7 KiB) is taken only for requests that need
         // them, and is free while the rest of a refused body is drained.
         Some(stored) => {
-            Box::pin(handle_stored(stored, builtin.is_some(), route, method, request, body)).await
+            Box::pin(handle_stored(stored, settings, builtin.is_some(), route, method, request, body)).await
         }
-        None => handle_without_storage(builtin.is_some(), route, request).await,
+        None => handle_without_storage(settings, builtin.is_some(), route, request).await,
     }
 }
 
 /// Answers a request to a registry without storage, but for its built-in repository.
-async fn handle_without_storage(has_builtin: bool, route: Route, request: &Parts) -> Result<Response, Error> {
+async fn handle_without_storage(
+    settings: &Settings,
+    has_builtin: bool,
+    route: Route,
+    request: &Parts,
+) -> Result<Response, Error> {
     let query = Query::from_uri(&request.uri);
     match route {
         Route::Base => Ok(base()),
-        Route::Catalog => listing::catalog(None, has_builtin, query).await,
+        Route::Catalog => listing::catalog(None, has_builtin, query, settings.pages).await,
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
         _ => Err(Error::NameUnknown),
     }
+}
+
+/// Returns the answer to `GET /`, which distribution gives to load balancers.
+fn root() -> Response {
+    let mut response = body::empty(StatusCode::OK);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
 }
 
 /// Returns the answer that says that this is a registry (end-1).
@@ -106,6 +145,7 @@ fn base() -> Response {
 /// Answers a request to a registry with storage.
 async fn handle_stored(
     stored: &LimitedStore,
+    settings: &Settings,
     has_builtin: bool,
     route: Route,
     method: Method,
@@ -115,28 +155,36 @@ async fn handle_stored(
     let query = Query::from_uri(&request.uri);
     match (route, method) {
         (Route::Base, Method::Read) => Ok(base()),
-        (Route::Catalog, Method::Read) => listing::catalog(Some(stored), has_builtin, query).await,
+        (Route::Catalog, Method::Read) => {
+            listing::catalog(Some(stored), has_builtin, query, settings.pages).await
+        }
         (Route::Referrers { name, digest }, Method::Read) => {
             referrers::list(Some(stored), name, &digest, query).await
         }
-        (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query).await,
+        (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query, settings.pages).await,
         (Route::Manifest { name, reference }, Method::Read) => {
             manifests::get(stored, name, &reference, request).await
         }
         (Route::Manifest { name, reference }, Method::Put) => {
-            manifests::put(stored, name, &reference, request, body).await
+            manifests::put(stored, settings, name, &reference, request, body).await
         }
         (Route::Manifest { name, reference }, Method::Delete) => {
             manifests::delete(stored, name, &reference).await
         }
         (Route::Blob { name, digest }, Method::Read) => blobs::get(stored, name, &digest, request).await,
         (Route::Blob { name, digest }, Method::Delete) => blobs::delete(stored, name, &digest).await,
-        (Route::Uploads { name }, Method::Post) => uploads::post(stored, name, request, body).await,
+        (Route::Uploads { name }, Method::Post) => {
+            uploads::post(stored, settings, has_builtin, name, request, body).await
+        }
         (Route::Upload { name, id }, Method::Read) => uploads::get(stored, name, &id).await,
-        (Route::Upload { name, id }, Method::Patch) => uploads::patch(stored, name, &id, request, body).await,
-        (Route::Upload { name, id }, Method::Put) => uploads::put(stored, name, &id, request, body).await,
+        (Route::Upload { name, id }, Method::Patch) => {
+            uploads::patch(stored, settings, name, &id, request, body).await
+        }
+        (Route::Upload { name, id }, Method::Put) => {
+            uploads::put(stored, settings, name, &id, request, body).await
+        }
         (Route::Upload { name, id }, Method::Delete) => uploads::delete(stored, name, &id).await,
-        (route, _) => Err(method::method_not_allowed(&route, &stored.options)),
+        (route, _) => Err(method::method_not_allowed(&route, settings)),
     }
 }
 
@@ -152,10 +200,15 @@ fn check_framing(request: &Parts) -> Result<(), Error> {
 }
 
 /// Answers a read of the built-in repository.
-async fn handle_builtin(builtin: &Builtin, route: Route, request: &Parts) -> Result<Response, Error> {
+async fn handle_builtin(
+    builtin: &Builtin,
+    settings: &Settings,
+    route: Route,
+    request: &Parts,
+) -> Result<Response, Error> {
     let query = Query::from_uri(&request.uri);
     match route {
-        Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query).await,
+        Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query, settings.pages).await,
         Route::Manifest { reference, .. } => builtin.manifest(&reference)?.respond(request),
         Route::Blob { digest, .. } => builtin.blob(&digest)?.respond(request),
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
@@ -206,12 +259,11 @@ mod tests {
     use quinistry_store::{Memory, Store};
 
     use super::*;
-    use crate::RegistryOptions;
 
     #[tokio::test]
     async fn get_and_head_have_the_same_headers_without_a_server_around() {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
-        let state = State::stored(store, RegistryOptions::default());
+        let state = State::stored(store, Settings::default());
         for path in ["/v2/", "/v2/_catalog", "/v2/a/tags/list", "/elsewhere"] {
             let ask = |method: Method| {
                 let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();

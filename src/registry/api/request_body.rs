@@ -11,7 +11,7 @@ use quinistry_http::memory_budget::{MemoryBudget, Permit};
 use tokio::time::{Instant, timeout_at};
 
 use super::response::error::Error;
-use crate::RegistryOptions;
+use crate::Settings;
 use crate::memory_budgets::UPLOAD_BATCHES;
 
 /// Bytes that are gathered before they are written: a write for each packet would cost more than the packet.
@@ -69,13 +69,14 @@ pub(crate) struct Batch {
 }
 
 impl<'a> RequestBody<'a> {
-    pub(crate) fn new(body: &'a mut Body, options: &RegistryOptions) -> Self {
-        let min_window_bytes = u128::from(options.body_rate).saturating_mul(options.body.as_millis()) / 1000;
+    pub(crate) fn new(body: &'a mut Body, settings: &Settings) -> Self {
+        let min_window_bytes =
+            u128::from(settings.body_rate).saturating_mul(settings.body.as_millis()) / 1000;
         Self {
             body,
-            window: options.body,
+            window: settings.body,
             min_window_bytes: u64::try_from(min_window_bytes).unwrap_or(u64::MAX).max(1),
-            window_end: Instant::now() + options.body,
+            window_end: Instant::now() + settings.body,
             window_bytes: 0,
             budget_window: None,
         }
@@ -215,7 +216,7 @@ mod tests {
         static BUDGETS: [&MemoryBudget; 1] = [&BUDGET];
         let _all = BUDGET.try_acquire(4).unwrap();
         let mut body = Body::empty();
-        let mut request_body = RequestBody::new(&mut body, &RegistryOptions::default());
+        let mut request_body = RequestBody::new(&mut body, &Settings::default());
         request_body.uses_budgets(&BUDGETS);
         let waited = Duration::from_hours(1);
         // Simulates that this time has passed.
@@ -250,7 +251,7 @@ mod tests {
         static FREE: MemoryBudget = MemoryBudget::new(100);
         static BUDGETS: [&MemoryBudget; 2] = [&FREE, &BUDGET];
         let mut silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let mut request_body = RequestBody::new(&mut silent, &RegistryOptions::default());
+        let mut request_body = RequestBody::new(&mut silent, &Settings::default());
         request_body.uses_budgets(&BUDGETS);
         let past = Instant::now();
         let window = |bytes| Some(BudgetWindow { budgets: &BUDGETS, end: past, bytes });

@@ -2,5 +2,6 @@
 
 pub(crate) mod body;
 pub(crate) mod error;
+pub(crate) mod extra_headers;
 mod range;
 pub(crate) mod served_content;

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use quinistry_oci::{Content, Digest};
 
+use crate::statistics::CacheUses;
 use crate::storage::ObjectTag;
 
 /// Capacity for the bytes of manifests, most of which have a few kilobytes.
@@ -46,17 +47,28 @@ struct Inner {
     used_bytes: usize,
     /// Long manifests in the order in which they were cached.
     long: VecDeque<(Digest, CheckedManifest)>,
+    uses: CacheUses,
 }
 
 impl ManifestCache {
     pub(crate) fn get(&self, canonical: &Digest) -> Option<CachedManifest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.get(canonical).cloned()
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = inner.known.get(canonical).cloned()?;
+        inner.uses.hits += 1;
+        Some(known)
     }
 
     /// Returns a longer manifest that was checked before.
     pub(crate) fn long(&self, canonical: &Digest) -> Option<CheckedManifest> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.long.iter().find(|(digest, _)| digest == canonical).map(|(_, long)| long.clone())
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let long = inner.long.iter().find(|(digest, _)| digest == canonical).map(|(_, long)| long.clone())?;
+        inner.uses.hits += 1;
+        Some(long)
+    }
+
+    /// Returns the uses of the cache.
+    pub(crate) fn uses(&self) -> CacheUses {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).uses
     }
 
     pub(crate) fn put_long(&self, canonical: &Digest, long: CheckedManifest) {
@@ -68,12 +80,14 @@ impl ManifestCache {
         }
     }
 
+    /// Caches a manifest that was read from the storage, which is a miss of the cache.
     pub(crate) fn put(&self, canonical: &Digest, known: &CachedManifest) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *inner;
+        inner.uses.misses += 1;
         if known.bytes.len() > MAX_CACHED_MANIFEST_BYTES {
             return;
         }
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let inner = &mut *inner;
         if inner.known.insert(canonical.clone(), known.clone()).is_some() {
             return;
         }

@@ -18,7 +18,7 @@ use super::{Filesystem, failed, failpoint, lists, lookup_result, scan};
 use crate::failpoint::pass;
 use crate::layout::Key;
 use crate::storage::{
-    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage,
+    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Space,
     Storage, StorageError, Uploads,
 };
 
@@ -235,6 +235,25 @@ impl Storage for Filesystem {
         let flushed =
             pass("flush").and_then(|()| File::open(path)).and_then(|root| Ok(rustix::fs::syncfs(root)?));
         flushed.map_err(|error| failed("flush", path, error))
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        // By its path: a folder that was removed, or covered by another mount, is still open.
+        let path = self.0.root.path();
+        fs::read_dir(path).map_err(|error| failed("read", path, error))?;
+        match self.0.check_writable() {
+            // A reader never writes.
+            Err(StorageError::ReadOnly) => Ok(()),
+            checked => checked,
+        }
+    }
+
+    fn space(&self) -> Result<Space, StorageError> {
+        let path = self.0.root.path();
+        let found = rustix::fs::statvfs(path).map_err(|error| failed("look at", path, error.into()))?;
+        // The share of root alone is not counted.
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        Ok(Space { used_bytes: None, free_bytes: Some(free) })
     }
 
     fn uploads(&self) -> &dyn Uploads {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use self::minimal::Minimal;
 use crate::storage::Storage;
-use crate::{Access, Filesystem, Key, Memory};
+use crate::{Access, Filesystem, Key, Memory, ObservedStorage, StorageAction, StorageObserver};
 
 /// Capacity of backends in memory, in bytes.
 const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
@@ -45,6 +45,12 @@ impl Backend {
     /// A backend that has the required methods alone.
     fn minimal() -> Self {
         Self { storage: Arc::new(Minimal(Memory::new(MEMORY_BYTES))), folder: None }
+    }
+
+    /// Memory with an observer around it.
+    fn observed() -> Self {
+        let storage = ObservedStorage::new(Memory::new(MEMORY_BYTES), Arc::new(Unmoved));
+        Self { storage: Arc::new(storage), folder: None }
     }
 
     /// Closes the backend and opens it again, as a restart does; `None` if its data ends with the process.
@@ -80,6 +86,16 @@ impl Backend {
     }
 }
 
+/// Observer that ignores what it receives.
+#[derive(Debug)]
+struct Unmoved;
+
+impl StorageObserver for Unmoved {
+    fn called(&self, _: StorageAction, _: std::time::Duration) {}
+
+    fn flushed(&self, _: std::time::Duration) {}
+}
+
 fn key(path: &str) -> Key {
     Key::of_path(path.into()).unwrap()
 }
@@ -97,6 +113,12 @@ macro_rules! every_backend {
             $(#[test]
             fn $behaviour() {
                 super::$behaviour($crate::tests::contract::Backend::filesystem());
+            })*
+        }
+        mod observed {
+            $(#[test]
+            fn $behaviour() {
+                super::$behaviour($crate::tests::contract::Backend::observed());
             })*
         }
         mod required_methods_alone {

@@ -4,11 +4,36 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::RepositoryName;
+use tokio::sync::OwnedMutexGuard;
 
-use super::{MAX_EMPTY_IDLE_TIME, Session, UploadId};
+use super::{MAX_EMPTY_IDLE_TIME, Receiver, Session, UploadId};
 use crate::{Store, StoreError};
 
+/// Upload session that no client has used for some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleUpload {
+    /// Repository of the session.
+    pub repository: RepositoryName,
+    /// Name of the session.
+    pub id: UploadId,
+}
+
+/// Claim on an idle session; `None` if only the storage holds the session.
+type IdleClaim = Option<OwnedMutexGuard<Option<Receiver>>>;
+
 impl Store {
+    /// Returns all sessions that have been idle for this time, and leaves them.
+    pub fn idle_uploads(&self, idle: Duration) -> Result<Vec<IdleUpload>, StoreError> {
+        let mut found = Vec::new();
+        for (repository, id) in self.all_sessions()? {
+            let claim = self.0.locks.with(&repository, || self.claim_if_idle(&repository, &id, idle))?;
+            if claim.is_some() {
+                found.push(IdleUpload { repository, id });
+            }
+        }
+        Ok(found)
+    }
+
     /// Ends all sessions that have been idle for this time; returns their number.
     pub fn expire_uploads(&self, idle: Duration) -> Result<usize, StoreError> {
         let mut expired = 0;
@@ -36,26 +61,34 @@ impl Store {
     }
 
     fn end_if_idle(&self, name: &RepositoryName, id: &UploadId, idle: Duration) -> Result<bool, StoreError> {
+        let Some(claim) = self.claim_if_idle(name, id, idle)? else { return Ok(false) };
+        let ended = claim.and_then(|mut claimed| claimed.take()).is_some();
+        self.0.sessions.open().remove(id);
+        Ok(self.storage().uploads().discard(name, id)? || ended)
+    }
+
+    /// Claims a session that has been idle for this time; `None` if a client has used it since.
+    fn claim_if_idle(
+        &self,
+        name: &RepositoryName,
+        id: &UploadId,
+        idle: Duration,
+    ) -> Result<Option<IdleClaim>, StoreError> {
         let known = self.0.sessions.open().get(id).map(|session| session.receiver.clone().try_lock_owned());
         let mut claimed = match known {
             // A session that a request has claimed is not idle.
-            Some(Err(_)) => return Ok(false),
+            Some(Err(_)) => return Ok(None),
             Some(Ok(claimed)) => Some(claimed),
             None => None,
         };
-        let uploads = self.storage().uploads();
         let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
         let is_empty = receiver.as_ref().is_some_and(|receiver| receiver.is_empty());
         let idle = if is_empty { idle.min(MAX_EMPTY_IDLE_TIME) } else { idle };
         // The storage holds no session that is not persistent.
-        let touched = receiver.map(|receiver| receiver.touched).max(uploads.modified(name, id)?);
+        let touched =
+            receiver.map(|receiver| receiver.touched).max(self.storage().uploads().modified(name, id)?);
         let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
-        if idle_for.is_none_or(|idle_for| idle_for < idle) {
-            return Ok(false);
-        }
-        let ended = claimed.and_then(|mut claimed| claimed.take()).is_some();
-        self.0.sessions.open().remove(id);
-        Ok(uploads.discard(name, id)? || ended)
+        Ok(idle_for.is_some_and(|idle_for| idle_for >= idle).then_some(claimed))
     }
 
     /// Removes sessions that ended while another request looked them up.
@@ -116,7 +149,12 @@ mod tests {
         assert_eq!(store.expire_uploads(Duration::ZERO).unwrap(), 0);
         touch(SystemTime::now() - Duration::from_mins(30));
         assert_eq!(store.expire_uploads(Duration::from_hours(1)).unwrap(), 0);
+        assert_eq!(store.idle_uploads(Duration::from_hours(1)).unwrap(), []);
         touch(SystemTime::UNIX_EPOCH);
+        let idle = IdleUpload { repository: name.clone(), id: session.id().clone() };
+        for _ in 0..2 {
+            assert_eq!(store.idle_uploads(Duration::from_hours(1)).unwrap(), std::slice::from_ref(&idle));
+        }
         assert_eq!(store.expire_uploads(Duration::from_hours(1)).unwrap(), 1);
         assert!(store.session(&name, session.id()).is_err());
     }

@@ -112,6 +112,10 @@ fn every_document_has_the_fields_that_are_documented() {
     assert_eq!(failed.status.code(), Some(1));
     record("bootstrap", stdout(&failed));
     record("gc", &collected(folder.path()));
+    let config = folder.path().join("config.yml");
+    std::fs::write(&config, "version: 0.1\nstorage: inmemory\nloglevel: info\nport: 1\n").unwrap();
+    record("config check", &json(&["config", "check", config.to_str().unwrap()]));
+    record("config keys", &json(&["config", "keys"]));
     // From a registry that lists what it has lost: an index with the referrers of an image, and nothing
     // behind one.
     let lost = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [{

@@ -9,26 +9,34 @@ use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::support::skip::{Need, lacks};
 
 #[test]
-fn a_configuration_file_is_answered_with_what_to_do() {
-    for arguments in [&["serve", "config.yml"][..], &["/etc/distribution/config.yml"]] {
-        let said = bad(arguments, 2);
+fn a_configuration_file_that_is_not_there_is_named() {
+    for arguments in [&["serve", "config.yml"][..], &["/nowhere/config.yml"]] {
+        let said = bad(arguments, 1);
         assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains("--storage") && said.contains("config.yml"), "{said}");
+        assert!(said.contains("failed to read configuration") && said.contains("config.yml"), "{said}");
     }
 }
 
 #[test]
-fn a_variable_of_distribution_keeps_it_from_starting() {
+fn a_flag_that_needs_storage_says_so() {
+    for flag in ["--read-only", "--no-delete"] {
+        let said = bad(&["serve", flag], 2);
+        assert!(said.contains(&format!("{flag} needs --storage DIR")), "{said}");
+    }
+}
+
+#[test]
+fn a_lock_in_a_variable_keeps_it_from_starting() {
     for arguments in [&SERVE[..], &["--listen", "127.0.0.1:0"]] {
         let output = output(quinistry(arguments).env("REGISTRY_HTTP_TLS_CERTIFICATE", "/tls.crt")).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-        assert!(stderr(&output).contains("REGISTRY_HTTP_TLS_CERTIFICATE is set"), "{}", stderr(&output));
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).starts_with("REGISTRY_HTTP_TLS_CERTIFICATE: error: "), "{}", stderr(&output));
         assert_eq!(stderr(&output).lines().count(), 1);
     }
 }
 
 #[test]
-fn service_links_of_kubernetes_do_not() {
+fn service_links_of_kubernetes_are_ignored() {
     let server = Server::launch(
         command(PROGRAM)
             .args(SERVE)

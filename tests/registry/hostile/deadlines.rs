@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use quinistry::oci::Digest;
-use quinistry::registry::{Limits, RegistryOptions, State};
+use quinistry::registry::{Limits, Settings, State};
 use quinistry::store::{Access, Filesystem, Memory, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -55,7 +55,7 @@ fn each(limits: Limits, test: impl Fn(&InProcess, &Large)) {
         let mut receiver = store.receive(&digest, None).unwrap();
         receiver.append(&bytes).unwrap();
         store.commit(&"stored".parse().unwrap(), &mut receiver, &digest).unwrap();
-        let state = State::new(&QUINE).with_store(store, RegistryOptions::default());
+        let state = State::new(&QUINE).with_store(store, Settings::default());
         let large = Large { path: format!("/v2/stored/blobs/{digest}"), length: bytes.len() as u64 };
         test(&InProcess::serving(state, limits), &large);
     }
@@ -165,7 +165,7 @@ fn idle_deadline(server: &InProcess) {
 fn a_client_that_falls_silent_after_a_long_upload_is_ended() {
     let limits = Limits { connections: 2, idle: SHORT_LIMIT, head: SHORT_LIMIT, ..Limits::default() };
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let server = InProcess::serving(State::new(&QUINE).with_store(store, RegistryOptions::default()), limits);
+    let server = InProcess::serving(State::new(&QUINE).with_store(store, Settings::default()), limits);
     for body in ["whole", "of a session"] {
         let path = match body {
             "whole" => format!("/v2/a/blobs/uploads/?digest={}", Digest::sha256(b"xyz")),

@@ -1,7 +1,7 @@
 //! Rows 42–59: uploads. No session can be opened, so none is known, and everything that would write is
 //! refused.
 
-use quinistry::registry::{Limits, RegistryOptions, State};
+use quinistry::registry::{Limits, Settings, State};
 use quinistry::store::{Access, Filesystem, Store};
 
 use crate::hostile::assert_read_only_survives;
@@ -49,7 +49,7 @@ fn row_42_no_session_is_known_where_none_can_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let location = {
         let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
-        let server = InProcess::serving(State::stored(store, RegistryOptions::default()), Limits::default());
+        let server = InProcess::serving(State::stored(store, Settings::default()), Limits::default());
         let answer = server.peer.ask("POST", "/v2/a/blobs/uploads/", &[], b"");
         let location = answer.header("location").unwrap().to_owned();
         assert_eq!(server.peer.ask("PATCH", &location, &[], b"x").status, 202);
@@ -57,7 +57,7 @@ fn row_42_no_session_is_known_where_none_can_go_on() {
         location
     };
     let store = Store::open(Filesystem::open(folder.path(), Access::Read).unwrap(), false).unwrap();
-    let options = RegistryOptions { read_only: true, ..RegistryOptions::default() };
+    let options = Settings { read_only: true, ..Settings::default() };
     let server = InProcess::serving(State::stored(store, options), Limits::default());
     server.peer.get(&location).assert_refused(404, "BLOB_UPLOAD_UNKNOWN");
     assert_eq!(server.peer.head(&location).status, 404);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quinistry::oci::Digest;
-use quinistry::registry::RegistryOptions;
+use quinistry::registry::Settings;
 use quinistry::store::{Access, Collection, Filesystem, OpenError, Store};
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn collection(untagged: bool) -> Collection {
 /// A registry on a folder that may be opened again, and its folder.
 fn on(folder: &std::path::Path) -> (Registry, Store) {
     let store = store_in(folder);
-    (Registry::on(store.clone(), RegistryOptions::default(), None), store)
+    (Registry::on(store.clone(), Settings::default(), None), store)
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_manifest_that_cannot_be_read_stops_everything() {
     let store = store_once_free(folder.path());
     let error = store.collect(&collection(false)).unwrap_err();
     assert!(error.to_string().contains(digest.as_str()), "{error}");
-    let registry = Registry::on(store, RegistryOptions::default(), None);
+    let registry = Registry::on(store, Settings::default(), None);
     let repository = registry.repository("a");
     repository.assert_blob(&Digest::sha256(b"orphan"), b"orphan");
     // It is as good as absent, and pushing it again mends it.

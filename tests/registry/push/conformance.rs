@@ -5,7 +5,7 @@
 mod content;
 
 use quinistry::oci::{Algorithm, Digest};
-use quinistry::registry::RegistryOptions;
+use quinistry::registry::Settings;
 use quinistry::store::{Memory, Store};
 
 use self::content::{Content, Pushed, kinds, sparse};
@@ -222,7 +222,7 @@ fn content_of_every_kind_goes_in_and_out_and_away() {
 #[test]
 fn manifests_of_which_parts_are_missing_are_taken_where_that_is_allowed() {
     let store = Store::open(Memory::new(16 << 20), true).unwrap();
-    let registry = Registry::on(store, RegistryOptions::default(), None);
+    let registry = Registry::on(store, Settings::default(), None);
     goes_in_and_out_and_away(&registry.repository("suite/sparse"), &sparse());
 }
 

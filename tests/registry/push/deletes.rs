@@ -1,7 +1,7 @@
 //! Deleting, and what is left.
 
 use quinistry::oci::Digest;
-use quinistry::registry::RegistryOptions;
+use quinistry::registry::Settings;
 use quinistry::store::{Access, Filesystem, Memory, Store};
 
 use crate::push::registry::{MANIFEST, Registry, on_each, sha512};
@@ -103,7 +103,7 @@ fn a_blob_goes_by_all_of_its_names() {
 #[test]
 fn in_memory_what_is_deleted_makes_room() {
     let store = Store::open(Memory::new(250_000), false).unwrap();
-    let registry = Registry::on(store, RegistryOptions::default(), None);
+    let registry = Registry::on(store, Settings::default(), None);
     let (one, other) = (registry.repository("one"), registry.repository("other"));
     for round in 0..20_u8 {
         let layer = vec![round; 100_000];
@@ -130,7 +130,7 @@ fn in_memory_what_is_deleted_makes_room() {
 #[test]
 fn a_memory_that_is_full_can_be_made_room_in() {
     let store = Store::open(Memory::new(100_000), false).unwrap();
-    let registry = Registry::on(store, RegistryOptions::default(), None);
+    let registry = Registry::on(store, Settings::default(), None);
     let repository = registry.repository("full");
     let layer = vec![1; 50_000];
     let (digest, _) = repository.push_image("v1", &[&layer]);
@@ -149,7 +149,7 @@ fn a_memory_that_is_full_can_be_made_room_in() {
 #[test]
 fn in_memory_what_was_acknowledged_stays_whoever_deletes_the_same_elsewhere() {
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let registry = Registry::on(store, RegistryOptions::default(), None);
+    let registry = Registry::on(store, Settings::default(), None);
     let (digest, long) = (Digest::sha256(b"shared"), sha512(b"shared"));
     let rounds = |name: &str, push: &str, found: &Digest| {
         let repository = registry.repository(name);
@@ -177,7 +177,7 @@ fn a_registry_that_is_only_read_changes_nothing_on_its_disk() {
     let (digest, bytes) = repository.push_image("v1", &[b"layer"]);
     let storage = Filesystem::open(registry.folder(), Access::Read).unwrap();
     let store = Store::open(storage, false).unwrap();
-    let reader = Registry::on(store, RegistryOptions { read_only: true, ..RegistryOptions::default() }, None);
+    let reader = Registry::on(store, Settings { read_only: true, ..Settings::default() }, None);
     let files = || walkdir(registry.folder());
     let before = files();
     let repository = reader.repository("read");

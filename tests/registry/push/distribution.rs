@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use quinistry::oci::Digest;
-use quinistry::registry::RegistryOptions;
+use quinistry::registry::Settings;
 use quinistry::store::{Access, Filesystem, Store};
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn push(repository: &Repository, tag: &str, layer: &[u8], more: &Value) -> (Dige
 
 fn ours<T>(folder: &Path, work: impl FnOnce(&Repository) -> T) -> T {
     let storage = Filesystem::open(folder, Access::Write).unwrap();
-    let registry = Registry::on(Store::open(storage, false).unwrap(), RegistryOptions::default(), None);
+    let registry = Registry::on(Store::open(storage, false).unwrap(), Settings::default(), None);
     work(&registry.repository("shared/one"))
 }
 

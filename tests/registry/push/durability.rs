@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use quinistry::oci::Digest;
-use quinistry::registry::{Limits, RegistryOptions, State};
+use quinistry::registry::{Limits, Settings, State};
 use quinistry::store::{Access, Filesystem, Store};
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ fn serves_if_it_is_told_to() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let storage = Filesystem::open(Path::new(&folder), Access::Write).unwrap();
     let store = Store::open(storage, false).unwrap();
-    let running = InProcess::serving(State::stored(store, RegistryOptions::default()), Limits::default());
+    let running = InProcess::serving(State::stored(store, Settings::default()), Limits::default());
     println!("serving at {}", running.peer.0);
     std::io::stdout().flush().unwrap();
     // Until it is killed, or who started it is gone.

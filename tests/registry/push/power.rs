@@ -15,7 +15,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use quinistry::registry::RegistryOptions;
+use quinistry::registry::Settings;
 use rustix::process::Signal;
 
 use self::disk::Disk;
@@ -112,7 +112,7 @@ fn check(disk: &mut Disk, events: &[Event], told: &[Told], chance: &mut Chance) 
                 continue;
             }
             let when = format!("event {place} ({} at {}), disk {number}", event.name, event.at);
-            let registry = Registry::on(store_in(folder.path()), RegistryOptions::default(), Some(folder));
+            let registry = Registry::on(store_in(folder.path()), Settings::default(), Some(folder));
             for told in told {
                 assert_consistent(&registry.repository(&told.name), &told.until(until), &when);
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use quinistry::oci::{Algorithm, Digest};
-use quinistry::registry::{Limits, RegistryOptions, State};
+use quinistry::registry::{Limits, Settings, State};
 use quinistry::store::{Access, Filesystem, Memory, OpenError, Store};
 use serde_json::{Value, json};
 
@@ -23,14 +23,14 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn on(store: Store, options: RegistryOptions, folder: Option<tempfile::TempDir>) -> Self {
+    pub(crate) fn on(store: Store, options: Settings, folder: Option<tempfile::TempDir>) -> Self {
         let state = State::new(&QUINE).with_store(store.clone(), options);
         let running = InProcess::serving(state, Limits::default());
         Self { peer: running.peer, store, _running: running, folder }
     }
 
     pub(crate) fn in_memory() -> Self {
-        Self::on(Store::open(Memory::new(256 << 20), false).unwrap(), RegistryOptions::default(), None)
+        Self::on(Store::open(Memory::new(256 << 20), false).unwrap(), Settings::default(), None)
     }
 
     pub(crate) fn on_disk() -> Self {
@@ -44,7 +44,7 @@ impl Registry {
     }
 
     fn in_folder(folder: tempfile::TempDir) -> Self {
-        Self::on(store_in(folder.path()), RegistryOptions::default(), Some(folder))
+        Self::on(store_in(folder.path()), Settings::default(), Some(folder))
     }
 
     /// The store of the registry.

@@ -131,6 +131,19 @@ fn a_mount_is_a_blob_or_the_beginning_of_one() {
 }
 
 #[test]
+fn a_mount_does_not_read_what_the_built_in_repository_hides() {
+    let registry = Registry::in_memory();
+    let digest = Digest::sha256(b"hidden");
+    let mut receiver = registry.store().receive(&digest, None).unwrap();
+    receiver.append(b"hidden").unwrap();
+    registry.store().commit(&"quinistry".parse().unwrap(), &mut receiver, &digest).unwrap();
+    let to = registry.repository("to");
+    let mount = format!("blobs/uploads/?mount={digest}&from=quinistry");
+    assert_eq!(to.ask("POST", &mount, &[("Content-Length", "0")], b"").status, 202);
+    to.get(&format!("blobs/{digest}")).assert_refused(404, "BLOB_UNKNOWN");
+}
+
+#[test]
 fn row_53_a_session_can_be_cancelled_also_while_it_is_written_to() {
     on_each(|registry| {
         let repository = registry.repository("cancelled");

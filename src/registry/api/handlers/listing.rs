@@ -8,13 +8,10 @@ use quinistry_quine::REPOSITORY;
 use quinistry_store::{Page, Store};
 use serde::Serialize;
 
-use crate::LimitedStore;
 use crate::api::query::Query;
 use crate::api::response::body::json_within_budget;
 use crate::api::response::error::Error;
-
-/// Most items of a page, and the default if the client requests no length.
-const MAX_PAGE_ITEMS: usize = 1000;
+use crate::{LimitedStore, PageLimits};
 
 #[derive(Serialize)]
 struct TagListResponse<'a> {
@@ -32,8 +29,9 @@ pub(crate) async fn builtin_tags(
     name: &RepositoryName,
     tags: &[Tag],
     query: Query<'_>,
+    limits: PageLimits,
 ) -> Result<Response, Error> {
-    let page = parse_page(query)?;
+    let page = parse_page(query, limits.tags)?;
     let sorted = tags.iter().map(ToString::to_string);
     let (tags, more) = page.of(sorted, |tag| Ok::<_, Error>(Some(tag.to_owned())))?;
     tag_list(name, &tags, more, &page).await
@@ -44,8 +42,9 @@ pub(crate) async fn tags(
     stored: &LimitedStore,
     name: RepositoryName,
     query: Query<'_>,
+    limits: PageLimits,
 ) -> Result<Response, Error> {
-    let page = parse_page(query)?;
+    let page = parse_page(query, limits.tags)?;
     let (of, wanted) = (name.clone(), page.clone());
     let _permit = stored.list_permits.acquire().await.expect("the semaphore is never closed");
     let (tags, more) = stored.run(move |store| store.tags(&of, &wanted)).await?;
@@ -57,8 +56,9 @@ pub(crate) async fn catalog(
     stored: Option<&LimitedStore>,
     has_builtin: bool,
     query: Query<'_>,
+    limits: PageLimits,
 ) -> Result<Response, Error> {
-    let page = parse_page(query)?;
+    let page = parse_page(query, limits.repositories)?;
     let (mut repositories, mut more): (Vec<String>, bool) = (Vec::new(), false);
     let mut _permit = None;
     if let Some(stored) = stored {
@@ -98,13 +98,16 @@ fn with_link(mut response: Response, link: Option<String>) -> Response {
     response
 }
 
-/// Parses the requested page, limited to [`MAX_PAGE_ITEMS`].
-pub(crate) fn parse_page(query: Query<'_>) -> Result<Page, Error> {
+/// Parses the requested page, of at most `max` items.
+///
+/// A client that requests more gets `max` items and a link to the rest. Distribution refuses such a request, so
+/// that the client of a registry with a lower limit finds no list at all.
+pub(crate) fn parse_page(query: Query<'_>, max: usize) -> Result<Page, Error> {
     let size = match query.first("n") {
-        None => MAX_PAGE_ITEMS,
+        None => max,
         Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
             // A number that does not fit is greater than the limit.
-            n.parse().unwrap_or(MAX_PAGE_ITEMS).min(MAX_PAGE_ITEMS)
+            n.parse().unwrap_or(max).min(max)
         }
         Some(_) => return Err(Error::PageSize),
     };
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     fn list_page(query: &str) -> (Vec<String>, Option<String>) {
-        let page = parse_page(Query::new(query)).unwrap();
+        let page = parse_page(Query::new(query), 3).unwrap();
         let sorted = ["a", "b", "c"].map(String::from).into_iter();
         let (items, more) = page.of(sorted, |item| Ok::<_, Error>(Some(item.to_owned()))).unwrap();
         let link = next_link("/x", &page, items.last().filter(|_| more));
@@ -150,8 +153,11 @@ mod tests {
     fn page_sizes_are_limited_or_refused() {
         assert_eq!(list_page("n=0"), (items(&[]), None));
         assert_eq!(list_page("n=1000000000000000000000"), (items(&["a", "b", "c"]), None));
+        for (query, size) in [("", 3), ("n=2", 2), ("n=3", 3), ("n=4", 3)] {
+            assert_eq!(parse_page(Query::new(query), 3).unwrap().size, size, "{query}");
+        }
         for query in ["n=-1", "n=abc", "n=", "n=1.5", "n=%2B1"] {
-            assert!(matches!(parse_page(Query::new(query)), Err(Error::PageSize)), "{query}");
+            assert!(matches!(parse_page(Query::new(query), 3), Err(Error::PageSize)), "{query}");
         }
     }
 }

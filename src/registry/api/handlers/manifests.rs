@@ -20,11 +20,12 @@ use crate::api::request_body::{RequestBody, content_length};
 use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::{DIGEST, ServedContent, ascii};
+use crate::api::validation;
 use crate::memory_budgets::{
     LONG_MANIFEST_BUDGETS, MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, MAX_MANIFEST_BEGINNING_BYTES,
     SHORT_MANIFEST_BUDGETS,
 };
-use crate::{LimitedStore, run_blocking};
+use crate::{LimitedStore, Settings, run_blocking};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -73,6 +74,7 @@ async fn load(
 /// Answers PUT, by tag or digest, with further tags in the query.
 pub(crate) async fn put(
     stored: &LimitedStore,
+    settings: &Settings,
     name: RepositoryName,
     reference: &str,
     request: &Parts,
@@ -93,9 +95,9 @@ pub(crate) async fn put(
     }
     let mut seen = HashSet::new();
     more_tags.retain(|tag| seen.insert(tag.clone()));
-    let (bytes, permits) = receive(stored, request, body).await?;
+    let (bytes, permits) = receive(settings, request, body).await?;
     let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| strip_parameters(value.as_bytes()));
-    let (digest, manifest) = if bytes.len() <= MAX_INLINE_CHECK_BYTES {
+    let (digest, mut manifest) = if bytes.len() <= MAX_INLINE_CHECK_BYTES {
         digest_and_parse(&bytes, &reference, content_type)?
     } else {
         let _permit = stored.manifest_check_permits.acquire().await.expect("the semaphore is never closed");
@@ -103,6 +105,8 @@ pub(crate) async fn put(
         let (bytes, reference) = (bytes.clone(), reference.clone());
         run_blocking(move || digest_and_parse(&bytes, &reference, content_type.as_deref())).await?
     };
+    validation::check_class(&settings.classes, &manifest)?;
+    settings.validation.apply(&mut manifest)?;
 
     let mut response = body::empty(StatusCode::CREATED);
     let headers = response.headers_mut();
@@ -214,14 +218,14 @@ impl ManifestPermits {
 
 /// Receives a manifest, which must be in memory as a whole, with the permits for that memory.
 async fn receive(
-    stored: &LimitedStore,
+    settings: &Settings,
     request: &Parts,
     body: &mut Body,
 ) -> Result<(Bytes, ManifestPermits), Error> {
     if content_length(request).is_some_and(|length| length > Manifest::MAX_LEN as u64) {
         return Err(Error::ManifestTooLong);
     }
-    let mut request_body = RequestBody::new(body, &stored.options);
+    let mut request_body = RequestBody::new(body, settings);
     let mut bytes = BytesMut::new();
     let mut permits = ManifestPermits::default();
     while let Some(data) = request_body.next().await? {
@@ -247,7 +251,6 @@ fn strip_parameters(value: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RegistryOptions;
     use quinistry_store::{Memory, Store};
 
     async fn push(stored: &LimitedStore, length: usize) -> StatusCode {
@@ -255,13 +258,13 @@ mod tests {
         let request = http::Request::put("/").header(CONTENT_TYPE, "application/vnd.oci.image.index.v1+json");
         let (request, ()) = request.body(()).unwrap().into_parts();
         let mut body = Body::from(format!("{index:length$}"));
-        put(stored, "a/b".parse().unwrap(), "x", &request, &mut body).await.unwrap().status()
+        let settings = Settings::default();
+        put(stored, &settings, "a/b".parse().unwrap(), "x", &request, &mut body).await.unwrap().status()
     }
 
     #[tokio::test]
     async fn short_manifests_do_not_wait_for_the_checks_of_long_ones() {
-        let stored =
-            LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap(), RegistryOptions::default());
+        let stored = LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap());
         let count = u32::try_from(stored.manifest_check_permits.available_permits()).unwrap();
         let permits = stored.manifest_check_permits.acquire_many(count).await.unwrap();
         let mut long = std::pin::pin!(push(&stored, MAX_INLINE_CHECK_BYTES + 1));
@@ -290,8 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tag_that_is_named_twice_takes_no_memory_twice() {
-        let stored =
-            LimitedStore::new(Store::open(Memory::new(1 << 16), false).unwrap(), RegistryOptions::default());
+        let stored = LimitedStore::new(Store::open(Memory::new(1 << 16), false).unwrap());
         let twice = vec!["tag=x"; MAX_TAGS_PER_PUT].join("&");
         for _ in 0..20 {
             let uri = format!("/v2/a/b/manifests/x?{twice}");
@@ -300,7 +302,8 @@ mod tests {
             let (request, ()) = request.body(()).unwrap().into_parts();
             let mut body = Body::from(r#"{"schemaVersion":2,"manifests":[]}"#);
             let name: RepositoryName = "a/b".parse().unwrap();
-            let response = put(&stored, name.clone(), "x", &request, &mut body).await.unwrap();
+            let response =
+                put(&stored, &Settings::default(), name.clone(), "x", &request, &mut body).await.unwrap();
             assert_eq!(response.headers().get_all(TAG).iter().count(), 1);
             let digest = response.headers()[DIGEST].to_str().unwrap().to_owned();
             delete(&stored, name, &digest).await.unwrap();

@@ -11,12 +11,12 @@ use quinistry_store::{Page, Referrers};
 use tokio::sync::SemaphorePermit;
 
 use super::listing;
-use crate::LimitedStore;
 use crate::api::query::Query;
 use crate::api::references;
 use crate::api::response::body::json_within_budget;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::ascii;
+use crate::{LimitedStore, PageLimits};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -59,7 +59,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Error> {
     let subject = references::digest(digest)?;
     let types: Vec<String> = query.all("artifactType").map(Into::into).collect();
-    let page = listing::parse_page(query)?;
+    let page = listing::parse_page(query, PageLimits::REFERRERS)?;
     let mut found = ([].into(), false);
     let mut _list_permit = None;
     if let (Some(stored), Some(subject)) = (stored, &subject) {
@@ -97,13 +97,12 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::{MAX_CONCURRENT_LISTS, RegistryOptions};
+    use crate::MAX_CONCURRENT_LISTS;
     use quinistry_store::{Memory, Store};
 
     #[tokio::test]
     async fn requests_that_wait_for_one_repository_hold_no_list_permits() {
-        let stored =
-            LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap(), RegistryOptions::default());
+        let stored = LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap());
         let name: RepositoryName = "a/b".parse().unwrap();
         let digest = Digest::sha256(b"");
         let turn = stored.referrers_queue.wait(&name).await;

@@ -12,18 +12,21 @@ use http::{HeaderName, StatusCode};
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_store::{Claimed, Receiver, Session, StoreError, UploadId};
 
+use crate::api::access;
 use crate::api::query::Query;
 use crate::api::request_body::{Batch, RequestBody, content_length};
 use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::{DIGEST, ascii};
-use crate::{LimitedStore, run_blocking, run_to_completion};
+use crate::{LimitedStore, Settings, run_blocking, run_to_completion};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// Answers POST: opens an upload session, mounts a blob, or receives a whole blob.
 pub(crate) async fn post(
     stored: &LimitedStore,
+    settings: &Settings,
+    has_builtin: bool,
     name: RepositoryName,
     request: &Parts,
     body: &mut Body,
@@ -32,9 +35,10 @@ pub(crate) async fn post(
     if let Some(mount) = query.first("mount") {
         // If the mount fails, for any reason, the client uploads the blob.
         let from = query.first("from").map(|from| from.parse::<RepositoryName>());
-        if let (Ok(digest), None | Some(Ok(_))) = (mount.parse::<Digest>(), &from) {
+        if let (Ok(digest), Ok(from)) = (mount.parse::<Digest>(), from.transpose())
+            && access::permits_mount(from.as_ref(), has_builtin)
+        {
             let (target, wanted) = (name.clone(), digest.clone());
-            let from = from.and_then(Result::ok);
             if stored.write(move |store| store.mount(&target, &wanted, from.as_ref())).await? {
                 return Ok(created_response(&name, &digest));
             }
@@ -42,7 +46,7 @@ pub(crate) async fn post(
     }
     let announced = query.algorithm()?;
     if let Some(digest) = query.digest()? {
-        return upload_whole_blob(stored, name, digest, request, body).await;
+        return upload_whole_blob(stored, settings, name, digest, request, body).await;
     }
     let of = name.clone();
     let session = stored.run(move |store| store.begin(&of, announced)).await?;
@@ -52,6 +56,7 @@ pub(crate) async fn post(
 /// Receives a whole blob in one request.
 async fn upload_whole_blob(
     stored: &LimitedStore,
+    settings: &Settings,
     name: RepositoryName,
     digest: Digest,
     request: &Parts,
@@ -59,7 +64,7 @@ async fn upload_whole_blob(
 ) -> Result<Response, Error> {
     let (wanted, length) = (digest.clone(), content_length(request));
     let receiver = stored.run(move |store| store.receive(&wanted, length)).await?;
-    let mut request_body = RequestBody::new(body, &stored.options);
+    let mut request_body = RequestBody::new(body, settings);
     let (receiver, outcome) = receive_body(&mut request_body, Some(receiver), None, length).await;
     outcome?;
     let mut receiver = receiver.ok_or(StoreError::UploadUnknown)?;
@@ -93,6 +98,7 @@ pub(crate) async fn delete(stored: &LimitedStore, name: RepositoryName, id: &str
 /// Answers PATCH: appends a chunk to the blob.
 pub(crate) async fn patch(
     stored: &LimitedStore,
+    settings: &Settings,
     name: RepositoryName,
     id: &str,
     request: &Parts,
@@ -102,7 +108,7 @@ pub(crate) async fn patch(
     let (mut claimed, expected) =
         claim_at_offset(stored, &name, &session, request, session.try_claim()).await?;
     let claimed = stored.run(move |_| claimed.persist().map(|()| claimed)).await?;
-    let mut request_body = RequestBody::new(body, &stored.options);
+    let mut request_body = RequestBody::new(body, settings);
     let (claimed, received) = receive_body(&mut request_body, claimed, Some(&session), expected).await;
     // Bytes that were received before an error are kept, and the client learns of them when it queries the
     // session.
@@ -115,6 +121,7 @@ pub(crate) async fn patch(
 /// Answers PUT: completes the blob, possibly with a last chunk.
 pub(crate) async fn put(
     stored: &LimitedStore,
+    settings: &Settings,
     name: RepositoryName,
     id: &str,
     request: &Parts,
@@ -124,7 +131,7 @@ pub(crate) async fn put(
     let digest = Query::from_uri(&request.uri).digest()?.ok_or(Error::MissingDigest)?;
     let (claimed, expected) =
         claim_at_offset(stored, &name, &session, request, session.claim().await).await?;
-    let mut request_body = RequestBody::new(body, &stored.options);
+    let mut request_body = RequestBody::new(body, settings);
     let (claimed, received) = receive_body(&mut request_body, claimed, Some(&session), expected).await;
     if let Err(error) = received {
         // The error of the request is reported. If acknowledging fails too, a later request for the session
@@ -318,13 +325,12 @@ fn range(session: &Session) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RegistryOptions;
     use quinistry_store::{Memory, Store};
 
     #[tokio::test]
     async fn a_session_is_cancelled_even_if_the_client_leaves() {
         let store = Store::open(Memory::new(1 << 20), false).unwrap();
-        let stored = LimitedStore::new(store.clone(), RegistryOptions::default());
+        let stored = LimitedStore::new(store.clone());
         let name: RepositoryName = "a/b".parse().unwrap();
         let session = store.begin(&name, None).unwrap();
         let claimed = session.try_claim().unwrap();

@@ -2,13 +2,17 @@
 //!
 //! `Display` is for logs and for the `message` of the body; the codes are those of the specification.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER,
 };
 use http::{HeaderValue, StatusCode};
-use quinistry_oci::{DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, to_json};
+use quinistry_oci::{
+    Digest, DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, to_json,
+};
 use quinistry_store::{StorageError, StoreError};
 
 use super::served_content::ascii;
@@ -24,7 +28,7 @@ pub(crate) enum Error {
     Route(#[from] RouteError),
     /// Method that this endpoint does not support, or a write to read-only content.
     #[error("{why}; allowed methods: {allow}")]
-    Method { why: &'static str, allow: &'static str },
+    Method { why: &'static str, allow: Cow<'static, str> },
     #[error("repository is not known to this registry")]
     NameUnknown,
     #[error("manifest is not known to this repository")]
@@ -43,6 +47,11 @@ pub(crate) enum Error {
     TooManyTags(usize),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// Layer that clients would fetch from a place that the registry does not accept.
+    #[error("layer {0} has a URL that this registry does not accept")]
+    LayerUrl(Digest),
+    #[error("this registry does not accept images of class '{0}'")]
+    Class(&'static str),
     #[error("manifest is longer than 4 MiB, the limit of many clients")]
     ManifestTooLong,
     #[error("too many manifests are being pushed; try again in a few seconds")]
@@ -70,6 +79,9 @@ pub(crate) enum Error {
     PageSize,
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A health check fails. Clients learn no more.
+    #[error("a health check of this registry fails; its operator finds the reason at /debug/health")]
+    Unhealthy,
     /// Fault of the server.
     #[error("internal error; see the server's log")]
     Internal,
@@ -92,7 +104,8 @@ impl Error {
                 (S::BAD_REQUEST, C::DigestInvalid)
             }
             Self::TooManyTags(_) => (S::URI_TOO_LONG, C::NameInvalid),
-            Self::Manifest(_) => (S::BAD_REQUEST, C::ManifestInvalid),
+            Self::Manifest(_) | Self::LayerUrl(_) => (S::BAD_REQUEST, C::ManifestInvalid),
+            Self::Class(_) => (S::FORBIDDEN, C::Denied),
             Self::ManifestTooLong => (S::PAYLOAD_TOO_LARGE, C::ManifestInvalid),
             Self::TooManyManifests | Self::TooManyResponses => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
             // The specification has no code for ranges. MANIFEST_INVALID would make clients try again with
@@ -105,6 +118,7 @@ impl Error {
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
             Self::PageSize | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
+            Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
         }
     }
@@ -170,7 +184,7 @@ impl IntoResponse for Error {
         }
         match self {
             Self::Method { allow, .. } => {
-                headers.insert(ALLOW, HeaderValue::from_static(allow));
+                headers.insert(ALLOW, ascii(allow.into_owned()));
             }
             Self::RangeNotSatisfiable { total } => {
                 headers.insert(CONTENT_RANGE, ascii(format!("bytes */{total}")));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quinistry::oci::Digest;
-use quinistry::registry::RegistryOptions;
+use quinistry::registry::Settings;
 use quinistry::store::{Memory, Store};
 
 use super::EMPTY;
@@ -12,7 +12,7 @@ use crate::push::registry::{Registry, on_each};
 #[test]
 fn row_61_a_body_that_does_not_come_is_cut_off() {
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let options = RegistryOptions { body: Duration::from_millis(200), ..RegistryOptions::default() };
+    let options = Settings { body: Duration::from_millis(200), ..Settings::default() };
     let registry = Registry::on(store, options, None);
     let repository = registry.repository("slow");
     let at = repository.begin();
@@ -90,7 +90,7 @@ fn row_71_what_is_refused_is_refused_before_the_body() {
 #[test]
 fn row_73_where_deleting_is_disabled_it_is_on_all_paths() {
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let registry = Registry::on(store, RegistryOptions { delete: false, ..RegistryOptions::default() }, None);
+    let registry = Registry::on(store, Settings { delete: false, ..Settings::default() }, None);
     let repository = registry.repository("kept");
     let (digest, bytes) = repository.push_image("v1", &[b"layer"]);
     let blob = Digest::sha256(b"layer");

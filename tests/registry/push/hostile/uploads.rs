@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 
 use quinistry::oci::Digest;
-use quinistry::registry::RegistryOptions;
+use quinistry::registry::Settings;
 use quinistry::store::{Memory, Store};
 use serde_json::json;
 
@@ -151,7 +151,7 @@ fn row_54_sessions_are_counted() {
 #[test]
 fn row_55_where_there_is_no_room_nothing_is_lost_and_room_helps() {
     let store = Store::open(Memory::new(100_000), false).unwrap();
-    let registry = Registry::on(store, RegistryOptions::default(), None);
+    let registry = Registry::on(store, Settings::default(), None);
     let repository = registry.repository("full");
     let (digest, bytes) = repository.push_image("v1", &[b"layer"]);
     let large = vec![1; 200_000];

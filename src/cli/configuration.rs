@@ -1,0 +1,226 @@
+//! Distribution's configuration: which file and variables apply, and reading them.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::output;
+use super::serve::process::leave_termination_message;
+use crate::registry::config::{self, Config, Diagnostic, Loaded, ReadFile, SecretFile, Severity, Source};
+
+/// Variable that names the configuration file, as with distribution.
+const PATH_VARIABLE: &str = "REGISTRY_CONFIGURATION_PATH";
+
+/// Longest configuration file.
+const MAX_FILE_BYTES: usize = 1024 * 1024;
+
+/// Longest time for reading a configuration file, which may be a pipe.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// File and variables that configure a registry.
+#[derive(Clone, Debug)]
+pub(super) struct Configuration {
+    file: Option<PathBuf>,
+    /// Variables of the start: those of the process, read once.
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// Configuration that was read, with all that was found in it.
+#[derive(Debug)]
+pub(super) struct ReadConfiguration(pub(super) Loaded);
+
+/// Remarks about a configuration that is accepted, to log once the form of the log is known.
+#[derive(Debug, Default)]
+pub(super) struct Remarks {
+    warnings: Vec<Diagnostic>,
+    /// Names of the variables that set a key.
+    variables: Vec<String>,
+}
+
+/// Error of a configuration that is not accepted. Displayed as its findings, one on each line.
+#[derive(Debug)]
+pub(super) struct Refused(Vec<Diagnostic>);
+
+impl Configuration {
+    /// Returns the configuration that the command line and the environment ask for, if they do: `file`, else
+    /// the file that `REGISTRY_CONFIGURATION_PATH` names, else variables alone.
+    pub(super) fn find(file: Option<PathBuf>) -> Option<Self> {
+        let environment: Vec<_> = std::env::vars_os().collect();
+        let named = || std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let file = file.or_else(named);
+        (file.is_some() || config::sets_a_key(environment.iter().cloned()))
+            .then_some(Self { file, environment })
+    }
+
+    /// Returns true if the file can be read again: a pipe cannot.
+    pub(super) fn can_be_read_again(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))
+    }
+
+    /// Reads the configuration.
+    pub(super) fn read(&self) -> anyhow::Result<ReadConfiguration> {
+        let bytes = self.file.as_deref().map(read_file).transpose()?;
+        let name = self.file.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
+        let source = bytes.as_deref().map(|bytes| Source { name: &name, bytes });
+        Ok(ReadConfiguration(config::load(source, self.environment.iter().cloned(), &Files)))
+    }
+}
+
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => file.display().fmt(f),
+            None => f.write_str("the environment"),
+        }
+    }
+}
+
+impl ReadConfiguration {
+    /// Returns the configuration with its remarks; fails with all findings if one is an error.
+    pub(super) fn accept(self) -> Result<(Config, Remarks), Refused> {
+        let Some(config) = self.0.config else { return Err(Refused(self.0.diagnostics)) };
+        let mut warnings = self.0.diagnostics;
+        warnings.retain(|found| found.severity == Severity::Warning);
+        Ok((config, Remarks { warnings, variables: self.0.set_by_environment }))
+    }
+}
+
+impl Remarks {
+    /// Logs the remarks, each on a line.
+    pub(super) fn log(&self) {
+        if !self.variables.is_empty() {
+            tracing::info!(variables = %self.variables.join(" "), "environment sets keys");
+        }
+        for found in &self.warnings {
+            tracing::warn!(place = %found.origin, key = %found.key, "{}", found.message);
+        }
+    }
+}
+
+impl Refused {
+    /// Prints the findings, and leaves the first error as the container's termination message.
+    pub(super) fn report(&self) {
+        for found in &self.0 {
+            output::complain(&found.to_string());
+        }
+        if let Some(first) = self.first() {
+            leave_termination_message(&first.to_string());
+        }
+    }
+
+    /// Returns the first error.
+    pub(super) fn first(&self) -> Option<&Diagnostic> {
+        self.0.iter().find(|found| found.is_error())
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first() {
+            Some(first) => first.fmt(f),
+            None => f.write_str("configuration is not accepted"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Files that a configuration names, as the process sees them.
+#[derive(Debug)]
+pub(super) struct Files;
+
+impl ReadFile for Files {
+    fn read(&self, path: &Path, limit: usize) -> io::Result<SecretFile> {
+        let mode = path.metadata()?.permissions().mode() & 0o7777;
+        Ok(SecretFile { bytes: read_at_most(path.to_owned(), limit)?, mode: Some(mode) })
+    }
+}
+
+/// Reads a configuration file, or a pipe such as a shell's `<(…)`.
+fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = read_at_most(path.to_owned(), MAX_FILE_BYTES)
+        .with_context(|| format!("failed to read configuration {}", path.display()))?;
+    anyhow::ensure!(
+        !bytes.is_empty(),
+        "configuration {} is empty; it begins with `version: 0.1`",
+        path.display()
+    );
+    Ok(bytes)
+}
+
+/// Reads a file that holds at most `limit` bytes. On a thread of its own, because a pipe whose writer is silent
+/// has no deadline.
+fn read_at_most(path: PathBuf, limit: usize) -> io::Result<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let read = || {
+            let file = File::open(path)?;
+            if file.metadata()?.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            let mut bytes = Vec::new();
+            file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let _ = sender.send(read());
+    });
+    let bytes = receiver.recv_timeout(READ_TIMEOUT).unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("not read to its end within {READ_TIMEOUT:?}")))
+    })?;
+    if bytes.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn failure(path: &Path) -> String {
+        format!("{:#}", read_file(path).unwrap_err())
+    }
+
+    #[test]
+    fn folders_endless_and_empty_files_are_not_configurations() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(failure(folder.path()).contains("is a directory"), "{}", failure(folder.path()));
+        let zero = failure(Path::new("/dev/zero"));
+        assert!(zero.ends_with("/dev/zero: longer than 1048576 bytes"), "{zero}");
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        assert!(failure(empty.path()).ends_with("is empty; it begins with `version: 0.1`"));
+        let missing = failure(&folder.path().join("config.yml"));
+        assert!(missing.contains("No such file"), "{missing}");
+    }
+
+    #[test]
+    fn a_pipe_is_read_once_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || File::create(path).unwrap().write_all(b"version: 0.1\n").unwrap()
+        });
+        assert_eq!(read_file(&path).unwrap(), b"version: 0.1\n");
+        writer.join().unwrap();
+        let pipe = Configuration { file: Some(path), environment: Vec::new() };
+        assert!(!pipe.can_be_read_again());
+    }
+}

@@ -1,0 +1,55 @@
+//! `quinistry garbage-collect`: distribution's command of this name, with its arguments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueHint;
+
+use super::configuration::Configuration;
+use super::exit::UsageError;
+use super::gc;
+use super::output::{self, Report as _};
+use crate::registry::config::StorageLocation;
+use crate::store::Collection;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration file of the registry whose storage is collected
+    #[arg(value_name = "CONFIG", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+
+    /// Show what would be removed, and remove nothing
+    #[arg(long, short)]
+    dry_run: bool,
+
+    /// Also remove manifests that no tag and no index refers to, unless their subject stays
+    #[arg(long, short = 'm')]
+    delete_untagged: bool,
+
+    /// Print nothing
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let configuration = Configuration::find(self.config).ok_or_else(|| {
+            UsageError("garbage-collect needs CONFIG, or REGISTRY_CONFIGURATION_PATH to name it".into())
+        })?;
+        let (config, remarks) = configuration.read()?.accept()?;
+        remarks.log();
+        let StorageLocation::Folder(folder) = config.storage.location else {
+            anyhow::bail!("{configuration} keeps content in memory, which ends with the registry");
+        };
+        let wanted = Collection {
+            // Distribution spares nothing either: the registry must be stopped or read-only.
+            grace: Duration::ZERO,
+            untagged: self.delete_untagged,
+            dry_run: self.dry_run,
+        };
+        let report = gc::collect(&folder, &wanted)
+            .with_context(|| format!("failed to collect {}", folder.display()))?;
+        if self.quiet { Ok(()) } else { output::print(report.text()) }
+    }
+}

@@ -1,0 +1,69 @@
+//! First lines of a registry's log: what is served where, and what to do next.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::plan::{StoragePlace, StoragePlan};
+use crate::http::{Listener, LocalAddress};
+use crate::quine::{Quine, REPOSITORY};
+use crate::registry::Settings;
+
+/// Logs that the registry serves, once its storage is open.
+pub(super) fn serving(
+    listener: &Listener,
+    debug_listener: Option<&Listener>,
+    quine: &Quine,
+    storage: Option<&StoragePlan>,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    let address = listener.local_address()?;
+    tracing::info!(%address, digest = %quine.digest(), "serving {REPOSITORY}");
+    if let Some(inside) = debug_listener {
+        tracing::info!(address = %inside.local_address()?, "serving metrics and health");
+    }
+    let next = |command: String| match &address {
+        LocalAddress::Tcp(_) => format!("next: {command}"),
+        LocalAddress::Unix(_) => "next: let a proxy pass the requests of clients on to this socket".into(),
+    };
+    let host = reachable(&address);
+    match storage {
+        None => tracing::info!("{}", next(format!("docker pull {host}/{REPOSITORY}"))),
+        Some(storage) => {
+            let place = match &storage.place {
+                StoragePlace::Memory { .. } => "memory".into(),
+                StoragePlace::Folder(folder) => folder.display().to_string(),
+            };
+            if settings.read_only {
+                tracing::info!(storage = %place, "serving stored content, writes are refused");
+            } else {
+                tracing::info!(storage = %place, "{}", next(format!("docker push {host}/NAME:TAG")));
+            }
+        }
+    }
+    if storage.is_some() && !settings.read_only && !is_local(&address) {
+        tracing::warn!(
+            %address,
+            "everyone who reaches this address can push, there are no users yet: listen on 127.0.0.1 and let a \
+             proxy ask for passwords, or add --read-only"
+        );
+    }
+    Ok(())
+}
+
+/// Returns the host under which a client on this machine reaches the address.
+fn reachable(address: &LocalAddress) -> String {
+    match address {
+        LocalAddress::Tcp(address) if address.ip().is_unspecified() => {
+            format!("localhost:{}", address.port())
+        }
+        address => address.to_string(),
+    }
+}
+
+/// Returns true if only processes of this machine can connect.
+fn is_local(address: &LocalAddress) -> bool {
+    let is_loopback = |address: &SocketAddr| IpAddr::to_canonical(&address.ip()).is_loopback();
+    match address {
+        LocalAddress::Tcp(address) => is_loopback(address),
+        LocalAddress::Unix(_) => true,
+    }
+}

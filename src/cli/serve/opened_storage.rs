@@ -1,0 +1,68 @@
+//! Opening the storage of a plan.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::plan::{FolderAccess, StoragePlace, StoragePlan};
+use crate::cli::storage::open_folder;
+use crate::registry::metrics::{Driver, Metrics};
+use crate::store::{Access, Filesystem, Memory, ObservedStorage, Storage, Store};
+
+/// Store, and whether its storage was opened for writing.
+#[derive(Debug)]
+pub(super) struct OpenedStorage {
+    pub(super) store: Store,
+    pub(super) is_writable: bool,
+}
+
+impl StoragePlan {
+    /// Opens the storage; `metrics` observe its calls.
+    pub(super) fn open(&self, metrics: Option<&Metrics>) -> anyhow::Result<OpenedStorage> {
+        let (store, is_writable) = match &self.place {
+            StoragePlace::Memory { bytes } => {
+                (self.store(Memory::new(*bytes), Driver::InMemory, metrics), true)
+            }
+            StoragePlace::Folder(folder) => {
+                let (storage, is_writable) = open(folder, self.access)?;
+                if let Some(metrics) = metrics {
+                    storage.observe_flushes(metrics.storage_observer(Driver::Filesystem));
+                }
+                (self.store(storage, Driver::Filesystem, metrics), is_writable)
+            }
+        };
+        Ok(OpenedStorage { store: store?, is_writable })
+    }
+
+    fn store(
+        &self,
+        storage: impl Storage,
+        driver: Driver,
+        metrics: Option<&Metrics>,
+    ) -> anyhow::Result<Store> {
+        match metrics {
+            None => Store::open(storage, self.allows_sparse),
+            Some(metrics) => Store::open(
+                ObservedStorage::new(storage, metrics.storage_observer(driver)),
+                self.allows_sparse,
+            ),
+        }
+        .context("failed to finish what a crash had cut off")
+    }
+}
+
+/// Opens a folder. Returns true with it if it can be written to.
+fn open(folder: &Path, access: FolderAccess) -> anyhow::Result<(Filesystem, bool)> {
+    match access {
+        FolderAccess::Read => Ok((open_folder(folder, Access::Read)?, false)),
+        FolderAccess::Write => Ok((open_folder(folder, Access::Write)?, true)),
+        FolderAccess::WriteIfPossible => match Filesystem::open(folder, Access::Write) {
+            Ok(storage) => Ok((storage, true)),
+            // Several read-only registries serve one folder, and a read-only mount serves too.
+            Err(error) => {
+                tracing::info!(%error, "storage opened for reading only");
+                Ok((open_folder(folder, Access::Read)?, false))
+            }
+        },
+    }
+}

@@ -1,0 +1,295 @@
+//! Plan of a registry: everything that `serve` starts from, whether it came from flags or from a configuration.
+//!
+//! Flags beside a configuration override the listener, and else only restrict further.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Flags;
+use crate::cli::configuration::{Configuration, Remarks};
+use crate::cli::exit::UsageError;
+use crate::http::Limits;
+use crate::http::access_log;
+use crate::http::client_address::TrustedProxies;
+use crate::registry::config::{
+    Config, Debug as DebugListener, HealthCheck, IndexRules, ListenAddress, ListenHost, LogFormatter,
+    LogLevel, RepositoryClass as ConfiguredClass, StorageLocation, UploadPurging,
+};
+use crate::registry::{
+    ExtraHeaders, PageLimits, PathPrefix, RepositoryClass, RequiredEntries, RequiredPlatform, Settings,
+    UploadExpiry, UrlRules, Validation,
+};
+use crate::telemetry;
+
+/// Port of a registry that no flag and no configuration gives an address.
+const DEFAULT_PORT: u16 = 8080;
+
+/// Path of the metrics that a flag asks for.
+const METRICS_PATH: &str = "/metrics";
+
+/// Memory for content with `storage: inmemory`, in bytes.
+const MEMORY_BYTES: u64 = 1 << 30;
+
+/// Everything that a registry starts from.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) listen: Listen,
+    pub(super) storage: Option<StoragePlan>,
+    pub(super) prefix: PathPrefix,
+    pub(super) limits: Limits,
+    /// Listener for metrics and health.
+    pub(super) debug: Option<DebugListener>,
+    pub(super) live: Live,
+    /// Configuration that the plan came from, to compare with a later one.
+    pub(super) config: Option<Config>,
+    remarks: Remarks,
+}
+
+/// Socket to listen on.
+#[derive(Debug)]
+pub(super) enum Listen {
+    /// Socket that is standard input.
+    Stdin,
+    /// Address that a flag demands.
+    Demanded(ListenAddress),
+    /// Address for want of a socket that systemd has opened.
+    Default(ListenAddress),
+}
+
+/// Storage to open.
+#[derive(Debug)]
+pub(in crate::cli) struct StoragePlan {
+    pub(in crate::cli) place: StoragePlace,
+    pub(in crate::cli) access: FolderAccess,
+    /// True if manifests may lack their blobs and entries.
+    pub(in crate::cli) allows_sparse: bool,
+}
+
+#[derive(Debug)]
+pub(in crate::cli) enum StoragePlace {
+    Memory { bytes: u64 },
+    Folder(PathBuf),
+}
+
+/// Access to a storage folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum FolderAccess {
+    /// The folder may be on a read-only file system, or served by another process as well.
+    Read,
+    /// The folder is this process's alone.
+    Write,
+    /// As for writing where that is possible: a reload may permit writes.
+    WriteIfPossible,
+}
+
+/// Part of a plan that a reload replaces.
+#[derive(Debug)]
+pub(super) struct Live {
+    log: telemetry::Settings,
+    /// Settings without their observer.
+    pub(super) settings: Settings,
+    pub(super) access_log: Option<access_log::Format>,
+    pub(super) trusted_proxies: TrustedProxies,
+    pub(super) health: Vec<HealthCheck>,
+}
+
+impl Plan {
+    /// Makes the plan of flags alone.
+    pub(super) fn of_flags(Flags { args, log_format }: &Flags) -> Result<Self, UsageError> {
+        let storage = args.storage.plan()?;
+        let listen = match &args.listen {
+            _ if args.listen_stdin => Listen::Stdin,
+            Some(address) => Listen::Demanded(address.clone()),
+            None => Listen::Default(ListenAddress::Tcp { host: ListenHost::All, port: DEFAULT_PORT }),
+        };
+        let log =
+            telemetry::Settings { format: log_format.unwrap_or_default(), ..telemetry::Settings::default() };
+        Ok(Self {
+            listen,
+            prefix: PathPrefix::default(),
+            limits: Limits::default(),
+            debug: args.metrics.clone().map(debug_listener),
+            live: Live {
+                settings: Settings {
+                    read_only: args.storage.read_only,
+                    delete: !args.storage.no_delete,
+                    upload_expiry: UploadExpiry {
+                        age: args.storage.upload_timeout(),
+                        ..UploadExpiry::default()
+                    },
+                    ..Settings::default()
+                },
+                access_log: args.access_log.then(|| access_log_format(log.format)),
+                trusted_proxies: TrustedProxies::default(),
+                health: Vec::new(),
+                log,
+            },
+            storage,
+            config: None,
+            remarks: Remarks::default(),
+        })
+    }
+
+    /// Reads a configuration, and makes the plan of it and of the flags beside it.
+    pub(super) fn of_configuration(
+        Flags { args, log_format }: &Flags,
+        configuration: &Configuration,
+    ) -> anyhow::Result<Self> {
+        if args.storage.names_a_place() {
+            return Err(UsageError(format!(
+                "--storage cannot be used with {configuration}: set storage.filesystem.rootdirectory there"
+            ))
+            .into());
+        }
+        let (config, remarks) = configuration.read()?.accept()?;
+        let mut plan = Self { remarks, ..Self::of_config(config)? };
+        if args.listen_stdin {
+            plan.listen = Listen::Stdin;
+        } else if let Some(address) = &args.listen {
+            plan.listen = Listen::Demanded(address.clone());
+        }
+        if let Some(address) = &args.metrics {
+            let path = plan.debug.and_then(|debug| debug.metrics_path);
+            plan.debug = Some(DebugListener {
+                metrics_path: path.or(Some(METRICS_PATH.into())),
+                ..debug_listener(address.clone())
+            });
+        }
+        if args.storage.read_only {
+            plan.live.settings.read_only = true;
+            if let Some(storage) = &mut plan.storage {
+                storage.access = FolderAccess::Read;
+            }
+        }
+        plan.live.settings.delete &= !args.storage.no_delete;
+        if let Some(format) = log_format {
+            plan.live.log.format = *format;
+        }
+        if args.access_log || plan.live.access_log.is_some() {
+            plan.live.access_log = Some(access_log_format(plan.live.log.format));
+        }
+        Ok(plan)
+    }
+
+    fn of_config(config: Config) -> anyhow::Result<Self> {
+        let place = match &config.storage.location {
+            StorageLocation::Memory => StoragePlace::Memory { bytes: MEMORY_BYTES },
+            StorageLocation::Folder(folder) => StoragePlace::Folder(folder.clone()),
+        };
+        let access =
+            if config.storage.is_read_only { FolderAccess::WriteIfPossible } else { FolderAccess::Write };
+        let mut limits = Limits::default();
+        limits.drain = config.http.drain_timeout.unwrap_or(limits.drain);
+        Ok(Self {
+            listen: Listen::Default(config.http.listen.clone()),
+            storage: Some(StoragePlan { place, access, allows_sparse: false }),
+            prefix: config.http.prefix.path().parse()?,
+            limits,
+            debug: config.http.debug.clone(),
+            live: Live::of(&config)?,
+            config: Some(config),
+            remarks: Remarks::default(),
+        })
+    }
+
+    /// Applies level, form and fields of the log, and logs remarks about the configuration.
+    pub(super) fn start_log(&self) {
+        telemetry::configure(&self.live.log);
+        self.remarks.log();
+    }
+}
+
+fn debug_listener(listen: ListenAddress) -> DebugListener {
+    DebugListener { listen, metrics_path: Some(METRICS_PATH.into()) }
+}
+
+fn access_log_format(log: telemetry::LogFormat) -> access_log::Format {
+    match log {
+        telemetry::LogFormat::Text => access_log::Format::Combined,
+        telemetry::LogFormat::Json | telemetry::LogFormat::Logstash => access_log::Format::Json,
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        let log = telemetry::Settings {
+            level: match config.log.level {
+                LogLevel::Error => telemetry::Level::Error,
+                LogLevel::Warn => telemetry::Level::Warn,
+                LogLevel::Info => telemetry::Level::Info,
+                LogLevel::Debug => telemetry::Level::Debug,
+            },
+            format: match config.log.formatter {
+                LogFormatter::Text => telemetry::LogFormat::Text,
+                LogFormatter::Json => telemetry::LogFormat::Json,
+                LogFormatter::Logstash => telemetry::LogFormat::Logstash,
+            },
+            fields: config.log.fields.iter().cloned().collect(),
+        };
+        let mut headers = ExtraHeaders::default();
+        for (name, value) in &config.http.headers {
+            headers.add(name.as_str(), value.to_str()?)?;
+        }
+        let networks = config.http.trusted_proxies.iter().map(ToString::to_string);
+        Ok(Self {
+            settings: Settings {
+                read_only: config.storage.is_read_only,
+                delete: config.storage.allows_delete,
+                headers,
+                pages: PageLimits {
+                    repositories: config.max_catalog_entries.get(),
+                    tags: config.max_tags.get(),
+                },
+                validation: validation(&config.validation)?,
+                classes: config.policy_classes.iter().flatten().copied().map(class).collect(),
+                answers_root: true,
+                upload_expiry: upload_expiry(config.storage.upload_purging),
+                ..Settings::default()
+            },
+            access_log: config.log.access_log.then(|| access_log_format(log.format)),
+            trusted_proxies: TrustedProxies::parse(networks)?,
+            health: config.health.clone(),
+            log,
+        })
+    }
+}
+
+fn validation(validation: &crate::registry::config::Validation) -> anyhow::Result<Validation> {
+    if validation.is_disabled {
+        return Ok(Validation::disabled());
+    }
+    let entries = match &validation.indexes {
+        IndexRules::All => RequiredEntries::All,
+        IndexRules::None => RequiredEntries::None,
+        IndexRules::List(platforms) => RequiredEntries::OfPlatforms(
+            platforms
+                .iter()
+                .map(|platform| RequiredPlatform {
+                    architecture: platform.architecture.clone(),
+                    os: platform.os.clone(),
+                })
+                .collect(),
+        ),
+    };
+    let crate::registry::config::UrlRules { allow, deny } = &validation.urls;
+    let urls = UrlRules::new(allow.iter().map(String::as_str), deny.iter().map(String::as_str))?;
+    Ok(Validation { urls: Some(urls), entries })
+}
+
+fn class(class: ConfiguredClass) -> RepositoryClass {
+    match class {
+        ConfiguredClass::Image => RepositoryClass::Image,
+        ConfiguredClass::Plugin => RepositoryClass::Plugin,
+    }
+}
+
+fn upload_expiry(purging: UploadPurging) -> UploadExpiry {
+    UploadExpiry {
+        enabled: purging.is_enabled,
+        age: purging.age,
+        interval: purging.interval.max(Duration::from_secs(1)),
+        dry_run: purging.dry_run,
+    }
+}

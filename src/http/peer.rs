@@ -1,0 +1,105 @@
+//! Peer of a connection, and its way to the handlers of requests.
+//!
+//! An extension costs each request three allocations, so [`serve`](crate::serve) adds none. A service that wants
+//! the peer is made for each connection by [`serve_each`](crate::serve_each), and [`WithPeer`] passes the peer
+//! on to handlers behind a router.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
+
+use axum::extract::Request;
+use tower_service::Service;
+
+/// Other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// Address of a TCP client. An IPv4 address that an IPv6 socket accepted is an IPv4 address here.
+    Tcp(SocketAddr),
+    /// Process on the same machine, connected to a unix socket.
+    Unix,
+}
+
+impl Peer {
+    /// Returns the IP address, if the connection has one.
+    #[must_use]
+    pub const fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// Service of one connection that adds its [`Peer`] to the extensions of each request.
+///
+/// ```
+/// use axum::Extension;
+/// use axum::routing::get;
+/// use quinistry_http::{Limits, Peer, WithPeer, bind, serve_each};
+///
+/// # fn example() -> std::io::Result<impl Future<Output = ()>> {
+/// let app = axum::Router::new().route("/", get(|Extension(peer): Extension<Peer>| async move { peer.to_string() }));
+/// let listener = bind("127.0.0.1:8080".parse().expect("this is an address"), Limits::default())?;
+/// let connect = move |peer| WithPeer::new(app.clone(), peer);
+/// # Ok(
+/// serve_each(listener, connect, Limits::default(), std::future::pending())
+/// # )
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct WithPeer<S> {
+    service: S,
+    peer: Peer,
+}
+
+impl<S> WithPeer<S> {
+    /// Makes the service of a connection to `peer`.
+    pub const fn new(service: S, peer: Peer) -> Self {
+        Self { service, peer }
+    }
+}
+
+impl<S: Service<Request>> Service<Request> for WithPeer<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> S::Future {
+        request.extensions_mut().insert(self.peer);
+        self.service.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_has_its_ipv4_address() {
+        let mapped: SocketAddr = "[::ffff:10.0.0.7]:4711".parse().unwrap();
+        assert_eq!(Peer::from(mapped).to_string(), "10.0.0.7:4711");
+        assert_eq!(Peer::from(mapped).ip(), Some("10.0.0.7".parse().unwrap()));
+        assert_eq!(Peer::from("[fd00::7]:1".parse::<SocketAddr>().unwrap()).to_string(), "[fd00::7]:1");
+        assert_eq!((Peer::Unix.to_string().as_str(), Peer::Unix.ip()), ("unix", None));
+    }
+}

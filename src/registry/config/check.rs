@@ -1,0 +1,168 @@
+//! Walk of a tree along the table of keys: types, unknown keys, and the treatment of each key.
+
+use quinistry_oci::escape::without_userinfo;
+
+use super::diagnostic::Origin;
+use super::findings::Findings;
+use super::nearest::nearest;
+use super::schema::{Kind, Outcome, Schema, Unless, schema};
+use super::tree::{Node, NodeKind};
+use super::values::{self, Problem};
+use super::yaml::name;
+
+/// Sections below which an unknown key is an error: a mistyped lock is an open door, and mistyped maintenance
+/// loses data.
+const LOCKED: [&str; 7] =
+    ["auth", "http.tls", "proxy", "validation", "storage.delete", "storage.maintenance", "quinistry"];
+
+/// Longest value that a finding quotes, in characters.
+const MAX_QUOTED_CHARACTERS: usize = 60;
+
+/// Returns true if an unknown key in this section is an error.
+pub(super) fn is_locked(section: &str) -> bool {
+    LOCKED.iter().any(|locked| {
+        section.strip_prefix(locked).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
+}
+
+/// Checks a whole tree.
+pub(super) fn check(tree: &Node, findings: &mut Findings) {
+    Checker { findings }.section(tree, &tree.origin, schema(), "");
+}
+
+struct Checker<'a> {
+    findings: &'a mut Findings,
+}
+
+// === impl Checker ===
+
+impl Checker<'_> {
+    /// Checks a value whose key stands at `origin`.
+    fn value(&mut self, node: &Node, origin: &Origin, place: &Schema, path: &str) {
+        if let Some(key) = place.key {
+            match key.outcome {
+                Outcome::Refuse(message, unless) if !is_exempt(node, unless) => {
+                    self.findings.error(origin, path, message.to_owned());
+                }
+                Outcome::Warn(message) if !node.is_idle() => {
+                    self.findings.warn(origin, path, message.to_owned());
+                }
+                _ => {}
+            }
+        }
+        match place.kind() {
+            Kind::Section => self.section(node, origin, place, path),
+            Kind::Elements => self.elements(node, place, path),
+            _ if node.is_null() => {}
+            kind => self.leaf(node, kind, place, path),
+        }
+    }
+
+    fn section(&mut self, node: &Node, origin: &Origin, place: &Schema, path: &str) {
+        if !matches!(node.kind, NodeKind::Map(_)) && !node.is_null() {
+            return self.findings.error(&node.origin, path, "must be a section with keys of its own".into());
+        }
+        for entry in node.entries() {
+            let path =
+                if path.is_empty() { entry.key.to_string() } else { format!("{path}.{}", name(&entry.key)) };
+            match place.child(&entry.key) {
+                Some(child) => self.value(&entry.value, &entry.origin, child, &path),
+                None => self.unknown(&entry.key, &entry.origin, place, &path),
+            }
+        }
+        let required = place.children.values().filter_map(|child| child.key).filter(|key| key.is_required);
+        for key in required {
+            if node.entry(key.name()).is_none_or(|entry| entry.value.is_null()) {
+                let separator = if path.is_empty() { "" } else { "." };
+                let message = match key.kind {
+                    Kind::Version => "is missing; write `version: 0.1`",
+                    _ => "is missing",
+                };
+                self.findings.error(origin, &format!("{path}{separator}{}", key.name()), message.into());
+            }
+        }
+    }
+
+    fn elements(&mut self, node: &Node, place: &Schema, path: &str) {
+        if node.is_null() {
+            return;
+        }
+        let Some(items) = node.as_list() else {
+            return self.findings.error(&node.origin, path, "must be a list of sections".into());
+        };
+        let element = place.element.as_deref().expect("the table names the elements of each such list");
+        for (index, item) in items.iter().enumerate() {
+            self.section(item, &item.origin, element, &format!("{path}[{index}]"));
+        }
+    }
+
+    fn leaf(&mut self, node: &Node, kind: Kind, place: &Schema, path: &str) {
+        let is_secret = place.key.is_some_and(|key| key.is_secret);
+        match values::check(kind, node) {
+            Ok(()) => {}
+            Err(problem) => return self.problem(&problem, path, is_secret),
+        }
+        if kind == Kind::Duration
+            && let Ok(written) = values::duration(node)
+            && written.lacks_unit
+        {
+            let text = node.as_text().unwrap_or_default();
+            let message = format!("{text} means {text} nanoseconds; did you mean {text}s?");
+            self.findings.warn(&node.origin, path, message);
+        }
+    }
+
+    fn problem(&mut self, problem: &Problem<'_>, path: &str, is_secret: bool) {
+        let path = problem.name.map_or_else(|| path.to_owned(), |inner| format!("{path}.{}", name(inner)));
+        let message = match problem.node.as_text() {
+            _ if is_secret => format!("the value {}", problem.message),
+            Some(text) if !text.is_empty() => format!("\"{}\" {}", quote(text), problem.message),
+            _ => problem.message.clone(),
+        };
+        self.findings.error(&problem.node.origin, &path, message);
+    }
+
+    fn unknown(&mut self, key: &str, origin: &Origin, place: &Schema, path: &str) {
+        let section = path.rsplit_once('.').map_or("", |(section, _)| section);
+        let candidates = place.children.keys().copied();
+        let meant = if self.findings.is_full() { None } else { nearest(key, candidates) };
+        let is_error = section == "storage" || is_locked(section);
+        let problem = match section {
+            "storage" => "is no known storage driver or switch",
+            "auth" => "is no known access controller",
+            _ => "is not known",
+        };
+        let message = match meant {
+            Some(meant) => format!("{problem}; did you mean {meant}?"),
+            None if is_error => format!("{problem}; remove it"),
+            None => format!("{problem}, and has no effect"),
+        };
+        if is_error {
+            self.findings.error(origin, path, message);
+        } else {
+            self.findings.warn(origin, path, message);
+        }
+    }
+}
+
+fn is_exempt(node: &Node, unless: Unless) -> bool {
+    match unless {
+        Unless::Never => false,
+        Unless::Idle => node.is_idle(),
+        Unless::Disabled => {
+            let is_disabled = |item: &Node| {
+                item.entry("disabled").is_some_and(|entry| values::boolean(&entry.value).is_ok_and(|is| is))
+            };
+            node.is_null() || node.as_list().is_some_and(|items| items.iter().all(is_disabled))
+        }
+    }
+}
+
+/// Shortens a value for a finding, and masks a password in a URL.
+pub(super) fn quote(text: &str) -> String {
+    let text = without_userinfo(text);
+    match text.char_indices().nth(MAX_QUOTED_CHARACTERS) {
+        Some((end, _)) => format!("{}\u{2026}", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,73 @@
+//! Variables of the environment over the untyped tree.
+//!
+//! Understands every variable that distribution understands, and those that it drops or that end it. The name
+//! is resolved along the keys, so that keys with `_` can be reached.
+
+mod apply;
+mod resolve;
+
+use std::ffi::{OsStr, OsString};
+
+pub(super) use self::apply::apply;
+use self::resolve::{Resolved, resolve};
+use super::service_link::is_service_link;
+
+/// Beginning of the names of all variables.
+const PREFIX: &str = "REGISTRY_";
+
+/// Variable that names the file, and sets no key.
+pub const CONFIGURATION_PATH: &str = "REGISTRY_CONFIGURATION_PATH";
+
+/// End of the name of a variable that names a file with the value.
+const FILE_SUFFIX: &str = "_FILE";
+
+/// Returns true if at least one variable sets a key, so that a start without a file means a configured
+/// registry. A variable that would be refused counts as well: a mistyped lock must not be ignored. Variables
+/// that Kubernetes and Docker make for Services set none.
+#[must_use]
+pub fn sets_a_key(environment: impl IntoIterator<Item = (OsString, OsString)>) -> bool {
+    environment.into_iter().any(|(name, value)| {
+        let Some(rest) = name.to_str().and_then(setting) else { return false };
+        match meaning(rest, &value) {
+            Meaning::Key(_) | Meaning::KeyOfFile(_) => true,
+            Meaning::Unknown(unresolved) => unresolved.is_error(),
+            Meaning::ServiceLink => false,
+        }
+    })
+}
+
+/// Returns the part of a variable's name that stands for a key.
+fn setting(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX).filter(|_| name != CONFIGURATION_PATH)
+}
+
+/// Meaning of a variable.
+enum Meaning {
+    /// Sets a key.
+    Key(resolve::Target),
+    /// Names a file with the value of a key.
+    KeyOfFile(resolve::Target),
+    ServiceLink,
+    Unknown(resolve::Unresolved),
+}
+
+fn meaning(rest: &str, value: &OsStr) -> Meaning {
+    let is_link = || value.to_str().is_some_and(|value| is_service_link(rest, value));
+    match resolve(rest) {
+        // A Service named registry-http-headers gives names that look like headers.
+        Resolved::Target(target) if target.is_free && is_link() => Meaning::ServiceLink,
+        Resolved::Target(target) => Meaning::Key(target),
+        Resolved::Unresolved(_) if is_link() => Meaning::ServiceLink,
+        Resolved::Unresolved(unresolved) => {
+            let base = rest.get(..rest.len().saturating_sub(FILE_SUFFIX.len()));
+            let has_suffix = rest.len() > FILE_SUFFIX.len()
+                && rest.get(rest.len() - FILE_SUFFIX.len()..) == Some(FILE_SUFFIX);
+            match base.filter(|_| has_suffix).map(resolve) {
+                Some(Resolved::Target(target)) if target.kind.is_text() && !target.is_free => {
+                    Meaning::KeyOfFile(target)
+                }
+                _ => Meaning::Unknown(unresolved),
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Variables into the tree, in the order of their names.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::resolve::Target;
+use super::{FILE_SUFFIX, Meaning, meaning, setting};
+use crate::config::diagnostic::Origin;
+use crate::config::findings::Findings;
+use crate::config::normalise::normalise;
+use crate::config::tree::{Node, NodeKind, Step};
+use crate::config::yaml::{self, Budget, Place};
+use crate::config::{ReadFile, drivers_of};
+
+/// Longest file with a value, in bytes.
+const MAX_VALUE_BYTES: usize = 64 << 10;
+
+/// Most variables that a finding names for setting no key. More are counted.
+const MAX_UNKNOWN: usize = 50;
+
+/// Variables that were used, and those that were not.
+#[derive(Debug, Default)]
+pub(in crate::config) struct Applied {
+    /// Names of the variables that set a key, sorted.
+    pub(in crate::config) set: Vec<String>,
+    /// Names of the variables that Services made, sorted.
+    pub(in crate::config) service_links: Vec<String>,
+}
+
+struct Application<'a> {
+    tree: &'a mut Node,
+    budget: &'a mut Budget,
+    findings: &'a mut Findings,
+    files: &'a dyn ReadFile,
+    applied: Applied,
+    /// Paths that a variable set, to find a second one with `_FILE`.
+    paths: HashSet<String>,
+    unknown: usize,
+}
+
+/// Applies variables to a tree.
+pub(in crate::config) fn apply(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    tree: &mut Node,
+    budget: &mut Budget,
+    findings: &mut Findings,
+    files: &dyn ReadFile,
+) -> Applied {
+    let mut variables: Vec<_> = environment
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let name = name.to_string_lossy().into_owned();
+            setting(&name).is_some().then_some((name, value))
+        })
+        .collect();
+    // A name comes before those that it begins, so that a section is set before its keys.
+    variables.sort_unstable();
+    let mut application = Application {
+        tree,
+        budget,
+        findings,
+        files,
+        applied: Applied::default(),
+        paths: HashSet::new(),
+        unknown: 0,
+    };
+    for (name, value) in variables {
+        application.apply(&name, &value);
+    }
+    application.finish()
+}
+
+// === impl Application ===
+
+impl Application<'_> {
+    fn apply(&mut self, name: &str, value: &OsStr) {
+        let Some(rest) = setting(name) else { return };
+        let origin = Origin::Variable(name.into());
+        match meaning(rest, value) {
+            Meaning::ServiceLink => self.applied.service_links.push(name.to_owned()),
+            Meaning::Unknown(unresolved) if unresolved.is_error() => {
+                self.findings.error(&origin, "", unresolved.message());
+            }
+            Meaning::Unknown(unresolved) => {
+                self.unknown += 1;
+                if self.unknown <= MAX_UNKNOWN {
+                    self.findings.warn(&origin, "", unresolved.message());
+                }
+            }
+            Meaning::Key(target) => {
+                let Some(text) = value.to_str() else {
+                    return self.findings.error(&origin, &target.path, "is not valid UTF-8".into());
+                };
+                let node = self.parse(text, name, &target);
+                self.set(name, &origin, &target, node);
+            }
+            Meaning::KeyOfFile(target) => {
+                if self.paths.contains(&place(&target)) {
+                    let other = name.strip_suffix(FILE_SUFFIX).unwrap_or(name);
+                    let message = format!("{other} is set as well; remove one of them");
+                    return self.findings.error(&origin, &target.path, message);
+                }
+                let node = self.read(value, &origin, &target);
+                self.set(name, &origin, &target, node);
+            }
+        }
+    }
+
+    fn finish(self) -> Applied {
+        if self.unknown > MAX_UNKNOWN {
+            let origin = Origin::Variable("REGISTRY_*".into());
+            let message = format!("{} more variables set no key", self.unknown - MAX_UNKNOWN);
+            self.findings.warn(&origin, "", message);
+        }
+        self.applied
+    }
+
+    /// Parses a value as YAML; text that is none is taken as it is.
+    fn parse(&mut self, text: &str, name: &str, target: &Target) -> Result<Node, String> {
+        let origin = Origin::Variable(name.into());
+        let place = Place::Variable(name.into());
+        if !target.kind.is_text() {
+            let parsed = yaml::parse(text, &place, self.budget, self.findings);
+            return match parsed {
+                Ok(node) => Ok(node.unwrap_or_else(|| Node::null(origin))),
+                Err(error) => Err(error.message),
+            };
+        }
+        let parsed = yaml::parse(text, &place, self.budget, &mut Findings::default());
+        let is_absent = matches!(text.trim(), "" | "~" | "null" | "Null" | "NULL");
+        match parsed {
+            Ok(Some(node)) if node.as_text().is_some() && (is_absent || !node.is_null()) => {
+                let is_cut = node.as_text().is_some_and(|read| read.len() < text.trim().len());
+                if is_cut && text.contains(" #") {
+                    let message = "the text from # on is a comment; put the value in quotes to keep it";
+                    self.findings.warn(&origin, &target.path, message.into());
+                }
+                Ok(node)
+            }
+            Ok(None) if is_absent => Ok(Node::null(origin)),
+            _ if text.len() > yaml::MAX_BYTES => Err("is longer than 1 MiB".into()),
+            _ => Ok(Node::text(text, origin)),
+        }
+    }
+
+    /// Reads a value from the file that a variable names.
+    fn read(&mut self, value: &OsStr, origin: &Origin, target: &Target) -> Result<Node, String> {
+        let path = Path::new(value);
+        let file = self
+            .files
+            .read(path, MAX_VALUE_BYTES)
+            .map_err(|error| format!("failed to read {}: {error}; name a readable file", path.display()))?;
+        if let Some(mode) = file.mode.filter(|_| target.is_secret) {
+            if mode & 0o002 != 0 {
+                return Err(format!(
+                    "every user can write {}; run `chmod 600` on it, for its content is a secret",
+                    path.display()
+                ));
+            }
+            if mode & 0o004 != 0 {
+                let message = format!("every user can read {}, and its content is a secret", path.display());
+                self.findings.warn(origin, &target.path, message);
+            }
+        }
+        let text = std::str::from_utf8(&file.bytes)
+            .map_err(|_| format!("the content of {} is not UTF-8", path.display()))?;
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        Ok(Node::text(text.strip_suffix('\r').unwrap_or(text), origin.clone()))
+    }
+
+    fn set(&mut self, name: &str, origin: &Origin, target: &Target, node: Result<Node, String>) {
+        let result = node.and_then(|node| {
+            self.tell_replacement(origin, target, &node);
+            set(self.tree, &target.steps, node, origin)
+        });
+        match result {
+            Ok(()) => {
+                self.applied.set.push(name.to_owned());
+                self.paths.insert(place(target));
+                if matches!(target.steps.first(), Some(Step::Key(key)) if matches!(&**key, "storage" | "auth"))
+                {
+                    normalise(self.tree);
+                }
+            }
+            Err(message) => self.findings.error(origin, &target.path, message),
+        }
+    }
+
+    /// Warns if a variable replaces a controller or a driver of the file, as in distribution.
+    fn tell_replacement(&mut self, origin: &Origin, target: &Target, new: &Node) {
+        if !matches!(target.path.as_str(), "auth" | "storage") {
+            return;
+        }
+        let Some(entry) = self.tree.entry(&target.path) else { return };
+        let kinds = drivers_of(&entry.value, &target.path);
+        let former = kinds.into_iter().find(|former| matches!(former.origin, Origin::File { .. }));
+        let Some(former) = former else { return };
+        let is_none = new.as_text().is_some_and(|text| text.eq_ignore_ascii_case("none"));
+        let effect = if is_none { ", and there are no users" } else { "" };
+        let message = format!(
+            "replaces the whole section of the file, {}.{} at {}{effect}",
+            target.path, former.key, former.origin
+        );
+        self.findings.warn(origin, &target.path, message);
+    }
+}
+
+/// Returns the place of a target, with indexes.
+fn place(target: &Target) -> String {
+    format!("{:?}", target.steps)
+}
+
+/// Puts a value at a place of the tree.
+fn set(tree: &mut Node, steps: &[Step], value: Node, origin: &Origin) -> Result<(), String> {
+    let mut node = tree;
+    for step in steps {
+        node = match step {
+            Step::Key(key) => {
+                let entries = node.entries();
+                let known = entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key));
+                let key: Arc<str> = known.map_or_else(|| key.clone(), |entry| entry.key.clone());
+                &mut node.entry_or_null(&key, origin.clone()).value
+            }
+            Step::Index(index) => element(node, *index, origin)?,
+        };
+    }
+    *node = value;
+    Ok(())
+}
+
+/// Returns an element of a list, or a new one behind the last.
+fn element<'a>(node: &'a mut Node, index: usize, origin: &Origin) -> Result<&'a mut Node, String> {
+    if !matches!(node.kind, NodeKind::List(_)) {
+        *node = Node { kind: NodeKind::List(Vec::new()), origin: origin.clone() };
+    }
+    let NodeKind::List(items) = &mut node.kind else { unreachable!("made a list above") };
+    if index > items.len() {
+        return Err(format!("the list has no element {index}; the next free one is {}", items.len()));
+    }
+    if index == items.len() {
+        items.push(Node::null(origin.clone()));
+    }
+    Ok(&mut items[index])
+}

@@ -1,0 +1,197 @@
+//! Table of all keys of distribution 2.8 and 3.x, and of this program's own.
+//!
+//! Sources: `configuration/configuration.go` of distribution 2.8.3 and 3.1.2, and the parameters of its storage
+//! drivers and access controllers.
+
+mod drivers;
+mod users;
+
+use self::Kind::{
+    Address, Anything, Boolean, Duration, Elements, Endpoint, Headers, Integer, Networks, OneOf, Path,
+    Patterns, Section, Text, TextMap, Url, UrlPath,
+};
+use super::schema::{Key, Kind, Lines, Unless};
+
+/// Begins a row.
+const fn key(path: &'static str, kind: Kind) -> Key {
+    Key::new(path, kind)
+}
+
+/// Returns all keys, in the order of the documentation.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    let tables = [FIRST, drivers::STORAGE, users::AUTH, HTTP, users::TLS, REST, users::NOTIFICATIONS, OWN];
+    tables.into_iter().flatten()
+}
+
+const LEVELS: Kind = OneOf(&["error", "warn", "info", "debug"]);
+
+const FIRST: &[Key] = &[
+    key("version", Kind::Version).default("0.1").required().note("always `0.1`"),
+    key("loglevel", LEVELS).note("old name of `log.level`, which wins"),
+    key("redis", Anything).secret().warn("no cache is kept in Redis, and the section has no effect"),
+    key("reporting", Anything)
+        .secret()
+        .lines(Lines::Two)
+        .warn("no errors are reported to Bugsnag or New Relic"),
+    key("log", Section),
+    key("log.level", LEVELS).default("info").note("`RUST_LOG` wins"),
+    key("log.formatter", OneOf(&["text", "json", "logstash"])).default("text"),
+    key("log.fields", TextMap).note("added to each line"),
+    key("log.accesslog", Section),
+    key("log.accesslog.disabled", Boolean).default("false").note("Combined format on standard output"),
+    key("log.hooks", Anything).secret().warn("no mail is sent about errors; let a log collector do that"),
+    key("log.reportcaller", Boolean)
+        .lines(Lines::Three)
+        .warn("log lines do not name the place in the program that wrote them"),
+];
+
+const HTTP: &[Key] = &[
+    key("http", Section),
+    key("http.addr", Address).default(":5000").note("`:5000` when empty, where distribution takes any port"),
+    key("http.net", OneOf(&["tcp", "unix"])).default("tcp").note("`unix`: `http.addr` is the socket's path"),
+    key("http.prefix", UrlPath).default("/").note("path in front of `/v2/`"),
+    key("http.host", Url).note("base of absolute URLs; `Location` headers are paths in any case"),
+    key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
+    key("http.secret", Text).secret().silent("uploads need no secret"),
+    key("http.draintimeout", Duration)
+        .default("0s")
+        .note("`0s` stands for 10 seconds, and not for an end at once"),
+    key("http.headers", Headers).note("on every response, and not only on those of the API"),
+    key("http.debug", Section),
+    key("http.debug.addr", Address).note("listener for health and metrics"),
+    key("http.debug.prometheus", Section),
+    key("http.debug.prometheus.enabled", Boolean).default("false"),
+    key("http.debug.prometheus.path", UrlPath).default("/metrics"),
+    key("http.http2", Section),
+    key("http.http2.disabled", Boolean).silent("HTTP/1.1 is served"),
+    key("http.h2c", Section).lines(Lines::Three),
+    key("http.h2c.enabled", Boolean)
+        .lines(Lines::Three)
+        .warn("HTTP/2 without TLS is not supported, and HTTP/1.1 is served"),
+];
+
+const REST: &[Key] = &[
+    key("middleware", Section),
+    key("middleware.registry", Elements)
+        .refuse("no middleware is built in; remove it, or add `disabled: true`", Unless::Disabled),
+    key("middleware.registry[].name", Text).within(),
+    key("middleware.registry[].disabled", Boolean).within(),
+    key("middleware.registry[].options", Anything).within().secret(),
+    key("middleware.repository", Elements)
+        .refuse("no middleware is built in; remove it, or add `disabled: true`", Unless::Disabled),
+    key("middleware.repository[].name", Text).within(),
+    key("middleware.repository[].disabled", Boolean).within(),
+    key("middleware.repository[].options", Anything).within().secret(),
+    key("middleware.storage", Elements).refuse(
+        "redirects to a content delivery network are not supported; remove it, or add `disabled: true`",
+        Unless::Disabled,
+    ),
+    key("middleware.storage[].name", Text).within(),
+    key("middleware.storage[].disabled", Boolean).within(),
+    key("middleware.storage[].options", Anything).within().secret(),
+    key("health", Section),
+    key("health.storagedriver", Section),
+    key("health.storagedriver.enabled", Boolean)
+        .default("false")
+        .note("also unhealthy once the storage failed to keep a write"),
+    key("health.storagedriver.interval", Duration).default("10s"),
+    key("health.storagedriver.threshold", Integer(0)).default("1"),
+    key("health.file", Elements).note("unhealthy while the file exists"),
+    key("health.file[].file", Path).required(),
+    key("health.file[].interval", Duration).default("10s"),
+    key("health.file[].threshold", Integer(0)).default("1"),
+    key("health.tcp", Elements),
+    key("health.tcp[].addr", Endpoint).required(),
+    key("health.tcp[].timeout", Duration).default("5s"),
+    key("health.tcp[].interval", Duration).default("10s"),
+    key("health.tcp[].threshold", Integer(0)).default("1"),
+    key("health.http", Elements),
+    key("health.http[].uri", Url).required(),
+    key("health.http[].headers", Headers).secret(),
+    key("health.http[].statuscode", Integer(0)).default("200"),
+    key("health.http[].timeout", Duration).default("5s"),
+    key("health.http[].interval", Duration).default("10s"),
+    key("health.http[].threshold", Integer(0)).default("1"),
+    key("proxy", Section),
+    key("proxy.remoteurl", Url).refuse(
+        "pulling through from another registry is not supported yet; remove the section, or keep distribution for \
+         this mirror",
+        Unless::Idle,
+    ),
+    key("proxy.username", Text).within(),
+    key("proxy.password", Text).within().secret(),
+    key("proxy.exec", Section).within().lines(Lines::Three),
+    key("proxy.exec.command", Text).within().lines(Lines::Three),
+    key("proxy.exec.lifetime", Duration).within().lines(Lines::Three),
+    key("proxy.ttl", Duration).within().lines(Lines::Three),
+    key("proxy.cachewritetimeout", Duration).within().lines(Lines::Three),
+    key("validation", Section),
+    key("validation.enabled", Boolean).note("old; when true, it wins over `validation.disabled`"),
+    key("validation.disabled", Boolean).default("false").note("accepts any `urls`, and indexes without children"),
+    key("validation.manifests", Section),
+    key("validation.manifests.urls", Section),
+    key("validation.manifests.urls.allow", Patterns)
+        .note("unanchored; without `allow` and `deny` every layer with `urls` is refused"),
+    key("validation.manifests.urls.deny", Patterns),
+    key("validation.manifests.indexes", Section).lines(Lines::Three),
+    key("validation.manifests.indexes.platforms", OneOf(&["all", "none", "list"]))
+        .default("all")
+        .lines(Lines::Three)
+        .note("children that must be present; `list` works as documented"),
+    key("validation.manifests.indexes.platformlist", Elements).lines(Lines::Three),
+    key("validation.manifests.indexes.platformlist[].architecture", Text).required().lines(Lines::Three),
+    key("validation.manifests.indexes.platformlist[].os", Text).required().lines(Lines::Three),
+    key("policy", Section),
+    key("policy.repository", Section),
+    key("policy.repository.classes", Kind::ListOf(&["image", "plugin"])),
+    key("catalog", Section),
+    key("catalog.maxentries", Integer(i64::MIN)).default("1000").note("0 and less stand for 1000"),
+    key("tags", Section).lines(Lines::Three),
+    key("tags.maxtags", Integer(0)).default("1000").lines(Lines::Three).note("0 stands for 1000"),
+    key("compatibility", Section).lines(Lines::Two),
+    key("compatibility.schema1", Section).lines(Lines::Two),
+    key("compatibility.schema1.enabled", Boolean).lines(Lines::Two).refuse(
+        "manifests of schema 1 cannot be pushed; remove it, and push with Docker 1.10 or newer",
+        Unless::Idle,
+    ),
+    key("compatibility.schema1.signingkeyfile", Path).lines(Lines::Two).silent("manifests are not signed"),
+];
+
+/// Refused rows of this program's own keys.
+const fn planned(path: &'static str, message: &'static str) -> Key {
+    key(path, Anything).secret().lines(Lines::Own).refuse(message, Unless::Never)
+}
+
+const OWN: &[Key] = &[
+    key("quinistry", Section).lines(Lines::Own),
+    key("quinistry.http", Section).lines(Lines::Own),
+    key("quinistry.http.trustedproxies", Networks)
+        .lines(Lines::Own)
+        .note("proxies whose `Forwarded` and `X-Forwarded-For` tell a client's address"),
+    key("quinistry.http.proxyprotocol", Boolean)
+        .lines(Lines::Own)
+        .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
+    planned(
+        "quinistry.access",
+        "rules of access are not supported yet, and everyone could do everything; remove it",
+    ),
+    planned("quinistry.groups", "users and groups are not supported yet; remove it"),
+    planned("quinistry.builtin", "access to the built-in repository cannot be set yet; remove it"),
+    planned("quinistry.tokens", "tokens are not supported yet; remove it"),
+    planned("quinistry.keys", "API keys are not supported yet; remove it"),
+    planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
+    planned("quinistry.clientcerts", "identities from client certificates are not supported yet; remove it"),
+    planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),
+    planned(
+        "quinistry.retention",
+        "removal by rules is not supported yet; remove it, and use `quinistry delete`",
+    ),
+    planned(
+        "quinistry.gc",
+        "collection while serving is not supported yet; remove it, and use `quinistry gc`",
+    ),
+    planned("quinistry.page", "the web page is not supported yet; remove it"),
+    planned("quinistry.audit", "the audit log is not supported yet; remove it"),
+    planned("quinistry.limits", "limits cannot be set yet; remove it"),
+    planned("quinistry.events", "events are not supported yet; remove it"),
+];

@@ -1,0 +1,89 @@
+//! Keys of `auth`, `http.tls` and `notifications`.
+
+use super::Kind::{
+    Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, OneOf, Path, Section, Text, Texts, Url,
+    UrlPath,
+};
+use super::{Key, Lines, Unless, key};
+
+/// Algorithms of distribution's token verification.
+const ALGORITHMS: &[&str] = &[
+    "EdDSA", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256",
+    "PS384", "PS512",
+];
+
+const CLIENT_AUTH: &[&str] = &[
+    "request-client-cert",
+    "require-any-client-cert",
+    "verify-client-cert-if-given",
+    "require-and-verify-client-cert",
+];
+
+pub(super) const AUTH: &[Key] = &[
+    key("auth", Section).note("one controller, as a section or as its bare name"),
+    key("auth.none", Anything).silent("no users; warned about when `http.addr` is not local"),
+    key("auth.silly", Section)
+        .refuse("it lets in every request with any Authorization header; use another controller", Unless::Never),
+    key("auth.silly.realm", Text).within(),
+    key("auth.silly.service", Text).within(),
+    key("auth.htpasswd", Section).refuse(
+        "users are not supported yet, and everyone could do everything; put a proxy that asks for passwords in front, \
+         or keep distribution for this registry",
+        Unless::Never,
+    ),
+    key("auth.htpasswd.realm", Text).within().required(),
+    key("auth.htpasswd.path", Path).within().required(),
+    key("auth.token", Section).refuse(
+        "tokens are not verified yet, and everyone could do everything; keep distribution for this registry",
+        Unless::Never,
+    ),
+    key("auth.token.realm", Text).within().required(),
+    key("auth.token.service", Text).within().required(),
+    key("auth.token.issuer", Text).within().required(),
+    key("auth.token.rootcertbundle", Path).within(),
+    key("auth.token.jwks", Path).within().lines(Lines::Three),
+    key("auth.token.signingalgorithms", ListOf(ALGORITHMS)).within().lines(Lines::Three),
+    key("auth.token.autoredirect", Boolean).within(),
+    key("auth.token.autoredirectpath", UrlPath).within().lines(Lines::Three).default("/auth/token"),
+];
+
+pub(super) const TLS: &[Key] = &[
+    key("http.tls", Section).refuse(
+        "TLS is not supported yet, and passwords and images would travel in clear; let a proxy in front end TLS, and \
+         remove the section",
+        Unless::Idle,
+    ),
+    key("http.tls.certificate", Path).within(),
+    key("http.tls.key", Path).within(),
+    key("http.tls.clientcas", Texts).within(),
+    key("http.tls.clientauth", OneOf(CLIENT_AUTH)).within().lines(Lines::Three),
+    key("http.tls.minimumtls", OneOf(&["tls1.0", "tls1.1", "tls1.2", "tls1.3"])).within().default("tls1.2"),
+    key("http.tls.ciphersuites", Texts).within(),
+    key("http.tls.letsencrypt", Section).within(),
+    key("http.tls.letsencrypt.cachefile", Path).within(),
+    key("http.tls.letsencrypt.email", Text).within(),
+    key("http.tls.letsencrypt.hosts", Texts).within(),
+    key("http.tls.letsencrypt.directoryurl", Url).within().lines(Lines::Three),
+];
+
+pub(super) const NOTIFICATIONS: &[Key] = &[
+    key("notifications", Section),
+    key("notifications.events", Section).within(),
+    key("notifications.events.includereferences", Boolean).within(),
+    key("notifications.endpoints", Elements).refuse(
+        "notifications are not sent yet; remove it, or add `disabled: true` to each endpoint",
+        Unless::Disabled,
+    ),
+    key("notifications.endpoints[].name", Text).within().required(),
+    key("notifications.endpoints[].disabled", Boolean).within(),
+    key("notifications.endpoints[].url", Url).within().required(),
+    key("notifications.endpoints[].headers", Headers).within().secret(),
+    key("notifications.endpoints[].timeout", Duration).within().default("1s"),
+    key("notifications.endpoints[].threshold", Integer(0)).within().default("10"),
+    key("notifications.endpoints[].backoff", Duration).within().default("1s"),
+    key("notifications.endpoints[].ignoredmediatypes", Texts).within(),
+    key("notifications.endpoints[].ignore", Section).within(),
+    key("notifications.endpoints[].ignore.mediatypes", Texts).within(),
+    key("notifications.endpoints[].ignore.actions", Texts).within(),
+    key("notifications.endpoints[].quinistry", Anything).within().secret().lines(Lines::Own),
+];

@@ -1,0 +1,259 @@
+//! Typed configuration that a registry starts from. Pure data, made by [`load`](super::load) alone.
+//!
+//! Every value here is valid: addresses parse, header values are single lines, and durations are not negative.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, StatusCode, Uri};
+use ipnet::IpNet;
+
+pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
+
+/// Configuration of a registry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Application log and access log.
+    pub log: Log,
+    /// Storage, and the changes that it permits.
+    pub storage: Storage,
+    /// Listeners, and the HTTP side of every response.
+    pub http: Http,
+    /// Health checks. One that fails makes every response 503.
+    pub health: Vec<HealthCheck>,
+    /// Checks of pushed manifests.
+    pub validation: Validation,
+    /// Classes of images that clients may push, if `policy.repository.classes` restricts them.
+    pub policy_classes: Option<Vec<RepositoryClass>>,
+    /// Longest page of the catalog, in repositories.
+    pub max_catalog_entries: NonZeroUsize,
+    /// Longest page of a tag list, in tags.
+    pub max_tags: NonZeroUsize,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe level that is written.
+    pub level: LogLevel,
+    /// Form of a line.
+    pub formatter: LogFormatter,
+    /// Fields that are added to each line, in the order of the file.
+    pub fields: Vec<(String, String)>,
+    /// True if each request makes a line on standard output.
+    pub access_log: bool,
+}
+
+/// Severity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Failures.
+    Error,
+    /// Failures, and situations that lead to one.
+    Warn,
+    /// Events of normal operation.
+    Info,
+    /// Everything.
+    Debug,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormatter {
+    /// Text for reading.
+    Text,
+    /// JSON object with `time`, `level` and `msg`.
+    Json,
+    /// JSON object with `@timestamp`, `@version`, `message` and `level`.
+    Logstash,
+}
+
+/// Storage, and the changes that it permits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Place of the content.
+    pub location: StorageLocation,
+    /// True if clients can delete tags, manifests and blobs. Otherwise DELETE is answered with 405.
+    pub allows_delete: bool,
+    /// True if every write is answered with 405.
+    pub is_read_only: bool,
+    /// Removal of abandoned uploads.
+    pub upload_purging: UploadPurging,
+}
+
+/// Place of a registry's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageLocation {
+    /// Memory: content is lost when the process ends.
+    Memory,
+    /// Folder in distribution's layout.
+    Folder(PathBuf),
+}
+
+/// Removal of abandoned uploads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadPurging {
+    /// False if uploads are kept for ever.
+    pub is_enabled: bool,
+    /// Time without bytes after which an upload is abandoned.
+    pub age: Duration,
+    /// Time between two searches.
+    pub interval: Duration,
+    /// True if abandoned uploads are logged and kept.
+    pub dry_run: bool,
+}
+
+/// Listeners, and the HTTP side of every response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Address of the public listener.
+    pub listen: ListenAddress,
+    /// Path in front of `/v2/`: begins and ends with `/`.
+    pub prefix: PathAndQuery,
+    /// Absolute URL under which clients reach the registry, without a path.
+    pub host: Option<Uri>,
+    /// Headers of every response.
+    pub headers: HeaderMap,
+    /// Longest time that requests may go on after a signal to stop; `None` stands for the program's default.
+    pub drain_timeout: Option<Duration>,
+    /// Networks of proxies whose statements about a client's address are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Listener for health and metrics.
+    pub debug: Option<Debug>,
+}
+
+/// Listener for health and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debug {
+    /// Address of the listener.
+    pub listen: ListenAddress,
+    /// Path of the metrics, beginning with `/`, if they are served.
+    pub metrics_path: Option<String>,
+}
+
+/// Periodic check of something that the registry needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthCheck {
+    /// Name in `/debug/health`.
+    pub name: String,
+    /// Subject of the check.
+    pub kind: HealthCheckKind,
+    /// Time between two checks.
+    pub interval: Duration,
+    /// Failures in a row after which the registry is unhealthy.
+    pub threshold: NonZeroU32,
+}
+
+/// Subject of a health check.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HealthCheckKind {
+    /// Storage, which must answer.
+    Storage,
+    /// File whose existence means unhealthy.
+    File(PathBuf),
+    /// Address that must accept a connection.
+    Tcp {
+        /// Host, which may be a name, and port.
+        address: String,
+        /// Longest time for the connection.
+        timeout: Duration,
+    },
+    /// URL that must answer a HEAD request.
+    Http {
+        /// URL with the scheme `http` or `https`.
+        uri: Uri,
+        /// Headers of the request.
+        headers: HeaderMap,
+        /// Status of a healthy answer.
+        status: StatusCode,
+        /// Longest time for the answer.
+        timeout: Duration,
+    },
+}
+
+/// Checks of pushed manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validation {
+    /// True if `urls` of layers and missing children of indexes are accepted as they are.
+    pub is_disabled: bool,
+    /// Rules for `urls` of layers: unanchored regular expressions, each of which compiles. Without any expression,
+    /// layers with `urls` are refused.
+    pub urls: UrlRules,
+    /// Children of an index that must be present.
+    pub indexes: IndexRules,
+}
+
+/// Rules for `urls` of layers: unanchored regular expressions, each of which compiles. Without any expression,
+/// layers with `urls` are refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UrlRules {
+    /// Expressions of which one must match.
+    pub allow: Vec<String>,
+    /// Expressions of which none may match.
+    pub deny: Vec<String>,
+}
+
+/// Children of an index that must be present when it is pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IndexRules {
+    /// Every child.
+    All,
+    /// Any subset of children may be absent.
+    None,
+    /// Children for one of these platforms.
+    List(Vec<IndexPlatform>),
+}
+
+/// Platform of an index's child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexPlatform {
+    /// Architecture in Go's spelling, such as `arm64`.
+    pub architecture: String,
+    /// Operating system in Go's spelling, such as `linux`.
+    pub os: String,
+}
+
+/// Class of a repository, by the media type of an image's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepositoryClass {
+    /// Container images.
+    Image,
+    /// Plugins of the Docker engine.
+    Plugin,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Returns the keys that differ from `new` and take effect only when the registry is started again.
+    #[must_use]
+    pub fn keys_that_need_a_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (http, other) = (&self.http, &new.http);
+        [
+            ("storage", self.storage.location != new.storage.location),
+            ("http.addr", http.listen != other.listen),
+            ("http.prefix", http.prefix != other.prefix),
+            ("http.debug", http.debug != other.debug),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+// === impl LogLevel ===
+
+impl LogLevel {
+    /// Returns the name in a configuration file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}

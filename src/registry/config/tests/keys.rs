@@ -1,0 +1,198 @@
+//! Table of keys: each implemented key changes the configuration, and each key has a variable.
+
+use std::collections::BTreeSet;
+
+use super::{SMALLEST, accepted, load_text, load_variables};
+use crate::config::{Kind, Outcome, all_keys};
+
+/// Each implemented key with a configuration without it, and one in which it has another value.
+const CHANGES: &[(&str, &str, &str)] = &[
+    ("log.level", "", "log: {level: error}"),
+    ("loglevel", "", "loglevel: error"),
+    ("log.formatter", "", "log: {formatter: logstash}"),
+    ("log.fields", "", "log: {fields: {a: b}}"),
+    ("log.accesslog.disabled", "", "log: {accesslog: {disabled: true}}"),
+    ("http.addr", "", "http: {addr: ':5001'}"),
+    ("http.net", "http: {addr: 'localhost:1'}", "http: {addr: 'localhost:1', net: unix}"),
+    ("http.prefix", "", "http: {prefix: /a/}"),
+    ("http.host", "", "http: {host: 'https://a'}"),
+    ("http.draintimeout", "", "http: {draintimeout: 1s}"),
+    ("http.headers", "", "http: {headers: {a: [b]}}"),
+    ("http.debug.addr", "", "http: {debug: {addr: ':1'}}"),
+    (
+        "http.debug.prometheus.enabled",
+        "http: {debug: {addr: ':1'}}",
+        "http: {debug: {addr: ':1', prometheus: {enabled: true}}}",
+    ),
+    (
+        "http.debug.prometheus.path",
+        "http: {debug: {addr: ':1', prometheus: {enabled: true}}}",
+        "http: {debug: {addr: ':1', prometheus: {enabled: true, path: /a}}}",
+    ),
+    ("health.storagedriver.enabled", "", "health: {storagedriver: {enabled: true}}"),
+    (
+        "health.storagedriver.interval",
+        "health: {storagedriver: {enabled: true}}",
+        "health: {storagedriver: {enabled: true, interval: 1s}}",
+    ),
+    (
+        "health.storagedriver.threshold",
+        "health: {storagedriver: {enabled: true}}",
+        "health: {storagedriver: {enabled: true, threshold: 2}}",
+    ),
+    ("health.file[].file", "health: {file: [{file: /a}]}", "health: {file: [{file: /b}]}"),
+    ("health.file[].interval", "health: {file: [{file: /a}]}", "health: {file: [{file: /a, interval: 1s}]}"),
+    ("health.file[].threshold", "health: {file: [{file: /a}]}", "health: {file: [{file: /a, threshold: 2}]}"),
+    ("health.tcp[].addr", "health: {tcp: [{addr: 'a:1'}]}", "health: {tcp: [{addr: 'a:2'}]}"),
+    ("health.tcp[].timeout", "health: {tcp: [{addr: 'a:1'}]}", "health: {tcp: [{addr: 'a:1', timeout: 1s}]}"),
+    (
+        "health.tcp[].interval",
+        "health: {tcp: [{addr: 'a:1'}]}",
+        "health: {tcp: [{addr: 'a:1', interval: 1s}]}",
+    ),
+    (
+        "health.tcp[].threshold",
+        "health: {tcp: [{addr: 'a:1'}]}",
+        "health: {tcp: [{addr: 'a:1', threshold: 2}]}",
+    ),
+    ("health.http[].uri", "health: {http: [{uri: 'http://a'}]}", "health: {http: [{uri: 'http://b'}]}"),
+    (
+        "health.http[].headers",
+        "health: {http: [{uri: 'http://a'}]}",
+        "health: {http: [{uri: 'http://a', headers: {a: [b]}}]}",
+    ),
+    (
+        "health.http[].statuscode",
+        "health: {http: [{uri: 'http://a'}]}",
+        "health: {http: [{uri: 'http://a', statuscode: 204}]}",
+    ),
+    (
+        "health.http[].timeout",
+        "health: {http: [{uri: 'http://a'}]}",
+        "health: {http: [{uri: 'http://a', timeout: 1s}]}",
+    ),
+    (
+        "health.http[].interval",
+        "health: {http: [{uri: 'http://a'}]}",
+        "health: {http: [{uri: 'http://a', interval: 1s}]}",
+    ),
+    (
+        "health.http[].threshold",
+        "health: {http: [{uri: 'http://a'}]}",
+        "health: {http: [{uri: 'http://a', threshold: 2}]}",
+    ),
+    ("validation.enabled", "validation: {disabled: true}", "validation: {disabled: true, enabled: true}"),
+    ("validation.disabled", "", "validation: {disabled: true}"),
+    ("validation.manifests.urls.allow", "", "validation: {manifests: {urls: {allow: [a]}}}"),
+    ("validation.manifests.urls.deny", "", "validation: {manifests: {urls: {deny: [a]}}}"),
+    ("validation.manifests.indexes.platforms", "", "validation: {manifests: {indexes: {platforms: none}}}"),
+    (
+        "validation.manifests.indexes.platformlist[].architecture",
+        "validation: {manifests: {indexes: {platforms: list, platformlist: [{architecture: a, os: b}]}}}",
+        "validation: {manifests: {indexes: {platforms: list, platformlist: [{architecture: c, os: b}]}}}",
+    ),
+    (
+        "validation.manifests.indexes.platformlist[].os",
+        "validation: {manifests: {indexes: {platforms: list, platformlist: [{architecture: a, os: b}]}}}",
+        "validation: {manifests: {indexes: {platforms: list, platformlist: [{architecture: a, os: c}]}}}",
+    ),
+    ("policy.repository.classes", "", "policy: {repository: {classes: [plugin]}}"),
+    ("catalog.maxentries", "", "catalog: {maxentries: 1}"),
+    ("tags.maxtags", "", "tags: {maxtags: 1}"),
+    ("quinistry.http.trustedproxies", "", "quinistry: {http: {trustedproxies: ['10.0.0.0/8']}}"),
+];
+
+/// Each implemented key of `storage`, with the section without it and with another value.
+const STORAGE_CHANGES: &[(&str, &str, &str)] = &[
+    ("storage.filesystem.rootdirectory", "{filesystem: {}}", "{filesystem: {rootdirectory: /a}}"),
+    ("storage.delete.enabled", "{inmemory: {}}", "{inmemory: {}, delete: {enabled: true}}"),
+    (
+        "storage.maintenance.uploadpurging.enabled",
+        "{inmemory: {}}",
+        "{inmemory: {}, maintenance: {uploadpurging: {enabled: false}}}",
+    ),
+    (
+        "storage.maintenance.uploadpurging.age",
+        "{inmemory: {}}",
+        "{inmemory: {}, maintenance: {uploadpurging: {age: 1h}}}",
+    ),
+    (
+        "storage.maintenance.uploadpurging.interval",
+        "{inmemory: {}}",
+        "{inmemory: {}, maintenance: {uploadpurging: {interval: 1h}}}",
+    ),
+    (
+        "storage.maintenance.uploadpurging.dryrun",
+        "{inmemory: {}}",
+        "{inmemory: {}, maintenance: {uploadpurging: {dryrun: true}}}",
+    ),
+    (
+        "storage.maintenance.readonly.enabled",
+        "{inmemory: {}}",
+        "{inmemory: {}, maintenance: {readonly: {enabled: true}}}",
+    ),
+];
+
+#[test]
+fn every_implemented_key_changes_the_configuration() {
+    let mut seen = BTreeSet::new();
+    let texts = CHANGES
+        .iter()
+        .map(|(key, before, after)| (*key, format!("{SMALLEST}{before}\n"), format!("{SMALLEST}{after}\n")));
+    let storage = STORAGE_CHANGES.iter().map(|(key, before, after)| {
+        (*key, format!("version: 0.1\nstorage: {before}\n"), format!("version: 0.1\nstorage: {after}\n"))
+    });
+    for (key, before, after) in texts.chain(storage) {
+        let [before, after] = [before, after].map(|text| accepted(&load_text(&text, &[])).clone());
+        assert_ne!(before, after, "{key}");
+        assert!(seen.insert(key), "{key} is given twice");
+    }
+    let is_value = |kind| !matches!(kind, Kind::Section | Kind::Elements | Kind::Version);
+    let implemented = all_keys().filter(|key| key.outcome == Outcome::Implement && is_value(key.kind));
+    let implemented: BTreeSet<_> = implemented.map(|key| key.path).collect();
+    assert_eq!(seen, implemented);
+}
+
+#[test]
+fn every_key_stands_once_behind_its_section() {
+    let mut seen = BTreeSet::new();
+    for key in all_keys() {
+        if let Some((section, _)) = key.path.rsplit_once('.') {
+            assert!(seen.contains(section.trim_end_matches("[]")), "{}", key.path);
+        }
+        assert!(seen.insert(key.path), "{}", key.path);
+        let is_lower =
+            key.path.bytes().all(|byte| byte.is_ascii_lowercase() || b"0123456789.[]_".contains(&byte));
+        assert!(is_lower, "{}", key.path);
+        let within_needs_an_outcome = key.outcome != Outcome::Within || key.path.contains('.');
+        assert!(within_needs_an_outcome, "{}", key.path);
+    }
+    assert!(seen.len() > 200, "{}", seen.len());
+}
+
+#[test]
+fn every_key_has_a_variable() {
+    for key in all_keys().filter(|key| key.kind != Kind::Version) {
+        let name = format!("REGISTRY_{}", key.path.replace("[]", "_0").replace('.', "_").to_uppercase());
+        // A value of a wrong form is told with the key's path, whatever the key's type is.
+        let loaded = load_variables(&[(&name, "[[{a: b}]]")]);
+        assert_eq!(loaded.set_by_environment, [name.as_str()]);
+    }
+}
+
+#[test]
+fn each_refusal_says_what_to_do() {
+    for key in all_keys() {
+        match key.outcome {
+            Outcome::Refuse(message, _) => {
+                assert!(
+                    ["remove", "keep", "use", "copy"].iter().any(|word| message.contains(word)),
+                    "{}",
+                    key.path
+                );
+            }
+            Outcome::Warn(message) => assert!(!message.is_empty() && !message.ends_with('.'), "{}", key.path),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Secrets: none of them reaches a finding or the text of the configuration in effect.
+
+use super::{SMALLEST, lines, load_text, load_variables};
+use crate::config::all_keys;
+
+/// Text that no finding may hold.
+const SECRET: &str = "hunter2-never-shown";
+
+#[test]
+fn no_finding_holds_the_value_of_a_secret() {
+    let texts = [
+        format!("{SMALLEST}http: {{secret: [{SECRET}]}}\n"),
+        format!("{SMALLEST}http: {{secret: {{{SECRET}: {SECRET}}}}}\n"),
+        format!("{SMALLEST}http: {{secret: *{SECRET}}}\n"),
+        format!("{SMALLEST}http: {{secret: {SECRET}, tls: {SECRET}}}\n"),
+        format!("{SMALLEST}http: {{host: 'ftp://user:{SECRET}@host'}}\n"),
+        format!("{SMALLEST}http: {{host: 'user:{SECRET}@host'}}\n"),
+        format!("{SMALLEST}proxy: {{remoteurl: 'https://user:{SECRET}@host', password: [{SECRET}]}}\n"),
+        format!("{SMALLEST}proxy: {{remoteurl: '//user:{SECRET}@host', passwrd: {SECRET}}}\n"),
+        format!("{SMALLEST}redis: {{password: {SECRET}}}\n"),
+        format!("{SMALLEST}redis: {SECRET}\n"),
+        format!("{SMALLEST}reporting: {{bugsnag: {{apikey: {SECRET}}}}}\n"),
+        format!("{SMALLEST}log: {{hooks: [{{options: {{smtp: {{password: {SECRET}}}}}}}]}}\n"),
+        format!("{SMALLEST}auth: {{htpasswd: {SECRET}, token: [{SECRET}]}}\n"),
+        format!("{SMALLEST}auth: {{htpasswd: {{password: {SECRET}}}}}\n"),
+        format!("{SMALLEST}health: {{http: [{{uri: 'http://x', headers: {{Authorization: {SECRET}}}}}]}}\n"),
+        format!("{SMALLEST}health: {{http: [{{uri: 'http://x', headers: {{A: [\"{SECRET}\\n\"]}}}}]}}\n"),
+        format!(
+            "{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'x://u:{SECRET}@h', headers: {{A: {SECRET}}}}}]}}\n"
+        ),
+        format!("{SMALLEST}middleware: {{storage: [{{name: a, options: {{privatekey: {SECRET}}}}}]}}\n"),
+        format!("{SMALLEST}quinistry: {{keys: {SECRET}, tokens: {{key: {SECRET}}}}}\n"),
+        format!(
+            "version: 0.1\nstorage: {{s3: {{accesskey: [{SECRET}], secretkey: {{a: {SECRET}}}, secret_key: {SECRET}}}}}\n"
+        ),
+        format!(
+            "version: 0.1\nstorage: {{azure: {{accountkey: [{SECRET}], credentials: {{secret: [{SECRET}]}}}}}}\n"
+        ),
+        format!("version: 0.1\nstorage: {{gcs: {{bucket: a, credentials: {{private_key: {SECRET}}}}}}}\n"),
+        format!("version: 0.1\nstorage: {{swift: {{password: {SECRET}}}}}\n"),
+        format!("version: 0.1\nstorage: [{SECRET}]\n"),
+    ];
+    for text in texts {
+        let loaded = load_text(&text, &[]);
+        let found = lines(&loaded).join("\n");
+        assert!(!found.contains(SECRET), "{text}{found}");
+        assert!(!loaded.show().unwrap_or_default().contains(SECRET), "{text}");
+    }
+}
+
+#[test]
+fn no_finding_holds_the_value_of_a_secret_variable() {
+    let values = [
+        SECRET.to_owned(),
+        format!("[{SECRET}]"),
+        format!("{{a: {SECRET}}}"),
+        format!("*{SECRET}"),
+        format!("'{SECRET}"),
+        format!("{SECRET} #x"),
+        format!("{SECRET}\u{0}"),
+    ];
+    for key in all_keys().filter(|key| key.is_secret) {
+        let name = format!("REGISTRY_{}", key.path.replace("[]", "_0").replace('.', "_").to_uppercase());
+        for value in &values {
+            let loaded = load_variables(&[(&name, value)]);
+            let found = lines(&loaded).join("\n");
+            assert!(!found.contains(SECRET), "{name}={value}: {found}");
+            assert!(!loaded.show().unwrap_or_default().contains(SECRET), "{name}={value}");
+        }
+    }
+    for name in ["REGISTRY_AUTH_HTPASSWD_PASSWORD", "REGISTRY_STORAGE_S3_SECRET", "REGISTRY_PASSWORD"] {
+        let found = lines(&load_variables(&[(name, SECRET)])).join("\n");
+        assert!(!found.contains(SECRET), "{found}");
+    }
+}

@@ -1,0 +1,229 @@
+//! Typed values from untyped ones. Pure.
+//!
+//! Errors say what is wrong and how to write it, and never quote the value: the caller decides whether it is
+//! secret.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Uri};
+use ipnet::IpNet;
+use regex::Regex;
+
+use super::listen_address::ListenAddress;
+use super::scalar::{self, WrittenDuration};
+use super::schema::Kind;
+use super::tree::{Entry, Node, NodeKind};
+
+/// Headers that frame a message: the program sets them, and a second one lets requests be smuggled past proxies
+/// (RFC 9112, section 6).
+const FRAMING_HEADERS: [HeaderName; 6] =
+    [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// Most values of all headers together.
+const MAX_HEADER_VALUES: usize = 100;
+
+/// Problem of a value, or of one inside it.
+#[derive(Debug)]
+pub(super) struct Problem<'a> {
+    /// Value that has the problem.
+    pub(super) node: &'a Node,
+    /// Name of the value inside a map.
+    pub(super) name: Option<&'a str>,
+    /// Predicate: `must be …`, `is not …`.
+    pub(super) message: String,
+}
+
+type Checked<'a, T> = Result<T, Problem<'a>>;
+
+fn problem(node: &Node, message: impl Into<String>) -> Problem<'_> {
+    Problem { node, name: None, message: message.into() }
+}
+
+/// Checks a value that is not null against a type without sections.
+pub(super) fn check(kind: Kind, node: &Node) -> Checked<'_, ()> {
+    match kind {
+        Kind::Section | Kind::Elements | Kind::Anything => Ok(()),
+        Kind::Boolean => boolean(node).map(drop),
+        Kind::Integer(least) => integer(node, least).map(drop),
+        Kind::Duration => duration(node).map(drop),
+        // The address may be the path of a unix socket; the rules check it together with `http.net`.
+        Kind::Text | Kind::Path | Kind::Address => text(node).map(drop),
+        Kind::OneOf(options) => one_of(node, options).map(drop),
+        Kind::Endpoint => endpoint(node).map(drop),
+        Kind::Url => url(node).map(drop),
+        Kind::UrlPath => url_path(node).map(drop),
+        Kind::Texts => texts(node).map(drop),
+        Kind::ListOf(options) => list(node, |item| one_of(item, options)).map(drop),
+        Kind::Patterns => patterns(node).map(drop),
+        Kind::Networks => networks(node).map(drop),
+        Kind::Headers => headers(node).map(drop),
+        Kind::TextMap => text_map(node).map(drop),
+        Kind::Version => version(node),
+    }
+}
+
+pub(super) fn text(node: &Node) -> Checked<'_, &str> {
+    node.as_text().ok_or_else(|| problem(node, "must be text"))
+}
+
+pub(super) fn boolean(node: &Node) -> Checked<'_, bool> {
+    let read = node.as_text().and_then(scalar::boolean);
+    read.ok_or_else(|| problem(node, "must be true or false"))
+}
+
+pub(super) fn integer(node: &Node, least: i64) -> Checked<'_, i64> {
+    let read = node.as_text().and_then(scalar::integer);
+    let number = read.ok_or_else(|| problem(node, "must be a whole number"))?;
+    if number < least {
+        return Err(problem(node, format!("must not be less than {least}")));
+    }
+    Ok(number)
+}
+
+pub(super) fn duration(node: &Node) -> Checked<'_, WrittenDuration> {
+    let Some(text) = node.as_text() else { return Err(problem(node, "must be a duration, such as 30s")) };
+    scalar::duration(text).map_err(|message| problem(node, message))
+}
+
+pub(super) fn one_of<'a>(node: &'a Node, options: &'static [&'static str]) -> Checked<'a, &'static str> {
+    let text = text(node)?;
+    let found = options.iter().find(|option| option.eq_ignore_ascii_case(text));
+    found.copied().ok_or_else(|| problem(node, format!("must be one of {}", options.join(", "))))
+}
+
+/// Reads an address to listen on.
+pub(super) fn address(node: &Node, is_unix: bool) -> Checked<'_, ListenAddress> {
+    let text = text(node)?;
+    let read = if is_unix { ListenAddress::unix(text) } else { text.parse() };
+    read.map_err(|error| problem(node, error.to_string()))
+}
+
+/// Reads a host and a port to connect to.
+pub(super) fn endpoint(node: &Node) -> Checked<'_, String> {
+    let address = address(node, false)?;
+    match &address {
+        ListenAddress::Tcp { host: super::model::ListenHost::All, .. } => {
+            Err(problem(node, "needs a host in front of the port"))
+        }
+        _ => Ok(address.to_string()),
+    }
+}
+
+pub(super) fn url(node: &Node) -> Checked<'_, Uri> {
+    let uri: Uri = text(node)?.parse().map_err(|_| problem(node, "is not a valid URL"))?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    let has_host = uri.host().is_some_and(|host| !host.is_empty());
+    if is_web && has_host { Ok(uri) } else { Err(problem(node, "must be a URL like https://HOST:PORT")) }
+}
+
+pub(super) fn url_path(node: &Node) -> Checked<'_, PathAndQuery> {
+    let text = text(node)?;
+    let is_clean = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
+    let has_dots = text.split('/').any(|part| matches!(part, "." | ".."));
+    if !is_clean || has_dots || text.contains("//") {
+        return Err(problem(node, "must be a path of letters, digits, -, _, . and ~, such as /registry/"));
+    }
+    let path = if text.starts_with('/') { text.parse() } else { format!("/{text}").parse() };
+    path.map_err(|_| problem(node, "is not a valid path"))
+}
+
+/// Reads a list. A single value is refused, as in distribution.
+pub(super) fn list<'a, T>(
+    node: &'a Node,
+    mut item: impl FnMut(&'a Node) -> Checked<'a, T>,
+) -> Checked<'a, Vec<T>> {
+    let items = node.as_list().ok_or_else(|| problem(node, "must be a list, such as [a, b]"))?;
+    items.iter().map(&mut item).collect()
+}
+
+pub(super) fn texts(node: &Node) -> Checked<'_, Vec<&str>> {
+    list(node, text)
+}
+
+/// Reads regular expressions, each of which compiles.
+pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<String>> {
+    list(node, |item| {
+        let text = text(item)?;
+        match Regex::new(text) {
+            Ok(_) => Ok(text.to_owned()),
+            // The error draws the expression over several lines; its last line says what is wrong.
+            Err(error) => {
+                let error = error.to_string();
+                let reason =
+                    error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                Err(problem(item, format!("is not a valid regular expression: {reason}")))
+            }
+        }
+    })
+}
+
+pub(super) fn networks(node: &Node) -> Checked<'_, Vec<IpNet>> {
+    list(node, |item| {
+        let text = text(item)?;
+        let read = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        read.ok_or_else(|| problem(item, "must be a network, such as 10.0.0.0/8"))
+    })
+}
+
+pub(super) fn headers(node: &Node) -> Checked<'_, HeaderMap> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return Err(problem(node, "must be a map from a header to a list of values"));
+    }
+    let mut headers = HeaderMap::new();
+    for entry in node.entries() {
+        let fail = |node, message: &str| Problem { node, name: Some(&entry.key), message: message.into() };
+        let name: HeaderName =
+            entry.key.parse().map_err(|_| fail(&entry.value, "is not a valid name of a header"))?;
+        if FRAMING_HEADERS.contains(&name) {
+            return Err(fail(&entry.value, "must not be set: it frames the message"));
+        }
+        if entry.value.is_null() {
+            continue;
+        }
+        let Some(values) = entry.value.as_list() else {
+            return Err(fail(&entry.value, "must be a list of values, such as [nosniff]"));
+        };
+        for value in values {
+            let text = value.as_text().ok_or_else(|| fail(value, "must be text"))?;
+            let value = HeaderValue::from_str(text)
+                .map_err(|_| fail(value, "must be one line of visible characters"))?;
+            if headers.len() >= MAX_HEADER_VALUES {
+                return Err(problem(node, "must not hold more than 100 values"));
+            }
+            headers.append(name.clone(), value);
+        }
+    }
+    Ok(headers)
+}
+
+pub(super) fn text_map(node: &Node) -> Checked<'_, Vec<(String, String)>> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return Err(problem(node, "must be a map from a name to a text"));
+    }
+    node.entries().iter().map(text_entry).collect()
+}
+
+fn text_entry(entry: &Entry) -> Checked<'_, (String, String)> {
+    match entry.value.as_text() {
+        Some(text) => Ok((entry.key.to_string(), text.to_owned())),
+        None => Err(Problem { node: &entry.value, name: Some(&entry.key), message: "must be text".into() }),
+    }
+}
+
+/// Reads a number of failures, of which 0 stands for 1.
+pub(super) fn threshold(node: &Node) -> Checked<'_, NonZeroU32> {
+    let number = u32::try_from(integer(node, 0)?).map_err(|_| problem(node, "is too large"))?;
+    Ok(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
+}
+
+fn version(node: &Node) -> Checked<'_, ()> {
+    match node.as_text() {
+        Some("0.1") => Ok(()),
+        _ => Err(problem(node, "must be 0.1; write `version: 0.1`")),
+    }
+}

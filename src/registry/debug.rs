@@ -1,0 +1,159 @@
+//! Routes of the debug listener: health, metrics, counters. They tell about the inside of the registry, and so
+//! are never served on the port of the clients.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{Method, StatusCode};
+use quinistry_http::admin::metrics_page;
+
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// Parts that a debug listener shows.
+#[derive(Clone, Debug, Default)]
+pub struct DebugOptions {
+    /// Health checks; without them the registry is healthy.
+    pub health: Option<Health>,
+    /// Path of the metrics, and the metrics.
+    pub metrics: Option<(String, Arc<Metrics>)>,
+}
+
+/// Returns the routes of a debug listener. `options` is asked at each request, since a reload may change them.
+///
+/// - `/debug/health`: 200 and `{}`, or 503 and an object of the failing checks with their messages.
+/// - `/debug/vars`: counters as JSON, in the form of Go's expvar.
+/// - `/livez`: 200 as long as the process serves.
+/// - `/readyz`: 200, or 503 while a health check fails.
+/// - the metrics in the Prometheus text format, at the path that the options tell.
+pub fn router(options: impl Fn() -> DebugOptions + Clone + Send + Sync + 'static) -> Router {
+    // Compared and not routed: a path of a configuration may be one that a router refuses with a panic.
+    Router::new().fallback(move |request: Request| answer(options(), request))
+}
+
+async fn answer(options: DebugOptions, request: Request) -> Response {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")]).into_response();
+    }
+    let path = request.uri().path();
+    if let Some((_, metrics)) = options.metrics.as_ref().filter(|(at, _)| at == path) {
+        // The storage is asked for its room, and a hanging disk must not stop the runtime.
+        let metrics = metrics.clone();
+        return match tokio::task::spawn_blocking(move || metrics.render()).await {
+            Ok(page) => metrics_page(page),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        };
+    }
+    match path {
+        "/debug/health" => health(options.health.as_ref()),
+        "/debug/vars" => json(StatusCode::OK, &vars()),
+        "/readyz" if options.health.as_ref().is_some_and(Health::is_failing) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "a health check fails; see /debug/health\n").into_response()
+        }
+        "/livez" | "/readyz" => "ok\n".into_response(),
+        path if path == "/debug/pprof" || path.starts_with("/debug/pprof/") => {
+            (StatusCode::NOT_FOUND, "no profiles: this registry is not a Go program; use perf\n")
+                .into_response()
+        }
+        _ => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+    }
+}
+
+fn health(health: Option<&Health>) -> Response {
+    let failures = health.map(Health::failures).unwrap_or_default();
+    let status = if failures.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &serde_json::json!(failures))
+}
+
+/// Returns the counters of notifications and of the proxy, at the places where distribution's expvar has them.
+fn vars() -> serde_json::Value {
+    // Neither exists yet.
+    serde_json::json!({ "registry": { "notifications": { "endpoints": [] }, "proxy": {} } })
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt as _;
+    use tower_service::Service as _;
+
+    use super::*;
+    use crate::health::{Check, DEFAULT_INTERVAL, Probe};
+
+    async fn ask(options: &DebugOptions, method: Method, path: &str) -> (StatusCode, String) {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let response = router({
+            let options = options.clone();
+            move || options.clone()
+        })
+        .call(request)
+        .await
+        .unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn get(options: &DebugOptions, path: &str) -> (u16, String) {
+        let (status, body) = ask(options, Method::GET, path).await;
+        (status.as_u16(), body)
+    }
+
+    #[tokio::test]
+    async fn a_healthy_registry_says_so() {
+        let options = DebugOptions::default();
+        assert_eq!(get(&options, "/debug/health").await, (200, "{}\n".into()));
+        assert_eq!(get(&options, "/livez").await, (200, "ok\n".into()));
+        assert_eq!(get(&options, "/readyz").await, (200, "ok\n".into()));
+        let (status, vars) = get(&options, "/debug/vars").await;
+        let vars: serde_json::Value = serde_json::from_str(&vars).unwrap();
+        assert!(status == 200 && vars["registry"]["notifications"].is_object(), "{vars}");
+    }
+
+    #[tokio::test]
+    async fn a_failing_check_shows_with_its_name_and_message_here_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("down");
+        std::fs::write(&file, "").unwrap();
+        let check = Check {
+            name: "my \"check\"".into(),
+            probe: Probe::File(file),
+            interval: DEFAULT_INTERVAL,
+            threshold: 0,
+        };
+        let options = DebugOptions { health: Some(Health::start([check])), metrics: None };
+        let (status, body) = get(&options, "/debug/health").await;
+        let failures: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, failures), (503, serde_json::json!({ "my \"check\"": "file exists" })));
+        assert_eq!(get(&options, "/readyz").await.0, 503);
+        assert_eq!(get(&options, "/livez").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_at_the_configured_path_alone() {
+        for path in ["/metrics", "/{odd}/*path", "/debug/metrics"] {
+            let options = DebugOptions { health: None, metrics: Some((path.into(), Arc::default())) };
+            let uri = path.replace(['{', '}'], "");
+            let expected = if uri == path { 200 } else { 404 };
+            assert_eq!(get(&options, &uri).await.0, expected, "{path}");
+            assert_eq!(get(&options, "/elsewhere").await.0, 404);
+        }
+        assert_eq!(get(&DebugOptions::default(), "/metrics").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn profiles_and_writes_are_refused() {
+        let options = DebugOptions::default();
+        let (status, body) = get(&options, "/debug/pprof/heap").await;
+        assert!(status == 404 && body.contains("not a Go program"), "{status} {body}");
+        assert_eq!(ask(&options, Method::POST, "/debug/health").await.0, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(ask(&options, Method::HEAD, "/debug/health").await.0, StatusCode::OK);
+    }
+}

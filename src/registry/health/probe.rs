@@ -1,0 +1,171 @@
+//! Probes of health checks.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use quinistry_store::Store;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// Longest time of a TCP or HTTP probe for which none is given.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Way to check.
+#[derive(Clone, Debug)]
+pub enum Probe {
+    /// The storage can be read, and does not refuse writes after a failed flush.
+    Storage(Store),
+    /// No file is at the path: an operator takes the node out by creating it.
+    File(PathBuf),
+    /// A TCP server accepts connections.
+    Tcp {
+        /// Host and port.
+        address: String,
+        /// Longest time to connect; zero means five seconds.
+        timeout: Duration,
+    },
+    /// An HTTP server answers.
+    Http(HttpProbe),
+}
+
+/// Request to an HTTP server, and the expected answer.
+#[derive(Clone, Debug)]
+pub struct HttpProbe {
+    uri: Uri,
+    headers: HeaderMap,
+    status: StatusCode,
+    timeout: Duration,
+}
+
+/// URI that cannot be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidUri(String);
+
+impl fmt::Display for InvalidUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not an http:// URI with a host; https is not supported here", self.0)
+    }
+}
+
+impl std::error::Error for InvalidUri {}
+
+// === impl HttpProbe ===
+
+impl HttpProbe {
+    /// Creates a probe that sends HEAD, with `headers`, to an `http` URI and expects `status`. Redirects are not
+    /// followed. A timeout of zero means five seconds.
+    pub fn new(
+        uri: &str,
+        headers: HeaderMap,
+        status: StatusCode,
+        timeout: Duration,
+    ) -> Result<Self, InvalidUri> {
+        let parsed = uri.parse::<Uri>().ok();
+        let is_http =
+            |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+        match parsed.filter(is_http) {
+            Some(uri) => Ok(Self { uri, headers, status, timeout }),
+            None => Err(InvalidUri(uri.to_owned())),
+        }
+    }
+}
+
+/// Probe with what it keeps from one time to the next.
+pub(super) struct Running {
+    probe: Probe,
+    client: Client<HttpConnector, Empty<Bytes>>,
+    /// Time that a storage has to answer.
+    patience: Duration,
+    /// Earlier probe of a storage or a file that has not returned yet: such a call cannot be ended, so that no
+    /// second one is begun.
+    unfinished: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl Running {
+    pub(super) fn new(probe: Probe, interval: Duration) -> Self {
+        // Each probe connects: an old connection tells nothing about the server.
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        Self { probe, client, patience: interval.max(DEFAULT_TIMEOUT), unfinished: None }
+    }
+
+    /// Probes once; the error says what is wrong.
+    pub(super) async fn probe(&mut self) -> Result<(), String> {
+        match &self.probe {
+            Probe::Storage(store) => {
+                let store = store.clone();
+                self.blocking(move || check_storage(&store)).await
+            }
+            Probe::File(path) => {
+                let path = path.clone();
+                self.blocking(move || check_absent(&path)).await
+            }
+            Probe::Tcp { address, timeout } => within(*timeout, TcpStream::connect(address)).await.map(drop),
+            Probe::Http(probe) => {
+                let mut request = Request::new(Empty::new());
+                *request.method_mut() = Method::HEAD;
+                *request.uri_mut() = probe.uri.clone();
+                *request.headers_mut() = probe.headers.clone();
+                let response = within(probe.timeout, self.client.request(request)).await?;
+                let status = response.status();
+                if status == probe.status { Ok(()) } else { Err(format!("answered with status {status}")) }
+            }
+        }
+    }
+
+    /// Runs a call on a thread that may block.
+    async fn blocking(
+        &mut self,
+        call: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) -> Result<(), String> {
+        let handle = self.unfinished.get_or_insert_with(|| tokio::task::spawn_blocking(call));
+        match tokio::time::timeout(self.patience, handle).await {
+            Err(_) => Err(format!("no answer within {:?}", self.patience)),
+            Ok(joined) => {
+                self.unfinished = None;
+                joined.unwrap_or_else(|error| Err(error.to_string()))
+            }
+        }
+    }
+}
+
+fn check_storage(store: &Store) -> Result<(), String> {
+    store.check().map_err(|error| with_source(&error))
+}
+
+/// Returns an error if a file is at the path, or if that cannot be found out.
+pub(super) fn check_absent(path: &Path) -> Result<(), String> {
+    match path.try_exists() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err("file exists".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn within<T, E: std::error::Error>(
+    timeout: Duration,
+    attempt: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    let timeout = if timeout.is_zero() { DEFAULT_TIMEOUT } else { timeout };
+    match tokio::time::timeout(timeout, attempt).await {
+        Ok(result) => result.map_err(|error| with_source(&error)),
+        Err(_) => Err(format!("no answer within {timeout:?}")),
+    }
+}
+
+/// Returns an error with its causes, which `Display` leaves out.
+fn with_source(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.extend([": ", &error.to_string()]);
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,174 @@
+//! Metrics of a registry, in the Prometheus text format.
+//!
+//! Names and labels are those of distribution where it has the metric, since dashboards exist for them. No
+//! label holds the name of a repository, a tag or a user, so that the number of series is bounded and the page
+//! tells nothing about the content.
+
+mod labels;
+mod page;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use quinistry_http::access_log::AccessLog;
+use quinistry_http::metrics::{Counters, Family, Gauge, Gauges, Histogram};
+use quinistry_store::{StorageAction, StorageObserver, Store};
+
+use self::labels::ActionLabel;
+
+pub use self::labels::Driver;
+pub(crate) use self::labels::{Code, Endpoint, MethodLabel};
+
+/// Upper bounds of the buckets for the durations of requests in seconds, as distribution has them.
+const REQUEST_SECONDS: [f64; 13] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0];
+
+/// Upper bounds of the buckets for sizes in bytes: powers of four from 1 KiB to 4 GiB, every second one of
+/// distribution's.
+const SIZE_BYTES: [f64; 12] = [
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
+    1_073_741_824.0,
+    4_294_967_296.0,
+];
+
+/// Upper bounds of the buckets for calls of the storage and for flushes in seconds. A look-up takes
+/// microseconds, a flush milliseconds, and on a failing disk seconds.
+const STORAGE_SECONDS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// Metrics of a registry. They outlive its configuration, so that no count restarts when that is reloaded.
+#[derive(Debug)]
+pub struct Metrics {
+    http: HttpMetrics,
+    storage: OnceLock<Arc<StorageMetrics>>,
+    store: OnceLock<Store>,
+    access_log: OnceLock<AccessLog>,
+    reloads: OnceLock<Reloads>,
+}
+
+/// Metrics of requests.
+#[derive(Debug)]
+struct HttpMetrics {
+    requests: Counters<(Endpoint, Code, MethodLabel)>,
+    durations: Family<(Endpoint, MethodLabel), Histogram>,
+    in_flight: Gauges<(Endpoint,)>,
+    request_bytes: Family<(Endpoint,), Histogram>,
+    response_bytes: Family<(Endpoint,), Histogram>,
+}
+
+/// Metrics of a storage.
+#[derive(Debug)]
+struct StorageMetrics {
+    driver: Driver,
+    actions: Family<(ActionLabel,), Histogram>,
+    flushes: Histogram,
+}
+
+/// Results of reading the configuration.
+#[derive(Debug, Default)]
+struct Reloads {
+    is_successful: Gauge,
+    /// Time of the last success in milliseconds since 1970.
+    success_millis: AtomicU64,
+}
+
+/// End of a request, as it is counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestEnd {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) method: MethodLabel,
+    pub(crate) code: Code,
+    pub(crate) duration: Duration,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+// === impl Metrics ===
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let http = HttpMetrics {
+            requests: Counters::default(),
+            durations: Family::new(|| Histogram::new(&REQUEST_SECONDS)),
+            in_flight: Gauges::default(),
+            request_bytes: Family::new(|| Histogram::of_bytes(&SIZE_BYTES)),
+            response_bytes: Family::new(|| Histogram::of_bytes(&SIZE_BYTES)),
+        };
+        Self {
+            http,
+            storage: OnceLock::new(),
+            store: OnceLock::new(),
+            access_log: OnceLock::new(),
+            reloads: OnceLock::new(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Returns the observer that counts the calls of a storage of this kind. A registry has one storage: later
+    /// calls return the first one's observer.
+    pub fn storage_observer(&self, driver: Driver) -> Arc<dyn StorageObserver> {
+        let create = || {
+            let actions = Family::new(|| Histogram::new(&STORAGE_SECONDS));
+            Arc::new(StorageMetrics { driver, actions, flushes: Histogram::new(&STORAGE_SECONDS) })
+        };
+        self.storage.get_or_init(create).clone()
+    }
+
+    /// Shows the numbers of a store. A second store is ignored.
+    pub fn watch_store(&self, store: Store) {
+        let _ = self.store.set(store);
+    }
+
+    /// Shows the lines that an access log has dropped. A second log is ignored.
+    pub fn watch_access_log(&self, log: AccessLog) {
+        let _ = self.access_log.set(log);
+    }
+
+    /// Records that the configuration was read at the time `now`, and whether it is in use.
+    pub fn reloaded(&self, is_successful: bool, now: SystemTime) {
+        let reloads = self.reloads.get_or_init(Reloads::default);
+        reloads.is_successful.set(is_successful.into());
+        if is_successful {
+            let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+            reloads.success_millis.store(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the begin of a request.
+    pub(crate) fn began(&self, endpoint: Endpoint) {
+        self.http.in_flight.of((endpoint,)).increment();
+    }
+
+    /// Counts the end of a request, whose begin was counted.
+    pub(crate) fn ended(&self, end: &RequestEnd) {
+        let RequestEnd { endpoint, method, code, duration, received, sent } = *end;
+        self.http.in_flight.of((endpoint,)).decrement();
+        self.http.requests.of((endpoint, code, method)).increment();
+        self.http.durations.of((endpoint, method)).observe(duration);
+        self.http.request_bytes.of((endpoint,)).observe_bytes(received);
+        self.http.response_bytes.of((endpoint,)).observe_bytes(sent);
+    }
+}
+
+// === impl StorageMetrics ===
+
+impl StorageObserver for StorageMetrics {
+    fn called(&self, action: StorageAction, took: Duration) {
+        self.actions.of((ActionLabel(action),)).observe(took);
+    }
+
+    fn flushed(&self, took: Duration) {
+        self.flushes.observe(took);
+    }
+}

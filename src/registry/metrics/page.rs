@@ -1,0 +1,169 @@
+//! Page of all metrics.
+
+use std::sync::atomic::Ordering;
+
+use quinistry_http::connections;
+use quinistry_http::memory_budget::{MemoryBudget, READ_BUFFERS, RESPONSES};
+use quinistry_http::metrics::{Exposition, LabelValue as _};
+use quinistry_store::Store;
+
+use super::{HttpMetrics, Metrics, Reloads, StorageMetrics};
+use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, UPLOAD_BATCHES};
+
+/// Budgets of memory, by their names.
+static BUDGETS: [(&str, &MemoryBudget); 5] = [
+    ("read_buffers", &READ_BUFFERS),
+    ("responses", &RESPONSES),
+    ("upload_batches", &UPLOAD_BATCHES),
+    ("manifest_beginnings", &MANIFEST_BEGINNINGS),
+    ("manifest_remainders", &MANIFEST_REMAINDERS),
+];
+
+impl Metrics {
+    /// Returns the page. Asks the storage for its room, so that it may block.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut page = Exposition::default();
+        page.gauges(
+            "quinistry_build_info",
+            "The running program; the value is always 1.",
+            [([("version", env!("CARGO_PKG_VERSION"))], 1)],
+        );
+        page.gauge("quinistry_connections", "Open connections.", connections::open());
+        self.http.write(&mut page);
+        write_budgets(&mut page);
+        if let Some(storage) = self.storage.get() {
+            storage.write(&mut page);
+        }
+        if let Some(store) = self.store.get() {
+            write_store(&mut page, store);
+        }
+        if let Some(log) = self.access_log.get() {
+            page.counter(
+                "quinistry_access_log_lines_dropped_total",
+                "Lines of the access log that were not written.",
+                log.dropped(),
+            );
+        }
+        if let Some(reloads) = self.reloads.get() {
+            reloads.write(&mut page);
+        }
+        page.into_text()
+    }
+}
+
+impl HttpMetrics {
+    fn write(&self, page: &mut Exposition) {
+        page.family(
+            "registry_http_requests_total",
+            "Answered requests.",
+            &["handler", "code", "method"],
+            &self.requests,
+            |(endpoint, code, method)| endpoint.has(method) && code.is_expected(),
+        );
+        page.family(
+            "registry_http_request_duration_seconds",
+            "Durations of requests, to the end of the answer.",
+            &["handler", "method"],
+            &self.durations,
+            |(endpoint, method)| endpoint.has(method),
+        );
+        page.family(
+            "registry_http_in_flight_requests",
+            "Requests that are being answered.",
+            &["handler"],
+            &self.in_flight,
+            |_| true,
+        );
+        page.family(
+            "registry_http_request_size_bytes",
+            "Sizes of received bodies.",
+            &["handler"],
+            &self.request_bytes,
+            |_| true,
+        );
+        page.family(
+            "registry_http_response_size_bytes",
+            "Sizes of sent bodies.",
+            &["handler"],
+            &self.response_bytes,
+            |_| true,
+        );
+    }
+}
+
+impl StorageMetrics {
+    fn write(&self, page: &mut Exposition) {
+        page.family_with(
+            "registry_storage_action_seconds",
+            "Durations of calls of the storage.",
+            &[("driver", self.driver.as_str())],
+            &["action"],
+            &self.actions,
+            |_| true,
+        );
+        page.histogram("quinistry_store_flush_seconds", "Durations of flushes to the disk.", &self.flushes);
+    }
+}
+
+impl Reloads {
+    fn write(&self, page: &mut Exposition) {
+        page.gauge(
+            "quinistry_config_last_reload_successful",
+            "Whether the last configuration that was read is in use.",
+            self.is_successful.get(),
+        );
+        page.gauge(
+            "quinistry_config_last_reload_success_timestamp_seconds",
+            "Time of the last configuration that was read and is in use.",
+            self.success_millis.load(Ordering::Relaxed) / 1000,
+        );
+    }
+}
+
+fn write_budgets(page: &mut Exposition) {
+    let series = |bytes: fn(&MemoryBudget) -> usize| {
+        BUDGETS.iter().map(move |(name, budget)| ([("budget", *name)], bytes(budget) as u64))
+    };
+    page.gauges(
+        "quinistry_memory_budget_bytes",
+        "Memory that all clients together may make the registry hold.",
+        series(MemoryBudget::size),
+    );
+    page.gauges(
+        "quinistry_memory_budget_free_bytes",
+        "Free part of the memory budget.",
+        series(MemoryBudget::free_bytes),
+    );
+}
+
+fn write_store(page: &mut Exposition, store: &Store) {
+    let statistics = store.statistics();
+    page.gauge(
+        "quinistry_store_uploads_open",
+        "Upload sessions that are open.",
+        statistics.open_uploads as u64,
+    );
+    let caches = statistics.caches;
+    page.counter_series(
+        "quinistry_store_cache_hits_total",
+        "Look-ups that a cache answered.",
+        caches.iter().map(|(name, uses)| ([("cache", *name)], uses.hits)),
+    );
+    page.counter_series(
+        "quinistry_store_cache_misses_total",
+        "Reads of the storage, because a cache had no entry.",
+        caches.iter().map(|(name, uses)| ([("cache", *name)], uses.misses)),
+    );
+    match store.space() {
+        Ok(space) => {
+            if let Some(bytes) = space.used_bytes {
+                page.gauge("quinistry_store_bytes", "Bytes of the stored content.", bytes);
+            }
+            if let Some(bytes) = space.free_bytes {
+                page.gauge("quinistry_store_free_bytes", "Bytes that can still be stored.", bytes);
+            }
+        }
+        Err(error) => tracing::debug!(%error, "cannot read the room in the storage"),
+    }
+}

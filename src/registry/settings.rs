@@ -1,0 +1,113 @@
+//! Settings of a registry that can change while it runs, and the cell that holds the current ones.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::observer::Observer;
+
+pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
+pub use crate::api::validation::{RepositoryClass, RequiredEntries, RequiredPlatform, UrlRules, Validation};
+pub use crate::upload_expiry::UploadExpiry;
+
+/// Settings of a registry, which [`State::replace_settings`](crate::State::replace_settings) exchanges while it
+/// runs. The default permits everything.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// True if clients can neither push nor delete.
+    pub read_only: bool,
+    /// True if clients can delete tags, manifests and blobs.
+    pub delete: bool,
+    /// Longest time that a request's body may progress below `body_rate` before it is cut off.
+    pub body: Duration,
+    /// Bytes per second that a client must send on average.
+    pub body_rate: u64,
+    /// Headers that every response has beside its own.
+    pub headers: ExtraHeaders,
+    /// Lengths of the pages of lists.
+    pub pages: PageLimits,
+    /// Rules for the content of pushed manifests.
+    pub validation: Validation,
+    /// Classes of images that may be pushed; empty if all may.
+    pub classes: Vec<RepositoryClass>,
+    /// True if `GET /` is answered 200, as load balancers and the probes of charts ask; else it is 404.
+    pub answers_root: bool,
+    /// Expiry of upload sessions, which [`State::expire_uploads`](crate::State::expire_uploads) carries out.
+    pub upload_expiry: UploadExpiry,
+    /// Observer that measures, logs and gates the requests, if there is one.
+    pub observer: Option<Arc<Observer>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            delete: true,
+            body: Duration::from_secs(30),
+            body_rate: 1024,
+            headers: ExtraHeaders::default(),
+            pages: PageLimits::default(),
+            validation: Validation::default(),
+            classes: Vec::new(),
+            answers_root: false,
+            upload_expiry: UploadExpiry::default(),
+            observer: None,
+        }
+    }
+}
+
+/// Greatest numbers of items of a page, which are also the numbers if the client requests none. A client that
+/// requests more gets a page of this length and a link to the next one. A page is in memory as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimits {
+    /// Most repositories of a page of the catalog.
+    pub repositories: usize,
+    /// Most tags of a page.
+    pub tags: usize,
+}
+
+impl PageLimits {
+    /// Most referrers of a page.
+    pub(crate) const REFERRERS: usize = 1000;
+}
+
+impl Default for PageLimits {
+    fn default() -> Self {
+        Self { repositories: 1000, tags: 1000 }
+    }
+}
+
+/// Cell with the current settings.
+#[derive(Debug)]
+pub(crate) struct SettingsCell(watch::Sender<Arc<Settings>>);
+
+impl SettingsCell {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(watch::Sender::new(Arc::new(settings)))
+    }
+
+    /// Returns the current settings. A request takes them once, so that it ends with those it began with.
+    pub(crate) fn current(&self) -> Arc<Settings> {
+        self.0.borrow().clone()
+    }
+
+    pub(crate) fn replace(&self, settings: Settings) {
+        self.0.send_replace(Arc::new(settings));
+    }
+
+    /// Returns a receiver that notices replaced settings.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Settings>> {
+        self.0.subscribe()
+    }
+}
+
+impl Clone for SettingsCell {
+    /// Makes a cell of its own with the current settings.
+    fn clone(&self) -> Self {
+        Self(watch::Sender::new(self.current()))
+    }
+}

@@ -1,0 +1,94 @@
+//! Uploads to a storage whose calls are measured.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use quinistry_oci::{Algorithm, Digest, RepositoryName};
+
+use super::{ObservedStorage, StorageAction, StorageObserver, measured};
+use crate::layout::Key;
+use crate::storage::{Entry, Storage, StorageError, Upload, UploadStart, Uploads};
+use crate::uploads::UploadId;
+
+#[derive(Debug)]
+struct ObservedUpload {
+    upload: Box<dyn Upload>,
+    observer: Arc<dyn StorageObserver>,
+}
+
+impl<S: Storage> ObservedStorage<S> {
+    fn observed(&self, upload: Box<dyn Upload>) -> Box<dyn Upload> {
+        Box::new(ObservedUpload { upload, observer: self.observer.clone() })
+    }
+}
+
+impl<S: Storage> Uploads for ObservedStorage<S> {
+    fn begin(&self, start: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
+        let begun = self.measured(StorageAction::Writer, |storage| storage.uploads().begin(start));
+        begun.map(|upload| self.observed(upload))
+    }
+
+    fn resume(
+        &self,
+        repository: &RepositoryName,
+        id: &UploadId,
+    ) -> Result<Option<Box<dyn Upload>>, StorageError> {
+        let found = self.measured(StorageAction::Writer, |storage| storage.uploads().resume(repository, id));
+        Ok(found?.map(|upload| self.observed(upload)))
+    }
+
+    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<UploadId>, StorageError> {
+        self.measured(StorageAction::List, |storage| storage.uploads().leftovers(repository))
+    }
+
+    fn modified(
+        &self,
+        repository: &RepositoryName,
+        id: &UploadId,
+    ) -> Result<Option<SystemTime>, StorageError> {
+        self.measured(StorageAction::Stat, |storage| storage.uploads().modified(repository, id))
+    }
+
+    fn discard(&self, repository: &RepositoryName, id: &UploadId) -> Result<bool, StorageError> {
+        self.measured(StorageAction::Delete, |storage| storage.uploads().discard(repository, id))
+    }
+}
+
+impl Upload for ObservedUpload {
+    fn offset(&self) -> u64 {
+        self.upload.offset()
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.upload.append(bytes)
+    }
+
+    fn persist(&mut self) -> Result<(), StorageError> {
+        self.upload.persist()
+    }
+
+    fn acknowledge(&mut self) -> Result<u64, StorageError> {
+        self.upload.acknowledge()
+    }
+
+    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+        self.upload.digest(algorithm)
+    }
+
+    fn finish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        let Self { upload, observer } = self;
+        measured(&**observer, StorageAction::Move, || upload.finish(key, then))
+    }
+
+    fn abort(&mut self) -> Result<(), StorageError> {
+        self.upload.abort()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.upload.is_spent()
+    }
+
+    fn release(&mut self) {
+        self.upload.release();
+    }
+}

@@ -1,0 +1,81 @@
+//! Numbers about a store that is in use.
+
+use super::Store;
+use super::storage::{Space, StorageError};
+
+/// Uses of a cache since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheUses {
+    /// Look-ups that found an entry.
+    pub hits: u64,
+    /// Reads of the storage, because the cache had no entry.
+    pub misses: u64,
+}
+
+/// Numbers about a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Uses of each cache, by its name.
+    pub caches: [(&'static str, CacheUses); Statistics::CACHES.len()],
+    /// Number of open upload sessions of this process.
+    pub open_uploads: usize,
+}
+
+impl Statistics {
+    /// Names of the caches.
+    pub const CACHES: [&'static str; 5] = ["references", "manifests", "blobs", "tags", "referrers"];
+}
+
+impl Store {
+    /// Returns numbers about the store, from memory alone.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let inner = &*self.0;
+        let uses = [
+            inner.resolved_references.uses(),
+            inner.manifest_cache.uses(),
+            inner.blob_cache.uses(),
+            inner.tag_list_cache.uses(),
+            inner.referrers_cache.uses(),
+        ];
+        let caches = std::array::from_fn(|index| (Statistics::CACHES[index], uses[index]));
+        Statistics { caches, open_uploads: inner.sessions.open().len() }
+    }
+
+    /// Returns the room in the storage. Reads the storage's state, so that it may block.
+    pub fn space(&self) -> Result<Space, StorageError> {
+        self.storage().space()
+    }
+
+    /// Returns an error if the storage cannot be used, or refuses writes after a failed flush. May block.
+    pub fn check(&self) -> Result<(), StorageError> {
+        self.storage().check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Memory;
+
+    #[test]
+    fn statistics_count_sessions_and_the_uses_of_caches() {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
+        let name = "a".parse().unwrap();
+        let _session = store.begin(&name, None).unwrap();
+        assert!(store.blob(&name, &quinistry_oci::Digest::sha256(b"")).is_err());
+        let Statistics { caches, open_uploads } = store.statistics();
+        assert_eq!(open_uploads, 1);
+        assert_eq!(caches.map(|(cache, _)| cache), Statistics::CACHES);
+        let uses = |wanted: &str| caches.iter().find(|(name, _)| *name == wanted).unwrap().1;
+        assert_eq!(uses("manifests"), CacheUses::default());
+        assert_eq!(uses("blobs"), CacheUses { hits: 0, misses: 1 });
+    }
+
+    #[test]
+    fn memory_knows_its_room() {
+        let store = Store::open(Memory::new(1000), false).unwrap();
+        assert_eq!(store.space().unwrap(), Space { used_bytes: Some(0), free_bytes: Some(1000) });
+        store.check().unwrap();
+    }
+}

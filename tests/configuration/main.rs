@@ -1,0 +1,14 @@
+//! Distribution's configuration, given to distribution's registries and to this program: the same file, the
+//! same variables and the same folder give the same answers.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod program;
+mod questions;
+mod replacement;
+mod same_answers;
+mod start;
+mod variables;

@@ -1,0 +1,236 @@
+//! A registry that is started from a configuration file, variables, or both.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::http::{Peer, TEST_TIMEOUT};
+use crate::support::process::Process;
+use crate::support::server::PROGRAM;
+use crate::support::skip::missing;
+
+/// Program that reads distribution's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    Ours,
+    /// Distribution 2.8, which Debian has.
+    Second,
+    /// Distribution 3.1, which `.ci/tools` builds.
+    Third,
+}
+
+/// Configuration to start from. `{root}` in the file and in values stands for the storage folder, `{addr}` for
+/// a free address, and `{folder}` for the folder that holds both.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Given<'a> {
+    pub(crate) file: Option<&'a str>,
+    pub(crate) variables: &'a [(&'a str, &'a str)],
+    /// Flags behind the file, which only this program has.
+    pub(crate) flags: &'a [&'a str],
+}
+
+/// Folder of one start: storage, configuration file, and what the test puts beside them.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+}
+
+/// A running registry, killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    process: Process,
+    pub(crate) peer: Peer,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// End of a program that was started.
+#[derive(Debug)]
+pub(crate) enum Start {
+    Serves(Registry),
+    Refuses { status: ExitStatus, log: String },
+}
+
+// === impl Place ===
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(place.root()).unwrap();
+        place
+    }
+
+    /// Makes a place whose storage is a copy of another folder.
+    pub(crate) fn with_storage_of(root: &Path) -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        copy_folder(root, &place.root());
+        place
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn fill(&self, text: &str, address: SocketAddr) -> String {
+        text.replace("{root}", &self.root().display().to_string())
+            .replace("{folder}", &self.folder.path().display().to_string())
+            .replace("{addr}", &address.to_string())
+            .replace("{port}", &address.port().to_string())
+    }
+
+    /// Writes the configuration file again, for the program that serves at `peer`.
+    pub(crate) fn write_file(&self, text: &str, peer: Peer) {
+        fs::write(self.path("config.yml"), self.fill(text, peer.0)).unwrap();
+    }
+
+    /// Starts a program, and waits until it serves or has ended. `None`, and a line that says so, if the
+    /// program is not there.
+    pub(crate) fn start(&self, program: Program, given: Given<'_>) -> Option<Start> {
+        let address = free_address();
+        let mut command = program.command();
+        command.arg("serve");
+        if let Some(text) = given.file {
+            let path = self.path("config.yml");
+            fs::write(&path, self.fill(text, address)).unwrap();
+            command.arg(path);
+        }
+        command.args(given.flags.iter().map(|flag| self.fill(flag, address)));
+        for (name, value) in given.variables {
+            command.env(name, self.fill(value, address));
+        }
+        command
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let Ok(process) = Process::start(&mut command) else {
+            missing(program.name());
+            return None;
+        };
+        Some(wait_for(process, Peer(address)))
+    }
+
+    /// Starts a program that must serve.
+    pub(crate) fn serve(&self, program: Program, given: Given<'_>) -> Option<Registry> {
+        match self.start(program, given)? {
+            Start::Serves(registry) => Some(registry),
+            Start::Refuses { status, log } => panic!("{program:?} ended with {status}: {log}"),
+        }
+    }
+
+    /// Starts this program, which must serve.
+    pub(crate) fn serve_ours(&self, given: Given<'_>) -> Registry {
+        self.serve(Program::Ours, given).expect("this program is there")
+    }
+
+    /// Starts this program, which must end by itself. Returns its exit code and what it said.
+    pub(crate) fn refuse_ours(&self, given: Given<'_>) -> (Option<i32>, String) {
+        match self.start(Program::Ours, given).expect("this program is there") {
+            Start::Serves(registry) => panic!("it serves: {}", registry.log()),
+            Start::Refuses { status, log } => (status.code(), log),
+        }
+    }
+}
+
+/// Returns an address that no socket listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy_folder(&source, &target);
+        } else {
+            assert!(fs::copy(source, target).is_ok());
+        }
+    }
+}
+
+/// Waits until a process takes connections, or has ended.
+fn wait_for(mut process: Process, peer: Peer) -> Start {
+    let stderr = process.child().stderr.take().unwrap();
+    let log = Arc::<Mutex<String>>::default();
+    let shared = log.clone();
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            shared.lock().unwrap().extend([&line, "\n"]);
+        }
+    });
+    let mut registry = Registry { process, peer, log, reader: Some(reader) };
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while registry.process.is_running() {
+        if peer.is_listening() {
+            return Start::Serves(registry);
+        }
+        assert!(Instant::now() < deadline, "it does not serve: {}", registry.log());
+        thread::sleep(Duration::from_millis(10));
+    }
+    let status = registry.process.wait().unwrap();
+    registry.reader.take().unwrap().join().unwrap();
+    Start::Refuses { status, log: registry.log() }
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// Everything that it has said on standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal).unwrap();
+    }
+
+    /// Waits until the log contains `text` `times` times.
+    pub(crate) fn wait_for_log(&self, text: &str, times: usize) {
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        while self.log().matches(text).count() < times {
+            assert!(Instant::now() < deadline, "waiting for {text:?}, {times} times: {}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks it to stop, and waits for its end.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.process.wait().unwrap()
+    }
+}
+
+// === impl Program ===
+
+impl Program {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => PROGRAM,
+            Self::Second => "docker-registry",
+            Self::Third => "registry",
+        }
+    }
+
+    fn command(self) -> Command {
+        let mut command = Command::new(self.name());
+        // No variable of the caller configures it.
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        if self == Self::Third {
+            command.env("OTEL_TRACES_EXPORTER", "none");
+        }
+        command
+    }
+}

@@ -1,0 +1,302 @@
+//! Starts, reloads and refusals of this program with a configuration.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::program::{Given, Place, free_address};
+use super::questions::Content;
+use crate::support::http::{Answer, Peer, TEST_TIMEOUT};
+use crate::support::process::{command, output};
+use crate::support::server::PROGRAM;
+
+const FILE: &str = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{root}'}}\nhttp: {addr: '{addr}'}\n";
+
+fn given(file: &str) -> Given<'_> {
+    Given { file: Some(file), ..Given::default() }
+}
+
+/// Asks again until an answer has the wanted property.
+fn until(peer: Peer, path: &str, is_wanted: impl Fn(&Answer) -> bool) -> Answer {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    loop {
+        let answer = peer.get(path);
+        if is_wanted(&answer) {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{path}: {answer:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn variables_alone_configure_a_registry() {
+    let place = Place::new();
+    let variables =
+        [("REGISTRY_HTTP_ADDR", "{addr}"), ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "{root}")];
+    let registry = place.serve_ours(Given { variables: &variables, ..Given::default() });
+    Content::new().push(registry.peer);
+    let base = registry.peer.get("/v2/");
+    assert_eq!(
+        base.header("x-content-type-options"),
+        Some("nosniff"),
+        "a header of the default configuration"
+    );
+    assert!(place.root().join("docker/registry/v2/repositories/app").is_dir());
+    assert!(registry.log().contains("REGISTRY_HTTP_ADDR"), "{}", registry.log());
+}
+
+#[test]
+fn a_file_alone_is_served_as_the_image_of_distribution_does() {
+    let (place, address) = (Place::new(), free_address());
+    let file = place.path("config.yml");
+    let text = FILE.replace("{root}", &place.root().display().to_string());
+    fs::write(&file, text.replace("{addr}", &address.to_string())).unwrap();
+    let mut process = crate::support::process::Process::start(command(PROGRAM).arg(&file)).unwrap();
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while !Peer(address).is_listening() {
+        assert!(process.is_running() && Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(Peer(address).get("/").status, 200, "load balancers ask for /");
+}
+
+#[test]
+fn every_error_has_its_line_and_nothing_is_served() {
+    let file = "version: 0.1
+storage:
+  filesystem: {rootdirectory: '{root}'}
+  s3: {bucket: images, secretkey: verysecret}
+auth:
+  htpasswd: {realm: basic, path: /auth/htpasswd}
+http:
+  addr: '5000'
+  tls: {certificate: /tls/cert.pem, key: /tls/key.pem}
+proxy: {remoteurl: 'https://registry-1.docker.io', password: hidden}
+";
+    let (code, log) = Place::new().refuse_ours(given(file));
+    assert_eq!(code, Some(1), "{log}");
+    for place in ["config.yml:4:", "config.yml:6:", "config.yml:8:", "config.yml:9:", "config.yml:10:"] {
+        assert!(log.lines().any(|line| line.contains(place) && line.contains("error: ")), "{place} in {log}");
+    }
+    assert!(!log.contains("verysecret") && !log.contains("hidden"), "{log}");
+    assert!(!log.contains("serving"), "{log}");
+}
+
+#[test]
+fn a_lock_in_the_environment_is_never_ignored() {
+    for (name, value) in [
+        ("REGISTRY_AUTH", "htpasswd"),
+        ("REGISTRY_AUTH_HTPASSWD_PATH", "/auth/htpasswd"),
+        ("REGISTRY_AUTH_HTPASSWD_REALMS", "x"),
+        ("REGISTRY_HTTP_TLS_CERTIFICATE", "/tls.crt"),
+        ("REGISTRY_HTTP_TLS_CLIENTCAS_0", "/ca.pem"),
+        ("REGISTRY_PROXY_REMOTEURL", "https://registry-1.docker.io"),
+        ("REGISTRY_STORAGE_S3_BUCKET", "images"),
+        ("REGISTRY_QUINISTRY_ACCESS", "[]"),
+    ] {
+        let given =
+            Given { variables: &[("REGISTRY_HTTP_ADDR", "{addr}"), (name, value)], ..Given::default() };
+        let (code, log) = Place::new().refuse_ours(given);
+        assert_eq!(code, Some(1), "{name}: {log}");
+        assert!(log.contains(name), "{name} in {log}");
+    }
+}
+
+#[test]
+fn flags_beside_a_file_override_the_listener_and_only_restrict_further() {
+    let place = Place::new();
+    let address = free_address();
+    let file = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{root}'}, delete: {enabled: true}}\n\
+                http: {addr: '127.0.0.1:1'}\n";
+    let flags = ["--listen", "{addr}", "--read-only", "--metrics", &address.to_string()];
+    let registry = place.serve_ours(Given { file: Some(file), flags: &flags, ..Given::default() });
+    assert_eq!(registry.peer.ask("POST", "/v2/a/blobs/uploads/", &[], b"").status, 405);
+    assert!(Peer(address).get("/metrics").text().contains("registry_http_requests_total"));
+
+    let (code, log) =
+        place.refuse_ours(Given { file: Some(file), flags: &["--storage", "x"], ..Given::default() });
+    assert_eq!(code, Some(2), "{log}");
+}
+
+#[test]
+fn a_reload_takes_a_good_file_and_keeps_the_former_one_for_a_bad_one() {
+    let (place, debug) = (Place::new(), free_address());
+    let file = |delete: &str, more: &str| {
+        format!(
+            "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: '{{root}}'}}\n  delete: {{enabled: {delete}}}\n\
+             http:\n  addr: '{{addr}}'\n  headers: {{X-Test: ['{delete}']}}\n  \
+             debug: {{addr: '{debug}', prometheus: {{enabled: true}}}}\n{more}"
+        )
+    };
+    let registry = place.serve_ours(given(&file("false", "")));
+    let success = |wanted: &str| {
+        let line = format!("quinistry_config_last_reload_successful {wanted}");
+        until(Peer(debug), "/metrics", |page| page.text().contains(&line));
+    };
+    success("1");
+    assert_eq!(registry.peer.get("/v2/").header("x-test"), Some("false"));
+
+    place.write_file(&file("true", ""), registry.peer);
+    registry.signal(Signal::HUP);
+    until(registry.peer, "/v2/", |answer| answer.header("x-test") == Some("true"));
+
+    for broken in
+        [file("maybe", ""), file("false", "auth: {htpasswd: {realm: a, path: b}}\n"), "version: 0.1\n".into()]
+    {
+        let before = registry.log().matches("configuration refused").count();
+        place.write_file(&broken, registry.peer);
+        registry.signal(Signal::HUP);
+        registry.wait_for_log("configuration refused", before + 1);
+        success("0");
+        assert_eq!(registry.peer.get("/v2/").header("x-test"), Some("true"), "the former one holds");
+    }
+    assert!(registry.log().contains("config.yml:4:"), "{}", registry.log());
+
+    place.write_file(&file("false", "log: {level: debug}\n"), registry.peer);
+    registry.signal(Signal::HUP);
+    until(registry.peer, "/v2/", |answer| answer.header("x-test") == Some("false"));
+    success("1");
+}
+
+#[test]
+fn no_request_fails_through_a_hundred_reloads() {
+    let place = Place::new();
+    let registry = place.serve_ours(given(FILE));
+    let content = Content::new();
+    content.push(registry.peer);
+    std::thread::scope(|scope| {
+        let pulls = scope.spawn(|| {
+            let mut connection = registry.peer.connect();
+            for _ in 0..2000 {
+                let request = crate::support::http::request("GET", "/v2/app/manifests/1", &[], b"");
+                assert_eq!(connection.ask(&request).body, content.app.manifest);
+            }
+        });
+        for reload in 1..=100 {
+            registry.signal(Signal::HUP);
+            registry.wait_for_log("configuration reloaded", reload);
+        }
+        pulls.join().unwrap();
+    });
+}
+
+#[test]
+fn a_read_only_registry_takes_writes_after_a_reload() {
+    let place = Place::new();
+    let read_only = FILE.replace("'}}", "'}, maintenance: {readonly: {enabled: true}}}");
+    let registry = place.serve_ours(given(&read_only));
+    let open = || registry.peer.ask("POST", "/v2/a/blobs/uploads/", &[], b"").status;
+    assert_eq!(open(), 405);
+    place.write_file(FILE, registry.peer);
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration reloaded", 1);
+    assert_eq!(open(), 202);
+}
+
+#[test]
+fn a_file_takes_the_node_out_of_its_balancer() {
+    let place = Place::new();
+    let file = format!("{FILE}health: {{file: [{{file: '{{folder}}/down', interval: 100ms}}]}}\n");
+    let registry = place.serve_ours(given(&file));
+    assert_eq!(registry.peer.get("/").status, 200);
+    fs::write(place.path("down"), "").unwrap();
+    let answer = until(registry.peer, "/v2/", |answer| answer.status == 503);
+    assert_eq!(answer.json()["errors"][0]["code"], "UNAVAILABLE");
+    assert!(!answer.text().contains("down"), "no name of a check leaves: {}", answer.text());
+    assert_eq!(registry.peer.get("/").status, 503);
+    fs::remove_file(place.path("down")).unwrap();
+    until(registry.peer, "/", |answer| answer.status == 200);
+}
+
+#[test]
+fn a_unix_socket_is_served_and_removed_at_the_end() {
+    let place = Place::new();
+    let socket = place.path("registry.sock");
+    let debug = free_address();
+    let file = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: '{{root}}'}}}}\n\
+         http: {{net: unix, addr: '{{folder}}/registry.sock', debug: {{addr: '{debug}'}}}}\n"
+    );
+    let path = place.path("config.yml");
+    let text = file.replace("{root}", &place.root().display().to_string());
+    fs::write(&path, text.replace("{folder}", &place.path("").display().to_string())).unwrap();
+    let mut process =
+        crate::support::process::Process::start(command(PROGRAM).arg("serve").arg(path)).unwrap();
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    let mut stream = loop {
+        match UnixStream::connect(&socket) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(process.is_running() && Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(Peer(debug).get("/debug/health").status, 200);
+    process.signal(Signal::TERM).unwrap();
+    assert!(process.wait().unwrap().success());
+    assert!(!socket.exists());
+}
+
+#[test]
+fn lines_are_json_with_every_way_to_ask_for_it() {
+    let json = format!("{FILE}log: {{formatter: json, fields: {{service: registry}}}}\n");
+    for given in [
+        given(&json),
+        Given { flags: &["--log-format", "json"], ..given(FILE) },
+        Given { variables: &[("REGISTRY_LOG_FORMATTER", "json")], ..given(FILE) },
+    ] {
+        let place = Place::new();
+        let registry = place.serve_ours(given);
+        registry.wait_for_log("serving", 1);
+        let log = registry.log();
+        let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert!(
+            lines.iter().any(|line| line["msg"].as_str().is_some_and(|text| text.starts_with("serving"))),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn garbage_collect_takes_the_file_of_the_registry() {
+    let (place, content) = (Place::new(), Content::new());
+    let delete = FILE.replace("'}}", "'}, delete: {enabled: true}}");
+    let registry = place.serve_ours(given(&delete));
+    content.push(registry.peer);
+    let path = format!("/v2/team/tool/manifests/{}", content.tool.digest());
+    assert_eq!(registry.peer.ask("DELETE", &path, &[], b"").status, 202);
+    registry.stop();
+    let layer = content.tool.layers[0].0.digest.hex().to_owned();
+    let data = place.root().join(format!("docker/registry/v2/blobs/sha256/{}/{layer}/data", &layer[..2]));
+    let collect = |flags: &[&str]| {
+        let done = output(command(PROGRAM).arg("garbage-collect").arg(place.path("config.yml")).args(flags))
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    assert!(collect(&["-d"]).contains(&layer));
+    assert!(data.exists(), "a dry run removes nothing");
+    assert_eq!(collect(&["-m", "-q"]), "");
+    assert!(!data.exists());
+}
+
+#[test]
+fn a_registry_that_everyone_can_push_to_says_so_once() {
+    for (address, warns) in [("0.0.0.0:{port}", true), ("127.0.0.1:{port}", false)] {
+        let file = FILE.replace("{addr}", address);
+        let place = Place::new();
+        let registry = place.serve_ours(given(&file));
+        registry.wait_for_log("serving", 1);
+        registry.wait_for_log("next: ", 1);
+        let log = registry.log();
+        assert_eq!(log.matches("can push").count(), usize::from(warns), "{log}");
+    }
+}

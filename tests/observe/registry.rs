@@ -1,0 +1,132 @@
+//! Registry in this process with metrics and access log, and a session of requests.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use quinistry::http::access_log::{AccessLog, Format};
+use quinistry::oci::Digest;
+use quinistry::registry::metrics::{Driver, Metrics};
+use quinistry::registry::{Limits, Observer, Settings, State};
+use quinistry::store::{Access, Filesystem, Memory, ObservedStorage, Storage, Store};
+
+use crate::support::http::Peer;
+use crate::support::in_process::InProcess;
+
+/// Registry on a folder.
+pub(crate) struct Observed {
+    server: InProcess,
+    metrics: Arc<Metrics>,
+    log: AccessLog,
+    folder: tempfile::TempDir,
+}
+
+impl Observed {
+    pub(crate) fn start(format: Format) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::<Metrics>::default();
+        let observer = metrics.storage_observer(Driver::Filesystem);
+        let storage = Filesystem::open(&folder.path().join("store"), Access::Write).unwrap();
+        storage.observe_flushes(observer.clone());
+        let store = Store::open(ObservedStorage::new(storage, observer), false).unwrap();
+        let log = AccessLog::start(File::create(folder.path().join("log")).unwrap(), format).unwrap();
+        metrics.watch_store(store.clone());
+        metrics.watch_access_log(log.clone());
+        metrics.reloaded(true, SystemTime::now());
+        let observer =
+            Observer { metrics: Some(metrics.clone()), access_log: Some(log.clone()), ..Observer::default() };
+        let state = State::stored(store, Settings::default()).with_observer(observer);
+        Self { server: InProcess::serving(state, Limits::default()), metrics, log, folder }
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.server.peer
+    }
+
+    /// Returns the page of metrics.
+    pub(crate) fn page(&self) -> String {
+        self.metrics.render()
+    }
+
+    /// Returns the path of the access log, with all lines in it.
+    pub(crate) fn log(&self) -> std::path::PathBuf {
+        self.log.flush(Duration::from_mins(1));
+        self.folder.path().join("log")
+    }
+
+    /// Returns the lines of the access log.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        fs::read_to_string(self.log()).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+/// Pushes, pulls, lists and deletes by every endpoint that distribution has, and asks for what is not there.
+/// Returns the number of requests.
+pub(crate) fn session(peer: Peer) -> usize {
+    let mut count = 0;
+    let mut ask = |method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]| {
+        count += 1;
+        peer.ask(method, target, headers, body)
+    };
+    let blob = Digest::sha256(b"{}");
+    let begun = ask("POST", "/v2/a/b/blobs/uploads/", &[("Content-Length", "0")], b"");
+    assert_eq!(begun.status, 202);
+    let location = path_of(begun.header("location").unwrap());
+    let sent = ask("PATCH", &location, &[("Content-Type", "application/octet-stream")], b"{}");
+    assert_eq!(sent.status, 202);
+    let location = path_of(sent.header("location").unwrap());
+    let separator = if location.contains('?') { '&' } else { '?' };
+    let done = ask("PUT", &format!("{location}{separator}digest={blob}"), &[("Content-Length", "0")], b"");
+    assert_eq!(done.status, 201);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{TYPE}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{blob}","size":2}},"layers":[]}}"#
+    );
+    assert_eq!(ask("PUT", "/v2/a/b/manifests/x", &[("Content-Type", TYPE)], manifest.as_bytes()).status, 201);
+    for (target, status) in [
+        ("/v2/", 200),
+        ("/v2/_catalog", 200),
+        ("/v2/a/b/tags/list", 200),
+        ("/v2/a/b/manifests/x", 200),
+        (&*format!("/v2/a/b/blobs/{blob}"), 200),
+        ("/v2/a/b/manifests/absent", 404),
+    ] {
+        for method in ["GET", "HEAD"] {
+            // distribution has no HEAD of lists.
+            if method == "GET" || target.contains("manifests") || target.contains("blobs") {
+                assert_eq!(ask(method, target, &[("Accept", TYPE)], b"").status, status, "{method} {target}");
+            }
+        }
+    }
+    count
+}
+
+const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Returns path and query of a URL.
+fn path_of(location: &str) -> String {
+    match location.split_once("://") {
+        Some((_, rest)) => rest[rest.find('/').unwrap()..].to_owned(),
+        None => location.to_owned(),
+    }
+}
+
+/// Metrics of a registry that has all that they can tell about, in memory and in a folder.
+pub(crate) fn full_pages() -> [String; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let filesystem = Filesystem::open(folder.path(), Access::Write).unwrap();
+    [
+        page_of(Memory::new(1 << 20), Driver::InMemory, folder.path()),
+        page_of(filesystem, Driver::Filesystem, folder.path()),
+    ]
+}
+
+fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
+    let metrics = Metrics::default();
+    let storage = ObservedStorage::new(storage, metrics.storage_observer(driver));
+    metrics.watch_store(Store::open(storage, false).unwrap());
+    let log = File::create(folder.join("log")).unwrap();
+    metrics.watch_access_log(AccessLog::start(log, Format::Combined).unwrap());
+    metrics.reloaded(true, SystemTime::now());
+    metrics.render()
+}

@@ -1,0 +1,59 @@
+//! Metrics and access log as `promtool` and `goaccess` read them.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use quinistry::http::access_log::Format;
+
+use crate::registry::{Observed, full_pages, session};
+use crate::support::process::{command, output};
+use crate::support::skip::{Need, lacks};
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    if lacks(&[Need::Tool("promtool")]) {
+        return;
+    }
+    let registry = Observed::start(Format::Combined);
+    session(registry.peer());
+    registry.log();
+    for page in full_pages().into_iter().chain([registry.page()]) {
+        let mut check = command("promtool");
+        check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = check.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        let complaints = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success() && complaints.is_empty(), "{}: {complaints}", done.status);
+    }
+}
+
+#[test]
+fn goaccess_reads_every_line_of_the_access_log() {
+    if lacks(&[Need::Tool("goaccess")]) {
+        return;
+    }
+    let registry = Observed::start(Format::Combined);
+    let count = session(registry.peer());
+    // GoAccess wants an address; the server of these tests does not tell the peer.
+    let text =
+        registry.lines().into_iter().map(|line| format!("192.0.2.1{}\n", line.strip_prefix('-').unwrap()));
+    let folder = tempfile::tempdir().unwrap();
+    let (log, report) = (folder.path().join("log"), folder.path().join("report.json"));
+    File::create(&log).unwrap().write_all(text.collect::<String>().as_bytes()).unwrap();
+    let mut goaccess = command("goaccess");
+    goaccess
+        .arg(&log)
+        .args(["--log-format=COMBINED", "--no-global-config", "--no-progress", "-o"])
+        .arg(&report);
+    let done = output(&mut goaccess).unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let report: serde_json::Value = serde_json::from_reader(File::open(report).unwrap()).unwrap();
+    let general = &report["general"];
+    assert_eq!(
+        (&general["valid_requests"], &general["failed_requests"]),
+        (&count.into(), &0.into()),
+        "{general}"
+    );
+}
