@@ -44,7 +44,7 @@ pub(super) struct Remarks {
     variables: Vec<String>,
 }
 
-/// Error of a configuration that is not accepted. Displayed as its findings, one on each line.
+/// Error of a configuration that is not accepted. Displayed as its first error.
 #[derive(Debug)]
 pub(super) struct Refused(Vec<Diagnostic>);
 
@@ -59,7 +59,8 @@ impl Configuration {
             .then_some(Self { file, environment })
     }
 
-    /// Returns true if the file can be read again: a pipe cannot.
+    /// Returns true if the file can be read again: a pipe cannot. Looks at the file system, so it is asked at the
+    /// start, when the file is there.
     pub(super) fn can_be_read_again(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))
     }

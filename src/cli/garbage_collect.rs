@@ -43,7 +43,7 @@ impl Args {
             anyhow::bail!("{configuration} keeps content in memory, which ends with the registry");
         };
         let wanted = Collection {
-            // Distribution spares nothing either: the registry must be stopped or read-only.
+            // Distribution spares nothing either. No registry of ours can be writing, since the folder is locked.
             grace: Duration::ZERO,
             untagged: self.delete_untagged,
             dry_run: self.dry_run,

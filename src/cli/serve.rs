@@ -140,7 +140,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("failed to listen for signals")?;
     let reloads = configuration.map(|configuration| Reloads::listen(flags, configuration)).transpose()?;
-    let running = Running::start(plan, quine)?;
+    let running = Running::start(&plan, quine)?;
     let stop = async {
         signals.next().await;
         tracing::info!("stopping");

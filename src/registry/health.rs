@@ -68,9 +68,22 @@ impl Health {
     /// tokio runtime.
     #[must_use]
     pub fn start(checks: impl IntoIterator<Item = Check>) -> Self {
+        Self::start_after(None, checks)
+    }
+
+    /// Starts the checks in place of `former` ones. A check begins with what the former check of its name knows,
+    /// so that a node that is out of its balancer does not return for a moment.
+    #[must_use]
+    pub fn start_after(former: Option<&Self>, checks: impl IntoIterator<Item = Check>) -> Self {
         let checks: Vec<Check> = checks.into_iter().collect();
-        let states = checks.iter().map(State::new).collect();
-        let shared = Arc::new(Shared { states: Mutex::new(states), failing: AtomicUsize::new(0) });
+        let former = former.map(|former| former.shared.states());
+        let states: Vec<State> = checks
+            .iter()
+            .map(|check| State::new(check, former.as_ref().map_or(&[][..], |states| states.as_slice())))
+            .collect();
+        drop(former);
+        let failing = states.iter().filter(|state| state.message.is_some()).count();
+        let shared = Arc::new(Shared { states: Mutex::new(states), failing: AtomicUsize::new(failing) });
         let mut tasks = JoinSet::new();
         for (index, check) in checks.into_iter().enumerate() {
             if let Probe::File(path) = &check.probe {
@@ -142,8 +155,14 @@ impl Shared {
 // === impl State ===
 
 impl State {
-    fn new(check: &Check) -> Self {
-        Self { name: check.name.clone(), threshold: check.threshold.max(1), failures: 0, message: None }
+    fn new(check: &Check, former: &[Self]) -> Self {
+        let former = former.iter().find(|former| former.name == check.name);
+        Self {
+            name: check.name.clone(),
+            threshold: check.threshold.max(1),
+            failures: former.map_or(0, |former| former.failures),
+            message: former.and_then(|former| former.message.clone()),
+        }
     }
 
     fn report(&mut self, result: Result<(), String>) {

@@ -21,6 +21,7 @@ use quinistry_http::client_address::{ClientAddress, TrustedProxies};
 use quinistry_http::request_id::{RequestId, X_REQUEST_ID, trace_id};
 
 use self::body::{ReceivedBody, SentBody};
+use crate::PathPrefix;
 use crate::api::route::Route;
 use crate::health::Health;
 use crate::metrics::{Code, Endpoint, MethodLabel, Metrics, RequestEnd};
@@ -53,7 +54,9 @@ pub(crate) struct Observation(Box<Observed>);
 
 #[derive(Debug)]
 struct Observed {
-    observer: Arc<Observer>,
+    // Without the health checks, which a long download would otherwise keep alive behind a reload.
+    metrics: Option<Arc<Metrics>>,
+    access_log: Option<AccessLog>,
     begun: Instant,
     endpoint: Endpoint,
     method: MethodLabel,
@@ -79,9 +82,14 @@ impl Observer {
 // === impl Observation ===
 
 impl Observation {
-    /// Begins to observe a request.
-    pub(crate) fn begin(observer: &Arc<Observer>, request: &mut Request) -> Self {
-        let endpoint = Endpoint::of_path(request.uri().path());
+    /// Begins to observe a request. `prefix` is that of the registry's paths.
+    pub(crate) fn begin(observer: &Arc<Observer>, prefix: &PathPrefix, request: &mut Request) -> Self {
+        let path = prefix.strip(request.uri().path()).unwrap_or_default();
+        let endpoint = Endpoint::of_path(path);
+        let repository = observer.access_log.as_ref().and_then(|log| {
+            let shows_it = log.format() == Format::Json;
+            shows_it.then(|| repository(path)).flatten()
+        });
         if let Some(metrics) = &observer.metrics {
             metrics.began(endpoint);
         }
@@ -91,18 +99,14 @@ impl Observation {
             let is_trusted = peer.is_some_and(|peer| observer.trusted_proxies.trusts(peer));
             RequestId::of(request.headers(), is_trusted)
         });
-        let entry = observer.access_log.as_ref().map(|log| {
+        let entry = observer.access_log.is_some().then(|| {
             let client =
                 peer.map(|peer| ClientAddress::find(peer, request.headers(), &observer.trusted_proxies));
             Entry {
                 client,
                 request_id: request_id.as_ref().map(ToString::to_string),
                 trace_id: trace_id(request.headers()),
-                repository: if log.format() == Format::Json {
-                    repository(request.uri().path())
-                } else {
-                    None
-                },
+                repository,
                 ..Entry::begin(request)
             }
         });
@@ -112,7 +116,8 @@ impl Observation {
             *request.body_mut() = Body::new(ReceivedBody::new(body, received.clone()));
         }
         Self(Box::new(Observed {
-            observer: observer.clone(),
+            metrics: observer.metrics.clone(),
+            access_log: observer.access_log.clone(),
             begun: Instant::now(),
             endpoint,
             method: MethodLabel::of(request.method()),
@@ -153,7 +158,7 @@ impl Drop for Observed {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         let received = self.received.load(Ordering::Relaxed);
-        if let Some(metrics) = &self.observer.metrics {
+        if let Some(metrics) = &self.metrics {
             metrics.ended(&RequestEnd {
                 endpoint: self.endpoint,
                 method: self.method,
@@ -163,7 +168,7 @@ impl Drop for Observed {
                 sent: self.sent,
             });
         }
-        if let (Some(log), Some(entry)) = (&self.observer.access_log, self.entry.take()) {
+        if let (Some(log), Some(entry)) = (&self.access_log, self.entry.take()) {
             log.log(Entry {
                 status: self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
                 sent: self.sent,

@@ -145,9 +145,12 @@ fn a_reload_takes_a_good_file_and_keeps_the_former_one_for_a_bad_one() {
     registry.signal(Signal::HUP);
     until(registry.peer, "/v2/", |answer| answer.header("x-test") == Some("true"));
 
-    for broken in
-        [file("maybe", ""), file("false", "auth: {htpasswd: {realm: a, path: b}}\n"), "version: 0.1\n".into()]
-    {
+    for broken in [
+        file("maybe", ""),
+        file("false", "log: {formatter: json}\nhealth: {http: [{uri: 'https://h/'}]}\n"),
+        file("false", "auth: {htpasswd: {realm: a, path: b}}\n"),
+        "version: 0.1\n".into(),
+    ] {
         let before = registry.log().matches("configuration refused").count();
         place.write_file(&broken, registry.peer);
         registry.signal(Signal::HUP);
@@ -157,10 +160,47 @@ fn a_reload_takes_a_good_file_and_keeps_the_former_one_for_a_bad_one() {
     }
     assert!(registry.log().contains("config.yml:4:"), "{}", registry.log());
 
+    assert!(!registry.log().contains("{\""), "no form of a refused file holds: {}", registry.log());
+    let before = registry.log().matches("configuration refused").count();
+    fs::remove_file(place.path("config.yml")).unwrap();
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration refused", before + 1);
+    success("0");
+
     place.write_file(&file("false", "log: {level: debug}\n"), registry.peer);
     registry.signal(Signal::HUP);
     until(registry.peer, "/v2/", |answer| answer.header("x-test") == Some("false"));
     success("1");
+}
+
+#[test]
+fn a_change_that_needs_a_restart_is_told_until_it_is_taken_back() {
+    let place = Place::new();
+    let registry = place.serve_ours(given(FILE));
+    let told = "takes effect only when the registry is started again";
+    let moved = FILE.replace("{addr}", "127.0.0.1:1");
+    for (file, times) in [(moved.as_str(), 1), (&moved, 2), (FILE, 2)] {
+        let before = registry.log().matches("configuration reloaded").count();
+        place.write_file(file, registry.peer);
+        registry.signal(Signal::HUP);
+        registry.wait_for_log("configuration reloaded", before + 1);
+        assert_eq!(registry.log().matches(told).count(), times, "{}", registry.log());
+    }
+}
+
+#[test]
+fn a_folder_in_use_is_served_for_reading_and_stays_so_after_a_reload() {
+    let place = Place::new();
+    let writer = place.serve_ours(given(FILE));
+    let read_only = FILE.replace("'}}", "'}, maintenance: {readonly: true}}");
+    let reader = place.serve_ours(given(&read_only));
+    let push = || reader.peer.ask("POST", "/v2/a/blobs/uploads/", &[], b"");
+    assert_eq!(push().status, 405);
+    place.write_file(FILE, reader.peer);
+    reader.signal(Signal::HUP);
+    reader.wait_for_log("storage was opened for reading only, writes are refused", 1);
+    push().assert_read_only();
+    assert_eq!(writer.peer.get("/v2/").status, 200);
 }
 
 #[test]

@@ -2,23 +2,26 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::plan::{StoragePlace, StoragePlan};
+use super::plan::{Plan, StoragePlace};
 use crate::http::{Listener, LocalAddress};
 use crate::quine::{Quine, REPOSITORY};
-use crate::registry::Settings;
 
 /// Logs that the registry serves, once its storage is open.
 pub(super) fn serving(
     listener: &Listener,
     debug_listener: Option<&Listener>,
     quine: &Quine,
-    storage: Option<&StoragePlan>,
-    settings: &Settings,
+    plan: &Plan,
 ) -> anyhow::Result<()> {
+    let (storage, settings) = (plan.storage.as_ref(), &plan.live.settings);
     let address = listener.local_address()?;
     tracing::info!(%address, digest = %quine.digest(), "serving {REPOSITORY}");
     if let Some(inside) = debug_listener {
-        tracing::info!(address = %inside.local_address()?, "serving metrics and health");
+        let inside = inside.local_address()?;
+        tracing::info!(address = %inside, "serving metrics and health");
+        if !is_local(&inside) {
+            tracing::warn!(address = %inside, "everyone who reaches this address can read metrics and health");
+        }
     }
     let next = |command: String| match &address {
         LocalAddress::Tcp(_) => format!("next: {command}"),

@@ -14,27 +14,30 @@ pub(super) struct Reloads {
     hangup: Signal,
     flags: Flags,
     configuration: Configuration,
+    can_be_read_again: bool,
 }
 
 impl Reloads {
     /// Starts to listen for SIGHUP, which no longer ends the process. Must be called within a runtime.
     pub(super) fn listen(flags: Flags, configuration: Configuration) -> anyhow::Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
-        Ok(Self { hangup, flags, configuration })
+        let can_be_read_again = configuration.can_be_read_again();
+        Ok(Self { hangup, flags, configuration, can_be_read_again })
     }
 
     /// Reads the configuration at each signal, and exchanges the settings of `state` if it is accepted.
     pub(super) async fn run(mut self, state: State, mut parts: Parts) {
         while self.hangup.recv().await.is_some() {
-            if !self.configuration.can_be_read_again() {
-                tracing::warn!("SIGHUP ignored, the configuration is not a file that can be read again");
+            if !self.can_be_read_again {
+                tracing::warn!(file = %self.configuration, "SIGHUP ignored, this is not a file that can be read again");
                 continue;
             }
             let (flags, configuration) = (self.flags.clone(), self.configuration.clone());
             let read = move || Plan::of_configuration(&flags, &configuration);
             // A file on a network may hang; requests must not wait for it.
-            let Ok(read) = tokio::task::spawn_blocking(read).await else { return };
-            let result = read.and_then(|plan| apply(plan, &state, &mut parts));
+            let read = tokio::task::spawn_blocking(read).await;
+            let read = read.unwrap_or_else(|error| Err(anyhow::Error::from(error)));
+            let result = read.and_then(|plan| apply(&plan, &state, &mut parts));
             parts.reloaded(result.is_ok());
             match result {
                 Ok(()) => tracing::info!(file = %self.configuration, "configuration reloaded"),
@@ -44,17 +47,19 @@ impl Reloads {
     }
 }
 
-fn apply(plan: Plan, state: &State, parts: &mut Parts) -> anyhow::Result<()> {
-    let old = parts.config.take().zip(plan.config.as_ref());
-    let late = old.as_ref().map(|(old, new)| old.keys_that_need_a_restart(new)).unwrap_or_default();
-    parts.config = old.map(|(old, _)| old);
+/// Puts a plan into effect: what can fail comes first, so that all of it takes effect or nothing.
+fn apply(plan: &Plan, state: &State, parts: &mut Parts) -> anyhow::Result<()> {
+    let prepared = parts.prepare(&plan.live)?;
     plan.start_log();
-    let settings = parts.settings(plan.live)?;
-    state.replace_settings(settings);
-    for key in late {
+    state.replace_settings(parts.apply(&plan.live, prepared));
+    for key in parts.keys_that_need_a_restart(plan.config.as_ref()) {
         tracing::warn!(key, "changed key takes effect only when the registry is started again");
     }
-    parts.config = plan.config;
+    if parts.is_unwritable() && !plan.live.settings.read_only {
+        tracing::warn!(
+            "storage was opened for reading only, writes are refused until the registry is started again"
+        );
+    }
     Ok(())
 }
 

@@ -1,17 +1,18 @@
 //! A running registry: its listeners, storage and state, and the settings that a reload exchanges.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use axum::Router;
 
 use super::announce;
+use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, Plan};
 use super::reload::Reloads;
 use crate::cli::listen;
-use crate::http::access_log::AccessLog;
+use crate::http::access_log::{self, AccessLog};
 use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
 use crate::quine::Quine;
 use crate::registry::config::{Config, HealthCheck, HealthCheckKind};
@@ -19,7 +20,6 @@ use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
 use crate::registry::metrics::Metrics;
 use crate::registry::{Observer, Settings, State};
-use crate::store::Store;
 
 /// Longest time to write the last lines of the access log at the end.
 const ACCESS_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,49 +35,45 @@ pub(super) struct Running {
 
 /// Parts of a running registry that outlive its settings.
 pub(super) struct Parts {
-    store: Option<Store>,
+    /// Store, and whether its storage was opened for writing.
+    opened: Option<OpenedStorage>,
     /// Metrics, if a listener shows them.
     metrics: Option<Arc<Metrics>>,
-    /// Access log, once one was configured.
-    access_log: Option<AccessLog>,
+    /// Access log, once one was configured; its thread and its queue outlive the settings.
+    access_log: Arc<OnceLock<AccessLog>>,
     /// Checks that run, and what they were made of.
     health: Option<(Vec<HealthCheck>, Health)>,
-    has_configuration: bool,
-    /// Configuration that is in use.
-    pub(super) config: Option<Config>,
+    /// Configuration of the start, if there was one.
+    config: Option<Config>,
+}
+
+/// Checks and log that a plan asks for, ready to be used: nothing of them can fail any more.
+pub(super) struct Prepared {
+    checks: Vec<Check>,
+    access_log: Option<AccessLog>,
 }
 
 impl Running {
     /// Binds the listeners, opens the storage, and says that it serves. Must be called within a runtime.
-    pub(super) fn start(plan: Plan, quine: &Quine) -> anyhow::Result<Self> {
+    pub(super) fn start(plan: &Plan, quine: &Quine) -> anyhow::Result<Self> {
         let listener = bind(&plan.listen, plan.limits)?;
         let debug_listener =
             plan.debug.as_ref().map(|debug| listen::bind(&debug.listen, plan.limits)).transpose()?;
         let metrics_path = plan.debug.as_ref().and_then(|debug| debug.metrics_path.clone());
         let metrics = metrics_path.as_ref().map(|_| Arc::new(Metrics::default()));
-        let mut state = State::new(quine).with_prefix(plan.prefix);
-        let mut live = plan.live;
-        let mut store = None;
-        if let Some(storage) = &plan.storage {
-            let opened = storage.open(metrics.as_deref())?;
-            live.settings.read_only |= !opened.is_writable;
-            state = state.with_store(opened.store.clone(), Settings::default());
+        let mut state = State::new(quine).with_prefix(plan.prefix.clone());
+        let opened = plan.storage.as_ref().map(|storage| storage.open(metrics.as_deref())).transpose()?;
+        if let Some(OpenedStorage { store, .. }) = &opened {
+            state = state.with_store(store.clone(), Settings::default());
             if let Some(metrics) = &metrics {
-                metrics.watch_store(opened.store.clone());
+                metrics.watch_store(store.clone());
             }
-            store = Some(opened.store);
         }
-        let mut parts = Parts {
-            store,
-            metrics,
-            access_log: None,
-            health: None,
-            has_configuration: plan.config.is_some(),
-            config: plan.config,
-        };
-        announce::serving(&listener, debug_listener.as_ref(), quine, plan.storage.as_ref(), &live.settings)?;
-        let settings = parts.settings(live)?;
-        state.replace_settings(settings);
+        let access_log = Arc::default();
+        let mut parts = Parts { opened, metrics, access_log, health: None, config: plan.config.clone() };
+        let prepared = parts.prepare(&plan.live)?;
+        announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
+        state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
         let debug = debug_listener.map(|listener| {
             let (state, metrics) = (state.clone(), metrics_path.zip(parts.metrics.clone()));
@@ -90,17 +86,17 @@ impl Running {
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
         let Self { listener, debug, limits, state, parts } = self;
-        let has_observer = parts.has_configuration || parts.access_log.is_some();
+        let access_log = parts.access_log.clone();
+        // Only an access log looks at the peer, and a reload may switch one on.
+        let looks_at_peers = reloads.is_some() || access_log.get().is_some();
         let mut tasks = vec![tokio::spawn(state.expire_uploads())];
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }
-        let access_log = parts.access_log.clone();
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
         }
-        if has_observer {
-            // Only an access log looks at the peer.
+        if looks_at_peers {
             serve_each(listener, move |peer| WithPeer::new(state.clone(), peer), limits, stop).await;
         } else {
             serve(listener, state, limits, stop).await;
@@ -108,7 +104,7 @@ impl Running {
         for task in tasks {
             task.abort();
         }
-        if let Some(log) = access_log {
+        if let Some(log) = access_log.get() {
             log.flush(ACCESS_LOG_FLUSH_TIMEOUT);
         }
     }
@@ -128,59 +124,81 @@ fn bind(wanted: &Listen, limits: Limits) -> anyhow::Result<Listener> {
 // === impl Parts ===
 
 impl Parts {
-    /// Completes settings by the observer that the plan asks for.
-    pub(super) fn settings(&mut self, live: Live) -> anyhow::Result<Settings> {
+    /// Makes the checks and the access log of a plan; changes nothing that is in use.
+    pub(super) fn prepare(&self, live: &Live) -> anyhow::Result<Prepared> {
+        let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
+        let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
-        let health = self.health(&live.health)?;
+        Ok(Prepared { checks, access_log })
+    }
+
+    /// Returns the settings of a plan with the observer that it asks for.
+    pub(super) fn apply(&mut self, live: &Live, Prepared { checks, access_log }: Prepared) -> Settings {
+        if let (Some(log), Some(format)) = (&access_log, live.access_log) {
+            log.set_format(format);
+        }
+        let has_configuration = self.config.is_some();
         let observer = Observer {
             metrics: self.metrics.clone(),
             access_log,
-            health,
-            trusted_proxies: live.trusted_proxies,
-            request_ids: self.has_configuration,
+            health: self.health(&live.health, checks),
+            trusted_proxies: live.trusted_proxies.clone(),
+            request_ids: has_configuration,
         };
-        let is_observed =
-            self.has_configuration || observer.metrics.is_some() || observer.access_log.is_some();
-        Ok(Settings { observer: is_observed.then(|| Arc::new(observer)), ..live.settings })
+        let is_observed = has_configuration || observer.metrics.is_some() || observer.access_log.is_some();
+        Settings {
+            observer: is_observed.then(|| Arc::new(observer)),
+            read_only: live.settings.read_only || self.is_unwritable(),
+            ..live.settings.clone()
+        }
+    }
+
+    /// Returns true if the storage was opened for reading only, which no reload changes.
+    pub(super) fn is_unwritable(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| !opened.is_writable)
+    }
+
+    /// Returns the keys that differ from the configuration of the start, and wait for the next one.
+    pub(super) fn keys_that_need_a_restart(&self, new: Option<&Config>) -> Vec<&'static str> {
+        self.config.as_ref().zip(new).map(|(old, new)| old.keys_that_need_a_restart(new)).unwrap_or_default()
     }
 
     /// Records in the metrics that a configuration was read, and whether it is in use.
     pub(super) fn reloaded(&self, is_successful: bool) {
-        if let Some(metrics) = self.metrics.as_ref().filter(|_| self.has_configuration) {
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| self.config.is_some()) {
             metrics.reloaded(is_successful, SystemTime::now());
         }
     }
 
-    /// Returns the access log, which is started once: its thread and its queue outlive the settings.
-    fn access_log(&mut self, format: crate::http::access_log::Format) -> anyhow::Result<AccessLog> {
-        if let Some(log) = &self.access_log {
-            log.set_format(format);
+    /// Returns the access log, and starts it the first time.
+    fn access_log(&self, format: access_log::Format) -> anyhow::Result<AccessLog> {
+        if let Some(log) = self.access_log.get() {
             return Ok(log.clone());
         }
         let log = AccessLog::on_stdout(format).context("failed to start the access log")?;
         if let Some(metrics) = &self.metrics {
             metrics.watch_access_log(log.clone());
         }
-        self.access_log = Some(log.clone());
-        Ok(log)
+        Ok(self.access_log.get_or_init(|| log).clone())
     }
 
-    /// Returns the running checks; those that did not change go on, with what they know.
-    fn health(&mut self, wanted: &[HealthCheck]) -> anyhow::Result<Option<Health>> {
-        if let Some((_, health)) = self.health.as_ref().filter(|(checks, _)| checks == wanted) {
-            return Ok(Some(health.clone()));
+    /// Returns the running checks. If none has changed they go on; otherwise they start with what is known.
+    fn health(&mut self, wanted: &[HealthCheck], checks: Vec<Check>) -> Option<Health> {
+        let is_same = self.health.as_ref().is_some_and(|(former, _)| former == wanted);
+        if !is_same {
+            let former = self.health.take();
+            let former = former.as_ref().map(|(_, health)| health);
+            self.health =
+                (!checks.is_empty()).then(|| (wanted.to_vec(), Health::start_after(former, checks)));
         }
-        let checks = wanted.iter().filter_map(|check| self.check(check).transpose());
-        let checks = checks.collect::<anyhow::Result<Vec<_>>>()?;
-        self.health = (!checks.is_empty()).then(|| (wanted.to_vec(), Health::start(checks)));
-        Ok(self.health.as_ref().map(|(_, health)| health.clone()))
+        self.health.as_ref().map(|(_, health)| health.clone())
     }
 
     /// Returns a check that can run; `None` for one of a storage that is not there.
     fn check(&self, check: &HealthCheck) -> anyhow::Result<Option<Check>> {
         let probe = match &check.kind {
-            HealthCheckKind::Storage => match &self.store {
-                Some(store) => Probe::Storage(store.clone()),
+            HealthCheckKind::Storage => match &self.opened {
+                Some(opened) => Probe::Storage(opened.store.clone()),
                 None => return Ok(None),
             },
             HealthCheckKind::File(path) => Probe::File(path.clone()),

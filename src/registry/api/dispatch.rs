@@ -31,7 +31,10 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 /// Answers a request, and logs the response.
 pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
     let settings = state.0.settings.current();
-    let observation = settings.observer.as_ref().map(|observer| Observation::begin(observer, &mut request));
+    let observation = settings
+        .observer
+        .as_ref()
+        .map(|observer| Observation::begin(observer, &state.0.prefix, &mut request));
     let (request, mut body) = request.into_parts();
     let mut response = panic::isolate(async {
         call_handler(state, &settings, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
@@ -71,12 +74,12 @@ async fn call_handler(
     request: &Parts,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    if settings.observer.as_ref().is_some_and(|observer| observer.is_unhealthy()) {
-        return Err(Error::Unhealthy);
-    }
     // hyper reads no body if the head announces none.
     if !body.is_end_stream() {
         check_framing(request)?;
+    }
+    if settings.observer.as_ref().is_some_and(|observer| observer.is_unhealthy()) {
+        return Err(Error::Unhealthy);
     }
     let path = request.uri.path();
     if settings.answers_root && path == "/" {

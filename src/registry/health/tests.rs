@@ -47,9 +47,23 @@ async fn a_file_that_is_there_at_the_start_counts_at_once() {
     assert!(!Health::start([check(Probe::File(file.path().into()), 2)]).is_failing());
 }
 
+#[tokio::test]
+async fn a_check_that_starts_again_begins_with_what_is_known() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let refused = || check(Probe::Tcp { address: address.clone(), timeout: Duration::ZERO }, 1);
+    let former = Health::start([refused()]);
+    until(&former, true).await.unwrap();
+    let health = Health::start_after(Some(&former), [refused()]);
+    assert!(health.is_failing(), "no request is answered between the two");
+    let other = Check { name: "other".into(), ..refused() };
+    assert!(!Health::start_after(Some(&former), [other]).is_failing());
+}
+
 #[test]
 fn failures_count_from_the_threshold_on_and_only_in_a_row() {
-    let mut state = State::new(&check(Probe::File("/x".into()), 3));
+    let mut state = State::new(&check(Probe::File("/x".into()), 3), &[]);
     let mut report = |results: &[bool]| {
         for is_success in results {
             state.report(if *is_success { Ok(()) } else { Err("down".into()) });

@@ -118,6 +118,18 @@ impl Observed {
 }
 
 #[tokio::test]
+async fn paths_below_a_prefix_are_counted_and_logged_as_those_without() {
+    let mut registry = Observed::new(Format::Json, None);
+    registry.state = registry.state.clone().with_prefix("/registry/".parse().unwrap());
+    registry.ask(Method::GET, "/registry/v2/a/b/tags/list", &[]).await;
+    assert_eq!(registry.last()["repository"], "a/b");
+    let tags = "registry_http_requests_total{handler=\"tags\",code=\"404\",method=\"get\"}";
+    registry.assert_series(tags, "1");
+    registry.ask(Method::GET, "/v2/a/b/tags/list", &[]).await;
+    registry.assert_series(tags, "1");
+}
+
+#[tokio::test]
 async fn a_request_is_counted_when_its_answer_has_ended() {
     let registry = Observed::new(Format::Json, None);
     let digest = registry.push("a", b"content").await;
