@@ -115,6 +115,7 @@ impl Plan {
                     delete: !args.storage.no_delete,
                     upload_expiry: UploadExpiry {
                         age: args.storage.upload_timeout(),
+                        interval: args.storage.upload_timeout().min(UploadExpiry::default().interval),
                         ..UploadExpiry::default()
                     },
                     ..Settings::default()
