@@ -6,7 +6,7 @@ use super::diagnostic::Origin;
 use super::findings::Findings;
 use super::nearest::nearest;
 use super::schema::{Kind, Outcome, Schema, Unless, schema};
-use super::tree::{Node, NodeKind};
+use super::tree::{Entry, Node, NodeKind};
 use super::values::{self, Problem};
 use super::yaml::name;
 
@@ -63,11 +63,11 @@ impl Checker<'_> {
             return self.findings.error(&node.origin, path, "must be a section with keys of its own".into());
         }
         for entry in node.entries() {
-            let path =
-                if path.is_empty() { entry.key.to_string() } else { format!("{path}.{}", name(&entry.key)) };
+            let separator = if path.is_empty() { "" } else { "." };
+            let inner = format!("{path}{separator}{}", name(&entry.key));
             match place.child(&entry.key) {
-                Some(child) => self.value(&entry.value, &entry.origin, child, &path),
-                None => self.unknown(&entry.key, &entry.origin, place, &path),
+                Some(child) => self.value(&entry.value, &entry.origin, child, &inner),
+                None => self.unknown(entry, place, path, &inner),
             }
         }
         let required = place.children.values().filter_map(|child| child.key).filter(|key| key.is_required);
@@ -122,10 +122,10 @@ impl Checker<'_> {
         self.findings.error(&problem.node.origin, &path, message);
     }
 
-    fn unknown(&mut self, key: &str, origin: &Origin, place: &Schema, path: &str) {
-        let section = path.rsplit_once('.').map_or("", |(section, _)| section);
+    /// Tells a key that `section` does not have. The key may hold dots, so its section cannot be read off `path`.
+    fn unknown(&mut self, entry: &Entry, place: &Schema, section: &str, path: &str) {
         let candidates = place.children.keys().copied();
-        let meant = if self.findings.is_full() { None } else { nearest(key, candidates) };
+        let meant = if self.findings.is_full() { None } else { nearest(&entry.key, candidates) };
         let is_error = section == "storage" || is_locked(section);
         let problem = match section {
             "storage" => "is no known storage driver or switch",
@@ -138,9 +138,9 @@ impl Checker<'_> {
             None => format!("{problem}, and has no effect"),
         };
         if is_error {
-            self.findings.error(origin, path, message);
+            self.findings.error(&entry.origin, path, message);
         } else {
-            self.findings.warn(origin, path, message);
+            self.findings.warn(&entry.origin, path, message);
         }
     }
 }

@@ -53,9 +53,7 @@ const HTTP: &[Key] = &[
     key("http.host", Url).note("base of absolute URLs; `Location` headers are paths in any case"),
     key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
     key("http.secret", Text).secret().silent("uploads need no secret"),
-    key("http.draintimeout", Duration)
-        .default("0s")
-        .note("`0s` stands for 10 seconds, and not for an end at once"),
+    key("http.draintimeout", Duration).note("10 seconds when absent or 0, and not an end at once"),
     key("http.headers", Headers).note("on every response, and not only on those of the API"),
     key("http.debug", Section),
     key("http.debug.addr", Address).note("listener for health and metrics"),

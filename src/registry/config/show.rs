@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use quinistry_oci::escape::{self, Escaped, without_userinfo};
+use quinistry_oci::escape::{self, without_userinfo};
 
 use super::diagnostic::Origin;
 use super::keys;
@@ -115,8 +115,8 @@ impl Writer {
     }
 
     fn leaf(&mut self, text: &str, origin: &Origin) {
-        let place = origin.to_string();
-        writeln!(self.text, " {text} # from {}", Escaped(&place)).expect("writing to a string does not fail");
+        let place = printable(&origin.to_string());
+        writeln!(self.text, " {text} # from {place}").expect("writing to a string does not fail");
     }
 
     fn key(&mut self, key: &str, depth: usize) {
@@ -152,5 +152,10 @@ fn scalar(text: &str, is_plain: bool) -> String {
     {
         return text.to_owned();
     }
-    escape::json(&serde_json::Value::from(text).to_string())
+    printable(&escape::json(&serde_json::Value::from(text).to_string()))
+}
+
+/// Escapes the two characters that YAML does not print (1.2.2, section 5.1), and JSON and terminals do.
+fn printable(text: &str) -> String {
+    text.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
 }

@@ -210,6 +210,9 @@ fn unknown_keys_warn_and_near_locks_they_are_errors() {
     assert_eq!(severity("proxy: {url: x}", "proxy.url"), Severity::Error);
     assert_eq!(severity("validation: {manifests: {url: x}}", "validation.manifests.url"), Severity::Error);
     assert_eq!(severity("quinistry: {acces: x}", "quinistry.acces"), Severity::Error);
+    // A dot in a key does not make a section.
+    assert_eq!(severity("auth: {'x.y': z}", "auth.x.y"), Severity::Error);
+    assert_eq!(severity("http: {tls: {'a.b.c': x}}", "http.tls.a.b.c"), Severity::Error);
     let loaded = load_text("version: 0.1\nstorage: {filesystem: , inmemmory: }\n", &[]);
     assert_eq!(
         lines(&loaded)[0],

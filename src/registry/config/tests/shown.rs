@@ -35,7 +35,7 @@ fn the_text_gives_the_same_configuration_again() {
         include_str!("samples/registry-2.yml").to_owned(),
         include_str!("samples/registry-3.yml").to_owned(),
         format!(
-            "{SMALLEST}log: {{fields: {{a: 'true', \"b\\n\": \"c: # d\", \"-\": '', x: ~, 'y z': 010}}}}\n\
+            "{SMALLEST}log: {{fields: {{a: 'true', \"b\\n\": \"c: # d\", \"-\": '', x: ~, 'y z': 010, e: \"\\uffff\\x85\"}}}}\n\
              health: {{file: [{{file: /a, interval: 90s}}, {{file: '- b'}}], tcp: [], http: [{{uri: 'http://u@h/'}}]}}\n\
              auth: {{none: {{}}}}\nredis: {{addrs: [a, {{b: [c]}}], password: d}}\n\
              validation: {{manifests: {{urls: {{allow: ['^https?://\\w+'], deny: []}}}}}}\n\
