@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -283,6 +285,22 @@ fn a_unix_socket_is_served_and_removed_at_the_end() {
     process.signal(Signal::TERM).unwrap();
     assert!(process.wait().unwrap().success());
     assert!(!socket.exists());
+}
+
+#[test]
+fn a_socket_of_systemd_wins_over_the_address_of_the_file() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = Peer(listener.local_addr().unwrap());
+    let file = FILE.replace("{addr}", "127.0.0.1:1").replace("{root}", &place.root().display().to_string());
+    fs::write(place.path("config.yml"), file).unwrap();
+    // As sd_listen_fds(3) describes: the socket is file descriptor 3 of the process with this ID.
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve \"$1\" 3<&0 0</dev/null";
+    let mut shell = command("/bin/sh");
+    shell.args(["-c", script, PROGRAM]).arg(place.path("config.yml")).stdin(OwnedFd::from(listener));
+    let _process = crate::support::process::Process::start(&mut shell).unwrap();
+    // The kernel takes connections from the start, and the program answers once it serves.
+    assert_eq!(peer.get("/v2/").status, 200);
 }
 
 #[test]

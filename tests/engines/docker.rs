@@ -104,6 +104,45 @@ fn the_saved_image_loads_and_runs_without_any_registry() {
     assert_eq!(machine.await_registry(8090), own_digest("tar"));
 }
 
+/// The image in place of distribution's: the same variables, volume and port, and no other argument.
+#[test]
+fn the_image_takes_the_place_of_distributions() {
+    const CONTAINER: [&str; 10] = [
+        "run",
+        "--detach",
+        "--name",
+        "registry",
+        "--publish",
+        "5000:5000",
+        "--volume",
+        "registry-data:/var/lib/registry",
+        "--env",
+        "REGISTRY_STORAGE_DELETE_ENABLED=true",
+    ];
+    let Some(machine) = engine() else { return };
+    let mut save = machine.command(QUINISTRY);
+    save.args(["image", "save", "-"]);
+    let mut load = docker_command(&machine);
+    load.arg("load");
+    Machine::pipe(save, load);
+    let image = "localhost:8080/quinistry";
+    docker(&machine, &[&CONTAINER[..], &[image]].concat());
+    machine.await_registry(5000);
+    docker(&machine, &["tag", image, "localhost:5000/a:1"]);
+    docker(&machine, &["push", "localhost:5000/a:1"]);
+
+    docker(&machine, &["rm", "--force", "registry"]);
+    docker(&machine, &[&CONTAINER[..], &[image]].concat());
+    machine.await_registry(5000);
+    let url = "http://localhost:5000/v2/a/manifests/1";
+    let found = machine.run("curl", &["-sfI", url]).to_lowercase();
+    let digest = found.lines().find_map(|line| line.strip_prefix("docker-content-digest: "));
+    let digest = digest.expect("the volume has kept the image").trim();
+    let url = format!("http://localhost:5000/v2/a/manifests/{digest}");
+    let deleted = machine.run("curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "DELETE", &url]);
+    assert_eq!(deleted, "202");
+}
+
 #[test]
 fn the_image_runs_with_no_rights_at_all() {
     let Some(mut machine) = engine() else { return };
