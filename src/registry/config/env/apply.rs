@@ -116,7 +116,7 @@ impl Application<'_> {
         self.applied
     }
 
-    /// Parses a value as YAML; text that is none is taken as it is.
+    /// Parses a value as YAML; text that is none is taken as it is, where the key is text or has no effect.
     fn parse(&mut self, text: &str, name: &str, target: &Target) -> Result<Node, String> {
         let origin = Origin::Variable(name.into());
         let place = Place::Variable(name.into());
@@ -124,6 +124,9 @@ impl Application<'_> {
             let parsed = yaml::parse(text, &place, self.budget, self.findings);
             return match parsed {
                 Ok(node) => Ok(node.unwrap_or_else(|| Node::null(origin))),
+                Err(_) if target.has_no_effect && text.len() <= yaml::MAX_BYTES => {
+                    Ok(Node::text(text, origin))
+                }
                 Err(error) => Err(error.message),
             };
         }
