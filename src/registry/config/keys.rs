@@ -94,23 +94,25 @@ const REST: &[Key] = &[
     key("health.storagedriver.enabled", Boolean)
         .default("false")
         .note("also unhealthy once the storage failed to keep a write"),
-    key("health.storagedriver.interval", Duration).default("10s"),
+    key("health.storagedriver.interval", Duration).default("10s").note("at least 100ms"),
     key("health.storagedriver.threshold", Integer(0)).default("1"),
     key("health.file", Elements).note("unhealthy while the file exists"),
     key("health.file[].file", Path).required(),
-    key("health.file[].interval", Duration).default("10s"),
+    key("health.file[].interval", Duration).default("10s").note("at least 100ms"),
     key("health.file[].threshold", Integer(0)).default("1"),
     key("health.tcp", Elements),
     key("health.tcp[].addr", Endpoint).required(),
     key("health.tcp[].timeout", Duration).default("5s"),
-    key("health.tcp[].interval", Duration).default("10s"),
+    key("health.tcp[].interval", Duration).default("10s").note("at least 100ms"),
     key("health.tcp[].threshold", Integer(0)).default("1"),
     key("health.http", Elements),
-    key("health.http[].uri", Url).required(),
+    key("health.http[].uri", Url)
+        .required()
+        .note("`http` alone: `https`, and a user or password in the URL, are refused; credentials belong in `headers`"),
     key("health.http[].headers", Headers).secret(),
     key("health.http[].statuscode", Integer(0)).default("200"),
     key("health.http[].timeout", Duration).default("5s"),
-    key("health.http[].interval", Duration).default("10s"),
+    key("health.http[].interval", Duration).default("10s").note("at least 100ms"),
     key("health.http[].threshold", Integer(0)).default("1"),
     key("proxy", Section),
     key("proxy.remoteurl", Url).refuse(

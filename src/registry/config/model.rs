@@ -136,11 +136,11 @@ pub struct Debug {
 /// Periodic check of something that the registry needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthCheck {
-    /// Name in `/debug/health`.
+    /// Name in `/debug/health`, without the query of a URL.
     pub name: String,
     /// Subject of the check.
     pub kind: HealthCheckKind,
-    /// Time between two checks.
+    /// Time between two checks, at least 100 milliseconds.
     pub interval: Duration,
     /// Failures in a row after which the registry is unhealthy.
     pub threshold: NonZeroU32,
@@ -162,7 +162,7 @@ pub enum HealthCheckKind {
     },
     /// URL that must answer a HEAD request.
     Http {
-        /// URL with the scheme `http` or `https`.
+        /// URL with the scheme `http`, without user and password.
         uri: Uri,
         /// Headers of the request.
         headers: HeaderMap,

@@ -2,6 +2,7 @@
 
 mod documentation;
 mod files;
+mod health;
 mod keys;
 mod samples;
 mod secrets;
