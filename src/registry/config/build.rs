@@ -161,7 +161,7 @@ fn http(root: Section<'_>, is_unix: bool) -> Http {
         host: root.url("http.host").map(without_path),
         headers: root.headers("http.headers"),
         drain_timeout: (!drain.is_zero()).then_some(drain),
-        trusted_proxies: trusted.and_then(|node| values::networks(node).ok()).unwrap_or_default(),
+        trusted_proxies: trusted.and_then(|node| values::proxies(node).ok()).unwrap_or_default(),
         debug: debug(root),
     }
 }

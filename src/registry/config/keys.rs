@@ -167,9 +167,10 @@ const fn planned(path: &'static str, message: &'static str) -> Key {
 const OWN: &[Key] = &[
     key("quinistry", Section).lines(Lines::Own),
     key("quinistry.http", Section).lines(Lines::Own),
-    key("quinistry.http.trustedproxies", Networks)
-        .lines(Lines::Own)
-        .note("proxies whose `Forwarded` and `X-Forwarded-For` tell a client's address"),
+    key("quinistry.http.trustedproxies", Networks).lines(Lines::Own).note(
+        "proxies whose `Forwarded` and `X-Forwarded-For` tell a client's address; `unix` for those that connect to a \
+         unix socket",
+    ),
     key("quinistry.http.proxyprotocol", Boolean)
         .lines(Lines::Own)
         .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),

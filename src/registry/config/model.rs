@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode, Uri};
-use ipnet::IpNet;
+use quinistry_http::client_address::TrustedProxies;
 
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
@@ -118,8 +118,8 @@ pub struct Http {
     pub headers: HeaderMap,
     /// Longest time that requests may go on after a signal to stop; `None` stands for the program's default.
     pub drain_timeout: Option<Duration>,
-    /// Networks of proxies whose statements about a client's address are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Proxies whose statements about a client's address are believed.
+    pub trusted_proxies: TrustedProxies,
     /// Listener for health and metrics.
     pub debug: Option<Debug>,
 }

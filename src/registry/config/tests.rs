@@ -8,6 +8,7 @@ mod samples;
 mod secrets;
 mod shown;
 mod variables;
+mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

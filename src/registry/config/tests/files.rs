@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use quinistry_http::client_address::TrustedProxies;
+
 use super::{SMALLEST, accepted, findings, lines, load_bytes, load_text, with};
 use crate::config::{
     Config, HealthCheckKind, IndexRules, LogFormatter, LogLevel, Severity, StorageLocation, UrlRules,
@@ -86,8 +88,7 @@ quinistry: {http: {trustedproxies: [10.0.0.0/8, "::1"]}}
     assert!(matches!(&config.validation.indexes, IndexRules::List(list) if list[0].architecture == "arm64"));
     assert_eq!(config.policy_classes.as_ref().unwrap().len(), 2);
     assert_eq!((config.max_catalog_entries.get(), config.max_tags.get()), (7, 8));
-    let trusted: Vec<_> = config.http.trusted_proxies.iter().map(ToString::to_string).collect();
-    assert_eq!(trusted, ["10.0.0.0/8", "::1/128"]);
+    assert_eq!(config.http.trusted_proxies, TrustedProxies::parse(["10.0.0.0/8", "::1"]).unwrap());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
+use quinistry_http::client_address::TrustedProxies;
+
 use super::{Files, SMALLEST, accepted, environment, lines, load_text, load_variables};
 use crate::config::{Config, Loaded, LogLevel, Source, StorageLocation, load, sets_a_key};
 
