@@ -158,7 +158,6 @@ fn http(root: Section<'_>, is_unix: bool) -> Http {
     Http {
         listen: listen.unwrap_or_else(|| default_address(root)),
         prefix: prefix(root),
-        host: root.url("http.host").map(without_path),
         headers: root.headers("http.headers"),
         drain_timeout: (!drain.is_zero()).then_some(drain),
         trusted_proxies: trusted.and_then(|node| values::proxies(node).ok()).unwrap_or_default(),

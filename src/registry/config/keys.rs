@@ -50,7 +50,9 @@ const HTTP: &[Key] = &[
     key("http.addr", Address).default(":5000").note("`:5000` when empty, where distribution takes any port"),
     key("http.net", OneOf(&["tcp", "unix"])).default("tcp").note("`unix`: `http.addr` is the socket's path"),
     key("http.prefix", UrlPath).default("/").note("path in front of `/v2/`"),
-    key("http.host", Url).note("base of absolute URLs; `Location` headers are paths in any case"),
+    key("http.host", Url).silent(
+        "not needed until tokens are issued and notifications are sent; `Location` headers are paths",
+    ),
     key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
     key("http.secret", Text).secret().silent("uploads need no secret"),
     key("http.draintimeout", Duration)

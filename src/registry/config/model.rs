@@ -112,8 +112,6 @@ pub struct Http {
     pub listen: ListenAddress,
     /// Path in front of `/v2/`: begins and ends with `/`.
     pub prefix: PathAndQuery,
-    /// Absolute URL under which clients reach the registry, without a path.
-    pub host: Option<Uri>,
     /// Headers of every response.
     pub headers: HeaderMap,
     /// Longest time that requests may go on after a signal to stop; `None` stands for the program's default.

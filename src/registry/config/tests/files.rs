@@ -68,7 +68,6 @@ quinistry: {http: {trustedproxies: [10.0.0.0/8, "::1"]}}
     assert_eq!((purging.age, purging.interval), (Duration::from_hours(2), Duration::from_mins(30)));
     assert_eq!(config.http.listen.to_string(), "localhost:5001");
     assert_eq!(config.http.prefix, "/registry/");
-    assert_eq!(config.http.host.as_ref().unwrap(), "https://r.example.com:8443/");
     assert_eq!(config.http.drain_timeout, Some(Duration::from_mins(1)));
     assert_eq!(config.http.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["b", "c"]);
     let debug = config.http.debug.as_ref().unwrap();
