@@ -81,6 +81,12 @@ impl ListenAddress {
         }
         Ok(Self::Unix(path.into()))
     }
+    /// Returns true if this is the address of a unix socket.
+    #[must_use]
+    pub const fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
 
     /// Returns true if only programs on this machine can connect.
     #[must_use]

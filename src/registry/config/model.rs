@@ -232,7 +232,9 @@ impl Config {
         [
             ("storage", self.storage.location != new.storage.location),
             ("http.addr", http.listen != other.listen),
+            ("http.net", http.listen.is_unix() != other.listen.is_unix()),
             ("http.prefix", http.prefix != other.prefix),
+            ("http.draintimeout", http.drain_timeout != other.drain_timeout),
             ("http.debug", http.debug != other.debug),
         ]
         .into_iter()
