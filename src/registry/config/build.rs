@@ -33,7 +33,7 @@ pub(super) fn build(tree: &Node) -> Config {
     let root = Section { node: tree, path: "" };
     Config {
         log: log(root),
-        storage: storage(root),
+        storage: storage(tree),
         http: http(root, rules::is_unix(tree)),
         health: health(root),
         validation: validation(root),
@@ -131,7 +131,9 @@ fn log(root: Section<'_>) -> Log {
     }
 }
 
-fn storage(root: Section<'_>) -> Storage {
+/// Makes the part of the configuration that `storage` gives.
+pub(super) fn storage(tree: &Node) -> Storage {
+    let root = Section { node: tree, path: "" };
     let location = if root.node.at("storage").is_some_and(|storage| storage.entry("inmemory").is_some()) {
         StorageLocation::Memory
     } else {

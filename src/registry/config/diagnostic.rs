@@ -81,6 +81,14 @@ impl Diagnostic {
     /// Returns true if the configuration is not accepted.
     #[must_use]
     pub fn is_error(&self) -> bool {
+
+    /// Returns true if the finding is about `storage`, or about the file as a whole.
+    #[must_use]
+    pub fn concerns_storage(&self) -> bool {
+        let is_about_the_file = self.key.is_empty() && matches!(self.origin, Origin::File { .. });
+        let section = self.key.split('.').next().unwrap_or_default();
+        is_about_the_file || matches!(section, "storage" | "version")
+    }
         self.severity == Severity::Error
     }
 }

@@ -4,6 +4,7 @@ mod documentation;
 mod files;
 mod health;
 mod keys;
+mod parts;
 mod samples;
 mod secrets;
 mod shown;
