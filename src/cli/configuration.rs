@@ -52,7 +52,8 @@ impl Configuration {
     /// the file that `REGISTRY_CONFIGURATION_PATH` names, else variables alone.
     pub(super) fn find(file: Option<PathBuf>) -> Option<Self> {
         let environment: Vec<_> = std::env::vars_os().collect();
-        let named = || std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let named =
+            || std::env::var_os(CONFIGURATION_PATH).filter(|path| !path.is_empty()).map(PathBuf::from);
         let file = file.or_else(named);
         (file.is_some() || config::sets_a_key(environment.iter().cloned()))
             .then_some(Self { file, environment })
@@ -107,21 +108,21 @@ impl ReadConfiguration {
 }
 
 impl Remarks {
-    /// Logs the remarks, each on a line.
     fn of(loaded: Loaded) -> Self {
         let Loaded { diagnostics: mut warnings, set_by_environment: variables, service_links, .. } = loaded;
         warnings.retain(|found| found.severity == Severity::Warning);
         Self { warnings, variables, service_links }
     }
 
+    /// Logs the remarks, each on a line.
     pub(super) fn log(&self) {
         if !self.variables.is_empty() {
             tracing::info!(variables = %self.variables.join(" "), "environment sets keys");
         }
-        for found in &self.warnings {
         if !self.service_links.is_empty() {
             tracing::debug!(variables = %self.service_links.join(" "), "ignoring variables of other services");
         }
+        for found in &self.warnings {
             tracing::warn!(place = %found.origin, key = %found.key, "{}", found.message);
         }
     }

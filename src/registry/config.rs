@@ -32,7 +32,7 @@ use std::io;
 use std::path::Path;
 
 pub use self::diagnostic::{Diagnostic, Origin, Severity};
-pub use self::env::{CONFIGURATION_PATH, sets_a_key};
+pub use self::env::{CONFIGURATION_PATH, sets_a_key, unresolved_variables};
 use self::findings::Findings;
 pub use self::keys::all as all_keys;
 pub use self::model::*;

@@ -209,7 +209,6 @@ fn health(root: Section<'_>) -> Vec<HealthCheck> {
     for check in root.elements("health.http", "health.http[].") {
         let Some(uri) = check.url("uri") else { continue };
         let status = u16::try_from(check.integer("statuscode")).ok();
-        let kind = HealthCheckKind::Http {
         // A query may hold a token, and the names of checks are shown.
         let shown = format!(
             "{}://{}{}",
@@ -217,6 +216,7 @@ fn health(root: Section<'_>) -> Vec<HealthCheck> {
             uri.authority().map(Authority::as_str).unwrap_or_default(),
             uri.path()
         );
+        let kind = HealthCheckKind::Http {
             uri,
             headers: check.headers("headers"),
             status: status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK),

@@ -166,6 +166,9 @@ fn paths(tree: &Node, findings: &mut Findings) {
         let message = "`Location` headers are paths, and do not hold it".to_owned();
         findings.note(&node.origin, "http.host", message);
     }
+}
+
+fn health(tree: &Node, findings: &mut Findings) {
     if let Some(node) = tree.at("health.storagedriver.interval") {
         interval(node, "health.storagedriver.interval", findings);
     }
@@ -177,19 +180,19 @@ fn paths(tree: &Node, findings: &mut Findings) {
             }
         }
     }
-}
-
+    let checks = tree.at("health.http").and_then(Node::as_list).unwrap_or_default();
+    for (index, check) in checks.iter().enumerate() {
         if let Some(node) = check.at("uri") {
             checked_url(node, &format!("health.http[{index}].uri"), findings);
         }
-fn health(tree: &Node, findings: &mut Findings) {
-    let checks = tree.at("health.http").and_then(Node::as_list).unwrap_or_default();
-    for (index, check) in checks.iter().enumerate() {
         let Some(node) = check.at("statuscode").filter(|node| !node.is_null()) else { continue };
         if values::integer(node, 0).is_ok_and(|status| status != 0 && !(100..=599).contains(&status)) {
             let path = format!("health.http[{index}].statuscode");
             findings.error(&node.origin, &path, "must be a status from 100 to 599".into());
         }
+    }
+}
+
 /// Warns about an interval that is too short to be used.
 fn interval(node: &Node, path: &str, findings: &mut Findings) {
     let read = values::duration(node).ok().map(|written| written.duration);
@@ -211,9 +214,6 @@ fn checked_url(node: &Node, path: &str, findings: &mut Findings) {
         let message =
             "must not hold a user or password; remove them, and send an Authorization header by `headers`";
         findings.error(&node.origin, path, message.into());
-    }
-}
-
     }
 }
 

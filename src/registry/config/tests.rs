@@ -8,8 +8,8 @@ mod parts;
 mod samples;
 mod secrets;
 mod shown;
-mod variables;
 mod values;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

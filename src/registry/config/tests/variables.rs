@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use quinistry_http::client_address::TrustedProxies;
 
 use super::{Files, SMALLEST, accepted, environment, lines, load_text, load_variables};
-use crate::config::{Config, Loaded, LogLevel, Source, StorageLocation, load, sets_a_key};
+use crate::config::{
+    Config, Loaded, LogLevel, Source, StorageLocation, load, sets_a_key, unresolved_variables,
+};
 
 fn configured(text: &str, variables: &[(&str, &str)]) -> Config {
     accepted(&load_text(text, variables)).clone()
