@@ -232,7 +232,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Login(args)) => args.run().map(done),
         Some(Command::Logout(args)) => args.run().map(done),
         Some(Command::Gc(args)) => args.run().map(done),
-        Some(Command::GarbageCollect(args)) => args.run().map(done),
+        Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),
         Some(Command::Up(args)) => args.run().map(done),
         Some(Command::Check(args)) => args.run(),

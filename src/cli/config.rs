@@ -144,7 +144,7 @@ impl<'a> Finding<'a> {
             Origin::File { file: name, line: at, column: from } => {
                 (file, line, column) = (Some(&**name), Some(*at), Some(*from));
             }
-            Origin::Variable(name) | Origin::Flag(name) => variable = Some(&**name),
+            Origin::Variable(name) => variable = Some(&**name),
             Origin::Default => {}
         }
         let (key, message) = (finding.key.as_str(), finding.message.as_str());

@@ -13,13 +13,10 @@ use anyhow::Context as _;
 
 use super::output;
 use super::serve::process::leave_termination_message;
-use crate::registry::config::{self, Config, Diagnostic, Loaded, ReadFile, SecretFile, Severity, Source};
-
-/// Variable that names the configuration file, as with distribution.
-const PATH_VARIABLE: &str = "REGISTRY_CONFIGURATION_PATH";
-
-/// Longest configuration file.
-const MAX_FILE_BYTES: usize = 1024 * 1024;
+use crate::registry::config::{
+    self, CONFIGURATION_PATH, Config, Diagnostic, Loaded, MAX_FILE_BYTES, ReadFile, SecretFile, Severity,
+    Source, Storage,
+};
 
 /// Longest time for reading a configuration file, which may be a pipe.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,6 +39,8 @@ pub(super) struct Remarks {
     warnings: Vec<Diagnostic>,
     /// Names of the variables that set a key.
     variables: Vec<String>,
+    /// Names of the variables that were made for other services.
+    service_links: Vec<String>,
 }
 
 /// Error of a configuration that is not accepted. Displayed as its first error.
@@ -53,7 +52,8 @@ impl Configuration {
     /// the file that `REGISTRY_CONFIGURATION_PATH` names, else variables alone.
     pub(super) fn find(file: Option<PathBuf>) -> Option<Self> {
         let environment: Vec<_> = std::env::vars_os().collect();
-        let named = || std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let named =
+            || std::env::var_os(CONFIGURATION_PATH).filter(|path| !path.is_empty()).map(PathBuf::from);
         let file = file.or_else(named);
         (file.is_some() || config::sets_a_key(environment.iter().cloned()))
             .then_some(Self { file, environment })
@@ -85,19 +85,43 @@ impl fmt::Display for Configuration {
 
 impl ReadConfiguration {
     /// Returns the configuration with its remarks; fails with all findings if one is an error.
-    pub(super) fn accept(self) -> Result<(Config, Remarks), Refused> {
-        let Some(config) = self.0.config else { return Err(Refused(self.0.diagnostics)) };
-        let mut warnings = self.0.diagnostics;
-        warnings.retain(|found| found.severity == Severity::Warning);
-        Ok((config, Remarks { warnings, variables: self.0.set_by_environment }))
+    pub(super) fn accept(mut self) -> Result<(Config, Remarks), Refused> {
+        match self.0.config.take() {
+            Some(config) => Ok((config, Remarks::of(self.0))),
+            None => Err(Refused(self.0.diagnostics)),
+        }
+    }
+
+    /// Returns the storage with the remarks about it; fails with all findings about it if one is an error. Other
+    /// parts of the configuration may have errors.
+    pub(super) fn accept_storage(mut self) -> Result<(Storage, Remarks), Refused> {
+        let storage = self.0.storage.take();
+        let concerns = Diagnostic::concerns_storage;
+        // Of very many findings only the first ones are kept, none of which may be about the storage.
+        if storage.is_some() || self.0.diagnostics.iter().any(|found| found.is_error() && concerns(found)) {
+            self.0.diagnostics.retain(concerns);
+        }
+        match storage {
+            Some(storage) => Ok((storage, Remarks::of(self.0))),
+            None => Err(Refused(self.0.diagnostics)),
+        }
     }
 }
 
 impl Remarks {
+    fn of(loaded: Loaded) -> Self {
+        let Loaded { diagnostics: mut warnings, set_by_environment: variables, service_links, .. } = loaded;
+        warnings.retain(|found| found.severity == Severity::Warning);
+        Self { warnings, variables, service_links }
+    }
+
     /// Logs the remarks, each on a line.
     pub(super) fn log(&self) {
         if !self.variables.is_empty() {
             tracing::info!(variables = %self.variables.join(" "), "environment sets keys");
+        }
+        if !self.service_links.is_empty() {
+            tracing::debug!(variables = %self.service_links.join(" "), "ignoring variables of other services");
         }
         for found in &self.warnings {
             tracing::warn!(place = %found.origin, key = %found.key, "{}", found.message);

@@ -1,13 +1,14 @@
 //! `quinistry garbage-collect`: distribution's command of this name, with its arguments.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueHint;
 
 use super::configuration::Configuration;
-use super::exit::UsageError;
+use super::exit::{Exit, UsageError};
 use super::gc;
 use super::output::{self, Report as _};
 use crate::registry::config::StorageLocation;
@@ -33,13 +34,19 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let configuration = Configuration::find(self.config).ok_or_else(|| {
             UsageError("garbage-collect needs CONFIG, or REGISTRY_CONFIGURATION_PATH to name it".into())
         })?;
-        let (config, remarks) = configuration.read()?.accept()?;
+        let (storage, remarks) = match configuration.read()?.accept_storage() {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                refused.report();
+                return Ok(Exit::Failure.into());
+            }
+        };
         remarks.log();
-        let StorageLocation::Folder(folder) = config.storage.location else {
+        let StorageLocation::Folder(folder) = storage.location else {
             anyhow::bail!("{configuration} keeps content in memory, which ends with the registry");
         };
         let wanted = Collection {
@@ -50,6 +57,9 @@ impl Args {
         };
         let report = gc::collect(&folder, &wanted)
             .with_context(|| format!("failed to collect {}", folder.display()))?;
-        if self.quiet { Ok(()) } else { output::print(report.text()) }
+        if !self.quiet {
+            output::print(report.text())?;
+        }
+        Ok(Exit::Success.into())
     }
 }

@@ -23,7 +23,7 @@ use super::exit::Exit;
 use super::storage::StorageArgs;
 use crate::oci::Digest;
 use crate::quine::{Executable, Quine};
-use crate::registry::config::ListenAddress;
+use crate::registry::config::{self, ListenAddress};
 use crate::shutdown::Signals;
 use crate::telemetry::LogFormat;
 
@@ -115,6 +115,9 @@ impl Args {
             },
         };
         plan.start_log();
+        if configuration.is_none() {
+            warn_of_unresolved_variables();
+        }
         let executable = Executable::current()?;
         let form = flags.args.layer.map(Into::into);
         let quine = match expected_digest::choose(&executable, form, flags.args.expect_digest.as_ref())? {
@@ -147,6 +150,15 @@ async fn serve(
     };
     running.serve(reloads, stop).await;
     Ok(())
+}
+
+/// Warns about variables that look like keys of a configuration, and are none.
+fn warn_of_unresolved_variables() {
+    let names = config::unresolved_variables(std::env::vars_os());
+    if !names.is_empty() {
+        let variables = names.join(" ");
+        tracing::warn!(%variables, "variables set no key, `quinistry config keys` lists the keys");
+    }
 }
 
 /// Prints all findings of a refused configuration; other errors are the caller's.

@@ -57,15 +57,21 @@ impl TrustedProxies {
     pub fn parse(entries: impl IntoIterator<Item: AsRef<str>>) -> Result<Self, InvalidProxy> {
         let mut proxies = Self::default();
         for entry in entries {
-            let entry = entry.as_ref().trim();
-            if entry == UNIX {
-                proxies.includes_unix = true;
-                continue;
-            }
-            let network = entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
-            proxies.networks.push(network.map_err(|_| InvalidProxy(entry.to_owned()))?);
+            proxies.add(entry.as_ref())?;
         }
         Ok(proxies)
+    }
+
+    /// Adds a network in CIDR form, an address, or the clients of Unix sockets by the word `unix`.
+    pub fn add(&mut self, entry: &str) -> Result<(), InvalidProxy> {
+        let entry = entry.trim();
+        if entry == UNIX {
+            self.includes_unix = true;
+            return Ok(());
+        }
+        let network = entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
+        self.networks.push(network.map_err(|_| InvalidProxy(entry.to_owned()))?);
+        Ok(())
     }
 
     /// Returns true if the peer's headers are believed.

@@ -32,7 +32,7 @@ use std::io;
 use std::path::Path;
 
 pub use self::diagnostic::{Diagnostic, Origin, Severity};
-pub use self::env::{CONFIGURATION_PATH, sets_a_key};
+pub use self::env::{CONFIGURATION_PATH, sets_a_key, unresolved_variables};
 use self::findings::Findings;
 pub use self::keys::all as all_keys;
 pub use self::model::*;
@@ -73,6 +73,8 @@ pub struct Source<'a> {
 pub struct Loaded {
     /// Configuration, unless a diagnostic is an error.
     pub config: Option<Config>,
+    /// Storage part of the configuration, unless an error [concerns it](Diagnostic::concerns_storage).
+    pub storage: Option<Storage>,
     /// Findings, sorted by place.
     pub diagnostics: Vec<Diagnostic>,
     /// Names of the variables that set a key, sorted.
@@ -112,8 +114,10 @@ pub fn load(
     check::check(&tree, &mut findings);
     rules::check(&tree, &mut findings);
     let is_accepted = !findings.has_errors();
+    let has_storage = !findings.has_errors_of(Diagnostic::concerns_storage);
     Loaded {
         config: is_accepted.then(|| build::build(&tree)),
+        storage: has_storage.then(|| build::storage(&tree)),
         diagnostics: findings.sorted(),
         set_by_environment: applied.set,
         service_links: applied.service_links,
@@ -128,6 +132,7 @@ impl Loaded {
     fn failed(findings: Findings) -> Self {
         Self {
             config: None,
+            storage: None,
             diagnostics: findings.sorted(),
             set_by_environment: Vec::new(),
             service_links: Vec::new(),

@@ -347,6 +347,57 @@ fn garbage_collect_takes_the_file_of_the_registry() {
 }
 
 #[test]
+fn garbage_collect_needs_no_more_than_the_storage() {
+    let (place, content) = (Place::new(), Content::new());
+    let registry = place.serve_ours(given(FILE));
+    content.push(registry.peer);
+    let peer = registry.peer;
+    registry.stop();
+    let collect = |more: &str| {
+        place.write_file(&format!("{FILE}{more}"), peer);
+        output(command(PROGRAM).args(["garbage-collect", "-d"]).arg(place.path("config.yml"))).unwrap()
+    };
+    for more in [
+        "auth: {htpasswd: {realm: a, path: /nowhere}}\n",
+        "proxy: {remoteurl: 'https://registry-1.docker.io'}\n",
+        "notifications: {endpoints: [{name: a, url: 'https://a.example'}]}\n",
+    ] {
+        let done = collect(more);
+        assert!(done.status.success(), "{more}: {}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(String::from_utf8_lossy(&done.stderr), "", "{more}");
+    }
+    let refused = "storage: {s3: {accesskey: a}}\nversion: 1\nauth: {silly: {realm: a, service: b}}\n";
+    let refused = collect(refused);
+    assert_eq!(refused.status.code(), Some(1));
+    let log = String::from_utf8(refused.stderr).unwrap();
+    for key in ["storage.s3: ", "storage.s3.bucket: ", "version: "] {
+        assert!(log.lines().any(|line| line.contains(&format!("error: {key}"))), "{key} in {log}");
+    }
+    assert!(!log.contains("auth"), "{log}");
+}
+
+#[test]
+fn a_mistyped_variable_beside_flags_is_told() {
+    let place = Place::new();
+    let registry = place.serve_ours(Given {
+        variables: &[("REGISTRY_AUHT_HTPASSWD_PATH", "/b"), ("REGISTRY_PORT", "tcp://10.0.0.1:5000")],
+        flags: &["--storage", "{root}", "--listen", "{addr}"],
+        ..Given::default()
+    });
+    registry.wait_for_log("REGISTRY_AUHT_HTPASSWD_PATH", 1);
+    assert!(!registry.log().contains("REGISTRY_PORT"), "{}", registry.log());
+}
+
+#[test]
+fn headers_beyond_ascii_are_sent_as_they_are() {
+    let place = Place::new();
+    let file = FILE.replace("'{addr}'", "'{addr}', headers: {X-Team: ['caf\u{e9}']}");
+    let registry = place.serve_ours(given(&file));
+    let answer = registry.peer.get("/v2/");
+    assert_eq!((answer.status, answer.header("x-team")), (200, Some("caf\u{e9}")));
+}
+
+#[test]
 fn a_registry_that_everyone_can_push_to_says_so_once() {
     for (address, warns) in [("0.0.0.0:{port}", true), ("127.0.0.1:{port}", false)] {
         let file = FILE.replace("{addr}", address);

@@ -231,9 +231,8 @@ impl Live {
         };
         let mut headers = ExtraHeaders::default();
         for (name, value) in &config.http.headers {
-            headers.add(name.as_str(), value.to_str()?)?;
+            headers.append(name.clone(), value.clone())?;
         }
-        let networks = config.http.trusted_proxies.iter().map(ToString::to_string);
         Ok(Self {
             settings: Settings {
                 read_only: config.storage.is_read_only,
@@ -250,7 +249,7 @@ impl Live {
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
-            trusted_proxies: TrustedProxies::parse(networks)?,
+            trusted_proxies: config.http.trusted_proxies.clone(),
             health: config.health.clone(),
             log,
         })

@@ -4,14 +4,14 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::model::{
     Config, Debug, HealthCheck, HealthCheckKind, Http, IndexPlatform, IndexRules, ListenAddress, Log,
     LogFormatter, LogLevel, RepositoryClass, Storage, StorageLocation, UploadPurging, UrlRules, Validation,
 };
-use super::rules::{self, is_empty};
+use super::rules::{self, MIN_CHECK_INTERVAL, is_empty};
 use super::scalar;
 use super::schema::{self, Kind};
 use super::tree::Node;
@@ -33,7 +33,7 @@ pub(super) fn build(tree: &Node) -> Config {
     let root = Section { node: tree, path: "" };
     Config {
         log: log(root),
-        storage: storage(root),
+        storage: storage(tree),
         http: http(root, rules::is_unix(tree)),
         health: health(root),
         validation: validation(root),
@@ -131,7 +131,9 @@ fn log(root: Section<'_>) -> Log {
     }
 }
 
-fn storage(root: Section<'_>) -> Storage {
+/// Makes the part of the configuration that `storage` gives.
+pub(super) fn storage(tree: &Node) -> Storage {
+    let root = Section { node: tree, path: "" };
     let location = if root.node.at("storage").is_some_and(|storage| storage.entry("inmemory").is_some()) {
         StorageLocation::Memory
     } else {
@@ -158,10 +160,9 @@ fn http(root: Section<'_>, is_unix: bool) -> Http {
     Http {
         listen: listen.unwrap_or_else(|| default_address(root)),
         prefix: prefix(root),
-        host: root.url("http.host").map(without_path),
         headers: root.headers("http.headers"),
         drain_timeout: (!drain.is_zero()).then_some(drain),
-        trusted_proxies: trusted.and_then(|node| values::networks(node).ok()).unwrap_or_default(),
+        trusted_proxies: trusted.and_then(|node| values::proxies(node).ok()).unwrap_or_default(),
         debug: debug(root),
     }
 }
@@ -177,19 +178,6 @@ fn prefix(root: Section<'_>) -> PathAndQuery {
         return prefix;
     }
     format!("{prefix}/").parse().expect("a path followed by a slash is a path")
-}
-
-/// Returns the scheme, host and port of a URL.
-fn without_path(uri: Uri) -> Uri {
-    let mut parts = uri.into_parts();
-    parts.path_and_query = Some(PathAndQuery::from_static("/"));
-    // Distribution takes the host alone as well.
-    let authority = parts.authority.take();
-    parts.authority = authority.map(|authority| match authority.as_str().rsplit_once('@') {
-        Some((_, host)) => host.parse().unwrap_or_else(|_| authority.clone()),
-        None => authority,
-    });
-    Uri::from_parts(parts).expect("a URL with another path is a URL")
 }
 
 fn debug(root: Section<'_>) -> Option<Debug> {
@@ -209,7 +197,7 @@ fn health(root: Section<'_>) -> Vec<HealthCheck> {
         checks.push(HealthCheck {
             name: format!("storagedriver_{driver}"),
             kind: HealthCheckKind::Storage,
-            interval: root.positive_duration("health.storagedriver.interval"),
+            interval: root.positive_duration("health.storagedriver.interval").max(MIN_CHECK_INTERVAL),
             threshold: root.threshold("health.storagedriver.threshold"),
         });
     }
@@ -221,14 +209,20 @@ fn health(root: Section<'_>) -> Vec<HealthCheck> {
     for check in root.elements("health.http", "health.http[].") {
         let Some(uri) = check.url("uri") else { continue };
         let status = u16::try_from(check.integer("statuscode")).ok();
+        // A query may hold a token, and the names of checks are shown.
+        let shown = format!(
+            "{}://{}{}",
+            uri.scheme_str().unwrap_or("http"),
+            uri.authority().map(Authority::as_str).unwrap_or_default(),
+            uri.path()
+        );
         let kind = HealthCheckKind::Http {
-            uri: uri.clone(),
+            uri,
             headers: check.headers("headers"),
             status: status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK),
             timeout: check.positive_duration("timeout"),
         };
-        let name = quinistry_oci::escape::without_userinfo(&uri.to_string());
-        checks.push(health_check(check, name, kind));
+        checks.push(health_check(check, shown, kind));
     }
     for check in root.elements("health.tcp", "health.tcp[].") {
         let address = check.text("addr");
@@ -240,7 +234,8 @@ fn health(root: Section<'_>) -> Vec<HealthCheck> {
 }
 
 fn health_check(check: Section<'_>, name: String, kind: HealthCheckKind) -> HealthCheck {
-    let (interval, threshold) = (check.positive_duration("interval"), check.threshold("threshold"));
+    let interval = check.positive_duration("interval").max(MIN_CHECK_INTERVAL);
+    let threshold = check.threshold("threshold");
     HealthCheck { name, kind, interval, threshold }
 }
 

@@ -19,8 +19,6 @@ pub enum Origin {
     },
     /// Variable of the environment.
     Variable(Arc<str>),
-    /// Flag of the command line.
-    Flag(Arc<str>),
     /// Built-in default configuration.
     Default,
 }
@@ -69,7 +67,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file, line, column } => write!(f, "{}:{line}:{column}", Escaped(file)),
-            Self::Variable(name) | Self::Flag(name) => write!(f, "{}", Escaped(name)),
+            Self::Variable(name) => write!(f, "{}", Escaped(name)),
             Self::Default => f.write_str("default"),
         }
     }
@@ -82,6 +80,14 @@ impl Diagnostic {
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
+    }
+
+    /// Returns true if the finding is about `storage`, or about the file as a whole.
+    #[must_use]
+    pub fn concerns_storage(&self) -> bool {
+        let is_about_the_file = self.key.is_empty() && matches!(self.origin, Origin::File { .. });
+        let section = self.key.split('.').next().unwrap_or_default();
+        is_about_the_file || matches!(section, "storage" | "version")
     }
 }
 

@@ -36,6 +36,23 @@ pub fn sets_a_key(environment: impl IntoIterator<Item = (OsString, OsString)>) -
     })
 }
 
+/// Returns the names of the variables that have the prefix and set no key, sorted. Variables that Kubernetes and
+/// Docker make for Services are not among them.
+#[must_use]
+pub fn unresolved_variables(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let is_unresolved = |name: &str, value: &OsStr| {
+        setting(name).is_some_and(|rest| matches!(meaning(rest, value), Meaning::Unknown(_)))
+    };
+    let mut names: Vec<_> = environment
+        .into_iter()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, value)| is_unresolved(name, value))
+        .map(|(name, _)| name)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 /// Returns the part of a variable's name that stands for a key.
 fn setting(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX).filter(|_| name != CONFIGURATION_PATH)

@@ -45,6 +45,11 @@ impl Findings {
         self.dropped_errors > 0 || self.kept.iter().any(Diagnostic::is_error)
     }
 
+    /// Returns true if a finding that may concern this part of the configuration is an error.
+    pub(super) fn has_errors_of(&self, concerns: impl Fn(&Diagnostic) -> bool) -> bool {
+        self.dropped_errors > 0 || self.kept.iter().any(|found| found.is_error() && concerns(found))
+    }
+
     /// Returns the findings, sorted by place.
     pub(super) fn sorted(mut self) -> Vec<Diagnostic> {
         self.kept.sort_by(|one, other| one.origin.cmp(&other.origin));

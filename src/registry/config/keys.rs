@@ -50,7 +50,9 @@ const HTTP: &[Key] = &[
     key("http.addr", Address).default(":5000").note("`:5000` when empty, where distribution takes any port"),
     key("http.net", OneOf(&["tcp", "unix"])).default("tcp").note("`unix`: `http.addr` is the socket's path"),
     key("http.prefix", UrlPath).default("/").note("path in front of `/v2/`"),
-    key("http.host", Url).note("base of absolute URLs; `Location` headers are paths in any case"),
+    key("http.host", Url).silent(
+        "not needed until tokens are issued and notifications are sent; `Location` headers are paths",
+    ),
     key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
     key("http.secret", Text).secret().silent("uploads need no secret"),
     key("http.draintimeout", Duration).note("10 seconds when absent or 0, and not an end at once"),
@@ -92,23 +94,25 @@ const REST: &[Key] = &[
     key("health.storagedriver.enabled", Boolean)
         .default("false")
         .note("also unhealthy once the storage failed to keep a write"),
-    key("health.storagedriver.interval", Duration).default("10s"),
+    key("health.storagedriver.interval", Duration).default("10s").note("at least 100ms"),
     key("health.storagedriver.threshold", Integer(0)).default("1"),
     key("health.file", Elements).note("unhealthy while the file exists"),
     key("health.file[].file", Path).required(),
-    key("health.file[].interval", Duration).default("10s"),
+    key("health.file[].interval", Duration).default("10s").note("at least 100ms"),
     key("health.file[].threshold", Integer(0)).default("1"),
     key("health.tcp", Elements),
     key("health.tcp[].addr", Endpoint).required(),
     key("health.tcp[].timeout", Duration).default("5s"),
-    key("health.tcp[].interval", Duration).default("10s"),
+    key("health.tcp[].interval", Duration).default("10s").note("at least 100ms"),
     key("health.tcp[].threshold", Integer(0)).default("1"),
     key("health.http", Elements),
-    key("health.http[].uri", Url).required(),
+    key("health.http[].uri", Url)
+        .required()
+        .note("`http` alone: `https`, and a user or password in the URL, are refused; credentials belong in `headers`"),
     key("health.http[].headers", Headers).secret(),
     key("health.http[].statuscode", Integer(0)).default("200"),
     key("health.http[].timeout", Duration).default("5s"),
-    key("health.http[].interval", Duration).default("10s"),
+    key("health.http[].interval", Duration).default("10s").note("at least 100ms"),
     key("health.http[].threshold", Integer(0)).default("1"),
     key("proxy", Section),
     key("proxy.remoteurl", Url).refuse(
@@ -163,9 +167,10 @@ const fn planned(path: &'static str, message: &'static str) -> Key {
 const OWN: &[Key] = &[
     key("quinistry", Section).lines(Lines::Own),
     key("quinistry.http", Section).lines(Lines::Own),
-    key("quinistry.http.trustedproxies", Networks)
-        .lines(Lines::Own)
-        .note("proxies whose `Forwarded` and `X-Forwarded-For` tell a client's address"),
+    key("quinistry.http.trustedproxies", Networks).lines(Lines::Own).note(
+        "proxies whose `Forwarded` and `X-Forwarded-For` tell a client's address; `unix` for those that connect to a \
+         unix socket",
+    ),
     key("quinistry.http.proxyprotocol", Boolean)
         .lines(Lines::Own)
         .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),

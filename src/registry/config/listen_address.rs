@@ -62,8 +62,7 @@ pub enum ListenAddressError {
 // === impl ListenAddress ===
 
 impl ListenAddress {
-    /// Parses the value of a `--listen` flag, which may also be a port alone, an address alone with `port`
-    /// missing, or `unix:PATH`.
+    /// Parses the value of a `--listen` flag, which may also be a port alone, or `unix:PATH`.
     pub fn from_flag(text: &str) -> Result<Self, ListenAddressError> {
         if let Some(path) = text.strip_prefix(UNIX) {
             return Self::unix(path.strip_prefix("//").unwrap_or(path));
@@ -80,6 +79,12 @@ impl ListenAddress {
             return Err(ListenAddressError::SocketPath);
         }
         Ok(Self::Unix(path.into()))
+    }
+
+    /// Returns true if this is the address of a unix socket.
+    #[must_use]
+    pub const fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
     }
 
     /// Returns true if only programs on this machine can connect.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode, Uri};
-use ipnet::IpNet;
+use quinistry_http::client_address::TrustedProxies;
 
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
@@ -112,14 +112,12 @@ pub struct Http {
     pub listen: ListenAddress,
     /// Path in front of `/v2/`: begins and ends with `/`.
     pub prefix: PathAndQuery,
-    /// Absolute URL under which clients reach the registry, without a path.
-    pub host: Option<Uri>,
     /// Headers of every response.
     pub headers: HeaderMap,
     /// Longest time that requests may go on after a signal to stop; `None` stands for the program's default.
     pub drain_timeout: Option<Duration>,
-    /// Networks of proxies whose statements about a client's address are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Proxies whose statements about a client's address are believed.
+    pub trusted_proxies: TrustedProxies,
     /// Listener for health and metrics.
     pub debug: Option<Debug>,
 }
@@ -136,11 +134,11 @@ pub struct Debug {
 /// Periodic check of something that the registry needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthCheck {
-    /// Name in `/debug/health`.
+    /// Name in `/debug/health`, without the query of a URL.
     pub name: String,
     /// Subject of the check.
     pub kind: HealthCheckKind,
-    /// Time between two checks.
+    /// Time between two checks, at least 100 milliseconds.
     pub interval: Duration,
     /// Failures in a row after which the registry is unhealthy.
     pub threshold: NonZeroU32,
@@ -162,7 +160,7 @@ pub enum HealthCheckKind {
     },
     /// URL that must answer a HEAD request.
     Http {
-        /// URL with the scheme `http` or `https`.
+        /// URL with the scheme `http`, without user and password.
         uri: Uri,
         /// Headers of the request.
         headers: HeaderMap,
@@ -234,7 +232,9 @@ impl Config {
         [
             ("storage", self.storage.location != new.storage.location),
             ("http.addr", http.listen != other.listen),
+            ("http.net", http.listen.is_unix() != other.listen.is_unix()),
             ("http.prefix", http.prefix != other.prefix),
+            ("http.draintimeout", http.drain_timeout != other.drain_timeout),
             ("http.debug", http.debug != other.debug),
         ]
         .into_iter()

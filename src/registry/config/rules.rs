@@ -1,9 +1,17 @@
 //! Rules over several keys, and findings that depend on a value.
 
+use std::time::Duration;
+
+use http::uri::Scheme;
+
 use super::findings::Findings;
 use super::scalar;
 use super::tree::{Entry, Node, NodeKind};
 use super::values;
+
+/// Shortest time between two health checks. A number without a unit means nanoseconds, and a check that never
+/// pauses keeps a processor busy.
+pub(super) const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Keys of `storage` beside the driver. Distribution, `configuration.go`, `Storage.Type`.
 const STORAGE_SWITCHES: [&str; 5] = ["cache", "delete", "maintenance", "redirect", "tag"];
@@ -154,23 +162,58 @@ fn paths(tree: &Node, findings: &mut Findings) {
         }
     }
     let Some(node) = tree.at("http.host").filter(|node| !is_empty(node)) else { return };
-    if let Ok(uri) = values::url(node) {
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            findings.warn(&node.origin, "http.host", "only its scheme, host and port are used".into());
-        }
+    if values::url(node).is_ok() {
         let message = "`Location` headers are paths, and do not hold it".to_owned();
         findings.note(&node.origin, "http.host", message);
     }
 }
 
 fn health(tree: &Node, findings: &mut Findings) {
+    if let Some(node) = tree.at("health.storagedriver.interval") {
+        interval(node, "health.storagedriver.interval", findings);
+    }
+    for kind in ["file", "tcp", "http"] {
+        let checks = tree.at(&format!("health.{kind}")).and_then(Node::as_list);
+        for (index, check) in checks.unwrap_or_default().iter().enumerate() {
+            if let Some(node) = check.at("interval") {
+                interval(node, &format!("health.{kind}[{index}].interval"), findings);
+            }
+        }
+    }
     let checks = tree.at("health.http").and_then(Node::as_list).unwrap_or_default();
     for (index, check) in checks.iter().enumerate() {
+        if let Some(node) = check.at("uri") {
+            checked_url(node, &format!("health.http[{index}].uri"), findings);
+        }
         let Some(node) = check.at("statuscode").filter(|node| !node.is_null()) else { continue };
         if values::integer(node, 0).is_ok_and(|status| status != 0 && !(100..=599).contains(&status)) {
             let path = format!("health.http[{index}].statuscode");
             findings.error(&node.origin, &path, "must be a status from 100 to 599".into());
         }
+    }
+}
+
+/// Warns about an interval that is too short to be used.
+fn interval(node: &Node, path: &str, findings: &mut Findings) {
+    let read = values::duration(node).ok().map(|written| written.duration);
+    if read.is_some_and(|interval| !interval.is_zero() && interval < MIN_CHECK_INTERVAL) {
+        let message = "is shorter than 100ms, the shortest interval, which is used instead";
+        findings.warn(&node.origin, path, message.into());
+    }
+}
+
+/// Refuses URLs that a health check cannot ask. Their text may hold a password, and is not told.
+fn checked_url(node: &Node, path: &str, findings: &mut Findings) {
+    let Ok(uri) = values::url(node) else { return };
+    if uri.scheme() == Some(&Scheme::HTTPS) {
+        let message =
+            "health checks do not support https yet; name an http URL, or check the port in health.tcp";
+        findings.error(&node.origin, path, message.into());
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        let message =
+            "must not hold a user or password; remove them, and send an Authorization header by `headers`";
+        findings.error(&node.origin, path, message.into());
     }
 }
 

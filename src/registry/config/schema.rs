@@ -59,7 +59,7 @@ pub enum Kind {
     ListOf(&'static [&'static str]),
     /// List of regular expressions.
     Patterns,
-    /// List of networks, such as `10.0.0.0/8`.
+    /// List of networks such as `10.0.0.0/8`, addresses, and the word `unix` for unix sockets.
     Networks,
     /// Map from a header's name to its values.
     Headers,
@@ -227,7 +227,7 @@ impl Kind {
             Self::Texts => "list of texts".into(),
             Self::ListOf(options) => format!("list of {}", words(options)),
             Self::Patterns => "list of regular expressions".into(),
-            Self::Networks => "list of networks".into(),
+            Self::Networks => "list of networks, addresses and `unix`".into(),
             Self::Headers => "map from header to list of values".into(),
             Self::TextMap => "map from name to text".into(),
             Self::Version => "version".into(),

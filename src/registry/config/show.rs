@@ -92,7 +92,12 @@ impl Writer {
                 self.text.push('\n');
                 for entry in entries {
                     self.key(&entry.key, depth + 1);
-                    self.free(&entry.value, is_secret, is_url, depth + 1);
+                    if is_secret && !entry.value.entries().is_empty() {
+                        // A password in braces is a map, and a key of it.
+                        self.leaf(&scalar(MASK, false), &entry.value.origin);
+                    } else {
+                        self.free(&entry.value, is_secret, is_url, depth + 1);
+                    }
                 }
             }
             NodeKind::List(items) if !items.is_empty() => {

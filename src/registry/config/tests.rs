@@ -2,10 +2,13 @@
 
 mod documentation;
 mod files;
+mod health;
 mod keys;
+mod parts;
 mod samples;
 mod secrets;
 mod shown;
+mod values;
 mod variables;
 
 use std::collections::BTreeMap;

@@ -3,26 +3,19 @@
 //! Errors say what is wrong and how to write it, and never quote the value: the caller decides whether it is
 //! secret.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
-use ipnet::IpNet;
-use regex::Regex;
+use quinistry_http::client_address::TrustedProxies;
+use regex::{Regex, RegexSet};
 
 use super::listen_address::ListenAddress;
 use super::scalar::{self, WrittenDuration};
 use super::schema::Kind;
 use super::tree::{Entry, Node, NodeKind};
-
-/// Headers that frame a message: the program sets them, and a second one lets requests be smuggled past proxies
-/// (RFC 9112, section 6).
-const FRAMING_HEADERS: [HeaderName; 6] =
-    [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+use crate::api::response::extra_headers::is_framing;
 
 /// Most values of all headers together.
 const MAX_HEADER_VALUES: usize = 100;
@@ -60,7 +53,7 @@ pub(super) fn check(kind: Kind, node: &Node) -> Checked<'_, ()> {
         Kind::Texts => texts(node).map(drop),
         Kind::ListOf(options) => list(node, |item| one_of(item, options)).map(drop),
         Kind::Patterns => patterns(node).map(drop),
-        Kind::Networks => networks(node).map(drop),
+        Kind::Networks => proxies(node).map(drop),
         Kind::Headers => headers(node).map(drop),
         Kind::TextMap => text_map(node).map(drop),
         Kind::Version => version(node),
@@ -145,12 +138,17 @@ pub(super) fn texts(node: &Node) -> Checked<'_, Vec<&str>> {
     list(node, text)
 }
 
-/// Reads regular expressions, each of which compiles.
+/// Reads regular expressions that compile, each alone and all together.
 pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<String>> {
+    let texts = texts(node)?;
+    if RegexSet::new(&texts).is_ok() {
+        return Ok(texts.into_iter().map(str::to_owned).collect());
+    }
+    // The set does not tell which expression is wrong.
     list(node, |item| {
         let text = text(item)?;
         match Regex::new(text) {
-            Ok(_) => Ok(text.to_owned()),
+            Ok(_) => Ok(()),
             // The error draws the expression over several lines; its last line says what is wrong.
             Err(error) => {
                 let error = error.to_string();
@@ -159,15 +157,19 @@ pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<String>> {
                 Err(problem(item, format!("is not a valid regular expression: {reason}")))
             }
         }
-    })
+    })?;
+    Err(problem(node, "needs too much memory as a whole; use fewer or shorter expressions"))
 }
 
-pub(super) fn networks(node: &Node) -> Checked<'_, Vec<IpNet>> {
+/// Reads networks, addresses, and the word `unix`.
+pub(super) fn proxies(node: &Node) -> Checked<'_, TrustedProxies> {
+    let mut proxies = TrustedProxies::default();
     list(node, |item| {
-        let text = text(item)?;
-        let read = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        read.ok_or_else(|| problem(item, "must be a network, such as 10.0.0.0/8"))
-    })
+        proxies.add(text(item)?).map_err(|_| {
+            problem(item, "must be a network such as 10.0.0.0/8, an address, or unix for unix sockets")
+        })
+    })?;
+    Ok(proxies)
 }
 
 pub(super) fn headers(node: &Node) -> Checked<'_, HeaderMap> {
@@ -179,7 +181,7 @@ pub(super) fn headers(node: &Node) -> Checked<'_, HeaderMap> {
         let fail = |node, message: &str| Problem { node, name: Some(&entry.key), message: message.into() };
         let name: HeaderName =
             entry.key.parse().map_err(|_| fail(&entry.value, "is not a valid name of a header"))?;
-        if FRAMING_HEADERS.contains(&name) {
+        if is_framing(&name) {
             return Err(fail(&entry.value, "must not be set: it frames the message"));
         }
         if entry.value.is_null() {

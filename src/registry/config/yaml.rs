@@ -27,6 +27,24 @@ const MAX_TEXT_BYTES: usize = 4 * MAX_BYTES;
 /// Longest key that a finding names, in characters.
 const MAX_NAMED_CHARACTERS: usize = 60;
 
+/// Tags of YAML 1.1 that findings name (yaml.org/type). Other text behind `!` may be a password.
+const NAMED_TAGS: [&str; 14] = [
+    "!!binary",
+    "!!bool",
+    "!!float",
+    "!!int",
+    "!!map",
+    "!!merge",
+    "!!null",
+    "!!omap",
+    "!!pairs",
+    "!!seq",
+    "!!set",
+    "!!str",
+    "!!timestamp",
+    "!!value",
+];
+
 /// Room that is left for values, shared by a file and the variables over it.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -346,12 +364,16 @@ impl From<Refusal> for String {
 /// Fails unless a tag is absent, `!` or one of these of YAML's core schema; returns true if it demands text.
 fn check_tag(tag: Option<&Tag>, accepted: &[&str]) -> Result<bool, Refusal> {
     let Some(tag) = tag else { return Ok(false) };
-    if tag.original() == "!" {
+    let original = tag.original();
+    if original == "!" {
         return Ok(true);
     }
     match tag.core_suffix() {
         Some(suffix) if accepted.contains(&suffix) => Ok(suffix == "str"),
-        _ => Err(Refusal(format!("the tag {} is not supported", name(&tag.original())).into())),
+        _ if NAMED_TAGS.contains(&&*original) => {
+            Err(Refusal(format!("the tag {original} is not supported here; remove it").into()))
+        }
+        _ => Err("a value that begins with ! must stand in quotes; tags are not supported".into()),
     }
 }
 

@@ -46,13 +46,18 @@ pub enum ExtraHeadersError {
 }
 
 impl ExtraHeaders {
-    /// Adds a header. Several values of one name become several header fields.
+    /// Adds a header by its text. Several values of one name become several header fields.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), ExtraHeadersError> {
-        let name = HeaderName::try_from(name)?;
-        if FRAMING.contains(&name) {
+        self.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?)
+    }
+
+    /// Adds a header, whose value may hold bytes beyond ASCII. Several values of one name become several header
+    /// fields.
+    pub fn append(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), ExtraHeadersError> {
+        if is_framing(&name) {
             return Err(ExtraHeadersError::Framing(name));
         }
-        self.0.append(name, HeaderValue::try_from(value)?);
+        self.0.append(name, value);
         Ok(())
     }
 
@@ -67,6 +72,11 @@ impl ExtraHeaders {
             }
         }
     }
+}
+
+/// Returns true for a header that the server alone may set.
+pub(crate) fn is_framing(name: &HeaderName) -> bool {
+    FRAMING.contains(name)
 }
 
 #[cfg(test)]

@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::resolve::Target;
 use super::{FILE_SUFFIX, Meaning, meaning, setting};
 use crate::config::diagnostic::Origin;
 use crate::config::findings::Findings;
 use crate::config::normalise::normalise;
-use crate::config::tree::{Node, NodeKind, Step};
+use crate::config::tree::{Entry, Node, NodeKind, Step};
 use crate::config::yaml::{self, Budget, Place};
 use crate::config::{ReadFile, drivers_of};
 
@@ -117,7 +116,7 @@ impl Application<'_> {
         self.applied
     }
 
-    /// Parses a value as YAML; text that is none is taken as it is.
+    /// Parses a value as YAML; text that is none is taken as it is, where the key is text or has no effect.
     fn parse(&mut self, text: &str, name: &str, target: &Target) -> Result<Node, String> {
         let origin = Origin::Variable(name.into());
         let place = Place::Variable(name.into());
@@ -125,6 +124,9 @@ impl Application<'_> {
             let parsed = yaml::parse(text, &place, self.budget, self.findings);
             return match parsed {
                 Ok(node) => Ok(node.unwrap_or_else(|| Node::null(origin))),
+                Err(_) if target.has_no_effect && text.len() <= yaml::MAX_BYTES => {
+                    Ok(Node::text(text, origin))
+                }
                 Err(error) => Err(error.message),
             };
         }
@@ -173,7 +175,7 @@ impl Application<'_> {
     fn set(&mut self, name: &str, origin: &Origin, target: &Target, node: Result<Node, String>) {
         let result = node.and_then(|node| {
             self.tell_replacement(origin, target, &node);
-            set(self.tree, &target.steps, node, origin)
+            set(self.tree, target, node, origin)
         });
         match result {
             Ok(()) => {
@@ -212,16 +214,18 @@ fn place(target: &Target) -> String {
     format!("{:?}", target.steps)
 }
 
-/// Puts a value at a place of the tree.
-fn set(tree: &mut Node, steps: &[Step], value: Node, origin: &Origin) -> Result<(), String> {
+/// Puts a value at the place of a target in the tree.
+fn set(tree: &mut Node, target: &Target, value: Node, origin: &Origin) -> Result<(), String> {
     let mut node = tree;
-    for step in steps {
+    for (index, step) in target.steps.iter().enumerate() {
+        let is_any_name = target.is_free && index + 1 == target.steps.len();
         node = match step {
             Step::Key(key) => {
-                let entries = node.entries();
-                let known = entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key));
-                let key: Arc<str> = known.map_or_else(|| key.clone(), |entry| entry.key.clone());
-                &mut node.entry_or_null(&key, origin.clone()).value
+                // A variable's name has lost the case of a name inside a map of any names. Keys of the table are
+                // in lower case: `AUTH` in a file is another key, which the reader of `auth` does not see.
+                let is_same = |entry: &&Entry| is_any_name && entry.key.eq_ignore_ascii_case(key);
+                let known = node.entries().iter().find(is_same).map(|entry| entry.key.clone());
+                &mut node.entry_or_null(known.as_ref().unwrap_or(key), origin.clone()).value
             }
             Step::Index(index) => element(node, *index, origin)?,
         };

@@ -2,7 +2,7 @@
 
 use crate::config::check::is_locked;
 use crate::config::nearest::nearest;
-use crate::config::schema::{Kind, Schema, schema};
+use crate::config::schema::{Kind, Outcome, Schema, schema};
 use crate::config::tree::Step;
 
 /// Names that distribution's variables have, after its program's fields, where its file has others.
@@ -28,6 +28,8 @@ pub(super) struct Target {
     pub(super) is_secret: bool,
     /// True if a name inside a map of any names is set.
     pub(super) is_free: bool,
+    /// True if the key, or a section around it, is only warned about.
+    pub(super) has_no_effect: bool,
 }
 
 /// Name that leads to no key.
@@ -58,15 +60,18 @@ pub(super) enum Resolved {
 pub(super) fn resolve(name: &str) -> Resolved {
     let upper = name.to_ascii_uppercase();
     let mut place = schema();
-    let (mut steps, mut path, mut is_secret) = (Vec::new(), String::new(), false);
+    let (mut steps, mut path) = (Vec::new(), String::new());
+    let (mut is_secret, mut has_no_effect) = (false, false);
     let mut rest = upper.as_str();
     loop {
         if let Some(key) = place.key {
             is_secret |= key.is_secret;
+            has_no_effect |= matches!(key.outcome, Outcome::Warn(_));
         }
         let kind = place.kind();
-        let done =
-            |steps, path, kind, is_free| Resolved::Target(Target { steps, path, kind, is_secret, is_free });
+        let done = |steps, path, kind, is_free| {
+            Resolved::Target(Target { steps, path, kind, is_secret, is_free, has_no_effect })
+        };
         if rest.is_empty() && !steps.is_empty() {
             return done(steps, path, kind, false);
         }

@@ -15,7 +15,6 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("http.addr", "", "http: {addr: ':5001'}"),
     ("http.net", "http: {addr: 'localhost:1'}", "http: {addr: 'localhost:1', net: unix}"),
     ("http.prefix", "", "http: {prefix: /a/}"),
-    ("http.host", "", "http: {host: 'https://a'}"),
     ("http.draintimeout", "", "http: {draintimeout: 1s}"),
     ("http.headers", "", "http: {headers: {a: [b]}}"),
     ("http.debug.addr", "", "http: {debug: {addr: ':1'}}"),

@@ -39,12 +39,73 @@ fn no_finding_holds_the_value_of_a_secret() {
         format!("version: 0.1\nstorage: {{gcs: {{bucket: a, credentials: {{private_key: {SECRET}}}}}}}\n"),
         format!("version: 0.1\nstorage: {{swift: {{password: {SECRET}}}}}\n"),
         format!("version: 0.1\nstorage: [{SECRET}]\n"),
+        format!("{SMALLEST}health: {{http: [{{uri: 'http://u:{SECRET}@x'}}]}}\n"),
+        format!("{SMALLEST}health: {{http: [{{uri: 'https://{SECRET}@x'}}]}}\n"),
     ];
     for text in texts {
         let loaded = load_text(&text, &[]);
         let found = lines(&loaded).join("\n");
         assert!(!found.contains(SECRET), "{text}{found}");
         assert!(!loaded.show().unwrap_or_default().contains(SECRET), "{text}");
+    }
+}
+
+/// Beginnings and ends of values that have a meaning in YAML.
+const FORMS: &[(&str, &str)] = &[
+    ("!", ""),
+    ("!", " x"),
+    ("!!", ""),
+    ("!!", " x"),
+    ("!<", ">"),
+    ("!a!", ""),
+    ("&", ""),
+    ("&", " x"),
+    ("&a !", ""),
+    ("*", ""),
+    ("@", ""),
+    ("`", ""),
+    ("%", ""),
+    ("|", ""),
+    ("|\n  ", ""),
+    (">\n  ", ""),
+    ("|9", "\n x"),
+    ("{", ""),
+    ("{", "}"),
+    ("{a: ", ""),
+    ("[", ""),
+    ("[", "]"),
+    ("- ", ""),
+    ("? ", ""),
+    ("a: ", ""),
+    (": ", ""),
+    ("'", ""),
+    ("\"", ""),
+    ("\"\\z", "\""),
+    ("\t", ""),
+    ("#", ""),
+    ("---\n", ""),
+    ("%TAG !a! ", "\n---\nx"),
+];
+
+#[test]
+fn no_finding_holds_a_secret_in_any_form_of_yaml() {
+    for (before, after) in FORMS {
+        let value = format!("{before}{SECRET}{after}");
+        for text in [
+            format!("{SMALLEST}http:\n  secret: {value}\n"),
+            format!("{SMALLEST}http: {{secret: {value}}}\n"),
+            format!("{SMALLEST}redis:\n  password: {value}\n"),
+            format!("{SMALLEST}health:\n  http: [{{uri: 'http://x', headers: {{A: [{value}]}}}}]\n"),
+        ] {
+            let loaded = load_text(&text, &[]);
+            let found = lines(&loaded).join("\n");
+            assert!(!found.contains(SECRET), "{text}{found}");
+            assert!(!loaded.show().unwrap_or_default().contains(SECRET), "{text}");
+        }
+        for name in ["REGISTRY_HTTP_SECRET", "REGISTRY_REDIS_PASSWORD", "REGISTRY_HEALTH_HTTP_0_HEADERS_A"] {
+            let found = lines(&load_variables(&[(name, &value)])).join("\n");
+            assert!(!found.contains(SECRET), "{name}={value}: {found}");
+        }
     }
 }
 

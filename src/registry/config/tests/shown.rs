@@ -36,7 +36,7 @@ fn the_text_gives_the_same_configuration_again() {
         include_str!("samples/registry-3.yml").to_owned(),
         format!(
             "{SMALLEST}log: {{fields: {{a: 'true', \"b\\n\": \"c: # d\", \"-\": '', x: ~, 'y z': 010, e: \"\\uffff\\x85\"}}}}\n\
-             health: {{file: [{{file: /a, interval: 90s}}, {{file: '- b'}}], tcp: [], http: [{{uri: 'http://u@h/'}}]}}\n\
+             health: {{file: [{{file: /a, interval: 90s}}, {{file: '- b'}}], tcp: [], http: [{{uri: 'http://h/'}}]}}\n\
              auth: {{none: {{}}}}\nredis: {{addrs: [a, {{b: [c]}}], password: d}}\n\
              validation: {{manifests: {{urls: {{allow: ['^https?://\\w+'], deny: []}}}}}}\n\
              http: {{headers: {{X-A: [a, 'b: c', '#']}}, addr: '[::1]:5000', net: tcp}}\nunknown: {{a: b}}\n"

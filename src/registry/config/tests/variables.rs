@@ -4,8 +4,12 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
+use quinistry_http::client_address::TrustedProxies;
+
 use super::{Files, SMALLEST, accepted, environment, lines, load_text, load_variables};
-use crate::config::{Config, Loaded, LogLevel, Source, StorageLocation, load, sets_a_key};
+use crate::config::{
+    Config, Loaded, LogLevel, Source, StorageLocation, load, sets_a_key, unresolved_variables,
+};
 
 fn configured(text: &str, variables: &[(&str, &str)]) -> Config {
     accepted(&load_text(text, variables)).clone()
@@ -67,7 +71,63 @@ fn a_variable_wins_over_the_file_in_every_form_of_a_value() {
     assert_eq!(config.validation.urls.allow, ["^https://a/"]);
     assert_eq!((config.max_catalog_entries.get(), config.max_tags.get()), (5, 7));
     assert_eq!(config.policy_classes.unwrap().len(), 1);
-    assert_eq!(config.http.trusted_proxies.len(), 1);
+    assert_eq!(config.http.trusted_proxies, TrustedProxies::parse(["10.0.0.0/8"]).unwrap());
+}
+
+#[test]
+fn keys_of_the_file_in_another_case_take_no_variable() {
+    let users = [("REGISTRY_AUTH_HTPASSWD_PATH", "/b"), ("REGISTRY_AUTH_HTPASSWD_REALM", "a")];
+    for key in ["AUTH: {}", "Auth: {htpasswd: {}}", "auth: {}", ""] {
+        let found = errors(&format!("{SMALLEST}{key}\n"), &users);
+        assert!(
+            found.iter().any(|line| line.contains("auth.htpasswd: users are not supported")),
+            "{key}: {found:?}"
+        );
+    }
+    let found = errors(
+        &format!("{SMALLEST}http: {{TLS: {{}}}}\n"),
+        &[("REGISTRY_HTTP_TLS_CERTIFICATE", "/c"), ("REGISTRY_HTTP_TLS_KEY", "/k")],
+    );
+    assert!(found[0].contains("http.tls: TLS is not supported"), "{found:?}");
+    let address = [("REGISTRY_HTTP_ADDR", "localhost:7")];
+    for key in ["HTTP: {}", "http: {ADDR: ':1'}", "HTTP: {addr: ':1'}"] {
+        let config = configured(&format!("{SMALLEST}{key}\n"), &address);
+        assert_eq!(config.http.listen.to_string(), "localhost:7", "{key}");
+    }
+    // Names inside maps of any names have no case.
+    let file = format!("{SMALLEST}log: {{fields: {{Zone: a}}}}\n");
+    let config = configured(&file, &[("REGISTRY_LOG_FIELDS_ZONE", "b")]);
+    assert_eq!(config.log.fields, [("Zone".to_owned(), "b".to_owned())]);
+}
+
+#[test]
+fn text_that_is_no_yaml_does_not_end_what_has_no_effect() {
+    for (name, value) in [
+        ("REGISTRY_REDIS_PASSWORD", "@x"),
+        ("REGISTRY_REDIS_PASSWORD", "*x"),
+        ("REGISTRY_REDIS_PASSWORD", "{x"),
+        ("REGISTRY_REDIS", "!x"),
+        ("REGISTRY_REPORTING_BUGSNAG_APIKEY", "%x"),
+        ("REGISTRY_LOG_HOOKS", "'x"),
+    ] {
+        let loaded = load_text(SMALLEST, &[(name, value)]);
+        assert!(loaded.config.is_some(), "{name}={value}: {:?}", lines(&loaded));
+    }
+}
+
+#[test]
+fn variables_that_set_no_key_are_told_apart() {
+    let variables = [
+        ("REGISTRY_AUHT_HTPASSWD_PATH", "/b"),
+        ("REGISTRY_AUTH_HTPASWD", "x"),
+        ("REGISTRY_HTTP_ADDR", ":1"),
+        ("REGISTRY_HTTP_SECRET_FILE", "/s"),
+        ("REGISTRY_PORT", "tcp://10.0.0.1:5000"),
+        ("REGISTRY_CONFIGURATION_PATH", "/c.yml"),
+        ("HOME", "/root"),
+    ];
+    let expected = ["REGISTRY_AUHT_HTPASSWD_PATH", "REGISTRY_AUTH_HTPASWD"];
+    assert_eq!(unresolved_variables(environment(&variables)), expected);
 }
 
 #[test]
