@@ -1,4 +1,4 @@
-//! Lines of the access log. Pure; no line is longer than [`MAX_LINE_BYTES`].
+//! Lines of the access log. Pure; no line is longer than 8 KiB.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
