@@ -107,6 +107,9 @@ impl Args {
         }
         let flags = Flags { args: self, log_format };
         let configuration = Configuration::find(file);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        // From the first moment on, so that an early signal neither ends the process halfway nor is lost.
+        let signals = runtime.block_on(async { SignalListeners::listen(&flags, configuration.as_ref()) })?;
         let plan = match &configuration {
             None => Plan::of_flags(&flags)?,
             Some(configuration) => match Plan::of_configuration(&flags, configuration) {
@@ -129,23 +132,31 @@ impl Args {
             }
         };
         process::lift_file_limit();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(serve(flags, &quine, plan, configuration))?;
+        runtime.block_on(serve(&quine, &plan, signals))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn serve(
-    flags: Flags,
-    quine: &Quine,
-    plan: Plan,
-    configuration: Option<Configuration>,
-) -> anyhow::Result<()> {
-    let mut signals = Signals::listen().context("failed to listen for signals")?;
-    let reloads = configuration.map(|configuration| Reloads::listen(flags, configuration)).transpose()?;
-    let running = Running::start(&plan, quine)?;
-    let stop = async {
-        signals.next().await;
+/// Listeners for the signals to stop, and to read the configuration again.
+struct SignalListeners {
+    stop: Signals,
+    reloads: Option<Reloads>,
+}
+
+impl SignalListeners {
+    fn listen(flags: &Flags, configuration: Option<&Configuration>) -> anyhow::Result<Self> {
+        let stop = Signals::listen().context("failed to listen for signals")?;
+        let reloads =
+            configuration.map(|configuration| Reloads::listen(flags.clone(), configuration.clone()));
+        Ok(Self { stop, reloads: reloads.transpose()? })
+    }
+}
+
+async fn serve(quine: &Quine, plan: &Plan, signals: SignalListeners) -> anyhow::Result<()> {
+    let SignalListeners { mut stop, reloads } = signals;
+    let running = Running::start(plan, quine)?;
+    let stop = async move {
+        stop.next().await;
         tracing::info!("stopping");
     };
     running.serve(reloads, stop).await;

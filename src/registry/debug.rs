@@ -20,6 +20,8 @@ pub struct DebugOptions {
     pub health: Option<Health>,
     /// Path of the metrics, and the metrics.
     pub metrics: Option<(String, Arc<Metrics>)>,
+    /// True if the registry ends once the responses in progress are sent.
+    pub is_stopping: bool,
 }
 
 /// Returns the routes of a debug listener. `options` is asked at each request, since a reload may change them.
@@ -27,7 +29,7 @@ pub struct DebugOptions {
 /// - `/debug/health`: 200 and `{}`, or 503 and an object of the failing checks with their messages.
 /// - `/debug/vars`: counters as JSON, in the form of Go's expvar.
 /// - `/livez`: 200 as long as the process serves.
-/// - `/readyz`: 200, or 503 while a health check fails.
+/// - `/readyz`: 200, or 503 while a health check fails and while the registry stops.
 /// - the metrics in the Prometheus text format, at the path that the options tell.
 pub fn router(options: impl Fn() -> DebugOptions + Clone + Send + Sync + 'static) -> Router {
     // Compared and not routed: a path of a configuration may be one that a router refuses with a panic.
@@ -50,6 +52,9 @@ async fn answer(options: DebugOptions, request: Request) -> Response {
     match path {
         "/debug/health" => health(options.health.as_ref()),
         "/debug/vars" => json(StatusCode::OK, &vars()),
+        "/readyz" if options.is_stopping => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the registry is stopping\n").into_response()
+        }
         "/readyz" if options.health.as_ref().is_some_and(Health::is_failing) => {
             (StatusCode::SERVICE_UNAVAILABLE, "a health check fails; see /debug/health\n").into_response()
         }

@@ -288,6 +288,21 @@ fn a_unix_socket_is_served_and_removed_at_the_end() {
 }
 
 #[test]
+fn web_pages_of_the_configured_origins_may_ask_before_they_read() {
+    let place = Place::new();
+    let file = FILE
+        .replace("'{addr}'}", "'{addr}', headers: {Access-Control-Allow-Origin: ['https://ui.example']}}");
+    let registry = place.serve_ours(given(&file));
+    let answer = registry.peer.ask("OPTIONS", "/v2/_catalog", &[], b"");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://ui.example"));
+    place.write_file(FILE, registry.peer);
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration reloaded", 1);
+    assert_eq!(registry.peer.ask("OPTIONS", "/v2/_catalog", &[], b"").status, 405);
+}
+
+#[test]
 fn a_socket_of_systemd_wins_over_the_address_of_the_file() {
     let place = Place::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

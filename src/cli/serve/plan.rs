@@ -138,7 +138,9 @@ impl Plan {
     ) -> anyhow::Result<Self> {
         if args.storage.names_a_place() {
             return Err(UsageError(format!(
-                "--storage cannot be used with {configuration}: set storage.filesystem.rootdirectory there"
+                "--storage cannot be used with a configuration, here {configuration}: set \
+                 storage.filesystem.rootdirectory or REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY, or unset all \
+                 REGISTRY_ variables"
             ))
             .into());
         }

@@ -1,6 +1,7 @@
 //! A running registry: its listeners, storage and state, and the settings that a reload exchanges.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +29,8 @@ const ACCESS_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Running {
     listener: Listener,
     debug: Option<(Listener, Router)>,
+    /// Set when the registry begins to stop.
+    is_stopping: Arc<AtomicBool>,
     limits: Limits,
     state: State,
     parts: Parts,
@@ -75,17 +78,27 @@ impl Running {
         announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
+        let is_stopping = Arc::<AtomicBool>::default();
         let debug = debug_listener.map(|listener| {
             let (state, metrics) = (state.clone(), metrics_path.zip(parts.metrics.clone()));
-            let options = move || DebugOptions { health: state.health(), metrics: metrics.clone() };
+            let stopping = is_stopping.clone();
+            let options = move || DebugOptions {
+                health: state.health(),
+                metrics: metrics.clone(),
+                is_stopping: stopping.load(Ordering::Relaxed),
+            };
             (listener, debug::router(options))
         });
-        Ok(Self { listener, debug, limits: plan.limits, state, parts })
+        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts })
     }
 
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
-        let Self { listener, debug, limits, state, parts } = self;
+        let Self { listener, debug, is_stopping, limits, state, parts } = self;
+        let stop = async move {
+            stop.await;
+            is_stopping.store(true, Ordering::Relaxed);
+        };
         let access_log = parts.access_log.clone();
         // Only an access log looks at the peer, and a reload may switch one on.
         let looks_at_peers = reloads.is_some() || access_log.get().is_some();

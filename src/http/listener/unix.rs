@@ -1,8 +1,8 @@
 //! Unix socket with a path: replaces a stale file, and removes its own at the end.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,6 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
 use crate::Limits;
-
-/// Mode of the socket's file. A proxy under another user must be able to write to it, which connecting needs;
-/// the folder's mode says who reaches it.
-const SOCKET_MODE: u32 = 0o666;
 
 /// Reason why a unix socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +50,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a new socket to `path` and listens.
+/// Binds a new socket to `path` and listens. The process's umask says who may connect, which needs the permission
+/// to write.
 pub(super) fn bind(path: &Path, limits: Limits) -> Result<(UnixListener, SocketFile), UnixSocketError> {
     let failed = |action| {
         let path = path.to_owned();
@@ -67,8 +64,6 @@ pub(super) fn bind(path: &Path, limits: Limits) -> Result<(UnixListener, SocketF
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("listen on"))?;
     socket.bind(&address).map_err(failed("listen on"))?;
     let file = SocketFile { id: id(&absolute).map_err(failed("find"))?, path: absolute };
-    fs::set_permissions(&file.path, Permissions::from_mode(SOCKET_MODE))
-        .map_err(failed("set the mode of"))?;
     socket.listen(super::backlog(limits)).map_err(failed("listen on"))?;
     socket.set_nonblocking(true).map_err(failed("listen on"))?;
     let listener = UnixListener::from_std(net::UnixListener::from(socket)).map_err(failed("listen on"))?;
@@ -120,19 +115,17 @@ mod tests {
 
     use super::*;
 
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
     #[tokio::test]
     async fn a_socket_that_a_killed_process_left_is_replaced() {
         let folder = tempdir().unwrap();
         let path = folder.path().join("registry.sock");
-        // std's listener leaves its file.
+        // std's listener leaves its file, whose mode follows the umask.
         drop(net::UnixListener::bind(&path).unwrap());
+        let mode = || fs::metadata(&path).unwrap().mode();
+        let of_umask = mode();
         let (_listener, file) = bind(&path, Limits::default()).unwrap();
         net::UnixStream::connect(&path).expect("the new socket listens");
-        assert_eq!(mode(&path), SOCKET_MODE, "a proxy under another user can connect");
+        assert_eq!(mode(), of_umask, "the umask says who may connect");
         drop(file);
         assert!(!path.exists(), "the socket is removed at the end");
     }

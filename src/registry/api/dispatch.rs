@@ -85,6 +85,9 @@ async fn call_handler(
     if settings.answers_root && path == "/" {
         return Ok(root());
     }
+    if request.method == http::Method::OPTIONS && settings.headers.allow_other_origins() {
+        return Ok(body::empty(StatusCode::OK));
+    }
     let route = match state.0.prefix.strip(path) {
         Some(path) => Route::parse(path),
         None => Err(RouteError::Unknown),

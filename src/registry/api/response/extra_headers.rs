@@ -1,8 +1,8 @@
 //! Headers that every response has beside its own, as an administrator wants them. Pure.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, InvalidHeaderName, InvalidHeaderValue, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_LENGTH, InvalidHeaderName, InvalidHeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -59,6 +59,11 @@ impl ExtraHeaders {
         }
         self.0.append(name, value);
         Ok(())
+    }
+
+    /// Returns true if web pages of other hosts may read responses, which then ask before with OPTIONS (CORS).
+    pub(crate) fn allow_other_origins(&self) -> bool {
+        self.0.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN)
     }
 
     /// Adds the headers to those of a response that a handler made. A header of the response itself, such as
