@@ -27,7 +27,9 @@ const FILE_SUFFIX: &str = "_FILE";
 #[must_use]
 pub fn sets_a_key(environment: impl IntoIterator<Item = (OsString, OsString)>) -> bool {
     environment.into_iter().any(|(name, value)| {
-        let Some(rest) = name.to_str().and_then(setting) else { return false };
+        // As when variables are applied: a name that is not UTF-8 can lie below a map of any names.
+        let name = name.to_string_lossy();
+        let Some(rest) = setting(&name) else { return false };
         match meaning(rest, &value) {
             Meaning::Key(_) | Meaning::KeyOfFile(_) => true,
             Meaning::Unknown(unresolved) => unresolved.is_error(),

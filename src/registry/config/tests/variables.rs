@@ -347,6 +347,15 @@ fn row_94_values_that_are_not_utf_8_are_errors_by_name() {
 }
 
 #[test]
+fn row_94_names_that_are_not_utf_8_count_as_they_are_applied() {
+    let variables = [(OsString::from_vec(b"REGISTRY_HTTP_HEADERS_\xff".to_vec()), OsString::from("[x]"))];
+    assert!(sets_a_key(variables.clone()));
+    let loaded =
+        load(Some(Source { name: "c.yml", bytes: SMALLEST.as_bytes() }), variables, &Files::default());
+    assert!(loaded.config.is_none() && lines(&loaded)[0].contains("is not a valid name of a header"));
+}
+
+#[test]
 fn row_95_headers_with_line_ends_are_refused() {
     let found = errors(SMALLEST, &[("REGISTRY_HTTP_HEADERS_X", "[\"a\\r\\nSet-Cookie: b\"]")]);
     assert_eq!(
