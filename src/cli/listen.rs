@@ -12,17 +12,17 @@ use crate::http::{Limits, Listener};
 use crate::registry::config::{ListenAddress, ListenHost};
 
 /// Listens on an address. On all addresses that is `[::]`, or `0.0.0.0` if the kernel has no IPv6; a name is
-/// listened on by its first address.
-pub(super) fn bind(address: &ListenAddress, limits: Limits) -> anyhow::Result<Listener> {
+/// listened on by its first address. `option` names what chooses another address, for the error.
+pub(super) fn bind(address: &ListenAddress, limits: Limits, option: &str) -> anyhow::Result<Listener> {
     match address {
-        ListenAddress::Unix(path) => {
-            Listener::unix(path, limits).with_context(|| format!("failed to listen on {address}"))
-        }
-        ListenAddress::Tcp { host: ListenHost::All, port } => bind_all(*port, limits),
+        ListenAddress::Unix(path) => Ok(Listener::unix(path, limits)?),
+        ListenAddress::Tcp { host: ListenHost::All, port } => bind_all(*port, limits, option),
         ListenAddress::Tcp { host: ListenHost::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port } => {
-            bind_all(*port, limits)
+            bind_all(*port, limits, option)
         }
-        ListenAddress::Tcp { host: ListenHost::Ip(ip), port } => bind_tcp((*ip, *port).into(), limits),
+        ListenAddress::Tcp { host: ListenHost::Ip(ip), port } => {
+            bind_tcp((*ip, *port).into(), limits, option)
+        }
         ListenAddress::Tcp { host: ListenHost::Name(name), port } => {
             let found = (name.as_str(), *port).to_socket_addrs();
             let mut found =
@@ -31,7 +31,7 @@ pub(super) fn bind(address: &ListenAddress, limits: Limits) -> anyhow::Result<Li
             found.sort_by_key(SocketAddr::is_ipv6);
             let first =
                 found.first().with_context(|| format!("failed to listen on {address}: it has no address"))?;
-            bind_tcp(*first, limits)
+            bind_tcp(*first, limits, option)
         }
     }
 }
@@ -44,21 +44,21 @@ pub(super) fn from_stdin() -> io::Result<Listener> {
     TcpListener::from_std(listener).map(Listener::from)
 }
 
-fn bind_all(port: u16, limits: Limits) -> anyhow::Result<Listener> {
-    match bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), limits) {
+fn bind_all(port: u16, limits: Limits, option: &str) -> anyhow::Result<Listener> {
+    match bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), limits, option) {
         // Other errors would occur for IPv4 as well.
-        Err(error) if is_no_ipv6(&error) => bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), limits),
+        Err(error) if is_no_ipv6(&error) => bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), limits, option),
         bound => bound,
     }
 }
 
-fn bind_tcp(address: SocketAddr, limits: Limits) -> anyhow::Result<Listener> {
+fn bind_tcp(address: SocketAddr, limits: Limits, option: &str) -> anyhow::Result<Listener> {
     Listener::tcp(address, limits).map_err(|error| {
         let is_taken = error.kind() == io::ErrorKind::AddrInUse;
         let holder = if is_taken { port_holder::of(address.port()) } else { None };
         let holder = holder.map(|holder| format!("held by {holder}; ")).unwrap_or_default();
         anyhow::Error::from(error)
-            .context(format!("failed to listen on {address} ({holder}choose another address with --listen)"))
+            .context(format!("failed to listen on {address} ({holder}choose another address with {option})"))
     })
 }
 

@@ -44,7 +44,7 @@ impl Args {
 
     async fn operate(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
-        let listener = bind(&self.listen, Limits::default())?;
+        let listener = bind(&self.listen, Limits::default(), "--listen")?;
         let settings = Settings {
             namespace: self.namespace.clone(),
             lease: self.leader_elect.then(|| self.lease_name.clone()),

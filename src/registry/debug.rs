@@ -133,7 +133,8 @@ mod tests {
             interval: DEFAULT_INTERVAL,
             threshold: 0,
         };
-        let options = DebugOptions { health: Some(Health::start([check])), metrics: None, is_stopping: false };
+        let options =
+            DebugOptions { health: Some(Health::start([check])), metrics: None, is_stopping: false };
         let (status, body) = get(&options, "/debug/health").await;
         let failures: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, failures), (503, serde_json::json!({ "my \"check\"": "file exists" })));
@@ -144,7 +145,11 @@ mod tests {
     #[tokio::test]
     async fn metrics_are_at_the_configured_path_alone() {
         for path in ["/metrics", "/{odd}/*path", "/debug/metrics"] {
-            let options = DebugOptions { health: None, metrics: Some((path.into(), Arc::default())), is_stopping: false };
+            let options = DebugOptions {
+                health: None,
+                metrics: Some((path.into(), Arc::default())),
+                is_stopping: false,
+            };
             let uri = path.replace(['{', '}'], "");
             let expected = if uri == path { 200 } else { 404 };
             assert_eq!(get(&options, &uri).await.0, expected, "{path}");

@@ -59,9 +59,13 @@ pub(super) struct Prepared {
 impl Running {
     /// Binds the listeners, opens the storage, and says that it serves. Must be called within a runtime.
     pub(super) fn start(plan: &Plan, quine: &Quine) -> anyhow::Result<Self> {
-        let listener = bind(&plan.listen, plan.limits)?;
-        let debug_listener =
-            plan.debug.as_ref().map(|debug| listen::bind(&debug.listen, plan.limits)).transpose()?;
+        let option = if plan.config.is_some() { "http.addr or --listen" } else { "--listen" };
+        let listener = bind(&plan.listen, plan.limits, option)?;
+        let debug_listener = plan
+            .debug
+            .as_ref()
+            .map(|debug| listen::bind(&debug.listen, plan.limits, "--metrics or http.debug.addr"))
+            .transpose()?;
         let metrics_path = plan.debug.as_ref().and_then(|debug| debug.metrics_path.clone());
         let metrics = metrics_path.as_ref().map(|_| Arc::new(Metrics::default()));
         let mut state = State::new(quine).with_prefix(plan.prefix.clone());
@@ -123,13 +127,13 @@ impl Running {
     }
 }
 
-fn bind(wanted: &Listen, limits: Limits) -> anyhow::Result<Listener> {
+fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listener> {
     match wanted {
         Listen::Stdin => listen::from_stdin().context("standard input is not a listening TCP socket"),
-        Listen::Demanded(address) => listen::bind(address, limits),
+        Listen::Demanded(address) => listen::bind(address, limits, "--listen"),
         Listen::Default(address) => match Listener::from_systemd()? {
             Some(listener) => Ok(listener),
-            None => listen::bind(address, limits),
+            None => listen::bind(address, limits, option),
         },
     }
 }
