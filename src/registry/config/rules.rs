@@ -88,7 +88,7 @@ fn cache(tree: &Node, findings: &mut Findings) {
                 );
             }
             Some("" | "inmemory") | None => {}
-            Some(_) => findings.warn(&node.origin, &path, "is no known cache, and has no effect".into()),
+            Some(_) => findings.warn(&node.origin, &path, "is not a known cache, and has no effect".into()),
         }
     }
 }
