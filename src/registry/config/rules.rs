@@ -42,6 +42,7 @@ pub(super) fn check(tree: &Node, findings: &mut Findings) {
     addresses(tree, findings);
     paths(tree, findings);
     health(tree, findings);
+    deletion(tree, findings);
     purging(tree, findings);
     indexes(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
@@ -213,6 +214,16 @@ fn checked_url(node: &Node, path: &str, findings: &mut Findings) {
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         let message =
             "must not hold a user or password; remove them, and send an Authorization header by `headers`";
+        findings.error(&node.origin, path, message.into());
+    }
+}
+
+/// Refuses quoted text, which distribution takes as off: deletion must not be on by mistake.
+fn deletion(tree: &Node, findings: &mut Findings) {
+    let path = "storage.delete.enabled";
+    let Some(node) = tree.at(path).filter(|node| values::boolean(node).is_ok()) else { return };
+    if matches!(node.kind, NodeKind::Scalar { is_plain: false, .. }) {
+        let message = "is text, and not a boolean; write true or false without quotes";
         findings.error(&node.origin, path, message.into());
     }
 }
