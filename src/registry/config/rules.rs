@@ -6,6 +6,7 @@ use http::uri::Scheme;
 
 use super::findings::Findings;
 use super::scalar;
+use super::schema::schema;
 use super::tree::{Entry, Node, NodeKind};
 use super::values;
 
@@ -20,6 +21,12 @@ const STORAGE_SWITCHES: [&str; 5] = ["cache", "delete", "maintenance", "redirect
 pub(super) fn drivers_of<'a>(section: &'a Node, name: &str) -> Vec<&'a Entry> {
     let is_driver = |entry: &&Entry| name != "storage" || !STORAGE_SWITCHES.contains(&&*entry.key);
     section.entries().iter().filter(is_driver).collect()
+}
+
+/// Returns the name of a driver or controller that the table has. Any other text may be a secret in the wrong place.
+pub(super) fn known_driver<'a>(section: &str, entry: &'a Entry) -> Option<&'a str> {
+    let place = schema().child(section)?;
+    place.child(&entry.key).map(|_| &*entry.key)
 }
 
 /// Removes the driver of the built-in configuration, if the environment names another one.
@@ -66,11 +73,16 @@ fn one_driver(tree: &Node, section: &str, example: &str, findings: &mut Findings
         [_] => {}
         [first, rest @ ..] => {
             for other in rest {
+                let named = known_driver(section, first).unwrap_or("another one");
                 let message = format!(
-                    "only one is possible, and {} is given at {}; remove one of them",
-                    first.key, first.origin
+                    "only one is possible, and {named} is given at {}; remove one of them",
+                    first.origin
                 );
-                findings.error(&other.origin, &format!("{section}.{}", other.key), message);
+                let path = match known_driver(section, other) {
+                    Some(name) => format!("{section}.{name}"),
+                    None => section.to_owned(),
+                };
+                findings.error(&other.origin, &path, message);
             }
         }
     }

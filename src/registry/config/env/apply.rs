@@ -9,6 +9,8 @@ use super::{FILE_SUFFIX, Meaning, meaning, setting};
 use crate::config::diagnostic::Origin;
 use crate::config::findings::Findings;
 use crate::config::normalise::normalise;
+use crate::config::rules::known_driver;
+use crate::config::schema::Kind;
 use crate::config::tree::{Entry, Node, NodeKind, Step};
 use crate::config::yaml::{self, Budget, Place};
 use crate::config::{ReadFile, drivers_of};
@@ -201,6 +203,7 @@ impl Application<'_> {
         let Some(former) = former else { return };
         let is_none = new.as_text().is_some_and(|text| text.eq_ignore_ascii_case("none"));
         let effect = if is_none { ", and there are no users" } else { "" };
+        let name = known_driver(&target.path, former).map(|name| format!(".{name}")).unwrap_or_default();
         let message = format!(
             "replaces the whole section of the file, {}.{} at {}{effect}",
             target.path, former.key, former.origin

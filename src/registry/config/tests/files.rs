@@ -216,7 +216,7 @@ fn unknown_keys_warn_and_near_locks_they_are_errors() {
     let loaded = load_text("version: 0.1\nstorage: {filesystem: , inmemmory: }\n", &[]);
     assert_eq!(
         lines(&loaded)[0],
-        "c.yml:2:25: error: storage.inmemmory: is no known storage driver or switch; did you mean inmemory?"
+        "c.yml:2:25: error: storage.inmemmory: is not a known storage driver or switch; did you mean inmemory?"
     );
 }
 

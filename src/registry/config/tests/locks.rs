@@ -18,3 +18,30 @@ fn quoted_text_does_not_turn_deletion_on() {
     let text = "version: 0.1\nstorage: {inmemory: , maintenance: {readonly: \"true\"}}\n";
     assert!(accepted(&load_text(text, &[])).storage.is_read_only);
 }
+
+#[test]
+fn an_unknown_controller_is_not_told_to_be_removed() {
+    let found = lines(&load_text(&format!("{SMALLEST}auth: {{ldap: {{a: b}}}}\n"), &[]));
+    assert_eq!(
+        found,
+        [
+            "c.yml:3:8: error: auth.ldap: is not a known access controller, and there are no users yet; put a proxy that \
+          asks for passwords in front, or keep distribution for this registry"
+        ]
+    );
+}
+
+#[test]
+fn a_key_that_resembles_a_lock_is_an_error() {
+    for (text, expected) in [
+        ("auht: {}", "auht: is not known; did you mean auth?"),
+        ("Auth: {}", "Auth: is not known; did you mean auth?"),
+        ("http: {tsl: {}}", "http.tsl: is not known; did you mean tls?"),
+        ("prox: {}", "prox: is not known; did you mean proxy?"),
+    ] {
+        let loaded = load_text(&format!("{SMALLEST}{text}\n"), &[]);
+        let found = &loaded.diagnostics[0];
+        assert_eq!(found.severity, Severity::Error, "{text}");
+        assert!(found.to_string().ends_with(expected), "{found}");
+    }
+}
