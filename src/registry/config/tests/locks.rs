@@ -20,6 +20,26 @@ fn quoted_text_does_not_turn_deletion_on() {
 }
 
 #[test]
+fn variables_without_effect_configure_no_registry() {
+    for (name, value, expected) in [
+        ("REGISTRY_REDIS_ADDR", "x:1", false),
+        ("REGISTRY_REPORTING_BUGSNAG_APIKEY", "x", false),
+        ("REGISTRY_HTTP_SECRET", "x", false),
+        ("REGISTRY_HTTP_SECRET_FILE", "/s", false),
+        ("REGISTRY_STORAGE_FILESYSTEM_MAXTHREADS", "9", false),
+        ("REGISTRY_VERSION", "2.8.3", false),
+        ("REGISTRY_HTTP_ADDR", ":1", true),
+        ("REGISTRY_HTTP_ADDR_FILE", "/a", true),
+        ("REGISTRY_AUTH", "none", true),
+        ("REGISTRY_STORAGE_S3_BUCKET", "a", true),
+        ("REGISTRY_AUTH_HTPASWD", "x", true),
+        ("REGISTRY_AUHT_HTPASSWD_PATH", "/x", false),
+    ] {
+        assert_eq!(sets_a_key(environment(&[(name, value)])), expected, "{name}");
+    }
+}
+
+#[test]
 fn an_unknown_controller_is_not_told_to_be_removed() {
     let found = lines(&load_text(&format!("{SMALLEST}auth: {{ldap: {{a: b}}}}\n"), &[]));
     assert_eq!(
@@ -43,5 +63,15 @@ fn a_key_that_resembles_a_lock_is_an_error() {
         let found = &loaded.diagnostics[0];
         assert_eq!(found.severity, Severity::Error, "{text}");
         assert!(found.to_string().ends_with(expected), "{found}");
+    }
+}
+
+#[test]
+fn a_variable_that_resembles_a_lock_is_an_error_beside_a_configuration() {
+    for (name, expected) in [
+        ("REGISTRY_AUHT_HTPASSWD_PATH", "error: sets no key; did you mean REGISTRY_AUTH?"),
+        ("REGISTRY_HTTP_TSL_KEY", "error: sets no key; did you mean REGISTRY_HTTP_TLS?"),
+    ] {
+        assert_eq!(lines(&load_text(SMALLEST, &[(name, "x")])), [format!("{name}: {expected}")]);
     }
 }

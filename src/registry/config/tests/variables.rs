@@ -243,7 +243,6 @@ fn links_of_services_set_nothing_and_are_not_told() {
     assert!(accepted(&loaded).http.headers.is_empty());
     assert!(!sets_a_key(environment(&[("REGISTRY_URL", "x"), ("PATH", "/bin")])));
     assert!(sets_a_key(environment(&[("REGISTRY_HTTP_ADDR", ":1")])));
-    assert!(sets_a_key(environment(&[("REGISTRY_HTTP_SECRET_FILE", "/s")])));
 }
 
 #[test]
