@@ -201,7 +201,9 @@ impl Application<'_> {
         let kinds = drivers_of(&entry.value, &target.path);
         let former = kinds.into_iter().find(|former| matches!(former.origin, Origin::File { .. }));
         let Some(former) = former else { return };
-        let is_none = new.as_text().is_some_and(|text| text.eq_ignore_ascii_case("none"));
+        let is_name_of_none = |text: &str| text.is_empty() || text.eq_ignore_ascii_case("none");
+        let is_none = target.path == "auth"
+            && (new.as_text().is_some_and(is_name_of_none) || new.entry("none").is_some());
         let effect = if is_none { ", and there are no users" } else { "" };
         let name = known_driver(&target.path, former).map(|name| format!(".{name}")).unwrap_or_default();
         let message = format!(

@@ -75,3 +75,16 @@ fn a_variable_that_resembles_a_lock_is_an_error_beside_a_configuration() {
         assert_eq!(lines(&load_text(SMALLEST, &[(name, "x")])), [format!("{name}: {expected}")]);
     }
 }
+
+#[test]
+fn every_variable_that_removes_users_says_so() {
+    let file =
+        format!("{SMALLEST}http: {{addr: 'localhost:1'}}\nauth: {{htpasswd: {{realm: a, path: /b}}}}\n");
+    for value in ["", "null", "none", "None", "{none: }", "\"\""] {
+        let found = lines(&load_text(&file, &[("REGISTRY_AUTH", value)]));
+        assert!(
+            found[0].ends_with("auth.htpasswd at c.yml:4:8, and there are no users"),
+            "{value}: {found:?}"
+        );
+    }
+}
