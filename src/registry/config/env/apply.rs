@@ -1,4 +1,4 @@
-//! Variables into the tree, in the order of their names.
+//! Variables into the tree, in the order of their names, of which numbers count as numbers.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -57,7 +57,7 @@ pub(in crate::config) fn apply(
         })
         .collect();
     // A name comes before those that it begins, so that a section is set before its keys.
-    variables.sort_unstable();
+    variables.sort_by_cached_key(|(name, value)| (order(name), name.clone(), value.clone()));
     let mut application = Application {
         tree,
         budget,
@@ -71,6 +71,14 @@ pub(in crate::config) fn apply(
         application.apply(&name, &value);
     }
     application.finish()
+}
+
+/// Returns a text by which names sort: the numbers of elements in their order, and all else by its bytes.
+fn order(name: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts =
+        name.split('_').map(|part| if is_number(part) { format!("{part:0>20}") } else { part.to_owned() });
+    parts.collect::<Vec<_>>().join("_")
 }
 
 // === impl Application ===
@@ -207,8 +215,8 @@ impl Application<'_> {
         let effect = if is_none { ", and there are no users" } else { "" };
         let name = known_driver(&target.path, former).map(|name| format!(".{name}")).unwrap_or_default();
         let message = format!(
-            "replaces the whole section of the file, {}.{} at {}{effect}",
-            target.path, former.key, former.origin
+            "replaces the whole section of the file, {}{name} at {}{effect}",
+            target.path, former.origin
         );
         self.findings.warn(origin, &target.path, message);
     }

@@ -88,3 +88,13 @@ fn every_variable_that_removes_users_says_so() {
         );
     }
 }
+
+#[test]
+fn elements_are_set_in_the_order_of_their_numbers() {
+    let names: Vec<_> = (0..12).map(|index| format!("REGISTRY_HEALTH_FILE_{index}_FILE")).collect();
+    let paths: Vec<_> = (0..12).map(|index| format!("/{index}")).collect();
+    let variables: Vec<_> = names.iter().zip(&paths).map(|(name, path)| (&**name, &**path)).collect();
+    let loaded = load_text(SMALLEST, &variables);
+    let checks: Vec<_> = accepted(&loaded).health.iter().map(|check| check.name.clone()).collect();
+    assert_eq!(checks, paths);
+}
