@@ -103,6 +103,12 @@ impl Application<'_> {
                     return self.findings.error(&origin, &target.path, "is not valid UTF-8".into());
                 };
                 let node = self.parse(text, name, &target);
+                // Images and their users call the version of the program so.
+                let is_format = |node: &Node| node.as_text() == Some("0.1");
+                if target.kind == Kind::Version && !node.as_ref().is_ok_and(is_format) {
+                    let message = "is not 0.1, the version of the file's format, and is ignored";
+                    return self.findings.warn(&origin, &target.path, message.into());
+                }
                 self.set(name, &origin, &target, node);
             }
             Meaning::KeyOfFile(target) => {

@@ -98,3 +98,18 @@ fn elements_are_set_in_the_order_of_their_numbers() {
     let checks: Vec<_> = accepted(&loaded).health.iter().map(|check| check.name.clone()).collect();
     assert_eq!(checks, paths);
 }
+
+#[test]
+fn a_version_of_the_program_is_not_one_of_the_format() {
+    for value in ["2.8.3", "3", "", "[x"] {
+        let loaded = load_text(SMALLEST, &[("REGISTRY_VERSION", value)]);
+        assert!(loaded.config.is_some() && loaded.set_by_environment.is_empty(), "{value}");
+        assert_eq!(
+            lines(&loaded),
+            [
+                "REGISTRY_VERSION: warning: version: is not 0.1, the version of the file's format, and is ignored"
+            ]
+        );
+    }
+    assert!(lines(&load_text(SMALLEST, &[("REGISTRY_VERSION", "0.1")])).is_empty());
+}
