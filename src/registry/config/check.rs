@@ -15,6 +15,10 @@ use super::yaml::name;
 const LOCKED: [&str; 7] =
     ["auth", "http.tls", "proxy", "validation", "storage.delete", "storage.maintenance", "quinistry"];
 
+/// Remedy for an access controller that is not known: a file without it would be open.
+const NO_USERS: &str = "there are no users yet; put a proxy that asks for passwords in front, or keep distribution for \
+                        this registry";
+
 /// Longest value that a finding quotes, in characters.
 const MAX_QUOTED_CHARACTERS: usize = 60;
 
@@ -100,7 +104,7 @@ impl Checker<'_> {
         let is_secret = place.key.is_some_and(|key| key.is_secret);
         match values::check(kind, node) {
             Ok(()) => {}
-            Err(problem) => return self.problem(&problem, path, is_secret),
+            Err(problem) => return self.problem(&problem, path, kind, is_secret),
         }
         if kind == Kind::Duration
             && let Ok(written) = values::duration(node)
@@ -112,10 +116,13 @@ impl Checker<'_> {
         }
     }
 
-    fn problem(&mut self, problem: &Problem<'_>, path: &str, is_secret: bool) {
+    fn problem(&mut self, problem: &Problem<'_>, path: &str, kind: Kind, is_secret: bool) {
         let path = problem.name.map_or_else(|| path.to_owned(), |inner| format!("{path}.{}", name(inner)));
         let message = match problem.node.as_text() {
             _ if is_secret => format!("the value {}", problem.message),
+            Some(text) if !text.is_empty() && kind == Kind::Url => {
+                format!("\"{}\" {}", quote(&public_url(text)), problem.message)
+            }
             Some(text) if !text.is_empty() => format!("\"{}\" {}", quote(text), problem.message),
             _ => problem.message.clone(),
         };
@@ -126,14 +133,22 @@ impl Checker<'_> {
     fn unknown(&mut self, entry: &Entry, place: &Schema, section: &str, path: &str) {
         let candidates = place.children.keys().copied();
         let meant = if self.findings.is_full() { None } else { nearest(&entry.key, candidates) };
-        let is_error = section == "storage" || is_locked(section);
+        let separator = if section.is_empty() { "" } else { "." };
+        let is_near_lock = meant.is_some_and(|meant| is_locked(&format!("{section}{separator}{meant}")));
+        let is_error = section == "storage" || is_locked(section) || is_near_lock;
+        // A bare value has the place of the key that was made of it. It may be a secret in the wrong place.
+        let is_bare = matches!(section, "storage" | "auth") && entry.origin == entry.value.origin;
+        let (subject, path) = if is_bare { ("the value ", section) } else { ("", path) };
         let problem = match section {
-            "storage" => "is no known storage driver or switch",
-            "auth" => "is no known access controller",
+            "storage" if is_bare => "is not a known storage driver",
+            "storage" => "is not a known storage driver or switch",
+            "auth" => "is not a known access controller",
             _ => "is not known",
         };
+        let problem = format!("{subject}{problem}");
         let message = match meant {
             Some(meant) => format!("{problem}; did you mean {meant}?"),
+            None if section == "auth" => format!("{problem}, and {NO_USERS}"),
             None if is_error => format!("{problem}; remove it"),
             None => format!("{problem}, and has no effect"),
         };
@@ -156,6 +171,14 @@ fn is_exempt(node: &Node, unless: Unless) -> bool {
             node.is_null() || node.as_list().is_some_and(|items| items.iter().all(is_disabled))
         }
     }
+}
+
+/// Returns a URL without its password, query and fragment, any of which may be a secret.
+pub(super) fn public_url(text: &str) -> String {
+    // A password may hold a question mark, so it is masked first.
+    let mut text = without_userinfo(text);
+    text.truncate(text.find(['?', '#']).unwrap_or(text.len()));
+    text
 }
 
 /// Shortens a value for a finding, and masks a password in a URL.

@@ -23,7 +23,7 @@ const FILE_SUFFIX: &str = "_FILE";
 
 /// Returns true if at least one variable sets a key, so that a start without a file means a configured
 /// registry. A variable that would be refused counts as well: a mistyped lock must not be ignored. Variables
-/// that Kubernetes and Docker make for Services set none.
+/// without effect do not count, nor do those that Kubernetes and Docker make for Services.
 #[must_use]
 pub fn sets_a_key(environment: impl IntoIterator<Item = (OsString, OsString)>) -> bool {
     environment.into_iter().any(|(name, value)| {
@@ -31,8 +31,8 @@ pub fn sets_a_key(environment: impl IntoIterator<Item = (OsString, OsString)>) -
         let name = name.to_string_lossy();
         let Some(rest) = setting(&name) else { return false };
         match meaning(rest, &value) {
-            Meaning::Key(_) | Meaning::KeyOfFile(_) => true,
-            Meaning::Unknown(unresolved) => unresolved.is_error(),
+            Meaning::Key(target) | Meaning::KeyOfFile(target) => target.configures,
+            Meaning::Unknown(unresolved) => unresolved.is_locked(),
             Meaning::ServiceLink => false,
         }
     })

@@ -40,7 +40,7 @@ pub enum ListenHost {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListenAddressError {
     /// Port without a colon.
-    #[error("is no address, :{0} is")]
+    #[error("is not an address, :{0} is")]
     BarePort(u16),
     /// Host without a port.
     #[error("needs a port, as in {0}:5000")]
@@ -52,7 +52,7 @@ pub enum ListenAddressError {
     #[error("has no valid host; write HOST:PORT, with an IPv6 address in brackets")]
     Host,
     /// Path of a unix socket that is empty or too long.
-    #[error("is no path of a unix socket; write one of 1 to 107 bytes")]
+    #[error("is not the path of a unix socket; write one of 1 to 107 bytes")]
     SocketPath,
     /// URL in place of an address.
     #[error("is a URL; write HOST:PORT")]
@@ -194,7 +194,7 @@ mod tests {
             ("registry.example.com:443", "registry.example.com:443"),
             (":https", ":443"),
             ("127.0.0.1:http", "! has no valid host; write HOST:PORT, with an IPv6 address in brackets"),
-            ("5000", "! is no address, :5000 is"),
+            ("5000", "! is not an address, :5000 is"),
             ("99999", "! has no valid port; write HOST:PORT with a port from 0 to 65535"),
             (":99999", "! has no valid port; write HOST:PORT with a port from 0 to 65535"),
             (":+5", "! has no valid port; write HOST:PORT with a port from 0 to 65535"),

@@ -6,6 +6,7 @@ use http::uri::Scheme;
 
 use super::findings::Findings;
 use super::scalar;
+use super::schema::schema;
 use super::tree::{Entry, Node, NodeKind};
 use super::values;
 
@@ -20,6 +21,12 @@ const STORAGE_SWITCHES: [&str; 5] = ["cache", "delete", "maintenance", "redirect
 pub(super) fn drivers_of<'a>(section: &'a Node, name: &str) -> Vec<&'a Entry> {
     let is_driver = |entry: &&Entry| name != "storage" || !STORAGE_SWITCHES.contains(&&*entry.key);
     section.entries().iter().filter(is_driver).collect()
+}
+
+/// Returns the name of a driver or controller that the table has. Any other text may be a secret in the wrong place.
+pub(super) fn known_driver<'a>(section: &str, entry: &'a Entry) -> Option<&'a str> {
+    let place = schema().child(section)?;
+    place.child(&entry.key).map(|_| &*entry.key)
 }
 
 /// Removes the driver of the built-in configuration, if the environment names another one.
@@ -42,6 +49,7 @@ pub(super) fn check(tree: &Node, findings: &mut Findings) {
     addresses(tree, findings);
     paths(tree, findings);
     health(tree, findings);
+    deletion(tree, findings);
     purging(tree, findings);
     indexes(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
@@ -65,11 +73,16 @@ fn one_driver(tree: &Node, section: &str, example: &str, findings: &mut Findings
         [_] => {}
         [first, rest @ ..] => {
             for other in rest {
+                let named = known_driver(section, first).unwrap_or("another one");
                 let message = format!(
-                    "only one is possible, and {} is given at {}; remove one of them",
-                    first.key, first.origin
+                    "only one is possible, and {named} is given at {}; remove one of them",
+                    first.origin
                 );
-                findings.error(&other.origin, &format!("{section}.{}", other.key), message);
+                let path = match known_driver(section, other) {
+                    Some(name) => format!("{section}.{name}"),
+                    None => section.to_owned(),
+                };
+                findings.error(&other.origin, &path, message);
             }
         }
     }
@@ -88,7 +101,7 @@ fn cache(tree: &Node, findings: &mut Findings) {
                 );
             }
             Some("" | "inmemory") | None => {}
-            Some(_) => findings.warn(&node.origin, &path, "is no known cache, and has no effect".into()),
+            Some(_) => findings.warn(&node.origin, &path, "is not a known cache, and has no effect".into()),
         }
     }
 }
@@ -213,6 +226,16 @@ fn checked_url(node: &Node, path: &str, findings: &mut Findings) {
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         let message =
             "must not hold a user or password; remove them, and send an Authorization header by `headers`";
+        findings.error(&node.origin, path, message.into());
+    }
+}
+
+/// Refuses quoted text, which distribution takes as off: deletion must not be on by mistake.
+fn deletion(tree: &Node, findings: &mut Findings) {
+    let path = "storage.delete.enabled";
+    let Some(node) = tree.at(path).filter(|node| values::boolean(node).is_ok()) else { return };
+    if matches!(node.kind, NodeKind::Scalar { is_plain: false, .. }) {
+        let message = "is text, and not a boolean; write true or false without quotes";
         findings.error(&node.origin, path, message.into());
     }
 }

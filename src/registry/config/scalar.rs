@@ -55,10 +55,10 @@ pub(super) fn duration(text: &str) -> Result<WrittenDuration, String> {
     }
     let (mut rest, mut total) = (rest, 0_u128);
     if rest.is_empty() {
-        return Err(format!("is no duration; {ADVICE}"));
+        return Err(format!("is not a duration; {ADVICE}"));
     }
     while !rest.is_empty() {
-        let (nanoseconds, after) = component(rest).ok_or_else(|| format!("is no duration; {ADVICE}"))?;
+        let (nanoseconds, after) = component(rest).ok_or_else(|| format!("is not a duration; {ADVICE}"))?;
         total += nanoseconds;
         if total > MAX_NANOSECONDS {
             return Err("is longer than 292 years".into());

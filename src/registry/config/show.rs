@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use quinistry_oci::escape::{self, without_userinfo};
+use quinistry_oci::escape;
 
+use super::check::public_url;
 use super::diagnostic::Origin;
 use super::keys;
 use super::schema::{Kind, Outcome, Schema, schema};
@@ -113,7 +114,7 @@ impl Writer {
             NodeKind::Scalar { .. } if node.is_null() => self.leaf("null", &node.origin),
             NodeKind::Scalar { .. } if is_secret => self.leaf(&scalar(MASK, false), &node.origin),
             NodeKind::Scalar { text, is_plain } if is_url => {
-                self.leaf(&scalar(&without_userinfo(text), *is_plain), &node.origin);
+                self.leaf(&scalar(&public_url(text), *is_plain), &node.origin);
             }
             NodeKind::Scalar { text, is_plain } => self.leaf(&scalar(text, *is_plain), &node.origin),
         }

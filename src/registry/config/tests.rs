@@ -4,6 +4,7 @@ mod documentation;
 mod files;
 mod health;
 mod keys;
+mod locks;
 mod parts;
 mod samples;
 mod secrets;

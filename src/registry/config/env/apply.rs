@@ -1,4 +1,4 @@
-//! Variables into the tree, in the order of their names.
+//! Variables into the tree, in the order of their names, of which numbers count as numbers.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -9,6 +9,8 @@ use super::{FILE_SUFFIX, Meaning, meaning, setting};
 use crate::config::diagnostic::Origin;
 use crate::config::findings::Findings;
 use crate::config::normalise::normalise;
+use crate::config::rules::known_driver;
+use crate::config::schema::Kind;
 use crate::config::tree::{Entry, Node, NodeKind, Step};
 use crate::config::yaml::{self, Budget, Place};
 use crate::config::{ReadFile, drivers_of};
@@ -55,7 +57,7 @@ pub(in crate::config) fn apply(
         })
         .collect();
     // A name comes before those that it begins, so that a section is set before its keys.
-    variables.sort_unstable();
+    variables.sort_by_cached_key(|(name, value)| (order(name), name.clone(), value.clone()));
     let mut application = Application {
         tree,
         budget,
@@ -69,6 +71,14 @@ pub(in crate::config) fn apply(
         application.apply(&name, &value);
     }
     application.finish()
+}
+
+/// Returns a text by which names sort: the numbers of elements in their order, and all else by its bytes.
+fn order(name: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts =
+        name.split('_').map(|part| if is_number(part) { format!("{part:0>20}") } else { part.to_owned() });
+    parts.collect::<Vec<_>>().join("_")
 }
 
 // === impl Application ===
@@ -93,6 +103,12 @@ impl Application<'_> {
                     return self.findings.error(&origin, &target.path, "is not valid UTF-8".into());
                 };
                 let node = self.parse(text, name, &target);
+                // Images and their users call the version of the program so.
+                let is_format = |node: &Node| node.as_text() == Some("0.1");
+                if target.kind == Kind::Version && !node.as_ref().is_ok_and(is_format) {
+                    let message = "is not 0.1, the version of the file's format, and is ignored";
+                    return self.findings.warn(&origin, &target.path, message.into());
+                }
                 self.set(name, &origin, &target, node);
             }
             Meaning::KeyOfFile(target) => {
@@ -199,11 +215,14 @@ impl Application<'_> {
         let kinds = drivers_of(&entry.value, &target.path);
         let former = kinds.into_iter().find(|former| matches!(former.origin, Origin::File { .. }));
         let Some(former) = former else { return };
-        let is_none = new.as_text().is_some_and(|text| text.eq_ignore_ascii_case("none"));
+        let is_name_of_none = |text: &str| text.is_empty() || text.eq_ignore_ascii_case("none");
+        let is_none = target.path == "auth"
+            && (new.as_text().is_some_and(is_name_of_none) || new.entry("none").is_some());
         let effect = if is_none { ", and there are no users" } else { "" };
+        let name = known_driver(&target.path, former).map(|name| format!(".{name}")).unwrap_or_default();
         let message = format!(
-            "replaces the whole section of the file, {}.{} at {}{effect}",
-            target.path, former.key, former.origin
+            "replaces the whole section of the file, {}{name} at {}{effect}",
+            target.path, former.origin
         );
         self.findings.warn(origin, &target.path, message);
     }

@@ -30,6 +30,8 @@ pub(super) struct Target {
     pub(super) is_free: bool,
     /// True if the key, or a section around it, is only warned about.
     pub(super) has_no_effect: bool,
+    /// True if the key is implemented or refused, so that it asks for a configured registry.
+    pub(super) configures: bool,
 }
 
 /// Name that leads to no key.
@@ -61,16 +63,21 @@ pub(super) fn resolve(name: &str) -> Resolved {
     let upper = name.to_ascii_uppercase();
     let mut place = schema();
     let (mut steps, mut path) = (Vec::new(), String::new());
-    let (mut is_secret, mut has_no_effect) = (false, false);
+    let (mut is_secret, mut has_no_effect, mut configures) = (false, false, true);
     let mut rest = upper.as_str();
     loop {
         if let Some(key) = place.key {
             is_secret |= key.is_secret;
             has_no_effect |= matches!(key.outcome, Outcome::Warn(_));
+            configures = match key.outcome {
+                Outcome::Implement | Outcome::Refuse(..) => key.kind != Kind::Version,
+                Outcome::Silent | Outcome::Warn(_) => false,
+                Outcome::Within => configures,
+            };
         }
         let kind = place.kind();
         let done = |steps, path, kind, is_free| {
-            Resolved::Target(Target { steps, path, kind, is_secret, is_free, has_no_effect })
+            Resolved::Target(Target { steps, path, kind, is_secret, is_free, has_no_effect, configures })
         };
         if rest.is_empty() && !steps.is_empty() {
             return done(steps, path, kind, false);
@@ -149,9 +156,18 @@ fn nearest_child(place: &Schema, rest: &str) -> Option<String> {
 // === impl Unresolved ===
 
 impl Unresolved {
-    /// Returns true if an unknown key there is an error, or the name has an index that no list has.
-    pub(super) fn is_error(&self) -> bool {
+    /// Returns true if the name is one of a locked section, or has an index that no list has.
+    pub(super) fn is_locked(&self) -> bool {
         is_locked(&self.path) || self.index == Some(BadIndex::TooLarge)
+    }
+
+    /// Returns true if the name sets no key and may have been meant for a locked section.
+    pub(super) fn is_error(&self) -> bool {
+        let separator = if self.path.is_empty() { "" } else { "." };
+        let is_near_lock = self.nearest.as_ref().is_some_and(|nearest| {
+            is_locked(&format!("{}{separator}{}", self.path, nearest.to_ascii_lowercase()))
+        });
+        self.is_locked() || is_near_lock
     }
 
     /// Says what is wrong, and what was probably meant.

@@ -76,7 +76,7 @@ pub(super) const NOTIFICATIONS: &[Key] = &[
     ),
     key("notifications.endpoints[].name", Text).within().required(),
     key("notifications.endpoints[].disabled", Boolean).within(),
-    key("notifications.endpoints[].url", Url).within().required(),
+    key("notifications.endpoints[].url", Url).within().required().secret(),
     key("notifications.endpoints[].headers", Headers).within().secret(),
     key("notifications.endpoints[].timeout", Duration).within().default("1s"),
     key("notifications.endpoints[].threshold", Integer(0)).within().default("10"),

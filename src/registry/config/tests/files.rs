@@ -180,8 +180,8 @@ auth:
         "c.yml:3:10: error: log.level: \"loud\" must be one of error, warn, info, debug",
         "c.yml:6:20: error: storage.filesystem.rootdirectory: must be text",
         "c.yml:8:5: error: storage.delete.enable: is not known; did you mean enabled?",
-        "c.yml:10:9: error: http.addr: \"5000\" is no address, :5000 is",
-        "c.yml:11:17: error: http.draintimeout: \"5 s\" is no duration; write it like 30s, 1h30m or 1.5s",
+        "c.yml:10:9: error: http.addr: \"5000\" is not an address, :5000 is",
+        "c.yml:11:17: error: http.draintimeout: \"5 s\" is not a duration; write it like 30s, 1h30m or 1.5s",
         "c.yml:12:9: error: http.host: \"r.example.com\" must be a URL like https://HOST:PORT",
         "c.yml:14:21: error: http.headers.Content-Length: must not be set: it frames the message",
         "c.yml:15:3: error: http.tls: TLS is not supported yet",
@@ -216,7 +216,7 @@ fn unknown_keys_warn_and_near_locks_they_are_errors() {
     let loaded = load_text("version: 0.1\nstorage: {filesystem: , inmemmory: }\n", &[]);
     assert_eq!(
         lines(&loaded)[0],
-        "c.yml:2:25: error: storage.inmemmory: is no known storage driver or switch; did you mean inmemory?"
+        "c.yml:2:25: error: storage.inmemmory: is not a known storage driver or switch; did you mean inmemory?"
     );
 }
 
@@ -338,7 +338,7 @@ fn row_89_ports_without_a_colon_are_told() {
     assert_eq!(findings("port: 5000\n"), ["c.yml:3:1: warning: port: is not known, and has no effect"]);
     assert_eq!(
         findings("http: {addr: 5000}\n"),
-        ["c.yml:3:14: error: http.addr: \"5000\" is no address, :5000 is"]
+        ["c.yml:3:14: error: http.addr: \"5000\" is not an address, :5000 is"]
     );
 }
 

@@ -41,6 +41,12 @@ fn no_finding_holds_the_value_of_a_secret() {
         format!("version: 0.1\nstorage: [{SECRET}]\n"),
         format!("{SMALLEST}health: {{http: [{{uri: 'http://u:{SECRET}@x'}}]}}\n"),
         format!("{SMALLEST}health: {{http: [{{uri: 'https://{SECRET}@x'}}]}}\n"),
+        format!("{SMALLEST}http: {{host: 'ftp://host/?token={SECRET}'}}\n"),
+        format!("{SMALLEST}http: {{host: 'https://u:{SECRET}@host/?token={SECRET}#{SECRET}'}}\n"),
+        format!(
+            "{SMALLEST}notifications: {{endpoints: [{{name: a, disabled: true, url: 'https://h/{SECRET}'}}]}}\n"
+        ),
+        format!("{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'x://h/{SECRET}'}}]}}\n"),
     ];
     for text in texts {
         let loaded = load_text(&text, &[]);
@@ -133,4 +139,28 @@ fn no_finding_holds_the_value_of_a_secret_variable() {
         let found = lines(&load_variables(&[(name, SECRET)])).join("\n");
         assert!(!found.contains(SECRET), "{found}");
     }
+}
+
+#[test]
+fn no_finding_holds_a_bare_value_that_is_no_driver() {
+    let users = ("REGISTRY_AUTH_HTPASSWD_PATH", "/b");
+    for value in [SECRET.to_owned(), format!("s3 {SECRET}"), format!("{{{SECRET}: x}}")] {
+        for name in ["REGISTRY_AUTH", "REGISTRY_STORAGE"] {
+            for variables in [&[(name, &*value)][..], &[(name, &*value), users]] {
+                let found = lines(&load_variables(variables)).join("\n");
+                assert!(!found.contains(SECRET), "{name}={value}: {found}");
+            }
+        }
+    }
+    for text in [format!("{SMALLEST}auth: {SECRET}\n"), format!("version: 0.1\nstorage: {SECRET}\n")] {
+        for variables in [&[][..], &[("REGISTRY_AUTH", "none"), ("REGISTRY_STORAGE", "inmemory")], &[users]] {
+            let found = lines(&load_text(&text, variables)).join("\n");
+            assert!(!found.contains(SECRET), "{text}{found}");
+        }
+    }
+    let found = lines(&load_variables(&[("REGISTRY_AUTH", SECRET)]));
+    assert!(
+        found[0].contains("auth: the value is not a known access controller, and there are no"),
+        "{found:?}"
+    );
 }
