@@ -196,9 +196,9 @@ pub fn main(cli: Cli) -> ExitCode {
     nss::pin();
     telemetry::init(crate::escape::line);
     if let Some(format) = cli.log_format {
-        telemetry::configure(&telemetry::Settings {
+        telemetry::configure(&telemetry::LogSettings {
             format: format.into(),
-            ..telemetry::Settings::default()
+            ..telemetry::LogSettings::default()
         });
     }
     run(cli).unwrap_or_else(|error| {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::configuration::Configuration;
 use super::exit::{Exit, UsageError};
 use super::output::{self, OutputFormatArgs};
-use crate::registry::config::{self, Diagnostic, Key, Loaded, Origin, Outcome, Severity};
+use crate::registry::config::{self, ConfigKey, Diagnostic, KeyTreatment, Loaded, Origin, Severity};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -52,7 +52,7 @@ struct KeysArgs {
 
 /// Findings for programs.
 #[derive(Debug, Serialize)]
-struct CheckReport<'a> {
+struct ConfigCheckReport<'a> {
     /// True if `serve` would start, and with `--strict` without a warning.
     passes: bool,
     keys: usize,
@@ -114,7 +114,7 @@ impl CheckArgs {
         let passes = loaded.config.is_some() && !(self.strict && warnings > 0);
         output::print(if self.output.is_json() {
             let findings = loaded.diagnostics.iter().map(Finding::new).collect();
-            output::document(&CheckReport { passes, keys: loaded.keys, findings })?
+            output::document(&ConfigCheckReport { passes, keys: loaded.keys, findings })?
         } else if self.show {
             // The findings must not end up in a file that the text is written to.
             output::complain(text_of_findings(&loaded).trim_end());
@@ -181,10 +181,10 @@ fn table(keys: &[KeyReport]) -> String {
 // === impl KeyReport ===
 
 impl KeyReport {
-    fn new(key: &'static Key) -> Self {
+    fn new(key: &'static ConfigKey) -> Self {
         let note = match key.outcome {
-            Outcome::Warn(message) | Outcome::Refuse(message, _) => message,
-            Outcome::Implement | Outcome::Silent | Outcome::Within => key.note,
+            KeyTreatment::Warn(message) | KeyTreatment::Refuse(message, _) => message,
+            KeyTreatment::Implement | KeyTreatment::Silent | KeyTreatment::Within => key.note,
         };
         Self {
             path: key.path,

@@ -15,7 +15,7 @@ use super::output;
 use super::serve::process::leave_termination_message;
 use crate::registry::config::{
     self, CONFIGURATION_PATH, Config, Diagnostic, Loaded, MAX_FILE_BYTES, ReadFile, SecretFile, Severity,
-    Source, Storage,
+    Source, StorageConfig,
 };
 
 /// Longest time for reading a configuration file, which may be a pipe.
@@ -94,7 +94,7 @@ impl ReadConfiguration {
 
     /// Returns the storage with the remarks about it; fails with all findings about it if one is an error. Other
     /// parts of the configuration may have errors.
-    pub(super) fn accept_storage(mut self) -> Result<(Storage, Remarks), Refused> {
+    pub(super) fn accept_storage(mut self) -> Result<(StorageConfig, Remarks), Refused> {
         let storage = self.0.storage.take();
         let concerns = Diagnostic::concerns_storage;
         // Of very many findings only the first ones are kept, none of which may be about the storage.

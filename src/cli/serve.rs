@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::ValueHint;
 
-use self::plan::Plan;
+use self::plan::ServePlan;
 use self::reload::Reloads;
-use self::running::Running;
+use self::running::RunningRegistry;
 use super::LayerArg;
 use super::configuration::{Configuration, Refused};
 use super::exit::Exit;
@@ -111,8 +111,8 @@ impl Args {
         // From the first moment on, so that an early signal neither ends the process halfway nor is lost.
         let signals = runtime.block_on(async { SignalListeners::listen(&flags, configuration.as_ref()) })?;
         let plan = match &configuration {
-            None => Plan::of_flags(&flags)?,
-            Some(configuration) => match Plan::of_configuration(&flags, configuration) {
+            None => ServePlan::of_flags(&flags)?,
+            Some(configuration) => match ServePlan::of_configuration(&flags, configuration) {
                 Ok(plan) => plan,
                 Err(error) => return report(error),
             },
@@ -152,9 +152,9 @@ impl SignalListeners {
     }
 }
 
-async fn serve(quine: &Quine, plan: &Plan, signals: SignalListeners) -> anyhow::Result<()> {
+async fn serve(quine: &Quine, plan: &ServePlan, signals: SignalListeners) -> anyhow::Result<()> {
     let SignalListeners { mut stop, reloads } = signals;
-    let running = Running::start(plan, quine)?;
+    let running = RunningRegistry::start(plan, quine)?;
     let stop = async move {
         stop.next().await;
         tracing::info!("stopping");

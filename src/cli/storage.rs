@@ -17,7 +17,7 @@ const DEFAULT_UPLOAD_TIMEOUT_MINUTES: u64 = 7 * 24 * 60;
 pub(super) struct StorageArgs {
     /// Accept pushes, and keep the content in this folder, or in `memory`
     #[arg(long = "storage", id = "storage", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    place: Option<StorageLocation>,
+    place: Option<StorageArgument>,
 
     /// Room for content with --storage memory, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "storage")]
@@ -43,12 +43,12 @@ pub(super) struct StorageArgs {
 
 /// Place that content is kept in.
 #[derive(Clone, Debug)]
-enum StorageLocation {
+enum StorageArgument {
     Memory,
     Folder(PathBuf),
 }
 
-impl FromStr for StorageLocation {
+impl FromStr for StorageArgument {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -80,10 +80,10 @@ impl StorageArgs {
             };
         };
         let place = match place {
-            StorageLocation::Memory => {
+            StorageArgument::Memory => {
                 StoragePlace::Memory { bytes: self.memory_limit.saturating_mul(1 << 20) }
             }
-            StorageLocation::Folder(folder) => StoragePlace::Folder(folder.clone()),
+            StorageArgument::Folder(folder) => StoragePlace::Folder(folder.clone()),
         };
         let access = if self.read_only { FolderAccess::Read } else { FolderAccess::Write };
         Ok(Some(StoragePlan { place, access, allows_sparse: self.allow_sparse }))

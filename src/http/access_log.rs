@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::metrics::Counter;
 
-pub use self::entry::Entry;
+pub use self::entry::AccessLogEntry;
 
 /// Capacity of the queue, in bytes of entries: some ten thousand of them.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
@@ -26,7 +26,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 
 /// Form of the lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum AccessLogFormat {
     /// Apache's Combined format.
     #[default]
     Combined,
@@ -40,10 +40,10 @@ pub struct AccessLog(Arc<Owner>);
 
 /// Part that ends the thread when it is dropped.
 #[derive(Debug)]
-struct Owner(Arc<Shared>);
+struct Owner(Arc<SharedQueue>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedQueue {
     queue: Mutex<Queue>,
     /// Signalled when the queue has entries or is closed.
     filled: Condvar,
@@ -55,7 +55,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    entries: Vec<Entry>,
+    entries: Vec<AccessLogEntry>,
     bytes: usize,
     /// The thread writes entries that it has taken.
     is_writing: bool,
@@ -66,17 +66,17 @@ struct Queue {
 
 impl AccessLog {
     /// Starts a log on standard output.
-    pub fn on_stdout(format: Format) -> std::io::Result<Self> {
+    pub fn on_stdout(format: AccessLogFormat) -> std::io::Result<Self> {
         Self::start(stdout::Stdout::new()?, format)
     }
 
     /// Starts a log on `output`. Each write has whole lines.
-    pub fn start(output: impl Write + Send + 'static, format: Format) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
+    pub fn start(output: impl Write + Send + 'static, format: AccessLogFormat) -> std::io::Result<Self> {
+        let shared = Arc::new(SharedQueue {
             queue: Mutex::default(),
             filled: Condvar::new(),
             emptied: Condvar::new(),
-            is_json: AtomicBool::new(format == Format::Json),
+            is_json: AtomicBool::new(format == AccessLogFormat::Json),
             dropped: Counter::default(),
         });
         let log = Self(Arc::new(Owner(shared.clone())));
@@ -86,17 +86,17 @@ impl AccessLog {
 
     /// Returns the form of the lines.
     #[must_use]
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> AccessLogFormat {
         self.shared().format()
     }
 
     /// Changes the form of the lines that are not written yet.
-    pub fn set_format(&self, format: Format) {
-        self.shared().is_json.store(format == Format::Json, Ordering::Relaxed);
+    pub fn set_format(&self, format: AccessLogFormat) {
+        self.shared().is_json.store(format == AccessLogFormat::Json, Ordering::Relaxed);
     }
 
     /// Queues the line of a request. Never waits for the output.
-    pub fn log(&self, entry: Entry) {
+    pub fn log(&self, entry: AccessLogEntry) {
         let shared = self.shared();
         let bytes = entry.bytes();
         let mut queue = shared.queue();
@@ -128,7 +128,7 @@ impl AccessLog {
         drop(self.shared().emptied.wait_timeout_while(queue, timeout, is_busy));
     }
 
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &SharedQueue {
         &self.0.0
     }
 }
@@ -142,14 +142,14 @@ impl Drop for Owner {
 
 // === impl Shared ===
 
-impl Shared {
+impl SharedQueue {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing panics between two changes that belong together.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn format(&self) -> Format {
-        if self.is_json.load(Ordering::Relaxed) { Format::Json } else { Format::Combined }
+    fn format(&self) -> AccessLogFormat {
+        if self.is_json.load(Ordering::Relaxed) { AccessLogFormat::Json } else { AccessLogFormat::Combined }
     }
 
     /// Writes entries until the log is closed.
@@ -180,7 +180,7 @@ impl Shared {
     }
 
     /// Waits for entries and takes them; `None` once the log is closed and all were taken.
-    fn next(&self) -> Option<Vec<Entry>> {
+    fn next(&self) -> Option<Vec<AccessLogEntry>> {
         let mut queue = self.queue();
         queue.is_writing = false;
         if queue.entries.is_empty() {

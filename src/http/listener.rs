@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::peer::Peer;
 use super::server::Limits;
-use super::stream::Stream;
+use super::stream::SocketStream;
 
 pub use self::systemd::SystemdError;
 pub use self::unix::UnixSocketError;
@@ -123,7 +123,7 @@ impl Listener {
     }
 
     /// Accepts the next connection.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    pub(super) async fn accept(&self) -> io::Result<(SocketStream, Peer)> {
         match &self.0 {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
@@ -131,11 +131,11 @@ impl Listener {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
-                Ok((Stream::Tcp(stream), address.into()))
+                Ok((SocketStream::Tcp(stream), address.into()))
             }
             Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Peer::Unix))
+                Ok((SocketStream::Unix(stream), Peer::Unix))
             }
         }
     }

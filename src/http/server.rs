@@ -21,7 +21,7 @@ use super::listener::Listener;
 use super::peer::Peer;
 use super::response_state::TrackedService;
 use super::socket::{DeadlineSocket, Deadlines};
-use super::stream::Stream;
+use super::stream::SocketStream;
 
 /// Bounds on the resources that clients take. The defaults leave time to slow links, and end silent clients.
 #[derive(Clone, Copy, Debug)]
@@ -118,11 +118,11 @@ pub async fn serve_each<S>(
 pub(super) const MAX_READ_BUFFER_BYTES: usize = 128 * 1024;
 
 type Connection<S> = hyper::server::conn::http1::Connection<
-    TokioIo<DeadlineSocket<Stream>>,
+    TokioIo<DeadlineSocket<SocketStream>>,
     TowerToHyperService<TrackedService<S>>,
 >;
 
-fn connection<S>(stream: Stream, service: S, limits: Limits) -> Connection<S>
+fn connection<S>(stream: SocketStream, service: S, limits: Limits) -> Connection<S>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone,
 {

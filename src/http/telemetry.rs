@@ -21,7 +21,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
-pub use self::settings::{Level, LogFormat, Settings};
+pub use self::settings::{LogFormat, LogLevel, LogSettings};
 
 /// Log target of kube's client.
 const KUBE: &str = "kube_client";
@@ -42,7 +42,7 @@ struct Logging {
 }
 
 /// Form of the lines, shared with the subscriber.
-type Shape = Arc<RwLock<Settings>>;
+type Shape = Arc<RwLock<LogSettings>>;
 
 /// Starts logging as text, with the level `info`. `escape` makes the values of fields harmless. `RUST_LOG` sets
 /// the filter; a malformed one is reported and ignored, because logs matter most when things go wrong.
@@ -64,7 +64,7 @@ pub fn init(escape: Escape) {
 
 /// Changes level, form and fixed fields of the lines that are logged from now on. The level stays if `RUST_LOG`
 /// has set the filter. Without [`init`] it does nothing.
-pub fn configure(settings: &Settings) {
+pub fn configure(settings: &LogSettings) {
     if let Some(logging) = LOGGING.get() {
         logging.configure(settings);
     }
@@ -81,7 +81,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let is_filter_fixed = filter.is_some();
-    let filter = filter.map_or_else(|| of_level(Level::default()), silence_kube);
+    let filter = filter.map_or_else(|| of_level(LogLevel::default()), silence_kube);
     let (filter, handle) = reload::Layer::new(filter);
     let shape = Shape::default();
     let lines = tracing_subscriber::fmt::layer()
@@ -90,7 +90,7 @@ where
         // tracing reports such errors on standard error, which has just failed, and by a macro that panics.
         .log_internal_errors(false)
         .fmt_fields(TextFields { fields: fields(escape), shape: shape.clone(), escape })
-        .event_format(Lines { text: Format::default().with_target(false), shape: shape.clone() });
+        .event_format(LogLines { text: Format::default().with_target(false), shape: shape.clone() });
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     (subscriber, Logging { shape, filter: handle, is_filter_fixed })
 }
@@ -101,7 +101,7 @@ fn has_colors(is_terminal: bool) -> bool {
     is_terminal && !is_unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-fn of_level(level: Level) -> Targets {
+fn of_level(level: LogLevel) -> Targets {
     silence_kube(Targets::new().with_default(level.filter()))
 }
 
@@ -144,7 +144,7 @@ fn parse(text: &str) -> Option<Targets> {
 // === impl Logging ===
 
 impl Logging {
-    fn configure(&self, settings: &Settings) {
+    fn configure(&self, settings: &LogSettings) {
         *self.shape.write().unwrap_or_else(PoisonError::into_inner) = settings.clone();
         if !self.is_filter_fixed {
             // Fails only once the subscriber is gone, and then nothing is logged.
@@ -178,12 +178,12 @@ where
 
 /// Events as lines of the configured form.
 #[derive(Debug)]
-struct Lines {
+struct LogLines {
     text: Format<Full>,
     shape: Shape,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LogLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

@@ -37,9 +37,9 @@ use self::findings::Findings;
 pub use self::keys::all as all_keys;
 pub use self::model::*;
 use self::rules::drivers_of;
-pub use self::schema::{Key, Kind, Lines, Outcome, Unless};
-use self::tree::Node;
-use self::yaml::Budget;
+pub use self::schema::{ConfigKey, KeyTreatment, Kind, ReleaseLines, Unless};
+use self::tree::ConfigNode;
+use self::yaml::YamlBudget;
 
 /// Longest configuration file, in bytes.
 pub const MAX_FILE_BYTES: usize = yaml::MAX_BYTES;
@@ -74,7 +74,7 @@ pub struct Loaded {
     /// Configuration, unless a diagnostic is an error.
     pub config: Option<Config>,
     /// Storage part of the configuration, unless an error [concerns it](Diagnostic::concerns_storage).
-    pub storage: Option<Storage>,
+    pub storage: Option<StorageConfig>,
     /// Findings, sorted by place.
     pub diagnostics: Vec<Diagnostic>,
     /// Names of the variables that set a key, sorted.
@@ -83,7 +83,7 @@ pub struct Loaded {
     pub service_links: Vec<String>,
     /// Number of values that the file and the environment set.
     pub keys: usize,
-    tree: Option<Node>,
+    tree: Option<ConfigNode>,
 }
 
 /// Reads a configuration.
@@ -96,7 +96,7 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     files: &dyn ReadFile,
 ) -> Loaded {
-    let (mut budget, mut findings) = (Budget::default(), Findings::default());
+    let (mut budget, mut findings) = (YamlBudget::default(), Findings::default());
     let parsed = match file {
         Some(Source { name, bytes }) => yaml::parse_file(name, bytes, &mut budget, &mut findings),
         None => Ok(default::tree()),

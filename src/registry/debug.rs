@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use quinistry_http::admin::metrics_page;
 
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::metrics::RegistryMetrics;
 
 /// Parts that a debug listener shows.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct DebugOptions {
     /// Health checks; without them the registry is healthy.
     pub health: Option<Health>,
     /// Path of the metrics, and the metrics.
-    pub metrics: Option<(String, Arc<Metrics>)>,
+    pub metrics: Option<(String, Arc<RegistryMetrics>)>,
     /// True if the registry ends once the responses in progress are sent.
     pub is_stopping: bool,
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use self::probe::Running;
+use self::probe::RunningProbe;
 
 pub use self::probe::{HttpProbe, InvalidUri, Probe};
 
@@ -39,20 +39,20 @@ pub struct Check {
 /// State of all checks. Clones share it; the checks end with the last of them.
 #[derive(Clone, Debug)]
 pub struct Health {
-    shared: Arc<Shared>,
+    shared: Arc<SharedStates>,
     /// Tasks that run the checks, aborted when this is dropped.
     _tasks: Arc<JoinSet<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    states: Mutex<Vec<State>>,
+struct SharedStates {
+    states: Mutex<Vec<CheckState>>,
     /// Number of checks that fail.
     failing: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct State {
+struct CheckState {
     name: String,
     threshold: u32,
     /// Failures in a row.
@@ -77,13 +77,14 @@ impl Health {
     pub fn start_after(former: Option<&Self>, checks: impl IntoIterator<Item = Check>) -> Self {
         let checks: Vec<Check> = checks.into_iter().collect();
         let former = former.map(|former| former.shared.states());
-        let states: Vec<State> = checks
+        let states: Vec<CheckState> = checks
             .iter()
-            .map(|check| State::new(check, former.as_ref().map_or(&[][..], |states| states.as_slice())))
+            .map(|check| CheckState::new(check, former.as_ref().map_or(&[][..], |states| states.as_slice())))
             .collect();
         drop(former);
         let failing = states.iter().filter(|state| state.message.is_some()).count();
-        let shared = Arc::new(Shared { states: Mutex::new(states), failing: AtomicUsize::new(failing) });
+        let shared =
+            Arc::new(SharedStates { states: Mutex::new(states), failing: AtomicUsize::new(failing) });
         let mut tasks = JoinSet::new();
         for (index, check) in checks.into_iter().enumerate() {
             if let Probe::File(path) = &check.probe {
@@ -109,7 +110,7 @@ impl Health {
 }
 
 /// Runs a check for ever.
-async fn run(check: Check, index: usize, shared: Arc<Shared>) {
+async fn run(check: Check, index: usize, shared: Arc<SharedStates>) {
     let interval = if check.interval.is_zero() { DEFAULT_INTERVAL } else { check.interval };
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -117,7 +118,7 @@ async fn run(check: Check, index: usize, shared: Arc<Shared>) {
         // The result of the start holds until the first interval has passed.
         ticks.reset();
     }
-    let mut running = Running::new(check.probe, interval);
+    let mut running = RunningProbe::new(check.probe, interval);
     loop {
         ticks.tick().await;
         shared.report(index, running.probe().await);
@@ -126,8 +127,8 @@ async fn run(check: Check, index: usize, shared: Arc<Shared>) {
 
 // === impl Shared ===
 
-impl Shared {
-    fn states(&self) -> MutexGuard<'_, Vec<State>> {
+impl SharedStates {
+    fn states(&self) -> MutexGuard<'_, Vec<CheckState>> {
         // Nothing panics between two changes that belong together.
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,7 +155,7 @@ impl Shared {
 
 // === impl State ===
 
-impl State {
+impl CheckState {
     fn new(check: &Check, former: &[Self]) -> Self {
         let former = former.iter().find(|former| former.name == check.name);
         Self {

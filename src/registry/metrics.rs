@@ -18,7 +18,7 @@ use quinistry_store::{StorageAction, StorageObserver, Store};
 use self::labels::ActionLabel;
 
 pub use self::labels::Driver;
-pub(crate) use self::labels::{Code, Endpoint, MethodLabel};
+pub(crate) use self::labels::{Code, EndpointLabel, MethodLabel};
 
 /// Upper bounds of the buckets for the durations of requests in seconds, as distribution has them.
 const REQUEST_SECONDS: [f64; 13] =
@@ -47,22 +47,22 @@ const STORAGE_SECONDS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.
 
 /// Metrics of a registry. They outlive its configuration, so that no count restarts when that is reloaded.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct RegistryMetrics {
     http: HttpMetrics,
     storage: OnceLock<Arc<StorageMetrics>>,
     store: OnceLock<Store>,
     access_log: OnceLock<AccessLog>,
-    reloads: OnceLock<Reloads>,
+    reloads: OnceLock<ReloadMetrics>,
 }
 
 /// Metrics of requests.
 #[derive(Debug)]
 struct HttpMetrics {
-    requests: Counters<(Endpoint, Code, MethodLabel)>,
-    durations: Family<(Endpoint, MethodLabel), Histogram>,
-    in_flight: Gauges<(Endpoint,)>,
-    request_bytes: Family<(Endpoint,), Histogram>,
-    response_bytes: Family<(Endpoint,), Histogram>,
+    requests: Counters<(EndpointLabel, Code, MethodLabel)>,
+    durations: Family<(EndpointLabel, MethodLabel), Histogram>,
+    in_flight: Gauges<(EndpointLabel,)>,
+    request_bytes: Family<(EndpointLabel,), Histogram>,
+    response_bytes: Family<(EndpointLabel,), Histogram>,
 }
 
 /// Metrics of a storage.
@@ -75,7 +75,7 @@ struct StorageMetrics {
 
 /// Results of reading the configuration.
 #[derive(Debug, Default)]
-struct Reloads {
+struct ReloadMetrics {
     is_successful: Gauge,
     /// Time of the last success in milliseconds since 1970.
     success_millis: AtomicU64,
@@ -84,7 +84,7 @@ struct Reloads {
 /// End of a request, as it is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestEnd {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoint: EndpointLabel,
     pub(crate) method: MethodLabel,
     pub(crate) code: Code,
     pub(crate) duration: Duration,
@@ -94,7 +94,7 @@ pub(crate) struct RequestEnd {
 
 // === impl Metrics ===
 
-impl Default for Metrics {
+impl Default for RegistryMetrics {
     fn default() -> Self {
         let http = HttpMetrics {
             requests: Counters::default(),
@@ -113,7 +113,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl RegistryMetrics {
     /// Returns the observer that counts the calls of a storage of this kind. A registry has one storage: later
     /// calls return the first one's observer.
     pub fn storage_observer(&self, driver: Driver) -> Arc<dyn StorageObserver> {
@@ -136,7 +136,7 @@ impl Metrics {
 
     /// Records that the configuration was read at the time `now`, and whether it is in use.
     pub fn reloaded(&self, is_successful: bool, now: SystemTime) {
-        let reloads = self.reloads.get_or_init(Reloads::default);
+        let reloads = self.reloads.get_or_init(ReloadMetrics::default);
         reloads.is_successful.set(is_successful.into());
         if is_successful {
             let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -146,7 +146,7 @@ impl Metrics {
     }
 
     /// Counts the begin of a request.
-    pub(crate) fn began(&self, endpoint: Endpoint) {
+    pub(crate) fn began(&self, endpoint: EndpointLabel) {
         self.http.in_flight.of((endpoint,)).increment();
     }
 

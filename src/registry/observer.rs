@@ -16,7 +16,7 @@ use axum::response::Response;
 use http::{HeaderName, StatusCode};
 use http_body::Body as _;
 use quinistry_http::Peer;
-use quinistry_http::access_log::{AccessLog, Entry, Format};
+use quinistry_http::access_log::{AccessLog, AccessLogEntry, AccessLogFormat};
 use quinistry_http::client_address::{ClientAddress, TrustedProxies};
 use quinistry_http::request_id::{RequestId, X_REQUEST_ID, trace_id};
 
@@ -24,7 +24,7 @@ use self::body::{ReceivedBody, SentBody};
 use crate::PathPrefix;
 use crate::api::route::Route;
 use crate::health::Health;
-use crate::metrics::{Code, Endpoint, MethodLabel, Metrics, RequestEnd};
+use crate::metrics::{Code, EndpointLabel, MethodLabel, RegistryMetrics, RequestEnd};
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -37,7 +37,7 @@ const CLIENT_LEFT: u16 = 499;
 #[derive(Clone, Debug, Default)]
 pub struct Observer {
     /// Metrics that count the requests.
-    pub metrics: Option<Arc<Metrics>>,
+    pub metrics: Option<Arc<RegistryMetrics>>,
     /// Log with a line for each request.
     pub access_log: Option<AccessLog>,
     /// Health checks; while one fails, every request is answered with 503.
@@ -55,10 +55,10 @@ pub(crate) struct Observation(Box<Observed>);
 #[derive(Debug)]
 struct Observed {
     // Without the health checks, which a long download would otherwise keep alive behind a reload.
-    metrics: Option<Arc<Metrics>>,
+    metrics: Option<Arc<RegistryMetrics>>,
     access_log: Option<AccessLog>,
     begun: Instant,
-    endpoint: Endpoint,
+    endpoint: EndpointLabel,
     method: MethodLabel,
     /// Status of the answer; `None` until there is one.
     status: Option<StatusCode>,
@@ -67,7 +67,7 @@ struct Observed {
     /// The answer was sent to its end.
     is_complete: bool,
     request_id: Option<RequestId>,
-    entry: Option<Entry>,
+    entry: Option<AccessLogEntry>,
 }
 
 // === impl Observer ===
@@ -85,9 +85,9 @@ impl Observation {
     /// Begins to observe a request. `prefix` is that of the registry's paths.
     pub(crate) fn begin(observer: &Arc<Observer>, prefix: &PathPrefix, request: &mut Request) -> Self {
         let path = prefix.strip(request.uri().path()).unwrap_or_default();
-        let endpoint = Endpoint::of_path(path);
+        let endpoint = EndpointLabel::of_path(path);
         let repository = observer.access_log.as_ref().and_then(|log| {
-            let shows_it = log.format() == Format::Json;
+            let shows_it = log.format() == AccessLogFormat::Json;
             shows_it.then(|| repository(path)).flatten()
         });
         if let Some(metrics) = &observer.metrics {
@@ -102,12 +102,12 @@ impl Observation {
         let entry = observer.access_log.is_some().then(|| {
             let client =
                 peer.map(|peer| ClientAddress::find(peer, request.headers(), &observer.trusted_proxies));
-            Entry {
+            AccessLogEntry {
                 client,
                 request_id: request_id.as_ref().map(ToString::to_string),
                 trace_id: trace_id(request.headers()),
                 repository,
-                ..Entry::begin(request)
+                ..AccessLogEntry::begin(request)
             }
         });
         let received = Arc::<AtomicU64>::default();
@@ -169,7 +169,7 @@ impl Drop for Observed {
             });
         }
         if let (Some(log), Some(entry)) = (&self.access_log, self.entry.take()) {
-            log.log(Entry {
+            log.log(AccessLogEntry {
                 status: self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
                 sent: self.sent,
                 received,

@@ -1,6 +1,6 @@
 //! Access log: every line of a session by the grammar of its format.
 
-use quinistry::http::access_log::Format;
+use quinistry::http::access_log::AccessLogFormat;
 
 use crate::registry::{Observed, session};
 
@@ -19,7 +19,7 @@ fn fields(line: &str) -> Option<[&str; 9]> {
 
 #[test]
 fn every_request_has_a_line_of_the_combined_format() {
-    let registry = Observed::start(Format::Combined);
+    let registry = Observed::start(AccessLogFormat::Combined);
     let count = session(registry.peer());
     let lines = registry.lines();
     assert_eq!(lines.len(), count);
@@ -38,7 +38,7 @@ fn every_request_has_a_line_of_the_combined_format() {
 
 #[test]
 fn every_request_has_a_line_of_json() {
-    let registry = Observed::start(Format::Json);
+    let registry = Observed::start(AccessLogFormat::Json);
     let count = session(registry.peer());
     let lines: Vec<serde_json::Value> =
         registry.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use quinistry::http::access_log::Format;
+use quinistry::http::access_log::AccessLogFormat;
 
 use crate::exposition::{Family, read};
 use crate::registry::{Observed, session};
@@ -30,7 +30,7 @@ const ABSENT: [&str; 6] =
 const ABSENT_VALUES: [(&str, &str); 2] = [("action", "URLFor"), ("action", "RedirectURL")];
 
 fn ours() -> std::collections::BTreeMap<String, Family> {
-    let registry = Observed::start(Format::Combined);
+    let registry = Observed::start(AccessLogFormat::Combined);
     session(registry.peer());
     registry.log();
     read(&registry.page(), true)

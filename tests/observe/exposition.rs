@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::registry::{Observed, full_pages, session};
-use quinistry::http::access_log::Format;
+use quinistry::http::access_log::AccessLogFormat;
 
 /// Metric of a page.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +114,7 @@ fn check_histogram((name, family): (&String, &Family)) {
 
 #[test]
 fn the_page_is_valid_text_before_and_after_a_session() {
-    let registry = Observed::start(Format::Combined);
+    let registry = Observed::start(AccessLogFormat::Combined);
     let before = read(&registry.page(), true);
     session(registry.peer());
     registry.log();
@@ -131,7 +131,7 @@ fn the_page_is_valid_text_before_and_after_a_session() {
 
 #[test]
 fn a_session_counts_in_the_series_of_its_endpoints() {
-    let registry = Observed::start(Format::Combined);
+    let registry = Observed::start(AccessLogFormat::Combined);
     let count = session(registry.peer());
     registry.log();
     let page = read(&registry.page(), true);

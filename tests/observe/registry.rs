@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use quinistry::http::access_log::{AccessLog, Format};
+use quinistry::http::access_log::{AccessLog, AccessLogFormat};
 use quinistry::oci::Digest;
-use quinistry::registry::metrics::{Driver, Metrics};
+use quinistry::registry::metrics::{Driver, RegistryMetrics};
 use quinistry::registry::{Limits, Observer, Settings, State};
 use quinistry::store::{Access, Filesystem, Memory, ObservedStorage, Storage, Store};
 
@@ -17,15 +17,15 @@ use crate::support::in_process::InProcess;
 /// Registry on a folder.
 pub(crate) struct Observed {
     server: InProcess,
-    metrics: Arc<Metrics>,
+    metrics: Arc<RegistryMetrics>,
     log: AccessLog,
     folder: tempfile::TempDir,
 }
 
 impl Observed {
-    pub(crate) fn start(format: Format) -> Self {
+    pub(crate) fn start(format: AccessLogFormat) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let metrics = Arc::<Metrics>::default();
+        let metrics = Arc::<RegistryMetrics>::default();
         let observer = metrics.storage_observer(Driver::Filesystem);
         let storage = Filesystem::open(&folder.path().join("store"), Access::Write).unwrap();
         storage.observe_flushes(observer.clone());
@@ -122,11 +122,11 @@ pub(crate) fn full_pages() -> [String; 2] {
 }
 
 fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
-    let metrics = Metrics::default();
+    let metrics = RegistryMetrics::default();
     let storage = ObservedStorage::new(storage, metrics.storage_observer(driver));
     metrics.watch_store(Store::open(storage, false).unwrap());
     let log = File::create(folder.join("log")).unwrap();
-    metrics.watch_access_log(AccessLog::start(log, Format::Combined).unwrap());
+    metrics.watch_access_log(AccessLog::start(log, AccessLogFormat::Combined).unwrap());
     metrics.reloaded(true, SystemTime::now());
     metrics.render()
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use quinistry::http::access_log::Format;
+use quinistry::http::access_log::AccessLogFormat;
 
 use crate::registry::{Observed, full_pages, session};
 use crate::support::process::{command, output};
@@ -15,7 +15,7 @@ fn promtool_finds_nothing_to_complain_about() {
     if lacks(&[Need::Tool("promtool")]) {
         return;
     }
-    let registry = Observed::start(Format::Combined);
+    let registry = Observed::start(AccessLogFormat::Combined);
     session(registry.peer());
     registry.log();
     for page in full_pages().into_iter().chain([registry.page()]) {
@@ -34,7 +34,7 @@ fn goaccess_reads_every_line_of_the_access_log() {
     if lacks(&[Need::Tool("goaccess")]) {
         return;
     }
-    let registry = Observed::start(Format::Combined);
+    let registry = Observed::start(AccessLogFormat::Combined);
     let count = session(registry.peer());
     // GoAccess wants an address; the server of these tests does not tell the peer.
     let text =

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::plan::{Plan, StoragePlace};
+use super::plan::{ServePlan, StoragePlace};
 use crate::http::{Listener, LocalAddress};
 use crate::quine::{Quine, REPOSITORY};
 
@@ -11,7 +11,7 @@ pub(super) fn serving(
     listener: &Listener,
     debug_listener: Option<&Listener>,
     quine: &Quine,
-    plan: &Plan,
+    plan: &ServePlan,
 ) -> anyhow::Result<()> {
     let (storage, settings) = (plan.storage.as_ref(), &plan.live.settings);
     let address = listener.local_address()?;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::plan::{FolderAccess, StoragePlace, StoragePlan};
 use crate::cli::storage::open_folder;
-use crate::registry::metrics::{Driver, Metrics};
+use crate::registry::metrics::{Driver, RegistryMetrics};
 use crate::store::{Access, Filesystem, Memory, ObservedStorage, Storage, Store};
 
 /// Store, and whether its storage was opened for writing.
@@ -18,7 +18,7 @@ pub(super) struct OpenedStorage {
 
 impl StoragePlan {
     /// Opens the storage; `metrics` observe its calls.
-    pub(super) fn open(&self, metrics: Option<&Metrics>) -> anyhow::Result<OpenedStorage> {
+    pub(super) fn open(&self, metrics: Option<&RegistryMetrics>) -> anyhow::Result<OpenedStorage> {
         let (store, is_writable) = match &self.place {
             StoragePlace::Memory { bytes } => {
                 (self.store(Memory::new(*bytes), Driver::InMemory, metrics), true)
@@ -38,7 +38,7 @@ impl StoragePlan {
         &self,
         storage: impl Storage,
         driver: Driver,
-        metrics: Option<&Metrics>,
+        metrics: Option<&RegistryMetrics>,
     ) -> anyhow::Result<Store> {
         match metrics {
             None => Store::open(storage, self.allows_sparse),

@@ -13,11 +13,11 @@ use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
 use crate::registry::config::{
     Config, Debug as DebugListener, HealthCheck, IndexRules, ListenAddress, ListenHost, LogFormatter,
-    LogLevel, RepositoryClass as ConfiguredClass, StorageLocation, UploadPurging,
+    LogLevel, StorageLocation, UploadPurging,
 };
 use crate::registry::{
-    ExtraHeaders, PageLimits, PathPrefix, RepositoryClass, RequiredEntries, RequiredPlatform, Settings,
-    UploadExpiry, UrlRules, Validation,
+    ExtraHeaders, PageLimits, PathPrefix, RequiredEntries, RequiredPlatform, Settings, UploadExpiry,
+    UrlRules, Validation,
 };
 use crate::telemetry;
 
@@ -32,7 +32,7 @@ const MEMORY_BYTES: u64 = 1 << 30;
 
 /// Everything that a registry starts from.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct ServePlan {
     pub(super) listen: Listen,
     pub(super) storage: Option<StoragePlan>,
     pub(super) prefix: PathPrefix,
@@ -85,15 +85,15 @@ pub(in crate::cli) enum FolderAccess {
 /// Part of a plan that a reload replaces.
 #[derive(Debug)]
 pub(super) struct Live {
-    log: telemetry::Settings,
+    log: telemetry::LogSettings,
     /// Settings without their observer.
     pub(super) settings: Settings,
-    pub(super) access_log: Option<access_log::Format>,
+    pub(super) access_log: Option<access_log::AccessLogFormat>,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) health: Vec<HealthCheck>,
 }
 
-impl Plan {
+impl ServePlan {
     /// Makes the plan of flags alone.
     pub(super) fn of_flags(Flags { args, log_format }: &Flags) -> Result<Self, UsageError> {
         let storage = args.storage.plan()?;
@@ -102,8 +102,10 @@ impl Plan {
             Some(address) => Listen::Demanded(address.clone()),
             None => Listen::Default(ListenAddress::Tcp { host: ListenHost::All, port: DEFAULT_PORT }),
         };
-        let log =
-            telemetry::Settings { format: log_format.unwrap_or_default(), ..telemetry::Settings::default() };
+        let log = telemetry::LogSettings {
+            format: log_format.unwrap_or_default(),
+            ..telemetry::LogSettings::default()
+        };
         Ok(Self {
             listen,
             prefix: PathPrefix::default(),
@@ -206,10 +208,10 @@ fn debug_listener(listen: ListenAddress) -> DebugListener {
     DebugListener { listen, metrics_path: Some(METRICS_PATH.into()) }
 }
 
-fn access_log_format(log: telemetry::LogFormat) -> access_log::Format {
+fn access_log_format(log: telemetry::LogFormat) -> access_log::AccessLogFormat {
     match log {
-        telemetry::LogFormat::Text => access_log::Format::Combined,
-        telemetry::LogFormat::Json | telemetry::LogFormat::Logstash => access_log::Format::Json,
+        telemetry::LogFormat::Text => access_log::AccessLogFormat::Combined,
+        telemetry::LogFormat::Json | telemetry::LogFormat::Logstash => access_log::AccessLogFormat::Json,
     }
 }
 
@@ -217,12 +219,12 @@ fn access_log_format(log: telemetry::LogFormat) -> access_log::Format {
 
 impl Live {
     fn of(config: &Config) -> anyhow::Result<Self> {
-        let log = telemetry::Settings {
+        let log = telemetry::LogSettings {
             level: match config.log.level {
-                LogLevel::Error => telemetry::Level::Error,
-                LogLevel::Warn => telemetry::Level::Warn,
-                LogLevel::Info => telemetry::Level::Info,
-                LogLevel::Debug => telemetry::Level::Debug,
+                LogLevel::Error => telemetry::LogLevel::Error,
+                LogLevel::Warn => telemetry::LogLevel::Warn,
+                LogLevel::Info => telemetry::LogLevel::Info,
+                LogLevel::Debug => telemetry::LogLevel::Debug,
             },
             format: match config.log.formatter {
                 LogFormatter::Text => telemetry::LogFormat::Text,
@@ -245,7 +247,7 @@ impl Live {
                     tags: config.max_tags.get(),
                 },
                 validation: validation(&config.validation)?,
-                classes: config.policy_classes.iter().flatten().copied().map(class).collect(),
+                classes: config.policy_classes.clone().unwrap_or_default(),
                 answers_root: true,
                 upload_expiry: upload_expiry(config.storage.upload_purging),
                 ..Settings::default()
@@ -258,7 +260,7 @@ impl Live {
     }
 }
 
-fn validation(validation: &crate::registry::config::Validation) -> anyhow::Result<Validation> {
+fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow::Result<Validation> {
     if validation.is_disabled {
         return Ok(Validation::disabled());
     }
@@ -275,16 +277,9 @@ fn validation(validation: &crate::registry::config::Validation) -> anyhow::Resul
                 .collect(),
         ),
     };
-    let crate::registry::config::UrlRules { allow, deny } = &validation.urls;
+    let crate::registry::config::UrlPatterns { allow, deny } = &validation.urls;
     let urls = UrlRules::new(allow.iter().map(String::as_str), deny.iter().map(String::as_str))?;
     Ok(Validation { urls: Some(urls), entries })
-}
-
-fn class(class: ConfiguredClass) -> RepositoryClass {
-    match class {
-        ConfiguredClass::Image => RepositoryClass::Image,
-        ConfiguredClass::Plugin => RepositoryClass::Plugin,
-    }
 }
 
 fn upload_expiry(purging: UploadPurging) -> UploadExpiry {

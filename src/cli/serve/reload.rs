@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Flags;
-use super::plan::Plan;
+use super::plan::ServePlan;
 use super::running::Parts;
 use crate::cli::configuration::{Configuration, Refused};
 use crate::registry::State;
@@ -33,7 +33,7 @@ impl Reloads {
                 continue;
             }
             let (flags, configuration) = (self.flags.clone(), self.configuration.clone());
-            let read = move || Plan::of_configuration(&flags, &configuration);
+            let read = move || ServePlan::of_configuration(&flags, &configuration);
             // A file on a network may hang; requests must not wait for it.
             let read = tokio::task::spawn_blocking(read).await;
             let read = read.unwrap_or_else(|error| Err(anyhow::Error::from(error)));
@@ -48,7 +48,7 @@ impl Reloads {
 }
 
 /// Puts a plan into effect: what can fail comes first, so that all of it takes effect or nothing.
-fn apply(plan: &Plan, state: &State, parts: &mut Parts) -> anyhow::Result<()> {
+fn apply(plan: &ServePlan, state: &State, parts: &mut Parts) -> anyhow::Result<()> {
     let prepared = parts.prepare(&plan.live)?;
     plan.start_log();
     state.replace_settings(parts.apply(&plan.live, prepared));

@@ -10,7 +10,7 @@ use axum::Router;
 
 use super::announce;
 use super::opened_storage::OpenedStorage;
-use super::plan::{Listen, Live, Plan};
+use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
 use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
@@ -19,14 +19,14 @@ use crate::quine::Quine;
 use crate::registry::config::{Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
-use crate::registry::metrics::Metrics;
+use crate::registry::metrics::RegistryMetrics;
 use crate::registry::{Observer, Settings, State};
 
 /// Longest time to write the last lines of the access log at the end.
 const ACCESS_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Registry that is ready to serve.
-pub(super) struct Running {
+pub(super) struct RunningRegistry {
     listener: Listener,
     debug: Option<(Listener, Router)>,
     /// Set when the registry begins to stop.
@@ -41,7 +41,7 @@ pub(super) struct Parts {
     /// Store, and whether its storage was opened for writing.
     opened: Option<OpenedStorage>,
     /// Metrics, if a listener shows them.
-    metrics: Option<Arc<Metrics>>,
+    metrics: Option<Arc<RegistryMetrics>>,
     /// Access log, once one was configured; its thread and its queue outlive the settings.
     access_log: Arc<OnceLock<AccessLog>>,
     /// Checks that run, and what they were made of.
@@ -56,9 +56,9 @@ pub(super) struct Prepared {
     access_log: Option<AccessLog>,
 }
 
-impl Running {
+impl RunningRegistry {
     /// Binds the listeners, opens the storage, and says that it serves. Must be called within a runtime.
-    pub(super) fn start(plan: &Plan, quine: &Quine) -> anyhow::Result<Self> {
+    pub(super) fn start(plan: &ServePlan, quine: &Quine) -> anyhow::Result<Self> {
         let option = if plan.config.is_some() { "http.addr or --listen" } else { "--listen" };
         let listener = bind(&plan.listen, plan.limits, option)?;
         let debug_listener = plan
@@ -67,7 +67,7 @@ impl Running {
             .map(|debug| listen::bind(&debug.listen, plan.limits, "--metrics or http.debug.addr"))
             .transpose()?;
         let metrics_path = plan.debug.as_ref().and_then(|debug| debug.metrics_path.clone());
-        let metrics = metrics_path.as_ref().map(|_| Arc::new(Metrics::default()));
+        let metrics = metrics_path.as_ref().map(|_| Arc::new(RegistryMetrics::default()));
         let mut state = State::new(quine).with_prefix(plan.prefix.clone());
         let opened = plan.storage.as_ref().map(|storage| storage.open(metrics.as_deref())).transpose()?;
         if let Some(OpenedStorage { store, .. }) = &opened {
@@ -188,7 +188,7 @@ impl Parts {
     }
 
     /// Returns the access log, and starts it the first time.
-    fn access_log(&self, format: access_log::Format) -> anyhow::Result<AccessLog> {
+    fn access_log(&self, format: access_log::AccessLogFormat) -> anyhow::Result<AccessLog> {
         if let Some(log) = self.access_log.get() {
             return Ok(log.clone());
         }

@@ -23,7 +23,7 @@ const OVERHEAD_BYTES: usize = 320;
 
 /// Entry about one request.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct AccessLogEntry {
     /// Time at which the request began.
     pub time: SystemTime,
     /// Address of the client, if the server knows it.
@@ -60,7 +60,7 @@ pub struct Entry {
     pub trace_id: Option<String>,
 }
 
-impl Entry {
+impl AccessLogEntry {
     /// Creates the entry of a request that begins now. What only the answer tells is added later.
     #[must_use]
     pub fn begin<B>(request: &Request<B>) -> Self {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use http::Version;
 use jiff::Timestamp;
 
-use super::{Entry, Format};
+use super::{AccessLogEntry, AccessLogFormat};
 use crate::json_line::{self, JsonLine};
 
 /// Longest line in bytes, with its end.
@@ -24,16 +24,16 @@ const MAX_ID_BYTES: usize = 128;
 const ABSENT: &str = "-";
 
 /// Appends the line of an entry.
-pub(super) fn append(format: Format, entry: &Entry, text: &mut Vec<u8>) {
+pub(super) fn append(format: AccessLogFormat, entry: &AccessLogEntry, text: &mut Vec<u8>) {
     match format {
-        Format::Combined => combined(entry, text),
-        Format::Json => json(entry, text),
+        AccessLogFormat::Combined => combined(entry, text),
+        AccessLogFormat::Json => json(entry, text),
     }
 }
 
 /// Appends a line of Apache's Combined format:
 /// `client - user [time] "request" status bytes "referer" "agent"`.
-fn combined(entry: &Entry, text: &mut Vec<u8>) {
+fn combined(entry: &AccessLogEntry, text: &mut Vec<u8>) {
     let client = client(entry);
     let client = client.as_deref().unwrap_or(ABSENT);
     let time = timestamp(entry.time).strftime("%d/%b/%Y:%H:%M:%S +0000");
@@ -76,7 +76,7 @@ fn escape(line: &mut String, bytes: &[u8], max: usize, also: &[u8]) {
     }
 }
 
-fn json(entry: &Entry, text: &mut Vec<u8>) {
+fn json(entry: &AccessLogEntry, text: &mut Vec<u8>) {
     let name =
         |value: &'_ Option<String>, max| value.clone().map(|value| json_line::cut(&value, max).to_owned());
     let header = |value: &Option<Box<[u8]>>| {
@@ -104,7 +104,7 @@ fn json(entry: &Entry, text: &mut Vec<u8>) {
     line.end();
 }
 
-fn client(entry: &Entry) -> Option<String> {
+fn client(entry: &AccessLogEntry) -> Option<String> {
     entry.client.map(|client| client.to_string())
 }
 

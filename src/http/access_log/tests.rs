@@ -13,23 +13,23 @@ use crate::client_address::ClientAddress;
 /// Longest wait for a condition that holds at once unless the code is wrong.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-fn entry(headers: &[(&str, &[u8])]) -> Entry {
+fn entry(headers: &[(&str, &[u8])]) -> AccessLogEntry {
     let mut request = Request::get("/v2/a/manifests/x?n=1");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    Entry {
+    AccessLogEntry {
         time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_136_214_245_123_456),
         client: Some(ClientAddress::Ip("192.0.2.1".parse().unwrap())),
         status: 200,
         sent: 17,
         duration: Duration::from_micros(1500),
         is_complete: true,
-        ..Entry::begin(&request.body(()).unwrap())
+        ..AccessLogEntry::begin(&request.body(()).unwrap())
     }
 }
 
-fn line(format: Format, entry: &Entry) -> String {
+fn line(format: AccessLogFormat, entry: &AccessLogEntry) -> String {
     let mut text = Vec::new();
     append(format, entry, &mut text);
     String::from_utf8(text).unwrap()
@@ -53,20 +53,21 @@ impl Write for Output {
 fn a_line_of_the_combined_format_is_as_apache_writes_it() {
     let entry = entry(&[("user-agent", b"docker/27"), ("referer", b"http://example.com/")]);
     assert_eq!(
-        line(Format::Combined, &entry),
+        line(AccessLogFormat::Combined, &entry),
         "192.0.2.1 - - [02/Jan/2006:15:04:05 +0000] \"GET /v2/a/manifests/x?n=1 HTTP/1.1\" 200 17 \
          \"http://example.com/\" \"docker/27\"\n"
     );
-    let bare = Entry { client: None, sent: 0, status: 404, referer: None, user_agent: None, ..entry };
+    let bare =
+        AccessLogEntry { client: None, sent: 0, status: 404, referer: None, user_agent: None, ..entry };
     assert_eq!(
-        line(Format::Combined, &Entry { identity: Some("a b".into()), ..bare }),
+        line(AccessLogFormat::Combined, &AccessLogEntry { identity: Some("a b".into()), ..bare }),
         "- - a\\x20b [02/Jan/2006:15:04:05 +0000] \"GET /v2/a/manifests/x?n=1 HTTP/1.1\" 404 - \"-\" \"-\"\n"
     );
 }
 
 #[test]
 fn a_line_of_json_has_all_fields() {
-    let entry = Entry {
+    let entry = AccessLogEntry {
         repository: Some("a".into()),
         digest: Some("sha256:ab".into()),
         request_id: Some("r-1".into()),
@@ -74,7 +75,7 @@ fn a_line_of_json_has_all_fields() {
         received: 3,
         ..entry(&[("user-agent", b"docker/27")])
     };
-    let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &entry)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&line(AccessLogFormat::Json, &entry)).unwrap();
     assert_eq!(
         json,
         serde_json::json!({
@@ -92,29 +93,29 @@ fn row_173_hostile_text_is_one_line_of_printable_ascii_of_bounded_length() {
     let header: Vec<u8> = hostile.iter().copied().filter(|byte| *byte >= 32 || *byte == b'\t').collect();
     for length in [1, 20, 1 << 20] {
         let header: Vec<u8> = header.iter().copied().cycle().take(length).collect();
-        let entry = Entry {
+        let entry = AccessLogEntry {
             identity: Some("\u{1b}\n\u{202e}\" x".repeat(length.min(1000))),
             method: "\u{1b}\n".repeat(10),
             target: "/\u{202e}\n\"".repeat(500),
             repository: Some("\u{202e}".repeat(200)),
             ..entry(&[("user-agent", &header), ("referer", &header)])
         };
-        for format in [Format::Combined, Format::Json] {
+        for format in [AccessLogFormat::Combined, AccessLogFormat::Json] {
             let line = line(format, &entry);
             assert!(line.len() <= MAX_LINE_BYTES, "{format:?}: {}", line.len());
             let inner = line.strip_suffix('\n').unwrap();
             assert!(inner.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{format:?}: {inner}");
         }
-        serde_json::from_str::<serde_json::Value>(&line(Format::Json, &entry)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&line(AccessLogFormat::Json, &entry)).unwrap();
     }
 }
 
 #[test]
 fn lines_come_in_the_order_of_their_requests_and_the_last_ones_at_the_end() {
     let output = Output::default();
-    let log = AccessLog::start(output.clone(), Format::Combined).unwrap();
+    let log = AccessLog::start(output.clone(), AccessLogFormat::Combined).unwrap();
     for status in 200..1200 {
-        log.log(Entry { status, ..entry(&[]) });
+        log.log(AccessLogEntry { status, ..entry(&[]) });
     }
     log.flush(PATIENCE);
     let text = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
@@ -122,7 +123,7 @@ fn lines_come_in_the_order_of_their_requests_and_the_last_ones_at_the_end() {
         text.lines().map(|line| line.split(' ').nth(8).unwrap().parse().unwrap()).collect();
     assert_eq!(statuses, (200..1200).collect::<Vec<_>>());
     assert_eq!(log.dropped(), 0);
-    log.set_format(Format::Json);
+    log.set_format(AccessLogFormat::Json);
     log.log(entry(&[]));
     log.flush(PATIENCE);
     assert!(output.0.lock().unwrap().ends_with(b"}\n"));
@@ -131,7 +132,7 @@ fn lines_come_in_the_order_of_their_requests_and_the_last_ones_at_the_end() {
 #[test]
 fn row_175_a_full_pipe_makes_no_request_wait_and_the_lost_lines_are_counted() {
     let (mut reader, writer) = io::pipe().unwrap();
-    let log = AccessLog::start(writer, Format::Combined).unwrap();
+    let log = AccessLog::start(writer, AccessLogFormat::Combined).unwrap();
     // Nothing is read yet, so that all of this fills the pipe and the queue.
     let total = 100_000;
     for _ in 0..total {
@@ -156,7 +157,7 @@ fn row_175_a_full_pipe_makes_no_request_wait_and_the_lost_lines_are_counted() {
 fn row_175_a_closed_output_loses_lines_and_counts_them() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let log = AccessLog::start(writer, Format::Json).unwrap();
+    let log = AccessLog::start(writer, AccessLogFormat::Json).unwrap();
     for _ in 0..100 {
         log.log(entry(&[]));
     }

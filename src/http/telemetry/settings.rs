@@ -6,7 +6,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// Least severity of the events that are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum LogLevel {
     /// Failures that an operator must look at.
     Error,
     /// Also what is likely to become one.
@@ -32,16 +32,16 @@ pub enum LogFormat {
 
 /// Settings of the log. Default: text from the level `info` on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct LogSettings {
     /// Least severity that is logged.
-    pub level: Level,
+    pub level: LogLevel,
     /// Form of the lines.
     pub format: LogFormat,
     /// Fields that each line has.
     pub fields: BTreeMap<String, String>,
 }
 
-impl Level {
+impl LogLevel {
     pub(super) const fn filter(self) -> LevelFilter {
         match self {
             Self::Error => LevelFilter::ERROR,

@@ -83,9 +83,9 @@ fn logged(filter: Option<Targets>, log: impl FnOnce(&Logging)) -> String {
     lines.text()
 }
 
-fn settings(level: Level, format: LogFormat) -> Settings {
+fn settings(level: LogLevel, format: LogFormat) -> LogSettings {
     let fields = [("service", "r\ngistry"), ("count", "hidden"), ("level", "x")];
-    Settings { level, format, fields: fields.map(|(name, value)| (name.into(), value.into())).into() }
+    LogSettings { level, format, fields: fields.map(|(name, value)| (name.into(), value.into())).into() }
 }
 
 #[test]
@@ -93,9 +93,9 @@ fn level_form_and_fields_change_while_logging_runs() {
     let log = logged(None, |logging| {
         tracing::debug!("hidden");
         tracing::info!("first");
-        logging.configure(&settings(Level::Debug, LogFormat::Text));
+        logging.configure(&settings(LogLevel::Debug, LogFormat::Text));
         tracing::debug!(a = 1, "second");
-        logging.configure(&settings(Level::Warn, LogFormat::Json));
+        logging.configure(&settings(LogLevel::Warn, LogFormat::Json));
         tracing::info!("hidden");
         tracing::warn!("third");
     });
@@ -112,7 +112,7 @@ fn level_form_and_fields_change_while_logging_runs() {
 #[test]
 fn the_filter_of_the_environment_wins_over_the_configured_level() {
     let log = logged(parse("warn"), |logging| {
-        logging.configure(&settings(Level::Debug, LogFormat::Text));
+        logging.configure(&settings(LogLevel::Debug, LogFormat::Text));
         tracing::info!("hidden");
         tracing::warn!("shown");
     });
@@ -126,7 +126,7 @@ fn a_line_of_json_has_time_level_and_message_and_then_the_fields() {
         [(LogFormat::Json, "time", "msg"), (LogFormat::Logstash, "@timestamp", "message")]
     {
         let log = logged(None, |logging| {
-            logging.configure(&settings(Level::Info, format));
+            logging.configure(&settings(LogLevel::Info, format));
             tracing::error!(user = %hostile, count = 3, is_new = true, ratio = 0.5, msg = "x", "said {hostile}");
         });
         assert!(

@@ -49,7 +49,7 @@ impl AccessAction {
 
 /// Part of a registry that a request is for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Target<'a> {
+pub(crate) enum AccessTarget<'a> {
     /// The built-in repository.
     Builtin,
     /// Any other, in a registry without storage.
@@ -59,19 +59,25 @@ pub(crate) enum Target<'a> {
 }
 
 /// Fails unless everybody may do what the request asks for.
-pub(crate) fn authorize(route: &Route, method: Method, target: Target<'_>) -> Result<AccessAction, Error> {
+pub(crate) fn authorize(
+    route: &Route,
+    method: Method,
+    target: AccessTarget<'_>,
+) -> Result<AccessAction, Error> {
     match (AccessAction::of(route, method), target) {
-        (_, Target::Builtin) if method != Method::Read => Err(method::BUILTIN_IS_READ_ONLY),
-        (Some(AccessAction::Delete), Target::Stored(settings)) if !settings.delete => {
+        (_, AccessTarget::Builtin) if method != Method::Read => Err(method::BUILTIN_IS_READ_ONLY),
+        (Some(AccessAction::Delete), AccessTarget::Stored(settings)) if !settings.delete => {
             Err(method::method_not_allowed(route, settings))
         }
         // Where nothing can be written, no upload session exists. Writes are refused before the name of the
         // repository is checked, so only reads come here.
-        (Some(AccessAction::Push) | None, Target::Builtin | Target::NoStorage) => Err(Error::UploadUnknown),
-        (Some(AccessAction::Push), Target::Stored(settings)) if settings.read_only => {
+        (Some(AccessAction::Push) | None, AccessTarget::Builtin | AccessTarget::NoStorage) => {
             Err(Error::UploadUnknown)
         }
-        (None, Target::Stored(settings)) => Err(method::method_not_allowed(route, settings)),
+        (Some(AccessAction::Push), AccessTarget::Stored(settings)) if settings.read_only => {
+            Err(Error::UploadUnknown)
+        }
+        (None, AccessTarget::Stored(settings)) => Err(method::method_not_allowed(route, settings)),
         (Some(action), _) => Ok(action),
     }
 }
@@ -100,7 +106,7 @@ mod tests {
     ];
 
     /// Letters of the actions that are permitted, in the order of [`Method::ALL`].
-    fn permitted(path: &str, target: Target<'_>) -> String {
+    fn permitted(path: &str, target: AccessTarget<'_>) -> String {
         let route = Route::parse(path).unwrap();
         let letter = |method| match authorize(&route, method, target) {
             Ok(AccessAction::Ping) => 'i',
@@ -120,16 +126,16 @@ mod tests {
         let all = Settings::default();
         assert!(all.delete && !all.read_only, "the defaults permit everything");
         let expected = ["i----", "l----", "r----", "r--wd", "r---d", "-w---", "w-www", "r----"];
-        assert_eq!(table(Target::Stored(&all)), expected);
+        assert_eq!(table(AccessTarget::Stored(&all)), expected);
         let kept = ["i----", "l----", "r----", "r--w-", "r----", "-w---", "w-www", "r----"];
-        assert_eq!(table(Target::Stored(&Settings { delete: false, ..all.clone() })), kept);
+        assert_eq!(table(AccessTarget::Stored(&Settings { delete: false, ..all.clone() })), kept);
         let read_only = Settings { read_only: true, ..all };
-        assert_eq!(permitted("/v2/a/blobs/uploads/1", Target::Stored(&read_only)), "?-???");
+        assert_eq!(permitted("/v2/a/blobs/uploads/1", AccessTarget::Stored(&read_only)), "?-???");
         let reads = ["i", "l", "r", "r", "r", "?", "?", "r"];
         let of_reads = |target| PATHS.map(|path| permitted(path, target)[..1].to_owned());
-        assert_eq!(of_reads(Target::Builtin), reads);
-        assert_eq!(of_reads(Target::NoStorage), reads);
-        assert!(PATHS.iter().all(|path| permitted(path, Target::Builtin).ends_with("----")));
+        assert_eq!(of_reads(AccessTarget::Builtin), reads);
+        assert_eq!(of_reads(AccessTarget::NoStorage), reads);
+        assert!(PATHS.iter().all(|path| permitted(path, AccessTarget::Builtin).ends_with("----")));
     }
 
     #[test]

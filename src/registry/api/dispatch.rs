@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use super::access::{self, Target};
+use super::access::{self, AccessTarget};
 use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
@@ -102,9 +102,9 @@ async fn call_handler(
     // The built-in repository hides content that was pushed under its name before.
     let of_builtin = builtin.filter(|_| route.name().is_some_and(Builtin::is_builtin));
     let target = match (of_builtin, stored) {
-        (Some(_), _) => Target::Builtin,
-        (None, None) => Target::NoStorage,
-        (None, Some(_)) => Target::Stored(settings),
+        (Some(_), _) => AccessTarget::Builtin,
+        (None, None) => AccessTarget::NoStorage,
+        (None, Some(_)) => AccessTarget::Stored(settings),
     };
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {

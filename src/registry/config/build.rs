@@ -9,12 +9,13 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use super::model::{
     Config, Debug, HealthCheck, HealthCheckKind, Http, IndexPlatform, IndexRules, ListenAddress, Log,
-    LogFormatter, LogLevel, RepositoryClass, Storage, StorageLocation, UploadPurging, UrlRules, Validation,
+    LogFormatter, LogLevel, RepositoryClass, StorageConfig, StorageLocation, UploadPurging, UrlPatterns,
+    ValidationConfig,
 };
 use super::rules::{self, MIN_CHECK_INTERVAL, is_empty};
 use super::scalar;
 use super::schema::{self, Kind};
-use super::tree::Node;
+use super::tree::ConfigNode;
 use super::values;
 
 /// Page of a list whose configured length stands for the default.
@@ -23,13 +24,13 @@ const DEFAULT_PAGE: NonZeroUsize = NonZeroUsize::new(1000).expect("1000 is not 0
 /// Reader of one section.
 #[derive(Clone, Copy)]
 struct Section<'a> {
-    node: &'a Node,
+    node: &'a ConfigNode,
     /// Path of the section in the table of keys, with its final dot.
     path: &'a str,
 }
 
 /// Makes the configuration.
-pub(super) fn build(tree: &Node) -> Config {
+pub(super) fn build(tree: &ConfigNode) -> Config {
     let root = Section { node: tree, path: "" };
     Config {
         log: log(root),
@@ -47,7 +48,7 @@ pub(super) fn build(tree: &Node) -> Config {
 
 impl<'a> Section<'a> {
     /// Returns the value of a key, unless it is absent or null.
-    fn value(self, key: &str) -> Option<&'a Node> {
+    fn value(self, key: &str) -> Option<&'a ConfigNode> {
         self.node.at(key).filter(|node| !node.is_null())
     }
 
@@ -82,7 +83,7 @@ impl<'a> Section<'a> {
     }
 
     fn text(self, key: &str) -> String {
-        let read = self.value(key).and_then(Node::as_text).filter(|text| !text.is_empty());
+        let read = self.value(key).and_then(ConfigNode::as_text).filter(|text| !text.is_empty());
         read.unwrap_or_else(|| self.default(key)).to_owned()
     }
 
@@ -107,7 +108,7 @@ impl<'a> Section<'a> {
     }
 
     fn elements(self, key: &str, path: &'a str) -> impl Iterator<Item = Section<'a>> {
-        let items = self.value(key).and_then(Node::as_list).unwrap_or_default();
+        let items = self.value(key).and_then(ConfigNode::as_list).unwrap_or_default();
         items.iter().map(move |node| Section { node, path })
     }
 }
@@ -132,14 +133,14 @@ fn log(root: Section<'_>) -> Log {
 }
 
 /// Makes the part of the configuration that `storage` gives.
-pub(super) fn storage(tree: &Node) -> Storage {
+pub(super) fn storage(tree: &ConfigNode) -> StorageConfig {
     let root = Section { node: tree, path: "" };
     let location = if root.node.at("storage").is_some_and(|storage| storage.entry("inmemory").is_some()) {
         StorageLocation::Memory
     } else {
         StorageLocation::Folder(PathBuf::from(root.text("storage.filesystem.rootdirectory")))
     };
-    Storage {
+    StorageConfig {
         location,
         allows_delete: root.boolean("storage.delete.enabled"),
         is_read_only: root.boolean("storage.maintenance.readonly.enabled"),
@@ -239,7 +240,7 @@ fn health_check(check: Section<'_>, name: String, kind: HealthCheckKind) -> Heal
     HealthCheck { name, kind, interval, threshold }
 }
 
-fn validation(root: Section<'_>) -> Validation {
+fn validation(root: Section<'_>) -> ValidationConfig {
     let patterns = |key: &str| -> Vec<String> {
         root.value(key).and_then(|node| values::patterns(node).ok()).unwrap_or_default()
     };
@@ -248,10 +249,10 @@ fn validation(root: Section<'_>) -> Validation {
         os: section.text("os"),
     };
     let list = "validation.manifests.indexes.platformlist";
-    Validation {
+    ValidationConfig {
         // Distribution 2.8 and 3.x: the old switch wins when it is on.
         is_disabled: root.boolean("validation.disabled") && !root.boolean("validation.enabled"),
-        urls: UrlRules {
+        urls: UrlPatterns {
             allow: patterns("validation.manifests.urls.allow"),
             deny: patterns("validation.manifests.urls.deny"),
         },

@@ -5,8 +5,8 @@ use quinistry_oci::escape::without_userinfo;
 use super::diagnostic::Origin;
 use super::findings::Findings;
 use super::nearest::nearest;
-use super::schema::{Kind, Outcome, Schema, Unless, schema};
-use super::tree::{Entry, Node, NodeKind};
+use super::schema::{KeyTreatment, Kind, Schema, Unless, schema};
+use super::tree::{ConfigNode, NodeKind, TreeEntry};
 use super::values::{self, Problem};
 use super::yaml::name;
 
@@ -30,7 +30,7 @@ pub(super) fn is_locked(section: &str) -> bool {
 }
 
 /// Checks a whole tree.
-pub(super) fn check(tree: &Node, findings: &mut Findings) {
+pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     Checker { findings }.section(tree, &tree.origin, schema(), "");
 }
 
@@ -42,13 +42,13 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     /// Checks a value whose key stands at `origin`.
-    fn value(&mut self, node: &Node, origin: &Origin, place: &Schema, path: &str) {
+    fn value(&mut self, node: &ConfigNode, origin: &Origin, place: &Schema, path: &str) {
         if let Some(key) = place.key {
             match key.outcome {
-                Outcome::Refuse(message, unless) if !is_exempt(node, unless) => {
+                KeyTreatment::Refuse(message, unless) if !is_exempt(node, unless) => {
                     self.findings.error(origin, path, message.to_owned());
                 }
-                Outcome::Warn(message) if !node.is_idle() => {
+                KeyTreatment::Warn(message) if !node.is_idle() => {
                     self.findings.warn(origin, path, message.to_owned());
                 }
                 _ => {}
@@ -62,7 +62,7 @@ impl Checker<'_> {
         }
     }
 
-    fn section(&mut self, node: &Node, origin: &Origin, place: &Schema, path: &str) {
+    fn section(&mut self, node: &ConfigNode, origin: &Origin, place: &Schema, path: &str) {
         if !matches!(node.kind, NodeKind::Map(_)) && !node.is_null() {
             return self.findings.error(&node.origin, path, "must be a section with keys of its own".into());
         }
@@ -87,7 +87,7 @@ impl Checker<'_> {
         }
     }
 
-    fn elements(&mut self, node: &Node, place: &Schema, path: &str) {
+    fn elements(&mut self, node: &ConfigNode, place: &Schema, path: &str) {
         if node.is_null() {
             return;
         }
@@ -100,7 +100,7 @@ impl Checker<'_> {
         }
     }
 
-    fn leaf(&mut self, node: &Node, kind: Kind, place: &Schema, path: &str) {
+    fn leaf(&mut self, node: &ConfigNode, kind: Kind, place: &Schema, path: &str) {
         let is_secret = place.key.is_some_and(|key| key.is_secret);
         match values::check(kind, node) {
             Ok(()) => {}
@@ -130,7 +130,7 @@ impl Checker<'_> {
     }
 
     /// Tells a key that `section` does not have. The key may hold dots, so its section cannot be read off `path`.
-    fn unknown(&mut self, entry: &Entry, place: &Schema, section: &str, path: &str) {
+    fn unknown(&mut self, entry: &TreeEntry, place: &Schema, section: &str, path: &str) {
         let candidates = place.children.keys().copied();
         let meant = if self.findings.is_full() { None } else { nearest(&entry.key, candidates) };
         let separator = if section.is_empty() { "" } else { "." };
@@ -160,12 +160,12 @@ impl Checker<'_> {
     }
 }
 
-fn is_exempt(node: &Node, unless: Unless) -> bool {
+fn is_exempt(node: &ConfigNode, unless: Unless) -> bool {
     match unless {
         Unless::Never => false,
         Unless::Idle => node.is_idle(),
         Unless::Disabled => {
-            let is_disabled = |item: &Node| {
+            let is_disabled = |item: &ConfigNode| {
                 item.entry("disabled").is_some_and(|entry| values::boolean(&entry.value).is_ok_and(|is| is))
             };
             node.is_null() || node.as_list().is_some_and(|items| items.iter().all(is_disabled))

@@ -1,8 +1,8 @@
 //! Built-in configuration of a start without a file.
 
 use super::findings::Findings;
-use super::tree::Node;
-use super::yaml::{self, Budget, Place};
+use super::tree::ConfigNode;
+use super::yaml::{self, Place, YamlBudget};
 
 /// Configuration in the manner of the file in the image `registry:2`.
 const TEXT: &str = "\
@@ -22,7 +22,7 @@ health:
 ";
 
 /// Returns the built-in configuration.
-pub(super) fn tree() -> Node {
-    let parsed = yaml::parse(TEXT, &Place::Default, &mut Budget::default(), &mut Findings::default());
+pub(super) fn tree() -> ConfigNode {
+    let parsed = yaml::parse(TEXT, &Place::Default, &mut YamlBudget::default(), &mut Findings::default());
     parsed.ok().flatten().expect("the built-in configuration is valid YAML")
 }

@@ -31,7 +31,9 @@ pub fn sets_a_key(environment: impl IntoIterator<Item = (OsString, OsString)>) -
         let name = name.to_string_lossy();
         let Some(rest) = setting(&name) else { return false };
         match meaning(rest, &value) {
-            Meaning::Key(target) | Meaning::KeyOfFile(target) => target.configures,
+            Meaning::Key(target) | Meaning::KeyOfFile(target) => {
+                target.effect == resolve::KeyEffect::Configures
+            }
             Meaning::Unknown(unresolved) => unresolved.is_locked(),
             Meaning::ServiceLink => false,
         }
@@ -63,9 +65,9 @@ fn setting(name: &str) -> Option<&str> {
 /// Meaning of a variable.
 enum Meaning {
     /// Sets a key.
-    Key(resolve::Target),
+    Key(resolve::KeyTarget),
     /// Names a file with the value of a key.
-    KeyOfFile(resolve::Target),
+    KeyOfFile(resolve::KeyTarget),
     ServiceLink,
     Unknown(resolve::Unresolved),
 }

@@ -10,28 +10,28 @@ use self::Kind::{
     Address, Anything, Boolean, Duration, Elements, Endpoint, Headers, Integer, Networks, OneOf, Path,
     Patterns, Section, Text, TextMap, Url, UrlPath,
 };
-use super::schema::{Key, Kind, Lines, Unless};
+use super::schema::{ConfigKey, Kind, ReleaseLines, Unless};
 
 /// Begins a row.
-const fn key(path: &'static str, kind: Kind) -> Key {
-    Key::new(path, kind)
+const fn key(path: &'static str, kind: Kind) -> ConfigKey {
+    ConfigKey::new(path, kind)
 }
 
 /// Returns all keys, in the order of the documentation.
-pub fn all() -> impl Iterator<Item = &'static Key> {
+pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
     let tables = [FIRST, drivers::STORAGE, users::AUTH, HTTP, users::TLS, REST, users::NOTIFICATIONS, OWN];
     tables.into_iter().flatten()
 }
 
 const LEVELS: Kind = OneOf(&["error", "warn", "info", "debug"]);
 
-const FIRST: &[Key] = &[
+const FIRST: &[ConfigKey] = &[
     key("version", Kind::Version).default("0.1").required().note("always `0.1`"),
     key("loglevel", LEVELS).note("old name of `log.level`, which wins"),
     key("redis", Anything).secret().warn("no cache is kept in Redis, and the section has no effect"),
     key("reporting", Anything)
         .secret()
-        .lines(Lines::Two)
+        .lines(ReleaseLines::Two)
         .warn("no errors are reported to Bugsnag or New Relic"),
     key("log", Section),
     key("log.level", LEVELS).default("info").note("`RUST_LOG` wins"),
@@ -41,11 +41,11 @@ const FIRST: &[Key] = &[
     key("log.accesslog.disabled", Boolean).default("false").note("Combined format on standard output"),
     key("log.hooks", Anything).secret().warn("no mail is sent about errors; let a log collector do that"),
     key("log.reportcaller", Boolean)
-        .lines(Lines::Three)
+        .lines(ReleaseLines::Three)
         .warn("log lines do not name the place in the program that wrote them"),
 ];
 
-const HTTP: &[Key] = &[
+const HTTP: &[ConfigKey] = &[
     key("http", Section),
     key("http.addr", Address).default(":5000").note("`:5000` when empty, where distribution takes any port"),
     key("http.net", OneOf(&["tcp", "unix"])).default("tcp").note("`unix`: `http.addr` is the socket's path"),
@@ -64,13 +64,13 @@ const HTTP: &[Key] = &[
     key("http.debug.prometheus.path", UrlPath).default("/metrics"),
     key("http.http2", Section),
     key("http.http2.disabled", Boolean).silent("HTTP/1.1 is served"),
-    key("http.h2c", Section).lines(Lines::Three),
+    key("http.h2c", Section).lines(ReleaseLines::Three),
     key("http.h2c.enabled", Boolean)
-        .lines(Lines::Three)
+        .lines(ReleaseLines::Three)
         .warn("HTTP/2 without TLS is not supported, and HTTP/1.1 is served"),
 ];
 
-const REST: &[Key] = &[
+const REST: &[ConfigKey] = &[
     key("middleware", Section),
     key("middleware.registry", Elements)
         .refuse("no middleware is built in; remove it, or add `disabled: true`", Unless::Disabled),
@@ -122,11 +122,11 @@ const REST: &[Key] = &[
     ),
     key("proxy.username", Text).within(),
     key("proxy.password", Text).within().secret(),
-    key("proxy.exec", Section).within().lines(Lines::Three),
-    key("proxy.exec.command", Text).within().lines(Lines::Three),
-    key("proxy.exec.lifetime", Duration).within().lines(Lines::Three),
-    key("proxy.ttl", Duration).within().lines(Lines::Three),
-    key("proxy.cachewritetimeout", Duration).within().lines(Lines::Three),
+    key("proxy.exec", Section).within().lines(ReleaseLines::Three),
+    key("proxy.exec.command", Text).within().lines(ReleaseLines::Three),
+    key("proxy.exec.lifetime", Duration).within().lines(ReleaseLines::Three),
+    key("proxy.ttl", Duration).within().lines(ReleaseLines::Three),
+    key("proxy.cachewritetimeout", Duration).within().lines(ReleaseLines::Three),
     key("validation", Section),
     key("validation.enabled", Boolean).note("old; when true, it wins over `validation.disabled`"),
     key("validation.disabled", Boolean).default("false").note("accepts any `urls`, and indexes without children"),
@@ -135,44 +135,44 @@ const REST: &[Key] = &[
     key("validation.manifests.urls.allow", Patterns)
         .note("unanchored; without `allow` and `deny` every layer with `urls` is refused"),
     key("validation.manifests.urls.deny", Patterns),
-    key("validation.manifests.indexes", Section).lines(Lines::Three),
+    key("validation.manifests.indexes", Section).lines(ReleaseLines::Three),
     key("validation.manifests.indexes.platforms", OneOf(&["all", "none", "list"]))
         .default("all")
-        .lines(Lines::Three)
+        .lines(ReleaseLines::Three)
         .note("children that must be present; `list` works as documented"),
-    key("validation.manifests.indexes.platformlist", Elements).lines(Lines::Three),
-    key("validation.manifests.indexes.platformlist[].architecture", Text).required().lines(Lines::Three),
-    key("validation.manifests.indexes.platformlist[].os", Text).required().lines(Lines::Three),
+    key("validation.manifests.indexes.platformlist", Elements).lines(ReleaseLines::Three),
+    key("validation.manifests.indexes.platformlist[].architecture", Text).required().lines(ReleaseLines::Three),
+    key("validation.manifests.indexes.platformlist[].os", Text).required().lines(ReleaseLines::Three),
     key("policy", Section),
     key("policy.repository", Section),
     key("policy.repository.classes", Kind::ListOf(&["image", "plugin"])),
     key("catalog", Section),
     key("catalog.maxentries", Integer(i64::MIN)).default("1000").note("0 and less stand for 1000"),
-    key("tags", Section).lines(Lines::Three),
-    key("tags.maxtags", Integer(0)).default("1000").lines(Lines::Three).note("0 stands for 1000"),
-    key("compatibility", Section).lines(Lines::Two),
-    key("compatibility.schema1", Section).lines(Lines::Two),
-    key("compatibility.schema1.enabled", Boolean).lines(Lines::Two).refuse(
+    key("tags", Section).lines(ReleaseLines::Three),
+    key("tags.maxtags", Integer(0)).default("1000").lines(ReleaseLines::Three).note("0 stands for 1000"),
+    key("compatibility", Section).lines(ReleaseLines::Two),
+    key("compatibility.schema1", Section).lines(ReleaseLines::Two),
+    key("compatibility.schema1.enabled", Boolean).lines(ReleaseLines::Two).refuse(
         "manifests of schema 1 cannot be pushed; remove it, and push with Docker 1.10 or newer",
         Unless::Idle,
     ),
-    key("compatibility.schema1.signingkeyfile", Path).lines(Lines::Two).silent("manifests are not signed"),
+    key("compatibility.schema1.signingkeyfile", Path).lines(ReleaseLines::Two).silent("manifests are not signed"),
 ];
 
 /// Refused rows of this program's own keys.
-const fn planned(path: &'static str, message: &'static str) -> Key {
-    key(path, Anything).secret().lines(Lines::Own).refuse(message, Unless::Never)
+const fn planned(path: &'static str, message: &'static str) -> ConfigKey {
+    key(path, Anything).secret().lines(ReleaseLines::Own).refuse(message, Unless::Never)
 }
 
-const OWN: &[Key] = &[
-    key("quinistry", Section).lines(Lines::Own),
-    key("quinistry.http", Section).lines(Lines::Own),
-    key("quinistry.http.trustedproxies", Networks).lines(Lines::Own).note(
+const OWN: &[ConfigKey] = &[
+    key("quinistry", Section).lines(ReleaseLines::Own),
+    key("quinistry.http", Section).lines(ReleaseLines::Own),
+    key("quinistry.http.trustedproxies", Networks).lines(ReleaseLines::Own).note(
         "proxies whose `Forwarded` and `X-Forwarded-For` tell a client's address; `unix` for those that connect to a \
          unix socket",
     ),
     key("quinistry.http.proxyprotocol", Boolean)
-        .lines(Lines::Own)
+        .lines(ReleaseLines::Own)
         .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
     planned(
         "quinistry.access",

@@ -10,6 +10,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode, Uri};
 use quinistry_http::client_address::TrustedProxies;
 
+pub use crate::RepositoryClass;
+
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
 /// Configuration of a registry.
@@ -18,13 +20,13 @@ pub struct Config {
     /// Application log and access log.
     pub log: Log,
     /// Storage, and the changes that it permits.
-    pub storage: Storage,
+    pub storage: StorageConfig,
     /// Listeners, and the HTTP side of every response.
     pub http: Http,
     /// Health checks. One that fails makes every response 503.
     pub health: Vec<HealthCheck>,
     /// Checks of pushed manifests.
-    pub validation: Validation,
+    pub validation: ValidationConfig,
     /// Classes of images that clients may push, if `policy.repository.classes` restricts them.
     pub policy_classes: Option<Vec<RepositoryClass>>,
     /// Longest page of the catalog, in repositories.
@@ -72,7 +74,7 @@ pub enum LogFormatter {
 
 /// Storage, and the changes that it permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Storage {
+pub struct StorageConfig {
     /// Place of the content.
     pub location: StorageLocation,
     /// True if clients can delete tags, manifests and blobs. Otherwise DELETE is answered with 405.
@@ -173,12 +175,12 @@ pub enum HealthCheckKind {
 
 /// Checks of pushed manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Validation {
+pub struct ValidationConfig {
     /// True if `urls` of layers and missing children of indexes are accepted as they are.
     pub is_disabled: bool,
     /// Rules for `urls` of layers: unanchored regular expressions, each of which compiles. Without any expression,
     /// layers with `urls` are refused.
-    pub urls: UrlRules,
+    pub urls: UrlPatterns,
     /// Children of an index that must be present.
     pub indexes: IndexRules,
 }
@@ -186,7 +188,7 @@ pub struct Validation {
 /// Rules for `urls` of layers: unanchored regular expressions, each of which compiles. Without any expression,
 /// layers with `urls` are refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UrlRules {
+pub struct UrlPatterns {
     /// Expressions of which one must match.
     pub allow: Vec<String>,
     /// Expressions of which none may match.
@@ -211,15 +213,6 @@ pub struct IndexPlatform {
     pub architecture: String,
     /// Operating system in Go's spelling, such as `linux`.
     pub os: String,
-}
-
-/// Class of a repository, by the media type of an image's configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RepositoryClass {
-    /// Container images.
-    Image,
-    /// Plugins of the Docker engine.
-    Plugin,
 }
 
 // === impl Config ===

@@ -1,10 +1,10 @@
 //! Short forms of sections into their long forms.
 
 use super::scalar;
-use super::tree::{Entry, Node};
+use super::tree::{ConfigNode, TreeEntry};
 
 /// Writes `storage: inmemory`, `auth: none` and `readonly: true` as sections.
-pub(super) fn normalise(tree: &mut Node) {
+pub(super) fn normalise(tree: &mut ConfigNode) {
     if let Some(storage) = section(tree, "storage") {
         from_name(storage);
         if let Some(readonly) =
@@ -13,7 +13,7 @@ pub(super) fn normalise(tree: &mut Node) {
             let is_boolean = readonly.as_text().and_then(scalar::boolean).is_some();
             if is_boolean {
                 let value = readonly.clone();
-                *readonly = Node::map(value.origin.clone());
+                *readonly = ConfigNode::map(value.origin.clone());
                 readonly.insert(&"enabled".into(), value);
             }
         }
@@ -23,16 +23,16 @@ pub(super) fn normalise(tree: &mut Node) {
     }
 }
 
-fn section<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
-    node.entry_mut(key).map(|entry: &mut Entry| &mut entry.value)
+fn section<'a>(node: &'a mut ConfigNode, key: &str) -> Option<&'a mut ConfigNode> {
+    node.entry_mut(key).map(|entry: &mut TreeEntry| &mut entry.value)
 }
 
 /// Makes a section of the name of a driver or controller.
-fn from_name(node: &mut Node) {
+fn from_name(node: &mut ConfigNode) {
     let Some(name) = node.as_text().filter(|name| !name.is_empty()) else { return };
     // Distribution compares this one name without case.
     let name = if name.eq_ignore_ascii_case("none") { "none" } else { name }.into();
     let origin = node.origin.clone();
-    *node = Node::map(origin.clone());
-    node.insert(&name, Node::null(origin));
+    *node = ConfigNode::map(origin.clone());
+    node.insert(&name, ConfigNode::null(origin));
 }

@@ -7,7 +7,7 @@ use http::uri::Scheme;
 use super::findings::Findings;
 use super::scalar;
 use super::schema::schema;
-use super::tree::{Entry, Node, NodeKind};
+use super::tree::{ConfigNode, NodeKind, TreeEntry};
 use super::values;
 
 /// Shortest time between two health checks. A number without a unit means nanoseconds, and a check that never
@@ -18,22 +18,22 @@ pub(super) const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const STORAGE_SWITCHES: [&str; 5] = ["cache", "delete", "maintenance", "redirect", "tag"];
 
 /// Returns the drivers of `storage`, or the controllers of `auth`.
-pub(super) fn drivers_of<'a>(section: &'a Node, name: &str) -> Vec<&'a Entry> {
-    let is_driver = |entry: &&Entry| name != "storage" || !STORAGE_SWITCHES.contains(&&*entry.key);
+pub(super) fn drivers_of<'a>(section: &'a ConfigNode, name: &str) -> Vec<&'a TreeEntry> {
+    let is_driver = |entry: &&TreeEntry| name != "storage" || !STORAGE_SWITCHES.contains(&&*entry.key);
     section.entries().iter().filter(is_driver).collect()
 }
 
 /// Returns the name of a driver or controller that the table has. Any other text may be a secret in the wrong place.
-pub(super) fn known_driver<'a>(section: &str, entry: &'a Entry) -> Option<&'a str> {
+pub(super) fn known_driver<'a>(section: &str, entry: &'a TreeEntry) -> Option<&'a str> {
     let place = schema().child(section)?;
     place.child(&entry.key).map(|_| &*entry.key)
 }
 
 /// Removes the driver of the built-in configuration, if the environment names another one.
-pub(super) fn drop_default_driver(tree: &mut Node) {
+pub(super) fn drop_default_driver(tree: &mut ConfigNode) {
     let Some(storage) = tree.entry_mut("storage").map(|entry| &mut entry.value) else { return };
     let drivers = drivers_of(storage, "storage");
-    let is_default = |entry: &Entry| entry.origin == super::Origin::Default;
+    let is_default = |entry: &TreeEntry| entry.origin == super::Origin::Default;
     if drivers.iter().any(|entry| !is_default(entry)) {
         let defaults: Vec<_> =
             drivers.iter().filter(|entry| is_default(entry)).map(|entry| entry.key.clone()).collect();
@@ -42,7 +42,7 @@ pub(super) fn drop_default_driver(tree: &mut Node) {
 }
 
 /// Checks a whole tree.
-pub(super) fn check(tree: &Node, findings: &mut Findings) {
+pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     one_driver(tree, "storage", "driver, such as `filesystem`", findings);
     one_driver(tree, "auth", "controller, such as `htpasswd`", findings);
     cache(tree, findings);
@@ -57,15 +57,15 @@ pub(super) fn check(tree: &Node, findings: &mut Findings) {
     }
 }
 
-fn note(tree: &Node, path: &str, message: &str, findings: &mut Findings) {
+fn note(tree: &ConfigNode, path: &str, message: &str, findings: &mut Findings) {
     if let Some(node) = tree.at(path) {
         findings.note(&node.origin, path, message.to_owned());
     }
 }
 
 /// Demands exactly one driver of a section that is there.
-fn one_driver(tree: &Node, section: &str, example: &str, findings: &mut Findings) {
-    let is_section = |entry: &&Entry| matches!(entry.value.kind, NodeKind::Map(_));
+fn one_driver(tree: &ConfigNode, section: &str, example: &str, findings: &mut Findings) {
+    let is_section = |entry: &&TreeEntry| matches!(entry.value.kind, NodeKind::Map(_));
     let Some(entry) = tree.entry(section).filter(is_section) else { return };
     let drivers = drivers_of(&entry.value, section);
     match drivers.as_slice() {
@@ -88,7 +88,7 @@ fn one_driver(tree: &Node, section: &str, example: &str, findings: &mut Findings
     }
 }
 
-fn cache(tree: &Node, findings: &mut Findings) {
+fn cache(tree: &ConfigNode, findings: &mut Findings) {
     for key in ["blobdescriptor", "layerinfo"] {
         let path = format!("storage.cache.{key}");
         let Some(node) = tree.at(&path) else { continue };
@@ -106,7 +106,7 @@ fn cache(tree: &Node, findings: &mut Findings) {
     }
 }
 
-fn addresses(tree: &Node, findings: &mut Findings) {
+fn addresses(tree: &ConfigNode, findings: &mut Findings) {
     let is_unix = is_unix(tree);
     let address = tree.at("http.addr").filter(|node| !is_empty(node));
     match address {
@@ -153,19 +153,19 @@ fn addresses(tree: &Node, findings: &mut Findings) {
 }
 
 /// Returns true if the public listener is a unix socket.
-pub(super) fn is_unix(tree: &Node) -> bool {
-    tree.at("http.net").and_then(Node::as_text).is_some_and(|net| net.eq_ignore_ascii_case("unix"))
+pub(super) fn is_unix(tree: &ConfigNode) -> bool {
+    tree.at("http.net").and_then(ConfigNode::as_text).is_some_and(|net| net.eq_ignore_ascii_case("unix"))
 }
 
-pub(super) fn is_empty(node: &Node) -> bool {
+pub(super) fn is_empty(node: &ConfigNode) -> bool {
     node.as_text().is_some_and(str::is_empty)
 }
 
-fn is_zero(node: &Node) -> bool {
+fn is_zero(node: &ConfigNode) -> bool {
     node.as_text().is_some_and(|text| scalar::duration(text).is_ok_and(|written| written.duration.is_zero()))
 }
 
-fn paths(tree: &Node, findings: &mut Findings) {
+fn paths(tree: &ConfigNode, findings: &mut Findings) {
     for (path, needs_end) in [("http.prefix", true), ("http.debug.prometheus.path", false)] {
         let Some(node) = tree.at(path).filter(|node| !is_empty(node)) else { continue };
         let Some(text) = node.as_text().filter(|_| values::url_path(node).is_ok()) else { continue };
@@ -181,19 +181,19 @@ fn paths(tree: &Node, findings: &mut Findings) {
     }
 }
 
-fn health(tree: &Node, findings: &mut Findings) {
+fn health(tree: &ConfigNode, findings: &mut Findings) {
     if let Some(node) = tree.at("health.storagedriver.interval") {
         interval(node, "health.storagedriver.interval", findings);
     }
     for kind in ["file", "tcp", "http"] {
-        let checks = tree.at(&format!("health.{kind}")).and_then(Node::as_list);
+        let checks = tree.at(&format!("health.{kind}")).and_then(ConfigNode::as_list);
         for (index, check) in checks.unwrap_or_default().iter().enumerate() {
             if let Some(node) = check.at("interval") {
                 interval(node, &format!("health.{kind}[{index}].interval"), findings);
             }
         }
     }
-    let checks = tree.at("health.http").and_then(Node::as_list).unwrap_or_default();
+    let checks = tree.at("health.http").and_then(ConfigNode::as_list).unwrap_or_default();
     for (index, check) in checks.iter().enumerate() {
         if let Some(node) = check.at("uri") {
             checked_url(node, &format!("health.http[{index}].uri"), findings);
@@ -207,7 +207,7 @@ fn health(tree: &Node, findings: &mut Findings) {
 }
 
 /// Warns about an interval that is too short to be used.
-fn interval(node: &Node, path: &str, findings: &mut Findings) {
+fn interval(node: &ConfigNode, path: &str, findings: &mut Findings) {
     let read = values::duration(node).ok().map(|written| written.duration);
     if read.is_some_and(|interval| !interval.is_zero() && interval < MIN_CHECK_INTERVAL) {
         let message = "is shorter than 100ms, the shortest interval, which is used instead";
@@ -216,7 +216,7 @@ fn interval(node: &Node, path: &str, findings: &mut Findings) {
 }
 
 /// Refuses URLs that a health check cannot ask. Their text may hold a password, and is not told.
-fn checked_url(node: &Node, path: &str, findings: &mut Findings) {
+fn checked_url(node: &ConfigNode, path: &str, findings: &mut Findings) {
     let Ok(uri) = values::url(node) else { return };
     if uri.scheme() == Some(&Scheme::HTTPS) {
         let message =
@@ -231,7 +231,7 @@ fn checked_url(node: &Node, path: &str, findings: &mut Findings) {
 }
 
 /// Refuses quoted text, which distribution takes as off: deletion must not be on by mistake.
-fn deletion(tree: &Node, findings: &mut Findings) {
+fn deletion(tree: &ConfigNode, findings: &mut Findings) {
     let path = "storage.delete.enabled";
     let Some(node) = tree.at(path).filter(|node| values::boolean(node).is_ok()) else { return };
     if matches!(node.kind, NodeKind::Scalar { is_plain: false, .. }) {
@@ -240,7 +240,7 @@ fn deletion(tree: &Node, findings: &mut Findings) {
     }
 }
 
-fn purging(tree: &Node, findings: &mut Findings) {
+fn purging(tree: &ConfigNode, findings: &mut Findings) {
     let Some(purging) = tree.at("storage.maintenance.uploadpurging") else { return };
     for key in ["age", "interval"] {
         let Some(node) = purging.at(key).filter(|node| !node.is_null() && is_zero(node)) else { continue };
@@ -249,10 +249,10 @@ fn purging(tree: &Node, findings: &mut Findings) {
     }
 }
 
-fn indexes(tree: &Node, findings: &mut Findings) {
+fn indexes(tree: &ConfigNode, findings: &mut Findings) {
     let path = "validation.manifests.indexes";
     let Some(indexes) = tree.at(path) else { return };
-    let is_list = indexes.at("platforms").and_then(Node::as_text) == Some("list");
+    let is_list = indexes.at("platforms").and_then(ConfigNode::as_text) == Some("list");
     let list = indexes.at("platformlist").filter(|node| !node.is_idle());
     match (is_list, list) {
         (true, None) => {

@@ -7,7 +7,7 @@ use super::keys;
 
 /// Key of the configuration: a row of the table that types, prints and documents it.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct ConfigKey {
     /// Path, such as `http.tls.clientcas`; `[]` stands for the elements of a list.
     pub path: &'static str,
     /// Type of the value.
@@ -15,9 +15,9 @@ pub struct Key {
     /// Value when the key is absent; empty if there is none.
     pub default: &'static str,
     /// Treatment of the key.
-    pub outcome: Outcome,
+    pub outcome: KeyTreatment,
     /// Lines of distribution that have the key.
-    pub lines: Lines,
+    pub lines: ReleaseLines,
     /// True if the value must never be shown.
     pub is_secret: bool,
     /// True if the section around it needs the key.
@@ -73,7 +73,7 @@ pub enum Kind {
 
 /// Treatment of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum KeyTreatment {
     /// Does the same as in distribution, but for the note.
     Implement,
     /// Accepted without a word, because nothing depends on it.
@@ -99,7 +99,7 @@ pub enum Unless {
 
 /// Lines of distribution that have a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
+pub enum ReleaseLines {
     /// 2.8 and 3.x.
     Both,
     /// 2.8 only.
@@ -114,7 +114,7 @@ pub enum Lines {
 #[derive(Debug, Default)]
 pub(super) struct Schema {
     /// Row of the table; sections that only group others may have none.
-    pub(super) key: Option<&'static Key>,
+    pub(super) key: Option<&'static ConfigKey>,
     pub(super) children: BTreeMap<&'static str, Schema>,
     /// Elements of a list of maps.
     pub(super) element: Option<Box<Schema>>,
@@ -134,7 +134,7 @@ pub(super) fn schema() -> &'static Schema {
 }
 
 /// Returns the row of a path.
-pub(super) fn find(path: &str) -> Option<&'static Key> {
+pub(super) fn find(path: &str) -> Option<&'static ConfigKey> {
     let mut place = schema();
     for segment in path.split('.') {
         let name = segment.strip_suffix("[]");
@@ -148,14 +148,14 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
 
 // === impl Key ===
 
-impl Key {
+impl ConfigKey {
     pub(super) const fn new(path: &'static str, kind: Kind) -> Self {
         Self {
             path,
             kind,
             default: "",
-            outcome: Outcome::Implement,
-            lines: Lines::Both,
+            outcome: KeyTreatment::Implement,
+            lines: ReleaseLines::Both,
             is_secret: false,
             is_required: false,
             note: "",
@@ -171,22 +171,22 @@ impl Key {
     }
 
     pub(super) const fn silent(self, note: &'static str) -> Self {
-        Self { outcome: Outcome::Silent, note, ..self }
+        Self { outcome: KeyTreatment::Silent, note, ..self }
     }
 
     pub(super) const fn warn(self, message: &'static str) -> Self {
-        Self { outcome: Outcome::Warn(message), ..self }
+        Self { outcome: KeyTreatment::Warn(message), ..self }
     }
 
     pub(super) const fn refuse(self, message: &'static str, unless: Unless) -> Self {
-        Self { outcome: Outcome::Refuse(message, unless), ..self }
+        Self { outcome: KeyTreatment::Refuse(message, unless), ..self }
     }
 
     pub(super) const fn within(self) -> Self {
-        Self { outcome: Outcome::Within, ..self }
+        Self { outcome: KeyTreatment::Within, ..self }
     }
 
-    pub(super) const fn lines(self, lines: Lines) -> Self {
+    pub(super) const fn lines(self, lines: ReleaseLines) -> Self {
         Self { lines, ..self }
     }
 
@@ -252,7 +252,7 @@ impl Kind {
 
 // === impl Outcome ===
 
-impl Outcome {
+impl KeyTreatment {
     /// Returns the name for readers and programs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -268,7 +268,7 @@ impl Outcome {
 
 // === impl Lines ===
 
-impl Lines {
+impl ReleaseLines {
     /// Returns the name for readers and programs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

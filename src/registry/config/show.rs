@@ -7,8 +7,8 @@ use quinistry_oci::escape;
 use super::check::public_url;
 use super::diagnostic::Origin;
 use super::keys;
-use super::schema::{Kind, Outcome, Schema, schema};
-use super::tree::{Node, NodeKind};
+use super::schema::{KeyTreatment, Kind, Schema, schema};
+use super::tree::{ConfigNode, NodeKind};
 
 /// Text in place of a secret.
 const MASK: &str = "***";
@@ -17,17 +17,18 @@ const MASK: &str = "***";
 const MAX_SIMPLE_KEY_BYTES: usize = 1000;
 
 /// Writes a checked tree with the defaults of implemented keys. Keys that are not known are left out.
-pub(super) fn show(tree: &Node) -> String {
+pub(super) fn show(tree: &ConfigNode) -> String {
     let mut tree = tree.clone();
     add_defaults(&mut tree);
-    let mut writer = Writer { text: String::new() };
+    let mut writer = YamlWriter { text: String::new() };
     writer.map(&tree, schema(), 0);
     writer.text
 }
 
-fn add_defaults(tree: &mut Node) {
+fn add_defaults(tree: &mut ConfigNode) {
     let has_folder = tree.at("storage.filesystem").is_some();
-    let implemented = keys::all().filter(|key| key.outcome == Outcome::Implement && !key.default.is_empty());
+    let implemented =
+        keys::all().filter(|key| key.outcome == KeyTreatment::Implement && !key.default.is_empty());
     for key in implemented {
         let is_other_driver = key.path.starts_with("storage.filesystem.") && !has_folder;
         if key.path.contains("[]") || is_other_driver || tree.at(key.path).is_some_and(|node| !node.is_null())
@@ -38,21 +39,21 @@ fn add_defaults(tree: &mut Node) {
         for name in key.path.split('.') {
             node = &mut node.entry_or_null(&name.into(), Origin::Default).value;
         }
-        *node = Node {
+        *node = ConfigNode {
             kind: NodeKind::Scalar { text: key.default.into(), is_plain: true },
             origin: Origin::Default,
         };
     }
 }
 
-struct Writer {
+struct YamlWriter {
     text: String,
 }
 
 // === impl Writer ===
 
-impl Writer {
-    fn map(&mut self, node: &Node, place: &Schema, depth: usize) {
+impl YamlWriter {
+    fn map(&mut self, node: &ConfigNode, place: &Schema, depth: usize) {
         for entry in node.entries() {
             let Some(child) = place.child(&entry.key) else { continue };
             self.key(&entry.key, depth);
@@ -60,7 +61,7 @@ impl Writer {
         }
     }
 
-    fn value(&mut self, node: &Node, place: &Schema, depth: usize) {
+    fn value(&mut self, node: &ConfigNode, place: &Schema, depth: usize) {
         let is_secret = place.key.is_some_and(|key| key.is_secret);
         match place.kind() {
             Kind::Section if !node.entries().is_empty() => {
@@ -87,7 +88,7 @@ impl Writer {
     }
 
     /// Writes a value of any form.
-    fn free(&mut self, node: &Node, is_secret: bool, is_url: bool, depth: usize) {
+    fn free(&mut self, node: &ConfigNode, is_secret: bool, is_url: bool, depth: usize) {
         match &node.kind {
             NodeKind::Map(entries) if !entries.is_empty() => {
                 self.text.push('\n');

@@ -6,7 +6,7 @@ use super::diagnostic::Origin;
 
 /// Value of a configuration, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct ConfigNode {
     pub(super) kind: NodeKind,
     pub(super) origin: Origin,
 }
@@ -19,18 +19,18 @@ pub(super) enum NodeKind {
         text: Arc<str>,
         is_plain: bool,
     },
-    List(Vec<Node>),
+    List(Vec<ConfigNode>),
     /// Entries with different keys, in the order of the file.
-    Map(Vec<Entry>),
+    Map(Vec<TreeEntry>),
 }
 
 /// Entry of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     pub(super) key: Arc<str>,
     /// Place of the key.
     pub(super) origin: Origin,
-    pub(super) value: Node,
+    pub(super) value: ConfigNode,
 }
 
 /// Step from a value to one inside it.
@@ -42,7 +42,7 @@ pub(super) enum Step {
 
 // === impl Node ===
 
-impl Node {
+impl ConfigNode {
     pub(super) fn text(text: &str, origin: Origin) -> Self {
         Self { kind: NodeKind::Scalar { text: text.into(), is_plain: false }, origin }
     }
@@ -70,7 +70,7 @@ impl Node {
         }
     }
 
-    pub(super) fn as_list(&self) -> Option<&[Node]> {
+    pub(super) fn as_list(&self) -> Option<&[ConfigNode]> {
         match &self.kind {
             NodeKind::List(items) => Some(items),
             _ => None,
@@ -78,7 +78,7 @@ impl Node {
     }
 
     /// Returns the entries of a map; none of any other value.
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> &[TreeEntry] {
         match &self.kind {
             NodeKind::Map(entries) => entries,
             _ => &[],
@@ -86,11 +86,11 @@ impl Node {
     }
 
     /// Returns the entry of this key.
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, key: &str) -> Option<&TreeEntry> {
         self.entries().iter().find(|entry| &*entry.key == key)
     }
 
-    pub(super) fn entry_mut(&mut self, key: &str) -> Option<&mut Entry> {
+    pub(super) fn entry_mut(&mut self, key: &str) -> Option<&mut TreeEntry> {
         match &mut self.kind {
             NodeKind::Map(entries) => entries.iter_mut().find(|entry| &*entry.key == key),
             _ => None,
@@ -98,7 +98,7 @@ impl Node {
     }
 
     /// Returns the value at a path of keys that dots separate.
-    pub(super) fn at(&self, path: &str) -> Option<&Node> {
+    pub(super) fn at(&self, path: &str) -> Option<&ConfigNode> {
         path.split('.').try_fold(self, |node, key| node.entry(key).map(|entry| &entry.value))
     }
 
@@ -124,7 +124,7 @@ impl Node {
     }
 
     /// Puts a value under a key of a map, in place of the former value. A value that is no map becomes one.
-    pub(super) fn insert(&mut self, key: &Arc<str>, value: Node) {
+    pub(super) fn insert(&mut self, key: &Arc<str>, value: ConfigNode) {
         let origin = value.origin.clone();
         let entry = self.entry_or_null(key, origin.clone());
         entry.origin = origin;
@@ -132,20 +132,20 @@ impl Node {
     }
 
     /// Returns the entry of a key, which is made if there is none.
-    pub(super) fn entry_or_null(&mut self, key: &Arc<str>, origin: Origin) -> &mut Entry {
+    pub(super) fn entry_or_null(&mut self, key: &Arc<str>, origin: Origin) -> &mut TreeEntry {
         if !matches!(self.kind, NodeKind::Map(_)) {
             *self = Self::map(origin.clone());
         }
         let NodeKind::Map(entries) = &mut self.kind else { unreachable!("made a map above") };
         let at = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
-            entries.push(Entry { key: key.clone(), origin: origin.clone(), value: Self::null(origin) });
+            entries.push(TreeEntry { key: key.clone(), origin: origin.clone(), value: Self::null(origin) });
             entries.len() - 1
         });
         &mut entries[at]
     }
 
     /// Removes the entries for which `keep` is false.
-    pub(super) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+    pub(super) fn retain(&mut self, keep: impl FnMut(&TreeEntry) -> bool) {
         if let NodeKind::Map(entries) = &mut self.kind {
             entries.retain(keep);
         }

@@ -14,7 +14,7 @@ use regex::{Regex, RegexSet};
 use super::listen_address::ListenAddress;
 use super::scalar::{self, WrittenDuration};
 use super::schema::Kind;
-use super::tree::{Entry, Node, NodeKind};
+use super::tree::{ConfigNode, NodeKind, TreeEntry};
 use crate::api::response::extra_headers::is_framing;
 
 /// Most values of all headers together.
@@ -24,21 +24,21 @@ const MAX_HEADER_VALUES: usize = 100;
 #[derive(Debug)]
 pub(super) struct Problem<'a> {
     /// Value that has the problem.
-    pub(super) node: &'a Node,
+    pub(super) node: &'a ConfigNode,
     /// Name of the value inside a map.
     pub(super) name: Option<&'a str>,
     /// Predicate: `must be …`, `is not …`.
     pub(super) message: String,
 }
 
-type Checked<'a, T> = Result<T, Problem<'a>>;
+type CheckedValue<'a, T> = Result<T, Problem<'a>>;
 
-fn problem(node: &Node, message: impl Into<String>) -> Problem<'_> {
+fn problem(node: &ConfigNode, message: impl Into<String>) -> Problem<'_> {
     Problem { node, name: None, message: message.into() }
 }
 
 /// Checks a value that is not null against a type without sections.
-pub(super) fn check(kind: Kind, node: &Node) -> Checked<'_, ()> {
+pub(super) fn check(kind: Kind, node: &ConfigNode) -> CheckedValue<'_, ()> {
     match kind {
         Kind::Section | Kind::Elements | Kind::Anything => Ok(()),
         Kind::Boolean => boolean(node).map(drop),
@@ -60,16 +60,16 @@ pub(super) fn check(kind: Kind, node: &Node) -> Checked<'_, ()> {
     }
 }
 
-pub(super) fn text(node: &Node) -> Checked<'_, &str> {
+pub(super) fn text(node: &ConfigNode) -> CheckedValue<'_, &str> {
     node.as_text().ok_or_else(|| problem(node, "must be text"))
 }
 
-pub(super) fn boolean(node: &Node) -> Checked<'_, bool> {
+pub(super) fn boolean(node: &ConfigNode) -> CheckedValue<'_, bool> {
     let read = node.as_text().and_then(scalar::boolean);
     read.ok_or_else(|| problem(node, "must be true or false"))
 }
 
-pub(super) fn integer(node: &Node, least: i64) -> Checked<'_, i64> {
+pub(super) fn integer(node: &ConfigNode, least: i64) -> CheckedValue<'_, i64> {
     let read = node.as_text().and_then(scalar::integer);
     let number = read.ok_or_else(|| problem(node, "must be a whole number"))?;
     if number < least {
@@ -78,26 +78,29 @@ pub(super) fn integer(node: &Node, least: i64) -> Checked<'_, i64> {
     Ok(number)
 }
 
-pub(super) fn duration(node: &Node) -> Checked<'_, WrittenDuration> {
+pub(super) fn duration(node: &ConfigNode) -> CheckedValue<'_, WrittenDuration> {
     let Some(text) = node.as_text() else { return Err(problem(node, "must be a duration, such as 30s")) };
     scalar::duration(text).map_err(|message| problem(node, message))
 }
 
-pub(super) fn one_of<'a>(node: &'a Node, options: &'static [&'static str]) -> Checked<'a, &'static str> {
+pub(super) fn one_of<'a>(
+    node: &'a ConfigNode,
+    options: &'static [&'static str],
+) -> CheckedValue<'a, &'static str> {
     let text = text(node)?;
     let found = options.iter().find(|option| option.eq_ignore_ascii_case(text));
     found.copied().ok_or_else(|| problem(node, format!("must be one of {}", options.join(", "))))
 }
 
 /// Reads an address to listen on.
-pub(super) fn address(node: &Node, is_unix: bool) -> Checked<'_, ListenAddress> {
+pub(super) fn address(node: &ConfigNode, is_unix: bool) -> CheckedValue<'_, ListenAddress> {
     let text = text(node)?;
     let read = if is_unix { ListenAddress::unix(text) } else { text.parse() };
     read.map_err(|error| problem(node, error.to_string()))
 }
 
 /// Reads a host and a port to connect to.
-pub(super) fn endpoint(node: &Node) -> Checked<'_, String> {
+pub(super) fn endpoint(node: &ConfigNode) -> CheckedValue<'_, String> {
     let address = address(node, false)?;
     match &address {
         ListenAddress::Tcp { host: super::model::ListenHost::All, .. } => {
@@ -107,14 +110,14 @@ pub(super) fn endpoint(node: &Node) -> Checked<'_, String> {
     }
 }
 
-pub(super) fn url(node: &Node) -> Checked<'_, Uri> {
+pub(super) fn url(node: &ConfigNode) -> CheckedValue<'_, Uri> {
     let uri: Uri = text(node)?.parse().map_err(|_| problem(node, "is not a valid URL"))?;
     let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
     let has_host = uri.host().is_some_and(|host| !host.is_empty());
     if is_web && has_host { Ok(uri) } else { Err(problem(node, "must be a URL like https://HOST:PORT")) }
 }
 
-pub(super) fn url_path(node: &Node) -> Checked<'_, PathAndQuery> {
+pub(super) fn url_path(node: &ConfigNode) -> CheckedValue<'_, PathAndQuery> {
     let text = text(node)?;
     let is_clean = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
     let has_dots = text.split('/').any(|part| matches!(part, "." | ".."));
@@ -127,19 +130,19 @@ pub(super) fn url_path(node: &Node) -> Checked<'_, PathAndQuery> {
 
 /// Reads a list. A single value is refused, as in distribution.
 pub(super) fn list<'a, T>(
-    node: &'a Node,
-    mut item: impl FnMut(&'a Node) -> Checked<'a, T>,
-) -> Checked<'a, Vec<T>> {
+    node: &'a ConfigNode,
+    mut item: impl FnMut(&'a ConfigNode) -> CheckedValue<'a, T>,
+) -> CheckedValue<'a, Vec<T>> {
     let items = node.as_list().ok_or_else(|| problem(node, "must be a list, such as [a, b]"))?;
     items.iter().map(&mut item).collect()
 }
 
-pub(super) fn texts(node: &Node) -> Checked<'_, Vec<&str>> {
+pub(super) fn texts(node: &ConfigNode) -> CheckedValue<'_, Vec<&str>> {
     list(node, text)
 }
 
 /// Reads regular expressions that compile, each alone and all together.
-pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<String>> {
+pub(super) fn patterns(node: &ConfigNode) -> CheckedValue<'_, Vec<String>> {
     let texts = texts(node)?;
     if RegexSet::new(&texts).is_ok() {
         return Ok(texts.into_iter().map(str::to_owned).collect());
@@ -162,7 +165,7 @@ pub(super) fn patterns(node: &Node) -> Checked<'_, Vec<String>> {
 }
 
 /// Reads networks, addresses, and the word `unix`.
-pub(super) fn proxies(node: &Node) -> Checked<'_, TrustedProxies> {
+pub(super) fn proxies(node: &ConfigNode) -> CheckedValue<'_, TrustedProxies> {
     let mut proxies = TrustedProxies::default();
     list(node, |item| {
         proxies.add(text(item)?).map_err(|_| {
@@ -172,7 +175,7 @@ pub(super) fn proxies(node: &Node) -> Checked<'_, TrustedProxies> {
     Ok(proxies)
 }
 
-pub(super) fn headers(node: &Node) -> Checked<'_, HeaderMap> {
+pub(super) fn headers(node: &ConfigNode) -> CheckedValue<'_, HeaderMap> {
     if !matches!(node.kind, NodeKind::Map(_)) {
         return Err(problem(node, "must be a map from a header to a list of values"));
     }
@@ -203,14 +206,14 @@ pub(super) fn headers(node: &Node) -> Checked<'_, HeaderMap> {
     Ok(headers)
 }
 
-pub(super) fn text_map(node: &Node) -> Checked<'_, Vec<(String, String)>> {
+pub(super) fn text_map(node: &ConfigNode) -> CheckedValue<'_, Vec<(String, String)>> {
     if !matches!(node.kind, NodeKind::Map(_)) {
         return Err(problem(node, "must be a map from a name to a text"));
     }
     node.entries().iter().map(text_entry).collect()
 }
 
-fn text_entry(entry: &Entry) -> Checked<'_, (String, String)> {
+fn text_entry(entry: &TreeEntry) -> CheckedValue<'_, (String, String)> {
     match entry.value.as_text() {
         Some(text) => Ok((entry.key.to_string(), text.to_owned())),
         None => Err(Problem { node: &entry.value, name: Some(&entry.key), message: "must be text".into() }),
@@ -218,12 +221,12 @@ fn text_entry(entry: &Entry) -> Checked<'_, (String, String)> {
 }
 
 /// Reads a number of failures, of which 0 stands for 1.
-pub(super) fn threshold(node: &Node) -> Checked<'_, NonZeroU32> {
+pub(super) fn threshold(node: &ConfigNode) -> CheckedValue<'_, NonZeroU32> {
     let number = u32::try_from(integer(node, 0)?).map_err(|_| problem(node, "is too large"))?;
     Ok(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
 }
 
-fn version(node: &Node) -> Checked<'_, ()> {
+fn version(node: &ConfigNode) -> CheckedValue<'_, ()> {
     match node.as_text() {
         Some("0.1") => Ok(()),
         _ => Err(problem(node, "must be 0.1; write `version: 0.1`")),

@@ -10,7 +10,7 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use super::diagnostic::Origin;
 use super::findings::Findings;
-use super::tree::{Entry, Node, NodeKind};
+use super::tree::{ConfigNode, NodeKind, TreeEntry};
 
 /// Longest file, in bytes. The longest configurations seen have some ten kilobytes.
 pub(super) const MAX_BYTES: usize = 1 << 20;
@@ -47,7 +47,7 @@ const NAMED_TAGS: [&str; 14] = [
 
 /// Room that is left for values, shared by a file and the variables over it.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct YamlBudget {
     nodes: usize,
     bytes: usize,
 }
@@ -69,20 +69,20 @@ pub(super) struct YamlError {
 
 /// List or map that is not complete.
 struct Open {
-    node: Node,
+    node: ConfigNode,
     anchor: usize,
     /// Key that waits for its value.
-    key: Option<Key>,
+    key: Option<YamlKey>,
     /// Positions of the keys of a map.
     keys: HashMap<Arc<str>, usize>,
     /// Values of merge keys, `<<`.
-    merged: Vec<Node>,
+    merged: Vec<ConfigNode>,
     /// Deepest nesting below, for the depth of aliases.
     height: usize,
 }
 
 /// Key of a map's entry.
-struct Key {
+struct YamlKey {
     text: Arc<str>,
     origin: Origin,
     /// True for `<<` without quotes.
@@ -91,26 +91,26 @@ struct Key {
 
 /// Complete value, with the height of its nesting.
 struct Anchored {
-    node: Node,
+    node: ConfigNode,
     height: usize,
 }
 
 struct Loader<'a> {
     place: &'a Place,
-    budget: &'a mut Budget,
+    budget: &'a mut YamlBudget,
     findings: &'a mut Findings,
     open: Vec<Open>,
     anchors: HashMap<usize, Anchored>,
-    root: Option<Node>,
+    root: Option<ConfigNode>,
 }
 
 /// Parses the first document of a file.
 pub(super) fn parse_file(
     name: &str,
     bytes: &[u8],
-    budget: &mut Budget,
+    budget: &mut YamlBudget,
     findings: &mut Findings,
-) -> Result<Node, YamlError> {
+) -> Result<ConfigNode, YamlError> {
     let file: Arc<str> = name.into();
     let fail = |line: usize, message: &str| YamlError {
         origin: Origin::File { file: file.clone(), line: to_u32(line), column: 1 },
@@ -135,9 +135,9 @@ pub(super) fn parse_file(
 pub(super) fn parse(
     text: &str,
     place: &Place,
-    budget: &mut Budget,
+    budget: &mut YamlBudget,
     findings: &mut Findings,
-) -> Result<Option<Node>, YamlError> {
+) -> Result<Option<ConfigNode>, YamlError> {
     if text.len() > MAX_BYTES {
         return Err(YamlError {
             origin: place.at(Marker::default()),
@@ -157,13 +157,13 @@ pub(super) fn parse(
 
 // === impl Budget ===
 
-impl Default for Budget {
+impl Default for YamlBudget {
     fn default() -> Self {
         Self { nodes: MAX_NODES, bytes: MAX_TEXT_BYTES }
     }
 }
 
-impl Budget {
+impl YamlBudget {
     /// Takes the room of a value; fails if there is too little.
     fn take(&mut self, nodes: usize, bytes: usize) -> Result<(), &'static str> {
         self.nodes = self.nodes.checked_sub(nodes).ok_or("holds more than 100,000 values")?;
@@ -194,7 +194,7 @@ impl Loader<'_> {
     fn run<'input>(
         mut self,
         mut parser: Parser<'input, StrInput<'input>>,
-    ) -> Result<Option<Node>, YamlError> {
+    ) -> Result<Option<ConfigNode>, YamlError> {
         let mut documents = 0;
         while let Some(next) = parser.next_event() {
             let (event, span) = next.map_err(|error| YamlError {
@@ -218,7 +218,7 @@ impl Loader<'_> {
         Ok(self.root)
     }
 
-    fn accept(&mut self, event: Event<'_>, span: Span) -> Result<(), Refusal> {
+    fn accept(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlRefusal> {
         let origin = self.place.at(span.start);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -226,15 +226,15 @@ impl Loader<'_> {
                 let is_plain = style == ScalarStyle::Plain && !is_string;
                 self.budget.take(1, text.len())?;
                 let kind = NodeKind::Scalar { text: text.as_ref().into(), is_plain };
-                self.complete(Node { kind, origin }, anchor, 0)
+                self.complete(ConfigNode { kind, origin }, anchor, 0)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 check_tag(tag.as_deref(), &["seq"])?;
-                self.begin(Node { kind: NodeKind::List(Vec::new()), origin }, anchor)
+                self.begin(ConfigNode { kind: NodeKind::List(Vec::new()), origin }, anchor)
             }
             Event::MappingStart(_, anchor, tag) => {
                 check_tag(tag.as_deref(), &["map"])?;
-                self.begin(Node::map(origin), anchor)
+                self.begin(ConfigNode::map(origin), anchor)
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let open = self.open.pop().expect("an end follows its start");
@@ -262,7 +262,7 @@ impl Loader<'_> {
         }
     }
 
-    fn begin(&mut self, node: Node, anchor: usize) -> Result<(), Refusal> {
+    fn begin(&mut self, node: ConfigNode, anchor: usize) -> Result<(), YamlRefusal> {
         self.budget.take(1, 0)?;
         if self.open.len() >= MAX_DEPTH {
             return Err("nests deeper than 64 levels".into());
@@ -272,7 +272,7 @@ impl Loader<'_> {
     }
 
     /// Adds a complete value to the list or map that is open.
-    fn complete(&mut self, node: Node, anchor: usize, height: usize) -> Result<(), Refusal> {
+    fn complete(&mut self, node: ConfigNode, anchor: usize, height: usize) -> Result<(), YamlRefusal> {
         if anchor != 0 {
             let (nodes, bytes) = size(&node);
             self.budget.take(nodes, bytes)?;
@@ -291,11 +291,11 @@ impl Loader<'_> {
             NodeKind::Map(entries) => entries,
             NodeKind::Scalar { .. } => unreachable!("only lists and maps are open"),
         };
-        let Some(Key { text: key, origin, is_merge }) = open.key.take() else {
+        let Some(YamlKey { text: key, origin, is_merge }) = open.key.take() else {
             let NodeKind::Scalar { text, is_plain } = node.kind else {
                 return Err("a key must be text, and not a list or a map".into());
             };
-            open.key = Some(Key { is_merge: is_plain && &*text == "<<", text, origin: node.origin });
+            open.key = Some(YamlKey { is_merge: is_plain && &*text == "<<", text, origin: node.origin });
             return Ok(());
         };
         if is_merge {
@@ -305,14 +305,14 @@ impl Loader<'_> {
         match open.keys.get(&key) {
             None => {
                 open.keys.insert(key.clone(), entries.len());
-                entries.push(Entry { key, origin, value: node });
+                entries.push(TreeEntry { key, origin, value: node });
             }
             Some(at) => {
                 let former = &mut entries[*at];
                 let message =
                     format!("{} is given twice, first at {}; the last one holds", name(&key), former.origin);
                 self.findings.warn(&origin, "", message);
-                *former = Entry { key, origin, value: node };
+                *former = TreeEntry { key, origin, value: node };
             }
         }
         Ok(())
@@ -323,7 +323,7 @@ impl Loader<'_> {
 
 impl Open {
     /// Returns a complete list or map, with the entries of its merge keys. Entries of its own win.
-    fn complete(mut self) -> Result<Node, Refusal> {
+    fn complete(mut self) -> Result<ConfigNode, YamlRefusal> {
         let NodeKind::Map(entries) = &mut self.node.kind else { return Ok(self.node) };
         for merged in std::mem::take(&mut self.merged) {
             let maps = match merged.kind {
@@ -347,22 +347,22 @@ impl Open {
 }
 
 /// Reason why a document is refused.
-struct Refusal(std::borrow::Cow<'static, str>);
+struct YamlRefusal(std::borrow::Cow<'static, str>);
 
-impl From<&'static str> for Refusal {
+impl From<&'static str> for YamlRefusal {
     fn from(reason: &'static str) -> Self {
         Self(reason.into())
     }
 }
 
-impl From<Refusal> for String {
-    fn from(refusal: Refusal) -> Self {
+impl From<YamlRefusal> for String {
+    fn from(refusal: YamlRefusal) -> Self {
         refusal.0.into_owned()
     }
 }
 
 /// Fails unless a tag is absent, `!` or one of these of YAML's core schema; returns true if it demands text.
-fn check_tag(tag: Option<&Tag>, accepted: &[&str]) -> Result<bool, Refusal> {
+fn check_tag(tag: Option<&Tag>, accepted: &[&str]) -> Result<bool, YamlRefusal> {
     let Some(tag) = tag else { return Ok(false) };
     let original = tag.original();
     if original == "!" {
@@ -371,7 +371,7 @@ fn check_tag(tag: Option<&Tag>, accepted: &[&str]) -> Result<bool, Refusal> {
     match tag.core_suffix() {
         Some(suffix) if accepted.contains(&suffix) => Ok(suffix == "str"),
         _ if NAMED_TAGS.contains(&&*original) => {
-            Err(Refusal(format!("the tag {original} is not supported here; remove it").into()))
+            Err(YamlRefusal(format!("the tag {original} is not supported here; remove it").into()))
         }
         _ => Err("a value that begins with ! must stand in quotes; tags are not supported".into()),
     }
@@ -386,7 +386,7 @@ pub(super) fn name(text: &str) -> String {
 }
 
 /// Returns the number of values, and the bytes of their text. Recursion is bounded by [`MAX_DEPTH`].
-fn size(node: &Node) -> (usize, usize) {
+fn size(node: &ConfigNode) -> (usize, usize) {
     let add = |(nodes, bytes): (usize, usize), (more, text): (usize, usize)| (nodes + more, bytes + text);
     match &node.kind {
         NodeKind::Scalar { text, .. } => (1, text.len()),

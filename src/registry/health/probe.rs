@@ -78,7 +78,7 @@ impl HttpProbe {
 }
 
 /// Probe with what it keeps from one time to the next.
-pub(super) struct Running {
+pub(super) struct RunningProbe {
     probe: Probe,
     client: Client<HttpConnector, Empty<Bytes>>,
     /// Time that a storage has to answer.
@@ -88,7 +88,7 @@ pub(super) struct Running {
     unfinished: Option<JoinHandle<Result<(), String>>>,
 }
 
-impl Running {
+impl RunningProbe {
     pub(super) fn new(probe: Probe, interval: Duration) -> Self {
         // Each probe connects: an old connection tells nothing about the server.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();

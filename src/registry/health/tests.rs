@@ -63,7 +63,7 @@ async fn a_check_that_starts_again_begins_with_what_is_known() {
 
 #[test]
 fn failures_count_from_the_threshold_on_and_only_in_a_row() {
-    let mut state = State::new(&check(Probe::File("/x".into()), 3), &[]);
+    let mut state = CheckState::new(&check(Probe::File("/x".into()), 3), &[]);
     let mut report = |results: &[bool]| {
         for is_success in results {
             state.report(if *is_success { Ok(()) } else { Err("down".into()) });
@@ -89,14 +89,14 @@ async fn a_storage_without_its_folder_is_unhealthy() {
     fs::rename(&away, folder.path()).unwrap();
     until(&health, false).await;
     let memory = Store::open(Memory::new(1 << 20), false).unwrap();
-    assert!(Running::new(Probe::Storage(memory), INTERVAL).probe().await.is_ok());
+    assert!(RunningProbe::new(Probe::Storage(memory), INTERVAL).probe().await.is_ok());
 }
 
 #[tokio::test]
 async fn a_tcp_server_must_accept_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut probe = Running::new(Probe::Tcp { address, timeout: Duration::ZERO }, INTERVAL);
+    let mut probe = RunningProbe::new(Probe::Tcp { address, timeout: Duration::ZERO }, INTERVAL);
     assert_eq!(probe.probe().await, Ok(()));
     drop(listener);
     let message = probe.probe().await.unwrap_err();
@@ -117,7 +117,7 @@ async fn an_http_server_must_answer_head_with_the_expected_status_and_in_time() 
     tokio::spawn(quinistry_http::serve(listener, app, Limits::default(), std::future::pending()));
     let probe = async |path: &str, headers: HeaderMap, status: StatusCode, timeout: Duration| {
         let probe = HttpProbe::new(&format!("http://{address}{path}"), headers, status, timeout).unwrap();
-        Running::new(Probe::Http(probe), INTERVAL).probe().await
+        RunningProbe::new(Probe::Http(probe), INTERVAL).probe().await
     };
     let with_header: HeaderMap = [("x-probe".parse().unwrap(), "1".parse().unwrap())].into_iter().collect();
     assert_eq!(probe("/", with_header, StatusCode::OK, Duration::ZERO).await, Ok(()));

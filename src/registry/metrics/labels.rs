@@ -8,7 +8,7 @@ use crate::api::route::Route;
 
 /// Endpoint that a request is for, by distribution's names where it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
+pub(crate) enum EndpointLabel {
     Base,
     Manifest,
     Tags,
@@ -59,7 +59,7 @@ pub(super) struct ActionLabel(pub(super) StorageAction);
 
 // === impl Endpoint ===
 
-impl Endpoint {
+impl EndpointLabel {
     /// Finds the endpoint of a path, valid or not, without parsing names.
     pub(crate) fn of_path(path: &str) -> Self {
         let Some(rest) = path.strip_prefix("/v2") else { return Self::Other };
@@ -114,7 +114,7 @@ impl Endpoint {
     }
 }
 
-impl LabelValue for Endpoint {
+impl LabelValue for EndpointLabel {
     const ALL: &'static [Self] = &[
         Self::Base,
         Self::Manifest,
@@ -283,15 +283,15 @@ mod tests {
             "/v2/a/%62lobs/uploads/1",
         ] {
             let route = Route::parse(path).unwrap();
-            assert_eq!(Endpoint::of_path(path), Endpoint::of_route(&route), "{path}");
+            assert_eq!(EndpointLabel::of_path(path), EndpointLabel::of_route(&route), "{path}");
         }
         for path in
             ["", "/", "*", "/v1/", "/v2x", "/v2/a", "/v2/a/tags", "/metrics", "/V2/", "/v2/%ff/manifests/x"]
         {
-            assert_eq!(Endpoint::of_path(path), Endpoint::Other, "{path}");
+            assert_eq!(EndpointLabel::of_path(path), EndpointLabel::Other, "{path}");
         }
         // A name that is not valid is a fault of the request, not another endpoint.
-        assert_eq!(Endpoint::of_path("/v2/A/manifests/x"), Endpoint::Manifest);
+        assert_eq!(EndpointLabel::of_path("/v2/A/manifests/x"), EndpointLabel::Manifest);
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
                 assert_eq!(value.index(), index, "{value:?}");
             }
         }
-        check::<Endpoint>();
+        check::<EndpointLabel>();
         check::<MethodLabel>();
         check::<Code>();
         check::<Driver>();

@@ -7,7 +7,7 @@ use quinistry_http::memory_budget::{MemoryBudget, READ_BUFFERS, RESPONSES};
 use quinistry_http::metrics::{Exposition, LabelValue as _};
 use quinistry_store::Store;
 
-use super::{HttpMetrics, Metrics, Reloads, StorageMetrics};
+use super::{HttpMetrics, RegistryMetrics, ReloadMetrics, StorageMetrics};
 use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, UPLOAD_BATCHES};
 
 /// Budgets of memory, by their names.
@@ -19,7 +19,7 @@ static BUDGETS: [(&str, &MemoryBudget); 5] = [
     ("manifest_remainders", &MANIFEST_REMAINDERS),
 ];
 
-impl Metrics {
+impl RegistryMetrics {
     /// Returns the page. Asks the storage for its room, so that it may block.
     #[must_use]
     pub fn render(&self) -> String {
@@ -106,7 +106,7 @@ impl StorageMetrics {
     }
 }
 
-impl Reloads {
+impl ReloadMetrics {
     fn write(&self, page: &mut Exposition) {
         page.gauge(
             "quinistry_config_last_reload_successful",

@@ -38,14 +38,14 @@ impl Write for Output {
 /// Registry with everything that an observer has.
 struct Observed {
     state: State,
-    metrics: Arc<Metrics>,
+    metrics: Arc<RegistryMetrics>,
     log: AccessLog,
     output: Output,
 }
 
 impl Observed {
-    fn new(format: Format, health: Option<Health>) -> Self {
-        let metrics = Arc::<Metrics>::default();
+    fn new(format: AccessLogFormat, health: Option<Health>) -> Self {
+        let metrics = Arc::<RegistryMetrics>::default();
         let storage = ObservedStorage::new(Memory::new(8 << 20), metrics.storage_observer(Driver::InMemory));
         let store = Store::open(storage, false).unwrap();
         let output = Output::default();
@@ -119,7 +119,7 @@ impl Observed {
 
 #[tokio::test]
 async fn paths_below_a_prefix_are_counted_and_logged_as_those_without() {
-    let mut registry = Observed::new(Format::Json, None);
+    let mut registry = Observed::new(AccessLogFormat::Json, None);
     registry.state = registry.state.clone().with_prefix("/registry/".parse().unwrap());
     registry.ask(Method::GET, "/registry/v2/a/b/tags/list", &[]).await;
     assert_eq!(registry.last()["repository"], "a/b");
@@ -131,7 +131,7 @@ async fn paths_below_a_prefix_are_counted_and_logged_as_those_without() {
 
 #[tokio::test]
 async fn a_request_is_counted_when_its_answer_has_ended() {
-    let registry = Observed::new(Format::Json, None);
+    let registry = Observed::new(AccessLogFormat::Json, None);
     let digest = registry.push("a", b"content").await;
     let uri = format!("/v2/a/blobs/{digest}");
     let response = registry.send(CLIENT, Method::GET, &uri, &[], Body::empty()).await;
@@ -155,7 +155,7 @@ async fn a_request_is_counted_when_its_answer_has_ended() {
 
 #[tokio::test]
 async fn an_answer_that_the_client_does_not_read_is_logged_as_incomplete() {
-    let registry = Observed::new(Format::Json, None);
+    let registry = Observed::new(AccessLogFormat::Json, None);
     let digest = registry.push("a", b"content").await;
     let uri = format!("/v2/a/blobs/{digest}");
     drop(registry.send(CLIENT, Method::GET, &uri, &[], Body::empty()).await);
@@ -167,7 +167,7 @@ async fn an_answer_that_the_client_does_not_read_is_logged_as_incomplete() {
 
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_is_counted_and_logged() {
-    let registry = Observed::new(Format::Json, None);
+    let registry = Observed::new(AccessLogFormat::Json, None);
     // A body that never comes.
     let body = Body::from_stream(futures_util::stream::pending::<Result<Bytes, io::Error>>());
     let digest = Digest::sha256(b"x");
@@ -193,7 +193,7 @@ async fn while_a_health_check_fails_every_path_answers_503_and_names_no_check() 
     let interval = Duration::from_millis(1);
     let check = Check { name: "s3cret".into(), probe: Probe::File(file.clone()), interval, threshold: 1 };
     let health = Health::start([check]);
-    let registry = Observed::new(Format::Combined, Some(health.clone()));
+    let registry = Observed::new(AccessLogFormat::Combined, Some(health.clone()));
     for (method, uri) in [
         (Method::GET, "/v2/"),
         (Method::HEAD, "/v2/"),
@@ -224,7 +224,7 @@ async fn while_a_health_check_fails_every_path_answers_503_and_names_no_check() 
 
 #[tokio::test]
 async fn row_171_the_port_of_the_clients_shows_nothing_of_the_debug_listener() {
-    let registry = Observed::new(Format::Combined, None);
+    let registry = Observed::new(AccessLogFormat::Combined, None);
     for path in [
         "/metrics",
         "/debug/vars",
@@ -243,7 +243,7 @@ async fn row_171_the_port_of_the_clients_shows_nothing_of_the_debug_listener() {
 
 #[tokio::test]
 async fn row_172_no_label_has_a_name_that_a_client_has_chosen() {
-    let registry = Observed::new(Format::Json, None);
+    let registry = Observed::new(AccessLogFormat::Json, None);
     let before = registry.metrics.render().lines().count();
     let digest = registry.push("n4me/s3cret", b"content").await;
     registry.ask(Method::GET, "/v2/n4me/s3cret/manifests/t4g", &[]).await;
@@ -264,7 +264,7 @@ async fn row_172_no_label_has_a_name_that_a_client_has_chosen() {
 
 #[tokio::test]
 async fn row_173_hostile_requests_are_one_line_each_without_control_characters() {
-    for format in [Format::Combined, Format::Json] {
+    for format in [AccessLogFormat::Combined, AccessLogFormat::Json] {
         let registry = Observed::new(format, None);
         let agent = [&b"\" 200 1 \"-\" \"\xc2\x9b2J\xe2\x80\xae\t"[..], &b"a".repeat(100_000)].concat();
         // hyper refuses other control characters in headers.
@@ -285,7 +285,7 @@ async fn row_173_hostile_requests_are_one_line_each_without_control_characters()
 
 #[tokio::test]
 async fn row_174_an_identifier_with_a_quotation_mark_is_replaced_and_a_proxys_own_stays() {
-    let registry = Observed::new(Format::Json, None);
+    let registry = Observed::new(AccessLogFormat::Json, None);
     for (peer, given, stays) in
         [("10.0.0.1:1", "a\"", false), ("10.0.0.1:1", "req-1", true), (CLIENT, "req-1", false)]
     {
@@ -305,8 +305,8 @@ async fn row_174_an_identifier_with_a_quotation_mark_is_replaced_and_a_proxys_ow
 async fn row_175_a_closed_output_does_not_end_the_service() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let log = AccessLog::start(writer, Format::Combined).unwrap();
-    let mut registry = Observed::new(Format::Combined, None);
+    let log = AccessLog::start(writer, AccessLogFormat::Combined).unwrap();
+    let mut registry = Observed::new(AccessLogFormat::Combined, None);
     let observer = Observer { access_log: Some(log.clone()), ..Observer::default() };
     registry.state = registry.state.with_observer(observer);
     for _ in 0..10 {
@@ -330,10 +330,12 @@ async fn without_a_log_or_the_option_answers_have_no_identifier() {
 
 #[tokio::test]
 async fn observation_changes_no_header_and_no_body() {
-    let observed = Observed::new(Format::Json, None);
+    let observed = Observed::new(AccessLogFormat::Json, None);
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let plain =
-        Observed { state: State::stored(store, Settings::default()), ..Observed::new(Format::Json, None) };
+    let plain = Observed {
+        state: State::stored(store, Settings::default()),
+        ..Observed::new(AccessLogFormat::Json, None)
+    };
     for registry in [&observed, &plain] {
         registry.push("a", b"content").await;
     }

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::resolve::Target;
+use super::resolve::{KeyEffect, KeyTarget};
 use super::{FILE_SUFFIX, Meaning, meaning, setting};
 use crate::config::diagnostic::Origin;
 use crate::config::findings::Findings;
 use crate::config::normalise::normalise;
 use crate::config::rules::known_driver;
 use crate::config::schema::Kind;
-use crate::config::tree::{Entry, Node, NodeKind, Step};
-use crate::config::yaml::{self, Budget, Place};
+use crate::config::tree::{ConfigNode, NodeKind, Step, TreeEntry};
+use crate::config::yaml::{self, Place, YamlBudget};
 use crate::config::{ReadFile, drivers_of};
 
 /// Longest file with a value, in bytes.
@@ -23,7 +23,7 @@ const MAX_UNKNOWN: usize = 50;
 
 /// Variables that were used, and those that were not.
 #[derive(Debug, Default)]
-pub(in crate::config) struct Applied {
+pub(in crate::config) struct AppliedVariables {
     /// Names of the variables that set a key, sorted.
     pub(in crate::config) set: Vec<String>,
     /// Names of the variables that Services made, sorted.
@@ -31,11 +31,11 @@ pub(in crate::config) struct Applied {
 }
 
 struct Application<'a> {
-    tree: &'a mut Node,
-    budget: &'a mut Budget,
+    tree: &'a mut ConfigNode,
+    budget: &'a mut YamlBudget,
     findings: &'a mut Findings,
     files: &'a dyn ReadFile,
-    applied: Applied,
+    applied: AppliedVariables,
     /// Paths that a variable set, to find a second one with `_FILE`.
     paths: HashSet<String>,
     unknown: usize,
@@ -44,11 +44,11 @@ struct Application<'a> {
 /// Applies variables to a tree.
 pub(in crate::config) fn apply(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-    tree: &mut Node,
-    budget: &mut Budget,
+    tree: &mut ConfigNode,
+    budget: &mut YamlBudget,
     findings: &mut Findings,
     files: &dyn ReadFile,
-) -> Applied {
+) -> AppliedVariables {
     let mut variables: Vec<_> = environment
         .into_iter()
         .filter_map(|(name, value)| {
@@ -63,7 +63,7 @@ pub(in crate::config) fn apply(
         budget,
         findings,
         files,
-        applied: Applied::default(),
+        applied: AppliedVariables::default(),
         paths: HashSet::new(),
         unknown: 0,
     };
@@ -104,7 +104,7 @@ impl Application<'_> {
                 };
                 let node = self.parse(text, name, &target);
                 // Images and their users call the version of the program so.
-                let is_format = |node: &Node| node.as_text() == Some("0.1");
+                let is_format = |node: &ConfigNode| node.as_text() == Some("0.1");
                 if target.kind == Kind::Version && !node.as_ref().is_ok_and(is_format) {
                     let message = "is not 0.1, the version of the file's format, and is ignored";
                     return self.findings.warn(&origin, &target.path, message.into());
@@ -123,7 +123,7 @@ impl Application<'_> {
         }
     }
 
-    fn finish(self) -> Applied {
+    fn finish(self) -> AppliedVariables {
         if self.unknown > MAX_UNKNOWN {
             let origin = Origin::Variable("REGISTRY_*".into());
             let message = format!("{} more variables set no key", self.unknown - MAX_UNKNOWN);
@@ -133,15 +133,15 @@ impl Application<'_> {
     }
 
     /// Parses a value as YAML; text that is none is taken as it is, where the key is text or has no effect.
-    fn parse(&mut self, text: &str, name: &str, target: &Target) -> Result<Node, String> {
+    fn parse(&mut self, text: &str, name: &str, target: &KeyTarget) -> Result<ConfigNode, String> {
         let origin = Origin::Variable(name.into());
         let place = Place::Variable(name.into());
         if !target.kind.is_text() {
             let parsed = yaml::parse(text, &place, self.budget, self.findings);
             return match parsed {
-                Ok(node) => Ok(node.unwrap_or_else(|| Node::null(origin))),
-                Err(_) if target.has_no_effect && text.len() <= yaml::MAX_BYTES => {
-                    Ok(Node::text(text, origin))
+                Ok(node) => Ok(node.unwrap_or_else(|| ConfigNode::null(origin))),
+                Err(_) if target.effect == KeyEffect::Warned && text.len() <= yaml::MAX_BYTES => {
+                    Ok(ConfigNode::text(text, origin))
                 }
                 Err(error) => Err(error.message),
             };
@@ -157,14 +157,14 @@ impl Application<'_> {
                 }
                 Ok(node)
             }
-            Ok(None) if is_absent => Ok(Node::null(origin)),
+            Ok(None) if is_absent => Ok(ConfigNode::null(origin)),
             _ if text.len() > yaml::MAX_BYTES => Err("is longer than 1 MiB".into()),
-            _ => Ok(Node::text(text, origin)),
+            _ => Ok(ConfigNode::text(text, origin)),
         }
     }
 
     /// Reads a value from the file that a variable names.
-    fn read(&mut self, value: &OsStr, origin: &Origin, target: &Target) -> Result<Node, String> {
+    fn read(&mut self, value: &OsStr, origin: &Origin, target: &KeyTarget) -> Result<ConfigNode, String> {
         let path = Path::new(value);
         let file = self
             .files
@@ -185,10 +185,10 @@ impl Application<'_> {
         let text = std::str::from_utf8(&file.bytes)
             .map_err(|_| format!("the content of {} is not UTF-8", path.display()))?;
         let text = text.strip_suffix('\n').unwrap_or(text);
-        Ok(Node::text(text.strip_suffix('\r').unwrap_or(text), origin.clone()))
+        Ok(ConfigNode::text(text.strip_suffix('\r').unwrap_or(text), origin.clone()))
     }
 
-    fn set(&mut self, name: &str, origin: &Origin, target: &Target, node: Result<Node, String>) {
+    fn set(&mut self, name: &str, origin: &Origin, target: &KeyTarget, node: Result<ConfigNode, String>) {
         let result = node.and_then(|node| {
             self.tell_replacement(origin, target, &node);
             set(self.tree, target, node, origin)
@@ -207,7 +207,7 @@ impl Application<'_> {
     }
 
     /// Warns if a variable replaces a controller or a driver of the file, as in distribution.
-    fn tell_replacement(&mut self, origin: &Origin, target: &Target, new: &Node) {
+    fn tell_replacement(&mut self, origin: &Origin, target: &KeyTarget, new: &ConfigNode) {
         if !matches!(target.path.as_str(), "auth" | "storage") {
             return;
         }
@@ -229,12 +229,12 @@ impl Application<'_> {
 }
 
 /// Returns the place of a target, with indexes.
-fn place(target: &Target) -> String {
+fn place(target: &KeyTarget) -> String {
     format!("{:?}", target.steps)
 }
 
 /// Puts a value at the place of a target in the tree.
-fn set(tree: &mut Node, target: &Target, value: Node, origin: &Origin) -> Result<(), String> {
+fn set(tree: &mut ConfigNode, target: &KeyTarget, value: ConfigNode, origin: &Origin) -> Result<(), String> {
     let mut node = tree;
     for (index, step) in target.steps.iter().enumerate() {
         let is_any_name = target.is_free && index + 1 == target.steps.len();
@@ -242,7 +242,7 @@ fn set(tree: &mut Node, target: &Target, value: Node, origin: &Origin) -> Result
             Step::Key(key) => {
                 // A variable's name has lost the case of a name inside a map of any names. Keys of the table are
                 // in lower case: `AUTH` in a file is another key, which the reader of `auth` does not see.
-                let is_same = |entry: &&Entry| is_any_name && entry.key.eq_ignore_ascii_case(key);
+                let is_same = |entry: &&TreeEntry| is_any_name && entry.key.eq_ignore_ascii_case(key);
                 let known = node.entries().iter().find(is_same).map(|entry| entry.key.clone());
                 &mut node.entry_or_null(known.as_ref().unwrap_or(key), origin.clone()).value
             }
@@ -254,16 +254,20 @@ fn set(tree: &mut Node, target: &Target, value: Node, origin: &Origin) -> Result
 }
 
 /// Returns an element of a list, or a new one behind the last.
-fn element<'a>(node: &'a mut Node, index: usize, origin: &Origin) -> Result<&'a mut Node, String> {
+fn element<'a>(
+    node: &'a mut ConfigNode,
+    index: usize,
+    origin: &Origin,
+) -> Result<&'a mut ConfigNode, String> {
     if !matches!(node.kind, NodeKind::List(_)) {
-        *node = Node { kind: NodeKind::List(Vec::new()), origin: origin.clone() };
+        *node = ConfigNode { kind: NodeKind::List(Vec::new()), origin: origin.clone() };
     }
     let NodeKind::List(items) = &mut node.kind else { unreachable!("made a list above") };
     if index > items.len() {
         return Err(format!("the list has no element {index}; the next free one is {}", items.len()));
     }
     if index == items.len() {
-        items.push(Node::null(origin.clone()));
+        items.push(ConfigNode::null(origin.clone()));
     }
     Ok(&mut items[index])
 }

@@ -2,7 +2,7 @@
 
 use crate::config::check::is_locked;
 use crate::config::nearest::nearest;
-use crate::config::schema::{Kind, Outcome, Schema, schema};
+use crate::config::schema::{KeyTreatment, Kind, Schema, schema};
 use crate::config::tree::Step;
 
 /// Names that distribution's variables have, after its program's fields, where its file has others.
@@ -20,7 +20,7 @@ const MAX_INDEX_DIGITS: usize = 6;
 
 /// Place that a variable sets.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct KeyTarget {
     pub(super) steps: Vec<Step>,
     /// Path in the table of keys.
     pub(super) path: String,
@@ -28,10 +28,18 @@ pub(super) struct Target {
     pub(super) is_secret: bool,
     /// True if a name inside a map of any names is set.
     pub(super) is_free: bool,
-    /// True if the key, or a section around it, is only warned about.
-    pub(super) has_no_effect: bool,
-    /// True if the key is implemented or refused, so that it asks for a configured registry.
-    pub(super) configures: bool,
+    pub(super) effect: KeyEffect,
+}
+
+/// Effect of setting a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyEffect {
+    /// The key is implemented or refused, so that it asks for a configured registry.
+    Configures,
+    /// Nothing depends on the key.
+    Silent,
+    /// The key, or a section around it, is only warned about.
+    Warned,
 }
 
 /// Name that leads to no key.
@@ -54,7 +62,7 @@ enum BadIndex {
 }
 
 pub(super) enum Resolved {
-    Target(Target),
+    Target(KeyTarget),
     Unresolved(Unresolved),
 }
 
@@ -63,21 +71,26 @@ pub(super) fn resolve(name: &str) -> Resolved {
     let upper = name.to_ascii_uppercase();
     let mut place = schema();
     let (mut steps, mut path) = (Vec::new(), String::new());
-    let (mut is_secret, mut has_no_effect, mut configures) = (false, false, true);
+    let (mut is_secret, mut effect) = (false, KeyEffect::Configures);
     let mut rest = upper.as_str();
     loop {
         if let Some(key) = place.key {
             is_secret |= key.is_secret;
-            has_no_effect |= matches!(key.outcome, Outcome::Warn(_));
-            configures = match key.outcome {
-                Outcome::Implement | Outcome::Refuse(..) => key.kind != Kind::Version,
-                Outcome::Silent | Outcome::Warn(_) => false,
-                Outcome::Within => configures,
+            effect = match key.outcome {
+                _ if effect == KeyEffect::Warned => effect,
+                KeyTreatment::Warn(_) => KeyEffect::Warned,
+                KeyTreatment::Implement | KeyTreatment::Refuse(..) if key.kind != Kind::Version => {
+                    KeyEffect::Configures
+                }
+                KeyTreatment::Implement | KeyTreatment::Refuse(..) | KeyTreatment::Silent => {
+                    KeyEffect::Silent
+                }
+                KeyTreatment::Within => effect,
             };
         }
         let kind = place.kind();
         let done = |steps, path, kind, is_free| {
-            Resolved::Target(Target { steps, path, kind, is_secret, is_free, has_no_effect, configures })
+            Resolved::Target(KeyTarget { steps, path, kind, is_secret, is_free, effect })
         };
         if rest.is_empty() && !steps.is_empty() {
             return done(steps, path, kind, false);

@@ -1,7 +1,7 @@
 //! Keys of `storage`: the drivers, and the switches beside them.
 
 use super::Kind::{Anything, Boolean, Duration, Integer, OneOf, Path, Section, Text, Url};
-use super::{Key, Lines, Unless, key};
+use super::{ConfigKey, ReleaseLines, Unless, key};
 
 /// Message about a driver that does not exist yet.
 const NO_BUCKETS: &str = "storage in a bucket is not supported yet; use `storage.filesystem`, or keep distribution for this registry";
@@ -9,7 +9,7 @@ const NO_BUCKETS: &str = "storage in a bucket is not supported yet; use `storage
 const NO_DRIVER: &str =
     "this driver is not supported; copy the content to another one, such as a file system";
 
-pub(super) const STORAGE: &[Key] = &[
+pub(super) const STORAGE: &[ConfigKey] = &[
     key("storage", Section).required().note("one driver, as a section or as its bare name"),
     key("storage.filesystem", Section),
     key("storage.filesystem.rootdirectory", Path).default("/var/lib/registry"),
@@ -22,7 +22,7 @@ pub(super) const STORAGE: &[Key] = &[
     key("storage.s3.sessiontoken", Text).within().secret(),
     key("storage.s3.region", Text).within(),
     key("storage.s3.regionendpoint", Text).within(),
-    key("storage.s3.forcepathstyle", Boolean).within().lines(Lines::Three),
+    key("storage.s3.forcepathstyle", Boolean).within().lines(ReleaseLines::Three),
     key("storage.s3.bucket", Text).within().required(),
     key("storage.s3.encrypt", Boolean).within(),
     key("storage.s3.keyid", Text).within(),
@@ -37,11 +37,11 @@ pub(super) const STORAGE: &[Key] = &[
     key("storage.s3.storageclass", Text).within().default("STANDARD"),
     key("storage.s3.useragent", Text).within(),
     key("storage.s3.objectacl", Text).within(),
-    key("storage.s3.usedualstack", Boolean).within().lines(Lines::Three),
-    key("storage.s3.accelerate", Boolean).within().lines(Lines::Three),
-    key("storage.s3.usefipsendpoint", Boolean).within().lines(Lines::Three),
-    key("storage.s3.loglevel", Text).within().lines(Lines::Three),
-    key("storage.s3.redirectendpoint", Url).within().lines(Lines::Three),
+    key("storage.s3.usedualstack", Boolean).within().lines(ReleaseLines::Three),
+    key("storage.s3.accelerate", Boolean).within().lines(ReleaseLines::Three),
+    key("storage.s3.usefipsendpoint", Boolean).within().lines(ReleaseLines::Three),
+    key("storage.s3.loglevel", Text).within().lines(ReleaseLines::Three),
+    key("storage.s3.redirectendpoint", Url).within().lines(ReleaseLines::Three),
     key("storage.gcs", Section).refuse(NO_BUCKETS, Unless::Never),
     key("storage.gcs.bucket", Text).within().required(),
     key("storage.gcs.keyfile", Path).within(),
@@ -54,22 +54,22 @@ pub(super) const STORAGE: &[Key] = &[
     key("storage.azure.accountname", Text).within().required(),
     key("storage.azure.accountkey", Text).within().secret(),
     key("storage.azure.container", Text).within().required(),
-    key("storage.azure.connectionstring", Text).within().secret().lines(Lines::Three),
+    key("storage.azure.connectionstring", Text).within().secret().lines(ReleaseLines::Three),
     key("storage.azure.realm", Text).within(),
-    key("storage.azure.rootdirectory", Text).within().lines(Lines::Three),
-    key("storage.azure.serviceurl", Url).within().lines(Lines::Three),
-    key("storage.azure.credentials", Section).within().lines(Lines::Three),
+    key("storage.azure.rootdirectory", Text).within().lines(ReleaseLines::Three),
+    key("storage.azure.serviceurl", Url).within().lines(ReleaseLines::Three),
+    key("storage.azure.credentials", Section).within().lines(ReleaseLines::Three),
     key("storage.azure.credentials.type", OneOf(&["client_secret", "shared_key", "default_credentials"]))
         .within()
-        .lines(Lines::Three),
-    key("storage.azure.credentials.clientid", Text).within().lines(Lines::Three),
-    key("storage.azure.credentials.tenantid", Text).within().lines(Lines::Three),
-    key("storage.azure.credentials.secret", Text).within().secret().lines(Lines::Three),
-    key("storage.azure.max_retries", Integer(0)).within().default("5").lines(Lines::Three),
-    key("storage.azure.retry_delay", Duration).within().default("100ms").lines(Lines::Three),
-    key("storage.azure.skipverify", Boolean).within().lines(Lines::Three),
-    key("storage.swift", Anything).secret().lines(Lines::Two).refuse(NO_DRIVER, Unless::Never),
-    key("storage.oss", Anything).secret().lines(Lines::Two).refuse(NO_DRIVER, Unless::Never),
+        .lines(ReleaseLines::Three),
+    key("storage.azure.credentials.clientid", Text).within().lines(ReleaseLines::Three),
+    key("storage.azure.credentials.tenantid", Text).within().lines(ReleaseLines::Three),
+    key("storage.azure.credentials.secret", Text).within().secret().lines(ReleaseLines::Three),
+    key("storage.azure.max_retries", Integer(0)).within().default("5").lines(ReleaseLines::Three),
+    key("storage.azure.retry_delay", Duration).within().default("100ms").lines(ReleaseLines::Three),
+    key("storage.azure.skipverify", Boolean).within().lines(ReleaseLines::Three),
+    key("storage.swift", Anything).secret().lines(ReleaseLines::Two).refuse(NO_DRIVER, Unless::Never),
+    key("storage.oss", Anything).secret().lines(ReleaseLines::Two).refuse(NO_DRIVER, Unless::Never),
     key("storage.delete", Section),
     key("storage.delete.enabled", Boolean)
         .default("false")
@@ -81,9 +81,9 @@ pub(super) const STORAGE: &[Key] = &[
     key("storage.cache.layerinfo", Text).silent("old name of `storage.cache.blobdescriptor`"),
     key("storage.redirect", Section),
     key("storage.redirect.disable", Boolean).silent("a file system cannot redirect"),
-    key("storage.tag", Section).lines(Lines::Three),
+    key("storage.tag", Section).lines(ReleaseLines::Three),
     key("storage.tag.concurrencylimit", Integer(i64::MIN))
-        .lines(Lines::Three)
+        .lines(ReleaseLines::Three)
         .warn("has no effect: tags are looked up in an index"),
     key("storage.maintenance", Section),
     key("storage.maintenance.uploadpurging", Section).note("any subset of its keys"),

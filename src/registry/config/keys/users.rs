@@ -4,7 +4,7 @@ use super::Kind::{
     Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, OneOf, Path, Section, Text, Texts, Url,
     UrlPath,
 };
-use super::{Key, Lines, Unless, key};
+use super::{ConfigKey, ReleaseLines, Unless, key};
 
 /// Algorithms of distribution's token verification.
 const ALGORITHMS: &[&str] = &[
@@ -19,7 +19,7 @@ const CLIENT_AUTH: &[&str] = &[
     "require-and-verify-client-cert",
 ];
 
-pub(super) const AUTH: &[Key] = &[
+pub(super) const AUTH: &[ConfigKey] = &[
     key("auth", Section).note("one controller, as a section or as its bare name"),
     key("auth.none", Anything).silent("no users; warned about when `http.addr` is not local"),
     key("auth.silly", Section)
@@ -41,13 +41,13 @@ pub(super) const AUTH: &[Key] = &[
     key("auth.token.service", Text).within().required(),
     key("auth.token.issuer", Text).within().required(),
     key("auth.token.rootcertbundle", Path).within(),
-    key("auth.token.jwks", Path).within().lines(Lines::Three),
-    key("auth.token.signingalgorithms", ListOf(ALGORITHMS)).within().lines(Lines::Three),
+    key("auth.token.jwks", Path).within().lines(ReleaseLines::Three),
+    key("auth.token.signingalgorithms", ListOf(ALGORITHMS)).within().lines(ReleaseLines::Three),
     key("auth.token.autoredirect", Boolean).within(),
-    key("auth.token.autoredirectpath", UrlPath).within().lines(Lines::Three).default("/auth/token"),
+    key("auth.token.autoredirectpath", UrlPath).within().lines(ReleaseLines::Three).default("/auth/token"),
 ];
 
-pub(super) const TLS: &[Key] = &[
+pub(super) const TLS: &[ConfigKey] = &[
     key("http.tls", Section).refuse(
         "TLS is not supported yet, and passwords and images would travel in clear; let a proxy in front end TLS, and \
          remove the section",
@@ -56,17 +56,17 @@ pub(super) const TLS: &[Key] = &[
     key("http.tls.certificate", Path).within(),
     key("http.tls.key", Path).within(),
     key("http.tls.clientcas", Texts).within(),
-    key("http.tls.clientauth", OneOf(CLIENT_AUTH)).within().lines(Lines::Three),
+    key("http.tls.clientauth", OneOf(CLIENT_AUTH)).within().lines(ReleaseLines::Three),
     key("http.tls.minimumtls", OneOf(&["tls1.0", "tls1.1", "tls1.2", "tls1.3"])).within().default("tls1.2"),
     key("http.tls.ciphersuites", Texts).within(),
     key("http.tls.letsencrypt", Section).within(),
     key("http.tls.letsencrypt.cachefile", Path).within(),
     key("http.tls.letsencrypt.email", Text).within(),
     key("http.tls.letsencrypt.hosts", Texts).within(),
-    key("http.tls.letsencrypt.directoryurl", Url).within().lines(Lines::Three),
+    key("http.tls.letsencrypt.directoryurl", Url).within().lines(ReleaseLines::Three),
 ];
 
-pub(super) const NOTIFICATIONS: &[Key] = &[
+pub(super) const NOTIFICATIONS: &[ConfigKey] = &[
     key("notifications", Section),
     key("notifications.events", Section).within(),
     key("notifications.events.includereferences", Boolean).within(),
@@ -85,5 +85,5 @@ pub(super) const NOTIFICATIONS: &[Key] = &[
     key("notifications.endpoints[].ignore", Section).within(),
     key("notifications.endpoints[].ignore.mediatypes", Texts).within(),
     key("notifications.endpoints[].ignore.actions", Texts).within(),
-    key("notifications.endpoints[].quinistry", Anything).within().secret().lines(Lines::Own),
+    key("notifications.endpoints[].quinistry", Anything).within().secret().lines(ReleaseLines::Own),
 ];

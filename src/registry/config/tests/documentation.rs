@@ -3,20 +3,20 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::config::{Key, Kind, Outcome, all_keys};
+use crate::config::{ConfigKey, KeyTreatment, Kind, all_keys};
 
 const BEGIN: &str = "<!-- begin of the keys -->\n";
 const END: &str = "<!-- end of the keys -->\n";
 
 /// Returns what happens with a key, for a reader.
-fn treatment(key: &Key) -> String {
+fn treatment(key: &ConfigKey) -> String {
     match key.outcome {
-        Outcome::Implement | Outcome::Silent if key.note.is_empty() => key.outcome.as_str().into(),
-        Outcome::Implement | Outcome::Silent => format!("{}; {}", key.outcome.as_str(), key.note),
-        Outcome::Warn(message) | Outcome::Refuse(message, _) => {
+        KeyTreatment::Implement | KeyTreatment::Silent if key.note.is_empty() => key.outcome.as_str().into(),
+        KeyTreatment::Implement | KeyTreatment::Silent => format!("{}; {}", key.outcome.as_str(), key.note),
+        KeyTreatment::Warn(message) | KeyTreatment::Refuse(message, _) => {
             format!("{}: {message}", key.outcome.as_str())
         }
-        Outcome::Within => key.outcome.as_str().into(),
+        KeyTreatment::Within => key.outcome.as_str().into(),
     }
 }
 
@@ -24,8 +24,8 @@ fn tables() -> String {
     let mut text = String::new();
     let mut section = "";
     // Sections that only group their keys need no row.
-    let is_plain_section = |key: &Key| {
-        matches!(key.kind, Kind::Section) && key.outcome == Outcome::Implement && key.note.is_empty()
+    let is_plain_section = |key: &ConfigKey| {
+        matches!(key.kind, Kind::Section) && key.outcome == KeyTreatment::Implement && key.note.is_empty()
     };
     for key in all_keys().filter(|key| !is_plain_section(key)) {
         let top = key.path.split('.').next().unwrap_or(key.path);

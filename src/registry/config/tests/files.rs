@@ -7,7 +7,7 @@ use quinistry_http::client_address::TrustedProxies;
 
 use super::{SMALLEST, accepted, findings, lines, load_bytes, load_text, with};
 use crate::config::{
-    Config, HealthCheckKind, IndexRules, LogFormatter, LogLevel, Severity, StorageLocation, UrlRules,
+    Config, HealthCheckKind, IndexRules, LogFormatter, LogLevel, Severity, StorageLocation, UrlPatterns,
 };
 
 fn only_error(bytes: &[u8]) -> String {
@@ -102,7 +102,7 @@ fn absent_values_have_distributions_defaults() {
     assert_eq!((config.http.drain_timeout, &config.http.debug), (None, &None));
     assert!(config.health.is_empty() && config.policy_classes.is_none() && config.log.access_log);
     assert!(!config.validation.is_disabled && config.validation.indexes == IndexRules::All);
-    assert_eq!(config.validation.urls, UrlRules::default());
+    assert_eq!(config.validation.urls, UrlPatterns::default());
     assert_eq!((config.max_catalog_entries.get(), config.max_tags.get()), (1000, 1000));
     assert_eq!(with("catalog: {maxentries: -5}\ntags: {maxtags: 0}\n"), config);
 }

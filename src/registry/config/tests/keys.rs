@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{SMALLEST, accepted, load_text, load_variables};
-use crate::config::{Kind, Outcome, all_keys};
+use crate::config::{KeyTreatment, Kind, all_keys};
 
 /// Each implemented key with a configuration without it, and one in which it has another value.
 const CHANGES: &[(&str, &str, &str)] = &[
@@ -147,7 +147,7 @@ fn every_implemented_key_changes_the_configuration() {
         assert!(seen.insert(key), "{key} is given twice");
     }
     let is_value = |kind| !matches!(kind, Kind::Section | Kind::Elements | Kind::Version);
-    let implemented = all_keys().filter(|key| key.outcome == Outcome::Implement && is_value(key.kind));
+    let implemented = all_keys().filter(|key| key.outcome == KeyTreatment::Implement && is_value(key.kind));
     let implemented: BTreeSet<_> = implemented.map(|key| key.path).collect();
     assert_eq!(seen, implemented);
 }
@@ -163,7 +163,7 @@ fn every_key_stands_once_behind_its_section() {
         let is_lower =
             key.path.bytes().all(|byte| byte.is_ascii_lowercase() || b"0123456789.[]_".contains(&byte));
         assert!(is_lower, "{}", key.path);
-        let within_needs_an_outcome = key.outcome != Outcome::Within || key.path.contains('.');
+        let within_needs_an_outcome = key.outcome != KeyTreatment::Within || key.path.contains('.');
         assert!(within_needs_an_outcome, "{}", key.path);
     }
     assert!(seen.len() > 200, "{}", seen.len());
@@ -183,14 +183,16 @@ fn every_key_has_a_variable() {
 fn each_refusal_says_what_to_do() {
     for key in all_keys() {
         match key.outcome {
-            Outcome::Refuse(message, _) => {
+            KeyTreatment::Refuse(message, _) => {
                 assert!(
                     ["remove", "keep", "use", "copy"].iter().any(|word| message.contains(word)),
                     "{}",
                     key.path
                 );
             }
-            Outcome::Warn(message) => assert!(!message.is_empty() && !message.ends_with('.'), "{}", key.path),
+            KeyTreatment::Warn(message) => {
+                assert!(!message.is_empty() && !message.ends_with('.'), "{}", key.path);
+            }
             _ => {}
         }
     }
