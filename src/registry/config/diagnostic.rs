@@ -82,12 +82,14 @@ impl Diagnostic {
         self.severity == Severity::Error
     }
 
-    /// Returns true if the finding is about `storage`, or about the file as a whole.
+    /// Returns true if the finding is about `storage`, a variable that looks like a key of it, or the file as a
+    /// whole.
     #[must_use]
     pub fn concerns_storage(&self) -> bool {
-        let is_about_the_file = self.key.is_empty() && matches!(self.origin, Origin::File { .. });
-        let section = self.key.split('.').next().unwrap_or_default();
-        is_about_the_file || matches!(section, "storage" | "version")
+        match (&self.origin, self.key.split('.').next()) {
+            (Origin::Variable(name), Some("")) => name.to_ascii_uppercase().starts_with("REGISTRY_STORAGE"),
+            (_, section) => matches!(section, Some("" | "storage" | "version")),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parts of a configuration: the one that a collection needs, and those that a reload cannot change.
 
 use super::{lines, load_text, load_variables, with};
-use crate::config::StorageLocation;
+use crate::config::{Diagnostic, StorageLocation};
 
 #[test]
 fn the_storage_is_known_although_other_parts_are_refused() {
@@ -20,6 +20,9 @@ fn the_storage_is_known_although_other_parts_are_refused() {
     }
     let loaded = load_text(storage, &[("REGISTRY_AUTH_HTPASWD", "x")]);
     assert!(loaded.config.is_none() && loaded.storage.is_some(), "{:?}", lines(&loaded));
+    let loaded = load_text(storage, &[("REGISTRY_STORAGE_FILESYSTEM_ROOTDIR", "/x"), ("REGISTRY_URL", "x")]);
+    let about: Vec<_> = loaded.diagnostics.iter().map(Diagnostic::concerns_storage).collect();
+    assert_eq!(about, [true, false], "{:?}", lines(&loaded));
 }
 
 #[test]
