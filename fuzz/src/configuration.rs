@@ -40,5 +40,7 @@ pub fn check(loaded: &Loaded) {
 
 /// Returns a text without the comments that name the place of each value.
 fn without_places(text: &str) -> Vec<String> {
-    text.lines().map(|line| line.rsplit_once(" # from ").map_or(line, |(value, _)| value).to_owned()).collect()
+    text.lines()
+        .map(|line| line.rsplit_once(" # from ").map_or(line, |(value, _)| value).to_owned())
+        .collect()
 }
