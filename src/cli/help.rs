@@ -127,12 +127,13 @@ fn at(command: Command, path: &str, change: &dyn Fn(Command) -> Command) -> Comm
 
 fn groups(program: &Command, groups: &[Group]) -> String {
     let mut text = String::new();
+    let width = groups.iter().flat_map(|(_, names)| *names).map(|name| name.len()).max().unwrap_or_default();
     for (title, names) in groups {
         writeln!(text, "{title}:").expect("writing to a string does not fail");
         for name in *names {
             let about = program.find_subcommand(name).and_then(Command::get_about).map(ToString::to_string);
             let about = about.unwrap_or_else(|| "Show this, or the help of a command".into());
-            writeln!(text, "  {name:<12} {about}").expect("writing to a string does not fail");
+            writeln!(text, "  {name:<width$}  {about}").expect("writing to a string does not fail");
         }
         text.push('\n');
     }

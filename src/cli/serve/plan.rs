@@ -12,8 +12,8 @@ use crate::http::Limits;
 use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
 use crate::registry::config::{
-    Config, Debug as DebugListener, HealthCheck, IndexRules, ListenAddress, ListenHost, LogFormatter,
-    LogLevel, StorageLocation, UploadPurging,
+    Config, Debug as DebugListener, HealthCheck, IndexRules, ListenAddress, ListenHost, StorageLocation,
+    UploadPurging,
 };
 use crate::registry::{
     ExtraHeaders, PageLimits, PathPrefix, RequiredEntries, RequiredPlatform, Settings, UploadExpiry,
@@ -220,17 +220,8 @@ fn access_log_format(log: telemetry::LogFormat) -> access_log::AccessLogFormat {
 impl Live {
     fn of(config: &Config) -> anyhow::Result<Self> {
         let log = telemetry::LogSettings {
-            level: match config.log.level {
-                LogLevel::Error => telemetry::LogLevel::Error,
-                LogLevel::Warn => telemetry::LogLevel::Warn,
-                LogLevel::Info => telemetry::LogLevel::Info,
-                LogLevel::Debug => telemetry::LogLevel::Debug,
-            },
-            format: match config.log.formatter {
-                LogFormatter::Text => telemetry::LogFormat::Text,
-                LogFormatter::Json => telemetry::LogFormat::Json,
-                LogFormatter::Logstash => telemetry::LogFormat::Logstash,
-            },
+            level: config.log.level,
+            format: config.log.formatter,
             fields: config.log.fields.iter().cloned().collect(),
         };
         let mut headers = ExtraHeaders::default();

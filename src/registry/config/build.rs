@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use super::model::{
     Config, Debug, HealthCheck, HealthCheckKind, Http, IndexPlatform, IndexRules, ListenAddress, Log,
-    LogFormatter, LogLevel, RepositoryClass, StorageConfig, StorageLocation, UploadPurging, UrlPatterns,
+    LogFormat, LogLevel, RepositoryClass, StorageConfig, StorageLocation, UploadPurging, UrlPatterns,
     ValidationConfig,
 };
 use super::rules::{self, MIN_CHECK_INTERVAL, is_empty};
@@ -123,9 +123,9 @@ fn log(root: Section<'_>) -> Log {
             _ => LogLevel::Info,
         },
         formatter: match root.word("log.formatter") {
-            Some("json") => LogFormatter::Json,
-            Some("logstash") => LogFormatter::Logstash,
-            _ => LogFormatter::Text,
+            Some("json") => LogFormat::Json,
+            Some("logstash") => LogFormat::Logstash,
+            _ => LogFormat::Text,
         },
         fields: root.value("log.fields").and_then(|node| values::text_map(node).ok()).unwrap_or_default(),
         access_log: !root.boolean("log.accesslog.disabled"),

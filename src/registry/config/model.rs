@@ -10,6 +10,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode, Uri};
 use quinistry_http::client_address::TrustedProxies;
 
+pub use quinistry_http::telemetry::{LogFormat, LogLevel};
+
 pub use crate::RepositoryClass;
 
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
@@ -41,35 +43,11 @@ pub struct Log {
     /// Least severe level that is written.
     pub level: LogLevel,
     /// Form of a line.
-    pub formatter: LogFormatter,
+    pub formatter: LogFormat,
     /// Fields that are added to each line, in the order of the file.
     pub fields: Vec<(String, String)>,
     /// True if each request makes a line on standard output.
     pub access_log: bool,
-}
-
-/// Severity of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Failures.
-    Error,
-    /// Failures, and situations that lead to one.
-    Warn,
-    /// Events of normal operation.
-    Info,
-    /// Everything.
-    Debug,
-}
-
-/// Form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormatter {
-    /// Text for reading.
-    Text,
-    /// JSON object with `time`, `level` and `msg`.
-    Json,
-    /// JSON object with `@timestamp`, `@version`, `message` and `level`.
-    Logstash,
 }
 
 /// Storage, and the changes that it permits.
@@ -233,20 +211,5 @@ impl Config {
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
-    }
-}
-
-// === impl LogLevel ===
-
-impl LogLevel {
-    /// Returns the name in a configuration file.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-        }
     }
 }

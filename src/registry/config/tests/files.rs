@@ -7,7 +7,7 @@ use quinistry_http::client_address::TrustedProxies;
 
 use super::{SMALLEST, accepted, findings, lines, load_bytes, load_text, with};
 use crate::config::{
-    Config, HealthCheckKind, IndexRules, LogFormatter, LogLevel, Severity, StorageLocation, UrlPatterns,
+    Config, HealthCheckKind, IndexRules, LogFormat, LogLevel, Severity, StorageLocation, UrlPatterns,
 };
 
 fn only_error(bytes: &[u8]) -> String {
@@ -57,7 +57,7 @@ quinistry: {http: {trustedproxies: [10.0.0.0/8, "::1"]}}
 "#;
     let loaded = load_text(text, &[]);
     let config = accepted(&loaded);
-    assert_eq!((config.log.level, config.log.formatter), (LogLevel::Debug, LogFormatter::Json));
+    assert_eq!((config.log.level, config.log.formatter), (LogLevel::Debug, LogFormat::Json));
     let fields = [("service", "registry"), ("zone", "7")].map(|(name, text)| (name.into(), text.into()));
     assert_eq!(config.log.fields, fields);
     assert!(!config.log.access_log);
