@@ -1,8 +1,8 @@
 //! Metrics and access log as other programs read them: `promtool`, `goaccess` and distribution's own page
 //! beside ours. `docs/metrics.md` describes the same metrics.
 //!
-//! Where a program is missing the test is skipped and says so; with `QUINISTRY_TESTS_STRICT=1`, as in CI, it
-//! fails instead. `.ci/tools` installs what is needed.
+//! A test whose program is missing is skipped and prints that. With `QUINISTRY_TESTS_STRICT=1`, as in CI, the
+//! test fails. `.ci/tools` installs the programs.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -3,7 +3,6 @@
 //! Flags beside a configuration override the listener, and else only restrict further.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::Flags;
 use crate::cli::configuration::{Configuration, Remarks};
@@ -12,13 +11,9 @@ use crate::http::Limits;
 use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
 use crate::registry::config::{
-    Config, Debug as DebugListener, HealthCheck, IndexRules, ListenAddress, ListenHost, StorageLocation,
-    UploadPurging,
+    Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
 };
-use crate::registry::{
-    ExtraHeaders, PageLimits, PathPrefix, RequiredEntries, RequiredPlatform, Settings, UploadExpiry,
-    UrlRules, Validation,
-};
+use crate::registry::{ExtraHeaders, PageLimits, PathPrefix, Settings, UploadExpiry, UrlRules, Validation};
 use crate::telemetry;
 
 /// Port of a registry that no flag and no configuration gives an address.
@@ -240,7 +235,7 @@ impl Live {
                 validation: validation(&config.validation)?,
                 classes: config.policy_classes.clone().unwrap_or_default(),
                 answers_root: true,
-                upload_expiry: upload_expiry(config.storage.upload_purging),
+                upload_expiry: config.storage.upload_purging,
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
@@ -255,29 +250,7 @@ fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow:
     if validation.is_disabled {
         return Ok(Validation::disabled());
     }
-    let entries = match &validation.indexes {
-        IndexRules::All => RequiredEntries::All,
-        IndexRules::None => RequiredEntries::None,
-        IndexRules::List(platforms) => RequiredEntries::OfPlatforms(
-            platforms
-                .iter()
-                .map(|platform| RequiredPlatform {
-                    architecture: platform.architecture.clone(),
-                    os: platform.os.clone(),
-                })
-                .collect(),
-        ),
-    };
     let crate::registry::config::UrlPatterns { allow, deny } = &validation.urls;
     let urls = UrlRules::new(allow.iter().map(String::as_str), deny.iter().map(String::as_str))?;
-    Ok(Validation { urls: Some(urls), entries })
-}
-
-fn upload_expiry(purging: UploadPurging) -> UploadExpiry {
-    UploadExpiry {
-        enabled: purging.is_enabled,
-        age: purging.age,
-        interval: purging.interval.max(Duration::from_secs(1)),
-        dry_run: purging.dry_run,
-    }
+    Ok(Validation { urls: Some(urls), entries: validation.indexes.clone() })
 }

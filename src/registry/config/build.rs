@@ -8,9 +8,9 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::model::{
-    Config, Debug, HealthCheck, HealthCheckKind, Http, IndexPlatform, IndexRules, ListenAddress, Log,
-    LogFormat, LogLevel, RepositoryClass, StorageConfig, StorageLocation, UploadPurging, UrlPatterns,
-    ValidationConfig,
+    Config, Debug, HealthCheck, HealthCheckKind, Http, ListenAddress, Log, LogFormat, LogLevel,
+    RepositoryClass, RequiredEntries, RequiredPlatform, StorageConfig, StorageLocation, UploadExpiry,
+    UrlPatterns, ValidationConfig,
 };
 use super::rules::{self, MIN_CHECK_INTERVAL, is_empty};
 use super::scalar;
@@ -144,8 +144,8 @@ pub(super) fn storage(tree: &ConfigNode) -> StorageConfig {
         location,
         allows_delete: root.boolean("storage.delete.enabled"),
         is_read_only: root.boolean("storage.maintenance.readonly.enabled"),
-        upload_purging: UploadPurging {
-            is_enabled: root.boolean("storage.maintenance.uploadpurging.enabled"),
+        upload_purging: UploadExpiry {
+            enabled: root.boolean("storage.maintenance.uploadpurging.enabled"),
             age: root.duration("storage.maintenance.uploadpurging.age"),
             interval: root.duration("storage.maintenance.uploadpurging.interval"),
             dry_run: root.boolean("storage.maintenance.uploadpurging.dryrun"),
@@ -244,7 +244,7 @@ fn validation(root: Section<'_>) -> ValidationConfig {
     let patterns = |key: &str| -> Vec<String> {
         root.value(key).and_then(|node| values::patterns(node).ok()).unwrap_or_default()
     };
-    let platform = |section: Section<'_>| IndexPlatform {
+    let platform = |section: Section<'_>| RequiredPlatform {
         architecture: section.text("architecture"),
         os: section.text("os"),
     };
@@ -257,11 +257,11 @@ fn validation(root: Section<'_>) -> ValidationConfig {
             deny: patterns("validation.manifests.urls.deny"),
         },
         indexes: match root.word("validation.manifests.indexes.platforms") {
-            Some("none") => IndexRules::None,
-            Some("list") => IndexRules::List(
+            Some("none") => RequiredEntries::None,
+            Some("list") => RequiredEntries::OfPlatforms(
                 root.elements(list, "validation.manifests.indexes.platformlist[].").map(platform).collect(),
             ),
-            _ => IndexRules::All,
+            _ => RequiredEntries::All,
         },
     }
 }

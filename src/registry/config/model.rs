@@ -12,7 +12,7 @@ use quinistry_http::client_address::TrustedProxies;
 
 pub use quinistry_http::telemetry::{LogFormat, LogLevel};
 
-pub use crate::RepositoryClass;
+pub use crate::{RepositoryClass, RequiredEntries, RequiredPlatform, UploadExpiry};
 
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
@@ -60,7 +60,7 @@ pub struct StorageConfig {
     /// True if every write is answered with 405.
     pub is_read_only: bool,
     /// Removal of abandoned uploads.
-    pub upload_purging: UploadPurging,
+    pub upload_purging: UploadExpiry,
 }
 
 /// Place of a registry's content.
@@ -70,19 +70,6 @@ pub enum StorageLocation {
     Memory,
     /// Folder in distribution's layout.
     Folder(PathBuf),
-}
-
-/// Removal of abandoned uploads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UploadPurging {
-    /// False if uploads are kept for ever.
-    pub is_enabled: bool,
-    /// Time without bytes after which an upload is abandoned.
-    pub age: Duration,
-    /// Time between two searches.
-    pub interval: Duration,
-    /// True if abandoned uploads are logged and kept.
-    pub dry_run: bool,
 }
 
 /// Listeners, and the HTTP side of every response.
@@ -160,7 +147,7 @@ pub struct ValidationConfig {
     /// layers with `urls` are refused.
     pub urls: UrlPatterns,
     /// Children of an index that must be present.
-    pub indexes: IndexRules,
+    pub indexes: RequiredEntries,
 }
 
 /// Rules for `urls` of layers: unanchored regular expressions, each of which compiles. Without any expression,
@@ -171,26 +158,6 @@ pub struct UrlPatterns {
     pub allow: Vec<String>,
     /// Expressions of which none may match.
     pub deny: Vec<String>,
-}
-
-/// Children of an index that must be present when it is pushed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IndexRules {
-    /// Every child.
-    All,
-    /// Any subset of children may be absent.
-    None,
-    /// Children for one of these platforms.
-    List(Vec<IndexPlatform>),
-}
-
-/// Platform of an index's child.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexPlatform {
-    /// Architecture in Go's spelling, such as `arm64`.
-    pub architecture: String,
-    /// Operating system in Go's spelling, such as `linux`.
-    pub os: String,
 }
 
 // === impl Config ===

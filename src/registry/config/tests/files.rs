@@ -7,7 +7,7 @@ use quinistry_http::client_address::TrustedProxies;
 
 use super::{SMALLEST, accepted, findings, lines, load_bytes, load_text, with};
 use crate::config::{
-    Config, HealthCheckKind, IndexRules, LogFormat, LogLevel, Severity, StorageLocation, UrlPatterns,
+    Config, HealthCheckKind, LogFormat, LogLevel, RequiredEntries, Severity, StorageLocation, UrlPatterns,
 };
 
 fn only_error(bytes: &[u8]) -> String {
@@ -64,7 +64,7 @@ quinistry: {http: {trustedproxies: [10.0.0.0/8, "::1"]}}
     assert_eq!(config.storage.location, StorageLocation::Folder("/srv/r".into()));
     assert!(config.storage.allows_delete && config.storage.is_read_only);
     let purging = config.storage.upload_purging;
-    assert!(!purging.is_enabled && purging.dry_run);
+    assert!(!purging.enabled && purging.dry_run);
     assert_eq!((purging.age, purging.interval), (Duration::from_hours(2), Duration::from_mins(30)));
     assert_eq!(config.http.listen.to_string(), "localhost:5001");
     assert_eq!(config.http.prefix, "/registry/");
@@ -84,7 +84,9 @@ quinistry: {http: {trustedproxies: [10.0.0.0/8, "::1"]}}
     assert!(matches!(&config.health[3].kind, HealthCheckKind::Tcp { timeout, .. } if timeout.as_secs() == 2));
     assert_eq!(config.validation.urls.allow, [r"^https://a\.example/"]);
     assert_eq!(config.validation.urls.deny, ["secret"]);
-    assert!(matches!(&config.validation.indexes, IndexRules::List(list) if list[0].architecture == "arm64"));
+    assert!(
+        matches!(&config.validation.indexes, RequiredEntries::OfPlatforms(list) if list[0].architecture == "arm64")
+    );
     assert_eq!(config.policy_classes.as_ref().unwrap().len(), 2);
     assert_eq!((config.max_catalog_entries.get(), config.max_tags.get()), (7, 8));
     assert_eq!(config.http.trusted_proxies, TrustedProxies::parse(["10.0.0.0/8", "::1"]).unwrap());
@@ -95,13 +97,13 @@ fn absent_values_have_distributions_defaults() {
     let config = with("");
     assert_eq!(config.storage.location, StorageLocation::Memory);
     assert!(!config.storage.allows_delete && !config.storage.is_read_only);
-    assert!(config.storage.upload_purging.is_enabled);
+    assert!(config.storage.upload_purging.enabled);
     assert_eq!(config.storage.upload_purging.age, Duration::from_hours(168));
     assert_eq!(config.http.listen.to_string(), ":5000");
     assert_eq!(config.http.prefix, "/");
     assert_eq!((config.http.drain_timeout, &config.http.debug), (None, &None));
     assert!(config.health.is_empty() && config.policy_classes.is_none() && config.log.access_log);
-    assert!(!config.validation.is_disabled && config.validation.indexes == IndexRules::All);
+    assert!(!config.validation.is_disabled && config.validation.indexes == RequiredEntries::All);
     assert_eq!(config.validation.urls, UrlPatterns::default());
     assert_eq!((config.max_catalog_entries.get(), config.max_tags.get()), (1000, 1000));
     assert_eq!(with("catalog: {maxentries: -5}\ntags: {maxtags: 0}\n"), config);
