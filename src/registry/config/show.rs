@@ -13,6 +13,9 @@ use super::tree::{ConfigNode, NodeKind};
 /// Text in place of a secret.
 const MASK: &str = "***";
 
+/// Text in place of a URL that is a secret, in the form of a URL so that the written text is accepted again.
+const URL_MASK: &str = "https://***";
+
 /// Longest key before a colon on one line, in bytes: YAML 1.2.2, section 7.4, allows 1024 characters.
 const MAX_SIMPLE_KEY_BYTES: usize = 1000;
 
@@ -113,7 +116,10 @@ impl YamlWriter {
             NodeKind::Map(_) => self.leaf("{}", &node.origin),
             NodeKind::List(_) => self.leaf("[]", &node.origin),
             NodeKind::Scalar { .. } if node.is_null() => self.leaf("null", &node.origin),
-            NodeKind::Scalar { .. } if is_secret => self.leaf(&scalar(MASK, false), &node.origin),
+            NodeKind::Scalar { .. } if is_secret => {
+                let mask = if is_url { URL_MASK } else { MASK };
+                self.leaf(&scalar(mask, false), &node.origin);
+            }
             NodeKind::Scalar { text, is_plain } if is_url => {
                 self.leaf(&scalar(&public_url(text), *is_plain), &node.origin);
             }

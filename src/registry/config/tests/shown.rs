@@ -42,6 +42,10 @@ fn the_text_gives_the_same_configuration_again() {
              http: {{headers: {{X-A: [a, 'b: c', '#']}}, addr: '[::1]:5000', net: tcp}}\nunknown: {{a: b}}\n"
         ),
         "version: 0.1\nstorage: {filesystem: , cache: {blobdescriptor: inmemory}}\n".to_owned(),
+        format!(
+            "{SMALLEST}notifications: {{endpoints: [{{name: a, disabled: true, url: 'http://u:p@h/secret', \
+             headers: {{Authorization: [Bearer x]}}}}]}}\n"
+        ),
     ];
     for text in texts {
         let first = load_text(&text, &[]);
