@@ -21,6 +21,18 @@ const SETTLE_TIME: Duration = Duration::from_millis(200);
 /// Most looks at a file that does not settle before its change is reported all the same: a minute.
 const MAX_SETTLE_LOOKS: u32 = 300;
 
+/// Value that was read from files, and can be read again while it is in use.
+pub trait ReloadFiles: Send + Sync {
+    /// Returns the name of the value in metrics and logs, such as `certificate`.
+    fn name(&self) -> &'static str;
+
+    /// Returns the files that the value is read from.
+    fn paths(&self) -> Vec<PathBuf>;
+
+    /// Reads the files, and puts the new value into effect. On an error the former value stays in effect. Blocks.
+    fn reload(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
 /// Identity and state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fingerprint {

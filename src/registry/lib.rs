@@ -7,6 +7,7 @@
 //! lines, signals or Kubernetes.
 
 mod api;
+pub mod auth;
 mod builtin;
 pub mod config;
 pub mod debug;
