@@ -123,12 +123,15 @@ impl Application<'_> {
         }
     }
 
-    fn finish(self) -> AppliedVariables {
+    fn finish(mut self) -> AppliedVariables {
         if self.unknown > MAX_UNKNOWN {
             let origin = Origin::Variable("REGISTRY_*".into());
             let message = format!("{} more variables set no key", self.unknown - MAX_UNKNOWN);
             self.findings.warn(&origin, "", message);
         }
+        // Variables are applied in another order, that of the numbers in their names.
+        self.applied.set.sort_unstable();
+        self.applied.service_links.sort_unstable();
         self.applied
     }
 

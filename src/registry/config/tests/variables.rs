@@ -398,3 +398,13 @@ fn row_99_files_that_every_user_can_read_or_write_are_told() {
         assert!(loaded.config.is_none() && lines(&loaded)[0].contains(hint), "{:?}", lines(&loaded));
     }
 }
+
+#[test]
+fn names_of_variables_are_told_in_their_order() {
+    let names = ["REGISTRY_HTTP_HEADERS_A_10", "REGISTRY_HTTP_HEADERS_A_9"];
+    let loaded = load_variables(&names.map(|name| (name, "[x]")));
+    assert_eq!(loaded.set_by_environment, names);
+    let links = ["REGISTRY_PORT_10_TCP", "REGISTRY_PORT_9_TCP"];
+    let loaded = load_variables(&links.map(|name| (name, "tcp://10.0.0.3:80")));
+    assert_eq!(loaded.service_links, links);
+}
