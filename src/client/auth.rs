@@ -315,7 +315,8 @@ impl Client {
         let mut hop = Hop::first(&method, url);
         for _ in 0..=MAX_REDIRECTS {
             let is_own = hop.url.origin() == url.origin();
-            let mut request = self.http(&hop.url).request(hop.method.clone(), hop.url.clone());
+            let client = self.shared.transports.client(&endpoint.host, &hop.url);
+            let mut request = client.request(hop.method.clone(), hop.url.clone());
             if let Some(form) = form.as_ref().filter(|_| hop.with_body) {
                 if !is_own {
                     return Err(protocol("a redirect that would take an identity token to another host"));
@@ -331,7 +332,7 @@ impl Client {
                     what: what.into(),
                     seconds: request::READ_TIMEOUT.as_secs(),
                 })?
-                .map_err(|error| ClientError::connect(hop.url.host_str().unwrap_or_default(), &error))?;
+                .map_err(|error| ClientError::connect(&request::url_host(&hop.url), &hop.url, &error))?;
             let Some(next) = hop.next(answer.status(), answer.headers()).map_err(protocol)? else {
                 return Ok(answer);
             };

@@ -102,7 +102,6 @@ impl Client {
                         None => return Ok(answer),
                     }
                 }
-                Err(error @ ClientError::Connect { hint, .. }) if hint.is_final() => return Err(error),
                 Err(error @ (ClientError::Connect { .. } | ClientError::Timeout { .. }))
                     if call.is_repeatable =>
                 {
@@ -208,7 +207,8 @@ impl Client {
         if !hop.with_body {
             headers.remove(CONTENT_TYPE);
         }
-        let mut request = self.http(url).request(hop.method.clone(), url.clone()).headers(headers);
+        let client = self.shared.transports.client(&call.endpoint.host, url);
+        let mut request = client.request(hop.method.clone(), url.clone()).headers(headers);
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
@@ -231,7 +231,7 @@ impl Client {
         loop {
             if let Ok(result) = tokio::time::timeout(timeout, &mut sending).await {
                 let host = url_host(url);
-                return result.map_err(|error| ClientError::connect(&host, &error));
+                return result.map_err(|error| ClientError::connect(&host, url, &error));
             }
             let now = progress.load(Ordering::Relaxed);
             if now == before {
@@ -243,15 +243,26 @@ impl Client {
 }
 
 /// Returns `host:port` for messages.
-fn url_host(url: &Url) -> String {
+pub(super) fn url_host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Recognizes the answer of a server that expects TLS: those of Go's servers and of nginx speak of HTTPS.
+fn is_of_https_port(body: &[u8]) -> bool {
+    errors_in(body).is_empty() && body.windows(5).any(|word| word.eq_ignore_ascii_case(b"https"))
 }
 
 /// Turns an unexpected response into an error.
 pub(super) async fn failure(what: &str, answer: Response) -> ClientError {
     let status = answer.status();
+    let plain_host = (answer.url().scheme() == "http").then(|| url_host(answer.url()));
     let body = read(what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default();
+    if let (StatusCode::BAD_REQUEST, Some(host)) = (status, plain_host)
+        && is_of_https_port(&body)
+    {
+        return ClientError::HttpsPort { host };
+    }
     ClientError::Status { what: what.into(), status, errors: errors_in(&body) }
 }
 

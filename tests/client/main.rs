@@ -11,4 +11,5 @@ mod distribution;
 mod fallbacks;
 mod peers;
 mod referrers;
+mod tls;
 mod transfers;
