@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use crate::support::certificates::{AUTHORITY, BOTH, Certificates, Pair, Profile, SERVER};
+use crate::support::client::{honest, image};
 use crate::support::distribution::{Distribution, Version};
 use crate::support::process::{Process, command, output};
+use crate::support::scripted_registry::ScriptedRegistry;
 use crate::support::server::PROGRAM;
 
 /// Runs a command with variables, without the credentials and certificates of the machine's user.
@@ -312,4 +314,29 @@ fn plain_http_and_old_versions_of_tls_are_told_apart_from_wrong_certificates() {
     let closing = raw_server(b"");
     let error = failure(&["list", &closing, "--ca", ca], &[]);
     assert!(error.contains("it closed the connection during the TLS handshake; "), "{error}");
+}
+
+#[test]
+fn each_side_of_a_copy_has_its_own_certificates() {
+    let Some(made) = Certificates::new() else { return };
+    let (one, two) =
+        (made.self_signed("one", Profile::default()), made.self_signed("two", Profile::default()));
+    let (Some(first), Some(second)) = (registry(&one), registry(&two)) else { return };
+    let plain = ScriptedRegistry::start(|request| honest(&image(), request));
+    let (a, b) = (text(&one.certificate), text(&two.certificate));
+    let name = |host: &str, rest: &str| format!("{host}/{rest}");
+    let (start, middle, end) = (name(&plain.host, "a"), name(&first.host, "b:1"), name(&second.host, "c:1"));
+    good(&["copy", &start, &middle, "--to-ca", a, "-q"], &[]);
+    good(&["copy", &middle, &end, "--from-ca", a, "--to-ca", b, "-q"], &[]);
+    good(&["copy", &middle, &end, "--ca", a, "--to-ca", b, "-q"], &[]);
+    good(&["copy", &start, &end, "--ca", b, "--from-plain-http", "-q"], &[]);
+    let error = failure(&["copy", &middle, &end, "--from-ca", b, "--to-ca", a, "-q"], &[]);
+    assert!(error.contains(&format!("failed to reach {}: no trusted authority", first.host)), "{error}");
+    let error = failure(&["copy", &middle, &end, "--from-ca", a, "--to-ca", a, "-q"], &[]);
+    assert!(error.contains(&format!("failed to reach {}: no trusted authority", second.host)), "{error}");
+    let warned = good(&["copy", &middle, &end, "--from-ca", a, "--to-insecure-skip-tls-verify", "-q"], &[]);
+    let expected = format!("warning: the certificates of {} are not checked", second.host);
+    assert!(warned.starts_with(&expected) && warned.lines().count() == 1, "{warned}");
+    let both = run(&["copy", &middle, &end, "--to-ca", b, "--to-plain-http"], &[]);
+    assert_eq!(both.status.code(), Some(2));
 }
