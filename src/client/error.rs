@@ -62,6 +62,14 @@ pub enum ClientError {
         /// Host of the registry.
         host: String,
     },
+    /// The server answers, and is not a registry.
+    #[error("{host} answers, but not as a registry does ({status} at /v2/); check the host and the port")]
+    NotRegistry {
+        /// Host that was asked.
+        host: String,
+        /// Status of the answer, or its kind.
+        status: String,
+    },
     /// No bytes came within the time limit.
     #[error("failed to {what}: no answer within {seconds} seconds")]
     Timeout {
@@ -71,7 +79,7 @@ pub enum ClientError {
         seconds: u64,
     },
     /// The registry answered with another status than the operation expects.
-    #[error("failed to {what}: {status}{}", details(errors))]
+    #[error("failed to {what}: {status}{}{}", details(errors), advice(*status))]
     Status {
         /// Operation that failed; completes "failed to …".
         what: String,
@@ -89,12 +97,12 @@ pub enum ClientError {
         host: String,
     },
     /// The registry or its token server refused the credentials.
-    #[error("failed to {what}: {host} refused the credentials{}", details(errors))]
+    #[error("failed to {what}: {by} refused the credentials{}; check user and password", details(errors))]
     Refused {
         /// Operation that failed; completes "failed to …".
         what: String,
-        /// Host of the registry.
-        host: String,
+        /// Host of the registry, or its token server.
+        by: String,
         /// Errors in the body of the response.
         errors: Vec<ErrorDetail<String>>,
     },
@@ -218,6 +226,15 @@ fn details(errors: &[ErrorDetail<String>]) -> String {
         }
     }
     escape::line(&text.chars().take(MAX_DETAIL_CHARS).collect::<String>())
+}
+
+/// Returns what to do about a status, if that is known.
+fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => "; ask for the right to do this, or log in as another user",
+        StatusCode::TOO_MANY_REQUESTS => "; the registry limits requests, so try again later",
+        _ => "",
+    }
 }
 
 /// Parses the errors in the body of a response; none if it is not of the specification's form.

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quinistry_oci::ErrorDetail;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::challenge::{self, Challenge};
 use super::endpoint::Endpoint;
 use super::error::errors_in;
 use super::redirect::{Hop, MAX_REDIRECTS};
-use super::{Cause, Client, ClientError, challenge, retry};
+use super::{Cause, Client, ClientError, retry};
 
 /// Time limit for establishing a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -153,23 +155,27 @@ impl Client {
         if answer.status() != StatusCode::UNAUTHORIZED || !call.endpoint.is_origin_of(answer.url()) {
             return Ok(answer);
         }
-        let challenges: Vec<_> = answer
-            .headers()
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|field| field.to_str().ok())
-            .flat_map(challenge::parse)
-            .collect();
-        let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default());
+        let challenges = challenges_of(&answer);
+        let errors = errors_of(call, answer).await;
         let authorization = self.authorise(call, &challenges, errors).await?;
-        let answer = self.send_redirected(call, Some(&authorization)).await?;
+        let mut answer = self.send_redirected(call, Some(&authorization)).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED && call.endpoint.is_origin_of(answer.url()) {
+            // A token may lack a scope that the registry names only now. RFC 6750, section 3.1.
+            let challenges: Vec<_> =
+                challenges_of(&answer).into_iter().filter(Challenge::names_missing_scope).collect();
+            if !challenges.is_empty() {
+                let errors = errors_of(call, answer).await;
+                let authorization = self.authorise(call, &challenges, errors).await?;
+                answer = self.send_redirected(call, Some(&authorization)).await?;
+            }
+        }
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.shared.auth.evict(call);
-            let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default());
+            let errors = errors_of(call, answer).await;
             let (what, host) = (call.what.clone(), call.endpoint.host.clone());
             // The refused token may be an anonymous one, and then no credentials were refused.
             return Err(if self.shared.auth.has_credentials(&host, call.repository()) {
-                ClientError::Refused { what, host, errors }
+                ClientError::Refused { what, by: host, errors }
             } else {
                 ClientError::NoCredentials { what, host }
             });
@@ -240,6 +246,15 @@ impl Client {
             before = now;
         }
     }
+}
+
+fn challenges_of(answer: &Response) -> Vec<Challenge> {
+    let fields = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+    fields.filter_map(|field| field.to_str().ok()).flat_map(challenge::parse).collect()
+}
+
+async fn errors_of(call: &Call<'_>, answer: Response) -> Vec<ErrorDetail<String>> {
+    errors_in(&read(&call.what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default())
 }
 
 /// Returns `host:port` for messages.

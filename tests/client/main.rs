@@ -9,6 +9,7 @@ mod commands;
 mod credentials;
 mod distribution;
 mod fallbacks;
+mod login;
 mod peers;
 mod referrers;
 mod tls;
