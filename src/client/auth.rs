@@ -218,6 +218,10 @@ impl Client {
         if !endpoint.may_ask(&url) {
             return Err(distrusted(&redirect::address(&url)));
         }
+        if credentials.is_some() && !endpoint.may_send_credentials(&url) {
+            let realm = redirect::address(&url).chars().take(MAX_REALM_CHARS).collect();
+            return Err(ClientError::Withheld { host, realm });
+        }
         let service = challenge.parameters.get("service").map(String::as_str);
         // The scopes that the call needs and those that the registry names: either may lack one of the other.
         let mut scopes = call.scopes.clone();

@@ -114,6 +114,18 @@ pub enum ClientError {
         /// Address of the token server.
         realm: String,
     },
+    /// The token server is elsewhere, and the registry that names it may be an impostor.
+    #[error(
+        "credentials for {host} are not sent to its token server {}: it is on another host, and {host} was not \
+         reached by TLS with a verified certificate; reach {host} so, or give it a token server on its own host",
+        Escaped(realm)
+    )]
+    Withheld {
+        /// Host of the registry.
+        host: String,
+        /// Address of the token server.
+        realm: String,
+    },
     /// The response violates the specification.
     #[error("failed to {what}: unexpected answer: {}", Escaped(reason))]
     Protocol {

@@ -122,6 +122,7 @@ impl Client {
         if shared.transports.prepare(host)? && shared.scheme == Scheme::ByHost {
             endpoint = Endpoint::new(host, Scheme::Https)?;
         }
+        endpoint.is_unverified = shared.transports.options().skip_verify;
         Ok(endpoint)
     }
 

@@ -67,6 +67,10 @@ impl Transports {
         &self.common.direct
     }
 
+    pub(super) const fn options(&self) -> &TlsOptions {
+        &self.options
+    }
+
     fn by_host(&self) -> MutexGuard<'_, HashMap<String, Option<Transport>>> {
         self.by_host.lock().expect("nothing panics while it is held")
     }

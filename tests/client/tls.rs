@@ -6,8 +6,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use quinistry::client::{Client, ClientError, ClientOptions, DockerConfig, TlsOptions};
+
 use crate::support::certificates::{AUTHORITY, BOTH, Certificates, Pair, Profile, SERVER};
-use crate::support::client::{honest, image};
+use crate::support::client::{honest, image, login_for};
 use crate::support::distribution::{Distribution, Version};
 use crate::support::process::{Process, command, output};
 use crate::support::scripted_registry::ScriptedRegistry;
@@ -339,4 +341,33 @@ fn each_side_of_a_copy_has_its_own_certificates() {
     assert!(warned.starts_with(&expected) && warned.lines().count() == 1, "{warned}");
     let both = run(&["copy", &middle, &end, "--to-ca", b, "--to-plain-http"], &[]);
     assert_eq!(both.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn credentials_leave_a_registry_whose_certificate_was_not_checked_for_no_other_host() {
+    let Some(made) = Certificates::new() else { return };
+    let pair = made.self_signed("pair", Profile::default());
+    let tokens =
+        "auth: {token: {realm: 'https://auth.invalid/token', service: s, issuer: i, rootcertbundle: '";
+    let sections = format!("{tokens}{}'}}}}\n", pair.certificate.display());
+    let Some(registry) = Distribution::with_tls(Version::Second, &pair, "", &sections) else { return };
+    let config = made.path().join("config.json");
+    fs::write(&config, login_for(&registry.host)).unwrap();
+    let host = registry.host.as_str();
+    let login = || Some(DockerConfig::at(&config));
+    let unchecked = TlsOptions { skip_verify: true, ..TlsOptions::default() };
+    let error = refusal(host, unchecked.clone(), login()).await;
+    assert!(matches!(&error, ClientError::Withheld { .. }), "{error}");
+    assert!(error.to_string().contains("not sent to its token server https://auth.invalid/token"), "{error}");
+    // Without a secret any token server may be asked, and a verified registry may name any.
+    let checked = TlsOptions { ca: Some(pair.certificate.clone()), ..TlsOptions::default() };
+    for (tls, config) in [(unchecked, None), (checked, login())] {
+        let error = refusal(host, tls, config).await;
+        assert!(matches!(&error, ClientError::Connect { host, .. } if host == "auth.invalid"), "{error}");
+    }
+}
+
+async fn refusal(host: &str, tls: TlsOptions, config: Option<DockerConfig>) -> ClientError {
+    let client = Client::new(ClientOptions { tls, config, ..ClientOptions::default() }).unwrap();
+    client.repositories(host).await.unwrap_err()
 }
