@@ -57,7 +57,7 @@ pub use progress::{Outcome, Progress};
 pub use pull::Selected;
 pub use push::PushReport;
 pub use source::{BlobLocation, LayoutSource, PushSource, RemoteSource};
-pub use tls::{ClientCertificate, TlsFault, TlsOptions, host_folders};
+pub use tls::{ClientCertificate, TlsFault, TlsOptions, default_configuration, host_folders};
 pub use verify::VerifyReport;
 
 use endpoint::{Endpoint, Scheme};

@@ -58,6 +58,13 @@ impl TlsOptions {
     }
 }
 
+/// Returns the configuration of TLS connections that trust the built-in authorities and the machine's, for HTTP
+/// clients other than [`Client`](super::Client).
+#[must_use]
+pub fn default_configuration() -> ClientConfig {
+    configuration(&TlsOptions::default(), None).expect("no file is named that could be missing")
+}
+
 /// Reads the files that the options and a registry's folder name, and makes the configuration of its
 /// connections. The machine's authorities are read at the first TLS connection.
 pub(super) fn configuration(
