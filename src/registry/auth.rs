@@ -5,9 +5,13 @@
 //! that a right that was removed ends at once. The request handlers never see credentials.
 
 pub mod authenticator;
+mod file_finding;
+pub mod htpasswd;
 pub mod identity;
+pub mod regular_file;
 pub mod right;
 
 pub use self::authenticator::{AuthenticationError, Authenticator};
+pub use self::file_finding::FileFinding;
 pub use self::identity::{Ceiling, Identity, IdentityProof};
 pub use self::right::Right;
