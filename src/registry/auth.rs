@@ -8,6 +8,7 @@ pub mod authenticator;
 mod file_finding;
 pub mod htpasswd;
 pub mod identity;
+pub mod password;
 pub mod regular_file;
 pub mod right;
 
