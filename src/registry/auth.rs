@@ -6,8 +6,10 @@
 
 pub mod authenticator;
 pub mod identity;
+pub mod realm;
 pub mod right;
 
 pub use self::authenticator::{AuthenticationError, Authenticator};
 pub use self::identity::{Ceiling, Identity, IdentityProof};
+pub use self::realm::{InvalidHost, realm};
 pub use self::right::Right;
