@@ -8,6 +8,7 @@ pub mod authenticator;
 pub mod identity;
 pub mod realm;
 pub mod right;
+pub mod token;
 
 pub use self::authenticator::{AuthenticationError, Authenticator};
 pub use self::identity::{Ceiling, Identity, IdentityProof};
