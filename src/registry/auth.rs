@@ -12,12 +12,15 @@ pub(crate) mod credentials;
 pub mod identity;
 pub mod issue;
 pub mod load;
+pub mod realm;
 pub mod right;
 pub mod rules;
+pub mod token;
 
 pub use self::access_control::AccessControl;
 pub use self::authenticator::{AuthenticationError, Authenticator};
 pub use self::identity::{Ceiling, Identity, IdentityProof};
 pub use self::load::LoadedAccess;
+pub use self::realm::{InvalidHost, realm};
 pub use self::right::{Right, Rights};
 pub use self::rules::{Decision, Rules};
