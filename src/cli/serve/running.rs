@@ -14,8 +14,10 @@ use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
 use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
+use crate::http::watch::ReloadFiles;
 use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
 use crate::quine::Quine;
+use crate::registry::auth::LoadedAccess;
 use crate::registry::config::{Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
@@ -46,6 +48,8 @@ pub(super) struct Parts {
     access_log: Arc<OnceLock<AccessLog>>,
     /// Checks that run, and what they were made of.
     health: Option<(Vec<HealthCheck>, Health)>,
+    /// Values that were read from files, and change with them.
+    reload_files: Vec<Arc<dyn ReloadFiles>>,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -54,6 +58,7 @@ pub(super) struct Parts {
 pub(super) struct Prepared {
     checks: Vec<Check>,
     access_log: Option<AccessLog>,
+    access: LoadedAccess,
 }
 
 impl RunningRegistry {
@@ -77,8 +82,15 @@ impl RunningRegistry {
             }
         }
         let access_log = Arc::default();
-        let mut parts = Parts { opened, metrics, access_log, health: None, config: plan.config.clone() };
-        let prepared = parts.prepare(&plan.live)?;
+        let mut parts = Parts {
+            opened,
+            metrics,
+            access_log,
+            health: None,
+            reload_files: Vec::new(),
+            config: plan.config.clone(),
+        };
+        let prepared = parts.prepare(&plan.live, plan.load_access()?)?;
         announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
@@ -104,8 +116,8 @@ impl RunningRegistry {
             is_stopping.store(true, Ordering::Relaxed);
         };
         let access_log = parts.access_log.clone();
-        // Only an access log looks at the peer, and a reload may switch one on.
-        let looks_at_peers = reloads.is_some() || access_log.get().is_some();
+        // Only an access log and users look at the peer, and a reload may switch them on.
+        let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
         let mut tasks = vec![tokio::spawn(state.expire_uploads())];
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
@@ -142,18 +154,23 @@ fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listene
 
 impl Parts {
     /// Makes the checks and the access log of a plan; changes nothing that is in use.
-    pub(super) fn prepare(&self, live: &Live) -> anyhow::Result<Prepared> {
+    pub(super) fn prepare(&self, live: &Live, access: LoadedAccess) -> anyhow::Result<Prepared> {
         let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
-        Ok(Prepared { checks, access_log })
+        Ok(Prepared { checks, access_log, access })
     }
 
     /// Returns the settings of a plan with the observer that it asks for.
-    pub(super) fn apply(&mut self, live: &Live, Prepared { checks, access_log }: Prepared) -> Settings {
+    pub(super) fn apply(
+        &mut self,
+        live: &Live,
+        Prepared { checks, access_log, access }: Prepared,
+    ) -> Settings {
         if let (Some(log), Some(format)) = (&access_log, live.access_log) {
             log.set_format(format);
         }
+        self.reload_files = access.files;
         let has_configuration = self.config.is_some();
         let observer = Observer {
             metrics: self.metrics.clone(),
@@ -166,6 +183,7 @@ impl Parts {
         Settings {
             observer: is_observed.then(|| Arc::new(observer)),
             read_only: live.settings.read_only || self.is_unwritable(),
+            access: access.control,
             ..live.settings.clone()
         }
     }
