@@ -4,6 +4,7 @@
 //! label holds the name of a repository, a tag or a user, so that the number of series is bounded and the page
 //! tells nothing about the content.
 
+mod file_reloads;
 mod labels;
 mod page;
 
@@ -15,6 +16,7 @@ use quinistry_http::access_log::AccessLog;
 use quinistry_http::metrics::{Counters, Family, Gauge, Gauges, Histogram};
 use quinistry_store::{StorageAction, StorageObserver, Store};
 
+use self::file_reloads::FileReloadFailures;
 use self::labels::ActionLabel;
 
 pub use self::labels::Driver;
@@ -53,6 +55,7 @@ pub struct RegistryMetrics {
     store: OnceLock<Store>,
     access_log: OnceLock<AccessLog>,
     reloads: OnceLock<ReloadMetrics>,
+    file_reload_failures: FileReloadFailures,
 }
 
 /// Metrics of requests.
@@ -109,6 +112,7 @@ impl Default for RegistryMetrics {
             store: OnceLock::new(),
             access_log: OnceLock::new(),
             reloads: OnceLock::new(),
+            file_reload_failures: FileReloadFailures::default(),
         }
     }
 }
@@ -143,6 +147,16 @@ impl RegistryMetrics {
             let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
             reloads.success_millis.store(millis, Ordering::Relaxed);
         }
+    }
+
+    /// Shows the number of failed reloads of a watched value such as `certificate`.
+    pub fn watch_reloads_of(&self, what: &'static str) {
+        self.file_reload_failures.watch(what);
+    }
+
+    /// Counts a failed reload of a watched value.
+    pub fn reload_failed(&self, what: &'static str) {
+        self.file_reload_failures.failed(what);
     }
 
     /// Counts the begin of a request.
