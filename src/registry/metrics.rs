@@ -5,6 +5,7 @@
 //! tells nothing about the content.
 
 mod auth;
+mod file_reloads;
 mod labels;
 mod page;
 
@@ -16,6 +17,7 @@ use quinistry_http::access_log::AccessLog;
 use quinistry_http::metrics::{Counters, Family, Gauge, Gauges, Histogram};
 use quinistry_store::{StorageAction, StorageObserver, Store};
 
+use self::file_reloads::FileReloadFailures;
 use self::labels::ActionLabel;
 
 pub(crate) use self::auth::CacheResult;
@@ -57,6 +59,7 @@ pub struct RegistryMetrics {
     access_log: OnceLock<AccessLog>,
     reloads: OnceLock<ReloadMetrics>,
     auth: OnceLock<Arc<AuthMetrics>>,
+    file_reload_failures: FileReloadFailures,
 }
 
 /// Metrics of requests.
@@ -114,6 +117,7 @@ impl Default for RegistryMetrics {
             access_log: OnceLock::new(),
             reloads: OnceLock::new(),
             auth: OnceLock::new(),
+            file_reload_failures: FileReloadFailures::default(),
         }
     }
 }
@@ -153,6 +157,16 @@ impl RegistryMetrics {
             let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
             reloads.success_millis.store(millis, Ordering::Relaxed);
         }
+    }
+
+    /// Shows the number of failed reloads of a watched value such as `certificate`.
+    pub fn watch_reloads_of(&self, what: &'static str) {
+        self.file_reload_failures.watch(what);
+    }
+
+    /// Counts a failed reload of a watched value.
+    pub fn reload_failed(&self, what: &'static str) {
+        self.file_reload_failures.failed(what);
     }
 
     /// Counts the begin of a request.

@@ -51,6 +51,7 @@ impl RegistryMetrics {
         if let Some(reloads) = self.reloads.get() {
             reloads.write(&mut page);
         }
+        self.file_reload_failures.write(&mut page);
         page.into_text()
     }
 }
