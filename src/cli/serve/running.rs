@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use axum::Router;
 
 use super::announce;
+use super::files::{FileValues, FileWatcher, WatchedFiles};
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
@@ -16,6 +17,8 @@ use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
 use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
 use crate::quine::Quine;
+use crate::registry::auth::LoadedAccess;
+use crate::registry::auth::load::UserState;
 use crate::registry::config::{Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
@@ -34,6 +37,7 @@ pub(super) struct RunningRegistry {
     limits: Limits,
     state: State,
     parts: Parts,
+    file_watcher: FileWatcher,
 }
 
 /// Parts of a running registry that outlive its settings.
@@ -46,6 +50,10 @@ pub(super) struct Parts {
     access_log: Arc<OnceLock<AccessLog>>,
     /// Checks that run, and what they were made of.
     health: Option<(Vec<HealthCheck>, Health)>,
+    /// Files that are read again when they change.
+    files: WatchedFiles,
+    /// State of users and their passwords.
+    pub(super) users: UserState,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -54,6 +62,9 @@ pub(super) struct Parts {
 pub(super) struct Prepared {
     checks: Vec<Check>,
     access_log: Option<AccessLog>,
+    access: LoadedAccess,
+    /// Values that were read from files, to be watched.
+    file_values: FileValues,
 }
 
 impl RunningRegistry {
@@ -77,9 +88,20 @@ impl RunningRegistry {
             }
         }
         let access_log = Arc::default();
-        let mut parts = Parts { opened, metrics, access_log, health: None, config: plan.config.clone() };
-        let prepared = parts.prepare(&plan.live)?;
-        announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
+        let (files, file_watcher) = WatchedFiles::new(metrics.clone());
+        let config = plan.config.clone();
+        let users = UserState::new().map_err(anyhow::Error::from_boxed)?;
+        if let Some(metrics) = metrics.as_ref().filter(|_| config.is_some()) {
+            metrics.watch_auth(users.metrics().clone());
+        }
+        let mut parts = Parts { opened, metrics, access_log, health: None, files, users, config };
+        let access = plan.load_access(&parts.users)?;
+        if let Some(user) = &access.created_user {
+            announce::created_user(user, plan.config.as_ref());
+        }
+        let has_users = access.control.is_some();
+        let prepared = parts.prepare(&plan.live, access)?;
+        announce::serving(&listener, debug_listener.as_ref(), quine, plan, has_users)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
         let is_stopping = Arc::<AtomicBool>::default();
@@ -93,23 +115,24 @@ impl RunningRegistry {
             };
             (listener, debug::router(options))
         });
-        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts })
+        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts, file_watcher })
     }
 
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
-        let Self { listener, debug, is_stopping, limits, state, parts } = self;
+        let Self { listener, debug, is_stopping, limits, state, parts, file_watcher } = self;
         let stop = async move {
             stop.await;
             is_stopping.store(true, Ordering::Relaxed);
         };
         let access_log = parts.access_log.clone();
-        // Only an access log looks at the peer, and a reload may switch one on.
-        let looks_at_peers = reloads.is_some() || access_log.get().is_some();
+        // Only an access log and users look at the peer, and a reload may switch them on.
+        let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
         let mut tasks = vec![tokio::spawn(state.expire_uploads())];
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }
+        tasks.push(tokio::spawn(file_watcher.run()));
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
         }
@@ -142,15 +165,19 @@ fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listene
 
 impl Parts {
     /// Makes the checks and the access log of a plan; changes nothing that is in use.
-    pub(super) fn prepare(&self, live: &Live) -> anyhow::Result<Prepared> {
+    pub(super) fn prepare(&self, live: &Live, mut access: LoadedAccess) -> anyhow::Result<Prepared> {
         let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
-        Ok(Prepared { checks, access_log })
+        let mut file_values = FileValues::new();
+        file_values.append(&mut access.files);
+        Ok(Prepared { checks, access_log, access, file_values })
     }
 
     /// Returns the settings of a plan with the observer that it asks for.
-    pub(super) fn apply(&mut self, live: &Live, Prepared { checks, access_log }: Prepared) -> Settings {
+    pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
+        let Prepared { checks, access_log, access, file_values } = prepared;
+        self.files.replace(file_values);
         if let (Some(log), Some(format)) = (&access_log, live.access_log) {
             log.set_format(format);
         }
@@ -166,6 +193,7 @@ impl Parts {
         Settings {
             observer: is_observed.then(|| Arc::new(observer)),
             read_only: live.settings.read_only || self.is_unwritable(),
+            access: access.control,
             ..live.settings.clone()
         }
     }

@@ -1,6 +1,7 @@
 //! Dispatch of a request to the handler of its endpoint: checks route, method, name and reference, in this
 //! order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,7 +15,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use super::access::{self, AccessTarget};
+use super::access::{self, AccessAction, AccessTarget};
+use super::authorization::{self, AskedAccess};
 use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
@@ -22,6 +24,8 @@ use super::query::Query;
 use super::response::body::{self, json};
 use super::response::error::Error;
 use super::route::{Route, RouteError};
+use crate::auth::AccessControl;
+use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
 use crate::observer::Observation;
 use crate::{LimitedStore, Settings, State};
@@ -86,7 +90,7 @@ async fn call_handler(
         return Ok(root());
     }
     if request.method == http::Method::OPTIONS && settings.headers.allow_other_origins() {
-        return Ok(body::empty(StatusCode::OK));
+        return Ok(body::empty(StatusCode::NO_CONTENT));
     }
     let route = match state.0.prefix.strip(path) {
         Some(path) => Route::parse(path),
@@ -106,6 +110,11 @@ async fn call_handler(
         (None, None) => AccessTarget::NoStorage,
         (None, Some(_)) => AccessTarget::Stored(settings),
     };
+    let _caller = match &settings.access {
+        None => Caller::ANYONE,
+        // On the heap, so that registries without users need no memory for it.
+        Some(control) => Box::pin(admit(state, settings, control, request, (&route, method, target))).await?,
+    };
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {
         return handle_builtin(builtin, settings, route, request).await;
@@ -118,6 +127,23 @@ async fn call_handler(
         }
         None => handle_without_storage(settings, builtin.is_some(), route, request).await,
     }
+}
+
+/// Finds the client of a request, and fails unless its rights suffice. What no client can do is left to the caller.
+async fn admit(
+    state: &State,
+    settings: &Settings,
+    control: &Arc<AccessControl>,
+    request: &Parts,
+    (route, method, target): (&Route, Method, AccessTarget<'_>),
+) -> Result<Caller, Error> {
+    let is_builtin = matches!(target, AccessTarget::Builtin);
+    let action = AccessAction::of(route, method).filter(|_| !is_builtin || method == Method::Read);
+    let Some(action) = action else { return Ok(Caller::ANYONE) };
+    let caller = authorization::authenticate(control, &state.0.prefix, request).await?;
+    authorization::authorize(&caller, request, AskedAccess { route, method, action, is_builtin })?;
+    method.unless_read_only(settings)?;
+    Ok(caller)
 }
 
 /// Answers a request to a registry without storage, but for its built-in repository.
