@@ -36,11 +36,6 @@ impl PathPrefix {
         (self.text.is_empty() || rest.starts_with('/')).then_some(rest)
     }
 
-    /// Puts the prefix before a path that begins with a slash.
-    pub(crate) fn prepend(&self, path: &str) -> String {
-        format!("{}{path}", self.text)
-    }
-
     /// Puts the prefix before the paths in the `Location` and `Link` headers of a response.
     pub(crate) fn prepend_to(&self, headers: &mut HeaderMap) {
         if self.text.is_empty() {

@@ -9,12 +9,12 @@ use anyhow::Context as _;
 use axum::Router;
 
 use super::announce;
+use super::files::{FileValues, FileWatcher, WatchedFiles};
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
 use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
-use crate::http::watch::ReloadFiles;
 use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
 use crate::quine::Quine;
 use crate::registry::auth::LoadedAccess;
@@ -36,6 +36,7 @@ pub(super) struct RunningRegistry {
     limits: Limits,
     state: State,
     parts: Parts,
+    file_watcher: FileWatcher,
 }
 
 /// Parts of a running registry that outlive its settings.
@@ -48,8 +49,8 @@ pub(super) struct Parts {
     access_log: Arc<OnceLock<AccessLog>>,
     /// Checks that run, and what they were made of.
     health: Option<(Vec<HealthCheck>, Health)>,
-    /// Values that were read from files, and change with them.
-    reload_files: Vec<Arc<dyn ReloadFiles>>,
+    /// Files that are read again when they change.
+    files: WatchedFiles,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -59,6 +60,8 @@ pub(super) struct Prepared {
     checks: Vec<Check>,
     access_log: Option<AccessLog>,
     access: LoadedAccess,
+    /// Values that were read from files, to be watched.
+    file_values: FileValues,
 }
 
 impl RunningRegistry {
@@ -82,14 +85,9 @@ impl RunningRegistry {
             }
         }
         let access_log = Arc::default();
-        let mut parts = Parts {
-            opened,
-            metrics,
-            access_log,
-            health: None,
-            reload_files: Vec::new(),
-            config: plan.config.clone(),
-        };
+        let (files, file_watcher) = WatchedFiles::new(metrics.clone());
+        let config = plan.config.clone();
+        let mut parts = Parts { opened, metrics, access_log, health: None, files, config };
         let prepared = parts.prepare(&plan.live, plan.load_access()?)?;
         announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
@@ -105,12 +103,12 @@ impl RunningRegistry {
             };
             (listener, debug::router(options))
         });
-        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts })
+        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts, file_watcher })
     }
 
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
-        let Self { listener, debug, is_stopping, limits, state, parts } = self;
+        let Self { listener, debug, is_stopping, limits, state, parts, file_watcher } = self;
         let stop = async move {
             stop.await;
             is_stopping.store(true, Ordering::Relaxed);
@@ -122,6 +120,7 @@ impl RunningRegistry {
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }
+        tasks.push(tokio::spawn(file_watcher.run()));
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
         }
@@ -154,23 +153,22 @@ fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listene
 
 impl Parts {
     /// Makes the checks and the access log of a plan; changes nothing that is in use.
-    pub(super) fn prepare(&self, live: &Live, access: LoadedAccess) -> anyhow::Result<Prepared> {
+    pub(super) fn prepare(&self, live: &Live, mut access: LoadedAccess) -> anyhow::Result<Prepared> {
         let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
-        Ok(Prepared { checks, access_log, access })
+        let mut file_values = FileValues::new();
+        file_values.append(&mut access.files);
+        Ok(Prepared { checks, access_log, access, file_values })
     }
 
     /// Returns the settings of a plan with the observer that it asks for.
-    pub(super) fn apply(
-        &mut self,
-        live: &Live,
-        Prepared { checks, access_log, access }: Prepared,
-    ) -> Settings {
+    pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
+        let Prepared { checks, access_log, access, file_values } = prepared;
+        self.files.replace(file_values);
         if let (Some(log), Some(format)) = (&access_log, live.access_log) {
             log.set_format(format);
         }
-        self.reload_files = access.files;
         let has_configuration = self.config.is_some();
         let observer = Observer {
             metrics: self.metrics.clone(),

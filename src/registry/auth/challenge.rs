@@ -3,16 +3,14 @@
 //!
 //! A response has exactly one challenge. Clients differ in which of several they take.
 
-use http::header::{AUTHORIZATION, HOST};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderValue, Uri};
 use quinistry_oci::RepositoryName;
 
+use super::realm::{InvalidHost, realm};
 use super::right::Right;
 use crate::PathPrefix;
-
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Path of this registry's own token endpoint, below the prefix of all paths. A component of a repository name
 /// cannot begin with `_`.
@@ -33,9 +31,8 @@ pub enum Challenge {
     OwnToken {
         /// Name of this registry in tokens.
         service: String,
-        /// Scheme and host of this registry, such as `https://registry.example.com`; `None` if each request's
-        /// `Host` names the registry.
-        origin: Option<String>,
+        /// URL of this registry's host, if `http.host` names it; else each request's `Host` does.
+        host: Option<Uri>,
     },
     /// Token of another server.
     ExternalToken {
@@ -57,11 +54,6 @@ pub enum ChallengeError {
     InsufficientScope,
 }
 
-/// Request whose `Host` is absent, or not a host with or without a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Host header is not a host with or without a port")]
-pub struct UnknownHost;
-
 /// Rights that a request needs, as a token's scope names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope<'a> {
@@ -82,17 +74,18 @@ impl Challenge {
         prefix: &PathPrefix,
         scope: Option<Scope<'_>>,
         error: Option<ChallengeError>,
-    ) -> Result<Option<HeaderValue>, UnknownHost> {
+    ) -> Result<Option<HeaderValue>, InvalidHost> {
         let (realm, service) = match self {
             Self::Impossible => return Ok(None),
             Self::Basic { realm } => return Ok(header(&format!("Basic realm={}", quoted(realm)))),
-            Self::OwnToken { service, origin } => {
-                let origin = origin.clone().or_else(|| origin_of(request)).ok_or(UnknownHost)?;
-                (format!("{origin}{}", prefix.prepend(TOKEN_PATH)), service)
+            Self::OwnToken { service, host } => {
+                let url = realm(host.as_ref(), &request.headers, is_tls(request), prefix, TOKEN_PATH)?;
+                (url, service)
             }
             Self::ExternalToken { realm, service, own_path: None } => (realm.clone(), service),
             Self::ExternalToken { service, own_path: Some(path), .. } => {
-                (format!("{}{path}", origin_of(request).ok_or(UnknownHost)?), service)
+                let root = PathPrefix::default();
+                (realm(None, &request.headers, is_tls(request), &root, path)?, service)
             }
         };
         let mut value = format!("Bearer realm={},service={}", quoted(&realm), quoted(service));
@@ -106,38 +99,10 @@ impl Challenge {
     }
 }
 
-/// Returns the origin under which the client reached the registry, if its `Host` is a host with or without a port
-/// and nothing else. A forged one misleads its sender alone.
+/// Returns true if the client's connection itself is encrypted.
 #[must_use]
-pub fn origin_of(request: &Parts) -> Option<String> {
-    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| request.uri.authority().map(Authority::as_str))?;
-    let scheme = if is_secure(request) { "https" } else { "http" };
-    is_host(host).then(|| format!("{scheme}://{host}"))
-}
-
-/// Returns true if the client's own connection is encrypted, as far as the registry knows.
-#[must_use]
-pub fn is_secure(request: &Parts) -> bool {
-    let forwarded = request.headers.get(&X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
-    forwarded
-        .is_some_and(|value| value.split(',').next().unwrap_or_default().trim().eq_ignore_ascii_case("https"))
-}
-
-/// Returns true for a registered name, an IPv4 address or a bracketed IPv6 address, with or without a port.
-fn is_host(text: &str) -> bool {
-    let Ok(authority) = text.parse::<Authority>() else { return false };
-    let host = authority.host();
-    let is_name = |host: &str| {
-        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-    };
-    let is_address = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => is_name(host),
-    };
-    let port = &text[host.len().min(text.len())..];
-    let has_port = port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-    text.starts_with(host) && is_address && (port.is_empty() || has_port) && host.len() <= 253
+pub fn is_tls(_request: &Parts) -> bool {
+    false
 }
 
 /// Quotes text for a header (RFC 9110, 5.6.4).

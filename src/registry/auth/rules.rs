@@ -20,9 +20,6 @@ use super::identity::Identity;
 use super::right::{Right, Rights};
 use crate::config::Origin;
 
-/// Most rules of a registry. Each request asks all of them.
-pub const MAX_RULES: usize = 10_000;
-
 /// Rule as a configuration gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessRule {

@@ -45,9 +45,13 @@ impl RegistryMetrics {
                 log.dropped(),
             );
         }
+        if let Some(auth) = self.auth.get() {
+            auth.write(&mut page);
+        }
         if let Some(reloads) = self.reloads.get() {
             reloads.write(&mut page);
         }
+        self.file_reload_failures.write(&mut page);
         page.into_text()
     }
 }

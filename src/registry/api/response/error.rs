@@ -18,7 +18,7 @@ use quinistry_store::{StorageError, StoreError};
 
 use super::served_content::ascii;
 use crate::api::route::RouteError;
-use crate::auth::challenge::UnknownHost;
+use crate::auth::InvalidHost;
 
 /// Seconds after which a client may repeat a request that exceeded a limit or could not be stored.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -94,7 +94,7 @@ pub(crate) enum Error {
     RepeatedAuthorization,
     /// Challenge whose URL depends on a host that the request does not name.
     #[error(transparent)]
-    UnknownHost(#[from] UnknownHost),
+    InvalidHost(#[from] InvalidHost),
     #[error("too many attempts to log in; try again in {retry_after_seconds} s")]
     TooManyAttempts { retry_after_seconds: u32 },
     /// Fault of the server.
@@ -156,7 +156,7 @@ impl Error {
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
             Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
-            Self::RepeatedAuthorization | Self::UnknownHost(_) => (S::BAD_REQUEST, C::Unsupported),
+            Self::RepeatedAuthorization | Self::InvalidHost(_) => (S::BAD_REQUEST, C::Unsupported),
             Self::TooManyAttempts { .. } => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
         }
