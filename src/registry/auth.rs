@@ -5,6 +5,7 @@
 //! that a right that was removed ends at once. The request handlers never see credentials.
 
 pub mod access_control;
+pub mod api_keys;
 pub mod authenticator;
 pub(crate) mod caller;
 pub mod challenge;

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 pub use self::request::{GrantType, TokenRequest, TokenRequestError};
 pub use self::signing::{SigningKey, SigningKeyError};
+use super::api_keys::KeyUser;
 use super::authenticator::{CredentialVerifier, Credentials};
 use super::identity::{Identity, IdentityProof};
 use super::token::access::{AccessEntry, TokenCeiling};
@@ -42,19 +43,8 @@ pub trait CredentialVersions: std::fmt::Debug + Send + Sync {
     /// Returns a value that changes with the user's password; `None` if there is no such user.
     fn version_of_user(&self, user: &str) -> Option<[u8; 8]>;
 
-    /// Returns the API key with an identifier; `None` if there is none that is valid now.
-    fn api_key(&self, id: &str) -> Option<CurrentApiKey>;
-}
-
-/// API key as it is now.
-#[derive(Clone, Debug)]
-pub struct CurrentApiKey {
-    /// Identity of a client that sends the key.
-    pub identity: Identity,
-    /// Value that changes with the key's record.
-    pub version: [u8; 8],
-    /// Time at which the key expires, in seconds since the epoch.
-    pub expires: Option<u64>,
+    /// Returns the API key with an identifier; `None` if the key or its owner does not exist.
+    fn api_key(&self, id: &str) -> Option<KeyUser>;
 }
 
 /// Settings of an issuer.
@@ -166,8 +156,8 @@ impl TokenIssuer {
             (IdentityProof::Anonymous, None) => (None, None),
             (IdentityProof::Password, Some(user)) => (Some(self.versions.version_of_user(user)?), None),
             (IdentityProof::ApiKey(id), Some(_)) => {
-                let key = self.versions.api_key(id)?;
-                expires = expires.min(key.expires.unwrap_or(u64::MAX));
+                let key = self.versions.api_key(id).filter(|key| is_valid(key, now))?;
+                expires = expires.min(end_of(&key));
                 (Some(key.version), Some(&**id))
             }
             _ => return None,
@@ -220,23 +210,23 @@ impl TokenIssuer {
                 .validity
                 .check(now)
                 .map_err(|error| invalid(&error))
-                .and_then(|()| self.identity(verified)),
+                .and_then(|()| self.identity(verified, now)),
         )
     }
 
     /// Returns the identity of a token, if the credentials that it was issued for are still the same.
-    fn identity(&self, token: VerifiedToken) -> Result<Identity, AuthenticationError> {
+    fn identity(&self, token: VerifiedToken, now: u64) -> Result<Identity, AuthenticationError> {
         let ended = || invalid(&"credentials that the token was issued for have changed");
         let (version, inner): (Option<[u8; 8]>, Option<Arc<dyn Ceiling>>) =
             match (&token.subject, &token.api_key) {
                 (None, _) => (None, None),
                 (Some(user), None) => (Some(self.versions.version_of_user(user).ok_or_else(ended)?), None),
                 (Some(user), Some(id)) => {
-                    let key = self.versions.api_key(id).ok_or_else(ended)?;
-                    if key.identity.name.as_deref() != Some(user) {
+                    let key = self.versions.api_key(id).filter(|key| is_valid(key, now)).ok_or_else(ended)?;
+                    if *key.owner != **user {
                         return Err(ended());
                     }
-                    (Some(key.version), key.identity.ceiling)
+                    (Some(key.version), Some(key.ceiling))
                 }
             };
         if version.map(|version| signing::encode(&version)).unwrap_or_default() != token.version {
@@ -248,6 +238,15 @@ impl TokenIssuer {
             ceiling: Some(Arc::new(TokenCeiling::new(token.access, inner))),
         })
     }
+}
+
+/// Returns the time at which a key ends, in seconds since the epoch.
+fn end_of(key: &KeyUser) -> u64 {
+    key.expires.map_or(u64::MAX, |end| u64::try_from(end.as_second()).unwrap_or(0))
+}
+
+fn is_valid(key: &KeyUser, now: u64) -> bool {
+    now < end_of(key)
 }
 
 fn invalid(reason: &dyn std::fmt::Display) -> AuthenticationError {

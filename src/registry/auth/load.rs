@@ -1,15 +1,23 @@
 //! Access control from a configuration, with the files that it names.
 
+mod tokens;
+mod users;
+
 use std::sync::Arc;
 
 use quinistry_http::watch::ReloadFiles;
 
 use super::access_control::AccessControl;
-use super::authenticator::{Authenticator, CredentialVerifier};
+use super::authenticator::{Authenticator, ConnectionVerifier, CredentialVerifier};
 use super::challenge::Challenge;
-use super::issue::TokenIssuer;
-use super::rules::Rules;
-use crate::config::Config;
+use super::htpasswd::CreatedUser;
+use super::rules::{Groups, PatternError, Rules};
+use crate::config::{AccessConfig, Config};
+
+pub use self::users::UserState;
+
+/// Realm of passwords if the configuration names none.
+const DEFAULT_REALM: &str = "quinistry";
 
 /// Access control of a configuration.
 #[derive(Default)]
@@ -18,36 +26,68 @@ pub struct LoadedAccess {
     pub control: Option<Arc<AccessControl>>,
     /// Values that were read from files, and change with them.
     pub files: Vec<Arc<dyn ReloadFiles>>,
+    /// User of a password file that did not exist. Its password must be told, but not to the log.
+    pub created_user: Option<CreatedUser>,
 }
 
 /// Error of [`load`].
 pub type LoadError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Makes the access control of a configuration. Reads the files that it names; blocks.
-pub fn load(config: &Config) -> Result<LoadedAccess, LoadError> {
-    let verifiers: Vec<Arc<dyn CredentialVerifier>> = Vec::new();
-    let files: Vec<Arc<dyn ReloadFiles>> = Vec::new();
-    // Sources of identities, in the order in which they are asked.
-    // API keys (`quinistry.keys`): push a verifier, and its file.
-    // Passwords (`auth.htpasswd`): push a verifier, and its file.
-    // Tokens of another server (`auth.token`): push a verifier, and its files.
-    // Tokens of this registry (`quinistry.tokens`): push a verifier, and set the issuer.
-    let token_issuer: Option<Arc<TokenIssuer>> = None;
-    let rules = Rules::default();
-    let has_users = !verifiers.is_empty();
-    if !has_users {
+/// Makes the access control of a configuration, with what is known of users so far. Reads the files that it names;
+/// blocks.
+pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadError> {
+    let rules = rules(&config.access)?;
+    // Sources of identities, in the order in which they are asked: API keys, passwords, tokens.
+    let users::LoadedUsers { mut verifiers, mut files, realm: basic_realm, created_user, versions } =
+        users::load(&config.users, users)?;
+    // Clients give up anonymous pulls after a Basic challenge, so they get tokens where they may do something.
+    let offers_tokens = config.tokens.is_enabled || rules.grant_to_anonymous();
+    let token_issuer = match versions.filter(|_| offers_tokens) {
+        Some(versions) => Some(tokens::issuer(config, versions)?),
+        None => None,
+    };
+    if let Some(issuer) = &token_issuer {
+        verifiers.push(issuer.clone());
+        files.push(issuer.clone());
+    }
+    let mut external: Option<Challenge> = None;
+    if let Some(server) = &config.token_server {
+        let (verifier, challenge) = tokens::external(server)?;
+        verifiers.push(verifier.clone());
+        files.push(verifier);
+        external = Some(challenge);
+    }
+    // Client certificates (`quinistry.clientcerts`): set the source.
+    let connection: Option<Arc<dyn ConnectionVerifier>> = None;
+    let authenticator = Authenticator { verifiers, connection };
+    if !authenticator.knows_users() && config.access.rules.is_none() {
         return Ok(LoadedAccess::default());
     }
-    let challenge = Challenge::default();
+    let challenge = match (external, &token_issuer) {
+        (Some(external), _) => external,
+        (None, Some(issuer)) => {
+            Challenge::OwnToken { service: issuer.service.clone(), host: config.http.host.clone() }
+        }
+        (None, _) if authenticator.verifiers.is_empty() => Challenge::Impossible,
+        (None, _) => Challenge::Basic { realm: basic_realm.unwrap_or_else(|| DEFAULT_REALM.into()) },
+    };
     let control = AccessControl {
-        authenticator: Authenticator { verifiers, connection: None },
+        authenticator,
         rules,
         challenge,
         token_issuer,
-        builtin_is_public: true,
+        builtin_is_public: config.access.builtin_is_public,
         trusted_proxies: config.http.trusted_proxies.clone(),
     };
-    Ok(LoadedAccess { control: Some(Arc::new(control)), files })
+    Ok(LoadedAccess { control: Some(Arc::new(control)), files, created_user })
+}
+
+/// Compiles the rules of a configuration.
+pub fn rules(access: &AccessConfig) -> Result<Rules, PatternError> {
+    match &access.rules {
+        None => Ok(Rules::default()),
+        Some(rules) => Rules::new(rules, Groups::new(&access.groups)?),
+    }
 }
 
 impl std::fmt::Debug for LoadedAccess {

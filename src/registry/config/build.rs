@@ -2,6 +2,7 @@
 
 mod access;
 mod tokens;
+mod users;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         policy_classes: classes(root),
         max_catalog_entries: page(root.integer("catalog.maxentries")),
         max_tags: page(root.integer("tags.maxtags")),
+        users: users::users(root),
         access: access::access(root),
         token_server: tokens::server(root),
         tokens: tokens::own(root),

@@ -33,6 +33,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         OWN,
         access::ACCESS,
         tokens::TOKENS,
+        users::KEYS,
     ];
     tables.into_iter().flatten()
 }
@@ -189,7 +190,6 @@ const OWN: &[ConfigKey] = &[
     key("quinistry.http.proxyprotocol", Boolean)
         .lines(ReleaseLines::Own)
         .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
-    planned("quinistry.keys", "API keys are not supported yet; remove it"),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
     planned("quinistry.clientcerts", "identities from client certificates are not supported yet; remove it"),
     planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),

@@ -4,6 +4,7 @@
 
 mod access;
 mod tokens;
+mod users;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use crate::{RepositoryClass, RequiredEntries, RequiredPlatform, UploadExpiry
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
+pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
 /// Configuration of a registry.
@@ -40,6 +42,8 @@ pub struct Config {
     pub max_catalog_entries: NonZeroUsize,
     /// Longest page of a tag list, in tags.
     pub max_tags: NonZeroUsize,
+    /// Users and their keys.
+    pub users: UsersConfig,
     /// Rules of access, groups and the audit log.
     pub access: AccessConfig,
     /// Server whose tokens are accepted.

@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod tokens;
+mod users;
 
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     deletion(tree, findings);
     purging(tree, findings);
     indexes(tree, findings);
+    users::check(tree, findings);
     access::check(tree, findings);
     tokens::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {

@@ -13,7 +13,7 @@ const NOW: u64 = 1_800_000_000;
 #[derive(Debug, Default)]
 struct Versions {
     users: Mutex<HashMap<String, [u8; 8]>>,
-    keys: Mutex<HashMap<String, CurrentApiKey>>,
+    keys: Mutex<HashMap<String, KeyUser>>,
 }
 
 impl CredentialVersions for Versions {
@@ -21,7 +21,7 @@ impl CredentialVersions for Versions {
         self.users.lock().unwrap().get(user).copied()
     }
 
-    fn api_key(&self, id: &str) -> Option<CurrentApiKey> {
+    fn api_key(&self, id: &str) -> Option<KeyUser> {
         self.keys.lock().unwrap().get(id).cloned()
     }
 }
@@ -110,10 +110,11 @@ fn a_token_lives_as_long_as_configured_and_no_longer_than_its_key() {
     let by_key = Identity {
         name: Some("alice".into()),
         proof: IdentityProof::ApiKey("k1".into()),
-        ceiling: Some(limit),
+        ceiling: Some(limit.clone()),
     };
     assert!(issuer.issue_at(&by_key, "registry.example", &[], NOW).is_none(), "the key was just removed");
-    let key = CurrentApiKey { identity: by_key.clone(), version: [3; 8], expires: Some(NOW + 20) };
+    let expires = jiff::Timestamp::from_second(1_800_000_020).ok();
+    let key = KeyUser { owner: "alice".into(), ceiling: limit, version: [3; 8], expires };
     versions.keys.lock().unwrap().insert("k1".into(), key.clone());
     let both = [pull("a"), pull("b")].concat();
     let issued = issuer.issue_at(&by_key, "registry.example", &both, NOW).unwrap();
@@ -122,8 +123,11 @@ fn a_token_lives_as_long_as_configured_and_no_longer_than_its_key() {
     let ceiling = identity.ceiling.unwrap();
     assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull), "granted by token and key");
     assert!(!ceiling.permits(&"b".parse().unwrap(), Right::Pull), "the key does not reach so far");
-    versions.keys.lock().unwrap().insert("k1".into(), CurrentApiKey { version: [4; 8], ..key });
+    versions.keys.lock().unwrap().insert("k1".into(), KeyUser { version: [4; 8], ..key.clone() });
     assert!(use_token(&issuer, &issued.token).unwrap().is_err(), "the key's record changed");
+    versions.keys.lock().unwrap().insert("k1".into(), key);
+    assert!(issuer.identify(&issued.token, NOW + 19, Instant::now()).unwrap().is_ok());
+    assert!(issuer.identify(&issued.token, NOW + 20, Instant::now()).unwrap().is_err(), "without leeway");
     versions.keys.lock().unwrap().clear();
     assert!(use_token(&issuer, &issued.token).unwrap().is_err(), "the key was removed");
 }

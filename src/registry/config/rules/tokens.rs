@@ -92,9 +92,8 @@ fn algorithms(tree: &ConfigNode, findings: &mut Findings) {
 
 fn own(tree: &ConfigNode, findings: &mut Findings) {
     let Some(tokens) = tree.at("quinistry.tokens").filter(|node| !node.is_idle()) else { return };
-    let has_users = ["auth.htpasswd", "quinistry.keys"].iter().any(|path| tree.at(path).is_some());
-    if !has_users {
-        let message = "has no effect without users; configure auth.htpasswd or quinistry.keys";
+    if tree.at("auth.htpasswd").is_none() {
+        let message = "has no effect without users; configure auth.htpasswd";
         findings.warn(&tokens.origin, "quinistry.tokens", message.into());
     }
     let path = "quinistry.tokens.lifetime";

@@ -13,9 +13,10 @@ use serde_json::Value;
 use super::*;
 use crate::api::dispatch::dispatch;
 use crate::auth::Rules;
+use crate::auth::api_keys::KeyUser;
 use crate::auth::authenticator::{Authenticator, CredentialVerifier};
 use crate::auth::challenge::Challenge;
-use crate::auth::issue::{CredentialVersions, CurrentApiKey, TokenSettings};
+use crate::auth::issue::{CredentialVersions, TokenSettings};
 use crate::auth::rules::{AccessRule, Grantee, Groups};
 use crate::config::Origin;
 use crate::{Settings, State};
@@ -50,7 +51,7 @@ impl CredentialVersions for OneUser {
         (user == "alice").then_some([1; 8])
     }
 
-    fn api_key(&self, _: &str) -> Option<CurrentApiKey> {
+    fn api_key(&self, _: &str) -> Option<KeyUser> {
         None
     }
 }
@@ -197,7 +198,7 @@ async fn row_112_nothing_is_granted_that_the_rules_do_not_grant() {
         (200, "registry:catalog:*".into()),
         "filtered by rules"
     );
-    assert_eq!(scopes(&"scope=repository:a:pull&".repeat(10_000)).await.0, 400);
+    assert_eq!(scopes(&"scope=repository:a:pull&".repeat(100)).await.0, 400);
     assert_eq!(scopes("service=third.example").await.0, 400);
     let twice = "scope=repository:team/a:pull&scope=repository:team/a:pull,push";
     assert_eq!(scopes(twice).await, (200, "repository:team/a:pull,push".into()));
