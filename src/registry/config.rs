@@ -113,6 +113,7 @@ pub fn load(
     rules::drop_default_driver(&mut tree);
     check::check(&tree, &mut findings);
     rules::check(&tree, &mut findings);
+    rules::tokens::check_files(&tree, files, &mut findings);
     let is_accepted = !findings.has_errors();
     let has_storage = !findings.has_errors_of(Diagnostic::concerns_storage);
     Loaded {

@@ -17,6 +17,7 @@ use http_body_util::BodyExt as _;
 
 use super::access::{self, AccessAction, AccessTarget};
 use super::authorization::{self, AskedAccess};
+use super::handlers::tokens::{TokenEndpoint, TokenRoute};
 use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
@@ -91,6 +92,14 @@ async fn call_handler(
     }
     if request.method == http::Method::OPTIONS && settings.headers.allow_other_origins() {
         return Ok(body::empty(StatusCode::NO_CONTENT));
+    }
+    if let Some(control) = settings.access.as_ref()
+        && let Some(issuer) = &control.token_issuer
+        && let Some(route) = state.0.prefix.strip(path).and_then(TokenRoute::parse)
+    {
+        // On the heap, so that other requests need no memory for it. Writes elsewhere need storage; this one does not.
+        let endpoint = TokenEndpoint { control, issuer, has_builtin: state.0.builtin.is_some() };
+        return Ok(Box::pin(endpoint.handle(route, request, body, settings.body)).await);
     }
     let route = match state.0.prefix.strip(path) {
         Some(path) => Route::parse(path),

@@ -1,5 +1,6 @@
 //! Access control from a configuration, with the files that it names.
 
+mod tokens;
 mod users;
 
 use std::sync::Arc;
@@ -10,7 +11,6 @@ use super::access_control::AccessControl;
 use super::authenticator::{Authenticator, ConnectionVerifier, CredentialVerifier};
 use super::challenge::Challenge;
 use super::htpasswd::CreatedUser;
-use super::issue::TokenIssuer;
 use super::rules::{Groups, PatternError, Rules};
 use crate::config::{AccessConfig, Config};
 
@@ -38,14 +38,25 @@ pub type LoadError = Box<dyn std::error::Error + Send + Sync>;
 pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadError> {
     let rules = rules(&config.access)?;
     // Sources of identities, in the order in which they are asked: API keys, passwords, tokens.
-    let users::LoadedUsers { verifiers, files, realm: basic_realm, created_user } =
+    let users::LoadedUsers { mut verifiers, mut files, realm: basic_realm, created_user, versions } =
         users::load(&config.users, users)?;
-    // Tokens of another server (`auth.token`): push a verifier, and its files; set the challenge.
-    let external: Option<Challenge> = None;
-    // Tokens of this registry (`quinistry.tokens`): push a verifier, and set the issuer. The challenge offers them
-    // if clients without credentials may do something, since clients give up anonymous pulls after a Basic one.
-    let token_issuer: Option<Arc<TokenIssuer>> = None;
-    let offers_tokens = rules.grant_to_anonymous();
+    // Clients give up anonymous pulls after a Basic challenge, so they get tokens where they may do something.
+    let offers_tokens = config.tokens.is_enabled || rules.grant_to_anonymous();
+    let token_issuer = match versions.filter(|_| offers_tokens) {
+        Some(versions) => Some(tokens::issuer(config, versions)?),
+        None => None,
+    };
+    if let Some(issuer) = &token_issuer {
+        verifiers.push(issuer.clone());
+        files.push(issuer.clone());
+    }
+    let mut external: Option<Challenge> = None;
+    if let Some(server) = &config.token_server {
+        let (verifier, challenge) = tokens::external(server)?;
+        verifiers.push(verifier.clone());
+        files.push(verifier);
+        external = Some(challenge);
+    }
     // Client certificates (`quinistry.clientcerts`): set the source.
     let connection: Option<Arc<dyn ConnectionVerifier>> = None;
     let authenticator = Authenticator { verifiers, connection };
@@ -54,8 +65,8 @@ pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadErro
     }
     let challenge = match (external, &token_issuer) {
         (Some(external), _) => external,
-        (None, Some(issuer)) if offers_tokens => {
-            Challenge::OwnToken { service: issuer.service.clone(), host: None }
+        (None, Some(issuer)) => {
+            Challenge::OwnToken { service: issuer.service.clone(), host: config.http.host.clone() }
         }
         (None, _) if authenticator.verifiers.is_empty() => Challenge::Impossible,
         (None, _) => Challenge::Basic { realm: basic_realm.unwrap_or_else(|| DEFAULT_REALM.into()) },

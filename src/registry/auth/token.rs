@@ -3,18 +3,19 @@
 //!
 //! [`verification`] is pure: text, keys and a time in, claims or a reason out. Keys come from the files that the
 //! configuration names, and never from a token (CVE-2025-24976). [`external`] verifies the tokens of another
-//! server; [`own`] issues and verifies this registry's.
+//! server; [`issue`](super::issue) issues and verifies this registry's own ones.
 
 pub mod access;
 pub mod algorithm;
-mod cache;
+pub(in crate::auth) mod cache;
 mod certificates;
 pub mod claims;
 mod crypto;
+pub mod external;
 mod jwk;
-mod key;
+pub(in crate::auth) mod key;
 pub mod keys;
 #[cfg(test)]
-mod tests;
+pub(in crate::auth) mod tests;
 mod unique_names;
 pub mod verification;

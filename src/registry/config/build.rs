@@ -1,6 +1,7 @@
 //! Typed configuration from a checked tree. A value that did not pass its check counts as absent.
 
 mod access;
+mod tokens;
 mod users;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -46,6 +47,8 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         max_tags: page(root.integer("tags.maxtags")),
         users: users::users(root),
         access: access::access(root),
+        token_server: tokens::server(root),
+        tokens: tokens::own(root),
     }
 }
 
@@ -166,6 +169,8 @@ fn http(root: Section<'_>, is_unix: bool) -> Http {
     Http {
         listen: listen.unwrap_or_else(|| default_address(root)),
         prefix: prefix(root),
+        host: root.url("http.host"),
+        secret: tokens::secret(root),
         headers: root.headers("http.headers"),
         drain_timeout: (!drain.is_zero()).then_some(drain),
         trusted_proxies: trusted.and_then(|node| values::proxies(node).ok()).unwrap_or_default(),

@@ -5,12 +5,14 @@
 
 mod access;
 mod drivers;
+mod tokens;
 mod users;
 
 use self::Kind::{
     Address, Anything, Boolean, Duration, Elements, Endpoint, Headers, Integer, Networks, OneOf, Path,
     Patterns, Section, Text, TextMap, Url, UrlPath,
 };
+pub(super) use self::users::ALGORITHMS;
 use super::schema::{ConfigKey, Kind, ReleaseLines, Unless};
 
 /// Begins a row.
@@ -30,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         users::NOTIFICATIONS,
         OWN,
         access::ACCESS,
+        tokens::TOKENS,
         users::KEYS,
     ];
     tables.into_iter().flatten()
@@ -62,11 +65,12 @@ const HTTP: &[ConfigKey] = &[
     key("http.addr", Address).default(":5000").note("`:5000` when empty, where distribution takes any port"),
     key("http.net", OneOf(&["tcp", "unix"])).default("tcp").note("`unix`: `http.addr` is the socket's path"),
     key("http.prefix", UrlPath).default("/").note("path in front of `/v2/`"),
-    key("http.host", Url).silent(
-        "not needed until tokens are issued and notifications are sent; `Location` headers are paths",
-    ),
+    key("http.host", Url)
+        .note("scheme and host of the token endpoint in challenges; `Location` headers are paths"),
     key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
-    key("http.secret", Text).secret().silent("uploads need no secret"),
+    key("http.secret", Text)
+        .secret()
+        .note("own tokens are signed with a key derived from it; uploads need none"),
     key("http.draintimeout", Duration).note("10 seconds when absent or 0, and not an end at once"),
     key("http.headers", Headers).note("on every response, and not only on those of the API"),
     key("http.debug", Section),
@@ -186,7 +190,6 @@ const OWN: &[ConfigKey] = &[
     key("quinistry.http.proxyprotocol", Boolean)
         .lines(ReleaseLines::Own)
         .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
-    planned("quinistry.tokens", "tokens are not supported yet; remove it"),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
     planned("quinistry.clientcerts", "identities from client certificates are not supported yet; remove it"),
     planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),

@@ -3,6 +3,7 @@
 //! Every value here is valid: addresses parse, header values are single lines, and durations are not negative.
 
 mod access;
+mod tokens;
 mod users;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -18,6 +19,7 @@ pub use quinistry_http::telemetry::{LogFormat, LogLevel};
 pub use crate::{RepositoryClass, RequiredEntries, RequiredPlatform, UploadExpiry};
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
+pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
 pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
@@ -44,6 +46,10 @@ pub struct Config {
     pub users: UsersConfig,
     /// Rules of access, groups and the audit log.
     pub access: AccessConfig,
+    /// Server whose tokens are accepted.
+    pub token_server: Option<TokenServer>,
+    /// Tokens that this registry issues.
+    pub tokens: OwnTokens,
 }
 
 /// Logs.
@@ -88,6 +94,10 @@ pub struct Http {
     pub listen: ListenAddress,
     /// Path in front of `/v2/`: begins and ends with `/`.
     pub prefix: PathAndQuery,
+    /// URL whose scheme and authority clients use for this registry, if they differ from those of their requests.
+    pub host: Option<Uri>,
+    /// Secret that replicas of a registry share.
+    pub secret: Option<SecretText>,
     /// Headers of every response.
     pub headers: HeaderMap,
     /// Longest time that requests may go on after a signal to stop; `None` stands for the program's default.

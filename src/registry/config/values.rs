@@ -93,6 +93,12 @@ pub(super) fn one_of<'a>(
     found.copied().ok_or_else(|| problem(node, format!("must be one of {}", options.join(", "))))
 }
 
+/// Returns the name of a signature algorithm, which configurations may write in any case.
+pub(super) fn algorithm(text: &str) -> &str {
+    let names = super::keys::ALGORITHMS;
+    names.iter().find(|name| name.eq_ignore_ascii_case(text)).copied().unwrap_or(text)
+}
+
 /// Reads an address to listen on.
 pub(super) fn address(node: &ConfigNode, is_unix: bool) -> CheckedValue<'_, ListenAddress> {
     let text = text(node)?;

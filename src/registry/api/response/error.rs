@@ -19,6 +19,7 @@ use quinistry_store::{StorageError, StoreError};
 use super::served_content::ascii;
 use crate::api::route::RouteError;
 use crate::auth::InvalidHost;
+use crate::auth::issue::TokenRequestError;
 
 /// Seconds after which a client may repeat a request that exceeded a limit or could not be stored.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -97,6 +98,17 @@ pub(crate) enum Error {
     InvalidHost(#[from] InvalidHost),
     #[error("too many attempts to log in; try again in {retry_after_seconds} s")]
     TooManyAttempts { retry_after_seconds: u32 },
+    #[error(transparent)]
+    TokenRequest(TokenRequestError),
+    #[error("tokens for this service are not issued here")]
+    UnknownService,
+    /// Grant of another kind (RFC 6749, 5.2).
+    #[error("unsupported_grant_type: send grant_type=password with user name and password")]
+    GrantType,
+    #[error("Content-Type is not application/x-www-form-urlencoded")]
+    FormType,
+    #[error("form is longer than 8 KiB")]
+    FormTooLong,
     /// Fault of the server.
     #[error("internal error; see the server's log")]
     Internal,
@@ -158,6 +170,11 @@ impl Error {
             Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
             Self::RepeatedAuthorization | Self::InvalidHost(_) => (S::BAD_REQUEST, C::Unsupported),
             Self::TooManyAttempts { .. } => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
+            Self::TokenRequest(_) | Self::UnknownService | Self::GrantType => {
+                (S::BAD_REQUEST, C::Unsupported)
+            }
+            Self::FormType => (S::UNSUPPORTED_MEDIA_TYPE, C::Unsupported),
+            Self::FormTooLong => (S::PAYLOAD_TOO_LARGE, C::Unsupported),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quinistry_http::watch::ReloadFiles;
 
 use super::LoadError;
+use super::tokens::UserVersions;
 use crate::auth::api_keys::{ApiKeyVerifier, ApiKeysFile};
 use crate::auth::authenticator::CredentialVerifier;
 use crate::auth::htpasswd::{CreatedUser, HtpasswdFile};
@@ -28,6 +29,8 @@ pub(super) struct LoadedUsers {
     pub(super) files: Vec<Arc<dyn ReloadFiles>>,
     pub(super) realm: Option<String>,
     pub(super) created_user: Option<CreatedUser>,
+    /// Versions of the credentials, by which tokens end; `None` without users.
+    pub(super) versions: Option<Arc<UserVersions>>,
 }
 
 // === impl UserState ===
@@ -72,13 +75,17 @@ pub(super) fn load(config: &UsersConfig, state: &UserState) -> Result<LoadedUser
     let (mut verifiers, mut files) =
         (Vec::<Arc<dyn CredentialVerifier>>::new(), Vec::<Arc<dyn ReloadFiles>>::new());
     // Keys first: they are recognised by their form, and need no computation of bcrypt.
+    let mut keys_verifier = None;
     if let Some(path) = &config.keys_file {
         let keys = Arc::new(ApiKeysFile::open(path)?);
-        let verifier = ApiKeyVerifier::new(keys.clone(), file.clone(), state.metrics.clone());
-        verifiers.push(Arc::new(verifier));
+        let verifier = Arc::new(ApiKeyVerifier::new(keys.clone(), file.clone(), state.metrics.clone()));
+        keys_verifier = Some(verifier.clone());
+        verifiers.push(verifier);
         files.push(keys);
     }
+    let versions = Arc::new(UserVersions { users: file.clone(), keys: keys_verifier });
     verifiers.push(Arc::new(PasswordVerifier::new(file.clone(), state.passwords.clone())));
     files.push(file);
-    Ok(LoadedUsers { verifiers, files, realm: Some(htpasswd.realm.clone()), created_user })
+    let realm = Some(htpasswd.realm.clone());
+    Ok(LoadedUsers { verifiers, files, realm, created_user, versions: Some(versions) })
 }

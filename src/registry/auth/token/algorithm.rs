@@ -41,7 +41,7 @@ impl AllowedAlgorithms {
     }
 
     /// Makes a list of one algorithm.
-    pub(super) fn only(algorithm: Algorithm) -> Self {
+    pub(in crate::auth) fn only(algorithm: Algorithm) -> Self {
         Self(vec![algorithm])
     }
 

@@ -15,7 +15,7 @@ const CAPACITY: usize = 10_000;
 /// Cache of verified tokens by the hash of their text. The keys that verified them own it, so that new keys begin
 /// with an empty one.
 #[derive(Debug)]
-pub(super) struct TokenCache<T>(Mutex<HashMap<[u8; 32], (Instant, T)>>);
+pub(in crate::auth) struct TokenCache<T>(Mutex<HashMap<[u8; 32], (Instant, T)>>);
 
 impl<T> Default for TokenCache<T> {
     fn default() -> Self {
@@ -25,19 +25,19 @@ impl<T> Default for TokenCache<T> {
 
 impl<T: Clone> TokenCache<T> {
     /// Returns the hash of a token.
-    pub(super) fn key(token: &str) -> [u8; 32] {
+    pub(in crate::auth) fn key(token: &str) -> [u8; 32] {
         digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// Returns what was found for a token, unless that is too long ago.
-    pub(super) fn get(&self, key: &[u8; 32], now: Instant) -> Option<T> {
+    pub(in crate::auth) fn get(&self, key: &[u8; 32], now: Instant) -> Option<T> {
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (verified, value) = found.get(key)?;
         (now.saturating_duration_since(*verified) < MAX_AGE).then(|| value.clone())
     }
 
     /// Remembers a token. A full cache first forgets the old ones, and all if none is old.
-    pub(super) fn insert(&self, key: [u8; 32], value: T, now: Instant) {
+    pub(in crate::auth) fn insert(&self, key: [u8; 32], value: T, now: Instant) {
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if found.len() >= CAPACITY {
             found.retain(|_, (verified, _)| now.saturating_duration_since(*verified) < MAX_AGE);

@@ -46,7 +46,7 @@ pub enum KeyError {
 
 /// Type of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyType {
+pub(in crate::auth) enum KeyType {
     Rsa,
     P256,
     P384,
@@ -57,18 +57,18 @@ pub(super) enum KeyType {
 
 /// Key that verifies tokens.
 #[derive(Clone, Debug)]
-pub(super) struct VerificationKey {
-    pub(super) key_type: KeyType,
+pub(in crate::auth) struct VerificationKey {
+    pub(in crate::auth) key_type: KeyType,
     /// Only algorithm that the key is for, if its file says so.
-    pub(super) only: Option<Algorithm>,
-    pub(super) decoding: DecodingKey,
+    pub(in crate::auth) only: Option<Algorithm>,
+    pub(in crate::auth) decoding: DecodingKey,
     /// RFC 7638 thumbprint with SHA-256, in base64url.
-    pub(super) thumbprint: String,
+    pub(in crate::auth) thumbprint: String,
 }
 
 impl VerificationKey {
     /// Makes an RSA key of its modulus and exponent, big-endian.
-    pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+    pub(in crate::auth) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
         let (modulus, exponent) = (without_leading_zeros(modulus), without_leading_zeros(exponent));
         let top = modulus.first().ok_or(KeyError::Malformed)?;
         let bits = modulus.len() * 8 - top.leading_zeros() as usize;
@@ -85,7 +85,7 @@ impl VerificationKey {
     }
 
     /// Makes a key of an uncompressed point on an elliptic curve (SEC 1, 2.3.3).
-    pub(super) fn elliptic(key_type: KeyType, point: &[u8]) -> Result<Self, KeyError> {
+    pub(in crate::auth) fn elliptic(key_type: KeyType, point: &[u8]) -> Result<Self, KeyError> {
         let (curve, length) = match key_type {
             KeyType::P256 => ("P-256", 32),
             KeyType::P384 => ("P-384", 48),
@@ -101,7 +101,7 @@ impl VerificationKey {
     }
 
     /// Makes an Ed25519 key (RFC 8032, 5.1.5).
-    pub(super) fn ed25519(public: &[u8]) -> Result<Self, KeyError> {
+    pub(in crate::auth) fn ed25519(public: &[u8]) -> Result<Self, KeyError> {
         if public.len() != 32 {
             return Err(KeyError::Malformed);
         }
@@ -110,7 +110,7 @@ impl VerificationKey {
     }
 
     /// Makes a secret of an HMAC.
-    pub(super) fn secret(secret: &[u8]) -> Result<Self, KeyError> {
+    pub(in crate::auth) fn secret(secret: &[u8]) -> Result<Self, KeyError> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret);
         }
@@ -120,7 +120,7 @@ impl VerificationKey {
     }
 
     /// Makes a key of the DER of a `SubjectPublicKeyInfo` (RFC 5280, 4.1).
-    pub(super) fn of_public_key_info(der: &[u8]) -> Result<Self, KeyError> {
+    pub(in crate::auth) fn of_public_key_info(der: &[u8]) -> Result<Self, KeyError> {
         let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| KeyError::Malformed)?;
         let key = info.subject_public_key.as_bytes().ok_or(KeyError::Malformed)?;
         match info.algorithm.oid.to_string().as_str() {
@@ -147,7 +147,7 @@ impl VerificationKey {
     }
 
     /// Returns true if the key may verify signatures of an algorithm.
-    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
+    pub(in crate::auth) fn fits(&self, algorithm: Algorithm) -> bool {
         let has_type = match self.key_type {
             KeyType::Rsa => algorithm.family() == AlgorithmFamily::Rsa,
             KeyType::P256 => algorithm == Algorithm::ES256,
@@ -176,18 +176,18 @@ fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
 }
 
 /// Encodes bytes as base64url without padding (RFC 7515, 2).
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub(in crate::auth) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Decodes base64url without padding.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(in crate::auth) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// Returns the id that libtrust gives a key: 240 bits of the SHA-256 of its `SubjectPublicKeyInfo` in base32, in
 /// twelve groups. Token servers for distribution 2.x send it as `kid`.
-pub(super) fn libtrust_id(public_key_info: &[u8]) -> String {
+pub(in crate::auth) fn libtrust_id(public_key_info: &[u8]) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let hash = digest(&SHA256, public_key_info);
     let mut id = String::with_capacity(59);

@@ -71,12 +71,6 @@ impl TokenKeys {
         Ok(())
     }
 
-    /// Makes a set of one key.
-    pub(super) fn of_one(id: &str, key: VerificationKey) -> Self {
-        let by_id = HashMap::from([(id.into(), Arc::new(key))]);
-        Self { by_id, bundle: CertificateBundle::default() }
-    }
-
     /// Adds a key. An id may name the same key twice, as that of a renewed certificate, but not two keys.
     fn add(&mut self, id: String, key: Arc<VerificationKey>, keeps_former: bool) -> Result<(), KeyFileError> {
         match self.by_id.entry(id.clone().into()) {

@@ -7,7 +7,7 @@ use super::Kind::{
 use super::{ConfigKey, ReleaseLines, Unless, key};
 
 /// Algorithms of distribution's token verification.
-const ALGORITHMS: &[&str] = &[
+pub(in super::super) const ALGORITHMS: &[&str] = &[
     "EdDSA", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256",
     "PS384", "PS512",
 ];
@@ -33,18 +33,21 @@ pub(super) const AUTH: &[ConfigKey] = &[
     key("auth.htpasswd.path", Path).required().note(
         "bcrypt hashes alone; read again when it changes, and created with one user if it does not exist",
     ),
-    key("auth.token", Section).refuse(
-        "tokens are not verified yet, and everyone could do everything; keep distribution for this registry",
-        Unless::Never,
+    key("auth.token", Section).note("tokens of another server"),
+    key("auth.token.realm", Text).required().note("URL of the server"),
+    key("auth.token.service", Text).required(),
+    key("auth.token.issuer", Text).required(),
+    key("auth.token.rootcertbundle", Path).note(
+        "certificates in PEM; tokens name them by `x5c`, RFC 7638 thumbprint or libtrust id; this or `jwks` is needed",
     ),
-    key("auth.token.realm", Text).within().required(),
-    key("auth.token.service", Text).within().required(),
-    key("auth.token.issuer", Text).within().required(),
-    key("auth.token.rootcertbundle", Path).within(),
-    key("auth.token.jwks", Path).within().lines(ReleaseLines::Three),
-    key("auth.token.signingalgorithms", ListOf(ALGORITHMS)).within().lines(ReleaseLines::Three),
-    key("auth.token.autoredirect", Boolean).within(),
-    key("auth.token.autoredirectpath", UrlPath).within().lines(ReleaseLines::Three).default("/auth/token"),
+    key("auth.token.jwks", Path).lines(ReleaseLines::Three).note("read again when it changes, as `rootcertbundle` is"),
+    key("auth.token.signingalgorithms", ListOf(ALGORITHMS))
+        .lines(ReleaseLines::Three)
+        .note("without the key all but HS256, HS384, HS512; ES512 is not supported"),
+    key("auth.token.autoredirect", Boolean)
+        .default("false")
+        .note("the realm is on this registry's own host; its scheme is that of the request"),
+    key("auth.token.autoredirectpath", UrlPath).lines(ReleaseLines::Three).default("/auth/token"),
 ];
 
 pub(super) const KEYS: &[ConfigKey] = &[
