@@ -110,7 +110,7 @@ async fn call_handler(
         (None, None) => AccessTarget::NoStorage,
         (None, Some(_)) => AccessTarget::Stored(settings),
     };
-    let _caller = match &settings.access {
+    let caller = match &settings.access {
         None => Caller::ANYONE,
         // On the heap, so that registries without users need no memory for it.
         Some(control) => Box::pin(admit(state, settings, control, request, (&route, method, target))).await?,
@@ -123,9 +123,10 @@ async fn call_handler(
         // On the heap, so that the memory of these handlers (7 KiB) is taken only for requests that need
         // them, and is free while the rest of a refused body is drained.
         Some(stored) => {
-            Box::pin(handle_stored(stored, settings, builtin.is_some(), route, method, request, body)).await
+            let client = (&caller, builtin.is_some());
+            Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await
         }
-        None => handle_without_storage(settings, builtin.is_some(), route, request).await,
+        None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
     }
 }
 
@@ -150,13 +151,14 @@ async fn admit(
 async fn handle_without_storage(
     settings: &Settings,
     has_builtin: bool,
+    caller: &Caller,
     route: Route,
     request: &Parts,
 ) -> Result<Response, Error> {
     let query = Query::from_uri(&request.uri);
     match route {
         Route::Base => Ok(base()),
-        Route::Catalog => listing::catalog(None, has_builtin, query, settings.pages).await,
+        Route::Catalog => listing::catalog(None, has_builtin, caller, query, settings.pages).await,
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
         _ => Err(Error::NameUnknown),
     }
@@ -178,7 +180,7 @@ fn base() -> Response {
 async fn handle_stored(
     stored: &LimitedStore,
     settings: &Settings,
-    has_builtin: bool,
+    (caller, has_builtin): (&Caller, bool),
     route: Route,
     method: Method,
     request: &Parts,
@@ -188,7 +190,7 @@ async fn handle_stored(
     match (route, method) {
         (Route::Base, Method::Read) => Ok(base()),
         (Route::Catalog, Method::Read) => {
-            listing::catalog(Some(stored), has_builtin, query, settings.pages).await
+            listing::catalog(Some(stored), has_builtin, caller, query, settings.pages).await
         }
         (Route::Referrers { name, digest }, Method::Read) => {
             referrers::list(Some(stored), name, &digest, query).await
@@ -198,7 +200,7 @@ async fn handle_stored(
             manifests::get(stored, name, &reference, request).await
         }
         (Route::Manifest { name, reference }, Method::Put) => {
-            manifests::put(stored, settings, name, &reference, request, body).await
+            manifests::put(stored, (settings, caller), name, &reference, request, body).await
         }
         (Route::Manifest { name, reference }, Method::Delete) => {
             manifests::delete(stored, name, &reference).await
@@ -206,7 +208,7 @@ async fn handle_stored(
         (Route::Blob { name, digest }, Method::Read) => blobs::get(stored, name, &digest, request).await,
         (Route::Blob { name, digest }, Method::Delete) => blobs::delete(stored, name, &digest).await,
         (Route::Uploads { name }, Method::Post) => {
-            uploads::post(stored, settings, has_builtin, name, request, body).await
+            uploads::post(stored, settings, (caller, has_builtin), name, request, body).await
         }
         (Route::Upload { name, id }, Method::Read) => uploads::get(stored, name, &id).await,
         (Route::Upload { name, id }, Method::Patch) => {
