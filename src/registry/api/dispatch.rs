@@ -24,6 +24,7 @@ use super::query::Query;
 use super::response::body::{self, json};
 use super::response::error::Error;
 use super::route::{Route, RouteError};
+use super::trail::Trail;
 use crate::auth::AccessControl;
 use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
@@ -35,15 +36,25 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 /// Answers a request, and logs the response.
 pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
     let settings = state.0.settings.current();
-    let observation = settings
+    let mut observation = settings
         .observer
         .as_ref()
         .map(|observer| Observation::begin(observer, &state.0.prefix, &mut request));
     let (request, mut body) = request.into_parts();
+    let id = observation.as_ref().and_then(Observation::request_id);
+    let mut trail = Trail::begin(&settings, &request, id);
     let mut response = panic::isolate(async {
-        call_handler(state, &settings, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
+        call_handler(state, &settings, &request, &mut body, &mut trail)
+            .await
+            .unwrap_or_else(IntoResponse::into_response)
     })
     .await;
+    if let Some(observation) = &mut observation
+        && let Some(user) = trail.caller.identity().and_then(|identity| identity.name.as_deref())
+    {
+        observation.note_user(user);
+    }
+    trail.end(&response);
     let headers = response.headers_mut();
     state.0.prefix.prepend_to(headers);
     settings.headers.add_to(headers);
@@ -77,6 +88,7 @@ async fn call_handler(
     settings: &Settings,
     request: &Parts,
     body: &mut Body,
+    trail: &mut Trail,
 ) -> Result<Response, Error> {
     // hyper reads no body if the head announces none.
     if !body.is_end_stream() {
@@ -110,10 +122,15 @@ async fn call_handler(
         (None, None) => AccessTarget::NoStorage,
         (None, Some(_)) => AccessTarget::Stored(settings),
     };
+    if let Some(action) = AccessAction::of(&route, method) {
+        trail.note_subject(&route, method, action);
+    }
     let caller = match &settings.access {
         None => Caller::ANYONE,
         // On the heap, so that registries without users need no memory for it.
-        Some(control) => Box::pin(admit(state, settings, control, request, (&route, method, target))).await?,
+        Some(control) => {
+            Box::pin(admit(state, settings, control, request, (&route, method, target), trail)).await?
+        }
     };
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {
@@ -137,11 +154,13 @@ async fn admit(
     control: &Arc<AccessControl>,
     request: &Parts,
     (route, method, target): (&Route, Method, AccessTarget<'_>),
+    trail: &mut Trail,
 ) -> Result<Caller, Error> {
     let is_builtin = matches!(target, AccessTarget::Builtin);
     let action = AccessAction::of(route, method).filter(|_| !is_builtin || method == Method::Read);
     let Some(action) = action else { return Ok(Caller::ANYONE) };
-    let caller = authorization::authenticate(control, &state.0.prefix, request).await?;
+    let caller = authorization::authenticate(control, &state.0.prefix, request, trail).await?;
+    trail.note_caller(&caller);
     authorization::authorize(&caller, request, AskedAccess { route, method, action, is_builtin })?;
     method.unless_read_only(settings)?;
     Ok(caller)
