@@ -51,20 +51,22 @@ impl Verdicts {
         let wrong_login = wrong_login.filter(|verdict| *verdict == Refused);
 
         let anonymous = Session::new(machine, registry, None, "anonymous");
-        let anonymous_push = client.push(&anonymous, REPOSITORY).map(|attempt| attempt.verdict());
+        // Of what is there already, a client that may read it sends nothing.
+        let anonymous_push = client.push(&anonymous, "team/anonymous").map(|attempt| attempt.verdict());
         let anonymous_pull = client.pull(&anonymous, REPOSITORY).verdict();
         Self { login, push, pull, wrong_login, wrong_pull, anonymous_push, anonymous_pull }
     }
 
     /// Verdicts that a client must show where pulls without a login are allowed or refused.
     fn expected(abilities: Abilities, anonymous_pull: Verdict) -> Self {
-        let Abilities { has_login, checks_login, pushes } = abilities;
+        let Abilities { has_login, checks_login, pushes, is_challenged_first } = abilities;
         Self {
             login: has_login.then_some(Allowed),
             push: pushes.then_some(Allowed),
             pull: Allowed,
             wrong_login: checks_login.then_some(Refused),
-            wrong_pull: (!checks_login).then_some(Refused),
+            // A password that no challenge asked for is not sent.
+            wrong_pull: (!checks_login).then_some(if is_challenged_first { anonymous_pull } else { Refused }),
             anonymous_push: pushes.then_some(Refused),
             anonymous_pull,
         }
@@ -78,9 +80,12 @@ struct Abilities {
     /// Whether the login asks the registry.
     checks_login: bool,
     pushes: bool,
+    /// Whether the client sends its password only after the answer 401 to the request in question.
+    is_challenged_first: bool,
 }
 
-const ALL: Abilities = Abilities { has_login: true, checks_login: true, pushes: true };
+const ALL: Abilities =
+    Abilities { has_login: true, checks_login: true, pushes: true, is_challenged_first: false };
 
 /// The same file gives the same verdicts with distribution and with this program.
 fn passwords_alone<C: Client>(abilities: Abilities) {
@@ -159,7 +164,8 @@ macro_rules! matrix {
 }
 
 /// Password and user with each command.
-const NO_LOGIN: Abilities = Abilities { has_login: false, checks_login: false, pushes: true };
+const NO_LOGIN: Abilities =
+    Abilities { has_login: false, checks_login: false, pushes: true, is_challenged_first: true };
 
 matrix! {
     docker, Docker, ALL;

@@ -98,7 +98,8 @@ impl RunningRegistry {
         if let Some(metrics) = metrics.as_ref().filter(|_| config.is_some()) {
             metrics.watch_auth(users.metrics().clone());
         }
-        let mut parts = Parts { opened, metrics, access_log, audit: Arc::default(), health: None, files, users, config };
+        let mut parts =
+            Parts { opened, metrics, access_log, audit: Arc::default(), health: None, files, users, config };
         let access = plan.load_access(&parts.users)?;
         if let Some(user) = &access.created_user {
             announce::created_user(user, plan.config.as_ref());

@@ -55,6 +55,19 @@ impl Caller {
         self.decide(repository, right).is_granted()
     }
 
+    /// Returns true if the list of all repositories shows this one to the client: if rules grant that the client
+    /// reads it, and the limit of the client's credentials leaves it in the list.
+    pub(crate) fn may_list(&self, repository: &RepositoryName) -> bool {
+        match self.decide(repository, Right::Pull) {
+            Decision::Granted(_) => true,
+            Decision::NotGranted => false,
+            Decision::BeyondCeiling(_) => self
+                .identity()
+                .and_then(|identity| identity.ceiling.as_ref())
+                .is_some_and(|ceiling| ceiling.permits_listing(repository)),
+        }
+    }
+
     /// Returns true if the client may read the built-in repository, which has this name.
     pub(crate) fn may_read_builtin(&self, name: &RepositoryName) -> bool {
         self.0.as_ref().is_none_or(|known| known.control.builtin_is_public) || self.has(name, Right::Pull)

@@ -42,6 +42,12 @@ pub trait Ceiling: std::fmt::Debug + Send + Sync {
     /// Returns true if the limit leaves the list of all repositories.
     fn permits_catalog(&self) -> bool;
 
+    /// Returns true if the limit leaves a repository in the list of all repositories, which
+    /// [`Ceiling::permits_catalog`] permits.
+    fn permits_listing(&self, repository: &RepositoryName) -> bool {
+        self.permits(repository, Right::Pull)
+    }
+
     /// Returns true if the client can get credentials with a wider limit by itself. A refusal is then 401 with
     /// `insufficient_scope`, and 403 otherwise.
     fn can_be_widened(&self) -> bool;

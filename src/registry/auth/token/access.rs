@@ -86,6 +86,12 @@ impl Ceiling for TokenCeiling {
             && self.inner.as_ref().is_none_or(|inner| inner.permits_catalog())
     }
 
+    /// Returns true for each repository: clients ask for a token of the list alone, `registry:catalog:*`, since
+    /// they do not know the repositories before they have it.
+    fn permits_listing(&self, repository: &RepositoryName) -> bool {
+        self.inner.as_ref().is_none_or(|inner| inner.permits_listing(repository))
+    }
+
     fn can_be_widened(&self) -> bool {
         true
     }
@@ -167,6 +173,29 @@ mod tests {
         assert!(!catalog(r#"{"type":"registry","name":"*","actions":["*"]}"#));
         assert!(!catalog(r#"{"type":"registry","name":"catalog","actions":["pull"]}"#));
         assert!(!catalog(r#"{"type":"repository","name":"catalog","actions":["*"]}"#));
+    }
+
+    #[test]
+    fn a_token_for_the_catalog_leaves_all_that_its_credentials_do() {
+        let catalog = r#"[{"type":"registry","name":"catalog","actions":["*"]}]"#;
+        let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let of_password = ceiling(catalog);
+        assert!(of_password.permits_listing(&a) && !of_password.permits(&a, Right::Pull));
+        #[derive(Debug)]
+        struct KeyOfA;
+        impl Ceiling for KeyOfA {
+            fn permits(&self, repository: &RepositoryName, _: Right) -> bool {
+                repository.as_str() == "a"
+            }
+            fn permits_catalog(&self) -> bool {
+                true
+            }
+            fn can_be_widened(&self) -> bool {
+                false
+            }
+        }
+        let of_key = TokenCeiling::new(serde_json::from_str(catalog).unwrap(), Some(Arc::new(KeyOfA)));
+        assert!(of_key.permits_listing(&a) && !of_key.permits_listing(&b));
     }
 
     #[test]
