@@ -128,6 +128,9 @@ fn docker_uploads_the_layers_that_it_may_not_mount() {
     docker.push(&alice, "team/secret").expect("docker pushes").allowed();
     docker.push(&bob, "bob/app").expect("docker pushes").allowed();
     docker.pull(&bob, "bob/app").allowed();
+    let log = std::fs::read_to_string(machine.path("registry-5000.log")).unwrap();
+    let mounts: Vec<&str> = log.lines().filter(|line| line.contains("from=team%2Fsecret")).collect();
+    assert!(!mounts.is_empty() && mounts.iter().all(|line| line.contains("202")), "{log}");
     assert_eq!(docker.pull(&bob, "team/secret").verdict(), Refused);
 }
 
