@@ -35,6 +35,7 @@ mod gc;
 mod help;
 mod image;
 mod inspect;
+mod key;
 mod list;
 mod listen;
 mod login;
@@ -57,6 +58,7 @@ mod storage;
 mod tags;
 mod target;
 mod up;
+mod user;
 mod verify;
 mod version;
 
@@ -133,6 +135,10 @@ enum Command {
     GarbageCollect(garbage_collect::Args),
     /// Check distribution's configuration, and list its keys
     Config(config::Args),
+    /// Add, remove and list users of a password file
+    User(user::Args),
+    /// Add, remove and list API keys of a registry
+    Key(key::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
     Up(up::Args),
     /// Say whether `up` can work on a cluster, and change nothing
@@ -234,6 +240,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Gc(args)) => args.run().map(done),
         Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),
+        Some(Command::User(args)) => args.run().map(done),
+        Some(Command::Key(args)) => args.run().map(done),
         Some(Command::Up(args)) => args.run().map(done),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Status(args)) => args.run(),

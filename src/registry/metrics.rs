@@ -4,6 +4,7 @@
 //! label holds the name of a repository, a tag or a user, so that the number of series is bounded and the page
 //! tells nothing about the content.
 
+mod auth;
 mod file_reloads;
 mod labels;
 mod page;
@@ -19,6 +20,8 @@ use quinistry_store::{StorageAction, StorageObserver, Store};
 use self::file_reloads::FileReloadFailures;
 use self::labels::ActionLabel;
 
+pub(crate) use self::auth::CacheResult;
+pub use self::auth::{AuthMethod, AuthMetrics};
 pub use self::labels::Driver;
 pub(crate) use self::labels::{Code, EndpointLabel, MethodLabel};
 
@@ -55,6 +58,7 @@ pub struct RegistryMetrics {
     store: OnceLock<Store>,
     access_log: OnceLock<AccessLog>,
     reloads: OnceLock<ReloadMetrics>,
+    auth: OnceLock<Arc<AuthMetrics>>,
     file_reload_failures: FileReloadFailures,
 }
 
@@ -112,6 +116,7 @@ impl Default for RegistryMetrics {
             store: OnceLock::new(),
             access_log: OnceLock::new(),
             reloads: OnceLock::new(),
+            auth: OnceLock::new(),
             file_reload_failures: FileReloadFailures::default(),
         }
     }
@@ -136,6 +141,11 @@ impl RegistryMetrics {
     /// Shows the lines that an access log has dropped. A second log is ignored.
     pub fn watch_access_log(&self, log: AccessLog) {
         let _ = self.access_log.set(log);
+    }
+
+    /// Shows the numbers of credentials. A second value is ignored.
+    pub fn watch_auth(&self, auth: Arc<AuthMetrics>) {
+        let _ = self.auth.set(auth);
     }
 
     /// Records that the configuration was read at the time `now`, and whether it is in use.

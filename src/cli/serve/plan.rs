@@ -10,7 +10,7 @@ use crate::cli::exit::UsageError;
 use crate::http::Limits;
 use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
-use crate::registry::auth::load::{self, LoadedAccess};
+use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
     AuditConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
 };
@@ -196,8 +196,8 @@ impl ServePlan {
     }
 
     /// Reads users and rules, with the files that the configuration names. Blocks.
-    pub(super) fn load_access(&self) -> anyhow::Result<LoadedAccess> {
-        let loaded = self.config.as_ref().map(load::load).transpose();
+    pub(super) fn load_access(&self, users: &UserState) -> anyhow::Result<LoadedAccess> {
+        let loaded = self.config.as_ref().map(|config| load::load(config, users)).transpose();
         Ok(loaded.map_err(anyhow::Error::from_boxed)?.unwrap_or_default())
     }
 

@@ -39,9 +39,10 @@ impl Reloads {
                 continue;
             }
             let (flags, configuration) = (self.flags.clone(), self.configuration.clone());
+            let users = parts.users.running();
             let read = move || {
                 let plan = ServePlan::of_configuration(&flags, &configuration)?;
-                let access = plan.load_access()?;
+                let access = plan.load_access(&users)?;
                 Ok((plan, access))
             };
             // A file on a network may hang; requests must not wait for it.

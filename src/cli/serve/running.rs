@@ -19,6 +19,7 @@ use crate::http::audit_log::{AuditLog, AuditPlace};
 use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
 use crate::quine::Quine;
 use crate::registry::auth::LoadedAccess;
+use crate::registry::auth::load::UserState;
 use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
@@ -54,6 +55,8 @@ pub(super) struct Parts {
     health: Option<(Vec<HealthCheck>, Health)>,
     /// Files that are read again when they change.
     files: WatchedFiles,
+    /// State of users and their passwords.
+    pub(super) users: UserState,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -91,10 +94,19 @@ impl RunningRegistry {
         let access_log = Arc::default();
         let (files, file_watcher) = WatchedFiles::new(metrics.clone());
         let config = plan.config.clone();
+        let users = UserState::new().map_err(anyhow::Error::from_boxed)?;
+        if let Some(metrics) = metrics.as_ref().filter(|_| config.is_some()) {
+            metrics.watch_auth(users.metrics().clone());
+        }
         let mut parts =
-            Parts { opened, metrics, access_log, audit: Arc::default(), health: None, files, config };
-        let prepared = parts.prepare(&plan.live, plan.load_access()?)?;
-        announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
+            Parts { opened, metrics, access_log, audit: Arc::default(), health: None, files, users, config };
+        let access = plan.load_access(&parts.users)?;
+        if let Some(user) = &access.created_user {
+            announce::created_user(user, plan.config.as_ref());
+        }
+        let has_users = access.control.is_some();
+        let prepared = parts.prepare(&plan.live, access)?;
+        announce::serving(&listener, debug_listener.as_ref(), quine, plan, has_users)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
         let is_stopping = Arc::<AtomicBool>::default();

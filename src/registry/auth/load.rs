@@ -1,5 +1,7 @@
 //! Access control from a configuration, with the files that it names.
 
+mod users;
+
 use std::sync::Arc;
 
 use quinistry_http::watch::ReloadFiles;
@@ -7,9 +9,12 @@ use quinistry_http::watch::ReloadFiles;
 use super::access_control::AccessControl;
 use super::authenticator::{Authenticator, ConnectionVerifier, CredentialVerifier};
 use super::challenge::Challenge;
+use super::htpasswd::CreatedUser;
 use super::issue::TokenIssuer;
 use super::rules::{Groups, PatternError, Rules};
 use crate::config::{AccessConfig, Config};
+
+pub use self::users::UserState;
 
 /// Realm of passwords if the configuration names none.
 const DEFAULT_REALM: &str = "quinistry";
@@ -21,20 +26,20 @@ pub struct LoadedAccess {
     pub control: Option<Arc<AccessControl>>,
     /// Values that were read from files, and change with them.
     pub files: Vec<Arc<dyn ReloadFiles>>,
+    /// User of a password file that did not exist. Its password must be told, but not to the log.
+    pub created_user: Option<CreatedUser>,
 }
 
 /// Error of [`load`].
 pub type LoadError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Makes the access control of a configuration. Reads the files that it names; blocks.
-pub fn load(config: &Config) -> Result<LoadedAccess, LoadError> {
+/// Makes the access control of a configuration, with what is known of users so far. Reads the files that it names;
+/// blocks.
+pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadError> {
     let rules = rules(&config.access)?;
-    let verifiers: Vec<Arc<dyn CredentialVerifier>> = Vec::new();
-    let files: Vec<Arc<dyn ReloadFiles>> = Vec::new();
-    // Sources of identities, in the order in which they are asked.
-    // API keys (`quinistry.keys`): push a verifier, and its file.
-    // Passwords (`auth.htpasswd`): push a verifier, and its file; set `basic_realm`.
-    let basic_realm: Option<String> = None;
+    // Sources of identities, in the order in which they are asked: API keys, passwords, tokens.
+    let users::LoadedUsers { verifiers, files, realm: basic_realm, created_user } =
+        users::load(&config.users, users)?;
     // Tokens of another server (`auth.token`): push a verifier, and its files; set the challenge.
     let external: Option<Challenge> = None;
     // Tokens of this registry (`quinistry.tokens`): push a verifier, and set the issuer. The challenge offers them
@@ -63,7 +68,7 @@ pub fn load(config: &Config) -> Result<LoadedAccess, LoadError> {
         builtin_is_public: config.access.builtin_is_public,
         trusted_proxies: config.http.trusted_proxies.clone(),
     };
-    Ok(LoadedAccess { control: Some(Arc::new(control)), files })
+    Ok(LoadedAccess { control: Some(Arc::new(control)), files, created_user })
 }
 
 /// Compiles the rules of a configuration.

@@ -30,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         users::NOTIFICATIONS,
         OWN,
         access::ACCESS,
+        users::KEYS,
     ];
     tables.into_iter().flatten()
 }
@@ -186,7 +187,6 @@ const OWN: &[ConfigKey] = &[
         .lines(ReleaseLines::Own)
         .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
     planned("quinistry.tokens", "tokens are not supported yet; remove it"),
-    planned("quinistry.keys", "API keys are not supported yet; remove it"),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
     planned("quinistry.clientcerts", "identities from client certificates are not supported yet; remove it"),
     planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),

@@ -3,6 +3,7 @@
 //! Every value here is valid: addresses parse, header values are single lines, and durations are not negative.
 
 mod access;
+mod users;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub use quinistry_http::telemetry::{LogFormat, LogLevel};
 pub use crate::{RepositoryClass, RequiredEntries, RequiredPlatform, UploadExpiry};
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
+pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
 /// Configuration of a registry.
@@ -38,6 +40,8 @@ pub struct Config {
     pub max_catalog_entries: NonZeroUsize,
     /// Longest page of a tag list, in tags.
     pub max_tags: NonZeroUsize,
+    /// Users and their keys.
+    pub users: UsersConfig,
     /// Rules of access, groups and the audit log.
     pub access: AccessConfig,
 }

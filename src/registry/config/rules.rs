@@ -1,6 +1,7 @@
 //! Rules over several keys, and findings that depend on a value.
 
 pub(super) mod access;
+mod users;
 
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     deletion(tree, findings);
     purging(tree, findings);
     indexes(tree, findings);
+    users::check(tree, findings);
     access::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);

@@ -45,6 +45,9 @@ impl RegistryMetrics {
                 log.dropped(),
             );
         }
+        if let Some(auth) = self.auth.get() {
+            auth.write(&mut page);
+        }
         if let Some(reloads) = self.reloads.get() {
             reloads.write(&mut page);
         }

@@ -22,17 +22,17 @@ const CLIENT_AUTH: &[&str] = &[
 pub(super) const AUTH: &[ConfigKey] = &[
     key("auth", Section).note("one controller, as a section or as its bare name"),
     key("auth.none", Anything).silent("no users; warned about when `http.addr` is not local"),
-    key("auth.silly", Section)
-        .refuse("it lets in every request with any Authorization header; use another controller", Unless::Never),
-    key("auth.silly.realm", Text).within(),
-    key("auth.silly.service", Text).within(),
-    key("auth.htpasswd", Section).refuse(
-        "users are not supported yet, and everyone could do everything; put a proxy that asks for passwords in front, \
-         or keep distribution for this registry",
+    key("auth.silly", Section).refuse(
+        "it lets in every request with any Authorization header; use another controller",
         Unless::Never,
     ),
-    key("auth.htpasswd.realm", Text).within().required(),
-    key("auth.htpasswd.path", Path).within().required(),
+    key("auth.silly.realm", Text).within(),
+    key("auth.silly.service", Text).within(),
+    key("auth.htpasswd", Section),
+    key("auth.htpasswd.realm", Text).required().note("name of the protected space, which clients show"),
+    key("auth.htpasswd.path", Path).required().note(
+        "bcrypt hashes alone; read again when it changes, and created with one user if it does not exist",
+    ),
     key("auth.token", Section).refuse(
         "tokens are not verified yet, and everyone could do everything; keep distribution for this registry",
         Unless::Never,
@@ -45,6 +45,14 @@ pub(super) const AUTH: &[ConfigKey] = &[
     key("auth.token.signingalgorithms", ListOf(ALGORITHMS)).within().lines(ReleaseLines::Three),
     key("auth.token.autoredirect", Boolean).within(),
     key("auth.token.autoredirectpath", UrlPath).within().lines(ReleaseLines::Three).default("/auth/token"),
+];
+
+pub(super) const KEYS: &[ConfigKey] = &[
+    key("quinistry.keys", Section).lines(ReleaseLines::Own),
+    key("quinistry.keys.file", Path)
+        .required()
+        .lines(ReleaseLines::Own)
+        .note("API keys, which `quinistry key` changes; read again when it changes"),
 ];
 
 pub(super) const TLS: &[ConfigKey] = &[
