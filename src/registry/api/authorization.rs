@@ -222,3 +222,6 @@ fn asked(scope: Option<Scope<'_>>) -> Vec<AskedAction> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
