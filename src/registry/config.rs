@@ -24,6 +24,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod user_files;
 mod values;
 mod yaml;
 

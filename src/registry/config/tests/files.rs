@@ -188,7 +188,6 @@ auth:
         "c.yml:14:21: error: http.headers.Content-Length: must not be set: it frames the message",
         "c.yml:15:3: error: http.tls: TLS is not supported yet",
         "c.yml:18:40: error: health.http[0].statuscode: must be a status from 100 to 599",
-        "c.yml:20:3: error: auth.htpasswd: users are not supported yet",
         "c.yml:20:3: error: auth.htpasswd.path: is missing",
     ];
     let lines = lines(&loaded);

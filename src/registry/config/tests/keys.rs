@@ -109,8 +109,18 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("quinistry.builtin.anonymous", "", "quinistry: {builtin: {anonymous: false}}"),
     ("quinistry.audit.path", "", "quinistry: {audit: {path: stdout}}"),
     ("quinistry.audit.pulls", "quinistry: {audit: {path: a}}", "quinistry: {audit: {path: a, pulls: true}}"),
+    ("auth.htpasswd.realm", HTPASSWD, "auth: {htpasswd: {realm: b, path: /a}}"),
+    ("auth.htpasswd.path", HTPASSWD, "auth: {htpasswd: {realm: a, path: /b}}"),
+    (
+        "quinistry.keys.file",
+        HTPASSWD,
+        "auth: {htpasswd: {realm: a, path: /a}}\nquinistry: {keys: {file: /k}}",
+    ),
     ("quinistry.http.trustedproxies", "", "quinistry: {http: {trustedproxies: ['10.0.0.0/8']}}"),
 ];
+
+/// Smallest configuration with users.
+const HTPASSWD: &str = "auth: {htpasswd: {realm: a, path: /a}}";
 
 /// Smallest rule.
 const RULE: &str = "quinistry: {access: [{repositories: [a], who: [a], can: [pull]}]}";

@@ -7,7 +7,7 @@ use crate::config::{Diagnostic, StorageLocation};
 fn the_storage_is_known_although_other_parts_are_refused() {
     let storage = "version: 0.1\nstorage: {filesystem: {rootdirectory: /r}}\n";
     for other in [
-        "auth: {htpasswd: {realm: a, path: /b}}",
+        "auth: {htpasswd: {realm: a}}",
         "http: {tls: {certificate: /c, key: /k}}",
         "proxy: {remoteurl: 'https://registry-1.docker.io'}",
         "log: {level: loud}",

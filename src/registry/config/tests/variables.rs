@@ -77,12 +77,13 @@ fn a_variable_wins_over_the_file_in_every_form_of_a_value() {
 #[test]
 fn keys_of_the_file_in_another_case_take_no_variable() {
     let users = [("REGISTRY_AUTH_HTPASSWD_PATH", "/b"), ("REGISTRY_AUTH_HTPASSWD_REALM", "a")];
-    for key in ["AUTH: {}", "Auth: {htpasswd: {}}", "auth: {}", ""] {
+    for key in ["AUTH: {}", "Auth: {htpasswd: {}}"] {
         let found = errors(&format!("{SMALLEST}{key}\n"), &users);
-        assert!(
-            found.iter().any(|line| line.contains("auth.htpasswd: users are not supported")),
-            "{key}: {found:?}"
-        );
+        assert!(found[0].contains("is not known; did you mean auth?"), "{key}: {found:?}");
+    }
+    for key in ["auth: {}", ""] {
+        let config = configured(&format!("{SMALLEST}{key}\n"), &users);
+        assert_eq!(config.users.htpasswd.unwrap().path.to_str(), Some("/b"), "{key}");
     }
     let found = errors(
         &format!("{SMALLEST}http: {{TLS: {{}}}}\n"),
