@@ -11,4 +11,5 @@ mod questions;
 mod replacement;
 mod same_answers;
 mod start;
+mod tokens;
 mod variables;
