@@ -11,5 +11,6 @@ mod questions;
 mod replacement;
 mod same_answers;
 mod start;
+mod tokens;
 mod users;
 mod variables;

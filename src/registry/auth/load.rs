@@ -8,7 +8,7 @@ use std::sync::Arc;
 use quinistry_http::watch::ReloadFiles;
 
 use super::access_control::AccessControl;
-use super::authenticator::{Authenticator, ConnectionVerifier, CredentialVerifier};
+use super::authenticator::{Authenticator, ConnectionVerifier};
 use super::challenge::Challenge;
 use super::htpasswd::CreatedUser;
 use super::rules::{Groups, PatternError, Rules};
