@@ -4,6 +4,7 @@
 //! the response. Mounted by the crate's [`State`](crate::State); knows the store, and nothing of listeners.
 
 mod access;
+mod authorization;
 pub(crate) mod dispatch;
 mod handlers;
 mod method;

@@ -158,6 +158,12 @@ impl State {
         self.0.settings.current().observer.as_ref().and_then(|observer| observer.health.clone())
     }
 
+    /// Returns true if the registry asks who its clients are, so that it needs the peers of their connections.
+    #[must_use]
+    pub fn has_users(&self) -> bool {
+        self.0.settings.current().access.is_some()
+    }
+
     /// Has `observer` measure, log and gate the requests.
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {

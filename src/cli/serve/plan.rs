@@ -10,6 +10,7 @@ use crate::cli::exit::UsageError;
 use crate::http::Limits;
 use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
+use crate::registry::auth::load::{self, LoadedAccess};
 use crate::registry::config::{
     Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
 };
@@ -190,6 +191,12 @@ impl ServePlan {
             config: Some(config),
             remarks: Remarks::default(),
         })
+    }
+
+    /// Reads users and rules, with the files that the configuration names. Blocks.
+    pub(super) fn load_access(&self) -> anyhow::Result<LoadedAccess> {
+        let loaded = self.config.as_ref().map(load::load).transpose();
+        Ok(loaded.map_err(anyhow::Error::from_boxed)?.unwrap_or_default())
     }
 
     /// Applies level, form and fields of the log, and logs remarks about the configuration.

@@ -8,6 +8,7 @@ use super::plan::ServePlan;
 use super::running::Parts;
 use crate::cli::configuration::{Configuration, Refused};
 use crate::registry::State;
+use crate::registry::auth::LoadedAccess;
 
 /// Requests to read the configuration again.
 pub(super) struct Reloads {
@@ -33,11 +34,15 @@ impl Reloads {
                 continue;
             }
             let (flags, configuration) = (self.flags.clone(), self.configuration.clone());
-            let read = move || ServePlan::of_configuration(&flags, &configuration);
+            let read = move || {
+                let plan = ServePlan::of_configuration(&flags, &configuration)?;
+                let access = plan.load_access()?;
+                Ok((plan, access))
+            };
             // A file on a network may hang; requests must not wait for it.
             let read = tokio::task::spawn_blocking(read).await;
             let read = read.unwrap_or_else(|error| Err(anyhow::Error::from(error)));
-            let result = read.and_then(|plan| apply(&plan, &state, &mut parts));
+            let result = read.and_then(|(plan, access)| apply(&plan, access, &state, &mut parts));
             parts.reloaded(result.is_ok());
             match result {
                 Ok(()) => tracing::info!(file = %self.configuration, "configuration reloaded"),
@@ -48,8 +53,8 @@ impl Reloads {
 }
 
 /// Puts a plan into effect: what can fail comes first, so that all of it takes effect or nothing.
-fn apply(plan: &ServePlan, state: &State, parts: &mut Parts) -> anyhow::Result<()> {
-    let prepared = parts.prepare(&plan.live)?;
+fn apply(plan: &ServePlan, access: LoadedAccess, state: &State, parts: &mut Parts) -> anyhow::Result<()> {
+    let prepared = parts.prepare(&plan.live, access)?;
     plan.start_log();
     state.replace_settings(parts.apply(&plan.live, prepared));
     for key in parts.keys_that_need_a_restart(plan.config.as_ref()) {

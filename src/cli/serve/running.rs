@@ -17,6 +17,7 @@ use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
 use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
 use crate::quine::Quine;
+use crate::registry::auth::LoadedAccess;
 use crate::registry::config::{Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
@@ -58,6 +59,7 @@ pub(super) struct Parts {
 pub(super) struct Prepared {
     checks: Vec<Check>,
     access_log: Option<AccessLog>,
+    access: LoadedAccess,
     /// Values that were read from files, to be watched.
     file_values: FileValues,
 }
@@ -86,7 +88,7 @@ impl RunningRegistry {
         let (files, file_watcher) = WatchedFiles::new(metrics.clone());
         let config = plan.config.clone();
         let mut parts = Parts { opened, metrics, access_log, health: None, files, config };
-        let prepared = parts.prepare(&plan.live)?;
+        let prepared = parts.prepare(&plan.live, plan.load_access()?)?;
         announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
@@ -112,8 +114,8 @@ impl RunningRegistry {
             is_stopping.store(true, Ordering::Relaxed);
         };
         let access_log = parts.access_log.clone();
-        // Only an access log looks at the peer, and a reload may switch one on.
-        let looks_at_peers = reloads.is_some() || access_log.get().is_some();
+        // Only an access log and users look at the peer, and a reload may switch them on.
+        let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
         let mut tasks = vec![tokio::spawn(state.expire_uploads())];
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
@@ -151,17 +153,18 @@ fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listene
 
 impl Parts {
     /// Makes the checks and the access log of a plan; changes nothing that is in use.
-    pub(super) fn prepare(&self, live: &Live) -> anyhow::Result<Prepared> {
+    pub(super) fn prepare(&self, live: &Live, mut access: LoadedAccess) -> anyhow::Result<Prepared> {
         let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
-        let file_values = FileValues::new();
-        Ok(Prepared { checks, access_log, file_values })
+        let mut file_values = FileValues::new();
+        file_values.append(&mut access.files);
+        Ok(Prepared { checks, access_log, access, file_values })
     }
 
     /// Returns the settings of a plan with the observer that it asks for.
     pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
-        let Prepared { checks, access_log, file_values } = prepared;
+        let Prepared { checks, access_log, access, file_values } = prepared;
         self.files.replace(file_values);
         if let (Some(log), Some(format)) = (&access_log, live.access_log) {
             log.set_format(format);
@@ -178,6 +181,7 @@ impl Parts {
         Settings {
             observer: is_observed.then(|| Arc::new(observer)),
             read_only: live.settings.read_only || self.is_unwritable(),
+            access: access.control,
             ..live.settings.clone()
         }
     }

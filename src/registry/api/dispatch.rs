@@ -1,6 +1,7 @@
 //! Dispatch of a request to the handler of its endpoint: checks route, method, name and reference, in this
 //! order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,7 +15,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use super::access::{self, AccessTarget};
+use super::access::{self, AccessAction, AccessTarget};
+use super::authorization::{self, AskedAccess};
 use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
@@ -22,6 +24,8 @@ use super::query::Query;
 use super::response::body::{self, json};
 use super::response::error::Error;
 use super::route::{Route, RouteError};
+use crate::auth::AccessControl;
+use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
 use crate::observer::Observation;
 use crate::{LimitedStore, Settings, State};
@@ -86,7 +90,7 @@ async fn call_handler(
         return Ok(root());
     }
     if request.method == http::Method::OPTIONS && settings.headers.allow_other_origins() {
-        return Ok(body::empty(StatusCode::OK));
+        return Ok(body::empty(StatusCode::NO_CONTENT));
     }
     let route = match state.0.prefix.strip(path) {
         Some(path) => Route::parse(path),
@@ -106,6 +110,11 @@ async fn call_handler(
         (None, None) => AccessTarget::NoStorage,
         (None, Some(_)) => AccessTarget::Stored(settings),
     };
+    let caller = match &settings.access {
+        None => Caller::ANYONE,
+        // On the heap, so that registries without users need no memory for it.
+        Some(control) => Box::pin(admit(state, settings, control, request, (&route, method, target))).await?,
+    };
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {
         return handle_builtin(builtin, settings, route, request).await;
@@ -114,23 +123,42 @@ async fn call_handler(
         // On the heap, so that the memory of these handlers (7 KiB) is taken only for requests that need
         // them, and is free while the rest of a refused body is drained.
         Some(stored) => {
-            Box::pin(handle_stored(stored, settings, builtin.is_some(), route, method, request, body)).await
+            let client = (&caller, builtin.is_some());
+            Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await
         }
-        None => handle_without_storage(settings, builtin.is_some(), route, request).await,
+        None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
     }
+}
+
+/// Finds the client of a request, and fails unless its rights suffice. What no client can do is left to the caller.
+async fn admit(
+    state: &State,
+    settings: &Settings,
+    control: &Arc<AccessControl>,
+    request: &Parts,
+    (route, method, target): (&Route, Method, AccessTarget<'_>),
+) -> Result<Caller, Error> {
+    let is_builtin = matches!(target, AccessTarget::Builtin);
+    let action = AccessAction::of(route, method).filter(|_| !is_builtin || method == Method::Read);
+    let Some(action) = action else { return Ok(Caller::ANYONE) };
+    let caller = authorization::authenticate(control, &state.0.prefix, request).await?;
+    authorization::authorize(&caller, request, AskedAccess { route, method, action, is_builtin })?;
+    method.unless_read_only(settings)?;
+    Ok(caller)
 }
 
 /// Answers a request to a registry without storage, but for its built-in repository.
 async fn handle_without_storage(
     settings: &Settings,
     has_builtin: bool,
+    caller: &Caller,
     route: Route,
     request: &Parts,
 ) -> Result<Response, Error> {
     let query = Query::from_uri(&request.uri);
     match route {
         Route::Base => Ok(base()),
-        Route::Catalog => listing::catalog(None, has_builtin, query, settings.pages).await,
+        Route::Catalog => listing::catalog(None, has_builtin, caller, query, settings.pages).await,
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
         _ => Err(Error::NameUnknown),
     }
@@ -152,7 +180,7 @@ fn base() -> Response {
 async fn handle_stored(
     stored: &LimitedStore,
     settings: &Settings,
-    has_builtin: bool,
+    (caller, has_builtin): (&Caller, bool),
     route: Route,
     method: Method,
     request: &Parts,
@@ -162,7 +190,7 @@ async fn handle_stored(
     match (route, method) {
         (Route::Base, Method::Read) => Ok(base()),
         (Route::Catalog, Method::Read) => {
-            listing::catalog(Some(stored), has_builtin, query, settings.pages).await
+            listing::catalog(Some(stored), has_builtin, caller, query, settings.pages).await
         }
         (Route::Referrers { name, digest }, Method::Read) => {
             referrers::list(Some(stored), name, &digest, query).await
@@ -172,7 +200,7 @@ async fn handle_stored(
             manifests::get(stored, name, &reference, request).await
         }
         (Route::Manifest { name, reference }, Method::Put) => {
-            manifests::put(stored, settings, name, &reference, request, body).await
+            manifests::put(stored, (settings, caller), name, &reference, request, body).await
         }
         (Route::Manifest { name, reference }, Method::Delete) => {
             manifests::delete(stored, name, &reference).await
@@ -180,7 +208,7 @@ async fn handle_stored(
         (Route::Blob { name, digest }, Method::Read) => blobs::get(stored, name, &digest, request).await,
         (Route::Blob { name, digest }, Method::Delete) => blobs::delete(stored, name, &digest).await,
         (Route::Uploads { name }, Method::Post) => {
-            uploads::post(stored, settings, has_builtin, name, request, body).await
+            uploads::post(stored, settings, (caller, has_builtin), name, request, body).await
         }
         (Route::Upload { name, id }, Method::Read) => uploads::get(stored, name, &id).await,
         (Route::Upload { name, id }, Method::Patch) => {

@@ -29,11 +29,19 @@ pub trait CredentialVerifier: std::fmt::Debug + Send + Sync {
     ) -> std::pin::Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>>;
 }
 
-/// All sources of identities of a registry, in the order in which they are asked.
+/// Source of identities that a connection proves by itself, such as by a client certificate.
+pub trait ConnectionVerifier: std::fmt::Debug + Send + Sync {
+    /// Returns the identity that the connection proves, from what it added to the extensions of the request.
+    fn identify(&self, extensions: &http::Extensions) -> Option<Identity>;
+}
+
+/// All sources of identities of a registry.
 #[derive(Debug, Default)]
 pub struct Authenticator {
-    /// Sources.
+    /// Sources that verify credentials, in the order in which they are asked.
     pub verifiers: Vec<std::sync::Arc<dyn CredentialVerifier>>,
+    /// Source for requests without credentials.
+    pub connection: Option<std::sync::Arc<dyn ConnectionVerifier>>,
 }
 
 /// Error of [`Authenticator::authenticate`].
@@ -67,6 +75,19 @@ impl std::fmt::Debug for Credentials<'_> {
 // === impl Authenticator ===
 
 impl Authenticator {
+    /// Returns true if there is any source of users.
+    #[must_use]
+    pub fn knows_users(&self) -> bool {
+        !self.verifiers.is_empty() || self.connection.is_some()
+    }
+
+    /// Returns the identity of a request without credentials: that of its connection, or none.
+    #[must_use]
+    pub fn identify_connection(&self, extensions: &http::Extensions) -> Identity {
+        let proven = self.connection.as_ref().and_then(|source| source.identify(extensions));
+        proven.unwrap_or_else(Identity::anonymous)
+    }
+
     /// Verifies credentials with the first source that knows their form.
     pub async fn authenticate(
         &self,

@@ -1,5 +1,7 @@
 //! Typed configuration from a checked tree. A value that did not pass its check counts as absent.
 
+mod access;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +43,7 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         policy_classes: classes(root),
         max_catalog_entries: page(root.integer("catalog.maxentries")),
         max_tags: page(root.integer("tags.maxtags")),
+        access: access::access(root),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Sources: `configuration/configuration.go` of distribution 2.8.3 and 3.1.2, and the parameters of its storage
 //! drivers and access controllers.
 
+mod access;
 mod drivers;
 mod users;
 
@@ -19,7 +20,17 @@ const fn key(path: &'static str, kind: Kind) -> ConfigKey {
 
 /// Returns all keys, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
-    let tables = [FIRST, drivers::STORAGE, users::AUTH, HTTP, users::TLS, REST, users::NOTIFICATIONS, OWN];
+    let tables = [
+        FIRST,
+        drivers::STORAGE,
+        users::AUTH,
+        HTTP,
+        users::TLS,
+        REST,
+        users::NOTIFICATIONS,
+        OWN,
+        access::ACCESS,
+    ];
     tables.into_iter().flatten()
 }
 
@@ -174,12 +185,6 @@ const OWN: &[ConfigKey] = &[
     key("quinistry.http.proxyprotocol", Boolean)
         .lines(ReleaseLines::Own)
         .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
-    planned(
-        "quinistry.access",
-        "rules of access are not supported yet, and everyone could do everything; remove it",
-    ),
-    planned("quinistry.groups", "users and groups are not supported yet; remove it"),
-    planned("quinistry.builtin", "access to the built-in repository cannot be set yet; remove it"),
     planned("quinistry.tokens", "tokens are not supported yet; remove it"),
     planned("quinistry.keys", "API keys are not supported yet; remove it"),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
@@ -194,7 +199,6 @@ const OWN: &[ConfigKey] = &[
         "collection while serving is not supported yet; remove it, and use `quinistry gc`",
     ),
     planned("quinistry.page", "the web page is not supported yet; remove it"),
-    planned("quinistry.audit", "the audit log is not supported yet; remove it"),
     planned("quinistry.limits", "limits cannot be set yet; remove it"),
     planned("quinistry.events", "events are not supported yet; remove it"),
 ];

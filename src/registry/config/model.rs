@@ -2,6 +2,8 @@
 //!
 //! Every value here is valid: addresses parse, header values are single lines, and durations are not negative.
 
+mod access;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +16,7 @@ pub use quinistry_http::telemetry::{LogFormat, LogLevel};
 
 pub use crate::{RepositoryClass, RequiredEntries, RequiredPlatform, UploadExpiry};
 
+pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
 /// Configuration of a registry.
@@ -35,6 +38,8 @@ pub struct Config {
     pub max_catalog_entries: NonZeroUsize,
     /// Longest page of a tag list, in tags.
     pub max_tags: NonZeroUsize,
+    /// Rules of access, groups and the audit log.
+    pub access: AccessConfig,
 }
 
 /// Logs.

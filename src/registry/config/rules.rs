@@ -1,5 +1,7 @@
 //! Rules over several keys, and findings that depend on a value.
 
+pub(super) mod access;
+
 use std::time::Duration;
 
 use http::uri::Scheme;
@@ -52,6 +54,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     deletion(tree, findings);
     purging(tree, findings);
     indexes(tree, findings);
+    access::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);
     }

@@ -1,5 +1,6 @@
 //! Tests by the text of files and variables.
 
+mod access;
 mod documentation;
 mod files;
 mod health;

@@ -98,8 +98,22 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("policy.repository.classes", "", "policy: {repository: {classes: [plugin]}}"),
     ("catalog.maxentries", "", "catalog: {maxentries: 1}"),
     ("tags.maxtags", "", "tags: {maxtags: 1}"),
+    (
+        "quinistry.access[].repositories",
+        RULE,
+        "quinistry: {access: [{repositories: [b], who: [a], can: [pull]}]}",
+    ),
+    ("quinistry.access[].who", RULE, "quinistry: {access: [{repositories: [a], who: [b], can: [pull]}]}"),
+    ("quinistry.access[].can", RULE, "quinistry: {access: [{repositories: [a], who: [a], can: [push]}]}"),
+    ("quinistry.groups", "", "quinistry: {groups: {a: [b]}}"),
+    ("quinistry.builtin.anonymous", "", "quinistry: {builtin: {anonymous: false}}"),
+    ("quinistry.audit.path", "", "quinistry: {audit: {path: stdout}}"),
+    ("quinistry.audit.pulls", "quinistry: {audit: {path: a}}", "quinistry: {audit: {path: a, pulls: true}}"),
     ("quinistry.http.trustedproxies", "", "quinistry: {http: {trustedproxies: ['10.0.0.0/8']}}"),
 ];
+
+/// Smallest rule.
+const RULE: &str = "quinistry: {access: [{repositories: [a], who: [a], can: [pull]}]}";
 
 /// Each implemented key of `storage`, with the section without it and with another value.
 const STORAGE_CHANGES: &[(&str, &str, &str)] = &[

@@ -312,12 +312,6 @@ fn row_91_a_variable_that_removes_users_says_so() {
 }
 
 #[test]
-fn row_92_rules_of_access_are_not_ignored_even_when_empty() {
-    let found = errors(SMALLEST, &[("REGISTRY_QUINISTRY_ACCESS", "[]")]);
-    assert!(found[0].starts_with("REGISTRY_QUINISTRY_ACCESS: error: quinistry.access: "), "{found:?}");
-}
-
-#[test]
 fn row_93_many_and_long_variables_are_bounded() {
     let names: Vec<String> = (0..10_000).map(|number| format!("REGISTRY_HTTP_FIELD{number}")).collect();
     let long = "x".repeat(1 << 20);
