@@ -54,12 +54,12 @@ impl ClientCertificate {
     pub(super) fn parse(certificate: &CertificateDer<'_>) -> Option<Self> {
         let certificate = Certificate::from_der(certificate).ok()?;
         let mut names = CertificateNames::default();
-        for attribute in certificate.tbs_certificate.subject.0.iter().flat_map(|set| set.0.iter()) {
+        for attribute in certificate.tbs_certificate().subject().iter() {
             if attribute.oid == COMMON_NAME {
                 names.common_name.add(text(&attribute.value));
             }
         }
-        let alternatives = certificate.tbs_certificate.get::<SubjectAltName>().ok()?;
+        let alternatives = certificate.tbs_certificate().get_extension::<SubjectAltName>().ok()?;
         for alternative in alternatives.iter().flat_map(|(_, names)| names.0.iter()) {
             match alternative {
                 GeneralName::Rfc822Name(name) => names.email.add(Some(name.as_str())),
@@ -99,5 +99,5 @@ impl CertificateName {
 /// Returns the end of a certificate's validity in seconds since 1970; `None` if its fields are malformed.
 pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<u64> {
     let certificate = Certificate::from_der(certificate).ok()?;
-    Some(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
+    Some(certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs())
 }
