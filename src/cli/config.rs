@@ -109,7 +109,7 @@ impl CheckArgs {
                            REGISTRY_CONFIGURATION_PATH or another REGISTRY_ variable";
             return Err(UsageError(message.into()).into());
         };
-        let loaded = configuration.read()?.0;
+        let loaded = configuration.read()?.check_files().0;
         let warnings = loaded.count(Severity::Warning);
         let passes = loaded.config.is_some() && !(self.strict && warnings > 0);
         output::print(if self.output.is_json() {

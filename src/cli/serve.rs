@@ -8,6 +8,7 @@ pub(super) mod plan;
 pub(super) mod process;
 mod reload;
 mod running;
+mod tls_args;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use clap::ValueHint;
 use self::plan::ServePlan;
 use self::reload::Reloads;
 use self::running::RunningRegistry;
+use self::tls_args::TlsArgs;
 use super::LayerArg;
 use super::configuration::{Configuration, Refused};
 use super::exit::Exit;
@@ -44,6 +46,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     storage: StorageArgs,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Serve metrics and health on this address too: PORT, HOST:PORT or unix:PATH
     #[arg(long, value_name = "ADDR", value_parser = ListenAddress::from_flag)]

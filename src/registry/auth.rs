@@ -7,6 +7,7 @@
 pub mod access_control;
 pub mod authenticator;
 pub(crate) mod caller;
+pub mod certificate;
 pub mod challenge;
 pub(crate) mod credentials;
 pub mod identity;

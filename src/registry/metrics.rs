@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use quinistry_http::access_log::AccessLog;
 use quinistry_http::metrics::{Counters, Family, Gauge, Gauges, Histogram};
+use quinistry_http::tls::TlsServer;
 use quinistry_store::{StorageAction, StorageObserver, Store};
 
 use self::file_reloads::FileReloadFailures;
@@ -56,6 +57,7 @@ pub struct RegistryMetrics {
     access_log: OnceLock<AccessLog>,
     reloads: OnceLock<ReloadMetrics>,
     file_reload_failures: FileReloadFailures,
+    tls: OnceLock<Arc<TlsServer>>,
 }
 
 /// Metrics of requests.
@@ -113,6 +115,7 @@ impl Default for RegistryMetrics {
             access_log: OnceLock::new(),
             reloads: OnceLock::new(),
             file_reload_failures: FileReloadFailures::default(),
+            tls: OnceLock::new(),
         }
     }
 }
@@ -136,6 +139,11 @@ impl RegistryMetrics {
     /// Shows the lines that an access log has dropped. A second log is ignored.
     pub fn watch_access_log(&self, log: AccessLog) {
         let _ = self.access_log.set(log);
+    }
+
+    /// Shows the certificate and the handshakes of a listener. A second one is ignored.
+    pub fn watch_tls(&self, tls: Arc<TlsServer>) {
+        let _ = self.tls.set(tls);
     }
 
     /// Records that the configuration was read at the time `now`, and whether it is in use.

@@ -15,7 +15,9 @@ use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
 use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
-use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
+use crate::http::proxy_protocol::ProxyProtocol;
+use crate::http::tls::{LoadedTls, TlsServer};
+use crate::http::{Limits, Listener, Transport, WithPeer, serve, serve_each};
 use crate::quine::Quine;
 use crate::registry::auth::LoadedAccess;
 use crate::registry::config::{Config, HealthCheck, HealthCheckKind};
@@ -51,6 +53,8 @@ pub(super) struct Parts {
     health: Option<(Vec<HealthCheck>, Health)>,
     /// Files that are read again when they change.
     files: WatchedFiles,
+    /// Steps of the public listener before HTTP.
+    transport: Transport,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -60,6 +64,7 @@ pub(super) struct Prepared {
     checks: Vec<Check>,
     access_log: Option<AccessLog>,
     access: LoadedAccess,
+    tls: Option<LoadedTls>,
     /// Values that were read from files, to be watched.
     file_values: FileValues,
 }
@@ -68,7 +73,8 @@ impl RunningRegistry {
     /// Binds the listeners, opens the storage, and says that it serves. Must be called within a runtime.
     pub(super) fn start(plan: &ServePlan, quine: &Quine) -> anyhow::Result<Self> {
         let option = if plan.config.is_some() { "http.addr or --listen" } else { "--listen" };
-        let listener = bind(&plan.listen, plan.limits, option)?;
+        let transport = transport(plan)?;
+        let listener = bind(&plan.listen, plan.limits, option)?.with_transport(transport.clone());
         let debug_listener = plan
             .debug
             .as_ref()
@@ -86,9 +92,12 @@ impl RunningRegistry {
         }
         let access_log = Arc::default();
         let (files, file_watcher) = WatchedFiles::new(metrics.clone());
+        if let Some((metrics, tls)) = metrics.as_ref().zip(transport.tls.clone()) {
+            metrics.watch_tls(tls);
+        }
         let config = plan.config.clone();
-        let mut parts = Parts { opened, metrics, access_log, health: None, files, config };
-        let prepared = parts.prepare(&plan.live, plan.load_access()?)?;
+        let mut parts = Parts { opened, metrics, access_log, health: None, files, transport, config };
+        let prepared = parts.prepare(&plan.live, plan.load_access()?, None)?;
         announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
@@ -138,6 +147,13 @@ impl RunningRegistry {
     }
 }
 
+/// Makes the steps of the public listener before HTTP.
+fn transport(plan: &ServePlan) -> anyhow::Result<Transport> {
+    let tls = plan.load_tls()?.map(|loaded| Arc::new(TlsServer::new(loaded)));
+    let protocol = || Arc::new(ProxyProtocol::new(plan.live.trusted_proxies.clone()));
+    Ok(Transport { tls, proxy_protocol: plan.proxy_protocol.then(protocol) })
+}
+
 fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listener> {
     match wanted {
         Listen::Stdin => listen::from_stdin().context("standard input is not a listening TCP socket"),
@@ -153,18 +169,32 @@ fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listene
 
 impl Parts {
     /// Makes the checks and the access log of a plan; changes nothing that is in use.
-    pub(super) fn prepare(&self, live: &Live, mut access: LoadedAccess) -> anyhow::Result<Prepared> {
+    pub(super) fn prepare(
+        &self,
+        live: &Live,
+        mut access: LoadedAccess,
+        tls: Option<LoadedTls>,
+    ) -> anyhow::Result<Prepared> {
         let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
         let mut file_values = FileValues::new();
         file_values.append(&mut access.files);
-        Ok(Prepared { checks, access_log, access, file_values })
+        if let Some(tls) = &self.transport.tls {
+            file_values.push(tls.clone());
+        }
+        Ok(Prepared { checks, access_log, access, tls, file_values })
     }
 
     /// Returns the settings of a plan with the observer that it asks for.
     pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
-        let Prepared { checks, access_log, access, file_values } = prepared;
+        let Prepared { checks, access_log, access, tls, file_values } = prepared;
+        if let Some((server, loaded)) = self.transport.tls.as_ref().zip(tls) {
+            server.replace(loaded);
+        }
+        if let Some(protocol) = &self.transport.proxy_protocol {
+            protocol.trust(live.trusted_proxies.clone());
+        }
         self.files.replace(file_values);
         if let (Some(log), Some(format)) = (&access_log, live.access_log) {
             log.set_format(format);

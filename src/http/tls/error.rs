@@ -1,7 +1,7 @@
 //! Errors of certificates and keys.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -96,4 +96,26 @@ pub enum TlsError {
     /// The settings do not fit together.
     #[error("TLS cannot be set up: {0}")]
     Settings(String),
+}
+
+impl TlsError {
+    /// Returns the file at fault; `None` if the settings are.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. }
+            | Self::Empty(path)
+            | Self::Der { path, .. }
+            | Self::Pem { path, .. }
+            | Self::NoCertificate(path)
+            | Self::Certificate { path, .. }
+            | Self::NoKey(path)
+            | Self::EncryptedKey(path)
+            | Self::UnsupportedKey { path, .. }
+            | Self::WrongOrder { path, .. }
+            | Self::Expired { path, .. }
+            | Self::KeyMismatch { key: path, .. } => Some(path),
+            Self::Settings(_) => None,
+        }
+    }
 }

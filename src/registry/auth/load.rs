@@ -6,6 +6,7 @@ use quinistry_http::watch::ReloadFiles;
 
 use super::access_control::AccessControl;
 use super::authenticator::{Authenticator, ConnectionVerifier, CredentialVerifier};
+use super::certificate::CertificateUsers;
 use super::challenge::Challenge;
 use super::issue::TokenIssuer;
 use super::rules::{Groups, PatternError, Rules};
@@ -41,8 +42,10 @@ pub fn load(config: &Config) -> Result<LoadedAccess, LoadError> {
     // if clients without credentials may do something, since clients give up anonymous pulls after a Basic one.
     let token_issuer: Option<Arc<TokenIssuer>> = None;
     let offers_tokens = rules.grant_to_anonymous();
-    // Client certificates (`quinistry.clientcerts`): set the source.
-    let connection: Option<Arc<dyn ConnectionVerifier>> = None;
+    // Client certificates (`quinistry.clientcerts`).
+    let fields = &config.http.certificate_names;
+    let connection = (!fields.is_empty())
+        .then(|| Arc::new(CertificateUsers(fields.clone())) as Arc<dyn ConnectionVerifier>);
     let authenticator = Authenticator { verifiers, connection };
     if !authenticator.knows_users() && config.access.rules.is_none() {
         return Ok(LoadedAccess::default());

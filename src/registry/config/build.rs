@@ -1,6 +1,7 @@
 //! Typed configuration from a checked tree. A value that did not pass its check counts as absent.
 
 mod access;
+mod tls;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -168,6 +169,9 @@ fn http(root: Section<'_>, is_unix: bool) -> Http {
         drain_timeout: (!drain.is_zero()).then_some(drain),
         trusted_proxies: trusted.and_then(|node| values::proxies(node).ok()).unwrap_or_default(),
         debug: debug(root),
+        tls: tls::tls(root),
+        proxy_protocol: root.boolean("quinistry.http.proxyprotocol"),
+        certificate_names: tls::certificate_names(root),
     }
 }
 

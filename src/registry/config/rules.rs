@@ -1,6 +1,7 @@
 //! Rules over several keys, and findings that depend on a value.
 
 pub(super) mod access;
+mod tls;
 
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     purging(tree, findings);
     indexes(tree, findings);
     access::check(tree, findings);
+    tls::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);
     }
