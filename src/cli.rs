@@ -56,6 +56,7 @@ mod status;
 mod storage;
 mod tags;
 mod target;
+mod tls;
 mod up;
 mod verify;
 mod version;
@@ -133,6 +134,8 @@ enum Command {
     GarbageCollect(garbage_collect::Args),
     /// Check distribution's configuration, and list its keys
     Config(config::Args),
+    /// Make an own authority and a certificate for a registry
+    Tls(tls::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
     Up(up::Args),
     /// Say whether `up` can work on a cluster, and change nothing
@@ -234,6 +237,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Gc(args)) => args.run().map(done),
         Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),
+        Some(Command::Tls(args)) => args.run().map(done),
         Some(Command::Up(args)) => args.run().map(done),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Status(args)) => args.run(),

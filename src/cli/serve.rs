@@ -7,6 +7,7 @@ mod opened_storage;
 pub(super) mod plan;
 pub(super) mod process;
 mod reload;
+mod renewal;
 mod running;
 mod tls_args;
 
@@ -86,7 +87,7 @@ pub(super) struct CommandArgs {
     #[arg(
         value_name = "CONFIG",
         value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse"]
+        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse", "tls_cert"]
     )]
     config: Option<PathBuf>,
 

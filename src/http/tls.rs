@@ -7,14 +7,18 @@
 mod client_auth;
 mod client_certificate;
 mod error;
+mod fields;
 mod files;
 mod handshake;
 mod server;
 mod settings;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use self::client_certificate::{CertificateName, CertificateNames, ClientCertificate};
 pub use self::error::TlsError;
+pub use self::fields::CertificateFields;
 pub use self::files::{parse_certificates, parse_client_cas, parse_pair};
 pub use self::handshake::{HANDSHAKES, TlsSession};
 pub use self::server::{LoadedTls, TlsServer};

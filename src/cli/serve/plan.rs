@@ -148,6 +148,13 @@ impl ServePlan {
             ))
             .into());
         }
+        if args.tls.settings().is_some() {
+            return Err(UsageError(format!(
+                "--tls-cert cannot be used with a configuration, here {configuration}: set http.tls.certificate and \
+                 http.tls.key, or REGISTRY_HTTP_TLS_CERTIFICATE and REGISTRY_HTTP_TLS_KEY"
+            ))
+            .into());
+        }
         let (config, remarks) = configuration.read()?.check_files().accept()?;
         let mut plan = Self { remarks, ..Self::of_config(config)? };
         if args.listen_stdin {
@@ -161,9 +168,6 @@ impl ServePlan {
                 metrics_path: path.or(Some(METRICS_PATH.into())),
                 ..debug_listener(address.clone())
             });
-        }
-        if let Some(settings) = args.tls.settings() {
-            plan.live.tls = Some(settings);
         }
         if args.storage.read_only {
             plan.live.settings.read_only = true;

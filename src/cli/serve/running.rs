@@ -13,6 +13,7 @@ use super::files::{FileValues, FileWatcher, WatchedFiles};
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
+use super::renewal;
 use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
 use crate::http::proxy_protocol::ProxyProtocol;
@@ -130,6 +131,9 @@ impl RunningRegistry {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }
         tasks.push(tokio::spawn(file_watcher.run()));
+        if let Some(tls) = &parts.transport.tls {
+            tasks.push(tokio::spawn(renewal::keep(tls.settings())));
+        }
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
         }
@@ -149,6 +153,9 @@ impl RunningRegistry {
 
 /// Makes the steps of the public listener before HTTP.
 fn transport(plan: &ServePlan) -> anyhow::Result<Transport> {
+    if let Some(settings) = &plan.live.tls {
+        renewal::renew(settings);
+    }
     let tls = plan.load_tls()?.map(|loaded| Arc::new(TlsServer::new(loaded)));
     let protocol = || Arc::new(ProxyProtocol::new(plan.live.trusted_proxies.clone()));
     Ok(Transport { tls, proxy_protocol: plan.proxy_protocol.then(protocol) })

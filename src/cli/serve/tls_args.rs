@@ -10,7 +10,7 @@ use crate::http::tls::TlsSettings;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct TlsArgs {
     /// Serve HTTPS with this certificate chain in PEM, leaf first
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_key", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
     /// Private key of the certificate, in PEM

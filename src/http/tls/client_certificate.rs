@@ -1,4 +1,4 @@
-//! Fields of certificates: validity, and the names of a client. Pure.
+//! Names of a client in its certificate. Pure.
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
@@ -8,7 +8,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 /// Attribute `commonName` (RFC 5280, appendix A.1).
-const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+pub(super) const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// Longest name that is taken from a certificate, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -73,7 +73,7 @@ impl ClientCertificate {
 }
 
 /// Returns the text of an attribute in one of the common encodings.
-fn text(value: &x509_cert::der::Any) -> Option<&str> {
+pub(super) fn text(value: &x509_cert::der::Any) -> Option<&str> {
     match value.tag() {
         Tag::Utf8String => Utf8StringRef::try_from(value).ok().map(|text| text.as_str()),
         Tag::PrintableString => PrintableStringRef::try_from(value).ok().map(|text| text.as_str()),
@@ -94,10 +94,4 @@ impl CertificateName {
             _ => Self::Ambiguous,
         };
     }
-}
-
-/// Returns the end of a certificate's validity in seconds since 1970; `None` if its fields are malformed.
-pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<u64> {
-    let certificate = Certificate::from_der(certificate).ok()?;
-    Some(certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs())
 }

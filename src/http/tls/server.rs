@@ -13,8 +13,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::client_auth;
-use super::client_certificate::expiry;
 use super::error::TlsError;
+use super::fields::CertificateFields;
 use super::files::{parse_client_cas, parse_pair};
 use super::settings::{ClientAuth, TlsSettings};
 use crate::metrics::Counter;
@@ -65,7 +65,7 @@ impl LoadedTls {
             parse_client_cas(path, &bytes, &mut authorities)?;
             certificates.extend(super::parse_certificates(path, &bytes)?);
         }
-        let expiry = pair.cert.first().and_then(expiry);
+        let expiry = pair.cert.first().and_then(CertificateFields::parse).map(|fields| fields.not_after);
         let config = server_config(&settings, pair, authorities)?;
         Ok(Self { settings, config: Arc::new(config), certificates, expiry })
     }
@@ -151,6 +151,12 @@ impl TlsServer {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
             self.reloads.increment();
         }
+    }
+
+    /// Returns the settings in use.
+    #[must_use]
+    pub fn settings(&self) -> TlsSettings {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).settings.clone()
     }
 
     /// Returns the end of the certificate's validity in seconds since 1970, if it is known.

@@ -1,8 +1,7 @@
 //! Keys of `auth` and `notifications`.
 
 use super::Kind::{
-    Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, OneOf, Path, Section, Text, Texts, Url,
-    UrlPath,
+    Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, Path, Section, Text, Texts, Url, UrlPath,
 };
 use super::{ConfigKey, ReleaseLines, Unless, key};
 

@@ -98,7 +98,7 @@ fn client_auth(tree: &ConfigNode, findings: &mut Findings) {
         let message = "needs http.tls.clientcas, without which no client is asked for a certificate";
         findings.error(&node.origin, path, message.into());
     }
-    if let Some(node) = authorities {
+    if let Some(node) = authorities.filter(|_| value(tree, "http.tls.certificate").is_some()) {
         let message = "certificates of authorities, and those signed with SHA-1, are refused as client \
                        certificates, where distribution accepts them";
         findings.note(&node.origin, "http.tls.clientcas", message.into());
