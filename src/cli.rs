@@ -57,6 +57,7 @@ mod status;
 mod storage;
 mod tags;
 mod target;
+mod tls;
 mod up;
 mod user;
 mod verify;
@@ -139,6 +140,8 @@ enum Command {
     User(user::Args),
     /// Add, remove and list API keys of a registry
     Key(key::Args),
+    /// Make an own authority and a certificate for a registry
+    Tls(tls::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
     Up(up::Args),
     /// Say whether `up` can work on a cluster, and change nothing
@@ -242,6 +245,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Config(args)) => args.run(),
         Some(Command::User(args)) => args.run().map(done),
         Some(Command::Key(args)) => args.run().map(done),
+        Some(Command::Tls(args)) => args.run().map(done),
         Some(Command::Up(args)) => args.run().map(done),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Status(args)) => args.run(),

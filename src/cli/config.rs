@@ -109,8 +109,9 @@ impl CheckArgs {
                            REGISTRY_CONFIGURATION_PATH or another REGISTRY_ variable";
             return Err(UsageError(message.into()).into());
         };
-        let mut loaded = configuration.read()?.0;
-        loaded.check_user_files(&Files);
+        let mut read = configuration.read()?.check_files();
+        read.0.check_user_files(&Files);
+        let loaded = read.0;
         let warnings = loaded.count(Severity::Warning);
         let passes = loaded.config.is_some() && !(self.strict && warnings > 0);
         output::print(if self.output.is_json() {

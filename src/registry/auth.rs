@@ -8,6 +8,7 @@ pub mod access_control;
 pub mod api_keys;
 pub mod authenticator;
 pub(crate) mod caller;
+pub mod certificate;
 pub mod challenge;
 pub(crate) mod credentials;
 mod file_finding;

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use quinistry_http::access_log::AccessLog;
 use quinistry_http::metrics::{Counters, Family, Gauge, Gauges, Histogram};
+use quinistry_http::tls::TlsServer;
 use quinistry_store::{StorageAction, StorageObserver, Store};
 
 use self::file_reloads::FileReloadFailures;
@@ -60,6 +61,7 @@ pub struct RegistryMetrics {
     reloads: OnceLock<ReloadMetrics>,
     auth: OnceLock<Arc<AuthMetrics>>,
     file_reload_failures: FileReloadFailures,
+    tls: OnceLock<Arc<TlsServer>>,
 }
 
 /// Metrics of requests.
@@ -118,6 +120,7 @@ impl Default for RegistryMetrics {
             reloads: OnceLock::new(),
             auth: OnceLock::new(),
             file_reload_failures: FileReloadFailures::default(),
+            tls: OnceLock::new(),
         }
     }
 }
@@ -146,6 +149,11 @@ impl RegistryMetrics {
     /// Shows the numbers of credentials. A second value is ignored.
     pub fn watch_auth(&self, auth: Arc<AuthMetrics>) {
         let _ = self.auth.set(auth);
+    }
+
+    /// Shows the certificate and the handshakes of a listener. A second one is ignored.
+    pub fn watch_tls(&self, tls: Arc<TlsServer>) {
+        let _ = self.tls.set(tls);
     }
 
     /// Records that the configuration was read at the time `now`, and whether it is in use.

@@ -14,6 +14,13 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         "config check",
         &["quinistry config check config.yml", "quinistry config check config.yml --strict -o json"],
     ),
+    (
+        "tls init",
+        &[
+            "quinistry tls init /etc/quinistry --host registry.lan",
+            "quinistry tls init /etc/quinistry --host registry.lan --host 10.0.0.5 --port 5000",
+        ],
+    ),
     ("config keys", &["quinistry config keys", "quinistry config keys -o json"]),
     (
         "user add",

@@ -29,7 +29,8 @@ pub(super) fn serving(
 ) -> anyhow::Result<()> {
     let (storage, settings) = (plan.storage.as_ref(), &plan.live.settings);
     let address = listener.local_address()?;
-    tracing::info!(%address, digest = %quine.digest(), "serving {REPOSITORY}");
+    let protocol = if plan.live.tls.is_some() { " over HTTPS" } else { "" };
+    tracing::info!(%address, digest = %quine.digest(), "serving {REPOSITORY}{protocol}");
     if let Some(inside) = debug_listener {
         let inside = inside.local_address()?;
         tracing::info!(address = %inside, "serving metrics and health");

@@ -10,6 +10,7 @@ use crate::cli::exit::UsageError;
 use crate::http::Limits;
 use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
+use crate::http::tls::{LoadedTls, TlsSettings};
 use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
     AuditConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
@@ -35,6 +36,8 @@ pub(super) struct ServePlan {
     pub(super) limits: Limits,
     /// Listener for metrics and health.
     pub(super) debug: Option<DebugListener>,
+    /// True if each connection begins with the PROXY protocol.
+    pub(super) proxy_protocol: bool,
     pub(super) live: Live,
     /// Configuration that the plan came from, to compare with a later one.
     pub(super) config: Option<Config>,
@@ -86,6 +89,7 @@ pub(super) struct Live {
     pub(super) settings: Settings,
     pub(super) access_log: Option<access_log::AccessLogFormat>,
     pub(super) trusted_proxies: TrustedProxies,
+    pub(super) tls: Option<TlsSettings>,
     pub(super) health: Vec<HealthCheck>,
     pub(super) audit: Option<AuditConfig>,
 }
@@ -107,6 +111,7 @@ impl ServePlan {
             listen,
             prefix: PathPrefix::default(),
             limits: Limits::default(),
+            proxy_protocol: false,
             debug: args.metrics.clone().map(debug_listener),
             live: Live {
                 settings: Settings {
@@ -121,6 +126,7 @@ impl ServePlan {
                 },
                 access_log: args.access_log.then(|| access_log_format(log.format)),
                 trusted_proxies: TrustedProxies::default(),
+                tls: args.tls.settings(),
                 health: Vec::new(),
                 audit: None,
                 log,
@@ -144,7 +150,14 @@ impl ServePlan {
             ))
             .into());
         }
-        let (config, remarks) = configuration.read()?.accept()?;
+        if args.tls.settings().is_some() {
+            return Err(UsageError(format!(
+                "--tls-cert cannot be used with a configuration, here {configuration}: set http.tls.certificate and \
+                 http.tls.key, or REGISTRY_HTTP_TLS_CERTIFICATE and REGISTRY_HTTP_TLS_KEY"
+            ))
+            .into());
+        }
+        let (config, remarks) = configuration.read()?.check_files().accept()?;
         let mut plan = Self { remarks, ..Self::of_config(config)? };
         if args.listen_stdin {
             plan.listen = Listen::Stdin;
@@ -188,6 +201,7 @@ impl ServePlan {
             storage: Some(StoragePlan { place, access, allows_sparse: false }),
             prefix: config.http.prefix.path().parse()?,
             limits,
+            proxy_protocol: config.http.proxy_protocol,
             debug: config.http.debug.clone(),
             live: Live::of(&config)?,
             config: Some(config),
@@ -199,6 +213,11 @@ impl ServePlan {
     pub(super) fn load_access(&self, users: &UserState) -> anyhow::Result<LoadedAccess> {
         let loaded = self.config.as_ref().map(|config| load::load(config, users)).transpose();
         Ok(loaded.map_err(anyhow::Error::from_boxed)?.unwrap_or_default())
+    }
+
+    /// Reads certificate, key and client authorities. Blocks.
+    pub(super) fn load_tls(&self) -> anyhow::Result<Option<LoadedTls>> {
+        Ok(self.live.tls.clone().map(LoadedTls::read).transpose()?)
     }
 
     /// Applies level, form and fields of the log, and logs remarks about the configuration.
@@ -249,6 +268,7 @@ impl Live {
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
             trusted_proxies: config.http.trusted_proxies.clone(),
+            tls: config.http.tls.clone(),
             health: config.health.clone(),
             audit: config.access.audit.clone(),
             log,

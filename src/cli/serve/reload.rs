@@ -8,6 +8,7 @@ use super::plan::ServePlan;
 use super::running::Parts;
 use crate::cli::configuration::{Configuration, Refused};
 use crate::http::audit_log::AuditLog;
+use crate::http::tls::LoadedTls;
 use crate::registry::State;
 use crate::registry::auth::LoadedAccess;
 
@@ -43,12 +44,13 @@ impl Reloads {
             let read = move || {
                 let plan = ServePlan::of_configuration(&flags, &configuration)?;
                 let access = plan.load_access(&users)?;
-                Ok((plan, access))
+                let tls = plan.load_tls()?;
+                Ok((plan, access, tls))
             };
             // A file on a network may hang; requests must not wait for it.
             let read = tokio::task::spawn_blocking(read).await;
             let read = read.unwrap_or_else(|error| Err(anyhow::Error::from(error)));
-            let result = read.and_then(|(plan, access)| apply(&plan, access, &state, &mut parts));
+            let result = read.and_then(|(plan, access, tls)| apply(&plan, access, tls, &state, &mut parts));
             parts.reloaded(result.is_ok());
             match result {
                 Ok(()) => tracing::info!(file = %self.configuration, "configuration reloaded"),
@@ -68,8 +70,14 @@ async fn reopen(log: AuditLog) {
 }
 
 /// Puts a plan into effect: what can fail comes first, so that all of it takes effect or nothing.
-fn apply(plan: &ServePlan, access: LoadedAccess, state: &State, parts: &mut Parts) -> anyhow::Result<()> {
-    let prepared = parts.prepare(&plan.live, access)?;
+fn apply(
+    plan: &ServePlan,
+    access: LoadedAccess,
+    tls: Option<LoadedTls>,
+    state: &State,
+    parts: &mut Parts,
+) -> anyhow::Result<()> {
+    let prepared = parts.prepare(&plan.live, access, tls)?;
     plan.start_log();
     state.replace_settings(parts.apply(&plan.live, prepared));
     for key in parts.keys_that_need_a_restart(plan.config.as_ref()) {

@@ -13,10 +13,13 @@ use super::files::{FileValues, FileWatcher, WatchedFiles};
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
+use super::renewal;
 use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
 use crate::http::audit_log::{AuditLog, AuditPlace};
-use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
+use crate::http::proxy_protocol::ProxyProtocol;
+use crate::http::tls::{LoadedTls, TlsServer};
+use crate::http::{Limits, Listener, Transport, WithPeer, serve, serve_each};
 use crate::quine::Quine;
 use crate::registry::auth::LoadedAccess;
 use crate::registry::auth::load::UserState;
@@ -57,6 +60,8 @@ pub(super) struct Parts {
     files: WatchedFiles,
     /// State of users and their passwords.
     pub(super) users: UserState,
+    /// Steps of the public listener before HTTP.
+    transport: Transport,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -67,6 +72,7 @@ pub(super) struct Prepared {
     access_log: Option<AccessLog>,
     audit: Option<Audit>,
     access: LoadedAccess,
+    tls: Option<LoadedTls>,
     /// Values that were read from files, to be watched.
     file_values: FileValues,
 }
@@ -75,7 +81,8 @@ impl RunningRegistry {
     /// Binds the listeners, opens the storage, and says that it serves. Must be called within a runtime.
     pub(super) fn start(plan: &ServePlan, quine: &Quine) -> anyhow::Result<Self> {
         let option = if plan.config.is_some() { "http.addr or --listen" } else { "--listen" };
-        let listener = bind(&plan.listen, plan.limits, option)?;
+        let transport = transport(plan)?;
+        let listener = bind(&plan.listen, plan.limits, option)?.with_transport(transport.clone());
         let debug_listener = plan
             .debug
             .as_ref()
@@ -93,19 +100,31 @@ impl RunningRegistry {
         }
         let access_log = Arc::default();
         let (files, file_watcher) = WatchedFiles::new(metrics.clone());
+        if let Some((metrics, tls)) = metrics.as_ref().zip(transport.tls.clone()) {
+            metrics.watch_tls(tls);
+        }
         let config = plan.config.clone();
         let users = UserState::new().map_err(anyhow::Error::from_boxed)?;
         if let Some(metrics) = metrics.as_ref().filter(|_| config.is_some()) {
             metrics.watch_auth(users.metrics().clone());
         }
-        let mut parts =
-            Parts { opened, metrics, access_log, audit: Arc::default(), health: None, files, users, config };
+        let mut parts = Parts {
+            opened,
+            metrics,
+            access_log,
+            audit: Arc::default(),
+            health: None,
+            files,
+            users,
+            transport,
+            config,
+        };
         let access = plan.load_access(&parts.users)?;
         if let Some(user) = &access.created_user {
             announce::created_user(user, plan.config.as_ref());
         }
         let has_users = access.control.is_some();
-        let prepared = parts.prepare(&plan.live, access)?;
+        let prepared = parts.prepare(&plan.live, access, None)?;
         announce::serving(&listener, debug_listener.as_ref(), quine, plan, has_users)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
@@ -138,6 +157,9 @@ impl RunningRegistry {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }
         tasks.push(tokio::spawn(file_watcher.run()));
+        if let Some(tls) = &parts.transport.tls {
+            tasks.push(tokio::spawn(renewal::keep(tls.settings())));
+        }
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
         }
@@ -162,6 +184,16 @@ fn lock(log: &Mutex<Option<AuditLog>>) -> MutexGuard<'_, Option<AuditLog>> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Makes the steps of the public listener before HTTP.
+fn transport(plan: &ServePlan) -> anyhow::Result<Transport> {
+    if let Some(settings) = &plan.live.tls {
+        renewal::renew(settings);
+    }
+    let tls = plan.load_tls()?.map(|loaded| Arc::new(TlsServer::new(loaded)));
+    let protocol = || Arc::new(ProxyProtocol::new(plan.live.trusted_proxies.clone()));
+    Ok(Transport { tls, proxy_protocol: plan.proxy_protocol.then(protocol) })
+}
+
 fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listener> {
     match wanted {
         Listen::Stdin => listen::from_stdin().context("standard input is not a listening TCP socket"),
@@ -177,20 +209,34 @@ fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listene
 
 impl Parts {
     /// Makes the checks and the access log of a plan; changes nothing that is in use.
-    pub(super) fn prepare(&self, live: &Live, mut access: LoadedAccess) -> anyhow::Result<Prepared> {
+    pub(super) fn prepare(
+        &self,
+        live: &Live,
+        mut access: LoadedAccess,
+        tls: Option<LoadedTls>,
+    ) -> anyhow::Result<Prepared> {
         let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
         let audit = live.audit.as_ref().map(|audit| self.audit(audit)).transpose()?;
         let mut file_values = FileValues::new();
         file_values.append(&mut access.files);
-        Ok(Prepared { checks, access_log, audit, access, file_values })
+        if let Some(tls) = &self.transport.tls {
+            file_values.push(tls.clone());
+        }
+        Ok(Prepared { checks, access_log, audit, access, tls, file_values })
     }
 
     /// Returns the settings of a plan with the observer that it asks for.
     pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
-        let Prepared { checks, access_log, audit, access, file_values } = prepared;
+        let Prepared { checks, access_log, audit, access, tls, file_values } = prepared;
         *lock(&self.audit) = audit.as_ref().map(|audit| audit.log.clone());
+        if let Some((server, loaded)) = self.transport.tls.as_ref().zip(tls) {
+            server.replace(loaded);
+        }
+        if let Some(protocol) = &self.transport.proxy_protocol {
+            protocol.trust(live.trusted_proxies.clone());
+        }
         self.files.replace(file_values);
         if let (Some(log), Some(format)) = (&access_log, live.access_log) {
             log.set_format(format);

@@ -6,6 +6,7 @@
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Uri};
+use quinistry_http::tls::TlsSession;
 use quinistry_oci::RepositoryName;
 
 use super::realm::{InvalidHost, realm};
@@ -101,8 +102,8 @@ impl Challenge {
 
 /// Returns true if the client's connection itself is encrypted.
 #[must_use]
-pub fn is_tls(_request: &Parts) -> bool {
-    false
+pub fn is_tls(request: &Parts) -> bool {
+    request.extensions.get::<TlsSession>().is_some()
 }
 
 /// Quotes text for a header (RFC 9110, 5.6.4).

@@ -9,6 +9,7 @@ use quinistry_http::watch::ReloadFiles;
 
 use super::access_control::AccessControl;
 use super::authenticator::{Authenticator, ConnectionVerifier};
+use super::certificate::CertificateUsers;
 use super::challenge::Challenge;
 use super::htpasswd::CreatedUser;
 use super::rules::{Groups, PatternError, Rules};
@@ -57,8 +58,10 @@ pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadErro
         files.push(verifier);
         external = Some(challenge);
     }
-    // Client certificates (`quinistry.clientcerts`): set the source.
-    let connection: Option<Arc<dyn ConnectionVerifier>> = None;
+    // Client certificates (`quinistry.clientcerts`).
+    let fields = &config.http.certificate_names;
+    let connection = (!fields.is_empty())
+        .then(|| Arc::new(CertificateUsers(fields.clone())) as Arc<dyn ConnectionVerifier>);
     let authenticator = Authenticator { verifiers, connection };
     if !authenticator.knows_users() && config.access.rules.is_none() {
         return Ok(LoadedAccess::default());

@@ -1,6 +1,7 @@
 //! Typed configuration from a checked tree. A value that did not pass its check counts as absent.
 
 mod access;
+mod tls;
 mod tokens;
 mod users;
 
@@ -175,6 +176,9 @@ fn http(root: Section<'_>, is_unix: bool) -> Http {
         drain_timeout: (!drain.is_zero()).then_some(drain),
         trusted_proxies: trusted.and_then(|node| values::proxies(node).ok()).unwrap_or_default(),
         debug: debug(root),
+        tls: tls::tls(root),
+        proxy_protocol: root.boolean("quinistry.http.proxyprotocol"),
+        certificate_names: tls::certificate_names(root),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod drivers;
+mod tls;
 mod tokens;
 mod users;
 
@@ -27,13 +28,14 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         drivers::STORAGE,
         users::AUTH,
         HTTP,
-        users::TLS,
+        tls::TLS,
         REST,
         users::NOTIFICATIONS,
         OWN,
         access::ACCESS,
         tokens::TOKENS,
         users::KEYS,
+        tls::OWN,
     ];
     tables.into_iter().flatten()
 }
@@ -187,11 +189,7 @@ const OWN: &[ConfigKey] = &[
         "proxies whose `Forwarded` and `X-Forwarded-For` tell a client's address; `unix` for those that connect to a \
          unix socket",
     ),
-    key("quinistry.http.proxyprotocol", Boolean)
-        .lines(ReleaseLines::Own)
-        .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
-    planned("quinistry.clientcerts", "identities from client certificates are not supported yet; remove it"),
     planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),
     planned(
         "quinistry.retention",

@@ -15,12 +15,15 @@ use http::{HeaderMap, StatusCode, Uri};
 use quinistry_http::client_address::TrustedProxies;
 
 pub use quinistry_http::telemetry::{LogFormat, LogLevel};
+pub use quinistry_http::tls::{CipherSuites, ClientAuth, TlsSettings};
 
 pub use crate::{RepositoryClass, RequiredEntries, RequiredPlatform, UploadExpiry};
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
 pub use self::users::{HtpasswdConfig, UsersConfig};
+pub use crate::auth::certificate::CertificateField;
+
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
 /// Configuration of a registry.
@@ -106,6 +109,12 @@ pub struct Http {
     pub trusted_proxies: TrustedProxies,
     /// Listener for health and metrics.
     pub debug: Option<Debug>,
+    /// TLS, if the public listener has it.
+    pub tls: Option<TlsSettings>,
+    /// True if each connection begins with the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Names in a client certificate that can be a user's, in the order in which they are looked for.
+    pub certificate_names: Vec<CertificateField>,
 }
 
 /// Listener for health and metrics.
@@ -193,6 +202,8 @@ impl Config {
             ("http.prefix", http.prefix != other.prefix),
             ("http.draintimeout", http.drain_timeout != other.drain_timeout),
             ("http.debug", http.debug != other.debug),
+            ("http.tls", http.tls.is_some() != other.tls.is_some()),
+            ("quinistry.http.proxyprotocol", http.proxy_protocol != other.proxy_protocol),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

@@ -1,6 +1,7 @@
 //! Rules over several keys, and findings that depend on a value.
 
 pub(super) mod access;
+mod tls;
 pub(super) mod tokens;
 mod users;
 
@@ -59,6 +60,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     users::check(tree, findings);
     access::check(tree, findings);
     tokens::check(tree, findings);
+    tls::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);
     }

@@ -10,6 +10,7 @@ mod parts;
 mod samples;
 mod secrets;
 mod shown;
+mod tls;
 mod tokens;
 mod users;
 mod values;

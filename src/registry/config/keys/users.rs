@@ -1,8 +1,7 @@
-//! Keys of `auth`, `http.tls` and `notifications`.
+//! Keys of `auth` and `notifications`.
 
 use super::Kind::{
-    Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, OneOf, Path, Section, Text, Texts, Url,
-    UrlPath,
+    Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, Path, Section, Text, Texts, Url, UrlPath,
 };
 use super::{ConfigKey, ReleaseLines, Unless, key};
 
@@ -10,13 +9,6 @@ use super::{ConfigKey, ReleaseLines, Unless, key};
 pub(in super::super) const ALGORITHMS: &[&str] = &[
     "EdDSA", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256",
     "PS384", "PS512",
-];
-
-const CLIENT_AUTH: &[&str] = &[
-    "request-client-cert",
-    "require-any-client-cert",
-    "verify-client-cert-if-given",
-    "require-and-verify-client-cert",
 ];
 
 pub(super) const AUTH: &[ConfigKey] = &[
@@ -56,25 +48,6 @@ pub(super) const KEYS: &[ConfigKey] = &[
         .required()
         .lines(ReleaseLines::Own)
         .note("API keys, which `quinistry key` changes; read again when it changes"),
-];
-
-pub(super) const TLS: &[ConfigKey] = &[
-    key("http.tls", Section).refuse(
-        "TLS is not supported yet, and passwords and images would travel in clear; let a proxy in front end TLS, and \
-         remove the section",
-        Unless::Idle,
-    ),
-    key("http.tls.certificate", Path).within(),
-    key("http.tls.key", Path).within(),
-    key("http.tls.clientcas", Texts).within(),
-    key("http.tls.clientauth", OneOf(CLIENT_AUTH)).within().lines(ReleaseLines::Three),
-    key("http.tls.minimumtls", OneOf(&["tls1.0", "tls1.1", "tls1.2", "tls1.3"])).within().default("tls1.2"),
-    key("http.tls.ciphersuites", Texts).within(),
-    key("http.tls.letsencrypt", Section).within(),
-    key("http.tls.letsencrypt.cachefile", Path).within(),
-    key("http.tls.letsencrypt.email", Text).within(),
-    key("http.tls.letsencrypt.hosts", Texts).within(),
-    key("http.tls.letsencrypt.directoryurl", Url).within().lines(ReleaseLines::Three),
 ];
 
 pub(super) const NOTIFICATIONS: &[ConfigKey] = &[

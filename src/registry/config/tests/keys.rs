@@ -17,6 +17,46 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("http.prefix", "", "http: {prefix: /a/}"),
     ("http.draintimeout", "", "http: {draintimeout: 1s}"),
     ("http.headers", "", "http: {headers: {a: [b]}}"),
+    (
+        "http.tls.certificate",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /other, key: /k}}",
+    ),
+    (
+        "http.tls.key",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /c, key: /other}}",
+    ),
+    (
+        "http.tls.clientcas",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
+    ),
+    (
+        "http.tls.clientauth",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a], clientauth: request-client-cert}}",
+    ),
+    (
+        "http.tls.minimumtls",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /c, key: /k, minimumtls: tls1.3}}",
+    ),
+    (
+        "http.tls.ciphersuites",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_AES_128_GCM_SHA256]}}",
+    ),
+    (
+        "quinistry.http.proxyprotocol",
+        "quinistry: {http: {trustedproxies: [10.0.0.1]}}",
+        "quinistry: {http: {trustedproxies: [10.0.0.1], proxyprotocol: true}}",
+    ),
+    (
+        "quinistry.clientcerts.user",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}\nquinistry: {clientcerts: {user: [email]}}",
+    ),
     ("http.debug.addr", "", "http: {debug: {addr: ':1'}}"),
     (
         "http.debug.prometheus.enabled",
