@@ -72,8 +72,8 @@ pub(crate) fn start(machine: &mut Machine, given: Given<'_>) -> Registry {
     fs::create_dir(&folder).unwrap();
     fs::write(format!("{folder}/htpasswd"), PASSWORDS).unwrap();
     let (listen, tls) = if given.is_tls {
-        let certificate = machine.path("certificates/server.pem");
-        let key = machine.path("certificates/server.key");
+        let certificate = machine.path("certificates/tls.crt");
+        let key = machine.path("certificates/tls.key");
         (ADDRESS, format!(", tls: {{certificate: '{certificate}', key: '{key}'}}"))
     } else {
         ("127.0.0.1", String::new())
@@ -93,7 +93,7 @@ pub(crate) fn start(machine: &mut Machine, given: Given<'_>) -> Registry {
         command.env("OTEL_TRACES_EXPORTER", "none");
     }
     machine.daemon(&format!("registry-{}", given.port), command);
-    let authority = given.is_tls.then(|| machine.path("certificates/ca.pem"));
+    let authority = given.is_tls.then(|| machine.path("certificates/ca.crt"));
     let host = if given.is_tls { NAME } else { "localhost" };
     let registry = Registry { host: format!("{host}:{}", given.port), authority };
     machine.until("the registry", || {
