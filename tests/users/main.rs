@@ -21,8 +21,12 @@ mod machine;
 mod program;
 
 mod attempt;
+mod changes;
+mod client_certificates;
 mod clients;
+mod instructions;
 mod matrix;
+mod proxy;
 mod registry;
 mod scripted;
 mod session;

@@ -43,6 +43,8 @@ pub(crate) struct Given<'a> {
     pub(crate) program: Program,
     pub(crate) port: u16,
     pub(crate) is_tls: bool,
+    /// Keys behind those of the certificate, such as `, clientauth: …`.
+    pub(crate) tls: &'a str,
     /// Lines behind `version`, `storage`, `http` and `auth`.
     pub(crate) more: &'a str,
 }
@@ -74,7 +76,7 @@ pub(crate) fn start(machine: &mut Machine, given: Given<'_>) -> Registry {
     let (listen, tls) = if given.is_tls {
         let certificate = machine.path("certificates/tls.crt");
         let key = machine.path("certificates/tls.key");
-        (ADDRESS, format!(", tls: {{certificate: '{certificate}', key: '{key}'}}"))
+        (ADDRESS, format!(", tls: {{certificate: '{certificate}', key: '{key}'{}}}", given.tls))
     } else {
         ("127.0.0.1", String::new())
     };

@@ -22,24 +22,10 @@ impl Client for Docker {
     }
 
     fn start(machine: &mut Machine, registries: &[Registry]) -> Self {
-        trust(machine, registries);
-        let host = format!("unix://{}", machine.path("docker.sock"));
-        let mut command = machine.command(DOCKERD);
-        command
-            .args(["--data-root", &machine.path("docker-data"), "--exec-root", &machine.path("docker-exec")])
-            .args(["--host", &host, "--pidfile", &machine.path("docker.pid")])
-            // A machine inside a container may not lower it, and cannot lay one overlay over another.
-            .args(["--oom-score-adjust", "0", "--storage-driver", "vfs"])
-            .args(["--cgroup-parent", &format!("/{}", machine.name())]);
-        machine.daemon("dockerd", command);
-        let docker = Self { host };
-        machine.until("dockerd", || {
-            let version = machine.command(DOCKER).args(["--host", &docker.host, "version"]).output().unwrap();
-            version.status.success().then_some(())
-        });
-        let archive = archive(machine, &image("docker"));
-        machine.run(DOCKER, &["--host", &docker.host, "load", "--input", &archive]);
-        docker
+        if registries.iter().any(|registry| registry.authority.is_some()) {
+            trust(machine, registries);
+        }
+        Self::serve(machine)
     }
 
     fn login(&self, session: &Session<'_>) -> Option<Attempt> {
@@ -60,6 +46,27 @@ impl Client for Docker {
 }
 
 impl Docker {
+    /// Starts the engine with an image to push.
+    pub(crate) fn serve(machine: &mut Machine) -> Self {
+        let host = format!("unix://{}", machine.path("docker.sock"));
+        let mut command = machine.command(DOCKERD);
+        command
+            .args(["--data-root", &machine.path("docker-data"), "--exec-root", &machine.path("docker-exec")])
+            .args(["--host", &host, "--pidfile", &machine.path("docker.pid")])
+            // A machine inside a container may not lower it, and cannot lay one overlay over another.
+            .args(["--oom-score-adjust", "0", "--storage-driver", "vfs"])
+            .args(["--cgroup-parent", &format!("/{}", machine.name())]);
+        machine.daemon("dockerd", command);
+        let docker = Self { host };
+        machine.until("dockerd", || {
+            let version = machine.command(DOCKER).args(["--host", &docker.host, "version"]).output().unwrap();
+            version.status.success().then_some(())
+        });
+        let archive = archive(machine, &image("docker"));
+        machine.run(DOCKER, &["--host", &docker.host, "load", "--input", &archive]);
+        docker
+    }
+
     fn command(&self, session: &Session<'_>, arguments: &[&str]) -> std::process::Command {
         let global = ["--host", &self.host, "--config", &session.path("")];
         session.command(DOCKER, &[&global, arguments].concat())
@@ -68,9 +75,6 @@ impl Docker {
 
 /// Hides the real machine's `/etc/docker`, and lays out a folder as Docker wants it.
 fn trust(machine: &Machine, registries: &[Registry]) {
-    if registries.iter().all(|registry| registry.authority.is_none()) {
-        return;
-    }
     fs::create_dir_all("/etc/docker").unwrap();
     let folder = machine.path("etc-docker");
     for registry in registries {
