@@ -284,3 +284,6 @@ fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow:
     let urls = UrlRules::new(allow.iter().map(String::as_str), deny.iter().map(String::as_str))?;
     Ok(Validation { urls: Some(urls), entries: validation.indexes.clone() })
 }
+
+#[cfg(test)]
+mod tests;
