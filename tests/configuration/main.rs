@@ -12,4 +12,5 @@ mod questions;
 mod replacement;
 mod same_answers;
 mod start;
+mod users;
 mod variables;
