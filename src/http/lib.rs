@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod audit_log;
 pub mod client_address;
 pub mod connections;
 mod departure;

@@ -14,4 +14,5 @@ pub(crate) mod references;
 mod request_body;
 pub(crate) mod response;
 pub(crate) mod route;
+pub(crate) mod trail;
 pub(crate) mod validation;

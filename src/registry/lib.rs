@@ -48,7 +48,7 @@ pub use quinistry_http::{Limits, serve};
 pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};
 pub use self::settings::{
-    ExtraHeaders, ExtraHeadersError, PageLimits, RepositoryClass, RequiredEntries, RequiredPlatform,
+    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, RepositoryClass, RequiredEntries, RequiredPlatform,
     Settings, UploadExpiry, UrlRules, Validation,
 };
 

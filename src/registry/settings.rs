@@ -12,6 +12,7 @@ use crate::auth::AccessControl;
 use crate::observer::Observer;
 
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
+pub use crate::api::trail::Audit;
 pub use crate::api::validation::{RepositoryClass, RequiredEntries, RequiredPlatform, UrlRules, Validation};
 pub use crate::upload_expiry::UploadExpiry;
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub upload_expiry: UploadExpiry,
     /// Users and rules; `None` if each client may do what the other settings permit.
     pub access: Option<Arc<AccessControl>>,
+    /// Log of writes, refusals and failed logins, if there is one.
+    pub audit: Option<Audit>,
     /// Observer that measures, logs and gates the requests, if there is one.
     pub observer: Option<Arc<Observer>>,
 }
@@ -59,6 +62,7 @@ impl Default for Settings {
             answers_root: false,
             upload_expiry: UploadExpiry::default(),
             access: None,
+            audit: None,
             observer: None,
         }
     }

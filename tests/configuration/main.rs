@@ -12,4 +12,5 @@ mod replacement;
 mod same_answers;
 mod start;
 mod tokens;
+mod users;
 mod variables;

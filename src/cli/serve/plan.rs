@@ -12,7 +12,7 @@ use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
 use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
-    Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
+    AuditConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
 };
 use crate::registry::{ExtraHeaders, PageLimits, PathPrefix, Settings, UploadExpiry, UrlRules, Validation};
 use crate::telemetry;
@@ -87,6 +87,7 @@ pub(super) struct Live {
     pub(super) access_log: Option<access_log::AccessLogFormat>,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) health: Vec<HealthCheck>,
+    pub(super) audit: Option<AuditConfig>,
 }
 
 impl ServePlan {
@@ -121,6 +122,7 @@ impl ServePlan {
                 access_log: args.access_log.then(|| access_log_format(log.format)),
                 trusted_proxies: TrustedProxies::default(),
                 health: Vec::new(),
+                audit: None,
                 log,
             },
             storage,
@@ -248,6 +250,7 @@ impl Live {
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
             trusted_proxies: config.http.trusted_proxies.clone(),
             health: config.health.clone(),
+            audit: config.access.audit.clone(),
             log,
         })
     }

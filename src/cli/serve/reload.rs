@@ -7,6 +7,7 @@ use super::Flags;
 use super::plan::ServePlan;
 use super::running::Parts;
 use crate::cli::configuration::{Configuration, Refused};
+use crate::http::audit_log::AuditLog;
 use crate::registry::State;
 use crate::registry::auth::LoadedAccess;
 
@@ -29,6 +30,10 @@ impl Reloads {
     /// Reads the configuration at each signal, and exchanges the settings of `state` if it is accepted.
     pub(super) async fn run(mut self, state: State, mut parts: Parts) {
         while self.hangup.recv().await.is_some() {
+            // Also if the configuration is refused: a program that rotates logs sends the signal, too.
+            if let Some(log) = parts.audit_log() {
+                reopen(log).await;
+            }
             if !self.can_be_read_again {
                 tracing::warn!(file = %self.configuration, "SIGHUP ignored, this is not a file that can be read again");
                 continue;
@@ -50,6 +55,15 @@ impl Reloads {
                 Err(error) => log_failure(&error),
             }
         }
+    }
+}
+
+/// Opens the file of an audit log again, for one that was renamed.
+async fn reopen(log: AuditLog) {
+    let place = log.place().clone();
+    let reopened = tokio::task::spawn_blocking(move || log.reopen()).await;
+    if let Err(error) = reopened.map_err(std::io::Error::from).flatten() {
+        tracing::error!(%error, %place, "cannot open audit log again, keeping the former file");
     }
 }
 

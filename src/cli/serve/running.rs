@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -15,18 +15,19 @@ use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
 use crate::cli::listen;
 use crate::http::access_log::{self, AccessLog};
+use crate::http::audit_log::{AuditLog, AuditPlace};
 use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
 use crate::quine::Quine;
 use crate::registry::auth::LoadedAccess;
 use crate::registry::auth::load::UserState;
-use crate::registry::config::{Config, HealthCheck, HealthCheckKind};
+use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
 use crate::registry::metrics::RegistryMetrics;
-use crate::registry::{Observer, Settings, State};
+use crate::registry::{Audit, Observer, Settings, State};
 
-/// Longest time to write the last lines of the access log at the end.
-const ACCESS_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time to write the last lines of a log at the end.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Registry that is ready to serve.
 pub(super) struct RunningRegistry {
@@ -48,6 +49,8 @@ pub(super) struct Parts {
     metrics: Option<Arc<RegistryMetrics>>,
     /// Access log, once one was configured; its thread and its queue outlive the settings.
     access_log: Arc<OnceLock<AccessLog>>,
+    /// Audit log, once one was configured; its thread and its queue outlive the settings.
+    audit: Arc<Mutex<Option<AuditLog>>>,
     /// Checks that run, and what they were made of.
     health: Option<(Vec<HealthCheck>, Health)>,
     /// Files that are read again when they change.
@@ -62,6 +65,7 @@ pub(super) struct Parts {
 pub(super) struct Prepared {
     checks: Vec<Check>,
     access_log: Option<AccessLog>,
+    audit: Option<Audit>,
     access: LoadedAccess,
     /// Values that were read from files, to be watched.
     file_values: FileValues,
@@ -94,7 +98,8 @@ impl RunningRegistry {
         if let Some(metrics) = metrics.as_ref().filter(|_| config.is_some()) {
             metrics.watch_auth(users.metrics().clone());
         }
-        let mut parts = Parts { opened, metrics, access_log, health: None, files, users, config };
+        let mut parts =
+            Parts { opened, metrics, access_log, audit: Arc::default(), health: None, files, users, config };
         let access = plan.load_access(&parts.users)?;
         if let Some(user) = &access.created_user {
             announce::created_user(user, plan.config.as_ref());
@@ -125,7 +130,7 @@ impl RunningRegistry {
             stop.await;
             is_stopping.store(true, Ordering::Relaxed);
         };
-        let access_log = parts.access_log.clone();
+        let (access_log, audit) = (parts.access_log.clone(), parts.audit.clone());
         // Only an access log and users look at the peer, and a reload may switch them on.
         let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
         let mut tasks = vec![tokio::spawn(state.expire_uploads())];
@@ -145,9 +150,16 @@ impl RunningRegistry {
             task.abort();
         }
         if let Some(log) = access_log.get() {
-            log.flush(ACCESS_LOG_FLUSH_TIMEOUT);
+            log.flush(LOG_FLUSH_TIMEOUT);
+        }
+        if let Some(log) = &*lock(&audit) {
+            log.flush(LOG_FLUSH_TIMEOUT);
         }
     }
+}
+
+fn lock(log: &Mutex<Option<AuditLog>>) -> MutexGuard<'_, Option<AuditLog>> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listener> {
@@ -169,14 +181,16 @@ impl Parts {
         let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
+        let audit = live.audit.as_ref().map(|audit| self.audit(audit)).transpose()?;
         let mut file_values = FileValues::new();
         file_values.append(&mut access.files);
-        Ok(Prepared { checks, access_log, access, file_values })
+        Ok(Prepared { checks, access_log, audit, access, file_values })
     }
 
     /// Returns the settings of a plan with the observer that it asks for.
     pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
-        let Prepared { checks, access_log, access, file_values } = prepared;
+        let Prepared { checks, access_log, audit, access, file_values } = prepared;
+        *lock(&self.audit) = audit.as_ref().map(|audit| audit.log.clone());
         self.files.replace(file_values);
         if let (Some(log), Some(format)) = (&access_log, live.access_log) {
             log.set_format(format);
@@ -194,6 +208,7 @@ impl Parts {
             observer: is_observed.then(|| Arc::new(observer)),
             read_only: live.settings.read_only || self.is_unwritable(),
             access: access.control,
+            audit,
             ..live.settings.clone()
         }
     }
@@ -225,6 +240,27 @@ impl Parts {
             metrics.watch_access_log(log.clone());
         }
         Ok(self.access_log.get_or_init(|| log).clone())
+    }
+
+    /// Returns the audit log, and starts it if it goes to another place than before.
+    fn audit(&self, wanted: &AuditConfig) -> anyhow::Result<Audit> {
+        let place = match &wanted.path {
+            AuditPath::Stdout => AuditPlace::Stdout,
+            AuditPath::File(path) => AuditPlace::File(path.clone()),
+        };
+        let running = lock(&self.audit).clone().filter(|log| *log.place() == place);
+        let log = match running {
+            Some(log) => log,
+            None => AuditLog::start(place.clone()).with_context(|| {
+                format!("failed to open audit log {place}; name a file that can be written")
+            })?,
+        };
+        Ok(Audit { log, pulls: wanted.pulls })
+    }
+
+    /// Returns the audit log, if there is one.
+    pub(super) fn audit_log(&self) -> Option<AuditLog> {
+        lock(&self.audit).clone()
     }
 
     /// Returns the running checks. If none has changed they go on; otherwise they start with what is known.

@@ -12,7 +12,9 @@ use super::access::AccessAction;
 use super::method::Method;
 use super::response::error::{AskedAction, Error, Unauthorized};
 use super::route::Route;
+use super::trail::{FailedLogin, Trail};
 use crate::PathPrefix;
+use crate::auth::authenticator::Credentials;
 use crate::auth::caller::{Caller, KnownCaller};
 use crate::auth::challenge::{ChallengeError, Scope};
 use crate::auth::credentials::{AuthorizationError, AuthorizationField};
@@ -42,12 +44,18 @@ pub(crate) async fn authenticate(
     control: &Arc<AccessControl>,
     prefix: &PathPrefix,
     request: &Parts,
+    trail: &mut Trail,
 ) -> Result<Caller, Error> {
-    let identity = identify(control, prefix, request).await?;
+    let identity = identify(control, prefix, request, &mut trail.failed_login).await?;
     Ok(Caller::new(KnownCaller { control: control.clone(), identity, prefix: prefix.clone() }))
 }
 
-async fn identify(control: &AccessControl, prefix: &PathPrefix, request: &Parts) -> Result<Identity, Error> {
+async fn identify(
+    control: &AccessControl,
+    prefix: &PathPrefix,
+    request: &Parts,
+    failed: &mut Option<FailedLogin>,
+) -> Result<Identity, Error> {
     let refuse = || {
         let refusal = Refusal { control, prefix, request };
         Err(refusal.unauthorized(LOG_IN, None, Some(ChallengeError::InvalidToken)))
@@ -55,24 +63,37 @@ async fn identify(control: &AccessControl, prefix: &PathPrefix, request: &Parts)
     let field = match AuthorizationField::parse(&request.headers) {
         Ok(field) => field,
         Err(AuthorizationError::Repeated) => return Err(Error::RepeatedAuthorization),
+        // Where there are no users, no credentials can be wrong.
+        Err(_) if !control.authenticator.knows_users() => AuthorizationField::Absent,
         Err(error) => {
-            tracing::debug!(%error, "login refused");
+            let reason = error.to_string();
+            *failed = Some(FailedLogin { user: error.into_user(), reason });
             return refuse();
         }
     };
-    // Where there are no users, no credentials can be wrong.
     let credentials = field.credentials().filter(|_| control.authenticator.knows_users());
     let Some(credentials) = credentials else {
         return Ok(control.authenticator.identify_connection(&request.extensions));
     };
     match control.authenticator.authenticate(credentials, client_address(control, request)).await {
         Ok(identity) => Ok(identity),
-        Err(AuthenticationError::Invalid { reason }) => {
+        Err(error) => {
+            let user = match credentials {
+                Credentials::Basic { user, .. } => Some(user.to_owned()),
+                Credentials::Bearer(_) => None,
+            };
+            let reason = match &error {
+                AuthenticationError::Invalid { reason } => reason.clone(),
+                AuthenticationError::TooManyAttempts { .. } => error.to_string(),
+            };
             tracing::debug!(%reason, "login refused");
-            refuse()
-        }
-        Err(AuthenticationError::TooManyAttempts { retry_after_seconds }) => {
-            Err(Error::TooManyAttempts { retry_after_seconds })
+            *failed = Some(FailedLogin { user, reason });
+            match error {
+                AuthenticationError::Invalid { .. } => refuse(),
+                AuthenticationError::TooManyAttempts { retry_after_seconds } => {
+                    Err(Error::TooManyAttempts { retry_after_seconds })
+                }
+            }
         }
     }
 }
@@ -128,7 +149,7 @@ pub(crate) fn unless_permitted(
 }
 
 /// Returns the rights in its repository that a request needs.
-const fn needed(action: AccessAction, method: Method) -> &'static [Right] {
+pub(crate) const fn needed(action: AccessAction, method: Method) -> &'static [Right] {
     match (action, method) {
         (AccessAction::Push, Method::Read | Method::Delete) => &[Right::Push],
         (AccessAction::Push, _) => &[Right::Pull, Right::Push],
@@ -201,3 +222,6 @@ fn asked(scope: Option<Scope<'_>>) -> Vec<AskedAction> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::rules::Decision;
 use crate::PathPrefix;
 
 /// Client that sends a request. Clones are cheap, so that work on other threads can ask the rules, too.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Caller(Option<Arc<KnownCaller>>);
 
 #[derive(Debug)]
@@ -35,6 +35,11 @@ impl Caller {
     /// Returns identity and rules, if the registry has users.
     pub(crate) fn known(&self) -> Option<&KnownCaller> {
         self.0.as_deref()
+    }
+
+    /// Returns the identity, if the registry has users.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.known().map(|known| &known.identity)
     }
 
     /// Decides about a right in a repository of the store.

@@ -48,6 +48,20 @@ pub(crate) enum AuthorizationError {
     },
 }
 
+// === impl AuthorizationError ===
+
+impl AuthorizationError {
+    /// Returns the user name, if the field has one.
+    pub(crate) fn into_user(self) -> Option<String> {
+        match self {
+            Self::UserName { user } => Some(user),
+            Self::Repeated | Self::Malformed(_) => None,
+        }
+    }
+}
+
+// === impl AuthorizationField ===
+
 impl AuthorizationField {
     /// Parses the field of a request.
     pub(crate) fn parse(headers: &HeaderMap) -> Result<Self, AuthorizationError> {

@@ -47,6 +47,23 @@ pub trait Ceiling: std::fmt::Debug + Send + Sync {
     fn can_be_widened(&self) -> bool;
 }
 
+// === impl IdentityProof ===
+
+impl IdentityProof {
+    /// Returns the name in the audit log.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Password => "password",
+            Self::ApiKey(_) => "key",
+            Self::OwnToken => "token",
+            Self::ExternalToken => "external token",
+            Self::Certificate => "certificate",
+        }
+    }
+}
+
 // === impl Identity ===
 
 impl Identity {

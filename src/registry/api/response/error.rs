@@ -80,6 +80,9 @@ pub(crate) enum Error {
     BodyTruncated,
     #[error("page size 'n' is not a number")]
     PageSize,
+    /// Cursor of a list from another start of the registry.
+    #[error("cursor 'last' is not known any more; begin with the first page again")]
+    PageCursor,
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A health check fails. Clients learn no more.
@@ -163,7 +166,7 @@ impl Error {
             Self::ContentRange => (S::BAD_REQUEST, C::BlobUploadInvalid),
             Self::LengthMismatch { .. } | Self::BodyTruncated => (S::BAD_REQUEST, C::SizeInvalid),
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
-            Self::PageSize | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
+            Self::PageSize | Self::PageCursor | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
@@ -213,6 +216,8 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::BlobUnknown => (S::NOT_FOUND, C::BlobUnknown),
         StoreError::UploadUnknown => (S::NOT_FOUND, C::BlobUploadUnknown),
         StoreError::UploadBusy => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
+        // Handlers answer it by what the client may do.
+        StoreError::TagExists(_) => (S::FORBIDDEN, C::Denied),
         StoreError::TooManyUploads => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
         StoreError::Differs { .. } => (S::BAD_REQUEST, C::DigestInvalid),
         StoreError::Missing(_) => (S::BAD_REQUEST, C::ManifestBlobUnknown),
