@@ -55,6 +55,14 @@ impl Caller {
         self.decide(repository, right).is_granted()
     }
 
+    /// Returns true if the list of all repositories shows this one to the client, which may read that list.
+    pub(crate) fn lists(&self, repository: &RepositoryName) -> bool {
+        match &self.0 {
+            None => true,
+            Some(known) => known.control.rules.lists(&known.identity, repository),
+        }
+    }
+
     /// Returns true if the client may read the built-in repository, which has this name.
     pub(crate) fn may_read_builtin(&self, name: &RepositoryName) -> bool {
         self.0.as_ref().is_none_or(|known| known.control.builtin_is_public) || self.has(name, Right::Pull)

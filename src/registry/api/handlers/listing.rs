@@ -13,7 +13,6 @@ use serde::Serialize;
 use crate::api::query::Query;
 use crate::api::response::body::json_within_budget;
 use crate::api::response::error::Error;
-use crate::auth::Right;
 use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
 use crate::{LimitedStore, PageLimits};
@@ -83,11 +82,7 @@ pub(crate) async fn catalog(
             let max_seen = if caller.known().is_some() { MAX_SEEN_NAMES } else { usize::MAX };
             store.listed_repositories(&wanted, max_seen, &|name| {
                 // The built-in repository hides content that was pushed under its name before.
-                if has_builtin && Builtin::is_builtin(name) {
-                    lists_builtin
-                } else {
-                    caller.has(name, Right::Pull)
-                }
+                if has_builtin && Builtin::is_builtin(name) { lists_builtin } else { caller.lists(name) }
             })
         };
         let (names, rest) = stored.run(list).await?;

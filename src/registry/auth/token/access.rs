@@ -86,6 +86,10 @@ impl Ceiling for TokenCeiling {
             && self.inner.as_ref().is_none_or(|inner| inner.permits_catalog())
     }
 
+    fn lists(&self, repository: &RepositoryName) -> bool {
+        self.permits_catalog() && self.inner.as_ref().is_none_or(|inner| inner.lists(repository))
+    }
+
     fn can_be_widened(&self) -> bool {
         true
     }
@@ -177,7 +181,9 @@ mod tests {
         );
         let token = TokenCeiling::new(entries.unwrap(), Some(Arc::new(key)));
         assert_eq!(rights(&token, "a"), "pu");
-        assert!(!token.permits_catalog());
+        assert!(!token.permits_catalog() && !token.lists(&"a".parse().unwrap()));
+        let catalog = r#"[{"type":"registry","name":"catalog","actions":["*"]}]"#;
+        assert!(ceiling(catalog).lists(&"a".parse().unwrap()), "the list is a right of its own");
     }
 
     #[test]
