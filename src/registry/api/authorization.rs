@@ -169,7 +169,10 @@ struct Refusal<'a> {
 impl Refusal<'_> {
     /// Fails unless the client may list repositories, of which it sees those that it may read.
     fn unless_lists(self, identity: &Identity) -> Result<(), Error> {
-        if identity.is_anonymous() && !self.control.serves_anonymous() {
+        if identity.is_anonymous()
+            && identity.proof != IdentityProof::ExternalToken
+            && !self.control.serves_anonymous()
+        {
             return Err(self.unauthorized(
                 LOG_IN,
                 Some(Scope::Catalog),

@@ -55,16 +55,11 @@ impl Caller {
         self.decide(repository, right).is_granted()
     }
 
-    /// Returns true if the list of all repositories shows this one to the client: if rules grant that the client
-    /// reads it, and the limit of the client's credentials leaves it in the list.
-    pub(crate) fn may_list(&self, repository: &RepositoryName) -> bool {
-        match self.decide(repository, Right::Pull) {
-            Decision::Granted(_) => true,
-            Decision::NotGranted => false,
-            Decision::BeyondCeiling(_) => self
-                .identity()
-                .and_then(|identity| identity.ceiling.as_ref())
-                .is_some_and(|ceiling| ceiling.permits_listing(repository)),
+    /// Returns true if the list of all repositories shows this one to the client, which may read that list.
+    pub(crate) fn lists(&self, repository: &RepositoryName) -> bool {
+        match &self.0 {
+            None => true,
+            Some(known) => known.control.rules.lists(&known.identity, repository),
         }
     }
 

@@ -42,9 +42,8 @@ pub trait Ceiling: std::fmt::Debug + Send + Sync {
     /// Returns true if the limit leaves the list of all repositories.
     fn permits_catalog(&self) -> bool;
 
-    /// Returns true if the limit leaves a repository in the list of all repositories, which
-    /// [`Ceiling::permits_catalog`] permits.
-    fn permits_listing(&self, repository: &RepositoryName) -> bool {
+    /// Returns true if the list of all repositories shows this one, where the limit leaves that list.
+    fn lists(&self, repository: &RepositoryName) -> bool {
         self.permits(repository, Right::Pull)
     }
 

@@ -16,7 +16,7 @@ use quinistry_oci::RepositoryName;
 pub use self::groups::{Group, Groups};
 use self::patterns::PatternIndex;
 pub use self::patterns::{MAX_PATTERN_BYTES, PatternError, check_pattern};
-use super::identity::Identity;
+use super::identity::{Identity, IdentityProof};
 use super::right::{Right, Rights};
 use crate::config::Origin;
 
@@ -127,7 +127,10 @@ impl Rules {
     #[must_use]
     pub fn decide(&self, identity: &Identity, right: Right, repository: &RepositoryName) -> Decision<'_> {
         let rule = match &self.0 {
-            None if identity.is_anonymous() => return Decision::NotGranted,
+            // The server of an external token decided about its anonymous clients.
+            None if identity.is_anonymous() && identity.proof != IdentityProof::ExternalToken => {
+                return Decision::NotGranted;
+            }
             None => None,
             Some(compiled) => match compiled.granting(identity, right, repository) {
                 None => return Decision::NotGranted,
@@ -144,6 +147,19 @@ impl Rules {
     #[must_use]
     pub fn groups_of(&self, user: &str) -> Vec<&str> {
         self.0.as_ref().map(|compiled| compiled.groups.of(user)).unwrap_or_default()
+    }
+
+    /// Returns true if an identity that may list repositories sees this one. Access to the list is a right of its
+    /// own in tokens, which need not name each repository; other limits, such as of API keys, hold for each.
+    #[must_use]
+    pub fn lists(&self, identity: &Identity, repository: &RepositoryName) -> bool {
+        match self.decide(identity, Right::Pull, repository) {
+            Decision::NotGranted => false,
+            Decision::Granted(_) => true,
+            Decision::BeyondCeiling(_) => {
+                identity.ceiling.as_ref().is_none_or(|ceiling| ceiling.lists(repository))
+            }
+        }
     }
 
     /// Returns true if a rule grants anything to clients without credentials.

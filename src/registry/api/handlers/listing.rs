@@ -82,7 +82,7 @@ pub(crate) async fn catalog(
             let max_seen = if caller.known().is_some() { MAX_SEEN_NAMES } else { usize::MAX };
             store.listed_repositories(&wanted, max_seen, &|name| {
                 // The built-in repository hides content that was pushed under its name before.
-                if has_builtin && Builtin::is_builtin(name) { lists_builtin } else { caller.may_list(name) }
+                if has_builtin && Builtin::is_builtin(name) { lists_builtin } else { caller.lists(name) }
             })
         };
         let (names, rest) = stored.run(list).await?;

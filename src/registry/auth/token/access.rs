@@ -86,10 +86,8 @@ impl Ceiling for TokenCeiling {
             && self.inner.as_ref().is_none_or(|inner| inner.permits_catalog())
     }
 
-    /// Returns true for each repository: clients ask for a token of the list alone, `registry:catalog:*`, since
-    /// they do not know the repositories before they have it.
-    fn permits_listing(&self, repository: &RepositoryName) -> bool {
-        self.inner.as_ref().is_none_or(|inner| inner.permits_listing(repository))
+    fn lists(&self, repository: &RepositoryName) -> bool {
+        self.permits_catalog() && self.inner.as_ref().is_none_or(|inner| inner.lists(repository))
     }
 
     fn can_be_widened(&self) -> bool {
@@ -180,7 +178,7 @@ mod tests {
         let catalog = r#"[{"type":"registry","name":"catalog","actions":["*"]}]"#;
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
         let of_password = ceiling(catalog);
-        assert!(of_password.permits_listing(&a) && !of_password.permits(&a, Right::Pull));
+        assert!(of_password.lists(&a) && !of_password.permits(&a, Right::Pull));
         #[derive(Debug)]
         struct KeyOfA;
         impl Ceiling for KeyOfA {
@@ -195,7 +193,7 @@ mod tests {
             }
         }
         let of_key = TokenCeiling::new(serde_json::from_str(catalog).unwrap(), Some(Arc::new(KeyOfA)));
-        assert!(of_key.permits_listing(&a) && !of_key.permits_listing(&b));
+        assert!(of_key.lists(&a) && !of_key.lists(&b));
     }
 
     #[test]
@@ -206,7 +204,9 @@ mod tests {
         );
         let token = TokenCeiling::new(entries.unwrap(), Some(Arc::new(key)));
         assert_eq!(rights(&token, "a"), "pu");
-        assert!(!token.permits_catalog());
+        assert!(!token.permits_catalog() && !token.lists(&"a".parse().unwrap()));
+        let catalog = r#"[{"type":"registry","name":"catalog","actions":["*"]}]"#;
+        assert!(ceiling(catalog).lists(&"a".parse().unwrap()), "the list is a right of its own");
     }
 
     #[test]

@@ -92,7 +92,9 @@ fn algorithms(tree: &ConfigNode, findings: &mut Findings) {
 
 fn own(tree: &ConfigNode, findings: &mut Findings) {
     let Some(tokens) = tree.at("quinistry.tokens").filter(|node| !node.is_idle()) else { return };
-    if tree.at("auth.htpasswd").is_none() {
+    let has_key = given(tree, "quinistry.tokens.key").is_some();
+    let is_enabled = is_on(tree, "quinistry.tokens.enabled");
+    if (is_enabled || has_key) && tree.at("auth.htpasswd").is_none() {
         let message = "has no effect without users; configure auth.htpasswd";
         findings.warn(&tokens.origin, "quinistry.tokens", message.into());
     }
@@ -104,8 +106,7 @@ fn own(tree: &ConfigNode, findings: &mut Findings) {
     {
         findings.error(&node.origin, path, "must be from 1m to 24h".into());
     }
-    let has_key = given(tree, "quinistry.tokens.key").is_some();
-    if is_on(tree, "quinistry.tokens.enabled") && !has_key && given(tree, "http.secret").is_none() {
+    if is_enabled && !has_key && given(tree, "http.secret").is_none() {
         let message = "tokens are signed with a key of each start, so that replicas refuse each other's tokens; set \
                        http.secret or quinistry.tokens.key";
         findings.warn(&tokens.origin, "quinistry.tokens", message.into());

@@ -29,7 +29,7 @@ fn no_finding_holds_the_value_of_a_secret() {
             "{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'x://u:{SECRET}@h', headers: {{A: {SECRET}}}}}]}}\n"
         ),
         format!("{SMALLEST}middleware: {{storage: [{{name: a, options: {{privatekey: {SECRET}}}}}]}}\n"),
-        format!("{SMALLEST}quinistry: {{keys: {SECRET}, tokens: {{key: {SECRET}}}}}\n"),
+        format!("{SMALLEST}quinistry: {{keys: {SECRET}, tokens: {SECRET}}}\n"),
         format!(
             "version: 0.1\nstorage: {{s3: {{accesskey: [{SECRET}], secretkey: {{a: {SECRET}}}, secret_key: {SECRET}}}}}\n"
         ),

@@ -14,22 +14,32 @@ const JWKS: &str =
 /// Required keys of `auth.token`, to which a test adds others.
 const SERVER: &str = "realm: https://auth.example.com/token, service: r, issuer: i";
 
-fn load_with(more: &str) -> Loaded {
-    let files = Files(
+/// Files that the tests name.
+pub(super) fn files() -> Files {
+    Files(
         [
             ("/bundle.pem", (0o644, BUNDLE)),
             ("/jwks.json", (0o644, JWKS)),
             ("/twice.json", (0o644, r#"{"keys":[{"kid":"a","kty":"oct","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},{"kid":"a","kty":"oct","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#)),
             ("/token.pem", (0o600, SIGNING_KEY)),
+            ("/set.pem", (0o600, JWKS)),
             ("/readable.pem", (0o644, SIGNING_KEY)),
             ("/writable.pem", (0o666, SIGNING_KEY)),
+            // Files of the examples in the documentation.
+            ("/etc/quinistry/auth.pem", (0o644, BUNDLE)),
+            ("/etc/quinistry/auth.json", (0o644, JWKS)),
+            ("/etc/quinistry/token.pem", (0o600, SIGNING_KEY)),
+            ("/etc/distribution/quinistry.json", (0o644, JWKS)),
             ("/users", (0o600, "alice:$2y$10$0KWXOrKKQWlG0o9qxNvV4eQrYbSW5Yl/1n2oT5wLdmMGbq0QyT6G2\n")),
         ]
         .map(|(name, (mode, text))| (name, (mode, text.as_bytes().to_vec())))
         .into(),
-    );
+    )
+}
+
+fn load_with(more: &str) -> Loaded {
     let text = format!("{SMALLEST}{more}");
-    load(Some(Source { name: "c.yml", bytes: text.as_bytes() }), environment(&[]), &files)
+    load(Some(Source { name: "c.yml", bytes: text.as_bytes() }), environment(&[]), &files())
 }
 
 /// Findings about the keys of tokens.
@@ -133,10 +143,7 @@ fn settings_of_own_tokens_are_checked() {
         ("lifetime: 59s", "error: quinistry.tokens.lifetime: must be from 1m to 24h"),
         ("lifetime: 25h", "error: quinistry.tokens.lifetime: must be from 1m to 24h"),
         ("services: [other]", "error: quinistry.tokens.services: other registries cannot verify tokens"),
-        (
-            "key: /jwks.json",
-            "error: quinistry.tokens.key: /jwks.json is not a private key on Ed25519 or P-256",
-        ),
+        ("key: /set.pem", "error: quinistry.tokens.key: /set.pem is not a private key on Ed25519 or P-256"),
         ("key: /absent.pem", "error: quinistry.tokens.key: failed to read /absent.pem"),
         ("key: /writable.pem", "error: quinistry.tokens.key: every user can write /writable.pem"),
         ("key: /readable.pem", "warning: quinistry.tokens.key: every user can read /readable.pem"),
@@ -163,4 +170,30 @@ fn the_host_of_the_registry_has_no_user() {
         "{found:?}"
     );
     assert!(!found.join("\n").contains("hunter2"));
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_accepted_as_written() {
+    let page = include_str!("../../../../docs/tokens.md");
+    let examples: Vec<&str> =
+        page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 4);
+    for text in &examples {
+        let source = Source { name: "c.yml", bytes: text.as_bytes() };
+        let loaded = load(Some(source), environment(&[]), &files());
+        accepted(&loaded);
+        let warnings: Vec<String> =
+            lines(&loaded).into_iter().filter(|line| line.contains(" warning: ")).collect();
+        assert_eq!(warnings, [""; 0], "{text}");
+    }
+    let [own, others, verifier, external] = examples[..] else { unreachable!("their number was checked") };
+    let config = |text: &str| {
+        let source = Source { name: "c.yml", bytes: text.as_bytes() };
+        accepted(&load(Some(source), environment(&[]), &files())).clone()
+    };
+    assert!(config(own).tokens.is_enabled && config(own).http.secret.is_some());
+    let verifier = config(verifier).token_server.unwrap();
+    assert_eq!(config(others).tokens.services, [verifier.service]);
+    assert_eq!(verifier.issuer, crate::auth::issue::ISSUER);
+    assert!(config(external).token_server.unwrap().keys.root_bundle.is_some());
 }
