@@ -24,7 +24,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// Answer to a request without TLS.
 const PLAIN_REQUEST_ANSWER: &str = "HTTP/1.1 400 Bad Request\r\n\
      Content-Type: text/plain; charset=utf-8\r\n\
-     Content-Length: 60\r\n\
+     Content-Length: 62\r\n\
      Connection: close\r\n\
      \r\n\
      this port speaks HTTPS, and the request came in clear: use TLS";

@@ -137,7 +137,9 @@ async fn endless(limits: Limits) -> (TlsStream<TcpStream>, Arc<AtomicUsize>, Joi
 #[tokio::test]
 async fn little_is_encrypted_of_a_response_that_the_client_does_not_read() {
     let (client, given, server, _files) = endless(Limits::default()).await;
-    client.get_ref().0.readable().await.unwrap();
+    while given.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let mut last = 0;
     while given.load(Ordering::SeqCst) > last {
         last = given.load(Ordering::SeqCst);
@@ -145,37 +147,34 @@ async fn little_is_encrypted_of_a_response_that_the_client_does_not_read() {
     }
     assert!(last < 1024 * 1024, "{last} bytes were taken from the body");
     assert!(TLS_WRITES.free_bytes() < TLS_WRITES.size(), "encrypted bytes wait within their budget");
+    drop(client);
     server.abort();
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off() {
-    let limits = Limits { write: Duration::from_millis(500), ..Limits::default() };
-    let (client, _, server, _files) = endless(limits).await;
-    let (tcp, _) = client.get_ref();
-    tcp.readable().await.unwrap();
-    // The server resets a connection whose bytes the client has not read, which the socket tells without reading.
-    let cut_off = async {
-        while tcp.take_error().unwrap().is_none() && tcp.try_write(b"").is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            if crate::departure::has_departed(tcp, u64::MAX) {
-                break;
-            }
-        }
-    };
-    timeout(PATIENCE, cut_off).await.expect("the connection ends");
+    let limits = Limits { connections: 1, write: Duration::from_millis(500), ..Limits::default() };
+    let (client, given, server, _files) = endless(limits).await;
+    let mut next = TcpStream::connect(client.get_ref().0.peer_addr().unwrap()).await.unwrap();
+    // The only place is free once the first client is cut off.
+    next.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, next.read_to_string(&mut answer)).await.expect("the place is free").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(given.load(Ordering::SeqCst) > 0);
+    drop(client);
     server.abort();
 }
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_but_steadily_is_served() {
-    let limits = Limits { write: Duration::from_millis(500), write_rate: 1024, ..Limits::default() };
+    let limits = Limits { write: Duration::from_secs(1), write_rate: 1024, ..Limits::default() };
     let (mut client, _, server, _files) = endless(limits).await;
-    let mut buffer = vec![0; 16 * 1024];
-    // About 80 KiB/s, for six windows.
-    for _ in 0..15 {
+    let mut buffer = vec![0; 64 * 1024];
+    // About a megabyte per second, for three windows: the kernel reports room in steps of some 100 KiB.
+    for _ in 0..50 {
         client.read_exact(&mut buffer).await.expect("the client is served");
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
     }
     server.abort();
 }

@@ -69,7 +69,10 @@ impl Authority {
             Some(leaf) => {
                 let key = PrivateKeyDer::try_from(leaf.key.serialize_der()).unwrap();
                 let chain: Vec<CertificateDer<'static>> = vec![leaf.certificate.der().clone()];
-                config.with_client_auth_cert(chain, key).unwrap()
+                // The client does not check what it sends.
+                let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+                let pair = rustls::sign::CertifiedKey::new(chain, key);
+                config.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)))
             }
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
