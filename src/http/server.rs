@@ -29,6 +29,8 @@ use super::stream::SocketStream;
 pub struct Limits {
     /// Most connections at once; further ones wait in the listener's backlog. Each costs a few tens of KiB.
     pub connections: usize,
+    /// Longest time of a TLS handshake.
+    pub handshake: Duration,
     /// Longest time from the first byte of a request's head to its last.
     pub head: Duration,
     /// Longest time between a response and the next request on the same connection.
@@ -45,6 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(20),
             idle: Duration::from_secs(75),
             write: Duration::from_secs(30),
@@ -108,7 +111,7 @@ pub async fn serve_each<S>(
                     let open = OpenConnection::begin();
                     tokio::spawn(async move {
                         let established = tokio::select! {
-                            established = transport.establish(stream, peer) => established,
+                            established = transport.establish(stream, peer, limits) => established,
                             _ = running.changed() => return,
                         };
                         drop((transport, handshake, running));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::peer::{ConnectedClient, Peer};
 use super::proxy_protocol::ProxyProtocol;
+use super::server::Limits;
 use super::stream::SocketStream;
 use super::tls::{self, TlsServer};
 
@@ -29,6 +30,7 @@ impl Transport {
         &self,
         mut stream: SocketStream,
         mut peer: Peer,
+        limits: Limits,
     ) -> io::Result<(SocketStream, ConnectedClient)> {
         if let Some(proxy_protocol) = &self.proxy_protocol {
             peer = proxy_protocol.accept(&mut stream, peer).await?;
@@ -36,7 +38,7 @@ impl Transport {
         match &self.tls {
             None => Ok((stream, peer.into())),
             Some(server) => {
-                let (stream, session) = tls::accept(server, stream).await?;
+                let (stream, session) = tls::accept(server, stream, limits.handshake).await?;
                 Ok((stream, ConnectedClient { peer, tls: Some(session) }))
             }
         }

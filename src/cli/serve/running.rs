@@ -158,7 +158,7 @@ impl RunningRegistry {
         }
         tasks.push(tokio::spawn(file_watcher.run()));
         if let Some(tls) = &parts.transport.tls {
-            tasks.push(tokio::spawn(renewal::keep(tls.settings())));
+            tasks.push(tokio::spawn(renewal::keep(tls.clone())));
         }
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));

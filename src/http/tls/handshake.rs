@@ -14,9 +14,6 @@ use super::socket::{BoundedStream, TlsSocket};
 use crate::memory_budget::MemoryBudget;
 use crate::stream::SocketStream;
 
-/// Longest time of a handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Budget of handshakes that are longer than [`UNBUDGETED_BYTES`](crate::memory_budget::UNBUDGETED_BYTES), as those
 /// with client certificates are: each takes the longest message that rustls accepts, 64 KiB.
 pub static HANDSHAKES: MemoryBudget = MemoryBudget::new(4 * 1024 * 1024);
@@ -27,7 +24,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// Answer to a request without TLS.
 const PLAIN_REQUEST_ANSWER: &str = "HTTP/1.1 400 Bad Request\r\n\
      Content-Type: text/plain; charset=utf-8\r\n\
-     Content-Length: 60\r\n\
+     Content-Length: 62\r\n\
      Connection: close\r\n\
      \r\n\
      this port speaks HTTPS, and the request came in clear: use TLS";
@@ -44,10 +41,11 @@ pub struct TlsSession {
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// Makes the handshake of an accepted connection.
+/// Makes the handshake of an accepted connection, which takes `longest` at most.
 pub(crate) async fn accept(
     server: &TlsServer,
     mut stream: SocketStream,
+    longest: Duration,
 ) -> io::Result<(SocketStream, TlsSession)> {
     let handshake = async {
         let first = stream.peek_byte().await?;
@@ -62,7 +60,7 @@ pub(crate) async fn accept(
         let session = TlsSession { certificate: certificate.map(Arc::new) };
         Ok((SocketStream::Tls(Box::new(TlsSocket::new(stream))), session))
     };
-    let result = timeout(HANDSHAKE_TIMEOUT, handshake).await.unwrap_or_else(|_| {
+    let result = timeout(longest, handshake).await.unwrap_or_else(|_| {
         Err(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake not complete in time"))
     });
     let counts = &server.handshakes;

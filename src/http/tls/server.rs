@@ -184,7 +184,7 @@ impl TlsServer {
     }
 
     /// Reads the files again, at the time `now`.
-    fn reload_at(&self, now: SystemTime) -> Result<(), TlsError> {
+    pub(super) fn reload_at(&self, now: SystemTime) -> Result<(), TlsError> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         let loaded = LoadedTls::read(current.settings.clone())?;
         if loaded.has_expired(now) && !current.has_expired(now) {
