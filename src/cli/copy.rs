@@ -1,7 +1,10 @@
 //! `quinistry copy`: copies an image between registries.
 
+mod sides;
+
 use serde::Serialize;
 
+use self::sides::SidesArgs;
 use super::output::{OutputArgs, Report, complain, lines};
 use super::remote::{self, ConnectionArgs};
 use crate::oci::{Digest, ImageReference};
@@ -24,6 +27,8 @@ pub(super) struct Args {
     output: OutputArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    sides: SidesArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,9 +51,10 @@ struct Copied {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (from, to) = (self.from, self.to);
-        let client = self.connection.client()?;
+        let (source, target) = self.sides.clients(self.connection, &from, &to)?;
         let progress = super::progress::bars(self.output.is_quiet());
-        let report = super::block_on(async { Ok(client.copy(&from, &to, self.all, progress).await?) })?;
+        let report =
+            super::block_on(async { Ok(source.copy_to(&from, &target, &to, self.all, progress).await?) })?;
         for digest in &report.missing {
             complain(&format!(
                 "warning: left out {digest}: it is listed as a referrer, and its manifest was not found"

@@ -4,9 +4,9 @@ use std::io::{IsTerminal as _, Read as _, Write as _, stderr, stdin};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::client::{Credentials, DockerConfig, Secret};
-
+use super::output::complain;
 use super::remote::ConnectionArgs;
+use crate::client::{Credentials, DockerConfig, LoginCheck, Secret};
 
 /// Length of a password from standard input: longer than any token in use, and short enough to hold if a
 /// wrong file is piped.
@@ -43,9 +43,13 @@ impl Args {
         let password = if self.password_stdin {
             let mut text = String::new();
             stdin()
-                .take(MAX_PASSWORD_BYTES)
+                .take(MAX_PASSWORD_BYTES + 1)
                 .read_to_string(&mut text)
                 .context("failed to read the password")?;
+            ensure!(
+                text.len() as u64 <= MAX_PASSWORD_BYTES,
+                "standard input is longer than any password; pipe the password alone"
+            );
             text.trim_end_matches(['\r', '\n']).to_owned()
         } else {
             rpassword::prompt_password("Password: ").context("failed to read the password")?
@@ -53,14 +57,24 @@ impl Args {
         ensure!(!username.is_empty() && !password.is_empty(), "a user and a password are needed");
         ensure!(!username.contains(':'), "a user name cannot hold a colon");
         let password = Secret::new(password);
-        super::block_on(async {
+        let check = super::block_on(async {
             let credentials =
                 Credentials::Password { username: username.clone(), password: password.clone() };
-            client.log_in(&self.host, credentials).await?;
+            let check = client.log_in(&self.host, credentials).await?;
             config.put(&self.host, &username, &password).await?;
-            Ok(())
+            Ok(check)
         })?;
-        super::print(format!("logged in to {} as {username}\n", self.host))
+        super::print(match check {
+            LoginCheck::Accepted => format!("logged in to {} as {username}\n", self.host),
+            LoginCheck::NotAsked => {
+                complain(&format!(
+                    "warning: {0} answers without credentials, too, and may accept any password; quinistry logout {0} \
+                     removes what was stored",
+                    self.host
+                ));
+                format!("stored credentials of {username} for {}, unchecked\n", self.host)
+            }
+        })
     }
 }
 

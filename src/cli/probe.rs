@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
 
+use super::remote::{TlsArgs, warn_unverified};
 use crate::client::{Client, ClientOptions};
 use crate::escape;
 
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// Time to repeat the request until it succeeds
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     wait: u32,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 fn url(text: &str) -> Result<Url, String> {
@@ -30,7 +34,10 @@ fn url(text: &str) -> Result<Url, String> {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let client = Client::new(ClientOptions::default())?;
+        if self.tls.insecure_skip_tls_verify {
+            warn_unverified("the server");
+        }
+        let client = Client::new(ClientOptions { tls: self.tls.options(), ..ClientOptions::default() })?;
         let status = super::block_on(async {
             let end = Instant::now() + Duration::from_secs(self.wait.into());
             loop {

@@ -14,22 +14,16 @@ use bytes::Bytes;
 use quinistry_oci::ErrorDetail;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::challenge::Challenge;
-use super::credentials::{Credentials, DockerConfig};
+use super::credentials::{Credentials, DockerConfig, Secret};
 use super::endpoint::Endpoint;
 use super::error::errors_in;
 use super::redirect::{self, Hop, MAX_REDIRECTS};
 use super::request::{self, Call};
-use super::{Client, ClientError};
+use super::token_response::TokenResponse;
+use super::{Client, ClientError, retry};
 
-/// Lifetime of a token whose server names none or a shorter one (distribution's token specification). The
-/// registry refuses a token that expires earlier with a challenge, to which this client responds again.
-const MIN_TOKEN_LIFETIME_SECONDS: u64 = 60;
-/// Longest time that a token is kept, whatever its server names.
-const MAX_TOKEN_LIFETIME_SECONDS: u64 = 24 * 3600;
 /// Time before its expiry in which a token is not used any more: the request that carries it takes time, too.
 const TOKEN_EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 /// Length of a token server's address that an error repeats.
@@ -110,6 +104,16 @@ impl Auth {
         lock(&self.authorizations).insert(key, cached);
     }
 
+    /// Makes requests like this one carry a password before the registry asks for it.
+    pub(super) fn volunteer(&self, call: &Call<'_>, username: &str, password: &Secret) {
+        self.store(AuthorizationKey::basic(call), &basic(username, password.expose()), None);
+    }
+
+    /// Returns true if a token for this scope is held.
+    pub(super) fn has_token(&self, call: &Call<'_>) -> bool {
+        lock(&self.authorizations).contains_key(&AuthorizationKey::bearer(call))
+    }
+
     /// Returns true if credentials were found for a host or repository that has been asked for.
     pub(super) fn has_credentials(&self, host: &str, repository: Option<&str>) -> bool {
         let key = (host.to_owned(), repository.map(str::to_owned));
@@ -161,38 +165,6 @@ impl AuthorizationKey {
     }
 }
 
-/// Response of a token server.
-#[derive(Deserialize)]
-struct TokenResponse {
-    token: Option<String>,
-    access_token: Option<String>,
-    /// Lifetime in seconds, of any JSON type: servers also send text.
-    #[serde(default)]
-    expires_in: Value,
-}
-
-// === impl TokenResponse ===
-
-impl TokenResponse {
-    /// Returns the token itself: servers fill either field, or both.
-    fn text(&self) -> Option<&str> {
-        let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-        [&self.token, &self.access_token].into_iter().find(|text| given(text))?.as_deref()
-    }
-
-    fn lifetime(&self) -> Duration {
-        let number = match &self.expires_in {
-            Value::Number(number) => number.as_f64(),
-            Value::String(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        let longest = Duration::from_secs(MAX_TOKEN_LIFETIME_SECONDS);
-        let seconds = number.filter(|seconds: &f64| *seconds > 0.0).unwrap_or_default();
-        let lifetime = Duration::try_from_secs_f64(seconds).unwrap_or(longest);
-        lifetime.clamp(Duration::from_secs(MIN_TOKEN_LIFETIME_SECONDS), longest)
-    }
-}
-
 impl Client {
     /// Returns the `Authorization` header that satisfies a challenge, from a token server where the challenge
     /// names one.
@@ -217,7 +189,7 @@ impl Client {
             }
             // An identity token is for a token server only.
             (Some(_), Some(Credentials::IdentityToken(_))) => {
-                Err(ClientError::Refused { what, host, errors })
+                Err(ClientError::Refused { what, by: host, errors })
             }
             (Some(_), None) => Err(ClientError::NoCredentials { what, host }),
             (None, _) => {
@@ -245,6 +217,10 @@ impl Client {
         let _ = url.set_username("").and_then(|()| url.set_password(None));
         if !endpoint.may_ask(&url) {
             return Err(distrusted(&redirect::address(&url)));
+        }
+        if credentials.is_some() && !endpoint.may_send_credentials(&url) {
+            let realm = redirect::address(&url).chars().take(MAX_REALM_CHARS).collect();
+            return Err(ClientError::Withheld { host, realm });
         }
         let service = challenge.parameters.get("service").map(String::as_str);
         // The scopes that the call needs and those that the registry names: either may lack one of the other.
@@ -275,13 +251,18 @@ impl Client {
                 None
             }
         };
-        let answer = self.ask_token_server(endpoint, &what, &url, credentials, form).await?;
+        let answer = self.ask_repeatedly(endpoint, &what, &url, credentials, form).await?;
         let status = answer.status();
         let body = request::read(&what, answer, MAX_TOKEN_RESPONSE_BYTES).await?;
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) {
             let what = call.what.clone();
             return Err(match credentials {
-                Some(_) => ClientError::Refused { what, host, errors: errors_in(&body) },
+                Some(_) => {
+                    let is_own = endpoint.is_origin_of(&url);
+                    let server = || format!("the token server {} of {host}", request::url_host(&url));
+                    let by = if is_own { host } else { server() };
+                    ClientError::Refused { what, by, errors: errors_in(&body) }
+                }
                 None => ClientError::NoCredentials { what, host },
             });
         }
@@ -300,6 +281,32 @@ impl Client {
         Ok(value)
     }
 
+    /// Sends a request for a token until the response is not transient, as requests to registries are sent.
+    async fn ask_repeatedly(
+        &self,
+        endpoint: &Endpoint,
+        what: &str,
+        url: &Url,
+        credentials: Option<&Credentials>,
+        form: Option<Bytes>,
+    ) -> Result<Response, ClientError> {
+        for attempt in 1.. {
+            let result = self.ask_token_server(endpoint, what, url, credentials, form.clone()).await;
+            let wait = match &result {
+                Ok(answer) if retry::is_transient(answer.status()) => {
+                    retry::wait(attempt, Some(answer.headers()))
+                }
+                Err(ClientError::Connect { .. }) => retry::wait(attempt, None),
+                _ => None,
+            };
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return result,
+            }
+        }
+        unreachable!("the attempts are bounded by retry::wait")
+    }
+
     /// Sends a request for a token once: a token server's own challenges are an error. Follows redirects to
     /// servers that may be asked, with credentials to the first one's origin alone.
     async fn ask_token_server(
@@ -315,7 +322,8 @@ impl Client {
         let mut hop = Hop::first(&method, url);
         for _ in 0..=MAX_REDIRECTS {
             let is_own = hop.url.origin() == url.origin();
-            let mut request = self.http(&hop.url).request(hop.method.clone(), hop.url.clone());
+            let client = self.shared.transports.client(&endpoint.host, &hop.url);
+            let mut request = client.request(hop.method.clone(), hop.url.clone());
             if let Some(form) = form.as_ref().filter(|_| hop.with_body) {
                 if !is_own {
                     return Err(protocol("a redirect that would take an identity token to another host"));
@@ -331,7 +339,7 @@ impl Client {
                     what: what.into(),
                     seconds: request::READ_TIMEOUT.as_secs(),
                 })?
-                .map_err(|error| ClientError::connect(hop.url.host_str().unwrap_or_default(), &error))?;
+                .map_err(|error| ClientError::connect(&request::url_host(&hop.url), &hop.url, &error))?;
             let Some(next) = hop.next(answer.status(), answer.headers()).map_err(protocol)? else {
                 return Ok(answer);
             };
@@ -350,44 +358,4 @@ fn basic(username: &str, password: &str) -> HeaderValue {
     let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is ASCII");
     value.set_sensitive(true);
     value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn response(text: &str) -> TokenResponse {
-        serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn a_token_is_found_in_either_field() {
-        for text in [
-            r#"{"token":"T"}"#,
-            r#"{"access_token":"T"}"#,
-            r#"{"token":"","access_token":"T"}"#,
-            r#"{"token":null,"access_token":"T"}"#,
-            r#"{"token":"T","access_token":""}"#,
-            r#"{"token":"T","access_token":"other"}"#,
-        ] {
-            assert_eq!(response(text).text(), Some("T"), "{text}");
-        }
-        assert_eq!(response(r#"{"token":"","access_token":""}"#).text(), None);
-    }
-
-    #[test]
-    fn a_life_is_between_a_minute_and_a_day_whatever_the_server_says() {
-        let lifetime =
-            |text: &str| response(&format!(r#"{{"token":"T","expires_in":{text}}}"#)).lifetime().as_secs();
-        for text in ["0", "-1", "-9223372036854775808", "1", "null", "\"soon\"", "\"NaN\"", "[]", "-1e300"] {
-            assert_eq!(lifetime(text), MIN_TOKEN_LIFETIME_SECONDS, "{text}");
-        }
-        assert_eq!(lifetime("300"), 300);
-        assert_eq!(lifetime("\"300\""), 300);
-        assert_eq!(lifetime("3600.5"), 3600);
-        for text in ["18446744073709551615", "99999999999999999999999", "1e300", "\"inf\""] {
-            assert_eq!(lifetime(text), MAX_TOKEN_LIFETIME_SECONDS, "{text}");
-        }
-        assert_eq!(response(r#"{"token":"T"}"#).lifetime().as_secs(), MIN_TOKEN_LIFETIME_SECONDS);
-    }
 }

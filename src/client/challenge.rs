@@ -11,6 +11,16 @@ pub(super) struct Challenge {
     pub(super) parameters: BTreeMap<String, String>,
 }
 
+// === impl Challenge ===
+
+impl Challenge {
+    /// Returns true if a token was refused for want of a scope, which the challenge names.
+    pub(super) fn names_missing_scope(&self) -> bool {
+        let is_insufficient = self.parameters.get("error").is_some_and(|error| error == "insufficient_scope");
+        self.scheme == "bearer" && is_insufficient && self.parameters.contains_key("scope")
+    }
+}
+
 /// Parses the challenges of one header field, which may hold several. The list ends at the first malformed
 /// one.
 pub(super) fn parse(text: &str) -> Vec<Challenge> {

@@ -32,10 +32,23 @@ impl Client {
         all: bool,
         progress: Arc<dyn Progress>,
     ) -> Result<CopyReport, ClientError> {
+        self.copy_to(from, self, to, all, progress).await
+    }
+
+    /// Copies as [`copy`](Self::copy) does, and reaches the target through another client: its registry may need
+    /// other certificates.
+    pub async fn copy_to(
+        &self,
+        from: &ImageReference,
+        target: &Self,
+        to: &ImageReference,
+        all: bool,
+        progress: Arc<dyn Progress>,
+    ) -> Result<CopyReport, ClientError> {
         let source = RemoteSource::find(self, from).await?;
         // Within one registry blobs need not be sent.
         let mount = (from.host() == to.host()).then(|| from.repository());
-        let mut push = Push::new(self, &source, to, mount, progress)?;
+        let mut push = Push::new(target, &source, to, mount, progress)?;
         let what = format!("copy {from}");
         let budget = if all { Budget::for_image_with_referrers(what) } else { Budget::for_image(what) };
         let mut gatherer = Gatherer::new(&source, budget);

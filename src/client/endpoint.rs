@@ -20,6 +20,8 @@ pub(super) struct Endpoint {
     pub(super) base: Url,
     /// Rule that chose the scheme of `base`.
     pub(super) scheme: Scheme,
+    /// True if the server's certificate is not checked, so that an attacker on the way may answer in its place.
+    pub(super) is_unverified: bool,
 }
 
 /// Rule for the protocol to use.
@@ -57,7 +59,7 @@ impl Endpoint {
         if plain {
             base = Url::parse(&format!("http://{address}/")).map_err(|_| wrong())?;
         }
-        Ok(Self { host: host.into(), base, scheme })
+        Ok(Self { host: host.into(), base, scheme, is_unverified: false })
     }
 
     /// Returns the repository's name in URLs and scopes.
@@ -85,6 +87,18 @@ impl Endpoint {
             "http" => self.base.scheme() == "http" && (self.scheme == Scheme::Http || is_loopback(realm)),
             _ => false,
         }
+    }
+
+    /// Returns true if credentials for the registry may go to a token server that [`may_ask`](Self::may_ask)
+    /// allows: on the registry's own host, or named by a registry whose answers no attacker on the way can forge
+    /// (verified TLS, or loopback), and then only by HTTPS or on loopback.
+    pub(super) fn may_send_credentials(&self, realm: &Url) -> bool {
+        let is_own = self.base.host_str() == realm.host_str();
+        let is_authentic = match self.base.scheme() {
+            "https" => !self.is_unverified,
+            _ => is_loopback(&self.base),
+        };
+        is_own || (is_authentic && (realm.scheme() == "https" || is_loopback(realm)))
     }
 }
 
@@ -150,5 +164,25 @@ mod tests {
         assert!(!may("localhost:5000", Scheme::ByHost, "http://auth.example.net/token"));
         assert!(may("10.0.0.1", Scheme::Http, "http://10.0.0.2/token"));
         assert!(!may("localhost:5000", Scheme::Http, "ftp://localhost/token"));
+    }
+
+    #[test]
+    fn credentials_leave_the_host_of_a_registry_only_at_its_own_word() {
+        let may = |host: &str, scheme, is_unverified, realm: &str| {
+            let endpoint = Endpoint { is_unverified, ..Endpoint::new(host, scheme).unwrap() };
+            endpoint.may_send_credentials(&realm.parse().unwrap())
+        };
+        let elsewhere = "https://auth.example.net/token";
+        assert!(may("a.example.com", Scheme::ByHost, false, elsewhere));
+        assert!(!may("a.example.com", Scheme::ByHost, true, elsewhere), "its certificate was not checked");
+        assert!(!may("a.example.com", Scheme::Http, false, elsewhere), "anyone on the way may have named it");
+        assert!(!may("a.example.com", Scheme::Http, false, "http://auth.example.net/token"));
+        for (scheme, is_unverified) in [(Scheme::ByHost, true), (Scheme::Http, false)] {
+            let own = "http://a.example.com:5001/token";
+            assert!(may("a.example.com:5000", scheme, is_unverified, own), "the registry's own host");
+        }
+        assert!(may("localhost:5000", Scheme::ByHost, false, elsewhere), "there is no way to loopback");
+        assert!(may("localhost:5000", Scheme::ByHost, false, "http://127.0.0.1:5001/token"));
+        assert!(!may("localhost:5000", Scheme::Http, false, "http://auth.example.net/token"));
     }
 }

@@ -6,10 +6,11 @@ use std::io;
 use quinistry_oci::escape::{self, Escaped};
 use quinistry_oci::layout::LayoutError;
 use quinistry_oci::{Digest, ErrorBody, ErrorDetail};
-use reqwest::StatusCode;
+use reqwest::{StatusCode, Url};
 
 use super::credentials::CredentialError;
 use super::platform::PlatformError;
+use super::tls::TlsFault;
 
 /// Error of a push source of any kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -44,6 +45,31 @@ pub enum ClientError {
         /// Underlying error.
         source: Cause,
     },
+    /// The TLS connection failed.
+    #[error("failed to reach {host}: {fault}")]
+    Tls {
+        /// Host of the registry.
+        host: String,
+        /// Reason and remedy.
+        fault: TlsFault,
+    },
+    /// The server speaks TLS, and the request was plain HTTP.
+    #[error(
+        "failed to reach {host}: it speaks TLS, and the request was plain HTTP; leave out --plain-http, or, for a \
+         registry on this machine, pass its certificate with --ca FILE"
+    )]
+    HttpsPort {
+        /// Host of the registry.
+        host: String,
+    },
+    /// The server answers, and is not a registry.
+    #[error("{host} answers, but not as a registry does ({status} at /v2/); check the host and the port")]
+    NotRegistry {
+        /// Host that was asked.
+        host: String,
+        /// Status of the answer, or its kind.
+        status: String,
+    },
     /// No bytes came within the time limit.
     #[error("failed to {what}: no answer within {seconds} seconds")]
     Timeout {
@@ -53,7 +79,7 @@ pub enum ClientError {
         seconds: u64,
     },
     /// The registry answered with another status than the operation expects.
-    #[error("failed to {what}: {status}{}", details(errors))]
+    #[error("failed to {what}: {status}{}{}", details(errors), advice(*status))]
     Status {
         /// Operation that failed; completes "failed to …".
         what: String,
@@ -71,18 +97,30 @@ pub enum ClientError {
         host: String,
     },
     /// The registry or its token server refused the credentials.
-    #[error("failed to {what}: {host} refused the credentials{}", details(errors))]
+    #[error("failed to {what}: {by} refused the credentials{}; check user and password", details(errors))]
     Refused {
         /// Operation that failed; completes "failed to …".
         what: String,
-        /// Host of the registry.
-        host: String,
+        /// Host of the registry, or its token server.
+        by: String,
         /// Errors in the body of the response.
         errors: Vec<ErrorDetail<String>>,
     },
     /// The registry names a token server that is less protected than the registry itself.
     #[error("{host} names a token server that is not to be trusted: {}", Escaped(realm))]
     Realm {
+        /// Host of the registry.
+        host: String,
+        /// Address of the token server.
+        realm: String,
+    },
+    /// The token server is elsewhere, and the registry that names it may be an impostor.
+    #[error(
+        "credentials for {host} are not sent to its token server {}: it is on another host, and {host} was not \
+         reached by TLS with a verified certificate; reach {host} so, or give it a token server on its own host",
+        Escaped(realm)
+    )]
+    Withheld {
         /// Host of the registry.
         host: String,
         /// Address of the token server.
@@ -202,6 +240,15 @@ fn details(errors: &[ErrorDetail<String>]) -> String {
     escape::line(&text.chars().take(MAX_DETAIL_CHARS).collect::<String>())
 }
 
+/// Returns what to do about a status, if that is known.
+fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => "; ask for the right to do this, or log in as another user",
+        StatusCode::TOO_MANY_REQUESTS => "; the registry limits requests, so try again later",
+        _ => "",
+    }
+}
+
 /// Parses the errors in the body of a response; none if it is not of the specification's form.
 pub(super) fn errors_in(body: &[u8]) -> Vec<ErrorDetail<String>> {
     serde_json::from_slice::<ErrorBody<String>>(body).map(|body| body.errors).unwrap_or_default()
@@ -216,19 +263,8 @@ pub enum Hint {
     Refused,
     /// The name does not resolve.
     Name,
-    /// The server's certificate is not trusted.
-    Issuer,
-    /// The server's certificate is that of an authority (`CA:TRUE`), as `openssl req -x509` makes it. An authority
-    /// may issue certificates, but no server may present its certificate as the server's own. RFC 5280, 4.2.1.9.
-    AuthorityAsServer,
-    /// The server's certificate has expired.
-    Expired,
-    /// The server's certificate is not valid yet.
-    NotYetValid,
-    /// The server's certificate does not have the host's name.
-    OtherName,
-    /// The server does not speak TLS.
-    PlainHttp,
+    /// The server closed the connection on a request in plain HTTP, as some do that speak TLS.
+    ClosedInPlain,
 }
 
 // === impl Hint ===
@@ -236,38 +272,12 @@ pub enum Hint {
 impl Hint {
     /// Recognizes the innermost message of a failure, `connecting` or later.
     fn of(message: &str, connecting: bool) -> Self {
-        let is = |text: &str| message.contains(text);
-        if is("Connection refused") {
+        if message.contains("Connection refused") {
             Self::Refused
-        } else if is("CaUsedAsEndEntity") {
-            Self::AuthorityAsServer
-        } else if is("certificate expired") {
-            Self::Expired
-        } else if is("certificate not valid yet") {
-            Self::NotYetValid
-        } else if is("certificate not valid for name") {
-            Self::OtherName
-        } else if is("invalid peer certificate") || is("UnknownIssuer") {
-            Self::Issuer
-        } else if is("corrupt message") || is("handshake eof") {
-            Self::PlainHttp
-        } else if connecting && is("lookup") {
+        } else if connecting && message.contains("lookup") {
             Self::Name
         } else {
             Self::None
-        }
-    }
-
-    /// Returns true if another attempt is sure to fail as well.
-    pub(super) const fn is_final(self) -> bool {
-        match self {
-            Self::Issuer
-            | Self::AuthorityAsServer
-            | Self::Expired
-            | Self::NotYetValid
-            | Self::OtherName
-            | Self::PlainHttp => true,
-            Self::None | Self::Refused | Self::Name => false,
         }
     }
 }
@@ -278,24 +288,10 @@ impl fmt::Display for Hint {
             Self::None => "",
             Self::Refused => " (is a registry running there?)",
             Self::Name => " (is the name right?)",
-            Self::Issuer => " (is its certificate's issuer to be trusted? then give it with --ca)",
-            Self::AuthorityAsServer => {
-                " (its certificate is that of a certificate authority (CA:TRUE), which a server must not present as its \
-                 own: make the server a certificate with basicConstraints=CA:FALSE, self-signed or issued by this \
-                 authority, and give the self-signed one or the authority's with --ca)"
+            Self::ClosedInPlain => {
+                " (does it speak TLS? then leave out --plain-http, or, for a registry on this machine, pass its \
+                 certificate with --ca FILE)"
             }
-            Self::Expired => {
-                " (the server's certificate has expired, by this machine's clock; renew the certificate, or set the \
-                 clock)"
-            }
-            Self::NotYetValid => {
-                " (the server's certificate is not valid yet, by this machine's clock; set the clock)"
-            }
-            Self::OtherName => {
-                " (the server's certificate is for other names; use one of them, or give the server a certificate \
-                 for this name)"
-            }
-            Self::PlainHttp => " (does it speak plain HTTP? then give --plain-http)",
         })
     }
 }
@@ -308,6 +304,9 @@ pub struct Cause(String);
 
 impl Cause {
     pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        if let Some(fault) = TlsFault::find(error) {
+            return Self(fault.to_string());
+        }
         let mut text = error.to_string();
         let mut next = Some(error);
         while let Some(error) = next {
@@ -335,10 +334,18 @@ impl fmt::Display for Cause {
 impl std::error::Error for Cause {}
 
 impl ClientError {
-    /// Converts an error of the HTTP library while sending to `host`.
-    pub(super) fn connect(host: &str, error: &reqwest::Error) -> Self {
+    /// Converts an error of the HTTP library while sending to `host` at `url`.
+    pub(super) fn connect(host: &str, url: &Url, error: &reqwest::Error) -> Self {
+        if let Some(fault) = TlsFault::find(error) {
+            return Self::Tls { host: host.into(), fault };
+        }
         let source = Cause::of(error);
-        let hint = Hint::of(&source.0, error.is_connect());
+        // A TLS alert, which some servers send in answer to a request in plain HTTP.
+        if url.scheme() == "http" && source.0.contains("invalid HTTP version parsed") {
+            return Self::HttpsPort { host: host.into() };
+        }
+        let is_closed = url.scheme() == "http" && source.0 == "connection closed before message completed";
+        let hint = if is_closed { Hint::ClosedInPlain } else { Hint::of(&source.0, error.is_connect()) };
         Self::Connect { host: host.into(), hint, source }
     }
 }
@@ -354,40 +361,6 @@ mod tests {
         assert_eq!(details(&errors_in(b"<html>")), "");
         let long = ErrorDetail { code: "A".into(), message: "x".repeat(9999), detail: None };
         assert_eq!(details(&[long]).len(), MAX_DETAIL_CHARS);
-    }
-
-    #[test]
-    fn an_authority_s_own_certificate_is_told_from_an_unknown_issuer() {
-        assert_eq!(Hint::of("CaUsedAsEndEntity", true), Hint::AuthorityAsServer);
-        assert!(Hint::AuthorityAsServer.to_string().contains("CA:FALSE"));
-        assert_eq!(Hint::of("invalid peer certificate: UnknownIssuer", true), Hint::Issuer);
-        assert_eq!(Hint::of("failed to lookup address information", false), Hint::None);
-    }
-
-    #[test]
-    fn a_certificate_that_no_authority_can_mend_is_told_from_an_unknown_issuer() {
-        use rustls::CertificateError as E;
-        use rustls::pki_types::{ServerName, UnixTime};
-
-        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        let expected = ServerName::try_from("registry.example.com").unwrap();
-        for (error, hint, advice) in [
-            (E::ExpiredContext { time: at(2), not_after: at(1) }, Hint::Expired, "renew"),
-            (E::NotValidYetContext { time: at(1), not_before: at(2) }, Hint::NotYetValid, "set the clock"),
-            (
-                E::NotValidForNameContext { expected, presented: vec!["DnsName(\"a\")".into()] },
-                Hint::OtherName,
-                "other names",
-            ),
-            (E::UnknownIssuer, Hint::Issuer, "--ca"),
-        ] {
-            let message = rustls::Error::InvalidCertificate(error).to_string();
-            assert_eq!(Hint::of(&message, true), hint, "{message}");
-            assert!(hint.is_final());
-            let text = hint.to_string();
-            assert!(text.contains(advice), "{text}");
-            assert_eq!(text.contains("--ca"), hint == Hint::Issuer, "{text}");
-        }
     }
 
     #[test]

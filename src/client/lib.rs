@@ -9,7 +9,6 @@
 //! several at once, over HTTP/1.1.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use quinistry_oci::{Digest, ImageReference, RepositoryName};
@@ -24,6 +23,7 @@ mod endpoint;
 mod error;
 mod headers;
 mod lists;
+mod login;
 mod manifest;
 mod parallel;
 mod platform;
@@ -39,6 +39,8 @@ mod request;
 mod retry;
 mod source;
 mod tls;
+mod token_response;
+mod transport;
 mod tree;
 mod unpack;
 mod verify;
@@ -47,6 +49,7 @@ pub use blob::BlobStream;
 pub use copy::CopyReport;
 pub use credentials::{CredentialError, Credentials, DockerConfig, Secret};
 pub use error::{BoxError, Cause, ClientError, Hint};
+pub use login::LoginCheck;
 pub use manifest::{Document, MAX_MANIFEST_BYTES, Manifest};
 pub use parallel::BLOBS_AT_ONCE;
 pub use platform::{PlatformError, PlatformPattern, Selection};
@@ -54,18 +57,19 @@ pub use progress::{Outcome, Progress};
 pub use pull::Selected;
 pub use push::PushReport;
 pub use source::{BlobLocation, LayoutSource, PushSource, RemoteSource};
+pub use tls::{ClientCertificate, TlsFault, TlsOptions, default_configuration, host_folders};
 pub use verify::VerifyReport;
 
 use endpoint::{Endpoint, Scheme};
-use proxy::Proxies;
+use transport::Transports;
 
 /// Options for reaching registries.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
     /// Use plain HTTP for every registry; without it only for those on this machine's loopback.
     pub plain_http: bool,
-    /// File with PEM certificates to trust beside the built-in ones. With one, TLS is used on loopback, too.
-    pub ca: Option<PathBuf>,
+    /// Certificates to trust and to present.
+    pub tls: TlsOptions,
     /// Configuration with credentials. Without one, all requests are anonymous.
     pub config: Option<DockerConfig>,
     /// Treat hosts as pods of the operator's own cluster, whose addresses come and go and whose content is
@@ -82,10 +86,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    /// HTTP client for loopback hosts, which uses no proxy.
-    direct: reqwest::Client,
-    /// HTTP client for all other hosts, which uses the proxies that the environment names.
-    proxied: reqwest::Client,
+    transports: Transports,
     scheme: Scheme,
     peers: bool,
     auth: auth::Auth,
@@ -98,38 +99,14 @@ struct Shared {
 impl Client {
     /// Creates a client, which connects to registries when it is used.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
-        let scheme = match (options.plain_http, &options.ca) {
+        let scheme = match (options.plain_http, options.tls.demands_tls()) {
             (true, _) => Scheme::Http,
-            (false, Some(_)) => Scheme::Https,
-            (false, None) => Scheme::ByHost,
-        };
-        let tls = tls::configuration(options.ca.as_deref())?;
-        let (patience, idle) = if options.peers {
-            (request::PEER_CONNECT_TIMEOUT, request::PEER_IDLE_TIMEOUT)
-        } else {
-            (request::CONNECT_TIMEOUT, request::IDLE_TIMEOUT)
-        };
-        let builder = || {
-            reqwest::Client::builder()
-                .tls_backend_preconfigured(tls.clone())
-                .dns_resolver(endpoint::Resolver)
-                .http1_only()
-                // Followed by hand, because credentials must not follow.
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .connect_timeout(patience)
-                .pool_idle_timeout(idle)
-                .user_agent(concat!("quinistry/", env!("CARGO_PKG_VERSION")))
-        };
-        let proxies = Proxies::from_env();
-        let through = reqwest::Proxy::custom(move |url| proxies.for_url(url).cloned());
-        let build = |builder: reqwest::ClientBuilder| {
-            builder.build().map_err(|error| ClientError::Setup { source: Cause::of(&error) })
+            (false, true) => Scheme::Https,
+            (false, false) => Scheme::ByHost,
         };
         Ok(Self {
             shared: Arc::new(Shared {
-                direct: build(builder().no_proxy())?,
-                proxied: build(builder().proxy(through))?,
+                transports: Transports::new(options.tls, options.peers)?,
                 scheme,
                 peers: options.peers,
                 auth: auth::Auth::new(options.config),
@@ -139,15 +116,14 @@ impl Client {
     }
 
     fn endpoint(&self, host: &str) -> Result<Endpoint, ClientError> {
-        Endpoint::new(host, self.shared.scheme)
-    }
-
-    fn http(&self, url: &reqwest::Url) -> &reqwest::Client {
-        if self.shared.peers || endpoint::is_loopback(url) {
-            &self.shared.direct
-        } else {
-            &self.shared.proxied
+        let shared = &self.shared;
+        let mut endpoint = Endpoint::new(host, shared.scheme)?;
+        // Certificates for a registry on loopback are there because it speaks TLS.
+        if shared.transports.prepare(host)? && shared.scheme == Scheme::ByHost {
+            endpoint = Endpoint::new(host, Scheme::Https)?;
         }
+        endpoint.is_unverified = shared.transports.options().skip_verify;
+        Ok(endpoint)
     }
 
     fn remember(&self, image: &ImageReference, digest: &Digest) {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::endpoint::Endpoint;
 use super::request::Call;
-use super::{Client, ClientError, Credentials, headers};
+use super::{Client, ClientError, headers};
 
 /// Number of entries to request at once; registries may give fewer.
 const PAGE_ENTRIES: &str = "1000";
@@ -60,12 +60,6 @@ impl Client {
         let endpoint = self.endpoint(host)?;
         let call = Call::new(format!("reach registry {host}"), &endpoint, Method::GET, endpoint.url("/v2/"));
         self.send_for(&call, &[StatusCode::OK]).await.map(drop)
-    }
-
-    /// Fails unless a registry accepts these credentials; this client and its clones use them from now on.
-    pub async fn log_in(&self, host: &str, credentials: Credentials) -> Result<(), ClientError> {
-        self.shared.auth.set_credentials(host, credentials);
-        self.ping(host).await
     }
 
     /// Requests all entries of a list, within its bounds.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
-use super::{Cause, Client, ClientError, Hint, redirect};
+use super::{Cause, Client, ClientError, Hint, TlsFault, redirect};
 
 /// Time limit for the beginning of one response. Health checks repeat the request, so a later response is a
 /// failure.
@@ -16,14 +16,14 @@ impl Client {
         // The URL that a user types may hold a password or a token.
         let address = redirect::address(url);
         let what = || format!("probe {address}");
-        let asking = self.shared.direct.get(url.clone()).send();
+        let asking = self.shared.transports.direct().get(url.clone()).send();
         let answer = match tokio::time::timeout(PROBE_TIMEOUT, asking).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                return Err(ClientError::Connect {
-                    host: address.into_owned(),
-                    hint: Hint::None,
-                    source: Cause::of(&error),
+                let host = address.into_owned();
+                return Err(match TlsFault::find(&error) {
+                    Some(fault) => ClientError::Tls { host, fault },
+                    None => ClientError::Connect { host, hint: Hint::None, source: Cause::of(&error) },
                 });
             }
             Err(_) => return Err(ClientError::Timeout { what: what(), seconds: PROBE_TIMEOUT.as_secs() }),

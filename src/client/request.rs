@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quinistry_oci::ErrorDetail;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::challenge::{self, Challenge};
 use super::endpoint::Endpoint;
 use super::error::errors_in;
 use super::redirect::{Hop, MAX_REDIRECTS};
-use super::{Cause, Client, ClientError, challenge, retry};
+use super::{Cause, Client, ClientError, retry};
 
 /// Time limit for establishing a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,7 +104,6 @@ impl Client {
                         None => return Ok(answer),
                     }
                 }
-                Err(error @ ClientError::Connect { hint, .. }) if hint.is_final() => return Err(error),
                 Err(error @ (ClientError::Connect { .. } | ClientError::Timeout { .. }))
                     if call.is_repeatable =>
                 {
@@ -154,23 +155,27 @@ impl Client {
         if answer.status() != StatusCode::UNAUTHORIZED || !call.endpoint.is_origin_of(answer.url()) {
             return Ok(answer);
         }
-        let challenges: Vec<_> = answer
-            .headers()
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|field| field.to_str().ok())
-            .flat_map(challenge::parse)
-            .collect();
-        let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default());
+        let challenges = challenges_of(&answer);
+        let errors = errors_of(call, answer).await;
         let authorization = self.authorise(call, &challenges, errors).await?;
-        let answer = self.send_redirected(call, Some(&authorization)).await?;
+        let mut answer = self.send_redirected(call, Some(&authorization)).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED && call.endpoint.is_origin_of(answer.url()) {
+            // A token may lack a scope that the registry names only now. RFC 6750, section 3.1.
+            let challenges: Vec<_> =
+                challenges_of(&answer).into_iter().filter(Challenge::names_missing_scope).collect();
+            if !challenges.is_empty() {
+                let errors = errors_of(call, answer).await;
+                let authorization = self.authorise(call, &challenges, errors).await?;
+                answer = self.send_redirected(call, Some(&authorization)).await?;
+            }
+        }
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.shared.auth.evict(call);
-            let errors = errors_in(&read(&call.what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default());
+            let errors = errors_of(call, answer).await;
             let (what, host) = (call.what.clone(), call.endpoint.host.clone());
             // The refused token may be an anonymous one, and then no credentials were refused.
             return Err(if self.shared.auth.has_credentials(&host, call.repository()) {
-                ClientError::Refused { what, host, errors }
+                ClientError::Refused { what, by: host, errors }
             } else {
                 ClientError::NoCredentials { what, host }
             });
@@ -208,7 +213,8 @@ impl Client {
         if !hop.with_body {
             headers.remove(CONTENT_TYPE);
         }
-        let mut request = self.http(url).request(hop.method.clone(), url.clone()).headers(headers);
+        let client = self.shared.transports.client(&call.endpoint.host, url);
+        let mut request = client.request(hop.method.clone(), url.clone()).headers(headers);
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
@@ -231,7 +237,7 @@ impl Client {
         loop {
             if let Ok(result) = tokio::time::timeout(timeout, &mut sending).await {
                 let host = url_host(url);
-                return result.map_err(|error| ClientError::connect(&host, &error));
+                return result.map_err(|error| ClientError::connect(&host, url, &error));
             }
             let now = progress.load(Ordering::Relaxed);
             if now == before {
@@ -242,16 +248,36 @@ impl Client {
     }
 }
 
+fn challenges_of(answer: &Response) -> Vec<Challenge> {
+    let fields = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+    fields.filter_map(|field| field.to_str().ok()).flat_map(challenge::parse).collect()
+}
+
+async fn errors_of(call: &Call<'_>, answer: Response) -> Vec<ErrorDetail<String>> {
+    errors_in(&read(&call.what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default())
+}
+
 /// Returns `host:port` for messages.
-fn url_host(url: &Url) -> String {
+pub(super) fn url_host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Recognizes the answer of a server that expects TLS: those of Go's servers and of nginx speak of HTTPS.
+fn is_of_https_port(body: &[u8]) -> bool {
+    errors_in(body).is_empty() && body.windows(5).any(|word| word.eq_ignore_ascii_case(b"https"))
 }
 
 /// Turns an unexpected response into an error.
 pub(super) async fn failure(what: &str, answer: Response) -> ClientError {
     let status = answer.status();
+    let plain_host = (answer.url().scheme() == "http").then(|| url_host(answer.url()));
     let body = read(what, answer, MAX_ERROR_BODY_BYTES).await.unwrap_or_default();
+    if let (StatusCode::BAD_REQUEST, Some(host)) = (status, plain_host)
+        && is_of_https_port(&body)
+    {
+        return ClientError::HttpsPort { host };
+    }
     ClientError::Status { what: what.into(), status, errors: errors_in(&body) }
 }
 

@@ -9,6 +9,8 @@ mod commands;
 mod credentials;
 mod distribution;
 mod fallbacks;
+mod login;
 mod peers;
 mod referrers;
+mod tls;
 mod transfers;

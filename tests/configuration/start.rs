@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use super::program::{Given, Place, free_address};
 use super::questions::Content;
+use crate::support::certificates::{Certificates, Profile};
+use crate::support::distribution::{Distribution, Version};
 use crate::support::http::{Answer, Peer, TEST_TIMEOUT};
 use crate::support::process::{command, output};
 use crate::support::server::PROGRAM;
@@ -149,7 +151,7 @@ fn a_reload_takes_a_good_file_and_keeps_the_former_one_for_a_bad_one() {
 
     for broken in [
         file("maybe", ""),
-        file("false", "log: {formatter: json}\nhealth: {http: [{uri: 'https://h/'}]}\n"),
+        file("false", "log: {formatter: json}\nhealth: {http: [{uri: 'https://u:p@h/'}]}\n"),
         file("false", "auth: {htpasswd: {realm: a, path: b}}\n"),
         "version: 0.1\n".into(),
     ] {
@@ -253,6 +255,27 @@ fn a_file_takes_the_node_out_of_its_balancer() {
     assert_eq!(registry.peer.get("/").status, 503);
     fs::remove_file(place.path("down")).unwrap();
     until(registry.peer, "/", |answer| answer.status == 200);
+}
+
+#[test]
+fn a_server_is_checked_over_tls_with_the_authorities_of_the_machine() {
+    let Some(made) = Certificates::new() else { return };
+    let pair = made.self_signed("pair", Profile::default());
+    let Some(server) = Distribution::with_tls(Version::Second, &pair, "", "") else { return };
+    let trusted = pair.certificate.to_str().unwrap();
+    for (store, expected) in [
+        ("/nonexistent", "no trusted authority has issued its certificate; "),
+        (trusted, "answered with status 200 OK"),
+    ] {
+        let (place, debug) = (Place::new(), free_address());
+        let checks = format!("[{{uri: 'https://{}/v2/', interval: 100ms, statuscode: 418}}]", server.host);
+        let file = FILE.replace("'{addr}'", &format!("'{{addr}}', debug: {{addr: '{debug}'}}"))
+            + &format!("health: {{http: {checks}}}\n");
+        let variables = [("SSL_CERT_FILE", store)];
+        let registry = place.serve_ours(Given { variables: &variables, ..given(&file) });
+        until(Peer(debug), "/debug/health", |answer| answer.text().contains(expected));
+        assert_eq!(registry.peer.get("/v2/").status, 503);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::certificates::Pair;
 use super::process::{Process, command, output};
 use super::skip::missing;
 
@@ -66,7 +67,7 @@ impl Distribution {
     /// Runs distribution's collection over a folder that no registry serves.
     pub fn collect(version: Version, root: &Path, flags: &[&str]) -> Option<()> {
         let folder = tempfile::tempdir().unwrap();
-        let config = configure(folder.path(), &on_folder(root), FREE_PORT);
+        let config = configure(folder.path(), &on_folder(root), FREE_PORT, "");
         let done = output(version.command().arg("garbage-collect").args(flags).arg(config));
         let Ok(done) = done else {
             missing(version.program());
@@ -76,37 +77,14 @@ impl Distribution {
         Some(())
     }
 
-    /// Starts a registry with TLS, and returns the path of its certificate too.
-    pub fn start_tls() -> Option<(Self, PathBuf)> {
+    /// Starts a registry in memory with TLS: `tls` holds further keys of that section, `sections` further sections
+    /// of the file, a line each.
+    pub fn with_tls(version: Version, pair: &Pair, tls: &str, sections: &str) -> Option<Self> {
+        let (certificate, key) = (pair.certificate.display(), pair.key.display());
+        let http = format!("{FREE_PORT}, tls: {{certificate: '{certificate}', key: '{key}'{tls}}}");
         let folder = tempfile::tempdir().unwrap();
-        let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("certificate.pem"));
-        let mut request = command("openssl");
-        request
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-            ])
-            .args(["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate);
-        let Ok(made) = output(&mut request) else {
-            missing("openssl");
-            return None;
-        };
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let tls = format!("tls: {{certificate: '{}', key: '{}'}}", certificate.display(), key.display());
-        let registry = Self::run(folder, &format!("{FREE_PORT}, {tls}"))?;
-        Some((registry, certificate))
+        let config = configure(folder.path(), "inmemory: {}", &http, sections);
+        Self::serve(version, folder, &config)
     }
 
     fn run(folder: tempfile::TempDir, http: &str) -> Option<Self> {
@@ -114,7 +92,11 @@ impl Distribution {
     }
 
     fn with(version: Version, folder: tempfile::TempDir, storage: &str, http: &str) -> Option<Self> {
-        let config = configure(folder.path(), storage, http);
+        let config = configure(folder.path(), storage, http, "");
+        Self::serve(version, folder, &config)
+    }
+
+    fn serve(version: Version, folder: tempfile::TempDir, config: &Path) -> Option<Self> {
         let mut serve = version.command();
         serve.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
         let Ok(mut process) = Process::start(&mut serve) else {
@@ -143,9 +125,10 @@ fn on_folder(root: &Path) -> String {
 }
 
 /// Writes a configuration file; where it is.
-fn configure(folder: &Path, storage: &str, http: &str) -> PathBuf {
+fn configure(folder: &Path, storage: &str, http: &str, sections: &str) -> PathBuf {
     let config = folder.join("config.yml");
-    let text = format!("version: 0.1\nstorage: {{{storage}}}\nhttp: {{{http}}}\nlog: {{level: info}}\n");
+    let text =
+        format!("version: 0.1\nstorage: {{{storage}}}\nhttp: {{{http}}}\nlog: {{level: info}}\n{sections}");
     std::fs::write(&config, text).unwrap();
     config
 }

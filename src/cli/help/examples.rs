@@ -94,6 +94,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "quinistry copy registry.example.com/debian:12 localhost:8080/debian:12",
             "quinistry copy --all registry.example.com/app:1 localhost:8080/app:1 -o json",
+            "quinistry copy registry.example.com/app:1 localhost:8080/app:1 --from-ca ca.pem",
         ],
     ),
     (

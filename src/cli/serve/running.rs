@@ -15,6 +15,7 @@ use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
 use super::renewal;
 use crate::cli::listen;
+use crate::client::{TlsFault, default_configuration};
 use crate::http::access_log::{self, AccessLog};
 use crate::http::audit_log::{AuditLog, AuditPlace};
 use crate::http::proxy_protocol::ProxyProtocol;
@@ -25,7 +26,7 @@ use crate::registry::auth::LoadedAccess;
 use crate::registry::auth::load::UserState;
 use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
-use crate::registry::health::{Check, Health, HttpProbe, Probe};
+use crate::registry::health::{Check, Health, HttpProbe, Probe, ProbeTls};
 use crate::registry::metrics::RegistryMetrics;
 use crate::registry::{Audit, Observer, Settings, State};
 
@@ -333,10 +334,19 @@ impl Parts {
                 Probe::Tcp { address: address.clone(), timeout: *timeout }
             }
             HealthCheckKind::Http { uri, headers, status, timeout } => {
-                Probe::Http(HttpProbe::new(&uri.to_string(), headers.clone(), *status, *timeout)?)
+                let (uri, headers) = (uri.to_string(), headers.clone());
+                Probe::Http(Box::new(HttpProbe::new(&uri, headers, *status, *timeout, probe_tls())?))
             }
         };
         let (name, interval, threshold) = (check.name.clone(), check.interval, check.threshold.get());
         Ok(Some(Check { name, probe, interval, threshold }))
+    }
+}
+
+/// Returns the TLS of health checks: authorities as every client of this program has them.
+fn probe_tls() -> ProbeTls {
+    ProbeTls {
+        configuration: default_configuration(),
+        explain: |error| TlsFault::find(error).map(|fault| fault.to_string()),
     }
 }

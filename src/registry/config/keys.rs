@@ -126,7 +126,7 @@ const REST: &[ConfigKey] = &[
     key("health.http", Elements),
     key("health.http[].uri", Url)
         .required()
-        .note("`http` alone: `https`, and a user or password in the URL, are refused; credentials belong in `headers`"),
+        .note("a user or password in the URL is refused; credentials belong in `headers`. `https` trusts the public authorities and the machine's (`SSL_CERT_FILE`)"),
     key("health.http[].headers", Headers).secret(),
     key("health.http[].statuscode", Integer(0)).default("200"),
     key("health.http[].timeout", Duration).default("5s"),

@@ -7,8 +7,6 @@ mod users;
 
 use std::time::Duration;
 
-use http::uri::Scheme;
-
 use super::findings::Findings;
 use super::scalar;
 use super::schema::schema;
@@ -228,11 +226,6 @@ fn interval(node: &ConfigNode, path: &str, findings: &mut Findings) {
 /// Refuses URLs that a health check cannot ask. Their text may hold a password, and is not told.
 fn checked_url(node: &ConfigNode, path: &str, findings: &mut Findings) {
     let Ok(uri) = values::url(node) else { return };
-    if uri.scheme() == Some(&Scheme::HTTPS) {
-        let message =
-            "health checks do not support https yet; name an http URL, or check the port in health.tcp";
-        findings.error(&node.origin, path, message.into());
-    }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         let message =
             "must not hold a user or password; remove them, and send an Authorization header by `headers`";

@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::Empty;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use quinistry_store::Store;
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -32,13 +34,23 @@ pub enum Probe {
         timeout: Duration,
     },
     /// An HTTP server answers.
-    Http(HttpProbe),
+    Http(Box<HttpProbe>),
+}
+
+/// TLS of HTTP probes. The registry itself knows no authorities: they come with the program that runs it.
+#[derive(Clone, Debug)]
+pub struct ProbeTls {
+    /// Authorities to trust.
+    pub configuration: ClientConfig,
+    /// Returns the sentence for an error that a failed TLS connection is the cause of.
+    pub explain: fn(&(dyn std::error::Error + 'static)) -> Option<String>,
 }
 
 /// Request to an HTTP server, and the expected answer.
 #[derive(Clone, Debug)]
 pub struct HttpProbe {
     uri: Uri,
+    tls: ProbeTls,
     headers: HeaderMap,
     status: StatusCode,
     timeout: Duration,
@@ -50,7 +62,7 @@ pub struct InvalidUri(String);
 
 impl fmt::Display for InvalidUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not an http:// URI with a host; https is not supported here", self.0)
+        write!(f, "{:?} is not an http:// or https:// URI with a host", self.0)
     }
 }
 
@@ -59,19 +71,22 @@ impl std::error::Error for InvalidUri {}
 // === impl HttpProbe ===
 
 impl HttpProbe {
-    /// Creates a probe that sends HEAD, with `headers`, to an `http` URI and expects `status`. Redirects are not
-    /// followed. A timeout of zero means five seconds.
+    /// Creates a probe that sends HEAD, with `headers`, to an `http` or `https` URI and expects `status`. Redirects
+    /// are not followed. A timeout of zero means five seconds.
     pub fn new(
         uri: &str,
         headers: HeaderMap,
         status: StatusCode,
         timeout: Duration,
+        tls: ProbeTls,
     ) -> Result<Self, InvalidUri> {
         let parsed = uri.parse::<Uri>().ok();
-        let is_http =
-            |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+        let is_http = |uri: &Uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        };
         match parsed.filter(is_http) {
-            Some(uri) => Ok(Self { uri, headers, status, timeout }),
+            Some(uri) => Ok(Self { uri, tls, headers, status, timeout }),
             None => Err(InvalidUri(uri.to_owned())),
         }
     }
@@ -80,7 +95,8 @@ impl HttpProbe {
 /// Probe with what it keeps from one time to the next.
 pub(super) struct RunningProbe {
     probe: Probe,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    /// Client of an HTTP probe; other probes have none.
+    client: Option<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
     /// Time that a storage has to answer.
     patience: Duration,
     /// Earlier probe of a storage or a file that has not returned yet: such a call cannot be ended, so that no
@@ -90,8 +106,10 @@ pub(super) struct RunningProbe {
 
 impl RunningProbe {
     pub(super) fn new(probe: Probe, interval: Duration) -> Self {
-        // Each probe connects: an old connection tells nothing about the server.
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        let client = match &probe {
+            Probe::Http(probe) => Some(client(probe.tls.configuration.clone())),
+            _ => None,
+        };
         Self { probe, client, patience: interval.max(DEFAULT_TIMEOUT), unfinished: None }
     }
 
@@ -106,13 +124,16 @@ impl RunningProbe {
                 let path = path.clone();
                 self.blocking(move || check_absent(&path)).await
             }
-            Probe::Tcp { address, timeout } => within(*timeout, TcpStream::connect(address)).await.map(drop),
+            Probe::Tcp { address, timeout } => {
+                within(*timeout, |_| None, TcpStream::connect(address)).await.map(drop)
+            }
             Probe::Http(probe) => {
                 let mut request = Request::new(Empty::new());
                 *request.method_mut() = Method::HEAD;
                 *request.uri_mut() = probe.uri.clone();
                 *request.headers_mut() = probe.headers.clone();
-                let response = within(probe.timeout, self.client.request(request)).await?;
+                let client = self.client.as_ref().expect("HTTP probes have a client");
+                let response = within(probe.timeout, probe.tls.explain, client.request(request)).await?;
                 let status = response.status();
                 if status == probe.status { Ok(()) } else { Err(format!("answered with status {status}")) }
             }
@@ -135,6 +156,14 @@ impl RunningProbe {
     }
 }
 
+/// Creates a client that connects each time: an old connection tells nothing about the server.
+fn client(mut tls: ClientConfig) -> Client<HttpsConnector<HttpConnector>, Empty<Bytes>> {
+    // The connector sets the protocol by itself.
+    tls.alpn_protocols.clear();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+}
+
 fn check_storage(store: &Store) -> Result<(), String> {
     store.check().map_err(|error| with_source(&error))
 }
@@ -148,13 +177,14 @@ pub(super) fn check_absent(path: &Path) -> Result<(), String> {
     }
 }
 
-async fn within<T, E: std::error::Error>(
+async fn within<T, E: std::error::Error + 'static>(
     timeout: Duration,
+    explain: fn(&(dyn std::error::Error + 'static)) -> Option<String>,
     attempt: impl Future<Output = Result<T, E>>,
 ) -> Result<T, String> {
     let timeout = if timeout.is_zero() { DEFAULT_TIMEOUT } else { timeout };
     match tokio::time::timeout(timeout, attempt).await {
-        Ok(result) => result.map_err(|error| with_source(&error)),
+        Ok(result) => result.map_err(|error| explain(&error).unwrap_or_else(|| with_source(&error))),
         Err(_) => Err(format!("no answer within {timeout:?}")),
     }
 }

@@ -13,6 +13,13 @@ use super::*;
 
 const INTERVAL: Duration = Duration::from_millis(1);
 
+fn tls() -> ProbeTls {
+    ProbeTls {
+        configuration: quinistry_client::default_configuration(),
+        explain: |error| quinistry_client::TlsFault::find(error).map(|fault| fault.to_string()),
+    }
+}
+
 fn check(probe: Probe, threshold: u32) -> Check {
     Check { name: "check".into(), probe, interval: INTERVAL, threshold }
 }
@@ -116,8 +123,9 @@ async fn an_http_server_must_answer_head_with_the_expected_status_and_in_time() 
     let address = listener.local_addr().unwrap();
     tokio::spawn(quinistry_http::serve(listener, app, Limits::default(), std::future::pending()));
     let probe = async |path: &str, headers: HeaderMap, status: StatusCode, timeout: Duration| {
-        let probe = HttpProbe::new(&format!("http://{address}{path}"), headers, status, timeout).unwrap();
-        RunningProbe::new(Probe::Http(probe), INTERVAL).probe().await
+        let uri = format!("http://{address}{path}");
+        let probe = HttpProbe::new(&uri, headers, status, timeout, tls()).unwrap();
+        RunningProbe::new(Probe::Http(Box::new(probe)), INTERVAL).probe().await
     };
     let with_header: HeaderMap = [("x-probe".parse().unwrap(), "1".parse().unwrap())].into_iter().collect();
     assert_eq!(probe("/", with_header, StatusCode::OK, Duration::ZERO).await, Ok(()));
@@ -129,10 +137,20 @@ async fn an_http_server_must_answer_head_with_the_expected_status_and_in_time() 
     assert_eq!(slow, "no answer within 10ms");
 }
 
+#[tokio::test]
+async fn an_https_server_is_spoken_to_in_tls_and_its_fault_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(quinistry_http::serve(listener, Router::new(), Limits::default(), std::future::pending()));
+    let probe = HttpProbe::new(&uri, HeaderMap::new(), StatusCode::OK, Duration::ZERO, tls()).unwrap();
+    let message = RunningProbe::new(Probe::Http(Box::new(probe)), INTERVAL).probe().await.unwrap_err();
+    assert!(message.starts_with("it speaks plain HTTP, and the request was TLS; "), "{message}");
+}
+
 #[test]
 fn only_http_uris_are_probed() {
-    for uri in ["https://example.com/", "example.com", "/path", "", "http://", "ftp://x/", "http:///x"] {
-        let error = HttpProbe::new(uri, HeaderMap::new(), StatusCode::OK, Duration::ZERO).unwrap_err();
+    for uri in ["example.com", "/path", "", "http://", "ftp://x/", "http:///x"] {
+        let error = HttpProbe::new(uri, HeaderMap::new(), StatusCode::OK, Duration::ZERO, tls()).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{uri:?} is not")), "{error}");
     }
 }
