@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::support::process::{Process, free_address};
 
-/// What a server demands of its clients, by files; nothing by default.
+/// Demands of a server on its clients, by files; none by default.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Protection<'a> {
     /// Certificate and key.

@@ -99,7 +99,9 @@ fn start(
     let quinistry = &comparison.options.quinistry;
     let start = |peer: Peer| (peer, peer.start_protected(quinistry, &data.folder(peer), protection));
     let servers: Vec<(Peer, Process)> = peers.iter().copied().map(start).collect();
-    servers.iter().for_each(|(_, server)| drop(server.connect()));
+    for (_, server) in &servers {
+        drop(server.connect());
+    }
     (peers, servers)
 }
 

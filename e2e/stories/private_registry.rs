@@ -118,7 +118,7 @@ async fn serve(stage: &Stage, node: &dyn Node, port: i32) -> Result<()> {
             {"name": "store", "mountPath": "/store"},
         ],
     });
-    let mut set = pinned(node, "registry", container);
+    let mut set = pinned(node, "registry", &container);
     set["spec"]["template"]["spec"]["securityContext"] = json!({"fsGroup": 65532});
     set["spec"]["template"]["spec"]["volumes"] = json!([
         {"name": "files", "secret": {"secretName": "registry"}},
@@ -160,13 +160,13 @@ async fn run(stage: &Stage, node: &dyn Node, name: &str, image: &str, secrets: &
         "imagePullPolicy": "Always",
         "readinessProbe": {"httpGet": {"path": "/v2/", "port": 8080}, "periodSeconds": 1},
     });
-    let mut set = pinned(node, name, container);
+    let mut set = pinned(node, name, &container);
     set["spec"]["template"]["spec"]["imagePullSecrets"] = secrets.clone();
     create(stage, set).await
 }
 
 /// A `DaemonSet` for one node.
-fn pinned(node: &dyn Node, name: &str, container: Value) -> Value {
+fn pinned(node: &dyn Node, name: &str, container: &Value) -> Value {
     let labels = json!({STORY: name});
     json!({
         "apiVersion": "apps/v1",

@@ -59,14 +59,19 @@ impl Verdicts {
 
     /// Verdicts that a client must show where pulls without a login are allowed or refused.
     fn expected(abilities: Abilities, anonymous_pull: Verdict) -> Self {
-        let Abilities { has_login, checks_login, pushes, is_challenged_first } = abilities;
+        let pushes = abilities.pushes;
+        let wrong_pull = match abilities.password {
+            PasswordUse::CheckedLogin => None,
+            PasswordUse::Login => Some(Refused),
+            // No challenge asks for a password that is not needed.
+            PasswordUse::EachCommand => Some(anonymous_pull),
+        };
         Self {
-            login: has_login.then_some(Allowed),
+            login: (abilities.password != PasswordUse::EachCommand).then_some(Allowed),
             push: pushes.then_some(Allowed),
             pull: Allowed,
-            wrong_login: checks_login.then_some(Refused),
-            // A password that no challenge asked for is not sent.
-            wrong_pull: (!checks_login).then_some(if is_challenged_first { anonymous_pull } else { Refused }),
+            wrong_login: (abilities.password == PasswordUse::CheckedLogin).then_some(Refused),
+            wrong_pull,
             anonymous_push: pushes.then_some(Refused),
             anonymous_pull,
         }
@@ -76,16 +81,22 @@ impl Verdicts {
 /// Abilities of a client.
 #[derive(Clone, Copy)]
 struct Abilities {
-    has_login: bool,
-    /// Whether the login asks the registry.
-    checks_login: bool,
+    password: PasswordUse,
     pushes: bool,
-    /// Whether the client sends its password only after the answer 401 to the request in question.
-    is_challenged_first: bool,
 }
 
-const ALL: Abilities =
-    Abilities { has_login: true, checks_login: true, pushes: true, is_challenged_first: false };
+/// Way of a client to use a password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PasswordUse {
+    /// A login asks the registry, and remembers the password if that is right.
+    CheckedLogin,
+    /// A login remembers the password, whatever it is.
+    Login,
+    /// The user gives it with each command. The client sends it after the answer 401 to the request in question.
+    EachCommand,
+}
+
+const ALL: Abilities = Abilities { password: PasswordUse::CheckedLogin, pushes: true };
 
 /// The same file gives the same verdicts with distribution and with this program.
 fn passwords_alone<C: Client>(abilities: Abilities) {
@@ -165,20 +176,16 @@ macro_rules! matrix {
     )*};
 }
 
-/// Password and user with each command.
-const NO_LOGIN: Abilities =
-    Abilities { has_login: false, checks_login: false, pushes: true, is_challenged_first: true };
-
 matrix! {
     docker, Docker, ALL;
     podman, Podman, ALL;
     skopeo, Skopeo, ALL;
-    crane, Crane, Abilities { checks_login: false, ..ALL };
+    crane, Crane, Abilities { password: PasswordUse::Login, pushes: true };
     regctl, Regctl, ALL;
     helm, Helm, ALL;
     oras, Oras, ALL;
     curl, Curl, ALL;
     ours, Ours, ALL;
-    containerd, Containerd, NO_LOGIN;
-    kubelet, Crictl, Abilities { pushes: false, ..NO_LOGIN };
+    containerd, Containerd, Abilities { password: PasswordUse::EachCommand, pushes: true };
+    kubelet, Crictl, Abilities { password: PasswordUse::EachCommand, pushes: false };
 }

@@ -46,18 +46,23 @@ impl<'a> Session<'a> {
     /// A command of the session's user.
     pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = self.machine.command(program);
-        command.args(arguments).env("HOME", &self.folder).env("DOCKER_CONFIG", &self.folder);
+        command.args(arguments);
         command
     }
 
-    /// Runs a command.
+    /// Runs a command with the session's folder as home.
     pub(crate) fn attempt(&self, command: Command) -> Attempt {
-        Attempt::run(command, "")
+        self.attempt_with_input(command, "")
     }
 
     /// Runs a command that reads the password from standard input.
     pub(crate) fn attempt_with_password(&self, command: Command) -> Attempt {
-        Attempt::run(command, self.login.expect("a session with a login").password)
+        self.attempt_with_input(command, self.login.expect("a session with a login").password)
+    }
+
+    fn attempt_with_input(&self, mut command: Command, input: &str) -> Attempt {
+        command.env("HOME", &self.folder).env("DOCKER_CONFIG", &self.folder);
+        Attempt::run(command, input)
     }
 
     /// Reference of the tag `1` of a repository.

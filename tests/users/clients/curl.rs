@@ -39,11 +39,11 @@ impl Client for Curl {
             fs::write(&file, bytes).unwrap();
             let start = session.registry.url(&format!("/v2/{repository}/blobs/uploads/"));
             let begin = ["--request", "POST", "--write-out", "%header{location}", &start];
-            let begun = session.attempt(curl(session, &[&["--output", "/dev/null"], &begin[..]].concat()));
-            if begun.verdict() == Verdict::Refused {
-                return Some(begun);
+            let opened = session.attempt(curl(session, &[&["--output", "/dev/null"], &begin[..]].concat()));
+            if opened.verdict() == Verdict::Refused {
+                return Some(opened);
             }
-            let location = begun.stdout();
+            let location = opened.stdout();
             let location = match location.strip_prefix('/') {
                 Some(path) => session.registry.url(&format!("/{path}")),
                 None => location.to_owned(),

@@ -21,34 +21,32 @@ impl Client for Regctl {
     }
 
     fn login(&self, session: &Session<'_>) -> Option<Attempt> {
-        self.configure(session);
+        configure(session);
         let (host, user) = (&session.registry.host, session.login?.user);
         let login = regctl(session, &["registry", "login", host, "--user", user, "--pass-stdin"]);
         Some(session.attempt_with_password(login))
     }
 
     fn push(&self, session: &Session<'_>, repository: &str) -> Option<Attempt> {
-        self.configure(session);
+        configure(session);
         let source = format!("ocidir://{}:1", self.layout);
         Some(session.attempt(regctl(session, &["image", "copy", &source, &session.reference(repository)])))
     }
 
     fn pull(&self, session: &Session<'_>, repository: &str) -> Attempt {
-        self.configure(session);
+        configure(session);
         let target = format!("ocidir://{}:1", session.path("pulled"));
         session.attempt(regctl(session, &["image", "copy", &session.reference(repository), &target]))
     }
 }
 
-impl Regctl {
-    fn configure(&self, session: &Session<'_>) {
-        let authority = session.registry.authority.as_ref();
-        let authority = authority.map(|file| std::fs::read_to_string(file).unwrap()).unwrap_or_default();
-        let connection: &[&str] =
-            if authority.is_empty() { &["--tls", "disabled"] } else { &["--cacert", &authority] };
-        let set = ["registry", "set", &session.registry.host, "--skip-check"];
-        session.attempt(regctl(session, &[&set, connection].concat())).allowed();
-    }
+fn configure(session: &Session<'_>) {
+    let authority = session.registry.authority.as_ref();
+    let authority = authority.map(|file| std::fs::read_to_string(file).unwrap()).unwrap_or_default();
+    let connection: &[&str] =
+        if authority.is_empty() { &["--tls", "disabled"] } else { &["--cacert", &authority] };
+    let set = ["registry", "set", &session.registry.host, "--skip-check"];
+    session.attempt(regctl(session, &[&set, connection].concat())).allowed();
 }
 
 fn regctl(session: &Session<'_>, arguments: &[&str]) -> std::process::Command {
