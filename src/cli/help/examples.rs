@@ -26,7 +26,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         "user add",
         &[
             "quinistry user add /etc/registry/htpasswd alice",
-            "quinistry user add htpasswd ci --password-stdin < password",
+            "quinistry user add htpasswd ci --password-stdin",
         ],
     ),
     (

@@ -59,7 +59,7 @@ pub(super) fn log(file: &std::path::Path, findings: &[FileFinding]) {
         match severity {
             Severity::Error => tracing::error!(place = format!("{file}:{line}"), "{message}"),
             Severity::Warning | Severity::Note => {
-                tracing::warn!(place = format!("{file}:{line}"), "{message}")
+                tracing::warn!(place = format!("{file}:{line}"), "{message}");
             }
         }
     }

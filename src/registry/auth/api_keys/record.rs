@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn long_lines_and_many_keys_are_errors() {
-        assert!(parse(&[b' '; MAX_LINE_BYTES + 1]).unwrap_err().message.starts_with("line is longer"));
+        assert!(parse(&vec![b' '; MAX_LINE_BYTES + 1]).unwrap_err().message.starts_with("line is longer"));
         let mut one = record();
         let mut file = String::new();
         for number in 0..=MAX_KEYS {

@@ -10,10 +10,10 @@ use ring::rand::SystemRandom;
 use crate::auth::htpasswd::HashText;
 
 /// Time after the last use at which an entry expires.
-const IDLE_TIME: Duration = Duration::from_secs(5 * 60);
+const IDLE_TIME: Duration = Duration::from_mins(5);
 
 /// Time after the check by bcrypt at which an entry expires, however often it is used.
-const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+const MAX_AGE: Duration = Duration::from_mins(30);
 
 /// Capacity, in entries of 64 bytes.
 const CAPACITY: usize = 10_000;
@@ -119,12 +119,12 @@ mod tests {
     fn an_entry_lives_five_minutes_after_its_last_use_and_at_most_thirty() {
         let (cache, begin) = (SuccessCache::default(), Instant::now());
         cache.insert(key(1), begin);
-        assert!(cache.contains(&key(1), begin + IDLE_TIME - SECOND));
+        assert!(cache.contains(&key(1), begin + SECOND * 299));
         assert!(!cache.contains(&key(1), begin + IDLE_TIME * 2), "not used for five minutes");
         assert_eq!(cache.len(), 0, "an expired entry is removed");
         cache.insert(key(1), begin);
         let mut now = begin;
-        while now < begin + MAX_AGE - SECOND {
+        while now < begin + SECOND * 1799 {
             now += SECOND * 60;
             assert_eq!(cache.contains(&key(1), now), now < begin + MAX_AGE, "{:?}", now - begin);
         }

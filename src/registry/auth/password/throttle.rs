@@ -18,7 +18,7 @@ const FREE_FAILURES: u32 = 10;
 const SLOW_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Time without an attempt after which failures are forgotten.
-const DECAY_TIME: Duration = Duration::from_secs(5 * 60);
+const DECAY_TIME: Duration = Duration::from_mins(5);
 
 /// Attempts of one network that are checked at once. More than the free failures: behind one address there may be many
 /// users whose passwords are right.
@@ -133,8 +133,8 @@ impl Tables {
 
     fn settle(&mut self, user: UserInNetwork, outcome: AttemptOutcome, now: Instant) {
         let (network, _) = user;
-        settle(&mut self.networks, network, outcome, now);
-        settle(&mut self.users, user, outcome, now);
+        settle(&mut self.networks, &network, outcome, now);
+        settle(&mut self.users, &user, outcome, now);
         if outcome == AttemptOutcome::Right {
             self.users.remove(&user);
             make_room(&mut self.regulars, REGULAR_CAPACITY, |last| (false, *last));
@@ -144,15 +144,15 @@ impl Tables {
 }
 
 /// Counts the end of an attempt, and removes an entry that holds nothing any more.
-fn settle<K: Eq + Hash>(table: &mut HashMap<K, Failures>, key: K, outcome: AttemptOutcome, now: Instant) {
-    let Some(failures) = table.get_mut(&key) else { return };
+fn settle<K: Eq + Hash>(table: &mut HashMap<K, Failures>, key: &K, outcome: AttemptOutcome, now: Instant) {
+    let Some(failures) = table.get_mut(key) else { return };
     failures.in_flight = failures.in_flight.saturating_sub(1);
     if outcome == AttemptOutcome::Wrong {
         failures.count = failures.count.saturating_add(1);
         failures.last = now;
     }
     if failures.count == 0 && failures.in_flight == 0 {
-        table.remove(&key);
+        table.remove(key);
     }
 }
 
