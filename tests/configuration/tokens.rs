@@ -42,6 +42,7 @@ struct Changed {
 }
 
 /// Makes the changed tokens of a signer whose key is known as `ed`.
+#[expect(clippy::too_many_lines, reason = "a list of tokens, each in a line or two")]
 fn changed(signer: &Signer) -> Vec<Changed> {
     let mut all = Vec::new();
     let mut add = |name, token, (accepted_by_distribution, accepted_here)| {

@@ -139,6 +139,7 @@ impl TokenIssuer {
 
     /// Issues a token; `None` if the identity is not one of a password, of an API key or of an anonymous client, or
     /// its credentials have just ended.
+    #[must_use]
     pub fn issue(&self, identity: &Identity, service: &str, access: &[AccessEntry]) -> Option<IssuedToken> {
         self.issue_at(identity, service, access, seconds_since_epoch())
     }
