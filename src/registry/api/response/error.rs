@@ -171,11 +171,12 @@ impl Error {
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
             Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
-            Self::RepeatedAuthorization | Self::InvalidHost(_) => (S::BAD_REQUEST, C::Unsupported),
+            Self::RepeatedAuthorization
+            | Self::InvalidHost(_)
+            | Self::TokenRequest(_)
+            | Self::UnknownService
+            | Self::GrantType => (S::BAD_REQUEST, C::Unsupported),
             Self::TooManyAttempts { .. } => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
-            Self::TokenRequest(_) | Self::UnknownService | Self::GrantType => {
-                (S::BAD_REQUEST, C::Unsupported)
-            }
             Self::FormType => (S::UNSUPPORTED_MEDIA_TYPE, C::Unsupported),
             Self::FormTooLong => (S::PAYLOAD_TOO_LARGE, C::Unsupported),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
