@@ -30,7 +30,7 @@ use super::{AuthenticationError, Ceiling};
 pub const ISSUER: &str = "quinistry";
 
 /// Shortest lifetime of a token: clients take a token for valid for a minute if they are told less.
-pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
+pub const MIN_LIFETIME: Duration = Duration::from_mins(1);
 
 /// Time by which a token is valid before it is issued, for clocks of other verifiers that are slow, in seconds.
 const EARLY_SECONDS: u64 = 10;
@@ -139,6 +139,7 @@ impl TokenIssuer {
 
     /// Issues a token; `None` if the identity is not one of a password, of an API key or of an anonymous client, or
     /// its credentials have just ended.
+    #[must_use]
     pub fn issue(&self, identity: &Identity, service: &str, access: &[AccessEntry]) -> Option<IssuedToken> {
         self.issue_at(identity, service, access, seconds_since_epoch())
     }

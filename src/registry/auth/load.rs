@@ -39,6 +39,7 @@ pub type LoadError = Box<dyn std::error::Error + Send + Sync>;
 pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadError> {
     let rules = rules(&config.access)?;
     // Sources of identities, in the order in which they are asked: API keys, passwords, tokens.
+    let user_metrics = users.metrics();
     let users::LoadedUsers { mut verifiers, mut files, realm: basic_realm, created_user, versions } =
         users::load(&config.users, users)?;
     // Clients give up anonymous pulls after a Basic challenge, so they get tokens where they may do something.
@@ -48,13 +49,15 @@ pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadErro
         None => None,
     };
     if let Some(issuer) = &token_issuer {
-        verifiers.push(issuer.clone());
-        files.push(issuer.clone());
+        verifiers.push(Arc::new(tokens::Counted::new(issuer.clone(), user_metrics)));
+        if config.tokens.key.is_some() {
+            files.push(issuer.clone());
+        }
     }
     let mut external: Option<Challenge> = None;
     if let Some(server) = &config.token_server {
         let (verifier, challenge) = tokens::external(server)?;
-        verifiers.push(verifier.clone());
+        verifiers.push(Arc::new(tokens::Counted::new(verifier.clone(), user_metrics)));
         files.push(verifier);
         external = Some(challenge);
     }

@@ -64,16 +64,13 @@ fn host_of(headers: &HeaderMap) -> Option<&str> {
 
 /// Returns true for a registered name, an IPv4 address or an IPv6 address in brackets, and perhaps a port.
 fn is_host_and_port(text: &str) -> bool {
-    let (is_host, rest) = match text.strip_prefix('[') {
-        Some(inner) => {
-            let Some((address, rest)) = inner.split_once(']') else { return false };
-            (address.parse::<Ipv6Addr>().is_ok(), rest)
-        }
-        None => {
-            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            (!name.is_empty() && name.len() <= MAX_HOST_BYTES && name.bytes().all(is_plain), rest)
-        }
+    let (is_host, rest) = if let Some(inner) = text.strip_prefix('[') {
+        let Some((address, rest)) = inner.split_once(']') else { return false };
+        (address.parse::<Ipv6Addr>().is_ok(), rest)
+    } else {
+        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        (!name.is_empty() && name.len() <= MAX_HOST_BYTES && name.bytes().all(is_plain), rest)
     };
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
     is_host && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))

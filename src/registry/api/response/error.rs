@@ -172,13 +172,13 @@ impl Error {
             | Self::PageCursor
             | Self::TransferEncoding
             | Self::RepeatedAuthorization
-            | Self::InvalidHost(_) => (S::BAD_REQUEST, C::Unsupported),
+            | Self::InvalidHost(_)
+            | Self::TokenRequest(_)
+            | Self::UnknownService
+            | Self::GrantType => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
-            Self::TokenRequest(_) | Self::UnknownService | Self::GrantType => {
-                (S::BAD_REQUEST, C::Unsupported)
-            }
             Self::FormType => (S::UNSUPPORTED_MEDIA_TYPE, C::Unsupported),
             Self::FormTooLong => (S::PAYLOAD_TOO_LARGE, C::Unsupported),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),

@@ -98,17 +98,16 @@ impl SigningKey {
         // OpenSSL leaves the public key out.
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
             let key = VerificationKey::ed25519(pair.public_key().as_ref());
-            return Self::asymmetric(Pair::Ed25519(pair), key.map_err(|_| SigningKeyError::Malformed)?);
+            return Ok(Self::asymmetric(Pair::Ed25519(pair), key.map_err(|_| SigningKeyError::Malformed)?));
         }
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &SystemRandom::new());
         let pair = pair.map_err(|_| SigningKeyError::Malformed)?;
         let key = VerificationKey::elliptic(KeyType::P256, pair.public_key().as_ref());
-        Self::asymmetric(Pair::P256(pair), key.map_err(|_| SigningKeyError::Malformed)?)
+        Ok(Self::asymmetric(Pair::P256(pair), key.map_err(|_| SigningKeyError::Malformed)?))
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "the last step of a chain that can fail")]
-    fn asymmetric(pair: Pair, verification: VerificationKey) -> Result<Self, SigningKeyError> {
-        Ok(Self { pair, id: verification.thumbprint.clone(), verification })
+    fn asymmetric(pair: Pair, verification: VerificationKey) -> Self {
+        Self { pair, id: verification.thumbprint.clone(), verification }
     }
 
     pub(super) fn id(&self) -> &str {

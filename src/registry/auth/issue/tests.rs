@@ -30,7 +30,7 @@ fn settings() -> TokenSettings {
     TokenSettings {
         service: "registry.example".into(),
         other_services: vec!["other.example".into()],
-        lifetime: Duration::from_secs(300),
+        lifetime: Duration::from_mins(5),
         key_file: None,
     }
 }
@@ -98,11 +98,11 @@ fn replicas_with_one_secret_accept_each_others_tokens() {
 
 #[test]
 fn a_token_lives_as_long_as_configured_and_no_longer_than_its_key() {
-    let (issuer, versions) = issuer(b"secret");
-    let issued = issuer.issue_at(&alice(), "registry.example", &[], NOW).unwrap();
+    let (registry, versions) = issuer(b"secret");
+    let issued = registry.issue_at(&alice(), "registry.example", &[], NOW).unwrap();
     assert_eq!((issued.issued, issued.lifetime), (NOW, 300));
-    assert!(issuer.identify(&issued.token, NOW + 359, Instant::now()).unwrap().is_ok());
-    assert!(issuer.identify(&issued.token, NOW + 360, Instant::now()).unwrap().is_err());
+    assert!(registry.identify(&issued.token, NOW + 359, Instant::now()).unwrap().is_ok());
+    assert!(registry.identify(&issued.token, NOW + 360, Instant::now()).unwrap().is_err());
     let brief = TokenSettings { lifetime: Duration::from_secs(1), ..settings() };
     let brief = TokenIssuer::open(brief, Some(b"s"), versions.clone()).unwrap();
     assert_eq!(brief.issue_at(&alice(), "registry.example", &[], NOW).unwrap().lifetime, 60);
@@ -112,24 +112,24 @@ fn a_token_lives_as_long_as_configured_and_no_longer_than_its_key() {
         proof: IdentityProof::ApiKey("k1".into()),
         ceiling: Some(limit.clone()),
     };
-    assert!(issuer.issue_at(&by_key, "registry.example", &[], NOW).is_none(), "the key was just removed");
+    assert!(registry.issue_at(&by_key, "registry.example", &[], NOW).is_none(), "the key was just removed");
     let expires = jiff::Timestamp::from_second(1_800_000_020).ok();
     let key = KeyUser { owner: "alice".into(), ceiling: limit, version: [3; 8], expires };
     versions.keys.lock().unwrap().insert("k1".into(), key.clone());
     let both = [pull("a"), pull("b")].concat();
-    let issued = issuer.issue_at(&by_key, "registry.example", &both, NOW).unwrap();
+    let issued = registry.issue_at(&by_key, "registry.example", &both, NOW).unwrap();
     assert_eq!(issued.lifetime, 20);
-    let identity = use_token(&issuer, &issued.token).unwrap().unwrap();
+    let identity = use_token(&registry, &issued.token).unwrap().unwrap();
     let ceiling = identity.ceiling.unwrap();
     assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull), "granted by token and key");
     assert!(!ceiling.permits(&"b".parse().unwrap(), Right::Pull), "the key does not reach so far");
     versions.keys.lock().unwrap().insert("k1".into(), KeyUser { version: [4; 8], ..key.clone() });
-    assert!(use_token(&issuer, &issued.token).unwrap().is_err(), "the key's record changed");
+    assert!(use_token(&registry, &issued.token).unwrap().is_err(), "the key's record changed");
     versions.keys.lock().unwrap().insert("k1".into(), key);
-    assert!(issuer.identify(&issued.token, NOW + 19, Instant::now()).unwrap().is_ok());
-    assert!(issuer.identify(&issued.token, NOW + 20, Instant::now()).unwrap().is_err(), "without leeway");
+    assert!(registry.identify(&issued.token, NOW + 19, Instant::now()).unwrap().is_ok());
+    assert!(registry.identify(&issued.token, NOW + 20, Instant::now()).unwrap().is_err(), "without leeway");
     versions.keys.lock().unwrap().clear();
-    assert!(use_token(&issuer, &issued.token).unwrap().is_err(), "the key was removed");
+    assert!(use_token(&registry, &issued.token).unwrap().is_err(), "the key was removed");
 }
 
 #[test]

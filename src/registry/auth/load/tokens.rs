@@ -1,14 +1,20 @@
 //! Tokens of another server and of this registry, from a configuration.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
+use quinistry_http::client_address::ClientAddress;
+
 use crate::auth::api_keys::{ApiKeyVerifier, KeyUser};
+use crate::auth::authenticator::{CredentialVerifier, Credentials};
 use crate::auth::challenge::Challenge;
 use crate::auth::htpasswd::HtpasswdFile;
 use crate::auth::issue::{CredentialVersions, SigningKeyError, TokenIssuer, TokenSettings};
 use crate::auth::token::external::{ExternalTokens, KeyFilesError};
 use crate::auth::token::verification::TokenPolicy;
+use crate::auth::{AuthenticationError, Identity};
 use crate::config::{Config, TokenServer};
+use crate::metrics::{AuthMethod, AuthMetrics};
 
 /// Name of a registry in its own tokens, unless `http.host` names it.
 const DEFAULT_SERVICE: &str = "quinistry";
@@ -27,6 +33,33 @@ impl CredentialVersions for UserVersions {
 
     fn api_key(&self, id: &str) -> Option<KeyUser> {
         self.keys.as_ref()?.key_user(id)
+    }
+}
+
+/// Verifier of tokens whose results are counted.
+#[derive(Debug)]
+pub(super) struct Counted<V> {
+    verifier: Arc<V>,
+    metrics: Arc<AuthMetrics>,
+}
+
+impl<V> Counted<V> {
+    pub(super) fn new(verifier: Arc<V>, metrics: &Arc<AuthMetrics>) -> Self {
+        Self { verifier, metrics: metrics.clone() }
+    }
+}
+
+impl<V: CredentialVerifier> CredentialVerifier for Counted<V> {
+    fn verify<'a>(
+        &'a self,
+        credentials: Credentials<'a>,
+        client: Option<ClientAddress>,
+    ) -> Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>> {
+        Box::pin(async move {
+            let result = self.verifier.verify(credentials, client).await?;
+            self.metrics.attempted(AuthMethod::Token, &result);
+            Some(result)
+        })
     }
 }
 

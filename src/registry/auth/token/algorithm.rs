@@ -31,6 +31,7 @@ impl AllowedAlgorithms {
 
     /// Returns the algorithms of a list; those of an empty list are the default. Names that are not supported are
     /// left out; `None` if no other is listed.
+    #[must_use]
     pub fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut names = names.into_iter().peekable();
         if names.peek().is_none() {

@@ -86,11 +86,11 @@ impl Jwk {
             return Ok(None);
         }
         let key = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => VerificationKey::rsa(&field(&self.n)?, &field(&self.e)?)?,
+            ("RSA", _) => VerificationKey::rsa(&field(self.n.as_deref())?, &field(self.e.as_deref())?)?,
             ("EC", Some("P-256")) => VerificationKey::elliptic(KeyType::P256, &self.point()?)?,
             ("EC", Some("P-384")) => VerificationKey::elliptic(KeyType::P384, &self.point()?)?,
-            ("OKP", Some("Ed25519")) => VerificationKey::ed25519(&field(&self.x)?)?,
-            ("oct", _) => VerificationKey::secret(&field(&self.k)?)?,
+            ("OKP", Some("Ed25519")) => VerificationKey::ed25519(&field(self.x.as_deref())?)?,
+            ("oct", _) => VerificationKey::secret(&field(self.k.as_deref())?)?,
             _ => return Ok(None),
         };
         let only = only.and_then(Result::ok);
@@ -101,7 +101,7 @@ impl Jwk {
     }
 
     fn point(&self) -> Result<Vec<u8>, KeyError> {
-        let (x, y) = (field(&self.x)?, field(&self.y)?);
+        let (x, y) = (field(self.x.as_deref())?, field(self.y.as_deref())?);
         // Of two lengths that only fit together, the halves would be split at another place.
         if x.len() != y.len() {
             return Err(KeyError::Malformed);
@@ -110,8 +110,8 @@ impl Jwk {
     }
 }
 
-fn field(value: &Option<String>) -> Result<Vec<u8>, KeyError> {
-    value.as_deref().and_then(key::decode).ok_or(KeyError::Malformed)
+fn field(value: Option<&str>) -> Result<Vec<u8>, KeyError> {
+    value.and_then(key::decode).ok_or(KeyError::Malformed)
 }
 
 #[cfg(test)]

@@ -234,7 +234,7 @@ mod tests {
     fn row_121_rsa_keys_that_are_too_short_or_too_long_are_refused() {
         let of_bits = |bits: usize| {
             let mut modulus = vec![0xff; bits.div_ceil(8)];
-            if bits % 8 != 0 {
+            if !bits.is_multiple_of(8) {
                 modulus[0] = (1 << (bits % 8)) - 1;
             }
             VerificationKey::rsa(&modulus, &[1, 0, 1]).map(|key| key.key_type)

@@ -14,7 +14,7 @@ use crate::auth::token::algorithm::AllowedAlgorithms;
 use crate::auth::token::keys::{KeyFileError, MAX_KEY_FILE_BYTES, TokenKeys};
 
 /// Longest lifetime of a token. The rules of access are asked at each use, but not so in other registries.
-const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_LIFETIME: Duration = Duration::from_hours(24);
 
 /// Reader of one kind of key file.
 type AddKeys = fn(&mut TokenKeys, &[u8]) -> Result<(), KeyFileError>;

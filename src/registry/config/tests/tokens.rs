@@ -74,7 +74,7 @@ fn every_value_of_tokens_reaches_the_typed_configuration() {
     let keys = KeyFiles { root_bundle: Some("/bundle.pem".into()), jwks: Some("/jwks.json".into()) };
     assert_eq!(server.keys, keys);
     assert_eq!(Some(&server.algorithms), AllowedAlgorithms::of_names(["ES256", "HS256"]).as_ref());
-    assert_eq!(config.tokens.lifetime, Duration::from_secs(600));
+    assert_eq!(config.tokens.lifetime, Duration::from_mins(10));
     assert_eq!((config.tokens.is_enabled, &config.tokens.key), (true, &Some(PathBuf::from("/token.pem"))));
     assert_eq!(config.tokens.services, ["other"]);
     assert_eq!(config.http.host.as_ref().unwrap().to_string(), "https://r.example.com/");
@@ -83,7 +83,7 @@ fn every_value_of_tokens_reaches_the_typed_configuration() {
     let default =
         load_with(&format!("auth: {{token: {{{SERVER}, jwks: /jwks.json, autoredirect: true}}}}\n"));
     assert_eq!(accepted(&default).token_server.as_ref().unwrap().own_path.as_deref(), Some("/auth/token"));
-    assert_eq!(accepted(&default).tokens.lifetime, Duration::from_secs(300));
+    assert_eq!(accepted(&default).tokens.lifetime, Duration::from_mins(5));
 }
 
 #[test]

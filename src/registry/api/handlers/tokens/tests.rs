@@ -70,7 +70,7 @@ fn registry(rules: &[AccessRule]) -> State {
     let settings = TokenSettings {
         service: SERVICE.into(),
         other_services: vec!["other.example".into()],
-        lifetime: Duration::from_secs(300),
+        lifetime: Duration::from_mins(5),
         key_file: None,
     };
     let issuer = Arc::new(TokenIssuer::open(settings, Some(b"secret"), Arc::new(OneUser)).unwrap());
