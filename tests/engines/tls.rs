@@ -74,6 +74,10 @@ fn trusting_system(machine: &mut Machine) {
 fn docker_trusts_the_certificate() {
     let Some(mut machine) = docker::engine() else { return };
     serve(&mut machine, "Docker");
+    machine.until("the engine to notice the names of hosts", || {
+        let pull = docker::docker_command(&machine).args(["pull", &names("quinistry")[0]]).output().unwrap();
+        pull.status.success().then_some(())
+    });
     for (name, pushed) in names("quinistry").iter().zip(names("team/docker:1")) {
         docker::docker(&machine, &["pull", name]);
         docker::docker(&machine, &["tag", name, &pushed]);
